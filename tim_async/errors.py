@@ -1,0 +1,238 @@
+"""Everything tim_async raises about a call, and what is worth doing about it.
+
+::
+
+    TIMError                      .endpoint .attempts
+    ├── TransportError            no readable answer;  .outcome_unknown
+    │   ├── ConnectFailed         nothing was sent
+    │   ├── RequestTimeout        no answer in time (also a TimeoutError)
+    │   ├── ConnectionLost        the connection ended before the answer did
+    │   └── BadResponse           an answer that is not one of the service's;  .status
+    ├── APIError                  the service said no;  .code .info
+    │   ├── AuthError             credentials, signature or account set-up
+    │   ├── PermissionDenied      not allowed on this object
+    │   ├── GroupNotFound
+    │   ├── AccountNotFound
+    │   ├── InvalidRequest        the request itself is wrong
+    │   ├── ReceiptUnavailable    the message has no read receipt
+    │   ├── RateLimited           over the endpoint's calls a second, and retries did not help
+    │   └── ServerBusy            a passing fault of the service, and retries did not help
+    └── PartialFailure            from ``raise_for_errors()``;  .result
+
+A code that is in no table stays a plain `APIError` with its exact code.  Arguments that can never be
+right are not here: they raise `ValueError` or `TypeError` before anything is sent.
+
+Every exception pickles, and none carries the secret key, a UserSig or a URL with its query.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+
+class Reaction(enum.Enum):
+    """What an error asks for."""
+
+    RETRY = "retry"
+    """A passing fault: try again after a short wait."""
+    SLOW_DOWN = "slow down"
+    """Over the rate: slow the whole endpoint down, then try again."""
+    SIGN_AGAIN = "sign again"
+    """The signature was not taken: sign afresh and try again, once."""
+    GIVE_UP = "give up"
+    """Trying again can only fail the same way."""
+
+
+class TIMError(Exception):
+    """Base class of everything that tim_async raises about a call.
+
+    Attributes:
+        endpoint: the method or command that failed, e.g. ``"set_unread_msg_num"``; "" when there was none.
+        attempts: how many requests were made for the call, retries included.
+    """
+
+    reaction: Reaction = Reaction.GIVE_UP
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.endpoint = ""
+        self.attempts = 0
+
+    def __str__(self) -> str:
+        message = str(self.args[0]) if self.args else ""
+        if not self.endpoint:
+            return message
+        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"{self.endpoint}: {message}{tries}"
+
+
+class TransportError(TIMError):
+    """No readable answer came back.
+
+    Attributes:
+        outcome_unknown: True when the request may have reached the service, and so may have taken effect.
+    """
+
+    reaction = Reaction.RETRY
+    outcome_unknown = True
+
+
+class ConnectFailed(TransportError):
+    """No host could be resolved or connected to; nothing was sent."""
+
+    outcome_unknown = False
+
+
+class RequestTimeout(TransportError, TimeoutError):
+    """No answer within the time-out of one attempt."""
+
+
+class ConnectionLost(TransportError):
+    """The connection ended after the request was, or may have been, sent."""
+
+
+class BadResponse(TransportError):
+    """Something answered, but not as the service does: a gateway's page, a cut or garbled body.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        status: int = 200,
+        reaction: Reaction = Reaction.RETRY,
+        outcome_unknown: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reaction = reaction
+        self.outcome_unknown = outcome_unknown
+
+
+class APIError(TIMError):
+    """The service answered with an ``ErrorCode`` other than 0.
+
+    https://www.tencentcloud.com/document/product/1047/34348
+
+    Attributes:
+        code: the exact ``ErrorCode``.
+        info: the service's ``ErrorInfo``, "" when it gave none.
+    """
+
+    def __init__(self, code: int = 0, info: str = "") -> None:
+        super().__init__(f"error {code}: {info}" if info else f"error {code}")
+        self.args = (code, info)
+        self.code = code
+        self.info = info
+        self.reaction = _reaction(code)
+
+    def __str__(self) -> str:
+        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        where = f"{self.endpoint}: " if self.endpoint else ""
+        return f"{where}error {self.code}{': ' + self.info if self.info else ''}{tries}"
+
+
+class AuthError(APIError):
+    """The credentials, the signature or the account's set-up were refused."""
+
+
+class PermissionDenied(APIError):
+    """The identifier may not do this to this object."""
+
+
+class GroupNotFound(APIError):
+    """No such group, or not a possible group id."""
+
+
+class AccountNotFound(APIError):
+    """No such account."""
+
+
+class InvalidRequest(APIError):
+    """The service found the request itself wrong."""
+
+
+class ReceiptUnavailable(APIError):
+    """The message, or the group, has no read receipts."""
+
+
+class RateLimited(APIError):
+    """Over the endpoint's calls a second, and still so after the retries."""
+
+
+class ServerBusy(APIError):
+    """A passing fault of the service (10002 and its like), and still there after the retries."""
+
+
+class PartialFailure(TIMError):
+    """Some items of a call failed; raised only by ``raise_for_errors()``.
+
+    Attributes:
+        result: the whole result, with what succeeded and what did not.
+    """
+
+    def __init__(self, message: str = "", result: object = None) -> None:
+        super().__init__(message)
+        self.args = (message, result)
+        self.result = result
+
+
+# The service's codes, by what they mean to a caller.
+# https://www.tencentcloud.com/document/product/1047/34348
+_TABLE: tuple[tuple[type[APIError], Reaction, str], ...] = (
+    (
+        ServerBusy,
+        Reaction.RETRY,
+        "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
+    ),
+    (RateLimited, Reaction.SLOW_DOWN, "60007 60011 60018 60019 10006 429"),  # 429: HTTP's, should one come
+    (AuthError, Reaction.SIGN_AGAIN, "70001 70052 60004 60005 20002"),
+    (
+        AuthError,
+        Reaction.GIVE_UP,
+        # 70050, too many bad signatures, is what looping on the others causes.
+        "70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010 60016 60017 60020 60021 60025 60026"
+        " 60028 10059 90009",
+    ),
+    (PermissionDenied, Reaction.GIVE_UP, "10007"),
+    (GroupNotFound, Reaction.GIVE_UP, "10010 10015"),
+    (AccountNotFound, Reaction.GIVE_UP, "70107 90003 90008 90012 90048 10019"),
+    (
+        InvalidRequest,
+        Reaction.GIVE_UP,
+        "10003 10004 10005 10011 10018 60002 60003 60009 60012 60015 70206 70402 90001 90018 93000",
+    ),
+    (ReceiptUnavailable, Reaction.GIVE_UP, "10060 10061 10062"),
+)
+
+
+def _rows() -> Iterator[tuple[int, tuple[type[APIError], Reaction]]]:
+    for kind, reaction, codes in _TABLE:
+        for code in codes.split():
+            yield int(code), (kind, reaction)
+
+
+CODES: dict[int, tuple[type[APIError], Reaction]] = dict(_rows())
+"""Each known ``ErrorCode``: the exception it becomes, and the reaction it asks for."""
+
+
+def _reaction(code: int) -> Reaction:
+    return CODES[code][1] if code in CODES else Reaction.GIVE_UP
+
+
+def classify(code: int, info: str = "") -> APIError:
+    """Make the exception for one ``ErrorCode`` of the service.
+
+    Args:
+        code: the ``ErrorCode``, any integer but 0.
+        info: the ``ErrorInfo`` beside it.
+
+    Returns:
+        An `APIError` of the fitting class; its ``reaction`` says what to do.  An unknown code gives a plain
+        `APIError` and is never worth a retry.
+    """
+    kind = CODES[code][0] if code in CODES else APIError
+    return kind(code, info)
