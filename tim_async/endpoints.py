@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_RATE = 200.0
@@ -29,9 +32,7 @@ class Endpoint:
 
 
 # https://www.tencentcloud.com/document/product/1047/34909
-SET_UNREAD_MSG_NUM = Endpoint(
-    "set_unread_msg_num", "v4/group_open_http_svc/set_unread_msg_num", repeatable=True
-)
+SET_UNREAD_MSG_NUM = Endpoint("set_unread_msg_num", "v4/group_open_http_svc/set_unread_msg_num", repeatable=True)
 
 # https://trtc.io/document/38996
 # Repeated 20 s later it would also mark what arrived in those 20 s; with the first attempt's time it does not.
@@ -57,3 +58,41 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     GET_GROUP_MSG_RECEIPT,
 )
 """The endpoints that have a method of their own."""
+
+_COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_.-]+)+")
+
+
+def endpoint_of(command: str, repeatable: bool) -> Endpoint:
+    """The endpoint of a command given as a path, whether or not it is in the table.
+
+    Raises:
+        TypeError, ValueError: not a path like ``v4/openim/…``.
+    """
+    if not isinstance(command, str):
+        raise TypeError(f"command must be a str, not {type(command).__name__}")
+    command = command.strip("/")
+    if not _COMMAND.fullmatch(command):
+        raise ValueError(f"command must be a path like 'v4/openim/sendmsg', not {command!r}")
+    for endpoint in ENDPOINTS:
+        if endpoint.command == command:
+            return endpoint
+    return Endpoint(command, command, repeatable=repeatable)
+
+
+def rates_by_command(rates: Mapping[str, float]) -> dict[str, float]:
+    """Turn a client's ``rates``, by method name or command, into calls/s by command.
+
+    Raises:
+        TypeError, ValueError: an unknown name, or a rate that is no number of at least 1.
+    """
+    commands = {endpoint.name: endpoint.command for endpoint in ENDPOINTS}
+    checked: dict[str, float] = {}
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise TypeError(f"the rate of {name} must be a number of calls/s, not {type(rate).__name__}")
+        if not 1 <= rate < math.inf:
+            raise ValueError(f"the rate of {name} must be at least 1 call/s and finite, not {rate}")
+        if name not in commands and not _COMMAND.fullmatch(name):
+            raise ValueError(f"no endpoint {name!r}; one of {', '.join(commands)}, or a command like 'v4/openim/…'")
+        checked[commands.get(name, name)] = float(rate)
+    return checked

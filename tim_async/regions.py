@@ -55,10 +55,11 @@ class Hosts:
     def __len__(self) -> int:
         return len(self._urls)
 
-    def failed(self, url: str) -> None:
-        """Put ``url`` last, unless somebody did so already while this caller was still trying it."""
-        if url == self._urls[0]:
+    def after(self, failed: str) -> str:
+        """The base URL to try after ``failed``, which goes last unless somebody else has seen to that already."""
+        if failed == self._urls[0]:
             self._urls.append(self._urls.pop(0))
+        return self._urls[0]
 
 
 def _checked(base_url: str) -> str:

@@ -162,7 +162,16 @@ class UserSigCache:
     one makes it and the others find it made.
     """
 
-    __slots__ = ("_check_at", "_clock", "_expire", "_identifier", "_issued_at", "_key", "_sdk_app_id", "_usersig")
+    __slots__ = (
+        "_check_at",
+        "_clock",
+        "_expire",
+        "_identifier",
+        "_issued_at",
+        "_key",
+        "_sdk_app_id",
+        "_usersig",
+    )
 
     def __init__(
         self,
@@ -196,9 +205,7 @@ class UserSigCache:
             self._check_at = 0.0
 
     def _sign(self, now: float) -> None:
-        self._usersig = sign(
-            self._sdk_app_id, self._key, self._identifier, issued_at=int(now), expire=self._expire
-        )
+        self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=int(now), expire=self._expire)
         self._issued_at = now
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
         self._check_at = now + 0.8 * self._expire
@@ -222,11 +229,9 @@ def _read(usersig: str) -> tuple[Claims, bytes]:
     document = json.loads(zlib.decompressobj().decompress(packed, _MAX_INFLATED))
     if document["TLS.ver"] != "2.0":
         raise ValueError
-    identifier, numbers = document["TLS.identifier"], [document[f"TLS.{n}"] for n in ("sdkappid", "time", "expire")]
-    if not isinstance(identifier, str) or any(type(n) is not int for n in numbers):
+    identifier, userbuf = document["TLS.identifier"], document.get("TLS.userbuf")
+    app, issued_at, expire = (document[f"TLS.{name}"] for name in ("sdkappid", "time", "expire"))
+    if not isinstance(identifier, str) or any(type(number) is not int for number in (app, issued_at, expire)):
         raise ValueError
-    userbuf = document.get("TLS.userbuf")
-    return (
-        Claims(identifier, *numbers, base64.b64decode(userbuf, validate=True) if userbuf is not None else None),
-        base64.b64decode(document["TLS.sig"], validate=True),
-    )
+    extra = None if userbuf is None else base64.b64decode(userbuf, validate=True)
+    return Claims(identifier, app, issued_at, expire, extra), base64.b64decode(document["TLS.sig"], validate=True)

@@ -1,0 +1,83 @@
+"""tim_async: the read state of Tencent Cloud Chat (IM), awaited at the full speed the service allows.
+
+The public names, and nothing else.  Each is imported when it is first asked for: what needs only a part, such as
+the pytest plugin or the command line's help, does not load an HTTP client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attempts import Attempt as Attempt
+    from .batch import Batch as Batch
+    from .client import TIMClient as TIMClient
+    from .errors import AccountNotFound as AccountNotFound
+    from .errors import APIError as APIError
+    from .errors import AuthError as AuthError
+    from .errors import BadResponse as BadResponse
+    from .errors import ConnectFailed as ConnectFailed
+    from .errors import ConnectionLost as ConnectionLost
+    from .errors import GroupNotFound as GroupNotFound
+    from .errors import InvalidRequest as InvalidRequest
+    from .errors import PartialFailure as PartialFailure
+    from .errors import PermissionDenied as PermissionDenied
+    from .errors import RateLimited as RateLimited
+    from .errors import ReceiptUnavailable as ReceiptUnavailable
+    from .errors import RequestTimeout as RequestTimeout
+    from .errors import ServerBusy as ServerBusy
+    from .errors import TIMError as TIMError
+    from .errors import TransportError as TransportError
+    from .models import C2CUnread as C2CUnread
+    from .models import Done as Done
+    from .models import Failed as Failed
+    from .models import GroupMsgReceipts as GroupMsgReceipts
+    from .models import ItemError as ItemError
+    from .models import Receipt as Receipt
+    from .pacing import Lane as Lane
+    from .retrying import RetryPolicy as RetryPolicy
+
+_HOMES = {
+    "attempts": ("Attempt",),
+    "batch": ("Batch",),
+    "client": ("TIMClient",),
+    "errors": (
+        "APIError",
+        "AccountNotFound",
+        "AuthError",
+        "BadResponse",
+        "ConnectFailed",
+        "ConnectionLost",
+        "GroupNotFound",
+        "InvalidRequest",
+        "PartialFailure",
+        "PermissionDenied",
+        "RateLimited",
+        "ReceiptUnavailable",
+        "RequestTimeout",
+        "ServerBusy",
+        "TIMError",
+        "TransportError",
+    ),
+    "models": ("C2CUnread", "Done", "Failed", "GroupMsgReceipts", "ItemError", "Receipt"),
+    "pacing": ("Lane",),
+    "retrying": ("RetryPolicy",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [*sorted(_HOME)]  # noqa: PLE0605 - the table above is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,74 @@
+"""Checks of callers' arguments: what can never be right raises here, before anything is sent.
+
+`TypeError` for a value of the wrong kind, `ValueError` for one of the right kind that the service cannot take.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T", str, int)
+
+
+def text(name: str, value: object) -> str:
+    """A user id, a group id: a str that is not empty and can be encoded."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds a lone surrogate and cannot be sent") from None
+    return value
+
+
+def number(name: str, value: object) -> int:
+    """A count or a sequence number: an int, not negative."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} is negative: {value}")
+    return int(value)
+
+
+def positive(name: str, value: object) -> float:
+    """A finite number above 0, of whatever unit."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, not {value}")
+    return value
+
+
+def seconds(name: str, value: object) -> str:
+    """A moment as the service takes it, a String of unix seconds, from an int or an aware datetime."""
+    if isinstance(value, dt.datetime):
+        if value.utcoffset() is None:
+            raise ValueError(f"{name} is a datetime without a time zone")
+        value = int(value.timestamp())
+    return str(number(name, value))
+
+
+def texts(name: str, values: Iterable[str]) -> list[str]:
+    """A list of ids, at least one, each once, in the order given."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of str, not one {type(values).__name__}")
+    return _some(name, [text(f"a member of {name}", value) for value in values])
+
+
+def numbers(name: str, values: Iterable[int]) -> list[int]:
+    """A list of sequence numbers, at least one, each once, in the order given."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of int, not one {type(values).__name__}")
+    return _some(name, [number(f"a member of {name}", value) for value in values])
+
+
+def _some(name: str, values: list[T]) -> list[T]:
+    unique = list(dict.fromkeys(values))
+    if not unique:
+        raise ValueError(f"{name} is empty")
+    return unique

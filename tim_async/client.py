@@ -1,0 +1,294 @@
+"""The client as its users see it: its life, and a method for each call.
+
+A method checks its arguments, builds the request, and says how the answer is read; `dispatch` does the rest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from . import arguments
+from .attempts import Hook
+from .batch import Batch
+from .dispatch import Dispatcher
+from .endpoints import (
+    ADMIN_SET_MSG_READ,
+    GET_C2C_UNREAD_MSG_NUM,
+    GET_GROUP_MSG_RECEIPT,
+    SET_UNREAD_MSG_NUM,
+    endpoint_of,
+)
+from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
+from .retrying import RetryPolicy
+from .usersig import DAY
+
+
+class TIMClient:
+    """An asyncio client for the read state of Tencent Cloud Chat (IM).
+
+    It lets every endpoint have all the calls a second the service allows, retries what passes, and raises
+    `TIMError` and nothing foreign.  Make one for each event loop and keep it::
+
+        async with TIMClient(sdk_app_id=1400000000, secret_key="…", region="singapore") as tim:
+            unread = await tim.get_all_c2c_unread_msg_num("alice")
+
+    https://www.tencentcloud.com/document/product/1047/34620
+
+    Args:
+        sdk_app_id: the app's SDKAppID.
+        secret_key: the app's secret key, as the console shows it; UserSigs are signed with it locally.
+        identifier: an account that is an admin of the app.
+        region: where the app is: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``.
+        base_url: instead of a region, another host, e.g. the emulator's ``http://127.0.0.1:8099``.
+        rates: calls a second that the *server* allows, by method name or command, where it is not 200.
+        timeout: seconds for one attempt.  The service itself gives up after 3, so keep it above that.
+        retry: how patient to be with failures that pass.
+        session: an aiohttp session of yours; it is used as it is and never closed here.  Calls in flight keep
+            to its connector's limit (100 unless you said otherwise).
+        strict: never be refused for one's own jitter, at the price of N/(1 + RTT) calls a second.
+        usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
+        on_attempt: called with one `Attempt` after each request.  It should return quickly.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right, such as a short or malformed key.
+    """
+
+    def __init__(
+        self,
+        *,
+        sdk_app_id: int,
+        secret_key: str,
+        identifier: str = "administrator",
+        region: str | None = None,
+        base_url: str | None = None,
+        rates: Mapping[str, float] | None = None,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        session: aiohttp.ClientSession | None = None,
+        strict: bool = False,
+        usersig_expire: int = 7 * DAY,
+        on_attempt: Hook | None = None,
+    ) -> None:
+        self._dispatch = Dispatcher(
+            sdk_app_id=sdk_app_id,
+            secret_key=secret_key,
+            identifier=identifier,
+            region=region,
+            base_url=base_url,
+            rates=rates or {},
+            timeout=timeout,
+            retry=RetryPolicy() if retry is None else retry,
+            session=session,
+            strict=strict,
+            usersig_expire=usersig_expire,
+            on_attempt=on_attempt,
+        )
+        self.batch = Batch(self)
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """Make a client from the environment.
+
+        Reads ``TIM_SDK_APP_ID``; ``TIM_SECRET_KEY``, or the file that ``TIM_SECRET_KEY_FILE`` names;
+        ``TIM_IDENTIFIER`` (default administrator); and ``TIM_REGION`` or ``TIM_BASE_URL``.
+
+        Args:
+            options: any argument of the constructor; it goes before the environment.
+
+        Raises:
+            ValueError: a variable is missing or cannot be right.
+            OSError: the key's file cannot be read.
+        """
+        return cls(**{**_environment(os.environ), **options})
+
+    def __repr__(self) -> str:
+        return f"<TIMClient {self._dispatch.who}>"
+
+    async def __aenter__(self) -> Self:
+        self._dispatch.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client: whoever still waits gets a `ConnectFailed`, and an own session is closed.
+
+        May be called more than once.  A session that was given to the client stays open.
+        """
+        await self._dispatch.aclose()
+
+    # The four APIs.
+
+    async def set_unread_msg_num(self, group_id: str, member_account: str, unread_msg_num: int) -> None:
+        """Set the unread message count of one group member; meant for migrations, and nobody is notified.
+
+        A count above the group's number of messages is silently lowered to it.  In ChatRoom/Meeting and
+        AVChatRoom groups the service answers success and does nothing.
+
+        https://www.tencentcloud.com/document/product/1047/34909
+
+        Args:
+            group_id: the group.
+            member_account: the member's user id.
+            unread_msg_num: the count, 0 or more.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        body = {
+            "GroupId": arguments.text("group_id", group_id),
+            "Member_Account": arguments.text("member_account", member_account),
+            "UnreadMsgNum": arguments.number("unread_msg_num", unread_msg_num),
+        }
+        await self._dispatch.call(SET_UNREAD_MSG_NUM, body, _nothing)
+
+    async def admin_set_msg_read(
+        self, report_account: str, peer_account: str, *, msg_read_time: int | dt.datetime | None = None
+    ) -> None:
+        """Mark one side of a one-to-one conversation read.
+
+        Without ``msg_read_time`` the service takes its own now; a retry then sends the time of the first
+        attempt, so that it never marks what arrived in between.
+
+        https://trtc.io/document/38996
+
+        Args:
+            report_account: whose messages become read.
+            peer_account: the other side of the conversation.
+            msg_read_time: everything before it becomes read: unix seconds, or a datetime with a time zone.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        body = {
+            "Report_Account": arguments.text("report_account", report_account),
+            "Peer_Account": arguments.text("peer_account", peer_account),
+        }
+        if msg_read_time is not None:
+            body["MsgReadTime"] = arguments.seconds("msg_read_time", msg_read_time)
+        await self._dispatch.call(ADMIN_SET_MSG_READ, body, _nothing)
+
+    async def get_all_c2c_unread_msg_num(self, to_account: str) -> int:
+        """Count an account's unread messages over all its one-to-one conversations.
+
+        https://www.tencentcloud.com/document/product/1047/41046
+
+        Args:
+            to_account: whose unread messages.
+
+        Returns:
+            The count.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        body = {"To_Account": arguments.text("to_account", to_account)}
+        return await self._dispatch.call(GET_C2C_UNREAD_MSG_NUM, body, all_c2c_unread)
+
+    async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
+        """Count an account's unread messages from each of up to 10 peers, in one call.
+
+        For more peers, see ``batch.get_c2c_unread_msg_num``.
+
+        https://www.tencentcloud.com/document/product/1047/41046
+
+        Args:
+            to_account: whose unread messages.
+            peer_accounts: 1 to 10 different peers; repeats are folded.
+
+        Returns:
+            The counts, and an error for each peer that failed.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        to_account = arguments.text("to_account", to_account)
+        peers = arguments.texts("peer_accounts", peer_accounts)
+        if GET_C2C_UNREAD_MSG_NUM.items is not None and len(peers) > GET_C2C_UNREAD_MSG_NUM.items:
+            raise ValueError(
+                f"{len(peers)} peers; one call takes 10, tim.batch.get_c2c_unread_msg_num takes any number"
+            )
+        body = {"To_Account": to_account, "Peer_Account": peers}
+        return await self._dispatch.call(
+            GET_C2C_UNREAD_MSG_NUM, body, functools.partial(C2CUnread.from_wire, asked=peers)
+        )
+
+    async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
+        """Pull the read receipts of messages of one group, in one call.
+
+        The service names no maximum; ``batch.get_group_msg_receipt`` sends 50 a call.
+
+        https://www.tencentcloud.com/document/product/1047/49439
+
+        Args:
+            group_id: the group.
+            msg_seqs: the messages' sequence numbers; repeats are folded.
+
+        Returns:
+            The receipts, and an error for each message without one.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        group_id = arguments.text("group_id", group_id)
+        seqs = arguments.numbers("msg_seqs", msg_seqs)
+        body = {"GroupId": group_id, "MsgSeqList": [{"MsgSeq": seq} for seq in seqs]}
+        return await self._dispatch.call(
+            GET_GROUP_MSG_RECEIPT, body, functools.partial(GroupMsgReceipts.from_wire, asked=seqs)
+        )
+
+    async def call(self, command: str, body: Mapping[str, Any], *, repeatable: bool = False) -> dict[str, Any]:
+        """Call any other command, with the same pace, retries and errors.
+
+        Args:
+            command: the path, e.g. ``"v4/group_open_http_svc/get_group_info"``.
+            body: the request's fields.
+            repeatable: whether doing it twice does no harm.  If not, a call whose fate is unknown is not repeated.
+
+        Returns:
+            The whole answer.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        if not isinstance(body, Mapping):
+            raise TypeError(f"body must be a mapping, not {type(body).__name__}")
+        return await self._dispatch.call(endpoint_of(command, repeatable), dict(body), dict)
+
+
+def _nothing(answer: Mapping[str, Any]) -> None:
+    """Read an answer that says no more than that it was done."""
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    app, key, key_file = (environ.get(f"TIM_{name}") for name in ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE"))
+    if app:
+        if not (app.isascii() and app.isdigit()):
+            raise ValueError(f"TIM_SDK_APP_ID must be a number, not {app!r}")
+        found["sdk_app_id"] = int(app)
+    if key:
+        found["secret_key"] = key
+    elif key_file:
+        found["secret_key"] = Path(key_file).read_text().strip()
+    for name in ("identifier", "region", "base_url"):
+        if value := environ.get(f"TIM_{name.upper()}"):
+            found[name] = value
+    return found

@@ -1,0 +1,254 @@
+"""The one path every call takes.
+
+::
+
+    call: attempt → worth a retry? → read the answer
+    attempt: turnstile (slot, connection, permit) → sign → send → leave → decode
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+
+from . import arguments, transport
+from .attempts import Attempt, Hook, tell
+from .endpoints import DEFAULT_RATE, Endpoint, rates_by_command
+from .errors import APIError, ConnectFailed, Reaction, TIMError, classify
+from .pacing import LANE, Connections, Lane, Pacer
+from .regions import Hosts
+from .retrying import Retrier, RetryBudget, RetryPolicy
+from .usersig import UserSigCache
+
+T = TypeVar("T")
+_log = logging.getLogger("tim_async")
+
+
+class Channel(NamedTuple):
+    """What belongs to one endpoint of one client: its pace and its store of retries."""
+
+    pacer: Pacer
+    budget: RetryBudget
+
+
+class Call:
+    """One call on its way: what it sends, and what has become of it so far."""
+
+    __slots__ = ("attempts", "channel", "endpoint", "payload", "pinned", "started", "usersig")
+
+    def __init__(self, endpoint: Endpoint, channel: Channel, body: dict[str, Any]) -> None:
+        self.endpoint = endpoint
+        self.channel = channel
+        self.payload = transport.encode(body)
+        field = endpoint.pinned_time
+        self.pinned = body if field is not None and field not in body else None
+        self.attempts = 0
+        self.started = 0.0
+        self.usersig = ""
+
+    def begin(self, sent: float) -> None:
+        """Count one attempt.  The first one's time is what later ones pin, where that makes them repeatable."""
+        self.attempts += 1
+        if self.attempts == 1:
+            self.started = sent
+            if self.pinned is not None:
+                self.pinned = {**self.pinned, str(self.endpoint.pinned_time): str(int(time.time()))}
+        elif self.pinned is not None:
+            self.payload = transport.encode(self.pinned)
+            self.pinned = None
+
+
+class Dispatcher:
+    """Carries calls out, for one app, as one identifier, in one event loop.
+
+    Its arguments are those of `TIMClient`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sdk_app_id: int,
+        secret_key: str,
+        identifier: str,
+        region: str | None,
+        base_url: str | None,
+        rates: Mapping[str, float],
+        timeout: float,
+        retry: RetryPolicy,
+        session: aiohttp.ClientSession | None,
+        strict: bool,
+        usersig_expire: int,
+        on_attempt: Hook | None,
+    ) -> None:
+        arguments.positive("sdk_app_id", arguments.number("sdk_app_id", sdk_app_id))
+        arguments.text("identifier", identifier)
+        arguments.positive("usersig_expire", arguments.number("usersig_expire", usersig_expire))
+        arguments.positive("timeout", timeout)
+        self._hosts = Hosts.of(region, base_url)
+        self.who = f"{sdk_app_id} as {identifier!r} at {self._hosts.current}"
+        self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
+        self._usersigs = UserSigCache(sdk_app_id, secret_key, identifier, usersig_expire)
+        self._rates = rates_by_command(rates)
+        # Half for connecting, so that a host that swallows packets leaves time for its backup.
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
+        self._retry = retry
+        self._strict = strict
+        self._on_attempt = on_attempt
+        self._channels: dict[str, Channel] = {}
+        self._given_session = session
+        # Made with the first call or `async with`: nothing belongs to an event loop before there is one.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
+        self._closed = False
+
+    def open(self) -> aiohttp.ClientSession:
+        """The session to send with, made when there is none yet.
+
+        Raises:
+            RuntimeError: the client is closed, or belongs to another event loop.
+        """
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            self._loop = loop
+            self._session = self._given_session or _own_session()
+            self._connections = _connections_of(self._given_session)
+        elif loop is not self._loop:
+            raise RuntimeError("the client belongs to another event loop; make one for each")
+        return self._session
+
+    async def aclose(self) -> None:
+        """Turn away whoever waits, and close the session unless it was given."""
+        self._closed = True
+        for channel in self._channels.values():
+            channel.pacer.close()
+        if self._session is not None and self._given_session is None:
+            await self._session.close()
+
+    async def call(self, endpoint: Endpoint, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Carry one call out.
+
+        Args:
+            endpoint: which.
+            body: the request's fields, already known to be right.
+            read: makes the result of the answer; may raise `TIMError`.
+
+        Raises:
+            TIMError: the last attempt's error.
+        """
+        self.open()
+        channel = self._channels.get(endpoint.command) or self._add_channel(endpoint)
+        call = Call(endpoint, channel, body)
+        try:
+            try:
+                answer = await self._attempt(call)
+            except TIMError as failure:
+                answer = await self._retrier(call).run(failure, functools.partial(self._attempt, call))
+            result = read(answer)
+        except TIMError as error:
+            error.endpoint, error.attempts = endpoint.name, call.attempts
+            raise
+        channel.budget.succeeded()
+        return result
+
+    async def _attempt(self, call: Call) -> dict[str, Any]:
+        """Make one request, wait for its turn included."""
+        pacer, lane = call.channel.pacer, LANE.get()
+        queued = pacer.now()
+        sent = await pacer.enter(lane, again=call.attempts > 0)
+        call.begin(sent)
+        try:
+            reply = await self._send(call)
+        except BaseException as failure:  # a cancelled request leaves, too
+            took = pacer.leave(sent, answered=False)
+            self._tell(call, lane, sent - queued, took, failure)
+            raise
+        took = pacer.leave(sent, answered=True)
+        try:
+            answer = transport.decode(reply)
+        except TIMError as failure:
+            error = self._learn(call, failure, sent, reply)
+            self._tell(call, lane, sent - queued, took, error)
+            raise error from None
+        self._tell(call, lane, sent - queued, took, None)
+        return answer
+
+    async def _send(self, call: Call) -> transport.Reply:
+        """Send the request, to the backup host if this one cannot be reached."""
+        if self._closed:
+            raise ConnectFailed("the client was closed")
+        session = self.open()
+        call.usersig = self._usersigs.current()
+        host = self._hosts.current
+        for _ in range(len(self._hosts) - 1):
+            try:
+                return await transport.post(session, self._target(host, call), call.payload, self._timeout)
+            except ConnectFailed as failure:
+                _log.info("%s; trying the backup", failure)
+                host = self._hosts.after(host)
+        return await transport.post(session, self._target(host, call), call.payload, self._timeout)
+
+    def _target(self, host: str, call: Call) -> transport.Target:
+        number = random.getrandbits(32)  # a new one for every request, the vendor says
+        return transport.Target(f"{host}/{call.endpoint.command}{self._query}{call.usersig}&random={number}")
+
+    def _learn(self, call: Call, error: TIMError, sent: float, reply: transport.Reply) -> TIMError:
+        """Slow down where the service says so; keep the signature out of what it says."""
+        pacer = call.channel.pacer
+        if reply.retry_after is not None:
+            pacer.pause(reply.retry_after)
+        if error.reaction is Reaction.SLOW_DOWN:
+            pacer.refused(sent)
+        if isinstance(error, APIError) and call.usersig in error.info:
+            return classify(error.code, error.info.replace(call.usersig, "…"))
+        return error
+
+    def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
+        if error is not None:
+            _log.debug("%s: attempt %d: %s", call.endpoint.name, call.attempts, error or type(error).__name__)
+        if self._on_attempt is not None:
+            tell(self._on_attempt, Attempt.of(call.endpoint.name, call.attempts, lane, waited, took, error))
+
+    def _retrier(self, call: Call) -> Retrier:
+        return Retrier(
+            self._retry,
+            call.channel.budget,
+            repeatable=call.endpoint.repeatable,
+            clock=call.channel.pacer.now,
+            started=call.started,
+            sign_again=lambda: self._usersigs.refused(call.usersig),
+        )
+
+    def _add_channel(self, endpoint: Endpoint) -> Channel:
+        rate = self._rates.get(endpoint.command, DEFAULT_RATE)
+        channel = Channel(
+            Pacer(rate, strict=self._strict, connections=self._connections),
+            RetryBudget(self._retry.budget, rate / 10),
+        )
+        self._channels[endpoint.command] = channel
+        return channel
+
+
+def _own_session() -> aiohttp.ClientSession:
+    # The slots bound how many connections there are; a limit here would make a call wait with its permit taken.
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _connections_of(session: aiohttp.ClientSession | None) -> Connections | None:
+    """The room in a caller's session; None when it has no limit."""
+    connector = None if session is None else session.connector
+    if connector is None:
+        return None
+    limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
+    return Connections(min(limits)) if limits else None
