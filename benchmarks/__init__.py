@@ -1,0 +1,1 @@
+"""Measurements of tim_async beside simpler recipes: `python -m benchmarks --help`."""

@@ -1,0 +1,104 @@
+"""The command: `python -m benchmarks`, or one subject of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.policies import POLICIES
+from benchmarks.scenarios import SCENARIOS, USUAL
+
+SUBJECTS = {
+    "rate": "goodput and refusals of each policy on a strict server",
+    "cpu": "process CPU of a call beside a bare session.post",
+    "memory": "bytes of a waiting call, and growth of a long batch.map",
+    "fairness": "how long an interactive call waits among bulk work",
+    "startup": "import time over that of aiohttp",
+}
+
+BOUNDED: dict[str, dict[str, Any]] = {
+    "rate": {"scenarios": ("four", "sliding"), "rounds": 1},
+    "cpu": {"pairs": 3},
+    "memory": {"rows": 30_000},
+    "fairness": {"seconds": 8.0},
+    "startup": {"runs": 7},
+}
+"""What runs without a subject: a look at everything in under three minutes."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    # --json is taken before the subject and after it, so it must not be reset by the second parser.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--json", metavar="FILE", default=argparse.SUPPRESS, help="write every figure as JSON; - is stdout"
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        parents=[common],
+        description="Measurements of tim_async beside simpler recipes, on loopback only.",
+        epilog="Without a subject: a short look at each, under three minutes.",
+    )
+    subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT")
+    added = {
+        name: subjects.add_parser(name, help=help_text, description=help_text, parents=[common])
+        for name, help_text in SUBJECTS.items()
+    }
+    rate = added["rate"]
+    rate.add_argument(
+        "--scenario",
+        dest="scenarios",
+        action="append",
+        choices=SCENARIOS,
+        help=f"may be repeated; default: {', '.join(USUAL)}",
+    )
+    rate.add_argument(
+        "--policy", dest="policies", action="append", choices=POLICIES, help="may be repeated; default: all"
+    )
+    rate.add_argument("--rounds", type=int, default=3, help="each policy in turn, so often (%(default)s)")
+    rate.add_argument("--workers", type=int, default=0, help="on each endpoint; default: every call a task at once")
+    added["cpu"].add_argument("--pairs", type=int, default=5, help="paired runs (%(default)s)")
+    added["cpu"].add_argument("--calls", type=int, default=5000, help="in each run (%(default)s)")
+    memory = added["memory"]
+    memory.add_argument("--rows", type=int, default=100_000, help="of batch.map (%(default)s)")
+    memory.add_argument("--waiting", type=int, default=10_000, help="queued calls (%(default)s)")
+    added["fairness"].add_argument("--seconds", type=float, default=15.0, help="for each (%(default)s)")
+    added["startup"].add_argument("--runs", type=int, default=15, help="fresh interpreters (%(default)s)")
+    return parser
+
+
+def main() -> int:
+    """Measure what was asked for; tables on stdout, progress on stderr."""
+    settings = vars(_parser().parse_args())
+    target = settings.pop("json", None)
+    subject = settings.pop("subject")
+    wanted = BOUNDED if subject is None else {subject: settings}
+    document: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in ("aiohttp", "aiolimiter")},
+        "results": {},
+    }
+    # With the JSON on stdout, the tables must not be there too.
+    out = sys.stderr if target == "-" else sys.stdout
+    for name, options in wanted.items():
+        module = import_module(f"benchmarks.{name}")
+        given = {key: value for key, value in options.items() if value is not None}
+        measured = module.measure(**given, say=lambda text: print(text, file=sys.stderr, flush=True))
+        document["results"][name] = measured
+        print("\n" + "\n\n".join([*module.tables(measured), "\n".join(module.NOTES)]), file=out, flush=True)
+    if target == "-":
+        json.dump(document, sys.stdout, indent=1)
+        print()
+    elif target:
+        Path(target).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The four calls as the harness makes them: command, body, and the answer that the stand-in server gives.
+
+Commands and fields are written out here again, from the vendor's documents and not from tim_async: a
+witness that borrows the words of the one it watches proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+COMMANDS = {
+    "set_unread_msg_num": "v4/group_open_http_svc/set_unread_msg_num",
+    "admin_set_msg_read": "v4/openim/admin_set_msg_read",
+    "get_c2c_unread_msg_num": "v4/openim/get_c2c_unread_msg_num",
+    "get_group_msg_receipt": "v4/group_open_http_svc/get_group_msg_receipt",
+}
+"""Method name to the path below the host."""
+
+NAMES = tuple(COMMANDS)
+
+OK = {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0}
+TOO_FAST = {"ActionStatus": "FAIL", "ErrorInfo": "over the calls-a-second limit", "ErrorCode": 60011}
+
+
+def body(name: str, serial: int) -> dict[str, Any]:
+    """What call number `serial` of the endpoint sends."""
+    match name:
+        case "set_unread_msg_num":
+            return {"GroupId": "group", "Member_Account": f"member{serial}", "UnreadMsgNum": 1}
+        case "admin_set_msg_read":
+            return {"Report_Account": f"member{serial}", "Peer_Account": "peer"}
+        case "get_c2c_unread_msg_num":
+            return {"To_Account": f"member{serial}", "Peer_Account": ["peer1", "peer2"]}
+        case "get_group_msg_receipt":
+            return {"GroupId": "group", "MsgSeqList": [{"MsgSeq": serial + 1}]}
+    raise ValueError(f"no such endpoint: {name}")
+
+
+def answer(path: str, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What the service says to a call that it takes."""
+    if path.endswith("/get_c2c_unread_msg_num"):
+        peers = sent.get("Peer_Account")
+        if peers is None:
+            return {**OK, "AllC2CUnreadMsgNum": 1}
+        return {**OK, "C2CUnreadMsgNumList": [{"Peer_Account": peer, "C2CUnreadMsgNum": 1} for peer in peers]}
+    if path.endswith("/get_group_msg_receipt"):
+        receipts = [
+            {"Code": 0, "MsgSeq": wanted["MsgSeq"], "ReadNum": 1, "UnreadNum": 1} for wanted in sent["MsgSeqList"]
+        ]
+        return {**OK, "GroupMsgReceiptList": receipts}
+    return OK

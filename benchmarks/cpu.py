@@ -1,0 +1,135 @@
+"""Process CPU of a call beside a bare `session.post`, read and `json.loads` of the same work.
+
+Nothing waits: the rates are far above what one process can do, and the endpoint answers at once.  Each
+measurement is a fresh interpreter, the server another process, and only the ratio within one pair is quoted:
+seconds of CPU differ by a third from one minute to the next where others use the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from statistics import median
+from typing import Any
+
+import aiohttp
+import yarl
+
+from benchmarks import calls
+from benchmarks.policies import available, client, post, url, wide_session
+from benchmarks.remote import fresh, server
+from benchmarks.server import Config
+from benchmarks.tables import table
+
+NAME = "set_unread_msg_num"
+TASKS = 32
+WARM_UP = 500
+"""Calls before the clock starts: connections, caches, and the code that specialises itself."""
+
+Once = Callable[[int], Awaitable[object]]
+
+
+async def _many(once: Once, count: int) -> None:
+    """So many calls, by `TASKS` tasks."""
+    serials = iter(range(count))
+
+    async def work() -> None:
+        for serial in serials:
+            await once(serial)
+
+    await asyncio.gather(*(work() for _ in range(TASKS)))
+
+
+async def _cpu_per_call(once: Once, count: int) -> float:
+    await _many(once, WARM_UP)
+    start = time.process_time()
+    await _many(once, count)
+    return (time.process_time() - start) / count
+
+
+async def _bare(base_url: str, count: int) -> float:
+    """What anyone would write: a URL, `json=`, read, `json.loads`."""
+    async with wide_session() as session:
+        return await _cpu_per_call(lambda n: post(session, base_url, NAME, calls.body(NAME, n)), count)
+
+
+async def _lean(base_url: str, count: int) -> float:
+    """The least that aiohttp takes: a URL that needs no quoting, a body of bytes."""
+    headers = {"Content-Type": "application/json"}
+    async with wide_session() as session:
+
+        async def once(serial: int) -> None:
+            target = yarl.URL(url(base_url, NAME), encoded=True)
+            data = json.dumps(calls.body(NAME, serial)).encode()
+            async with session.post(target, data=data, headers=headers) as response:
+                json.loads(await response.read())
+
+        return await _cpu_per_call(once, count)
+
+
+async def _tim_async(base_url: str, count: int) -> float:
+    async with client(base_url, 1e6) as tim:
+        return await _cpu_per_call(lambda n: tim.set_unread_msg_num("group", f"member{n}", 1), count)
+
+
+KINDS = {"bare post": _bare, "lean post": _lean, "tim_async": _tim_async}
+
+
+def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Every kind in turn, `pairs` times over; medians, and the median of the ratios within a turn."""
+    kinds = [kind for kind in KINDS if kind != "tim_async" or "tim_async" in available()]
+    runs: list[dict[str, float]] = []
+    with server(Config(window="none", record=False)) as remote:
+        for number in range(pairs):
+            say(f"cpu: turn {number + 1} of {pairs}")
+            # Whoever goes first meets the machine as the last turn left it, so the order alternates.
+            turn = kinds if number % 2 == 0 else kinds[::-1]
+            runs.append(
+                {
+                    kind: fresh("benchmarks.cpu", kind=kind, base_url=remote.base_url, count=calls)["seconds"]
+                    for kind in turn
+                }
+            )
+    return {
+        "calls": calls,
+        "tasks": TASKS,
+        "pairs": pairs,
+        "aiohttp": aiohttp.__version__,
+        "kinds": {
+            kind: {
+                "microseconds": median(run[kind] for run in runs) * 1e6,
+                "to_bare": median(run[kind] / run["bare post"] for run in runs),
+                "to_lean": median(run[kind] / run["lean post"] for run in runs),
+            }
+            for kind in kinds
+        },
+        "runs": runs,
+    }
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """One table."""
+    rows = [
+        [kind, f"{figures['microseconds']:.0f}", f"{figures['to_bare']:.2f}", f"{figures['to_lean']:.2f}"]
+        for kind, figures in result["kinds"].items()
+    ]
+    title = (
+        f"CPU: process CPU of a call, {result['tasks']} tasks, {result['calls']:,} calls "
+        f"(medians of {result['pairs']} paired runs)"
+    )
+    return [table(title, ["what", "µs a call", "to bare post", "to lean post"], rows)]
+
+
+NOTES = [
+    "bare post: session.post(url, json=…), read, json.loads; lean post: an encoded yarl.URL, a body of bytes",
+    "to …: median of the ratios within each turn",
+]
+
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    seconds = asyncio.run(KINDS[asked["kind"]](asked["base_url"], asked["count"]))
+    print(json.dumps({"seconds": seconds}))

@@ -1,0 +1,225 @@
+"""Each command over HTTP: what it changes, what it answers, what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tim_async.emulator import Emulator, GroupType
+
+from .support import C2C_UNREAD, GROUP_INFO, MARK_READ, NOW, RECEIPT, SET_UNREAD, Caller, Clock
+
+
+@pytest.fixture(autouse=True)
+def filled(service: Emulator) -> None:
+    state = service.state
+    state.add_group("g", "Public", messages=50, members=["a", "b"])
+    state.add_group("room", "AVChatRoom", messages=50, members=["a"])
+    state.add_receipt("g", 7, read_num=1, unread_num=0)
+    state.add_account("stranger")
+    state.add_messages("a", "b", 3, at=NOW - 100)
+    state.add_messages("a", "b", 2, at=NOW - 50)
+    state.add_messages("a", "c", 1, at=NOW - 50)
+
+
+def unread(**changes: Any) -> dict[str, Any]:
+    return {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5, **changes}
+
+
+def without(body: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != field}
+
+
+class TestSetUnreadMsgNum:
+    @pytest.mark.parametrize(("asked", "kept"), [(0, 0), (49, 49), (50, 50), (51, 50), (2**40, 50)])
+    async def test_sets_the_count_but_never_above_the_number_of_messages(
+        self, call: Caller, asked: int, kept: int
+    ) -> None:
+        assert await call.fields(SET_UNREAD, unread(UnreadMsgNum=asked)) == {}
+        assert call.service.state.unread_in_group("g", "a") == kept
+        assert call.service.state.unread_in_group("g", "b") == 0
+
+    @pytest.mark.parametrize("group_type", ["ChatRoom", "Meeting", "AVChatRoom"])
+    @pytest.mark.parametrize("member", ["a", "stranger", "nobody"])
+    async def test_answers_success_and_does_nothing_in_a_room(
+        self, call: Caller, group_type: GroupType, member: str
+    ) -> None:
+        call.service.state.add_group("r", group_type, messages=9, members=["a"])
+        assert await call.fields(SET_UNREAD, unread(GroupId="r", Member_Account=member)) == {}
+        assert call.service.state.unread_in_group("r", "a") == 0
+
+    @pytest.mark.parametrize("group_type", ["Private", "Work", "Public", "Community"])
+    async def test_works_in_every_other_type(self, call: Caller, group_type: GroupType) -> None:
+        call.service.state.add_group("r", group_type, messages=9, members=["a"])
+        assert await call.fields(SET_UNREAD, unread(GroupId="r")) == {}
+        assert call.service.state.unread_in_group("r", "a") == 5
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"UnreadMsgNum": True}, 10004),
+            ({"UnreadMsgNum": "5"}, 10004),
+            ({"UnreadMsgNum": 5.0}, 10004),
+            ({"UnreadMsgNum": -1}, 10004),
+            ({"UnreadMsgNum": None}, 10004),
+            ({"GroupId": 5}, 10004),
+            ({"GroupId": ""}, 10004),
+            ({"Member_Account": ["a"]}, 10004),
+            ({"GroupId": "gone"}, 10010),
+            ({"GroupId": "x" * 49}, 10015),
+            ({"GroupId": "群"}, 10015),
+            ({"GroupId": "g\n"}, 10015),
+            ({"Member_Account": "nobody"}, 10019),
+            ({"Member_Account": "stranger"}, 10007),
+        ],
+    )
+    async def test_refuses_and_changes_nothing(self, call: Caller, changes: dict[str, Any], code: int) -> None:
+        assert await call.code(SET_UNREAD, unread(**changes)) == code
+        assert call.service.state.unread_in_group("g", "a") == 0
+
+    @pytest.mark.parametrize("field", ["GroupId", "Member_Account", "UnreadMsgNum"])
+    async def test_needs_every_field(self, call: Caller, field: str) -> None:
+        assert await call.code(SET_UNREAD, without(unread(), field)) == 10004
+
+
+class TestAdminSetMsgRead:
+    async def test_reads_everything_before_the_time_and_nothing_sent_at_it(self, call: Caller) -> None:
+        body = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": str(NOW - 50)}
+        assert await call.fields(MARK_READ, body) == {}
+        assert call.service.state.unread("a", "b") == 2
+        assert call.service.state.unread("a", "c") == 1
+        assert call.service.state.read_time("a", "b") == NOW - 50
+
+    async def test_reads_everything_up_to_now_without_a_time(self, call: Caller, clock: Clock) -> None:
+        await call.fields(MARK_READ, {"Report_Account": "a", "Peer_Account": "b"})
+        assert call.service.state.unread("a", "b") == 0
+        assert call.service.state.read_time("a", "b") == clock.now
+
+    async def test_never_makes_unread_what_was_read(self, call: Caller) -> None:
+        await call.fields(MARK_READ, {"Report_Account": "a", "Peer_Account": "b"})
+        body = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": "1"}
+        await call.fields(MARK_READ, body)
+        assert call.service.state.unread("a", "b") == 0
+        assert call.service.state.read_time("a", "b") == NOW
+
+    async def test_does_not_touch_the_other_side(self, call: Caller) -> None:
+        call.service.state.add_messages("b", "a", 4, at=NOW - 1)
+        await call.fields(MARK_READ, {"Report_Account": "a", "Peer_Account": "b"})
+        assert call.service.state.unread("b", "a") == 4
+
+    @pytest.mark.parametrize("time", [NOW, None, "", "-1", "1.5", "\u0661", " 1", str(NOW * 1000), "9" * 5000, [1]])
+    async def test_takes_the_time_only_as_a_string_of_seconds(self, call: Caller, time: Any) -> None:
+        body = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": time}
+        assert await call.code(MARK_READ, body) == 90001
+        assert call.service.state.unread("a", "b") == 5
+
+    @pytest.mark.parametrize("account", [None, "", 5, "nobody"])
+    async def test_needs_both_accounts_to_exist(self, call: Caller, account: Any) -> None:
+        assert await call.code(MARK_READ, {"Report_Account": account, "Peer_Account": "b"}) == 90008
+        assert await call.code(MARK_READ, {"Report_Account": "a", "Peer_Account": account}) == 90003
+
+
+class TestGetC2CUnreadMsgNum:
+    async def test_counts_all_without_peers(self, call: Caller) -> None:
+        assert await call.fields(C2C_UNREAD, {"To_Account": "a"}) == {"AllC2CUnreadMsgNum": 6}
+        assert await call.fields(C2C_UNREAD, {"To_Account": "stranger"}) == {"AllC2CUnreadMsgNum": 0}
+
+    async def test_counts_by_peer_and_names_the_unknown_apart(self, call: Caller) -> None:
+        fields = await call.fields(
+            C2C_UNREAD, {"To_Account": "a", "Peer_Account": ["b", "nobody", "c", "stranger", "b"]}
+        )
+        counts = {item["Peer_Account"]: item["C2CUnreadMsgNum"] for item in fields["C2CUnreadMsgNumList"]}
+        assert counts == {"b": 5, "c": 1, "stranger": 0}
+        assert fields["ErrorList"] == [{"Peer_Account": "nobody", "ErrorCode": 70107}]
+
+    async def test_leaves_out_a_list_that_would_be_empty(self, call: Caller) -> None:
+        assert set(await call.fields(C2C_UNREAD, {"To_Account": "a", "Peer_Account": ["b"]})) == {"C2CUnreadMsgNumList"}
+        assert set(await call.fields(C2C_UNREAD, {"To_Account": "a", "Peer_Account": ["x"]})) == {"ErrorList"}
+
+    async def test_keeps_no_order(self, call: Caller) -> None:
+        peers = [f"peer{number}" for number in range(10)]
+        call.service.state.add_account(*peers)
+        fields = await call.fields(C2C_UNREAD, {"To_Account": "a", "Peer_Account": peers})
+        answered = [item["Peer_Account"] for item in fields["C2CUnreadMsgNumList"]]
+        assert sorted(answered) == peers
+        assert answered != peers
+
+    @pytest.mark.parametrize(("number", "code"), [(0, 90001), (10, 0), (11, 90018)])
+    async def test_takes_one_to_ten_peers(self, call: Caller, number: int, code: int) -> None:
+        assert (
+            await call.code(C2C_UNREAD, {"To_Account": "a", "Peer_Account": [f"p{n}" for n in range(number)]}) == code
+        )
+
+    @pytest.mark.parametrize("peers", ["b", None, [5], [""], {"b": 1}])
+    async def test_refuses_peers_of_another_type(self, call: Caller, peers: Any) -> None:
+        assert await call.code(C2C_UNREAD, {"To_Account": "a", "Peer_Account": peers}) == 90001
+
+    @pytest.mark.parametrize("body", [{}, {"To_Account": 5}, {"To_Account": "nobody"}, {"to_account": "a"}])
+    async def test_needs_an_account_that_exists(self, call: Caller, body: dict[str, Any]) -> None:
+        assert await call.code(C2C_UNREAD, body) == 90003
+
+    async def test_answers_an_id_that_has_no_utf8_form(self, call: Caller) -> None:
+        _, body = await call.raw(C2C_UNREAD, b'{"To_Account":"a","Peer_Account":["\\ud800"]}')
+        assert b'"\\ud800"' in body
+
+
+class TestGetGroupMsgReceipt:
+    async def test_has_numbers_only_for_messages_with_a_receipt(self, call: Caller) -> None:
+        fields = await call.fields(RECEIPT, {"GroupId": "g", "MsgSeqList": [{"MsgSeq": 7}, {"MsgSeq": 8}]})
+        assert fields == {
+            "GroupMsgReceiptList": [
+                {"MsgSeq": 7, "Code": 0, "ReadNum": 1, "UnreadNum": 0},
+                {"MsgSeq": 8, "Code": 10062},
+            ]
+        }
+
+    async def test_takes_any_number_of_messages_unless_told_otherwise(self, call: Caller, clock: Clock) -> None:
+        body = {"GroupId": "g", "MsgSeqList": [{"MsgSeq": n} for n in range(1, 52)]}
+        assert len((await call.fields(RECEIPT, body))["GroupMsgReceiptList"]) == 51
+        async with Emulator(max_msg_seqs=50, clock=clock) as capped:
+            capped.state.add_group("g")
+            assert await Caller(capped, call.session).code(RECEIPT, body) == 10004
+
+    @pytest.mark.parametrize(
+        "seqs",
+        [None, [], {}, "7", [7], [{}], [{"MsgSeq": "7"}], [{"MsgSeq": True}], [{"MsgSeq": 0}], [{"MsgSeq": 7}, 8]],
+    )
+    async def test_refuses_a_list_of_another_shape(self, call: Caller, seqs: Any) -> None:
+        assert await call.code(RECEIPT, {"GroupId": "g", "MsgSeqList": seqs}) == 10004
+
+    @pytest.mark.parametrize(
+        ("group", "code"), [("gone", 10010), ("é", 10015), (5, 10004), ("room", 10061), ("big", 10060)]
+    )
+    async def test_refuses_groups_that_have_none(self, call: Caller, group: Any, code: int) -> None:
+        call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
+        assert await call.code(RECEIPT, {"GroupId": group, "MsgSeqList": [{"MsgSeq": 7}]}) == code
+
+
+class TestGetGroupInfo:
+    async def test_answers_each_group_in_turn_with_its_own_code(self, call: Caller) -> None:
+        fields = await call.fields(
+            GROUP_INFO,
+            {"GroupIdList": ["room", "gone"], "ResponseFilter": {"GroupBaseInfoFilter": ["Type"]}},
+        )
+        room, gone = fields["GroupInfo"]
+        assert room == {"GroupId": "room", "ErrorCode": 0, "ErrorInfo": "", "Type": "AVChatRoom"}
+        assert (gone["GroupId"], gone["ErrorCode"]) == ("gone", 10010)
+
+    async def test_has_every_field_it_knows_without_a_filter(self, call: Caller) -> None:
+        (group,) = (await call.fields(GROUP_INFO, {"GroupIdList": ["g"]}))["GroupInfo"]
+        assert (group["Type"], group["NextMsgSeq"], group["MemberNum"]) == ("Public", 51, 2)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"GroupIdList": []},
+            {"GroupIdList": [5]},
+            {"GroupIdList": ["g"] * 51},
+            {"GroupIdList": ["g"], "ResponseFilter": []},
+            {"GroupIdList": ["g"], "ResponseFilter": {"GroupBaseInfoFilter": "Type"}},
+        ],
+    )
+    async def test_refuses_a_body_of_another_shape(self, call: Caller, body: dict[str, Any]) -> None:
+        assert await call.code(GROUP_INFO, body) == 10004

@@ -1,0 +1,153 @@
+"""Faults on request: what the caller sees of them, what was changed, and which calls they befall."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tim_async.emulator import Emulator, Fault
+from tim_async.emulator.faults import Faults
+
+from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, query
+
+BODY = {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5}
+
+
+@pytest.fixture(autouse=True)
+def filled(service: Emulator) -> None:
+    service.state.add_group("g", messages=50, members=["a"])
+
+
+def kept(call: Caller) -> int:
+    return call.service.state.unread_in_group("g", "a")
+
+
+async def test_a_code_is_answered_and_nothing_is_changed(call: Caller) -> None:
+    call.service.fault(code=10002, times=1)
+    assert await call.code(SET_UNREAD, BODY) == 10002
+    assert kept(call) == 0
+    assert await call.code(SET_UNREAD, BODY) == 0
+    assert kept(call) == 5
+
+
+async def test_a_status_comes_as_a_gateways_page(call: Caller) -> None:
+    call.service.fault(status=502, retry_after=3)
+    async with call.session.post(f"{call.service.url}/{SET_UNREAD}", json=BODY, params=query()) as response:
+        assert response.status == 502
+        assert response.content_type == "text/html"
+        assert response.headers["Retry-After"] == "3"
+        assert "<html>" in await response.text()
+    assert kept(call) == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"\xff\x00", b'{"ErrorCode":'])
+async def test_any_bytes_can_be_the_answer(call: Caller, body: bytes) -> None:
+    call.service.fault(body=body)
+    assert await call.raw(SET_UNREAD, b"{}") == (200, body)
+
+
+async def test_a_status_can_carry_any_bytes(call: Caller) -> None:
+    call.service.fault(status=429, body=b"slow down")
+    assert await call.raw(SET_UNREAD, b"{}") == (429, b"slow down")
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"), [({"drop": "before"}, 0), ({"drop": "after"}, 5), ({"truncate": True}, 5)]
+)
+async def test_a_lost_answer_leaves_the_change_made_or_not_made_as_asked(
+    call: Caller, fault: dict[str, Any], number: int
+) -> None:
+    call.service.fault(times=1, **fault)
+    with pytest.raises(aiohttp.ClientError):
+        await call.code(SET_UNREAD, BODY)
+    assert kept(call) == number
+    assert await call.code(SET_UNREAD, BODY) == 0
+
+
+async def test_a_truncated_answer_begins_as_the_whole_would(call: Caller) -> None:
+    call.service.fault(truncate=True)
+    async with call.session.post(f"{call.service.url}/{SET_UNREAD}", json=BODY, params=query()) as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_a_delayed_call_is_carried_out_before_the_delay(call: Caller) -> None:
+    call.service.fault(delay=3600.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await call.code(SET_UNREAD, BODY)
+    assert kept(call) == 5
+
+
+async def test_a_fault_of_one_endpoint_leaves_the_others_alone(call: Caller) -> None:
+    call.service.fault(code=91000, endpoint="set_unread_msg_num")
+    assert await call.code(SET_UNREAD, BODY) == 91000
+    assert await call.code(C2C_UNREAD, {"To_Account": "a"}) == 0
+
+
+async def test_faults_can_be_cleared(call: Caller) -> None:
+    call.service.fault(code=10002)
+    call.service.clear_faults()
+    assert await call.code(SET_UNREAD, BODY) == 0
+
+
+async def test_during_a_stall_calls_arrive_and_are_carried_out_but_not_answered(call: Caller) -> None:
+    call.service.stall(3600.0)
+    waiting = asyncio.create_task(call.code(SET_UNREAD, BODY))
+    while not call.service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    assert kept(call) == 5
+    call.service.resume()
+    assert await waiting == 0
+
+
+async def test_latency_and_jitter_lose_no_call(call: Caller) -> None:
+    async with Emulator(latency=0.001, jitter=0.3, limit=None, clock=lambda: float(NOW)) as service:
+        caller = Caller(service, call.session)
+        service.state.add_account("a")
+        codes = await asyncio.gather(*(caller.code(C2C_UNREAD, {"To_Account": "a"}) for _ in range(50)))
+    assert codes == [0] * 50
+    assert service.report().total.succeeded == 50
+
+
+def test_the_same_seed_chooses_the_same_calls() -> None:
+    def chosen(seed: int) -> list[bool]:
+        faults = Faults(seed)
+        faults.add(Fault(code=1, probability=0.5))
+        return [faults.pick("x") is not None for _ in range(100)]
+
+    assert chosen(1) == chosen(1)
+    assert chosen(1) != chosen(2)
+    assert 20 < sum(chosen(1)) < 80
+
+
+def test_faults_are_taken_in_the_order_they_were_asked_for_until_each_is_used_up() -> None:
+    faults = Faults(0)
+    for code, times in ((1, 2), (2, 1)):
+        faults.add(Fault(code=code, times=times))
+    picked = [faults.pick("x") for _ in range(4)]
+    assert [fault and fault.code for fault in picked] == [1, 1, 2, None]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"code": 1, "status": 500},
+        {"drop": "before", "truncate": True},
+        {"drop": "during"},
+        {"code": 1, "probability": 0.0},
+        {"code": 1, "probability": 1.5},
+        {"code": 1, "times": 0},
+        {"delay": -1.0},
+        {"code": 1, "endpoint": "no_such_method"},
+    ],
+)
+async def test_a_fault_that_cannot_be_is_refused(service: Emulator, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        service.fault(**wrong)

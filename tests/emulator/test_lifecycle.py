@@ -1,0 +1,148 @@
+"""Starting and stopping: nothing is left behind, whatever was going on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from tim_async.emulator import Emulator
+
+from .support import C2C_UNREAD, Caller, Clock
+
+BODY = {"To_Account": "administrator"}
+
+
+def accepts_connections(url: str) -> bool:
+    parts = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.hostname, parts.port)) == 0
+
+
+async def arrived(service: Emulator, calls: int = 1) -> None:
+    while service.report().total.calls < calls:  # noqa: ASYNC110 - nothing else says so
+        await asyncio.sleep(0)
+
+
+async def test_leaves_no_task_and_no_socket_with_keep_alive_connections_open(clock: Clock) -> None:
+    before = asyncio.all_tasks()
+    async with aiohttp.ClientSession() as session:
+        async with Emulator(clock=clock) as service:
+            url = service.url
+            await asyncio.gather(*(Caller(service, session).code(C2C_UNREAD, BODY) for _ in range(10)))
+        assert not accepts_connections(url)
+        assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("hold", ["stall", "delay", "latency"])
+async def test_does_not_wait_for_calls_that_are_being_held(clock: Clock, hold: str) -> None:
+    before = asyncio.all_tasks()
+    async with aiohttp.ClientSession() as session:
+        async with Emulator(clock=clock, latency=3600.0 if hold == "latency" else 0.0) as service:
+            if hold == "stall":
+                service.stall(3600.0)
+            if hold == "delay":
+                service.fault(delay=3600.0)
+            waiting = asyncio.create_task(Caller(service, session).code(C2C_UNREAD, BODY))
+            if hold == "latency":
+                while not service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
+                    await asyncio.sleep(0)
+            else:
+                await arrived(service)
+        with pytest.raises(aiohttp.ClientError):
+            await waiting
+        assert asyncio.all_tasks() == before
+
+
+async def test_does_not_wait_for_the_rest_of_a_request() -> None:
+    before = asyncio.all_tasks()
+    async with Emulator() as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(service.url).port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        while not service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
+            await asyncio.sleep(0)
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_does_not_leak_a_connection_made_at_the_last_moment(turns: int) -> None:
+    async with Emulator() as service:
+        assert accepts_connections(service.url)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    # What was left open warns as it is collected, and warnings are errors.
+    gc.collect()
+
+
+async def test_remembers_its_state_and_report_and_can_be_run_again(clock: Clock) -> None:
+    service = Emulator(clock=clock)
+    for run in (1, 2):
+        async with service, aiohttp.ClientSession() as session:
+            assert await Caller(service, session).code(C2C_UNREAD, BODY) == 0
+        assert service.report().total.calls == run
+
+
+def test_can_be_made_in_one_loop_after_another() -> None:
+    async def once() -> int:
+        async with Emulator(clock=Clock()) as service, aiohttp.ClientSession() as session:
+            return await Caller(service, session).code(C2C_UNREAD, BODY)
+
+    assert [asyncio.run(once()) for _ in range(2)] == [0, 0]
+
+
+async def test_is_not_entered_twice() -> None:
+    async with Emulator() as service:
+        with pytest.raises(RuntimeError, match="already"):
+            await service.__aenter__()
+        with pytest.raises(RuntimeError, match="already"):
+            service.__enter__()
+        assert accepts_connections(service.url)
+
+
+async def test_a_port_that_is_taken_is_an_os_error_and_leaves_nothing() -> None:
+    before = asyncio.all_tasks()
+    async with Emulator() as service:
+        taken = urlsplit(service.url).port
+        assert taken is not None
+        other = Emulator(port=taken)
+        with pytest.raises(OSError):
+            await other.__aenter__()
+        with pytest.raises(OSError):
+            other.__enter__()
+    assert asyncio.all_tasks() == before
+    async with other:
+        assert other.url == f"http://127.0.0.1:{taken}"
+
+
+def test_in_a_thread_it_leaves_no_thread() -> None:
+    before = threading.enumerate()
+    with Emulator() as service:
+        assert accepts_connections(service.url)
+        url = service.url
+    assert not accepts_connections(url)
+    assert threading.enumerate() == before
+
+
+def test_says_so_when_it_is_not_running_and_never_shows_its_key() -> None:
+    service = Emulator(secret_key="a-secret")
+    with pytest.raises(RuntimeError, match="not running"):
+        service.client_options()
+    assert "a-secret" not in repr(service)
+
+
+def test_offers_what_a_client_needs() -> None:
+    with Emulator() as service:
+        assert service.client_options() == {
+            "base_url": service.url,
+            "sdk_app_id": service.sdk_app_id,
+            "secret_key": service.secret_key,
+            "identifier": "administrator",
+        }

@@ -1,0 +1,106 @@
+"""What every call must have: method, path, query, signature, a JSON object."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from tim_async.emulator import Emulator
+from tim_async.emulator.commands import COMMANDS
+from tim_async.endpoints import ENDPOINTS
+
+from .support import C2C_UNREAD, NOW, Caller, Clock, pack, query, usersig
+
+
+def test_every_endpoint_has_a_handler_under_its_own_name() -> None:
+    handled = {command.path: command.name for command in COMMANDS}
+    for endpoint in ENDPOINTS:
+        assert handled.get(endpoint.command) == endpoint.name
+
+
+async def test_a_well_formed_call_succeeds_at_both_ends_of_random(call: Caller) -> None:
+    call.service.state.add_account("a")
+    for random in ("0", "4294967295"):
+        assert await call.code(C2C_UNREAD, {"To_Account": "a"}, query(random=random)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"sdkappid": None}, 60012),
+        ({"sdkappid": "1400000001"}, 60006),
+        ({"sdkappid": "0x1"}, 60006),
+        ({"identifier": None}, 60004),
+        ({"identifier": "someone"}, 70013),
+        ({"identifier": "someone", "usersig": usersig("someone")}, 60010),
+        ({"usersig": None}, 70002),
+        ({"usersig": "garbage"}, 70003),
+        ({"usersig": pack([1])}, 70003),  # type: ignore[arg-type]
+        ({"usersig": usersig(issued_at=NOW - 86_401)}, 70001),
+        ({"usersig": usersig(secret_key="another")}, 70009),
+        ({"usersig": usersig(sdk_app_id=1)}, 70014),
+        ({"random": None}, 60002),
+        ({"random": "-1"}, 60002),
+        ({"random": "4294967296"}, 60002),
+        ({"random": "1.5"}, 60002),
+        ({"random": "\u0663"}, 60002),
+        ({"random": "9" * 5000}, 60002),
+        ({"contenttype": None}, 60002),
+        ({"contenttype": "xml"}, 60002),
+    ],
+)
+async def test_a_query_that_is_wrong_is_refused(call: Caller, changes: dict[str, str | None], code: int) -> None:
+    call.service.state.add_account("a")
+    assert await call.code(C2C_UNREAD, {"To_Account": "a"}, query(**changes)) == code
+
+
+async def test_names_in_the_query_are_case_sensitive(call: Caller) -> None:
+    params = {("SdkAppId" if name == "sdkappid" else name): value for name, value in query().items()}
+    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}, params) == 60012
+
+
+@pytest.mark.parametrize("path", ["", "v4/openim/nothing", "v5/openim/admin_set_msg_read", C2C_UNREAD.upper()])
+async def test_a_command_there_is_not_is_refused(call: Caller, path: str) -> None:
+    assert await call.code(path, {}) == 60009
+
+
+async def test_any_method_but_post_is_refused(call: Caller) -> None:
+    async with call.session.get(f"{call.service.url}/{C2C_UNREAD}", params=query()) as response:
+        assert (await response.json())["ErrorCode"] == 60002
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'"{}"', b"3", b"\xff", b"[" * 100_000, b"9" * 5000])
+async def test_a_body_that_is_no_json_object_is_refused(call: Caller, data: bytes) -> None:
+    status, body = await call.raw(C2C_UNREAD, data)
+    assert status == 200
+    assert b'"ErrorCode":60003' in body
+
+
+async def test_a_body_of_megabytes_is_refused(call: Caller) -> None:
+    data = io.BytesIO(b"x" * (2 << 20))
+    async with call.session.post(f"{call.service.url}/{C2C_UNREAD}", data=data, params=query()) as response:
+        assert response.status == 200
+        assert (await response.json())["ErrorCode"] == 93000
+
+
+async def test_a_signature_expires_while_it_is_in_use(call: Caller, clock: Clock) -> None:
+    params = query(usersig=usersig(expire=10))
+    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}, params) == 0
+    clock.now += 10.5
+    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}, params) == 70001
+
+
+async def test_each_administrator_may_call_and_the_first_is_the_one_offered(call: Caller, clock: Clock) -> None:
+    async with Emulator(admins=("first", "second"), clock=clock) as service:
+        assert service.identifier == "first"
+        caller = Caller(service, call.session)
+        for name in ("first", "second"):
+            params = query(identifier=name, usersig=usersig(name))
+            assert await caller.code(C2C_UNREAD, {"To_Account": name}, params) == 0
+
+
+async def test_no_refusal_repeats_the_query(call: Caller) -> None:
+    sig = usersig(secret_key="another")
+    answer = await call.answer(C2C_UNREAD, {"To_Account": "a"}, query(usersig=sig))
+    assert sig not in str(answer)

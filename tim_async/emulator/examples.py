@@ -1,0 +1,27 @@
+"""A little world to try things on: what an emulator started by hand is filled with."""
+
+from __future__ import annotations
+
+from tim_async.emulator.state import State
+
+
+def fill_example(state: State) -> None:
+    """Add three accounts, their conversations, and three groups.
+
+    Accounts ``alice``, ``bob`` and ``carol``; ``alice`` has 3 unread messages from ``bob`` and 2 from ``carol``.
+    ``@TGS#public`` holds 120 messages, of which 118 to 120 have receipts; ``@TGS#work`` holds 10;
+    ``@TGS#avchatroom`` is of a type that keeps no unread counts.  All three are in each.
+
+    Raises:
+        ValueError: a group of the example exists.
+    """
+    people = ("alice", "bob", "carol")
+    with state.lock:
+        state.add_account(*people)
+        state.add_messages("alice", "bob", 3)
+        state.add_messages("alice", "carol", 2)
+        state.add_group("@TGS#public", "Public", messages=120, members=people)
+        state.add_group("@TGS#work", "Work", messages=10, members=people)
+        state.add_group("@TGS#avchatroom", "AVChatRoom", messages=5000, members=people)
+        for msg_seq, read_num in ((118, 2), (119, 1), (120, 0)):
+            state.add_receipt("@TGS#public", msg_seq, read_num=read_num, unread_num=2 - read_num)
