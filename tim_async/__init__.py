@@ -37,36 +37,38 @@ if TYPE_CHECKING:
     from .pacing import Lane as Lane
     from .retrying import RetryPolicy as RetryPolicy
 
-_HOMES = {
-    "attempts": ("Attempt",),
-    "batch": ("Batch",),
-    "client": ("TIMClient",),
-    "errors": (
-        "APIError",
-        "AccountNotFound",
-        "AuthError",
-        "BadResponse",
-        "ConnectFailed",
-        "ConnectionLost",
-        "GroupNotFound",
-        "InvalidRequest",
-        "PartialFailure",
-        "PermissionDenied",
-        "RateLimited",
-        "ReceiptUnavailable",
-        "RequestTimeout",
-        "ServerBusy",
-        "TIMError",
-        "TransportError",
-    ),
-    "models": ("C2CUnread", "Done", "Failed", "GroupMsgReceipts", "ItemError", "Receipt"),
-    "pacing": ("Lane",),
-    "retrying": ("RetryPolicy",),
+_HOME = {
+    "APIError": "errors",
+    "AccountNotFound": "errors",
+    "Attempt": "attempts",
+    "AuthError": "errors",
+    "BadResponse": "errors",
+    "Batch": "batch",
+    "C2CUnread": "models",
+    "ConnectFailed": "errors",
+    "ConnectionLost": "errors",
+    "Done": "models",
+    "Failed": "models",
+    "GroupMsgReceipts": "models",
+    "GroupNotFound": "errors",
+    "InvalidRequest": "errors",
+    "ItemError": "models",
+    "Lane": "pacing",
+    "PartialFailure": "errors",
+    "PermissionDenied": "errors",
+    "RateLimited": "errors",
+    "Receipt": "models",
+    "ReceiptUnavailable": "errors",
+    "RequestTimeout": "errors",
+    "RetryPolicy": "retrying",
+    "ServerBusy": "errors",
+    "TIMClient": "client",
+    "TIMError": "errors",
+    "TransportError": "errors",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = [*sorted(_HOME)]  # noqa: PLE0605 - the table above is the list
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

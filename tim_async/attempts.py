@@ -50,5 +50,5 @@ def tell(hook: Hook, attempt: Attempt) -> None:
     """Call a hook; one that raises is logged and harms no call."""
     try:
         hook(attempt)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a stranger's function raises
         _log.exception("on_attempt raised")

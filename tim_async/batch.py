@@ -216,7 +216,7 @@ class Outcomes(Generic[Item, Value]):
         except asyncio.CancelledError as error:  # by the end of the block, or from within the method
             self._ready.put_nowait(_End(error))
             raise
-        except Exception as error:  # of the rows themselves: raised to whoever reads the outcomes
+        except Exception as error:  # noqa: BLE001 - of the rows themselves: raised to whoever reads the outcomes
             self._ready.put_nowait(_End(error))
         finally:
             # Whoever waits for room has nothing left to pull either.
@@ -229,7 +229,7 @@ class Outcomes(Generic[Item, Value]):
         try:
             args, kwargs = _arguments(item)
             return Done(item, await self._method(*args, **kwargs))
-        except Exception as error:  # not swallowed: it is this row's outcome
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is this row's outcome
             return Failed(item, error)
 
 

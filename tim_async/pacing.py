@@ -38,8 +38,6 @@ import math
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 
-from aiolimiter import AsyncLimiter
-
 from .errors import ConnectFailed
 
 SECOND = 1.0005
@@ -101,15 +99,16 @@ class Slots:
 class Credit:
     """How long before "one second after its response" a slot may be used again.
 
-    ``_ease`` is the one learned number: at 0 the credit is the smallest round trip seen lately (less a tenth, for
-    what has not been seen), above 0 it reaches into the spread between the smallest and the mean, and towards -1
-    it shrinks to nothing.
+    ``_ease`` is the one learned number.  At 0 the credit is what the smallest round trip of late makes sure; above
+    0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
     """
 
-    __slots__ = ("_ease", "_mean", "_quiet", "_seen", "_smallest", "_smallest_before", "value")
+    __slots__ = ("_ease", "_quiet", "_seen", "_smallest", "_smallest_before", "_typical", "value")
 
     LEARNT = 500
     """Round trips after which older ones no longer count for the smallest."""
+    SLACK = 0.002
+    """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
     CLIMB_FIRST = 0.01
     """Ease a second until something is refused for the first time…"""
     CLIMB = 0.002
@@ -122,7 +121,7 @@ class Credit:
         self._ease = 0.0
         self._quiet = True
         self._seen = 0
-        self._mean = 0.0
+        self._typical = math.inf
         self._smallest = self._smallest_before = math.inf
 
     def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
@@ -133,13 +132,15 @@ class Credit:
         if rtt < self._smallest:
             self._smallest = rtt
         smallest = min(self._smallest, self._smallest_before)
-        self._mean += (rtt - self._mean) / min(self._seen, 100)
+        # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
+        self._typical = rtt if self._seen == 1 else self._typical * (1.003 if rtt > self._typical else 0.997)
         if saturated and self._ease < 1.0:
             self._ease += (self.CLIMB_FIRST if self._quiet else self.CLIMB) / per_second
+        sure = max(0.0, 0.9 * smallest - self.SLACK)
         if self._ease > 0:
-            self.value = 0.9 * smallest + self._ease * max(0.0, self._mean - smallest)
+            self.value = sure + self._ease * max(0.0, self._typical - smallest)
         else:
-            self.value = 0.9 * smallest * (1.0 + self._ease)
+            self.value = sure * (1.0 + self._ease)
 
     def refused(self) -> None:
         """Step back, once for an event."""
@@ -180,7 +181,9 @@ class Rate:
         if sent <= self._cut_at or now - self._cut_at < 1.0:
             return False
         value = self.value(now)
-        self._after_cut = max(self.floor, min(0.97 * value, max(0.5 * value, taken)))
+        # A little below what was taken, so that the probing that follows starts from quiet; by 7 % at least, for
+        # what was taken holds calls from before the other consumer came; by 60 % at most, for it holds our own gaps.
+        self._after_cut = max(self.floor, min(0.93 * value, max(0.4 * value, 0.97 * taken)))
         self._cut_at = now
         return True
 
@@ -231,9 +234,12 @@ class Pacer:
         self._slots = Slots(int(limit))
         self._credit = Credit()
         burst = max(4.0, limit / 20)
-        ceiling = limit * (1.0 if strict else 1.05)
+        ceiling = limit * (1.0 if strict else 1.1)
         # At the floor one call costs nearly the whole bucket.
         self._rate = Rate(ceiling, floor=1.01 * ceiling / burst)
+        # Imported with the first call: it reads its own version at import, which takes longer than all else here.
+        from aiolimiter import AsyncLimiter
+
         self._bucket = AsyncLimiter(burst, burst / ceiling)
         self._refusals: deque[float] = deque()
         self._paused_until = -math.inf
@@ -355,7 +361,8 @@ class Pacer:
             delay = self._delay(now)
             if delay > 0.0:
                 if delay < math.inf:  # otherwise only an answer can help, and it calls us
-                    self._timer = self._loop.call_at(now + delay, self._tick)
+                    # Never so short that adding it to the clock changes nothing: that would spin.
+                    self._timer = self._loop.call_at(now + max(delay, 1e-4), self._tick)
                 return
             turn = self._next()
             if turn is not None:

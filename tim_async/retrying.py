@@ -9,18 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import Reaction, TIMError, TransportError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -120,8 +114,6 @@ class Retrier:
         self._started = started
         self._sign_again = sign_again
         self._signed_again = False
-        self._passing = wait_random_exponential(*policy.wait)
-        self._rate_limited = wait_random_exponential(*policy.wait_rate_limited)
 
     def worth(self, error: BaseException) -> bool:
         """Whether one more attempt can help, and harms nobody."""
@@ -141,6 +133,9 @@ class Retrier:
         """
         if self._policy.attempts == 1 or not self.worth(failure):
             raise failure
+        # Imported with the first failure: most programs start faster for it.
+        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_before_delay
+
         first: TIMError | None = failure
 
         async def again() -> T:
@@ -162,10 +157,16 @@ class Retrier:
         return await retrying(again)
 
     def _wait(self, state: RetryCallState) -> float:
-        error = _failure(state)
-        if error.reaction is Reaction.SIGN_AGAIN:
-            return 0.0
-        return self._rate_limited(state) if error.reaction is Reaction.SLOW_DOWN else self._passing(state)
+        from tenacity import wait_random_exponential
+
+        match _failure(state).reaction:
+            case Reaction.SIGN_AGAIN:
+                return 0.0
+            case Reaction.SLOW_DOWN:
+                first, most = self._policy.wait_rate_limited
+            case _:
+                first, most = self._policy.wait
+        return wait_random_exponential(multiplier=first, max=most)(state)
 
     def _prepare(self, state: RetryCallState) -> None:
         self._budget.spend()

@@ -6,6 +6,7 @@ an admin's credential.  What they say that helps — the operating system's reas
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, NamedTuple
 
@@ -96,10 +97,8 @@ def decode(reply: Reply) -> dict[str, Any]:
         BadResponse: it is not an answer of the service.
     """
     answer: Any = None
-    try:
+    with contextlib.suppress(ValueError, RecursionError):  # judged below, together with JSON that is no answer
         answer = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        pass  # judged below, together with JSON that is no answer
     code = answer.get("ErrorCode") if isinstance(answer, dict) else None
     if type(code) is int and (code != 0 or reply.status == 200):
         if code == 0:

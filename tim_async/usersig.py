@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jwt.algorithms import HMACAlgorithm
-from jwt.exceptions import InvalidKeyError
+if TYPE_CHECKING:
+    from jwt.algorithms import HMACAlgorithm
 
 DAY = 86_400
 DEFAULT_EXPIRE = 180 * DAY
 """Seconds a UserSig is valid unless said otherwise: what the vendor's own libraries choose."""
 
-_HMAC = HMACAlgorithm(HMACAlgorithm.SHA256)
 _TO_URL = str.maketrans("+/=", "*-_")
 _FROM_URL = str.maketrans("*-_", "+/=")
 _MAX_INFLATED = 64 * 1024
@@ -84,7 +84,7 @@ def sign(
         "TLS.sdkappid": sdk_app_id,
         "TLS.expire": expire,
         "TLS.time": issued_at,
-        "TLS.sig": base64.b64encode(_HMAC.sign(_content(claims), prepare_key(secret_key))).decode(),
+        "TLS.sig": base64.b64encode(_hmac().sign(_content(claims), prepare_key(secret_key))).decode(),
     }
     if userbuf is not None:
         document["TLS.userbuf"] = base64.b64encode(userbuf).decode()
@@ -113,7 +113,7 @@ def verify(usersig: str, sdk_app_id: int, secret_key: str, *, now: float) -> Cla
         raise ValueError("not a UserSig of version 2.0") from None
     if claims.sdk_app_id != sdk_app_id:
         raise ValueError("the UserSig is for another SDKAppID")
-    if not _HMAC.verify(_content(claims), prepare_key(secret_key), signature):
+    if not _hmac().verify(_content(claims), prepare_key(secret_key), signature):
         raise ValueError("the UserSig was not signed with this key")
     if now > claims.issued_at + claims.expire:
         raise ValueError("the UserSig has expired")
@@ -131,8 +131,10 @@ def prepare_key(secret_key: str) -> bytes:
         raise TypeError(f"secret_key must be a str, not {type(secret_key).__name__}")
     if not secret_key:
         raise ValueError("the secret key is empty")
+    from jwt.exceptions import InvalidKeyError
+
     try:
-        return _HMAC.prepare_key(secret_key)
+        return _hmac().prepare_key(secret_key)
     except InvalidKeyError:
         raise ValueError(
             "the secret key looks like a PEM, SSH or JWK key; it must be the SDKSecretKey shown in the console"
@@ -149,7 +151,7 @@ def check_key(secret_key: str) -> None:
     key = prepare_key(secret_key)
     if not (secret_key.isascii() and secret_key.isprintable()) or " " in secret_key:
         raise ValueError("the secret key holds blanks, line ends or characters that no key has; was it copied whole?")
-    if _HMAC.check_key_length(key) is not None:
+    if _hmac().check_key_length(key) is not None:
         raise ValueError(
             f"the secret key is too short: {len(key)} characters, at least 32 expected; was it copied whole?"
         )
@@ -209,6 +211,14 @@ class UserSigCache:
         self._issued_at = now
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
         self._check_at = now + 0.8 * self._expire
+
+
+@functools.cache
+def _hmac() -> HMACAlgorithm:
+    # Imported with the first client, not with the package: where `cryptography` is installed, PyJWT loads all of it.
+    from jwt.algorithms import HMACAlgorithm
+
+    return HMACAlgorithm(HMACAlgorithm.SHA256)
 
 
 def _content(claims: Claims) -> bytes:

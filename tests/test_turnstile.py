@@ -1,0 +1,263 @@
+"""The order before the bucket: lanes, first in first out, cancelling, pausing, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tim_async.errors import ConnectFailed
+from tim_async.pacing import Connections, Lane, Pacer
+
+from . import virtual_time
+
+
+async def pass_through(
+    pacer: Pacer, log: list[object], name: object, lane: Lane = Lane.INTERACTIVE, *, again: bool = False
+) -> None:
+    """Enter, note it, leave."""
+    sent = await pacer.enter(lane, again)
+    log.append(name)
+    pacer.leave(sent, answered=True)
+
+
+async def filled(limit: int = 4) -> Pacer:
+    """A pacer whose slots are all in flight, so that whoever comes now must wait."""
+    pacer = Pacer(limit)
+    for _ in range(limit):
+        await pacer.enter()
+    return pacer
+
+
+def release(pacer: Pacer, count: int = 4) -> None:
+    """Let the calls in flight be answered."""
+    now = pacer.now()
+    for _ in range(count):
+        pacer.leave(now, answered=True)
+
+
+def test_first_in_first_out_within_a_lane() -> None:
+    """A thousand callers leave the queue in the order they joined it."""
+
+    async def run() -> list[object]:
+        pacer, log = await filled(), list[object]()
+        tasks = [asyncio.create_task(pass_through(pacer, log, n)) for n in range(1000)]
+        await asyncio.sleep(0)
+        release(pacer)
+        await asyncio.gather(*tasks)
+        return log
+
+    assert virtual_time.run(run()) == list(range(1000))
+
+
+def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
+    """Callers that keep arriving while the loop is hogged are served strictly in the order of arrival."""
+
+    async def run() -> list[object]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        pacer, log = Pacer(50), list[object]()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def arrivals() -> None:
+            for n in range(300):
+                tasks.append(asyncio.create_task(pass_through(pacer, log, n)))
+                loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was busy for so long
+                await asyncio.sleep(0)
+
+        await arrivals()
+        await asyncio.gather(*tasks)
+        return log
+
+    assert virtual_time.run(run()) == list(range(300))
+
+
+def test_interactive_goes_before_bulk_and_retries_before_first_tries_of_their_lane() -> None:
+    """The four classes of callers, whatever order they came in."""
+
+    async def run() -> list[object]:
+        pacer, log = await filled(), list[object]()
+        tasks = [
+            asyncio.create_task(pass_through(pacer, log, "bulk", Lane.BULK)),
+            asyncio.create_task(pass_through(pacer, log, "bulk again", Lane.BULK, again=True)),
+            asyncio.create_task(pass_through(pacer, log, "user")),
+            asyncio.create_task(pass_through(pacer, log, "user again", again=True)),
+        ]
+        await asyncio.sleep(0)
+        release(pacer)
+        await asyncio.gather(*tasks)
+        return log
+
+    assert virtual_time.run(run()) == ["user again", "user", "bulk again", "bulk"]
+
+
+def test_cancelled_waiters_are_forgotten_at_once_and_hang_nobody() -> None:
+    """One in ten of 10,000 is cancelled; all others pass, in order, and nothing is left behind."""
+
+    async def run() -> tuple[list[object], int, int]:
+        pacer, log = await filled(200), list[object]()
+        tasks = [asyncio.create_task(pass_through(pacer, log, n)) for n in range(10_000)]
+        await asyncio.sleep(0)
+        for task in tasks[::10]:
+            task.cancel()
+        await asyncio.sleep(0)
+        waiting = pacer.waiting
+        release(pacer, 200)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return log, waiting, pacer.waiting
+
+    log, waiting, left = virtual_time.run(run())
+    assert log == [n for n in range(10_000) if n % 10]
+    assert waiting == 9_000
+    assert left == 0
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
+    """Also one whose turn has come but who has not woken yet: its slot goes to the next."""
+
+    async def run() -> int:
+        pacer = await filled(1)
+        first = asyncio.create_task(pass_through(pacer, [], "first"))
+        await asyncio.sleep(0)
+        pacer.leave(pacer.now(), answered=True)
+        await asyncio.sleep(0.99)
+        for _ in range(steps):
+            await asyncio.sleep(0.005)
+        first.cancel()
+        passed = list[object]()
+        for n in range(3):
+            await asyncio.wait_for(pass_through(pacer, passed, n), 60)
+        return len(passed)
+
+    assert virtual_time.run(run()) == 3
+
+
+def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on() -> None:
+    """The grant and the cancellation meet in one step of the loop."""
+
+    async def run() -> list[object]:
+        pacer, log = await filled(1), list[object]()
+        first = asyncio.create_task(pass_through(pacer, log, "first"))
+        second = asyncio.create_task(pass_through(pacer, log, "second"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(5, lambda: (pacer.leave(pacer.now(), answered=True), None))
+        # The timer that grants was set before this one for the same time, so it runs first.
+        pacer.pause(10)
+        asyncio.get_running_loop().call_at(pacer.now() + 10, first.cancel)
+        await second
+        await asyncio.gather(first, return_exceptions=True)
+        return log
+
+    assert virtual_time.run(run()) == ["second"]
+
+
+def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
+    """A shorter pause, and a success meanwhile, do not end a longer one."""
+
+    async def run() -> float:
+        pacer = Pacer(200)
+        start, sent = pacer.now(), await pacer.enter()
+        pacer.pause(5)
+        pacer.pause(1)
+        pacer.leave(sent, answered=True)
+        again = await pacer.enter()
+        pacer.leave(again, answered=True)
+        return again - start
+
+    assert virtual_time.run(run()) == pytest.approx(5, abs=0.001)
+
+
+def test_a_pause_is_capped_at_a_minute() -> None:
+    """However long a gateway asks for."""
+
+    async def run() -> float:
+        pacer = Pacer(200)
+        start = pacer.now()
+        pacer.pause(86_400)
+        return await pacer.enter() - start
+
+    assert virtual_time.run(run()) == pytest.approx(60, abs=0.001)
+
+
+def test_a_paused_endpoint_slows_no_other() -> None:
+    """Not even where both share a few connections."""
+
+    async def run() -> float:
+        connections = Connections(2)
+        paused, free = Pacer(200, connections=connections), Pacer(200, connections=connections)
+        paused.pause(30)
+        waiting = [asyncio.create_task(pass_through(paused, [], n)) for n in range(10)]
+        await asyncio.sleep(0)
+        start, log = free.now(), list[object]()
+        for n in range(100):
+            await pass_through(free, log, n)
+        elapsed = free.now() - start
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return elapsed
+
+    assert virtual_time.run(run()) < 0.6
+
+
+def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
+    """Four endpoints, three connections: never more than three under way, and every call gets through."""
+
+    async def run() -> tuple[int, int]:
+        connections = Connections(3)
+        pacers = [Pacer(200, connections=connections) for _ in range(4)]
+        now = most = done = 0
+
+        async def call(pacer: Pacer) -> None:
+            nonlocal now, most, done
+            sent = await pacer.enter()
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.01)
+            now -= 1
+            done += 1
+            pacer.leave(sent, answered=True)
+
+        await asyncio.gather(*(call(pacer) for pacer in pacers for _ in range(50)))
+        return most, done
+
+    assert virtual_time.run(run()) == (3, 200)
+
+
+@pytest.mark.parametrize("then", [lambda pacer: pacer.enter(), lambda pacer: pacer.enter(Lane.BULK)])
+def test_close_turns_away_whoever_waits(then: Callable[[Pacer], Awaitable[float]]) -> None:
+    """Each with an exception of its own: nothing was sent."""
+
+    async def run() -> list[object]:
+        pacer = await filled()
+        tasks = [asyncio.ensure_future(then(pacer)) for _ in range(3)]
+        await asyncio.sleep(0)
+        pacer.close()
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    errors = virtual_time.run(run())
+    assert all(isinstance(error, ConnectFailed) for error in errors)
+    assert len({id(error) for error in errors}) == 3
+
+
+def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
+    """At the floor calls still go, some tens of milliseconds apart."""
+
+    async def run() -> float:
+        pacer = Pacer(200)
+        for _ in range(12):
+            sent = await pacer.enter()
+            pacer.leave(sent, answered=True)
+            pacer.refused(sent)
+            await asyncio.sleep(1.01)
+        sent = await pacer.enter()
+        pacer.refused(sent)
+        start = pacer.now()
+        for _ in range(20):
+            pacer.leave(await pacer.enter(), answered=True)
+        return (pacer.now() - start) / 20
+
+    assert 0.02 < virtual_time.run(run()) < 0.06

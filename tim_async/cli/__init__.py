@@ -1,0 +1,26 @@
+"""The command line: ``tim-async``.  Importing this costs nothing; `main` fetches what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+_EXTRA = ("click", "rich")
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run ``tim-async`` with the arguments of the process.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 usage, 3 some items failed, 130 interrupted.
+    """
+    try:
+        from .app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write(f"tim-async needs {error.name}, which an extra brings: pip install 'tim-async[cli]'\n")
+        return 1
+    except KeyboardInterrupt:  # as early as this, nothing else would keep its traceback in
+        return _INTERRUPTED
+    return run()

@@ -1,0 +1,84 @@
+"""The command group, and how a run ends: with an exit code, and with no traceback for what can be expected."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+
+import click
+
+from tim_async import __version__
+
+from .calls import mark_read, receipts, set_unread, unread
+from .demo.command import demo
+from .failures import FAILED, INTERRUPTED
+from .output import examples
+from .serve import emulator
+from .sign import usersig
+
+_NAME = "tim-async"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "tim-async demo",
+        "tim-async unread alice bob carol",
+        "tim-async receipts @TGS#public 1-500 --json",
+    )
+    + "\n\n\b\nExit codes:\n"
+    "  0    done\n"
+    "  1    failed\n"
+    "  2    wrong usage: bad arguments, missing credentials\n"
+    "  3    some items failed; the output names them\n"
+    "  130  interrupted"
+    + "\n\n\b\nCredentials, from the environment or from a file that --credentials or TIM_CREDENTIALS names:\n"
+    "  TIM_SDK_APP_ID                      the app's SDKAppID\n"
+    "  TIM_SECRET_KEY, TIM_SECRET_KEY_FILE the app's secret key, or a file that holds it\n"
+    "  TIM_IDENTIFIER                      an admin of the app (default: administrator)\n"
+    "  TIM_REGION, TIM_BASE_URL            where the app is, e.g. singapore; or another host",
+)
+@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Read state of Tencent Cloud Chat (IM): unread counts and read receipts.
+
+    Data goes to standard output, as a table or with --json as one JSON document.  All else goes to standard error.
+    """
+
+
+for _command in (demo, emulator, unread, mark_read, set_unread, receipts, usersig):
+    cli.add_command(_command)
+
+
+def run() -> int:
+    """Carry out what the process was started for, and say how it ended."""
+    _survive_odd_text()
+    try:
+        # Not click's own ending, which takes Ctrl-C for a failure.
+        code = cli.main(prog_name=_NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _nobody_reads()
+    return code if isinstance(code, int) else 0
+
+
+def _nobody_reads() -> int:
+    """End quietly when whoever read our output, such as ``head``, has seen enough."""
+    # What is still buffered would raise once more when the interpreter ends.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
+def _survive_odd_text() -> None:
+    """Let a stream that cannot show a name, for want of UTF-8, show its code points."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

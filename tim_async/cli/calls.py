@@ -1,0 +1,221 @@
+"""The commands that are one call of the client each: ``unread``, ``mark-read``, ``set-unread``, ``receipts``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import click
+
+from . import config
+from .failures import PARTIAL, plainly
+from .output import console_for, examples, make_table, plain, say, show, show_json, takes_json
+from .ranges import parse_seqs, parse_time
+
+if TYPE_CHECKING:
+    from tim_async.attempts import Attempt
+    from tim_async.client import TIMClient
+    from tim_async.models import ItemError
+
+Value = TypeVar("Value")
+
+
+@click.command(
+    short_help="Count unread one-to-one messages.",
+    epilog=examples(
+        "tim-async unread alice",
+        "tim-async unread alice bob carol",
+        "tim-async unread alice bob carol --json | jq .counts",
+    )
+)
+@click.argument("account")
+@click.argument("peers", metavar="[PEER]...", nargs=-1)
+@takes_json
+@config.takes_credentials
+@click.pass_context
+def unread(
+    ctx: click.Context, account: str, peers: tuple[str, ...], as_json: bool, credentials_file: Path | None
+) -> None:
+    """Count ACCOUNT's unread one-to-one messages, in all or from each PEER.
+
+    Any number of peers; they are asked for 10 a call, 200 calls a second.  Exit code 3 if some peers failed.
+    """
+    if not peers:
+        total = _call(credentials_file, lambda tim: tim.get_all_c2c_unread_msg_num(account))
+        if as_json:
+            show_json({"to_account": account, "all_c2c_unread_msg_num": total})
+        else:
+            table = make_table("Account", "Unread", right=["Unread"])
+            table.add_row(plain(account), str(total))
+            show(table)
+        return
+    result = _call(credentials_file, lambda tim: tim.batch.get_c2c_unread_msg_num(account, peers), -(-len(peers) // 10))
+    if as_json:
+        show_json({"to_account": account, **asdict(result)})
+    else:
+        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
+        for peer in dict.fromkeys(peers):
+            if peer in result.counts:
+                table.add_row(plain(peer), str(result.counts[peer]))
+            else:
+                table.add_row(plain(peer), "-", _reason(result.errors[peer]))
+        show(table)
+    _end(ctx, len(result.errors), "peers")
+
+
+@click.command(
+    "mark-read",
+    short_help="Mark a one-to-one conversation read.",
+    epilog=examples(
+        "tim-async mark-read alice bob",
+        "tim-async mark-read alice bob --time 1756602000",
+        "tim-async mark-read alice bob --time 2025-08-31T09:00:00+08:00",
+    ),
+)
+@click.argument("report_account")
+@click.argument("peer_account")
+@click.option(
+    "--time",
+    "moment",
+    metavar="SECONDS|ISO-8601",
+    help="Everything before it becomes read: unix seconds, or a time with its zone.  The service's now by default.",
+)
+@takes_json
+@config.takes_credentials
+def mark_read(
+    report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
+) -> None:
+    """Mark read what REPORT_ACCOUNT has received from PEER_ACCOUNT."""
+    with plainly():
+        seconds = None if moment is None else parse_time(moment)
+    _call(credentials_file, lambda tim: tim.admin_set_msg_read(report_account, peer_account, msg_read_time=seconds))
+    if as_json:
+        show_json({"report_account": report_account, "peer_account": peer_account, "msg_read_time": seconds})
+    else:
+        until = "all there is" if seconds is None else f"everything before {seconds}"
+        say(f"Marked read for {plain(report_account)}: {until} from {plain(peer_account)}.")
+
+
+@click.command(
+    "set-unread",
+    short_help="Set a group member's unread count.",
+    epilog=examples(
+        "tim-async set-unread @TGS#public alice 12",
+        "tim-async set-unread @TGS#public alice 0 --json",
+    ),
+)
+@click.argument("group")
+@click.argument("member")
+@click.argument("count", type=click.IntRange(min=0))
+@takes_json
+@config.takes_credentials
+def set_unread(group: str, member: str, count: int, as_json: bool, credentials_file: Path | None) -> None:
+    """Set MEMBER's unread message count in GROUP to COUNT; nobody is notified.
+
+    The service lowers a COUNT above the group's number of messages to it, without saying so, and in ChatRoom,
+    Meeting and AVChatRoom groups it answers success and does nothing.
+    """
+    _call(credentials_file, lambda tim: tim.set_unread_msg_num(group, member, count))
+    if as_json:
+        show_json({"group_id": group, "member_account": member, "unread_msg_num": count})
+    else:
+        say(f"Set the unread count of {plain(member)} in {plain(group)} to {count}.")
+
+
+@click.command(
+    short_help="Show the read receipts of group messages.",
+    epilog=examples(
+        "tim-async receipts @TGS#public 1-500",
+        "tim-async receipts @TGS#public 7 12 100-120,140",
+        "tim-async receipts @TGS#public 1-500 --json",
+    )
+)
+@click.argument("group")
+@click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)
+@takes_json
+@config.takes_credentials
+@click.pass_context
+def receipts(
+    ctx: click.Context, group: str, seqs: tuple[str, ...], as_json: bool, credentials_file: Path | None
+) -> None:
+    """Show how many members of GROUP have read each message.
+
+    Each SEQ is a message's number or a range of them, such as 1-500; they are asked for 50 a call.  Exit code 3 if
+    some have no receipt.
+    """
+    with plainly():
+        numbers = parse_seqs(seqs)
+    result = _call(
+        credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
+    )
+    if as_json:
+        show_json({"group_id": group, **asdict(result)})
+    else:
+        table = make_table(
+            "MsgSeq", "Read", "Unread", *_error_column(result.errors), right=["MsgSeq", "Read", "Unread"]
+        )
+        for seq in numbers:
+            if seq in result.receipts:
+                table.add_row(str(seq), str(result.receipts[seq].read_num), str(result.receipts[seq].unread_num))
+            else:
+                table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
+        show(table)
+    _end(ctx, len(result.errors), "messages")
+
+
+def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
+    """Carry out one piece of work with a client of its own; ``calls`` is how many requests it is, without retries."""
+    options = config.load(credentials_file).client_options()
+
+    async def carry_out() -> Value:
+        from tim_async.client import TIMClient
+
+        # Worth watching from about a second on.
+        watched = calls > 200 and sys.stderr.isatty()
+        with _Bar(calls) if watched else nullcontext() as bar:
+            async with TIMClient(**options, on_attempt=None if bar is None else bar.attempt) as tim:
+                return await work(tim)
+
+    with plainly():
+        return asyncio.run(carry_out())
+
+
+class _Bar:
+    """A progress bar on standard error that leaves nothing behind."""
+
+    def __init__(self, calls: int) -> None:
+        from rich.progress import Progress
+
+        self._progress = Progress(console=console_for(sys.stderr), transient=True, redirect_stdout=False)
+        self._task = self._progress.add_task("calls", total=calls)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Move on by one call, if this attempt was its last."""
+        if attempt.error is None:
+            self._progress.advance(self._task)
+
+
+def _error_column(errors: Mapping[str, ItemError] | Mapping[int, ItemError]) -> list[str]:
+    return ["Error"] if errors else []
+
+
+def _reason(error: ItemError) -> str:
+    return plain(" ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part))
+
+
+def _end(ctx: click.Context, failed: int, what: str) -> None:
+    if failed:
+        say(f"{failed} of the {what} failed.")
+        ctx.exit(PARTIAL)

@@ -1,0 +1,133 @@
+"""Where credentials come from: the environment, or a file, and never a flag, which every process list would show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .failures import Misuse
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_KNOWN = (
+    "TIM_SDK_APP_ID",
+    "TIM_SECRET_KEY",
+    "TIM_SECRET_KEY_FILE",
+    "TIM_IDENTIFIER",
+    "TIM_REGION",
+    "TIM_BASE_URL",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who calls, and where; the key is in no repr.
+
+    Attributes:
+        sdk_app_id: the app's SDKAppID.
+        secret_key: the app's secret key.
+        identifier: an admin of the app.
+        region: where the app is, if that was given.
+        base_url: another host, if that was given.
+    """
+
+    sdk_app_id: int
+    secret_key: str = field(repr=False)
+    identifier: str
+    region: str | None
+    base_url: str | None
+
+    def client_options(self) -> dict[str, Any]:
+        """The keyword arguments of a ``TIMClient``.
+
+        Raises:
+            Misuse: neither a region nor a base URL was given, or both were.
+        """
+        if (self.region is None) == (self.base_url is None):
+            raise Misuse(
+                "set either TIM_REGION, e.g. singapore, or TIM_BASE_URL"
+                + (", not both" if self.region else ": neither is set")
+            )
+        return {
+            "sdk_app_id": self.sdk_app_id,
+            "secret_key": self.secret_key,
+            "identifier": self.identifier,
+            "region": self.region,
+            "base_url": self.base_url,
+        }
+
+
+def takes_credentials(command: Command) -> Command:
+    """Give a command the option ``--credentials``, whose value is for `load`."""
+    return click.option(
+        "--credentials",
+        "credentials_file",
+        metavar="FILE",
+        envvar="TIM_CREDENTIALS",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A file of TIM_…=VALUE lines; the environment's own are then not looked at.  [env: TIM_CREDENTIALS]",
+    )(command)
+
+
+def load(file: Path | None) -> Credentials:
+    """Read the credentials, all of them from one place: mixed, they could address one app with another's key.
+
+    Args:
+        file: a file of KEY=VALUE lines; None for the environment.
+
+    Raises:
+        Misuse: something is missing, or cannot be read.
+    """
+    if file is None:
+        return _credentials(os.environ, Path(), "the environment")
+    return _credentials(_read(file), file.parent, str(file))
+
+
+def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Credentials:
+    app = values.get("TIM_SDK_APP_ID", "")
+    key, key_file = values.get("TIM_SECRET_KEY", ""), values.get("TIM_SECRET_KEY_FILE", "")
+    missing = [name for name, value in (("TIM_SDK_APP_ID", app), ("TIM_SECRET_KEY", key or key_file)) if not value]
+    if missing:
+        raise Misuse(f"{' and '.join(missing)} not set in {source}; see tim-async --help")
+    if not (app.isascii() and app.isdigit()):
+        raise Misuse(f"TIM_SDK_APP_ID in {source} is not a number")
+    return Credentials(
+        sdk_app_id=int(app),
+        secret_key=key or _text(folder / key_file).strip(),
+        identifier=values.get("TIM_IDENTIFIER") or "administrator",
+        region=values.get("TIM_REGION") or None,
+        base_url=values.get("TIM_BASE_URL") or None,
+    )
+
+
+def _read(file: Path) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        # The line itself is never shown: it may be a key that was pasted without its name.
+        if not equals:
+            raise Misuse(f"{file}, line {number}: not of the form KEY=VALUE")
+        if name.startswith("TIM_") and name not in _KNOWN:
+            raise Misuse(f"{file}, line {number}: no such setting; there are {', '.join(_KNOWN)}")
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[name] = value
+    return values
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise Misuse(f"cannot read {file}: {error.strerror or type(error).__name__}") from None
+    except UnicodeDecodeError:
+        raise Misuse(f"cannot read {file}: it is not UTF-8 text") from None

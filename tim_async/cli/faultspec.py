@@ -1,0 +1,56 @@
+"""How faults are asked for on the command line: ``10002=1%``, ``http-502=0.01@set_unread_msg_num``, ``drop-after``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SPEC = re.compile(r"(?P<kind>[^=@]+)(?:=(?P<share>[0-9.]+)(?P<percent>%)?)?(?:@(?P<endpoint>[a-z0-9_]+))?")
+_KIND = re.compile(r"(?P<code>[0-9]+)|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|delay-(?P<delay>[0-9.]+)")
+
+FORMS = "an ErrorCode such as 10002, http-STATUS, drop-before, drop-after, truncate, or delay-SECONDS"
+
+
+def parse_fault(text: str) -> dict[str, Any]:
+    """Read a fault.
+
+    Args:
+        text: ``KIND[=SHARE][@ENDPOINT]``; the share of the calls that meet it is all of them by default.
+
+    Returns:
+        The keyword arguments of ``Emulator.fault``.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    spec = _SPEC.fullmatch(text)
+    if spec is None:
+        raise ValueError(f"{text!r} is not of the form KIND[=SHARE][@ENDPOINT]")
+    fault = _kind(spec["kind"])
+    if spec["share"] is not None:
+        fault["probability"] = _number(spec["share"]) / (100 if spec["percent"] else 1)
+    if spec["endpoint"] is not None:
+        fault["endpoint"] = spec["endpoint"]
+    return fault
+
+
+def _kind(text: str) -> dict[str, Any]:
+    if text == "truncate":
+        return {"truncate": True}
+    kind = _KIND.fullmatch(text)
+    if kind is None:
+        raise ValueError(f"no such fault: {text!r}; it is {FORMS}")
+    if kind["code"] is not None:
+        return {"code": int(kind["code"][:9])}
+    if kind["status"] is not None:
+        return {"status": int(kind["status"])}
+    if kind["drop"] is not None:
+        return {"drop": kind["drop"]}
+    return {"delay": _number(kind["delay"])}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None

@@ -1,0 +1,91 @@
+"""What commands show: tables for people, JSON for machines, and everything that is not data on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable
+from typing import IO, Any, TypeVar
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNBOUNDED = 1_000_000
+
+
+def takes_json(command: Command) -> Command:
+    """Give a command the flag ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")(command)
+
+
+def examples(*lines: str) -> str:
+    """The part of a help text that shows how a command is used."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def console_for(stream: IO[str]) -> Console:
+    """A console that, unless it is a terminal, neither wraps nor colours: whatever reads it counts on whole lines."""
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        force_terminal=terminal,
+        width=None if terminal else _UNBOUNDED,
+        # Data is text: nothing in it is markup, and ":smile:" is no emoji.
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def make_table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table.
+
+    Args:
+        columns: their headings.
+        right: those of them that hold numbers.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
+    numbers = set(right)
+    for column in columns:
+        if column in numbers:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            # Folded, not cut: an id without its end is of no use.
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def show(*parts: Table | str) -> None:
+    """Print tables and lines of data on standard output."""
+    console = console_for(sys.stdout)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def show_json(document: object) -> None:
+    """Print a document on standard output, as JSON that people can read too."""
+    # Escapes where the stream has no UTF-8: JSON means the same with them.
+    readable = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") in ("utf8", "utf8sig")
+    click.echo(json.dumps(document, ensure_ascii=not readable, indent=2))
+
+
+def say(message: str) -> None:
+    """Print a line that is no data, on standard error."""
+    click.echo(message, err=True)
+
+
+def plain(text: str) -> str:
+    """A text of someone else's as it can be shown: without characters that would steer the terminal."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _STEERING else character
+        for character in text
+    )
+
+
+# Control characters, surrogates, line and paragraph separators.  Not format characters: emoji are joined with one.
+_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})

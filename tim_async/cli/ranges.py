@@ -1,0 +1,65 @@
+"""How numbers and times are written on the command line: ``1-500,720`` and ``2025-08-31T09:00:00+08:00``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+
+MOST = 1_000_000
+"""Messages that one command asks for at most; more is far likelier a slip of the finger."""
+
+_PART = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_LONGEST_SECONDS = 10
+
+
+def parse_seqs(texts: Iterable[str]) -> list[int]:
+    """Read message numbers and ranges of them.
+
+    Args:
+        texts: each one or more of ``7`` and ``1-500``, with commas between.
+
+    Returns:
+        The numbers in the order given, each once.
+
+    Raises:
+        ValueError: a part is no number or range, a range runs backwards, or they are more than a million.
+    """
+    seqs: dict[int, None] = {}
+    for text in texts:
+        for part in text.split(","):
+            match = _PART.fullmatch(part.strip())
+            if match is None:
+                raise ValueError(f"{part.strip()!r} is neither a message number nor a range such as 1-500")
+            first = int(match[1])
+            last = first if match[2] is None else int(match[2])
+            if last < first:
+                raise ValueError(f"the range {part.strip()} runs backwards")
+            if last - first >= MOST:
+                raise ValueError(f"the range {part.strip()} holds more than {MOST:,} messages")
+            seqs.update(dict.fromkeys(range(first, last + 1)))
+            if len(seqs) > MOST:
+                raise ValueError(f"these are more than {MOST:,} messages")
+    return list(seqs)
+
+
+def parse_time(text: str) -> int:
+    """Read a moment: unix seconds, or ISO 8601 with a time zone.
+
+    Returns:
+        Unix seconds.
+
+    Raises:
+        ValueError: it is neither, has no time zone, or is in milliseconds.
+    """
+    if text.isascii() and text.isdigit():
+        if len(text) > _LONGEST_SECONDS:
+            raise ValueError(f"{text} is too large for seconds; milliseconds, perhaps?")
+        return int(text)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00") from None
+    if moment.utcoffset() is None:
+        raise ValueError(f"{text!r} has no time zone; add one, such as +08:00 or Z")
+    return int(moment.timestamp())

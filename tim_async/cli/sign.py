@@ -1,0 +1,71 @@
+"""The command that makes a UserSig: the one whose output is a secret."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+
+import click
+
+from . import config
+from .failures import plainly
+from .output import examples, say, show_json, takes_json
+
+_DAY = 86_400
+
+
+@click.command(
+    short_help="Make a UserSig.",
+    epilog=examples(
+        "tim-async usersig",
+        "tim-async usersig --identifier alice --expire 604800",
+        "tim-async usersig --json | jq -r .usersig",
+    )
+)
+@click.option("--identifier", metavar="ACCOUNT", help="The account to sign for; TIM_IDENTIFIER by default.")
+@click.option(
+    "--expire",
+    metavar="SECONDS",
+    type=click.IntRange(min=1),
+    default=_DAY,
+    show_default=True,
+    help="How long it is valid.",
+)
+@takes_json
+@config.takes_credentials
+def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file: Path | None) -> None:
+    """Make a UserSig, with which its account can sign in until it expires.
+
+    An admin's is a key to the whole app: this is the one command that prints a secret.  It is made locally, without
+    a call.
+    """
+    from tim_async import arguments
+    from tim_async.usersig import check_key, sign
+
+    credentials = config.load(credentials_file)
+    issued_at = int(time.time())
+    with plainly():
+        check_key(credentials.secret_key)
+        who = arguments.text("identifier", credentials.identifier if identifier is None else identifier)
+        signed = sign(credentials.sdk_app_id, credentials.secret_key, who, issued_at=issued_at, expire=expire)
+    if as_json:
+        show_json(
+            {
+                "sdk_app_id": credentials.sdk_app_id,
+                "identifier": who,
+                "issued_at": issued_at,
+                "expire": expire,
+                "usersig": signed,
+            }
+        )
+    else:
+        click.echo(signed)
+        say(f"Valid until {_until(issued_at + expire)}.")
+
+
+def _until(moment: int) -> str:
+    try:
+        return dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(sep=" ")
+    except (ValueError, OverflowError, OSError):  # thousands of years ahead
+        return f"{moment}, unix seconds"
