@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tim_async.pacing import SECOND, Credit, Lane, Pacer, Rate, Slots
+from tim_async.learning import Credit, Rate
+from tim_async.pacing import SECOND, Lane, Pacer, Slots
 
 from . import virtual_time
 
@@ -126,7 +127,7 @@ def test_strict_is_never_refused_whatever_the_delays(delays: list[tuple[float, f
 
 @pytest.mark.parametrize(("mean", "variation"), [(0.005, 0.3), (0.05, 0.3), (0.2, 1.0)])
 def test_strict_is_never_refused_at_the_full_rate(mean: float, variation: float) -> None:
-    """At 200 calls a second the goodput of strict is what the proof leaves: the slots over a second and a round trip."""
+    """The goodput of strict is what the proof leaves: the slots over a second and a round trip."""
     server, start = saturated(20, lognormal(1, mean, variation), strict=True)
     assert server.refused == []
     assert server.accepted_between(start + 5, start + 20) > 0.98 * 200 / (1 + mean)

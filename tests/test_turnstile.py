@@ -227,6 +227,26 @@ def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
     assert virtual_time.run(run()) == (3, 200)
 
 
+def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
+    """The endpoint that waited longest has lost its only caller; the next one must not wait for ever."""
+
+    async def run() -> list[object]:
+        connections, log = Connections(1), list[object]()
+        holder, gone, waiting = (Pacer(200, connections=connections) for _ in range(3))
+        sent = await holder.enter()
+        first = asyncio.create_task(pass_through(gone, log, "gone"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(pass_through(waiting, log, "waiting"))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        holder.leave(sent, answered=True)
+        await second
+        return log
+
+    assert virtual_time.run(run()) == ["waiting"]
+
+
 @pytest.mark.parametrize("then", [lambda pacer: pacer.enter(), lambda pacer: pacer.enter(Lane.BULK)])
 def test_close_turns_away_whoever_waits(then: Callable[[Pacer], Awaitable[float]]) -> None:
     """Each with an exception of its own: nothing was sent."""

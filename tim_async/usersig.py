@@ -172,6 +172,7 @@ class UserSigCache:
         "_issued_at",
         "_key",
         "_sdk_app_id",
+        "_shorter",
         "_usersig",
     )
 
@@ -192,6 +193,7 @@ class UserSigCache:
         self._usersig = ""
         self._issued_at = 0.0
         self._check_at = 0.0
+        self._shorter = 0
 
     def current(self) -> str:
         """A UserSig with at least a fifth of its life before it."""
@@ -205,6 +207,8 @@ class UserSigCache:
         """Have the next call signed afresh, unless that happened since ``usersig`` was handed out."""
         if usersig == self._usersig:
             self._check_at = 0.0
+            # Within the same second the same claims would give the same text again, so the claims change.
+            self._shorter = (self._shorter + 1) % 30
 
     def _sign(self, now: float) -> None:
         self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=int(now), expire=self._expire)

@@ -1,0 +1,100 @@
+"""What the pace learns: how early a slot may be used again, and how many calls the server takes.
+
+The theory stands at the top of `tim_async.pacing`.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class Credit:
+    """How long before "one second after its response" a slot may be used again.
+
+    ``_ease`` is the one learned number.  At 0 the credit is what the smallest round trip of late makes sure; above
+    0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
+    """
+
+    __slots__ = ("_ease", "_quiet", "_seen", "_smallest", "_smallest_before", "_typical", "value")
+
+    LEARNT = 500
+    """Round trips after which older ones no longer count for the smallest."""
+    SLACK = 0.002
+    """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
+    CLIMB_FIRST = 0.01
+    """Ease a second until something is refused for the first time…"""
+    CLIMB = 0.002
+    """…and after that."""
+    STEP_BACK = 0.15
+    """Ease lost by one event of refusals."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._ease = 0.0
+        self._quiet = True
+        self._seen = 0
+        self._typical = math.inf
+        self._smallest = self._smallest_before = math.inf
+
+    def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
+        """Learn from one round trip; ease grows only while it is put to the test."""
+        self._seen += 1
+        if self._seen % self.LEARNT == 0:
+            self._smallest_before, self._smallest = self._smallest, math.inf
+        if rtt < self._smallest:
+            self._smallest = rtt
+        smallest = min(self._smallest, self._smallest_before)
+        # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
+        self._typical = rtt if self._seen == 1 else self._typical * (1.003 if rtt > self._typical else 0.997)
+        if saturated and self._ease < 1.0:
+            self._ease += (self.CLIMB_FIRST if self._quiet else self.CLIMB) / per_second
+        sure = max(0.0, 0.9 * smallest - self.SLACK)
+        if self._ease > 0:
+            self.value = sure + self._ease * max(0.0, self._typical - smallest)
+        else:
+            self.value = sure * (1.0 + self._ease)
+
+    def refused(self) -> None:
+        """Step back, once for an event."""
+        self._quiet = False
+        self._ease = max(-1.0, self._ease - self.STEP_BACK)
+
+
+class Rate:
+    """The calls a second that the server takes from us, as far as its refusals tell."""
+
+    __slots__ = ("_after_cut", "_cut_at", "ceiling", "floor")
+
+    def __init__(self, ceiling: float, floor: float) -> None:
+        self.ceiling = ceiling
+        self.floor = floor
+        self._after_cut = ceiling
+        self._cut_at = -math.inf
+
+    def value(self, now: float) -> float:
+        """Calls a second to let go now."""
+        if self._after_cut >= self.ceiling:
+            return self.ceiling
+        t = now - self._cut_at
+        # +2(1 + t)/s each second, on 200 calls a second: slow at first, for the other consumer may still be there.
+        grown = self._after_cut + (2 * t + t * t) * self.ceiling / 200.0
+        if grown >= self.ceiling:
+            self._after_cut = self.ceiling
+            return self.ceiling
+        return grown
+
+    def refused(self, now: float, sent: float, taken: float) -> bool:
+        """Fall to what the server took in the last second.
+
+        Returns:
+            True when this was the first refusal of an event: one cut a second at most, and none for calls
+            that were on their way when the last cut was made.
+        """
+        if sent <= self._cut_at or now - self._cut_at < 1.0:
+            return False
+        value = self.value(now)
+        # A little below what was taken, so that the probing that follows starts from quiet; by 7 % at least, for
+        # what was taken holds calls from before the other consumer came; by 60 % at most, for it holds our own gaps.
+        self._after_cut = max(self.floor, min(0.93 * value, max(0.4 * value, 0.97 * taken)))
+        self._cut_at = now
+        return True
