@@ -233,7 +233,7 @@ def test_refusals_of_one_event_cut_the_rate_once() -> None:
         return after_one_event, pacer.rate
 
     once, twice = virtual_time.run(run())
-    assert once == pytest.approx(0.4 * 220)
+    assert once == pytest.approx(0.4 * 200)
     assert twice < once
 
 
@@ -241,28 +241,29 @@ class TestRate:
     """What refusals do to the rate, and what quiet does."""
 
     def test_falls_to_a_little_below_what_was_taken(self) -> None:
-        """The server took 120 in the last second: the rate becomes 97 % of that."""
-        rate = Rate(220, 20)
-        assert rate.refused(now=10, sent=9.9, taken=120)
-        assert rate.value(10) == pytest.approx(0.97 * 120)
+        """The server took six of ten calls in the last second."""
+        rate = Rate(200, 1.1, 20)
+        assert rate.value(10) == pytest.approx(220)
+        assert rate.refused(now=10, sent=9.9, taken=0.6)
+        assert rate.value(10) == pytest.approx(0.97 * 0.6 * 200)
 
-    def test_falls_by_seven_per_cent_at_least(self) -> None:
-        """A refusal while all was taken is not nothing."""
-        rate = Rate(220, 20)
-        rate.refused(now=10, sent=9.9, taken=219)
-        assert rate.value(10) == pytest.approx(0.93 * 220)
+    def test_falls_by_five_per_cent_at_least(self) -> None:
+        """A refusal while nearly all was taken is not nothing."""
+        rate = Rate(200, 1.1, 20)
+        rate.refused(now=10, sent=9.9, taken=0.995)
+        assert rate.value(10) == pytest.approx(0.95 * 200)
 
     def test_never_falls_below_the_floor(self) -> None:
         """Refused again and again, it still tries."""
-        rate = Rate(220, 20)
+        rate = Rate(200, 1.1, 20)
         for second in range(10, 40, 2):
             rate.refused(now=second, sent=second - 0.1, taken=0)
         assert rate.value(38) == 20
 
     def test_climbs_faster_the_longer_nothing_is_refused(self) -> None:
         """2(1 + t) calls a second each second, up to the ceiling."""
-        rate = Rate(200, 20)
-        rate.refused(now=10, sent=9.9, taken=100)
+        rate = Rate(200, 1.0, 20)
+        rate.refused(now=10, sent=9.9, taken=0.5)
         low = rate.value(10)
         assert rate.value(11) - low == pytest.approx(3)
         assert rate.value(12) - low == pytest.approx(8)
@@ -270,11 +271,11 @@ class TestRate:
 
     def test_calls_under_way_at_the_cut_do_not_cut_again(self) -> None:
         """They were sent at the old rate and say nothing of the new one."""
-        rate = Rate(200, 20)
-        assert rate.refused(now=10, sent=9.9, taken=150)
-        assert not rate.refused(now=15, sent=9.95, taken=150)
-        assert not rate.refused(now=10.5, sent=10.2, taken=150)
-        assert rate.refused(now=15, sent=14.9, taken=150)
+        rate = Rate(200, 1.1, 20)
+        assert rate.refused(now=10, sent=9.9, taken=0.8)
+        assert not rate.refused(now=15, sent=9.95, taken=0.8)
+        assert not rate.refused(now=10.5, sent=10.2, taken=0.8)
+        assert rate.refused(now=15, sent=14.9, taken=0.8)
 
 
 class TestCredit:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import APIError as APIError
     from .errors import AuthError as AuthError
     from .errors import BadResponse as BadResponse
+    from .errors import ClientClosed as ClientClosed
     from .errors import ConnectFailed as ConnectFailed
     from .errors import ConnectionLost as ConnectionLost
     from .errors import GroupNotFound as GroupNotFound
@@ -45,6 +46,7 @@ _HOME = {
     "BadResponse": "errors",
     "Batch": "batch",
     "C2CUnread": "models",
+    "ClientClosed": "errors",
     "ConnectFailed": "errors",
     "ConnectionLost": "errors",
     "Done": "models",

@@ -9,13 +9,12 @@ import datetime as dt
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
-from . import arguments
+from . import arguments, credentials
 from .attempts import Hook
 from .batch import Batch
 from .dispatch import Dispatcher
@@ -107,7 +106,13 @@ class TIMClient:
             ValueError: a variable is missing or cannot be right.
             OSError: the key's file cannot be read.
         """
-        return cls(**{**_environment(os.environ), **options})
+        found = credentials.options(os.environ)
+        if {"region", "base_url"} & options.keys():
+            found = {name: value for name, value in found.items() if name not in ("region", "base_url")}
+        found.update(options)
+        credentials.require(found)
+        credentials.require_place(found)
+        return cls(**found)
 
     def __repr__(self) -> str:
         return f"<TIMClient {self._dispatch.who}>"
@@ -122,7 +127,7 @@ class TIMClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client: whoever still waits gets a `ConnectFailed`, and an own session is closed.
+        """Close the client: whoever still waits gets a `ClientClosed`, and an own session is closed.
 
         May be called more than once.  A session that was given to the client stays open.
         """
@@ -275,20 +280,3 @@ class TIMClient:
 
 def _nothing(answer: Mapping[str, Any]) -> None:
     """Read an answer that says no more than that it was done."""
-
-
-def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    app, key, key_file = (environ.get(f"TIM_{name}") for name in ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE"))
-    if app:
-        if not (app.isascii() and app.isdigit()):
-            raise ValueError(f"TIM_SDK_APP_ID must be a number, not {app!r}")
-        found["sdk_app_id"] = int(app)
-    if key:
-        found["secret_key"] = key
-    elif key_file:
-        found["secret_key"] = Path(key_file).read_text().strip()
-    for name in ("identifier", "region", "base_url"):
-        if value := environ.get(f"TIM_{name.upper()}"):
-            found[name] = value
-    return found

@@ -22,7 +22,7 @@ import aiohttp
 from . import arguments, transport
 from .attempts import Attempt, Hook, tell
 from .endpoints import DEFAULT_RATE, Endpoint, rates_by_command
-from .errors import APIError, ConnectFailed, Reaction, TIMError, classify
+from .errors import APIError, ClientClosed, ConnectFailed, Reaction, TIMError, classify
 from .pacing import LANE, Connections, Lane, Pacer
 from .regions import Hosts
 from .retrying import Retrier, RetryBudget, RetryPolicy
@@ -186,7 +186,7 @@ class Dispatcher:
     async def _send(self, call: Call) -> transport.Reply:
         """Send the request, to the backup host if this one cannot be reached."""
         if self._closed:
-            raise ConnectFailed("the client was closed")
+            raise ClientClosed("the client was closed")
         session = self.open()
         call.usersig = self._usersigs.current()
         host = self._hosts.current

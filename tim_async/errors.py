@@ -5,6 +5,7 @@
     TIMError                      .endpoint .attempts
     ├── TransportError            no readable answer;  .outcome_unknown
     │   ├── ConnectFailed         nothing was sent
+    │   │   └── ClientClosed      the client, or the session given to it, was closed while the call waited
     │   ├── RequestTimeout        no answer in time (also a TimeoutError)
     │   ├── ConnectionLost        the connection ended before the answer did
     │   └── BadResponse           an answer that is not one of the service's;  .status
@@ -82,6 +83,12 @@ class ConnectFailed(TransportError):
     """No host could be resolved or connected to; nothing was sent."""
 
     outcome_unknown = False
+
+
+class ClientClosed(ConnectFailed):
+    """The client, or the session given to it, was closed while the call waited; nothing was sent."""
+
+    reaction = Reaction.GIVE_UP
 
 
 class RequestTimeout(TransportError, TimeoutError):

@@ -61,14 +61,21 @@ class Credit:
 
 
 class Rate:
-    """The calls a second that the server takes from us, as far as its refusals tell."""
+    """The calls a second that the server takes from us, as far as its refusals tell.
 
-    __slots__ = ("_after_cut", "_cut_at", "ceiling", "floor")
+    Args:
+        limit: what the server allows when nobody else calls, calls/s.
+        headroom: how far above the limit calls may be let go while nothing is refused, as a factor.
+        floor: what it never falls below, calls/s.
+    """
 
-    def __init__(self, ceiling: float, floor: float) -> None:
-        self.ceiling = ceiling
+    __slots__ = ("_after_cut", "_cut_at", "_limit", "ceiling", "floor")
+
+    def __init__(self, limit: float, headroom: float, floor: float) -> None:
+        self._limit = limit
+        self.ceiling = limit * headroom
         self.floor = floor
-        self._after_cut = ceiling
+        self._after_cut = self.ceiling
         self._cut_at = -math.inf
 
     def value(self, now: float) -> float:
@@ -77,14 +84,19 @@ class Rate:
             return self.ceiling
         t = now - self._cut_at
         # +2(1 + t)/s each second, on 200 calls a second: slow at first, for the other consumer may still be there.
-        grown = self._after_cut + (2 * t + t * t) * self.ceiling / 200.0
+        grown = self._after_cut + (2 * t + t * t) * self._limit / 200.0
         if grown >= self.ceiling:
             self._after_cut = self.ceiling
             return self.ceiling
         return grown
 
     def refused(self, now: float, sent: float, taken: float) -> bool:
-        """Fall to what the server took in the last second.
+        """Fall to what the server takes.
+
+        Args:
+            now: when the refusal came.
+            sent: when its call was sent.
+            taken: the share of the last second's calls that was not refused, 0 to 1.
 
         Returns:
             True when this was the first refusal of an event: one cut a second at most, and none for calls
@@ -92,9 +104,9 @@ class Rate:
         """
         if sent <= self._cut_at or now - self._cut_at < 1.0:
             return False
-        value = self.value(now)
-        # A little below what was taken, so that the probing that follows starts from quiet; by 7 % at least, for
-        # what was taken holds calls from before the other consumer came; by 60 % at most, for it holds our own gaps.
-        self._after_cut = max(self.floor, min(0.93 * value, max(0.4 * value, 0.97 * taken)))
+        # A little below what was taken, so that the probing that follows starts from quiet.  By 5 % at least, for the
+        # last second holds calls from before the other consumer came; by 60 % at most, for it may hold few calls.
+        kept = min(0.95, max(0.4, 0.97 * taken))
+        self._after_cut = max(self.floor, kept * min(self._limit, self.value(now)))
         self._cut_at = now
         return True

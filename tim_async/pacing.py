@@ -38,7 +38,7 @@ import math
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 
-from .errors import ConnectFailed
+from .errors import ClientClosed
 from .learning import Credit, Rate
 
 SECOND = 1.0005
@@ -142,14 +142,15 @@ class Pacer:
         self._connections = connections
         self._slots = Slots(int(limit))
         self._credit = Credit()
-        burst = max(4.0, limit / 20)
-        ceiling = limit * (1.0 if strict else 1.1)
+        burst = max(4.0, limit / (50 if strict else 20))
+        # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
+        headroom = 1.0 if strict else 1.1
         # At the floor one call costs nearly the whole bucket.
-        self._rate = Rate(ceiling, floor=1.01 * ceiling / burst)
+        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom / burst)
         # Imported with the first call: it reads its own version at import, which takes longer than all else here.
         from aiolimiter import AsyncLimiter
 
-        self._bucket = AsyncLimiter(burst, burst / ceiling)
+        self._bucket = AsyncLimiter(burst, burst / self._rate.ceiling)
         self._refusals: deque[float] = deque()
         self._paused_until = -math.inf
         self._saturated = False
@@ -186,7 +187,7 @@ class Pacer:
             The loop time at which it may be sent: now.
 
         Raises:
-            ConnectFailed: the client was closed meanwhile; nothing was sent.
+            ClientClosed: the client was closed meanwhile; nothing was sent.
         """
         now = self._loop.time()
         # Those granted but not yet awake are still before us.
@@ -241,7 +242,8 @@ class Pacer:
         self._refusals.append(now)
         while self._refusals[0] <= now - 1.0:
             self._refusals.popleft()
-        if self._rate.refused(now, sent, self._slots.cooling - len(self._refusals)):
+        answered = max(self._slots.cooling, len(self._refusals))
+        if self._rate.refused(now, sent, 1.0 - len(self._refusals) / answered):
             self._credit.refused()
 
     def pause(self, seconds: float) -> None:
@@ -258,7 +260,7 @@ class Pacer:
                 turn, _ = lane.popitem(last=False)
                 self._waiting -= 1
                 if not turn.done():
-                    turn.set_exception(ConnectFailed("the client was closed"))
+                    turn.set_exception(ClientClosed("the client was closed"))
 
     def advance(self) -> None:
         """Let go whoever may go now, and come back when the next one may."""

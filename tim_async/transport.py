@@ -15,6 +15,7 @@ from yarl import URL
 
 from .errors import (
     BadResponse,
+    ClientClosed,
     ConnectFailed,
     ConnectionLost,
     Reaction,
@@ -72,7 +73,7 @@ async def post(session: aiohttp.ClientSession, target: Target, body: bytes, time
     except RuntimeError as foreign:
         if not session.closed:
             raise
-        error = ConnectFailed(f"the session is closed ({type(foreign).__name__})")
+        error = ClientClosed(f"the session is closed ({type(foreign).__name__})")
     raise error  # outside the except block, so that it carries no context
 
 

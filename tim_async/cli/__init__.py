@@ -17,9 +17,10 @@ def main() -> int:
     try:
         from .app import run
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
             raise
-        sys.stderr.write(f"tim-async needs {error.name}, which an extra brings: pip install 'tim-async[cli]'\n")
+        sys.stderr.write(f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n")
         return 1
     except KeyboardInterrupt:  # as early as this, nothing else would keep its traceback in
         return _INTERRUPTED

@@ -31,7 +31,7 @@ Value = TypeVar("Value")
         "tim-async unread alice",
         "tim-async unread alice bob carol",
         "tim-async unread alice bob carol --json | jq .counts",
-    )
+    ),
 )
 @click.argument("account")
 @click.argument("peers", metavar="[PEER]...", nargs=-1)
@@ -133,7 +133,7 @@ def set_unread(group: str, member: str, count: int, as_json: bool, credentials_f
         "tim-async receipts @TGS#public 1-500",
         "tim-async receipts @TGS#public 7 12 100-120,140",
         "tim-async receipts @TGS#public 1-500 --json",
-    )
+    ),
 )
 @click.argument("group")
 @click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from .failures import Misuse
+from tim_async import credentials
+from tim_async.credentials import VARIABLES
+
+from .failures import Misuse, plainly
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_KNOWN = (
-    "TIM_SDK_APP_ID",
-    "TIM_SECRET_KEY",
-    "TIM_SECRET_KEY_FILE",
-    "TIM_IDENTIFIER",
-    "TIM_REGION",
-    "TIM_BASE_URL",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +42,11 @@ class Credentials:
         Raises:
             Misuse: neither a region nor a base URL was given, or both were.
         """
-        if (self.region is None) == (self.base_url is None):
-            raise Misuse(
-                "set either TIM_REGION, e.g. singapore, or TIM_BASE_URL"
-                + (", not both" if self.region else ": neither is set")
-            )
-        return {
-            "sdk_app_id": self.sdk_app_id,
-            "secret_key": self.secret_key,
-            "identifier": self.identifier,
-            "region": self.region,
-            "base_url": self.base_url,
-        }
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {name: value for name, value in given.items() if value is not None}
+        with plainly():
+            credentials.require_place(found, source="the configuration")
+        return found
 
 
 def takes_credentials(command: Command) -> Command:
@@ -89,20 +76,14 @@ def load(file: Path | None) -> Credentials:
 
 
 def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Credentials:
-    app = values.get("TIM_SDK_APP_ID", "")
-    key, key_file = values.get("TIM_SECRET_KEY", ""), values.get("TIM_SECRET_KEY_FILE", "")
-    missing = [name for name, value in (("TIM_SDK_APP_ID", app), ("TIM_SECRET_KEY", key or key_file)) if not value]
-    if missing:
-        raise Misuse(f"{' and '.join(missing)} not set in {source}; see tim-async --help")
-    if not (app.isascii() and app.isdigit()):
-        raise Misuse(f"TIM_SDK_APP_ID in {source} is not a number")
-    return Credentials(
-        sdk_app_id=int(app),
-        secret_key=key or _text(folder / key_file).strip(),
-        identifier=values.get("TIM_IDENTIFIER") or "administrator",
-        region=values.get("TIM_REGION") or None,
-        base_url=values.get("TIM_BASE_URL") or None,
-    )
+    try:
+        found = credentials.options(values, folder=folder, source=source)
+        credentials.require(found, source=source)
+    except OSError as error:
+        raise Misuse(f"cannot read {error.filename}: {error.strerror or type(error).__name__}") from None
+    except ValueError as error:
+        raise Misuse(f"{error}; see tim-async --help") from None
+    return Credentials(**{"identifier": "administrator", "region": None, "base_url": None, **found})
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -116,8 +97,8 @@ def _read(file: Path) -> dict[str, str]:
         # The line itself is never shown: it may be a key that was pasted without its name.
         if not equals:
             raise Misuse(f"{file}, line {number}: not of the form KEY=VALUE")
-        if name.startswith("TIM_") and name not in _KNOWN:
-            raise Misuse(f"{file}, line {number}: no such setting; there are {', '.join(_KNOWN)}")
+        if name.startswith("TIM_") and name not in VARIABLES:
+            raise Misuse(f"{file}, line {number}: no such setting; there are {', '.join(VARIABLES)}")
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         values[name] = value

@@ -27,7 +27,7 @@ _PORT = 8099
         "tim-async emulator --port 9000 --limit 50 --window calendar",
         "tim-async emulator --fault 10002=1% --fault http-502=0.5% --fault drop-after=0.5%",
         "tim-async emulator --fault 60007=10%@set_unread_msg_num --latency 0.05",
-    )
+    ),
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="Where to listen; 0 for any free."
@@ -48,8 +48,15 @@ _PORT = 8099
 )
 @click.option("--bucket-capacity", type=click.IntRange(min=1), help="What the bucket holds; the limit by default.")
 @click.option("--count-refused", is_flag=True, help="Refused calls fill a sliding second, too.")
-@click.option("--latency", type=click.FloatRange(min=0), default=0.0, help="Seconds of a round trip, on average; 0 by default.")
-@click.option("--jitter", type=click.FloatRange(min=0), default=0.0, help="How much it varies: 0, the default, is not at all, 0.3 is much.")
+@click.option(
+    "--latency", type=click.FloatRange(min=0), default=0.0, help="Seconds of a round trip, on average; 0 by default."
+)
+@click.option(
+    "--jitter",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="How much it varies: 0, the default, is not at all, 0.3 is much.",
+)
 @click.option(
     "--fault",
     "faults",

@@ -21,7 +21,7 @@ _DAY = 86_400
         "tim-async usersig",
         "tim-async usersig --identifier alice --expire 604800",
         "tim-async usersig --json | jq -r .usersig",
-    )
+    ),
 )
 @click.option("--identifier", metavar="ACCOUNT", help="The account to sign for; TIM_IDENTIFIER by default.")
 @click.option(

@@ -63,7 +63,7 @@ def demo(ctx: click.Context, naive: bool, as_json: bool, rows: int | None, limit
 
     with ServiceProcess(world, limit, FAULTS) as service:
         say(
-            f"The emulator runs at {service.client_options['base_url']}: {limit} calls a second for each endpoint, "
+            f"The emulator at {service.client_options['base_url']}: {limit} calls/s for each endpoint, "
             f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults.\n"
         )
 
@@ -79,6 +79,6 @@ def demo(ctx: click.Context, naive: bool, as_json: bool, rows: int | None, limit
     if as_json:
         show_json(report.as_plain(sample, results, final, comparison, naive=naive))
     else:
-        show(*report.as_text(sample, results, final, comparison, naive=naive))
+        show(*report.as_text(sample, results, final, comparison, limit=limit, naive=naive))
     if comparison.differences:
         ctx.exit(PARTIAL)

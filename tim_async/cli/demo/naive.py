@@ -17,6 +17,7 @@ from aiolimiter import AsyncLimiter
 
 from tim_async.attempts import Attempt
 from tim_async.endpoints import ENDPOINTS
+from tim_async.errors import classify
 from tim_async.pacing import Lane
 from tim_async.usersig import sign
 
@@ -83,7 +84,7 @@ class _Caller:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 reason = type(error).__name__
         if code:
-            reason = f"error {code}"
+            reason = f"error {code} ({type(classify(code)).__name__})"
         took = time.monotonic() - sent
         self._progress.attempt(Attempt(endpoint, 1, Lane.BULK, 0.0, took, code, reason))
         if reason is None:

@@ -55,15 +55,17 @@ def as_plain(sample: Sample, results: Results, final: Final, comparison: Compari
 
 
 def as_text(
-    sample: Sample, results: Results, final: Final, comparison: Comparison, *, naive: bool
+    sample: Sample, results: Results, final: Final, comparison: Comparison, *, limit: int, naive: bool
 ) -> list[Table | str]:
     """The whole report, for people."""
     endpoints = final.report["endpoints"]
-    how = "plain aiohttp, AsyncLimiter(200, 1) and no retries" if naive else "tim_async"
+    how = f"aiohttp and AsyncLimiter({limit}, 1)" if naive else "tim_async"
+    fullest = max((seen["fullest_sliding_second"] for seen in endpoints.values()), default=0)
     return [
         f"What the emulator saw of {how}, in {results.seconds:.1f} s:\n",
         seen_table({name: endpoints[name] for name in ENDPOINTS if name in endpoints}),
-        f"\n{_faults(final.report['total'])}",
+        f"\nThe fullest second of any endpoint held {fullest} calls; {limit} are allowed.",
+        _faults(final.report["total"]),
         f"\nThe final state compared with {sample.name} row by row, and every answer:\n",
         _comparison_table(comparison),
         *_exceptions(comparison),
@@ -93,11 +95,9 @@ def _comparison_table(comparison: Comparison) -> Table:
 def _exceptions(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.lowered:
-        lines.append(f"{comparison.lowered} rows ask for more than their group's messages, and were lowered to that")
+        lines.append(f"{comparison.lowered} rows ask for more than their group's messages; the service lowers them")
     if comparison.ignored:
-        lines.append(
-            f"{comparison.ignored} rows are of groups that keep no unread counts, and were answered with success"
-        )
+        lines.append(f"{comparison.ignored} rows are of groups without unread counts; it answers them with success")
     return ["\nAs the service documents it:", *(f"  {line}" for line in lines)] if lines else []
 
 

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tim_async.cli import calls
+from tim_async.emulator import Emulator
+
+from .conftest import Run
+
+GROUP = "@TGS#public"
+
+
+def test_unread_of_an_account(run: Run, reach: dict[str, str]) -> None:
+    """Without peers, the total over all conversations."""
+    table = run("unread", "alice", env=reach)
+    assert (table.exit_code, table.stderr) == (0, "")
+    assert table.stdout.splitlines()[-1].split() == ["alice", "5"]
+    document = run("unread", "alice", "--json", env=reach)
+    assert json.loads(document.stdout) == {"to_account": "alice", "all_c2c_unread_msg_num": 5}
+
+
+def test_unread_from_peers(run: Run, reach: dict[str, str]) -> None:
+    """With peers, one count each, in the order they were given, repeats once."""
+    table = run("unread", "alice", "carol", "bob", "carol", env=reach)
+    assert table.exit_code == 0
+    assert [line.split() for line in table.stdout.splitlines()[2:]] == [["carol", "2"], ["bob", "3"]]
+    document = run("unread", "alice", "bob", "carol", "--json", env=reach)
+    assert json.loads(document.stdout) == {"to_account": "alice", "counts": {"bob": 3, "carol": 2}, "errors": {}}
+
+
+def test_more_peers_than_one_call_takes(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """Any number of peers is asked for, ten a call."""
+    peers = [f"peer{number}" for number in range(101)]
+    service.state.add_account(*peers)
+    result = run("unread", "alice", *peers, "--json", env=reach)
+    assert json.loads(result.stdout)["counts"] == dict.fromkeys(peers, 0)
+    assert service.report().total.calls == 11
+
+
+def test_some_peers_fail(run: Run, reach: dict[str, str]) -> None:
+    """A peer that fails is named with its code, the others are counted, and the exit code says so."""
+    table = run("unread", "alice", "bob", "nobody", env=reach)
+    assert table.exit_code == 3
+    assert table.stdout.splitlines()[-1].split() == ["nobody", "-", "70107"]
+    assert table.stderr == "1 of the peers failed.\n"
+    document = run("unread", "alice", "bob", "nobody", "--json", env=reach)
+    assert document.exit_code == 3
+    assert json.loads(document.stdout) == {
+        "to_account": "alice",
+        "counts": {"bob": 3},
+        "errors": {"nobody": {"code": 70107, "info": ""}},
+    }
+
+
+def test_names_of_every_script(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """JSON holds names as they are, and a table aligns them by their width on a terminal."""
+    service.state.add_messages("alice", "陈大文", 7)
+    service.state.add_messages("alice", "보라💜", 11)
+    document = run("unread", "alice", "陈大文", "보라💜", "--json", env=reach)
+    assert '"陈大文": 7' in document.stdout
+    lines = run("unread", "alice", "陈大文", "보라💜", "bob", env=reach).stdout.splitlines()
+    # Each wide character takes two columns, so that a line with three of them is three shorter.
+    assert [len(line) for line in lines[2:]] == [len(lines[1]) - 3, len(lines[1]) - 3, len(lines[1])]
+
+
+def test_mark_read(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """Everything there is becomes read; what is said about it is not data."""
+    result = run("mark-read", "alice", "bob", env=reach)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Marked read for alice: all there is from bob.\n"
+    assert service.state.unread("alice", "bob") == 0
+    assert service.state.unread("alice", "carol") == 2
+
+
+@pytest.mark.parametrize("time", ["1756602000", "2025-08-31T09:00:00+08:00", "2025-08-31T01:00:00Z"])
+def test_mark_read_until(run: Run, reach: dict[str, str], service: Emulator, time: str) -> None:
+    """A time is unix seconds or ISO 8601 with a zone."""
+    service.state.add_messages("bob", "carol", 1, at=1756602000 - 1)
+    service.state.add_messages("bob", "carol", 1, at=1756602000)
+    result = run("mark-read", "bob", "carol", "--time", time, "--json", env=reach)
+    assert json.loads(result.stdout) == {
+        "report_account": "bob",
+        "peer_account": "carol",
+        "msg_read_time": 1756602000,
+    }
+    assert service.state.unread("bob", "carol") == 1
+
+
+def test_set_unread(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """The member's count is set."""
+    result = run("set-unread", GROUP, "bob", "12", env=reach)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Set the unread count of bob in @TGS#public to 12.\n"
+    assert service.state.unread_in_group(GROUP, "bob") == 12
+    document = run("set-unread", GROUP, "bob", "3", "--json", env=reach)
+    assert json.loads(document.stdout) == {"group_id": GROUP, "member_account": "bob", "unread_msg_num": 3}
+    assert service.state.unread_in_group(GROUP, "bob") == 3
+
+
+def test_receipts(run: Run, reach: dict[str, str]) -> None:
+    """Each message's readers, in the order asked for."""
+    table = run("receipts", GROUP, "119-120,118", env=reach)
+    assert (table.exit_code, table.stderr) == (0, "")
+    assert [line.split() for line in table.stdout.splitlines()[2:]] == [
+        ["119", "1", "1"],
+        ["120", "0", "2"],
+        ["118", "2", "0"],
+    ]
+    document = run("receipts", GROUP, "119", "--json", env=reach)
+    assert json.loads(document.stdout) == {
+        "group_id": GROUP,
+        "receipts": {"119": {"read_num": 1, "unread_num": 1}},
+        "errors": {},
+    }
+
+
+def test_receipts_of_many(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """A range takes as many calls as it needs, and messages without a receipt are named."""
+    result = run("receipts", GROUP, "1-120", "--json", env=reach)
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert sorted(document["receipts"]) == ["118", "119", "120"]
+    assert document["errors"]["1"] == {"code": 10062, "info": ""}
+    assert len(document["errors"]) == 117
+    assert service.report().total.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("unread", "nobody"), "90003"),
+        (("mark-read", "nobody", "bob"), "90008"),
+        (("set-unread", "@TGS#none", "bob", "1"), "10010"),
+        (("set-unread", "名字", "bob", "1"), "10015"),
+    ],
+)
+def test_what_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[str, ...], code: str) -> None:
+    """One line with the service's code, no data, and exit code 1."""
+    for more in ((), ("--json",)):
+        result = run(*args, *more, env=reach)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: ")
+        assert f"error {code}" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("unread",),
+        ("unread", ""),
+        ("unread", "alice", ""),
+        ("unread", "alice", "--no-such-option"),
+        ("no-such-command",),
+        ("mark-read", "alice"),
+        ("mark-read", "alice", "bob", "--time", "2025-08-31T09:00"),
+        ("mark-read", "alice", "bob", "--time", "yesterday"),
+        ("mark-read", "alice", "bob", "--time", "1756602000000"),
+        ("set-unread", GROUP, "alice", "many"),
+        ("set-unread", GROUP, "alice", "--", "-1"),
+        ("receipts", GROUP),
+        ("receipts", GROUP, "1-"),
+        ("receipts", GROUP, "9-1"),
+        ("receipts", GROUP, "1-2000000"),
+    ],
+)
+def test_wrong_usage(run: Run, reach: dict[str, str], service: Emulator, args: tuple[str, ...]) -> None:
+    """What can never be right is exit code 2, on standard error, and nothing is sent."""
+    result = run(*args, env=reach)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+    assert service.report().total.calls == 0
+
+
+def test_wrong_key(run: Run, reach: dict[str, str]) -> None:
+    """A refused signature fails the command and shows neither the key nor the signature."""
+    key = "another-key-that-is-long-enough-for-one"
+    result = run("unread", "alice", env={**reach, "TIM_SECRET_KEY": key})
+    assert result.exit_code == 1
+    assert key not in result.output
+    assert "eJ" not in result.output
+
+
+def test_faults_are_survived(run: Run, reach: dict[str, str], service: Emulator) -> None:
+    """A command retries as the client does."""
+    service.fault(code=10002, times=1)
+    assert run("unread", "alice", env=reach).exit_code == 0
+
+
+def test_a_bar_counts_calls(run: Run, reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress bar moves with each call that succeeds and not with those that fail."""
+    bar = calls._Bar(2)
+    moved: list[object] = []
+    monkeypatch.setattr(bar._progress, "advance", moved.append)
+    from tim_async.attempts import Attempt
+    from tim_async.pacing import Lane
+
+    with bar:
+        bar.attempt(Attempt("get_group_msg_receipt", 1, Lane.BULK, 0.0, 0.0, None, "ConnectionLost"))
+        bar.attempt(Attempt("get_group_msg_receipt", 2, Lane.BULK, 0.0, 0.0, 0, None))
+    assert len(moved) == 1

@@ -1,0 +1,195 @@
+"""The command as a process: what it is started with, how it ends, and what its streams hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tim_async.emulator import DEFAULT_SECRET_KEY
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """Start ``python -m tim_async.cli``; whatever still runs after the test is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*args: str, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[str]:
+        streams: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
+            [sys.executable, "-m", "tim_async.cli", *args],
+            env={**environment, **(env or {})},
+            encoding="utf-8",
+            **streams,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def read_until(process: subprocess.Popen[str], wanted: str) -> str:
+    """What a process says on standard error up to a line that holds ``wanted``."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if wanted in line:
+            return said
+    raise AssertionError(said)
+
+
+def exports(said: str) -> dict[str, str]:
+    return dict(re.findall(r"^  export (\w+)=(\S+)$", said, re.MULTILINE))
+
+
+def test_version(start: Start) -> None:
+    out, err = start("--version").communicate()
+    assert out.startswith("tim-async ")
+    assert err == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_the_emulator_by_hand(start: Start, number: signal.Signals, code: int) -> None:
+    """It says how to reach it, is reached like that, and tells what it saw when it ends."""
+    emulator = start("emulator", "--port", "0")
+    env = exports(read_until(emulator, "receipts"))
+    assert set(env) == {"TIM_BASE_URL", "TIM_SDK_APP_ID", "TIM_SECRET_KEY", "TIM_IDENTIFIER"}
+    client = start("unread", "alice", "--json", env=env)
+    out, err = client.communicate()
+    assert (json.loads(out)["all_c2c_unread_msg_num"], err, client.returncode) == (5, "", 0)
+    emulator.send_signal(number)
+    out, err = emulator.communicate()
+    assert emulator.returncode == code
+    assert out.splitlines()[-1].split()[:2] == ["get_c2c_unread_msg_num", "1"]
+    assert "Traceback" not in err
+
+
+def test_the_emulator_with_faults(start: Start) -> None:
+    """Its options reach it, and its report is one JSON document."""
+    emulator = start("emulator", "--port", "0", "--fault", "10003@get_c2c_unread_msg_num", "--empty", "--json")
+    env = exports(read_until(emulator, "TIM_IDENTIFIER"))
+    client = start("unread", "administrator", env=env)
+    out, err = client.communicate()
+    assert (out, client.returncode) == ("", 1)
+    assert "10003" in err
+    emulator.send_signal(signal.SIGTERM)
+    out, _ = emulator.communicate()
+    assert json.loads(out)["total"]["faults"] == {"code 10003": 1}
+
+
+@pytest.mark.parametrize("args", [("--fault", "sometimes"), ("--fault", "10002@nothing"), ("--window", "round")])
+def test_an_emulator_that_cannot_be(start: Start, args: tuple[str, ...]) -> None:
+    process = start("emulator", "--port", "0", *args)
+    out, err = process.communicate()
+    assert (out, process.returncode) == ("", 2)
+    assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken(start: Start) -> None:
+    first = start("emulator", "--port", "0")
+    url = exports(read_until(first, "TIM_IDENTIFIER"))["TIM_BASE_URL"]
+    second = start("emulator", "--port", url.rpartition(":")[2])
+    _, err = second.communicate()
+    assert second.returncode == 1
+    assert err.startswith("Error: cannot listen at port")
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
+    """Exit code 130, no data, no traceback."""
+    emulator = start("emulator", "--port", "0", "--fault", "delay-60")
+    env = exports(read_until(emulator, "TIM_IDENTIFIER"))
+    # The progress bar and the demo aside, a client says nothing while it waits; its attempt is seen in the log.
+    waiting = "import logging, tim_async.cli.calls as c, tim_async.transport as t\n"
+    waiting += "real = t.post\n"
+    waiting += "def post(*args):\n import sys\n print('sent', file=sys.stderr, flush=True)\n return real(*args)\n"
+    waiting += "t.post = post\nimport sys\nfrom tim_async.cli import main\nsys.exit(main())"
+    client = subprocess.Popen(
+        [sys.executable, "-c", waiting, "unread", "alice"],
+        env={**os.environ, **env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    read_until(client, "sent")
+    client.send_signal(signal.SIGINT)
+    out, err = client.communicate()
+    assert (client.returncode, out, err.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize("wanted", ["rows to carry over", "The emulator at"])
+def test_ctrl_c_in_the_demo(start: Start, wanted: str) -> None:
+    """Exit code 130 without a traceback, be it while the emulator starts or while the job runs."""
+    demo = start("demo")
+    read_until(demo, wanted)
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate()
+    assert (demo.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "Error" not in err
+
+
+@pytest.mark.parametrize("args", [("--help",), ("usersig",), ("usersig", "--json"), ("demo", "--rows", "3")])
+def test_nobody_reads(start: Start, args: tuple[str, ...]) -> None:
+    """A pipe that was closed, as by ``head``, brings no traceback."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    env = {"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": DEFAULT_SECRET_KEY}
+    process = start(*args, env=env, stdout=writes)
+    os.close(writes)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
+    """One line says what to install."""
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom tim_async.cli import main\nsys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "demo"], check=False, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n"
+
+
+def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:
+    code = "import sys; sys.modules['tim_async.cli.calls'] = None\nfrom tim_async.cli import main\nsys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True)
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_help_loads_no_http_client(environment: dict[str, str]) -> None:
+    code = "import sys; from tim_async.cli import main; main(); sys.stderr.write(str('aiohttp' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], check=False, env=environment, capture_output=True, text=True
+    )
+    assert done.stderr == "False"
+
+
+def test_a_stream_without_utf8(start: Start) -> None:
+    """Names that it cannot show are shown as code points, and nothing breaks."""
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    process = start("demo", "--rows", "3", "--limit", "5000", env=env)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.isascii()
+    assert "0 lost, 0 wrong" in out

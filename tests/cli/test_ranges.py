@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from tim_async.cli.faultspec import parse_fault
+from tim_async.cli.ranges import MOST, parse_seqs, parse_time
+
+
+@pytest.mark.parametrize(
+    ("texts", "seqs"),
+    [
+        (["7"], [7]),
+        (["1-3"], [1, 2, 3]),
+        (["5-5"], [5]),
+        (["9", "1-3,7", "2"], [9, 1, 2, 3, 7]),
+        (["1, 2 ,3"], [1, 2, 3]),
+    ],
+)
+def test_seqs(texts: list[str], seqs: list[int]) -> None:
+    assert parse_seqs(texts) == seqs
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "1,,2", "-", "1-", "-1", "a", "1-2-3", "3-1", "1.5", "\uff11", f"1-{MOST + 1}"]
+)
+def test_no_seqs(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_seqs([text])
+
+
+def test_the_most_seqs() -> None:
+    """A million at once, however they are put together."""
+    assert len(parse_seqs([f"1-{MOST}"])) == MOST
+    with pytest.raises(ValueError, match="more than"):
+        parse_seqs([f"1-{MOST}", str(MOST + 1)])
+
+
+@pytest.mark.parametrize("text", ["0", "1756602000", "2025-08-31T09:00:00+08:00", "2025-08-31 01:00Z"])
+def test_time(text: str) -> None:
+    assert parse_time(text) in (0, 1756602000)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1756602000000", "milliseconds"),
+        ("2025-08-31", "no time zone"),
+        ("2025-08-31T09:00:00", "no time zone"),
+        ("noon", "neither"),
+        ("", "neither"),
+        ("-5", "neither"),
+    ],
+)
+def test_no_time(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("10002", {"code": 10002}),
+        ("10002=1%", {"code": 10002, "probability": 0.01}),
+        ("http-502=0.5", {"status": 502, "probability": 0.5}),
+        ("drop-after@set_unread_msg_num", {"drop": "after", "endpoint": "set_unread_msg_num"}),
+        ("drop-before=2%@a", {"drop": "before", "probability": 0.02, "endpoint": "a"}),
+        ("truncate", {"truncate": True}),
+        ("delay-0.5", {"delay": 0.5}),
+    ],
+)
+def test_faults(text: str, fault: dict[str, object]) -> None:
+    assert parse_fault(text) == fault
+
+
+@pytest.mark.parametrize("text", ["", "=1%", "502 error", "http-5", "drop", "10002=", "10002=1..2", "delay-.", "x@Y"])
+def test_no_faults(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_fault(text)

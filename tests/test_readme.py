@@ -1,0 +1,104 @@
+"""The README says only what works: its Python runs, its commands run, its test command is CI's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tim_async.emulator import Emulator, fill_example
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS = [block for block in blocks("python") if "asyncio.run(main())" in block]
+TESTS = [block for block in blocks("python") if "def test_" in block]
+COMMANDS = [line.split("#")[0] if " #" in line else line for block in blocks("sh") for line in block.splitlines()]
+CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "emulator" not in line]
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """The environment that reaches a running emulator with its example world."""
+    with Emulator() as service:
+        fill_example(service.state)
+        options = service.client_options()
+        yield {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
+            **{f"TIM_{name.upper()}": str(value) for name, value in options.items()},
+        }
+
+
+def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this interpreter in the project's root."""
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_every_python_block_is_run_here() -> None:
+    """No block escapes by looking different."""
+    assert len(PROGRAMS) == 2
+    assert len(TESTS) == 1
+    assert len(blocks("python")) == 3
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_programs_run(program: str, environment: dict[str, str]) -> None:
+    """As printed, with the credentials in the environment."""
+    ended = run(environment, "-W", "error", "-c", program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_counts_in_the_comments_are_the_example_s(environment: dict[str, str]) -> None:
+    """What a reader sees beside the code is what the code prints."""
+    printed = run(environment, "-c", PROGRAMS[0]).stdout
+    assert "{'bob': 3, 'carol': 2}" in printed
+    assert "'nobody': ItemError(code=70107" in printed
+
+
+@pytest.mark.parametrize("text", TESTS)
+def test_the_example_test_passes(text: str, environment: dict[str, str], tmp_path: Path) -> None:
+    """In a project that has tim_async installed."""
+    (tmp_path / "test_inbox.py").write_text(text, encoding="utf-8")
+    installed = "" if plugin_is_installed() else "-p tim_async.emulator.pytest_plugin"
+    ended = run(environment, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path))
+    assert ended.returncode == 0, ended.stdout
+
+
+def plugin_is_installed() -> bool:
+    """Whether the entry point is known to this interpreter."""
+    from importlib.metadata import entry_points
+
+    return any(point.name == "tim_async" for point in entry_points(group="pytest11"))
+
+
+@pytest.mark.parametrize("line", CLI)
+def test_the_commands_run(line: str, environment: dict[str, str]) -> None:
+    """With the credentials in the environment; 3 is for the messages of 1-500 that have no receipt."""
+    _, *words = shlex.split(line)
+    ended = run(environment, "-m", "tim_async.cli", *words)
+    assert ended.returncode == (3 if "receipts" in words else 0), ended.stderr
+    assert ended.stdout or words[0] in ("mark-read", "set-unread")
+
+
+def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
+    """So that what passes there passes here."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    command = next(line for line in COMMANDS if "pytest" in line)
+    assert "install -q -e '.[dev]'" in command
+    assert "install -q -e '.[dev]'" in script
+    assert command.endswith("/python -m pytest")
+    assert script.rstrip().endswith('/python" -m pytest')
