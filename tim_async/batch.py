@@ -9,16 +9,13 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from . import arguments
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
 from .errors import APIError, AuthError, PermissionDenied, TIMError
 from .models import C2CUnread, Done, Failed, GroupMsgReceipts, ItemError
 from .pacing import LANE, Lane
-
-if TYPE_CHECKING:
-    from .client import TIMClient
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -28,10 +25,20 @@ DEFAULT_CONCURRENCY = 100
 """Calls at once: enough for 200 a second at a round trip of a third of a second, retries included."""
 
 
+class Chunked(Protocol):
+    """What a client must have to be batched: the methods that take a limited number of items."""
+
+    async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
+        """One chunk of peers."""
+
+    async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
+        """One chunk of messages."""
+
+
 class Batch:
     """The batching helpers of one client: ``tim.batch``."""
 
-    def __init__(self, client: TIMClient) -> None:
+    def __init__(self, client: Chunked) -> None:
         self._client = client
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -106,6 +107,7 @@ class Dispatcher:
         self._given_session = session
         # Made with the first call or `async with`: nothing belongs to an event loop before there is one.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._session: aiohttp.ClientSession | None = None
         self._connections: Connections | None = None
         self._closed = False
@@ -118,12 +120,14 @@ class Dispatcher:
         """
         if self._closed:
             raise RuntimeError("the client is closed")
-        loop = asyncio.get_running_loop()
         if self._session is None:
-            self._loop = loop
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.get_ident()
             self._session = self._given_session or _own_session()
             self._connections = _connections_of(self._given_session)
-        elif loop is not self._loop:
+        # A thread runs one loop at a time, so this says "the running loop is ours" without the system call that
+        # asking for the running loop costs on some Python versions.
+        elif self._loop is None or not self._loop.is_running() or self._thread != threading.get_ident():
             raise RuntimeError("the client belongs to another event loop; make one for each")
         return self._session
 
@@ -180,14 +184,15 @@ class Dispatcher:
             error = self._learn(call, failure, sent, reply)
             self._tell(call, lane, sent - queued, took, error)
             raise error from None
-        self._tell(call, lane, sent - queued, took, None)
+        if self._on_attempt is not None:
+            self._tell(call, lane, sent - queued, took, None)
         return answer
 
     async def _send(self, call: Call) -> transport.Reply:
         """Send the request, to the backup host if this one cannot be reached."""
-        if self._closed:
+        session = self._session
+        if self._closed or session is None:
             raise ClientClosed("the client was closed")
-        session = self.open()
         call.usersig = self._usersigs.current()
         host = self._hosts.current
         for _ in range(len(self._hosts) - 1):

@@ -90,6 +90,10 @@ class Rate:
             return self.ceiling
         return grown
 
+    def cost(self, now: float) -> float:
+        """What one call takes of a bucket that leaks at the ceiling: 1 at full rate, more below it."""
+        return 1.0 if self._after_cut >= self.ceiling else self.ceiling / self.value(now)
+
     def refused(self, now: float, sent: float, taken: float) -> bool:
         """Fall to what the server takes.
 

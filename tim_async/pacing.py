@@ -154,6 +154,7 @@ class Pacer:
         self._refusals: deque[float] = deque()
         self._paused_until = -math.inf
         self._saturated = False
+        self._cost = 1.0
         self._timer: asyncio.TimerHandle | None = None
         # Interactive retries, interactive, bulk retries, bulk.
         self._lanes: tuple[OrderedDict[asyncio.Future[None], None], ...] = tuple(OrderedDict() for _ in range(4))
@@ -192,7 +193,7 @@ class Pacer:
         now = self._loop.time()
         # Those granted but not yet awake are still before us.
         if not self._waiting and not self._waking and self._delay(now) == 0.0:
-            self._take(now)
+            self._take()
             return now
         place = self._lanes[2 * lane + (not again)]
         turn: asyncio.Future[None] = self._loop.create_future()
@@ -277,7 +278,7 @@ class Pacer:
                 return
             turn = self._next()
             if turn is not None:
-                self._take(now)
+                self._take()
                 self._waking += 1
                 turn.set_result(None)
 
@@ -297,23 +298,25 @@ class Pacer:
         if now < self._paused_until:
             return self._paused_until - now
         delay = self._slots.wait(now, self._credit.value)
-        self._saturated = delay > 0.0
         if delay > 0.0:
+            self._saturated = True
             return delay
+        self._saturated = False
         if self._connections is not None and not self._connections.free(self):
             return math.inf
-        rate = self._rate.value(now)
-        if not self._bucket.has_capacity(self._rate.ceiling / rate):
+        # A slower rate makes each call cost more of the bucket.
+        self._cost = cost = self._rate.cost(now)
+        if not self._bucket.has_capacity(cost):
             # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
-            return 1.0 / rate
+            return cost / self._rate.ceiling
         return 0.0
 
-    def _take(self, now: float) -> None:
-        """Take what `_delay` found free.  A slower rate makes each call cost more of the bucket."""
+    def _take(self) -> None:
+        """Take what `_delay` found free."""
         self._slots.take()
         if self._connections is not None:
             self._connections.take()
-        acquiring = self._bucket.acquire(self._rate.ceiling / self._rate.value(now))
+        acquiring = self._bucket.acquire(self._cost)
         try:
             acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
         except StopIteration:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import aiohttp
 from yarl import URL
@@ -67,7 +67,7 @@ async def post(session: aiohttp.ClientSession, target: Target, body: bytes, time
             raise_for_status=False,  # whatever the caller's session does by default
         ) as response:
             content = await response.read()
-            return Reply(response.status, content, _retry_after(response))
+            return Reply(response.status, content, None if response.status == 200 else _retry_after(response))
     except (aiohttp.ClientError, OSError, ValueError) as foreign:
         error = _translate(foreign)
     except RuntimeError as foreign:
@@ -103,7 +103,7 @@ def decode(reply: Reply) -> dict[str, Any]:
     code = answer.get("ErrorCode") if isinstance(answer, dict) else None
     if type(code) is int and (code != 0 or reply.status == 200):
         if code == 0:
-            return dict(answer)
+            return cast(dict[str, Any], answer)
         info = answer.get("ErrorInfo")
         raise classify(code, info if isinstance(info, str) else "")
     if reply.status == 429:
