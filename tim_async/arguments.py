@@ -35,6 +35,12 @@ def number(name: str, value: object) -> int:
     return int(value)
 
 
+def kind(name: str, value: object, wanted: type) -> None:
+    """An object of a class."""
+    if not isinstance(value, wanted):
+        raise TypeError(f"{name} must be a {wanted.__name__}, not {type(value).__name__}")
+
+
 def positive(name: str, value: object) -> float:
     """A finite number above 0, of whatever unit."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -55,14 +61,14 @@ def seconds(name: str, value: object) -> str:
 
 def texts(name: str, values: Iterable[str]) -> list[str]:
     """A list of ids, at least one, each once, in the order given."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of str, not one {type(values).__name__}")
     return _some(name, [text(f"a member of {name}", value) for value in values])
 
 
 def numbers(name: str, values: Iterable[int]) -> list[int]:
     """A list of sequence numbers, at least one, each once, in the order given."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of int, not one {type(values).__name__}")
     return _some(name, [number(f"a member of {name}", value) for value in values])
 

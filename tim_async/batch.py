@@ -175,6 +175,7 @@ class Outcomes(Generic[Item, Value]):
         self._workers: list[asyncio.Task[None]] = []
         self._working = 0
         self._ended = False
+        self._broken: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         if self._workers:
@@ -214,23 +215,23 @@ class Outcomes(Generic[Item, Value]):
 
     async def _work(self) -> None:
         try:
-            while True:
+            while not self._ended and self._broken is None:
                 await self._room.acquire()
                 item = await self._pull()
                 if item is _EXHAUSTED:
                     break
                 self._ready.put_nowait(await self._carry_out(item))
         except asyncio.CancelledError as error:  # by the end of the block, or from within the method
-            self._ready.put_nowait(_End(error))
+            self._broken = error
             raise
-        except Exception as error:  # noqa: BLE001 - of the rows themselves: raised to whoever reads the outcomes
-            self._ready.put_nowait(_End(error))
+        except Exception as error:  # noqa: BLE001 - of the rows themselves: raised after the outcomes of those before
+            self._broken = error
         finally:
             # Whoever waits for room has nothing left to pull either.
             self._room.release()
             self._working -= 1
             if not self._working:
-                self._ready.put_nowait(_End(None))
+                self._ready.put_nowait(_End(self._broken))
 
     async def _carry_out(self, item: Item) -> Done[Item, Value] | Failed[Item]:
         try:

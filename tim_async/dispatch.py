@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 
@@ -93,13 +93,25 @@ class Dispatcher:
         arguments.text("identifier", identifier)
         arguments.positive("usersig_expire", arguments.number("usersig_expire", usersig_expire))
         arguments.positive("timeout", timeout)
+        arguments.kind("rates", rates, Mapping)
+        arguments.kind("retry", retry, RetryPolicy)
+        if session is not None:
+            arguments.kind("session", session, aiohttp.ClientSession)
+        if on_attempt is not None and not callable(on_attempt):
+            raise TypeError(f"on_attempt must be callable, not {type(on_attempt).__name__}")
         self._hosts = Hosts.of(region, base_url)
         self.who = f"{sdk_app_id} as {identifier!r} at {self._hosts.current}"
         self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
         self._usersigs = UserSigCache(sdk_app_id, secret_key, identifier, usersig_expire)
         self._rates = rates_by_command(rates)
-        # Half for connecting, so that a host that swallows packets leaves time for its backup.
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
+        # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
+        # `connect` would also be the wait for a place in its pool, which says nothing of the host.
+        half = timeout / 2
+        self._timeout = (
+            aiohttp.ClientTimeout(total=timeout, connect=half)
+            if session is None
+            else aiohttp.ClientTimeout(total=timeout, sock_connect=half)
+        )
         self._retry = retry
         self._strict = strict
         self._on_attempt = on_attempt
@@ -110,7 +122,7 @@ class Dispatcher:
         self._thread = 0
         self._session: aiohttp.ClientSession | None = None
         self._connections: Connections | None = None
-        self._closed = False
+        self._closed = asyncio.Event()
 
     def open(self) -> aiohttp.ClientSession:
         """The session to send with, made when there is none yet.
@@ -118,7 +130,7 @@ class Dispatcher:
         Raises:
             RuntimeError: the client is closed, or belongs to another event loop.
         """
-        if self._closed:
+        if self._closed.is_set():
             raise RuntimeError("the client is closed")
         if self._session is None:
             self._loop = asyncio.get_running_loop()
@@ -133,7 +145,7 @@ class Dispatcher:
 
     async def aclose(self) -> None:
         """Turn away whoever waits, and close the session unless it was given."""
-        self._closed = True
+        self._closed.set()
         for channel in self._channels.values():
             channel.pacer.close()
         if self._session is not None and self._given_session is None:
@@ -178,20 +190,19 @@ class Dispatcher:
             self._tell(call, lane, sent - queued, took, failure)
             raise
         took = pacer.leave(sent, answered=True)
-        try:
-            answer = transport.decode(reply)
-        except TIMError as failure:
-            error = self._learn(call, failure, sent, reply)
+        answer, error = self._read(call, reply, sent)
+        # Raised from here and without its own frames: what a peer echoes must stand in no traceback's variables.
+        del reply
+        if error is not None or self._on_attempt is not None:
             self._tell(call, lane, sent - queued, took, error)
-            raise error from None
-        if self._on_attempt is not None:
-            self._tell(call, lane, sent - queued, took, None)
+        if error is not None:
+            raise error
         return answer
 
     async def _send(self, call: Call) -> transport.Reply:
         """Send the request, to the backup host if this one cannot be reached."""
         session = self._session
-        if self._closed or session is None:
+        if session is None or self._closed.is_set():
             raise ClientClosed("the client was closed")
         call.usersig = self._usersigs.current()
         host = self._hosts.current
@@ -207,16 +218,24 @@ class Dispatcher:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         return transport.Target(f"{host}/{call.endpoint.command}{self._query}{call.usersig}&random={number}")
 
-    def _learn(self, call: Call, error: TIMError, sent: float, reply: transport.Reply) -> TIMError:
-        """Slow down where the service says so; keep the signature out of what it says."""
-        pacer = call.channel.pacer
+    def _read(self, call: Call, reply: transport.Reply, sent: float) -> tuple[dict[str, Any], TIMError | None]:
+        """Read an answer, and slow down where it says so."""
+        body = self._usersigs.scrub(reply.body)
+        try:
+            return transport.decode(reply.status, body), None
+        except APIError as failure:
+            # Percent-encoded, a signature looks different.
+            info = unquote(failure.info).encode(errors="replace")
+            clean = self._usersigs.scrub(info)
+            error: TIMError = failure if clean is info else classify(failure.code, clean.decode())
+        except TIMError as failure:
+            error = failure
+        error.__traceback__ = None
         if reply.retry_after is not None:
-            pacer.pause(reply.retry_after)
+            call.channel.pacer.pause(reply.retry_after)
         if error.reaction is Reaction.SLOW_DOWN:
-            pacer.refused(sent)
-        if isinstance(error, APIError) and call.usersig in error.info:
-            return classify(error.code, error.info.replace(call.usersig, "…"))
-        return error
+            call.channel.pacer.refused(sent)
+        return {}, error
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
         if error is not None:
@@ -232,6 +251,8 @@ class Dispatcher:
             clock=call.channel.pacer.now,
             started=call.started,
             sign_again=lambda: self._usersigs.refused(call.usersig),
+            opens_at=call.channel.pacer.opens_at,
+            closed=self._closed,
         )
 
     def _add_channel(self, endpoint: Endpoint) -> Channel:

@@ -59,7 +59,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 """The endpoints that have a method of their own."""
 
-_COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_.-]+)+")
+_COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 def endpoint_of(command: str, repeatable: bool) -> Endpoint:

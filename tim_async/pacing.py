@@ -251,6 +251,10 @@ class Pacer:
         """Let nothing go for so long, at most a minute; a longer pause already running stays."""
         self._paused_until = max(self._paused_until, self._loop.time() + min(seconds, 60.0))
 
+    def opens_at(self) -> float:
+        """The end of the pause that runs, or of the last one, by `now`."""
+        return self._paused_until
+
     def close(self) -> None:
         """Turn away everybody who waits."""
         if self._timer is not None:

@@ -66,6 +66,7 @@ def _checked(base_url: str) -> str:
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
     parts = urlsplit(base_url)
+    _ = parts.port  # raises ValueError when it is none
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
     return base_url.rstrip("/")

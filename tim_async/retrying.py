@@ -6,6 +6,7 @@ once there is a failure worth repeating, with that failure counted as its first 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ class Retrier:
         clock: monotonic seconds.
         started: when the call's first request was sent, by that clock.
         sign_again: called before a retry for the signature's sake.
+        opens_at: gives the end of the endpoint's pause, by that clock.
+        closed: set when the client is closed, which ends all waiting.
     """
 
     def __init__(
@@ -106,22 +109,29 @@ class Retrier:
         clock: Callable[[], float],
         started: float,
         sign_again: Callable[[], None],
+        opens_at: Callable[[], float] = lambda: -math.inf,
+        closed: asyncio.Event | None = None,
     ) -> None:
         self._policy = policy
         self._budget = budget
         self._repeatable = repeatable
         self._clock = clock
         self._started = started
+        self._opens_at = opens_at
+        self._closed = asyncio.Event() if closed is None else closed
         self._sign_again = sign_again
         self._signed_again = False
+        self._last = TIMError()
 
     def worth(self, error: BaseException) -> bool:
         """Whether one more attempt can help, and harms nobody."""
-        if not isinstance(error, TIMError) or error.reaction is Reaction.GIVE_UP:
+        if not isinstance(error, TIMError) or error.reaction is Reaction.GIVE_UP or self._closed.is_set():
             return False
         if isinstance(error, TransportError) and error.outcome_unknown and not self._repeatable:
             return False
         if error.reaction is Reaction.SIGN_AGAIN and self._signed_again:
+            return False
+        if self._opens_at() > self._started + self._policy.total:  # it would only wait to be too late
             return False
         return self._budget.available(self._clock())
 
@@ -152,6 +162,7 @@ class Retrier:
             wait=self._wait,
             retry=retry_if_exception(self.worth),
             before_sleep=self._prepare,
+            sleep=self._sleep,
             reraise=True,
         )
         return await retrying(again)
@@ -170,9 +181,19 @@ class Retrier:
 
     def _prepare(self, state: RetryCallState) -> None:
         self._budget.spend()
-        if _failure(state).reaction is Reaction.SIGN_AGAIN:
+        self._last = _failure(state)
+        if self._last.reaction is Reaction.SIGN_AGAIN:
             self._signed_again = True
             self._sign_again()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the client's end: then the call ends as its last attempt did."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+        raise self._last
 
 
 def _failure(state: RetryCallState) -> TIMError:

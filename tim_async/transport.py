@@ -6,6 +6,7 @@ an admin's credential.  What they say that helps — the operating system's reas
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import Any, NamedTuple, cast
@@ -58,23 +59,36 @@ async def post(session: aiohttp.ClientSession, target: Target, body: bytes, time
         TransportError: of the fitting class; nothing of aiohttp's, asyncio's or the system's.
     """
     try:
-        async with session.post(
-            URL(target.url, encoded=True),
-            data=body,
-            headers=_HEADERS,
-            timeout=timeout,
-            allow_redirects=False,  # a redirect would carry the signature to another host
-            raise_for_status=False,  # whatever the caller's session does by default
-        ) as response:
-            content = await response.read()
-            return Reply(response.status, content, None if response.status == 200 else _retry_after(response))
+        return await _exchange(session, target, body, timeout)
     except (aiohttp.ClientError, OSError, ValueError) as foreign:
         error = _translate(foreign)
-    except RuntimeError as foreign:
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not session.closed or (task is not None and task.cancelling()):
+            raise
+        # Nobody cancelled the caller: a closing session cancels the look-up of a name, and so whoever awaits it.
+        error = ClientClosed("the session was closed")
+    except RuntimeError:
         if not session.closed:
             raise
-        error = ClientClosed(f"the session is closed ({type(foreign).__name__})")
+        error = ClientClosed("the session is closed")
     raise error  # outside the except block, so that it carries no context
+
+
+async def _exchange(
+    session: aiohttp.ClientSession, target: Target, body: bytes, timeout: aiohttp.ClientTimeout
+) -> Reply:
+    # A function of its own, so that the response, whose repr is the URL, is in no frame that a traceback shows.
+    async with session.post(
+        URL(target.url, encoded=True),
+        data=body,
+        headers=_HEADERS,
+        timeout=timeout,
+        allow_redirects=False,  # a redirect would carry the signature to another host
+        raise_for_status=False,  # whatever the caller's session does by default
+    ) as response:
+        content = await response.read()
+        return Reply(response.status, content, None if response.status == 200 else _retry_after(response))
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -82,12 +96,15 @@ def encode(body: dict[str, Any]) -> bytes:
 
     Raises:
         TypeError: a value has no place in JSON.
-        ValueError: a number JSON does not have (NaN, infinity), a cycle, or a lone surrogate.
+        ValueError: a number JSON does not have (NaN, infinity), a cycle, a lone surrogate, or nested too deep.
     """
-    return _encode(body).encode()
+    try:
+        return _encode(body).encode()
+    except RecursionError:
+        raise ValueError("the body is nested too deep") from None
 
 
-def decode(reply: Reply) -> dict[str, Any]:
+def decode(status: int, body: bytes) -> dict[str, Any]:
     """Read an answer: ``ErrorCode`` decides, for the HTTP status is 200 unless something in between failed.
 
     Returns:
@@ -99,27 +116,27 @@ def decode(reply: Reply) -> dict[str, Any]:
     """
     answer: Any = None
     with contextlib.suppress(ValueError, RecursionError):  # judged below, together with JSON that is no answer
-        answer = json.loads(reply.body)
+        answer = json.loads(body)
     code = answer.get("ErrorCode") if isinstance(answer, dict) else None
-    if type(code) is int and (code != 0 or reply.status == 200):
+    if type(code) is int and (code != 0 or status == 200):
         if code == 0:
             return cast(dict[str, Any], answer)
         info = answer.get("ErrorInfo")
         raise classify(code, info if isinstance(info, str) else "")
-    if reply.status == 429:
+    if status == 429:
         raise classify(429, "HTTP 429")
-    raise _unreadable(reply)
+    raise _unreadable(status, len(body))
 
 
-def _unreadable(reply: Reply) -> BadResponse:
-    size = f"{len(reply.body)} bytes" if reply.body else "an empty body"
-    if reply.status == 200:
-        return BadResponse(f"the answer cannot be read as one of the service ({size})", 200)
+def _unreadable(status: int, size: int) -> BadResponse:
+    what = f"{size} bytes" if size else "an empty body"
+    if status == 200:
+        return BadResponse(f"the answer cannot be read as one of the service ({what})", 200)
     # A gateway's 4xx or 3xx was never passed on and will not be; its 5xx may have been, and passes.
-    passing = reply.status >= 500 or reply.status == 408
+    passing = status >= 500 or status == 408
     return BadResponse(
-        f"HTTP {reply.status} with {size} that is no answer of the service",
-        reply.status,
+        f"HTTP {status} with {what} that is no answer of the service",
+        status,
         Reaction.RETRY if passing else Reaction.GIVE_UP,
         passing,
     )

@@ -173,6 +173,7 @@ class UserSigCache:
         "_key",
         "_sdk_app_id",
         "_shorter",
+        "_used",
         "_usersig",
     )
 
@@ -191,7 +192,8 @@ class UserSigCache:
         self._expire = expire
         self._clock = clock
         self._usersig = ""
-        self._issued_at = 0.0
+        self._used: tuple[bytes, ...] = ()
+        self._issued_at = 0
         self._check_at = 0.0
         self._shorter = 0
 
@@ -210,11 +212,19 @@ class UserSigCache:
             # Within the same second the same claims would give the same text again, so the claims change.
             self._shorter = (self._shorter + 1) % 30
 
+    def scrub(self, text: bytes) -> bytes:
+        """Take the signatures lately used out of what a peer says, should it echo them; else give ``text`` itself."""
+        for usersig in self._used:
+            if usersig in text:
+                text = text.replace(usersig, "…".encode())
+        return text
+
     def _sign(self, now: float) -> None:
         self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=int(now), expire=self._expire)
-        self._issued_at = now
+        self._used = (self._usersig.encode(), *self._used[:1])
+        self._issued_at = int(now)
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
-        self._check_at = now + 0.8 * self._expire
+        self._check_at = self._issued_at + 0.8 * self._expire
 
 
 @functools.cache
