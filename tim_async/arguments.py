@@ -32,6 +32,8 @@ def number(name: str, value: object) -> int:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} is negative: {value}")
+    if value >= 2**63:
+        raise ValueError(f"{name} is too large: no service counts that far")
     return int(value)
 
 
@@ -56,7 +58,10 @@ def seconds(name: str, value: object) -> str:
         if value.utcoffset() is None:
             raise ValueError(f"{name} is a datetime without a time zone")
         value = int(value.timestamp())
-    return str(number(name, value))
+    moment = number(name, value)
+    if moment >= 10**11:
+        raise ValueError(f"{name} must be in seconds; {moment} looks like milliseconds")
+    return str(moment)
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:

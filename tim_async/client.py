@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import aiohttp
 
@@ -117,6 +117,9 @@ class TIMClient:
     def __repr__(self) -> str:
         return f"<TIMClient {self._dispatch.who}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds connections and a secret key, and cannot be pickled or copied")
+
     async def __aenter__(self) -> Self:
         self._dispatch.open()
         return self
@@ -172,7 +175,8 @@ class TIMClient:
         Args:
             report_account: whose messages become read.
             peer_account: the other side of the conversation.
-            msg_read_time: everything before it becomes read: unix seconds, or a datetime with a time zone.
+            msg_read_time: everything before it becomes read: unix seconds (not milliseconds, which would be
+                thousands of years ahead and are refused), or a datetime with a time zone.
 
         Raises:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.

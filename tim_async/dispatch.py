@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import random
 import threading
@@ -97,8 +98,8 @@ class Dispatcher:
         arguments.kind("retry", retry, RetryPolicy)
         if session is not None:
             arguments.kind("session", session, aiohttp.ClientSession)
-        if on_attempt is not None and not callable(on_attempt):
-            raise TypeError(f"on_attempt must be callable, not {type(on_attempt).__name__}")
+        if on_attempt is not None and (not callable(on_attempt) or inspect.iscoroutinefunction(on_attempt)):
+            raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
         self._hosts = Hosts.of(region, base_url)
         self.who = f"{sdk_app_id} as {identifier!r} at {self._hosts.current}"
         self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
@@ -239,7 +240,7 @@ class Dispatcher:
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
         if error is not None:
-            _log.debug("%s: attempt %d: %s", call.endpoint.name, call.attempts, error or type(error).__name__)
+            _log.debug("%s: attempt %d: %s", call.endpoint.name, call.attempts, str(error) or type(error).__name__)
         if self._on_attempt is not None:
             tell(self._on_attempt, Attempt.of(call.endpoint.name, call.attempts, lane, waited, took, error))
 

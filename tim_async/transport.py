@@ -118,11 +118,12 @@ def decode(status: int, body: bytes) -> dict[str, Any]:
     with contextlib.suppress(ValueError, RecursionError):  # judged below, together with JSON that is no answer
         answer = json.loads(body)
     code = answer.get("ErrorCode") if isinstance(answer, dict) else None
-    if type(code) is int and (code != 0 or status == 200):
+    if type(code) is int and (code != 0 or 200 <= status < 300):
         if code == 0:
             return cast(dict[str, Any], answer)
         info = answer.get("ErrorInfo")
-        raise classify(code, info if isinstance(info, str) else "")
+        # A lone surrogate would make the error unprintable.
+        raise classify(code, info.encode(errors="backslashreplace").decode() if isinstance(info, str) else "")
     if status == 429:
         raise classify(429, "HTTP 429")
     raise _unreadable(status, len(body))

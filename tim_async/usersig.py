@@ -220,7 +220,13 @@ class UserSigCache:
         return text
 
     def _sign(self, now: float) -> None:
-        self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=int(now), expire=self._expire)
+        self._usersig = sign(
+            self._sdk_app_id,
+            self._key,
+            self._identifier,
+            issued_at=int(now),
+            expire=max(1, self._expire - self._shorter),
+        )
         self._used = (self._usersig.encode(), *self._used[:1])
         self._issued_at = int(now)
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.

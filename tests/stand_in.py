@@ -1,0 +1,413 @@
+"""A strict, scripted stand-in for the service, on loopback, written against the wire and nothing of the library.
+
+It speaks HTTP by hand, so that it can also speak it badly; records every request; and notes everything in one that is
+not to the letter of the documents in `StandIn.violations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+import re
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote
+
+from tim_async import Receipt, RetryPolicy, TIMClient
+from tim_async.models import C2CUnread, GroupMsgReceipts
+
+APP = 1400000000
+KEY = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
+"""The vendor's own public example of a key."""
+
+AT_ONCE = RetryPolicy(wait=(0.0, 0.0), wait_rate_limited=(0.0, 0.0))
+"""The usual patience, without the waits."""
+
+JSON = (("Content-Type", "application/json"),)
+QUERY = ("sdkappid", "identifier", "usersig", "random", "contenttype")
+# Every field of each request: its kind, and whether it must be there.
+FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
+    "/v4/group_open_http_svc/set_unread_msg_num": {
+        "GroupId": (str, True),
+        "Member_Account": (str, True),
+        "UnreadMsgNum": (int, True),
+    },
+    "/v4/openim/admin_set_msg_read": {
+        "Report_Account": (str, True),
+        "Peer_Account": (str, True),
+        "MsgReadTime": (str, False),
+    },
+    "/v4/openim/get_c2c_unread_msg_num": {"To_Account": (str, True), "Peer_Account": (list, False)},
+    "/v4/group_open_http_svc/get_group_msg_receipt": {"GroupId": (str, True), "MsgSeqList": (list, True)},
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived; one that was dropped unread has no ``path``."""
+
+    method: str = ""
+    path: str = ""
+    raw_query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    connection: int = 0
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {name: unquote(value) for name, _, value in (p.partition("=") for p in self.raw_query.split("&"))}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def usersig(self) -> str:
+        return self.query["usersig"]
+
+
+class Reply(NamedTuple):
+    """A proper HTTP answer."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = JSON
+    close: bool = False
+
+
+class Raw(NamedTuple):
+    """Bytes to be sent as they are; then the connection is closed."""
+
+    data: bytes
+
+
+class Fate(enum.Enum):
+    """What can become of a request that gets no answer."""
+
+    DROP_UNREAD = "the connection is closed before the request is read"
+    DROP = "the connection is closed after the request was read"
+    HOLD = "no answer, until the service lets go"
+
+
+Action = Reply | Raw | Fate
+Answer = Callable[[Seen], Action]
+
+
+def ok(**fields: Any) -> Reply:
+    return Reply(json.dumps({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0, **fields}).encode())
+
+
+def error(code: int, info: str = "") -> Reply:
+    return Reply(json.dumps({"ActionStatus": "FAIL", "ErrorInfo": info, "ErrorCode": code}).encode())
+
+
+def page(status: int) -> Reply:
+    html = b"<html><head><title>Bad Gateway</title></head><body>nginx</body></html>"
+    return Reply(html, status, (("Content-Type", "text/html"),))
+
+
+EMPTY = Reply(b"")
+TRUNCATED = Raw(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"ErrorCode":')
+NOT_HTTP = Raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+NOT_GZIP = Raw(b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 15\r\n\r\n{"ErrorCode":0}')
+
+
+def count_of(peer: str) -> int:
+    """The unread messages that the stand-in has from a peer: any stable number will do."""
+    return sum(peer.encode()) % 97
+
+
+def sensible(seen: Seen) -> Action:
+    """What a well service answers."""
+    body = seen.json
+    if seen.path.endswith("/get_c2c_unread_msg_num"):
+        if "Peer_Account" not in body:
+            return ok(AllC2CUnreadMsgNum=7)
+        known = [peer for peer in body["Peer_Account"] if not peer.startswith("unknown")]
+        unknown = [peer for peer in body["Peer_Account"] if peer.startswith("unknown")]
+        answer: dict[str, Any] = {
+            # In no promised order: backwards.
+            "C2CUnreadMsgNumList": [{"Peer_Account": p, "C2CUnreadMsgNum": count_of(p)} for p in reversed(known)]
+        }
+        if unknown:
+            answer["ErrorList"] = [{"Peer_Account": peer, "ErrorCode": 70107} for peer in unknown]
+        return ok(**answer)
+    if seen.path.endswith("/get_group_msg_receipt"):
+        seqs = [item["MsgSeq"] for item in body["MsgSeqList"]]
+        rows = [
+            {"Code": 10062, "MsgSeq": seq} if seq % 100 == 99 else
+            {"Code": 0, "MsgSeq": seq, "ReadNum": seq % 5, "UnreadNum": seq % 3}
+            for seq in reversed(seqs)
+        ]  # fmt: skip
+        return ok(GroupMsgReceiptList=rows)
+    return ok()
+
+
+class StandIn:
+    """The server.  ``script`` holds what to do with the next requests, ``answer`` what to do with all others."""
+
+    def __init__(self, *actions: Action, answer: Answer = sensible, tls: ssl.SSLContext | None = None) -> None:
+        self.script: deque[Action] = deque(actions)
+        self.answer = answer
+        self.seen: list[Seen] = []
+        self.violations: list[str] = []
+        self.connections = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.arrived = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._randoms: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Close every connection, the idle ones too."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def until(self, number: int) -> None:
+        """Wait until so many requests have arrived."""
+        while len(self.seen) < number:
+            self.arrived.clear()
+            await self.arrived.wait()
+
+    @property
+    def serving(self) -> int:
+        """Connections that are open now."""
+        return len(self._tasks)
+
+    @property
+    def usersigs(self) -> set[str]:
+        return {seen.usersig for seen in self.seen if seen.path}
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [seen.json for seen in self.seen if seen.path]
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task")
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            while await self._exchange(reader, writer, self.connections):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        except asyncio.CancelledError:
+            pass  # the server closes; it is the task's end in either case
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> bool:
+        first = await reader.readexactly(1)
+        action: Action | None = self.script.popleft() if self.script else None
+        if action is Fate.DROP_UNREAD:
+            self._saw(Seen(connection=connection))
+            return False
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+        body = await reader.readexactly(int(headers["content-length"]))
+        path, _, query = target.partition("?")
+        seen = Seen(method, path, query, headers, body, connection)
+        self.violations += violations(seen)
+        if seen.query.get("random", "") in self._randoms:
+            self.violations.append(f"random {seen.query['random']} came twice")
+        self._randoms.add(seen.query.get("random", ""))
+        self._saw(seen)
+        return await self._act(self.answer(seen) if action is None else action, seen, writer)
+
+    def _saw(self, seen: Seen) -> None:
+        self.seen.append(seen)
+        self.arrived.set()
+
+    async def _act(self, action: Action, seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        if action is Fate.HOLD:
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            try:
+                await self.let_go.wait()
+            finally:
+                self.in_flight -= 1
+            action = self.answer(seen)
+            if action is Fate.HOLD:
+                action = sensible(seen)
+        if isinstance(action, Fate):
+            return False
+        if isinstance(action, Raw):
+            writer.write(action.data)
+            await writer.drain()
+            writer.write_eof()  # unlike an abort, this lets what was sent arrive
+            return False if self._tls else await self._gone(writer)
+        lines = [f"HTTP/1.1 {action.status} Whatever", f"Content-Length: {len(action.body)}"]
+        lines += [f"{name}: {value}" for name, value in action.headers]
+        if action.close:
+            lines.append("Connection: close")
+        writer.write("\r\n".join([*lines, "", ""]).encode() + action.body)
+        await writer.drain()
+        return not action.close or await self._gone(writer)
+
+    async def _gone(self, writer: asyncio.StreamWriter) -> bool:
+        """Close after what was written; the transport sends that first."""
+        writer.close()
+        await writer.wait_closed()
+        return False
+
+
+def violations(seen: Seen) -> list[str]:
+    """Everything in a request that is not as documented."""
+    found = []
+    names = [part.partition("=")[0] for part in seen.raw_query.split("&")]
+    if sorted(names) != sorted(QUERY):
+        found.append(f"query {names}")
+    else:
+        query = seen.query
+        if not re.fullmatch(r"0|[1-9][0-9]{0,9}", query["random"]) or int(query["random"]) > 0xFFFFFFFF:
+            found.append(f"random {query['random']}")
+        if query["contenttype"] != "json":
+            found.append(f"contenttype {query['contenttype']}")
+        if not query["sdkappid"].isdigit():
+            found.append(f"sdkappid {query['sdkappid']}")
+    if seen.method != "POST":
+        found.append(f"method {seen.method}")
+    if not re.fullmatch(r"[!-~]*", seen.raw_query) or re.search(r"[\"<>#]", seen.raw_query):
+        found.append("the query is not percent-encoded")
+    if seen.headers.get("content-type", "").partition(";")[0] != "application/json":
+        found.append(f"content type {seen.headers.get('content-type')}")
+    try:
+        body = json.loads(seen.body.decode("utf-8"))
+    except ValueError:
+        return [*found, "the body is not JSON"]
+    if not isinstance(body, dict):
+        return [*found, "the body is no object"]
+    return found + _ill_fields(seen.path, body)
+
+
+def _ill_fields(path: str, body: dict[str, Any]) -> list[str]:
+    fields = FIELDS.get(path)
+    if fields is None:
+        return []
+    found = [f"unknown field {name}" for name in body if name not in fields]
+    for name, (kind, required) in fields.items():
+        if name not in body:
+            found += [f"{name} is missing"] if required else []
+        elif type(body[name]) is not kind or body[name] in ("", []):
+            found.append(f"{name} is {body[name]!r}")
+    peers = body.get("Peer_Account")
+    if isinstance(peers, list) and (
+        len(peers) > 10 or len(set(peers)) != len(peers) or not all(type(peer) is str and peer for peer in peers)
+    ):
+        found.append(f"Peer_Account is {peers!r}")
+    for item in body.get("MsgSeqList", ()):
+        if type(item) is not dict or [*item] != ["MsgSeq"] or type(item["MsgSeq"]) is not int or item["MsgSeq"] < 0:
+            found.append(f"an item of MsgSeqList is {item!r}")
+    if isinstance(body.get("MsgReadTime"), str) and not re.fullmatch(r"0|[1-9][0-9]*", body["MsgReadTime"]):
+        found.append(f"MsgReadTime is {body['MsgReadTime']!r}")
+    return found
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the client: how it is called, what it must send, what it then returns."""
+
+    name: str
+    endpoint: str
+    run: Callable[[TIMClient], Awaitable[Any]]
+    path: str
+    body: dict[str, Any]
+    result: Any
+
+    def __str__(self) -> str:
+        return self.name
+
+
+OTHER = "v4/group_open_http_svc/get_group_info"
+METHODS = (
+    Method(
+        "set_unread_msg_num",
+        "set_unread_msg_num",
+        lambda tim: tim.set_unread_msg_num("@TGS#1", "alice", 3),
+        "/v4/group_open_http_svc/set_unread_msg_num",
+        {"GroupId": "@TGS#1", "Member_Account": "alice", "UnreadMsgNum": 3},
+        None,
+    ),
+    Method(
+        "admin_set_msg_read",
+        "admin_set_msg_read",
+        lambda tim: tim.admin_set_msg_read("alice", "bob", msg_read_time=1700000000),
+        "/v4/openim/admin_set_msg_read",
+        {"Report_Account": "alice", "Peer_Account": "bob", "MsgReadTime": "1700000000"},
+        None,
+    ),
+    Method(
+        "get_all_c2c_unread_msg_num",
+        "get_c2c_unread_msg_num",
+        lambda tim: tim.get_all_c2c_unread_msg_num("alice"),
+        "/v4/openim/get_c2c_unread_msg_num",
+        {"To_Account": "alice"},
+        7,
+    ),
+    Method(
+        "get_c2c_unread_msg_num",
+        "get_c2c_unread_msg_num",
+        lambda tim: tim.get_c2c_unread_msg_num("alice", ["bob", "carol"]),
+        "/v4/openim/get_c2c_unread_msg_num",
+        {"To_Account": "alice", "Peer_Account": ["bob", "carol"]},
+        C2CUnread({"bob": count_of("bob"), "carol": count_of("carol")}),
+    ),
+    Method(
+        "get_group_msg_receipt",
+        "get_group_msg_receipt",
+        lambda tim: tim.get_group_msg_receipt("@TGS#1", [1, 2]),
+        "/v4/group_open_http_svc/get_group_msg_receipt",
+        {"GroupId": "@TGS#1", "MsgSeqList": [{"MsgSeq": 1}, {"MsgSeq": 2}]},
+        GroupMsgReceipts({1: Receipt(1, 1), 2: Receipt(2, 2)}),
+    ),
+    Method(
+        "call",
+        OTHER,
+        lambda tim: tim.call(OTHER, {"GroupIdList": ["@TGS#1"]}, repeatable=True),
+        f"/{OTHER}",
+        {"GroupIdList": ["@TGS#1"]},
+        {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0},
+    ),
+)
+"""Every method, `admin_set_msg_read` with its time given; each is safe to repeat."""
+
+
+def client_of(service: StandIn, **options: Any) -> TIMClient:
+    """A client of the stand-in, with the usual patience but no waits."""
+    given: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "base_url": service.url, "retry": AT_ONCE}
+    return TIMClient(**{**given, **options})
+
+
+async def failure_of(awaitable: Awaitable[Any]) -> BaseException:
+    """What an awaitable raises; it must raise."""
+    try:
+        result = await awaitable
+    except Exception as raised:  # noqa: BLE001 - whatever it is, the caller asserts what it must be
+        return raised
+    raise AssertionError(f"nothing was raised; the result was {result!r}")

@@ -1,0 +1,343 @@
+"""Arguments that can never be right raise before anything is sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tim_async import RetryPolicy, TIMClient
+
+from .stand_in import APP, KEY, StandIn, client_of
+
+NAIVE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - that it has no zone is the point
+
+
+class NoCommand:
+    """Not a str, whatever it says."""
+
+    def __str__(self) -> str:
+        return "v4/openim/anything"
+
+
+def deep(depth: int) -> Any:
+    nested: Any = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+def cycle() -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    body["self"] = body
+    return body
+
+
+def texts(method: str) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Each bad user or group id, in each place that takes one."""
+    rest: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {
+        "set_unread_msg_num": (("g", "alice", 1), (0, 1)),
+        "admin_set_msg_read": (("alice", "bob"), (0, 1)),
+        "get_all_c2c_unread_msg_num": (("alice",), (0,)),
+        "get_c2c_unread_msg_num": (("alice", ["bob"]), (0,)),
+        "get_group_msg_receipt": (("g", [1]), (0,)),
+        "batch.get_c2c_unread_msg_num": (("alice", ["bob"]), (0,)),
+        "batch.get_group_msg_receipt": (("g", [1]), (0,)),
+    }
+    good, places = rest[method]
+    for place in places:
+        for bad in ("", None, 1, True, b"alice", ["alice"], {"a": 1}, 1.5, "\ud800"):
+            yield method, (*good[:place], bad, *good[place + 1 :]), {}
+
+
+BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    *(
+        case
+        for method in (
+            "set_unread_msg_num",
+            "admin_set_msg_read",
+            "get_all_c2c_unread_msg_num",
+            "get_c2c_unread_msg_num",
+            "get_group_msg_receipt",
+            "batch.get_c2c_unread_msg_num",
+            "batch.get_group_msg_receipt",
+        )
+        for case in texts(method)
+    ),
+    *(("set_unread_msg_num", ("g", "alice", bad), {}) for bad in (-1, True, False, "3", 3.0, None, [3], b"3")),
+    *(
+        ("admin_set_msg_read", ("a", "b"), {"msg_read_time": bad})
+        for bad in (-1, True, "1700000000", 1.7e9, NAIVE, dt.date(2024, 1, 1), dt.datetime.min.replace(tzinfo=dt.UTC))
+    ),
+    ("admin_set_msg_read", ("a", "b", 1700000000), {}),  # by keyword only
+    *(
+        (f"{where}get_c2c_unread_msg_num", ("alice", bad), {})
+        for where in ("", "batch.")
+        for bad in (
+            [],
+            (),
+            "bob",
+            b"bob",
+            None,
+            3,
+            [""],
+            ["bob", None],
+            ["bob", 3],
+            [["bob"]],
+            [True],
+            iter(()),
+            ["\udfff"],
+        )
+    ),
+    ("get_c2c_unread_msg_num", ("alice", [f"user{number}" for number in range(11)]), {}),
+    *(
+        (f"{where}get_group_msg_receipt", ("g", bad), {})
+        for where in ("", "batch.")
+        for bad in (
+            [],
+            (),
+            "12",
+            b"12",
+            bytearray(b"12"),
+            None,
+            3,
+            ["1"],
+            [1, None],
+            [True],
+            [1.0],
+            [-1],
+            [1, -5],
+            [[1]],
+            range(0),
+        )
+    ),
+    *(("batch.get_group_msg_receipt", ("g", [1]), {"chunk": bad}) for bad in (0, -1, True, 1.5, "50", None)),
+    *(
+        ("call", (command, {}), {})
+        for command in (
+            "",
+            "/",
+            "openim/x",
+            "v4",
+            "v4/",
+            "v4/a b",
+            "v4/a?b=c",
+            "v4/a#b",
+            "v4//a",
+            "v4/../a",
+            "http://elsewhere/v4/openim/x",
+            "v4/openim/x\n",
+            "v4/openim/é",
+            None,
+            7,
+            b"v4/openim/x",
+            NoCommand(),
+        )
+    ),
+    *(
+        ("call", ("v4/openim/x", bad), {})
+        for bad in list[Any](
+            [
+                None,
+                [],
+                "{}",
+                b"{}",
+                3,
+                {"a": float("nan")},
+                {"a": float("inf")},
+                {"a": {1, 2}},
+                {"a": object()},
+                {"a": b"bytes"},
+                {("a", "b"): 1},
+                {"a": "\ud800"},
+            ]
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "args", "kwargs"), BAD, ids=repr)
+async def test_a_bad_argument_raises_at_once_and_nothing_is_sent(
+    service: StandIn, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """ValueError or TypeError, with a text, and no request."""
+    async with client_of(service) as tim:
+        of, _, name = method.rpartition(".")
+        target = getattr(tim.batch if of else tim, name)
+        with pytest.raises((ValueError, TypeError)) as caught:
+            await target(*args, **kwargs)
+        assert str(caught.value)
+    assert service.connections == 0
+    assert service.seen == []
+
+
+@pytest.mark.parametrize("body", [{"a": deep(100_000)}, cycle()], ids=["deep", "cycle"])
+async def test_a_body_that_json_cannot_hold_raises_and_nothing_is_sent(service: StandIn, body: dict[str, Any]) -> None:
+    """Nesting without bound, or a cycle, is a ValueError, like any other argument that cannot be sent."""
+    async with client_of(service) as tim:
+        with pytest.raises((ValueError, TypeError)):
+            await tim.call("v4/openim/x", body)
+    assert service.seen == []
+
+
+async def test_a_count_too_long_to_write_down_is_refused(service: StandIn) -> None:
+    """An int of five thousand digits is a ValueError, not a request."""
+    async with client_of(service) as tim:
+        with pytest.raises(ValueError, match="too large"):
+            await tim.set_unread_msg_num("g", "alice", 10**5000)
+    assert service.seen == []
+
+
+GOOD: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "region": "singapore"}
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"sdk_app_id": 0}, "sdk_app_id"),
+    ({"sdk_app_id": -5}, "sdk_app_id"),
+    ({"sdk_app_id": "1400000000"}, "sdk_app_id"),
+    ({"sdk_app_id": True}, "sdk_app_id"),
+    ({"sdk_app_id": None}, "sdk_app_id"),
+    ({"sdk_app_id": 1.4e9}, "sdk_app_id"),
+    ({"identifier": ""}, "identifier"),
+    ({"identifier": None}, "identifier"),
+    ({"identifier": 3}, "identifier"),
+    ({"identifier": "\ud800"}, "identifier"),
+    ({"region": None}, "region"),
+    ({"region": "atlantis"}, "region"),
+    ({"region": ""}, "region"),
+    ({"base_url": "http://127.0.0.1:8099"}, "one of the two"),
+    ({"region": None, "base_url": ""}, "base_url"),
+    ({"region": None, "base_url": 5}, "base_url"),
+    ({"region": None, "base_url": "127.0.0.1:8099"}, "base_url"),
+    ({"region": None, "base_url": "ftp://host"}, "base_url"),
+    ({"region": None, "base_url": "https://"}, "base_url"),
+    ({"region": None, "base_url": "https://host?a=b"}, "base_url"),
+    ({"region": None, "base_url": "https://host#a"}, "base_url"),
+    ({"region": None, "base_url": "https://user:password@host"}, "base_url"),
+    ({"region": None, "base_url": "https://host:99999"}, ""),
+    ({"region": None, "base_url": "https://host:abc"}, ""),
+    ({"timeout": 0}, "timeout"),
+    ({"timeout": -1.0}, "timeout"),
+    ({"timeout": float("inf")}, "timeout"),
+    ({"timeout": float("nan")}, "timeout"),
+    ({"timeout": "10"}, "timeout"),
+    ({"timeout": True}, "timeout"),
+    ({"timeout": None}, "timeout"),
+    ({"usersig_expire": 0}, "usersig_expire"),
+    ({"usersig_expire": 1.5}, "usersig_expire"),
+    ({"usersig_expire": True}, "usersig_expire"),
+    ({"rates": {"get_c2c": 300}}, "get_c2c"),
+    ({"rates": {"set_unread_msg_num": 0}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": 0.5}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": -200}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": float("nan")}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": float("inf")}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": True}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": "200"}}, "set_unread_msg_num"),
+    ({"rates": {"set_unread_msg_num": None}}, "set_unread_msg_num"),
+    ({"rates": {"v4/open im/x": 3}}, "endpoint"),
+    ({"rates": {3: 200}}, ""),
+    ({"rates": [("set_unread_msg_num", 100)]}, ""),
+    ({"session": "a session"}, ""),
+    ({"retry": 3}, ""),
+    ({"on_attempt": "print"}, ""),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), BAD_OPTIONS, ids=repr)
+def test_a_bad_option_is_refused_when_the_client_is_made(options: dict[str, Any], named: str) -> None:
+    """ValueError or TypeError from the constructor, with a message that names what is wrong."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        TIMClient(**{**GOOD, **options})
+    assert named in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("", "empty"),
+        ("short", "too short"),
+        (KEY[:31], "too short"),
+        (KEY + "\n", "blanks"),
+        (" " + KEY, "blanks"),
+        (KEY[:30] + " " + KEY[30:], "blanks"),
+        (KEY[:-1] + "é", "characters"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n", "PEM"),
+        ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7", "SSH"),
+        (None, "str"),
+        (b"0" * 64, "str"),
+        (5, "str"),
+    ],
+    ids=repr,
+)
+def test_a_key_that_can_only_be_a_mistake_is_refused_with_a_clear_message(key: Any, why: str) -> None:
+    """When the client is made, before it costs a call; the message says what is wrong and does not show the key."""
+    with pytest.raises((ValueError, TypeError), match=why) as caught:
+        TIMClient(**{**GOOD, "secret_key": key})
+    if isinstance(key, str) and len(key) > 10:
+        assert key.strip() not in str(caught.value)
+
+
+def test_the_constructor_takes_keywords_only() -> None:
+    """An app id and a key in the wrong order cannot happen."""
+    make: Callable[..., TIMClient] = TIMClient
+    with pytest.raises(TypeError):
+        make(APP, KEY)
+
+
+@pytest.mark.parametrize(
+    "region", ["singapore", "Singapore", "SINGAPORE", "silicon_valley", "Silicon Valley", "silicon-valley", " tokyo "]
+)
+def test_regions_are_taken_in_any_common_spelling(region: str) -> None:
+    """Case, blanks and hyphens do not matter."""
+    assert "https://adminapi" in repr(TIMClient(**{**GOOD, "region": region}))
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1.5, "3", None])
+async def test_a_bad_concurrency_is_refused(service: StandIn, concurrency: Any) -> None:
+    """Before the rows are touched."""
+    async with client_of(service) as tim:
+        with pytest.raises((ValueError, TypeError), match="concurrency"):
+            tim.batch.map(tim.set_unread_msg_num, [], concurrency=concurrency)
+
+
+@pytest.mark.parametrize("rows", ["rows", b"rows", None, 3, {"a": 1}], ids=repr)
+async def test_rows_that_are_no_rows_are_refused(service: StandIn, rows: Any) -> None:
+    """A str, a mapping or no iterable at all is a TypeError at once."""
+    async with client_of(service) as tim:
+        with pytest.raises(TypeError, match="rows"):
+            tim.batch.map(tim.set_unread_msg_num, rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attempts": 0},
+        {"attempts": True},
+        {"attempts": 2.5},
+        {"wait": (-1, 1)},
+        {"wait": (float("inf"), 1)},
+        {"wait": 3},
+        {"wait": (1,)},
+        {"wait_rate_limited": (1, float("nan"))},
+        {"wait_rate_limited": ("a", "b")},
+        {"total": -1},
+        {"total": float("nan")},
+        {"budget": -0.5},
+        {"budget": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_bad_retry_policy_is_refused(options: dict[str, Any]) -> None:
+    """When it is made, not when something fails."""
+    with pytest.raises((ValueError, TypeError)):
+        RetryPolicy(**options)
+
+
+async def test_milliseconds_are_not_taken_for_seconds(service: StandIn) -> None:
+    """They would mark everything as read, for thousands of years."""
+    async with client_of(service) as tim:
+        with pytest.raises(ValueError, match="milliseconds"):
+            await tim.admin_set_msg_read("alice", "bob", msg_read_time=1_700_000_000_000)
+    assert service.seen == []

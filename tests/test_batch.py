@@ -1,0 +1,516 @@
+"""Any number of items, any number of calls: bounded, lazy, in the bulk lane, and honest about failures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from tim_async import (
+    APIError,
+    Attempt,
+    AuthError,
+    C2CUnread,
+    ConnectFailed,
+    Done,
+    Failed,
+    GroupNotFound,
+    ItemError,
+    Lane,
+    PermissionDenied,
+    RetryPolicy,
+    TIMClient,
+    TIMError,
+)
+
+from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """Tasks beside this one that do not belong to the stand-in."""
+    found = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+    return {task for task in found if "StandIn" not in repr(task.get_coro()) and "_connected" not in repr(task)}
+
+
+def table(number: int) -> list[tuple[str, str, int]]:
+    return [("g", f"user{index}", index) for index in range(number)]
+
+
+# batch.map
+
+
+async def test_every_row_has_one_outcome(service: StandIn) -> None:
+    """Done with its row and what the call returned, or Failed with its row and the error."""
+
+    def answer(seen: Seen) -> Action:
+        return error(10010, "gone") if seen.json["UnreadMsgNum"] % 10 == 3 else ok()
+
+    service.answer = answer
+    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, table(60)) as outcomes:
+        found = [outcome async for outcome in outcomes]
+    done = [outcome.item for outcome in found if isinstance(outcome, Done)]
+    failed = [outcome for outcome in found if isinstance(outcome, Failed)]
+    assert sorted([*done, *(outcome.item for outcome in failed)]) == sorted(table(60))
+    assert {outcome.item[2] for outcome in failed} == {3, 13, 23, 33, 43, 53}
+    assert all(isinstance(outcome.error, GroupNotFound) and outcome.error.attempts == 1 for outcome in failed)
+    assert sorted(body["UnreadMsgNum"] for body in service.bodies) == [*range(60)]
+
+
+async def test_the_values_of_calls_come_back(service: StandIn) -> None:
+    """Whatever method it is."""
+    async with client_of(service) as tim, tim.batch.map(tim.get_all_c2c_unread_msg_num, [("alice",)]) as outcomes:
+        assert [outcome async for outcome in outcomes] == [Done(("alice",), 7)]
+
+
+async def test_outcomes_come_as_calls_complete(service: StandIn) -> None:
+    """A call that is held back holds back no other."""
+    service.script.append(Fate.HOLD)
+    order: list[int] = []
+    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, table(5), concurrency=2) as outcomes:
+        async for outcome in outcomes:
+            order.append(outcome.item[2])
+            if len(order) == 4:
+                service.let_go.set()
+    assert sorted(order[:4]) != [0, 1, 2, 3]
+    assert sorted(order) == [*range(5)]
+    held = service.bodies[0]["UnreadMsgNum"]
+    assert order[-1] == held
+
+
+async def test_no_more_calls_are_under_way_than_concurrency_allows(service: StandIn) -> None:
+    """And as many as it allows."""
+    service.answer = lambda _: Fate.HOLD
+    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, table(30), concurrency=7) as outcomes:
+        await service.until(7)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(service.seen) == 7
+        service.let_go.set()
+        assert len([outcome async for outcome in outcomes]) == 30
+    assert service.most_in_flight == 7
+
+
+async def test_rows_are_pulled_lazily_and_bounded() -> None:
+    """Nothing is pulled before the block; an unread block pulls twice its concurrency and no more; then one by one."""
+    pulled = 0
+
+    def rows() -> Iterator[tuple[int]]:
+        nonlocal pulled
+        for index in range(10**9):
+            pulled += 1
+            yield (index,)
+
+    async def method(index: int) -> int:
+        return index
+
+    async with StandIn() as service, client_of(service) as tim:
+        mapped = tim.batch.map(method, rows(), concurrency=5)
+        assert pulled == 0
+        async with mapped as outcomes:
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert pulled == 10
+            for read in range(1, 300):
+                assert isinstance(await anext(outcomes), Done)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert pulled <= read + 10
+        end = pulled
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert pulled == end
+
+
+async def test_an_async_iterable_is_pulled_lazily_too(service: StandIn) -> None:
+    """One row at a time, in order."""
+    pulled: list[int] = []
+
+    async def rows() -> AsyncGenerator[tuple[int], None]:
+        for index in range(10**9):
+            await asyncio.sleep(0)
+            pulled.append(index)
+            yield (index,)
+
+    async def method(index: int) -> int:
+        return index
+
+    source = rows()
+    async with (
+        client_of(service) as tim,
+        contextlib.aclosing(source),
+        tim.batch.map(method, source, concurrency=3) as outcomes,
+    ):
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert pulled == [*range(6)]
+        found = [(await anext(outcomes)).item[0] for _ in range(20)]
+    assert sorted(found) == [*range(20)]
+    assert len(pulled) <= 26
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "async generator", "empty"])
+async def test_rows_may_come_from_any_iterable(service: StandIn, kind: str) -> None:
+    """All are served, and an empty one ends at once."""
+
+    async def later() -> AsyncIterator[tuple[str, str, int]]:
+        for row in table(10):
+            yield row
+
+    rows: Any = {
+        "list": table(10),
+        "generator": (row for row in table(10)),
+        "async generator": later(),
+        "empty": [],
+    }[kind]
+    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, rows) as outcomes:
+        found = [outcome.item async for outcome in outcomes]
+    assert sorted(found) == ([] if kind == "empty" else table(10))
+
+
+async def test_mapping_rows_are_keyword_arguments(service: StandIn) -> None:
+    """So that columns of a file may be named as the method's arguments are."""
+    rows = [
+        {"report_account": "alice", "peer_account": "bob", "msg_read_time": 1700000000},
+        {"report_account": "alice", "peer_account": "carol"},
+    ]
+    async with client_of(service) as tim, tim.batch.map(tim.admin_set_msg_read, rows) as outcomes:
+        found = [outcome async for outcome in outcomes]
+    assert all(isinstance(outcome, Done) for outcome in found)
+    assert {body["Peer_Account"]: body.get("MsgReadTime") for body in service.bodies} == {
+        "bob": "1700000000",
+        "carol": None,
+    }
+
+
+WRONG: list[Any] = [
+    ("g", "alice"),
+    ("g", "alice", 1, 2),
+    ("g", "alice", -1),
+    ("g", "", 1),
+    ("g", "alice", "1"),
+    {"group": "g"},
+    {1: 2},
+    "g,alice,1",
+    b"g",
+    None,
+    3,
+    (),
+]
+
+
+async def test_a_wrong_row_fails_by_itself(service: StandIn) -> None:
+    """Failed with ValueError or TypeError, nothing sent for it, and the rows after it are served."""
+    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, [*WRONG, ("g", "bob", 5)]) as outcomes:
+        found = [outcome async for outcome in outcomes]
+    failed = [outcome for outcome in found if isinstance(outcome, Failed)]
+    assert [outcome.item for outcome in failed] == WRONG
+    assert all(isinstance(outcome.error, ValueError | TypeError) for outcome in failed)
+    assert [outcome.item for outcome in found if isinstance(outcome, Done)] == [("g", "bob", 5)]
+    assert len(service.seen) == 1
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_rows_that_raise_midway_raise_to_the_reader_and_leave_no_task(service: StandIn, kind: str) -> None:
+    """The very error, neither wrapped nor lost."""
+
+    def sync_rows() -> Iterator[tuple[str, str, int]]:
+        yield from table(5)
+        raise OSError("the disk is gone")
+
+    async def async_rows() -> AsyncIterator[tuple[str, str, int]]:
+        for row in table(5):
+            yield row
+        raise OSError("the disk is gone")
+
+    rows: Any = sync_rows() if kind == "sync" else async_rows()
+    found: list[Any] = []
+    async with client_of(service) as tim:
+        with pytest.raises(OSError, match="the disk is gone"):
+            await read_into(found, tim.batch.map(tim.set_unread_msg_num, rows, concurrency=2))
+        assert others() == set()
+    assert len(found) <= 5
+
+
+async def test_rows_read_before_the_source_failed_are_not_lost(service: StandIn) -> None:
+    """Every row that was sent has its outcome before the source's error is raised: what was done is known."""
+
+    def rows() -> Iterator[tuple[str, str, int]]:
+        yield from table(3)
+        raise OSError("the disk is gone")
+
+    found: list[Any] = []
+    async with client_of(service) as tim:
+        with pytest.raises(OSError, match="the disk is gone"):
+            await read_into(found, tim.batch.map(tim.set_unread_msg_num, rows(), concurrency=10))
+    assert sorted(outcome.item for outcome in found) == table(3)
+
+
+async def read_into(found: list[Any], mapped: Any) -> None:
+    async with mapped as outcomes:
+        async for outcome in outcomes:
+            found.append(outcome)  # noqa: PERF401 - what came before an error must stay
+
+
+async def test_what_the_block_raises_is_not_wrapped_and_leaves_no_task(service: StandIn) -> None:
+    """A KeyError stays a KeyError."""
+    service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] else ok()
+
+    async def use(tim: TIMClient) -> None:
+        async with tim.batch.map(tim.set_unread_msg_num, table(50), concurrency=10) as outcomes:
+            async for _ in outcomes:
+                raise KeyError("mine")
+
+    async with client_of(service) as tim:
+        with pytest.raises(KeyError, match="mine"):
+            await use(tim)
+        assert others() == set()
+
+
+async def test_leaving_early_ends_what_is_under_way_and_leaves_no_task(service: StandIn) -> None:
+    """With `break`, and without reading at all."""
+    service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] % 2 else ok()
+    async with client_of(service) as tim:
+        async with tim.batch.map(tim.set_unread_msg_num, table(50), concurrency=10) as outcomes:
+            async for _ in outcomes:
+                break
+        assert others() == set()
+        async with tim.batch.map(tim.set_unread_msg_num, table(50)):
+            pass
+        assert others() == set()
+        service.answer = sensible
+        service.let_go.set()
+        await tim.set_unread_msg_num("g", "alice", 1)
+
+
+async def test_cancelling_the_reader_leaves_no_task(service: StandIn) -> None:
+    """At any of many moments."""
+    service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] % 3 else ok()
+    async with client_of(service, rates={"set_unread_msg_num": 10_000}) as tim:
+
+        async def read() -> None:
+            async with tim.batch.map(tim.set_unread_msg_num, table(20), concurrency=4) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        for steps in range(40):
+            task = asyncio.create_task(read())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert others() == set()
+
+
+async def test_a_method_that_raises_cancelled_error_does_not_hang(service: StandIn) -> None:
+    """Whatever cancelled it, the reader gets to know."""
+
+    async def method(index: int) -> int:
+        if index == 3:
+            raise asyncio.CancelledError
+        return index
+
+    async def read() -> None:
+        async with (
+            client_of(service) as tim,
+            tim.batch.map(method, [(n,) for n in range(9)], concurrency=2) as outcomes,
+        ):
+            async for _ in outcomes:
+                pass
+
+    task = asyncio.create_task(read())
+    done, _ = await asyncio.wait([task], timeout=5.0)
+    assert done
+    assert task.cancelled()
+    assert others() == set()
+
+
+async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_from_ending(service: StandIn) -> None:
+    """A row's call that ends in its own good time is the last one of its worker."""
+    calls = 0
+
+    async def stubborn(index: int) -> None:
+        nonlocal calls
+        calls += 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def leave() -> None:
+        async with client_of(service) as tim, tim.batch.map(stubborn, [(n,) for n in range(1000)], concurrency=2):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(leave())
+    done, _ = await asyncio.wait([task], timeout=1.0)
+    for _ in range(20):
+        for left in [task, *others()]:
+            left.cancel()
+        await asyncio.sleep(0)
+    assert done
+    assert calls == 2
+
+
+async def test_outcomes_are_entered_once_and_read_inside_the_block(service: StandIn) -> None:
+    """A mistake in the program is a clear RuntimeError."""
+    async with client_of(service) as tim:
+        mapped = tim.batch.map(tim.set_unread_msg_num, table(1))
+        with pytest.raises(RuntimeError, match="async with"):
+            async for _ in mapped:
+                pass
+        async with mapped as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 1
+            assert [outcome async for outcome in outcomes] == []
+        with pytest.raises(RuntimeError, match="once"):
+            async with mapped:
+                pass
+
+
+async def test_calls_of_a_map_are_bulk_and_all_others_interactive(service: StandIn) -> None:
+    """As the records of attempts tell; also for calls made inside the block, and by a function that makes several."""
+    records: list[Attempt] = []
+    async with client_of(service, on_attempt=records.append) as tim:
+
+        async def two(account: str) -> None:
+            await tim.get_all_c2c_unread_msg_num(account)
+            await tim.batch.get_c2c_unread_msg_num(account, ["bob"])
+
+        async with tim.batch.map(two, [("alice",)]) as outcomes:
+            await tim.set_unread_msg_num("g", "alice", 1)
+            async for _ in outcomes:
+                await tim.set_unread_msg_num("g", "alice", 2)
+        await tim.batch.get_group_msg_receipt("g", [1])
+    lanes = {(record.endpoint, record.lane) for record in records}
+    assert lanes == {
+        ("get_c2c_unread_msg_num", Lane.BULK),
+        ("set_unread_msg_num", Lane.INTERACTIVE),
+        ("get_group_msg_receipt", Lane.INTERACTIVE),
+    }
+
+
+async def test_retries_of_bulk_calls_stay_bulk(service: StandIn) -> None:
+    """A second attempt does not jump the lane."""
+    records: list[Attempt] = []
+    service.script.extend([error(10002)] * 3)
+    async with (
+        client_of(service, on_attempt=records.append) as tim,
+        tim.batch.map(tim.set_unread_msg_num, table(2)) as outcomes,
+    ):
+        async for _ in outcomes:
+            pass
+    assert len(records) == 5
+    assert {record.lane for record in records} == {Lane.BULK}
+
+
+# batch.get_…
+
+
+async def test_a_chunk_that_fails_is_an_error_of_each_of_its_items(service: StandIn) -> None:
+    """With the code when there is one, with words when not; the other chunks are there, all in order."""
+    service.answer = lambda seen: (
+        error(90008, "gone") if "user3" in seen.json["Peer_Account"]
+        else TRUNCATED if "user15" in seen.json["Peer_Account"]
+        else sensible(seen)
+    )  # fmt: skip
+    peers = [f"user{number}" for number in range(35)]
+    async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
+        found = await tim.batch.get_c2c_unread_msg_num("alice", peers)
+    assert found.counts == {peer: count_of(peer) for peer in peers[20:]}
+    assert [*found.errors] == peers[:20]
+    assert {found.errors[peer] for peer in peers[:10]} == {ItemError(90008, "gone")}
+    for peer in peers[10:20]:
+        assert found.errors[peer].code is None
+        assert "get_c2c_unread_msg_num" in found.errors[peer].info
+
+
+async def test_receipts_of_a_chunk_that_fails_are_errors(service: StandIn) -> None:
+    """Each with the code of its call."""
+    service.answer = lambda seen: error(10010) if {"MsgSeq": 60} in seen.json["MsgSeqList"] else sensible(seen)
+    async with client_of(service) as tim:
+        found = await tim.batch.get_group_msg_receipt("g", range(1, 81))
+    assert [*found.receipts] == [*range(1, 51)]
+    assert found.errors == dict.fromkeys(range(51, 81), ItemError(10010))
+
+
+@pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (60006, AuthError), (10007, PermissionDenied)])
+async def test_a_failure_of_the_whole_account_is_raised_at_once_and_stops_the_rest(
+    service: StandIn, code: int, kind: type[APIError]
+) -> None:
+    """No point in asking two hundred times more with credentials that were refused."""
+    service.answer = lambda _: error(code, "no")
+    peers = [f"user{number}" for number in range(5000)]
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.batch.get_c2c_unread_msg_num("alice", peers))
+        assert others() == set()
+    assert type(failure) is kind
+    assert isinstance(failure, APIError)
+    assert failure.code == code
+    assert len(service.seen) < 500 / 2
+
+
+async def test_when_no_host_can_be_reached_every_item_says_so() -> None:
+    """It is each chunk's failure, and the result says why."""
+    async with StandIn() as gone:
+        pass
+    async with client_of(gone, retry=RetryPolicy(attempts=1)) as tim:
+        found = await tim.batch.get_c2c_unread_msg_num("alice", [f"user{number}" for number in range(15)])
+    assert found.counts == {}
+    assert len(found.errors) == 15
+    assert all(error.code is None and "cannot connect" in error.info for error in found.errors.values())
+
+
+async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
+    """Nor a waiter: later calls go through."""
+    service.answer = lambda _: Fate.HOLD
+    async with client_of(service) as tim:
+        peers = [f"user{number}" for number in range(500)]
+        for steps in (0, 1, 5, 20, 50, 100):
+            task = asyncio.create_task(tim.batch.get_c2c_unread_msg_num("alice", peers))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert others() == set()
+
+
+async def test_a_batch_on_a_closed_client_is_a_runtime_error(service: StandIn) -> None:
+    """It is a mistake of the program's, not a failure of every item."""
+    tim = client_of(service)
+    await tim.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await tim.batch.get_c2c_unread_msg_num("alice", ["bob"])
+
+
+async def test_closing_during_a_batch_or_a_map_hangs_nobody(service: StandIn) -> None:
+    """Rows under way fail with a TIMError, later ones with an error that says the client is closed."""
+    service.answer = lambda _: Fate.HOLD
+    tim = client_of(service, rates={"set_unread_msg_num": 5}, retry=RetryPolicy(wait=(1e6, 1e6), total=1e9))
+
+    async def read() -> list[Any]:
+        async with tim.batch.map(tim.set_unread_msg_num, table(40), concurrency=10) as outcomes:
+            return [outcome async for outcome in outcomes]
+
+    reading = asyncio.create_task(read())
+    merging = asyncio.create_task(failure_or_result(tim.batch.get_c2c_unread_msg_num("alice", ["bob"])))
+    await service.until(4)
+    await tim.aclose()
+    _, waiting = await asyncio.wait([reading, merging], timeout=2.0)
+    for task in waiting:
+        task.cancel()
+    if waiting:
+        await asyncio.wait(waiting)
+    assert not waiting
+    found = reading.result()
+    assert len(found) == 40
+    assert all(isinstance(outcome, Failed) and isinstance(outcome.error, TIMError | RuntimeError) for outcome in found)
+    assert isinstance(merging.result(), C2CUnread | ConnectFailed | TIMError)
+
+
+async def failure_or_result(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except TIMError as failure:
+        return failure

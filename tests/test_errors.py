@@ -1,0 +1,202 @@
+"""The exception tree: its shape, its table of codes, its texts, and that it survives pickle and copy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import tim_async
+from tim_async import (
+    APIError,
+    AuthError,
+    BadResponse,
+    C2CUnread,
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    GroupMsgReceipts,
+    ItemError,
+    PartialFailure,
+    RequestTimeout,
+    ServerBusy,
+    TIMError,
+    TransportError,
+)
+from tim_async.errors import CODES, Reaction, classify
+
+# As the vendor's documents have it, typed in here once more: two sides of one mistake would agree.
+REACTIONS = {
+    Reaction.RETRY: "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
+    Reaction.SLOW_DOWN: "60007 60011 60018 60019 10006 429",
+    Reaction.SIGN_AGAIN: "70001 70052 60004 60005 20002",
+    Reaction.GIVE_UP: """
+        70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010 60016 60017 60020 60021 60025 60026 60028
+        10059 90009 10007 10010 10015 70107 90003 90008 90012 90048 10019 10003 10004 10005 10011 10018 60002 60003
+        60009 60012 60015 70206 70402 90001 90018 93000 10060 10061 10062""",
+}
+CLASSES = {
+    "AuthError": """70001 70052 60004 60005 20002 70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010
+        60016 60017 60020 60021 60025 60026 60028 10059 90009""",
+    "PermissionDenied": "10007",
+    "GroupNotFound": "10010 10015",
+    "AccountNotFound": "70107 90003 90008 90012 90048 10019",
+    "InvalidRequest": "10003 10004 10005 10011 10018 60002 60003 60009 60012 60015 70206 70402 90001 90018 93000",
+    "ReceiptUnavailable": "10060 10061 10062",
+    "RateLimited": "60007 60011 60018 60019 10006 429",
+    "ServerBusy": "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
+}
+
+
+@pytest.mark.parametrize(
+    ("reaction", "code"), [(reaction, int(code)) for reaction, codes in REACTIONS.items() for code in codes.split()]
+)
+def test_each_documented_code_asks_for_its_documented_reaction(reaction: Reaction, code: int) -> None:
+    """The table of reactions, code by code."""
+    assert classify(code).reaction is reaction
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [(name, int(code)) for name, codes in CLASSES.items() for code in codes.split()]
+)
+def test_each_documented_code_becomes_its_class(name: str, code: int) -> None:
+    """The exact class, with the exact code."""
+    failure = classify(code, "info")
+    assert type(failure).__name__ == name
+    assert (failure.code, failure.info) == (code, "info")
+
+
+def test_no_code_is_in_the_table_that_is_not_in_the_documents() -> None:
+    """And none is missing."""
+    assert {*CODES} == {int(code) for codes in REACTIONS.values() for code in codes.split()}
+
+
+@pytest.mark.parametrize("code", [1, -5, 99999, 10**40])
+def test_an_unknown_code_stays_a_plain_api_error(code: int) -> None:
+    """With its exact code, and never worth a retry."""
+    failure = classify(code, "?")
+    assert type(failure) is APIError
+    assert (failure.code, failure.reaction) == (code, Reaction.GIVE_UP)
+
+
+def test_the_tree_has_the_documented_shape() -> None:
+    """Who catches a class catches what is drawn below it."""
+    for name in ("ConnectFailed", "ClientClosed", "RequestTimeout", "ConnectionLost", "BadResponse"):
+        assert issubclass(getattr(tim_async, name), TransportError)
+    for name in CLASSES:
+        assert issubclass(getattr(tim_async, name), APIError)
+    for kind in (TransportError, APIError, PartialFailure):
+        assert issubclass(kind, TIMError)
+    assert issubclass(TIMError, Exception)
+    assert not issubclass(APIError, TransportError)
+
+
+def test_a_request_timeout_is_a_timeout_error() -> None:
+    """`except TimeoutError` catches it, and only it of the tree."""
+    with pytest.raises(TimeoutError):
+        raise RequestTimeout("no answer in time")
+    others = [getattr(tim_async, name) for name in tim_async.__all__ if name != "RequestTimeout"]
+    assert not any(isinstance(kind, type) and issubclass(kind, TimeoutError) for kind in others)
+
+
+def test_only_a_failed_connect_is_known_not_to_have_been_sent() -> None:
+    """The default of outcome_unknown, by class."""
+    assert not ConnectFailed("x").outcome_unknown
+    assert not ClientClosed("x").outcome_unknown
+    assert all(kind("x").outcome_unknown for kind in (RequestTimeout, ConnectionLost, BadResponse, TransportError))
+
+
+def located(failure: TIMError) -> TIMError:
+    failure.endpoint, failure.attempts = "set_unread_msg_num", 3
+    return failure
+
+
+UNREAD = C2CUnread({"bob": 1}, {"carol": ItemError(70107, "none")})
+EVERY: dict[str, TIMError] = {
+    **{
+        kind.__name__: located(kind("what happened"))
+        for kind in (TIMError, TransportError, ConnectFailed, ClientClosed)
+    },
+    "RequestTimeout": located(RequestTimeout("no answer in time")),
+    "ConnectionLost": located(ConnectionLost("gone")),
+    "BadResponse": located(BadResponse("HTTP 404", 404, Reaction.GIVE_UP, False)),
+    "BadResponse by default": BadResponse("HTTP 200"),
+    "PartialFailure": located(PartialFailure("1 peers failed", UNREAD)),
+    "without anything": TIMError(),
+    "APIError without anything": APIError(),
+    "an unknown code": located(classify(424242, "new in 2030")),
+    **{name: located(classify(int(codes.split()[0]), "why")) for name, codes in CLASSES.items()},
+}
+ATTRIBUTES = ("endpoint", "attempts", "reaction", "outcome_unknown", "status", "code", "info", "result", "args")
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        *(lambda failure, p=protocol: pickle.loads(pickle.dumps(failure, p)) for protocol in range(2, 6)),
+        copy.copy,
+        copy.deepcopy,
+    ],
+    ids=["pickle 2", "pickle 3", "pickle 4", "pickle 5", "copy", "deepcopy"],
+)
+@pytest.mark.parametrize("failure", EVERY.values(), ids=EVERY)
+def test_every_exception_survives_pickle_and_copy_whole(
+    failure: TIMError, again: Callable[[TIMError], TIMError]
+) -> None:
+    """Same class, same text, same attributes: process pools and task queues lose nothing."""
+    other = again(failure)
+    assert type(other) is type(failure)
+    assert other is not failure
+    assert str(other) == str(failure)
+    assert repr(other) == repr(failure)
+    for name in ATTRIBUTES:
+        assert getattr(other, name, "absent") == getattr(failure, name, "absent"), name
+
+
+def test_every_class_of_the_tree_is_among_those_pickled() -> None:
+    """A new exception cannot be forgotten here."""
+
+    def below(kind: type[TIMError]) -> set[type[TIMError]]:
+        return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+    assert below(TIMError) == {type(failure) for failure in EVERY.values()}
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (TIMError("it failed"), "it failed"),
+        (TIMError(), ""),
+        (located(ConnectFailed("cannot connect")), "set_unread_msg_num: cannot connect after 3 attempts"),
+        (located(RequestTimeout("no answer in time")), "set_unread_msg_num: no answer in time after 3 attempts"),
+        (ServerBusy(10002, "busy"), "error 10002: busy"),
+        (ServerBusy(10002), "error 10002"),
+        (located(AuthError(70003, "bad")), "set_unread_msg_num: error 70003: bad after 3 attempts"),
+        (PartialFailure("2 peers failed", None), "2 peers failed"),
+    ],
+)
+def test_the_text_says_where_what_and_how_often(failure: TIMError, text: str) -> None:
+    """Endpoint, message, attempts when there was more than one."""
+    assert str(failure) == text
+
+
+def test_the_text_of_a_single_attempt_does_not_count_it() -> None:
+    """ "after 1 attempts" would help nobody."""
+    failure = APIError(10003, "bad")
+    failure.endpoint, failure.attempts = "set_unread_msg_num", 1
+    assert str(failure) == "set_unread_msg_num: error 10003: bad"
+
+
+def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> None:
+    """And does nothing when nothing failed."""
+    C2CUnread({"bob": 1}).raise_for_errors()
+    GroupMsgReceipts().raise_for_errors()
+    with pytest.raises(PartialFailure, match=r"^1 peers failed: carol \(70107\)$") as caught:
+        UNREAD.raise_for_errors()
+    assert caught.value.result is UNREAD
+    receipts = GroupMsgReceipts({}, {seq: ItemError(None, "not in the answer") for seq in range(5)})
+    with pytest.raises(PartialFailure, match=r"^5 messages failed: 0 \(not in the answer\).*, …$") as caught:
+        receipts.raise_for_errors()
+    assert caught.value.result is receipts

@@ -1,0 +1,159 @@
+"""Whatever the service answers: a valid result or a TIMError, for every method, and nothing else ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async import C2CUnread, GroupMsgReceipts, RetryPolicy, TIMClient, TIMError
+
+from .stand_in import JSON, METHODS, Action, Method, Raw, Reply, StandIn, client_of
+from .test_models import answers, json_values
+
+# Half of them say success: past that door are the readers.
+bodies = (
+    json_values
+    | answers
+    | st.builds(lambda code, rest: {**rest, "ErrorCode": code}, st.just(0) | st.integers() | json_values, answers)
+    | st.builds(lambda rest: {**rest, "ErrorCode": 0}, answers)
+)
+texts = bodies.map(lambda value: json.dumps(value).encode())
+raw_bodies = st.binary(max_size=300) | st.builds(lambda text, at: text[: at % (len(text) + 1)], texts, st.integers(0))
+statuses = st.sampled_from([200, 200, 200, 200, 201, 204, 304, 400, 429, 500, 502, 503])
+headers = st.sampled_from(
+    [
+        JSON,
+        (),
+        (("Content-Type", "text/html; charset=klingon"),),
+        (("Content-Type", "\x01"),),
+        (("Content-Encoding", "gzip"),),
+        (("Content-Encoding", "deflate"),),
+        (("Content-Encoding", "br"),),
+        (("Set-Cookie", "a=b; =;;"), ("Set-Cookie", "bad\x7f")),
+        (("Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT"),),
+        (("Retry-After", "-1"),),
+        (("Location", "http://127.0.0.1:1/"),),
+    ]
+)
+replies: st.SearchStrategy[Action] = (
+    texts.map(Reply)
+    | st.builds(Reply, texts | raw_bodies, statuses, headers, st.booleans())
+    | st.builds(lambda junk: Raw(junk + b"\r\n\r\n"), st.binary(max_size=300))
+    | st.builds(
+        lambda head, junk: Raw(head + junk + b"\r\n\r\n{}"),
+        st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\nContent-Length: "]),
+        st.binary(max_size=60),
+    )
+)
+RESULTS: dict[str, type[Any]] = {
+    "set_unread_msg_num": type(None),
+    "admin_set_msg_read": type(None),
+    "get_all_c2c_unread_msg_num": int,
+    "get_c2c_unread_msg_num": C2CUnread,
+    "get_group_msg_receipt": GroupMsgReceipts,
+    "call": dict,
+}
+
+
+async def outcome(tim: TIMClient, method: Method) -> Any:
+    """The result, or the TIMError; anything else passes through and fails the test."""
+    try:
+        async with asyncio.timeout(20):
+            return await method.run(tim)
+    except TIMError as failure:
+        return failure
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("kind", ["bodies", "replies"])
+def test_any_answer_at_all_is_a_valid_result_or_a_tim_error(kind: str, method: Method) -> None:
+    """Any JSON of any type; any bytes under any status; and what is not even HTTP."""
+    strategy = replies if kind == "replies" else texts.map(Reply)
+    with asyncio.Runner() as runner:
+        service = runner.run(StandIn().__aenter__())
+        # Every attempt fails at once, and the rate is far above what a test does.
+        tim = client_of(service, retry=RetryPolicy(attempts=1), rates={method.endpoint: 10_000}, timeout=10)
+
+        @settings(max_examples=150, deadline=None)
+        @given(strategy)
+        def check(action: Action) -> None:
+            service.script.clear()
+            service.script.append(action)
+            found = runner.run(outcome(tim, method))
+            assert isinstance(found, RESULTS[method.name] | TIMError)
+            if isinstance(found, TIMError):
+                assert (found.endpoint, found.attempts) == (method.endpoint, 1)
+                assert str(found)
+
+        try:
+            check()
+        finally:
+            runner.run(tim.aclose())
+            runner.run(service.__aexit__(None, None, None))
+
+
+NASTY: dict[str, bytes] = {
+    "nothing": b"",
+    "blank": b" \n ",
+    "null": b"null",
+    "true": b"true",
+    "a number": b"0",
+    "a string": b'"ErrorCode"',
+    "a list": b'[{"ErrorCode":0}]',
+    "no code": b"{}",
+    "code null": b'{"ErrorCode":null}',
+    "code false": b'{"ErrorCode":false}',
+    "code true": b'{"ErrorCode":true}',
+    "code a float": b'{"ErrorCode":0.0}',
+    "code a string": b'{"ErrorCode":"0"}',
+    "code a list": b'{"ErrorCode":[0]}',
+    "code NaN": b'{"ErrorCode":NaN}',
+    "code infinite": b'{"ErrorCode":1e999}',
+    "a huge code": b'{"ErrorCode":' + b"9" * 4000 + b"}",
+    "a code too huge": b'{"ErrorCode":' + b"9" * 5000 + b"}",
+    "info a list": b'{"ErrorCode":10003,"ErrorInfo":[1]}',
+    "info a surrogate": b'{"ErrorCode":10003,"ErrorInfo":"\\ud800"}',
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "deep inside": b'{"ErrorCode":0,"ErrorList":' + b"[" * 900 + b"]" * 900 + b"}",
+    "not UTF-8": b'{"ErrorCode":0,"a":"\xff"}',
+    "UTF-16": '{"ErrorCode":0'.encode("utf-16"),
+    "NUL": b"\0" * 50,
+    "HTML": b"<html>502</html>",
+    "two answers": b'{"ErrorCode":0}{"ErrorCode":0}',
+    "a huge count": b'{"ErrorCode":0,"AllC2CUnreadMsgNum":' + b"9" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("body", NASTY.values(), ids=NASTY)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+async def test_what_has_broken_other_readers_is_a_tim_error(service: StandIn, method: Method, body: bytes) -> None:
+    """Or, where the answer says success and nothing is read of it, a result."""
+    service.answer = lambda _: Reply(body)
+    async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
+        found = await outcome(tim, method)
+        if isinstance(found, TIMError):
+            assert str(found)
+            assert repr(found)
+        else:
+            assert body.startswith(b'{"ErrorCode":0,')
+            assert isinstance(found, RESULTS[method.name])
+
+
+async def test_an_answer_of_many_megabytes_is_read(service: StandIn) -> None:
+    """Size alone is no fault."""
+    service.answer = lambda _: Reply(json.dumps({"ErrorCode": 0, "Padding": "x" * 20_000_000}).encode())
+    async with client_of(service) as tim:
+        assert len((await tim.call("v4/openim/x", {}))["Padding"]) == 20_000_000
+
+
+async def test_a_byte_order_mark_does_no_harm(service: StandIn) -> None:
+    """Nor does it hide a code."""
+    service.script.append(Reply(b"\xef\xbb\xbf" + b'{"ErrorCode":0,"AllC2CUnreadMsgNum":5}'))
+    async with client_of(service) as tim:
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 5

@@ -1,0 +1,200 @@
+"""Reading answers: whatever JSON comes, a valid result or BadResponse, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async import BadResponse, C2CUnread, Done, Failed, GroupMsgReceipts, ItemError, Receipt
+from tim_async.models import all_c2c_unread
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+PEERS = ["bob", "carol", "dave"]
+SEQS = [0, 1, 2]
+# Rows that are nearly right: that is where a reader goes wrong.
+rows = st.lists(
+    json_values
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "Peer_Account": st.sampled_from(PEERS) | json_values,
+            "C2CUnreadMsgNum": st.integers(-1, 9) | json_values,
+            "ErrorCode": st.integers(-1, 70107) | json_values,
+            "ErrorInfo": st.text() | json_values,
+            "Code": st.sampled_from([0, 0, 10062]) | json_values,
+            "MsgSeq": st.sampled_from(SEQS) | json_values,
+            "ReadNum": st.integers(-1, 9) | json_values,
+            "UnreadNum": st.integers(-1, 9) | json_values,
+        },
+    ),
+    max_size=4,
+)
+answers = st.dictionaries(st.text(max_size=5), json_values, max_size=3) | st.fixed_dictionaries(
+    {},
+    optional={
+        "AllC2CUnreadMsgNum": st.integers(-1, 9) | json_values,
+        "C2CUnreadMsgNumList": rows | json_values,
+        "ErrorList": rows | json_values,
+        "GroupMsgReceiptList": rows | json_values,
+    },
+)
+
+
+@settings(max_examples=400)
+@given(answers)
+def test_any_answer_about_peers_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
+    """Every peer asked for is counted or an error, never both, and nobody else is in it."""
+    try:
+        found = C2CUnread.from_wire(answer, PEERS)
+    except BadResponse:
+        return
+    assert {*found.counts} | {*found.errors} == {*PEERS}
+    assert len(found.counts) + len(found.errors) == len(PEERS)
+    assert all(type(count) is int and count >= 0 for count in found.counts.values())
+    assert_errors(found.errors)
+
+
+@settings(max_examples=400)
+@given(answers)
+def test_any_answer_about_messages_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
+    """Every message asked for has a receipt or an error, never both, and no other is in it."""
+    try:
+        found = GroupMsgReceipts.from_wire(answer, SEQS)
+    except BadResponse:
+        return
+    assert {*found.receipts} | {*found.errors} == {*SEQS}
+    assert len(found.receipts) + len(found.errors) == len(SEQS)
+    for receipt in found.receipts.values():
+        assert all(type(number) is int and number >= 0 for number in (receipt.read_num, receipt.unread_num))
+    assert_errors(found.errors)
+
+
+@given(answers)
+def test_any_answer_about_the_total_is_a_count_or_a_bad_response(answer: dict[str, Any]) -> None:
+    """And the count is what the answer says."""
+    try:
+        found = all_c2c_unread(answer)
+    except BadResponse:
+        return
+    assert type(found) is int
+    assert found == answer["AllC2CUnreadMsgNum"] >= 0
+
+
+def assert_errors(errors: dict[Any, ItemError]) -> None:
+    for error in errors.values():
+        assert error.code is None or type(error.code) is int
+        assert type(error.info) is str
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"Peer_Account": "bob"},
+        {"C2CUnreadMsgNum": 3},
+        {"Peer_Account": "bob", "C2CUnreadMsgNum": True},
+        {"Peer_Account": "bob", "C2CUnreadMsgNum": "3"},
+        {"Peer_Account": "bob", "C2CUnreadMsgNum": 3.0},
+        {"Peer_Account": "bob", "C2CUnreadMsgNum": -1},
+        {"Peer_Account": ["bob"], "C2CUnreadMsgNum": 3},
+        {"Peer_Account": {}, "C2CUnreadMsgNum": 3},
+        {"Peer_Account": None, "C2CUnreadMsgNum": 3},
+        "bob",
+        None,
+        [],
+        3,
+    ],
+    ids=repr,
+)
+def test_an_ill_typed_row_of_counts_is_a_bad_response(row: object) -> None:
+    """A count is an int, not negative, of a peer that is a str; anything else is no count and no 0 either."""
+    with pytest.raises(BadResponse):
+        C2CUnread.from_wire({"C2CUnreadMsgNumList": [row]}, ["bob"])
+
+
+@pytest.mark.parametrize("lists", [3, "rows", True, {"Peer_Account": "bob"}, 0, "", False])
+@pytest.mark.parametrize("name", ["C2CUnreadMsgNumList", "ErrorList"])
+def test_a_list_that_is_no_list_is_a_bad_response(name: str, lists: object) -> None:
+    """An empty one, or none at all, is fine; a scalar is not."""
+    with pytest.raises(BadResponse):
+        C2CUnread.from_wire({name: lists}, ["bob"])
+
+
+def test_a_null_list_is_an_absent_one() -> None:
+    """Some servers write null for what is empty."""
+    found = C2CUnread.from_wire({"C2CUnreadMsgNumList": None, "ErrorList": None}, ["bob"])
+    assert found.errors == {"bob": ItemError(None, "not in the answer")}
+
+
+def test_an_error_goes_before_a_count_of_the_same_peer() -> None:
+    """When the service says both, its count is not to be trusted."""
+    found = C2CUnread.from_wire(
+        {
+            "C2CUnreadMsgNumList": [{"Peer_Account": "bob", "C2CUnreadMsgNum": 0}],
+            "ErrorList": [{"Peer_Account": "bob", "ErrorCode": 70107}],
+        },
+        ["bob"],
+    )
+    assert found == C2CUnread({}, {"bob": ItemError(70107)})
+
+
+def nested(shape: str, depth: int) -> str:
+    return "[" * depth + "]" * depth if shape == "list" else '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize("shape", ["list", "dict"])
+def test_the_deepest_answer_that_can_be_parsed_is_read_or_a_bad_response(shape: str) -> None:
+    """What the JSON reader just so takes must not break those who read on."""
+    deepest = 1
+    for depth in range(100, 3000, 3):
+        try:
+            json.loads(nested(shape, depth))
+        except RecursionError:
+            break
+        deepest = depth
+    for depth in range(deepest, deepest - 60, -3):
+        deep = json.loads(nested(shape, depth))
+        answer = {"ErrorList": [{"Peer_Account": "bob", "ErrorCode": 70107, "ErrorInfo": deep}]}
+        with contextlib.suppress(BadResponse):
+            assert C2CUnread.from_wire(answer, ["bob"]).errors["bob"].code == 70107
+
+
+def test_results_are_frozen_plain_and_can_be_pickled() -> None:
+    """They compare, copy, convert to dicts and travel between processes."""
+    for result in (
+        C2CUnread({"bob": 1}, {"carol": ItemError(70107, "x")}),
+        GroupMsgReceipts({1: Receipt(2, 3)}, {4: ItemError(None, "y")}),
+        Done(("g", "alice", 1), None),
+        Failed(("g",), ValueError("z")),
+    ):
+        if not isinstance(result, Failed):  # exceptions compare by identity
+            assert pickle.loads(pickle.dumps(result)) == copy.deepcopy(result) == result
+        assert isinstance(dataclasses.asdict(result), dict)
+        name = dataclasses.fields(result)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(result, name, None)
+
+
+def test_outcomes_can_be_given_their_types() -> None:
+    """Subscripted generics can be called, on every supported Python."""
+    assert Done[tuple[str, int], None](("g", 1), None) == Done(("g", 1), None)
+    failure = ValueError("x")
+    assert Failed[tuple[str]](("g",), failure).error is failure
+
+
+def test_two_results_do_not_share_their_dicts() -> None:
+    """Defaults are made anew."""
+    C2CUnread().counts["bob"] = 1
+    assert C2CUnread() == C2CUnread({}, {})

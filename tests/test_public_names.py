@@ -1,0 +1,139 @@
+"""The public names: exactly these, each importable, the lazy table and the type checkers' list in agreement."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tim_async
+from tim_async import TIMClient
+
+NAMES = [
+    "APIError",
+    "AccountNotFound",
+    "Attempt",
+    "AuthError",
+    "BadResponse",
+    "Batch",
+    "C2CUnread",
+    "ClientClosed",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Done",
+    "Failed",
+    "GroupMsgReceipts",
+    "GroupNotFound",
+    "InvalidRequest",
+    "ItemError",
+    "Lane",
+    "PartialFailure",
+    "PermissionDenied",
+    "RateLimited",
+    "Receipt",
+    "ReceiptUnavailable",
+    "RequestTimeout",
+    "RetryPolicy",
+    "ServerBusy",
+    "TIMClient",
+    "TIMError",
+    "TransportError",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    """Neither fewer nor more."""
+    assert tim_async.__all__ == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_public_name_can_be_imported_and_is_documented(name: str) -> None:
+    """From the package itself, in a listing of it, and with a docstring of its own."""
+    found = getattr(tim_async, name)
+    assert found.__name__ == name
+    assert name in dir(tim_async)
+    assert inspect.getdoc(found)
+
+
+def test_what_type_checkers_see_is_what_is_there() -> None:
+    """The list under TYPE_CHECKING names the same things, from the same modules."""
+    tree = ast.parse(Path(tim_async.__file__).read_text())
+    seen = {
+        (alias.name, alias.asname, node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert {name for name, _, _ in seen} == {*NAMES}
+    for name, public, module in seen:
+        assert public == name, "re-exported by that name"
+        assert getattr(importlib.import_module(f"tim_async.{module}"), name) is getattr(tim_async, name)
+
+
+def test_a_star_import_brings_all_of_them() -> None:
+    """And nothing else."""
+    space: dict[str, object] = {}
+    exec("from tim_async import *", space)
+    assert {*space} - {"__builtins__"} == {*NAMES}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = tim_async.Nothing
+    with pytest.raises(ImportError):
+        exec("from tim_async import Nothing")
+
+
+def test_the_methods_of_a_client_are_the_pinned_ones() -> None:
+    """With the pinned parameters."""
+    signatures = {
+        name: str(inspect.signature(method)).replace("'", "").partition(" -> ")[0]
+        for name, method in inspect.getmembers(TIMClient, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert {name: [*inspect.signature(getattr(TIMClient, name)).parameters][1:] for name in signatures} == {
+        "aclose": [],
+        "admin_set_msg_read": ["report_account", "peer_account", "msg_read_time"],
+        "call": ["command", "body", "repeatable"],
+        "get_all_c2c_unread_msg_num": ["to_account"],
+        "get_c2c_unread_msg_num": ["to_account", "peer_accounts"],
+        "get_group_msg_receipt": ["group_id", "msg_seqs"],
+        "set_unread_msg_num": ["group_id", "member_account", "unread_msg_num"],
+    }
+    assert all(inspect.iscoroutinefunction(getattr(TIMClient, name)) for name in signatures)
+
+
+def test_the_default_time_out_is_above_the_three_seconds_of_the_service() -> None:
+    """The service itself gives up after three; a shorter wait would throw its answers away."""
+    assert inspect.signature(TIMClient).parameters["timeout"].default > 3
+
+
+def test_importing_does_nothing_but_import() -> None:
+    """No event loop, no session, no logging set-up, no environment read, and no HTTP client before it is needed."""
+    program = """
+import os, sys, logging
+class Watched(dict):
+    def get(self, name, default=None):
+        if str(name).startswith("TIM_"): raise SystemExit(f"{name} was read")
+        return super().get(name, default)
+os.environ = Watched(os.environ)
+import tim_async
+assert "aiohttp" not in sys.modules, "the bare package loads no HTTP client"
+import asyncio
+from tim_async import TIMClient
+assert asyncio.events._get_running_loop() is None
+assert asyncio.get_event_loop_policy()._local._loop is None
+assert not logging.getLogger().handlers and not logging.getLogger("tim_async").handlers
+assert logging.getLogger("tim_async").level == logging.NOTSET
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True, text=True, timeout=60, check=False, cwd=Path(tim_async.__file__).parents[1],
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,236 @@
+"""Hosts and their backups: tried when the first cannot be reached, and then kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from tim_async import APIError, ConnectFailed, RetryPolicy, TIMClient, TIMError
+from tim_async.regions import REGIONS, Hosts
+
+from .stand_in import APP, KEY, Fate, Reply, StandIn, client_of, error, failure_of, page
+
+FIRST, BACKUP = "first.example", "backup.example"
+
+
+class Names(AbstractResolver):
+    """A resolver of the test's own: each name is on loopback, or raises what it is said to raise."""
+
+    def __init__(self, **known: Exception) -> None:
+        self.broken: dict[str, Exception] = {f"{name}.example": failure for name, failure in known.items()}
+        self.asked: list[str] = []
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.asked.append(host)
+        if host in self.broken:
+            raise self.broken[host]
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def client_at(
+    session: aiohttp.ClientSession, *urls: str, retry: RetryPolicy | None = None, timeout: float = 10.0
+) -> TIMClient:
+    """A client of a region whose two hosts are these, over plain HTTP."""
+    tim = TIMClient(
+        sdk_app_id=APP,
+        secret_key=KEY,
+        region="singapore",
+        session=session,
+        timeout=timeout,
+        retry=retry or RetryPolicy(wait=(0, 0), wait_rate_limited=(0, 0)),
+    )
+    tim._dispatch._hosts = Hosts(*urls)
+    return tim
+
+
+def session_with(names: Names, **options: Any) -> aiohttp.ClientSession:
+    # No cache: each attempt asks anew, and the test sees it.
+    connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, **options)
+    return aiohttp.ClientSession(connector=connector)
+
+
+async def test_a_host_that_cannot_be_resolved_gives_way_to_its_backup_and_stays_behind(service: StandIn) -> None:
+    """Within the first attempt; and later calls go to the backup at once."""
+    names = Names(first=OSError(-2, "Name or service not known"))
+    async with session_with(names) as session:
+        tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
+        for _ in range(3):
+            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    assert names.asked.count(FIRST) == 1
+    assert {seen.headers["host"] for seen in service.seen} == {f"{BACKUP}:{service.port}"}
+    assert len(service.seen) == 3
+
+
+async def test_a_host_that_refuses_connections_gives_way_to_its_backup(service: StandIn) -> None:
+    """As one that cannot be resolved does, even for a call that must not be repeated: nothing was sent."""
+    async with StandIn() as gone:
+        pass
+    async with session_with(Names()) as session:
+        tim = client_at(session, f"http://{FIRST}:{gone.port}", f"http://{BACKUP}:{service.port}")
+        assert (await tim.call("v4/openim/sendmsg", {}))["ErrorCode"] == 0
+    assert len(service.seen) == 1
+
+
+async def test_both_failing_is_a_connect_failure_with_nothing_foreign(service: StandIn) -> None:
+    """After the retries; it names a host and the system's reason."""
+    names = Names(first=OSError(-2, "Name or service not known"), backup=OSError(-3, "Temporary failure"))
+    retry = RetryPolicy(attempts=3, wait=(0, 0))
+    async with session_with(names) as session:
+        tim = client_at(session, f"http://{FIRST}:1", f"http://{BACKUP}:1", retry=retry)
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, ConnectFailed)
+    assert not failure.outcome_unknown
+    assert failure.attempts == 3
+    assert "example" in str(failure)
+    assert names.asked.count(FIRST) == names.asked.count(BACKUP) == 3
+    todo: list[BaseException | None] = [failure]
+    while todo:
+        link = todo.pop()
+        if link is not None:
+            assert isinstance(link, TIMError)
+            todo += [link.__cause__, link.__context__]
+
+
+async def test_the_backup_failing_in_its_turn_gives_way_to_the_first(service: StandIn) -> None:
+    """Whichever works is used."""
+    names = Names(first=OSError(-2, "Name or service not known"))
+    async with session_with(names) as session:
+        tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
+        await tim.get_all_c2c_unread_msg_num("alice")
+        names.broken = {BACKUP: OSError(-2, "Name or service not known")}
+        await service.disconnect()
+        for _ in range(2):
+            await tim.get_all_c2c_unread_msg_num("alice")
+    assert [seen.headers["host"].partition(":")[0] for seen in service.seen if seen.path][-1] == FIRST
+
+
+async def test_many_calls_at_once_move_to_the_backup_together(service: StandIn) -> None:
+    """They do not push each other back and forth: all end at the backup."""
+    names = Names(first=OSError(-2, "Name or service not known"))
+    async with session_with(names) as session:
+        tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
+        found = await asyncio.gather(*(tim.get_all_c2c_unread_msg_num("alice") for _ in range(50)))
+        assert found == [7] * 50
+        assert BACKUP in tim._dispatch._hosts.current
+    assert {seen.headers["host"] for seen in service.seen} == {f"{BACKUP}:{service.port}"}
+
+
+@pytest.mark.parametrize("fault", [page(502), Reply(b"", 503), Fate.DROP, error(10002), error(60026)], ids=str)
+async def test_a_host_that_answers_or_breaks_off_is_not_left(service: StandIn, fault: Any) -> None:
+    """Only what cannot be reached is: an error of the service is the same at the backup."""
+    async with StandIn() as other, session_with(Names()) as session:
+        service.script.append(fault)
+        tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{other.port}")
+        with contextlib.suppress(APIError):  # 60026 lasts; what passes is repeated here
+            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+        assert FIRST in tim._dispatch._hosts.current
+    assert other.connections == 0
+
+
+async def test_a_session_too_busy_to_connect_does_not_change_the_host(service: StandIn) -> None:
+    """Waiting for a place in the caller's own pool says nothing of the host."""
+    async with StandIn() as other, session_with(Names(), limit=1) as session:
+        retry = RetryPolicy(attempts=1)
+        service.script.append(Fate.HOLD)
+        url = f"http://{FIRST}:{service.port}/v4/openim/x?sdkappid=1&identifier=a&usersig=b&random=1&contenttype=json"
+        holding = asyncio.create_task(session.post(url, json={}))  # the caller's own use of the session
+        await service.until(1)
+        tim = client_at(
+            session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{other.port}", retry=retry, timeout=0.1
+        )
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        assert isinstance(failure, TIMError)
+        assert FIRST in tim._dispatch._hosts.current
+        service.let_go.set()
+        (await holding).close()
+
+
+def test_the_hosts_of_each_region_are_the_documented_ones() -> None:
+    """Each with its backup, typed in here once more."""
+    assert REGIONS == {
+        "china": ("console.tim.qq.com", "adminapi.my-imcloud.com"),
+        "singapore": ("adminapisgp.im.qcloud.com", "adminapisgp.my-imcloud.com"),
+        "seoul": ("adminapikr.im.qcloud.com", "adminapikr.my-imcloud.com"),
+        "tokyo": ("adminapijpn.im.qcloud.com", "adminapijpn.my-imcloud.com"),
+        "frankfurt": ("adminapiger.im.qcloud.com", "adminapiger.my-imcloud.com"),
+        "silicon_valley": ("adminapiusa.im.qcloud.com", "adminapiusa.my-imcloud.com"),
+        "jakarta": ("adminapiidn.im.qcloud.com", "adminapiidn.my-imcloud.com"),
+    }
+
+
+def test_a_failed_host_goes_behind_the_other_once_however_many_say_so() -> None:
+    """The second to report it finds the backup in place."""
+    hosts = Hosts("https://a", "https://b")
+    assert hosts.current == "https://a"
+    assert [hosts.after("https://a") for _ in range(5)] == ["https://b"] * 5
+    assert hosts.after("https://b") == "https://a"
+
+
+async def test_a_base_url_has_no_backup(service: StandIn) -> None:
+    """One host, with or without a path and a slash at its end."""
+    for base_url in (service.url, service.url + "/"):
+        async with client_of(service, base_url=base_url) as tim:
+            await tim.get_all_c2c_unread_msg_num("alice")
+    assert {seen.path for seen in service.seen} == {"/v4/openim/get_c2c_unread_msg_num"}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Somebody who certifies names, for this run."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def served(authority: trustme.CA) -> ssl.SSLContext:
+    """A server with a certificate of the backup's name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(REGIONS["singapore"][1]).configure_cert(context)
+    return context
+
+
+async def test_a_hijacked_name_is_found_out_by_its_certificate_and_the_backup_is_used(
+    authority: trustme.CA, served: ssl.SSLContext
+) -> None:
+    """The whole way, over TLS: the first host's certificate is not its own, so nothing is sent there."""
+    async with StandIn(tls=served) as service:
+
+        class AllHere(Names):
+            async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[ResolveResult]:
+                return await super().resolve(host, service.port, family)
+
+        trusted = ssl.create_default_context()
+        authority.configure_trust(trusted)
+        async with (
+            session_with(AllHere(), ssl=trusted) as session,
+            TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim,
+        ):
+            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    assert {seen.headers["host"] for seen in service.seen} == {REGIONS["singapore"][1]}
+    assert service.violations == []
+
+
+async def test_a_certificate_that_nobody_trusts_is_a_connect_failure(served: ssl.SSLContext) -> None:
+    """TLS is verified unless the caller's session says otherwise; nothing is sent to who cannot prove its name."""
+    async with StandIn(tls=served) as service, client_of(service, retry=RetryPolicy(attempts=1)) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, ConnectFailed)
+    assert "certificate" in str(failure)
+    assert service.seen == []

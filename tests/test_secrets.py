@@ -1,0 +1,275 @@
+"""Neither the key nor any UserSig is in anything that is logged, shown, raised, pickled or recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import pickle
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from tim_async import Attempt, RetryPolicy, TIMClient, TIMError
+
+from .stand_in import (
+    APP,
+    EMPTY,
+    JSON,
+    KEY,
+    METHODS,
+    NOT_GZIP,
+    NOT_HTTP,
+    TRUNCATED,
+    Action,
+    Fate,
+    Method,
+    Raw,
+    Reply,
+    Seen,
+    StandIn,
+    client_of,
+    error,
+    failure_of,
+    ok,
+    page,
+)
+
+
+def url(seen: Seen) -> str:
+    return f"{seen.path}?{seen.raw_query}"
+
+
+def encoded(usersig: str) -> str:
+    return usersig.replace("_", "%5F").replace("-", "%2D").replace("*", "%2A")
+
+
+def echo_rows(seen: Seen) -> Action:
+    return ok(
+        AllC2CUnreadMsgNum=seen.usersig,
+        C2CUnreadMsgNumList=[{"Peer_Account": seen.usersig}],
+        GroupMsgReceiptList=[{"MsgSeq": seen.usersig}],
+    )
+
+
+def short(seen: Seen) -> Action:
+    text = url(seen).encode()
+    return Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text) + 9, text))
+
+
+FAILURES: dict[str, Callable[[Seen], Action]] = {
+    "10002": lambda _: error(10002, "busy"),
+    "10003": lambda _: error(10003, "bad"),
+    "60007": lambda _: error(60007),
+    "70001": lambda _: error(70001, "expired"),
+    "70003": lambda _: error(70003),
+    "502": lambda _: page(502),
+    "404": lambda _: page(404),
+    "a redirect": lambda _: Reply(b"", 302, (("Location", "http://127.0.0.1:9/elsewhere"),)),
+    "empty": lambda _: EMPTY,
+    "truncated": lambda _: TRUNCATED,
+    "not HTTP": lambda _: NOT_HTTP,
+    "not gzip": lambda _: NOT_GZIP,
+    "dropped": lambda _: Fate.DROP,
+    "held": lambda _: Fate.HOLD,
+    "echoed in ErrorInfo": lambda seen: error(10003, f"bad usersig {seen.usersig}!"),
+    "echoed in ErrorInfo of a passing fault": lambda seen: error(10002, seen.usersig),
+    "echoed in ErrorInfo of a refused signature": lambda seen: error(70001, seen.usersig),
+    "echoed in ErrorInfo of a rate": lambda seen: error(60007, url(seen)),
+    "echoed in ErrorInfo of an unknown code": lambda seen: error(424242, url(seen)),
+    "echoed percent-encoded": lambda seen: error(10003, quote(seen.raw_query, safe="")),
+    "echoed with every sign percent-encoded": lambda seen: error(10003, encoded(seen.usersig)),
+    "echoed as a body": lambda seen: Reply(seen.usersig.encode()),
+    "echoed as a page": lambda seen: Reply(f"<html>{url(seen)}</html>".encode(), 502),
+    "echoed as a 404 page": lambda seen: Reply(f"<html>{url(seen)}</html>".encode(), 404),
+    "echoed as a JSON string": lambda seen: Reply(json.dumps(url(seen)).encode()),
+    "echoed under another name": lambda seen: Reply(json.dumps({"ErrorCode": "x", "Url": url(seen)}).encode()),
+    "echoed in ill-typed fields": echo_rows,
+    "echoed in a redirect": lambda seen: Reply(b"", 307, (("Location", url(seen)),)),
+    "echoed in a header": lambda seen: Reply(b"", 500, (*JSON, ("X-Url", url(seen)))),
+    "echoed in a status line": lambda seen: Raw(f"HTTP/9.9 {url(seen)}\r\n\r\n".encode()),
+    "echoed in a bad header": lambda seen: Raw(f"HTTP/1.1 200 OK\r\n{seen.usersig}\r\n\r\n".encode()),
+    "echoed and cut short": short,
+}  # fmt: skip
+
+
+def everything_of(failure: BaseException) -> str:
+    """All that a log, a debugger or a crash reporter could show of an exception, and of those behind it."""
+    shown = [repr(failure), str(failure), repr(failure.args), repr(vars(failure))]
+    shown += traceback.format_exception(failure)
+    shown += traceback.TracebackException.from_exception(failure, capture_locals=True, compact=False).format()
+    for again in (failure, copy.copy(failure), copy.deepcopy(failure)):
+        # One character for each byte, so that plain text in it can be searched for.
+        shown += [pickle.dumps(again, protocol).decode("latin-1") for protocol in (0, 5)]
+    for behind in (failure.__cause__, failure.__context__):
+        if behind is not None:
+            shown.append(everything_of(behind))
+    return "\n".join(shown)
+
+
+def assert_no_secret(text: str, service: StandIn) -> None:
+    assert KEY not in text
+    for usersig in service.usersigs:
+        # Not even most of one: the middle of it is as good as unique.
+        for part in (usersig, usersig[20:60], usersig[:40], usersig[-40:]):
+            at = text.find(part)
+            assert at < 0, f"a UserSig is shown: …{text[max(0, at - 300) : at + 40]}…"
+    assert not re.search(r"usersig(=|%3D)[A-Za-z0-9*]", text), "a URL with its query is shown"
+
+
+@pytest.mark.parametrize("answer", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+async def test_no_failure_shows_a_secret(
+    service: StandIn, caplog: pytest.LogCaptureFixture, method: Method, answer: Callable[[Seen], Action]
+) -> None:
+    """In no log at DEBUG, no text, no traceback with locals, no pickle and no record, even when it is echoed."""
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    service.answer = answer
+    records: list[Attempt] = []
+    retry = RetryPolicy(attempts=3, wait=(0, 0), wait_rate_limited=(0, 0))
+    timeout = 0.02 if answer is FAILURES["held"] else 10.0
+    async with client_of(service, on_attempt=records.append, retry=retry, timeout=timeout) as tim:
+        outcome = await failure_or_result(method.run(tim))
+        shown = [repr(tim), repr(vars(tim.batch)), repr(records), caplog.text, *map(repr, caplog.records)]
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, TIMError)
+            shown.append(everything_of(outcome))
+        elif method.name != "call":  # which gives the whole answer, and with it what the service put there
+            shown.append(repr(outcome))
+    assert records
+    assert service.usersigs
+    assert_no_secret("\n".join([*shown, caplog.text]), service)
+
+
+async def failure_or_result(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except TIMError as failure:
+        return failure
+
+
+async def test_success_logs_no_secret(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    """With everything at DEBUG and the event loop's debug mode on."""
+    caplog.set_level(logging.DEBUG)
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0  # have every callback logged, with its repr
+    async with client_of(service) as tim:
+        for method in METHODS:
+            await method.run(tim)
+        async with tim.batch.map(tim.set_unread_msg_num, [("g", "alice", 1)] * 5) as outcomes:
+            shown = [repr(outcome) async for outcome in outcomes]
+    assert any(record.name == "asyncio" for record in caplog.records)
+    assert_no_secret("\n".join([*shown, caplog.text]), service)
+
+
+@pytest.mark.parametrize("code", [70107, 10062])
+async def test_an_item_error_shows_no_secret_that_was_echoed(service: StandIn, code: int) -> None:
+    """The words beside an item's code are the service's, too."""
+    service.answer = lambda seen: ok(
+        ErrorList=[{"Peer_Account": "bob", "ErrorCode": code, "ErrorInfo": f"bad {seen.usersig}"}],
+        GroupMsgReceiptList=[{"MsgSeq": 1, "Code": code, "ErrorInfo": f"bad {seen.usersig}"}],
+    )
+    async with client_of(service) as tim:
+        results = [await tim.get_c2c_unread_msg_num("alice", ["bob"]), await tim.get_group_msg_receipt("g", [1])]
+        merged = await tim.batch.get_c2c_unread_msg_num("alice", ["bob"])
+    for result in (*results, merged):
+        assert_no_secret(repr(result), service)
+
+
+async def test_a_signature_of_an_earlier_attempt_that_is_echoed_late_is_not_shown(service: StandIn) -> None:
+    """The first one was refused and replaced; a cached answer may still hold it."""
+
+    def answer(seen: Seen) -> Action:
+        first = next(known for known in service.seen if known.path).usersig
+        return error(70001, first)
+
+    service.answer = answer
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert len(service.seen) == 2
+    assert_no_secret(everything_of(failure), service)
+
+
+async def test_a_connection_failure_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Refused, and a name that cannot be resolved: aiohttp's own messages hold host and URL."""
+    caplog.set_level(logging.DEBUG)
+    async with StandIn() as gone:
+        pass
+    retry = RetryPolicy(attempts=2, wait=(0, 0))
+    for base_url in (gone.url, "http://no-such-host.invalid"):
+        async with client_of(gone, base_url=base_url, retry=retry) as tim:
+            failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        text = everything_of(failure) + caplog.text
+        assert KEY not in text
+        assert "usersig" not in re.sub(r"(_usersigs|usersig_|\busersig\b(?!=))", "", text)
+        assert "eJ" not in str(failure), "every UserSig begins so"
+
+
+async def test_an_error_that_holds_the_url_is_not_chained(service: StandIn) -> None:
+    """aiohttp's own exceptions print it: none of them is behind ours, shown or not."""
+    service.answer = lambda _: TRUNCATED
+    async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
+        failure: BaseException | None = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    todo = [failure]
+    while todo:
+        link = todo.pop()
+        if link is not None:
+            assert isinstance(link, TIMError)
+            todo += [link.__cause__, link.__context__]
+
+
+async def test_a_cancelled_call_shows_no_secret(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    """Its traceback goes through the depths of aiohttp; what is ours in it shows nothing."""
+    caplog.set_level(logging.DEBUG)
+    service.answer = lambda _: Fate.HOLD
+    records: list[Attempt] = []
+    async with client_of(service, on_attempt=records.append) as tim:
+        task = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))
+        await service.until(1)
+        shown = repr(task)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as cancelled:
+            shown += "".join(traceback.format_exception(cancelled))
+    assert_no_secret(shown + repr(records) + caplog.text, service)
+
+
+def test_a_client_that_cannot_be_made_shows_no_key() -> None:
+    """Nor in the traceback of a bad argument beside it, as it is usually printed."""
+    options: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "region": "atlantis"}
+    with pytest.raises(ValueError) as caught:
+        TIMClient(**options)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    options = {"sdk_app_id": APP, "secret_key": KEY + " ", "region": "singapore"}
+    with pytest.raises(ValueError) as caught:
+        TIMClient(**options)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_client_shows_no_secret(service: StandIn) -> None:
+    """repr, str and format, before, within and after its use; it has no printable dict of its own either."""
+    tim = client_of(service)
+    texts = [repr(tim), str(tim), f"{tim}", repr(vars(tim))]
+    async with tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        texts += [repr(tim), repr(vars(tim)), repr(tim.batch), repr(tim.get_all_c2c_unread_msg_num)]
+    texts += [repr(tim), repr(vars(tim))]
+    assert_no_secret("\n".join(texts), service)
+
+
+async def test_an_unclosed_client_warns_without_a_secret(service: StandIn) -> None:
+    """aiohttp's complaint about a forgotten session names no URL."""
+    session = aiohttp.ClientSession()
+    tim = client_of(service, session=session)
+    await tim.get_all_c2c_unread_msg_num("alice")
+    assert_no_secret(repr(session) + repr(session.connector), service)
+    await session.close()

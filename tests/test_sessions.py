@@ -1,0 +1,422 @@
+"""Sessions: the client's own, and those of callers, however they are set up."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tim_async import Attempt, ClientClosed, TIMClient, TIMError
+
+from .stand_in import (
+    APP,
+    JSON,
+    KEY,
+    METHODS,
+    Fate,
+    Method,
+    Reply,
+    StandIn,
+    client_of,
+    error,
+    failure_of,
+    page,
+    sensible,
+)
+from .test_cancellation import run, skip
+
+
+async def test_a_given_session_is_used_and_never_closed(service: StandIn) -> None:
+    """Not by the end of the block, not by aclose, not by an error."""
+    async with aiohttp.ClientSession() as session:
+        async with client_of(service, session=session) as tim:
+            await tim.set_unread_msg_num("g", "alice", 1)
+        assert not session.closed
+        service.script.append(error(10003))
+        other = client_of(service, session=session)
+        await failure_of(other.set_unread_msg_num("g", "alice", 1))
+        await other.aclose()
+        assert not session.closed
+        assert service.connections == 1
+        async with session.get(f"{service.url}/", data=b"{}") as response:
+            assert response.status == 200
+    service.violations.clear()  # the last request was not the client's
+
+
+async def test_an_own_session_is_closed_with_its_connections() -> None:
+    """No connection is left open at the end of the block."""
+    async with StandIn() as service:
+        async with client_of(service) as tim:
+            await tim.set_unread_msg_num("g", "alice", 1)
+            connected = service.serving
+        for _ in range(100):
+            if service.serving < connected:
+                break
+            await asyncio.sleep(0.01)
+        assert (connected, service.serving) == (1, 0)
+
+
+def test_nothing_is_made_without_a_loop() -> None:
+    """A client can be made, shown and dropped outside any event loop."""
+    tim = TIMClient(sdk_app_id=1400000000, secret_key=KEY, region="singapore")
+    assert repr(tim) == "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
+
+
+def test_two_runs_one_after_the_other_each_with_a_client() -> None:
+    """Nothing of the first event loop is needed in the second."""
+
+    async def main() -> Any:
+        async with StandIn() as service, client_of(service) as tim:
+            async with tim.batch.map(tim.set_unread_msg_num, [("g", "alice", 1)] * 5) as outcomes:
+                done = [outcome async for outcome in outcomes]
+            return len(done), await tim.get_all_c2c_unread_msg_num("alice")
+
+    assert [asyncio.run(main()) for _ in range(2)] == [(5, 7)] * 2
+
+
+def test_one_client_in_two_loops_is_a_clear_runtime_error() -> None:
+    """Rather than a hang or an error from the depths of asyncio."""
+    with asyncio.Runner() as first:
+        service = first.run(StandIn().__aenter__())
+        tim = client_of(service)
+        assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 7
+        with asyncio.Runner() as second:
+            use: Coroutine[Any, Any, Any]
+            for use in (
+                tim.get_all_c2c_unread_msg_num("alice"),
+                tim.__aenter__(),
+                tim.batch.get_group_msg_receipt("g", [1]),
+            ):
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    second.run(use)
+        first.run(tim.aclose())
+        first.run(service.__aexit__(None, None, None))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+async def test_a_session_that_raises_for_status_makes_no_difference(service: StandIn, method: Method) -> None:
+    """What the caller's session does by default with a 502 is not asked."""
+    service.script.extend([page(502), page(503), Reply(error(10002).body, 500)])
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        client_of(service, session=session) as tim,
+    ):
+        assert await method.run(tim) == method.result
+    assert len(service.seen) == 4
+
+
+async def test_a_session_with_a_base_url_makes_no_difference(service: StandIn) -> None:
+    """The client's own host is asked."""
+    async with (
+        aiohttp.ClientSession("http://127.0.0.1:9/elsewhere/") as session,
+        client_of(service, session=session) as tim,
+    ):
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+
+
+async def test_a_session_with_headers_and_cookies_of_its_own_makes_no_difference(service: StandIn) -> None:
+    """The content type stays JSON whatever the session says."""
+    service.answer = lambda _: Reply(b'{"ErrorCode":0}', headers=(*JSON, ("Set-Cookie", "a=b")))
+    async with (
+        aiohttp.ClientSession(headers={"Content-Type": "text/plain", "X-Mine": "1"}, cookies={"c": "d"}) as session,
+        client_of(service, session=session) as tim,
+    ):
+        for _ in range(2):
+            await tim.set_unread_msg_num("g", "alice", 1)
+    assert {seen.headers["content-type"] for seen in service.seen} == {"application/json"}
+
+
+async def test_a_session_with_a_short_time_out_of_its_own_does_not_shorten_ours(service: StandIn) -> None:
+    """The client's timeout is the one that counts."""
+    service.script.append(Fate.HOLD)
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.001, sock_read=0.001)) as session,
+        client_of(service, session=session) as tim,
+    ):
+        call = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))
+        await service.until(1)
+        service.let_go.set()
+        assert await call == 7
+    assert len(service.seen) == 1
+
+
+async def test_a_closed_session_is_a_tim_error_and_nothing_is_tried_again(service: StandIn) -> None:
+    """A session that its owner has closed will not open by itself."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    async with client_of(service, session=session) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, ClientClosed)
+    assert "closed" in str(failure)
+    assert failure.attempts <= 1
+
+
+async def test_a_session_closed_by_its_owner_while_calls_are_in_flight(service: StandIn) -> None:
+    """Each ends with a TIMError."""
+    service.answer = lambda _: Fate.HOLD
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2))
+    async with client_of(service, session=session) as tim:
+        tasks = [asyncio.create_task(failure_of(method.run(tim))) for method in METHODS]
+        await service.until(2)
+        await session.close()
+        done, waiting = await asyncio.wait(tasks, timeout=2.0)
+        for task in waiting:
+            task.cancel()
+    assert not waiting
+    assert all(isinstance(task.result(), TIMError) for task in done)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_no_more_calls_are_in_flight_than_a_sessions_connector_allows(service: StandIn, limit: int) -> None:
+    """All endpoints together, and every call goes through."""
+    service.answer = lambda _: Fate.HOLD
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit)) as session,
+        client_of(service, session=session) as tim,
+    ):
+        tasks = [asyncio.ensure_future(method.run(tim)) for method in METHODS for _ in range(10)]
+        await service.until(limit)
+        service.let_go.set()
+        assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == [m.result for m in METHODS for _ in range(10)]
+    assert service.most_in_flight <= limit
+    assert service.connections == limit
+
+
+def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_gave_up() -> None:
+    """One connection: A is cancelled while it waits for it, and so B, who waits behind A, must get it."""
+
+    async def main() -> None:
+        async with (
+            StandIn() as service,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+            client_of(service, session=session) as tim,
+        ):
+            service.script.append(Fate.HOLD)
+            first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
+            await service.until(1)
+            gives_up = asyncio.ensure_future(tim.admin_set_msg_read("alice", "bob"))
+            waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            gives_up.cancel()
+            await asyncio.wait([gives_up])
+            service.let_go.set()
+            await first
+            done, _ = await asyncio.wait([waits], timeout=2.0)
+            waits.cancel()
+            await asyncio.wait([waits])
+            assert done, "the freed connection went to the endpoint whose only caller had given up"
+
+    run(main)
+
+
+def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_is_paused() -> None:
+    """One connection: A must pause before it could use it, and so B, who waits behind A, must get it."""
+
+    async def main() -> None:
+        async with (
+            StandIn() as service,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+            client_of(service, session=session, rates={"admin_set_msg_read": 1}, timeout=1e6) as tim,
+        ):
+            await tim.admin_set_msg_read("alice", "bob")  # its one slot is taken for the next second
+            service.script.append(Fate.HOLD)
+            first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
+            await service.until(2)
+            skip(0.5)
+            slow = asyncio.ensure_future(tim.admin_set_msg_read("alice", "carol"))
+            waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            service.let_go.set()
+            await first
+            done, _ = await asyncio.wait([waits], timeout=0.3)
+            for task in (slow, waits):
+                task.cancel()
+            await asyncio.wait([slow, waits])
+            assert done
+
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("limit", [1, 2])
+def test_with_few_connections_any_mix_of_calls_and_cancellations_hangs_nobody(limit: int, seed: int) -> None:
+    """Calls of all endpoints come, fail and are cancelled at random; those that are not cancelled all end."""
+    dice = random.Random(seed)
+
+    def answer(seen: Any) -> Any:
+        roll = dice.random()
+        return error(10002) if roll < 0.1 else Fate.DROP if roll < 0.15 else sensible(seen)
+
+    async def main() -> None:
+        async with (
+            StandIn(answer=answer) as service,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit)) as session,
+            client_of(
+                service, session=session, rates={method.endpoint: 1000 for method in METHODS}, timeout=1e6
+            ) as tim,
+        ):
+            running: set[asyncio.Future[Any]] = set()
+            stay: set[asyncio.Future[Any]] = set()
+            for _ in range(150):
+                task: asyncio.Future[Any] = asyncio.ensure_future(dice.choice(METHODS).run(tim))
+                (running if dice.random() < 0.4 else stay).add(task)
+                for _ in range(dice.randrange(6)):
+                    await asyncio.sleep(0)
+                for gone in [task for task in running if dice.random() < 0.3]:
+                    running.discard(gone)
+                    gone.cancel()
+                    await asyncio.wait([gone])
+            for gone in running:
+                gone.cancel()
+            done, waiting = await asyncio.wait(stay, timeout=30.0)
+            for task in waiting:
+                task.cancel()
+            if waiting:
+                await asyncio.wait(waiting)
+            if running:
+                await asyncio.wait(running)
+            assert [repr(task) for task in waiting] == []
+            assert [task.exception() for task in done if task.exception() is not None] == []
+            assert service.violations == []
+
+    run(main)
+
+
+async def test_a_session_whose_middleware_raises_is_the_callers_business(service: StandIn) -> None:
+    """An aiohttp error of the caller's own making still ends as a TIMError, without the URL."""
+
+    async def on_start(*_: Any) -> None:
+        raise aiohttp.InvalidURL(URL(service.url + "?usersig=secret"))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(on_start)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client_of(service, session=session) as tim,
+    ):
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, TIMError)
+    assert "secret" not in str(failure)
+
+
+# From the environment.
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE", "IDENTIFIER", "REGION", "BASE_URL"):
+        monkeypatch.delenv(f"TIM_{name}", raising=False)
+    return monkeypatch
+
+
+COMPLETE = {"TIM_SDK_APP_ID": "1400000000", "TIM_SECRET_KEY": KEY, "TIM_REGION": "singapore"}
+
+
+def set_all(environment: pytest.MonkeyPatch, **changes: str | None) -> None:
+    for name, value in {**COMPLETE, **changes}.items():
+        if value is not None:
+            environment.setenv(name, value)
+
+
+def test_from_env_reads_the_documented_variables(environment: pytest.MonkeyPatch) -> None:
+    """The default identifier is administrator."""
+    set_all(environment)
+    assert repr(TIMClient.from_env()) == (
+        "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
+    )
+
+
+async def test_from_env_makes_a_client_that_works(service: StandIn, environment: pytest.MonkeyPatch) -> None:
+    """With identifier and base URL from the environment."""
+    set_all(environment, TIM_REGION=None, TIM_BASE_URL=service.url + "/", TIM_IDENTIFIER="管理员")
+    async with TIMClient.from_env(timeout=5.0) as tim:
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    assert service.seen[0].query["identifier"] == "管理员"
+    assert service.seen[0].path == "/v4/openim/get_c2c_unread_msg_num"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_the_key_may_stand_in_a_file_with_a_line_end(environment: pytest.MonkeyPatch, tmp_path: Any, end: str) -> None:
+    """As editors and secret stores write it."""
+    file = tmp_path / "key"
+    file.write_bytes(f"{KEY}{end}".encode())
+    set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(file))
+    assert "1400000000" in repr(TIMClient.from_env())
+
+
+def test_a_key_file_that_is_not_there_is_an_os_error(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Which names the file."""
+    set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        TIMClient.from_env()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"TIM_SDK_APP_ID": None}, "TIM_SDK_APP_ID"),
+        ({"TIM_SDK_APP_ID": ""}, "TIM_SDK_APP_ID"),
+        ({"TIM_SDK_APP_ID": "one"}, "TIM_SDK_APP_ID"),
+        ({"TIM_SDK_APP_ID": "14e8"}, "TIM_SDK_APP_ID"),
+        ({"TIM_SECRET_KEY": None}, "TIM_SECRET_KEY"),
+        ({"TIM_SECRET_KEY": ""}, "TIM_SECRET_KEY"),
+        ({"TIM_REGION": None}, "TIM_REGION"),
+        ({"TIM_REGION": "atlantis"}, "atlantis"),
+        ({"TIM_SECRET_KEY": "short"}, "short"),
+    ],
+    ids=str,
+)
+def test_what_is_missing_or_wrong_in_the_environment_is_named(
+    environment: pytest.MonkeyPatch, changes: dict[str, str | None], named: str
+) -> None:
+    """A ValueError that says which variable, without showing the key."""
+    set_all(environment, **changes)
+    with pytest.raises(ValueError, match=named) as caught:
+        TIMClient.from_env()
+    assert KEY not in str(caught.value)
+
+
+def test_options_go_before_the_environment(environment: pytest.MonkeyPatch) -> None:
+    """Each option replaces its variable; so does base_url for a region in the environment, and the other way round."""
+    set_all(environment)
+    assert "1400000001 as 'bob'" in repr(TIMClient.from_env(sdk_app_id=1400000001, identifier="bob"))
+    assert "adminapikr" in repr(TIMClient.from_env(region="seoul"))
+    assert "http://127.0.0.1:8099" in repr(TIMClient.from_env(base_url="http://127.0.0.1:8099"))
+    set_all(environment, TIM_REGION=None, TIM_BASE_URL="http://127.0.0.1:8099")
+    environment.delenv("TIM_REGION")
+    assert "adminapikr" in repr(TIMClient.from_env(region="seoul"))
+
+
+def test_a_subclass_is_made_from_the_environment_as_itself(environment: pytest.MonkeyPatch) -> None:
+    """`from_env` is a constructor like any other."""
+
+    class Mine(TIMClient):
+        """A user's own."""
+
+    set_all(environment)
+    assert type(Mine.from_env()) is Mine
+
+
+def test_a_client_cannot_be_pickled() -> None:
+    """It would take the secret key along."""
+    tim = TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore")
+    with pytest.raises(TypeError, match="secret key"):
+        pickle.dumps(tim)
+
+
+def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
+    """It is called, and its coroutine would be lost."""
+
+    async def hook(attempt: Attempt) -> None:
+        """Never runs."""
+
+    with pytest.raises(TypeError, match="not awaited"):
+        TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=hook)

@@ -1,0 +1,69 @@
+"""A user's program that uses every public name passes mypy in strict mode."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tim_async
+
+SAMPLE = Path(__file__).with_name("typing_sample.py")
+ROOT = Path(tim_async.__file__).parents[1]
+
+
+def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("mypy")
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def test_a_users_program_is_clean_in_strict_mode(tmp_path: Path) -> None:
+    """Without any configuration of ours: what the package's own types promise is what a user gets."""
+    found = mypy(f"--cache-dir={tmp_path}", str(SAMPLE))
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_mistakes_of_a_user_are_found(tmp_path: Path) -> None:
+    """The types are not merely Any: each wrong line is reported."""
+    wrong = tmp_path / "wrong.py"
+    lines = [
+        "from tim_async import TIMClient, Done",
+        "async def main(tim: TIMClient) -> None:",
+        "    await tim.set_unread_msg_num('g', 'alice', '3')",
+        "    await tim.get_c2c_unread_msg_num('alice', [1])",
+        "    await tim.admin_set_msg_read('alice', 'bob', 1700000000)",
+        "    text: str = await tim.get_all_c2c_unread_msg_num('alice')",
+        "    TIMClient(sdk_app_id='1', secret_key='k')",
+        "    (await tim.get_c2c_unread_msg_num('alice', ['b'])).totals",
+        "    tim.nothing",
+    ]
+    wrong.write_text("\n".join(lines) + "\n")
+    found = mypy(f"--cache-dir={tmp_path / 'cache'}", str(wrong))
+    reported = {int(line.split(":")[1]) for line in found.stdout.splitlines() if ": error:" in line}
+    assert reported == {3, 4, 5, 6, 7, 8, 9}, found.stdout
+
+
+def test_the_sample_uses_every_public_name() -> None:
+    """A new name must be used in it."""
+    used = {
+        alias.name
+        for node in ast.walk(ast.parse(SAMPLE.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "tim_async"
+        for alias in node.names
+    }
+    assert used == {*tim_async.__all__}
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """Or no type checker would look."""
+    assert (Path(tim_async.__file__).parent / "py.typed").exists()
