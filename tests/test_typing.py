@@ -46,11 +46,12 @@ def test_mistakes_of_a_user_are_found(tmp_path: Path) -> None:
         "    TIMClient(sdk_app_id='1', secret_key='k')",
         "    (await tim.get_c2c_unread_msg_num('alice', ['b'])).totals",
         "    tim.nothing",
+        "from tim_async import Nonsense",
     ]
     wrong.write_text("\n".join(lines) + "\n")
     found = mypy(f"--cache-dir={tmp_path / 'cache'}", str(wrong))
     reported = {int(line.split(":")[1]) for line in found.stdout.splitlines() if ": error:" in line}
-    assert reported == {3, 4, 5, 6, 7, 8, 9}, found.stdout
+    assert reported == {3, 4, 5, 6, 7, 8, 9, 10}, found.stdout
 
 
 def test_the_sample_uses_every_public_name() -> None:

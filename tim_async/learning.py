@@ -22,9 +22,11 @@ class Credit:
     SLACK = 0.002
     """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
     CLIMB_FIRST = 0.01
-    """Ease a second until something is refused for the first time…"""
+    """Ease a second until something is refused for the first time; more where round trips are long…"""
+    LONG = 0.05
+    """…that is, longer than this, seconds: the proof alone then costs the more."""
     CLIMB = 0.002
-    """…and after that."""
+    """Ease a second after the first refusal."""
     STEP_BACK = 0.15
     """Ease lost by one event of refusals."""
 
@@ -47,7 +49,8 @@ class Credit:
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical = rtt if self._seen == 1 else self._typical * (1.003 if rtt > self._typical else 0.997)
         if saturated and self._ease < 1.0:
-            self._ease += (self.CLIMB_FIRST if self._quiet else self.CLIMB) / per_second
+            climb = self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) if self._quiet else self.CLIMB
+            self._ease += climb / per_second
         sure = max(0.0, 0.9 * smallest - self.SLACK)
         if self._ease > 0:
             self.value = sure + self._ease * max(0.0, self._typical - smallest)

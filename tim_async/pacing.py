@@ -203,11 +203,11 @@ class Pacer:
             self.advance()
         try:
             await turn
-        except asyncio.CancelledError:
+        except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
             if turn in place:
                 del place[turn]
                 self._waiting -= 1
-            elif not turn.cancelled() and turn.exception() is None:  # granted, and cancelled before it woke
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:  # granted, but never woke
                 self._waking -= 1
                 self._slots.unused()
                 if self._connections is not None:
