@@ -34,12 +34,3 @@ def test_importing_configures_no_logging() -> None:
         "assert not logging.root.handlers; assert not logging.getLogger('tim_async').handlers"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As of any module."""
-    import tim_async
-
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = tim_async.nonsense
-    assert "TIMClient" in dir(tim_async)

@@ -82,10 +82,14 @@ def test_a_star_import_brings_all_of_them() -> None:
     assert {*space} - {"__builtins__"} == {*NAMES}
 
 
+NOTHING = "Nothing"
+"""A name there is not; spelled out, a type checker would find the mistake."""
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module."""
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        _ = tim_async.Nothing
+        getattr(tim_async, NOTHING)
     with pytest.raises(ImportError):
         exec("from tim_async import Nothing")
 

@@ -62,12 +62,13 @@ def demo(ctx: click.Context, naive: bool, as_json: bool, rows: int | None, limit
     )
 
     with ServiceProcess(world, limit, FAULTS) as service:
-        say(
-            f"The emulator at {service.client_options['base_url']}: {limit} calls/s for each endpoint, "
-            f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults.\n"
-        )
 
         async def watched() -> Any:
+            # Said in here: from now on Ctrl-C is the loop's to handle, at any moment.
+            say(
+                f"The emulator at {service.client_options['base_url']}: {limit} calls/s for each endpoint, "
+                f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults.\n"
+            )
             async with shown(progress):
                 do = naively.run_naively if naive else run.run
                 return await do(world, service.client_options, limit, progress)
