@@ -298,7 +298,7 @@ class TestCredit:
         """An idle hour proves nothing."""
         idle, busy = Credit(), Credit()
         for _ in range(2000):
-            for rtt in (0.05, 0.07):
+            for rtt in (0.05, 0.07, 0.07):
                 idle.answered(rtt, 200, saturated=False)
                 busy.answered(rtt, 200, saturated=True)
         assert idle.value == pytest.approx(0.9 * 0.05 - Credit.SLACK)
@@ -355,3 +355,10 @@ class TestSlots:
         slots.take()
         slots.unused()
         assert slots.wait(10.0, 0.0) == 0.0
+
+
+def test_a_raised_rate_is_taken_in_blocks_and_still_kept() -> None:
+    """At 5,000 calls a second, too, no second has more, and nearly all are used."""
+    server, start = saturated(3, lognormal(4, 0.005, 0.3), limit=5000)
+    assert fullest_second(server.accepted + server.refused) <= 5000
+    assert server.accepted_between(start, start + 3) > 0.97 * 5000

@@ -15,7 +15,7 @@ class Credit:
     0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
     """
 
-    __slots__ = ("_ease", "_quiet", "_seen", "_smallest", "_smallest_before", "_typical", "value")
+    __slots__ = ("_ease", "_of_before", "_of_now", "_quiet", "_seen", "_smallest", "_sure", "_typical", "value")
 
     LEARNT = 500
     """Round trips after which older ones no longer count for the smallest."""
@@ -35,32 +35,44 @@ class Credit:
         self._ease = 0.0
         self._quiet = True
         self._seen = 0
+        self._sure = 0.0
         self._typical = math.inf
-        self._smallest = self._smallest_before = math.inf
+        self._smallest = self._of_now = self._of_before = math.inf
 
     def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
         """Learn from one round trip; ease grows only while it is put to the test."""
         self._seen += 1
-        if self._seen % self.LEARNT == 0:
-            self._smallest_before, self._smallest = self._smallest, math.inf
-        if rtt < self._smallest:
-            self._smallest = rtt
-        smallest = min(self._smallest, self._smallest_before)
+        if rtt < self._of_now or self._seen % self.LEARNT == 0:
+            self._find_smallest(rtt)
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
-        self._typical = rtt if self._seen == 1 else self._typical * (1.003 if rtt > self._typical else 0.997)
+        self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
             climb = self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) if self._quiet else self.CLIMB
             self._ease += climb / per_second
-        sure = max(0.0, 0.9 * smallest - self.SLACK)
-        if self._ease > 0:
-            self.value = sure + self._ease * max(0.0, self._typical - smallest)
-        else:
-            self.value = sure * (1.0 + self._ease)
+        if self._ease > 0.0:
+            self._weigh()
 
     def refused(self) -> None:
         """Step back, once for an event."""
         self._quiet = False
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
+        self._weigh()
+
+    def _find_smallest(self, rtt: float) -> None:
+        if self._seen == 1:
+            self._typical = rtt
+        if self._seen % self.LEARNT == 0:
+            self._of_before, self._of_now = self._of_now, math.inf
+        self._of_now = min(self._of_now, rtt)
+        self._smallest = min(self._of_now, self._of_before)
+        self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        if self._ease > 0.0:
+            self.value = self._sure + self._ease * max(0.0, self._typical - self._smallest)
+        else:
+            self.value = self._sure * (1.0 + self._ease)
 
 
 class Rate:

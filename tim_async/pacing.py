@@ -145,8 +145,11 @@ class Pacer:
         burst = max(4.0, limit / (50 if strict else 20))
         # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
         headroom = 1.0 if strict else 1.1
-        # At the floor one call costs nearly the whole bucket.
-        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom / burst)
+        # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
+        self._block = max(1, int(burst / 20))
+        self._permits = 0
+        # At the floor a block costs nearly the whole bucket.
+        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom * self._block / burst)
         # Imported with the first call: it reads its own version at import, which takes longer than all else here.
         from aiolimiter import AsyncLimiter
 
@@ -308,11 +311,12 @@ class Pacer:
         self._saturated = False
         if self._connections is not None and not self._connections.free(self):
             return math.inf
-        # A slower rate makes each call cost more of the bucket.
-        self._cost = cost = self._rate.cost(now)
-        if not self._bucket.has_capacity(cost):
-            # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
-            return cost / self._rate.ceiling
+        if not self._permits:
+            # A slower rate makes each call cost more of the bucket.
+            self._cost = cost = self._rate.cost(now)
+            if not self._bucket.has_capacity(cost * self._block):
+                # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
+                return cost / self._rate.ceiling
         return 0.0
 
     def _take(self) -> None:
@@ -320,10 +324,14 @@ class Pacer:
         self._slots.take()
         if self._connections is not None:
             self._connections.take()
-        acquiring = self._bucket.acquire(self._cost)
+        if self._permits:
+            self._permits -= 1
+            return
+        acquiring = self._bucket.acquire(self._cost * self._block)
         try:
             acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
         except StopIteration:
+            self._permits = self._block - 1
             return
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
