@@ -420,3 +420,11 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
 
     with pytest.raises(TypeError, match="not awaited"):
         TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=hook)
+
+
+def test_a_quota_that_would_not_be_shared_is_refused() -> None:
+    """Rather than taken and ignored."""
+    options: dict[str, Any] = {"quota": "redis://127.0.0.1"}
+    with pytest.raises(TypeError, match="rates"):
+        TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", **options)
+    TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", quota=None)

@@ -52,6 +52,8 @@ class TIMClient:
         retry: how patient to be with failures that pass.
         session: an aiohttp session of yours; it is used as it is and never closed here.  Calls in flight keep
             to its connector's limit (100 unless you said otherwise).
+        quota: a quota shared by several processes; none exists yet, so only None is taken.  Give each process its
+            share by ``rates``.
         strict: never be refused for one's own jitter, at the price of N/(1 + RTT) calls a second.
         usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
         on_attempt: called with one `Attempt` after each request.  It should return quickly.
@@ -72,10 +74,13 @@ class TIMClient:
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
         session: aiohttp.ClientSession | None = None,
+        quota: None = None,
         strict: bool = False,
         usersig_expire: int = 7 * DAY,
         on_attempt: Hook | None = None,
     ) -> None:
+        if quota is not None:
+            raise TypeError("there is no shared quota yet; give each process its share by rates=…")
         self._dispatch = Dispatcher(
             sdk_app_id=sdk_app_id,
             secret_key=secret_key,
