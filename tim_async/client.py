@@ -87,7 +87,7 @@ class TIMClient:
             identifier=identifier,
             region=region,
             base_url=base_url,
-            rates=rates or {},
+            rates={} if rates is None else rates,
             timeout=timeout,
             retry=RetryPolicy() if retry is None else retry,
             session=session,
