@@ -29,7 +29,7 @@ from .stand_in import (
     page,
     sensible,
 )
-from .test_cancellation import run, skip
+from .test_cancellation import run
 
 
 async def test_a_given_session_is_used_and_never_closed(service: StandIn) -> None:
@@ -165,7 +165,7 @@ async def test_a_session_closed_by_its_owner_while_calls_are_in_flight(service: 
         tasks = [asyncio.create_task(failure_of(method.run(tim))) for method in METHODS]
         await service.until(2)
         await session.close()
-        done, waiting = await asyncio.wait(tasks, timeout=2.0)
+        done, waiting = await asyncio.wait(tasks, timeout=10.0)
         for task in waiting:
             task.cancel()
     assert not waiting
@@ -208,7 +208,7 @@ def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_gave_up() -> 
             await asyncio.wait([gives_up])
             service.let_go.set()
             await first
-            done, _ = await asyncio.wait([waits], timeout=2.0)
+            done, _ = await asyncio.wait([waits], timeout=10.0)
             waits.cancel()
             await asyncio.wait([waits])
             assert done, "the freed connection went to the endpoint whose only caller had given up"
@@ -229,14 +229,14 @@ def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_is_paused() -
             service.script.append(Fate.HOLD)
             first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
             await service.until(2)
-            skip(0.5)
+            tim._dispatch._channels["v4/openim/admin_set_msg_read"].pacer.pause(60)
             slow = asyncio.ensure_future(tim.admin_set_msg_read("alice", "carol"))
             waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
             for _ in range(10):
                 await asyncio.sleep(0)
             service.let_go.set()
             await first
-            done, _ = await asyncio.wait([waits], timeout=0.3)
+            done, _ = await asyncio.wait([waits], timeout=10.0)
             for task in (slow, waits):
                 task.cancel()
             await asyncio.wait([slow, waits])
