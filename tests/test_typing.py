@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import tim_async
 
 SAMPLE = Path(__file__).with_name("typing_sample.py")
@@ -16,7 +14,6 @@ ROOT = Path(tim_async.__file__).parents[1]
 
 
 def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
-    pytest.importorskip("mypy")
     return subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *arguments],
         capture_output=True,
