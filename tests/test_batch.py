@@ -254,6 +254,38 @@ async def read_into(found: list[Any], mapped: Any) -> None:
             found.append(outcome)  # noqa: PERF401 - what came before an error must stay
 
 
+async def test_a_source_that_failed_is_not_asked_again(service: StandIn) -> None:
+    """Not by a worker that waited for room meanwhile, even where the source would go on."""
+    asked, fail, found = 0, asyncio.Event(), list[Any]()
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> tuple[int]:
+            nonlocal asked
+            asked += 1
+            if asked == 4:
+                await fail.wait()
+                raise OSError("one bad sector")
+            return (asked,)
+
+    async def at_once(number: int) -> int:
+        return number
+
+    async def read_late() -> None:
+        async with client_of(service) as tim, tim.batch.map(at_once, Source(), concurrency=2) as outcomes:
+            for _ in range(50):  # room for four: three outcomes that nobody reads, and the row that will not come
+                await asyncio.sleep(0)
+            fail.set()
+            found.extend([await anext(outcomes) for _ in range(3)])
+            await anext(outcomes)
+
+    with pytest.raises(OSError, match="sector"):
+        await read_late()
+    assert (len(found), asked) == (3, 4)
+
+
 async def test_what_the_block_raises_is_not_wrapped_and_leaves_no_task(service: StandIn) -> None:
     """A KeyError stays a KeyError."""
     service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] else ok()

@@ -136,22 +136,27 @@ def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
 
 
 def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on() -> None:
-    """The grant and the cancellation meet in one step of the loop."""
+    """Granted and cancelled before it woke: it was never sent, so its slot is the next one's at once."""
 
-    async def run() -> list[object]:
-        pacer, log = await filled(1), list[object]()
+    async def run() -> tuple[list[object], float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        pacer, log = Pacer(1), list[object]()
+        pacer.pause(1)
         first = asyncio.create_task(pass_through(pacer, log, "first"))
         second = asyncio.create_task(pass_through(pacer, log, "second"))
         await asyncio.sleep(0)
-        asyncio.get_running_loop().call_later(5, lambda: (pacer.leave(pacer.now(), answered=True), None))
-        # The timer that grants was set before this one for the same time, so it runs first.
-        pacer.pause(10)
-        asyncio.get_running_loop().call_at(pacer.now() + 10, first.cancel)
+        loop.now += 1
+        pacer.advance()
+        assert pacer.waiting == 1
+        first.cancel()
         await second
         await asyncio.gather(first, return_exceptions=True)
-        return log
+        return log, loop.now - 1001.0
 
-    assert virtual_time.run(run()) == ["second"]
+    log, waited = virtual_time.run(run())
+    assert log == ["second"]
+    assert waited < 0.1
 
 
 def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:

@@ -272,3 +272,15 @@ def test_even_the_shortest_signature_is_never_used_after_its_end(expire: int) ->
     for _ in range(200):
         verify(cache.current(), 1400000000, KEY, now=clock.now)
         clock.now += 0.07
+
+
+def test_a_signature_made_afresh_is_renewed_by_its_own_life() -> None:
+    """Made a little shorter so as to differ, it is also renewed a little earlier, and never used after its end."""
+    clock = Clock()
+    clock.now = NOW
+    cache = UserSigCache(1400000000, KEY, "alice", 60, clock)
+    for _ in range(29):
+        cache.refused(cache.current())
+    for _ in range(120):
+        verify(cache.current(), 1400000000, KEY, now=clock.now)
+        clock.now += 1.0

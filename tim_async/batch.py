@@ -215,8 +215,10 @@ class Outcomes(Generic[Item, Value]):
 
     async def _work(self) -> None:
         try:
-            while not self._ended and self._broken is None:
+            while True:
                 await self._room.acquire()
+                if self._ended or self._broken is not None:
+                    break
                 item = await self._pull()
                 if item is _EXHAUSTED:
                     break

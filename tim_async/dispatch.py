@@ -13,7 +13,6 @@ import functools
 import inspect
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -120,7 +119,6 @@ class Dispatcher:
         self._given_session = session
         # Made with the first call or `async with`: nothing belongs to an event loop before there is one.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
         self._session: aiohttp.ClientSession | None = None
         self._connections: Connections | None = None
         self._closed = asyncio.Event()
@@ -133,14 +131,12 @@ class Dispatcher:
         """
         if self._closed.is_set():
             raise RuntimeError("the client is closed")
+        loop = asyncio.get_running_loop()
         if self._session is None:
-            self._loop = asyncio.get_running_loop()
-            self._thread = threading.get_ident()
+            self._loop = loop
             self._session = self._given_session or _own_session()
             self._connections = _connections_of(self._given_session)
-        # A thread runs one loop at a time, so this says "the running loop is ours" without the system call that
-        # asking for the running loop costs on some Python versions.
-        elif self._loop is None or not self._loop.is_running() or self._thread != threading.get_ident():
+        elif loop is not self._loop:
             raise RuntimeError("the client belongs to another event loop; make one for each")
         return self._session
 

@@ -220,17 +220,12 @@ class UserSigCache:
         return text
 
     def _sign(self, now: float) -> None:
-        self._usersig = sign(
-            self._sdk_app_id,
-            self._key,
-            self._identifier,
-            issued_at=int(now),
-            expire=max(1, self._expire - self._shorter),
-        )
+        issued_at, expire = int(now), max(1, self._expire - self._shorter)
+        self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire)
         self._used = (self._usersig.encode(), *self._used[:1])
-        self._issued_at = int(now)
+        self._issued_at = issued_at
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
-        self._check_at = self._issued_at + 0.8 * self._expire
+        self._check_at = issued_at + 0.8 * expire
 
 
 @functools.cache
