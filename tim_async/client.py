@@ -119,6 +119,16 @@ class TIMClient:
         credentials.require_place(found)
         return cls(**found)
 
+    @property
+    def sdk_app_id(self) -> int:
+        """The app's SDKAppID."""
+        return self._dispatch.sdk_app_id
+
+    @property
+    def base_url(self) -> str:
+        """Where the app is: the URL that was given, or that of the region's host."""
+        return self._dispatch.base_url
+
     def __repr__(self) -> str:
         return f"<TIMClient {self._dispatch.who}>"
 

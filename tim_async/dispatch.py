@@ -99,7 +99,9 @@ class Dispatcher:
             arguments.kind("session", session, aiohttp.ClientSession)
         if on_attempt is not None and (not callable(on_attempt) or inspect.iscoroutinefunction(on_attempt)):
             raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
+        self.sdk_app_id = sdk_app_id
         self._hosts = Hosts.of(region, base_url)
+        self.base_url = self._hosts.current
         self.who = f"{sdk_app_id} as {identifier!r} at {self._hosts.current}"
         self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
         self._usersigs = UserSigCache(sdk_app_id, secret_key, identifier, usersig_expire)

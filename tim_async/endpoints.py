@@ -59,6 +59,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 """The endpoints that have a method of their own."""
 
+# https://www.tencentcloud.com/document/product/1047/34962
+# What a migration asks before it sends; anybody else calls it by its command.
+GET_GROUP_INFO = Endpoint("get_group_info", "v4/group_open_http_svc/get_group_info", repeatable=True, items=50)
+
 _COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
@@ -85,7 +89,7 @@ def rates_by_command(rates: Mapping[str, float]) -> dict[str, float]:
     Raises:
         TypeError, ValueError: an unknown name, or a rate that is no number of at least 1.
     """
-    commands = {endpoint.name: endpoint.command for endpoint in ENDPOINTS}
+    commands = {endpoint.name: endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO)}
     checked: dict[str, float] = {}
     for name, rate in rates.items():
         if isinstance(rate, bool) or not isinstance(rate, int | float):

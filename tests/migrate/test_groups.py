@@ -1,0 +1,183 @@
+"""Looking groups up before their rows are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import virtual_time
+from tests.stand_in import AT_ONCE, StandIn, client_of, error, ok
+from tim_async import APIError, AuthError, PermissionDenied
+from tim_async.emulator import Emulator
+from tim_async.errors import classify
+from tim_async.migrate.groups import GroupFound, Groups
+from tim_async.migrate.outage import Patience
+
+
+def patience() -> Patience:
+    return Patience(asyncio.Event(), math.inf, lambda *_: None)
+
+
+class Asked:
+    """Stands for a client: knows some groups, and notes what it is asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.calls: list[list[str]] = []
+
+    async def call(self, command: str, body: dict[str, Any], *, repeatable: bool) -> dict[str, Any]:
+        assert command == "v4/group_open_http_svc/get_group_info"
+        assert repeatable
+        assert body["ResponseFilter"] == {"GroupBaseInfoFilter": ["Type", "NextMsgSeq"]}
+        self.calls.append(body["GroupIdList"])
+        await asyncio.sleep(0)
+        return {"GroupInfo": [self.answer(group_id) for group_id in body["GroupIdList"]]}
+
+
+def look_up(asked: Asked, *group_ids: str) -> dict[str, GroupFound]:
+    async def main() -> dict[str, GroupFound]:
+        return await Groups(asked, patience()).look_up(group_ids)  # type: ignore[arg-type]
+
+    return virtual_time.run(main())
+
+
+def public(group_id: str) -> dict[str, Any]:
+    return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", "Type": "Public", "NextMsgSeq": 8}
+
+
+async def test_what_the_service_says_of_each_type() -> None:
+    """Those that ignore counts are refused, the others bring their number of messages."""
+    with Emulator() as service:
+        for group_type in ("Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom"):
+            service.state.add_group(group_type, group_type, messages=7)
+        async with client_of_emulator(service) as tim:
+            ids = ["Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom", "gone", "x" * 99]
+            found = await Groups(tim, patience()).look_up(ids)
+    for name in ("Private", "Work", "Public", "Community"):
+        assert found[name] == GroupFound(messages=7)
+    for name in ("ChatRoom", "Meeting", "AVChatRoom"):
+        assert found[name].code is None
+        assert found[name].reason == f"the group is of type {name}, where the service ignores unread counts"
+    assert found["gone"].code == 10010
+    assert found["x" * 99].code == 10015
+
+
+def client_of_emulator(service: Emulator) -> Any:
+    from tim_async import TIMClient
+
+    return TIMClient(**service.client_options(), retry=AT_ONCE)
+
+
+@given(st.lists(st.text(min_size=1, max_size=3), max_size=300))
+def test_each_group_is_asked_for_once_in_calls_of_fifty(group_ids: list[str]) -> None:
+    """Repeats are folded."""
+    asked = Asked(public)
+    found = look_up(asked, *group_ids)
+    assert set(found) == set(group_ids)
+    assert sorted(group_id for call in asked.calls for group_id in call) == sorted(set(group_ids))
+    assert len(asked.calls) == -(-len(set(group_ids)) // 50)
+
+
+async def test_what_is_known_is_not_asked_again_and_what_is_remembered_is_bounded() -> None:
+    """Ten thousand groups are kept in mind."""
+    asked = Asked(public)
+    groups = Groups(asked, patience())  # type: ignore[arg-type]
+    for start in range(0, 11_000, 250):
+        await groups.look_up([str(number) for number in range(start, start + 250)])
+    calls = len(asked.calls)
+    await groups.look_up(["10999", "5000"])
+    assert len(asked.calls) == calls
+    await groups.look_up(["0"])
+    assert asked.calls[calls:] == [["0"]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ErrorCode": 0},
+        {"ErrorCode": 0, "Type": ""},
+        {"ErrorCode": 0, "Type": 3},
+        {},
+    ],
+)
+def test_a_group_without_a_type_is_not_taken_on_trust(answer: dict[str, Any]) -> None:
+    """Or its rows could be a success that did nothing."""
+    found = look_up(Asked(lambda group_id: {"GroupId": group_id, **answer}), "a")
+    assert found["a"].reason == "the service did not say what type of group it is"
+
+
+def test_a_group_that_the_answer_leaves_out_is_not_taken_on_trust() -> None:
+    found = look_up(Asked(lambda group_id: public(group_id) if group_id == "a" else {}), "a", "b")
+    assert found["a"].reason == ""
+    assert found["b"].reason != ""
+
+
+@pytest.mark.parametrize("sequence", [None, "8", 0, -1, True, 1.5])
+def test_an_unknown_number_of_messages_is_unknown(sequence: object) -> None:
+    found = look_up(Asked(lambda group_id: {**public(group_id), "NextMsgSeq": sequence}), "a")
+    assert found["a"] == GroupFound(messages=None)
+
+
+def test_a_passing_fault_of_one_group_passes() -> None:
+    """It is asked again, with the others."""
+    left = [10002, 10002]
+
+    def answer(group_id: str) -> dict[str, Any]:
+        if group_id == "b" and left:
+            return {"GroupId": group_id, "ErrorCode": left.pop()}
+        return public(group_id)
+
+    found = look_up(Asked(answer), "a", "b", "c")
+    assert set(found.values()) == {GroupFound(messages=7)}
+
+
+async def test_one_id_that_spoils_the_call_speaks_for_itself_alone() -> None:
+    """The call is halved until the culprit is found."""
+
+    class Strict(Asked):
+        async def call(self, command: str, body: dict[str, Any], *, repeatable: bool) -> dict[str, Any]:
+            answer = await super().call(command, body, repeatable=repeatable)
+            if "bad" in body["GroupIdList"]:
+                raise classify(10004, "GroupIdList holds what is no group")
+            return answer
+
+    groups = Groups(Strict(public), patience())  # type: ignore[arg-type]
+    ids = [str(number) for number in range(40)] + ["bad"]
+    found = await groups.look_up(ids)
+    assert found.pop("bad") == GroupFound(10004, "get_group_info: GroupIdList holds what is no group")
+    assert set(found.values()) == {GroupFound(messages=7)}
+
+
+@pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (10007, PermissionDenied)])
+async def test_who_may_not_ask_is_told_so(service: StandIn, code: int, kind: type[APIError]) -> None:
+    """And nothing is left under way."""
+    service.answer = lambda seen: error(code, "no")
+    async with client_of(service) as tim:
+        with pytest.raises(kind):
+            await Groups(tim, patience()).look_up([str(number) for number in range(200)])
+
+
+async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
+    """It is asked again, like one that was cut."""
+    answers = [ok(), ok(GroupInfo="none"), ok(GroupInfo=[public("a")])]
+    service.answer = lambda seen: answers.pop(0)
+    async with client_of(service) as tim:
+        assert await Groups(tim, patience()).look_up(["a"]) == {"a": GroupFound(messages=7)}
+
+
+async def test_a_cancelled_look_up_leaves_nothing_under_way(service: StandIn) -> None:
+    """The fixture looks for tasks that are left."""
+    from tests.stand_in import Fate
+
+    service.answer = lambda seen: Fate.HOLD
+    async with client_of(service) as tim:
+        looking = asyncio.create_task(Groups(tim, patience()).look_up([str(number) for number in range(120)]))
+        await service.until(3)
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking

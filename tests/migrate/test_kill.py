@@ -1,0 +1,135 @@
+"""SIGKILL at any moment, and the same command again: nothing is lost, and little is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
+from tim_async.migrate.journal import State
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = 3000
+CONCURRENCY = 20
+
+Member = tuple[str, str]
+
+
+class Faulty:
+    """Keeps counts, fails often and in three ways, and kills its client at the moments it was told."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.counts: dict[Member, int] = {}
+        self.arrivals: Counter[Member] = Counter()
+        self.faults = 0
+        self.kill_at = 0
+        self.client: asyncio.subprocess.Process | None = None
+        self.settled: set[Member] = set()
+        self.repeated: list[Member] = []
+
+    def answer(self, seen: Seen) -> Action:
+        self.kill_at -= 1
+        if self.kill_at == 0 and self.client is not None:
+            self.client.kill()
+        body = seen.json
+        if seen.path.endswith("/get_group_info"):
+            return ok(
+                GroupInfo=[{"GroupId": group_id, "ErrorCode": 0, "Type": "Public"} for group_id in body["GroupIdList"]]
+            )
+        member = (body["GroupId"], body["Member_Account"])
+        self.arrivals[member] += 1
+        if member in self.settled:
+            self.repeated.append(member)
+        fate = self.dice.random()
+        self.faults += fate < 0.10
+        if fate < 0.05:
+            return error(10002, "busy")
+        if fate < 0.07:
+            return page(502)
+        self.counts[member] = body["UnreadMsgNum"]
+        return Fate.DROP if fate < 0.10 else ok()
+
+
+@pytest.fixture
+async def faulty(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Faulty, StandIn]]:
+    """The service of one run; its chance is that of the run's number."""
+    service = Faulty(random.Random(request.getfixturevalue("number")))
+    async with StandIn(answer=service.answer) as running:
+        yield service, running
+    assert running.violations == []
+
+
+async def migrate(service: Faulty, url: str, file: Path) -> int:
+    """The one command, again and again."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
+        "TIM_SDK_APP_ID": str(APP),
+        "TIM_SECRET_KEY": KEY,
+        "TIM_BASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [
+        "-m",
+        "tim_async.cli",
+        "migrate",
+        "unread",
+        str(file),
+        "--rate",
+        "5000",
+        "--concurrency",
+        str(CONCURRENCY),
+    ]
+    service.client = await asyncio.create_subprocess_exec(
+        sys.executable, *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await service.client.communicate()
+    assert service.client.returncode in (0, -signal.SIGKILL), complaints.decode()
+    return service.client.returncode or 0
+
+
+def settled(journal: Path, lines: dict[int, Member]) -> set[Member]:
+    """The members whose rows are done, by what the killed process has left."""
+    if not journal.exists():
+        return set()
+    with closing(sqlite3.connect(journal)) as db:
+        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'row'").fetchone()[0]:
+            return set()
+        return {lines[line] for (line,) in db.execute("SELECT line FROM row WHERE state = ?", (State.DONE,))}
+
+
+@pytest.mark.parametrize("number", range(20))
+async def test_nothing_is_lost(number: int, faulty: tuple[Faulty, StandIn], tmp_path: Path) -> None:
+    """Up to five kills, each at a random request; then the server's state is the file's."""
+    service, running = faulty
+    dice = random.Random(number)
+    wanted = {(f"group{row % 40}", f"member{row}"): dice.randrange(100) for row in range(ROWS)}
+    lines = dict(enumerate(wanted, 2))
+    file = tmp_path / "counts.csv"
+    text = "".join(f"{group},{member},{count}\n" for (group, member), count in wanted.items())
+    file.write_text("GroupId,Member_Account,UnreadMsgNum\n" + text, encoding="utf-8")
+    journal = tmp_path / "counts.csv.journal"
+
+    kills = 0
+    for _ in range(dice.randint(1, 5)):
+        service.kill_at = dice.randint(1, ROWS // 3)
+        kills += await migrate(service, running.url, file) != 0
+        service.settled = settled(journal, lines)
+    service.kill_at = 0
+    assert await migrate(service, running.url, file) == 0
+
+    assert service.counts == wanted
+    assert service.repeated == []
+    assert kills >= 1
+    again = sum(service.arrivals.values()) - len(wanted)
+    assert again <= CONCURRENCY * kills + service.faults

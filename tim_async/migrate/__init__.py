@@ -1,0 +1,118 @@
+"""Migrations that survive anything: resumable, verifiable, nothing lost, nothing silently skipped.
+
+::
+
+    source = FileSource("export.csv", UNREAD)
+    async with TIMClient.from_env() as tim, aclosing(run(tim, source, "export.csv.journal")) as events:
+        async for event in events:
+            ...
+
+``tim-async migrate`` is this with a face.  Each name is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import JournalError as JournalError
+    from .errors import JournalInUse as JournalInUse
+    from .errors import JournalMismatch as JournalMismatch
+    from .errors import MigrateError as MigrateError
+    from .errors import SourceError as SourceError
+    from .events import Counts as Counts
+    from .events import Ended as Ended
+    from .events import Event as Event
+    from .events import Finished as Finished
+    from .events import Progress as Progress
+    from .events import Reading as Reading
+    from .events import Resumed as Resumed
+    from .events import RowFailed as RowFailed
+    from .events import RowLowered as RowLowered
+    from .events import Started as Started
+    from .events import Waiting as Waiting
+    from .journal import FailureCount as FailureCount
+    from .recorder import Recorder as Recorder
+    from .recorder import Series as Series
+    from .recorder import Slot as Slot
+    from .recorder import quantile as quantile
+    from .rejects import write_rejects as write_rejects
+    from .report import render as render
+    from .rows import KINDS as KINDS
+    from .rows import READ as READ
+    from .rows import UNREAD as UNREAD
+    from .rows import Kind as Kind
+    from .rows import Rejected as Rejected
+    from .rows import Row as Row
+    from .runner import run as run
+    from .sources import FileSource as FileSource
+    from .sources import Source as Source
+    from .status import Session as Session
+    from .status import Status as Status
+    from .status import read_status as read_status
+    from .survey import Survey as Survey
+    from .survey import survey as survey
+    from .verifying import Difference as Difference
+    from .verifying import Verified as Verified
+    from .verifying import verify as verify
+
+_HOME = {
+    "Counts": "events",
+    "Difference": "verifying",
+    "Ended": "events",
+    "Event": "events",
+    "FailureCount": "journal",
+    "FileSource": "sources",
+    "Finished": "events",
+    "JournalError": "errors",
+    "JournalInUse": "errors",
+    "JournalMismatch": "errors",
+    "KINDS": "rows",
+    "Kind": "rows",
+    "MigrateError": "errors",
+    "Progress": "events",
+    "READ": "rows",
+    "Reading": "events",
+    "Recorder": "recorder",
+    "Rejected": "rows",
+    "Resumed": "events",
+    "Row": "rows",
+    "RowFailed": "events",
+    "RowLowered": "events",
+    "Series": "recorder",
+    "Session": "status",
+    "Slot": "recorder",
+    "Source": "sources",
+    "SourceError": "errors",
+    "Started": "events",
+    "Status": "status",
+    "Survey": "survey",
+    "UNREAD": "rows",
+    "Verified": "verifying",
+    "Waiting": "events",
+    "quantile": "recorder",
+    "read_status": "status",
+    "render": "report",
+    "run": "runner",
+    "survey": "survey",
+    "verify": "verifying",
+    "write_rejects": "rejects",
+}
+
+__all__ = list(_HOME)
+
+
+if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

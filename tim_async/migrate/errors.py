@@ -1,0 +1,23 @@
+"""Why a migration cannot begin, or cannot go on.  What the service says of a call stays a `TIMError`."""
+
+from __future__ import annotations
+
+
+class MigrateError(Exception):
+    """Base class of what stops a migration, apart from the service itself."""
+
+
+class SourceError(MigrateError):
+    """The rows cannot be read: no such file, not text, a column missing, a cut archive.  Nothing was sent."""
+
+
+class JournalError(MigrateError):
+    """The journal cannot be read or written: no room, no permission, or it is no journal."""
+
+
+class JournalMismatch(JournalError):
+    """The journal is of another file, other arguments or another app; nothing was sent."""
+
+
+class JournalInUse(JournalError):
+    """Another run holds the journal."""

@@ -1,0 +1,180 @@
+"""What a migration tells while it runs."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from .rows import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows are in which state.
+
+    Attributes:
+        pending: not sent yet.
+        sending: under way, or were when a run was killed: their fate is unknown, and they are sent again.
+        done: the service took them.
+        lowered: done, with a number above the group's messages, which the service lowers to that.
+        failed: the service refused them, or the group ignores unread counts.
+        rejected: cannot be valid; never sent.
+        superseded: a later row is for the same member; never sent.
+    """
+
+    pending: int = 0
+    sending: int = 0
+    done: int = 0
+    lowered: int = 0
+    failed: int = 0
+    rejected: int = 0
+    superseded: int = 0
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return self.left + self.settled
+
+    @property
+    def left(self) -> int:
+        """Rows whose end is still to come."""
+        return self.pending + self.sending
+
+    @property
+    def settled(self) -> int:
+        """Rows that need nothing more."""
+        return self.done + self.lowered + self.failed + self.rejected + self.superseded
+
+    @property
+    def taken(self) -> int:
+        """Rows that the service took."""
+        return self.done + self.lowered
+
+    @property
+    def errors(self) -> int:
+        """Rows that will not arrive: failed or rejected."""
+        return self.failed + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The file is being read and checked; nothing is sent yet.
+
+    Attributes:
+        rows: rows read so far.
+    """
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """All rows are known, and sending begins.
+
+    Attributes:
+        counts: the rows by state.
+        resumed: whether the journal is of an earlier run.
+    """
+
+    counts: Counts
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailed:
+    """One row will not arrive.
+
+    Attributes:
+        line: where it is in the file.
+        values: its fields, in the order of its kind.
+        code: the service's code; None when there was none.
+        reason: why.
+    """
+
+    line: int
+    values: tuple[Value, ...]
+    code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowLowered:
+    """One row was taken with a number above its group's messages, which the service lowers to that.
+
+    Attributes:
+        line: where it is in the file.
+        values: its fields, in the order of its kind.
+        messages: how many messages the group has.
+    """
+
+    line: int
+    values: tuple[Value, ...]
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The service takes nothing at present; the migration waits, and tries again every few seconds.
+
+    Attributes:
+        reason: the latest error.
+        seconds: how long it has been so.
+    """
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The service is back.
+
+    Attributes:
+        seconds: how long it was away.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is.
+
+    Attributes:
+        counts: the rows by state.
+    """
+
+    counts: Counts
+
+
+class Ended(enum.Enum):
+    """Why a run ended."""
+
+    DONE = "done"
+    """Every row has come to its end."""
+    NOTHING_TO_DO = "nothing to do"
+    """An earlier run had done everything."""
+    INTERRUPTED = "interrupted"
+    """It was asked to stop."""
+    LIMIT = "limit"
+    """More errors, or a longer outage, than allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a run that was not stopped by an exception.
+
+    Attributes:
+        counts: the rows by state.
+        ended: why it ended.
+        failures: how many failed and rejected rows by code; None is for those without one.
+        reason: the limit that was reached, "" for any other end.
+    """
+
+    counts: Counts
+    ended: Ended
+    failures: dict[int | None, int] = field(default_factory=dict)
+    reason: str = ""
+
+
+Event = Reading | Started | RowFailed | RowLowered | Waiting | Resumed | Progress | Finished

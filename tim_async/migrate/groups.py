@@ -1,0 +1,136 @@
+"""Which groups would ignore an unread count without saying so: asked before anything is sent to them.
+
+In ChatRoom/Meeting and AVChatRoom groups ``set_unread_msg_num`` succeeds and does nothing; and a count above a group's
+number of messages is lowered to it.  The answer to the call tells neither, ``get_group_info`` tells both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tim_async.endpoints import GET_GROUP_INFO
+from tim_async.errors import APIError, AuthError, BadResponse, PermissionDenied, Reaction, classify
+
+from .outage import Patience
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+_DEAF = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
+_REMEMBERED = 10_000
+"""Groups kept in mind; one that was forgotten costs a fiftieth of a call."""
+_IDS = GET_GROUP_INFO.items or 50
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFound:
+    """What is known of a group.
+
+    Attributes:
+        code: the service's code when there is no such group, or it cannot be looked at; None otherwise.
+        reason: why nothing can be sent to it, "" when it can.
+        messages: how many messages it holds; None when that is not known.
+    """
+
+    code: int | None = None
+    reason: str = ""
+    messages: int | None = None
+
+
+class Groups:
+    """Looks groups up, 50 a call, and remembers the latest.
+
+    Args:
+        client: makes the calls.
+        patience: outlasts the service.
+    """
+
+    def __init__(self, client: TIMClient, patience: Patience) -> None:
+        self._client = client
+        self._patience = patience
+        self._known: OrderedDict[str, GroupFound] = OrderedDict()
+
+    async def look_up(self, group_ids: Iterable[str]) -> dict[str, GroupFound]:
+        """What is known of some groups.
+
+        https://www.tencentcloud.com/document/product/1047/34962
+
+        Args:
+            group_ids: any number; repeats are folded.
+
+        Raises:
+            AuthError, PermissionDenied: the account as a whole may not ask.
+            Stopped, OutageTooLong: see `Patience`.
+        """
+        wanted = dict.fromkeys(group_ids)
+        new = [group_id for group_id in wanted if group_id not in self._known]
+        chunks = [new[start : start + _IDS] for start in range(0, len(new), _IDS)]
+        asking = [asyncio.ensure_future(self._ask(chunk)) for chunk in chunks]
+        try:
+            found = {group_id: group for part in await asyncio.gather(*asking) for group_id, group in part.items()}
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        known = {group_id: found.get(group_id) or self._known[group_id] for group_id in wanted}
+        for group_id, group in known.items():
+            self._known[group_id] = group
+            self._known.move_to_end(group_id)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known
+
+    async def _ask(self, group_ids: list[str]) -> dict[str, GroupFound]:
+        try:
+            return await self._patience.carry_out(lambda _: self._call(group_ids))
+        except (AuthError, PermissionDenied):
+            raise
+        except APIError as error:
+            if len(group_ids) == 1:
+                return {group_ids[0]: GroupFound(error.code, f"get_group_info: {error.info or 'refused'}")}
+        # One id that the service does not like must not speak for the others.
+        half = len(group_ids) // 2
+        return {**await self._ask(group_ids[:half]), **await self._ask(group_ids[half:])}
+
+    async def _call(self, group_ids: list[str]) -> dict[str, GroupFound]:
+        body = {
+            "GroupIdList": group_ids,
+            "ResponseFilter": {"GroupBaseInfoFilter": ["Type", "NextMsgSeq"]},
+        }
+        answer = await self._client.call(GET_GROUP_INFO.command, body, repeatable=True)
+        rows = answer.get("GroupInfo")
+        if not isinstance(rows, list):
+            raise BadResponse("GroupInfo is missing from the answer")
+        found = {row["GroupId"]: _read(row) for row in rows if isinstance(row, dict) and "GroupId" in row}
+        return {group_id: found.get(group_id, _UNKNOWN) for group_id in group_ids}
+
+
+_UNKNOWN = GroupFound(reason="the service did not say what type of group it is")
+
+
+def _read(row: Mapping[str, Any]) -> GroupFound:
+    """One group of an answer.
+
+    Raises:
+        APIError: a passing fault, which the whole call then is.
+    """
+    code = row.get("ErrorCode", 0)
+    if isinstance(code, int) and code != 0:
+        info = str(row.get("ErrorInfo") or "no such group")
+        error = classify(code, info)
+        if error.reaction is not Reaction.GIVE_UP:
+            error.attempts = 1
+            raise error
+        return GroupFound(code, info)
+    group_type = row.get("Type")
+    if not isinstance(group_type, str) or not group_type:
+        return _UNKNOWN
+    if group_type in _DEAF:
+        return GroupFound(reason=f"the group is of type {group_type}, where the service ignores unread counts")
+    following = row.get("NextMsgSeq")
+    messages = following - 1 if type(following) is int and following >= 1 else None
+    return GroupFound(messages=messages)

@@ -1,0 +1,236 @@
+"""What a migration carries over: its two kinds, and the rows of each as they are read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from tim_async import arguments
+from tim_async.endpoints import ADMIN_SET_MSG_READ, SET_UNREAD_MSG_NUM, Endpoint
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+Value = str | int | None
+
+MISSING = "is missing"
+"""The reason of a row that lacks a field altogether."""
+
+
+class BadField(ValueError):
+    """A row cannot be valid.
+
+    Attributes:
+        field: the field at fault, "" when it is the row as a whole.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A row that can be sent.
+
+    Attributes:
+        line: where it begins in the file, counted from 1.
+        values: one for each field of its kind, in that order.
+    """
+
+    line: int
+    values: tuple[Value, ...]
+
+    @property
+    def identity(self) -> bytes:
+        """What two rows for the same member have in common: 16 bytes, made of the two ids.
+
+        A digest and not the ids themselves, so that a journal stays small whatever the ids look like.
+        """
+        first, second = self.values[:2]
+        return blake2b(f"{len(str(first))}:{first}{second}".encode(), digest_size=16).digest()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be valid; it is never sent.
+
+    Attributes:
+        line: where it begins in the file, counted from 1.
+        field: the field at fault, "" when it is the row as a whole.
+        reason: what is wrong with it.
+        found: what was read of its fields, by name.
+    """
+
+    line: int
+    field: str
+    reason: str
+    found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """One field of a kind of row.
+
+    Attributes:
+        name: the vendor's name for it.
+        check: makes the value to be sent of what was read; raises ValueError with the reason when it cannot.
+        required: whether it must be there.
+    """
+
+    name: str
+    check: Callable[[Any], Value]
+    required: bool = True
+
+    @property
+    def is_id(self) -> bool:
+        """Whether it is an id, to which a template may be applied."""
+        return self.check is read_id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of migration.
+
+    Attributes:
+        name: what it is called on the command line.
+        endpoint: the endpoint that takes its rows.
+        columns: the fields of a row; the first two are ids, and name whom it is about.
+        send: carries one row out; its last argument is the time a row without one is pinned to.
+        groups: whether a row's first field is a group.
+    """
+
+    name: str
+    endpoint: Endpoint
+    columns: tuple[Column, ...]
+    send: Callable[[TIMClient, Row, int | None], Awaitable[None]]
+    groups: bool
+
+    def row(self, line: int, found: Mapping[str, Any]) -> Row:
+        """Check what was read of a row's fields.
+
+        Raises:
+            BadField: it cannot be valid.
+        """
+        values: list[Value] = []
+        for column in self.columns:
+            value = found.get(column.name)
+            if value is None or value == "":
+                if column.required:
+                    raise BadField(column.name, "is empty" if column.name in found else MISSING)
+                values.append(None)
+                continue
+            try:
+                values.append(column.check(value))
+            except ValueError as error:
+                raise BadField(column.name, str(error)) from None
+        return Row(line, tuple(values))
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_SHOWN = 40
+
+
+def read_id(value: Any) -> str:
+    """A group id or a user id; a JSON number counts as its digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {_shown(value)}")  # noqa: TRY004 - a bad value, not a caller's mistake
+    if _CONTROL.search(value):
+        raise ValueError(f"holds a control character: {_shown(value)}")
+    if value != value.strip():
+        raise ValueError(f"begins or ends with white space: {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"is not UTF-8: {_shown(value)}") from None
+    return value
+
+
+def read_count(value: Any) -> int:
+    """A number of messages: a whole number, not negative."""
+    number = _whole(value)
+    if number < 0:
+        raise ValueError(f"is negative: {number}")
+    return arguments.number("it", number)
+
+
+def read_time(value: Any) -> int:
+    """A moment: unix seconds, or ISO 8601 with a time zone."""
+    if isinstance(value, str) and not _DIGITS.fullmatch(value.strip()):
+        try:
+            moment = dt.datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(
+                f"is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00: {_shown(value)}"
+            ) from None
+        if moment.utcoffset() is None:
+            raise ValueError(f"has no time zone; add one, such as +08:00 or Z: {_shown(value)}")
+        value = int(moment.timestamp())
+    number = read_count(value)
+    if number >= 10**11:
+        raise ValueError(f"must be in seconds; {number} looks like milliseconds")
+    return number
+
+
+# Not int(): it would also take "1_000" and the digits of other scripts, which say that something else went wrong.
+_DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError(f"is not a whole number: {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A value as a message can hold it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+async def _set_unread(client: TIMClient, row: Row, _: int | None) -> None:
+    group, member, number = row.values
+    await client.set_unread_msg_num(str(group), str(member), int(number or 0))
+
+
+async def _mark_read(client: TIMClient, row: Row, pinned: int | None) -> None:
+    report, peer, time = row.values[:3]
+    await client.admin_set_msg_read(str(report), str(peer), msg_read_time=pinned if time is None else int(time))
+
+
+UNREAD = Kind(
+    "unread",
+    SET_UNREAD_MSG_NUM,
+    (Column("GroupId", read_id), Column("Member_Account", read_id), Column("UnreadMsgNum", read_count)),
+    _set_unread,
+    groups=True,
+)
+"""Unread counts of group members, by ``set_unread_msg_num``."""
+
+READ = Kind(
+    "read",
+    ADMIN_SET_MSG_READ,
+    (
+        Column("Report_Account", read_id),
+        Column("Peer_Account", read_id),
+        Column("MsgReadTime", read_time, required=False),
+        # Not sent: what verifying compares with.
+        Column("C2CUnreadMsgNum", read_count, required=False),
+    ),
+    _mark_read,
+    groups=False,
+)
+"""One-to-one conversations marked read, by ``admin_set_msg_read``."""
+
+KINDS = {kind.name: kind for kind in (UNREAD, READ)}
+"""Each kind, by its name."""

@@ -1,0 +1,46 @@
+"""A rehearsal: everything is read and checked, and nothing is sent."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .events import Counts
+from .journal import About, FailureCount, Journal
+from .sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a run would do.
+
+    Attributes:
+        counts: the rows by state; those that would be sent are ``pending``.
+        failures: the rejected rows by field.
+        seconds: how long the calls would take at the rate asked about.
+    """
+
+    counts: Counts
+    failures: list[FailureCount]
+    seconds: float
+
+
+def survey(source: Source, rate: float = 200.0) -> Survey:
+    """Read and check all rows; blocks, and needs neither credentials nor a service.
+
+    Args:
+        source: the rows.
+        rate: calls/s that a run would make.
+
+    Raises:
+        SourceError: the rows cannot be read.
+        JournalError: there is no room for a temporary journal.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        about = About(source.kind.name, source.name, "", {}, 0, "")
+        with Journal(Path(folder) / "journal", about) as journal:
+            for _ in journal.plan(source.read()):
+                pass
+            counts = journal.counts()
+            return Survey(counts, journal.failures(), counts.pending / rate)

@@ -1,0 +1,203 @@
+"""Reading back what can be read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tim_async import arguments
+from tim_async.batch import Outcomes
+from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
+from tim_async.errors import APIError, AuthError, TIMError
+from tim_async.models import C2CUnread, Done
+from tim_async.pacing import Lane
+
+from .errors import JournalMismatch, SourceError
+from .journal import State, read_about, reading
+from .ledger import Disk
+from .outage import Patience
+from .rows import READ, Row
+from .sources import Source
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+_WINDOW = 5000
+"""Rows that are read back together: enough for an account's peers to meet in the same calls."""
+_PEERS = GET_C2C_UNREAD_MSG_NUM.items or 10
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A conversation whose unread count is not what it should be.
+
+    Attributes:
+        line: the row, in the file.
+        account: whose unread messages.
+        peer: from whom.
+        expected: how many there should be: the row's ``C2CUnreadMsgNum``, 0 where it has none.
+        found: how many there are; None when the service did not say.
+        reason: why it did not, "" when it did.
+    """
+
+    line: int
+    account: str
+    peer: str
+    expected: int
+    found: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The end of a verification.
+
+    Attributes:
+        checked: rows that were read back.
+        differences: how many of them differ.
+        unreadable: rows that arrived, and that the service offers no way to read back.
+    """
+
+    checked: int
+    differences: int
+    unreadable: int
+
+
+async def verify(
+    client: TIMClient, source: Source, journal: str | Path, *, concurrency: int = 20
+) -> AsyncGenerator[Difference | Verified, None]:
+    """Read back the unread counts of the conversations that a migration has marked read, 10 a call.
+
+    A count should be the row's ``C2CUnreadMsgNum``, an optional column, or else 0.  It may differ rightly where
+    messages came after the row's ``MsgReadTime``.  Unread counts of group members cannot be read back.
+
+    https://www.tencentcloud.com/document/product/1047/41046
+
+    Args:
+        client: carries the calls out.
+        source: the rows that were migrated.
+        journal: the journal of their migration.
+        concurrency: calls under way at once, at least 1.
+
+    Yields:
+        Each `Difference`, and `Verified` at the end.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right.
+        SourceError: the rows cannot be read, or are not those of the journal.
+        JournalError: the journal cannot be read.
+        AuthError: the credentials were refused.
+    """
+    arguments.positive("concurrency", arguments.number("concurrency", concurrency))
+    path = Path(journal)
+    disk = Disk()
+    windows = _windows(source, path)
+    try:
+        arrived = await disk.do(_arrived, source, path)
+        if source.kind is not READ:
+            yield Verified(0, 0, arrived)
+            return
+        checked = differences = 0
+        while window := await disk.do(next, windows, None):
+            async with contextlib.aclosing(_compared(client, window, concurrency)) as compared:
+                async for differing, rows in compared:
+                    checked += rows
+                    for difference in differing:
+                        differences += 1
+                        yield difference
+        yield Verified(checked, differences, 0)
+    finally:
+        await disk.do(windows.close)
+        await disk.close()
+
+
+async def _compared(
+    client: TIMClient, window: list[Row], concurrency: int
+) -> AsyncGenerator[tuple[list[Difference], int], None]:
+    """Read rows back, and give the differences of each call with the number of its rows."""
+    patience = Patience(asyncio.Event(), math.inf, lambda *_: None)
+
+    async def count(account: str, rows: list[Row]) -> C2CUnread:
+        peers = [str(row.values[1]) for row in rows]
+        return await patience.carry_out(lambda _: client.get_c2c_unread_msg_num(account, peers))
+
+    calls = list(_calls(window))
+    async with Outcomes(count, calls, min(concurrency, len(calls)), Lane.BULK) as outcomes:
+        async for outcome in outcomes:
+            account, rows = outcome.item
+            if isinstance(outcome, Done):
+                compared = [_compare(account, row, outcome.value) for row in rows]
+                yield [difference for difference in compared if difference is not None], len(rows)
+            elif isinstance(outcome.error, AuthError) or not isinstance(outcome.error, TIMError):
+                raise outcome.error
+            else:
+                reason = _reason(outcome.error)
+                yield [_difference(account, row, None, reason) for row in rows], len(rows)
+
+
+def _arrived(source: Source, journal: Path) -> int:
+    """How many rows arrived, by the journal of this source."""
+    with reading(journal) as db:
+        about = read_about(db)
+        if about["kind"] != source.kind.name or about["fingerprint"] != source.fingerprint():
+            raise JournalMismatch(f"{journal} is the journal of another file, or {source.name} has changed since")
+        (arrived,) = db.execute(
+            "SELECT count(*) FROM row WHERE state IN (?, ?)", (State.DONE, State.LOWERED)
+        ).fetchone()
+        return int(arrived)
+
+
+def _windows(source: Source, journal: Path) -> Generator[list[Row], None, None]:
+    """The rows that arrived, some thousands at a time."""
+    window: list[Row] = []
+    rows = source.read()
+    with reading(journal) as db:
+        db.execute("PRAGMA query_only = ON")
+        for (line,) in db.execute("SELECT line FROM row WHERE state = ? ORDER BY line", (State.DONE,)):
+            row = next((row for row in rows if row.line >= line), None)
+            if not isinstance(row, Row) or row.line != line:
+                raise SourceError(f"{source.name} is not the file that was migrated: it has no row at line {line}")
+            window.append(row)
+            if len(window) == _WINDOW:
+                yield window
+                window = []
+    if window:
+        yield window
+
+
+def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows by account, as many together as one call takes."""
+    by_account: dict[str, list[Row]] = defaultdict(list)
+    for row in window:
+        by_account[str(row.values[0])].append(row)
+    for account, rows in by_account.items():
+        for start in range(0, len(rows), _PEERS):
+            yield account, rows[start : start + _PEERS]
+
+
+def _compare(account: str, row: Row, found: C2CUnread) -> Difference | None:
+    peer = str(row.values[1])
+    if peer in found.errors:
+        error = found.errors[peer]
+        return _difference(account, row, None, error.info or f"error {error.code}")
+    if found.counts[peer] == _expected(row):
+        return None
+    return _difference(account, row, found.counts[peer], "")
+
+
+def _difference(account: str, row: Row, found: int | None, reason: str) -> Difference:
+    return Difference(row.line, account, str(row.values[1]), _expected(row), found, reason)
+
+
+def _expected(row: Row) -> int:
+    return int(row.values[3] or 0)
+
+
+def _reason(error: TIMError) -> str:
+    return f"error {error.code}: {error.info}" if isinstance(error, APIError) else str(error)
