@@ -1,0 +1,333 @@
+"""The recipes, as printed: each program and command of RECIPES.md on a small sample in that product's format."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tim_async.emulator import Emulator
+from tim_async.emulator.state import GroupType, State
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORTS = Path(__file__).parent / "exports"
+RECIPES = (ROOT / "tim_async" / "migrate" / "RECIPES.md").read_text(encoding="utf-8")
+BEFORE = 7
+"""What every member's count is before a recipe is run: none of the counts that a recipe sets."""
+
+
+class Run(Protocol):
+    """Runs a command as it is printed, and gives what it said on standard error."""
+
+    def __call__(self, command: str, *, ends: int = 0) -> str: ...
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS: dict[str, str] = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", RECIPES, re.MULTILINE | re.DOTALL))
+COMMANDS = [line for block in blocks(RECIPES, "sh") for line in block.splitlines()]
+
+
+def commands(product: str, kind: str) -> list[str]:
+    """The commands of one kind of migration in a product's recipe."""
+    (section,) = (text for text in RECIPES.split("\n## ") if text.startswith(product))
+    (block,) = (block for block in blocks(section, "sh") if f"tim-async migrate {kind} " in block)
+    return block.splitlines()
+
+
+@pytest.fixture
+def service() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def state(service: Emulator) -> State:
+    return service.state
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the reader is: the exports and the programs, and nothing else."""
+    for export in EXPORTS.iterdir():
+        shutil.copy(export, tmp_path)
+    for name, program in PROGRAMS.items():
+        (tmp_path / name).write_text(program, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def run(service: Emulator, folder: Path) -> Run:
+    """In the reader's folder, with the credentials in the environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIM_", "PYTHON"))}
+    reach = {f"TIM_{name.upper()}": str(value) for name, value in service.client_options().items()}
+    environment = {**kept, **reach, "PYTHONPATH": str(ROOT)}
+
+    def invoke(command: str, *, ends: int = 0) -> str:
+        line, _, to = command.partition(" > ")
+        first, *words = shlex.split(line)
+        program = {"python3": [sys.executable], "tim-async": [sys.executable, "-m", "tim_async.cli"]}[first]
+        with (folder / (to or "printed")).open("wb") as stdout:
+            ended = subprocess.run(
+                [*program, *words],
+                env=environment,
+                cwd=folder,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                timeout=60,
+                check=False,
+            )
+        assert ended.returncode == ends, f"{command}\n{ended.stderr}"
+        return ended.stderr
+
+    return invoke
+
+
+def fill(state: State, groups: Mapping[str, Iterable[str]], types: Mapping[str, GroupType] | None = None) -> None:
+    """Groups with 50 messages each, as they are after everything but the counts was imported."""
+    for group, members in groups.items():
+        state.add_group(group, (types or {}).get(group, "Public"), messages=50, members=members)
+        for member in members:
+            state.set_unread_in_group(group, member, BEFORE)
+
+
+def counts(state: State, *groups: str) -> dict[str, dict[str, int]]:
+    """What every member's count is now."""
+    found = {group: state.find_group(group) for group in groups}
+    return {name: dict(group.unread) for name, group in found.items() if group is not None}
+
+
+def read_times(state: State, *accounts: str) -> dict[tuple[str, str], float]:
+    """Until when each of these has read what each other of them sent."""
+    pairs = ((account, peer) for account in accounts for peer in accounts)
+    times = {pair: state.read_time(*pair) for pair in pairs}
+    return {pair: time for pair, time in times.items() if time is not None}
+
+
+def test_every_program_is_run_here_and_short() -> None:
+    """No block escapes by looking different; ten lines are what somebody in a hurry will read."""
+    assert list(PROGRAMS.values()) == blocks(RECIPES, "python")
+    for name, program in PROGRAMS.items():
+        lines = [line for line in program.splitlines() if line.strip()]
+        assert len(lines) <= 10, name
+        assert max(map(len, lines)) <= 120, name
+        assert any(command.startswith(f"python3 {name} ") for command in COMMANDS)
+
+
+def test_every_command_is_run_here() -> None:
+    """Each product has one recipe for counts and one for one-to-one conversations, and no other commands."""
+    products = [title.split()[0] for title in re.findall(r"^## (.*)", RECIPES, re.MULTILINE)]
+    assert products == ["Rocket.Chat", "Mattermost", "Stream", "Sendbird"]
+    run_here = [line for product in products for kind in ("unread", "read") for line in commands(product, kind)]
+    assert run_here == COMMANDS
+
+
+MIRA, JONAS, LI, ZOE, GONE = (
+    "aB3kLm9PqR2sTuVwX",
+    "cD4nOp8QrS3tUvWxY",
+    "eF5pQr7StU4vWxYzA",
+    "gH6rSt6UvW5xYzAbC",
+    "iJ7tUv5WxY6zAbCdE",
+)
+
+
+def test_rocket_chat_groups(state: State, run: Run, folder: Path) -> None:
+    """Straight from the export: a row without a count is rejected, one above the messages is lowered, and a Meeting
+    group's rows fail."""
+    general, private, discussion, meeting = (
+        "rc_GENERAL",
+        "rc_Kd8sPz2QmT7vLx4Rw",
+        "rc_Wn5cYb3HgJ6kMf9Za",
+        "rc_Tb7yNq4XsC9eRj2Uh",
+    )
+    fill(
+        state,
+        {general: [MIRA, JONAS, LI, ZOE, GONE], discussion: [LI, ZOE], meeting: [MIRA, LI]},
+        {meeting: "Meeting"},
+    )
+    state.add_group(private, "Work", messages=9, members=[MIRA, JONAS, ZOE])
+
+    (command,) = commands("Rocket.Chat", "unread")
+    run(command, ends=3)
+
+    assert counts(state, general, private, discussion, meeting) == {
+        general: {MIRA: 3, JONAS: 0, LI: 12, ZOE: 0, GONE: BEFORE},
+        private: {MIRA: 2, JONAS: 9, ZOE: 0},
+        discussion: {LI: 1, ZOE: 0},
+        meeting: {MIRA: 0, LI: 0},
+    }
+    lines = (folder / "rocketchat-groups.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    rejected = [json.loads(line) for line in lines]
+    assert [(row["GroupId"], row["Member_Account"]) for row in rejected] == [
+        (general, GONE),
+        (meeting, MIRA),
+        (meeting, LI),
+    ]
+
+
+def test_rocket_chat_direct_rooms(state: State, run: Run) -> None:
+    """Whatever the room's id looks like; not rooms of one or three, and nothing for who never read.
+
+    Verifying finds the counts of the export, of which one is for messages within the second of the last reading.
+    """
+    state.add_messages(MIRA, JONAS, 3, at=1756630800)
+    state.add_messages(JONAS, MIRA, 2, at=1756629050)
+    state.add_messages(MIRA, LI, 4, at=1756555000)
+    state.add_messages(LI, MIRA, 5, at=1756555001)
+    state.add_messages(ZOE, JONAS, 1, at=1756080000)
+
+    for command in commands("Rocket.Chat", "read"):
+        run(command)
+
+    assert read_times(state, MIRA, JONAS, LI, ZOE, GONE) == {
+        (MIRA, JONAS): 1756630801,
+        (JONAS, MIRA): 1756629001,
+        (MIRA, LI): 1756555201,
+        (JONAS, ZOE): 1756102029,
+        (ZOE, JONAS): 1756080000,
+    }
+    assert state.unread(LI, MIRA) == 5
+
+
+def test_mattermost_channels(state: State, run: Run) -> None:
+    """Posts and replies after the last view; the same channel name in two teams; nothing for who is deactivated."""
+    town, northern, club, off_topic = (
+        "mm_werk_town-square",
+        "mm_werk_nordlicht",
+        "mm_verein_town-square",
+        "mm_werk_off-topic",
+    )
+    fill(
+        state,
+        {
+            town: ["mira.lund", "jonas", "li.xiaomei", "old-account"],
+            northern: ["mira.lund", "jonas"],
+            club: ["mira.lund"],
+            off_topic: ["mira.lund"],
+        },
+    )
+
+    for command in commands("Mattermost", "unread"):
+        run(command)
+
+    assert counts(state, town, northern, club, off_topic) == {
+        town: {"mira.lund": 0, "jonas": 2, "li.xiaomei": 3, "old-account": BEFORE},
+        northern: {"mira.lund": 1, "jonas": 2},
+        club: {"mira.lund": 0},
+        off_topic: {"mira.lund": 0},
+    }
+
+
+def test_mattermost_direct_channels(state: State, run: Run) -> None:
+    """The message that was viewed last is read, though its time is that of the view; the one after it is not."""
+    state.add_account("mira.lund", "jonas", "li.xiaomei")
+    state.add_messages("mira.lund", "jonas", at=1756629000)
+    state.add_messages("mira.lund", "jonas", at=1756629600)
+
+    for command in commands("Mattermost", "read"):
+        run(command)
+
+    assert read_times(state, "mira.lund", "jonas", "li.xiaomei") == {
+        ("jonas", "mira.lund"): 1756629601,
+        ("mira.lund", "jonas"): 1756629001,
+        ("mira.lund", "li.xiaomei"): 1756569601,
+    }
+    assert state.unread("mira.lund", "jonas") == 1
+
+
+STREAM_THREE = "st_a9D4fK7hP2qS6tV8xZ1bC3eG5iL0mN-oR_uWyYzXwVt"
+
+
+def test_stream_channels(state: State, run: Run) -> None:
+    """All but one-to-one channels and deleted users; channels whose read states are not all there are named."""
+    fill(
+        state,
+        {
+            "st_general": ["mira", "jonas", "li", "left"],
+            "st_project-42": ["mira", "zoe-7"],
+            STREAM_THREE: ["mira", "jonas", "li"],
+            "st_everybody": ["mira", "li", "jonas"],
+        },
+    )
+    flatten, migrate = commands("Stream", "unread")
+
+    assert run(flatten).splitlines() == [
+        "team:everybody has 130 members and 2 read states",
+        "livestream:keynote has 3 members and 0 read states",
+    ]
+    run(migrate)
+
+    assert counts(state, "st_general", "st_project-42", STREAM_THREE, "st_everybody") == {
+        "st_general": {"mira": 4, "jonas": 0, "li": 11, "left": BEFORE},
+        "st_project-42": {"mira": 0, "zoe-7": 2},
+        STREAM_THREE: {"mira": 3, "jonas": 1, "li": 0},
+        "st_everybody": {"mira": 6, "li": 5, "jonas": BEFORE},
+    }
+    assert len(STREAM_THREE) <= 48
+
+
+def test_stream_direct_channels(state: State, run: Run) -> None:
+    """Nothing for who never read; verifying finds the counts of the export."""
+    state.add_messages("jonas", "mira", 2, at=1756629500)
+    state.add_messages("mira", "jonas", 1, at=1756629600)
+    state.add_messages("li", "zoe-7", 2, at=1755270000)
+
+    for command in commands("Stream", "read"):
+        run(command)
+
+    assert read_times(state, "mira", "jonas", "li", "zoe-7") == {
+        ("jonas", "mira"): 1756629601,
+        ("mira", "jonas"): 1756629001,
+        ("zoe-7", "li"): 1755270001,
+    }
+
+
+@pytest.mark.parametrize("program", ["stream_unread.py", "stream_direct.py"])
+def test_stream_s_channel_export_itself_is_refused(program: str, run: Run, folder: Path) -> None:
+    """It has no read state: better no rows than some that say nothing is unread."""
+    run(f"python3 {program} stream-export.json > rows.jsonl", ends=1)
+    assert (folder / "rows.jsonl").read_bytes() == b""
+
+
+SENDBIRD = "sb_21c0d617e45a7db4e12a7f5efdb4df4743b11c16"
+
+
+def test_sendbird_members(state: State, run: Run) -> None:
+    """Members on several pages, channels with a URL of Sendbird's or one's own; not who is invited or deactivated."""
+    fill(state, {SENDBIRD: ["mira", "jonas", "li-88", "new", "gone"], "sb_lobby_of_2025": ["mira", "zoe"]})
+
+    for command in commands("Sendbird", "unread"):
+        run(command)
+
+    assert counts(state, SENDBIRD, "sb_lobby_of_2025") == {
+        SENDBIRD: {"mira": 3, "jonas": 0, "li-88": 12, "new": BEFORE, "gone": BEFORE},
+        "sb_lobby_of_2025": {"mira": 0, "zoe": 6},
+    }
+    assert len(SENDBIRD) <= 48
+
+
+def test_sendbird_direct_chats(state: State, run: Run) -> None:
+    """Milliseconds become seconds; nothing for who never read."""
+    state.add_account("mira", "jonas", "li-88", "zoe")
+
+    for command in commands("Sendbird", "read"):
+        run(command)
+
+    assert read_times(state, "mira", "jonas", "li-88", "zoe") == {
+        ("jonas", "mira"): 1756629601,
+        ("mira", "jonas"): 1756629001,
+        ("zoe", "li-88"): 1755270001,
+    }
