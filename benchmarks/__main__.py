@@ -20,6 +20,7 @@ SUBJECTS = {
     "memory": "bytes of a waiting call, and growth of a long batch.map",
     "fairness": "how long an interactive call waits among bulk work",
     "startup": "import time over that of aiohttp",
+    "migrate": "rows/s, memory and journal of a migration, and what it keeps of the limit",
 }
 
 BOUNDED: dict[str, dict[str, Any]] = {
@@ -28,8 +29,9 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "memory": {"rows": 30_000},
     "fairness": {"seconds": 8.0},
     "startup": {"runs": 7},
+    "migrate": {"sizes": (20_000,), "seconds": 10},
 }
-"""What runs without a subject: a look at everything in under three minutes."""
+"""What runs without a subject: a look at everything in some three minutes."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         parents=[common],
         description="Measurements of tim_async beside simpler recipes, on loopback only.",
-        epilog="Without a subject: a short look at each, under three minutes.",
+        epilog="Without a subject: a short look at each, some three minutes.",
     )
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT")
     added = {
@@ -68,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--rows", type=int, default=100_000, help="of batch.map (%(default)s)")
     memory.add_argument("--waiting", type=int, default=10_000, help="queued calls (%(default)s)")
     added["fairness"].add_argument("--seconds", type=float, default=15.0, help="for each (%(default)s)")
+    migrate = added["migrate"]
+    migrate.add_argument(
+        "--rows", dest="sizes", type=int, action="append", help="may be repeated; default: 100,000 and 1,000,000"
+    )
+    migrate.add_argument("--seconds", type=int, default=60, help="at the limit; 0 for none (%(default)s)")
     added["startup"].add_argument("--runs", type=int, default=15, help="fresh interpreters (%(default)s)")
     return parser
 

@@ -49,4 +49,10 @@ def answer(path: str, sent: Mapping[str, Any]) -> dict[str, Any]:
             {"Code": 0, "MsgSeq": wanted["MsgSeq"], "ReadNum": 1, "UnreadNum": 1} for wanted in sent["MsgSeqList"]
         ]
         return {**OK, "GroupMsgReceiptList": receipts}
+    if path.endswith("/get_group_info"):
+        groups = [
+            {"GroupId": group_id, "ErrorCode": 0, "Type": "Public", "NextMsgSeq": 1000}
+            for group_id in sent["GroupIdList"]
+        ]
+        return {**OK, "GroupInfo": groups}
     return OK
