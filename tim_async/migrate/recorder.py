@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .packing import BINS, packed, unpacked
-
 if TYPE_CHECKING:
     from tim_async.attempts import Attempt
 
 SLOTS = 600
 """The most slots of a series."""
 
+BINS = 128
+"""The most bins of a latency histogram."""
+
 _PER_OCTAVE = 5
-"""Bins for a factor of two: each is 15 % wide, and 600 histograms still fit into some 25 kB."""
+"""Bins for a factor of two: each is 15 % wide."""
 
 _PER_SECOND = 64_000.0
 """Seconds times this are in units of the first bin's edge."""
@@ -100,27 +101,17 @@ class Series:
     def seconds(self) -> float:
         """From the start of the first slot to the end of the last attempt, seconds."""
         whole = self.width * len(self.slots)
-        # The clock may have been set back while it ran.
         return min(whole, self.until - self.started) if self.until > self.started else whole
 
     def to_json(self) -> str:
-        """This, in some 50 bytes a slot.
-
-        The counts of a slot are a list without its last zeros; the histograms, which would take five times the
-        room of all else, are packed.
-        """
-        rows = [
-            _trimmed([slot.done, slot.refused, slot.faults, slot.retried, slot.sent - _ended(slot)])
-            for slot in self.slots
-        ]
+        """This, as lists without names: it is saved every few seconds."""
         document = {
             "version": _VERSION,
             "started": self.started,
             "until": self.until,
             "width": self.width,
             "limit": self.limit,
-            "slots": rows,
-            "took": packed([slot.took for slot in self.slots]),
+            "slots": [_row(slot) for slot in self.slots],
         }
         return json.dumps(document, separators=(",", ":"))
 
@@ -140,11 +131,10 @@ class Series:
         started, until, width, limit = (_seconds(document, name) for name in ("started", "until", "width", "limit"))
         if width <= 0 or limit < 0:
             raise ValueError("not a series: a slot without width, or a negative limit")
-        rows, latencies = document.get("slots"), document.get("took")
-        if not isinstance(rows, list) or not isinstance(latencies, str) or len(rows) > SLOTS:
-            raise ValueError("not a series: no slots, too many, or no latencies")
-        took = unpacked(latencies, len(rows))
-        return cls(started, width, limit, [_slot(row, bins) for row, bins in zip(rows, took, strict=True)], until)
+        rows = document.get("slots")
+        if not isinstance(rows, list) or len(rows) > SLOTS:
+            raise ValueError("not a series: no slots, or too many")
+        return cls(started, width, limit, [_slot(row) for row in rows], until)
 
 
 class Recorder:
@@ -171,6 +161,7 @@ class Recorder:
         self.sent = self.done = self.refused = self.faults = self.retried = 0
         self._endpoint = endpoint
         self._clock = clock
+        self._ahead = 0.0
         self._slot = Slot()
         self._second: int | None = None
         # Seconds since the start in which something was sent, each with what was done before it.
@@ -180,12 +171,14 @@ class Recorder:
         """Count one attempt; called for each, so that it must cost next to nothing."""
         if attempt.endpoint != self._endpoint:
             return
-        now = self._clock()
+        now = self._clock() + self._ahead
         series = self.series
+        if now < series.until:  # the clock was set back; for us, time goes on
+            self._ahead += series.until - now
+            now = series.until
+        series.until = now
         if int(now - series.started) != self._second:
             self._turn(now, attempt.took)
-        if now > series.until:
-            series.until = now
         slot = self._slot
         slot.sent += 1
         self.sent += 1
@@ -215,7 +208,7 @@ class Recorder:
         Returns:
             Calls/s; 0 before the first attempt.
         """
-        elapsed = now - self.series.started
+        elapsed = now + self._ahead - self.series.started
         if not self._before or elapsed <= 0:
             return 0.0
         # Whole seconds at the far end, as they were counted.
@@ -229,10 +222,8 @@ class Recorder:
         if self._second is None:
             series.started = now - took
         second = self._second = int(now - series.started)
-        if self._before and second < self._before[-1][0]:  # the clock was set back
-            self._before.clear()
         self._before.append((second, self.done))
-        index = max(0, int(second / series.width))
+        index = int(second / series.width)
         while index >= SLOTS:
             series.slots[:] = _pairs(series.slots)
             series.width *= 2
@@ -284,14 +275,10 @@ def _pairs(slots: list[Slot]) -> Iterator[Slot]:
     return (Slot.sum(slots[at : at + 2]) for at in range(0, len(slots), 2))
 
 
-def _ended(slot: Slot) -> int:
-    return slot.done + slot.refused + slot.faults
-
-
-def _trimmed(numbers: list[int]) -> list[int]:
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return numbers
+def _row(slot: Slot) -> list[int]:
+    """A slot as a list: five counts, then bin after bin, each with its count."""
+    counts = [slot.sent, slot.done, slot.refused, slot.faults, slot.retried]
+    return counts + [number for pair in slot.took.items() for number in pair]
 
 
 def _seconds(document: dict[str, Any], name: str) -> float:
@@ -305,11 +292,10 @@ def _seconds(document: dict[str, Any], name: str) -> float:
     return number
 
 
-def _slot(row: Any, took: dict[int, int]) -> Slot:
-    if not isinstance(row, list) or len(row) > 5 or any(type(number) is not int for number in row):
-        raise ValueError("not a series: a slot is not a list of whole numbers")
-    done, refused, faults, retried, rest = [*row, 0, 0, 0, 0, 0][:5]
-    slot = Slot(done + refused + faults + rest, done, refused, faults, retried, took)
-    if min(slot.sent, done, refused, faults, retried) < 0:
-        raise ValueError("not a series: a negative count")
-    return slot
+def _slot(row: Any) -> Slot:
+    if not isinstance(row, list) or len(row) < 5 or any(type(number) is not int or number < 0 for number in row):
+        raise ValueError("not a series: a slot is not a list of counts")
+    bins = row[5::2]
+    if len(bins) != len(row[6::2]) or any(bin_ >= BINS for bin_ in bins):
+        raise ValueError("not a series: a latency beyond the last bin, or without its count")
+    return Slot(*row[:5], took=dict(zip(bins, row[6::2], strict=True)))

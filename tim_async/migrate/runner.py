@@ -174,13 +174,15 @@ class _Run:
         task.add_done_callback(lambda _: self._events.put_nowait(Progress(self._counts())))
         due = self._loop.time() + interval
         while not (task.done() and self._events.empty()):
+            # Whatever else happens: thousands of failures must not hide how far it is.
+            if self._loop.time() >= due:
+                due = self._loop.time() + interval
+                if self._tally:
+                    yield Progress(self._counts())
             try:
                 async with asyncio.timeout_at(due):
                     event = await self._events.get()
             except TimeoutError:
-                due = self._loop.time() + interval
-                if self._tally:
-                    yield Progress(self._counts())
                 continue
             if isinstance(event, RowFailed | RowLowered):
                 self._room.release()

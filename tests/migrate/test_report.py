@@ -1,0 +1,544 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from contextlib import aclosing
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async import Attempt, Lane, TIMClient
+from tim_async.emulator import Emulator
+from tim_async.migrate import (
+    UNREAD,
+    Counts,
+    FailureCount,
+    FileSource,
+    Recorder,
+    Series,
+    Session,
+    Slot,
+    Status,
+    read_status,
+    render,
+    run,
+)
+from tim_async.migrate.recorder import SLOTS
+from tim_async.migrate.report import charts, wording
+from tim_async.migrate.report.timeline import WIDTH, cells_of, lay_out
+
+START = 1_763_676_612.0  # 2025-11-20 22:10:12 UTC
+VOID = {"meta", "link"}
+NASTY = (
+    "<script>alert('x')</script> \"q\" & &amp; ]]> --> </style> 👩‍👩‍👧‍👦 用户 \x00\x07 \u202egnp.exe \ud800 "
+    + "x" * 300
+)
+
+
+class Page(HTMLParser):
+    """A page taken apart; AssertionError where it is not well-formed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.said: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.said.append((self.open[-1], data))
+
+    def text_of(self, tag: str) -> list[str]:
+        return [data for where, data in self.said if where == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(data for _, data in self.said)
+
+
+def drawings(page: str) -> list[ET.Element]:
+    """All SVG of a page, each read as XML."""
+    return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+
+
+def paths(page: str, classes: str) -> list[str]:
+    return [
+        element.get("d", "")
+        for drawing in drawings(page)
+        for element in drawing.iter("path")
+        if element.get("class") == classes
+    ]
+
+
+def status(**changes: Any) -> Status:
+    plain = Status(
+        kind="unread",
+        source="/srv/exports/rooms.csv",
+        arguments={"format": None, "columns": {}, "id_formats": {}},
+        sdk_app_id=1400000000,
+        base_url="https://adminapisgp.im.qcloud.com",
+        planned=True,
+        running=False,
+        counts=Counts(),
+        failures=[],
+        sessions=[],
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def steady(
+    start: float, seconds: int, rate: int = 100, limit: float = 200.0, took: float = 0.03, how: str = "done"
+) -> Session:
+    """A session that does as many calls in each second."""
+    slots = [Slot(rate, rate, took={55: rate}) for _ in range(min(seconds, SLOTS))]
+    series = Series(start, seconds / len(slots), limit, slots, start + seconds)
+    return Session(start, start + seconds if how else None, how, series)
+
+
+def recorded(start: float, seconds: float, errors: float = 0.1) -> Session:
+    """A session as a recorder saw it, with all that can happen."""
+    now = start
+    watching = Recorder("here", 200.0, clock=lambda: now)
+    random_ = random.Random(start)
+    while now < start + seconds:
+        now += 0.1
+        error = random_.choice(["RateLimited", "ServerBusy", "RequestTimeout"]) if random_.random() < errors else None
+        code = {None: 0, "RateLimited": 60011, "ServerBusy": 10002}.get(error)
+        number = random_.choice((1, 1, 1, 2))
+        watching.attempt(Attempt("here", number, Lane.BULK, 0.0, random_.lognormvariate(-3, 0.5), code, error))
+    return Session(start, now, "done", watching.series)
+
+
+def one_of_all() -> Status:
+    """A status in which everything there is occurs."""
+    return status(
+        counts=Counts(
+            pending=11, sending=2, done=10_000_000, lowered=3_456, failed=7_890, rejected=65, superseded=4_321
+        ),
+        failures=[
+            FailureCount(10010, "error 10010: no such group", 7_890, 1_234, False),
+            FailureCount(None, "GroupId: is empty", 65, 98_765, True),
+        ],
+        sessions=[recorded(START, 60), dataclasses.replace(recorded(START + 20_000, 90), how="interrupted")],
+        arguments={"format": "csv", "columns": {"GroupId": "room.id"}, "id_formats": {"GroupId": "@TGS#{}"}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "title", "said"),
+    [
+        ({"counts": Counts(done=5)}, "Every row arrived", "took 5 of 5 rows"),
+        ({"counts": Counts(done=4, lowered=1, superseded=2)}, "Every row arrived", "2 were superseded by later ones"),
+        ({"counts": Counts(done=5, failed=1)}, "1 row did not arrive", "1 failed"),
+        ({"counts": Counts(done=5, failed=1_000, rejected=1)}, "1,001 rows did not arrive", "1 could not be valid"),
+        ({"counts": Counts()}, "There were no rows", "holds none"),
+        ({"counts": Counts(pending=7)}, "Not begun, 7 rows left", "same command"),
+        ({"counts": Counts(pending=7, done=1), "running": True}, "Still running, 7 rows left", "As of 2025-11-20"),
+        ({"counts": Counts(pending=9), "running": True, "planned": False}, "Still reading the file", "9 rows so far"),
+        ({"planned": False}, "Nothing was sent", "Run it again"),
+    ],
+)
+def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
+    sessions = [steady(START, 3, how="")] if changes.get("running") and changes.get("planned", True) else []
+    page = Page(render(status(**changes, sessions=sessions)))
+    assert page.text_of("h1") == [title]
+    assert title in page.text_of("title")[0]
+    assert said in page.text
+
+
+@pytest.mark.parametrize(
+    ("how", "title"),
+    [
+        ("interrupted", "Interrupted, 3 rows left"),
+        ("limit", "Stopped at a limit, 3 rows left"),
+        ("failed", "Stopped by an error, 3 rows left"),
+        ("", "Cut off, 3 rows left"),
+        ("something new", "Not finished, 3 rows left"),
+    ],
+)
+def test_headline_of_a_run_that_ended_early(how: str, title: str) -> None:
+    """By its last session; the one before was another matter."""
+    sessions = [steady(START, 3, how="failed"), steady(START + 100, 3, how=how)]
+    page = Page(render(status(counts=Counts(sending=1, pending=2, done=600), sessions=sessions)))
+    assert page.text_of("h1") == [title]
+    assert "1 was under way when the run ended" in page.text
+
+
+def test_the_figures_are_those_of_the_status() -> None:
+    found = one_of_all()
+    page = Page(render(found))
+    texts = [text for _, text in page.said]
+    for count in (found.counts.total, found.counts.taken, 3_456, 7_890, 65, 4_321, 13, 1_234, 98_765):
+        assert f"{count:,}" in texts
+    total = Slot.sum(slot for session in found.sessions if session.series for slot in session.series.slots)
+    assert total.refused
+    figures = dict(re.findall(r"<dt>([^<]*)</dt><dd><span class=big>([^<]*)</span>", render(found)))
+    assert figures["Requests"] == f"{total.sent:,}"
+    assert figures["Refused"] == f"{total.refused:,}"
+    assert figures["Faults"] == f"{total.faults:,}"
+    assert figures["Retried"] == f"{total.retried:,}"
+    assert figures["Duration"] == "2 min 30 s"
+    assert "2025-11-20 22:10:12" in page.text
+    assert "error 10010: no such group" in texts
+    assert "csv, GroupId from room.id, GroupId as @TGS#{}" in texts
+
+
+def test_rate_and_share_of_the_limit() -> None:
+    """Over all sessions, without the pauses between them, each against its own limit."""
+    sessions = [steady(START, 100, rate=100), steady(START + 86_400, 300, rate=200, limit=400.0)]
+    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd><span class=big>([^<]*)</span>", render(status(sessions=sessions))))
+    assert tiles["Mean rate"] == "175.0/s"
+    assert tiles["Share of the limit"] == "50.0%"
+    assert tiles["Duration"] == "6 min 40 s"
+
+
+def test_sessions_are_told_one_by_one() -> None:
+    sessions = [steady(START, 100, how=""), steady(START + 3600, 50, rate=20)]
+    page = Page(render(status(counts=Counts(done=11_000), sessions=sessions)))
+    for text in ("1. 2025-11-20 22:10:12", "after 2025-11-20 22:11:52", "killed", "1 min 40 s", "100.0"):
+        assert text in page.text_of("td")
+    for text in ("2. 2025-11-20 23:10:12", "2025-11-20 23:11:02", "finished", "50 s", "20.0"):
+        assert text in page.text_of("td")
+    assert "the pause of 58 min 20 s between them is left out" in page.text
+
+
+def test_a_session_that_runs_has_no_end() -> None:
+    page = Page(render(status(counts=Counts(pending=1), running=True, sessions=[steady(START, 100, how="")])))
+    assert "running" in page.text_of("td")
+    assert "killed" not in page.text_of("td")
+
+
+def test_the_words_are_explained() -> None:
+    """Lowered and superseded are the service's business and ours, and nobody's daily words."""
+    page = Page(render(status()))
+    assert "the service lowers it to that" in page.text
+    assert "A later row is for the same member" in page.text
+    page = Page(render(status(kind="read")))
+    assert "lower" not in page.text
+    assert "A later row is for the same conversation" in page.text
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        status(),
+        status(kind="read", source="-"),
+        status(planned=False),
+        status(counts=Counts(rejected=3), failures=[FailureCount(None, "GroupId: is empty", 3, 2, True)]),
+        status(sessions=[Session(START, START + 3, "done", None)]),
+        status(sessions=[Session(START, None, "", Series())]),
+        status(sessions=[Session(START, START, "done", Series(START, 1.0, 0.0, [Slot(1, 1)], START))]),
+        status(sessions=[Session(START, None, "", Series(START, 1.0, 200.0, [Slot(1, 0, 0, 1)], START + 10))]),
+        status(sessions=[Session(START, None, "", Series(START, 4.0, 200.0, [Slot()] * 9))]),
+        status(sessions=[steady(START + n, 1) for n in range(100)]),
+        status(sessions=[Session(-5e9, 5e10, "done", Series(-5e9, 2.0**28, 200.0, [Slot(1, 1)] * 200, 5e10))]),
+        one_of_all(),
+    ],
+    ids=str,
+)
+def test_any_status_is_a_whole_page(found: Status) -> None:
+    """Well-formed, with every drawing named and nothing but plain numbers in it."""
+    text = render(found)
+    page = Page(text)
+    assert page.tags["h1"] == page.tags["title"] == page.tags["main"] == 1
+    for drawing in drawings(text):
+        assert drawing.get("aria-hidden") == "true" or (drawing.get("role") == "img" and drawing.get("aria-label"))
+        for element in drawing.iter("path"):
+            assert re.fullmatch(r"M0 5H16|[MHVhz0-9. -]+", element.get("d", "")), element.get("d")
+    for word in ("nan", "inf", "None", "object at"):
+        assert word not in page.text.replace("None at any time", "")
+    text.encode()
+
+
+def test_the_same_status_gives_the_same_page() -> None:
+    assert render(one_of_all()) == render(one_of_all())
+
+
+def test_refers_to_nothing_outside() -> None:
+    """No script, no file, no font, no favicon: a browser has nothing to ask anybody for."""
+    text = render(one_of_all())
+    page = Page(text)
+    assert not page.tags.keys() & {"script", "img", "iframe", "object", "embed", "image", "use", "base", "form", "a"}
+    loaded = [(tag, value) for tag, name, value in page.attributes if name.split(":")[-1] in ("src", "href", "srcset")]
+    assert loaded == [("link", "data:,")]
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert "url(" not in text
+    assert "@import" not in text
+    assert ("meta", "content") in [(tag, name) for tag, name, value in page.attributes if "default-src 'none'" in value]
+
+
+def test_on_paper_it_is_light() -> None:
+    """The dark variant is for screens, and charts are not cut by the end of a page."""
+    style = re.search(r"<style>(.*?)</style>", render(status()), re.DOTALL)
+    assert style is not None
+    assert re.findall(r"@media[^{]*prefers-color-scheme[^{]*", style[1]) == [
+        "@media screen and (prefers-color-scheme:dark)"
+    ]
+    assert re.search(r"@media print\{.*\.chart[^}]*\{break-inside:avoid\}", style[1], re.DOTALL)
+
+
+def test_what_others_wrote_stays_text() -> None:
+    """Wherever it comes from; and nothing in it hides, turns the line round or cannot be saved."""
+    found = status(
+        kind=NASTY,
+        source=NASTY,
+        base_url=NASTY,
+        arguments={"format": NASTY, "columns": {NASTY: NASTY}, "id_formats": {NASTY: NASTY}},
+        counts=Counts(failed=1),
+        failures=[FailureCount(None, NASTY, 1, 1, False)],
+        sessions=[dataclasses.replace(steady(START, 3), how=NASTY)],
+    )
+    text = render(found)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert page.tags == Page(render(dataclasses.replace(found, kind="unread", base_url="plain"))).tags
+    shown = NASTY.replace("\x00", r"\x00").replace("\x07", r"\x07").replace("\u202e", r"\u202e")
+    shown = shown.replace("\ud800", r"\ud800")
+    assert shown in page.text_of("td")
+    assert text.encode().decode() == text
+
+
+@given(st.text(st.characters()))
+def test_any_text_of_others(other: str) -> None:
+    """One cell of one row, whatever it holds."""
+    text = render(status(failures=[FailureCount(1, other, 1, 1, False)], source=other))
+    page = Page(text)
+    text.encode()
+    assert page.tags["td"] == Page(render(status(failures=[FailureCount(1, "", 1, 1, False)]))).tags["td"]
+
+
+def test_forty_kinds_of_failure() -> None:
+    failures = [FailureCount(10_000 + n, f"error {n}", 10_000_000 // n, n, n % 2 == 0) for n in range(1, 41)]
+    page = Page(render(status(counts=Counts(failed=1), failures=failures)))
+    cells = page.text_of("td")
+    for failure in failures:
+        assert failure.reason in cells
+        assert f"{failure.rows:,}" in cells
+    assert "failed, 10001" in cells
+    assert cells.count("rejected") == 20
+
+
+def test_five_long_sessions_stay_small() -> None:
+    """600 slots each, all different: the page is drawn as finely as a screen can show, and no finer."""
+    sessions = []
+    for number in range(5):
+        random_ = random.Random(number)
+        slots = [
+            Slot(
+                13_000,
+                random_.randrange(12_000),
+                random_.randrange(900),
+                random_.randrange(99),
+                random_.randrange(999),
+                {bin_: random_.randrange(1, 999) for bin_ in range(40, 90)},
+            )
+            for _ in range(SLOTS)
+        ]
+        start = START + number * 90_000
+        sessions.append(Session(start, start + 38_400, "done", Series(start, 64.0, 200.0, slots, start + 38_400)))
+    text = render(status(sessions=sessions, failures=[FailureCount(1, "x" * 300, 1, 1, False)] * 40))
+    assert len(text.encode()) < 150_000
+    Page(text)
+
+
+def test_the_rate_is_drawn_where_it_belongs() -> None:
+    """Half the limit is half as high as the limit; both are level over the whole width."""
+    text = render(status(sessions=[steady(START, 60, rate=100, limit=200.0)]))
+    (line,) = paths(text, "line done")
+    (limit,) = paths(text, "line limit")
+    heights = []
+    for path in (line, limit):
+        match = re.fullmatch(r"M0\.0 ([0-9.]+)H1000\.0", path)
+        assert match is not None, path
+        heights.append(charts.HEIGHT - float(match[1]))
+    assert heights[0] == pytest.approx(heights[1] / 2, abs=0.2)
+    # Above the limit's line there is room for its label.
+    assert 0.85 * charts.HEIGHT < heights[1] < 0.92 * charts.HEIGHT
+    assert "limit 200/s" in Page(text).text_of("span")
+
+
+def test_an_outage_is_seen() -> None:
+    """A gap in the latencies, a hole in the rate, and the faults that made it."""
+    session = steady(START, 300)
+    assert session.series is not None
+    for at in range(100, 150):
+        session.series.slots[at] = Slot(1, 0, 0, 1)
+    text = render(status(sessions=[session]))
+    assert len(paths(text, "line median")) == 2 + 1  # one more in the histogram
+    (rate,) = paths(text, "line done")
+    assert "V200H" in rate
+    assert paths(text, "area fault")
+    assert "None at any time" in Page(render(status(sessions=[steady(START, 300)]))).text
+
+
+def test_a_pause_of_days_takes_no_room() -> None:
+    """Sessions share the width by how long they were; none is too narrow to be seen."""
+    sessions = [steady(START, 500), steady(START + 10**7, 500), steady(START + 2 * 10**7, 2)]
+    panels = lay_out(sessions).panels
+    widths = [panel.right - panel.left for panel in panels]
+    assert panels[0].left == 0
+    assert panels[-1].right == pytest.approx(WIDTH)
+    assert widths[0] == pytest.approx(widths[1])
+    assert widths[0] > 400
+    assert widths[2] > 50
+    for before, after in pairwise(panels):
+        assert 5 < after.left - before.right < 20
+    assert [panel.number for panel in panels] == [1, 2, 3]
+
+
+def test_sessions_without_attempts_are_not_drawn() -> None:
+    sessions = [Session(START, START + 1, "done", None), Session(START, None, "", Series()), steady(START, 20)]
+    assert [panel.number for panel in lay_out(sessions).panels] == [3]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 100_000), st.integers(0, 10**6)), min_size=1, max_size=12),
+)
+@settings(max_examples=50)
+def test_any_timeline(lengths: list[tuple[int, int]]) -> None:
+    """All attempts are in a cell, cells are in order and no finer than a phone can show, and labels are apart."""
+    start, sessions = START, []
+    for seconds, pause in lengths:
+        sessions.append(steady(start, seconds))
+        start += seconds + pause
+    timeline = lay_out(sessions)
+    done = sum(slot.done for session in sessions if session.series for slot in session.series.slots)
+    assert sum(cell.slot.done for cell in timeline.cells) == done
+    assert len(timeline.cells) <= 360 + len(sessions)
+    for panel in timeline.panels:
+        assert 0 <= panel.left < panel.right <= WIDTH + 1e-6
+        for before, after in pairwise(panel.cells):
+            assert after.start == pytest.approx(before.start + before.seconds)
+    assert timeline.ticks
+    for before_tick, after_tick in pairwise(timeline.ticks):
+        assert after_tick.at - before_tick.at > 0.08
+    for before_tick, after_tick in pairwise([tick for tick in timeline.ticks if tick.always]):
+        assert after_tick.at - before_tick.at > 0.13
+
+
+def test_labels_are_round_times_in_utc() -> None:
+    texts = [tick.text for tick in lay_out([steady(START, 3600)]).ticks]
+    assert texts[:3] == ["22:15", "22:20", "22:25"] or texts[:3] == ["22:20", "22:30", "22:40"]
+    texts = [tick.text for tick in lay_out([steady(START, 12)]).ticks]
+    assert "22:10:14" in texts
+    texts = [tick.text for tick in lay_out([steady(START, 10 * 86_400)]).ticks]
+    assert "11-22" in texts
+
+
+def test_the_last_slot_ends_with_the_last_attempt() -> None:
+    """A run that ends in the middle of a slot did not slow down at its end."""
+    series = Series(START, 10.0, 200.0, [Slot(2000, 2000), Slot(2000, 2000), Slot(1200, 1200)], START + 26)
+    assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200, 200, 200])
+    # Of a slot that had hardly begun no rate can be told; it belongs to the one before.
+    series = Series(START, 10.0, 200.0, [Slot(2000, 2000), Slot(2000, 2000), Slot(1, 1)], START + 20.001)
+    assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200, 200], rel=0.001)
+    series = Series(START, 1.0, 200.0, [Slot(10, 10)], START + 0.05)
+    assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200])
+
+
+def test_histogram_tells_the_quantiles() -> None:
+    text = charts.histogram_chart({40: 50, 50: 45, 60: 5})
+    page = Page(text)
+    labels = [text for text in page.text_of("span") if text.split()[0] in ("median", "p95", "p99")]
+    assert [label.split()[0] for label in labels] == ["median", "p95", "p99"]
+    assert len(re.findall(r'class="area done" d=', text)) == 3
+
+
+@pytest.mark.parametrize("took", [{0: 1}, {127: 1}, {0: 1, 127: 10**7}, {55: 10**9}])
+def test_histogram_of_extremes(took: dict[int, int]) -> None:
+    """Whatever is there can be seen, and is inside."""
+    text = charts.histogram_chart(took)
+    bars = re.findall(r'class="area done" d="M([0-9.]+) 200V([0-9.]+)h([0-9.]+)', text)
+    assert len(bars) == len(took)
+    for x, top, width in bars:
+        assert 0 <= float(x) <= float(x) + float(width) <= WIDTH
+        assert 0 <= float(top) <= 199
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.41, "0.41 s"),
+        (9.99, "10 s"),
+        (59.6, "1 min 00 s"),
+        (3599, "59 min 59 s"),
+        (4980, "1 h 23 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0, 5, "0%"),
+        (5, 5, "100%"),
+        (1, 10_000_000, "<0.1%"),
+        (9_999_999, 10_000_000, ">99.9%"),
+        (1, 8, "12.5%"),
+        (0, 0, "—"),
+    ],
+)
+def test_shares(part: int, whole: int, text: str) -> None:
+    """One row of ten million that did not arrive does not round to all of them."""
+    assert wording.share(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "—"), (0.00035, "0.35 ms"), (0.0042, "4.2 ms"), (0.0336, "34 ms"), (0.9999, "1 s"), (2.34, "2.34 s")],
+)
+def test_latencies(seconds: float | None, text: str) -> None:
+    assert wording.latency(seconds) == text
+
+
+async def test_of_a_real_migration(tmp_path: Path) -> None:
+    """From a file to a page: what it says is what happened."""
+    file = tmp_path / "rooms <1>.csv"
+    file.write_text("GroupId,Member_Account,UnreadMsgNum\nroom,alice,1\nroom,bob,x\nnowhere,alice,2\nroom,alice,3\n")
+    journal = tmp_path / "journal"
+    async with Emulator() as service:
+        service.state.add_group("room", "Public", members=["alice", "bob"], messages=5)
+        watching = Recorder("set_unread_msg_num", 200.0)
+        async with TIMClient(**service.client_options(), on_attempt=watching.attempt) as tim:
+            with FileSource(file, UNREAD) as source:
+                async with aclosing(run(tim, source, journal, recorder=watching)) as events:
+                    async for _ in events:
+                        pass
+    page = Page(render(read_status(journal)))
+    assert page.text_of("h1") == ["2 rows did not arrive"]
+    assert "Migration of unread counts · rooms <1>.csv" in page.text_of("p")
+    assert "The service took 1 of 4 rows." in page.text
+    assert "1 was superseded by a later one" in page.text
+    assert "rejected" in page.text_of("td")
+    assert "finished" in page.text_of("td")
+    assert "UnreadMsgNum: is not a whole number: 'x'" in page.text_of("td")
