@@ -27,6 +27,7 @@ PROGRAMS = [block for block in blocks("python") if "asyncio.run(main())" in bloc
 TESTS = [block for block in blocks("python") if "def test_" in block]
 COMMANDS = [line.split("#")[0] if " #" in line else line for block in blocks("sh") for line in block.splitlines()]
 CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "emulator" not in line]
+MIGRATIONS = [line for line in CLI if "migrate" in line and "--help" not in line]
 
 
 @pytest.fixture
@@ -38,33 +39,43 @@ def environment() -> Iterator[dict[str, str]]:
         yield {
             **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
             **{f"TIM_{name.upper()}": str(value) for name, value in options.items()},
+            "PYTHONPATH": str(ROOT),
         }
 
 
-def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this interpreter in the project's root."""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README migrates."""
+    counts = "GroupId,Member_Account,UnreadMsgNum\n@TGS#public,alice,7\n@TGS#public,bob,2\n@TGS#public,carol,1000000\n"
+    (tmp_path / "counts.csv").write_text(counts, encoding="utf-8")
+    (tmp_path / "reads.csv").write_text("Report_Account,Peer_Account\nalice,bob\nbob,alice\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(environment: dict[str, str], folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this interpreter in a folder."""
     return subprocess.run(
-        [sys.executable, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command], env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
 
 
 def test_every_python_block_is_run_here() -> None:
     """No block escapes by looking different."""
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
     assert len(TESTS) == 1
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_programs_run(program: str, environment: dict[str, str]) -> None:
+def test_the_programs_run(program: str, environment: dict[str, str], folder: Path) -> None:
     """As printed, with the credentials in the environment."""
-    ended = run(environment, "-W", "error", "-c", program)
+    ended = run(environment, folder, "-W", "error", "-c", program)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_the_counts_in_the_comments_are_the_example_s(environment: dict[str, str]) -> None:
+def test_the_counts_in_the_comments_are_the_example_s(environment: dict[str, str], folder: Path) -> None:
     """What a reader sees beside the code is what the code prints."""
-    printed = run(environment, "-c", PROGRAMS[0]).stdout
+    printed = run(environment, folder, "-c", PROGRAMS[0]).stdout
     assert "{'bob': 3, 'carol': 2}" in printed
     assert "'nobody': ItemError(code=70107" in printed
 
@@ -74,7 +85,7 @@ def test_the_example_test_passes(text: str, environment: dict[str, str], tmp_pat
     """In a project that has tim_async installed."""
     (tmp_path / "test_inbox.py").write_text(text, encoding="utf-8")
     installed = "" if plugin_is_installed() else "-p tim_async.emulator.pytest_plugin"
-    ended = run(environment, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path))
+    ended = run(environment, tmp_path, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path))
     assert ended.returncode == 0, ended.stdout
 
 
@@ -85,13 +96,23 @@ def plugin_is_installed() -> bool:
     return any(point.name == "tim_async" for point in entry_points(group="pytest11"))
 
 
-@pytest.mark.parametrize("line", CLI)
-def test_the_commands_run(line: str, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("line", [line for line in CLI if line not in MIGRATIONS])
+def test_the_commands_run(line: str, environment: dict[str, str], folder: Path) -> None:
     """With the credentials in the environment; 3 is for the messages of 1-500 that have no receipt."""
     _, *words = shlex.split(line)
-    ended = run(environment, "-m", "tim_async.cli", *words)
+    ended = run(environment, folder, "-m", "tim_async.cli", *words)
     assert ended.returncode == (3 if "receipts" in words else 0), ended.stderr
     assert ended.stdout or words[0] in ("mark-read", "set-unread")
+
+
+def test_the_migrations_run(environment: dict[str, str], folder: Path) -> None:
+    """One after the other, in the folder that has the files."""
+    assert len(MIGRATIONS) == 5
+    for line in MIGRATIONS:
+        _, *words = shlex.split(line)
+        ended = run(environment, folder, "-m", "tim_async.cli", *words)
+        assert (ended.returncode, bool(ended.stdout)) == (0, True), ended.stderr
+    assert (folder / "counts.html").exists()
 
 
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:

@@ -12,7 +12,8 @@ def main() -> int:
     """Run ``tim-async`` with the arguments of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 usage, 3 some items failed, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 usage, 3 some items failed, 4 stopped by a limit,
+            130 interrupted.
     """
     try:
         from .app import run

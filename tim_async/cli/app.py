@@ -14,6 +14,7 @@ from tim_async import __version__
 from .calls import mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .failures import FAILED, INTERRUPTED
+from .migrate.command import migrate
 from .output import examples
 from .serve import emulator
 from .sign import usersig
@@ -27,12 +28,14 @@ _NAME = "tim-async"
         "tim-async demo",
         "tim-async unread alice bob carol",
         "tim-async receipts @TGS#public 1-500 --json",
+        "tim-async migrate unread counts.csv --dry-run",
     )
     + "\n\n\b\nExit codes:\n"
     "  0    done\n"
     "  1    failed\n"
     "  2    wrong usage: bad arguments, missing credentials\n"
     "  3    some items failed; the output names them\n"
+    "  4    a migration was stopped by a limit that was set for it\n"
     "  130  interrupted"
     + "\n\n\b\nCredentials, from the environment or from a file that --credentials or TIM_CREDENTIALS names:\n"
     "  TIM_SDK_APP_ID                      the app's SDKAppID\n"
@@ -44,11 +47,12 @@ _NAME = "tim-async"
 def cli() -> None:
     """Read state of Tencent Cloud Chat (IM): unread counts and read receipts.
 
-    Data goes to standard output, as a table or with --json as one JSON document.  All else goes to standard error.
+    Data goes to standard output, as a table or with --json as one JSON document; what takes long prints JSON lines.
+    All else goes to standard error.
     """
 
 
-for _command in (demo, emulator, unread, mark_read, set_unread, receipts, usersig):
+for _command in (demo, emulator, unread, mark_read, set_unread, receipts, migrate, usersig):
     cli.add_command(_command)
 
 

@@ -12,6 +12,7 @@ from tim_async.errors import TIMError
 FAILED = 1
 USAGE = 2
 PARTIAL = 3
+LIMIT = 4
 INTERRUPTED = 130
 
 

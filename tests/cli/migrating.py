@@ -1,0 +1,115 @@
+"""What the tests of ``migrate`` share: files of rows, the service's state, and the command as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tim_async.cli.output import plain
+from tim_async.emulator import Emulator
+from tim_async.migrate import Status, read_status
+
+from .conftest import ROOT
+
+UNREAD = "GroupId,Member_Account,UnreadMsgNum"
+READ = "Report_Account,Peer_Account,MsgReadTime"
+GROUP = "@TGS#public"
+"""Of the example world: 120 messages; alice, bob and carol are in it."""
+
+Run = Callable[..., Any]
+Process = subprocess.Popen[str]
+
+
+def write(path: Path, header: str, *rows: str) -> str:
+    """A CSV file."""
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def crowd(service: Emulator, members: int, messages: int = 1000) -> list[str]:
+    """A group ``crowd`` of so many members, and a row for each: member ``m7`` gets 7 unread messages, and so on."""
+    service.state.add_group("crowd", messages=messages, members=[f"m{number}" for number in range(members)])
+    return [f"crowd,m{number},{number}" for number in range(members)]
+
+
+def arrived(service: Emulator, members: int) -> int:
+    """How many rows of `crowd` the service holds; m0 cannot be told."""
+    return sum(service.state.unread_in_group("crowd", f"m{number}") == number for number in range(1, members))
+
+
+def env_of(service: Emulator, **changes: str) -> dict[str, str]:
+    """The environment that leads to a service."""
+    options = {name: str(value) for name, value in service.client_options().items()}
+    return {f"TIM_{name.upper()}": value for name, value in {**options, **changes}.items()}
+
+
+def status_of(file: str) -> Status:
+    """What a file's journal says."""
+    return read_status(Path(f"{file}.journal"))
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def events(stdout: str) -> list[dict[str, Any]]:
+    """JSON lines, each with the name of its event and a time."""
+    documents = [json.loads(line) for line in stdout.splitlines()]
+    assert all(document["event"] and document["time"] > 0 for document in documents)
+    return documents
+
+
+def one(stdout: str, event: str) -> dict[str, Any]:
+    """The one event of this name."""
+    (found,) = [document for document in events(stdout) if document["event"] == event]
+    return found
+
+
+def table(stdout: str) -> dict[str, int]:
+    """The rows by state, as the summary has them."""
+    found = {}
+    for line in stdout.splitlines():
+        name, _, rest = line.strip().replace("in all", "all").partition(" ")
+        number = rest.split()[0] if rest.split() else ""
+        if name in ("all", "taken", "lowered", "failed", "rejected", "superseded", "left") and name not in found:
+            found[name] = int(number.replace(",", ""))
+    return found
+
+
+@contextlib.contextmanager
+def started(args: Sequence[str], env: dict[str, str], **options: Any) -> Iterator[Process]:
+    """``tim-async migrate …`` as a process, which does not outlive the block."""
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    process: Process = subprocess.Popen(
+        [sys.executable, "-m", "tim_async.cli", "migrate", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
+        encoding="utf-8",
+        **streams,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def read_until(process: Process, wanted: str, stream: str = "stderr") -> str:
+    """What a process says up to a line that holds ``wanted``."""
+    said = ""
+    lines: Iterator[str] = getattr(process, stream)
+    for line in lines:
+        said += line
+        if wanted in line:
+            return said
+    raise AssertionError(plain(said))

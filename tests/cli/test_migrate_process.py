@@ -1,0 +1,380 @@
+"""``tim-async migrate`` as a process: signals, terminals, outages, pipes that close, and looks from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tim_async.emulator import Emulator
+
+from .conftest import Run
+from .migrating import (
+    UNREAD,
+    Process,
+    arrived,
+    crowd,
+    env_of,
+    events,
+    names,
+    one,
+    read_until,
+    started,
+    status_of,
+    table,
+    write,
+)
+
+ROWS = 200
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
+    """A service with a crowd, and a file with a row for each of them."""
+    with Emulator() as service:
+        yield service, write(tmp_path / "counts.csv", UNREAD, *crowd(service, ROWS))
+
+
+def ended(process: Process) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert "Warning" not in err
+    return process.returncode, out, err
+
+
+def resumed(run: Run, service: Emulator, file: str) -> None:
+    """The same command goes on where it was, to the end."""
+    before = status_of(file).counts
+    result = run("migrate", "unread", file, env=env_of(service))
+    assert result.exit_code == 0, result.output
+    assert f"going on: {before.taken:,} of {ROWS:,} rows are taken" in result.stderr
+    assert table(result.stdout)["taken"] == ROWS
+    assert arrived(service, ROWS) == ROWS - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c(run: Run, crowded: tuple[Emulator, str], number: signal.Signals) -> None:
+    """What is under way is finished and saved, the summary says how far it got, and the same command goes on."""
+    service, file = crowded
+    with started(["unread", file, "--rate", "20"], env_of(service)) as process:
+        read_until(process, "started: ")
+        process.send_signal(number)
+        code, out, err = ended(process)
+    assert code == 130
+    assert "finishing what is under way; Ctrl-C again to stop at once\n" in err
+    assert err.endswith("Interrupted; the same command goes on where this stopped.\n")
+    counts = status_of(file).counts
+    assert counts.sending == 0
+    assert counts.left > 0
+    assert table(out)["left"] == counts.left
+    assert status_of(file).sessions[0].how == "interrupted"
+    resumed(run, service, file)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_twice(run: Run, crowded: tuple[Emulator, str], number: signal.Signals) -> None:
+    """The second does not wait for a service that does not answer."""
+    service, file = crowded
+    service.fault(delay=600.0, endpoint="set_unread_msg_num")
+    with started(["unread", file], env_of(service)) as process:
+        read_until(process, "started: ")
+        process.send_signal(number)
+        read_until(process, "finishing")
+        process.send_signal(number)
+        code, out, err = ended(process)
+    assert code == 130
+    assert err.endswith("Interrupted; the same command goes on where this stopped.\n")
+    assert table(out)["left"] == ROWS
+    service.clear_faults()
+    resumed(run, service, file)
+
+
+def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
+    """Every line is an event, to the last; what a person should know is on standard error."""
+    service, file = crowded
+    with started(["unread", file, "--json", "--rate", "20"], env_of(service)) as process:
+        begun = read_until(process, '"started"', "stdout")
+        process.send_signal(signal.SIGINT)
+        code, out, err = ended(process)
+    assert code == 130
+    assert err == (
+        "finishing what is under way; Ctrl-C again to stop at once\n"
+        "Interrupted; the same command goes on where this stopped.\n"
+    )
+    end = one(begun + out, "finished")
+    assert (end["ended"], end["exit_code"], end["counts"]["sending"]) == ("interrupted", 130, 0)
+    resumed(run, service, file)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_a_pipe_is_waited_for(
+    crowded: tuple[Emulator, str], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Nothing was begun, and that is what it says."""
+    service, _ = crowded
+    with started(["unread", "-"], env_of(service), stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        read_until(process, "reading standard input")
+        process.send_signal(number)
+        code, out, err = process.wait(60), process.stdout, process.stderr
+        assert out is not None
+        assert err is not None
+        assert (code, out.read()) == (130, "")
+        assert err.read() == "Interrupted while reading; nothing was sent, and the same command begins anew.\n"
+    assert names(tmp_path) == ["counts.csv"]
+
+
+def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -> None:
+    """As a shell's <(…) is: it can be read once, and that is enough."""
+    service, file = crowded
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with started(["unread", str(pipe)], env_of(service)) as process:
+        read_until(process, "reading ")
+        pipe.write_bytes(Path(file).read_bytes())
+        code, out, _ = ended(process)
+    assert code == 0
+    assert table(out)["taken"] == ROWS
+
+
+def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
+    """It can be read at any time, and a second run is turned away."""
+    service, file = crowded
+    service.stall(600)
+    with started(["unread", file], env_of(service)) as process:
+        read_until(process, "started: ")
+        shown = run("migrate", "status", file)
+        assert shown.exit_code == 0
+        assert ": running\n" in shown.stdout
+        document = json.loads(run("migrate", "status", file, "--json").stdout)
+        assert (document["running"], document["counts"]["left"], document["counts"]["total"]) == (True, ROWS, ROWS)
+        second = run("migrate", "unread", file, env=env_of(service))
+        assert second.exit_code == 1
+        assert "another run holds the journal" in second.stderr
+        service.resume()
+        code, out, _ = ended(process)
+    assert (code, table(out)["taken"]) == (0, ROWS)
+    assert ": finished\n" in run("migrate", "status", file).stdout
+
+
+def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
+    """What a kill leaves is no more than stopped."""
+    service, file = crowded
+    header, *rows = Path(file).read_text().splitlines()
+    write(Path(file), header, "nowhere,m1,1", *rows)
+    with started(["unread", file, "--rate", "20"], env_of(service)) as process:
+        read_until(process, "line 2 failed: ")
+        process.kill()
+        process.wait()
+    shown = run("migrate", "status", file)
+    assert "stopped; the same command goes on" in shown.stdout
+    assert " killed " in shown.stdout
+    result = run("migrate", "unread", file, env=env_of(service))
+    assert result.exit_code == 3
+    assert arrived(service, ROWS) == ROWS - 1
+
+
+def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
+    """It waits, says so, and goes on by itself."""
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    service = Emulator(port=port)
+    file = write(tmp_path / "later.csv", UNREAD, *crowd(service, 20))
+    env = env_of(crowded[0], base_url=f"http://127.0.0.1:{port}")
+    with started(["unread", file], env) as process:
+        said = read_until(process, "waiting: ")
+        assert "it goes on as soon as the service is back" in said
+        with service:
+            code, out, err = ended(process)
+    assert code == 0
+    assert "back after 0:00:" in err
+    assert table(out)["taken"] == 20
+    assert arrived(service, 20) == 19
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nobody_reads(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
+    """A pipe that was closed, as by ``head``, ends a run without a traceback and without a loss."""
+    service, file = crowded
+    with Path(file).open("a") as rows:
+        rows.write("crowd,m1,-1\n")
+    reads, writes = os.pipe()
+    os.close(reads)
+    with started(["unread", file, *options], env_of(service), stdout=writes) as process:
+        os.close(writes)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert Path(f"{file}.rejected.jsonl").is_file()
+    result = run("migrate", "unread", file, env=env_of(service))
+    assert result.exit_code == 3
+    assert arrived(service, ROWS) == ROWS - 1
+
+
+def test_plain_lines_where_there_is_no_terminal(crowded: tuple[Emulator, str]) -> None:
+    """No escape sequence, whatever the environment asks of terminals."""
+    service, file = crowded
+    env = {**env_of(service), "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    with started(["unread", file], env) as process:
+        code, out, err = ended(process)
+    assert code == 0
+    assert "\x1b" not in out + err
+    assert err == f"started: {ROWS} of {ROWS} rows are to be sent\n"
+
+
+# On a terminal
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a pseudo-terminal of 100 columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+class Screen:
+    """What a process shows on a terminal."""
+
+    def __init__(self, ours: int, process: Process) -> None:
+        self._ours = ours
+        self._process = process
+        self.text = ""
+
+    def until(self, wanted: str) -> None:
+        """Read until it shows ``wanted``."""
+        while wanted not in self.text:
+            assert self._read(), self.text
+
+    def rest(self) -> str:
+        """All that it has shown when it has ended."""
+        while self._read():
+            pass
+        return self.text
+
+    def _read(self) -> bool:
+        """Read some; false when it has ended and nothing more is there."""
+        while not select.select([self._ours], [], [], 0.05)[0]:
+            if self._process.poll() is not None and not select.select([self._ours], [], [], 0)[0]:
+                return False
+        self.text += os.read(self._ours, 65536).decode(errors="replace")
+        return True
+
+
+TTY = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+
+
+def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
+    """It shows up, the summary follows it, and the terminal is left as it was."""
+    import termios
+
+    service, file = crowded
+    with Path(file).open("a") as rows:
+        rows.write("nowhere,m1,1\n")
+    with terminal() as (ours, theirs):
+        before = termios.tcgetattr(theirs)
+        options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        with started(["unread", file], {**env_of(service), **TTY}, **options) as process:
+            screen = Screen(ours, process)
+            screen.until("/s of 200")
+            text = screen.rest()
+            assert process.returncode == 3
+        assert termios.tcgetattr(theirs) == before
+    assert "━" in text
+    assert f"/{ROWS + 1}" in text
+    assert "line 202 failed: 10010: no such group: nowhere" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert text.index("in all") > text.rindex("\x1b[?25h")
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: int) -> None:
+    """As it is typed; the cursor comes back."""
+    import termios
+
+    service, file = crowded
+    service.stall(600)
+    with terminal() as (ours, theirs):
+        before = termios.tcgetattr(theirs)
+        options = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "process_group": 0}
+        with started(["unread", file], {**env_of(service), **TTY}, **options) as process:
+            screen = Screen(ours, process)
+            screen.until("/s of 200")
+            process.send_signal(signal.SIGINT)
+            screen.until("finishing what is under way")
+            if presses == 1:
+                service.resume()
+            else:
+                process.send_signal(signal.SIGINT)
+            text = screen.rest()
+            assert process.returncode == 130
+        assert termios.tcgetattr(theirs) == before
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert "Interrupted; the same command goes on where this stopped." in text
+    service.resume()
+    assert run("migrate", "unread", file, env=env_of(service)).exit_code == 0
+
+
+def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
+    """It stops there, nothing was sent, and no journal is left."""
+    service, _ = crowded
+    file = tmp_path / "large.csv"
+    with file.open("w") as rows:
+        rows.write(UNREAD + "\n")
+        rows.writelines(f"crowd,m{number},1\n" for number in range(600_000))
+    with terminal() as (ours, theirs):
+        env = {**env_of(service), **TTY}
+        with started(["unread", str(file)], env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            screen = Screen(ours, process)
+            screen.until("reading: ")
+            process.send_signal(signal.SIGINT)
+            text = screen.rest()
+            assert process.returncode == 130
+    assert "Interrupted while reading; nothing was sent" in text
+    assert service.report().total.calls == 0
+
+
+def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
+    """Events go to the file, and the terminal has its bar all the same."""
+    service, file = crowded
+    with terminal() as (ours, theirs):
+        env = {**env_of(service), **TTY}
+        with started(["unread", file, "--json"], env, stdin=theirs, stderr=theirs) as process:
+            screen = Screen(ours, process)
+            screen.until("/s of 200")
+            assert process.stdout is not None
+            out = process.stdout.read()
+            text = screen.rest()
+    assert [document["event"] for document in events(out)] == ["started", "finished"]
+    assert "━" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_help_loads_nothing_of_it(environment: dict[str, str]) -> None:
+    """Neither an HTTP client nor a database."""
+    heavy = "{'aiohttp', 'sqlite3', 'tim_async.migrate', 'rich.live'}"
+    code = f"import sys; from tim_async.cli import main; main(); sys.stderr.write(str({heavy} & set(sys.modules)))"
+    for args in (["--help"], ["migrate", "--help"], ["migrate", "unread", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args], check=False, env=environment, capture_output=True, text=True
+        )
+        assert done.stderr == "set()"

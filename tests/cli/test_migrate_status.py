@@ -1,0 +1,195 @@
+"""``tim-async migrate status`` and ``verify``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tim_async.cli.app import cli
+from tim_async.emulator import Emulator
+
+from .conftest import Run
+from .migrating import GROUP, READ, UNREAD, events, one, table, write
+
+
+@pytest.fixture
+def counts(run: Run, reach: dict[str, str], tmp_path: Path) -> str:
+    """A file of unread counts that was migrated, but for one row."""
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
+    assert run("migrate", "unread", file, env=reach).exit_code == 3
+    return file
+
+
+@pytest.fixture
+def reads(run: Run, reach: dict[str, str], tmp_path: Path) -> str:
+    """A file of conversations that was migrated."""
+    file = write(tmp_path / "reads.csv", READ, "alice,bob,4000000000", "alice,carol,", "bob,alice,")
+    assert run("migrate", "read", file, env=reach).exit_code == 0
+    return file
+
+
+def test_status(run: Run, counts: str) -> None:
+    """Without credentials; by the journal or by its file, which need not be there any more."""
+    by_file = run("migrate", "status", counts)
+    assert by_file.exit_code == 0, by_file.stderr
+    assert table(by_file.stdout) == {"all": 2, "taken": 1, "failed": 1, "rejected": 0, "superseded": 0, "left": 0}
+    first = by_file.stdout.splitlines()[0]
+    assert first.startswith("migrate unread ")
+    assert first.endswith(": finished")
+    assert "app 1400000000" in first
+    assert "10010" in by_file.stdout
+    assert " done " in by_file.stdout
+    Path(counts).unlink()
+    for name in (counts, f"{counts}.journal"):
+        assert run("migrate", "status", name).stdout == by_file.stdout
+
+
+def test_status_as_json(run: Run, counts: str) -> None:
+    document = json.loads(run("migrate", "status", counts, "--json").stdout)
+    assert (document["kind"], document["running"], document["planned"]) == ("unread", False, True)
+    assert (document["counts"]["taken"], document["counts"]["failed"]) == (1, 1)
+    assert document["failures"][0]["code"] == 10010
+    (session,) = document["runs"]
+    assert (session["how"], session["done"], session["limit"]) == ("done", 1, 200.0)
+    assert session["ended"] >= session["started"]
+
+
+def test_status_writes_a_report(run: Run, counts: str, tmp_path: Path) -> None:
+    report = tmp_path / "run.html"
+    assert run("migrate", "status", counts, "--report", str(report)).exit_code == 0
+    assert "<html" in report.read_text(encoding="utf-8").lower()
+    unwritable = run("migrate", "status", counts, "--report", str(tmp_path / "nowhere" / "run.html"))
+    assert unwritable.exit_code == 1
+    assert "cannot write" in unwritable.stderr
+    assert table(unwritable.stdout)["taken"] == 1
+    for place in (counts, f"{counts}.journal"):
+        before = Path(place).read_bytes()
+        assert run("migrate", "status", counts, "--report", place).exit_code == 2
+        assert Path(place).read_bytes() == before
+
+
+def test_status_of_what_was_stopped(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,", f"{GROUP},bob,5")
+    assert run("migrate", "unread", file, "--max-errors", "0", env=reach).exit_code == 4
+    assert "stopped; the same command goes on" in run("migrate", "status", file).stdout
+
+
+def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2 where there is none, 1 where one cannot be read; one line each."""
+    monkeypatch.chdir(tmp_path)
+    rows = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
+    (tmp_path / "bad.journal").write_bytes(b"no journal at all" * 100)
+    with sqlite3.connect(tmp_path / "other.db") as database:
+        database.execute("CREATE TABLE other (x)")
+    database.close()
+    for name, code, said in (
+        (rows, 2, "is no journal, and there is no"),
+        (str(tmp_path / "nowhere.csv"), 2, "there is no journal"),
+        ("-", 2, "there is no journal stdin.journal"),
+        (str(tmp_path), 2, "no journal"),
+        (str(tmp_path / "bad.journal"), 1, "no journal"),
+        (str(tmp_path / "other.db"), 1, "no journal"),
+    ):
+        for command in ("status", "verify"):
+            result = run("migrate", command, name)
+            assert (result.exit_code, result.stdout) == (code, ""), (name, result.stderr)
+            assert said in result.stderr
+            assert result.stderr.count("\n") == 1
+
+
+def test_status_of_standard_input(reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=f"{UNREAD}\n{GROUP},alice,9\n", env=reach)
+    assert done.exit_code == 0, done.stderr
+    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["taken"] == 1
+
+
+# verify
+
+
+def test_unread_counts_cannot_be_read_back(run: Run, counts: str) -> None:
+    """It says so plainly; no credentials, no file, no call."""
+    Path(counts).unlink()
+    result = run("migrate", "verify", counts)
+    assert result.exit_code == 0
+    assert "Nothing can be read back" in result.stderr
+    document = one(run("migrate", "verify", counts, "--json").stdout, "verified")
+    assert (document["checked"], document["unreadable"], document["exit_code"]) == (0, 1, 0)
+
+
+def test_verify(run: Run, service: Emulator, reach: dict[str, str], reads: str) -> None:
+    """0 without differences, 3 with some, each with its line."""
+    for name in (reads, f"{reads}.journal"):
+        result = run("migrate", "verify", name, env=reach)
+        assert (result.exit_code, result.stdout) == (0, "3 rows read back, 0 differences\n"), result.stderr
+    service.state.add_messages("alice", "carol", 4)
+    result = run("migrate", "verify", reads, env=reach)
+    assert result.exit_code == 3
+    assert result.stdout == "line 3: alice from carol: 4 instead of 0\n3 rows read back, 1 differences\n"
+    found = run("migrate", "verify", reads, "--json", env=reach)
+    assert (found.exit_code, found.stderr) == (3, "")
+    difference = one(found.stdout, "difference")
+    assert (difference["line"], difference["peer"], difference["found"]) == (3, "carol", 4)
+    assert events(found.stdout)[-1]["event"] == "verified"
+    assert one(found.stdout, "verified")["differences"] == 1
+
+
+def test_verify_with_the_arguments_of_the_journal(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path
+) -> None:
+    """Columns and templates are those that the rows were migrated with."""
+    file = tmp_path / "reads.txt"
+    file.write_text(json.dumps({"a": {"id": "lice"}, "b": "bob", "t": 4000000000}) + "\n")
+    maps = ("--map", "Report_Account=a.id", "--map", "Peer_Account=b", "--map", "MsgReadTime=t", "--format", "jsonl")
+    options = (*maps, "--id-format", "Report_Account=a{}")
+    assert run("migrate", "read", str(file), *options, env=reach).exit_code == 0
+    assert run("migrate", "verify", str(file), env=reach).stdout == "1 rows read back, 0 differences\n"
+
+
+def test_verify_where_the_files_have_moved(
+    run: Run, reach: dict[str, str], reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together, they are found together; from another folder, the file is where it was."""
+    monkeypatch.chdir("/")
+    assert run("migrate", "verify", f"{reads}.journal", env=reach).exit_code == 0
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.move(reads, there)
+    shutil.move(f"{reads}.journal", there)
+    assert run("migrate", "verify", str(there / "reads.csv.journal"), env=reach).exit_code == 0
+    assert run("migrate", "verify", str(there / "reads.csv"), env=reach).exit_code == 0
+
+
+def test_verify_another_file(run: Run, reach: dict[str, str], reads: str) -> None:
+    write(Path(reads), READ, "alice,bob,1")
+    result = run("migrate", "verify", reads, env=reach)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "another file" in result.stderr
+    Path(reads).unlink()
+    assert run("migrate", "verify", reads, env=reach).exit_code == 2
+
+
+def test_verify_needs_credentials(run: Run, reach: dict[str, str], reads: str) -> None:
+    assert run("migrate", "verify", reads).exit_code == 2
+    refused = run("migrate", "verify", reads, env={**reach, "TIM_SECRET_KEY": "f" * 64})
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: get_c2c_unread_msg_num: ")
+
+
+def test_verify_asks_only_its_share(run: Run, reach: dict[str, str], reads: str) -> None:
+    assert run("migrate", "verify", reads, "--rate", "10", "--share", "0.05", env=reach).exit_code == 2
+    assert run("migrate", "verify", reads, "--share", "0.5", env=reach).exit_code == 0
+
+
+def test_verify_standard_input(reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are piped in once more."""
+    monkeypatch.chdir(tmp_path)
+    rows = f"{READ}\nalice,bob,4000000000\n"
+    assert CliRunner().invoke(cli, ["migrate", "read", "-"], input=rows, env=reach).exit_code == 0
+    again = CliRunner().invoke(cli, ["migrate", "verify", "-"], input=rows, env=reach)
+    assert (again.exit_code, again.stdout) == (0, "1 rows read back, 0 differences\n")

@@ -1,0 +1,243 @@
+"""What is left behind when a migration has ended, however it has: the rows that did not arrive, a report, a summary."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse
+from tim_async.cli.output import plain, say, show
+from tim_async.errors import AuthError, PermissionDenied
+from tim_async.migrate import (
+    Ended,
+    FileSource,
+    JournalError,
+    JournalMismatch,
+    MigrateError,
+    SourceError,
+    Status,
+    read_status,
+    render,
+    write_rejects,
+)
+
+from .signals import terminated_like_interrupted
+from .tables import counts_as_plain, counts_table, duration, emit, failures_table, speed
+
+if TYPE_CHECKING:
+    from .job import Outcome
+    from .options import Settings
+
+_GOES_ON = "the same command goes on where this stopped"
+
+
+@dataclass(slots=True)
+class Files:
+    """What was written beside the journal.
+
+    Attributes:
+        rejected: the file of rows that did not arrive; None when there is none.
+        report: the report; None when there is none.
+        problems: what could not be written, and why.
+        interrupted: whether somebody did not want to wait for it.
+    """
+
+    rejected: Path | None = None
+    report: Path | None = None
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
+    """Write and say what came of a run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BrokenPipeError: nobody reads what it prints; the files are written.
+        Failure, Misuse: there is nothing to say but why it could not begin, or its journal cannot be read any more.
+    """
+    if not outcome.tally.started:
+        return _end_before_the_first_row(outcome, as_json=settings.as_json)
+    try:
+        status = read_status(settings.journal)
+    except JournalError as error:
+        raise Failure(plain(str(outcome.error or error))) from None
+    files = _write(settings, source, outcome, status)
+    code = _code(outcome, status, files)
+    if isinstance(outcome.error, BrokenPipeError):
+        raise outcome.error  # nobody is there to be told
+    if settings.as_json:
+        emit("finished", _as_plain(settings, outcome, status, files, code))
+    else:
+        show(*_summary(settings, outcome, status))
+    for problem in files.problems:
+        _complain(problem)
+    if files.rejected is not None and not settings.as_json:
+        say(_how_to_use(settings, status, files.rejected))
+    _last_words(outcome, as_json=settings.as_json)
+    return code
+
+
+def _end_before_the_first_row(outcome: Outcome, *, as_json: bool) -> int:
+    error = outcome.error
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if isinstance(error, SourceError | JournalMismatch):
+        raise Misuse(plain(str(error)))
+    if error is not None:
+        raise Failure(plain(str(error)))
+    if as_json:
+        emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
+    say("Interrupted while reading; nothing was sent, and the same command begins anew.")
+    return INTERRUPTED
+
+
+def _write(settings: Settings, source: FileSource, outcome: Outcome, status: Status) -> Files:
+    """Write the rows that did not arrive, and the report."""
+    files = Files()
+    rejected, report = settings.rejected, settings.report
+    # When there was nothing to do, an earlier run has written it, and somebody may be mending it.
+    kept = _ended(outcome) is Ended.NOTHING_TO_DO and rejected.exists()
+    there = kept or _try(files, rejected, lambda: write_rejects(source, settings.journal, rejected))
+    if there and status.counts.errors:
+        files.rejected = rejected
+    if report is not None and _try(files, report, lambda: write_report(status, report)):
+        files.report = report
+    return files
+
+
+def _try(files: Files, path: Path, write: Callable[[], object]) -> bool:
+    """Write a file; whether it was."""
+    try:
+        with terminated_like_interrupted():
+            write()
+    except KeyboardInterrupt:
+        files.interrupted = True
+        files.problems.append(f"interrupted before {path} was written")
+        return False
+    except (OSError, MigrateError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        files.problems.append(f"cannot write {path}: {reason}")
+        return False
+    return True
+
+
+def write_report(status: Status, path: Path) -> None:
+    """Write the report of a migration.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.write_text(render(status), encoding="utf-8")
+
+
+def _ended(outcome: Outcome) -> Ended | None:
+    """Why it ended; None for an error."""
+    if outcome.error is not None:
+        return None
+    return Ended.INTERRUPTED if outcome.finished is None else outcome.finished.ended
+
+
+def _code(outcome: Outcome, status: Status, files: Files) -> int:
+    match _ended(outcome):
+        case Ended.INTERRUPTED:
+            return INTERRUPTED
+        case Ended.LIMIT:
+            return LIMIT
+        case None:
+            return USAGE if isinstance(outcome.error, SourceError) else FAILED
+    if files.interrupted:
+        return INTERRUPTED
+    if files.problems:
+        return FAILED
+    return PARTIAL if status.counts.errors else 0
+
+
+def _summary(settings: Settings, outcome: Outcome, status: Status) -> list[Any]:
+    parts: list[Any] = [counts_table(status.counts)]
+    recorder = outcome.recorder
+    if recorder.sent:
+        parts.append(
+            f"\n{duration(outcome.seconds)} for {recorder.done:,} calls: {_rate(outcome):.1f}/s, "
+            f"{100 * _rate(outcome) / settings.limit:.0f} % of {speed(settings.limit)}; "
+            f"{recorder.refused:,} refused, {recorder.retried:,} retried"
+        )
+    if status.failures:
+        parts += ["", failures_table(status.failures)]
+    return parts
+
+
+def _as_plain(settings: Settings, outcome: Outcome, status: Status, files: Files, code: int) -> dict[str, Any]:
+    ended, recorder = _ended(outcome), outcome.recorder
+    return {
+        "ended": "failed" if ended is None else ended.value,
+        "exit_code": code,
+        "reason": _reason(outcome),
+        "counts": counts_as_plain(status.counts),
+        "failures": [asdict(failure) for failure in status.failures],
+        "seconds": round(outcome.seconds, 3),
+        "rate": round(_rate(outcome), 1),
+        "limit": settings.limit,
+        "share_of_limit": round(_rate(outcome) / settings.limit, 3),
+        "sent": recorder.sent,
+        "done": recorder.done,
+        "refused": recorder.refused,
+        "retried": recorder.retried,
+        "faults": recorder.faults,
+        "journal": str(settings.journal),
+        "rejected": None if files.rejected is None else str(files.rejected),
+        "report": None if files.report is None else str(files.report),
+        "problems": files.problems,
+    }
+
+
+def _rate(outcome: Outcome) -> float:
+    """Calls/s that succeeded, on average."""
+    return outcome.recorder.done / outcome.seconds if outcome.seconds > 0 else 0.0
+
+
+def _reason(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return str(outcome.error)
+    return "" if outcome.finished is None else outcome.finished.reason
+
+
+def _how_to_use(settings: Settings, status: Status, rejected: Path) -> str:
+    return (
+        f"Rows that did not arrive: {status.counts.errors:,}.  {plain(str(rejected))} holds each with its reason;"
+        f" fix them there and run: tim-async migrate {settings.kind} {plain(shlex.quote(str(rejected)))}"
+    )
+
+
+def _last_words(outcome: Outcome, *, as_json: bool) -> None:
+    """Say how it ended, where the summary does not say it all."""
+    match outcome.error:
+        case None:
+            pass
+        case AuthError() | PermissionDenied():
+            _complain(str(outcome.error))
+            say(f"No row was marked failed for that; once the credentials are right, {_GOES_ON}.")
+        case SourceError():
+            _complain(str(outcome.error))
+            say(f"With the file as it was, {_GOES_ON}.")
+        case _:
+            _complain(str(outcome.error))
+            say(f"Once that is mended, {_GOES_ON}.")
+    match _ended(outcome):
+        case Ended.INTERRUPTED:
+            say(f"Interrupted; {_GOES_ON}.")
+        case Ended.LIMIT:
+            say(f"Stopped: {plain(_reason(outcome))}; {_GOES_ON}.")
+        case Ended.NOTHING_TO_DO if not as_json:
+            say("Nothing to do: every row has come to its end already.")
+
+
+def _complain(message: str) -> None:
+    click.echo(f"Error: {plain(message)}", err=True)

@@ -1,0 +1,74 @@
+"""Counts, failures, durations and events as people read them, and as machines do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tim_async.cli.output import make_table, plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tim_async.migrate import Counts, FailureCount
+
+
+def counts_table(counts: Counts) -> Table:
+    """How many rows are in which state, with what each state means."""
+    table = make_table("", "rows", "", right=["rows"])
+    table.add_row("in all", f"{counts.total:,}", "")
+    table.add_row("taken", f"{counts.taken:,}", "by the service")
+    if counts.lowered:
+        table.add_row(
+            "  lowered",
+            f"{counts.lowered:,}",
+            "of these: above the group's number of messages, to which the service lowers them",
+        )
+    table.add_row("failed", f"{counts.failed:,}", "refused, or of a group that would ignore them")
+    table.add_row("rejected", f"{counts.rejected:,}", "cannot be valid, never sent")
+    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row is for the same two ids")
+    table.add_row("left", f"{counts.left:,}", "still to be sent")
+    return table
+
+
+def failures_table(failures: Iterable[FailureCount]) -> Table:
+    """Failed and rejected rows by what was wrong with them, each with an example."""
+    table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
+    for failure in failures:
+        table.add_row(code_name(failure), f"{failure.rows:,}", f"{failure.first_line:,}", plain(failure.reason))
+    return table
+
+
+def code_name(failure: FailureCount) -> str:
+    """What stands for a failure's code: there is none for what was never sent, or never answered."""
+    if failure.rejected:
+        return "rejected"
+    return "none" if failure.code is None else str(failure.code)
+
+
+def speed(limit: float) -> str:
+    """Calls a second as they were asked for, without needless digits."""
+    return f"{limit:,.2f}".rstrip("0").rstrip(".") + "/s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def emit(event: str, fields: Mapping[str, Any]) -> None:
+    """Print one event as one line of JSON on standard output."""
+    # ASCII, so that every stream can hold it and no reader takes a line separator in a reason for a line's end.
+    click.echo(json.dumps({"event": event, "time": round(time.time(), 3), **fields}))
+
+
+def counts_as_plain(counts: Counts) -> dict[str, int]:
+    """Counts by state, with their sums, ready for JSON."""
+    return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
