@@ -85,7 +85,9 @@ def test_the_example_test_passes(text: str, environment: dict[str, str], tmp_pat
     """In a project that has tim_async installed."""
     (tmp_path / "test_inbox.py").write_text(text, encoding="utf-8")
     installed = "" if plugin_is_installed() else "-p tim_async.emulator.pytest_plugin"
-    ended = run(environment, tmp_path, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path))
+    ended = run(
+        environment, tmp_path, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path)
+    )
     assert ended.returncode == 0, ended.stdout
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
-from tim_async.migrate.journal import State
+from tim_async.migrate.schema import State
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 3000

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .events import RowLowered as RowLowered
     from .events import Started as Started
     from .events import Waiting as Waiting
-    from .journal import FailureCount as FailureCount
     from .recorder import Recorder as Recorder
     from .recorder import Series as Series
     from .recorder import Slot as Slot
@@ -45,13 +44,14 @@ if TYPE_CHECKING:
     from .rows import Rejected as Rejected
     from .rows import Row as Row
     from .runner import run as run
+    from .schema import FailureCount as FailureCount
     from .sources import FileSource as FileSource
     from .sources import Source as Source
     from .status import Session as Session
     from .status import Status as Status
     from .status import read_status as read_status
-    from .survey import Survey as Survey
-    from .survey import survey as survey
+    from .surveying import Survey as Survey
+    from .surveying import survey as survey
     from .verifying import Difference as Difference
     from .verifying import Verified as Verified
     from .verifying import verify as verify
@@ -61,7 +61,7 @@ _HOME = {
     "Difference": "verifying",
     "Ended": "events",
     "Event": "events",
-    "FailureCount": "journal",
+    "FailureCount": "schema",
     "FileSource": "sources",
     "Finished": "events",
     "JournalError": "errors",
@@ -86,7 +86,7 @@ _HOME = {
     "SourceError": "errors",
     "Started": "events",
     "Status": "status",
-    "Survey": "survey",
+    "Survey": "surveying",
     "UNREAD": "rows",
     "Verified": "verifying",
     "Waiting": "events",
@@ -94,7 +94,7 @@ _HOME = {
     "read_status": "status",
     "render": "report",
     "run": "runner",
-    "survey": "survey",
+    "survey": "surveying",
     "verify": "verifying",
     "write_rejects": "rejects",
 }

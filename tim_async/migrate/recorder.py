@@ -298,4 +298,5 @@ def _slot(row: Any) -> Slot:
     bins = row[5::2]
     if len(bins) != len(row[6::2]) or any(bin_ >= BINS for bin_ in bins):
         raise ValueError("not a series: a latency beyond the last bin, or without its count")
-    return Slot(*row[:5], took=dict(zip(bins, row[6::2], strict=True)))
+    sent, done, refused, faults, retried = row[:5]
+    return Slot(sent, done, refused, faults, retried, dict(zip(bins, row[6::2], strict=True)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from .errors import SourceError
-from .journal import reading
 from .rows import Rejected, Row
 from .sources import Source
+from .status import reading, refuse_another
 
 
 class _Problem(NamedTuple):
@@ -18,6 +21,8 @@ class _Problem(NamedTuple):
     code: int | None
     field: str | None
     reason: str
+    identity: bytes | None
+    """None for a row that was rejected."""
 
 
 def write_rejects(source: Source, journal: str | Path, to: str | Path) -> int:
@@ -30,25 +35,32 @@ def write_rejects(source: Source, journal: str | Path, to: str | Path) -> int:
     Args:
         source: the rows.
         journal: the journal of their migration.
-        to: the file to write; replaced as a whole, and removed when there is nothing to write.
+        to: the file to write; replaced as a whole, and removed when there is nothing to write.  What is no regular
+            file, such as ``/dev/stdout``, is written to as it is.
 
     Returns:
         How many rows it holds.
 
     Raises:
+        ValueError: ``to`` is the source or the journal.
         SourceError: the rows cannot be read, or have changed.
-        JournalError: the journal cannot be read.
+        JournalError: the journal cannot be read, or is of something else.
         OSError: the file cannot be written.
     """
-    to = Path(to)
+    journal, to = Path(journal), Path(to)
+    _refuse_to_overwrite(to, source, journal)
+    if _is_special(to):
+        with _opened(to) as file:
+            return _write(source, journal, file)
+    to = Path(os.path.realpath(to))  # not a link to it, which is to remain one
     part = to.with_name(to.name + ".part")
-    written = 0
+    _refuse_to_overwrite(part, source, journal)
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            for document in _documents(source, Path(journal)):
-                # As ASCII: what is not UTF-8 in the source comes as lone surrogates, which no file can hold.
-                file.write(json.dumps(document) + "\n")
-                written += 1
+        with _opened(part) as file:
+            written = _write(source, journal, file)
+            file.flush()
+            # Or else a loss of power could leave the new name with nothing in it.
+            os.fsync(file.fileno())
         if written:
             part.replace(to)
         else:
@@ -58,22 +70,69 @@ def write_rejects(source: Source, journal: str | Path, to: str | Path) -> int:
     return written
 
 
+def _refuse_to_overwrite(path: Path, source: Source, journal: Path) -> None:
+    beside = [Path(os.path.realpath(journal) + suffix) for suffix in ("-wal", "-shm", "-journal")]
+    for what, kept in {"the source": [Path(source.name)], "the journal": [journal, *beside]}.items():
+        if any(_is_same(path, other) for other in kept):
+            raise ValueError(f"the rejected rows cannot be written to {path}: that is {what}")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)  # of two that are not there
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _opened(path: Path) -> IO[str]:
+    # What is not UTF-8 in the source comes as lone surrogates, whose replacement is also JSON's own escape of them.
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _write(source: Source, journal: Path, file: IO[str]) -> int:
+    written = 0
+    for document in _documents(source, journal):
+        file.write(json.dumps(document, ensure_ascii=False) + "\n")
+        written += 1
+    return written
+
+
 def _documents(source: Source, journal: Path) -> Iterator[dict[str, Any]]:
-    with reading(journal) as db:
-        problems = map(_Problem._make, db.execute("SELECT line, code, field, reason FROM problem ORDER BY line"))
+    with reading(journal) as db, contextlib.ExitStack() as stack:
+        refuse_another(db, journal, source)
+        problems = map(
+            _Problem._make,
+            db.execute(
+                "SELECT problem.line, code, field, reason, identity FROM problem JOIN row USING (line) ORDER BY line"
+            ),
+        )
         problem = next(problems, None)
         if problem is None:
             return
-        for row in source.read():
+        rows = source.read()
+        if isinstance(rows, Generator):
+            stack.callback(rows.close)
+        for row in rows:
             if row.line < problem.line:
                 continue
-            if row.line > problem.line:
+            if row.line > problem.line or _identity(row) != problem.identity:
                 break
             yield _document(source, row, problem)
             problem = next(problems, None)
             if problem is None:
                 return
-    raise SourceError(f"{source.name} is not the file that was migrated: it has no row at line {problem.line}")
+    raise SourceError(f"{source.name} is not the file that was migrated: its row at line {problem.line} is another")
+
+
+def _identity(row: Row | Rejected) -> bytes | None:
+    return row.identity if isinstance(row, Row) else None
 
 
 def _document(source: Source, row: Row | Rejected, problem: _Problem) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from tim_async import arguments
 from tim_async.endpoints import ADMIN_SET_MSG_READ, SET_UNREAD_MSG_NUM, Endpoint
 
 if TYPE_CHECKING:
@@ -133,24 +132,33 @@ class Kind:
         return Row(line, tuple(values))
 
 
+LONGEST_ID = 1000
+"""Characters of the longest id that is sent; the service draws its own line far below."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_SHOWN = 40
+_MOST_DIGITS = 20
+_TOO_LARGE = 2**63
 
 
 def read_id(value: Any) -> str:
     """A group id or a user id; a JSON number counts as its digits."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        value = str(value)
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {_shown(value)}")  # noqa: TRY004 - a bad value, not a caller's mistake
+        raise ValueError(f"must be text, not {shown(value)}")  # noqa: TRY004 - a bad value, not a caller's mistake
+    if len(value) > LONGEST_ID:
+        raise ValueError(f"is longer than {LONGEST_ID:,} characters: {shown(value)}")
+    if value.isprintable() and value == value.strip():
+        return value  # nearly all are, and what is looked for below is not
     if _CONTROL.search(value):
-        raise ValueError(f"holds a control character: {_shown(value)}")
+        raise ValueError(f"holds a control character: {shown(value)}")
     if value != value.strip():
-        raise ValueError(f"begins or ends with white space: {_shown(value)}")
+        raise ValueError(f"begins or ends with white space: {shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"is not UTF-8: {_shown(value)}") from None
+        raise ValueError(f"is not UTF-8: {shown(value)}") from None
     return value
 
 
@@ -159,20 +167,22 @@ def read_count(value: Any) -> int:
     number = _whole(value)
     if number < 0:
         raise ValueError(f"is negative: {number}")
-    return arguments.number("it", number)
+    if number >= _TOO_LARGE:
+        raise ValueError("is too large: no service counts that far")
+    return number
 
 
 def read_time(value: Any) -> int:
     """A moment: unix seconds, or ISO 8601 with a time zone."""
-    if isinstance(value, str) and not _DIGITS.fullmatch(value.strip()):
+    if isinstance(value, str) and not _is_whole(value.strip()):
         try:
-            moment = dt.datetime.fromisoformat(value.strip())
+            moment = _moment(value.strip())
         except ValueError:
             raise ValueError(
-                f"is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00: {_shown(value)}"
+                f"is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00: {shown(value)}"
             ) from None
         if moment.utcoffset() is None:
-            raise ValueError(f"has no time zone; add one, such as +08:00 or Z: {_shown(value)}")
+            raise ValueError(f"has no time zone; add one, such as +08:00 or Z: {shown(value)}")
         value = int(moment.timestamp())
     number = read_count(value)
     if number >= 10**11:
@@ -180,19 +190,35 @@ def read_time(value: Any) -> int:
     return number
 
 
-# Not int(): it would also take "1_000" and the digits of other scripts, which say that something else went wrong.
-_DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+# Of what is written otherwise, fromisoformat() makes a wrong time: ten o'clock of "20250831010000Z".
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
+    r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2})?)"
+    r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+)
+
+
+def _moment(text: str) -> dt.datetime:
+    match = _ISO.fullmatch(text)
+    if match is None:
+        raise ValueError
+    return dt.datetime.fromisoformat(match[1] + (match[2] or ""))
 
 
 def _whole(value: Any) -> int:
+    if isinstance(value, str) and _is_whole(value.strip()):
+        return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
-        return int(value)
-    raise ValueError(f"is not a whole number: {_shown(value)}")
+    raise ValueError(f"is not a whole number: {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def _is_whole(text: str) -> bool:
+    # Not int(): it would also take "1_000" and the digits of other scripts, which say that something else went wrong.
+    return text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _MOST_DIGITS
+
+
+def shown(value: object) -> str:
     """A value as a message can hold it."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

@@ -29,11 +29,12 @@ from tim_async.pacing import LANE, Lane
 from .errors import SourceError
 from .events import Counts, Ended, Event, Finished, Progress, Reading, Resumed, RowFailed, RowLowered, Started, Waiting
 from .groups import Groups
-from .journal import About, Journal
+from .journal import Journal
 from .ledger import Disk, Ledger
 from .outage import OutageTooLong, Patience, Stopped, passes
 from .recorder import Recorder
 from .rows import Rejected, Row
+from .schema import About
 from .sources import Source
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from .columns import Columns
 from .errors import SourceError
-from .lines import LONGEST, STDIN, TextFile
+from .lines import LONGEST, STDIN, TOO_LONG, UNCLOSED, Feed, LineError, TextFile
 from .rows import MISSING, BadField, Kind, Rejected, Row
 
 Format = Literal["csv", "tsv", "jsonl"]
@@ -22,8 +23,14 @@ FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
 
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _DELIMITERS = (",", ";", "\t", "|")
-_TOO_LONG = f"is longer than {LONGEST:,} bytes, which no row is"
+_RETURNS = "{} ends its lines with a carriage return alone; convert it to line feeds"
 _LONGEST_KEPT = 1000
+
+_JSON = json.JSONDecoder()
+_JSON_WITHOUT_INTEGERS = json.JSONDecoder(parse_int=str)
+_JSON_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_DEEPEST = 100
+"""Arrays and objects within each other, of a JSON line that can be a row."""
 
 
 class Source(Protocol):
@@ -53,6 +60,8 @@ class Source(Protocol):
 
 class FileSource:
     """The rows of a file; a context manager that forgets, at its end, what it has copied from a pipe.
+
+    Reading CSV raises ``csv.field_size_limit``, which is one for the whole process, to `LONGEST` if it is lower.
 
     Args:
         path: a file, plain or gzipped; "-" for standard input.
@@ -117,6 +126,8 @@ class FileSource:
             SourceError: the file cannot be read as rows at all.
         """
         head = self._file.head()
+        if b"\r" in head.strip() and b"\n" not in head:
+            raise SourceError(_RETURNS.format(self._file.name))
         form = self._format or self._format_of(head)
         if form == "jsonl":
             return self._read_json(head)
@@ -124,7 +135,7 @@ class FileSource:
 
     def _format_of(self, head: bytes) -> Format:
         path = Path(self._file.path)
-        suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+        suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
         known = _SUFFIXES.get(suffix.lower())
         if known is not None and self._file.path != STDIN:
             return known
@@ -142,35 +153,43 @@ class FileSource:
                 f"{self._file.name} is one JSON array; make it JSON Lines, one object a line, e.g. with jq -c '.[]'"
             )
         missing: str | None = None  # the field that every row so far lacks
+        absent = set(self._columns.named)  # the optional fields that no row so far has, though they were named
+        taken = False
         for number, line in enumerate(self._file.lines(), 1):
             if line is None:
-                row: Row | Rejected = Rejected(number, "", _TOO_LONG)
+                row: Row | Rejected = Rejected(number, "", TOO_LONG)
             elif line.isspace():
                 continue
             else:
-                row = self._of_json(number, line)
-            lacks = row.field if isinstance(row, Rejected) and row.reason == MISSING else ""
-            missing = lacks if missing is None or lacks == missing else ""
+                row = self._of_json(number, line, absent)
+            if isinstance(row, Row):
+                taken, missing = True, ""
+            elif missing != "":
+                lacks = row.field if row.reason == MISSING else ""
+                missing = lacks if missing in (None, lacks) else ""
             yield row
         if missing:
             raise SourceError(f"{self._file.name}: no row has a {missing}; --map {missing}=NAME says what it is called")
+        if taken and absent:
+            name = min(absent)
+            path = self._columns.paths[name]
+            raise SourceError(f"{self._file.name}: no row has a {path}; without --map {name}={path} none needs it")
 
-    def _of_json(self, number: int, line: str) -> Row | Rejected:
+    def _of_json(self, number: int, line: str, absent: set[str]) -> Row | Rejected:
         try:
-            document = json.loads(line)
-        except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            return Rejected(number, "", f"is not JSON: {reason}", _kept(line))
-        except RecursionError:
-            return Rejected(number, "", "is not JSON: nested too deeply", _kept(line))
-        if not isinstance(document, dict):
-            return Rejected(number, "", "is no JSON object", _kept(line))
-        return self._checked(number, self._columns.of_document(document))
+            found = self._columns.of_document(_document(line))
+        except BadField as error:
+            return Rejected(number, error.field, error.reason, _kept(line))
+        if absent:
+            absent.difference_update(found)
+        return self._checked(number, found)
 
     # CSV, TSV
 
     def _read_csv(self, delimiters: tuple[str, ...]) -> Iterator[Row | Rejected]:
-        feed = _Feed(self._file.lines())
+        # By default it is too low for some texts.  `Feed` sees to what a record may hold.
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST + 1))
+        feed = Feed(self._file.lines())
         header, delimiter = self._header(feed, delimiters)
         of_fields = self._columns.of_fields(header)
         records = csv.reader(feed, delimiter=delimiter, strict=True)
@@ -178,111 +197,132 @@ class FileSource:
             feed.begin()
             try:
                 fields = next(records)
+                if feed.has_returns:
+                    fields = feed.restored(fields)
             except StopIteration:
                 return
-            except (csv.Error, _TooLongError) as error:
-                row: Row | Rejected = Rejected(feed.first, "", str(error), _kept(feed.text))
+            except (csv.Error, LineError) as error:
+                yield Rejected(feed.first, "", _why(feed, error), _kept(feed.taken[0]))
+                feed.take_apart()
+                continue
+            if len(fields) == len(header):
+                row = self._checked(feed.first, of_fields(fields))
+            elif feed.is_blank:
+                continue
             else:
-                if not fields:
-                    continue
-                row = self._of_fields(feed, fields, len(header), of_fields)
-            if feed.spans_lines and isinstance(row, Rejected):
-                # An opening quote too many swallows the rows after it; they are read again, each by itself.
-                feed.give_back()
+                many = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
+                row = Rejected(feed.first, "", f"{many} where the header has {len(header)}", _kept(feed.taken[0]))
             yield row
+            # What is well-formed is not read again: a text within quotes may look like a row.  But where no field can
+            # hold a line's end, two quotes too many may have made one record of several: each line is told of.
+            if (
+                len(feed.taken) > 1
+                and isinstance(row, Rejected)
+                and (len(fields) != len(header) or any("\n" in value for value in of_fields(fields).values()))
+            ):
+                for number, line in feed.rest():
+                    yield Rejected(number, "", f"is within the quotes that line {feed.first} opens", _kept(line))
 
-    def _of_fields(
-        self, feed: _Feed, fields: list[str], width: int, of_fields: Callable[[list[str]], dict[str, Any]]
-    ) -> Row | Rejected:
-        if len(fields) != width:
-            many = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
-            return Rejected(feed.first, "", f"{many} where the header has {width}", _kept(feed.text))
-        return self._checked(feed.first, of_fields(fields))
-
-    def _header(self, feed: _Feed, delimiters: tuple[str, ...]) -> tuple[list[str], str]:
+    def _header(self, feed: Feed, delimiters: tuple[str, ...]) -> tuple[list[str], str]:
         name = self._file.name
-        line = ""
-        while not line.strip():
+        self._find_header(feed)
+        problem, widest = "", -1
+        for delimiter in delimiters:
+            feed.give_back(0)
             feed.begin()
             try:
-                line = next(feed)
-            except _TooLongError as error:
-                raise SourceError(f"{name}: the first line {error}") from None
-            except StopIteration:
-                raise SourceError(f"{name} is empty") from None
-        if "\r" in line.rstrip("\r\n"):
-            raise SourceError(f"{name} ends its lines with a carriage return alone; convert it to line feeds")
-        if not line.isascii():
-            try:
-                line.encode()
-            except UnicodeEncodeError:
-                raise SourceError(f"{name}: the header is not UTF-8 text") from None
-        problem = ""
-        for delimiter in delimiters:
-            try:
-                header = [column.strip() for column in next(csv.reader([line], delimiter=delimiter, strict=True))]
-            except csv.Error as error:
-                raise SourceError(f"{name}: the header is not CSV: {error}") from None
-            found = self._columns.problem_with(header)
-            if not found:
-                return header, delimiter
-            problem = problem or found
+                fields = feed.restored(next(csv.reader(feed, delimiter=delimiter, strict=True)))
+                header = [column.strip() for column in fields]
+            except (csv.Error, LineError) as error:
+                header, found = [], f"has a header that {_why(feed, error)}"
+            else:
+                found = self._columns.problem_with(header)
+                if not found:
+                    return header, delimiter
+            if len(header) > widest:
+                problem, widest = found, len(header)
+        if feed.has_returns:
+            raise SourceError(_RETURNS.format(name))
         raise SourceError(f"{name} {problem}")
 
-    def _checked(self, number: int, found: dict[str, Any]) -> Row | Rejected:
-        found = self._columns.formatted(found)
+    def _find_header(self, feed: Feed) -> None:
+        """Have the feed's record begin with the first line that is not blank."""
+        name = self._file.name
         try:
+            while not next(feed).strip():
+                feed.begin()
+            (feed.taken[0] or "").encode()
+        except LineError as error:
+            raise SourceError(f"{name}: the first line {error}") from None
+        except StopIteration:
+            raise SourceError(f"{name} is empty") from None
+        except UnicodeEncodeError:
+            raise SourceError(f"{name}: the header is not UTF-8 text") from None
+
+    def _checked(self, number: int, found: dict[str, Any]) -> Row | Rejected:
+        try:
+            self._columns.format(found)
             return self.kind.row(number, found)
         except BadField as error:
-            return Rejected(number, error.field, error.reason, found)
+            return Rejected(number, error.field, error.reason, {name: _cut(value) for name, value in found.items()})
 
 
-class _TooLongError(Exception):
-    def __init__(self) -> None:
-        super().__init__(_TOO_LONG)
+def _why(feed: Feed, error: Exception) -> str:
+    """Why a record cannot be read."""
+    if isinstance(error, LineError):
+        return str(error)
+    return UNCLOSED if len(feed.taken) > 1 else f"is not CSV: {error}"
 
 
-class _Feed:
-    """The lines of a CSV file, and which of them the record that is being read has taken."""
+def _document(line: str) -> dict[str, Any]:
+    """A line as a JSON object.
 
-    def __init__(self, lines: Iterator[str | None]) -> None:
-        self._lines = lines
-        self._again: list[str | None] = []
-        self._taken: list[str | None] = []
-        self.first = 0
-        self._number = 0
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._lines)
-        self._taken.append(line)
-        if line is None:
-            raise _TooLongError
-        return line
-
-    def begin(self) -> None:
-        """A record begins with the next line."""
-        self._number += len(self._taken)
-        self.first = self._number + 1
-        self._taken.clear()
-
-    @property
-    def text(self) -> str:
-        """The record's first line."""
-        return (self._taken[0] if self._taken else None) or ""
-
-    @property
-    def spans_lines(self) -> bool:
-        """Whether the record took more than one line."""
-        return len(self._taken) > 1
-
-    def give_back(self) -> None:
-        """Have all but the record's first line read again."""
-        self._again.extend(reversed(self._taken[1:]))
-        del self._taken[1:]
+    Raises:
+        BadField: it is none.
+    """
+    # Not as deep as the stack happens to go: the same line is to be the same row wherever it is read.
+    if len(line) > _DEEPEST and _is_deep(line):
+        raise BadField("", "is not JSON: nested too deeply")
+    try:
+        document = _loaded(line)
+    except json.JSONDecodeError as error:
+        raise BadField("", f"is not JSON: {error.msg}") from None
+    if not isinstance(document, dict):
+        raise BadField("", "is no JSON object")
+    return document
 
 
-def _kept(line: str) -> dict[str, Any]:
-    return {"Text": line.rstrip("\r\n")[:_LONGEST_KEPT]}
+def _loaded(line: str) -> Any:
+    try:
+        return _JSON.decode(line)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer of more digits than int() takes; it matters only in a field, which refuses it
+        return _JSON_WITHOUT_INTEGERS.decode(line)
+
+
+def _is_deep(line: str) -> bool:
+    if line.count("{") + line.count("[") <= _DEEPEST:
+        return False
+    depth = 0
+    for character in _JSON_STRING.sub("", line):
+        if character in "[{":
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif character in "]}":
+            depth -= 1
+    return False
+
+
+def _cut(value: Any) -> Any:
+    """A value as it is kept: without what is too long to have been valid."""
+    if isinstance(value, str) and len(value) > _LONGEST_KEPT:
+        return value[:_LONGEST_KEPT] + "…"
+    if isinstance(value, dict | list) and len(repr(value)) > _LONGEST_KEPT:
+        return None
+    return value
+
+
+def _kept(line: str | None) -> dict[str, Any]:
+    return {"Text": (line or "").rstrip("\r\n")[:_LONGEST_KEPT]}

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import JournalError
+from .errors import JournalError, JournalMismatch
 from .events import Counts
-from .journal import FailureCount, read_about, read_counts, read_failures, reading
-from .locking import is_held
+from .locking import being_read, head_of, is_held
 from .recorder import Series
+from .schema import (
+    HEAD,
+    FailureCount,
+    code,
+    differing,
+    is_planned,
+    plainly,
+    read_about,
+    read_counts,
+    read_failures,
+    refuse_foreign,
+)
+from .sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +88,104 @@ def read_status(journal: str | Path) -> Status:
     with reading(path) as db:
         # One moment for all of it, whatever a run saves meanwhile.
         db.execute("BEGIN")
-        about = read_about(db)
-        return Status(
-            kind=about["kind"],
-            source=about["source"],
-            arguments=json.loads(about["arguments"]),
-            sdk_app_id=int(about["sdk_app_id"]),
-            base_url=about["base_url"],
-            planned=about.get("planned") == "1",
-            running=running,
-            counts=read_counts(db),
-            failures=read_failures(db),
-            sessions=_sessions(db),
-        )
+        try:
+            about = read_about(db)
+            return Status(
+                kind=about["kind"],
+                source=about["source"],
+                arguments=about["arguments"],
+                sdk_app_id=about["sdk_app_id"],
+                base_url=about["base_url"],
+                planned=is_planned(about),
+                running=running,
+                counts=read_counts(db),
+                failures=read_failures(db),
+                sessions=_sessions(db),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"the journal {path} is damaged: {error!r}") from None
 
 
 def _sessions(db: sqlite3.Connection) -> list[Session]:
     found = db.execute("SELECT started, ended, how, series FROM session ORDER BY id")
+    return [
+        Session(started, ended, how, Series.from_json(series) if series else None)
+        for started, ended, how, series in found
+    ]
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A journal opened for reading, at any time, whoever else holds it.
+
+    Raises:
+        JournalError: it cannot be read, or is no journal.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(being_read(path))
+            head = head_of(path, HEAD)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JournalError(f"there is no journal {path}") from None
+        except OSError as error:
+            raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
+        if not refuse_foreign(path, head):
+            raise JournalError(f"{path} is empty: no run has begun it")
+        stack.enter_context(plainly(path, "read"))
+        yield stack.enter_context(contextlib.closing(_connect(path)))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    held = is_held(path)
+    # While a run holds it, never more than reading.  After that the last to close it also tidies up: it takes in what
+    # a run that was killed has left in the log, and removes that.
+    db = _opened(path, "mode=ro" if held else "mode=rw")
     try:
-        return [
-            Session(started, ended, how, Series.from_json(series) if series else None)
-            for started, ended, how, series in found
-        ]
-    except ValueError as error:
-        raise JournalError(f"the journal is damaged: {error}") from None
+        db.execute("PRAGMA query_only = ON")
+        db.execute("PRAGMA busy_timeout = 10000")
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        db.close()
+        # Where nothing can be written, neither beside it nor at all, one that is complete can be read as it is.
+        if held or code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or _has_log(path):
+            raise
+        return _opened(path, "mode=ro&immutable=1")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether changes of a journal may be beside it, and not in it yet."""
+    try:
+        return Path(f"{path.resolve()}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def refuse_another(db: sqlite3.Connection, path: Path, source: Source, **app: Any) -> None:
+    """See that a journal is that of a source.
+
+    Args:
+        db: the journal, as `reading` has opened it.
+        path: what to call it.
+        source: the rows.
+        app: ``sdk_app_id`` and ``base_url``, where these have to agree, too.
+
+    Raises:
+        JournalMismatch: it is of something else.
+        SourceError: the rows cannot be read.
+    """
+    wanted = {
+        "kind": source.kind.name,
+        "source": source.name,
+        "fingerprint": source.fingerprint(),
+        "arguments": dict(source.arguments),
+    }
+    if differences := differing(read_about(db), {**wanted, **app}):
+        raise JournalMismatch(f"{path} is the journal {differences}")

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 from tim_async import arguments
 from tim_async.batch import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
-from tim_async.errors import APIError, AuthError, TIMError
+from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.models import C2CUnread, Done
 from tim_async.pacing import Lane
 
-from .errors import JournalMismatch, SourceError
-from .journal import State, read_about, reading
+from .errors import SourceError
 from .ledger import Disk
 from .outage import Patience
 from .rows import READ, Row
+from .schema import State
 from .sources import Source
+from .status import reading, refuse_another
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -90,63 +91,79 @@ async def verify(
 
     Raises:
         ValueError, TypeError: an argument that cannot be right.
-        SourceError: the rows cannot be read, or are not those of the journal.
+        SourceError: the rows cannot be read, or change meanwhile.
+        JournalMismatch: the journal is of other rows, or of another app than the client's.
         JournalError: the journal cannot be read.
-        AuthError: the credentials were refused.
+        AuthError, PermissionDenied: the service refuses the account as a whole.
+        ClientClosed, RuntimeError: the client was closed meanwhile.
     """
     arguments.positive("concurrency", arguments.number("concurrency", concurrency))
     path = Path(journal)
     disk = Disk()
     windows = _windows(source, path)
     try:
-        arrived = await disk.do(_arrived, source, path)
+        arrived = await disk.do(_arrived, source, path, client)
         if source.kind is not READ:
             yield Verified(0, 0, arrived)
             return
         checked = differences = 0
-        while window := await disk.do(next, windows, None):
-            async with contextlib.aclosing(_compared(client, window, concurrency)) as compared:
-                async for differing, rows in compared:
-                    checked += rows
-                    for difference in differing:
-                        differences += 1
-                        yield difference
+        async with contextlib.aclosing(_compared(client, windows, disk, concurrency)) as compared:
+            async for differing, rows in compared:
+                checked += rows
+                for difference in differing:
+                    differences += 1
+                    yield difference
         yield Verified(checked, differences, 0)
     finally:
-        await disk.do(windows.close)
-        await disk.close()
+        try:
+            await disk.do(windows.close)
+        finally:
+            await disk.close()
 
 
 async def _compared(
-    client: TIMClient, window: list[Row], concurrency: int
+    client: TIMClient, windows: Generator[list[Row], None, None], disk: Disk, concurrency: int
 ) -> AsyncGenerator[tuple[list[Difference], int], None]:
     """Read rows back, and give the differences of each call with the number of its rows."""
     patience = Patience(asyncio.Event(), math.inf, lambda *_: None)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def calls() -> AsyncGenerator[tuple[str, list[Row]], None]:
+        while window := await disk.do(next, windows, None):
+            for call in _calls(window):
+                yield call
+        patience.last_calls = True
 
     async def count(account: str, rows: list[Row]) -> C2CUnread:
         peers = [str(row.values[1]) for row in rows]
-        return await patience.carry_out(lambda _: client.get_c2c_unread_msg_num(account, peers))
 
-    calls = list(_calls(window))
-    async with Outcomes(count, calls, min(concurrency, len(calls)), Lane.BULK) as outcomes:
+        async def call(_: int) -> C2CUnread:
+            async with slots:
+                return await client.get_c2c_unread_msg_num(account, peers)
+
+        return await patience.carry_out(call)
+
+    # One more than places: at concurrency 1, too, an outage can be told from one call's own trouble.
+    async with (
+        contextlib.aclosing(calls()) as items,
+        Outcomes(count, items, concurrency + 1, Lane.BULK) as outcomes,
+    ):
         async for outcome in outcomes:
             account, rows = outcome.item
             if isinstance(outcome, Done):
                 compared = [_compare(account, row, outcome.value) for row in rows]
                 yield [difference for difference in compared if difference is not None], len(rows)
-            elif isinstance(outcome.error, AuthError) or not isinstance(outcome.error, TIMError):
-                raise outcome.error
-            else:
-                reason = _reason(outcome.error)
-                yield [_difference(account, row, None, reason) for row in rows], len(rows)
+                continue
+            error = outcome.error
+            if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
+                raise error
+            yield [_difference(account, row, None, _reason(error)) for row in rows], len(rows)
 
 
-def _arrived(source: Source, journal: Path) -> int:
-    """How many rows arrived, by the journal of this source."""
+def _arrived(source: Source, journal: Path, client: TIMClient) -> int:
+    """How many rows arrived, by the journal of this source and this app."""
     with reading(journal) as db:
-        about = read_about(db)
-        if about["kind"] != source.kind.name or about["fingerprint"] != source.fingerprint():
-            raise JournalMismatch(f"{journal} is the journal of another file, or {source.name} has changed since")
+        refuse_another(db, journal, source, sdk_app_id=client.sdk_app_id, base_url=client.base_url)
         (arrived,) = db.execute(
             "SELECT count(*) FROM row WHERE state IN (?, ?)", (State.DONE, State.LOWERED)
         ).fetchone()
@@ -155,20 +172,33 @@ def _arrived(source: Source, journal: Path) -> int:
 
 def _windows(source: Source, journal: Path) -> Generator[list[Row], None, None]:
     """The rows that arrived, some thousands at a time."""
-    window: list[Row] = []
-    rows = source.read()
+    with contextlib.ExitStack() as stack:
+        rows = source.read()
+        if isinstance(rows, Generator):
+            stack.callback(rows.close)
+        after = 0
+        while taken := _taken(journal, after):
+            window = []
+            for line, identity in taken:
+                row = next((row for row in rows if row.line >= line), None)
+                if not isinstance(row, Row) or row.line != line or row.identity != identity:
+                    raise SourceError(
+                        f"{source.name} is not the file that was migrated: its row at line {line} is another"
+                    )
+                window.append(row)
+            yield window
+            after = window[-1].line
+
+
+def _taken(journal: Path, after: int) -> list[tuple[int, bytes]]:
+    """Lines and identities of the next rows that arrived."""
+    # Opened for each window: a journal that is read for hours could not be tidied up by the run that writes it.
     with reading(journal) as db:
-        db.execute("PRAGMA query_only = ON")
-        for (line,) in db.execute("SELECT line FROM row WHERE state = ? ORDER BY line", (State.DONE,)):
-            row = next((row for row in rows if row.line >= line), None)
-            if not isinstance(row, Row) or row.line != line:
-                raise SourceError(f"{source.name} is not the file that was migrated: it has no row at line {line}")
-            window.append(row)
-            if len(window) == _WINDOW:
-                yield window
-                window = []
-    if window:
-        yield window
+        found = db.execute(
+            "SELECT line, identity FROM row WHERE line > ? AND state = ? ORDER BY line LIMIT ?",
+            (after, State.DONE, _WINDOW),
+        )
+        return found.fetchall()
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:

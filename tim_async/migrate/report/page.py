@@ -16,7 +16,7 @@ from .wording import NOTHING, clock, duration, latency, number, rate, rows, safe
 
 if TYPE_CHECKING:
     from tim_async.migrate.events import Counts
-    from tim_async.migrate.journal import FailureCount
+    from tim_async.migrate.schema import FailureCount
     from tim_async.migrate.status import Session, Status
 
 _KINDS = {"unread": "Migration of unread counts", "read": "Migration of read conversations"}

@@ -6,8 +6,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tim_async import arguments
+
+from .errors import JournalError
 from .events import Counts
-from .journal import About, FailureCount, Journal
+from .journal import Journal
+from .schema import About, FailureCount
 from .sources import Source
 
 
@@ -34,10 +38,16 @@ def survey(source: Source, rate: float = 200.0) -> Survey:
         rate: calls/s that a run would make.
 
     Raises:
+        ValueError, TypeError: a rate that cannot be.
         SourceError: the rows cannot be read.
         JournalError: there is no room for a temporary journal.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    arguments.positive("rate", rate)
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="tim-async-")
+    except OSError as error:
+        raise JournalError(f"no place for a temporary journal: {error.strerror or error}") from None
+    with temporary as folder:
         about = About(source.kind.name, source.name, "", {}, 0, "")
         with Journal(Path(folder) / "journal", about) as journal:
             for _ in journal.plan(source.read()):

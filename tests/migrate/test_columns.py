@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tim_async.migrate import READ, UNREAD
+from tim_async.migrate.columns import Columns
+from tim_async.migrate.rows import BadField
+
+NAMES = ["GroupId", "Member_Account", "UnreadMsgNum"]
+
+
+def unread(paths: dict[str, str] | None = None, templates: dict[str, str] | None = None) -> Columns:
+    return Columns(UNREAD, paths or {}, templates or {})
+
+
+def formatted(columns: Columns, **found: Any) -> dict[str, Any]:
+    columns.format(found)
+    return found
+
+
+# What cannot be right
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        ({"groupid": "x"}, "no field 'groupid'; there are GroupId, Member_Account, UnreadMsgNum"),
+        ({"": "x"}, "no field ''"),
+        ({"MsgReadTime": "x"}, "no field 'MsgReadTime'"),
+        ({"GroupId": ""}, "GroupId needs the name of a column"),
+    ],
+)
+def test_no_paths(paths: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        unread(paths)
+
+
+@pytest.mark.parametrize(
+    ("templates", "said"),
+    [
+        ({"UnreadMsgNum": "{}"}, "'UnreadMsgNum' is no id; there are GroupId, Member_Account"),
+        ({"room": "{}"}, "'room' is no id"),
+        ({"GroupId": ""}, "needs a {} for the id"),
+        ({"GroupId": "room"}, "needs a {} for the id"),
+        ({"GroupId": "{{}}"}, "needs a {} for the id"),
+        ({"GroupId": "room_{"}, "cannot be read"),
+        ({"GroupId": "room_}"}, "cannot be read"),
+        ({"GroupId": "{a"}, "cannot be read"),
+        ({"GroupId": "{}}"}, "cannot be read"),
+        ({"GroupId": "{:>8}"}, "no formats"),
+        ({"GroupId": "{!r}"}, "no formats"),
+        ({"GroupId": "{a:{b}}"}, "no formats"),
+        ({"Member_Account": "{}{a!s}"}, "the template of Member_Account may hold"),
+    ],
+)
+def test_no_templates(templates: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        unread(templates=templates)
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("columns", "header"),
+    [
+        (unread(), NAMES),
+        (unread(), ["x", "UnreadMsgNum", "Member_Account", "", "", "x", "GroupId"]),
+        (unread({"GroupId": "room.id"}), ["room.id", *NAMES[1:]]),
+        (unread({"GroupId": "Member_Account", "Member_Account": "GroupId"}), NAMES),
+        (unread(templates={"GroupId": "{team}_{room}"}), ["team", "room", *NAMES[1:]]),
+        # The column of an id that is made of others is of no use, and may be there as often as it likes.
+        (unread(templates={"GroupId": "{team}"}), ["team", "GroupId", "GroupId", *NAMES[1:]]),
+        (Columns(READ, {}, {}), ["Peer_Account", "Report_Account"]),
+    ],
+)
+def test_headers(columns: Columns, header: list[str]) -> None:
+    assert columns.problem_with(header) == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "header", "problem"),
+    [
+        (
+            unread(),
+            NAMES[:2],
+            "has no column UnreadMsgNum; its header is 'GroupId', 'Member_Account'; --map UnreadMsgNum=NAME",
+        ),
+        (unread(), ["groupid", *NAMES[1:]], "has no column GroupId"),
+        (unread({"GroupId": "room"}), NAMES, "has no column room"),
+        (unread(templates={"GroupId": "{team}_{}"}), NAMES, "has no column team"),
+        (unread(templates={"GroupId": "{team}_{}"}), ["team", *NAMES[1:]], "has no column GroupId"),
+        (
+            unread(templates={"GroupId": "{team}", "Member_Account": "{GroupId}_{}"}),
+            ["team", *NAMES[1:]],
+            "has no column GroupId",
+        ),
+        (unread(), [*NAMES, "GroupId"], "has two columns GroupId"),
+        (unread({"GroupId": "room"}), ["room", "room", *NAMES], "has two columns room"),
+        (unread(templates={"GroupId": "{team}_{}"}), [*NAMES, "team", "team"], "has two columns team"),
+        (
+            Columns(READ, {}, {}),
+            ["Report_Account", "Peer_Account", "MsgReadTime", "MsgReadTime"],
+            "has two columns MsgReadTime",
+        ),
+        (Columns(READ, {}, {"Peer_Account": "{MsgReadTime}"}), ["Report_Account"], "has no column MsgReadTime"),
+    ],
+)
+def test_no_headers(columns: Columns, header: list[str], problem: str) -> None:
+    assert problem in columns.problem_with(header)
+
+
+def test_an_optional_column_that_was_named_must_be_there() -> None:
+    """Or a slip of the pen would mark every conversation as read up to now, whatever its time was."""
+    columns = Columns(READ, {"MsgReadTime": "last_raed"}, {})
+    assert columns.named == {"MsgReadTime"}
+    problem = columns.problem_with(["Report_Account", "Peer_Account", "last_read"])
+    assert problem.startswith("has no column last_raed; its header is 'Report_Account', 'Peer_Account', 'last_read'")
+    assert "--map MsgReadTime=NAME" in problem
+    assert Columns(READ, {"Report_Account": "me"}, {}).named == set()
+
+
+def test_a_long_header_is_named_in_part() -> None:
+    problem = unread().problem_with(["x" * 1_000_000] * 13)
+    assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; its header is 'xxx")
+    assert len(problem) < 1000
+    assert ", …;" in problem
+
+
+def test_the_fields_of_a_record() -> None:
+    columns = unread({"GroupId": "room"}, {"GroupId": "{team}_{}"})
+    of_fields = columns.of_fields(["x", "UnreadMsgNum", "team", "Member_Account", "room"])
+    assert of_fields(["1", "2", "3", "4", "5"]) == {
+        "GroupId": "5",
+        "Member_Account": "4",
+        "UnreadMsgNum": "2",
+        "team": "3",
+    }
+
+
+def test_an_optional_column_may_be_absent() -> None:
+    of_fields = Columns(READ, {}, {}).of_fields(["Report_Account", "Peer_Account"])
+    assert of_fields(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
+
+
+# Documents
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "found"),
+    [
+        ("id", {"id": 7}, 7),
+        ("id", {"id": None}, None),
+        ("room.id", {"room": {"id": 7}}, 7),
+        ("room.id", {"room.id": 7}, 7),
+        ("room.id", {"room.id": 7, "room": {"id": 8}}, 7),
+        ("members.1.id", {"members": [{"id": 7}, {"id": 8}]}, 8),
+        ("members.01", {"members": [7, 8]}, 8),
+        ("members.0", {"members": {"0": 7}}, 7),
+        ("a..b", {"a": {"": {"b": 7}}}, 7),
+        (".", {"": {"": 7}}, 7),
+        ("$oid.", {"$oid.": 7}, 7),
+        ("id", {}, ...),
+        ("id.x", {"id": 7}, ...),
+        ("id.x", {"id": "x"}, ...),
+        ("id.0", {"id": "x"}, ...),
+        ("id.x", {"id": None}, ...),
+        ("members.2", {"members": [7, 8]}, ...),
+        ("members.-1", {"members": [7, 8]}, ...),
+        ("members.\u0660", {"members": [7, 8]}, ...),
+        ("members.1_0", {"members": [7] * 20}, ...),
+        ("members.", {"members": [7, 8]}, ...),
+        ("members." + "9" * 5000, {"members": [7, 8]}, ...),
+    ],
+)
+def test_paths(path: str, document: dict[str, Any], found: Any) -> None:
+    """A field and a column that a template names are found alike."""
+    expected = {} if found is ... else {"GroupId": found}
+    assert unread({"GroupId": path}).of_document(document) == expected
+    others = unread(templates={"GroupId": f"{{{path}}}"})
+    assert others.of_document(document) == ({} if found is ... else {path: found})
+
+
+keys = st.text(st.characters(exclude_characters="."), max_size=4)
+leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=4)
+documents: st.SearchStrategy[Any] = st.recursive(
+    leaves, lambda part: st.lists(part, max_size=4) | st.dictionaries(keys, part, max_size=4)
+)
+
+
+@given(st.data())
+def test_whatever_is_there_is_found_by_its_path(data: st.DataObject) -> None:
+    document: dict[str, Any] = data.draw(st.dictionaries(keys, documents, min_size=1, max_size=4), "document")
+    steps: list[str] = []
+    value: Any = document
+    while not steps or (isinstance(value, dict | list) and value and data.draw(st.booleans(), "deeper")):
+        step = data.draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))), "step")
+        steps.append(str(step))
+        value = value[step]
+    path = ".".join(steps)
+    if path:
+        assert unread({"GroupId": path}).of_document(document)["GroupId"] is value
+
+
+# Templates
+
+
+@pytest.mark.parametrize(
+    ("template", "made"),
+    [
+        ("{}", "7"),
+        ("@TGS#{}", "@TGS#7"),
+        ("{}{}", "77"),
+        ("{GroupId}", "7"),
+        ("{team}_{}", "red_7"),
+        ("{team}", "red"),
+        ("{team}/{number}", "red/3"),
+        ("{{{}}}", "{7}"),
+        ("{:}", "7"),
+        ("{a.b}-{}", "deep-7"),
+        ("{Member_Account}-{}", "m-7"),
+    ],
+)
+def test_templates(template: str, made: str) -> None:
+    columns = unread(templates={"GroupId": template})
+    found = {"GroupId": 7, "Member_Account": "m", "UnreadMsgNum": 1, "team": "red", "number": 3, "a.b": "deep"}
+    assert formatted(columns, **found) == {**found, "GroupId": made}
+
+
+def test_templates_are_made_of_what_was_read() -> None:
+    """And not of one another."""
+    columns = unread(templates={"GroupId": "g_{}", "Member_Account": "{GroupId}_{}"})
+    assert formatted(columns, GroupId="a", Member_Account="b") == {"GroupId": "g_a", "Member_Account": "a_b"}
+
+
+@pytest.mark.parametrize("value", ["", None, ...])
+def test_an_id_that_is_not_there_stays_away(value: Any) -> None:
+    """It is no id, with a prefix or without."""
+    found = {} if value is ... else {"GroupId": value}
+    assert formatted(unread(templates={"GroupId": "room_{}"}), **found) == found
+
+
+@pytest.mark.parametrize("template", ["{team}_{}", "{team}", "{}{team}{also}"])
+@pytest.mark.parametrize(("value", "how"), [("", "empty"), (None, "empty"), (..., "missing")])
+def test_a_template_that_lacks_a_value(template: str, value: Any, how: str) -> None:
+    """The id is empty then: written out and read again without the template, it may not pass for one."""
+    found = {"GroupId": "7"} if value is ... else {"GroupId": "7", "team": value}
+    with pytest.raises(BadField) as caught:
+        unread(templates={"GroupId": template}).format(found)
+    assert (caught.value.field, caught.value.reason) == ("GroupId", f"needs team, which is {how}")
+    assert found["GroupId"] == ""
+
+
+def test_the_other_ids_are_made_all_the_same() -> None:
+    found = {"GroupId": "7", "Member_Account": "8"}
+    with pytest.raises(BadField):
+        unread(templates={"GroupId": "{team}_{}", "Member_Account": "u_{}"}).format(found)
+    assert found == {"GroupId": "", "Member_Account": "u_8"}
+
+
+@pytest.mark.parametrize("value", [1.5, True, [], {}, [7], " 7", "7\n", "\u3000"])
+def test_what_is_no_id_by_itself_is_none_with_a_prefix(value: Any) -> None:
+    columns = unread(templates={"GroupId": "room_{}", "Member_Account": "{GroupId}_{}"})
+    found = formatted(columns, GroupId=value, Member_Account="m", UnreadMsgNum=1)
+    assert found["GroupId"] == found["Member_Account"] == value
+    with pytest.raises(BadField):
+        UNREAD.row(1, found)
+
+
+@given(
+    st.lists(st.text() | st.sampled_from(["{}", "{team}", "{number}"]), min_size=1, max_size=6),
+    st.text(min_size=1).filter(lambda text: text == text.strip()),
+    st.integers(),
+)
+def test_a_template_does_what_format_does(parts: list[str], team: str, number: int) -> None:
+    template = "".join(
+        part if part in ("{}", "{team}", "{number}") else part.replace("{", "{{").replace("}", "}}") for part in parts
+    )
+    if not {"{}", "{team}", "{number}"} & set(parts):
+        return
+    found = formatted(unread(templates={"GroupId": template}), GroupId="own", team=team, number=number)
+    assert found["GroupId"] == template.replace("{}", "{GroupId}").format(GroupId="own", team=team, number=number)

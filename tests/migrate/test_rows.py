@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tim_async import arguments
+from tim_async.migrate import KINDS, READ, UNREAD, Kind, Row
+from tim_async.migrate.rows import LONGEST_ID, MISSING, BadField, read_count, read_id, read_time, shown
+
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters()),  # lone surrogates, too
+    st.binary(),
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(), part, max_size=3),
+        max_leaves=5,
+    ),
+)
+offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
+moments = st.builds(
+    lambda seconds, micro, zone: dt.datetime.fromtimestamp(seconds, zone).replace(microsecond=micro),
+    st.integers(0, 10**10),
+    st.integers(0, 999_999),
+    offsets,
+)
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "@TGS#1ABC", "an id", "a,b;c|d", '"', "管理员", "🦊", "👩‍👩‍👧", "é", "\ufeffa", "a\u00a0b"]
+)
+def test_ids(value: str) -> None:
+    """Whatever can be sent is sent as it is: what an id may look like is the service's business."""
+    assert read_id(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (7, "7"), (-1, "-1"), (2**63, str(2**63)), (10**400, "1" + "0" * 400)]
+)
+def test_numbers_as_ids(value: int, text: str) -> None:
+    assert read_id(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (True, "must be text, not True"),
+        (1.0, "must be text, not 1.0"),
+        (None, "must be text"),
+        (["a"], "must be text"),
+        ({"$oid": "5f"}, "must be text"),
+        ("a\nb", "control character"),
+        ("a\x00", "control character"),
+        ("\x7f", "control character"),
+        ("a\n", "control character"),
+        (" a", "white space"),
+        ("a ", "white space"),
+        ("a\u3000", "white space"),
+        ("a\u2028", "white space"),
+        (" ", "white space"),
+        ("a\udcff", "not UTF-8"),
+        ("\ud83e", "not UTF-8"),
+        ("a" * (LONGEST_ID + 1), "longer than 1,000 characters"),
+        (10**LONGEST_ID, "longer than 1,000 characters"),
+    ],
+)
+def test_no_ids(value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_id(value)
+
+
+@given(st.text(st.characters(), min_size=1))
+@example("a" * LONGEST_ID)
+def test_an_id_is_sent_as_it_is_or_not_at_all(value: str) -> None:
+    """And what is sent, the client takes."""
+    try:
+        taken = read_id(value)
+    except ValueError:
+        return
+    assert taken == value == value.strip()
+    assert not any(ord(character) < 32 for character in value)
+    assert arguments.text("id", taken) == taken
+
+
+@given(st.integers(0, 2**63 - 1))
+@example(2**63 - 1)
+def test_counts(number: int) -> None:
+    assert read_count(number) == read_count(str(number)) == read_count(f" {number}\n") == number
+    assert arguments.number("count", read_count(number)) == number
+
+
+@pytest.mark.parametrize(("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5)])
+def test_odd_counts(value: str, number: int) -> None:
+    assert read_count(value) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (-1, "is negative: -1"),
+        ("-1", "is negative: -1"),
+        (2**63, "is too large"),
+        (str(2**63), "is too large"),
+        (-(10**100), "is negative"),
+        ("9" * 21, "not a whole number"),
+        ("9" * 100_000, "not a whole number"),
+        (5.0, r"not a whole number: 5\.0"),
+        (float("nan"), "not a whole number: nan"),
+        ("5.0", "not a whole number"),
+        ("1e3", "not a whole number"),
+        ("1_000", "not a whole number"),
+        ("1,000", "not a whole number"),
+        ("0x10", "not a whole number"),
+        ("+5", "not a whole number"),
+        ("--5", "not a whole number"),
+        ("-", "not a whole number"),
+        ("5-", "not a whole number"),
+        ("٣", "not a whole number"),
+        ("\uff15", "not a whole number"),
+        ("²", "not a whole number"),
+        ("5 6", "not a whole number"),
+        (" ", "not a whole number"),
+        ("\udcff", "not a whole number"),
+        (True, "not a whole number: True"),
+        (None, "not a whole number"),
+        ([5], "not a whole number"),
+        (b"5", "not a whole number"),
+    ],
+)
+def test_no_counts(value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_count(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0),
+        ("0", 0),
+        (1756602000, 1756602000),
+        ("1756602000", 1756602000),
+        (" 1756602000 ", 1756602000),
+        ("99999999999", 99_999_999_999),
+        ("2025-08-31T09:00:00+08:00", 1756602000),
+        ("2025-08-31T01:00:00Z", 1756602000),
+        ("2025-08-31 01:00Z", 1756602000),
+        ("20250831T010000Z", 1756602000),
+        (" 2025-08-31T01:00:00Z\n", 1756602000),
+        ("2025-08-31T01:00:00.999999Z", 1756602000),
+        ("2025-08-31T01:00:00.123456789Z", 1756602000),
+        ("2025-08-31T01:00:00,5Z", 1756602000),
+        ("2025-08-31 01:00:00+00", 1756602000),
+        ("2025-08-31 09:00:00 +0800", 1756602000),
+        ("2025-08-30T17:00-08:00", 1756602000),
+    ],
+)
+def test_times(value: Any, seconds: int) -> None:
+    assert read_time(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2025-08-31", "no time zone"),
+        ("2025-08-31T09:00:00", "no time zone"),
+        ("2025-08-31 09:00:00.5", "no time zone"),
+        (1756602000000, "milliseconds"),
+        ("1756602000000", "milliseconds"),
+        ("20250831090000", "milliseconds"),
+        ("9999-12-31T23:59:59-23:59", "milliseconds"),
+        (2**63, "too large"),
+        (-1, "negative"),
+        ("0001-01-01T00:00:00Z", "negative"),
+        ("0001-01-01T00:00:00+23:59", "negative"),
+        ("yesterday", "neither"),
+        ("1756602000.5", "neither"),
+        ("1.756602e9", "neither"),
+        ("+1756602000", "neither"),
+        ("٣", "neither"),
+        ("NULL", "neither"),
+        (" ", "neither"),
+        ("2025-13-01T00:00:00Z", "neither"),
+        ("2025-08-31T09:00:00+25:00", "neither"),
+        ("2025-08-31T09:00:00\udcff", "neither"),
+        ("2025-08-31T09:00:00Z\x00", "neither"),
+        ("1" * 100_000, "neither"),
+        ("20250831010000Z", "neither"),
+        ("2025083101000000Z", "neither"),
+        ("2025-08-31x01:00Z", "neither"),
+        ("2025-08-31T01:00:00.5junkZ", "neither"),
+        ("2025-08-31T01:00:003Z", "neither"),
+        ("2025-08-31T01:00:00+08,00", "neither"),
+        ("2025-08-31T30:00Z", "neither"),
+        ("2025-08-31T24:00:00Z", "neither"),
+        ("2025-08-31T09:60:00Z", "neither"),
+        ("2025-W35-7T01:00Z", "neither"),
+        ("2025-08-31Z", "neither"),
+        ("٢٠٢٥-08-31T01:00:00Z", "neither"),
+        (1756602000.0, "not a whole number"),
+        (True, "not a whole number"),
+        ({"$date": "2025-08-31T01:00:00Z"}, "not a whole number"),
+    ],
+)
+def test_no_times(value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_time(value)
+
+
+@given(moments)
+def test_a_moment_is_the_same_in_whichever_form(moment: dt.datetime) -> None:
+    seconds = int(moment.timestamp())
+    assert read_time(moment.isoformat()) == read_time(moment.isoformat(" ")) == seconds
+    assert read_time(str(seconds)) == read_time(seconds) == seconds
+    assert arguments.seconds("time", read_time(seconds)) == str(seconds)
+
+
+def outcome(kind: Kind, found: dict[str, Any]) -> tuple[Row | None, BadField | None]:
+    try:
+        return kind.row(3, found), None
+    except BadField as error:
+        return None, error
+
+
+@given(st.dictionaries(st.sampled_from([column.name for kind in KINDS.values() for column in kind.columns]), anything))
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_row_can_be_sent_or_says_what_is_wrong(kind: Kind, found: dict[str, Any]) -> None:
+    """Whatever is read, the outcome is one of the two; and no message grows with what is read."""
+    row, problem = outcome(kind, found)
+    if problem is not None:
+        assert problem.field in [column.name for column in kind.columns]
+        assert 0 < len(problem.reason) < 600
+        return
+    assert row is not None
+    assert row.line == 3
+    assert len(row.values) == len(kind.columns)
+    assert all(type(value) is str for value in row.values[:2])
+    assert all(value is None or type(value) is int for value in row.values[2:])
+    assert len(row.identity) == 16
+
+
+@pytest.mark.parametrize("name", ["GroupId", "Member_Account", "UnreadMsgNum"])
+@pytest.mark.parametrize(("value", "reason"), [(None, "is empty"), ("", "is empty"), (..., MISSING)])
+def test_what_is_required(name: str, value: Any, reason: str) -> None:
+    found = {"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 0, name: value}
+    if value is ...:
+        del found[name]
+    with pytest.raises(BadField) as caught:
+        UNREAD.row(1, found)
+    assert (caught.value.field, caught.value.reason, str(caught.value)) == (name, reason, f"{name}: {reason}")
+
+
+@pytest.mark.parametrize("name", ["MsgReadTime", "C2CUnreadMsgNum"])
+@pytest.mark.parametrize("value", [None, "", ...])
+def test_what_is_not(name: str, value: Any) -> None:
+    found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": 5, "C2CUnreadMsgNum": 6, name: value}
+    if value is ...:
+        del found[name]
+    expected = {"MsgReadTime": ("a", "b", None, 6), "C2CUnreadMsgNum": ("a", "b", 5, None)}
+    assert READ.row(1, found).values == expected[name]
+
+
+def test_zero_is_a_count() -> None:
+    assert UNREAD.row(1, {"GroupId": 0, "Member_Account": 0, "UnreadMsgNum": 0}).values == ("0", "0", 0)
+
+
+ids = st.text(min_size=1, max_size=5)
+
+
+@given(ids, ids, ids, ids)
+@example("1:2", "3", "1", "2:3")
+@example("ab", "c", "a", "bc")
+def test_an_identity_is_of_both_ids_and_of_nothing_else(first: str, second: str, third: str, fourth: str) -> None:
+    one, other = Row(1, (first, second, 5)), Row(2, (third, fourth, 6))
+    assert (one.identity == other.identity) == ((first, second) == (third, fourth))
+
+
+def test_an_identity_outlives_the_process() -> None:
+    """Journals hold it: it may not change from one release to the next."""
+    digest = hashlib.blake2b(b"1:gm", digest_size=16).digest()
+    assert Row(1, ("g", "m", 5)).identity == digest
+
+
+@given(anything)
+def test_a_message_holds_a_part_of_a_long_value(value: Any) -> None:
+    text = shown(value)
+    assert len(text) <= 41
+    assert text.encode()  # whatever the value holds, this can be printed
