@@ -6,7 +6,9 @@ the pytest plugin or the command line's help, does not load an HTTP client.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tim_async.lazy import attach as _attach
 
 if TYPE_CHECKING:
     from .attempts import Attempt as Attempt
@@ -74,16 +76,4 @@ __all__ = list(_HOME)
 
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = _attach(__name__, _HOME)

@@ -169,7 +169,7 @@ def test_many_blank_lines_take_no_memory(tmp_path: Path) -> None:
     assert peak < 2 * MIB
 
 
-@pytest.mark.parametrize("line", ['g","m","5\n', '"\n"""', "x\n"])
+@pytest.mark.parametrize("line", ['g","m","5\n', '","\n'])
 def test_a_record_has_a_bound_however_many_fields_it_has(line: str) -> None:
     """And what it took so far is there to be read again."""
     feed = Feed(iter([f'"{line}'] + [line] * (2 * MIB // len(line))))

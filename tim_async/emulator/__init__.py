@@ -23,8 +23,9 @@ as a fault; **delays inside the backend and its replication**: what was written 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tim_async.lazy import attach as _attach
 
 if TYPE_CHECKING:
     from tim_async.emulator.examples import fill_example
@@ -66,14 +67,4 @@ _MODULES = {
 
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
-
-    def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = _attach(__name__, _MODULES)
