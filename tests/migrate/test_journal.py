@@ -595,6 +595,18 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert "room" in each["error"] or "full" in each["error"]
 
 
+def test_no_room_to_sort(path: Path) -> None:
+    """The folder for temporary files may be full where the journal's is not."""
+    with Journal(path, ABOUT) as journal:
+        journal._db.execute("PRAGMA temp.max_page_count = 5")
+        with pytest.raises(JournalError, match=r"rows\.journal, or for sorting its rows .* SQLITE_TMPDIR names"):
+            list(journal.plan(rows(5000, 1)))
+        assert not journal.planned
+        journal._db.execute("PRAGMA temp.max_page_count = 1000000")
+        list(journal.plan(rows(5000, 1)))
+        assert journal.counts() == Counts(pending=1, superseded=4999)
+
+
 # Its size
 
 

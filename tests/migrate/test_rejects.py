@@ -323,17 +323,16 @@ def test_a_link_remains_one(source: FileSource, journal: Path, tmp_path: Path) -
 
 def test_what_is_no_file_is_neither_replaced_nor_removed(source: FileSource, journal: Path, tmp_path: Path) -> None:
     """As root that could be /dev/null itself."""
-    read, write = os.pipe()
-    with os.fdopen(read, encoding="utf-8") as stream:
-        assert write_rejects(source, journal, f"/dev/fd/{write}") == 5
-        os.close(write)
-        assert len([json.loads(line) for line in stream]) == 5
-    assert write_rejects(source, journal, "/dev/null") == 5
-    good = tmp_path / "good.csv"
-    good.write_text("GroupId,Member_Account,UnreadMsgNum\ng,m,1\n")
-    migrate(FileSource(good, UNREAD), tmp_path / "good.journal")
-    assert write_rejects(FileSource(good, UNREAD), tmp_path / "good.journal", "/dev/null") == 0
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as stream:
+        assert write_rejects(source, journal, pipe) == 5
+        assert [json.loads(line)["Line"] for line in stream] == [3, 4, 6, 8, 9]
+        good = tmp_path / "good.csv"
+        good.write_text("GroupId,Member_Account,UnreadMsgNum\ng,m,1\n")
+        migrate(FileSource(good, UNREAD), tmp_path / "good.journal")
+        assert write_rejects(FileSource(good, UNREAD), tmp_path / "good.journal", pipe) == 0
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 @pytest.mark.parametrize("to", ["nowhere/rejected.jsonl", ""])

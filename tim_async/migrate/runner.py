@@ -1,13 +1,8 @@
 """A run: rows from the source, through the client, into the journal.
 
-::
-
-    feeder:  unsettled rows of the journal → their groups looked up → `sending` saved → queue
-    workers: queue → one call, however long the service is away → outcome saved
-
-A row keeps its place among ``concurrency`` until its outcome is durable, so that a process that is killed leaves no
-more rows of unknown fate than that.  And only the last row of each member is sent at all, so that neither order nor
-retries can leave another's value behind.
+First all rows are read into the journal, in which those that a later row supersedes are found: only the last row of
+each member is sent at all, so that neither order nor retries can leave another's value behind.  Then `sending` sends
+what is unsettled.  Whatever reads or writes a file does so in one thread beside the event loop, see `Disk`.
 """
 
 from __future__ import annotations
@@ -17,13 +12,12 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tim_async import arguments
-from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
+from tim_async.errors import TIMError
 from tim_async.pacing import LANE, Lane
 
 from .errors import SourceError
@@ -31,10 +25,11 @@ from .events import Counts, Ended, Event, Finished, Progress, Reading, Resumed, 
 from .groups import Groups
 from .journal import Journal
 from .ledger import Disk, Ledger
-from .outage import OutageTooLong, Patience, Stopped, passes
+from .outage import OutageTooLong, Patience, Stopped
 from .recorder import Recorder
 from .rows import Rejected, Row
 from .schema import About
+from .sending import Outgoing, Sender, Tally
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -49,6 +44,8 @@ _UNREAD_EVENTS = 1000
 """Failures that wait to be read before those after them wait too."""
 _SAVE_EVERY = 5.0
 """Seconds between two saves of how the run goes."""
+_ENDED = Progress(Counts())
+"""Wakes whoever waits for an event when there are none to come."""
 
 
 async def run(
@@ -117,19 +114,6 @@ async def run(
             task.exception()  # raised already, unless the caller left before it came
 
 
-@dataclass(slots=True)
-class _Sending:
-    """A row on its way."""
-
-    row: Row
-    since: int | None
-    """When an earlier run handed it over, unix seconds; None if none did."""
-    messages: int | None = None
-    """How many its group holds; None when that is not known."""
-    begun: bool = False
-    """Whether this run has handed it to the client."""
-
-
 class _Run:
     def __init__(
         self,
@@ -162,24 +146,20 @@ class _Run:
         self._stop = asyncio.Event()
         self._limit = ""
         self._patience = Patience(self._stop, math.inf if max_outage is None else max_outage, self._tell)
-        self._groups = Groups(client, self._patience)
-        self._queue: asyncio.Queue[_Sending | None] = asyncio.Queue(concurrency)
-        self._slots = asyncio.Semaphore(concurrency)
-        self._tally: Counter[str] = Counter()
-        self._unsent: list[int] = []
+        self._tally: Tally | None = None
 
     # What the caller sees
 
     async def events(self, task: asyncio.Task[Finished], interval: float) -> AsyncGenerator[Event, None]:
         """Everything that happens until ``task`` ends, and how it ends."""
-        task.add_done_callback(lambda _: self._events.put_nowait(Progress(self._counts())))
+        task.add_done_callback(lambda _: self._events.put_nowait(_ENDED))
         due = self._loop.time() + interval
         while not (task.done() and self._events.empty()):
             # Whatever else happens: thousands of failures must not hide how far it is.
             if self._loop.time() >= due:
                 due = self._loop.time() + interval
-                if self._tally:
-                    yield Progress(self._counts())
+                if self._tally is not None:
+                    yield Progress(self._tally.counts)
             try:
                 async with asyncio.timeout_at(due):
                     event = await self._events.get()
@@ -187,18 +167,19 @@ class _Run:
                 continue
             if isinstance(event, RowFailed | RowLowered):
                 self._room.release()
-            if not (isinstance(event, Progress) and not self._tally):
+            if event is not _ENDED:
                 yield event
         yield task.result()
-
-    def _counts(self) -> Counts:
-        return Counts(**self._tally)
 
     def _emit(self, event: Event) -> None:
         self._events.put_nowait(event)
 
     def _tell(self, error: TIMError | None, seconds: float) -> None:
         self._emit(Resumed(seconds) if error is None else Waiting(str(error), seconds))
+
+    async def _report(self, event: RowFailed | RowLowered) -> None:
+        await self._room.acquire()
+        self._emit(event)
 
     # The course of a run
 
@@ -228,33 +209,53 @@ class _Run:
                 await self._disk.do(self._plan)
             except Stopped:
                 return Finished(Counts(), Ended.INTERRUPTED)
-        self._tally = _tally(await self._disk.do(journal.counts))
-        self._emit(Started(self._counts(), resumed))
-        if self._too_many():
-            return await self._finished(Ended.LIMIT)
-        if not self._counts().left:
-            return await self._finished(Ended.NOTHING_TO_DO if resumed else Ended.DONE)
+        tally = self._tally = Tally(await self._disk.do(journal.counts), self._max_errors)
+        self._emit(Started(tally.counts, resumed))
+        if tally.too_many_errors:
+            return await self._finished(tally, Ended.LIMIT)
+        if not tally.counts.left:
+            return await self._finished(tally, Ended.NOTHING_TO_DO if resumed else Ended.DONE)
         await self._disk.do(journal.begin_session, time.time())
         how = "failed"
         try:
-            await self._send_all()
-            ended = Ended.LIMIT if self._limit else Ended.INTERRUPTED if self._counts().left else Ended.DONE
+            await self._send(tally)
+            limited = self._limit or tally.too_many_errors
+            ended = Ended.LIMIT if limited else Ended.INTERRUPTED if tally.counts.left else Ended.DONE
             how = ended.name.lower()
-            return await self._finished(ended)
+            return await self._finished(tally, ended)
         finally:
             await self._disk.do(journal.save_session, self._series(), time.time(), how)
 
-    async def _finished(self, ended: Ended) -> Finished:
+    async def _finished(self, tally: Tally, ended: Ended) -> Finished:
         failures: Counter[int | None] = Counter()
         for failure in await self._disk.do(self._the_journal().failures):
             failures[failure.code] += failure.rows
-        return Finished(self._counts(), ended, dict(failures), self._limit)
+        return Finished(tally.counts, ended, dict(failures), self._limit or tally.too_many_errors)
 
-    def _too_many(self) -> bool:
-        counts = self._counts()
-        if counts.errors > self._max_errors:
-            self._limit = f"{counts.errors:,} rows failed or were rejected, and {self._max_errors} may"
-        return bool(self._limit)
+    async def _send(self, tally: Tally) -> None:
+        self._rows = await self._disk.do(self._source.read)
+        ledger = Ledger(self._the_journal(), self._disk, max(1, self._concurrency // 2))
+        sender = Sender(
+            self._client,
+            self._source.kind,
+            self._concurrency,
+            take=lambda: self._disk.do(self._take),
+            groups=Groups(self._client, self._patience) if self.checks_groups else None,
+            ledger=ledger,
+            tally=tally,
+            patience=self._patience,
+            stop=self._stop,
+            tell=self._report,
+        )
+        keeping = self._loop.create_task(self._keep_series())
+        try:
+            await sender.send_all()
+        except OutageTooLong as error:
+            self._limit = str(error)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await ledger.close()
 
     # In the disk's thread
 
@@ -288,14 +289,14 @@ class _Run:
             journal.discard()
             raise
 
-    def _take(self) -> list[_Sending]:
+    def _take(self) -> list[Outgoing]:
         """The next rows that are to be sent."""
         taken = []
         for unsettled in self._the_journal().unsettled(self._after, _WINDOW):
             row = next((row for row in self._rows if row.line >= unsettled.line), None)
             if not isinstance(row, Row) or row.line != unsettled.line or row.identity != unsettled.identity:
                 raise SourceError(f"{self._source.name} has changed while its rows were sent")
-            taken.append(_Sending(row, unsettled.since))
+            taken.append(Outgoing(row, unsettled.since))
             self._after = unsettled.line
         return taken
 
@@ -304,148 +305,6 @@ class _Run:
             self._rows.close()
         if self._journal is not None:
             self._journal.close()
-
-    # Sending
-
-    async def _send_all(self) -> None:
-        self._rows = await self._disk.do(self._source.read)
-        ledger = Ledger(self._the_journal(), self._disk, max(1, self._concurrency // 2))
-        # One more than places: at concurrency 1, too, an outage can be told from one row's own trouble.
-        work = [self._feed(ledger)] + [self._work(ledger) for _ in range(self._concurrency + 1)]
-        tasks = [self._loop.create_task(coroutine) for coroutine in work]
-        keeping = self._loop.create_task(self._keep_series())
-        try:
-            await self._until_done(tasks)
-            if self._unsent:
-                self._tally["pending"] += len(self._unsent)
-                self._tally["sending"] -= len(self._unsent)
-                await ledger.unsent(self._unsent)
-        except OutageTooLong as error:
-            self._limit = str(error)
-        finally:
-            for task in (*tasks, keeping):
-                task.cancel()
-            await asyncio.gather(*tasks, keeping, return_exceptions=True)
-            await ledger.close()
-
-    async def _until_done(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for all, or for the first that fails; in an outage a stop ends them at once."""
-        stopping = self._loop.create_task(_set(self._stop))
-        pending = set(tasks)
-        try:
-            while pending:
-                waiting = pending if stopping.done() else {*pending, stopping}
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-                pending -= done
-                if stopping in done and self._patience.down:
-                    return
-        finally:
-            stopping.cancel()
-
-    async def _feed(self, ledger: Ledger) -> None:
-        while not self._stop.is_set() and (window := await self._disk.do(self._take)):
-            try:
-                window = await self._checked(window, ledger)
-            except Stopped:
-                break
-            for start in range(0, len(window), self._concurrency):
-                if self._stop.is_set():
-                    break
-                piece = window[start : start + self._concurrency]
-                await ledger.sending([sending.row.line for sending in piece], int(time.time()))
-                self._hand_over(piece)
-                for sending in piece:
-                    await self._queue.put(sending)
-        self._patience.last_calls = True
-        for _ in range(self._concurrency + 1):
-            await self._queue.put(None)
-
-    async def _checked(self, window: list[_Sending], ledger: Ledger) -> list[_Sending]:
-        """Those rows whose groups take them, with what is known of the groups; the others fail."""
-        if not self.checks_groups:
-            return window
-        groups = await self._groups.look_up(str(sending.row.values[0]) for sending in window)
-        refused = []
-        for sending in window:
-            group = groups[str(sending.row.values[0])]
-            sending.messages = group.messages
-            if group.reason:
-                refused.append((sending, group))
-        if not refused:
-            return window
-        self._hand_over([sending for sending, _ in refused])
-        await asyncio.gather(*(self._fail(sending, group.code, group.reason, ledger) for sending, group in refused))
-        lines = {sending.row.line for sending, _ in refused}
-        return [sending for sending in window if sending.row.line not in lines]
-
-    def _hand_over(self, window: list[_Sending]) -> None:
-        """Count rows as under way; those of an earlier run are so already."""
-        new = sum(sending.since is None for sending in window)
-        self._tally["pending"] -= new
-        self._tally["sending"] += new
-
-    async def _work(self, ledger: Ledger) -> None:
-        while (sending := await self._queue.get()) is not None:
-            try:
-                await self._patience.carry_out(self._call(sending, ledger))
-            except Stopped:
-                if not sending.begun and sending.since is None:
-                    self._unsent.append(sending.row.line)
-            except (AuthError, ClientClosed):
-                raise
-            except TIMError as error:
-                await self._fail(sending, _code(error), str(error), ledger)
-
-    def _call(self, sending: _Sending, ledger: Ledger) -> Callable[[int], Awaitable[None]]:
-        """What sends a row and saves its outcome, unless that passes."""
-        handed_over = int(time.time())
-
-        async def call(rounds: int) -> None:
-            # A row without a time of its own, once it may have been sent, sends the time of then.
-            pinned = handed_over if sending.since is None and rounds else sending.since
-            async with self._slots:
-                if self._stop.is_set():
-                    raise Stopped
-                sending.begun = True
-                try:
-                    await self._source.kind.send(self._client, sending.row, pinned)
-                except TIMError as error:
-                    if passes(error) or isinstance(error, AuthError | ClientClosed):
-                        raise
-                    await self._fail(sending, _code(error), str(error), ledger)
-                else:
-                    await self._settle(sending, ledger)
-
-        return call
-
-    async def _settle(self, sending: _Sending, ledger: Ledger) -> None:
-        """A row was taken."""
-        row, messages = sending.row, sending.messages
-        number = row.values[2]
-        if messages is None or not isinstance(number, int) or number <= messages:
-            await ledger.done(row.line)
-            self._count("done")
-            return
-        await ledger.lowered(row.line, messages)
-        self._count("lowered")
-        await self._room.acquire()
-        self._emit(RowLowered(row.line, row.values, messages))
-
-    async def _fail(self, sending: _Sending, code: int | None, reason: str, ledger: Ledger) -> None:
-        """A row was refused."""
-        row = sending.row
-        await ledger.failed(row.line, code, reason)
-        self._count("failed")
-        if self._too_many():
-            self._stop.set()
-        await self._room.acquire()
-        self._emit(RowFailed(row.line, row.values, code, reason))
-
-    def _count(self, state: str) -> None:
-        self._tally["sending"] -= 1
-        self._tally[state] += 1
 
     # How it goes
 
@@ -456,15 +315,3 @@ class _Run:
         while True:
             await asyncio.sleep(_SAVE_EVERY)
             await self._disk.do(self._the_journal().save_session, self._series())
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-def _tally(counts: Counts) -> Counter[str]:
-    return Counter({name: getattr(counts, name) for name in Counts.__slots__})
-
-
-def _code(error: TIMError) -> int | None:
-    return error.code if isinstance(error, APIError) else None
