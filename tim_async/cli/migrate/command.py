@@ -48,7 +48,7 @@ def migrate() -> None:
         "tim-async migrate unread counts.csv",
         "tim-async migrate unread counts.csv.gz --share 0.8 --max-errors 1000",
         "tim-async migrate unread subscriptions.jsonl --map GroupId=rid --map Member_Account=u._id "
-        "--map UnreadMsgNum=unread --id-format GroupId=@TGS#{}",
+        "--map UnreadMsgNum=unread --id-format GroupId=rc_{}",
         "zcat counts.csv.gz | tim-async migrate unread - --json | jq .counts",
     )
     + _EXIT_CODES,
