@@ -285,6 +285,20 @@ def test_a_wrong_key(run: Run, service: Emulator, reach: dict[str, str], tmp_pat
         service.state.set_unread_in_group(GROUP, "alice", 0)
 
 
+@pytest.mark.parametrize("code", [10007, 60009])
+def test_groups_that_cannot_be_looked_up(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, code: int
+) -> None:
+    """It stops at once with a way out, and no row is marked failed."""
+    service.fault(code=code, endpoint="get_group_info")
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
+    result = run("migrate", "unread", file, env=reach)
+    assert result.exit_code == 1
+    assert "with --no-group-check as well, the same command goes on" in result.stderr
+    assert table(result.stdout)["failed"] == 0
+    assert run("migrate", "unread", file, "--no-group-check", env=reach).exit_code == 0
+
+
 def test_a_journal_that_cannot_be_written(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     result = run("migrate", "unread", file, "--journal", str(tmp_path / "nowhere" / "j"), env=reach)

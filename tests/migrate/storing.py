@@ -195,6 +195,12 @@ def status(path: str) -> None:
         _say([found.counts.done, found.counts.pending, found.running])
 
 
+def settled(path: str) -> None:
+    """Say how many rows a journal has as done, and as pending."""
+    counts = read_status(path).counts
+    _say([counts.done, counts.pending])
+
+
 def memory(path: str, count: str, members: str) -> None:
     """Plan rows, and say how much memory that took at most, in kB."""
     plan(Path(path), rows(int(count), int(members) or None))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tests.stand_in import AT_ONCE, StandIn, client_of, error, ok
-from tim_async import APIError, AuthError, PermissionDenied
+from tim_async import APIError, AuthError, InvalidRequest, PermissionDenied
 from tim_async.emulator import Emulator
 from tim_async.errors import classify
 from tim_async.migrate.groups import GroupFound, Groups
@@ -153,7 +153,7 @@ async def test_one_id_that_spoils_the_call_speaks_for_itself_alone() -> None:
     assert set(found.values()) == {GroupFound(messages=7)}
 
 
-@pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (10007, PermissionDenied)])
+@pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (10007, PermissionDenied), (60009, InvalidRequest)])
 async def test_who_may_not_ask_is_told_so(service: StandIn, code: int, kind: type[APIError]) -> None:
     """And nothing is left under way."""
     service.answer = lambda seen: error(code, "no")

@@ -477,6 +477,22 @@ def test_a_discarded_journal_that_is_a_link(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link.journal"]
 
 
+def test_what_cannot_be_removed_is_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And held by nobody: the next run begins it anew."""
+    journal = Journal(path, ABOUT)
+    next(journal.plan(rows(30_000)))
+
+    def unlink(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        journal.discard()
+    assert path.read_bytes() == b""
+    assert plan(path, rows(3)) == path
+    assert read_status(path).counts == Counts(pending=3)
+
+
 def test_a_log_that_was_left_without_its_journal(path: Path) -> None:
     """As when a discard was cut short: it is never taken for that of the next."""
     with Journal(path, ABOUT) as journal:
@@ -575,6 +591,34 @@ def test_a_log_that_was_cut_by_a_loss_of_power(log: tuple[bytes, bytes], data: s
         with Journal(path, ABOUT) as journal:
             journal.save(Changes(done=list(range(2, 1002))))
         assert read_status(path).counts == Counts(done=1000)
+
+
+def test_a_beginning_that_was_cut_by_a_loss_of_power(tmp_path: Path) -> None:
+    """SQLite's notes of what to undo are there, and the file itself is not what they expect."""
+    begun = tmp_path / "begun.journal"
+    with closing(sqlite3.connect(begun, isolation_level=None)) as db:
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE row (line INTEGER PRIMARY KEY, identity BLOB)")
+        db.executemany("INSERT INTO row VALUES (?, randomblob(100))", [(line,) for line in range(1000)])
+        left = contents(begun)
+    database, notes = left["begun.journal"], left["begun.journal-journal"]
+    for number, torn in enumerate((database, bytes(len(database)), b"", database[:5000])):
+        path = tmp_path / f"{number}.journal"
+        path.write_bytes(torn)
+        Path(f"{path}-journal").write_bytes(notes)
+        plan(path, rows(3))
+        assert read_status(path).counts == Counts(pending=3)
+        assert beside(path) == [path.name]
+
+
+def test_every_save_reaches_the_disk(path: Path) -> None:
+    """Into a log, so that readers are in nobody's way."""
+    plan(path, rows(3))
+    for _ in range(2):
+        with Journal(path, ABOUT) as journal:
+            asked = [journal._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+            assert asked == [2, "wal"]
 
 
 # A disk that is full

@@ -187,6 +187,18 @@ def test_a_reader_cannot_write(path: Path) -> None:
     assert read_status(path).counts == Counts(pending=3)
 
 
+def test_a_reader_leaves_the_log_to_the_run(path: Path) -> None:
+    """Also where the run has lost SQLite's locks, as it does when its process merely copies the file."""
+    plan(path, rows(30))
+    with Journal(path, ABOUT) as journal:
+        for done in range(1, 11):
+            journal.save(Changes(done=[done + 1]))
+            path.read_bytes()
+            assert outcome("settled", path) == [done, 30 - done]
+            assert len(beside(path)) == 3
+    assert read_status(path).counts == Counts(done=10, pending=20)
+
+
 def test_a_run_of_this_process(path: Path) -> None:
     plan(path, rows(30))
     with Journal(path, ABOUT) as journal:

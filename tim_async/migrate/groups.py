@@ -24,6 +24,8 @@ _DEAF = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
 _REMEMBERED = 10_000
 """Groups kept in mind; one that was forgotten costs a fiftieth of a call."""
 _IDS = GET_GROUP_INFO.items or 50
+_INTERFACE = range(60_000, 70_000)
+"""Codes of the REST interface, which speak of no group: there is no such command, the query is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Groups:
             group_ids: any number; repeats are folded.
 
         Raises:
-            AuthError, PermissionDenied: the account as a whole may not ask.
+            AuthError, PermissionDenied, InvalidRequest: nobody may ask, or not like this, whatever the group.
             Stopped, OutageTooLong: see `Patience`.
         """
         wanted = dict.fromkeys(group_ids)
@@ -90,6 +92,8 @@ class Groups:
         except (AuthError, PermissionDenied):
             raise
         except APIError as error:
+            if error.code in _INTERFACE:
+                raise
             if len(group_ids) == 1:
                 return {group_ids[0]: GroupFound(error.code, f"get_group_info: {error.info or 'refused'}")}
         # One id that the service does not like must not speak for the others.

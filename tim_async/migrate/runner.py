@@ -94,6 +94,7 @@ async def run(
         SourceError: the rows cannot be read; nothing was sent.
         JournalError: the journal is of something else, in use, or cannot be written.
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
+        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
     """
     arguments.positive("concurrency", arguments.number("concurrency", concurrency))
     arguments.positive("interval", interval)

@@ -12,7 +12,7 @@ import click
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse
 from tim_async.cli.output import plain, say, show
-from tim_async.errors import AuthError, PermissionDenied
+from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
     Ended,
     FileSource,
@@ -221,7 +221,10 @@ def _last_words(outcome: Outcome, *, as_json: bool) -> None:
     match outcome.error:
         case None:
             pass
-        case AuthError() | PermissionDenied():
+        case PermissionDenied() | InvalidRequest():  # of the look-up: of a row it would be that row's failure
+            _complain(str(outcome.error))
+            say(f"No group can be looked up like this; with --no-group-check as well, {_GOES_ON}.")
+        case AuthError():
             _complain(str(outcome.error))
             say(f"No row was marked failed for that; once the credentials are right, {_GOES_ON}.")
         case SourceError():
