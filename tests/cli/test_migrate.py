@@ -440,6 +440,15 @@ def test_no_file_is_written_over_another(
     assert Path(file).read_bytes() == before
 
 
+def test_another_name_of_the_rows(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """A hard link is the file itself, too."""
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
+    (tmp_path / "link.csv").hardlink_to(file)
+    result = run("migrate", "unread", file, "--rejected", str(tmp_path / "link.csv"), env=reach)
+    assert result.exit_code == 2
+    assert "are the same file" in result.stderr
+
+
 def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """Exit code 2, one line; the same with --dry-run."""
     (tmp_path / "empty.csv").write_bytes(b"")

@@ -268,11 +268,20 @@ def _pairs(option: str, what: str, texts: Iterable[str]) -> dict[str, str]:
 
 def _check_places(settings: Settings) -> None:
     """See that no file is written over another, least of all over the rows."""
-    places: dict[Path, str] = {} if settings.file == STDIN else {Path(settings.file).resolve(): "FILE"}
+    places = {} if settings.file == STDIN else {_which(Path(settings.file)): "FILE"}
     named = {"--journal": settings.journal, "--rejected": settings.rejected, "--report": settings.report}
     for option, path in named.items():
         if path is None:
             continue
-        other = places.setdefault(path.resolve(), option)
+        other = places.setdefault(_which(path), option)
         if other != option:
             raise Misuse(f"{option} and {other} are the same file: {path}")
+
+
+def _which(path: Path) -> tuple[int, int] | Path:
+    """What two names of one file have in common."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return found.st_dev, found.st_ino
