@@ -42,7 +42,7 @@ _WINDOW = 256
 """Rows that are read, and whose groups are looked up, together."""
 _UNREAD_EVENTS = 1000
 """Failures that wait to be read before those after them wait too."""
-_SAVE_EVERY = 5.0
+_SAVE_EVERY = 10.0
 """Seconds between two saves of how the run goes."""
 _ENDED = Progress(Counts())
 """Wakes whoever waits for an event when there are none to come."""
