@@ -164,7 +164,7 @@ async def test_who_may_not_ask_is_told_so(service: StandIn, code: int, kind: typ
 
 async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
     """It is asked again, like one that was cut."""
-    answers = [ok(), ok(GroupInfo="none"), ok(GroupInfo=[public("a")])]
+    answers = [ok(), ok(GroupInfo="none"), ok(GroupInfo=[None, 7, {"GroupId": ["a"]}, {"GroupId": {}}, public("a")])]
     service.answer = lambda seen: answers.pop(0)
     async with client_of(service) as tim:
         assert await Groups(tim, patience()).look_up(["a"]) == {"a": GroupFound(messages=7)}

@@ -8,7 +8,7 @@ class MigrateError(Exception):
 
 
 class SourceError(MigrateError):
-    """The rows cannot be read: no such file, not text, a column missing, a cut archive.  Nothing was sent."""
+    """The rows cannot be read: no such file, not text, a column missing, a cut archive; or they have changed since."""
 
 
 class JournalError(MigrateError):

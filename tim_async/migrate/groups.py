@@ -109,7 +109,8 @@ class Groups:
         rows = answer.get("GroupInfo")
         if not isinstance(rows, list):
             raise BadResponse("GroupInfo is missing from the answer")
-        found = {row["GroupId"]: _read(row) for row in rows if isinstance(row, dict) and "GroupId" in row}
+        named = (row for row in rows if isinstance(row, dict) and isinstance(row.get("GroupId"), str))
+        found = {row["GroupId"]: _read(row) for row in named}
         return {group_id: found.get(group_id, _UNKNOWN) for group_id in group_ids}
 
 

@@ -91,7 +91,7 @@ async def run(
 
     Raises:
         ValueError, TypeError: an argument that cannot be right.
-        SourceError: the rows cannot be read; nothing was sent.
+        SourceError: the rows cannot be read, or change while they are sent.
         JournalError: the journal is of something else, in use, or cannot be written.
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
         InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
@@ -102,8 +102,8 @@ async def run(
         arguments.number("max_errors", max_errors)
     if max_outage is not None:
         arguments.positive("max_outage", max_outage)
-    this = _Run(client, source, Path(journal), concurrency, max_errors, max_outage, stop, recorder)
-    this.checks_groups = group_check and source.kind.groups
+    checks_groups = group_check and source.kind.groups
+    this = _Run(client, source, Path(journal), concurrency, checks_groups, max_errors, max_outage, stop, recorder)
     task = asyncio.create_task(this.carry_out())
     try:
         async for event in this.events(task, interval):
@@ -122,16 +122,17 @@ class _Run:
         source: Source,
         path: Path,
         concurrency: int,
+        checks_groups: bool,
         max_errors: int | None,
         max_outage: float | None,
         stop: asyncio.Event | None,
         recorder: Recorder | None,
     ) -> None:
-        self.checks_groups = False
         self._client = client
         self._source = source
         self._path = path
         self._concurrency = concurrency
+        self._checks_groups = checks_groups
         self._max_errors = math.inf if max_errors is None else max_errors
         self._users_stop = asyncio.Event() if stop is None else stop
         self._recorder = recorder
@@ -241,7 +242,7 @@ class _Run:
             self._source.kind,
             self._concurrency,
             take=lambda: self._disk.do(self._take),
-            groups=Groups(self._client, self._patience) if self.checks_groups else None,
+            groups=Groups(self._client, self._patience) if self._checks_groups else None,
             ledger=ledger,
             tally=tally,
             patience=self._patience,
@@ -255,6 +256,7 @@ class _Run:
             self._limit = str(error)
         finally:
             keeping.cancel()
+            # A journal that it could not write fails the next save of rows too, and the last one of this.
             await asyncio.gather(keeping, return_exceptions=True)
             await ledger.close()
 

@@ -268,17 +268,17 @@ def _pairs(option: str, what: str, texts: Iterable[str]) -> dict[str, str]:
 
 def _check_places(settings: Settings) -> None:
     """See that no file is written over another, least of all over the rows."""
-    places = {} if settings.file == STDIN else {_which(Path(settings.file)): "FILE"}
+    places = {} if settings.file == STDIN else {identity_of(Path(settings.file)): "FILE"}
     named = {"--journal": settings.journal, "--rejected": settings.rejected, "--report": settings.report}
     for option, path in named.items():
         if path is None:
             continue
-        other = places.setdefault(_which(path), option)
+        other = places.setdefault(identity_of(path), option)
         if other != option:
             raise Misuse(f"{option} and {other} are the same file: {path}")
 
 
-def _which(path: Path) -> tuple[int, int] | Path:
+def identity_of(path: Path) -> tuple[int, int] | Path:
     """What two names of one file have in common."""
     try:
         found = path.stat()

@@ -13,6 +13,7 @@ from tim_async.migrate import Series, Slot
 
 from .ending import write_report
 from .journals import find_journal, read_journal
+from .options import identity_of
 from .tables import counts_as_plain, counts_table, duration, failures_table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def show_status(name: str, report: Path | None, *, as_json: bool) -> None:
         Failure: it cannot be read, or the report cannot be written.
     """
     journal = find_journal(name)
-    if report is not None and report.resolve() in (journal.resolve(), Path(name).resolve()):
+    if report is not None and identity_of(report) in (identity_of(journal), identity_of(Path(name))):
         raise Misuse(f"--report and {plain(name)} are the same file, or its journal")
     status = read_journal(journal)
     if as_json:
