@@ -1,0 +1,813 @@
+"""Webhooks: who is believed, and what is read from them; no request, however broken, raises anything of its own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import hmac
+import json
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, MultiDict, MultiDictProxy
+from starlette.datastructures import QueryParams
+
+from tim_async import TIMError, webhooks
+from tim_async.webhooks import (
+    ANSWER,
+    Event,
+    MsgReceipt,
+    MsgReport,
+    ReadReceipt,
+    RequestOverLimit,
+    WebhookError,
+    parse,
+    verify,
+)
+
+# The vendor's own example.
+TOKEN = "xxxxyyyy"
+TIME = 1669872112
+SIGN = "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061"
+SIGNED = {"Sign": SIGN, "RequestTime": str(TIME)}
+
+APP = {"SdkAppid": "1400000000", "contenttype": "json", "ClientIP": "127.0.0.1", "OptPlatform": "iOS"}
+
+MSG_REPORT: dict[str, Any] = {
+    "CallbackCommand": "C2C.CallbackAfterMsgReport",
+    "Report_Account": "jared",
+    "Peer_Account": "管理员",
+    "LastReadTime": 1614754606,
+    "UnreadMsgNum": 7,
+    "EventTime": 1670574414123,
+}
+READ_RECEIPT: dict[str, Any] = {
+    "CallbackCommand": "Group.CallbackAfterReadReceipt",
+    "GroupId": "@TGS#2TTV7VSII",
+    "Type": "Public",
+    "GroupMsgReceiptList": [
+        {"MsgSeq": 1, "ReadNum": 1, "UnreadNum": 6, "ReadReceiptMembers": [{"Member_Account": "user0"}]},
+        {
+            "MsgSeq": 2,
+            "ReadNum": 2,
+            "UnreadNum": 5,
+            "ReadReceiptMembers": [{"Member_Account": "user1"}, {"Member_Account": "user2"}],
+        },
+    ],
+    "EventTime": "1670574414123",
+}
+OVER_LIMIT: dict[str, Any] = {
+    "CallbackCommand": "Alert.RequestOverLimit",
+    "ServiceName": "openim",
+    "Command": "batchsendmsg",
+    "Request": 510,
+    "Limit": 200,
+}
+ALL: list[dict[str, Any]] = [MSG_REPORT, READ_RECEIPT, OVER_LIMIT]
+OTHER: dict[str, Any] = {"CallbackCommand": "Group.CallbackAfterSendMsg", "GroupId": "g", "EventTime": "soon"}
+
+
+def signed(request_time: str | int, token: str = TOKEN) -> dict[str, str]:
+    """The two parameters, as the service makes them."""
+    return {"Sign": hashlib.sha256(f"{token}{request_time}".encode()).hexdigest(), "RequestTime": str(request_time)}
+
+
+def read(fields: Mapping[str, Any], **query: str) -> Any:
+    """The event of a body, named in the query as the service names it."""
+    return parse({"CallbackCommand": str(fields["CallbackCommand"]), **APP, **query}, json.dumps(fields).encode())
+
+
+def refused(token: str, query: Any, now: float) -> str:
+    """What verify says against it."""
+    with pytest.raises(WebhookError) as caught:
+        verify(token, query, now)
+    return str(caught.value)
+
+
+# Who is believed.
+
+
+def test_the_vendors_example_is_believed() -> None:
+    """The vector of the documents; true, for those who ask for a value."""
+    assert verify(TOKEN, SIGNED, TIME) is True
+    assert signed(TIME) == SIGNED
+
+
+@pytest.mark.parametrize("away", [0, 0.4, -0.4, 59.9, 60, -60, 60.0, -60.0])
+def test_a_minute_either_way_is_in_time(away: float) -> None:
+    """Exactly a minute, too."""
+    assert verify(TOKEN, SIGNED, TIME + away)
+
+
+@pytest.mark.parametrize("away", [61, -61, 60.01, -60.01, 3600, -3600, 10**9, -TIME])
+def test_more_than_a_minute_is_refused_with_a_right_signature(away: float) -> None:
+    """A request sent again later, or with a time of the future."""
+    said = refused(TOKEN, SIGNED, TIME + away)
+    assert "RequestTime" in said
+    assert ("ago" in said) == (away > 0)
+
+
+def test_without_a_time_the_clock_decides() -> None:
+    """What was signed just now is in time, the vendor's example of 2022 is not."""
+    assert verify(TOKEN, signed(int(time.time())))
+    with pytest.raises(WebhookError, match="ago"):
+        verify(TOKEN, SIGNED)
+    with pytest.raises(WebhookError, match="ago"):
+        verify(TOKEN, SIGNED, None)
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "",
+        "0" * 64,
+        SIGN[:-1],
+        SIGN + "0",
+        SIGN[:-1] + "0",
+        "2" + SIGN[1:],
+        SIGN.upper(),
+        " " + SIGN,
+        SIGN + "\n",
+        SIGN + "\0",
+        hashlib.sha256(str(TIME).encode()).hexdigest(),
+        hashlib.sha256(f"{TIME}{TOKEN}".encode()).hexdigest(),
+        "é" * 64,
+        "\uff11\uff17\uff17\uff17\uff13",  # full-width digits
+        "\x00" * 64,
+        "f" * 100_000,
+    ],
+)
+def test_a_forged_signature_is_refused(sign: str) -> None:
+    """Whatever it is made of; another spelling of the right one is not the right one."""
+    assert "Sign" in refused(TOKEN, {**SIGNED, "Sign": sign}, TIME)
+
+
+def test_two_webhooks_of_one_second_are_both_believed() -> None:
+    """They have the same signature, whatever they say: to have seen it before means nothing."""
+    for _ in range(2):
+        assert verify(TOKEN, {**SIGNED, **APP, "CallbackCommand": "x"}, TIME)
+
+
+@pytest.mark.parametrize("token", ["xxxxyyyz", "XXXXYYYY", "xxxxyyyy ", "x", "令牌"])
+def test_another_token_is_refused(token: str) -> None:
+    """As is a signature made for another time."""
+    assert refused(token, SIGNED, TIME)
+    assert verify(token, signed(TIME, token), TIME)
+    assert refused(TOKEN, {**SIGNED, "RequestTime": str(TIME + 1)}, TIME)
+
+
+def test_moving_a_digit_from_the_time_to_the_token_gains_nothing() -> None:
+    """Token and time are joined without anything between them; the time that is left is long past."""
+    assert signed(TIME, TOKEN)["Sign"] == signed(str(TIME)[1:], TOKEN + "1")["Sign"]
+    assert refused(TOKEN + "1", {**SIGNED, "RequestTime": str(TIME)[1:]}, TIME)
+
+
+@pytest.mark.parametrize(
+    "request_time",
+    [
+        "",
+        " ",
+        f" {TIME}",
+        f"{TIME} ",
+        f"{TIME}\n",
+        f"+{TIME}",
+        f"-{TIME}",
+        f"{TIME}.0",
+        "1_669_872_112",
+        "0x6388",
+        "1e9",
+        "nan",
+        "inf",
+        "١٦٦٩٨٧٢١١٢",
+        "\uff11\uff16\uff16\uff19\uff18\uff17\uff12\uff11\uff11\uff12",
+        "²",
+        "0" * 6 + str(TIME),
+        "9" * 16,
+        "9" * 5000,
+        "None",
+    ],
+)
+def test_a_time_is_plain_digits(request_time: str) -> None:
+    """What int() takes besides is no time, even with a signature that is right for it."""
+    assert "RequestTime" in refused(TOKEN, signed(request_time), TIME)
+
+
+@pytest.mark.parametrize("key", ["Sign", "RequestTime"])
+@pytest.mark.parametrize("value", [None, 5, TIME, True, b"x", [], (), [SIGN, SIGN], [str(TIME)] * 2, [5], {}, "\ud800"])
+def test_a_parameter_is_one_text(key: str, value: object) -> None:
+    """Neither missing, nor there twice, nor of another type, nor what no query can hold."""
+    assert key in refused(TOKEN, {**SIGNED, key: value}, TIME)
+    assert key in refused(TOKEN, {name: text for name, text in SIGNED.items() if name != key}, TIME)
+
+
+def test_names_are_case_sensitive() -> None:
+    """As the service's are."""
+    assert "Sign is missing" in refused(TOKEN, {"sign": SIGN, "RequestTime": str(TIME)}, TIME)
+
+
+URL_QUERY = urlencode({"CallbackCommand": "Alert.RequestOverLimit", **APP, **SIGNED})
+MAPPINGS = {
+    "dict": lambda query: dict(parse_qsl(query)),
+    "parse_qs": parse_qs,
+    "tuples": lambda query: {key: tuple(values) for key, values in parse_qs(query).items()},
+    "starlette": QueryParams,
+    "aiohttp": lambda query: MultiDictProxy(MultiDict(parse_qsl(query))),
+    "aiohttp, any case": lambda query: CIMultiDict(parse_qsl(query)),
+}
+DOUBLING = {name: make for name, make in MAPPINGS.items() if name != "dict"}
+
+
+@pytest.mark.parametrize("make", MAPPINGS.values(), ids=MAPPINGS)
+def test_the_mappings_of_web_frameworks_do_as_they_are(make: Any) -> None:
+    """For both functions."""
+    assert verify(TOKEN, make(URL_QUERY), TIME)
+    event = parse(make(URL_QUERY), json.dumps(OVER_LIMIT))
+    assert (event.sdk_app_id, event.client_ip, event.opt_platform) == (1400000000, "127.0.0.1", "iOS")
+
+
+@pytest.mark.parametrize("make", DOUBLING.values(), ids=DOUBLING)
+@pytest.mark.parametrize("again", ["Sign", "RequestTime"])
+def test_a_parameter_that_is_there_twice_is_refused(make: Any, again: str) -> None:
+    """Whether first or last counts differs between frameworks; even with the same value twice."""
+    assert f"{again} is 2 times" in refused(TOKEN, make(f"{URL_QUERY}&{again}={SIGNED[again]}"), TIME)
+    assert f"{again} is 2 times" in refused(TOKEN, make(f"{again}=0&{URL_QUERY}"), TIME)
+
+
+@pytest.mark.parametrize("make", DOUBLING.values(), ids=DOUBLING)
+@pytest.mark.parametrize("again", ["CallbackCommand", "SdkAppid", "ClientIP", "OptPlatform"])
+def test_so_is_one_that_parse_reads(make: Any, again: str) -> None:
+    """The same rule for what is not signed."""
+    with pytest.raises(WebhookError, match=f"{again} is 2 times"):
+        parse(make(f"{URL_QUERY}&{again}=1"), json.dumps(OVER_LIMIT))
+
+
+@pytest.mark.parametrize("token", ["", "\ud800", "x\udcff"])
+def test_a_token_that_can_be_none_is_the_callers_mistake(token: str) -> None:
+    """An empty one would let everybody in; the text shows no part of it, nor does what lies behind the error."""
+    with pytest.raises(ValueError, match="token") as caught:
+        verify(token, signed(TIME, ""), TIME)
+    assert not isinstance(caught.value, UnicodeError)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("token", [None, b"xxxxyyyy", 5])
+def test_a_token_is_a_str(token: Any) -> None:
+    """Also the caller's mistake."""
+    with pytest.raises(TypeError, match="token"):
+        verify(token, SIGNED, TIME)
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)])
+def test_a_time_that_is_none_is_the_callers_mistake(now: float) -> None:
+    """NaN above all: it is over a minute from nothing."""
+    with pytest.raises(ValueError, match="now"):
+        verify(TOKEN, SIGNED, now)
+
+
+@pytest.mark.parametrize("now", ["1669872112", True, b"1"])
+def test_a_time_is_a_number(now: Any) -> None:
+    """Also the caller's mistake."""
+    with pytest.raises(TypeError, match="now"):
+        verify(TOKEN, SIGNED, now)
+
+
+@pytest.mark.parametrize("query", [None, "Sign=x&RequestTime=1", b"Sign", [("Sign", SIGN)], 5])
+def test_a_query_is_a_mapping(query: Any) -> None:
+    """Above all not the text of one, in which every name is found."""
+    with pytest.raises(TypeError, match="query"):
+        verify(TOKEN, query, TIME)
+    with pytest.raises(TypeError, match="query"):
+        parse(query, b"{}")
+
+
+class Spy:
+    """Counts what verify works out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hashed: list[bytes] = []
+        self.compared: list[tuple[bytes, bytes]] = []
+        monkeypatch.setattr(webhooks, "hashlib", SimpleNamespace(sha256=self._sha256))
+        monkeypatch.setattr(webhooks, "hmac", SimpleNamespace(compare_digest=self._compare))
+
+    def _sha256(self, data: bytes) -> Any:
+        self.hashed.append(data)
+        return hashlib.sha256(data)
+
+    def _compare(self, a: bytes, b: bytes) -> bool:
+        self.compared.append((a, b))
+        return hmac.compare_digest(a, b)
+
+
+@pytest.mark.parametrize("sign", [SIGN, "0" * 64, "", "é", SIGN[:-1]])
+@pytest.mark.parametrize("away", [0, 61, -61, 10**6])
+def test_every_request_costs_one_hash_and_one_comparison_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch, sign: str, away: int
+) -> None:
+    """Right, forged or late.  Bytes are compared, the sent ones second: it is their length that the time follows."""
+    spy = Spy(monkeypatch)
+    try:
+        verify(TOKEN, {**SIGNED, "Sign": sign}, TIME + away)
+    except WebhookError:
+        assert (sign, away) != (SIGN, 0)
+    assert spy.hashed == [f"{TOKEN}{TIME}".encode()]
+    assert spy.compared == [(SIGN.encode(), sign.encode())]
+
+
+@pytest.mark.parametrize("away", [61, -61])
+def test_a_late_request_does_not_tell_whether_its_signature_was_right(away: int) -> None:
+    """The same words for both."""
+    assert refused(TOKEN, SIGNED, TIME + away) == refused(TOKEN, {**SIGNED, "Sign": "0" * 64}, TIME + away)
+
+
+SECRET = "tok3nthatnobodymaysee"
+
+
+@pytest.mark.parametrize(
+    ("query", "now"),
+    [
+        ({}, TIME),
+        ({"RequestTime": str(TIME)}, TIME),
+        ({"Sign": "0" * 64, "RequestTime": str(TIME)}, TIME),
+        (signed(TIME, SECRET), TIME + 100),
+        ({"Sign": "0" * 64, "RequestTime": "x"}, TIME),
+    ],
+)
+def test_no_error_shows_the_token_or_the_right_signature(query: dict[str, str], now: float) -> None:
+    """Neither in its text, nor in its repr, nor in what it pickles to, nor behind it."""
+    with pytest.raises(WebhookError) as caught:
+        verify(SECRET, query, now)
+    failure = caught.value
+    for text in (str(failure), repr(failure), repr(vars(failure)), repr(pickle.dumps(failure))):
+        assert SECRET not in text
+        assert signed(TIME, SECRET)["Sign"] not in text
+    assert failure.__context__ is None
+
+
+def test_a_webhook_error_is_a_tim_error_and_pickles() -> None:
+    """Of no call: no endpoint, no attempts."""
+    failure = pickle.loads(pickle.dumps(WebhookError("why")))
+    assert isinstance(failure, TIMError)
+    assert (type(failure), str(failure), failure.endpoint, failure.attempts) == (WebhookError, "why", "", 0)
+
+
+QUERY_VALUE = st.none() | st.text() | st.integers() | st.binary() | st.lists(st.text(), max_size=2) | st.just(SIGN)
+QUERY = st.dictionaries(
+    st.sampled_from(["Sign", "RequestTime", "SdkAppid", "CallbackCommand", "ClientIP", "OptPlatform"]) | st.text(),
+    QUERY_VALUE | st.text("0123456789", max_size=20) | st.text(st.characters(categories=["Nd", "Cs"])),
+)
+
+
+@given(token=st.text(min_size=1).filter(lambda text: text.isprintable()), query=QUERY, now=st.floats(-1e14, 1e14))
+def test_no_query_is_believed_by_chance_or_raises_anything_else(token: str, query: Any, now: float) -> None:
+    """Whatever stands in it."""
+    with pytest.raises(WebhookError):
+        verify(token, query, now)
+
+
+@given(
+    token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    request_time=st.integers(0, 10**14),
+    away=st.integers(-200, 200),
+)
+def test_what_is_signed_right_is_believed_for_a_minute_and_no_longer(token: str, request_time: int, away: int) -> None:
+    """For every token and time."""
+    query = signed(request_time, token)
+    try:
+        believed = bool(verify(token, query, request_time + away))
+    except WebhookError:
+        believed = False
+    assert believed == (abs(away) <= 60)
+
+
+# What is read.
+
+
+def test_a_msg_report() -> None:
+    """The vendor's example, with a time."""
+    assert read(MSG_REPORT) == MsgReport(
+        callback_command="C2C.CallbackAfterMsgReport",
+        sdk_app_id=1400000000,
+        client_ip="127.0.0.1",
+        opt_platform="iOS",
+        event_time=1670574414123,
+        body=MSG_REPORT,
+        report_account="jared",
+        peer_account="管理员",
+        last_read_time=1614754606,
+        unread_msg_num=7,
+    )
+
+
+def test_a_read_receipt() -> None:
+    """The vendor's example; its EventTime is a string there."""
+    assert read(READ_RECEIPT) == ReadReceipt(
+        callback_command="Group.CallbackAfterReadReceipt",
+        sdk_app_id=1400000000,
+        client_ip="127.0.0.1",
+        opt_platform="iOS",
+        event_time=1670574414123,
+        body=READ_RECEIPT,
+        group_id="@TGS#2TTV7VSII",
+        type="Public",
+        receipts=(
+            MsgReceipt(msg_seq=1, read_num=1, unread_num=6, members=("user0",)),
+            MsgReceipt(msg_seq=2, read_num=2, unread_num=5, members=("user1", "user2")),
+        ),
+    )
+
+
+def test_an_alert() -> None:
+    """The vendor's example; the documents show no ClientIP and no EventTime with it."""
+    query = {"CallbackCommand": "Alert.RequestOverLimit", "SdkAppid": "1400000000", "OptPlatform": "RESTAPI"}
+    event = parse(query, json.dumps(OVER_LIMIT))
+    assert event == RequestOverLimit(
+        callback_command="Alert.RequestOverLimit",
+        sdk_app_id=1400000000,
+        client_ip="",
+        opt_platform="RESTAPI",
+        event_time=None,
+        body=OVER_LIMIT,
+        service_name="openim",
+        command="batchsendmsg",
+        request=510,
+        limit=200,
+    )
+
+
+def test_a_command_without_a_class_is_a_plain_event() -> None:
+    """With the whole body; nothing of it is judged, as nothing is known of it."""
+    event = read(OTHER)
+    assert type(event) is Event
+    assert (event.callback_command, event.event_time, event.body) == ("Group.CallbackAfterSendMsg", None, OTHER)
+    assert read({**OTHER, "EventTime": 5}).event_time == 5
+    assert type(read({"CallbackCommand": "c2c.callbackaftermsgreport"})) is Event
+
+
+@pytest.mark.parametrize("fields", [*ALL, OTHER])
+def test_fields_that_nobody_knows_are_kept_and_do_no_harm(fields: dict[str, Any]) -> None:
+    """The vendor adds fields without notice."""
+    assert read({**fields, "New": {"a": [1.5, None, "😀"]}}).body["New"] == {"a": [1.5, None, "😀"]}
+
+
+@pytest.mark.parametrize("fields", [*ALL, OTHER])
+def test_bytes_and_text_are_read_alike(fields: dict[str, Any]) -> None:
+    """Escaped or not."""
+    event = read(fields)
+    query = {"CallbackCommand": fields["CallbackCommand"], **APP}
+    plain = json.dumps(fields, ensure_ascii=False)
+    for body in (plain, plain.encode(), bytearray(plain.encode()), json.dumps(fields), f" \n{plain}\t"):
+        assert parse(query, body) == event
+
+
+REMOVED = object()
+
+
+def changed(fields: Mapping[str, Any], *path: Any, value: Any = REMOVED) -> dict[str, Any]:
+    """A copy with one field, however deep, given another value or taken away."""
+    result = copy.deepcopy(dict(fields))
+    place: Any = result
+    for key in path[:-1]:
+        place = place[key]
+    if value is REMOVED:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return result
+
+
+ROW = ("GroupMsgReceiptList", 0)
+NUMBERS: list[tuple[dict[str, Any], tuple[Any, ...], str]] = [
+    (MSG_REPORT, ("LastReadTime",), "last_read_time"),
+    (MSG_REPORT, ("UnreadMsgNum",), "unread_msg_num"),
+    (MSG_REPORT, ("EventTime",), "event_time"),
+    (READ_RECEIPT, ("EventTime",), "event_time"),
+    (READ_RECEIPT, (*ROW, "MsgSeq"), "msg_seq"),
+    (READ_RECEIPT, (*ROW, "ReadNum"), "read_num"),
+    (READ_RECEIPT, (*ROW, "UnreadNum"), "unread_num"),
+    (OVER_LIMIT, ("EventTime",), "event_time"),
+    (OVER_LIMIT, ("Request",), "request"),
+    (OVER_LIMIT, ("Limit",), "limit"),
+]
+OPTIONAL = {"event_time", "unread_msg_num"}
+NAMES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    (MSG_REPORT, ("Report_Account",)),
+    (MSG_REPORT, ("Peer_Account",)),
+    (READ_RECEIPT, ("GroupId",)),
+    (READ_RECEIPT, (*ROW, "ReadReceiptMembers", 0, "Member_Account")),
+    (OVER_LIMIT, ("ServiceName",)),
+    (OVER_LIMIT, ("Command",)),
+]
+NO_NUMBERS = [True, False, -1, 1.0, 1.5, "", " 1", "1 ", "1\n", "+1", "-1", "1_0", "1.0", "\u0661", "x", [], {}, [1]]
+
+
+@pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
+@pytest.mark.parametrize("written", [1, "1", 2**63 - 1, str(2**63 - 1)])
+def test_a_number_is_a_whole_one_or_the_digits_of_one(
+    fields: dict[str, Any], path: tuple[Any, ...], name: str, written: int | str
+) -> None:
+    """The vendor's samples have both forms, of one field even."""
+    event = read(changed(fields, *path, value=written))
+    found = getattr(event.receipts[0] if len(path) > 1 else event, name)
+    assert type(found) is int
+    assert found == int(written)
+
+
+@pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 2**63, "9" * 20, "9" * 5000])
+def test_nothing_else_is_a_number(fields: dict[str, Any], path: tuple[Any, ...], name: str, value: object) -> None:
+    """The error names the field and shows nothing of what stood there."""
+    with pytest.raises(WebhookError, match=f"^{path[-1]} is missing from the webhook or not as documented$"):
+        read(changed(fields, *path, value=value))
+
+
+@pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
+def test_a_number_may_be_absent_only_where_the_documents_say_so(
+    fields: dict[str, Any], path: tuple[Any, ...], name: str
+) -> None:
+    """Null is absent as well."""
+    bodies = [changed(fields, *path, value=None)]
+    if len(path) > 1 or path[-1] in fields:
+        bodies.append(changed(fields, *path))
+    for body in bodies:
+        if name in OPTIONAL:
+            assert getattr(read(body), name) is None
+        else:
+            with pytest.raises(WebhookError, match=path[-1]):
+                read(body)
+
+
+def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
+    """Whoever divides by the limit need not look."""
+    assert read({**MSG_REPORT, "UnreadMsgNum": 0, "LastReadTime": "0"}).unread_msg_num == 0
+    assert read({**OVER_LIMIT, "Request": 0}).request == 0
+    for zero in (0, "0", "000"):
+        with pytest.raises(WebhookError, match="Limit"):
+            read({**OVER_LIMIT, "Limit": zero})
+
+
+@pytest.mark.parametrize(("fields", "path"), [*NAMES, (READ_RECEIPT, ("Type",))])
+@pytest.mark.parametrize("value", [REMOVED, None, 5, True, 1.5, [], {}, ["a"], {"a": "b"}])
+def test_a_name_is_text(fields: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
+    """And required."""
+    with pytest.raises(WebhookError, match=path[-1]):
+        read(changed(fields, *path, value=value))
+
+
+@pytest.mark.parametrize(("fields", "path"), NAMES)
+def test_a_name_is_not_empty(fields: dict[str, Any], path: tuple[Any, ...]) -> None:
+    """Nobody is called that; a type of group that is not told does no harm."""
+    assert read({**READ_RECEIPT, "Type": ""}).type == ""
+    with pytest.raises(WebhookError, match=path[-1]):
+        read(changed(fields, *path, value=""))
+
+
+@pytest.mark.parametrize("value", [REMOVED, None, 5, "x", {}, [None], [5], ["x"], [[]], [{}]])
+def test_the_list_of_receipts_is_a_list_of_receipts(value: object) -> None:
+    """And required; an empty one is one."""
+    with pytest.raises(WebhookError):
+        read(changed(READ_RECEIPT, "GroupMsgReceiptList", value=value))
+    assert read({**READ_RECEIPT, "GroupMsgReceiptList": []}).receipts == ()
+
+
+def test_a_receipt_that_nobody_has_caused_yet_names_no_member() -> None:
+    """Sending such a message is announced too."""
+    path = (*ROW, "ReadReceiptMembers")
+    empty: list[object] = [REMOVED, None, []]
+    for value in empty:
+        assert read(changed(READ_RECEIPT, *path, value=value)).receipts[0].members == ()
+    ill_typed: list[object] = [5, "user0", {}, ["user0"], [None], [{}]]
+    for wrong in ill_typed:
+        with pytest.raises(WebhookError, match=r"ReadReceiptMembers|Member_Account"):
+            read(changed(READ_RECEIPT, *path, value=wrong))
+
+
+def test_the_command_is_told_twice_and_must_be_the_same() -> None:
+    """One of the two is enough; an empty one is none."""
+    for fields in ALL:
+        command = str(fields["CallbackCommand"])
+        bare = {key: value for key, value in fields.items() if key != "CallbackCommand"}
+        kinds = {
+            type(parse({"CallbackCommand": command}, json.dumps(bare))),
+            type(parse({}, json.dumps(fields))),
+            type(parse({"CallbackCommand": ""}, json.dumps(fields))),
+            type(parse({"CallbackCommand": command}, json.dumps({**fields, "CallbackCommand": None}))),
+        }
+        assert kinds == {type(read(fields))}
+        with pytest.raises(WebhookError, match="CallbackCommand"):
+            parse({"CallbackCommand": command + "x"}, json.dumps(fields))
+        ill_typed: list[object] = [5, True, [], {}, [command]]
+        for wrong in ill_typed:
+            with pytest.raises(WebhookError, match="CallbackCommand"):
+                parse({"CallbackCommand": command}, json.dumps({**fields, "CallbackCommand": wrong}))
+    for query in ({}, {"CallbackCommand": ""}):
+        with pytest.raises(WebhookError, match="CallbackCommand is missing"):
+            parse(query, b"{}")
+
+
+def test_the_app_is_told_by_the_query() -> None:
+    """None when it is not; never equal to anybody's own id then."""
+    assert read(MSG_REPORT, SdkAppid="0020").sdk_app_id == 20
+    assert parse({}, json.dumps(MSG_REPORT)).sdk_app_id is None
+    for wrong in ("", "x", "-1", " 1", "1.0", "\u0661", "9" * 20, "9" * 5000, "\ud800"):
+        with pytest.raises(WebhookError, match="SdkAppid"):
+            read(MSG_REPORT, SdkAppid=wrong)
+    with pytest.raises(WebhookError, match="SdkAppid"):
+        parse({"SdkAppid": 5}, json.dumps(MSG_REPORT))  # type: ignore[dict-item]
+
+
+DEEP = 100_000
+GARBAGE: dict[str, bytes | str] = {
+    "empty": b"",
+    "blank": b" ",
+    "no JSON": b"CallbackCommand=x",
+    "cut": json.dumps(MSG_REPORT).encode()[:-1],
+    "followed by more": json.dumps(MSG_REPORT) + "{}",
+    "a list": b"[]",
+    "a string": b'"x"',
+    "a number": b"5",
+    "null": b"null",
+    "not UTF-8": json.dumps(MSG_REPORT).encode().replace(b"jared", b"jar\xe9d"),
+    "UTF-16": json.dumps(MSG_REPORT).encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + json.dumps(MSG_REPORT).encode(),
+    "NUL": b"\0",
+    "NaN": json.dumps({**OVER_LIMIT, "More": float("nan")}),
+    "Infinity": json.dumps({**OVER_LIMIT, "More": -float("inf")}),
+    "an overflow": json.dumps(OVER_LIMIT).replace("510", "1e999"),
+    "a huge number": json.dumps(OVER_LIMIT).replace("510", "1" * 10_000),
+    "deep lists": "[" * DEEP + "]" * DEEP,
+    "deep objects": '{"a":' * DEEP + "1" + "}" * DEEP,
+    "deep in a field": '{"a":' + "[" * DEEP + "]" * DEEP + "}",
+    "a lone surrogate, escaped": json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}),
+    "a lone surrogate, in a field nobody knows": json.dumps({**OTHER, "More": ["\udc00x"]}),
+    "a lone surrogate, in a key": json.dumps({**OTHER, "\ud800": 1}),
+    "a lone surrogate, as it is": json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}, ensure_ascii=False),
+}
+
+
+@pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("fields", [*ALL, OTHER])
+def test_a_body_that_is_no_json_object_is_refused(fields: dict[str, Any], body: bytes | str) -> None:
+    """Also for a command without a class; the error shows nothing of it."""
+    with pytest.raises(WebhookError) as caught:
+        parse({"CallbackCommand": fields["CallbackCommand"]}, body)
+    assert len(str(caught.value)) < 100
+
+
+def test_surrogates_that_are_a_pair_are_a_character() -> None:
+    """As JSON escapes what is beyond the first plane."""
+    assert json.dumps({**MSG_REPORT, "Peer_Account": "😀"}).count("\\ud83d") == 1
+    assert read({**MSG_REPORT, "Peer_Account": "😀"}).peer_account == "😀"
+
+
+@pytest.mark.parametrize("body", [None, 5, {}, MSG_REPORT, [b"{}"], memoryview(b"{}")])
+def test_a_body_is_bytes_or_text(body: Any) -> None:
+    """Not what a framework has already decoded: the caller's mistake."""
+    with pytest.raises(TypeError, match="body"):
+        parse({"CallbackCommand": "x"}, body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+COMMANDS = st.sampled_from([str(fields["CallbackCommand"]) for fields in [*ALL, OTHER]])
+
+
+@given(query=QUERY, body=st.binary(max_size=50) | st.text(max_size=50) | JSON.map(json.dumps))
+def test_no_request_raises_anything_else(query: Any, body: bytes | str) -> None:
+    """Whatever stands in query and body."""
+    try:
+        assert isinstance(parse(query, body), Event)
+    except WebhookError:
+        return
+
+
+@given(data=st.data(), command=COMMANDS)
+def test_no_field_of_a_known_command_raises_anything_else(data: st.DataObject, command: str) -> None:
+    """With any value in any field; what is read has the types that are promised."""
+    fields = copy.deepcopy(next(fields for fields in [*ALL, OTHER] if fields["CallbackCommand"] == command))
+    place: Any = fields
+    while True:
+        key = data.draw(st.sampled_from(sorted(place)) if isinstance(place, dict) else st.integers(0, len(place) - 1))
+        if not place[key] or not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(JSON)
+    try:
+        event = parse({"CallbackCommand": command}, json.dumps(fields))
+    except WebhookError:
+        return
+    assert event.callback_command == command
+    for name in ("event_time", "last_read_time", "request", "limit"):
+        assert type(getattr(event, name, None)) in {int, type(None)}
+    for name in ("report_account", "peer_account", "group_id", "type", "service_name", "command"):
+        assert isinstance(getattr(event, name, ""), str)
+
+
+# What an event is.
+
+EVENTS = [read(fields) for fields in [*ALL, OTHER]]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_cannot_be_changed_and_compare_hash_copy_and_pickle(event: Event) -> None:
+    """So they can go into sets, queues and other processes."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.sdk_app_id = 5  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        event.anything = 5  # type: ignore[attr-defined]
+    for other in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
+        assert (type(other), other, hash(other)) == (type(event), event, hash(event))
+    assert dataclasses.replace(event, body={}) != event
+    assert len({event, *EVENTS}) == len(EVENTS)
+    assert isinstance(event, Event)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_the_repr_shows_the_fields_and_not_the_body(event: Event) -> None:
+    """Which would say it all twice."""
+    text = repr(event)
+    assert text.startswith(
+        f"{type(event).__name__}(callback_command={event.callback_command!r}, sdk_app_id=1400000000,"
+    )
+    assert "body" not in text
+    assert "Account'" not in text
+
+
+def test_events_can_be_made_by_hand_and_matched() -> None:
+    """With the vendor's names for what they are about, by keyword only."""
+    by_hand = RequestOverLimit(service_name="openim", command="sendmsg", request=170, limit=200)
+    assert (by_hand.callback_command, by_hand.sdk_app_id, by_hand.body) == ("Alert.RequestOverLimit", None, {})
+    match by_hand:
+        case RequestOverLimit(command="sendmsg", limit=limit):
+            assert limit == 200
+        case _:
+            pytest.fail("not matched")
+    with pytest.raises(TypeError):
+        MsgReceipt(1, 2, 3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("service", "command", "path"),
+    [
+        ("openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
+        ("v4/openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
+        ("/v4/openim/", "/admin_set_msg_read/", "v4/openim/admin_set_msg_read"),
+        ("group_open_http_svc", "get_group_msg_receipt", "v4/group_open_http_svc/get_group_msg_receipt"),
+        ("v5/openim", "x", "v5/openim/x"),
+        ("v4x", "x", "v4/v4x/x"),
+        ("/", "/", "v4"),
+        ("", "", "v4"),
+        ("é", "\ud800", "v4/é/\ud800"),
+    ],
+)
+def test_an_alert_names_the_path_of_its_endpoint(service: str, command: str, path: str) -> None:
+    """With the version once, whether or not the service sends it."""
+    assert RequestOverLimit(service_name=service, command=command, request=1, limit=200).path == path
+
+
+@given(service=st.text() | st.none() | st.integers(), command=st.text() | st.none() | st.binary())
+def test_the_path_of_an_alert_never_raises(service: Any, command: Any) -> None:
+    """Whatever was made by hand."""
+    assert RequestOverLimit(service_name=service, command=command, request=1, limit=1).path.startswith("v")
+
+
+def test_the_answer_is_the_documented_one() -> None:
+    """As bytes, ready to be sent."""
+    assert json.loads(ANSWER) == {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0}
+    assert isinstance(ANSWER, bytes)
+
+
+def test_the_module_loads_nothing_but_the_standard_library() -> None:
+    """A small web app need not carry an HTTP client to read webhooks."""
+    program = (
+        "import sys; import tim_async.webhooks; "
+        "print(*(name for name in sys.modules if name.split('.')[0] not in sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert {name for name in loaded if name.startswith("tim_async")} == {
+        "tim_async",
+        "tim_async.errors",
+        "tim_async.lazy",
+        "tim_async.webhooks",
+    }
+    assert not {name.split(".")[0] for name in loaded} & {
+        "aiohttp",
+        "multidict",
+        "tenacity",
+        "jwt",
+        "aiolimiter",
+        "redis",
+    }
