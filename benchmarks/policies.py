@@ -100,7 +100,7 @@ async def slot_hold(base_url: str, rate: float) -> AsyncIterator[Call]:
         yield call
 
 
-def client(base_url: str, rate: float, *, strict: bool = False) -> TIMClient:
+def client(base_url: str, rate: float, *, strict: bool = False, **options: Any) -> TIMClient:
     """The client under test, every endpoint at the same rate."""
     from tim_async.client import TIMClient
 
@@ -111,6 +111,7 @@ def client(base_url: str, rate: float, *, strict: bool = False) -> TIMClient:
         base_url=base_url,
         rates=dict.fromkeys(calls.NAMES, rate),
         strict=strict,
+        **options,
     )
 
 

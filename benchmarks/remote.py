@@ -17,7 +17,7 @@ from benchmarks.server import Config, arguments
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The same modules for a child, wherever the benchmark was started from."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
@@ -52,7 +52,7 @@ def server(config: Config) -> Iterator[Remote]:
         [sys.executable, "-m", "benchmarks.server", arguments(config)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(),
+        env=environment(),
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -81,7 +81,7 @@ def fresh(module: str, timeout: float = 600, **settings: Any) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         timeout=timeout,
         check=True,
-        env=_environment(),
+        env=environment(),
     )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

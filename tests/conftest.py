@@ -1,13 +1,15 @@
-"""The stand-in service as a fixture."""
+"""The stand-in service and a real Valkey, as fixtures."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from .stand_in import StandIn
+from .store import Store
 
 
 @pytest.fixture
@@ -17,3 +19,10 @@ async def service() -> AsyncIterator[StandIn]:
         yield running
     assert running.violations == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A running Valkey of this test alone, without persistence."""
+    with Store(tmp_path / "valkey") as running:
+        yield running

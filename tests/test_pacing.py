@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tim_async.gates import SECOND, Slots
+from tim_async.lanes import Lane
 from tim_async.learning import Credit, Rate
-from tim_async.pacing import SECOND, Lane, Pacer, Slots
+from tim_async.pacing import Pacer
 
 from . import virtual_time
 
@@ -151,7 +153,7 @@ def test_the_first_second_is_not_a_burst() -> None:
         async def caller() -> float:
             sent = await pacer.enter()
             pacer.leave(sent, answered=True)
-            return sent - start
+            return sent.sent - start
 
         return await asyncio.gather(*(caller() for _ in range(100)))
 
@@ -211,7 +213,7 @@ def test_a_call_without_an_answer_holds_its_slot_a_second_beyond_its_end() -> No
         third = await pacer.enter()
         pacer.leave(second, answered=False)
         pacer.leave(third, answered=False)
-        return third - ended
+        return third.sent - ended
 
     assert virtual_time.run(run()) == pytest.approx(SECOND, abs=0.001)
 
@@ -284,14 +286,24 @@ class TestCredit:
     def test_starts_at_what_the_smallest_round_trip_makes_sure(self) -> None:
         """Nine tenths of the smallest, less the slack."""
         credit = Credit()
-        for rtt in (0.08, 0.05, 0.07):
+        for rtt in (0.08, 0.05, 0.07) * Credit.ENOUGH:
             credit.answered(rtt, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.05 - Credit.SLACK)
+
+    def test_is_nothing_before_there_were_enough_round_trips(self) -> None:
+        """The first ones are longer than any that follow: connections are being set up."""
+        credit = Credit()
+        for _ in range(Credit.ENOUGH - 1):
+            credit.answered(0.05, 200, saturated=True)
+        assert credit.value == 0.0
+        credit.answered(0.05, 200, saturated=True)
+        assert credit.value > 0.0
 
     def test_is_nothing_where_the_round_trip_is_too_short_to_rely_on(self) -> None:
         """Below the fineness of timers there is nothing to win."""
         credit = Credit()
-        credit.answered(0.002, 200, saturated=False)
+        for _ in range(Credit.ENOUGH):
+            credit.answered(0.002, 200, saturated=False)
         assert credit.value == 0.0
 
     def test_grows_only_while_the_endpoint_is_saturated(self) -> None:
@@ -309,7 +321,8 @@ class TestCredit:
         credit = Credit()
         for _ in range(10):
             credit.refused()
-        credit.answered(0.05, 200, saturated=False)
+        for _ in range(Credit.ENOUGH):
+            credit.answered(0.05, 200, saturated=False)
         assert credit.value == 0.0
 
     def test_forgets_a_path_that_has_become_longer(self) -> None:

@@ -425,6 +425,6 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
 def test_a_quota_that_would_not_be_shared_is_refused() -> None:
     """Rather than taken and ignored."""
     options: dict[str, Any] = {"quota": "redis://127.0.0.1"}
-    with pytest.raises(TypeError, match="rates"):
+    with pytest.raises(TypeError, match="RedisQuota"):
         TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", **options)
     TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", quota=None)

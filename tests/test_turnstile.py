@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tim_async.errors import ConnectFailed
-from tim_async.pacing import Connections, Lane, Pacer
+from tim_async.gates import Turn
+from tim_async.lanes import Lane
+from tim_async.pacing import Connections, Pacer
 
 from . import virtual_time
 
@@ -33,9 +35,8 @@ async def filled(limit: int = 4) -> Pacer:
 
 def release(pacer: Pacer, count: int = 4) -> None:
     """Let the calls in flight be answered."""
-    now = pacer.now()
     for _ in range(count):
-        pacer.leave(now, answered=True)
+        pacer.leave(Turn(pacer.now()), answered=True)
 
 
 def test_first_in_first_out_within_a_lane() -> None:
@@ -122,7 +123,7 @@ def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
         pacer = await filled(1)
         first = asyncio.create_task(pass_through(pacer, [], "first"))
         await asyncio.sleep(0)
-        pacer.leave(pacer.now(), answered=True)
+        pacer.leave(Turn(pacer.now()), answered=True)
         await asyncio.sleep(0.99)
         for _ in range(steps):
             await asyncio.sleep(0.005)
@@ -170,7 +171,7 @@ def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
         pacer.leave(sent, answered=True)
         again = await pacer.enter()
         pacer.leave(again, answered=True)
-        return again - start
+        return again.sent - start
 
     assert virtual_time.run(run()) == pytest.approx(5, abs=0.001)
 
@@ -182,7 +183,7 @@ def test_a_pause_is_capped_at_a_minute() -> None:
         pacer = Pacer(200)
         start = pacer.now()
         pacer.pause(86_400)
-        return await pacer.enter() - start
+        return (await pacer.enter()).sent - start
 
     assert virtual_time.run(run()) == pytest.approx(60, abs=0.001)
 
@@ -253,7 +254,7 @@ def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
 
 
 @pytest.mark.parametrize("then", [lambda pacer: pacer.enter(), lambda pacer: pacer.enter(Lane.BULK)])
-def test_close_turns_away_whoever_waits(then: Callable[[Pacer], Awaitable[float]]) -> None:
+def test_close_turns_away_whoever_waits(then: Callable[[Pacer], Awaitable[Turn]]) -> None:
     """Each with an exception of its own: nothing was sent."""
 
     async def run() -> list[object]:

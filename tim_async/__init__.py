@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     from .errors import InvalidRequest as InvalidRequest
     from .errors import PartialFailure as PartialFailure
     from .errors import PermissionDenied as PermissionDenied
+    from .errors import QuotaExhausted as QuotaExhausted
     from .errors import RateLimited as RateLimited
     from .errors import ReceiptUnavailable as ReceiptUnavailable
     from .errors import RequestTimeout as RequestTimeout
     from .errors import ServerBusy as ServerBusy
     from .errors import TIMError as TIMError
     from .errors import TransportError as TransportError
+    from .lanes import Lane as Lane
     from .models import C2CUnread as C2CUnread
     from .models import Done as Done
     from .models import Failed as Failed
     from .models import GroupMsgReceipts as GroupMsgReceipts
     from .models import ItemError as ItemError
     from .models import Receipt as Receipt
-    from .pacing import Lane as Lane
     from .retrying import RetryPolicy as RetryPolicy
 
 _HOME = {
@@ -57,9 +58,10 @@ _HOME = {
     "GroupNotFound": "errors",
     "InvalidRequest": "errors",
     "ItemError": "models",
-    "Lane": "pacing",
+    "Lane": "lanes",
     "PartialFailure": "errors",
     "PermissionDenied": "errors",
+    "QuotaExhausted": "errors",
     "RateLimited": "errors",
     "Receipt": "models",
     "ReceiptUnavailable": "errors",

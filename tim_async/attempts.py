@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import APIError
-from .pacing import Lane
+from .lanes import Lane
 
 _log = logging.getLogger("tim_async")
 

@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from . import arguments
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
 from .errors import APIError, AuthError, PermissionDenied, TIMError
+from .lanes import LANE, Lane
 from .models import C2CUnread, Done, Failed, GroupMsgReceipts, ItemError
-from .pacing import LANE, Lane
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

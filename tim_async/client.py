@@ -10,24 +10,33 @@ import functools
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import aiohttp
 
 from . import arguments, credentials
 from .attempts import Hook
 from .batch import Batch
-from .dispatch import Dispatcher
+from .dispatch import Dispatcher, Options
 from .endpoints import (
     ADMIN_SET_MSG_READ,
+    ENDPOINTS,
     GET_C2C_UNREAD_MSG_NUM,
     GET_GROUP_MSG_RECEIPT,
     SET_UNREAD_MSG_NUM,
+    Endpoint,
     endpoint_of,
 )
+from .lanes import Lane
+from .lookup import Lookup
 from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
 from .retrying import RetryPolicy
+from .sharing import Quota
+from .stats import EndpointStats
 from .usersig import DAY
+
+if TYPE_CHECKING:
+    from .webhooks import RequestOverLimit
 
 
 class TIMClient:
@@ -52,8 +61,8 @@ class TIMClient:
         retry: how patient to be with failures that pass.
         session: an aiohttp session of yours; it is used as it is and never closed here.  Calls in flight keep
             to its connector's limit (100 unless you said otherwise).
-        quota: a quota shared by several processes; none exists yet, so only None is taken.  Give each process its
-            share by ``rates``.
+        quota: the quota of a whole fleet, e.g. `tim_async.quota.RedisQuota`; without one this client takes each
+            endpoint's whole rate for itself.
         strict: never be refused for one's own jitter, at the price of N/(1 + RTT) calls a second.
         usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
         on_attempt: called with one `Attempt` after each request.  It should return quickly.
@@ -74,13 +83,14 @@ class TIMClient:
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
         session: aiohttp.ClientSession | None = None,
-        quota: None = None,
+        quota: Quota | None = None,
         strict: bool = False,
         usersig_expire: int = 7 * DAY,
         on_attempt: Hook | None = None,
     ) -> None:
-        if quota is not None:
-            raise TypeError("there is no shared quota yet; give each process its share by rates=…")
+        if quota is not None and not callable(getattr(quota, "share", None)):
+            raise TypeError(f"quota must be one of tim_async.quota, such as RedisQuota(…), not {type(quota).__name__}")
+        self._options = Options(timeout, RetryPolicy() if retry is None else retry)
         self._dispatch = Dispatcher(
             sdk_app_id=sdk_app_id,
             secret_key=secret_key,
@@ -88,14 +98,15 @@ class TIMClient:
             region=region,
             base_url=base_url,
             rates={} if rates is None else rates,
-            timeout=timeout,
-            retry=RetryPolicy() if retry is None else retry,
+            options=self._options,
             session=session,
+            quota=quota,
             strict=strict,
             usersig_expire=usersig_expire,
             on_attempt=on_attempt,
         )
         self.batch = Batch(self)
+        self.lookup = Lookup(self._dispatch, self._options)
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -151,6 +162,78 @@ class TIMClient:
         """
         await self._dispatch.aclose()
 
+    def with_options(
+        self,
+        *,
+        max_wait: float | None = None,
+        timeout: float | None = None,
+        lane: Lane | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Self:
+        """This client with other options for its calls: the same session, queues, quota and look-ups.
+
+        It costs next to nothing; make one for each kind of caller, or each time.  What is not given stays as it is
+        here.  Closing it closes this client, too.
+
+        Args:
+            max_wait: seconds, 0 or more, that a call waits for its turns at most.  One that would wait longer raises
+                `QuotaExhausted`: at once where that can be foreseen, otherwise when the time is over.  A retry that
+                has no turn in time raises what the service said before.
+            timeout: seconds for one attempt.
+            lane: interactive or bulk, whatever the context says.
+            retry: how patient to be with failures that pass.
+
+        Raises:
+            ValueError, TypeError: an option that cannot be right.
+        """
+        now = self._options
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = Options(
+            now.timeout if timeout is None else timeout,
+            now.retry if retry is None else retry,
+            now.max_wait if max_wait is None else max_wait,
+            now.lane if lane is None else lane,
+        )
+        view.batch = Batch(view)
+        view.lookup = Lookup(view._dispatch, view._options)
+        return view
+
+    def stats(self) -> dict[str, EndpointStats]:
+        """How each endpoint fares, by method name, or by command where there is no method.
+
+        Counted since this client was made, with all that `with_options` gave.
+        """
+        return {endpoint.name: self._dispatch.stats(endpoint) for endpoint in self._endpoints()}
+
+    def on_alert(self, event: RequestOverLimit) -> None:
+        """Slow an endpoint down, for the whole fleet if the quota is shared, because the service warns of its calls.
+
+        The service warns at 80 % of the limit, so it also warns of a fleet that just uses all of it: pass the event
+        on where others, who do not share this client's quota, need their part.  The rate falls by 5 % at least, to
+        what the limit leaves of what is asked, and comes back within a minute while nothing is refused.
+
+        https://www.tencentcloud.com/document/product/1047/60256
+
+        Args:
+            event: from `tim_async.webhooks.parse`.  Of an endpoint that this client has not used, nothing is done
+                unless the quota is shared.
+
+        Raises:
+            TypeError: not such an event.
+            ValueError: it is about another app.
+        """
+        from .webhooks import RequestOverLimit  # most programs receive none
+
+        arguments.kind("event", event, RequestOverLimit)
+        if event.sdk_app_id not in (None, self.sdk_app_id):
+            raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
+        # By the command's own name: the service's, in an alert, is an internal one.
+        command = event.path.rpartition("/")[2]
+        for endpoint in self._endpoints():
+            if endpoint.command.rpartition("/")[2] == command:
+                self._dispatch.slow_down(endpoint, min(1.0, event.limit / max(1, event.request)))
+
     # The four APIs.
 
     async def set_unread_msg_num(self, group_id: str, member_account: str, unread_msg_num: int) -> None:
@@ -175,7 +258,7 @@ class TIMClient:
             "Member_Account": arguments.text("member_account", member_account),
             "UnreadMsgNum": arguments.number("unread_msg_num", unread_msg_num),
         }
-        await self._dispatch.call(SET_UNREAD_MSG_NUM, body, _nothing)
+        await self._dispatch.call(SET_UNREAD_MSG_NUM, body, _nothing, self._options)
 
     async def admin_set_msg_read(
         self, report_account: str, peer_account: str, *, msg_read_time: int | dt.datetime | None = None
@@ -203,7 +286,7 @@ class TIMClient:
         }
         if msg_read_time is not None:
             body["MsgReadTime"] = arguments.seconds("msg_read_time", msg_read_time)
-        await self._dispatch.call(ADMIN_SET_MSG_READ, body, _nothing)
+        await self._dispatch.call(ADMIN_SET_MSG_READ, body, _nothing, self._options)
 
     async def get_all_c2c_unread_msg_num(self, to_account: str) -> int:
         """Count an account's unread messages over all its one-to-one conversations.
@@ -221,7 +304,7 @@ class TIMClient:
             TIMError: the call failed.
         """
         body = {"To_Account": arguments.text("to_account", to_account)}
-        return await self._dispatch.call(GET_C2C_UNREAD_MSG_NUM, body, all_c2c_unread)
+        return await self._dispatch.call(GET_C2C_UNREAD_MSG_NUM, body, all_c2c_unread, self._options)
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
         """Count an account's unread messages from each of up to 10 peers, in one call.
@@ -249,7 +332,7 @@ class TIMClient:
             )
         body = {"To_Account": to_account, "Peer_Account": peers}
         return await self._dispatch.call(
-            GET_C2C_UNREAD_MSG_NUM, body, functools.partial(C2CUnread.from_wire, asked=peers)
+            GET_C2C_UNREAD_MSG_NUM, body, functools.partial(C2CUnread.from_wire, asked=peers), self._options
         )
 
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
@@ -274,7 +357,7 @@ class TIMClient:
         seqs = arguments.numbers("msg_seqs", msg_seqs)
         body = {"GroupId": group_id, "MsgSeqList": [{"MsgSeq": seq} for seq in seqs]}
         return await self._dispatch.call(
-            GET_GROUP_MSG_RECEIPT, body, functools.partial(GroupMsgReceipts.from_wire, asked=seqs)
+            GET_GROUP_MSG_RECEIPT, body, functools.partial(GroupMsgReceipts.from_wire, asked=seqs), self._options
         )
 
     async def call(self, command: str, body: Mapping[str, Any], *, repeatable: bool = False) -> dict[str, Any]:
@@ -294,7 +377,12 @@ class TIMClient:
         """
         if not isinstance(body, Mapping):
             raise TypeError(f"body must be a mapping, not {type(body).__name__}")
-        return await self._dispatch.call(endpoint_of(command, repeatable), dict(body), dict)
+        return await self._dispatch.call(endpoint_of(command, repeatable), dict(body), dict, self._options)
+
+    def _endpoints(self) -> Iterable[Endpoint]:
+        """Those that have a method, and any others used so far."""
+        used = (endpoint_of(command, repeatable=False) for command in self._dispatch.endpoints())
+        return dict.fromkeys([*ENDPOINTS, *used])
 
 
 def _nothing(answer: Mapping[str, Any]) -> None:

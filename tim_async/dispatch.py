@@ -12,9 +12,11 @@ import asyncio
 import functools
 import inspect
 import logging
+import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
@@ -23,10 +25,14 @@ import aiohttp
 from . import arguments, transport
 from .attempts import Attempt, Hook, tell
 from .endpoints import DEFAULT_RATE, Endpoint, rates_by_command
-from .errors import APIError, ClientClosed, ConnectFailed, Reaction, TIMError, classify
-from .pacing import LANE, Connections, Lane, Pacer
+from .errors import APIError, ClientClosed, ConnectFailed, QuotaExhausted, Reaction, TIMError, classify
+from .gates import Turn
+from .lanes import LANE, Lane
+from .pacing import Connections, Pacer
 from .regions import Hosts
 from .retrying import Retrier, RetryBudget, RetryPolicy
+from .sharing import Quota, Sharing
+from .stats import Counters, EndpointStats, Queue
 from .usersig import UserSigCache
 
 T = TypeVar("T")
@@ -34,25 +40,76 @@ _log = logging.getLogger("tim_async")
 
 
 class Channel(NamedTuple):
-    """What belongs to one endpoint of one client: its pace and its store of retries."""
+    """What belongs to one endpoint of one client: its pace, its store of retries, and what is counted."""
 
     pacer: Pacer
     budget: RetryBudget
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are carried out; what `TIMClient.with_options` changes.
+
+    Attributes:
+        timeout: seconds for one attempt.
+        retry: how patient to be with failures that pass.
+        max_wait: seconds to wait for turns at most, over all attempts of one call.
+        lane: who goes first; None for what the context says.
+    """
+
+    timeout: float
+    retry: RetryPolicy
+    max_wait: float = math.inf
+    lane: Lane | None = None
+
+    def __post_init__(self) -> None:
+        arguments.positive("timeout", self.timeout)
+        arguments.kind("retry", self.retry, RetryPolicy)
+        if isinstance(self.max_wait, bool) or not isinstance(self.max_wait, int | float):
+            raise TypeError(f"max_wait must be a number of seconds, not {type(self.max_wait).__name__}")
+        if not self.max_wait >= 0:
+            raise ValueError(f"max_wait must not be negative: {self.max_wait}")
+        if self.lane is not None:
+            arguments.kind("lane", self.lane, Lane)
+
+
+Body = dict[str, Any] | Callable[[], dict[str, Any]]
+"""The fields of a request; or what gives them, asked when the first attempt has its turn."""
 
 
 class Call:
     """One call on its way: what it sends, and what has become of it so far."""
 
-    __slots__ = ("attempts", "channel", "endpoint", "payload", "pinned", "started", "usersig")
+    __slots__ = (
+        "attempts",
+        "channel",
+        "endpoint",
+        "late",
+        "options",
+        "payload",
+        "pinned",
+        "started",
+        "usersig",
+        "waited",
+    )
 
-    def __init__(self, endpoint: Endpoint, channel: Channel, body: dict[str, Any]) -> None:
+    def __init__(self, endpoint: Endpoint, channel: Channel, body: Body, options: Options) -> None:
         self.endpoint = endpoint
         self.channel = channel
-        self.payload = transport.encode(body)
-        field = endpoint.pinned_time
-        self.pinned = body if field is not None and field not in body else None
+        self.options = options
+        self.pinned: dict[str, Any] | None = None
+        self.late: Callable[[], dict[str, Any]] | None = None
+        if callable(body):
+            self.late = body
+            self.payload = b""
+        else:
+            self.payload = transport.encode(body)
+            if endpoint.pinned_time is not None and endpoint.pinned_time not in body:
+                self.pinned = body
         self.attempts = 0
         self.started = 0.0
+        self.waited = 0.0
         self.usersig = ""
 
     def begin(self, sent: float) -> None:
@@ -60,6 +117,8 @@ class Call:
         self.attempts += 1
         if self.attempts == 1:
             self.started = sent
+            if self.late is not None:
+                self.payload = transport.encode(self.late())
             if self.pinned is not None:
                 self.pinned = {**self.pinned, str(self.endpoint.pinned_time): str(int(time.time()))}
         elif self.pinned is not None:
@@ -82,9 +141,9 @@ class Dispatcher:
         region: str | None,
         base_url: str | None,
         rates: Mapping[str, float],
-        timeout: float,
-        retry: RetryPolicy,
+        options: Options,
         session: aiohttp.ClientSession | None,
+        quota: Quota | None,
         strict: bool,
         usersig_expire: int,
         on_attempt: Hook | None,
@@ -92,9 +151,7 @@ class Dispatcher:
         arguments.positive("sdk_app_id", arguments.number("sdk_app_id", sdk_app_id))
         arguments.text("identifier", identifier)
         arguments.positive("usersig_expire", arguments.number("usersig_expire", usersig_expire))
-        arguments.positive("timeout", timeout)
         arguments.kind("rates", rates, Mapping)
-        arguments.kind("retry", retry, RetryPolicy)
         if session is not None:
             arguments.kind("session", session, aiohttp.ClientSession)
         if on_attempt is not None and (not callable(on_attempt) or inspect.iscoroutinefunction(on_attempt)):
@@ -106,19 +163,13 @@ class Dispatcher:
         self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
         self._usersigs = UserSigCache(sdk_app_id, secret_key, identifier, usersig_expire)
         self._rates = rates_by_command(rates)
-        # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
-        # `connect` would also be the wait for a place in its pool, which says nothing of the host.
-        half = timeout / 2
-        self._timeout = (
-            aiohttp.ClientTimeout(total=timeout, connect=half)
-            if session is None
-            else aiohttp.ClientTimeout(total=timeout, sock_connect=half)
-        )
-        self._retry = retry
+        self._options = options
         self._strict = strict
         self._on_attempt = on_attempt
         self._channels: dict[str, Channel] = {}
         self._given_session = session
+        self._quota = quota
+        self._sharing: Sharing | None = None
         # Made with the first call or `async with`: nothing belongs to an event loop before there is one.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -138,6 +189,8 @@ class Dispatcher:
             self._loop = loop
             self._session = self._given_session or _own_session()
             self._connections = _connections_of(self._given_session)
+            if self._quota is not None:
+                self._sharing = self._quota.share(self.sdk_app_id)
         elif loop is not self._loop:
             raise RuntimeError("the client belongs to another event loop; make one for each")
         return self._session
@@ -149,24 +202,29 @@ class Dispatcher:
             channel.pacer.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
+        if self._sharing is not None:
+            await self._sharing.aclose()
 
-    async def call(self, endpoint: Endpoint, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+    async def call(self, endpoint: Endpoint, body: Body, read: Callable[[dict[str, Any]], T], options: Options) -> T:
         """Carry one call out.
 
         Args:
             endpoint: which.
             body: the request's fields, already known to be right.
             read: makes the result of the answer; may raise `TIMError`.
+            options: how.
 
         Raises:
             TIMError: the last attempt's error.
         """
-        self.open()
-        channel = self._channels.get(endpoint.command) or self._add_channel(endpoint)
-        call = Call(endpoint, channel, body)
+        channel = self.channel(endpoint)
+        call = Call(endpoint, channel, body, options)
         try:
             try:
                 answer = await self._attempt(call)
+            except QuotaExhausted:
+                channel.counters.exhausted += 1
+                raise
             except TIMError as failure:
                 answer = await self._retrier(call).run(failure, functools.partial(self._attempt, call))
             result = read(answer)
@@ -178,22 +236,27 @@ class Dispatcher:
 
     async def _attempt(self, call: Call) -> dict[str, Any]:
         """Make one request, wait for its turn included."""
-        pacer, lane = call.channel.pacer, LANE.get()
+        pacer, options = call.channel.pacer, call.options
+        lane = LANE.get() if options.lane is None else options.lane
         queued = pacer.now()
-        sent = await pacer.enter(lane, again=call.attempts > 0)
-        call.begin(sent)
+        turn = await pacer.enter(lane, call.attempts > 0, options.max_wait - call.waited)
+        sent = turn.sent
+        waited = sent - queued
+        call.waited += waited
+        call.channel.counters.turn(waited, call.attempts > 0)
         try:
+            call.begin(sent)
             reply = await self._send(call)
         except BaseException as failure:  # a cancelled request leaves, too
-            took = pacer.leave(sent, answered=False)
-            self._tell(call, lane, sent - queued, took, failure)
+            took = pacer.leave(turn, answered=False)
+            self._tell(call, lane, waited, took, failure)
             raise
-        took = pacer.leave(sent, answered=True)
-        answer, error = self._read(call, reply, sent)
+        took = pacer.leave(turn, answered=True)
+        answer, error = self._read(call, reply, turn)
         # Raised from here and without its own frames: what a peer echoes must stand in no traceback's variables.
         del reply
         if error is not None or self._on_attempt is not None:
-            self._tell(call, lane, sent - queued, took, error)
+            self._tell(call, lane, waited, took, error)
         if error is not None:
             raise error
         return answer
@@ -204,20 +267,21 @@ class Dispatcher:
         if session is None or self._closed.is_set():
             raise ClientClosed("the client was closed")
         call.usersig = self._usersigs.current()
+        timeout = _client_timeout(call.options.timeout, self._given_session is None)
         host = self._hosts.current
         for _ in range(len(self._hosts) - 1):
             try:
-                return await transport.post(session, self._target(host, call), call.payload, self._timeout)
+                return await transport.post(session, self._target(host, call), call.payload, timeout)
             except ConnectFailed as failure:
                 _log.info("%s; trying the backup", failure)
                 host = self._hosts.after(host)
-        return await transport.post(session, self._target(host, call), call.payload, self._timeout)
+        return await transport.post(session, self._target(host, call), call.payload, timeout)
 
     def _target(self, host: str, call: Call) -> transport.Target:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         return transport.Target(f"{host}/{call.endpoint.command}{self._query}{call.usersig}&random={number}")
 
-    def _read(self, call: Call, reply: transport.Reply, sent: float) -> tuple[dict[str, Any], TIMError | None]:
+    def _read(self, call: Call, reply: transport.Reply, turn: Turn) -> tuple[dict[str, Any], TIMError | None]:
         """Read an answer, and slow down where it says so."""
         body = self._usersigs.scrub(reply.body)
         try:
@@ -233,7 +297,8 @@ class Dispatcher:
         if reply.retry_after is not None:
             call.channel.pacer.pause(reply.retry_after)
         if error.reaction is Reaction.SLOW_DOWN:
-            call.channel.pacer.refused(sent)
+            call.channel.counters.refusals += 1
+            call.channel.pacer.refused(turn)
         return {}, error
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
@@ -244,7 +309,7 @@ class Dispatcher:
 
     def _retrier(self, call: Call) -> Retrier:
         return Retrier(
-            self._retry,
+            call.options.retry,
             call.channel.budget,
             repeatable=call.endpoint.repeatable,
             clock=call.channel.pacer.now,
@@ -254,14 +319,60 @@ class Dispatcher:
             closed=self._closed,
         )
 
+    def channel(self, endpoint: Endpoint) -> Channel:
+        """What belongs to an endpoint, made when it is asked for the first time.
+
+        Raises:
+            RuntimeError: the client is closed, or belongs to another event loop.
+        """
+        self.open()
+        return self._channels.get(endpoint.command) or self._add_channel(endpoint)
+
+    def stats(self, endpoint: Endpoint) -> EndpointStats:
+        """How an endpoint fares; one that was never used fares well."""
+        channel = self._channels.get(endpoint.command)
+        if channel is None:
+            rate = self._rates.get(endpoint.command, DEFAULT_RATE)
+            return EndpointStats(rate, Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False)
+        pacer, counters = channel.pacer, channel.counters
+        return EndpointStats(
+            pacer.rate,
+            Queue(pacer.queued(Lane.INTERACTIVE), pacer.queued(Lane.BULK)),
+            counters.waits(),
+            counters.refusals,
+            counters.retries,
+            counters.exhausted,
+            shared=self._sharing is not None and self._sharing.up,
+        )
+
+    def endpoints(self) -> Iterable[str]:
+        """The commands used so far."""
+        return self._channels.keys()
+
+    def slow_down(self, endpoint: Endpoint, taken: float) -> None:
+        """Slow an endpoint to a share, 0 to 1, of its rate; one that was never used only if others may use it."""
+        if self._sharing is not None or endpoint.command in self._channels:
+            self.channel(endpoint).pacer.slow_down(taken)
+
     def _add_channel(self, endpoint: Endpoint) -> Channel:
         rate = self._rates.get(endpoint.command, DEFAULT_RATE)
-        channel = Channel(
-            Pacer(rate, strict=self._strict, connections=self._connections),
-            RetryBudget(self._retry.budget, rate / 10),
-        )
+        gate = None
+        if self._sharing is not None:
+            gate = functools.partial(self._sharing.gate, endpoint.command, rate, self._strict)
+        pacer = Pacer(rate, strict=self._strict, connections=self._connections, gate=gate)
+        channel = Channel(pacer, RetryBudget(self._options.retry.budget, rate / 10), Counters())
         self._channels[endpoint.command] = channel
         return channel
+
+
+@functools.lru_cache(maxsize=64)
+def _client_timeout(seconds: float, own_session: bool) -> aiohttp.ClientTimeout:
+    # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
+    # `connect` would also be the wait for a place in its pool, which says nothing of the host.
+    half = seconds / 2
+    if own_session:
+        return aiohttp.ClientTimeout(total=seconds, connect=half)
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=half)
 
 
 def _own_session() -> aiohttp.ClientSession:

@@ -18,6 +18,7 @@
     │   ├── ReceiptUnavailable    the message has no read receipt
     │   ├── RateLimited           over the endpoint's calls a second, and retries did not help
     │   └── ServerBusy            a passing fault of the service, and retries did not help
+    ├── QuotaExhausted            no turn within ``max_wait``; nothing was sent;  .retry_after
     └── PartialFailure            from ``raise_for_errors()``;  .result
 
 A code that is in no table stays a plain `APIError` with its exact code.  Arguments that can never be
@@ -172,6 +173,22 @@ class RateLimited(APIError):
 
 class ServerBusy(APIError):
     """A passing fault of the service (10002 and its like), and still there after the retries."""
+
+
+class QuotaExhausted(TIMError):
+    """No turn to be had within ``max_wait``; nothing was sent, and no quota was spent.
+
+    Attributes:
+        retry_after: seconds, above 0, after which a turn can be expected.
+    """
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.args = (message, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; try again in {self.retry_after:.2g} s"
 
 
 class PartialFailure(TIMError):

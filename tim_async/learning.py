@@ -19,6 +19,8 @@ class Credit:
 
     LEARNT = 500
     """Round trips after which older ones no longer count for the smallest."""
+    ENOUGH = 20
+    """Round trips before the smallest of them is relied on: the first ones also set connections up."""
     SLACK = 0.002
     """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
     CLIMB_FIRST = 0.01
@@ -42,7 +44,7 @@ class Credit:
     def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
         """Learn from one round trip; ease grows only while it is put to the test."""
         self._seen += 1
-        if rtt < self._of_now or self._seen % self.LEARNT == 0:
+        if rtt < self._of_now or self._seen % self.LEARNT == 0 or self._seen == self.ENOUGH:
             self._find_smallest(rtt)
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical *= 1.003 if rtt > self._typical else 0.997
@@ -69,7 +71,9 @@ class Credit:
         self._weigh()
 
     def _weigh(self) -> None:
-        if self._ease > 0.0:
+        if self._seen < self.ENOUGH:
+            self.value = 0.0
+        elif self._ease > 0.0:
             self.value = self._sure + self._ease * max(0.0, self._typical - self._smallest)
         else:
             self.value = self._sure * (1.0 + self._ease)

@@ -33,68 +33,13 @@ at once: a permit that waits for a connection is a call that arrives together wi
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
-from collections import OrderedDict, deque
-from contextvars import ContextVar
+from collections import OrderedDict
+from collections.abc import Callable
 
-from .errors import ClientClosed
-from .learning import Credit, Rate
-
-SECOND = 1.0005
-"""The server's second, as we time it: a little longer, for clocks that tick differently."""
-
-
-class Lane(enum.IntEnum):
-    """Who goes first."""
-
-    INTERACTIVE = 0
-    """Somebody waits for the answer."""
-    BULK = 1
-    """Batches and migrations: whatever interactive calls leave."""
-
-
-LANE: ContextVar[Lane] = ContextVar("tim_async_lane", default=Lane.INTERACTIVE)
-"""The lane of the calls made in this context."""
-
-
-class Slots:
-    """N places, each free again one second after its response, less the credit."""
-
-    __slots__ = ("_answered", "_in_flight", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._in_flight = 0
-        self._answered: deque[float] = deque()
-
-    def wait(self, now: float, credit: float) -> float:
-        """Seconds until a slot is free: 0 when one is, infinity when only a response can free one."""
-        horizon = now - SECOND + credit
-        answered = self._answered
-        while answered and answered[0] <= horizon:
-            answered.popleft()
-        if self._in_flight + len(answered) < self._size:
-            return 0.0
-        return answered[0] - horizon if answered else math.inf
-
-    def take(self) -> None:
-        """Occupy a slot that `wait` found free."""
-        self._in_flight += 1
-
-    def give_back(self, now: float) -> None:
-        """A response, or the end of its connection, has come: the slot's second starts."""
-        self._in_flight -= 1
-        self._answered.append(now)
-
-    def unused(self) -> None:
-        """The call was never sent: the slot is free at once."""
-        self._in_flight -= 1
-
-    @property
-    def cooling(self) -> int:
-        """Calls answered within the last second, or a little more."""
-        return len(self._answered)
+from .errors import ClientClosed, QuotaExhausted
+from .gates import Gate, OwnGate, Turn
+from .lanes import Lane
 
 
 class Connections:
@@ -124,8 +69,12 @@ class Connections:
             self._blocked.popitem(last=False)[0].advance()
 
 
+Place = OrderedDict[asyncio.Future[Turn], float]
+"""Those who wait in one lane, in order, and until when each does."""
+
+
 class Pacer:
-    """One endpoint's turnstile, with its slots, bucket, pause and adaptive rate.
+    """One endpoint's turnstile: its queue, its pause, and the gate it leads to.
 
     To be made and used inside one running event loop.
 
@@ -133,36 +82,26 @@ class Pacer:
         limit: what the server allows, calls/s, at least 1.
         strict: give up all that is learned, and with it the chance of being refused by our own jitter.
         connections: the connections to share when they are fewer than the slots; None when they are not.
+        gate: makes what lets calls go; by default one that has the whole limit for itself.
     """
 
-    def __init__(self, limit: float, *, strict: bool = False, connections: Connections | None = None) -> None:
+    def __init__(
+        self,
+        limit: float,
+        *,
+        strict: bool = False,
+        connections: Connections | None = None,
+        gate: Callable[[Pacer], Gate] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit = limit
-        self._strict = strict
         self._connections = connections
-        self._slots = Slots(int(limit))
-        self._credit = Credit()
-        burst = max(4.0, limit / (50 if strict else 20))
-        # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
-        headroom = 1.0 if strict else 1.1
-        # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
-        self._block = max(1, int(burst / 20))
-        self._permits = 0
-        # At the floor a block costs nearly the whole bucket.
-        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom * self._block / burst)
-        # Imported with the first call: it reads its own version at import, which takes longer than all else here.
-        from aiolimiter import AsyncLimiter
-
-        self._bucket = AsyncLimiter(burst, burst / self._rate.ceiling)
-        self._refusals: deque[float] = deque()
         self._paused_until = -math.inf
-        self._saturated = False
-        self._cost = 1.0
         self._timer: asyncio.TimerHandle | None = None
         # Interactive retries, interactive, bulk retries, bulk.
-        self._lanes: tuple[OrderedDict[asyncio.Future[None], None], ...] = tuple(OrderedDict() for _ in range(4))
+        self._lanes: tuple[Place, ...] = tuple(OrderedDict() for _ in range(4))
         self._waiting = 0
         self._waking = 0
+        self._gate = OwnGate(limit, strict=strict) if gate is None else gate(self)
 
     def now(self) -> float:
         """The time by which this endpoint is paced: the event loop's."""
@@ -173,86 +112,109 @@ class Pacer:
         """Calls that stand before the turnstile."""
         return self._waiting
 
+    def queued(self, lane: Lane) -> int:
+        """Those of them in one lane."""
+        return len(self._lanes[2 * lane]) + len(self._lanes[2 * lane + 1])
+
+    def patience(self) -> float:
+        """Until when the first of them waits, by `now`; infinity when it does for ever."""
+        place = next(filter(None, self._lanes), None)
+        return math.inf if place is None else next(iter(place.values()))
+
     @property
     def rate(self) -> float:
         """Calls a second that are let go at most, as learned so far."""
-        return min(self._limit, self._rate.value(self._loop.time()))
+        return self._gate.rate(self._loop.time())
 
-    async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False) -> float:
-        """Wait for a slot, a connection and a permit; then send at once.
+    async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Turn:
+        """Wait for a connection and a permit; then send at once.
 
         Every `enter` that returned must be followed by one `leave`.
 
         Args:
             lane: interactive before bulk.
             again: the call has been here before, and goes before those of its lane that have not.
+            max_wait: seconds to wait at most.
 
         Returns:
-            The loop time at which it may be sent: now.
+            The turn; it may be sent now.
 
         Raises:
+            QuotaExhausted: it would take longer, which is raised at once where it can be foreseen; nothing was sent.
             ClientClosed: the client was closed meanwhile; nothing was sent.
         """
         now = self._loop.time()
+        max_wait = max(0.0, max_wait)
         # Those granted but not yet awake are still before us.
-        if not self._waiting and not self._waking and self._delay(now) == 0.0:
-            self._take()
-            return now
-        place = self._lanes[2 * lane + (not again)]
-        turn: asyncio.Future[None] = self._loop.create_future()
-        place[turn] = None
+        if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
+            return self._take(now)
+        index = 2 * lane + (not again)
+        place = self._lanes[index]
+        if max_wait < math.inf and (expected := self._expected(now, index + 1)) > max_wait:
+            raise self._exhausted(now, expected - max_wait)
+        turn: asyncio.Future[Turn] = self._loop.create_future()
+        place[turn] = now + max_wait
         self._waiting += 1
-        if self._timer is None:
+        limit = None
+        if max_wait < math.inf:
+            limit = self._loop.call_at(now + max(max_wait, self._gate.latency), self._expire, index, turn)
+        if self._timer is None or (len(place) == 1 and not any(self._lanes[:index])):  # nothing was known of our lane
             self.advance()
         try:
-            await turn
+            granted = await turn
         except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
             if turn in place:
                 del place[turn]
                 self._waiting -= 1
             elif turn.done() and not turn.cancelled() and turn.exception() is None:  # granted, but never woke
                 self._waking -= 1
-                self._slots.unused()
+                self._gate.unused(turn.result())
                 if self._connections is not None:
                     self._connections.give_back()
                 self.advance()
             raise
+        finally:
+            if limit is not None:
+                limit.cancel()
         self._waking -= 1
-        return self._loop.time()
+        granted.sent = self._loop.time()
+        return granted
 
-    def leave(self, sent: float, *, answered: bool) -> float:
+    def leave(self, turn: Turn, *, answered: bool) -> float:
         """The answer has come, or its connection has ended without one.
 
         Args:
-            sent: what `enter` returned.
+            turn: what `enter` returned.
             answered: whether there was an answer to time.
 
         Returns:
-            Seconds since ``sent``.
+            Seconds since it was sent.
         """
         now = self._loop.time()
-        self._slots.give_back(now)
-        if answered and not self._strict:
-            self._credit.answered(now - sent, self._limit, self._saturated)
+        self._gate.leave(turn, now, answered=answered)
         if self._connections is not None:
             self._connections.give_back()
         if self._waiting and self._timer is None:
             self.advance()
-        return now - sent
+        return now - turn.sent
 
-    def refused(self, sent: float) -> None:
-        """The server said "too fast" to a call sent at ``sent``."""
-        now = self._loop.time()
-        self._refusals.append(now)
-        while self._refusals[0] <= now - 1.0:
-            self._refusals.popleft()
-        answered = max(self._slots.cooling, len(self._refusals))
-        if self._rate.refused(now, sent, 1.0 - len(self._refusals) / answered):
-            self._credit.refused()
+    def refused(self, turn: Turn) -> None:
+        """The server said "too fast" to a call."""
+        self._gate.refused(turn.sent, self._loop.time())
+
+    def slow_down(self, taken: float) -> None:
+        """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
+        self._gate.slow_down(taken, self._loop.time())
 
     def pause(self, seconds: float) -> None:
         """Let nothing go for so long, at most a minute; a longer pause already running stays."""
-        self._paused_until = max(self._paused_until, self._loop.time() + min(seconds, 60.0))
+        seconds = min(seconds, 60.0)
+        self.pause_until(self._loop.time() + seconds)
+        self._gate.paused(seconds)
+
+    def pause_until(self, moment: float) -> None:
+        """Let nothing go before a moment of the loop's time; a longer pause already running stays."""
+        self._paused_until = max(self._paused_until, moment)
 
     def opens_at(self) -> float:
         """The end of the pause that runs, or of the last one, by `now`."""
@@ -263,6 +225,7 @@ class Pacer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._gate.close()
         for lane in self._lanes:
             while lane:
                 turn, _ = lane.popitem(last=False)
@@ -277,61 +240,60 @@ class Pacer:
             self._timer = None
         while self._waiting:
             now = self._loop.time()
-            delay = self._delay(now)
-            if delay > 0.0:
-                if delay < math.inf:  # otherwise only an answer can help, and it calls us
-                    # Never so short that adding it to the clock changes nothing: that would spin.
-                    self._timer = self._loop.call_at(now + max(delay, 1e-4), self._tick)
-                return
-            turn = self._next()
-            if turn is not None:
-                self._take()
-                self._waking += 1
-                turn.set_result(None)
+            place = next(filter(None, self._lanes))
+            urgent = place is self._lanes[0] or place is self._lanes[1]
+            delay = self._delay(now, Lane.INTERACTIVE if urgent else Lane.BULK)
+            if delay == 0.0:
+                turn, _ = place.popitem(last=False)
+                self._waiting -= 1
+                if not turn.done():  # else it has been cancelled this very moment
+                    self._waking += 1
+                    turn.set_result(self._take(now))
+                continue
+            if delay < math.inf:  # otherwise only an answer can help, and it calls us
+                turn, until = next(iter(place.items()))
+                if until < now + delay:
+                    self._turn_away(place, turn, self._exhausted(now, delay))
+                    continue
+                # Never so short that adding it to the clock changes nothing: that would spin.
+                self._timer = self._loop.call_at(now + max(delay, 1e-4), self._tick)
+            return
 
     def _tick(self) -> None:
         self._timer = None
         self.advance()
 
-    def _next(self) -> asyncio.Future[None] | None:
-        """Take the first of the first lane off the queue; None when it has been cancelled this very moment."""
-        lane = next(filter(None, self._lanes))
-        turn, _ = lane.popitem(last=False)
-        self._waiting -= 1
-        return None if turn.done() else turn
+    def _expire(self, index: int, turn: asyncio.Future[Turn]) -> None:
+        """A caller has waited as long as it would."""
+        if turn in self._lanes[index]:
+            now = self._loop.time()
+            self._turn_away(self._lanes[index], turn, self._exhausted(now, self._expected(now, index)))
 
-    def _delay(self, now: float) -> float:
-        """Seconds until one call may go: 0 for now, infinity when that depends on an answer."""
+    def _turn_away(self, place: Place, turn: asyncio.Future[Turn], error: QuotaExhausted) -> None:
+        del place[turn]
+        self._waiting -= 1
+        if not turn.done():
+            turn.set_exception(error)
+
+    def _exhausted(self, now: float, seconds: float) -> QuotaExhausted:
+        return QuotaExhausted("no turn in time", retry_after=max(seconds, 1.0 / self._gate.pace(now)))
+
+    def _expected(self, now: float, lanes: int) -> float:
+        """Seconds until the turn of who comes after all that wait in the first ``lanes``, as far as can be foreseen."""
+        ahead = sum(map(len, self._lanes[:lanes]))
+        next_one = self._paused_until if self._timer is None else max(self._timer.when(), self._paused_until)
+        return max(0.0, next_one - now) + ahead / self._gate.pace(now)
+
+    def _delay(self, now: float, lane: Lane) -> float:
+        """Seconds until one call may go: 0 for now, infinity when that depends on what others do."""
         if now < self._paused_until:
             return self._paused_until - now
-        delay = self._slots.wait(now, self._credit.value)
-        if delay > 0.0:
-            self._saturated = True
-            return delay
-        self._saturated = False
         if self._connections is not None and not self._connections.free(self):
             return math.inf
-        if not self._permits:
-            # A slower rate makes each call cost more of the bucket.
-            self._cost = cost = self._rate.cost(now)
-            if not self._bucket.has_capacity(cost * self._block):
-                # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
-                return cost / self._rate.ceiling
-        return 0.0
+        return self._gate.wait(now, lane)
 
-    def _take(self) -> None:
+    def _take(self, now: float) -> Turn:
         """Take what `_delay` found free."""
-        self._slots.take()
         if self._connections is not None:
             self._connections.take()
-        if self._permits:
-            self._permits -= 1
-            return
-        acquiring = self._bucket.acquire(self._cost * self._block)
-        try:
-            acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
-        except StopIteration:
-            self._permits = self._block - 1
-            return
-        acquiring.close()
-        raise RuntimeError("aiolimiter waited although it had capacity")
+        return self._gate.take(now)

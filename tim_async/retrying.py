@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import Reaction, TIMError, TransportError
+from .errors import QuotaExhausted, Reaction, TIMError, TransportError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -165,7 +165,10 @@ class Retrier:
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(again)
+        try:
+            return await retrying(again)
+        except QuotaExhausted as exhausted:  # no turn in time for a retry: what the service said tells the caller more
+            raise self._last from exhausted
 
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_random_exponential

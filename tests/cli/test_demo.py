@@ -22,7 +22,7 @@ from tim_async.cli.demo.world import World, build
 from tim_async.cli.failures import Failure
 from tim_async.cli.output import console_for
 from tim_async.emulator import Emulator
-from tim_async.pacing import Lane
+from tim_async.lanes import Lane
 
 from .conftest import Run
 

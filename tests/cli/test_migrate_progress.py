@@ -25,6 +25,7 @@ from tim_async.cli.migrate.signals import stopping, terminated_like_interrupted
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import News, Tally
 from tim_async.cli.output import console_for
+from tim_async.lanes import Lane
 from tim_async.migrate import (
     Counts,
     Ended,
@@ -41,7 +42,6 @@ from tim_async.migrate import (
     Started,
     Waiting,
 )
-from tim_async.pacing import Lane
 
 from .conftest import Run
 from .migrating import GROUP, UNREAD, events, one, write

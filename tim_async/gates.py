@@ -1,0 +1,224 @@
+"""What decides that one more call may go: permits, taken one by one.
+
+A `Gate` belongs to one endpoint.  `OwnGate` is that of a client which has the endpoint's rate for itself; where several
+processes share it, see `tim_async.sharing`.  The theory stands at the top of `tim_async.pacing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Protocol
+
+from .lanes import Lane
+from .learning import Credit, Rate
+
+SECOND = 1.0005
+"""The server's second, as we time it: a little longer, for clocks that tick differently."""
+
+
+class Turn:
+    """One call's turn: taken from a gate, and given back to it.
+
+    Attributes:
+        sent: the loop time at which the call may be sent, or was.
+        permit: what the gate knows it by; None when it needs nothing.
+    """
+
+    __slots__ = ("permit", "sent")
+
+    def __init__(self, sent: float, permit: int | None = None) -> None:
+        self.sent = sent
+        self.permit = permit
+
+
+class Gate(Protocol):
+    """What a turnstile asks before it lets a call go.  All times are the event loop's, seconds.
+
+    Attributes:
+        latency: seconds that `wait` may need to find out; a caller that would not wait at all waits so long.
+    """
+
+    latency: float
+
+    def wait(self, now: float, lane: Lane) -> float:
+        """Seconds until one call of a lane may go: 0 for now; infinity when something yet to come will tell."""
+
+    def take(self, now: float) -> Turn:
+        """Take the permit that `wait` found."""
+
+    def unused(self, turn: Turn) -> None:
+        """The call was never sent."""
+
+    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+        """The answer has come, or its connection has ended without one."""
+
+    def refused(self, sent: float, now: float) -> None:
+        """The server said "too fast" to a call sent at ``sent``."""
+
+    def slow_down(self, taken: float, now: float) -> None:
+        """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
+
+    def paused(self, seconds: float) -> None:
+        """The endpoint was paused for so long; whoever shares it should know."""
+
+    def rate(self, now: float) -> float:
+        """Calls a second that are let go at most, as learned so far."""
+
+    def pace(self, now: float) -> float:
+        """Calls a second that those who wait here can expect."""
+
+    def close(self) -> None:
+        """Ask and expect nothing more."""
+
+
+class Slots:
+    """N places, each free again one second after its response, less the credit."""
+
+    __slots__ = ("_answered", "_in_flight", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._in_flight = 0
+        self._answered: deque[float] = deque()
+
+    def wait(self, now: float, credit: float) -> float:
+        """Seconds until a slot is free: 0 when one is, infinity when only a response can free one."""
+        horizon = now - SECOND + credit
+        answered = self._answered
+        while answered and answered[0] <= horizon:
+            answered.popleft()
+        if self._in_flight + len(answered) < self._size:
+            return 0.0
+        return answered[0] - horizon if answered else math.inf
+
+    def take(self) -> None:
+        """Occupy a slot that `wait` found free."""
+        self._in_flight += 1
+
+    def give_back(self, now: float) -> None:
+        """A response, or the end of its connection, has come: the slot's second starts."""
+        self._in_flight -= 1
+        self._answered.append(now)
+
+    def unused(self) -> None:
+        """The call was never sent: the slot is free at once."""
+        self._in_flight -= 1
+
+    @property
+    def cooling(self) -> int:
+        """Calls answered within the last second, or a little more."""
+        return len(self._answered)
+
+
+class Refusals:
+    """The refusals of the last second."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def add(self, now: float) -> int:
+        """Count one more; gives how many there are."""
+        self._times.append(now)
+        while self._times[0] <= now - 1.0:
+            self._times.popleft()
+        return len(self._times)
+
+
+class OwnGate:
+    """Slots, a bucket and an adaptive rate, for a client that has the endpoint for itself.
+
+    Args:
+        limit: what the server allows, calls/s, at least 1.
+        strict: give up all that is learned, and with it the chance of being refused by our own jitter.
+    """
+
+    latency = 0.0
+
+    def __init__(self, limit: float, *, strict: bool = False) -> None:
+        self._limit = limit
+        self._strict = strict
+        self._slots = Slots(int(limit))
+        self._credit = Credit()
+        burst = max(4.0, limit / (50 if strict else 20))
+        # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
+        headroom = 1.0 if strict else 1.1
+        # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
+        self._block = max(1, int(burst / 20))
+        self._permits = 0
+        # At the floor a block costs nearly the whole bucket.
+        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom * self._block / burst)
+        # Imported with the first call: it reads its own version at import, which takes longer than all else here.
+        from aiolimiter import AsyncLimiter
+
+        self._bucket = AsyncLimiter(burst, burst / self._rate.ceiling)
+        self._refusals = Refusals()
+        self._saturated = False
+        self._cost = 1.0
+
+    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - whoever is first has all there is
+        """Seconds until one call may go: 0 for now, infinity when that depends on an answer."""
+        delay = self._slots.wait(now, self._credit.value)
+        if delay > 0.0:
+            self._saturated = True
+            return delay
+        self._saturated = False
+        if not self._permits:
+            # A slower rate makes each call cost more of the bucket.
+            self._cost = cost = self._rate.cost(now)
+            if not self._bucket.has_capacity(cost * self._block):
+                # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
+                return cost / self._rate.ceiling
+        return 0.0
+
+    def take(self, now: float) -> Turn:
+        """Take what `wait` found free."""
+        self._slots.take()
+        if self._permits:
+            self._permits -= 1
+            return Turn(now)
+        acquiring = self._bucket.acquire(self._cost * self._block)
+        try:
+            acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
+        except StopIteration:
+            self._permits = self._block - 1
+            return Turn(now)
+        acquiring.close()
+        raise RuntimeError("aiolimiter waited although it had capacity")
+
+    def unused(self, turn: Turn) -> None:  # noqa: ARG002 - one slot is like another
+        """The call was never sent: its slot is free at once."""
+        self._slots.unused()
+
+    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+        """The answer has come, or its connection has ended without one."""
+        self._slots.give_back(now)
+        if answered and not self._strict:
+            self._credit.answered(now - turn.sent, self._limit, self._saturated)
+
+    def refused(self, sent: float, now: float) -> None:
+        """The server said "too fast" to a call sent at ``sent``."""
+        refusals = self._refusals.add(now)
+        answered = max(self._slots.cooling, refusals)
+        if self._rate.refused(now, sent, 1.0 - refusals / answered):
+            self._credit.refused()
+
+    def slow_down(self, taken: float, now: float) -> None:
+        """Fall to a share of the rate."""
+        self._rate.refused(now, now, taken)
+
+    def paused(self, seconds: float) -> None:
+        """Nobody else need know."""
+
+    def rate(self, now: float) -> float:
+        """Calls a second that are let go at most, as learned so far."""
+        return min(self._limit, self._rate.value(now))
+
+    def pace(self, now: float) -> float:
+        """The same: all of them are ours."""
+        return self.rate(now)
+
+    def close(self) -> None:
+        """There is nothing to end."""

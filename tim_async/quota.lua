@@ -1,0 +1,128 @@
+-- One endpoint's quota, shared by all processes of an app.  The theory stands at the top of sharing.py.
+--
+-- KEYS[1]  slots: a sorted set of as many members as calls are allowed in a second; the score is when each is free again
+-- KEYS[2]  state: a hash of what else there is to know
+-- Times are microseconds, by this store's own clock; the caller's clock is never compared with it.
+local slots, state = KEYS[1], KEYS[2]
+local limit, ceiling, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lane, wanted, budget = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local lead, hold, settle = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local pause, taken, refused_ago = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local alone = ARGV[14] == '1'
+local answered, unused, in_flight, strays = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
+local item = 19
+
+local SECOND = 1000500  -- a little longer, for clocks that tick differently
+local LATELY, GONE, LONG_AGO = 10000000, 300000, 2000000
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+-- Lua would write such large numbers with 14 digits.
+local function int(number) return string.format('%.0f', number) end
+
+local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen')
+local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
+local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
+local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
+local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
+
+local function add_slots(count, free)
+    for _ = 1, count do
+        seq = seq + 1
+        redis.call('ZADD', slots, int(free), int(seq))
+    end
+end
+
+local have = redis.call('ZCARD', slots)
+-- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
+-- for a while; nothing is granted either before all have had the time to come back and tell of their calls.
+if not settled then
+    -- Nothing is known: a fleet that starts, or a store that has forgotten.  One that has been up for longer than it takes
+    -- to come back has forgotten nothing that matters.
+    settled = now + settle
+    local info = redis.pcall('INFO', 'server')
+    local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
+    if uptime >= 2 and not alone and answered + unused + in_flight + strays == 0 then settled = now end
+    -- Numbers of permits given out before must not come again.
+    seq = now
+    redis.call('DEL', slots)
+    add_slots(limit, 0)
+elseif have < limit then
+    add_slots(limit - have, now + SECOND)
+elseif have > limit then
+    redis.call('ZREMRANGEBYRANK', slots, 0, have - limit - 1)
+end
+
+-- What has become of permits given out: a slot is free one second after its response, the credit taken off by the caller.
+for i = item, item + 2 * answered - 1, 2 do
+    redis.call('ZADD', slots, 'XX', int(now + SECOND - ARGV[i + 1]), ARGV[i])
+end
+item = item + 2 * answered
+for i = item, item + unused - 1 do
+    redis.call('ZADD', slots, 'XX', '0', ARGV[i])
+end
+item = item + unused
+for i = item, item + in_flight - 1 do
+    redis.call('ZADD', slots, 'XX', int(now + SECOND + hold), ARGV[i])
+end
+item = item + in_flight
+-- Calls made without a permit, while the store was away: each occupies a slot, too.
+for i = item, item + strays - 1 do
+    redis.call('ZPOPMIN', slots)
+    add_slots(1, now + SECOND - ARGV[i])
+end
+
+-- The rate: after a cut it grows by 2(1 + t) calls/s each second, on 200 calls a second.
+local rate = ceiling
+if after_cut < ceiling then
+    local t = (now - cut_at) / 1000000
+    rate = math.min(ceiling, after_cut + (2 * t + t * t) * limit / 200)
+end
+if taken >= 0 and now - refused_ago > cut_at and now - cut_at >= 1000000 then
+    local kept = math.min(0.95, math.max(0.4, 0.97 * taken))
+    after_cut = math.max(floor, kept * math.min(limit, rate))
+    rate, cut_at, cuts = after_cut, now, cuts + 1
+end
+if alone and now - bulk > GONE and now - settled > LONG_AGO then settled = now + settle end
+if pause > 0 then opens = math.max(opens, now + pause) end
+
+local settling = math.max(0, settled - now)
+local reply = { int(settling), int(rate * 1000), int(math.max(0, opens - now)), int(cuts), '0', '-1' }
+if wanted > 0 and settling == 0 then
+    -- Bulk leaves a slot or two in 200 free for whoever somebody waits for: two where there lately was one.
+    local spare = 0
+    if lane == 'bulk' then
+        spare = math.min(limit - 1, math.ceil(limit / (now - seen < LATELY and 100 or 200)))
+    else
+        seen = now
+    end
+    local interval = 1000000 / rate
+    local tolerance = (burst - 1) * interval
+    for _ = 1, wanted do
+        local slot = redis.call('ZRANGE', slots, spare, spare, 'WITHSCORES')
+        local free = tonumber(slot[2]) - lead
+        local due = math.max(now, opens, (lane == 'bulk' and bulk or urgent) - tolerance)
+        if free > due then
+            due = free
+            reply[5] = '1'
+        end
+        if budget >= 0 and due - now > budget then
+            reply[6] = int(due - now)
+            break
+        end
+        redis.call('ZREM', slots, slot[1])
+        add_slots(1, due + SECOND + hold)
+        bulk = math.max(bulk, due) + interval
+        if lane ~= 'bulk' then urgent = math.max(urgent, due) + interval end
+        reply[#reply + 1] = int(seq)
+        reply[#reply + 1] = int(due - now)
+    end
+end
+
+redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
+    'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
+    'opens', int(opens), 'seen', int(seen))
+redis.call('PEXPIRE', slots, 86400000)
+redis.call('PEXPIRE', state, 86400000)
+return reply

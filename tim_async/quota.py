@@ -1,0 +1,182 @@
+"""One quota for a whole fleet, on Redis or Valkey: ``TIMClient(quota=RedisQuota("redis://…"))``.
+
+Needs the extra ``redis``: ``pip install 'tim-async[redis]'``.  How the quota is shared stands at the top of
+`tim_async.sharing`; what the store does, in ``quota.lua`` beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.resources
+import logging
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from . import arguments
+from .sharing import SharedGate, StoreAway, Turnstile
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.cluster import RedisCluster
+
+REPLY = 6
+"""Numbers in each answer of ``quota.lua``; two more for each permit follow."""
+
+_log = logging.getLogger("tim_async")
+
+
+class RedisQuota:
+    """The quota of an app, shared by all processes that name the same store.
+
+    It only describes: it holds no connection and belongs to no event loop, and one may be given to many clients.
+    For each SDKAppID and endpoint the store keeps two small keys, which it forgets after a day without calls.
+    Processes with different ``rates`` for one endpoint would disagree; give all of them the same.
+
+    Args:
+        url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…`` for TLS, or ``unix://path``.  Redis 6.2 or
+            later, or Valkey; without replicas of its own, or with: only the primary is asked.
+        fallback_share: the part of each endpoint's rate, above 0 and up to 1, with which each process goes on while
+            the store cannot be reached.  Safe are 1 / processes or less.
+        fail_closed: let no call go without the store: they wait for it, for their ``max_wait`` at most.
+        timeout: seconds without an answer after which the store counts as away.
+        namespace: what the keys begin with.
+        cluster: whether the store is a cluster.  Each endpoint's keys lie in one slot.
+        connection: anything more for redis-py's ``from_url``, such as ``ssl_ca_certs`` or ``password``.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right.
+        ImportError: redis-py is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        fallback_share: float = 0.1,
+        fail_closed: bool = False,
+        timeout: float = 0.25,
+        namespace: str = "tim_async",
+        cluster: bool = False,
+        **connection: Any,
+    ) -> None:
+        arguments.text("url", url)
+        if arguments.positive("fallback_share", fallback_share) > 1:
+            raise ValueError(f"fallback_share must be 1 at most, not {fallback_share}")
+        arguments.text("namespace", namespace)
+        self._url = url
+        self._share = None if fail_closed else float(fallback_share)
+        self._timeout = arguments.positive("timeout", timeout)
+        self._namespace = namespace
+        self._cluster = cluster
+        self._connection = connection
+        try:
+            from redis.asyncio.connection import parse_url
+        except ImportError as error:
+            raise ImportError("a quota on Redis needs redis-py: pip install 'tim-async[redis]'") from error
+        parse_url(url)
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self._url)  # without the password
+        where = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return f"RedisQuota({where!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a quota may hold a password, and cannot be pickled")
+
+    def share(self, sdk_app_id: int) -> RedisSharing:
+        """Take part in the quota; `TIMClient` does."""
+        return RedisSharing(self._client(), repr(self), f"{self._namespace}:{{{sdk_app_id}:", self._share)
+
+    def _client(self) -> Redis | RedisCluster:
+        from redis.asyncio import Redis
+        from redis.asyncio.cluster import RedisCluster
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        options: dict[str, Any] = {
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            # We go on alone and look again ourselves.
+            "retry": Retry(NoBackoff(), 0),
+            **self._connection,
+        }
+        if self._cluster:
+            return RedisCluster.from_url(self._url, **options)
+        return Redis.from_url(self._url, **options)
+
+
+class RedisSharing:
+    """One client's part in a quota.
+
+    Args:
+        client: redis-py's, of this client alone.
+        where: the store's name for the log.
+        prefix: what the keys begin with, the hash tag left open.
+        share: as `SharedGate` takes it.
+    """
+
+    def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, share: float | None) -> None:
+        self._client = client
+        self._where = where
+        self._prefix = prefix
+        self._share = share
+        self._gates: list[SharedGate] = []
+        self._up = True
+
+    @property
+    def up(self) -> bool:
+        """Whether the store could be reached when it was last asked."""
+        return self._up
+
+    def gate(self, command: str, limit: float, strict: bool, turnstile: Turnstile) -> SharedGate:
+        """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
+        key = f"{self._prefix}{command}}}"
+        exchange = functools.partial(self._exchange, f"{key}:slots", f"{key}:state")
+        gate = SharedGate(exchange, turnstile, limit, strict=strict, share=self._share)
+        self._gates.append(gate)
+        return gate
+
+    async def aclose(self) -> None:
+        """Give back what is not used, and close the connection."""
+        await asyncio.gather(*(gate.finish() for gate in self._gates))
+        await self._client.aclose()
+
+    async def _exchange(self, slots: str, state: str, request: list[str]) -> list[int]:
+        """Run ``quota.lua``.
+
+        Raises:
+            StoreAway: for whatever reason there is no answer that makes sense.
+        """
+        from redis.exceptions import NoScriptError
+
+        source, digest = _script()
+        try:
+            try:
+                reply = await self._client.evalsha(digest, 2, slots, state, *request)
+            except NoScriptError:
+                reply = await self._client.eval(source, 2, slots, state, *request)
+            numbers = list(map(int, reply))
+            if len(numbers) < REPLY or (len(numbers) - REPLY) % 2:
+                raise ValueError("an answer of another kind")
+        except Exception as error:  # whatever a driver, a proxy or a stranger's store does, no call may fail for it
+            if self._up:
+                self._up = False
+                how = "calls wait for it" if self._share is None else f"each process goes on with {self._share:.0%}"
+                _log.warning(
+                    "the shared quota at %s is away (%s: %s); %s", self._where, type(error).__name__, error, how
+                )
+            raise StoreAway from error
+        if not self._up:
+            self._up = True
+            _log.warning("the shared quota at %s is back", self._where)
+        return numbers
+
+
+@functools.cache
+def _script() -> tuple[str, str]:
+    """The script, and the digest by which a store that has it knows it."""
+    import hashlib
+
+    source = importlib.resources.files(__package__).joinpath("quota.lua").read_text(encoding="utf-8")
+    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
