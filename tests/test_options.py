@@ -1,0 +1,372 @@
+"""Views of a client with other options: how long to wait, how patient to be, who goes first; and what `stats` shows."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from tim_async import (
+    Attempt,
+    Lane,
+    QuotaExhausted,
+    RateLimited,
+    RequestTimeout,
+    RetryPolicy,
+    ServerBusy,
+    TIMClient,
+    TIMError,
+)
+from tim_async.gates import Turn
+from tim_async.pacing import Pacer
+from tim_async.webhooks import MsgReport, RequestOverLimit
+
+from . import virtual_time
+from .stand_in import APP, AT_ONCE, KEY, Fate, StandIn, client_of, error, failure_of
+
+SET = "set_unread_msg_num"
+ALERT: dict[str, Any] = {"sdk_app_id": APP, "client_ip": "", "opt_platform": "RESTAPI", "event_time": None, "body": {}}
+
+
+def alert(command: str, request: int, limit: int = 200, **changes: Any) -> RequestOverLimit:
+    fields: dict[str, Any] = {**ALERT, **changes}
+    return RequestOverLimit(service_name="internal", command=command, request=request, limit=limit, **fields)
+
+
+# How long a call waits for its turn.
+
+
+async def busy(limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK) -> tuple[Pacer, list[asyncio.Task[Turn]]]:
+    """A pacer that has let go all it may for this second, with so many who wait."""
+    pacer = Pacer(limit)
+    while pacer.waiting == 0:
+        tasks = [asyncio.create_task(pacer.enter(lane)) for _ in range(limit)]
+        await asyncio.sleep(1.0)
+        tasks = [task for task in tasks if not task.done()] + [
+            asyncio.create_task(pacer.enter(lane)) for _ in range(max(1, waiting))
+        ]
+        await asyncio.sleep(0)
+    return pacer, tasks
+
+
+async def let_go(tasks: list[asyncio.Task[Turn]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("ahead", [1, 10, 1000])
+def test_a_wait_that_can_be_foreseen_is_refused_at_once(ahead: int) -> None:
+    """In the bulk lane everybody who came before goes first; no time passes before the refusal."""
+
+    async def run() -> tuple[float, float, int]:
+        loop = asyncio.get_running_loop()
+        pacer = Pacer(200)
+        pacer.pause(10)
+        tasks = [asyncio.create_task(pacer.enter(Lane.BULK)) for _ in range(ahead)]
+        await asyncio.sleep(0)
+        start = loop.time()
+        with pytest.raises(QuotaExhausted) as caught:
+            await pacer.enter(Lane.BULK, max_wait=5)
+        waited, waiting = loop.time() - start, pacer.waiting
+        await let_go(tasks)
+        return waited, caught.value.retry_after, waiting
+
+    waited, retry_after, waiting = virtual_time.run(run())
+    assert waited == 0.0
+    assert retry_after == pytest.approx(10 - 5 + ahead / 200, abs=0.01)
+    assert waiting == ahead
+
+
+@pytest.mark.parametrize("max_wait", [0.0, 0.05, 0.2, 3.0])
+def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
+    """Whatever could be foreseen: all slots are in flight, and no answer comes."""
+
+    async def run() -> tuple[float, int]:
+        pacer, tasks = await busy()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        with pytest.raises(QuotaExhausted) as caught:
+            await pacer.enter(max_wait=max_wait)
+        assert caught.value.retry_after > 0
+        waited, waiting = loop.time() - start, pacer.waiting - len(tasks)
+        await let_go(tasks)
+        return waited, waiting
+
+    waited, left_behind = virtual_time.run(run())
+    assert waited <= max_wait + 1e-6
+    assert left_behind == 0
+
+
+def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
+    """A thousand callers with a little patience each: as many have their turns as there are, and no turn is lost."""
+
+    async def run() -> tuple[int, int, float]:
+        loop = asyncio.get_running_loop()
+        pacer, start, turns, refused = Pacer(200), loop.time(), list[float](), 0
+
+        async def caller() -> None:
+            nonlocal refused
+            try:
+                turn = await pacer.enter(max_wait=0.2)
+            except QuotaExhausted:
+                refused += 1
+                return
+            turns.append(loop.time() - start)
+            pacer.leave(turn, answered=True)
+
+        for _ in range(50):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(20):
+                    group.create_task(caller())
+                await asyncio.sleep(0.02)
+        return len(turns), refused, max(turns)
+
+    turns, refused, last = virtual_time.run(run())
+    assert turns + refused == 1000
+    assert turns >= 190 * last
+    assert refused > 0
+
+
+def test_interactive_callers_are_not_refused_for_what_waits_in_bulk() -> None:
+    """Ten thousand bulk calls wait; one that goes before all of them has its turn."""
+
+    async def run() -> int:
+        pacer = Pacer(200)
+        tasks = [asyncio.create_task(pacer.enter(Lane.BULK)) for _ in range(10_000)]
+        await asyncio.sleep(0.02)
+        for _ in range(5):
+            pacer.leave(await pacer.enter(max_wait=0.2), answered=True)
+        waiting = pacer.waiting
+        await let_go(tasks)
+        return waiting
+
+    assert virtual_time.run(run()) > 9_900
+
+
+async def test_nothing_is_sent_for_a_refused_call(service: StandIn) -> None:
+    """Thousands of bulk calls wait; the refused ones never reach the service, and leave the others as they are."""
+    async with client_of(service, rates={SET: 50}) as tim:
+        bulk = [
+            asyncio.create_task(tim.with_options(lane=Lane.BULK).set_unread_msg_num("g", "b", 1)) for _ in range(2000)
+        ]
+        await service.until(5)
+        before = tim.stats()[SET].queue
+        hasty = tim.with_options(max_wait=0.1, lane=Lane.BULK)
+        failures = await asyncio.gather(*(failure_of(hasty.set_unread_msg_num("g", "refused", 1)) for _ in range(20)))
+        after = tim.stats()[SET]
+        for task in bulk:
+            task.cancel()
+        await asyncio.gather(*bulk, return_exceptions=True)
+    for failure in failures:
+        assert isinstance(failure, QuotaExhausted), failure
+        assert (failure.endpoint, failure.attempts) == (SET, 0)
+        assert failure.retry_after > 10
+        assert f"{SET}: no turn in time; try again in" in str(failure)
+    assert after.exhausted == 20
+    assert before.bulk - 20 <= after.queue.bulk <= before.bulk
+    assert "refused" not in {body["Member_Account"] for body in service.bodies}
+
+
+async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
+    """A retry without a turn in what is left raises what the service said: that tells more than that there was none."""
+    async with client_of(service, rates={SET: 4}, retry=AT_ONCE) as tim:
+        for _ in range(4):
+            await tim.set_unread_msg_num("g", "alice", 1)
+        service.script.extend([error(10002)] * 8)
+        seen: list[Attempt] = []
+        tim._dispatch._on_attempt = seen.append
+        failure = await failure_of(tim.with_options(max_wait=1.5).set_unread_msg_num("g", "alice", 1))
+    assert isinstance(failure, ServerBusy)
+    assert isinstance(failure.__cause__, QuotaExhausted)
+    assert failure.attempts == len(seen) >= 1
+    assert sum(attempt.waited for attempt in seen) <= 1.5
+
+
+def test_the_refusal_is_an_error_of_ours_that_pickles() -> None:
+    """With all that it says."""
+    refusal = QuotaExhausted("no turn in time", retry_after=2.5)
+    refusal.endpoint = SET
+    copy: object = pickle.loads(pickle.dumps(refusal))
+    assert isinstance(copy, QuotaExhausted)
+    assert isinstance(copy, TIMError)
+    assert (copy.retry_after, copy.endpoint, str(copy)) == (2.5, SET, f"{SET}: no turn in time; try again in 2.5 s")
+
+
+# Views.
+
+
+async def test_a_view_shares_session_turnstile_and_counts(service: StandIn) -> None:
+    """One connection, one queue; and what one counts all show."""
+    async with client_of(service) as tim:
+        view = tim.with_options(timeout=4)
+        await tim.set_unread_msg_num("g", "alice", 1)
+        await view.set_unread_msg_num("g", "alice", 2)
+        await view.batch.get_c2c_unread_msg_num("alice", ["bob"])
+        assert service.connections == 1
+        assert view.stats() == tim.stats()
+        assert tim.stats()[SET].waits.count == 2
+        assert type(view) is type(tim)
+        assert repr(view) == repr(tim)
+
+
+async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
+    """They are one."""
+    tim = client_of(service)
+    async with tim.with_options(max_wait=1) as view:
+        await view.set_unread_msg_num("g", "alice", 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        await tim.set_unread_msg_num("g", "alice", 1)
+
+
+async def test_a_view_keeps_what_it_is_not_told_to_change(service: StandIn) -> None:
+    """A view of a view adds to it, and the client itself stays as it was."""
+    async with client_of(service, timeout=7) as tim:
+        view = tim.with_options(max_wait=0.5).with_options(lane=Lane.BULK).with_options(retry=RetryPolicy(attempts=1))
+        options = view._options
+        assert (options.timeout, options.max_wait, options.lane, options.retry.attempts) == (7, 0.5, Lane.BULK, 1)
+        assert (tim._options.max_wait, tim._options.lane, tim._options.retry.attempts) == (math.inf, None, 8)
+
+
+async def test_the_timeout_and_the_patience_of_a_view_are_its_own(service: StandIn) -> None:
+    """A call that is not answered ends after the view's time, and is not tried again where the view says so."""
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        view = tim.with_options(timeout=0.05, retry=RetryPolicy(attempts=1))
+        failure = await failure_of(view.set_unread_msg_num("g", "alice", 1))
+        assert isinstance(failure, RequestTimeout)
+        assert failure.attempts == 1
+
+
+async def test_the_lane_of_a_view_goes_before_that_of_the_context(service: StandIn) -> None:
+    """Also under batch.map, whose calls are bulk otherwise."""
+    seen: list[Attempt] = []
+    async with client_of(service, on_attempt=seen.append) as tim:
+        await tim.with_options(lane=Lane.BULK).set_unread_msg_num("g", "alice", 1)
+        urgent = tim.with_options(lane=Lane.INTERACTIVE)
+        async with tim.batch.map(urgent.set_unread_msg_num, [("g", "bob", 1)]) as outcomes:
+            assert [outcome async for outcome in outcomes]
+        async with tim.batch.map(tim.set_unread_msg_num, [("g", "bob", 1)]) as outcomes:
+            assert [outcome async for outcome in outcomes]
+    assert [attempt.lane for attempt in seen] == [Lane.BULK, Lane.INTERACTIVE, Lane.BULK]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"max_wait": -0.1}, ValueError),
+        ({"max_wait": math.nan}, ValueError),
+        ({"max_wait": True}, TypeError),
+        ({"max_wait": "1"}, TypeError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": math.inf}, ValueError),
+        ({"timeout": "1"}, TypeError),
+        ({"lane": "bulk"}, TypeError),
+        ({"lane": 1}, TypeError),
+        ({"retry": 3}, TypeError),
+    ],
+)
+def test_options_that_cannot_be_right(options: dict[str, Any], kind: type[Exception]) -> None:
+    """Are refused when the view is made."""
+    tim = TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore")
+    with pytest.raises(kind, match=next(iter(options))):
+        tim.with_options(**options)
+
+
+# What stats shows.
+
+
+async def test_stats_before_anything_was_called(service: StandIn) -> None:
+    """All four endpoints, at the rates they were given, also on a client that was never opened."""
+    tim = client_of(service, rates={SET: 300})
+    stats = tim.stats()
+    assert [*stats] == [SET, "admin_set_msg_read", "get_c2c_unread_msg_num", "get_group_msg_receipt"]
+    assert [entry.rate for entry in stats.values()] == [300, 200, 200, 200]
+    assert all(
+        entry.waits.count == entry.refusals == entry.retries == 0 and not entry.shared for entry in stats.values()
+    )
+    await tim.aclose()
+
+
+async def test_stats_count_attempts_retries_and_refusals(service: StandIn) -> None:
+    """A refusal lowers the rate; other commands appear under their own names."""
+    service.script.extend([error(10002), error(60011), error(60011)])
+    async with client_of(service, retry=AT_ONCE) as tim:
+        await tim.set_unread_msg_num("g", "alice", 1)
+        await tim.call("v4/openim/other", {})
+        stats = tim.stats()
+    entry = stats[SET]
+    assert (entry.waits.count, entry.retries, entry.refusals, entry.exhausted) == (4, 3, 2, 0)
+    assert entry.waits.total >= entry.waits.longest >= 0
+    assert entry.rate < 200
+    assert stats["v4/openim/other"].waits.count == 1
+
+
+async def test_stats_show_who_waits(service: StandIn) -> None:
+    """By lane."""
+    async with client_of(service, rates={SET: 4}) as tim:
+        tasks = [
+            asyncio.create_task(tim.with_options(lane=lane).set_unread_msg_num("g", "alice", 1))
+            for lane in [Lane.BULK] * 10 + [Lane.INTERACTIVE] * 7
+        ]
+        await service.until(4)
+        queue = tim.stats()[SET].queue
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert (queue.interactive, queue.bulk) == (7, 6)
+
+
+# Alerts.
+
+
+async def test_an_alert_slows_its_endpoint_down_and_no_other(service: StandIn) -> None:
+    """To what the limit leaves of what is asked."""
+    async with client_of(service) as tim:
+        await tim.set_unread_msg_num("g", "alice", 1)
+        await tim.get_all_c2c_unread_msg_num("alice")
+        tim.on_alert(alert(SET, request=400))
+        stats = tim.stats()
+    assert stats[SET].rate == pytest.approx(200 * 0.97 / 2, rel=0.01)
+    assert stats["get_c2c_unread_msg_num"].rate == 200
+
+
+async def test_an_alert_below_the_limit_slows_a_little(service: StandIn) -> None:
+    """The service warns at 80 % already."""
+    async with client_of(service) as tim:
+        await tim.set_unread_msg_num("g", "alice", 1)
+        tim.on_alert(alert(SET, request=165))
+        assert tim.stats()[SET].rate == pytest.approx(190, rel=0.01)
+
+
+async def test_alerts_about_what_was_never_called_change_nothing(service: StandIn) -> None:
+    """Neither an endpoint not yet used nor a command nobody knows."""
+    async with client_of(service) as tim:
+        tim.on_alert(alert(SET, request=400))
+        tim.on_alert(alert("sendmsg", request=400))
+        tim.on_alert(alert("", request=0))
+        assert tim.stats()[SET].rate == 200
+
+
+async def test_an_alert_for_another_app_or_of_another_kind_is_an_error(service: StandIn) -> None:
+    """It went to the wrong client."""
+    async with client_of(service) as tim:
+        with pytest.raises(ValueError, match="42"):
+            tim.on_alert(alert(SET, request=400, sdk_app_id=42))
+        other: Any = MsgReport(report_account="a", peer_account="b", last_read_time=0, unread_msg_num=None, **ALERT)
+        with pytest.raises(TypeError, match="RequestOverLimit"):
+            tim.on_alert(other)
+
+
+async def test_refused_for_the_rate_with_little_patience(service: StandIn) -> None:
+    """The service refuses although there was a turn: RateLimited, after as many attempts as the view allows."""
+    service.script.extend(itertools.repeat(error(60011), 2))
+    async with client_of(service, retry=AT_ONCE) as tim:
+        view = tim.with_options(max_wait=5, retry=RetryPolicy(attempts=2, wait_rate_limited=(0, 0)))
+        failure = await failure_of(view.set_unread_msg_num("g", "alice", 1))
+    assert isinstance(failure, RateLimited)
+    assert failure.attempts == 2
