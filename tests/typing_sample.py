@@ -20,14 +20,17 @@ from tim_async import (
     ConnectFailed,
     ConnectionLost,
     Done,
+    EndpointStats,
     Failed,
     GroupMsgReceipts,
     GroupNotFound,
     InvalidRequest,
     ItemError,
     Lane,
+    Lookup,
     PartialFailure,
     PermissionDenied,
+    QuotaExhausted,
     RateLimited,
     Receipt,
     ReceiptUnavailable,
@@ -38,6 +41,8 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async.quota import RedisQuota
+from tim_async.webhooks import RequestOverLimit, parse
 
 
 def watch(attempt: Attempt) -> None:
@@ -63,6 +68,7 @@ def make(session: aiohttp.ClientSession) -> TIMClient:
         timeout=10,
         retry=RetryPolicy(attempts=5, wait=(0.1, 2.0), wait_rate_limited=(1.0, 5.0), total=20.0, budget=100.0),
         session=session,
+        quota=RedisQuota("redis://127.0.0.1", fallback_share=0.05, ssl_ca_certs="ca.pem"),
         strict=True,
         usersig_expire=86400,
         on_attempt=watch,
@@ -118,6 +124,16 @@ async def use(tim: TIMClient) -> None:
     async with tim.batch.map(tim.admin_set_msg_read, later()) as marked:
         async for mark in marked:
             assert_type(mark, Done[dict[str, Any], None] | Failed[dict[str, Any]])
+    assert_type(tim.lookup, Lookup)
+    assert_type(await tim.lookup.c2c_unread_msg_num("alice", "bob"), int)
+    assert_type(await tim.lookup.group_msg_receipt("@TGS#1", 7), Receipt)
+    view = tim.with_options(max_wait=0.2, timeout=5, lane=Lane.BULK, retry=RetryPolicy(attempts=1))
+    assert_type(view, TIMClient)
+    assert_type(view.stats(), dict[str, EndpointStats])
+    assert_type(view.stats()["set_unread_msg_num"].queue.bulk, int)
+    event = parse({"CallbackCommand": "Alert.RequestOverLimit"}, b"{}")
+    if isinstance(event, RequestOverLimit):
+        tim.on_alert(event)
     await tim.aclose()
 
 
@@ -137,6 +153,8 @@ async def fail(tim: TIMClient) -> str:
         return str(assert_type(error.code, int))
     except (RateLimited, ServerBusy, APIError) as error:
         return assert_type(error.info, str)
+    except QuotaExhausted as error:
+        return str(assert_type(error.retry_after, float))
     except PartialFailure as error:
         return str(assert_type(error.result, object))
     except TIMError as error:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .errors import TIMError as TIMError
     from .errors import TransportError as TransportError
     from .lanes import Lane as Lane
+    from .lookup import Lookup as Lookup
     from .models import C2CUnread as C2CUnread
     from .models import Done as Done
     from .models import Failed as Failed
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .models import ItemError as ItemError
     from .models import Receipt as Receipt
     from .retrying import RetryPolicy as RetryPolicy
+    from .stats import EndpointStats as EndpointStats
 
 _HOME = {
     "APIError": "errors",
@@ -53,12 +55,14 @@ _HOME = {
     "ConnectFailed": "errors",
     "ConnectionLost": "errors",
     "Done": "models",
+    "EndpointStats": "stats",
     "Failed": "models",
     "GroupMsgReceipts": "models",
     "GroupNotFound": "errors",
     "InvalidRequest": "errors",
     "ItemError": "models",
     "Lane": "lanes",
+    "Lookup": "lookup",
     "PartialFailure": "errors",
     "PermissionDenied": "errors",
     "QuotaExhausted": "errors",
