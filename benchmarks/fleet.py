@@ -70,6 +70,13 @@ SCENARIOS = {
     "lanes": Scenario("4 bulk, 1 interactive", [*_many(4, lane="bulk", tasks=100), {"tasks": 0}]),
     "outage": Scenario("4, store killed for 5 s", _many(4), kill_store=5.0, start_store=10.0, seconds=18.0),
     "hang": Scenario("4, store hangs for 5 s", _many(4), freeze_store=5.0, thaw_store=10.0, seconds=18.0),
+    "foreign": Scenario(
+        "4, and 80/s of somebody else's from 4 to 14 s",
+        _many(4),
+        seconds=20.0,
+        config=Config(rtt=0.005, foreign_rate=80, foreign_start=4, foreign_end=14),
+    ),
+    "many": Scenario("16 processes", _many(16)),
     "far": Scenario("8, RTT 50 ms, jittered", _many(8), config=Config(rtt=0.05, cv=0.3, spike_share=0.005)),
 }
 USUAL = ("equal", "kill", "skew", "lanes", "outage")

@@ -28,6 +28,9 @@ pause.  So nobody waits in it: callers wait here, interactive before bulk, first
 (a call that comes back for another try keeps its seniority and goes before the first tries of its lane).  Whoever
 cancels is forgotten at once.  A permit is taken last, when a slot and a connection are there, and the call is sent
 at once: a permit that waits for a connection is a call that arrives together with later ones.
+
+The turnstile is here; slots and bucket are a gate's, `tim_async.gates`; what is learned, `tim_async.learning`.  Where
+several processes share the quota, the slots stand in a store: `tim_async.sharing`.
 """
 
 from __future__ import annotations

@@ -90,7 +90,6 @@ class RedisQuota:
 
     def _client(self) -> Redis | RedisCluster:
         from redis.asyncio import Redis
-        from redis.asyncio.cluster import RedisCluster
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
@@ -102,6 +101,8 @@ class RedisQuota:
             **self._connection,
         }
         if self._cluster:
+            from redis.asyncio.cluster import RedisCluster
+
             return RedisCluster.from_url(self._url, **options)
         return Redis.from_url(self._url, **options)
 

@@ -387,8 +387,8 @@ class SharedGate:
         """The arguments of ``quota.lua``; and what to call when it has taken them."""
         lane, count, budget = self._asking, 0, -1.0
         if lane is not None:
-            # As many as come due during one round trip; bulk takes blocks at least.
-            block = 1 + int(self._round_trip * self.pace(now))
+            # Enough for the time until the next ones are there; bulk takes blocks at least.
+            block = 1 + int(2 * self._round_trip * self.pace(now))
             if lane is Lane.BULK:
                 block = max(block, self._bulk_block)
             count = min(self._turnstile.queued(lane), block, self._most)
