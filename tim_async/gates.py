@@ -22,12 +22,12 @@ class Turn:
 
     Attributes:
         sent: the loop time at which the call may be sent, or was.
-        permit: what the gate knows it by; None when it needs nothing.
+        permit: the number by which the gate knows it, where it needs one.
     """
 
     __slots__ = ("permit", "sent")
 
-    def __init__(self, sent: float, permit: int | None = None) -> None:
+    def __init__(self, sent: float, permit: int = 0) -> None:
         self.sent = sent
         self.permit = permit
 
@@ -133,16 +133,18 @@ class OwnGate:
     Args:
         limit: what the server allows, calls/s, at least 1.
         strict: give up all that is learned, and with it the chance of being refused by our own jitter.
+        burst: calls that may go at once after a while without any; by default what suits the limit.
     """
 
     latency = 0.0
 
-    def __init__(self, limit: float, *, strict: bool = False) -> None:
+    def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:
         self._limit = limit
         self._strict = strict
         self._slots = Slots(int(limit))
         self._credit = Credit()
-        burst = max(4.0, limit / (50 if strict else 20))
+        if burst is None:
+            burst = max(4.0, limit / (50 if strict else 20))
         # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
         headroom = 1.0 if strict else 1.1
         # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
@@ -178,13 +180,23 @@ class OwnGate:
         self._slots.take()
         if self._permits:
             self._permits -= 1
-            return Turn(now)
-        acquiring = self._bucket.acquire(self._cost * self._block)
+        else:
+            self._acquire(self._cost * self._block)
+            self._permits = self._block - 1
+        return Turn(now)
+
+    def drain(self) -> None:
+        """Start with an empty bucket: no burst."""
+        self._permits = 0
+        while self._bucket.has_capacity(1.0):
+            self._acquire(1.0)
+
+    def _acquire(self, amount: float) -> None:
+        acquiring = self._bucket.acquire(amount)
         try:
             acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
         except StopIteration:
-            self._permits = self._block - 1
-            return Turn(now)
+            return
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
 

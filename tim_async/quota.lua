@@ -8,8 +8,8 @@ local limit, ceiling, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonum
 local lane, wanted, budget = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local lead, hold, settle = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local pause, taken, refused_ago = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local alone = ARGV[14] == '1'
-local answered, unused, in_flight, strays = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
+local alone, called_lately = ARGV[14] == '1', ARGV[15] == '1'
+local answered, unused, in_flight = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
 local item = 19
 
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
@@ -21,11 +21,12 @@ local now = clock[1] * 1000000 + clock[2]
 -- Lua would write such large numbers with 14 digits.
 local function int(number) return string.format('%.0f', number) end
 
-local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen')
+local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen',
+    'resumed')
 local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
 local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
-local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
+local opens, seen, resumed = tonumber(known[8]) or 0, tonumber(known[9]) or 0, tonumber(known[10]) or 0
 
 local function add_slots(count, free)
     for _ = 1, count do
@@ -36,14 +37,14 @@ end
 
 local have = redis.call('ZCARD', slots)
 -- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
--- for a while; nothing is granted either before all have had the time to come back and tell of their calls.
+-- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
 if not settled then
     -- Nothing is known: a fleet that starts, or a store that has forgotten.  One that has been up for longer than it takes
     -- to come back has forgotten nothing that matters.
     settled = now + settle
     local info = redis.pcall('INFO', 'server')
     local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
-    if uptime >= 2 and not alone and answered + unused + in_flight + strays == 0 then settled = now end
+    if uptime >= 2 and not alone and not called_lately then settled = now end
     -- Numbers of permits given out before must not come again.
     seq = now
     redis.call('DEL', slots)
@@ -55,8 +56,17 @@ elseif have > limit then
 end
 
 -- What has become of permits given out: a slot is free one second after its response, the credit taken off by the caller.
+-- A call whose permit is not known here, because the store has forgotten it or has given its slot to another meanwhile,
+-- occupies a slot all the same; and so does one made without a permit.
+local function occupy(permit, free)
+    if not redis.call('ZSCORE', slots, permit) then
+        if free <= now then return end
+        redis.call('ZPOPMIN', slots)
+    end
+    redis.call('ZADD', slots, int(free), permit)
+end
 for i = item, item + 2 * answered - 1, 2 do
-    redis.call('ZADD', slots, 'XX', int(now + SECOND - ARGV[i + 1]), ARGV[i])
+    occupy(ARGV[i], now + SECOND - ARGV[i + 1])
 end
 item = item + 2 * answered
 for i = item, item + unused - 1 do
@@ -64,13 +74,7 @@ for i = item, item + unused - 1 do
 end
 item = item + unused
 for i = item, item + in_flight - 1 do
-    redis.call('ZADD', slots, 'XX', int(now + SECOND + hold), ARGV[i])
-end
-item = item + in_flight
--- Calls made without a permit, while the store was away: each occupies a slot, too.
-for i = item, item + strays - 1 do
-    redis.call('ZPOPMIN', slots)
-    add_slots(1, now + SECOND - ARGV[i])
+    occupy(ARGV[i], now + SECOND + hold)
 end
 
 -- The rate: after a cut it grows by 2(1 + t) calls/s each second, on 200 calls a second.
@@ -84,7 +88,7 @@ if taken >= 0 and now - refused_ago > cut_at and now - cut_at >= 1000000 then
     after_cut = math.max(floor, kept * math.min(limit, rate))
     rate, cut_at, cuts = after_cut, now, cuts + 1
 end
-if alone and now - bulk > GONE and now - settled > LONG_AGO then settled = now + settle end
+if alone and now - settled > LONG_AGO and (now - bulk > GONE or now - resumed < GONE) then settled = now + settle end
 if pause > 0 then opens = math.max(opens, now + pause) end
 
 local settling = math.max(0, settled - now)
@@ -99,6 +103,7 @@ if wanted > 0 and settling == 0 then
     end
     local interval = 1000000 / rate
     local tolerance = (burst - 1) * interval
+    if now - bulk > GONE then resumed = now end
     for _ = 1, wanted do
         local slot = redis.call('ZRANGE', slots, spare, spare, 'WITHSCORES')
         local free = tonumber(slot[2]) - lead
@@ -122,7 +127,7 @@ end
 
 redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
     'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
-    'opens', int(opens), 'seen', int(seen))
+    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed))
 redis.call('PEXPIRE', slots, 86400000)
 redis.call('PEXPIRE', state, 86400000)
 return reply

@@ -51,6 +51,8 @@ QUIET = 0.3
 """Seconds without a call when the store is lost: what was let go together would otherwise meet what each does alone."""
 FAR_OFF = 0.01
 """Seconds from which an interactive call does not wait for a permit that was asked for bulk."""
+HUSH = 0.15
+"""Seconds before a store begins to grant for which nobody calls; longer than a `TICK`."""
 REMEMBERED = 2.0
 """Seconds after which what became of a call no longer matters to anybody."""
 
@@ -103,20 +105,20 @@ Exchange = Callable[[list[str]], Awaitable[list[int]]]
 class Permits:
     """What became of the permits of one gate, as far as the store does not know it yet.
 
+    Calls made without one, while the store was away, have numbers of their own, below 0; it is told of them, too.
     Times are the event loop's; the store is told how long ago something was.
     """
 
-    __slots__ = ("_answered", "_held_at", "_in_flight", "_strays", "_unused")
+    __slots__ = ("_answered", "_held_at", "_in_flight", "_unused")
 
     def __init__(self) -> None:
         self._in_flight: dict[int, float] = {}
         self._held_at = -math.inf
         self._answered: deque[tuple[float, int]] = deque()
         self._unused: deque[int] = deque()
-        self._strays: deque[float] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._in_flight or self._answered or self._unused or self._strays)
+        return bool(self._in_flight or self._answered or self._unused)
 
     def sent(self, permit: int, now: float) -> None:
         """Its call goes now."""
@@ -136,37 +138,30 @@ class Permits:
         """Nobody took it in time."""
         self._unused.append(permit)
 
-    def strayed(self, when: float) -> None:
-        """A call without a permit was answered."""
-        self._strays.append(when)
-
     def forget(self, now: float) -> None:
         """Drop what matters to nobody any more."""
         while self._answered and self._answered[0][0] < now - REMEMBERED:
             self._answered.popleft()
-        while self._strays and self._strays[0] < now - REMEMBERED:
-            self._strays.popleft()
 
     def due(self, now: float) -> bool:
         """Whether there is something to tell."""
-        return bool(self._answered or self._unused or self._strays or self._held(now))
+        return bool(self._answered or self._unused or self._held(now))
 
     def report(self, now: float) -> tuple[list[str], Callable[[], None]]:
         """What to tell, as arguments; and what to call when it has been told."""
-        answered, unused, strays = len(self._answered), len(self._unused), len(self._strays)
+        answered, unused = len(self._answered), len(self._unused)
         held = self._held(now)
-        arguments = [str(answered), str(unused), str(len(held)), str(strays)]
+        arguments = [str(answered), str(unused), str(len(held))]
         for when, permit in self._answered:
             arguments += (str(permit), _micro(now - when))
         arguments += map(str, self._unused)
         arguments += map(str, held)
-        arguments += (_micro(now - when) for when in self._strays)
 
         def told() -> None:
             if held:
                 self._held_at = now
-            for queue, count in ((self._answered, answered), (self._unused, unused), (self._strays, strays)):
-                for _ in range(min(count, len(queue))):
+            for queue, count in ((self._answered, answered), (self._unused, unused)):
+                for _ in range(count):
                     queue.popleft()
 
         return arguments, told
@@ -175,7 +170,7 @@ class Permits:
         """Permits of calls that have been in flight for a while, unless that was told just now."""
         if now < self._held_at + 0.9 * TICK:
             return []
-        return [permit for permit, sent in self._in_flight.items() if sent <= now - TICK]
+        return [permit for permit, sent in self._in_flight.items() if permit < 0 or sent <= now - TICK]
 
 
 class SharedGate:
@@ -231,8 +226,10 @@ class SharedGate:
 
         # Without the store, or before it has settled.
         self._alone = False
-        self._quiet_until = -math.inf
-        self._own = None if share is None else OwnGate(max(1.0, share * limit), strict=strict)
+        self._quiet_until = self._settles_at = -math.inf
+        self._sent_at = -math.inf
+        own = 1.0 if share is None else max(1.0, share * limit)
+        self._own = None if share is None else OwnGate(own, strict=strict, burst=max(2.0, own / 20))
 
     # As a gate.
 
@@ -243,10 +240,7 @@ class SharedGate:
         if soonest <= 0.0:
             return 0.0
         if self._alone:
-            if self._own is None:
-                return soonest
-            alone = self._quiet_until - now if now < self._quiet_until else self._own.wait(now, lane)
-            return min(soonest, alone)
+            return soonest if self._own is None else min(soonest, self._wait_alone(self._own, now, lane))
         if self._needs(lane, now):
             if self._turnstile.patience() <= self._not_before > now:
                 return self._not_before - now
@@ -258,30 +252,31 @@ class SharedGate:
     def take(self, now: float) -> Turn:
         """Take the permit that `wait` found."""
         self._keep_ticking()
+        self._sent_at = now
         if self._granted and self._granted[0][0] <= now:
             permit = heapq.heappop(self._granted)[1]
             self._permits.sent(permit, now)
             return Turn(now, permit)
         if self._own is None:
             raise RuntimeError("taken without a permit")
-        return self._own.take(now)
+        turn = self._own.take(now)
+        turn.permit = -1 - random.getrandbits(52)
+        self._permits.sent(turn.permit, now)
+        return turn
 
     def unused(self, turn: Turn) -> None:
         """The call was never sent."""
-        if turn.permit is not None:
-            self._permits.unsent(turn.permit)
-        elif self._own is not None:
+        self._permits.unsent(turn.permit)
+        if turn.permit < 0 and self._own is not None:
             self._own.unused(turn)
 
     def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
         """The answer has come, or its connection has ended without one."""
-        if turn.permit is not None:
-            self._permits.answered(turn.permit, now - self._credit.value / 2)
-            if answered and not self._strict:
-                self._credit.answered(now - turn.sent, self._limit, self._saturated)
-        elif self._own is not None:
+        self._permits.answered(turn.permit, now - self._credit.value / 2)
+        if turn.permit < 0 and self._own is not None:
             self._own.leave(turn, now, answered=answered)
-            self._permits.strayed(now)
+        elif answered and not self._strict:
+            self._credit.answered(now - turn.sent, self._limit, self._saturated)
         self._keep_ticking()
 
     def refused(self, sent: float, now: float) -> None:
@@ -409,6 +404,7 @@ class SharedGate:
             "-1" if refusal is None else str(refusal[0]),
             "0" if refusal is None else _micro(now - refusal[1]),
             str(int(self._alone)),
+            str(int(self._sent_at > now - REMEMBERED)),
             *report,
         ]
 
@@ -433,9 +429,12 @@ class SharedGate:
         if self._cuts is not None and cuts > self._cuts:
             self._credit.refused()
         self._cuts = cuts
-        self._alone = settling > 0
-        if self._alone:
-            self._keep_ticking()
+        if settling:
+            self._go_alone()
+            self._settles_at = now + settling / 1e6
+            self._keep_ticking(settling / 1e6 + 0.001)
+        else:
+            self._alone = False
         self._not_before = now + over / 1e6
         if granted:
             self._saturated = bool(slot_bound)
@@ -446,22 +445,40 @@ class SharedGate:
             self._each += 0.3 * (each - self._each)
 
     def _lose(self) -> None:
-        """The store is away: go on alone."""
+        """The store is away."""
+        self._go_alone()
+        self._turnstile.advance()
+
+    def _go_alone(self) -> None:
+        """Go on without permits, from a quiet start, and look for the store again and again."""
         if not self._alone:
             self._alone = True
-            self._quiet_until = self._heard_at + QUIET
             self._wanted.clear()
+            self._quiet_until = QUIET + max((due for due, _, _ in self._granted), default=self._sent_at)
         self._keep_ticking()
-        self._turnstile.advance()
+
+    def _wait_alone(self, own: OwnGate, now: float, lane: Lane) -> float:
+        """Seconds until one call may go without a permit."""
+        if now < self._quiet_until:
+            return self._quiet_until - now
+        if self._quiet_until > -math.inf:
+            self._quiet_until = -math.inf
+            own.drain()
+        # All must have told of their calls when the store begins to grant.
+        hushed = self._settles_at + HUSH - now
+        return hushed if 0.0 < hushed <= 2 * HUSH else own.wait(now, lane)
 
     def _drop_late(self, now: float) -> None:
         """Permits that nobody used in time go back."""
         while self._granted and self._granted[0][0] < now - GRACE:
             self._permits.unused(heapq.heappop(self._granted)[1])
 
-    def _keep_ticking(self) -> None:
+    def _keep_ticking(self, within: float = math.inf) -> None:
+        if self._ticker is not None and self._ticker.when() > self._loop.time() + within:
+            self._ticker.cancel()
+            self._ticker = None
         if self._ticker is None and not self._closed:
-            self._ticker = self._loop.call_later(TICK * random.uniform(0.8, 1.2), self._tick)
+            self._ticker = self._loop.call_later(min(within, TICK * random.uniform(0.8, 1.2)), self._tick)
 
     def _tick(self) -> None:
         """Tell what has become of the permits when no question takes it along; look for a store that is away."""
