@@ -19,8 +19,10 @@ SUBJECTS = {
     "cpu": "process CPU of a call beside a bare session.post",
     "memory": "bytes of a waiting call, and growth of a long batch.map",
     "fairness": "how long an interactive call waits among bulk work",
+    "lookups": "calls, time, latency and CPU of look-ups that merge themselves",
     "startup": "import time over that of aiohttp",
     "migrate": "rows/s, memory and journal of a migration, and what it keeps of the limit",
+    "webapp": "what 200 users of the FastAPI example feel, below the quota and above it",
 }
 
 BOUNDED: dict[str, dict[str, Any]] = {
@@ -28,8 +30,10 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "cpu": {"pairs": 3},
     "memory": {"rows": 30_000},
     "fairness": {"seconds": 8.0},
+    "lookups": {"seconds": 5.0, "singles": 100, "pairs": 1},
     "startup": {"runs": 7},
     "migrate": {"sizes": (20_000,), "seconds": 10},
+    "webapp": {"seconds": 5.0},
 }
 """What runs without a subject: a look at everything in some three minutes."""
 
@@ -70,11 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--rows", type=int, default=100_000, help="of batch.map (%(default)s)")
     memory.add_argument("--waiting", type=int, default=10_000, help="queued calls (%(default)s)")
     added["fairness"].add_argument("--seconds", type=float, default=15.0, help="for each (%(default)s)")
+    lookups = added["lookups"]
+    lookups.add_argument("--seconds", type=float, default=10.0, help="of the sustained run (%(default)s)")
+    lookups.add_argument("--singles", type=int, default=200, help="look-ups alone, each beside a call (%(default)s)")
+    lookups.add_argument("--pairs", type=int, default=3, help="paired runs of the CPU (%(default)s)")
+    lookups.add_argument("--calls", type=int, default=2000, help="of ten, in each of those (%(default)s)")
     migrate = added["migrate"]
     migrate.add_argument(
         "--rows", dest="sizes", type=int, action="append", help="may be repeated; default: 100,000 and 1,000,000"
     )
     migrate.add_argument("--seconds", type=int, default=60, help="at the limit; 0 for none (%(default)s)")
+    webapp = added["webapp"]
+    webapp.add_argument("--users", type=int, default=200, help="at a time (%(default)s)")
+    webapp.add_argument("--seconds", type=float, default=20.0, help="for each load (%(default)s)")
     added["startup"].add_argument("--runs", type=int, default=15, help="fresh interpreters (%(default)s)")
     return parser
 

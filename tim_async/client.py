@@ -28,7 +28,7 @@ from .endpoints import (
     endpoint_of,
 )
 from .lanes import Lane
-from .lookup import Lookup
+from .lookup import Lookup, Lookups
 from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
 from .retrying import RetryPolicy
 from .sharing import Quota
@@ -106,7 +106,8 @@ class TIMClient:
             on_attempt=on_attempt,
         )
         self.batch = Batch(self)
-        self.lookup = Lookup(self._dispatch, self._options)
+        self._lookups = Lookups(self._dispatch)
+        self.lookup = Lookup(self._lookups, self._options)
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -161,6 +162,7 @@ class TIMClient:
         May be called more than once.  A session that was given to the client stays open.
         """
         await self._dispatch.aclose()
+        await self._lookups.aclose()
 
     def with_options(
         self,
@@ -196,7 +198,7 @@ class TIMClient:
             now.lane if lane is None else lane,
         )
         view.batch = Batch(view)
-        view.lookup = Lookup(view._dispatch, view._options)
+        view.lookup = Lookup(view._lookups, view._options)
         return view
 
     def stats(self) -> dict[str, EndpointStats]:

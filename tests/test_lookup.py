@@ -1,0 +1,662 @@
+"""Look-ups awaited one by one merge into calls, and what befalls one caller harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import traceback
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async import (
+    AccountNotFound,
+    Attempt,
+    AuthError,
+    Done,
+    Lane,
+    Receipt,
+    ReceiptUnavailable,
+    RetryPolicy,
+    ServerBusy,
+    TIMClient,
+    TIMError,
+    TransportError,
+)
+from tim_async.errors import BadResponse, ClientClosed, QuotaExhausted
+from tim_async.lookup import Lookups
+
+from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
+from .test_cancellation import others, run, skip
+
+C2C = "get_c2c_unread_msg_num"
+PEERS = [f"peer{n}" for n in range(10)]
+
+
+def asked(service: StandIn) -> list[tuple[str, list[str]]]:
+    """Who was asked about whom, call by call."""
+    return [(body["To_Account"], body.get("Peer_Account", [])) for body in service.bodies]
+
+
+def nothing_left(tim: TIMClient) -> bool:
+    lookups: Lookups = tim._lookups
+    return not lookups._shelves and not lookups._given_up
+
+
+def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[asyncio.Task[int]]:
+    return [asyncio.create_task(tim.lookup.c2c_unread_msg_num(to_account, peer)) for peer in peers]
+
+
+async def steps(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def busy(service: StandIn, **options: Any) -> AsyncIterator[TIMClient]:
+    """A client whose one slot is taken by a call that is held: look-ups wait, until `service.let_go`."""
+    service.script.append(Fate.HOLD)
+    async with client_of(service, rates={C2C: 1}, **options) as tim:
+        first = asyncio.create_task(tim.get_all_c2c_unread_msg_num("holder"))
+        await service.until(1)
+        second = asyncio.create_task(tim.get_all_c2c_unread_msg_num("second"))
+        await asyncio.sleep(0)
+        assert tim.stats()[C2C].queue.interactive == 1
+        try:
+            yield tim
+        finally:
+            for task in (first, second):
+                task.cancel()
+            await asyncio.wait([first, second])
+
+
+# Merging.
+
+
+async def test_look_ups_made_together_are_one_call(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        counts = await asyncio.gather(*(tim.lookup.c2c_unread_msg_num("alice", peer) for peer in PEERS))
+        assert counts == [count_of(peer) for peer in PEERS]
+        assert asked(service) == [("alice", PEERS)]
+        assert nothing_left(tim)
+
+
+async def test_receipts_made_together_are_calls_of_fifty(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        found = await asyncio.gather(*(tim.lookup.group_msg_receipt("@TGS#1", seq) for seq in range(1, 76)))
+        assert found == [Receipt(seq % 5, seq % 3) for seq in range(1, 76)]
+        assert sorted(len(body["MsgSeqList"]) for body in service.bodies) == [25, 50]
+        assert nothing_left(tim)
+
+
+async def test_a_single_look_up_is_a_call_of_one(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        assert await tim.lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
+        assert await tim.lookup.group_msg_receipt("@TGS#1", 7) == Receipt(2, 1)
+    assert service.bodies == [
+        {"To_Account": "alice", "Peer_Account": ["bob"]},
+        {"GroupId": "@TGS#1", "MsgSeqList": [{"MsgSeq": 7}]},
+    ]
+
+
+async def test_look_ups_of_several_steps_merge_on_an_idle_client(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        first = unread(tim, ["bob"])
+        await steps(5)
+        assert service.seen == []
+        await asyncio.gather(*first, *unread(tim, ["carol"]))
+    assert asked(service) == [("alice", ["bob", "carol"])]
+
+
+async def test_accounts_are_never_mixed(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        await asyncio.gather(*unread(tim, PEERS[:3]), *unread(tim, PEERS[2:5], "zoe"))
+    assert sorted(asked(service)) == [("alice", PEERS[:3]), ("zoe", PEERS[2:5])]
+
+
+async def test_a_waiting_group_takes_members_until_it_has_its_permit(service: StandIn) -> None:
+    async with busy(service) as tim:
+        tasks = unread(tim, PEERS[:1])
+        for peer in PEERS[1:]:
+            await asyncio.sleep(0.001)
+            tasks += unread(tim, [peer])
+        await steps(3)
+        assert tim.stats()[C2C].queue.interactive == 2, "one call for all of them"
+        tasks += unread(tim, ["an eleventh"])
+        await steps(3)
+        assert tim.stats()[C2C].queue.interactive == 3, "a full group takes nobody"
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert tim.stats()[C2C].queue.interactive == 1
+        assert nothing_left(tim)
+
+
+def test_no_delay_is_added_where_calls_wait() -> None:
+    """The clock stands still for these steps: no timer can have run."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        async with StandIn() as service, busy(service) as tim:
+            stopped = loop.time()
+            loop.time = lambda: stopped
+            tasks = unread(tim, ["bob"])
+            await steps(5)
+            assert tim.stats()[C2C].queue.interactive == 2
+            del loop.time
+            tasks[0].cancel()
+            await asyncio.wait(tasks)
+
+    run(main)
+
+
+@pytest.mark.parametrize("pattern", ["a shared queue", "striped", "a gather for each user"])
+async def test_two_hundred_tasks_share_calls(service: StandIn, pattern: str) -> None:
+    """2,000 look-ups by 200 tasks are hardly more than 200 calls."""
+    pairs = [(f"user{n}", f"peer{m}") for n in range(200) for m in range(10)]
+    async with client_of(service, rates={C2C: 2000}) as tim:
+
+        async def one(pair: tuple[str, str]) -> None:
+            assert await tim.lookup.c2c_unread_msg_num(*pair) == count_of(pair[1])
+
+        async def several(source: Any) -> None:
+            for pair in source:
+                await one(pair)
+
+        async def at_once(user: int) -> None:
+            await asyncio.gather(*map(one, pairs[10 * user : 10 * user + 10]))
+
+        shared = iter(pairs)
+        await asyncio.gather(
+            *(
+                several(shared)
+                if pattern == "a shared queue"
+                else several(pairs[n::200])
+                if pattern == "striped"
+                else at_once(n)
+                for n in range(200)
+            )
+        )
+        assert nothing_left(tim)
+    assert len(service.seen) <= 220
+
+
+async def test_a_sent_call_takes_nobody(service: StandIn) -> None:
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        tasks = unread(tim, ["bob"])
+        await service.until(1)
+        tasks += unread(tim, ["carol"])
+        assert await tasks[1] == count_of("carol")
+        service.let_go.set()
+        assert await tasks[0] == count_of("bob")
+    assert asked(service) == [("alice", ["bob"]), ("alice", ["carol"])]
+
+
+# Sharing.
+
+
+async def test_equal_look_ups_share_one_answer_even_when_it_is_on_its_way(service: StandIn) -> None:
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        tasks = unread(tim, ["bob", "bob"])
+        await service.until(1)
+        tasks += unread(tim, ["bob"])
+        await steps(3)
+        service.let_go.set()
+        assert await asyncio.gather(*tasks) == [count_of("bob")] * 3
+        assert asked(service) == [("alice", ["bob"])]
+        await tim.lookup.c2c_unread_msg_num("alice", "bob")
+        assert len(service.seen) == 2, "an answer is not kept"
+
+
+async def test_views_share_where_their_options_are_equal(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        same, other = tim.with_options(timeout=10.0), tim.with_options(timeout=9.0)
+        await asyncio.gather(*unread(tim, ["bob"]), *unread(same, ["bob", "carol"]), *unread(other, ["bob"]))
+        assert nothing_left(tim)
+    assert sorted(asked(service)) == [("alice", ["bob"]), ("alice", ["bob", "carol"])]
+
+
+async def test_lanes_are_never_mixed(service: StandIn) -> None:
+    """An interactive look-up does not wait in the bulk lane because an equal one does."""
+    async with busy(service) as tim:
+        tasks = unread(tim.with_options(lane=Lane.BULK), ["bob", "carol"])
+        await steps(3)
+        tasks += unread(tim, ["bob"])
+        await steps(3)
+        queue = tim.stats()[C2C].queue
+        assert (queue.interactive, queue.bulk) == (2, 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_look_ups_of_a_map_are_bulk(service: StandIn) -> None:
+    records: list[Attempt] = []
+    async with client_of(service, on_attempt=records.append) as tim:
+        rows = [("alice", peer) for peer in PEERS]
+        async with tim.batch.map(tim.lookup.c2c_unread_msg_num, rows) as outcomes:
+            values = {outcome.item: outcome.value async for outcome in outcomes if isinstance(outcome, Done)}
+    assert values == {("alice", peer): count_of(peer) for peer in PEERS}
+    assert [record.lane for record in records] == [Lane.BULK]
+
+
+# Errors.
+
+
+async def test_a_failed_peer_raises_for_its_own_caller_only(service: StandIn) -> None:
+    service.script.append(error(10002))
+    async with client_of(service) as tim:
+        good, bad, twin = await asyncio.gather(*unread(tim, ["bob", "unknown1", "unknown1"]), return_exceptions=True)
+    assert good == count_of("bob")
+    assert isinstance(bad, AccountNotFound)
+    assert (bad.code, bad.endpoint, bad.attempts) == (70107, C2C, 2)
+    assert isinstance(twin, AccountNotFound)
+    assert twin is not bad
+
+
+async def test_a_message_without_receipt_raises_for_its_own_caller_only(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        good, bad = await asyncio.gather(
+            tim.lookup.group_msg_receipt("g", 1), tim.lookup.group_msg_receipt("g", 99), return_exceptions=True
+        )
+    assert good == Receipt(1, 1)
+    assert isinstance(bad, ReceiptUnavailable)
+    assert (bad.endpoint, bad.attempts) == ("get_group_msg_receipt", 1)
+
+
+async def test_a_peer_that_the_answer_leaves_out_is_an_error(service: StandIn) -> None:
+    service.script.append(ok(C2CUnreadMsgNumList=[{"Peer_Account": "bob", "C2CUnreadMsgNum": 3}]))
+    async with client_of(service) as tim:
+        good, bad = await asyncio.gather(*unread(tim, ["bob", "carol"]), return_exceptions=True)
+    assert good == 3
+    assert isinstance(bad, BadResponse)
+    assert not bad.outcome_unknown
+    assert str(bad) == "get_c2c_unread_msg_num: 'carol': not in the answer"
+
+
+@pytest.mark.parametrize(
+    ("action", "kind", "attempts"),
+    [(error(70003), AuthError, 1), (error(10002), ServerBusy, 8), (Fate.DROP, TransportError, 8)],
+    ids=["refused", "busy", "dropped"],
+)
+async def test_a_failed_call_raises_an_error_of_its_own_for_each_caller(
+    service: StandIn, action: Action, kind: type[TIMError], attempts: int
+) -> None:
+    service.answer = lambda _: action
+    async with client_of(service) as tim:
+        failures = await asyncio.gather(*unread(tim, PEERS[:3]), return_exceptions=True)
+        assert nothing_left(tim)
+    assert len({id(failure) for failure in failures}) == 3
+    for failure in failures:
+        assert isinstance(failure, kind)
+        assert (failure.endpoint, failure.attempts) == (C2C, attempts)
+        assert len(traceback.extract_tb(failure.__traceback__)) < 10
+
+
+async def test_something_unforeseen_reaches_every_caller(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__("odd")
+
+    def broken(*_: Any) -> Any:
+        raise Odd(1, 2)
+
+    async with client_of(service) as tim:
+        monkeypatch.setattr("tim_async.transport.decode", broken)
+        failures = await asyncio.gather(*unread(tim, PEERS[:2]), return_exceptions=True)
+        assert nothing_left(tim)
+    assert [type(failure.__cause__) for failure in failures if isinstance(failure, Exception)] == [Odd, Odd]
+    assert failures[0] is not failures[1]
+
+
+@pytest.mark.parametrize("answer", [sensible, lambda _: error(70003)], ids=["a failed peer", "a failed call"])
+async def test_an_error_makes_no_garbage(service: StandIn, answer: Callable[[Seen], Action]) -> None:
+    """A look-up that fails again and again must not leave the collector errors, with all that they hold, to find."""
+    service.answer = answer
+    async with client_of(service) as tim:
+        await failure_of(tim.lookup.c2c_unread_msg_num("alice", "unknown"))
+        gc.collect()
+        gc.disable()
+        try:
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            for _ in range(5):
+                await failure_of(tim.lookup.c2c_unread_msg_num("alice", "unknown"))
+            gc.collect()
+            leaked = [thing for thing in gc.garbage if isinstance(thing, TIMError)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert leaked == []
+
+
+async def test_a_call_with_a_failed_peer_earns_retries_as_any_that_succeeds(service: StandIn) -> None:
+    async with client_of(service, rates={C2C: 20}, retry=RetryPolicy(wait=(0.0, 0.0), budget=1.0)) as tim:
+        service.script += [error(10002), sensible_to_unknown(), sensible_to_unknown(), error(10002)]
+        for _ in range(2):
+            assert isinstance(await failure_of(tim.lookup.c2c_unread_msg_num("alice", "unknown")), AccountNotFound)
+        assert await tim.lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
+    assert len(service.seen) == 5
+
+
+def sensible_to_unknown() -> Action:
+    return ok(ErrorList=[{"Peer_Account": "unknown", "ErrorCode": 70107}])
+
+
+@pytest.mark.parametrize("peer", ["", None, 3, b"bob", "\ud800"])
+async def test_bad_arguments_raise_at_once(service: StandIn, peer: Any) -> None:
+    async with client_of(service) as tim:
+        for arguments in (("alice", peer), (peer, "bob")):
+            assert isinstance(await failure_of(tim.lookup.c2c_unread_msg_num(*arguments)), ValueError | TypeError)
+        receipts: list[tuple[Any, Any]] = [(peer, 1), ("g", -1), ("g", True), ("g", "1")]
+        for group, seq in receipts:
+            assert isinstance(await failure_of(tim.lookup.group_msg_receipt(group, seq)), ValueError | TypeError)
+        assert nothing_left(tim)
+    assert service.connections == 0
+
+
+# max_wait.
+
+
+async def test_no_turn_in_time_is_told_to_each(service: StandIn) -> None:
+    async with busy(service) as tim:
+        failures = await asyncio.gather(
+            *unread(tim.with_options(max_wait=0.0), ["bob", "carol"]), return_exceptions=True
+        )
+        assert [type(failure) for failure in failures] == [QuotaExhausted] * 2
+        assert failures[0] is not failures[1]
+        assert all(isinstance(failure, QuotaExhausted) and failure.retry_after > 0 for failure in failures)
+        assert nothing_left(tim)
+    assert len(service.seen) == 1
+
+
+async def test_without_patience_an_idle_client_still_answers(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        assert await tim.with_options(max_wait=0.0).lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
+
+
+async def test_who_joins_later_is_not_turned_away_with_the_first(service: StandIn) -> None:
+    """Each waits for a turn as long as its own ``max_wait`` says."""
+    loop = asyncio.get_running_loop()
+    async with busy(service) as tim:
+        view = tim.with_options(max_wait=1.6)
+        ended: dict[str, float] = {}
+
+        async def one(peer: str) -> None:
+            begun = loop.time()
+            assert isinstance(await failure_of(view.lookup.c2c_unread_msg_num("alice", peer)), QuotaExhausted)
+            ended[peer] = loop.time() - begun
+
+        first = asyncio.create_task(one("bob"))
+        await asyncio.sleep(1.4)
+        second = asyncio.create_task(one("carol"))
+        equal = asyncio.create_task(one("bob"))
+        await asyncio.wait([first, second, equal])
+        assert nothing_left(tim)
+    assert ended["carol"] > 1.0
+    assert ended["bob"] > 1.0
+
+
+# Cancelling.
+
+
+async def test_a_cancelled_caller_is_not_asked_for_and_harms_nobody(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        tasks = unread(tim, ["bob", "carol", "dave", "dave"])
+        await steps(2)
+        tasks[1].cancel()
+        tasks[2].cancel()
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [False, True, True, False]
+    assert asked(service) == [("alice", ["bob", "dave"])]
+
+
+async def test_cancelling_a_caller_of_a_sent_call_harms_nobody(service: StandIn) -> None:
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        tasks = unread(tim, ["bob", "carol"])
+        await service.until(1)
+        tasks[0].cancel()
+        await asyncio.wait(tasks[:1])
+        again = unread(tim, ["bob"])
+        await steps(3)
+        service.let_go.set()
+        assert await tasks[1] == count_of("carol")
+        assert await again[0] == count_of("bob")
+        assert nothing_left(tim)
+    assert len(service.seen) == 1
+
+
+async def test_a_call_that_nobody_waits_for_is_given_up(service: StandIn) -> None:
+    """Its connection is closed, and equal look-ups made afterwards are asked afresh."""
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        tasks = unread(tim, ["bob", "carol"])
+        await service.until(1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert await tim.lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
+        assert nothing_left(tim)
+    assert [seen.connection for seen in service.seen] == [1, 2]
+
+
+@pytest.mark.parametrize("answers", ["held", "failing", "good", "unknown"])
+@pytest.mark.parametrize("rate", [2, 200])
+def test_cancelling_at_any_moment_leaks_nothing(answers: str, rate: int) -> None:
+    async def main() -> None:
+        messages: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.append(context))
+        async with StandIn() as service:
+            async with client_of(service, rates={C2C: rate}, timeout=1e6) as tim:
+                actions: dict[str, Callable[[Seen], Action]] = {
+                    "held": lambda _: Fate.HOLD,
+                    "failing": lambda _: error(10002),
+                    "good": sensible,
+                    "unknown": sensible,
+                }
+                service.answer = actions[answers]
+                names = ["unknown1", "unknown2"] if answers == "unknown" else ["a", "b"]
+                for number in range(40):
+                    skip(100.0)
+                    tasks = unread(tim, [*names, names[0]]) + unread(tim, names, "zoe")
+                    await steps(number)
+                    skip(0.01)  # the end of the lingering
+                    await steps(number)
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+                    for task in tasks:
+                        assert task.cancelled() or isinstance(task.exception(), TIMError | None)
+                service.answer = sensible
+                service.let_go.set()
+                skip(100.0)
+                assert await asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "bob"), 50.0) == count_of("bob")
+                await steps(50)
+                assert nothing_left(tim)
+                del tasks, task
+            assert others_of_ours() == set()
+        assert service.violations == []
+        gc.collect()
+        assert messages == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("number", range(8))
+async def test_cancelling_a_caller_whose_error_is_there_makes_no_noise(service: StandIn, number: int) -> None:
+    """Between the failure of the call and the step in which its caller wakes."""
+    messages: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.append(context))
+    service.answer = lambda _: error(70003)
+    cancelling: list[asyncio.Task[None]] = []
+
+    async def cancel() -> None:
+        await steps(number)
+        tasks[0].cancel()
+
+    async with client_of(service, on_attempt=lambda _: cancelling.append(asyncio.create_task(cancel()))) as tim:
+        tasks = unread(tim, ["bob"])
+        await asyncio.wait(tasks)
+        await asyncio.wait(cancelling)
+        assert tasks[0].cancelled() or isinstance(tasks[0].exception(), AuthError)
+        assert nothing_left(tim)
+        tasks.clear()
+        gc.collect()
+    assert messages == []
+
+
+async def test_each_caller_can_have_a_time_limit(service: StandIn) -> None:
+    service.script.append(Fate.HOLD)
+    async with client_of(service) as tim:
+        patient = unread(tim, ["bob"])
+        hasty = await failure_of(asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "carol"), 0.02))
+        assert type(hasty) is TimeoutError
+        service.let_go.set()
+        assert await patient[0] == count_of("bob")
+
+
+# Closing.
+
+
+async def test_closing_turns_away_look_ups_that_linger(service: StandIn) -> None:
+    tim = client_of(service)
+    tasks = unread(tim, ["bob", "carol"])
+    await steps(1)
+    await tim.aclose()
+    await steps(2)
+    assert all(task.done() for task in tasks), "at once"
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [ClientClosed] * 2
+    assert failures[0] is not failures[1]
+    assert others_of_ours() == set()
+    assert service.connections == 0
+
+
+async def test_closing_turns_away_look_ups_that_have_just_filled_a_call(service: StandIn) -> None:
+    tim = client_of(service)
+    tasks = unread(tim, PEERS)
+    await steps(1)
+    await tim.aclose()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {ClientClosed}
+    assert {getattr(failure, "endpoint", "") for failure in failures} == {C2C}
+
+
+async def test_closing_turns_away_look_ups_that_wait(service: StandIn) -> None:
+    async with busy(service) as tim:
+        tasks = unread(tim, ["bob", "carol"])
+        await steps(3)
+        await tim.aclose()
+        failures = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(failure) for failure in failures] == [ClientClosed] * 2
+        assert nothing_left(tim)
+
+
+async def test_closing_ends_look_ups_in_flight(service: StandIn) -> None:
+    service.answer = lambda _: Fate.HOLD
+    tim = client_of(service, retry=RetryPolicy(wait=(1e6, 1e6), total=1e9))
+    tasks = unread(tim, ["bob", "carol"])
+    await service.until(1)
+    await tim.aclose()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(failure, TransportError) for failure in failures)
+    assert nothing_left(tim)
+
+
+async def test_closing_sees_off_what_was_given_up(service: StandIn) -> None:
+    """No task is left when it returns, though nobody else awaits these."""
+    service.answer = lambda _: Fate.HOLD
+    async with aiohttp.ClientSession() as session:
+        tim = client_of(service, session=session)
+        tasks = unread(tim, ["bob"])
+        await service.until(1)
+        tasks[0].cancel()
+        await steps(1)
+        assert tasks[0].cancelled()
+        assert others_of_ours() != set(), "its call is still being ended"
+        await tim.aclose()
+        assert others_of_ours() == set()
+
+
+def others_of_ours() -> set[asyncio.Task[Any]]:
+    """The tasks of calls; the stand-in may be accepting a connection at any time."""
+    return {task for task in others() if "Dispatcher." in repr(task)}
+
+
+async def test_a_closed_client_says_so(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await tim.lookup.c2c_unread_msg_num("alice", "bob")
+
+
+async def test_another_event_loop_is_told(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        found = await asyncio.to_thread(lambda: asyncio.run(failure_of(tim.lookup.c2c_unread_msg_num("alice", "bob"))))
+        assert type(found) is RuntimeError
+        assert nothing_left(tim)
+
+
+async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn) -> None:
+    """Not in that of whoever happens to fill it."""
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
+    seen: list[str] = []
+    async with client_of(service, on_attempt=lambda _: seen.append(name.get())) as tim:
+
+        async def one(peer: str) -> None:
+            name.set(peer)
+            await tim.lookup.c2c_unread_msg_num("alice", peer)
+
+        await asyncio.gather(*(asyncio.create_task(one(peer)) for peer in PEERS))
+        await asyncio.gather(*(asyncio.create_task(one(peer)) for peer in PEERS[5:8]))
+    assert seen == ["peer0", "peer5"]
+
+
+# Whatever the order.
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    wishes=st.lists(
+        st.tuples(st.sampled_from("xyz"), st.integers(0, 14), st.integers(0, 3), st.booleans()), min_size=1, max_size=60
+    ),
+    rate=st.sampled_from([50, 1000]),
+)
+def test_everybody_gets_their_own_answer(wishes: list[tuple[str, int, int, bool]], rate: int) -> None:
+    """Whoever asks for whom, in whatever order, and whoever cancels: all others get theirs, in legal calls."""
+
+    async def ask(tim: TIMClient, user: str, peer: int, delay: int) -> None:
+        await steps(delay)
+        name = f"unknown{peer}" if peer % 5 == 4 else f"peer{peer}"
+        if peer % 5 == 4:
+            assert isinstance(await failure_of(tim.lookup.c2c_unread_msg_num(user, name)), AccountNotFound)
+        else:
+            assert await tim.lookup.c2c_unread_msg_num(user, name) == count_of(name)
+
+    async def main() -> None:
+        async with StandIn() as service:
+            async with client_of(service, rates={C2C: rate}) as tim:
+                tasks = []
+                for user, peer, delay, doomed in wishes:
+                    tasks.append(asyncio.create_task(ask(tim, user, peer, delay)))
+                    if doomed:
+                        asyncio.get_running_loop().call_later(delay / 1000, tasks[-1].cancel)
+                found = await asyncio.gather(*tasks, return_exceptions=True)
+                assert {type(outcome) for outcome in found} <= {type(None), asyncio.CancelledError}
+                for (*_, doomed), outcome in zip(wishes, found, strict=True):
+                    assert doomed or outcome is None
+                await tim.aclose()
+                assert nothing_left(tim)
+            assert others_of_ours() == set()
+        assert service.violations == []
+
+    asyncio.run(main())
