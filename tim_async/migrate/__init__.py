@@ -7,7 +7,8 @@
         async for event in events:
             ...
 
-``tim-async migrate`` is this with a face.  Each name is imported when it is first asked for.
+``tim-async migrate`` is this with a face.  `tim_async.migrate.streams` does it on many machines at once.  Each name is
+imported when it is first asked for.
 """
 
 from __future__ import annotations

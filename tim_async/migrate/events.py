@@ -119,18 +119,20 @@ class Waiting:
     Attributes:
         reason: the latest error.
         seconds: how long it has been so.
+        until: what is waited for.
     """
 
     reason: str
     seconds: float
+    until: str = "the service is back"
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The service is back.
+    """What was waited for has come, such as the service.
 
     Attributes:
-        seconds: how long it was away.
+        seconds: how long that took.
     """
 
     seconds: float

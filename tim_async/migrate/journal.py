@@ -169,7 +169,7 @@ class Journal:
         )
         self._db.executemany(
             "INSERT INTO problem VALUES (?, NULL, ?, ?)",
-            ((row.line, row.field, _text(row.reason)) for row in batch if isinstance(row, Rejected)),
+            ((row.line, row.field, shortened(row.reason)) for row in batch if isinstance(row, Rejected)),
         )
 
     def _supersede(self) -> None:
@@ -252,7 +252,9 @@ class Journal:
             )
             for line, code, reason in changes.failed:
                 self._db.execute("UPDATE row SET state = ?, detail = NULL WHERE line = ?", (State.FAILED, line))
-                self._db.execute("INSERT OR REPLACE INTO problem VALUES (?, ?, NULL, ?)", (line, code, _text(reason)))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO problem VALUES (?, ?, NULL, ?)", (line, code, shortened(reason))
+                )
 
     def begin_session(self, now: float) -> None:
         """Note that a run begins, at a unix time in seconds."""
@@ -329,6 +331,6 @@ class Journal:
         return plainly(self.path)
 
 
-def _text(reason: str) -> str:
-    """A reason as the journal keeps it: not too long, and without what SQLite cannot hold."""
+def shortened(reason: str) -> str:
+    """A reason as it is kept: not too long, and without what cannot be written as UTF-8."""
     return reason.encode("utf-8", "backslashreplace")[:_LONGEST_REASON].decode("utf-8", "ignore")

@@ -143,7 +143,7 @@ class Recorder:
     It belongs to the client's event loop: nothing here may be called from another thread while attempts are made.
 
     Args:
-        endpoint: the endpoint's name; attempts of others are ignored.
+        endpoint: the endpoint's name, or several of them; attempts of others are ignored.
         limit: what the service allows on it, calls/s.
         clock: the time, unix seconds.
 
@@ -156,10 +156,10 @@ class Recorder:
         retried: those that were not the first of their call.
     """
 
-    def __init__(self, endpoint: str, limit: float, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, endpoint: str | Iterable[str], limit: float, *, clock: Callable[[], float] = time.time) -> None:
         self.series = Series(limit=limit)
         self.sent = self.done = self.refused = self.faults = self.retried = 0
-        self._endpoint = endpoint
+        self._endpoints = frozenset((endpoint,) if isinstance(endpoint, str) else endpoint)
         self._clock = clock
         self._ahead = 0.0
         self._slot = Slot()
@@ -169,7 +169,7 @@ class Recorder:
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt; called for each, so that it must cost next to nothing."""
-        if attempt.endpoint != self._endpoint:
+        if attempt.endpoint not in self._endpoints:
             return
         now = self._clock() + self._ahead
         series = self.series

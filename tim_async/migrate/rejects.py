@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from .errors import SourceError
-from .rows import Rejected, Row
+from .rows import Kind, Rejected, Row
 from .sources import Source
 from .status import reading, refuse_another
 
@@ -48,16 +48,37 @@ def write_rejects(source: Source, journal: str | Path, to: str | Path) -> int:
         OSError: the file cannot be written.
     """
     journal, to = Path(journal), Path(to)
-    _refuse_to_overwrite(to, source, journal)
+    return write_documents(
+        to, lambda: _documents(source, journal), lambda path: _refuse_to_overwrite(path, source, journal)
+    )
+
+
+def write_documents(
+    to: Path, documents: Callable[[], Iterable[Mapping[str, Any]]], refuse: Callable[[Path], object] = lambda _: None
+) -> int:
+    """Write documents as JSON Lines; blocks.
+
+    Args:
+        to: the file; replaced as a whole, and removed when there is nothing to write.
+        documents: gives them, one after the other.
+        refuse: raises for a path that must not be written to.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    refuse(to)
     if _is_special(to):
         with _opened(to) as file:
-            return _write(source, journal, file)
+            return _write(documents(), file)
     to = Path(os.path.realpath(to))  # not a link to it, which is to remain one
     part = to.with_name(to.name + ".part")
-    _refuse_to_overwrite(part, source, journal)
+    refuse(part)
     try:
         with _opened(part) as file:
-            written = _write(source, journal, file)
+            written = _write(documents(), file)
             file.flush()
             # Or else a loss of power could leave the new name with nothing in it.
             os.fsync(file.fileno())
@@ -96,9 +117,9 @@ def _opened(path: Path) -> IO[str]:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def _write(source: Source, journal: Path, file: IO[str]) -> int:
+def _write(documents: Iterable[Mapping[str, Any]], file: IO[str]) -> int:
     written = 0
-    for document in _documents(source, journal):
+    for document in documents:
         file.write(json.dumps(document, ensure_ascii=False) + "\n")
         written += 1
     return written
@@ -124,7 +145,7 @@ def _documents(source: Source, journal: Path) -> Iterator[dict[str, Any]]:
                 continue
             if row.line > problem.line or _identity(row) != problem.identity:
                 break
-            yield _document(source, row, problem)
+            yield document_of(source.kind, row, problem.code, with_field(problem.field, problem.reason))
             problem = next(problems, None)
             if problem is None:
                 return
@@ -135,11 +156,23 @@ def _identity(row: Row | Rejected) -> bytes | None:
     return row.identity if isinstance(row, Row) else None
 
 
-def _document(source: Source, row: Row | Rejected, problem: _Problem) -> dict[str, Any]:
+def document_of(kind: Kind, row: Row | Rejected, code: int | None, reason: str) -> dict[str, Any]:
+    """A row that did not arrive, as it is written.
+
+    Args:
+        kind: what it is.
+        row: the row.
+        code: the service's code, if there was one.
+        reason: why, with the field at fault.
+    """
     if isinstance(row, Row):
-        names = [column.name for column in source.kind.columns]
+        names = [column.name for column in kind.columns]
         found = {name: value for name, value in zip(names, row.values, strict=True) if value is not None}
     else:
         found = dict(row.found)
-    reason = f"{problem.field}: {problem.reason}" if problem.field else problem.reason
-    return {**found, "Line": problem.line, "Code": problem.code, "Reason": reason}
+    return {**found, "Line": row.line, "Code": code, "Reason": reason}
+
+
+def with_field(field: str | None, reason: str) -> str:
+    """A reason with the field at fault, if it is one field's."""
+    return f"{field}: {reason}" if field else reason

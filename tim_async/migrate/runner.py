@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tim_async import arguments
-from tim_async.errors import TIMError
-from tim_async.pacing import LANE, Lane
+from tim_async.lanes import LANE, Lane
 
 from .errors import SourceError
-from .events import Counts, Ended, Event, Finished, Progress, Reading, Resumed, RowFailed, RowLowered, Started, Waiting
+from .events import Counts, Ended, Event, Finished, Reading, Started
 from .groups import Groups
 from .journal import Journal
 from .ledger import Disk, Ledger
@@ -31,6 +30,7 @@ from .rows import Rejected, Row
 from .schema import About
 from .sending import Outgoing, Sender, Tally
 from .sources import Source
+from .telling import Telling, running
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -40,12 +40,8 @@ DEFAULT_CONCURRENCY = 100
 
 _WINDOW = 256
 """Rows that are read, and whose groups are looked up, together."""
-_UNREAD_EVENTS = 1000
-"""Failures that wait to be read before those after them wait too."""
 _SAVE_EVERY = 10.0
 """Seconds between two saves of how the run goes."""
-_ENDED = Progress(Counts())
-"""Wakes whoever waits for an event when there are none to come."""
 
 
 async def run(
@@ -104,15 +100,9 @@ async def run(
         arguments.positive("max_outage", max_outage)
     checks_groups = group_check and source.kind.groups
     this = _Run(client, source, Path(journal), concurrency, checks_groups, max_errors, max_outage, stop, recorder)
-    task = asyncio.create_task(this.carry_out())
-    try:
-        async for event in this.events(task, interval):
+    async with running(this.carry_out()) as task:
+        async for event in this.telling.all(task, interval):
             yield event
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # raised already, unless the caller left before it came
 
 
 class _Run:
@@ -137,8 +127,7 @@ class _Run:
         self._users_stop = asyncio.Event() if stop is None else stop
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_UNREAD_EVENTS)
+        self.telling = Telling(lambda: None if self._tally is None else self._tally.counts)
         self._disk = Disk()
         self._journal: Journal | None = None
         self._abandoned = threading.Event()
@@ -147,41 +136,8 @@ class _Run:
         # This run's own, so that a limit can end it too.
         self._stop = asyncio.Event()
         self._limit = ""
-        self._patience = Patience(self._stop, math.inf if max_outage is None else max_outage, self._tell)
+        self._patience = Patience(self._stop, math.inf if max_outage is None else max_outage, self.telling.outage)
         self._tally: Tally | None = None
-
-    # What the caller sees
-
-    async def events(self, task: asyncio.Task[Finished], interval: float) -> AsyncGenerator[Event, None]:
-        """Everything that happens until ``task`` ends, and how it ends."""
-        task.add_done_callback(lambda _: self._events.put_nowait(_ENDED))
-        due = self._loop.time() + interval
-        while not (task.done() and self._events.empty()):
-            # Whatever else happens: thousands of failures must not hide how far it is.
-            if self._loop.time() >= due:
-                due = self._loop.time() + interval
-                if self._tally is not None:
-                    yield Progress(self._tally.counts)
-            try:
-                async with asyncio.timeout_at(due):
-                    event = await self._events.get()
-            except TimeoutError:
-                continue
-            if isinstance(event, RowFailed | RowLowered):
-                self._room.release()
-            if event is not _ENDED:
-                yield event
-        yield task.result()
-
-    def _emit(self, event: Event) -> None:
-        self._events.put_nowait(event)
-
-    def _tell(self, error: TIMError | None, seconds: float) -> None:
-        self._emit(Resumed(seconds) if error is None else Waiting(str(error), seconds))
-
-    async def _report(self, event: RowFailed | RowLowered) -> None:
-        await self._room.acquire()
-        self._emit(event)
 
     # The course of a run
 
@@ -212,7 +168,7 @@ class _Run:
             except Stopped:
                 return Finished(Counts(), Ended.INTERRUPTED)
         tally = self._tally = Tally(await self._disk.do(journal.counts), self._max_errors)
-        self._emit(Started(tally.counts, resumed))
+        self.telling.emit(Started(tally.counts, resumed))
         if tally.too_many_errors:
             return await self._finished(tally, Ended.LIMIT)
         if not tally.counts.left:
@@ -247,7 +203,7 @@ class _Run:
             tally=tally,
             patience=self._patience,
             stop=self._stop,
-            tell=self._report,
+            tell=self.telling.row,
         )
         keeping = self._loop.create_task(self._keep_series())
         try:
@@ -286,7 +242,7 @@ class _Run:
             for taken in journal.plan(self._source.read()):
                 if self._abandoned.is_set() or self._stop.is_set():
                     raise Stopped
-                self._loop.call_soon_threadsafe(self._emit, Reading(taken))
+                self._loop.call_soon_threadsafe(self.telling.emit, Reading(taken))
         except BaseException:
             self._journal = None
             journal.discard()

@@ -17,13 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 
 from .events import Counts, RowFailed, RowLowered
 from .groups import Groups
-from .ledger import Ledger
 from .outage import Patience, Stopped, passes
 from .rows import Kind, Row
 
@@ -46,6 +45,36 @@ class Outgoing:
     since: int | None
     messages: int | None = None
     begun: bool = False
+
+
+class Outcomes(Protocol):
+    """Where outcomes are saved; whoever brings one waits until it is durable."""
+
+    async def sending(self, lines: list[int], at: int) -> None:
+        """Rows are about to be handed to the client, at a unix time in seconds."""
+
+    async def unsent(self, lines: list[int]) -> None:
+        """Rows were not handed over after all."""
+
+    async def done(self, line: int) -> None:
+        """A row was taken."""
+
+    async def lowered(self, line: int, messages: int) -> None:
+        """A row was taken, with a number above the group's messages."""
+
+    async def failed(self, line: int, code: int | None, reason: str) -> None:
+        """A row was refused."""
+
+
+class Counting(Protocol):
+    """Knows how many rows are in which state."""
+
+    @property
+    def too_many_errors(self) -> str:
+        """What is said of more errors than are borne; "" when they are not."""
+
+    def move(self, before: str, after: str, rows: int = 1) -> None:
+        """So many rows went from one state to another."""
 
 
 class Tally:
@@ -103,8 +132,8 @@ class Sender:
         *,
         take: Callable[[], Awaitable[list[Outgoing]]],
         groups: Groups | None,
-        ledger: Ledger,
-        tally: Tally,
+        ledger: Outcomes,
+        tally: Counting,
         patience: Patience,
         stop: asyncio.Event,
         tell: Callable[[RowFailed | RowLowered], Awaitable[None]],

@@ -15,8 +15,8 @@ from tim_async import arguments
 from tim_async.batch import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
+from tim_async.lanes import Lane
 from tim_async.models import C2CUnread, Done
-from tim_async.pacing import Lane
 
 from .errors import SourceError
 from .ledger import Disk

@@ -1,4 +1,4 @@
-"""The commands ``migrate unread``, ``read``, ``status`` and ``verify``."""
+"""The commands ``migrate unread``, ``read``, ``load``, ``work``, ``status`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ import click
 from tim_async.cli import config
 from tim_async.cli.output import examples, takes_json
 
-from .options import Settings, takes_json_lines, takes_limits, takes_pace, takes_report, takes_rows
+from .options import (
+    Settings,
+    check_share,
+    pairs,
+    rejected_of,
+    takes_file,
+    takes_json_lines,
+    takes_limits,
+    takes_pace,
+    takes_rejected,
+    takes_report,
+    takes_rows,
+)
+from .streams import takes_name, takes_stream
 
 _EXIT_CODES = (
     "\n\n\b\nExit codes:\n"
@@ -31,6 +44,8 @@ _EXIT_CODES = (
         "tim-async migrate unread counts.csv --share 0.8 --report counts.html",
         "tim-async migrate status counts.csv",
         "tim-async migrate verify reads.csv",
+        "tim-async migrate load counts.csv --to redis://store:6379/0",
+        "tim-async migrate work --from redis://store:6379/0",
     ),
 )
 def migrate() -> None:
@@ -39,6 +54,9 @@ def migrate() -> None:
     What has become of each row is kept in a journal beside the file, so that after any stop, be it Ctrl-C, a crash or a
     loss of power, the same command goes on where it was.  Rows that cannot arrive are written to a file with their
     reasons, which can be mended and migrated in its turn.
+
+    On many machines: load puts the rows on a stream of Redis or Valkey, and work, on as many hosts as wanted, sends
+    them.
     """
 
 
@@ -116,20 +134,163 @@ def read(ctx: click.Context, /, file: str, dry_run: bool, credentials_file: Path
 
 
 @migrate.command(
+    short_help="Put the rows of a file on a Redis stream, for many workers.",
+    epilog=examples(
+        "tim-async migrate load counts.csv --to redis://store:6379/0",
+        "tim-async migrate load reads.csv.gz --to redis://store:6379/0 --kind read --name reads",
+    )
+    + "\n\n\b\nExit codes:\n"
+    "  0    every row is on the stream\n"
+    "  1    failed: the store cannot be reached, refuses, …\n"
+    "  2    wrong usage: bad arguments, a FILE without rows, a stream of something else\n"
+    "  3    every row is on the stream but those that were rejected\n"
+    "  130  interrupted\n\n"
+    "Whatever ended it, the same command goes on where it was.",
+)
+@takes_file
+@takes_stream("--to")
+@click.option(
+    "--kind",
+    type=click.Choice(["unread", "read"]),
+    help="What the rows are, as in the commands of these names.  By default their columns tell.",
+)
+@takes_rejected
+@click.option("--replace", is_flag=True, help="Drop a stream of this name that is of something else.")
+@takes_json_lines
+@config.takes_credentials
+@click.pass_context
+def load(
+    ctx: click.Context,
+    /,
+    file: str,
+    format: str | None,  # noqa: A002 - click's name for --format
+    columns: tuple[str, ...],
+    id_formats: tuple[str, ...],
+    rejected: Path | None,
+    credentials_file: Path | None,
+    **options: Any,
+) -> None:
+    """Put the rows of FILE on a stream of Redis or Valkey, from which any number of workers take them.
+
+    FILE is read and checked as by unread and read.  Only the last of several rows for the same two ids goes to the
+    stream.  No key is needed: where the environment names the app, workers of another are refused, and else the first
+    worker's is the app.  Workers may be there already, or come later.
+    """
+    from .load import LoadSettings, load_rows
+
+    settings = LoadSettings(
+        file=file,
+        source_options={
+            "format": format,
+            "columns": pairs("--map", "COLUMN", columns),
+            "id_formats": pairs("--id-format", "TEMPLATE", id_formats),
+        },
+        rejected=rejected_of(file) if rejected is None else rejected,
+        **options,
+    )
+    ctx.exit(load_rows(settings, credentials_file))
+
+
+@migrate.command(
+    short_help="Send the rows of a Redis stream, beside other workers.",
+    epilog=examples(
+        "tim-async migrate work --from redis://store:6379/0",
+        "tim-async migrate work --from redis://store:6379/0 --name reads --share 0.8 --max-errors 1000",
+    )
+    + "\n\n\b\nExit codes:\n"
+    "  0    every row of the stream was taken\n"
+    "  1    failed: the credentials were refused, the store refuses or has lost the stream, …\n"
+    "  2    wrong usage: bad arguments, no credentials, a stream for another app\n"
+    "  3    every row has come to its end, and some failed\n"
+    "  4    stopped by --max-errors or --max-outage\n"
+    "  130  interrupted\n\n"
+    "Whatever ended it, the other workers go on, and so does the same command.",
+)
+@takes_stream("--from")
+@takes_pace
+@takes_limits
+@click.option(
+    "--lease",
+    type=click.FloatRange(min=0.5, max=3600),
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="What a worker holds is taken over when it has said nothing for so long.",
+)
+@click.option(
+    "--quota",
+    metavar="URL",
+    help="Share the rate with all who use the quota of this store; that of the stream by default.",
+)
+@click.option("--no-quota", is_flag=True, help="Keep to a rate of its own; --rate is then for this worker alone.")
+@click.option(
+    "--no-group-check",
+    is_flag=True,
+    help="Do not look up each group first.  Rows of groups that keep no unread counts then count as taken, "
+    "though the service ignores them.",
+)
+@takes_json_lines
+@config.takes_credentials
+@click.pass_context
+def work(
+    ctx: click.Context,
+    /,
+    quota: str | None,
+    no_quota: bool,
+    no_group_check: bool,
+    credentials_file: Path | None,
+    **options: Any,
+) -> None:
+    """Send the rows that load has put on a stream, until every one has come to its end.
+
+    Any number of workers, on any number of hosts, take rows from the stream, and share the rate: give all of them the
+    same --rate and --share, and the same --lease.  What a worker holds when it dies is taken over by the others; at
+    most --concurrency rows are then sent a second time.  It waits for the stream, for a load that is not complete, and
+    for what the others hold.
+    """
+    check_share(options["rate"], options["share"])
+    if quota and no_quota:
+        raise click.UsageError("--quota and --no-quota exclude each other")
+    client_options = config.load(credentials_file).client_options()
+    from .work import WorkSettings, work_off
+
+    settings = WorkSettings(quota="" if no_quota else quota, group_check=not no_group_check, **options)
+    ctx.exit(work_off(settings, client_options))
+
+
+@migrate.command(
     short_help="Show how far a migration is, also while it runs.",
     epilog=examples(
         "tim-async migrate status counts.csv.journal",
         "tim-async migrate status counts.csv --json",
         "tim-async migrate status counts.csv --report counts.html",
+        "tim-async migrate status redis://store:6379/0 --rejected failed.jsonl",
     ),
 )
 @click.argument("journal")
+@takes_name
 @takes_report
+@click.option(
+    "--rejected",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write the rows of a stream that failed or were rejected there, with the reasons.",
+)
 @takes_json
-def status(journal: str, report: Path | None, as_json: bool) -> None:
-    """Show what JOURNAL, or the journal of the file JOURNAL, says: rows by state, failures, runs."""
-    from .status import show_status
+def status(journal: str, name: str, report: Path | None, rejected: Path | None, as_json: bool) -> None:
+    """Show what JOURNAL, or the journal of the file JOURNAL, says: rows by state, failures, runs.
 
+    JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
+    stream and its workers.
+    """
+    from .status import show_status, show_stream
+    from .streams import NAME, is_url
+
+    if is_url(journal):
+        show_stream(journal, name, report, rejected, as_json=as_json)
+        return
+    if rejected is not None or name != NAME:
+        raise click.UsageError("--name and --rejected are for streams; JOURNAL is a file")
     show_status(journal, report, as_json=as_json)
 
 

@@ -76,12 +76,12 @@ def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
     if settings.as_json:
         emit("finished", _as_plain(settings, outcome, status, files, code))
     else:
-        show(*_summary(settings, outcome, status))
+        show(*_summary(outcome, status))
     for problem in files.problems:
-        _complain(problem)
+        complain(problem)
     if files.rejected is not None and not settings.as_json:
         say(_how_to_use(settings, status, files.rejected))
-    _last_words(outcome, as_json=settings.as_json)
+    last_words(outcome, as_json=settings.as_json)
     return code
 
 
@@ -104,7 +104,7 @@ def _write(settings: Settings, source: FileSource, outcome: Outcome, status: Sta
     files = Files()
     rejected, report = settings.rejected, settings.report
     # When there was nothing to do, an earlier run has written it, and somebody may be mending it.
-    kept = _ended(outcome) is Ended.NOTHING_TO_DO and rejected.exists()
+    kept = ended_by(outcome) is Ended.NOTHING_TO_DO and rejected.exists()
     there = kept or _try(files, rejected, lambda: write_rejects(source, settings.journal, rejected))
     if there and status.counts.errors:
         files.rejected = rejected
@@ -138,7 +138,7 @@ def write_report(status: Status, path: Path) -> None:
     path.write_text(render(status), encoding="utf-8")
 
 
-def _ended(outcome: Outcome) -> Ended | None:
+def ended_by(outcome: Outcome) -> Ended | None:
     """Why it ended; None for an error."""
     if outcome.error is not None:
         return None
@@ -146,7 +146,7 @@ def _ended(outcome: Outcome) -> Ended | None:
 
 
 def _code(outcome: Outcome, status: Status, files: Files) -> int:
-    match _ended(outcome):
+    match ended_by(outcome):
         case Ended.INTERRUPTED:
             return INTERRUPTED
         case Ended.LIMIT:
@@ -160,37 +160,50 @@ def _code(outcome: Outcome, status: Status, files: Files) -> int:
     return PARTIAL if status.counts.errors else 0
 
 
-def _summary(settings: Settings, outcome: Outcome, status: Status) -> list[Any]:
+def _summary(outcome: Outcome, status: Status) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
-    recorder = outcome.recorder
-    if recorder.sent:
-        parts.append(
-            f"\n{duration(outcome.seconds)} for {recorder.done:,} calls: {_rate(outcome):.1f}/s, "
-            f"{100 * _rate(outcome) / settings.limit:.0f} % of {speed(settings.limit)}; "
-            f"{recorder.refused:,} refused, {recorder.retried:,} retried"
-        )
+    if outcome.recorder.sent:
+        parts.append(f"\n{calls(outcome)}")
     if status.failures:
         parts += ["", failures_table(status.failures)]
     return parts
 
 
-def _as_plain(settings: Settings, outcome: Outcome, status: Status, files: Files, code: int) -> dict[str, Any]:
-    ended, recorder = _ended(outcome), outcome.recorder
+def calls(outcome: Outcome) -> str:
+    """The calls of a run in one line."""
+    recorder, limit = outcome.recorder, outcome.tally.limit
+    return (
+        f"{duration(outcome.seconds)} for {recorder.done:,} calls: {_rate(outcome):.1f}/s, "
+        f"{100 * _rate(outcome) / limit:.0f} % of {speed(limit)}; "
+        f"{recorder.refused:,} refused, {recorder.retried:,} retried"
+    )
+
+
+def calls_as_plain(outcome: Outcome) -> dict[str, Any]:
+    """The calls of a run, ready for JSON."""
+    recorder, limit = outcome.recorder, outcome.tally.limit
     return {
-        "ended": "failed" if ended is None else ended.value,
-        "exit_code": code,
-        "reason": _reason(outcome),
-        "counts": counts_as_plain(status.counts),
-        "failures": [asdict(failure) for failure in status.failures],
         "seconds": round(outcome.seconds, 3),
         "rate": round(_rate(outcome), 1),
-        "limit": settings.limit,
-        "share_of_limit": round(_rate(outcome) / settings.limit, 3),
+        "limit": limit,
+        "share_of_limit": round(_rate(outcome) / limit, 3),
         "sent": recorder.sent,
         "done": recorder.done,
         "refused": recorder.refused,
         "retried": recorder.retried,
         "faults": recorder.faults,
+    }
+
+
+def _as_plain(settings: Settings, outcome: Outcome, status: Status, files: Files, code: int) -> dict[str, Any]:
+    ended = ended_by(outcome)
+    return {
+        "ended": "failed" if ended is None else ended.value,
+        "exit_code": code,
+        "reason": reason_of(outcome),
+        "counts": counts_as_plain(status.counts),
+        "failures": [asdict(failure) for failure in status.failures],
+        **calls_as_plain(outcome),
         "journal": str(settings.journal),
         "rejected": None if files.rejected is None else str(files.rejected),
         "report": None if files.report is None else str(files.report),
@@ -203,7 +216,8 @@ def _rate(outcome: Outcome) -> float:
     return outcome.recorder.done / outcome.seconds if outcome.seconds > 0 else 0.0
 
 
-def _reason(outcome: Outcome) -> str:
+def reason_of(outcome: Outcome) -> str:
+    """What cut a run short, or the limit that it reached; "" for neither."""
     if outcome.error is not None:
         return str(outcome.error)
     return "" if outcome.finished is None else outcome.finished.reason
@@ -216,31 +230,32 @@ def _how_to_use(settings: Settings, status: Status, rejected: Path) -> str:
     )
 
 
-def _last_words(outcome: Outcome, *, as_json: bool) -> None:
+def last_words(outcome: Outcome, *, as_json: bool) -> None:
     """Say how it ended, where the summary does not say it all."""
     match outcome.error:
         case None:
             pass
         case PermissionDenied() | InvalidRequest():  # of the look-up: of a row it would be that row's failure
-            _complain(str(outcome.error))
+            complain(str(outcome.error))
             say(f"No group can be looked up like this; with --no-group-check as well, {_GOES_ON}.")
         case AuthError():
-            _complain(str(outcome.error))
+            complain(str(outcome.error))
             say(f"No row was marked failed for that; once the credentials are right, {_GOES_ON}.")
         case SourceError():
-            _complain(str(outcome.error))
+            complain(str(outcome.error))
             say(f"With the file as it was, {_GOES_ON}.")
         case _:
-            _complain(str(outcome.error))
+            complain(str(outcome.error))
             say(f"Once that is mended, {_GOES_ON}.")
-    match _ended(outcome):
+    match ended_by(outcome):
         case Ended.INTERRUPTED:
             say(f"Interrupted; {_GOES_ON}.")
         case Ended.LIMIT:
-            say(f"Stopped: {plain(_reason(outcome))}; {_GOES_ON}.")
+            say(f"Stopped: {plain(reason_of(outcome))}; {_GOES_ON}.")
         case Ended.NOTHING_TO_DO if not as_json:
             say("Nothing to do: every row has come to its end already.")
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
+    """Say on standard error what failed."""
     click.echo(f"Error: {plain(message)}", err=True)

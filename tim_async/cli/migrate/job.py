@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from tim_async.cli.failures import plainly
 from tim_async.cli.output import plain, say
 from tim_async.client import TIMClient
 from tim_async.errors import TIMError
-from tim_async.migrate import FileSource, Finished, MigrateError, Recorder, run
+from tim_async.migrate import Event, FileSource, Finished, MigrateError, Recorder, run
 
 from .options import STDIN, Settings
 from .progress import Display, display_for, shown
 from .signals import stopping, terminated_like_interrupted
 from .tally import Tally
+
+Events = Callable[[asyncio.Event], AsyncGenerator[Event, None]]
 
 
 @dataclass(slots=True)
@@ -59,26 +62,61 @@ def carry_out(settings: Settings, source: FileSource, client_options: dict[str, 
             on_attempt=recorder.attempt,
         )
     outcome = Outcome(Tally(recorder, settings.limit), recorder)
+
+    def events(stop: asyncio.Event) -> AsyncGenerator[Event, None]:
+        return run(
+            client,
+            source,
+            settings.journal,
+            concurrency=settings.concurrency,
+            group_check=settings.group_check,
+            max_errors=settings.max_errors,
+            max_outage=settings.max_outage,
+            stop=stop,
+            recorder=recorder,
+        )
+
     try:
-        if _take_in(settings, source):
-            asyncio.run(_carry_out(settings, source, client, outcome))
-    except (TIMError, MigrateError, BrokenPipeError) as error:
+        taken = take_in(settings.file, source, as_json=settings.as_json)
+    except MigrateError as error:
         outcome.error = error
+        return outcome
+    if taken:
+        conduct(client, events, outcome, as_json=settings.as_json)
     return outcome
 
 
-def _take_in(settings: Settings, source: FileSource) -> bool:
-    """Have what can be read only once copied while Ctrl-C still ends a wait for it; whether it did not."""
-    path = Path(settings.file)
-    if settings.file == STDIN:
+def conduct(client: TIMClient, events: Events, outcome: Outcome, *, as_json: bool) -> None:
+    """Follow a run to its end, showing how far it is, and note how it ended.
+
+    Args:
+        client: what carries it out; closed at the end.
+        events: begins it; given what is set for it to end early.
+        outcome: where to note it.
+        as_json: whether events go to standard output.
+    """
+    try:
+        asyncio.run(_conduct(client, events, outcome, as_json=as_json))
+    except (TIMError, MigrateError, BrokenPipeError) as error:
+        outcome.error = error
+
+
+def take_in(file: str, source: FileSource, *, as_json: bool) -> bool:
+    """Have what can be read only once copied while Ctrl-C still ends a wait for it; whether it did not.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    path = Path(file)
+    if file == STDIN:
         name = "standard input"
     elif path.is_fifo() or path.is_char_device():
-        name = plain(settings.file)
+        name = plain(file)
     else:
         return True
     try:
         with terminated_like_interrupted():
-            if not settings.as_json:
+            if not as_json:
                 say(f"reading {name} to its end")
             source.fingerprint()
     except KeyboardInterrupt:
@@ -86,12 +124,12 @@ def _take_in(settings: Settings, source: FileSource) -> bool:
     return True
 
 
-async def _carry_out(settings: Settings, source: FileSource, client: TIMClient, outcome: Outcome) -> None:
+async def _conduct(client: TIMClient, events: Events, outcome: Outcome, *, as_json: bool) -> None:
     running = asyncio.current_task()
     assert running is not None
     stop = asyncio.Event()
     stopped_at_once = False
-    display = display_for(outcome.tally, as_json=settings.as_json)
+    display = display_for(outcome.tally, as_json=as_json)
 
     def drain() -> None:
         stop.set()
@@ -106,32 +144,14 @@ async def _carry_out(settings: Settings, source: FileSource, client: TIMClient, 
         async with shown(display):
             with stopping(drain, cut):
                 async with client:
-                    await _follow(settings, source, client, outcome, stop, display)
+                    await _follow(events(stop), outcome, display)
     except asyncio.CancelledError:
         if not stopped_at_once:
             raise
         running.uncancel()
 
 
-async def _follow(
-    settings: Settings,
-    source: FileSource,
-    client: TIMClient,
-    outcome: Outcome,
-    stop: asyncio.Event,
-    display: Display,
-) -> None:
-    events = run(
-        client,
-        source,
-        settings.journal,
-        concurrency=settings.concurrency,
-        group_check=settings.group_check,
-        max_errors=settings.max_errors,
-        max_outage=settings.max_outage,
-        stop=stop,
-        recorder=outcome.recorder,
-    )
+async def _follow(events: AsyncGenerator[Event, None], outcome: Outcome, display: Display) -> None:
     try:
         async with contextlib.aclosing(events):
             async for event in events:

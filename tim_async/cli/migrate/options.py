@@ -85,9 +85,9 @@ class Settings:
             kind,
             file,
             journal=journal_of(file) if journal is None else journal,
-            rejected=Path(f"{_base(file)}.rejected.jsonl") if rejected is None else rejected,
-            columns=_pairs("--map", "COLUMN", columns),
-            id_formats=_pairs("--id-format", "TEMPLATE", id_formats),
+            rejected=rejected_of(file) if rejected is None else rejected,
+            columns=pairs("--map", "COLUMN", columns),
+            id_formats=pairs("--id-format", "TEMPLATE", id_formats),
             group_check=group_check,
             **others,
         )
@@ -136,8 +136,8 @@ def journal_of(file: str) -> Path:
     return Path(f"{_base(file)}.journal")
 
 
-def takes_rows(command: Command) -> Command:
-    """Give a command FILE and all that says where its rows are and where what comes of them goes."""
+def takes_file(command: Command) -> Command:
+    """Give a command FILE and all that says where its rows are."""
     for option in reversed(
         (
             click.argument("file"),
@@ -161,17 +161,29 @@ def takes_rows(command: Command) -> Command:
                 help="Make an id of what is read: {} is the value itself, {name} another column.  "
                 "May be given several times.",
             ),
-            click.option("--journal", type=_file(), metavar="PATH", help="What is done; FILE.journal by default."),
-            click.option(
-                "--rejected",
-                type=_file(),
-                metavar="PATH",
-                help="Rows that did not arrive, with the reasons; FILE.rejected.jsonl by default.",
-            ),
         )
     ):
         command = option(command)
     return command
+
+
+def takes_rejected(command: Command) -> Command:
+    """Give a command ``--rejected``."""
+    return click.option(
+        "--rejected",
+        type=_file(),
+        metavar="PATH",
+        help="Rows that did not arrive, with the reasons; FILE.rejected.jsonl by default.",
+    )(command)
+
+
+def takes_rows(command: Command) -> Command:
+    """Give a command FILE and all that says where its rows are and where what comes of them goes."""
+    command = takes_rejected(command)
+    command = click.option("--journal", type=_file(), metavar="PATH", help="What is done; FILE.journal by default.")(
+        command
+    )
+    return takes_file(command)
 
 
 def takes_report(command: Command) -> Command:
@@ -246,6 +258,11 @@ def check_share(rate: float, share: float) -> None:
         raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
 
 
+def rejected_of(file: str) -> Path:
+    """Where the rows of a file that did not arrive go unless another place was named."""
+    return Path(f"{_base(file)}.rejected.jsonl")
+
+
 def _base(file: str) -> str:
     return _STDIN_NAME if file == STDIN else file
 
@@ -254,16 +271,21 @@ def _file() -> click.Path:
     return click.Path(dir_okay=False, path_type=Path)
 
 
-def _pairs(option: str, what: str, texts: Iterable[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
+def pairs(option: str, what: str, texts: Iterable[str]) -> dict[str, str]:
+    """What an option that takes FIELD=… says, by field.
+
+    Raises:
+        Misuse: it is not of that form, or says something of a field twice.
+    """
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise Misuse(f"{option} takes FIELD={what}, not {text!r}")
-        if name in pairs:
+        if name in found:
             raise Misuse(f"{option} is given twice for {name}")
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
 def _check_places(settings: Settings) -> None:

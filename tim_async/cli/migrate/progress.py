@@ -227,7 +227,8 @@ class JsonLines:
             emit("reading", {"rows": tally.read})
             return
         if tally.waiting is not None:
-            emit("waiting", {"reason": tally.waiting.reason, "seconds": round(tally.waited, 3)})
+            waiting = {**asdict(tally.waiting), "seconds": round(tally.waited, 3)}
+            emit("waiting", waiting)
         emit("progress", {"counts": counts_as_plain(tally.counts), **tally.as_plain()})
 
     def warn(self, message: str) -> None:

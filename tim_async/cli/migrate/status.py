@@ -1,7 +1,8 @@
-"""``status``: what a journal says, at any time."""
+"""``status``: what a journal, or a stream, says at any time."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,14 @@ from tim_async.migrate import Series, Slot
 from .ending import write_report
 from .journals import find_journal, read_journal
 from .options import identity_of
+from .streams import with_redis
 from .tables import counts_as_plain, counts_table, duration, failures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tim_async.migrate import Session, Status
+    from tim_async.migrate.streams import Fleet
 
 
 def show_status(name: str, report: Path | None, *, as_json: bool) -> None:
@@ -43,10 +46,51 @@ def show_status(name: str, report: Path | None, *, as_json: bool) -> None:
     else:
         show(*_as_text(status))
     if report is not None:
-        try:
-            write_report(status, report)
-        except OSError as error:
-            raise Failure(f"cannot write {plain(str(report))}: {error.strerror or error}") from None
+        _write_report(status, report)
+
+
+def show_stream(url: str, name: str, report: Path | None, rejected: Path | None, *, as_json: bool) -> None:
+    """Show what a store knows of a stream and its workers.
+
+    Args:
+        url: the store.
+        name: the stream's name.
+        report: where to write a report; None for nowhere.
+        rejected: where to write the rows that failed or were rejected; None for nowhere.
+        as_json: whether to print a JSON document instead of tables.
+
+    Raises:
+        Misuse: the URL or the name cannot be, or one file would be written over the other.
+        Failure: there is no such stream, the store does not say, or a file cannot be written.
+    """
+    if report is not None and rejected is not None and identity_of(report) == identity_of(rejected):
+        raise Misuse(f"--report and --rejected are the same file: {plain(str(report))}")
+    with with_redis():
+        from tim_async.migrate.streams import read_fleet, write_fleet_rejects
+
+        fleet = asyncio.run(read_fleet(url, name=name))
+        if as_json:
+            show_json(_stream_as_plain(fleet))
+        else:
+            show(*_stream_as_text(fleet))
+        if rejected is not None:
+            try:
+                asyncio.run(write_fleet_rejects(url, rejected, name=name))
+            except OSError as error:
+                raise _cannot_write(rejected, error) from None
+    if report is not None:
+        _write_report(fleet.status, report)
+
+
+def _write_report(status: Status, report: Path) -> None:
+    try:
+        write_report(status, report)
+    except OSError as error:
+        raise _cannot_write(report, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> Failure:
+    return Failure(f"cannot write {plain(str(path))}: {error.strerror or error}")
 
 
 def state_of(status: Status) -> str:
@@ -111,6 +155,68 @@ def _sums(session: Session) -> dict[str, Any]:
         "refused": total.refused,
         "faults": total.faults,
         "retried": total.retried,
+    }
+
+
+def _stream_state(fleet: Fleet) -> str:
+    """How a stream stands, in a few words."""
+    if fleet.missing:
+        return f"damaged: {fleet.missing:,} rows are gone without an outcome"
+    parts = [] if fleet.complete else [f"loading, {fleet.loaded:,} of {fleet.rows:,} rows are on the stream"]
+    if fleet.complete and not fleet.status.counts.left:
+        return "finished"
+    working = sum(worker.working for worker in fleet.workers)
+    parts.append(f"{working} {'worker' if working == 1 else 'workers'} at work" if working else "no worker at work")
+    if fleet.rate:
+        parts.append(f"{fleet.rate:.1f} rows/s over the last minute")
+    if fleet.seconds_left is not None:
+        parts.append(f"{duration(fleet.seconds_left)} left")
+    return "; ".join(parts)
+
+
+def _stream_as_text(fleet: Fleet) -> list[Any]:
+    status = fleet.status
+    app = f", app {status.sdk_app_id} at {plain(status.base_url)}" if status.sdk_app_id else ""
+    parts: list[Any] = [
+        f"stream {plain(fleet.name)} at {plain(fleet.url)}, {status.kind} {plain(status.source)}{app}: "
+        f"{_stream_state(fleet)}\n",
+        counts_table(status.counts),
+    ]
+    if fleet.workers:
+        table = make_table("worker", "", "rows", "last seen", right=["rows", "last seen"])
+        for worker in fleet.workers:
+            how = worker.how.replace("_", " ") or ("at work" if worker.working else "silent")
+            table.add_row(plain(worker.name), how, f"{worker.rows:,}", f"{duration(worker.seen)} ago")
+        parts += ["", table]
+    if status.failures:
+        parts += ["", failures_table(status.failures)]
+    return parts
+
+
+def _stream_as_plain(fleet: Fleet) -> dict[str, Any]:
+    status = fleet.status
+    return {
+        "name": fleet.name,
+        "url": fleet.url,
+        "kind": status.kind,
+        "file": status.source,
+        "arguments": status.arguments,
+        "sdk_app_id": status.sdk_app_id or None,
+        "base_url": status.base_url or None,
+        "running": status.running,
+        "complete": fleet.complete,
+        "loaded": fleet.loaded,
+        "rows": fleet.rows,
+        "missing": fleet.missing,
+        "counts": counts_as_plain(status.counts),
+        "failures": [asdict(failure) for failure in status.failures],
+        "rate": round(fleet.rate, 1),
+        "seconds_left": None if fleet.seconds_left is None else round(fleet.seconds_left, 1),
+        "workers": [asdict(worker) for worker in fleet.workers],
+        "runs": [
+            {"started": session.started, "ended": session.ended, "how": session.how, **_sums(session)}
+            for session in status.sessions
+        ],
     }
 
 

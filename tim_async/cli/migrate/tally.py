@@ -217,10 +217,10 @@ class News:
                         f"line {line} asks for more than its group's {messages:,} messages, and the service lowers it"
                         " to that; more such rows are only counted"
                     )
-            case Waiting(reason):
+            case Waiting(reason, _, until):
                 if not self._waiting:
                     self._waiting = True
-                    return f"waiting: {plain(reason)}; it goes on as soon as the service is back"
+                    return f"waiting: {plain(reason)}; it goes on as soon as {until}"
             case Resumed(seconds):
                 self._waiting = False
                 return f"back after {duration(seconds)}"

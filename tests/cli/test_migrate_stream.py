@@ -1,0 +1,275 @@
+"""``migrate load``, ``work`` and ``status redis://…``, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.store import Store
+from tim_async.emulator import Emulator
+from tim_async.migrate.streams.keys import KEYS, keys_of
+
+from .conftest import ROOT, Run
+from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """Three good rows, one superseded, one rejected, and one that the service will refuse."""
+    rows = (
+        f"{GROUP},alice,1",
+        f"{GROUP},bob,2",
+        f"{GROUP},alice,3",
+        f"{GROUP},carol,4",
+        f"{GROUP},,5",
+        "nowhere,dave,6",
+    )
+    return write(tmp_path / "counts.csv", UNREAD, *rows)
+
+
+def unread(service: Emulator, *members: str) -> list[int]:
+    return [service.state.unread_in_group(GROUP, member) for member in members]
+
+
+def test_from_load_to_report(
+    run: Run, reach: dict[str, str], service: Emulator, store: Store, file: str, tmp_path: Path
+) -> None:
+    """The whole way, with what each command says and ends with."""
+    result = run("migrate", "load", file, "--to", store.url, env=reach)
+    assert result.exit_code == 3
+    assert re.search(r"loaded +4  on the stream migration", result.stdout)
+    assert table(result.stdout) == {"all": 6, "rejected": 1, "superseded": 1}
+    assert f"{file}.rejected.jsonl holds each rejected row with its reason." in result.stderr
+    assert result.stderr.count("Warning: the store keeps no append-only file") == 1
+
+    result = run("migrate", "status", store.url)
+    assert "no worker at work" in result.stdout
+    assert table(result.stdout)["left"] == 4
+
+    result = run("migrate", "work", "--from", store.url, env=reach)
+    assert result.exit_code == 3, result.output
+    assert table(result.stdout) == {"all": 6, "taken": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
+    assert "this worker: " in result.stdout
+    assert "line 7 failed: 10010: no such group: nowhere" in result.stderr
+    assert unread(service, "alice", "bob", "carol") == [3, 2, 4]
+
+    report, rejected = tmp_path / "r.html", tmp_path / "failed.jsonl"
+    args = ("migrate", "status", store.url, "--report", str(report), "--rejected", str(rejected), "--json")
+    result = run(*args)
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert (said["name"], said["complete"], said["running"], said["seconds_left"]) == ("migration", True, False, 0.0)
+    assert said["counts"]["taken"] == 3
+    (worker,) = said["workers"]
+    assert (worker["rows"], worker["how"]) == (4, "done")
+    (ran,) = said["runs"]
+    assert ran["done"] == 3
+    assert "2 rows did not arrive" in report.read_text(encoding="utf-8")
+    documents = [json.loads(line) for line in rejected.read_text(encoding="utf-8").splitlines()]
+    assert [(document["Line"], document["Code"]) for document in documents] == [(6, None), (7, 10010)]
+
+    # The failed rows are a file to migrate by itself.
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps({**documents[1], "GroupId": GROUP, "Member_Account": "bob"}), encoding="utf-8")
+    assert run("migrate", "unread", str(mended), env=reach).exit_code == 0
+    assert unread(service, "bob") == [6]
+
+    result = run("migrate", "load", file, "--to", store.url, env=reach)
+    assert "Nothing to do: every row has been put on the stream already." in result.stderr
+    result = run("migrate", "work", "--from", store.url, env=reach)
+    assert result.exit_code == 3
+    assert "Nothing to do: every row has come to its end already." in result.stderr
+
+
+def test_json(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
+    loading = one(run("migrate", "load", file, "--to", store.url, "--json").stdout, "finished")
+    assert (loading["exit_code"], loading["kind"], loading["loaded"], loading["ended"]) == (3, "unread", 4, "done")
+    assert "append-only" in loading["warning"]
+    result = run("migrate", "work", "--from", store.url, "--json", env=reach)
+    assert one(result.stdout, "row_failed")["line"] == 7
+    ended = one(result.stdout, "finished")
+    assert (ended["exit_code"], ended["ended"], ended["counts"]["taken"]) == (3, "done", 3)
+    assert sorted(failure["rows"] for failure in ended["failures"]) == [1, 1]
+
+
+def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store: Store, tmp_path: Path) -> None:
+    """The other kind is told by its columns; several streams can be in one database, which the environment names."""
+    service.state.add_messages("alice", "dora", 3, at=time.time() - 5)
+    reads = write(tmp_path / "reads.csv", READ, "alice,dora,")
+    env = {**reach, "TIM_REDIS_URL": store.url}
+    assert run("migrate", "load", reads, "--name", "reads", env=env).exit_code == 0
+    assert run("migrate", "load", write(tmp_path / "c.csv", UNREAD, f"{GROUP},bob,1"), env=env).exit_code == 0
+    assert run("migrate", "work", "--name", "reads", env=env).exit_code == 0
+    assert service.state.unread("alice", "dora") == 0
+    assert "migration at" in run("migrate", "status", store.url).stdout
+    assert "finished" in run("migrate", "status", store.url, "--name", "reads").stdout
+
+
+def test_the_quota_is_shared(store: Store, tmp_path: Path) -> None:
+    """Three workers together stay below the limit that each of them was told."""
+    with Emulator() as service:
+        file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 350))
+        with started(["load", file, "--to", store.url], env_of(service)) as process:
+            process.communicate(timeout=60)
+        commands = [["work", "--from", store.url]] * 3
+        with (
+            started(commands[0], env_of(service)) as a,
+            started(commands[1], env_of(service)) as b,
+            started(commands[2], env_of(service)) as c,
+        ):
+            for process in (a, b, c):
+                _, err = process.communicate(timeout=60)
+                assert process.returncode == 0, err
+        assert arrived(service, 350) == 349
+        seen = service.report().endpoints["set_unread_msg_num"]
+    assert seen.fullest_sliding_second <= 200
+    assert seen.refused <= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) -> None:
+    """What is under way is finished, the rest given back; the same command goes on at once."""
+    with Emulator() as service:
+        file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 200))
+        assert run("migrate", "load", file, "--to", store.url, env=env_of(service)).exit_code == 0
+        with started(["work", "--from", store.url, "--rate", "20", "--lease", "600"], env_of(service)) as process:
+            read_until(process, "started: ")
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert err.endswith("Interrupted; the other workers go on, and so does the same command.\n")
+        assert table(out)["left"] > 0
+        result = run("migrate", "work", "--from", store.url, "--rate", "2000", "--no-quota", env=env_of(service))
+        assert result.exit_code == 0
+        assert arrived(service, 200) == 199
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["load", "FILE", "--to", "http://x"], 2, "must begin with redis://"),
+        (["load", "FILE"], 2, "Missing option '--to'"),
+        (["load", "FILE", "--to", "URL", "--name", "a b"], 2, "a stream's name is"),
+        (["load", "FILE", "--to", "redis://127.0.0.1:1"], 1, "cannot reach the store at redis://127.0.0.1:1"),
+        (["load", "FILE", "--to", "URL", "--rejected", "FILE"], 2, "--rejected and FILE are the same file"),
+        (["load", "-", "--to", "URL"], 2, "needs --kind"),
+        (["load", "nothing.csv", "--to", "URL"], 2, "nothing.csv"),
+        (["load", "FILE", "--to", "URL", "--kind", "read"], 2, "Report_Account"),
+        (["work", "--from", "http://x"], 2, "must begin with redis://"),
+        (["work", "--from", "URL", "--quota", "redis://x", "--no-quota"], 2, "exclude each other"),
+        (["work", "--from", "URL", "--quota", "nonsense"], 2, "redis://"),
+        (["status", "URL"], 1, "there is no stream migration at redis://127.0.0.1:"),
+        (["status", "redis://127.0.0.1:1"], 1, "cannot reach the store"),
+        (["status", "FILE", "--rejected", "x"], 2, "are for streams"),
+        (["status", "URL", "--rejected", "x", "--report", "x"], 2, "are the same file"),
+    ],
+)
+def test_what_cannot_be(
+    run: Run, reach: dict[str, str], store: Store, file: str, args: list[str], code: int, says: str
+) -> None:
+    """One line, and its exit code."""
+    named = {"FILE": file, "URL": store.url}
+    result = run("migrate", *(named.get(arg, arg) for arg in args), env=reach)
+    assert result.exit_code == code, result.output
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_work_needs_credentials_and_load_does_not(run: Run, store: Store, file: str) -> None:
+    assert run("migrate", "load", file, "--to", store.url).exit_code == 3
+    result = run("migrate", "work", "--from", store.url)
+    assert result.exit_code == 2
+    assert "TIM_SDK_APP_ID" in result.stderr
+
+
+def test_another_file_or_app(run: Run, reach: dict[str, str], store: Store, file: str, tmp_path: Path) -> None:
+    """Both are refused in one line that names the way out."""
+    assert run("migrate", "load", file, "--to", store.url, env=reach).exit_code == 3
+    other = write(tmp_path / "other.csv", UNREAD, f"{GROUP},bob,1")
+    result = run("migrate", "load", other, "--to", store.url, env=reach)
+    assert result.exit_code == 2
+    assert "is of another file" in result.stderr
+    assert "--name" in result.stderr
+    assert "--replace" in result.stderr
+    result = run("migrate", "work", "--from", store.url, env={**reach, "TIM_SDK_APP_ID": "1400000001"})
+    assert result.exit_code == 2
+    assert "is of app" in result.stderr
+    assert run("migrate", "load", other, "--to", store.url, "--replace", env=reach).exit_code == 0
+
+
+def test_refused_credentials(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
+    """Exit code 1, at once, and every row stays for others."""
+    run("migrate", "load", file, "--to", store.url, env=reach)
+    result = run("migrate", "work", "--from", store.url, env={**reach, "TIM_SECRET_KEY": "5" * 64})
+    assert result.exit_code == 1
+    assert "No row was marked failed for that" in result.stderr
+    assert table(run("migrate", "status", store.url).stdout)["left"] == 4
+    assert run("migrate", "work", "--from", store.url, env=reach).exit_code == 3
+
+
+def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
+    """A wrong password, and keys of something else: one line each, without the password."""
+    with Redis.from_url(store.url) as redis:
+        redis.set(keys_of("x")[KEYS.index("about")], "y")
+        redis.config_set("requirepass", "s3cret")
+    wrong = store.url.replace("//", "//:wr0ng@")
+    right = store.url.replace("//", "//:s3cret@")
+    for args in (["load", file, "--to", wrong], ["work", "--from", wrong], ["status", wrong]):
+        result = run("migrate", *args, env=reach)
+        assert result.exit_code == 1
+        assert f"Error: the store at {store.url} refuses" in result.stderr
+        assert "wr0ng" not in result.output
+    for args in (["load", file, "--to", right], ["work", "--from", right], ["status", right]):
+        result = run("migrate", *args, "--name", "x", env=reach)
+        assert result.exit_code == 1, args
+        assert "is of something else" in result.stderr
+        assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("args", [["load", "FILE", "--to", "URL"], ["work", "--from", "URL"], ["status", "URL"]])
+def test_without_redis(reach: dict[str, str], file: str, args: list[str]) -> None:
+    """What is missing is said, and how to come by it."""
+    named = {"FILE": file, "URL": "redis://127.0.0.1:1"}
+    words = ["migrate", *(named.get(arg, arg) for arg in args)]
+    program = (
+        "import sys; sys.modules['redis'] = None; sys.argv[0] = 'tim-async'\n"
+        "from tim_async.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, **reach, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Error: this needs redis, which an extra brings: pip install 'tim-async[redis]'\n"
+
+
+def test_help_does_not_load_redis() -> None:
+    program = "import sys; from tim_async.cli.app import cli; assert 'redis' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+@pytest.mark.parametrize("name", ["load", "work", "status"])
+def test_help(run: Run, name: str) -> None:
+    """Its examples are ones that the command takes."""
+    from tim_async.cli.app import cli
+
+    migrate: Any = cli.commands["migrate"]
+    text = run("migrate", name, "--help").stdout
+    examples = [line.strip() for line in text.split("Examples:\n")[1].splitlines()]
+    for example in filter(lambda line: line.startswith("tim-async"), examples):
+        migrate.commands[name].make_context(name, example.split()[3:])

@@ -1,0 +1,38 @@
+"""What kind of rows a file holds, told by its columns."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tim_async.migrate.errors import SourceError
+from tim_async.migrate.rows import KINDS, MISSING, Kind, Rejected
+from tim_async.migrate.sources import FileSource
+
+_LOOKED_AT = 200
+"""Rows that are looked at."""
+
+
+def kind_of(path: str | Path, **options: Any) -> Kind | None:
+    """The one kind whose columns a file has; None when none or both fit.  Blocks.
+
+    Args:
+        path: a file that can be read more than once.
+        options: the keyword arguments of its `FileSource`.
+    """
+    scores = {name: _score(path, kind, options) for name, kind in KINDS.items()}
+    best = max(scores.values())
+    fitting = [KINDS[name] for name, score in scores.items() if score == best >= 0]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _score(path: str | Path, kind: Kind, options: dict[str, Any]) -> int:
+    """How many of the first rows have what the kind needs; -1 when none can."""
+    try:
+        with FileSource(path, kind, **options) as source:
+            rows = list(islice(source.read(), _LOOKED_AT))
+    except (ValueError, SourceError):  # a field that the kind has not, or a header without its columns
+        return -1
+    # A line that cannot be taken apart says nothing; rows of JSON Lines have no header, and lack fields one by one.
+    return sum(not isinstance(row, Rejected) or (row.field != "" and row.reason != MISSING) for row in rows)

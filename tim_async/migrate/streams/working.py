@@ -1,0 +1,377 @@
+"""Working: rows from a stream, through the client, and their outcomes to the store.
+
+A worker holds at most ``concurrency`` rows.  It answers for them several times in each lease; what nobody has answered
+for in a whole one, the others take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from tim_async import arguments
+from tim_async.lanes import LANE, Lane
+from tim_async.migrate.errors import MigrateError
+from tim_async.migrate.events import Counts, Ended, Event, Finished, Resumed, Started, Waiting
+from tim_async.migrate.groups import Groups
+from tim_async.migrate.outage import OutageTooLong, Patience
+from tim_async.migrate.recorder import Recorder
+from tim_async.migrate.rows import KINDS, Kind, Row
+from tim_async.migrate.runner import DEFAULT_CONCURRENCY
+from tim_async.migrate.schema import differing
+from tim_async.migrate.sending import Outgoing, Sender
+from tim_async.migrate.telling import Telling, running
+
+from .about import State, StreamAbout
+from .errors import StoreAway, StoreError, StreamMismatch
+from .fleet import failures_of
+from .keys import DEFAULT_NAME
+from .outcomes import StreamOutcomes
+from .store import Store
+from .tally import FleetTally
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+DEFAULT_LEASE = 10.0
+"""Seconds after which a worker that says nothing counts as dead."""
+
+_OFTEN = 3.0
+"""Seconds between two signs of life, at most: workers with other leases hear them in time, too."""
+_SAVE_EVERY = 10.0
+"""Seconds between two saves of how the calls go."""
+_SOON = 0.1
+_LATER = 1.0
+"""Seconds between two looks at a stream that has nothing to be taken, at first and at most."""
+_UNTOLD = 1.0
+"""Seconds of such a wait that are not worth a word."""
+
+
+async def work(
+    client: TIMClient,
+    url: str,
+    *,
+    name: str = DEFAULT_NAME,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    group_check: bool = True,
+    max_errors: int | None = None,
+    max_outage: float | None = None,
+    lease: float = DEFAULT_LEASE,
+    stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
+    interval: float = 1.0,
+) -> AsyncGenerator[Event, None]:
+    """Send the rows of a stream, beside any number of others, until every row has come to its end.
+
+    It waits for the stream, for a load that is not complete, and for the rows that other workers hold.  The calls are
+    bulk: interactive ones of the same client go first.  Leaving the loop stops it at once; setting ``stop`` lets what
+    is under way finish first.  Either way what it still holds is given back.
+
+    Args:
+        client: carries the calls out, at the rate it was made with.
+        url: the store, as for `load`.
+        name: the stream's.
+        concurrency: rows in hand, at least 1.
+        group_check: look each group up before its rows are sent, and fail the rows of groups that would ignore them.
+        max_errors: stop when more rows than this have failed or been rejected, over all workers; None for no limit.
+        max_outage: stop when the service has taken nothing for so many seconds; None to wait as long as it takes.
+        lease: seconds without a sign of life after which others take over what it holds; the same for all workers.
+        stop: set it to end early.
+        recorder: what watches the attempts of ``client``; its series is kept in the store, for the report.
+        interval: seconds between two `Progress` events.
+
+    Yields:
+        `Started`; then `RowFailed`, `RowLowered`, `Waiting`, `Resumed` and `Progress` as they come, the first two for
+        rows of this worker, the last with the counts of all; `Finished` as the last.  What is not read holds it up.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right.
+        StreamMismatch: the stream is for another app.
+        StoreError: the store refuses, or has lost the stream or rows of it.
+        AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
+        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
+    """
+    arguments.positive("concurrency", arguments.number("concurrency", concurrency))
+    arguments.positive("interval", interval)
+    arguments.positive("lease", lease)
+    if max_errors is not None:
+        arguments.number("max_errors", max_errors)
+    if max_outage is not None:
+        arguments.positive("max_outage", max_outage)
+    this = _Work(client, url, name, concurrency, group_check, max_errors, max_outage, lease, stop, recorder)
+    async with running(this.carry_out()) as task:
+        async for event in this.telling.all(task, interval):
+            yield event
+
+
+class _Work:
+    def __init__(
+        self,
+        client: TIMClient,
+        url: str,
+        name: str,
+        concurrency: int,
+        group_check: bool,
+        max_errors: int | None,
+        max_outage: float | None,
+        lease: float,
+        stop: asyncio.Event | None,
+        recorder: Recorder | None,
+    ) -> None:
+        self._client = client
+        self._concurrency = concurrency
+        self._group_check = group_check
+        self._lease = lease
+        self._users_stop = asyncio.Event() if stop is None else stop
+        self._recorder = recorder
+        self._loop = asyncio.get_running_loop()
+        # This worker's own, so that a limit can end it too.
+        self._stop = asyncio.Event()
+        self._tally = FleetTally(math.inf if max_errors is None else max_errors, self._stop)
+        self.telling = Telling(lambda: self._tally.state and self._tally.counts)
+        self._store = Store(url, name, stop=self._stop, tell=self._tell)
+        self._patience = Patience(self._stop, math.inf if max_outage is None else max_outage, self.telling.outage)
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._since = time.time()
+        self._rows: dict[int, Row] = {}
+        self._freed = asyncio.Event()
+        self._written = 0
+        self._asked = -math.inf
+        self._limit = ""
+        self._waited: float | None = None
+        self._waiting = False
+
+    def _tell(self, reason: str | None, seconds: float) -> None:
+        self.telling.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, "the store is back"))
+
+    # The course of it
+
+    async def carry_out(self) -> Finished:
+        """All of it."""
+        LANE.set(Lane.BULK)
+        stopping = self._loop.create_task(self._heed())
+        try:
+            async with self._store:
+                return await self._in_store()
+        except StoreAway:
+            if not self._users_stop.is_set():
+                raise
+            return Finished(self._tally.counts, Ended.INTERRUPTED)
+        finally:
+            stopping.cancel()
+
+    async def _heed(self) -> None:
+        await self._users_stop.wait()
+        self._stop.set()
+        self._freed.set()
+
+    async def _in_store(self) -> Finished:
+        about = await self._find()
+        if about is None:
+            return Finished(Counts(), Ended.INTERRUPTED)
+        self._store.of(about)
+        await self._check(about)
+        state = await self._store.keep(self._consumer, self._info(), [])
+        how = "failed"
+        try:
+            self._tally.hear(state)
+            self.telling.emit(Started(self._tally.counts, state.settled > 0))
+            if state.over and not self._tally.too_many_errors:
+                how = "nothing_to_do"
+                return await self._finished(Ended.NOTHING_TO_DO)
+            await self._send(KINDS[about.kind])
+            limited = self._limit or self._tally.too_many_errors
+            ended = Ended.LIMIT if limited else Ended.DONE if self._over() else Ended.INTERRUPTED
+            how = ended.name.lower()
+            return await self._finished(ended)
+        finally:
+            await self._leave(how)
+
+    def _over(self) -> bool:
+        return self._tally.state is not None and self._tally.state.over
+
+    async def _find(self) -> StreamAbout | None:
+        """What the stream is of, once there is one; None when it is no longer waited for."""
+        while not self._stop.is_set():
+            if (about := await self._store.look()) is not None:
+                self._come()
+                return about
+            await self._wait(f"there is no stream {self._store.name} at {self._store.shown} yet", "one is loaded")
+        return None
+
+    async def _check(self, about: StreamAbout) -> None:
+        if about.kind not in KINDS:
+            raise StoreError(f"the stream {self._store.name} holds rows of an unknown kind, {about.kind!r}")
+        mine = {"sdk_app_id": self._client.sdk_app_id, "base_url": self._client.base_url}
+        about = await self._store.bind(self._client.sdk_app_id, self._client.base_url)
+        fields = ("kind", "source", "fingerprint", "arguments", "sdk_app_id", "base_url")
+        found: dict[str, Any] = {field: getattr(about, field) for field in fields}
+        if differences := differing(found, found | mine):
+            raise StreamMismatch(f"the stream {self._store.name} at {self._store.shown} is {differences}")
+
+    async def _send(self, kind: Kind) -> None:
+        outcomes = StreamOutcomes(self._store, kind, self._rows, self._heard)
+        sender = Sender(
+            self._client,
+            kind,
+            self._concurrency,
+            take=self._take,
+            groups=Groups(self._client, self._patience) if self._group_check and kind.groups else None,
+            ledger=outcomes,
+            tally=self._tally,
+            patience=self._patience,
+            stop=self._stop,
+            tell=self.telling.row,
+        )
+        sending = self._loop.create_task(sender.send_all())
+        keeping = [self._loop.create_task(work) for work in (self._keep_lease(), self._keep_series())]
+        try:
+            # A lease that can no longer be renewed ends it: the others take everything over.
+            await asyncio.wait([sending, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            for task in (sending, *keeping):
+                if task.done():
+                    task.result()
+        except OutageTooLong as error:
+            self._limit = str(error)
+        finally:
+            for task in (sending, *keeping):
+                task.cancel()
+            await asyncio.gather(sending, *keeping, return_exceptions=True)
+            self._stop.set()  # so that a store that is away does not hold up the end
+            await outcomes.close()
+
+    async def _finished(self, ended: Ended) -> Finished:
+        state, _, found = await self._store.survey()
+        self._tally.hear(state)
+        failures: Counter[int | None] = Counter()
+        for failure in failures_of(found["causes"], found["firsts"]):
+            failures[failure.code] += failure.rows
+        if state.rejected:
+            failures[None] += state.rejected
+        return Finished(self._tally.counts, ended, dict(failures), self._limit or self._tally.too_many_errors)
+
+    async def _leave(self, how: str) -> None:
+        # From now on a store that is away is not waited for: what is not given back is claimed once the lease is over.
+        self._stop.set()
+        with contextlib.suppress(MigrateError):
+            await self._store.leave(self._consumer, self._info(how), self._session(how))
+
+    # Rows
+
+    async def _take(self) -> list[Outgoing]:
+        """The next rows to be sent; none when every row of the stream has come to its end."""
+        least = max(1, self._concurrency // 8)
+        while not self._stop.is_set():
+            room = self._concurrency - len(self._rows)
+            if room < least:
+                await self._some_freed(None)
+                continue
+            now = self._loop.time()
+            # What a dead worker left can wait as long as new rows come, but not for ever.
+            claims = self._waited is not None or now >= self._asked + self._lease / 4
+            if claims:
+                self._asked = now
+            found, state = await self._store.take(self._consumer, room, self._lease if claims else None)
+            self._tally.hear(state)
+            taken = [self._outgoing(*row) for row in found if row[0] not in self._rows]
+            self._patience.last_calls = bool(state.complete) and not taken
+            if taken:
+                self._come()
+                return taken
+            if state.over:
+                self._come()
+                return []
+            if state.missing:
+                raise self._store.lost(state.missing)
+            if not state.complete:
+                reason = f"the load of the stream is at {state.loaded:,} of {state.rows:,} rows"
+                await self._wait(reason, "there are more, or else once the same load command is run again")
+            elif self._rows:
+                await self._some_freed(_SOON)
+            else:
+                reason = f"{state.sending:,} rows are in the hands of other workers"
+                await self._wait(reason, "they have sent them, or leave them")
+        return []
+
+    def _outgoing(self, line: int, values: str, pin: int | None) -> Outgoing:
+        row = Row(line, tuple(json.loads(values)))
+        self._rows[line] = row
+        return Outgoing(row, pin)
+
+    def _heard(self, new: int, state: State) -> None:
+        self._written += new
+        self._tally.hear(state)
+        self._freed.set()
+
+    async def _some_freed(self, seconds: float | None) -> None:
+        self._freed.clear()
+        if self._stop.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            # Not for ever: what sets the end need not free anything.
+            async with asyncio.timeout(_LATER if seconds is None else seconds):
+                await self._freed.wait()
+
+    async def _wait(self, reason: str, until: str) -> None:
+        """Wait a little for something else than the service."""
+        now = self._loop.time()
+        if self._waited is None:
+            self._waited = now
+        waited = now - self._waited
+        if waited >= _UNTOLD:
+            self._waiting = True
+            self.telling.emit(Waiting(reason, waited, until))
+        await self._some_freed(min(_LATER, _SOON + waited / 4))
+
+    def _come(self) -> None:
+        """What was waited for is there."""
+        if self._waited is not None and self._waiting:
+            self.telling.emit(Resumed(self._loop.time() - self._waited))
+        self._waited, self._waiting = None, False
+
+    # Signs of life
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._lease / 3, _OFTEN))
+            self._tally.hear(await self._store.keep(self._consumer, self._info(), list(self._rows)))
+
+    async def _keep_series(self) -> None:
+        while self._recorder is not None:
+            await asyncio.sleep(_SAVE_EVERY)
+            await self._store.save_series(self._consumer, self._session(""))
+        await asyncio.Event().wait()
+
+    def _info(self, how: str = "") -> str:
+        """What is known of this worker."""
+        return json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": self._since,
+                "rows": self._written,
+                "lease": self._lease,
+                "how": how,
+            }
+        )
+
+    def _session(self, how: str) -> str:
+        """How its calls went; "" when nobody watched."""
+        if self._recorder is None:
+            return ""
+        session = {
+            "started": self._since,
+            "ended": time.time() if how else None,
+            "how": how,
+            "series": self._recorder.series.to_json(),
+        }
+        return json.dumps(session)
