@@ -21,6 +21,7 @@ SUBJECTS = {
     "fairness": "how long an interactive call waits among bulk work",
     "lookups": "calls, time, latency and CPU of look-ups that merge themselves",
     "startup": "import time over that of aiohttp",
+    "fleet": "processes that share one quota: rate, parts, waits, and a store that is killed",
     "migrate": "rows/s, memory and journal of a migration, and what it keeps of the limit",
     "webapp": "what 200 users of the FastAPI example feel, below the quota and above it",
 }
@@ -32,6 +33,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "fairness": {"seconds": 8.0},
     "lookups": {"seconds": 5.0, "singles": 100, "pairs": 1},
     "startup": {"runs": 7},
+    "fleet": {"scenarios": ("equal", "lanes")},
     "migrate": {"sizes": (20_000,), "seconds": 10},
     "webapp": {"seconds": 5.0},
 }
@@ -79,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     lookups.add_argument("--singles", type=int, default=200, help="look-ups alone, each beside a call (%(default)s)")
     lookups.add_argument("--pairs", type=int, default=3, help="paired runs of the CPU (%(default)s)")
     lookups.add_argument("--calls", type=int, default=2000, help="of ten, in each of those (%(default)s)")
+    fleet = added["fleet"]
+    fleet.add_argument("--scenario", dest="scenarios", action="append", help="may be repeated; default: the usual five")
+    fleet.add_argument("--rounds", type=int, default=1, help="each scenario so often (%(default)s)")
     migrate = added["migrate"]
     migrate.add_argument(
         "--rows", dest="sizes", type=int, action="append", help="may be repeated; default: 100,000 and 1,000,000"

@@ -183,7 +183,7 @@ def _figures(
     limit = scenario.config.limit
 
     def share(start: float, end: float) -> float:
-        return sum(start <= at < end for at in accepted) / (end - start) / limit
+        return float(sum(start <= at < end for at in accepted) / (end - start) / limit)
 
     figures: dict[str, Any] = {
         "title": scenario.title,

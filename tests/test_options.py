@@ -172,6 +172,24 @@ async def test_nothing_is_sent_for_a_refused_call(service: StandIn) -> None:
     assert "refused" not in {body["Member_Account"] for body in service.bodies}
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(service: StandIn, turns: int) -> None:
+    """Else what was answered is not thrown away: the other peers are errors."""
+    name = "get_c2c_unread_msg_num"
+    async with client_of(service, rates={name: 4}) as tim:
+        for _ in range(4 - turns):
+            await tim.get_all_c2c_unread_msg_num("alice")
+        batch = tim.with_options(max_wait=0.0).batch
+        peers = [f"peer{n}" for n in range(30)]
+        if not turns:
+            failure = await failure_of(batch.get_c2c_unread_msg_num("alice", peers))
+            assert isinstance(failure, QuotaExhausted)
+        else:
+            unread = await batch.get_c2c_unread_msg_num("alice", peers)
+            assert (len(unread.counts), len(unread.errors)) == (10, 20)
+            assert all(error.code is None and "no turn" in error.info for error in unread.errors.values())
+
+
 async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
     """A retry without a turn in what is left raises what the service said: that tells more than that there was none."""
     async with client_of(service, rates={SET: 4}, retry=AT_ONCE) as tim:

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from . import arguments
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
-from .errors import APIError, AuthError, PermissionDenied, TIMError
+from .errors import APIError, AuthError, PermissionDenied, QuotaExhausted, TIMError
 from .lanes import LANE, Lane
 from .models import C2CUnread, Done, Failed, GroupMsgReceipts, ItemError
 
@@ -56,6 +56,7 @@ class Batch:
         Raises:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
+            QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
         """
         to_account = arguments.text("to_account", to_account)
         peers = arguments.texts("peer_accounts", peer_accounts)
@@ -87,6 +88,7 @@ class Batch:
         Raises:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
+            QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
         """
         group_id = arguments.text("group_id", group_id)
         seqs = arguments.numbers("msg_seqs", msg_seqs)
@@ -141,10 +143,13 @@ class Batch:
         merge: Callable[[Value], None],
         errors: dict[Key, ItemError],
     ) -> None:
+        turned_away = 0
         async with Outcomes(method, rows, min(len(rows), DEFAULT_CONCURRENCY), LANE.get()) as outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome, Done):
                     merge(outcome.value)
+                elif isinstance(outcome.error, QuotaExhausted) and (turned_away := turned_away + 1) == len(rows):
+                    raise outcome.error  # nothing was sent at all
                 elif isinstance(outcome.error, (AuthError, PermissionDenied)) or not isinstance(
                     outcome.error, TIMError
                 ):

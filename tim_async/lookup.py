@@ -313,7 +313,8 @@ class Lookups:
     def _turn_away(self, group: Group, error: QuotaExhausted) -> None:
         """The group has waited as long as its first member would; those who came later may have time left."""
         self._remove(group)
-        hopeless = asyncio.get_running_loop().time() + error.retry_after
+        # Raised at once, it counts from the end of the first member's patience.
+        hopeless = max(asyncio.get_running_loop().time(), group.deadline) + error.retry_after
         patient = []
         for wanted in group.wanted.values():
             left = {waiter: until for waiter, until in wanted.waiters.items() if until > hopeless}

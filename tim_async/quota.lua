@@ -5,15 +5,15 @@
 -- Times are microseconds, by this store's own clock; the caller's clock is never compared with it.
 local slots, state = KEYS[1], KEYS[2]
 local limit, ceiling, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local lane, wanted, budget = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local lead, hold, settle = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local pause, taken, refused_ago = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local alone, called_lately = ARGV[14] == '1', ARGV[15] == '1'
-local answered, unused, in_flight = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
-local item = 19
+local left_by_bulk, lane, wanted, budget = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local lead, hold, settle = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local pause, taken, refused_ago = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local alone, called_lately = ARGV[15] == '1', ARGV[16] == '1'
+local answered, unused, in_flight = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local item = 20
 
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
-local LATELY, GONE, LONG_AGO = 10000000, 300000, 2000000
+local LATELY, GONE, LONG_AGO, SOON = 10000000, 300000, 2000000, 10000
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -22,11 +22,12 @@ local now = clock[1] * 1000000 + clock[2]
 local function int(number) return string.format('%.0f', number) end
 
 local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen',
-    'resumed')
+    'resumed', 'heat')
 local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
 local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
-local opens, seen, resumed = tonumber(known[8]) or 0, tonumber(known[9]) or 0, tonumber(known[10]) or 0
+local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
+local resumed, heat = tonumber(known[10]) or 0, tonumber(known[11]) or 0
 
 local function add_slots(count, free)
     for _ = 1, count do
@@ -94,17 +95,21 @@ if pause > 0 then opens = math.max(opens, now + pause) end
 local settling = math.max(0, settled - now)
 local reply = { int(settling), int(rate * 1000), int(math.max(0, opens - now)), int(cuts), '0', '-1' }
 if wanted > 0 and settling == 0 then
-    -- Bulk leaves a slot or two in 200 free for whoever somebody waits for: two where there lately was one.
+    -- Bulk leaves some slots free for whoever somebody waits for: as many as will be asked for before bulk, too, has
+    -- to wait for the next ones.
     local spare = 0
+    local lately = now - seen < LATELY
     if lane == 'bulk' then
-        spare = math.min(limit - 1, math.ceil(limit / (now - seen < LATELY and 100 or 200)))
+        spare = math.ceil(limit / 200) + (lately and math.ceil(0.04 * heat) + 1 or 0)
+        spare = math.min(limit - 1, math.max(left_by_bulk, math.min(spare, math.ceil(limit / 20))))
     else
+        heat = heat * math.exp((seen - now) / 1000000) + wanted
         seen = now
     end
     local interval = 1000000 / rate
     local tolerance = (burst - 1) * interval
     if now - bulk > GONE then resumed = now end
-    for _ = 1, wanted do
+    for number = 1, wanted do
         local slot = redis.call('ZRANGE', slots, spare, spare, 'WITHSCORES')
         local free = tonumber(slot[2]) - lead
         local due = math.max(now, opens, (lane == 'bulk' and bulk or urgent) - tolerance)
@@ -116,6 +121,8 @@ if wanted > 0 and settling == 0 then
             reply[6] = int(due - now)
             break
         end
+        -- What is promised to bulk cannot go to whoever comes meanwhile.
+        if lane == 'bulk' and lately and number > 1 and due - now > SOON then break end
         redis.call('ZREM', slots, slot[1])
         add_slots(1, due + SECOND + hold)
         bulk = math.max(bulk, due) + interval
@@ -127,7 +134,7 @@ end
 
 redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
     'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
-    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed))
+    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed), 'heat', string.format('%.3f', heat))
 redis.call('PEXPIRE', slots, 86400000)
 redis.call('PEXPIRE', state, 86400000)
 return reply

@@ -11,10 +11,10 @@ import functools
 import importlib.resources
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
 
 from . import arguments
-from .sharing import SharedGate, StoreAway, Turnstile
+from .sharing import SharedGate, Shares, StoreAway, Turnstile
+from .stores import redis_url, shown_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,6 +36,9 @@ class RedisQuota:
     Args:
         url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…`` for TLS, or ``unix://path``.  Redis 6.2 or
             later, or Valkey; without replicas of its own, or with: only the primary is asked.
+        bulk_share: the part of each endpoint's rate, above 0 and up to 1, that this process's bulk calls leave nobody
+            beyond: they take no permit while more than that is in use by all together.  0.8 stays below the vendor's
+            alarm, which goes off at 80 % of the limit.
         fallback_share: the part of each endpoint's rate, above 0 and up to 1, with which each process goes on while
             the store cannot be reached.  Safe are 1 / processes or less.
         fail_closed: let no call go without the store: they wait for it, for their ``max_wait`` at most.
@@ -53,6 +56,7 @@ class RedisQuota:
         self,
         url: str,
         *,
+        bulk_share: float = 1.0,
         fallback_share: float = 0.1,
         fail_closed: bool = False,
         timeout: float = 0.25,
@@ -61,11 +65,12 @@ class RedisQuota:
         **connection: Any,
     ) -> None:
         arguments.text("url", url)
-        if arguments.positive("fallback_share", fallback_share) > 1:
-            raise ValueError(f"fallback_share must be 1 at most, not {fallback_share}")
+        for name, share in (("bulk_share", bulk_share), ("fallback_share", fallback_share)):
+            if arguments.positive(name, share) > 1:
+                raise ValueError(f"{name} must be 1 at most, not {share}")
         arguments.text("namespace", namespace)
-        self._url = url
-        self._share = None if fail_closed else float(fallback_share)
+        self._url = redis_url(url)
+        self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
         self._timeout = arguments.positive("timeout", timeout)
         self._namespace = namespace
         self._cluster = cluster
@@ -74,19 +79,17 @@ class RedisQuota:
             from redis.asyncio.connection import parse_url
         except ImportError as error:
             raise ImportError("a quota on Redis needs redis-py: pip install 'tim-async[redis]'") from error
-        parse_url(url)
+        parse_url(self._url)
 
     def __repr__(self) -> str:
-        parts = urlsplit(self._url)  # without the password
-        where = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        return f"RedisQuota({where!r})"
+        return f"RedisQuota({shown_url(self._url)!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a quota may hold a password, and cannot be pickled")
 
     def share(self, sdk_app_id: int) -> RedisSharing:
         """Take part in the quota; `TIMClient` does."""
-        return RedisSharing(self._client(), repr(self), f"{self._namespace}:{{{sdk_app_id}:", self._share)
+        return RedisSharing(self._client(), repr(self), f"{self._namespace}:{{{sdk_app_id}:", self._shares)
 
     def _client(self) -> Redis | RedisCluster:
         from redis.asyncio import Redis
@@ -114,14 +117,14 @@ class RedisSharing:
         client: redis-py's, of this client alone.
         where: the store's name for the log.
         prefix: what the keys begin with, the hash tag left open.
-        share: as `SharedGate` takes it.
+        shares: as `SharedGate` takes them.
     """
 
-    def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, share: float | None) -> None:
+    def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, shares: Shares) -> None:
         self._client = client
         self._where = where
         self._prefix = prefix
-        self._share = share
+        self._shares = shares
         self._gates: list[SharedGate] = []
         self._up = True
 
@@ -134,7 +137,7 @@ class RedisSharing:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
         key = f"{self._prefix}{command}}}"
         exchange = functools.partial(self._exchange, f"{key}:slots", f"{key}:state")
-        gate = SharedGate(exchange, turnstile, limit, strict=strict, share=self._share)
+        gate = SharedGate(exchange, turnstile, limit, strict=strict, shares=self._shares)
         self._gates.append(gate)
         return gate
 
@@ -163,7 +166,8 @@ class RedisSharing:
         except Exception as error:  # whatever a driver, a proxy or a stranger's store does, no call may fail for it
             if self._up:
                 self._up = False
-                how = "calls wait for it" if self._share is None else f"each process goes on with {self._share:.0%}"
+                share = self._shares.alone
+                how = "calls wait for it" if share is None else f"each process goes on with {share:.0%} of each rate"
                 _log.warning(
                     "the shared quota at %s is away (%s: %s); %s", self._where, type(error).__name__, error, how
                 )

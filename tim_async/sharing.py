@@ -33,7 +33,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .gates import Gate, OwnGate, Refusals, Turn
 from .lanes import Lane
@@ -173,6 +173,18 @@ class Permits:
         return [permit for permit, sent in self._in_flight.items() if permit < 0 or sent <= now - TICK]
 
 
+class Shares(NamedTuple):
+    """Parts of an endpoint's limit.
+
+    Attributes:
+        bulk: bulk takes no permit while more than this is in use.
+        alone: what to go on with while the store is away; None to wait for it.
+    """
+
+    bulk: float
+    alone: float | None
+
+
 class SharedGate:
     """One endpoint's gate where the quota is shared.
 
@@ -181,14 +193,12 @@ class SharedGate:
         turnstile: the queue before this gate.
         limit: what the server allows all processes together, calls/s, at least 1.
         strict: give up the credit, and with it the chance of being refused by our own jitter.
-        share: the part of the limit to go on with while the store is away; None to wait for it.
+        shares: the parts of the limit that matter to this process.
     """
 
     latency = 0.03
 
-    def __init__(
-        self, exchange: Exchange, turnstile: Turnstile, limit: float, *, strict: bool, share: float | None
-    ) -> None:
+    def __init__(self, exchange: Exchange, turnstile: Turnstile, limit: float, *, strict: bool, shares: Shares) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
         self._turnstile = turnstile
@@ -197,7 +207,13 @@ class SharedGate:
         self._credit = Credit()
         ceiling = limit * (1.0 if strict else 1.1)
         burst = max(4.0, limit / (50 if strict else 20))
-        self._fixed = [str(int(limit)), str(ceiling), str(burst), str(1.01 * ceiling / burst)]
+        self._fixed = [
+            str(int(limit)),
+            str(ceiling),
+            str(burst),
+            str(1.01 * ceiling / burst),
+            str(int((1.0 - shares.bulk) * limit)),
+        ]
         self._most = max(1, int(limit / 10))
         self._bulk_block = max(1, round(limit / 50))
         self._refusals = Refusals()
@@ -228,8 +244,10 @@ class SharedGate:
         self._alone = False
         self._quiet_until = self._settles_at = -math.inf
         self._sent_at = -math.inf
-        own = 1.0 if share is None else max(1.0, share * limit)
-        self._own = None if share is None else OwnGate(own, strict=strict, burst=max(2.0, own / 20))
+        self._own = None
+        if shares.alone is not None:
+            own = max(1.0, shares.alone * limit)
+            self._own = OwnGate(own, strict=strict, burst=max(2.0, own / 20))
 
     # As a gate.
 

@@ -11,6 +11,7 @@ from tim_async.cli import config
 from tim_async.cli.output import examples, takes_json
 
 from .options import (
+    QUOTA,
     Settings,
     check_share,
     pairs,
@@ -19,6 +20,7 @@ from .options import (
     takes_json_lines,
     takes_limits,
     takes_pace,
+    takes_quota,
     takes_rejected,
     takes_report,
     takes_rows,
@@ -74,6 +76,7 @@ def migrate() -> None:
 @takes_rows
 @takes_report
 @takes_pace
+@takes_quota
 @takes_limits
 @click.option(
     "--no-group-check",
@@ -117,6 +120,7 @@ def unread(
 @takes_rows
 @takes_report
 @takes_pace
+@takes_quota
 @takes_limits
 @click.option("--dry-run", is_flag=True, help="Read and check everything, and send nothing; needs no credentials.")
 @takes_json_lines
@@ -220,7 +224,8 @@ def load(
 @click.option(
     "--quota",
     metavar="URL",
-    help="Share the rate with all who use the quota of this store; that of the stream by default.",
+    envvar=QUOTA,
+    help=f"Share the rate with all who use the quota of this store; that of the stream by default.  [env: {QUOTA}]",
 )
 @click.option("--no-quota", is_flag=True, help="Keep to a rate of its own; --rate is then for this worker alone.")
 @click.option(
@@ -283,8 +288,10 @@ def status(journal: str, name: str, report: Path | None, rejected: Path | None, 
     JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
     stream and its workers.
     """
+    from tim_async.stores import is_url
+
     from .status import show_status, show_stream
-    from .streams import NAME, is_url
+    from .streams import NAME
 
     if is_url(journal):
         show_stream(journal, name, report, rejected, as_json=as_json)
@@ -310,12 +317,11 @@ def status(journal: str, name: str, report: Path | None, rejected: Path | None, 
 )
 @click.argument("journal")
 @takes_pace
+@takes_quota
 @takes_json_lines
 @config.takes_credentials
 @click.pass_context
-def verify(
-    ctx: click.Context, journal: str, rate: float, share: float, as_json: bool, credentials_file: Path | None
-) -> None:
+def verify(ctx: click.Context, /, journal: str, credentials_file: Path | None, **options: Any) -> None:
     """Read back what was migrated by JOURNAL, or by the journal of the file JOURNAL, and list differences.
 
     Only one-to-one conversations can be read back, by their unread counts; of a group member's count the service
@@ -323,7 +329,7 @@ def verify(
     """
     from .verify import verify_journal
 
-    ctx.exit(verify_journal(journal, credentials_file, rate=rate, share=share, as_json=as_json))
+    ctx.exit(verify_journal(journal, credentials_file, **options))
 
 
 def _carry_over(settings: Settings, credentials_file: Path | None, *, dry_run: bool) -> int:

@@ -15,7 +15,7 @@ from tim_async.client import TIMClient
 from tim_async.errors import TIMError
 from tim_async.migrate import Event, FileSource, Finished, MigrateError, Recorder, run
 
-from .options import STDIN, Settings
+from .options import STDIN, Settings, pace
 from .progress import Display, display_for, shown
 from .signals import stopping, terminated_like_interrupted
 from .tally import Tally
@@ -58,7 +58,7 @@ def carry_out(settings: Settings, source: FileSource, client_options: dict[str, 
     with plainly():
         client = TIMClient(
             **client_options,
-            rates={endpoint.name: settings.limit, "get_group_info": settings.lookups},
+            **pace([endpoint.name], settings.rate, settings.share, settings.quota),
             on_attempt=recorder.attempt,
         )
     outcome = Outcome(Tally(recorder, settings.limit), recorder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tim_async.cli.failures import Misuse
+from tim_async.cli.failures import Failure, Misuse
 
 if TYPE_CHECKING:
     from tim_async.migrate import FileSource, Kind
@@ -19,6 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 STDIN = "-"
 RATE = 200.0
+QUOTA = "TIM_QUOTA_URL"
 """Calls a second that the service allows on an endpoint unless more was bought."""
 
 _STDIN_NAME = "stdin"
@@ -40,6 +41,7 @@ class Settings:
         format: the file's format; None to find out.
         rate: calls/s that the service allows.
         share: the part of them to use, above 0 and up to 1.
+        quota: the store with the quota of the whole fleet; None for a rate of its own.
         concurrency: calls under way at a time.
         max_errors: failed and rejected rows that are borne; None for any number.
         max_outage: seconds that an outage is borne; None for as long as it takes.
@@ -57,6 +59,7 @@ class Settings:
     format: Any
     rate: float
     share: float
+    quota: str | None
     concurrency: int
     max_errors: int | None
     max_outage: float | None
@@ -99,11 +102,6 @@ class Settings:
     def limit(self) -> float:
         """Calls/s to the endpoint of the rows."""
         return self.rate * self.share
-
-    @property
-    def lookups(self) -> float:
-        """Calls/s for looking up groups: the same share of what the service allows there."""
-        return max(1.0, RATE * self.share)
 
     def source(self) -> FileSource:
         """The rows.
@@ -210,6 +208,44 @@ def takes_pace(command: Command) -> Command:
         default=RATE,
         help="What the service allows; 200 by default.",
     )(command)
+
+
+def takes_quota(command: Command) -> Command:
+    """Give a command ``--quota``."""
+    return click.option(
+        "--quota",
+        metavar="URL",
+        envvar=QUOTA,
+        help="Share the rate with all who use the quota of this store: redis://HOST:PORT/DB, rediss:// for TLS, or "
+        f"unix://PATH.  One with a password is better off in the environment.  [env: {QUOTA}]",
+    )(command)
+
+
+def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None) -> dict[str, Any]:
+    """What keeps a client to its part of the rate, as keyword arguments of a ``TIMClient``.
+
+    Args:
+        endpoints: those that are called, by method name.
+        rate: calls/s that the service allows on each of them.
+        share: the part of them to use; it also holds for looking up groups.
+        quota: the store with the quota of the whole fleet; None for a rate of its own.
+
+    Raises:
+        Misuse: no such URL.
+        Failure: redis-py is not installed.
+    """
+    if quota is None:
+        lookups = {"get_group_info": max(1.0, RATE * share)}
+        return {"rates": dict.fromkeys(endpoints, rate * share) | lookups}
+    from tim_async.quota import RedisQuota
+
+    try:
+        # All who share it must mean the same limit: this one's part is what its bulk calls leave.
+        return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share)}
+    except ValueError as error:
+        raise Misuse(f"--quota: {error}") from None
+    except ImportError as error:
+        raise Failure(str(error)) from None
 
 
 def takes_limits(command: Command) -> Command:

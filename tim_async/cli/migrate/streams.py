@@ -42,13 +42,6 @@ def takes_name(command: Command) -> Command:
     )(command)
 
 
-def is_url(text: str) -> bool:
-    """Whether a text is meant as the URL of a store."""
-    from tim_async.migrate.streams.keys import is_url as meant
-
-    return meant(text)
-
-
 @contextlib.contextmanager
 def with_redis() -> Iterator[None]:
     """Say plainly what is missing when redis-py is, and turn what the library raises into one line and an exit code."""

@@ -29,7 +29,7 @@ from tim_async.migrate import (
 )
 
 from .journals import find_journal, read_journal
-from .options import STDIN, check_share
+from .options import STDIN, check_share, pace
 from .tables import emit
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ _NO_WAY = (
 )
 
 
-def verify_journal(name: str, credentials_file: Path | None, *, rate: float, share: float, as_json: bool) -> int:
+def verify_journal(
+    name: str, credentials_file: Path | None, *, rate: float, share: float, quota: str | None, as_json: bool
+) -> int:
     """Read back what a journal says was taken, and print each difference and a summary.
 
     Args:
@@ -50,6 +52,7 @@ def verify_journal(name: str, credentials_file: Path | None, *, rate: float, sha
         credentials_file: where credentials are; None for the environment.
         rate: calls/s that the service allows.
         share: the part of them to use.
+        quota: the store with the quota of the whole fleet; None for a rate of its own.
         as_json: whether to print JSON lines.
 
     Returns:
@@ -74,7 +77,7 @@ def verify_journal(name: str, credentials_file: Path | None, *, rate: float, sha
     client_options = config.load(credentials_file).client_options()
     shown = _Shown(as_json=as_json)
     with plainly():
-        client = TIMClient(**client_options, rates={_READS_BACK: rate * share}, on_attempt=shown.attempt)
+        client = TIMClient(**client_options, **pace([_READS_BACK], rate, share, quota), on_attempt=shown.attempt)
     arguments = status.arguments
     source = FileSource(
         _rows_of(name, journal, status),

@@ -15,7 +15,7 @@ from tim_async.migrate import KINDS, Counts, Ended, Event, MigrateError, Recorde
 
 from .ending import calls, calls_as_plain, complain, ended_by, reason_of
 from .job import Outcome, conduct
-from .options import RATE
+from .options import pace
 from .streams import with_redis
 from .tables import counts_as_plain, counts_table, emit, failures_table
 from .tally import Tally
@@ -77,17 +77,18 @@ def work_off(settings: WorkSettings, client_options: dict[str, Any]) -> int:
     """
     endpoints = [kind.endpoint.name for kind in KINDS.values()]
     recorder = Recorder(endpoints, settings.limit)
+    quota = settings.url if settings.quota is None else settings.quota or None
     with with_redis():
         from tim_async.migrate.streams import work
-        from tim_async.migrate.streams.keys import checked_name, redis_url
+        from tim_async.migrate.streams.keys import checked_name
+        from tim_async.stores import redis_url
 
         checked_name(settings.name)
         redis_url(settings.url)
         with plainly():
             client = TIMClient(
                 **client_options,
-                **_quota(settings),
-                rates=dict.fromkeys(endpoints, settings.limit) | {"get_group_info": max(1.0, RATE * settings.share)},
+                **pace(endpoints, settings.rate, settings.share, quota),
                 on_attempt=recorder.attempt,
             )
     outcome = Outcome(Tally(recorder, settings.limit), recorder)
@@ -108,16 +109,6 @@ def work_off(settings: WorkSettings, client_options: dict[str, Any]) -> int:
 
     conduct(client, events, outcome, as_json=settings.as_json)
     return _end(settings, outcome)
-
-
-def _quota(settings: WorkSettings) -> dict[str, Any]:
-    """What has all workers share one quota, as keyword arguments of a ``TIMClient``."""
-    if settings.quota == "":
-        return {}
-    from tim_async.migrate.streams.keys import redis_url
-    from tim_async.quota import RedisQuota
-
-    return {"quota": RedisQuota(redis_url(settings.url if settings.quota is None else settings.quota))}
 
 
 def _end(settings: WorkSettings, outcome: Outcome) -> int:

