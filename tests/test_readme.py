@@ -14,6 +14,8 @@ import pytest
 
 from tim_async.emulator import Emulator, fill_example
 
+from .store import Store
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -28,17 +30,19 @@ TESTS = [block for block in blocks("python") if "def test_" in block]
 COMMANDS = [line.split("#")[0] if " #" in line else line for block in blocks("sh") for line in block.splitlines()]
 CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "emulator" not in line]
 MIGRATIONS = [line for line in CLI if "migrate" in line and "--help" not in line]
+STORE = "redis://store:6379/0"
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """The environment that reaches a running emulator with its example world."""
+def environment(store: Store) -> Iterator[dict[str, str]]:
+    """The environment that reaches a running emulator with its example world, and a store for a quota."""
     with Emulator() as service:
         fill_example(service.state)
         options = service.client_options()
         yield {
             **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
             **{f"TIM_{name.upper()}": str(value) for name, value in options.items()},
+            "TIM_QUOTA_URL": store.url,
             "PYTHONPATH": str(ROOT),
         }
 
@@ -61,9 +65,9 @@ def run(environment: dict[str, str], folder: Path, *command: str) -> subprocess.
 
 def test_every_python_block_is_run_here() -> None:
     """No block escapes by looking different."""
-    assert len(PROGRAMS) == 3
+    assert len(PROGRAMS) == 5
     assert len(TESTS) == 1
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 6
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -75,9 +79,11 @@ def test_the_programs_run(program: str, environment: dict[str, str], folder: Pat
 
 def test_the_counts_in_the_comments_are_the_example_s(environment: dict[str, str], folder: Path) -> None:
     """What a reader sees beside the code is what the code prints."""
-    printed = run(environment, folder, "-c", PROGRAMS[0]).stdout
+    assert run(environment, folder, "-c", PROGRAMS[2]).stdout.startswith("[3, 2]\n")
+    printed = run(environment, folder, "-c", PROGRAMS[0]).stdout  # it marks one of them read
     assert "{'bob': 3, 'carol': 2}" in printed
     assert "'nobody': ItemError(code=70107" in printed
+    assert run(environment, folder, "-c", PROGRAMS[3]).stdout.endswith("True\n")
 
 
 @pytest.mark.parametrize("text", TESTS)
@@ -107,14 +113,14 @@ def test_the_commands_run(line: str, environment: dict[str, str], folder: Path) 
     assert ended.stdout or words[0] in ("mark-read", "set-unread")
 
 
-def test_the_migrations_run(environment: dict[str, str], folder: Path) -> None:
-    """One after the other, in the folder that has the files."""
-    assert len(MIGRATIONS) == 5
+def test_the_migrations_run(environment: dict[str, str], folder: Path, store: Store) -> None:
+    """One after the other, in the folder that has the files, and with a store in the place of the one named."""
+    assert len(MIGRATIONS) == 8
     for line in MIGRATIONS:
-        _, *words = shlex.split(line)
+        _, *words = shlex.split(line.replace(STORE, store.url))
         ended = run(environment, folder, "-m", "tim_async.cli", *words)
         assert (ended.returncode, bool(ended.stdout)) == (0, True), ended.stderr
-    assert (folder / "counts.html").exists()
+    assert {"counts.html", "fleet.html"} <= {path.name for path in folder.iterdir()}
 
 
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
