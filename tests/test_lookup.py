@@ -30,7 +30,7 @@ from tim_async import (
     TransportError,
 )
 from tim_async.errors import BadResponse, ClientClosed, QuotaExhausted
-from tim_async.lookup import Lookups
+from tim_async.merging import Lookups
 
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
 from .test_cancellation import others, run, skip

@@ -28,7 +28,8 @@ from .endpoints import (
     endpoint_of,
 )
 from .lanes import Lane
-from .lookup import Lookup, Lookups
+from .lookup import Lookup
+from .merging import Lookups
 from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
 from .retrying import RetryPolicy
 from .sharing import Quota

@@ -13,7 +13,8 @@ import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import arguments
-from .sharing import SharedGate, Shares, StoreAway, Turnstile
+from .shared_gate import SharedGate
+from .sharing import Shares, StoreAway, Turnstile
 from .stores import redis_url, shown_url
 
 if TYPE_CHECKING:

@@ -64,7 +64,9 @@ def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
         Failure, Misuse: there is nothing to say but why it could not begin, or its journal cannot be read any more.
     """
     if not outcome.tally.started:
-        return _end_before_the_first_row(outcome, as_json=settings.as_json)
+        said = "while reading; nothing was sent, and the same command begins anew."
+        misuse = (SourceError, JournalMismatch)
+        return end_before_the_first_row(outcome, misuse, said, as_json=settings.as_json)
     try:
         status = read_status(settings.journal)
     except JournalError as error:
@@ -85,17 +87,33 @@ def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
     return code
 
 
-def _end_before_the_first_row(outcome: Outcome, *, as_json: bool) -> int:
+def end_before_the_first_row(
+    outcome: Outcome, misuse: tuple[type[MigrateError], ...], said: str, *, as_json: bool
+) -> int:
+    """Say why nothing was sent.
+
+    Args:
+        outcome: how it ended.
+        misuse: errors that are the user's own.
+        said: what there is to say of an interruption.
+        as_json: whether events go to standard output.
+
+    Returns:
+        The exit code of an interruption.
+
+    Raises:
+        Misuse, Failure, BrokenPipeError: it was no interruption.
+    """
     error = outcome.error
     if isinstance(error, BrokenPipeError):
         raise error
-    if isinstance(error, SourceError | JournalMismatch):
+    if isinstance(error, misuse):
         raise Misuse(plain(str(error)))
     if error is not None:
         raise Failure(plain(str(error)))
     if as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
-    say("Interrupted while reading; nothing was sent, and the same command begins anew.")
+    say(f"Interrupted {said}")
     return INTERRUPTED
 
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, Failure, Misuse, plainly
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, plainly
 from tim_async.cli.output import plain, say, show
 from tim_async.client import TIMClient
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import KINDS, Counts, Ended, Event, MigrateError, Recorder
 
-from .ending import calls, calls_as_plain, complain, ended_by, reason_of
+from .ending import calls, calls_as_plain, complain, end_before_the_first_row, ended_by, reason_of
 from .job import Outcome, conduct
 from .options import pace
 from .streams import with_redis
@@ -114,7 +114,10 @@ def work_off(settings: WorkSettings, client_options: dict[str, Any]) -> int:
 def _end(settings: WorkSettings, outcome: Outcome) -> int:
     """Say how it ended; the exit code."""
     if not outcome.tally.started:
-        return _end_before_the_first_row(outcome, as_json=settings.as_json)
+        from tim_async.migrate.streams import StreamMismatch
+
+        said = "before the first row; nothing was sent."
+        return end_before_the_first_row(outcome, (StreamMismatch,), said, as_json=settings.as_json)
     fleet = _fleet(settings)
     counts = fleet.status.counts if fleet is not None else outcome.tally.counts or Counts()
     code = _code(outcome, counts)
@@ -141,22 +144,6 @@ def _end(settings: WorkSettings, outcome: Outcome) -> int:
             )
     _last_words(outcome, as_json=settings.as_json)
     return code
-
-
-def _end_before_the_first_row(outcome: Outcome, *, as_json: bool) -> int:
-    from tim_async.migrate.streams import StreamMismatch
-
-    error = outcome.error
-    if isinstance(error, BrokenPipeError):
-        raise error
-    if isinstance(error, StreamMismatch):
-        raise Misuse(plain(str(error)))
-    if error is not None:
-        raise Failure(plain(str(error)))
-    if as_json:
-        emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
-    say("Interrupted before the first row; nothing was sent.")
-    return INTERRUPTED
 
 
 def _fleet(settings: WorkSettings) -> Fleet | None:

@@ -1,0 +1,350 @@
+"""Look-ups of one thing each, which merge themselves into calls of many.
+
+Whoever awaits one look-up joins a *group*: the look-ups of one account (or one group chat), with equal options and in
+one lane.  A group becomes one call.  It takes members until it is full or has its permit: on an endpoint where calls
+wait, that wait is all the time it gets and costs nobody anything; on an idle one it lingers for `LINGER` first.
+
+Equal look-ups share one answer, until it is there.  Each caller waits on a future of its own: who is cancelled leaves,
+and a call that nobody waits for any more is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .dispatch import Channel, Dispatcher, Options
+from .endpoints import Endpoint
+from .errors import BadResponse, ClientClosed, PartialFailure, QuotaExhausted, Reaction, TIMError, classify
+from .lanes import LANE, Lane
+from .models import ItemError
+
+Item = TypeVar("Item", str, int)
+Value = TypeVar("Value")
+
+LINGER = 0.002
+"""Seconds that a look-up waits for others to share its call, where no call waits for its turn anyway."""
+
+Found = tuple[Mapping[Any, Any], Mapping[Any, ItemError]]
+"""What an answer says: the values by item, and why there is none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind(Generic[Item, Value]):
+    """One kind of look-up.
+
+    Attributes:
+        endpoint: what is called.
+        body: makes the request's fields of the owner and the items.
+        read: reads an answer, given the items that were asked for.
+    """
+
+    endpoint: Endpoint
+    body: Callable[[str, list[Item]], dict[str, Any]]
+    read: Callable[[dict[str, Any], list[Item]], tuple[Mapping[Item, Value], Mapping[Item, ItemError]]]
+
+
+class Shelf:
+    """The look-ups under way that may be in one call."""
+
+    __slots__ = ("key", "kind", "lane", "open", "options", "owner", "wanted")
+
+    def __init__(self, key: object, kind: Kind[Any, Any], owner: str, options: Options, lane: Lane) -> None:
+        self.key = key
+        self.kind = kind
+        self.owner = owner
+        self.options = options
+        self.lane = lane
+        self.open: Group | None = None
+        self.wanted: dict[Any, Wanted] = {}
+
+
+class Wanted:
+    """One item, those who wait for it, and until when each would wait for a turn."""
+
+    __slots__ = ("group", "item", "waiters")
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.group: Group | None = None
+        self.waiters: dict[asyncio.Future[Any], float] = {}
+
+
+class Group:
+    """One call, and what it is to ask for."""
+
+    __slots__ = ("channel", "context", "deadline", "handle", "sent", "shelf", "task", "waiting", "wanted")
+
+    def __init__(self, shelf: Shelf, channel: Channel) -> None:
+        self.shelf = shelf
+        self.channel = channel
+        self.wanted: dict[Any, Wanted] = {}
+        self.waiting = 0
+        self.deadline = math.inf
+        self.sent = False
+        self.handle: asyncio.Handle | None = None
+        self.task: asyncio.Task[Found] | None = None
+        # Its first caller's, not that of whoever happens to fill it.
+        self.context = contextvars.copy_context()
+
+    def body(self) -> dict[str, Any]:
+        """What the call sends; from now on nobody joins."""
+        self.sent = True
+        if self.shelf.open is self:
+            self.shelf.open = None
+        return self.shelf.kind.body(self.shelf.owner, [*self.wanted])
+
+    def read(self, answer: dict[str, Any]) -> Found:
+        """Read the answer.
+
+        Raises:
+            PartialFailure: some items failed; the dispatcher tells it how many attempts were made.
+            BadResponse: it is not as documented.
+        """
+        found: Found = self.shelf.kind.read(answer, [*self.wanted])
+        if found[1]:
+            raise PartialFailure("", found)
+        return found
+
+
+class Lookups:
+    """The look-ups under way of one client, shared by all that `TIMClient.with_options` gives."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._shelves: dict[object, Shelf] = {}
+        self._given_up: set[asyncio.Task[Found]] = set()
+
+    async def get(
+        self, kind: Kind[Item, Value], owner: str, item: Item, options: Options, mode: tuple[float, ...]
+    ) -> Value:
+        """Look one item up.
+
+        Args:
+            kind: what about it.
+            owner: the account or the group that it belongs to.
+            item: the peer, or the message.
+            options: how.
+            mode: the same for all options that are equal, but for the lane; quicker to compare.
+
+        Raises:
+            TIMError: there is no answer, or the answer has an error for this item.
+            RuntimeError: the client is closed, or belongs to another event loop.
+        """
+        wanted, waiter = self._ask(kind, owner, item, options, mode)
+        try:
+            value: Value = await waiter
+            return value
+        except BaseException:  # ours, a cancellation, or the end of a coroutine that nobody awaits any more
+            self._leave(wanted, waiter)
+            raise
+        finally:
+            del waiter  # else an error would hold itself, by its traceback
+
+    async def aclose(self) -> None:
+        """End those that linger, and see off the calls that were given up; the dispatcher has ended all others."""
+        for shelf in [*self._shelves.values()]:
+            if shelf.open is not None and shelf.open.handle is not None:
+                shelf.open.handle.cancel()
+                self._fail(shelf.open, self._closed(shelf.kind))
+        if self._given_up:
+            await asyncio.wait(self._given_up)
+
+    # Joining.
+
+    def _ask(
+        self, kind: Kind[Any, Any], owner: str, item: Any, options: Options, mode: tuple[float, ...]
+    ) -> tuple[Wanted, asyncio.Future[Any]]:
+        self._dispatcher.open()
+        lane = LANE.get() if options.lane is None else options.lane
+        key = (kind, owner, lane, mode)
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            shelf = self._shelves[key] = Shelf(key, kind, owner, options, lane)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Any] = loop.create_future()
+        deadline = math.inf if options.max_wait == math.inf else loop.time() + options.max_wait
+        wanted = shelf.wanted.get(item)
+        if wanted is None:
+            wanted = Wanted(item)
+            wanted.waiters[waiter] = deadline
+            self._join(shelf, wanted)
+        else:
+            wanted.waiters[waiter] = deadline
+            if wanted.group is not None:
+                wanted.group.waiting += 1
+        return wanted, waiter
+
+    def _join(self, shelf: Shelf, wanted: Wanted) -> None:
+        group = shelf.open
+        if group is None:
+            group = shelf.open = Group(shelf, self._dispatcher.channel(shelf.kind.endpoint))
+            loop = asyncio.get_running_loop()
+            # Where calls wait, the next step of the loop is early enough for all that were woken together.
+            if group.channel.pacer.waiting or shelf.options.max_wait <= LINGER:
+                group.handle = loop.call_soon(self._start, group)
+            else:
+                group.handle = loop.call_later(LINGER, self._start, group)
+        wanted.group = group
+        group.wanted[wanted.item] = shelf.wanted[wanted.item] = wanted
+        group.waiting += len(wanted.waiters)
+        group.deadline = min(group.deadline, *wanted.waiters.values())
+        if len(group.wanted) == shelf.kind.endpoint.items:
+            shelf.open = None
+            if group.handle is not None:
+                group.handle.cancel()
+                self._start(group)
+
+    def _start(self, group: Group) -> None:
+        group.handle = None
+        shelf, loop = group.shelf, asyncio.get_running_loop()
+        options, left = shelf.options, group.deadline
+        if left < math.inf:
+            left = max(0.0, left - loop.time())
+        call = self._dispatcher.call(
+            shelf.kind.endpoint,
+            group.body,
+            group.read,
+            Options(options.timeout, options.retry, left, shelf.lane),
+        )
+        group.task = loop.create_task(call, context=group.context)
+        group.task.add_done_callback(functools.partial(self._done, group))
+
+    # Leaving.
+
+    def _leave(self, wanted: Wanted, waiter: asyncio.Future[Any]) -> None:
+        """A caller is gone; nothing happens when it has its answer."""
+        group = wanted.group
+        if group is None or wanted.waiters.pop(waiter, None) is None:
+            return
+        group.waiting -= 1
+        if not wanted.waiters and not group.sent:  # a sent one may still be shared while its group is under way
+            del group.wanted[wanted.item]
+            del group.shelf.wanted[wanted.item]
+        if not group.waiting:
+            self._remove(group)
+            if group.handle is not None:
+                group.handle.cancel()
+            if group.task is not None and not group.task.done():
+                self._given_up.add(group.task)
+                group.task.cancel()
+
+    def _remove(self, group: Group) -> None:
+        """Take a group from its shelf: nobody may join it or share with it any more."""
+        shelf = group.shelf
+        if shelf.open is group:
+            shelf.open = None
+        for item in group.wanted:
+            del shelf.wanted[item]
+        if not shelf.wanted:
+            del self._shelves[shelf.key]
+
+    # Answering.
+
+    def _done(self, group: Group, task: asyncio.Task[Found]) -> None:
+        """Give everybody what the call has brought."""
+        group.task = None
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._given_up.discard(task)
+        if not group.waiting:
+            return
+        kind = group.shelf.kind
+        if error is None:
+            self._answer(group, *task.result(), 0)
+        elif isinstance(error, PartialFailure):
+            values, errors = error.args[1]
+            group.channel.budget.succeeded()
+            self._answer(group, values, errors, error.attempts)
+        elif isinstance(error, QuotaExhausted) and not self._is_closed():
+            self._turn_away(group, error)
+        elif isinstance(error, RuntimeError) and self._is_closed():
+            self._fail(group, self._closed(kind))
+        else:
+            self._fail(group, error)
+        if isinstance(error, TIMError):
+            error.__traceback__ = None  # its frames hold the group
+
+    def _answer(self, group: Group, values: Mapping[Any, Any], errors: Mapping[Any, ItemError], attempts: int) -> None:
+        self._remove(group)
+        for item, wanted in group.wanted.items():
+            for waiter in _waiting(wanted):
+                if item in values:
+                    waiter.set_result(values[item])
+                else:
+                    error = _error_of(item, errors[item])
+                    error.endpoint, error.attempts = group.shelf.kind.endpoint.name, attempts
+                    waiter.set_exception(error)
+
+    def _fail(self, group: Group, error: BaseException) -> None:
+        self._remove(group)
+        for wanted in group.wanted.values():
+            for waiter in _waiting(wanted):
+                _raise_in(waiter, error)
+
+    def _turn_away(self, group: Group, error: QuotaExhausted) -> None:
+        """The group has waited as long as its first member would; those who came later may have time left."""
+        self._remove(group)
+        # Raised at once, it counts from the end of the first member's patience.
+        hopeless = max(asyncio.get_running_loop().time(), group.deadline) + error.retry_after
+        patient = []
+        for wanted in group.wanted.values():
+            left = {waiter: until for waiter, until in wanted.waiters.items() if until > hopeless}
+            for waiter in wanted.waiters.keys() - left.keys():
+                if not waiter.done():
+                    _raise_in(waiter, error)
+            wanted.waiters = left
+            if left:
+                patient.append(wanted)
+        if patient:
+            shelf = self._shelves.setdefault(group.shelf.key, group.shelf)
+            for wanted in patient:
+                self._join(shelf, wanted)
+
+    def _is_closed(self) -> bool:
+        try:
+            self._dispatcher.open()
+        except RuntimeError:
+            return True
+        return False
+
+    @staticmethod
+    def _closed(kind: Kind[Any, Any]) -> ClientClosed:
+        error = ClientClosed("the client was closed")
+        error.endpoint = kind.endpoint.name
+        return error
+
+
+def _waiting(wanted: Wanted) -> list[asyncio.Future[Any]]:
+    """Those who still wait for an item, which nobody has to remember from now on."""
+    waiters = [waiter for waiter in wanted.waiters if not waiter.done()]
+    wanted.waiters = {}
+    return waiters
+
+
+def _error_of(item: object, error: ItemError) -> TIMError:
+    if error.code is None:
+        # The service carried the call out and said so; asking again would be answered the same way.
+        return BadResponse(f"{item!r}: {error.info}", 200, Reaction.GIVE_UP, False)
+    return classify(error.code, error.info)
+
+
+def _raise_in(waiter: asyncio.Future[Any], error: BaseException) -> None:
+    """Let one caller have an error of its own: one that several raise would grow a traceback of them all."""
+    if not isinstance(error, Exception):  # whoever ended the call's task from outside meant its callers as well
+        waiter.cancel()
+        return
+    try:
+        own = copy.copy(error)
+    except Exception:  # noqa: BLE001 - a foreign exception that cannot be copied is told by its cause
+        own = RuntimeError(f"the look-up failed: {error!r}")
+    if isinstance(error, TIMError):
+        own.__cause__, own.__suppress_context__ = error.__cause__, error.__suppress_context__
+    else:
+        own.__cause__ = error
+    waiter.set_exception(own)

@@ -1,0 +1,354 @@
+"""The gate of an endpoint whose quota is shared; the theory stands at the top of `tim_async.sharing`."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import random
+from collections.abc import Callable
+
+from .gates import OwnGate, Refusals, Turn
+from .lanes import Lane
+from .learning import Credit
+from .permits import REMEMBERED, TICK, Permits, micro
+from .sharing import Exchange, Shares, StoreAway, Turnstile
+
+HOLD = 0.5
+"""Seconds beyond its time for which the slot of a permit stays taken when nobody tells what became of it."""
+GRACE = 0.1
+"""Seconds after which a permit that was not used is no longer: its slot may have gone to somebody else."""
+SETTLE = 0.45
+"""Seconds for which a store that remembers nothing only listens."""
+QUIET = 0.3
+"""Seconds without a call when the store is lost: what was let go together would otherwise meet what each does alone."""
+HUSH = 0.15
+"""Seconds before a store begins to grant for which nobody calls; longer than a `TICK`."""
+FAR_OFF = 0.01
+"""Seconds from which an interactive call does not wait for a permit that was asked for bulk."""
+
+
+class SharedGate:
+    """One endpoint's gate where the quota is shared.
+
+    Args:
+        exchange: tells the store.
+        turnstile: the queue before this gate.
+        limit: what the server allows all processes together, calls/s, at least 1.
+        strict: give up the credit, and with it the chance of being refused by our own jitter.
+        shares: the parts of the limit that matter to this process.
+    """
+
+    latency = 0.03
+
+    def __init__(self, exchange: Exchange, turnstile: Turnstile, limit: float, *, strict: bool, shares: Shares) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._exchange = exchange
+        self._turnstile = turnstile
+        self._limit = limit
+        self._strict = strict
+        self._credit = Credit()
+        ceiling = limit * (1.0 if strict else 1.1)
+        burst = max(4.0, limit / (50 if strict else 20))
+        self._fixed = [
+            str(int(limit)),
+            str(ceiling),
+            str(burst),
+            str(1.01 * ceiling / burst),
+            str(int((1.0 - shares.bulk) * limit)),
+        ]
+        self._most = max(1, int(limit / 10))
+        self._bulk_block = max(1, round(limit / 50))
+        self._refusals = Refusals()
+
+        # Permits in hand: when each is due, its number, whom it was asked for.
+        self._granted: list[tuple[float, int, Lane]] = []
+        self._permits = Permits()
+
+        # What to ask and to tell next.
+        self._wanted: set[Lane] = set()
+        self._asking: Lane | None = None
+        self._refusal: tuple[float, float] | None = None
+        self._pause = 0.0
+        self._talk: asyncio.Task[None] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed = False
+
+        # What the store said.
+        self._heard_at = -math.inf
+        self._rate = ceiling
+        self._cuts: int | None = None
+        self._saturated = False
+        self._not_before = -math.inf
+        self._each = 1.0 / limit
+        self._round_trip = 0.0
+
+        # Without the store, or before it has settled.
+        self._alone = False
+        self._quiet_until = self._settles_at = -math.inf
+        self._sent_at = -math.inf
+        self._own = None
+        if shares.alone is not None:
+            own = max(1.0, shares.alone * limit)
+            self._own = OwnGate(own, strict=strict, burst=max(2.0, own / 20))
+
+    # As a gate.
+
+    def wait(self, now: float, lane: Lane) -> float:
+        """Seconds until one call may go: 0 for now; infinity when the store's answer will tell."""
+        self._drop_late(now)
+        soonest = self._granted[0][0] - now if self._granted else math.inf
+        if soonest <= 0.0:
+            return 0.0
+        if self._alone:
+            return soonest if self._own is None else min(soonest, self._wait_alone(self._own, now, lane))
+        if self._needs(lane, now):
+            if self._turnstile.patience() <= self._not_before > now:
+                return self._not_before - now
+            if lane is not self._asking:
+                self._wanted.add(lane)
+                self._start()
+        return soonest
+
+    def take(self, now: float) -> Turn:
+        """Take the permit that `wait` found."""
+        self._keep_ticking()
+        self._sent_at = now
+        if self._granted and self._granted[0][0] <= now:
+            permit = heapq.heappop(self._granted)[1]
+            self._permits.sent(permit, now)
+            return Turn(now, permit)
+        if self._own is None:
+            raise RuntimeError("taken without a permit")
+        turn = self._own.take(now)
+        turn.permit = -1 - random.getrandbits(52)
+        self._permits.sent(turn.permit, now)
+        return turn
+
+    def unused(self, turn: Turn) -> None:
+        """The call was never sent."""
+        self._permits.unsent(turn.permit)
+        if turn.permit < 0 and self._own is not None:
+            self._own.unused(turn)
+
+    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+        """The answer has come, or its connection has ended without one."""
+        self._permits.answered(turn.permit, now - self._credit.value / 2)
+        if turn.permit < 0 and self._own is not None:
+            self._own.leave(turn, now, answered=answered)
+        elif answered and not self._strict:
+            self._credit.answered(now - turn.sent, self._limit, self._saturated)
+        self._keep_ticking()
+
+    def refused(self, sent: float, now: float) -> None:
+        """The server said "too fast" to a call sent at ``sent``."""
+        if self._alone and self._own is not None:
+            self._own.refused(sent, now)
+        refusals = self._refusals.add(now)
+        self._cut(1.0 - refusals / max(refusals, self.pace(now)), sent)
+
+    def slow_down(self, taken: float, now: float) -> None:
+        """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
+        if self._alone and self._own is not None:
+            self._own.slow_down(taken, now)
+        self._cut(taken, now)
+
+    def paused(self, seconds: float) -> None:
+        """All processes pause."""
+        self._pause = max(self._pause, seconds)
+        self._start()
+
+    def rate(self, now: float) -> float:
+        """Calls a second that all processes let go together at most; this one's own while it goes on alone."""
+        return self._own.rate(now) if self._alone and self._own is not None else min(self._limit, self._rate)
+
+    def pace(self, now: float) -> float:
+        """Calls a second that this process can expect: what it had of late, or all there are when nobody else asks."""
+        if self._alone or now > self._heard_at + 1.0:
+            return self.rate(now)
+        return min(self.rate(now), 1.0 / self._each)
+
+    def close(self) -> None:
+        """Ask and expect nothing more."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+
+    async def finish(self) -> None:
+        """After `close`: let the store know what is not used, if it can be reached at once."""
+        if self._talk is not None:
+            await asyncio.wait([self._talk])
+        while self._granted:
+            self._permits.unused(heapq.heappop(self._granted)[1])
+        if not self._alone and self._permits.due(self._loop.time()):
+            try:
+                await self._exchange(self._request(self._loop.time())[0])
+            except StoreAway:
+                return  # the permits are free again after a while
+
+    # With the store.
+
+    def _needs(self, lane: Lane, now: float) -> bool:
+        """Whether to ask for a permit: one that was asked for bulk and is far off is not enough for who waits."""
+        if not self._granted:
+            return True
+        return (
+            lane is Lane.INTERACTIVE
+            and self._granted[0][0] > now + FAR_OFF
+            and all(meant_for is not lane for _, _, meant_for in self._granted)
+        )
+
+    def _cut(self, taken: float, sent: float) -> None:
+        if self._refusal is None or taken < self._refusal[0]:
+            self._refusal = (taken, sent)
+        self._start()
+
+    def _start(self) -> None:
+        """Talk to the store, unless that is being done."""
+        if self._talk is None and not self._closed and not self._alone:
+            self._talk = self._loop.create_task(self._converse())
+
+    async def _converse(self) -> None:
+        """Tell and ask until there is nothing more to say."""
+        try:
+            while True:
+                self._asking = self._next_lane()
+                asked = self._loop.time()
+                request, told = self._request(asked)
+                reply = await self._exchange(request)
+                told()
+                self._hear(reply, asked)
+                self._asking = None
+                self._turnstile.advance()
+                if self._closed or self._alone or not (self._wanted or self._refusal or self._pause):
+                    return
+        except StoreAway:
+            self._lose()
+        finally:
+            self._asking = None
+            self._talk = None
+
+    def _next_lane(self) -> Lane | None:
+        """For whom to ask next; None when it is enough to tell."""
+        now = self._loop.time()
+        while self._wanted:
+            lane = min(self._wanted)
+            self._wanted.remove(lane)
+            if self._turnstile.queued(lane) and self._needs(lane, now):
+                return lane
+        return None
+
+    def _request(self, now: float) -> tuple[list[str], Callable[[], None]]:
+        """The arguments of ``quota.lua``; and what to call when it has taken them."""
+        lane, count, budget = self._asking, 0, -1.0
+        if lane is not None:
+            # Enough for the time until the next ones are there; bulk takes blocks at least.
+            block = 1 + int(2 * self._round_trip * self.pace(now))
+            if lane is Lane.BULK:
+                block = max(block, self._bulk_block)
+            count = min(self._turnstile.queued(lane), block, self._most)
+            patience = self._turnstile.patience() - now
+            if patience < math.inf:
+                budget = max(0.0, patience)
+        refusal, pause = self._refusal, self._pause
+        report, told = self._permits.report(now)
+        request = [
+            *self._fixed,
+            "bulk" if lane is Lane.BULK else "interactive",
+            str(count),
+            "-1" if budget < 0 else micro(budget),
+            micro(self._credit.value / 2),
+            micro(HOLD),
+            micro(SETTLE),
+            micro(pause),
+            "-1" if refusal is None else str(refusal[0]),
+            "0" if refusal is None else micro(now - refusal[1]),
+            str(int(self._alone)),
+            str(int(self._sent_at > now - REMEMBERED)),
+            *report,
+        ]
+
+        def all_told() -> None:
+            told()
+            if self._refusal is refusal:
+                self._refusal = None
+            if self._pause == pause:
+                self._pause = 0.0
+
+        return request, all_told
+
+    def _hear(self, reply: list[int], asked: float) -> None:
+        """Take in what ``quota.lua`` answered."""
+        settling, rate, opens, cuts, slot_bound, over, *granted = reply
+        # Later than the store meant it, by its answer's way here: that is on the safe side.
+        now = self._heard_at = self._loop.time()
+        self._round_trip += 0.2 * (now - asked - self._round_trip)
+        self._rate = rate / 1e3
+        if opens:
+            self._turnstile.pause_until(now + opens / 1e6)
+        if self._cuts is not None and cuts > self._cuts:
+            self._credit.refused()
+        self._cuts = cuts
+        if settling:
+            self._go_alone()
+            self._settles_at = now + settling / 1e6
+            self._keep_ticking(settling / 1e6 + 0.001)
+        else:
+            self._alone = False
+        self._not_before = now + over / 1e6
+        if granted:
+            self._saturated = bool(slot_bound)
+            meant_for = self._asking or Lane.INTERACTIVE
+            for permit, wait in zip(granted[::2], granted[1::2], strict=True):
+                heapq.heappush(self._granted, (now + wait / 1e6, permit, meant_for))
+            each = max(1.0 / self._rate, granted[-1] / 1e6 * 2 / len(granted))
+            self._each += 0.3 * (each - self._each)
+
+    def _lose(self) -> None:
+        """The store is away."""
+        self._go_alone()
+        self._turnstile.advance()
+
+    def _go_alone(self) -> None:
+        """Go on without permits, from a quiet start, and look for the store again and again."""
+        if not self._alone:
+            self._alone = True
+            self._wanted.clear()
+            self._quiet_until = QUIET + max((due for due, _, _ in self._granted), default=self._sent_at)
+        self._keep_ticking()
+
+    def _wait_alone(self, own: OwnGate, now: float, lane: Lane) -> float:
+        """Seconds until one call may go without a permit."""
+        if now < self._quiet_until:
+            return self._quiet_until - now
+        if self._quiet_until > -math.inf:
+            self._quiet_until = -math.inf
+            own.drain()
+        # All must have told of their calls when the store begins to grant.
+        hushed = self._settles_at + HUSH - now
+        return hushed if 0.0 < hushed <= 2 * HUSH else own.wait(now, lane)
+
+    def _drop_late(self, now: float) -> None:
+        """Permits that nobody used in time go back."""
+        while self._granted and self._granted[0][0] < now - GRACE:
+            self._permits.unused(heapq.heappop(self._granted)[1])
+
+    def _keep_ticking(self, within: float = math.inf) -> None:
+        if self._ticker is not None and self._ticker.when() > self._loop.time() + within:
+            self._ticker.cancel()
+            self._ticker = None
+        if self._ticker is None and not self._closed:
+            self._ticker = self._loop.call_later(min(within, TICK * random.uniform(0.8, 1.2)), self._tick)
+
+    def _tick(self) -> None:
+        """Tell what has become of the permits when no question takes it along; look for a store that is away."""
+        self._ticker = None
+        now = self._loop.time()
+        self._drop_late(now)
+        if self._talk is None:
+            self._permits.forget(now)
+            if self._alone or self._permits.due(now):
+                self._talk = self._loop.create_task(self._converse())
+        if self._alone or self._granted or self._permits:
+            self._keep_ticking()
