@@ -20,12 +20,14 @@ from tim_async import (
     GroupMsgReceipts,
     ItemError,
     PartialFailure,
+    QuotaExhausted,
     RequestTimeout,
     ServerBusy,
     TIMError,
     TransportError,
 )
 from tim_async.errors import CODES, Reaction, classify
+from tim_async.webhooks import WebhookError
 
 # As the vendor's documents have it, typed in here once more: two sides of one mistake would agree.
 REACTIONS = {
@@ -123,13 +125,27 @@ EVERY: dict[str, TIMError] = {
     "ConnectionLost": located(ConnectionLost("gone")),
     "BadResponse": located(BadResponse("HTTP 404", 404, Reaction.GIVE_UP, False)),
     "BadResponse by default": BadResponse("HTTP 200"),
+    "QuotaExhausted": located(QuotaExhausted("no turn in time", 0.25)),
+    "QuotaExhausted by default": QuotaExhausted(),
+    "WebhookError": WebhookError("not signed"),
     "PartialFailure": located(PartialFailure("1 peers failed", UNREAD)),
     "without anything": TIMError(),
     "APIError without anything": APIError(),
     "an unknown code": located(classify(424242, "new in 2030")),
     **{name: located(classify(int(codes.split()[0]), "why")) for name, codes in CLASSES.items()},
 }
-ATTRIBUTES = ("endpoint", "attempts", "reaction", "outcome_unknown", "status", "code", "info", "result", "args")
+ATTRIBUTES = (
+    "endpoint",
+    "attempts",
+    "reaction",
+    "outcome_unknown",
+    "status",
+    "code",
+    "info",
+    "result",
+    "retry_after",
+    "args",
+)
 
 
 @pytest.mark.parametrize(
