@@ -61,8 +61,10 @@ end
 -- occupies a slot all the same; and so does one made without a permit.
 local function occupy(permit, free)
     if not redis.call('ZSCORE', slots, permit) then
-        if free <= now then return end
-        redis.call('ZPOPMIN', slots)
+        -- It changes nothing where all slots are free later than that anyway; and none may become free sooner by it.
+        local first = redis.call('ZRANGE', slots, 0, 0, 'WITHSCORES')
+        if free <= now or tonumber(first[2]) >= free then return end
+        redis.call('ZREM', slots, first[1])
     end
     redis.call('ZADD', slots, int(free), permit)
 end
@@ -71,7 +73,9 @@ for i = item, item + 2 * answered - 1, 2 do
 end
 item = item + 2 * answered
 for i = item, item + unused - 1 do
-    redis.call('ZADD', slots, 'XX', '0', ARGV[i])
+    -- Free when it was due, not at once: the slot's call before it may be less than a second old.
+    local score = redis.call('ZSCORE', slots, ARGV[i])
+    if score then redis.call('ZADD', slots, int(score - SECOND - hold + lead), ARGV[i]) end
 end
 item = item + unused
 for i = item, item + in_flight - 1 do
@@ -100,7 +104,7 @@ if wanted > 0 and settling == 0 then
     local spare = 0
     local lately = now - seen < LATELY
     if lane == 'bulk' then
-        spare = math.ceil(limit / 200) + (lately and math.ceil(0.04 * heat) + 1 or 0)
+        spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * heat) + 1 or 0)
         spare = math.min(limit - 1, math.max(left_by_bulk, math.min(spare, math.ceil(limit / 20))))
     else
         heat = heat * math.exp((seen - now) / 1000000) + wanted
