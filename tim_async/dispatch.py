@@ -342,7 +342,7 @@ class Dispatcher:
             counters.refusals,
             counters.retries,
             counters.exhausted,
-            shared=self._sharing is not None and self._sharing.up,
+            shared=pacer.shared,
         )
 
     def endpoints(self) -> Iterable[str]:

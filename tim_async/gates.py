@@ -33,13 +33,15 @@ class Turn:
 
 
 class Gate(Protocol):
-    """What a turnstile asks before it lets a call go.  All times are the event loop's, seconds.
+    """What a turnstile asks before it lets a call go.  All times are the event loop's, seconds."""
 
-    Attributes:
-        latency: seconds that `wait` may need to find out; a caller that would not wait at all waits so long.
-    """
+    @property
+    def latency(self) -> float:
+        """Seconds that `wait` may need to find out; a caller that would not wait at all waits so long."""
 
-    latency: float
+    @property
+    def shared(self) -> bool:
+        """Whether the permits are shared with other processes, at this moment."""
 
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until one call of a lane may go: 0 for now; infinity when something yet to come will tell."""
@@ -137,6 +139,7 @@ class OwnGate:
     """
 
     latency = 0.0
+    shared = False
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:
         self._limit = limit

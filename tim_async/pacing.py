@@ -129,6 +129,11 @@ class Pacer:
         """Calls a second that are let go at most, as learned so far."""
         return self._gate.rate(self._loop.time())
 
+    @property
+    def shared(self) -> bool:
+        """Whether the permits are shared with other processes, at this moment."""
+        return self._gate.shared
+
     async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Turn:
         """Wait for a connection and a permit; then send at once.
 

@@ -7,10 +7,10 @@ local slots, state = KEYS[1], KEYS[2]
 local limit, ceiling, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local left_by_bulk, lane, wanted, budget = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local lead, hold, settle = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local pause, taken, refused_ago = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local alone, called_lately = ARGV[15] == '1', ARGV[16] == '1'
-local answered, unused, in_flight = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
-local item = 20
+local pause, taken, refusals, refused_ago = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local alone, called_lately = ARGV[16] == '1', ARGV[17] == '1'
+local answered, unused, in_flight = tonumber(ARGV[18]), tonumber(ARGV[19]), tonumber(ARGV[20])
+local item = 21
 
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
 local LATELY, GONE, LONG_AGO, SOON = 10000000, 300000, 2000000, 10000
@@ -22,12 +22,18 @@ local now = clock[1] * 1000000 + clock[2]
 local function int(number) return string.format('%.0f', number) end
 
 local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen',
-    'resumed', 'heat')
+    'resumed', 'heat', 'refused', 'refused_at', 'at')
 local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
 local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
 local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
 local resumed, heat = tonumber(known[10]) or 0, tonumber(known[11]) or 0
+local refused, refused_at = tonumber(known[12]) or 0, tonumber(known[13]) or 0
+
+-- A clock that was set back makes nonsense of every time that is known.
+if now < (tonumber(known[14]) or 0) - SECOND then
+    settled, urgent, bulk, cut_at, after_cut, opens, seen, resumed, refused_at = nil, 0, 0, 0, ceiling, 0, 0, 0, 0
+end
 
 local function add_slots(count, free)
     for _ = 1, count do
@@ -88,6 +94,12 @@ if after_cut < ceiling then
     local t = (now - cut_at) / 1000000
     rate = math.min(ceiling, after_cut + (2 * t + t * t) * limit / 200)
 end
+if refusals > 0 then
+    -- Those of about the last second, of the fleet's calls in it.
+    refused = refused * math.exp(math.min(0, refused_at - now) / 1000000) + refusals
+    refused_at = now
+    taken = math.min(taken < 0 and 1 or taken, 1 - math.min(1, refused / limit))
+end
 if taken >= 0 and now - refused_ago > cut_at and now - cut_at >= 1000000 then
     local kept = math.min(0.95, math.max(0.4, 0.97 * taken))
     after_cut = math.max(floor, kept * math.min(limit, rate))
@@ -138,7 +150,8 @@ end
 
 redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
     'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
-    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed), 'heat', string.format('%.3f', heat))
+    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed), 'heat', string.format('%.3f', heat),
+    'refused', string.format('%.3f', refused), 'refused_at', int(refused_at), 'at', int(now))
 redis.call('PEXPIRE', slots, 86400000)
 redis.call('PEXPIRE', state, 86400000)
 return reply

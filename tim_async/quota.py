@@ -127,12 +127,7 @@ class RedisSharing:
         self._prefix = prefix
         self._shares = shares
         self._gates: list[SharedGate] = []
-        self._up = True
-
-    @property
-    def up(self) -> bool:
-        """Whether the store could be reached when it was last asked."""
-        return self._up
+        self._away: set[str] = set()
 
     def gate(self, command: str, limit: float, strict: bool, turnstile: Turnstile) -> SharedGate:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
@@ -165,17 +160,18 @@ class RedisSharing:
             if len(numbers) < REPLY or (len(numbers) - REPLY) % 2:
                 raise ValueError("an answer of another kind")
         except Exception as error:  # whatever a driver, a proxy or a stranger's store does, no call may fail for it
-            if self._up:
-                self._up = False
+            if not self._away:
                 share = self._shares.alone
                 how = "calls wait for it" if share is None else f"each process goes on with {share:.0%} of each rate"
                 _log.warning(
                     "the shared quota at %s is away (%s: %s); %s", self._where, type(error).__name__, error, how
                 )
+            self._away.add(slots)
             raise StoreAway from error
-        if not self._up:
-            self._up = True
-            _log.warning("the shared quota at %s is back", self._where)
+        if slots in self._away:
+            self._away.remove(slots)
+            if not self._away:
+                _log.warning("the shared quota at %s is back", self._where)
         return numbers
 
 

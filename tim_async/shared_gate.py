@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable
 
-from .gates import OwnGate, Refusals, Turn
+from .gates import OwnGate, Turn
 from .lanes import Lane
 from .learning import Credit
 from .permits import REMEMBERED, TICK, Permits, micro
@@ -39,8 +39,6 @@ class SharedGate:
         shares: the parts of the limit that matter to this process.
     """
 
-    latency = 0.03
-
     def __init__(self, exchange: Exchange, turnstile: Turnstile, limit: float, *, strict: bool, shares: Shares) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
@@ -59,7 +57,6 @@ class SharedGate:
         ]
         self._most = max(1, int(limit / 10))
         self._bulk_block = max(1, round(limit / 50))
-        self._refusals = Refusals()
 
         # Permits in hand: when each is due, its number, whom it was asked for.
         self._granted: list[tuple[float, int, Lane]] = []
@@ -68,8 +65,10 @@ class SharedGate:
         # What to ask and to tell next.
         self._wanted: set[Lane] = set()
         self._asking: Lane | None = None
-        self._refusal: tuple[float, float] | None = None
-        self._pause = 0.0
+        self._refusals = 0
+        self._refused_at = -math.inf
+        self._taken: float | None = None
+        self._pause_until: float | None = None
         self._talk: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._closed = False
@@ -84,6 +83,7 @@ class SharedGate:
         self._round_trip = 0.0
 
         # Without the store, or before it has settled.
+        self._reached = True
         self._alone = False
         self._quiet_until = self._settles_at = -math.inf
         self._sent_at = -math.inf
@@ -93,6 +93,16 @@ class SharedGate:
             self._own = OwnGate(own, strict=strict, burst=max(2.0, own / 20))
 
     # As a gate.
+
+    @property
+    def latency(self) -> float:
+        """Seconds that `wait` may need to find out: some round trips to the store."""
+        return min(0.25, max(0.03, 3 * self._round_trip))
+
+    @property
+    def shared(self) -> bool:
+        """Whether the store could be reached when it was last asked."""
+        return self._reached
 
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until one call may go: 0 for now; infinity when the store's answer will tell."""
@@ -144,18 +154,21 @@ class SharedGate:
         """The server said "too fast" to a call sent at ``sent``."""
         if self._alone and self._own is not None:
             self._own.refused(sent, now)
-        refusals = self._refusals.add(now)
-        self._cut(1.0 - refusals / max(refusals, self.pace(now)), sent)
+        self._refusals += 1
+        self._refused_at = max(self._refused_at, sent)
+        self._start()
 
     def slow_down(self, taken: float, now: float) -> None:
         """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
         if self._alone and self._own is not None:
             self._own.slow_down(taken, now)
-        self._cut(taken, now)
+        self._taken = taken if self._taken is None else min(taken, self._taken)
+        self._refused_at = now
+        self._start()
 
     def paused(self, seconds: float) -> None:
         """All processes pause."""
-        self._pause = max(self._pause, seconds)
+        self._pause_until = max(self._pause_until or -math.inf, self._loop.time() + seconds)
         self._start()
 
     def rate(self, now: float) -> float:
@@ -199,11 +212,6 @@ class SharedGate:
             and all(meant_for is not lane for _, _, meant_for in self._granted)
         )
 
-    def _cut(self, taken: float, sent: float) -> None:
-        if self._refusal is None or taken < self._refusal[0]:
-            self._refusal = (taken, sent)
-        self._start()
-
     def _start(self) -> None:
         """Talk to the store, unless that is being done."""
         if self._talk is None and not self._closed and not self._alone:
@@ -221,13 +229,17 @@ class SharedGate:
                 self._hear(reply, asked)
                 self._asking = None
                 self._turnstile.advance()
-                if self._closed or self._alone or not (self._wanted or self._refusal or self._pause):
+                if self._closed or self._alone or not (self._wanted or self._has_news()):
                     return
         except StoreAway:
             self._lose()
         finally:
             self._asking = None
             self._talk = None
+
+    def _has_news(self) -> bool:
+        """Whether others should know something at once."""
+        return bool(self._refusals) or self._taken is not None or self._pause_until is not None
 
     def _next_lane(self) -> Lane | None:
         """For whom to ask next; None when it is enough to tell."""
@@ -251,7 +263,9 @@ class SharedGate:
             patience = self._turnstile.patience() - now
             if patience < math.inf:
                 budget = max(0.0, patience)
-        refusal, pause = self._refusal, self._pause
+        if self._refused_at < now - REMEMBERED:  # of before an outage
+            self._refusals, self._taken = 0, None
+        refusals, taken, pause_until = self._refusals, self._taken, self._pause_until
         report, told = self._permits.report(now)
         request = [
             *self._fixed,
@@ -261,9 +275,10 @@ class SharedGate:
             micro(self._credit.value / 2),
             micro(HOLD),
             micro(SETTLE),
-            micro(pause),
-            "-1" if refusal is None else str(refusal[0]),
-            "0" if refusal is None else micro(now - refusal[1]),
+            "0" if pause_until is None else micro(max(0.0, pause_until - now)),
+            "-1" if taken is None else str(taken),
+            str(refusals),
+            micro(min(REMEMBERED, now - self._refused_at)),
             str(int(self._alone)),
             str(int(self._sent_at > now - REMEMBERED)),
             *report,
@@ -271,10 +286,11 @@ class SharedGate:
 
         def all_told() -> None:
             told()
-            if self._refusal is refusal:
-                self._refusal = None
-            if self._pause == pause:
-                self._pause = 0.0
+            self._refusals -= refusals
+            if self._taken == taken:
+                self._taken = None
+            if self._pause_until == pause_until:
+                self._pause_until = None
 
         return request, all_told
 
@@ -283,6 +299,7 @@ class SharedGate:
         settling, rate, opens, cuts, slot_bound, over, *granted = reply
         # Later than the store meant it, by its answer's way here: that is on the safe side.
         now = self._heard_at = self._loop.time()
+        self._reached = True
         self._round_trip += 0.2 * (now - asked - self._round_trip)
         self._rate = rate / 1e3
         if opens:
@@ -307,6 +324,7 @@ class SharedGate:
 
     def _lose(self) -> None:
         """The store is away."""
+        self._reached = False
         self._go_alone()
         self._turnstile.advance()
 

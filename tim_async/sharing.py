@@ -57,10 +57,6 @@ class Turnstile(Protocol):
 class Sharing(Protocol):
     """One client's part in a shared quota."""
 
-    @property
-    def up(self) -> bool:
-        """Whether the store could be reached when it was last asked."""
-
     def gate(self, command: str, limit: float, strict: bool, turnstile: Turnstile) -> Gate:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
 

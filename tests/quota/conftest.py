@@ -1,0 +1,16 @@
+"""One store for all tests that do it no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.store import Store
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A running Valkey that several tests use, each with a namespace of its own; nobody may stop or empty it."""
+    with Store(tmp_path_factory.mktemp("lasting") / "valkey") as running:
+        yield running

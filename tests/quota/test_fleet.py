@@ -1,0 +1,107 @@
+"""Real processes on one store: never refused, each with its part, whoever dies, sleeps or has a wrong clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stand_in import StandIn
+from tests.store import Store
+from tim_async.quota import RedisQuota
+
+from .support import Counting, answers, prepare, quota_on, until
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 60
+
+
+@contextlib.asynccontextmanager
+async def fleet(service: StandIn, quota: RedisQuota, *workers: dict[str, Any]) -> AsyncIterator[dict[str, Process]]:
+    """Processes by name, all calling; at the end each must have ended well, unless it was killed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    usual = {"url": service.url, "store": quota._url, "limit": LIMIT, "tasks": 5}
+    running: dict[str, Process] = {}
+    try:
+        for number, worker in enumerate(workers):
+            name = f"worker{number}"
+            settings = {**usual, "name": name, "quota": {"namespace": quota._namespace}, **worker}
+            command = [sys.executable, "-m", "tests.quota.worker", json.dumps(settings)]
+            running[name] = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stderr=PIPE, env=environment, cwd=ROOT
+            )
+        counting = service.answer
+        assert isinstance(counting, Counting)
+        await until(lambda: len(counting.by) == len(workers), 20)
+        yield running
+        ends = await asyncio.gather(*(process.communicate(b"") for process in running.values()))
+        for (_, errors), process in zip(ends, running.values(), strict=True):
+            lines = errors.decode().splitlines()
+            assert all(line.startswith("the shared quota at ") for line in lines), errors
+            assert process.returncode in (0, -signal.SIGKILL)
+    finally:
+        for process in running.values():
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasting: Store) -> None:
+    counting = service.answer = Counting(LIMIT)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, LIMIT)
+    async with fleet(service, quota, *({"skew": skew} for skew in (-5.0, 5.0, 0.0, 3600.0))):
+        counting.by.clear()
+        await until(lambda: answers(counting) >= 120)
+        parts = dict(counting.by)
+    assert counting.refused == 0
+    assert counting.fullest() <= LIMIT
+    assert min(parts.values()) >= 15, parts
+
+
+@pytest.mark.parametrize("lane", ["INTERACTIVE", "BULK"])
+async def test_one_sleeps_and_one_dies_and_nobody_is_refused(service: StandIn, lasting: Store, lane: str) -> None:
+    """The others take its part meanwhile."""
+    counting = service.answer = Counting(LIMIT)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, LIMIT)
+    async with fleet(service, quota, *({"lane": lane} for _ in range(4))) as running:
+        for name in ("worker0", "worker1"):
+            running[name].send_signal(signal.SIGSTOP)
+            before = answers(counting)
+            await until(lambda: answers(counting) >= before + LIMIT)  # noqa: B023 - called at once
+            running[name].send_signal(signal.SIGCONT)
+        done = counting.by["worker0"]
+        await until(lambda: counting.by["worker0"] > done)
+        running["worker2"].kill()
+        await running["worker2"].wait()
+        before = answers(counting)
+        await until(lambda: answers(counting) >= before + LIMIT)
+    assert counting.refused == 0
+    assert counting.fullest() <= LIMIT
+
+
+async def test_the_store_dies_and_comes_back(service: StandIn, store: Store) -> None:
+    """The same limit holds before, meanwhile and after, and no call fails."""
+    counting = service.answer = Counting(LIMIT)
+    quota = RedisQuota(store.url, fallback_share=0.25)
+    workers = [{"quota": {"fallback_share": 0.25}} for _ in range(4)]
+    async with fleet(service, quota, *workers):
+        await until(lambda: answers(counting) >= LIMIT + 20)
+        store.kill()
+        before = answers(counting)
+        await until(lambda: answers(counting) >= before + LIMIT)
+        store.start()
+        before = answers(counting)
+        await until(lambda: answers(counting) >= before + LIMIT + 20)
+    assert counting.refused == 0
+    assert counting.fullest() <= LIMIT

@@ -1,0 +1,333 @@
+"""Several clients, one quota: together never over the limit, everybody has a part, what one learns all know."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import warnings
+from collections.abc import Awaitable
+from typing import Any
+
+import aiohttp
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+
+from tests.stand_in import APP, JSON, Fate, Reply, StandIn, error, failure_of, sensible
+from tests.store import Store
+from tim_async import ClientClosed, Lane, QuotaExhausted, TIMClient, TIMError
+from tim_async.quota import RedisQuota
+from tim_async.webhooks import RequestOverLimit
+
+from .support import COMMAND, NAME, Counting, answers, calling, client, prepare, quota_on, until
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_together_they_use_the_limit_and_are_never_refused(
+    service: StandIn, lasting: Store, strict: bool
+) -> None:
+    counting = service.answer = Counting(40)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 40)
+    async with (
+        client(service, quota, 40, strict=strict) as one,
+        client(service, quota, 40, strict=strict) as two,
+        client(service, quota, 40, strict=strict) as three,
+    ):
+        async with calling((one, "one"), (two, "two"), (three, "three")):
+            await until(lambda: answers(counting) >= 65)
+        assert one.stats()[NAME].shared
+    assert counting.refused == 0
+    assert counting.fullest() == 40
+    assert min(counting.by.values()) >= 12
+
+
+async def test_the_first_call_on_a_store_that_knows_nothing_goes_at_once(service: StandIn, store: Store) -> None:
+    """While the store listens first, each goes on with its own share."""
+    counting = service.answer = Counting(100)
+    async with client(service, RedisQuota(store.url), 100) as tim:
+        assert await tim.with_options(max_wait=0.3).get_all_c2c_unread_msg_num("alice") == 7
+        async with calling((tim, "alice")):
+            await until(lambda: answers(counting) >= 100)
+    assert counting.refused == 0
+
+
+async def test_one_is_refused_and_all_slow_down(service: StandIn, lasting: Store) -> None:
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 100)
+    async with client(service, quota, 100) as one, client(service, quota, 100) as two:
+        await two.get_all_c2c_unread_msg_num("two")
+        assert two.stats()[NAME].rate == 100
+        service.script.append(error(60007))
+        await one.get_all_c2c_unread_msg_num("one")
+        await until(lambda: one.stats()[NAME].rate < 100)
+        await two.get_all_c2c_unread_msg_num("two")
+        assert two.stats()[NAME].rate == pytest.approx(one.stats()[NAME].rate, abs=2)
+        assert (one.stats()[NAME].refusals, two.stats()[NAME].refusals) == (1, 0)
+        await one.set_unread_msg_num("g", "one", 1)
+        assert one.stats()["set_unread_msg_num"].rate == 100, "another endpoint has another quota"
+
+
+async def test_retry_after_holds_everybody(service: StandIn, lasting: Store) -> None:
+    counting = Counting(100)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 100)
+    async with client(service, quota, 100) as one, client(service, quota, 100) as two:
+        await two.get_all_c2c_unread_msg_num("two")
+        service.answer = counting
+        body = b'{"ActionStatus":"FAIL","ErrorInfo":"","ErrorCode":60007}'
+        service.script.append(Reply(body, 429, (*JSON, ("Retry-After", "1"))))
+        begin = asyncio.get_running_loop().time()
+        paused = asyncio.create_task(one.get_all_c2c_unread_msg_num("one"))
+        await service.until(2)
+        with Redis.from_url(lasting.url) as redis:
+            state = f"{quota._namespace}:{{{APP}:{COMMAND}}}:state"
+            await until(lambda: int(redis.hget(state, "opens") or 0) > 0)
+        failure = await failure_of(two.with_options(max_wait=0.1).get_all_c2c_unread_msg_num("two"))
+        assert type(failure) is QuotaExhausted
+        assert failure.retry_after > 0.3
+        await two.get_all_c2c_unread_msg_num("two")
+        await paused
+        assert asyncio.get_running_loop().time() - begin >= 0.95
+        assert min(counting.arrivals) >= begin + 0.95
+
+
+async def test_an_alert_slows_the_others(service: StandIn, lasting: Store) -> None:
+    """Also where the one who is told of it does not call."""
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 100)
+    alert = RequestOverLimit(sdk_app_id=APP, service_name="openim", command=NAME, request=200, limit=100)
+    async with client(service, quota, 100) as one, client(service, quota, 100) as two:
+        await two.get_all_c2c_unread_msg_num("two")
+        one.on_alert(alert)
+        await until(lambda: one.stats()[NAME].rate < 60)
+        await two.get_all_c2c_unread_msg_num("two")
+        assert 40 <= two.stats()[NAME].rate < 60
+
+
+async def test_interactive_calls_pass_the_bulk_of_another_client(service: StandIn, lasting: Store) -> None:
+    counting = service.answer = Counting(50)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 50)
+    async with client(service, quota, 50) as one, client(service, quota, 50) as two:
+        async with calling((one.with_options(lane=Lane.BULK), "bulk"), tasks=20):
+            await until(lambda: answers(counting) >= 60)
+            for _ in range(5):
+                await two.get_all_c2c_unread_msg_num("asked")
+        waits = two.stats()[NAME].waits
+        assert waits.longest < 0.3, "less than any queue of 20 would take"
+    assert counting.refused == 0
+
+
+async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, lasting: Store) -> None:
+    counting = service.answer = Counting(10)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 10)
+    prepare(lasting, quota, 10, app=APP + 1)
+    prepare(lasting, quota, 10, command="v4/openim/admin_set_msg_read")
+    async with client(service, quota, 10) as one, client(service, quota, 10, sdk_app_id=APP + 1) as two:
+        calls: list[Awaitable[Any]] = []
+        for _ in range(9):
+            calls += [one.get_all_c2c_unread_msg_num("one"), two.get_all_c2c_unread_msg_num("two")]
+            calls.append(one.admin_set_msg_read("one", "two", msg_read_time=1))
+        await asyncio.gather(*calls)
+    assert counting.refused == 0
+    assert counting.fullest() > 10
+    with Redis.from_url(lasting.url) as redis:
+        keys = redis.keys(f"{quota._namespace}:*")
+    slots = {key.rpartition(b":")[0]: key_slot(key) for key in keys}
+    assert (len(keys), len(slots), len(set(slots.values()))) == (6, 3, 3)
+
+
+async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, lasting: Store) -> None:
+    counting = service.answer = Counting(20)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 20)
+    other = RedisQuota(lasting.url, namespace=quota._namespace)
+    async with (
+        client(service, quota, 20) as one,
+        client(service, other, 20) as two,
+        calling((one, "one"), (two, "two")),
+    ):
+        await until(lambda: answers(counting) >= 30)
+    assert counting.refused == 0
+    assert min(counting.by.values()) >= 7
+
+
+def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> None:
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 10)
+
+    async def main() -> tuple[int, int]:
+        counting = Counting(10)
+        async with StandIn(answer=counting) as service, client(service, quota, 10) as tim:
+            await asyncio.gather(*(tim.get_all_c2c_unread_msg_num("alice") for _ in range(5)))
+            return counting.refused, answers(counting)
+
+    assert [asyncio.run(main()) for _ in range(2)] == [(0, 5)] * 2
+
+
+async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn, lasting: Store) -> None:
+    """In the same client at once; in another within the time given; nothing is sent, nothing is spent."""
+    counting = service.answer = Counting(5)
+    quota = quota_on(lasting)
+    script = prepare(lasting, quota, 5)
+    loop = asyncio.get_running_loop()
+    async with client(service, quota, 5) as one, client(service, quota, 5) as two:
+        queue = [asyncio.create_task(one.get_all_c2c_unread_msg_num("queue")) for _ in range(2000)]
+        await until(lambda: answers(counting) >= 5)
+        begin = loop.time()
+        failure = await failure_of(one.with_options(max_wait=5.0).get_all_c2c_unread_msg_num("same"))
+        assert loop.time() - begin < 1.0
+        assert type(failure) is QuotaExhausted
+        assert failure.retry_after > 5.0
+        assert (failure.endpoint, failure.attempts) == (NAME, 0)
+        failures = [
+            await failure_of(two.with_options(max_wait=0.02).get_all_c2c_unread_msg_num("other")) for _ in range(5)
+        ]
+        assert {type(failure) for failure in failures} == {QuotaExhausted}
+        assert all(0 < failure.retry_after < 10 for failure in failures if isinstance(failure, QuotaExhausted))
+        assert two.stats()[NAME].exhausted == 5
+        with Redis.from_url(lasting.url) as redis:
+            assert redis.zcard(script.slots) == 5
+        assert counting.by.keys() == {"queue"}
+        for task in queue:
+            task.cancel()
+        await asyncio.wait(queue)
+    assert counting.refused == 0
+
+
+async def test_who_would_not_wait_at_all_is_served_when_nobody_calls(service: StandIn, lasting: Store) -> None:
+    counting = service.answer = Counting(5)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 5)
+    async with client(service, quota, 5) as tim:
+        hasty = tim.with_options(max_wait=0)
+        await tim.get_all_c2c_unread_msg_num("first")  # connects
+        for _ in range(3):
+            assert await hasty.get_all_c2c_unread_msg_num("alice") == 7
+    assert counting.refused == 0
+
+
+async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandIn, lasting: Store) -> None:
+    """Permits that no connection can carry go back."""
+    counting = service.answer = Counting(40)
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 40)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+        client(service, quota, 40, session=session) as one,
+        client(service, quota, 40) as two,
+        calling((one.with_options(lane=Lane.BULK), "one"), (two, "two"), tasks=30),
+    ):
+        await until(lambda: answers(counting) >= 60)
+    assert counting.refused == 0
+    assert min(counting.by.values()) >= 5
+
+
+@pytest.mark.parametrize("answer", ["good", "failing", "held"])
+async def test_cancelling_at_any_step_leaves_nothing_behind(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    """Calls given up after 0, 1, 2, … steps; then all of the limit is there again."""
+    faults = {"good": sensible, "failing": lambda _: error(10002), "held": lambda _: Fate.HOLD}
+    service.answer = faults[answer]
+    quota = quota_on(lasting)
+    script = prepare(lasting, quota, 500)
+    async with client(service, quota, 500) as tim:
+        for steps in range(60):
+            tasks = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(3)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        stats = tim.stats()[NAME]
+        assert (stats.queue.interactive, stats.queue.bulk) == (0, 0)
+        service.answer = sensible
+        service.let_go.set()
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    with Redis.from_url(lasting.url) as redis:
+        assert redis.zcard(script.slots) == 500
+    gc.collect()
+    assert caplog.records == []
+
+
+async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: Store) -> None:
+    """Before their time: a slot that nobody tells of would be taken for a second and a half."""
+    quota = quota_on(lasting)
+    script = prepare(lasting, quota, 2)
+    async with client(service, quota, 2) as tim:
+        waiting = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
+        await asyncio.sleep(0)  # they stand in the queue, and the store is asked
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
+        await until(lambda: gate._talk is None)
+        assert gate._granted, "the store was asked, and has granted"
+        assert service.seen == []
+    with Redis.from_url(lasting.url) as redis:
+        free = [score for _, score in redis.zrange(script.slots, 0, -1, withscores=True)]
+    assert max(free) < (time.time() + 1.0) * 1e6
+
+
+async def test_closing_turns_away_who_waits_and_leaves_no_task(service: StandIn, lasting: Store) -> None:
+    quota = quota_on(lasting)
+    prepare(lasting, quota, 2)
+    service.answer = lambda _: Fate.HOLD
+    tim = client(service, quota, 2)
+    waiting = [asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("a"))) for _ in range(5)]
+    await service.until(2)
+    async with asyncio.timeout(2):
+        await tim.aclose()
+        await tim.aclose()
+        failures = await asyncio.gather(*waiting)
+    assert all(isinstance(failure, TIMError) for failure in failures)
+    assert sum(isinstance(failure, ClientClosed) for failure in failures) >= 3
+    names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
+    assert not {name for name in names if "Shared" in name}
+
+
+async def test_a_client_that_never_called_closes_without_the_store(service: StandIn) -> None:
+    async with client(service, RedisQuota("redis://127.0.0.1:9/0"), 2):
+        pass
+
+
+def test_a_description_shows_no_password() -> None:
+    for url in ("redis://joe:secret@localhost:6379/3", "rediss://:secret@localhost", "unix://joe:secret@/tmp/x.sock"):
+        quota = RedisQuota(url, password="secret")
+        assert "secret" not in f"{quota!r}{quota}"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"url": "http://localhost"}, ValueError),
+        ({"url": ""}, ValueError),
+        ({"url": 5}, TypeError),
+        ({"fallback_share": 0}, ValueError),
+        ({"fallback_share": 1.5}, ValueError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": "1"}, TypeError),
+        ({"namespace": ""}, ValueError),
+    ],
+)
+def test_what_cannot_be_right_is_refused(options: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        RedisQuota(**{"url": "redis://localhost", **options})
+
+
+def test_nothing_connects_before_there_is_a_call() -> None:
+    """No loop, no store."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quota = RedisQuota("redis://127.0.0.1:9/0")
+        TIMClient(
+            sdk_app_id=APP,
+            secret_key="5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e",
+            region="singapore",
+            quota=quota,
+        )
+        gc.collect()
