@@ -10,7 +10,7 @@ import asyncio
 import functools
 import importlib.resources
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from . import arguments
 from .shared_gate import SharedGate
@@ -36,15 +36,16 @@ class RedisQuota:
 
     Args:
         url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…`` for TLS, or ``unix://path``.  Redis 6.2 or
-            later, or Valkey; without replicas of its own, or with: only the primary is asked.
-        bulk_share: the part of each endpoint's rate, above 0 and up to 1, that this process's bulk calls leave nobody
-            beyond: they take no permit while more than that is in use by all together.  0.8 stays below the vendor's
-            alarm, which goes off at 80 % of the limit.
+            later, or Valkey; a primary, since each question also writes.
+        bulk_share: the part of each endpoint's rate, above 0 and up to 1, up to which this process's bulk calls may
+            fill it: they take no permit while more than that is in use by all processes together.  0.8 stays below
+            the vendor's alarm, which goes off at 80 % of the limit.
         fallback_share: the part of each endpoint's rate, above 0 and up to 1, with which each process goes on while
             the store cannot be reached.  Safe are 1 / processes or less.
         fail_closed: let no call go without the store: they wait for it, for their ``max_wait`` at most.
-        timeout: seconds without an answer after which the store counts as away.
-        namespace: what the keys begin with.
+        timeout: seconds without an answer after which the store counts as away.  Better not above 0.3: after an
+            outage all processes should be back within half a second.
+        namespace: what the keys begin with; no braces, which mean something in a cluster.
         cluster: whether the store is a cluster.  Each endpoint's keys lie in one slot.
         connection: anything more for redis-py's ``from_url``, such as ``ssl_ca_certs`` or ``password``.
 
@@ -69,7 +70,8 @@ class RedisQuota:
         for name, share in (("bulk_share", bulk_share), ("fallback_share", fallback_share)):
             if arguments.positive(name, share) > 1:
                 raise ValueError(f"{name} must be 1 at most, not {share}")
-        arguments.text("namespace", namespace)
+        if {"{", "}"} & {*arguments.text("namespace", namespace)}:
+            raise ValueError(f"namespace must hold no braces: {namespace!r}")
         self._url = redis_url(url)
         self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
         self._timeout = arguments.positive("timeout", timeout)
@@ -84,9 +86,6 @@ class RedisQuota:
 
     def __repr__(self) -> str:
         return f"RedisQuota({shown_url(self._url)!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a quota may hold a password, and cannot be pickled")
 
     def share(self, sdk_app_id: int) -> RedisSharing:
         """Take part in the quota; `TIMClient` does."""

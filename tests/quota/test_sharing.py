@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import time
 import warnings
 from collections.abc import Awaitable
@@ -331,3 +332,27 @@ def test_nothing_connects_before_there_is_a_call() -> None:
             quota=quota,
         )
         gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "kind"),
+    [
+        ("http://127.0.0.1", {}, ValueError),
+        ("", {}, ValueError),
+        (6379, {}, TypeError),
+        ("redis://h", {"fallback_share": 0}, ValueError),
+        ("redis://h", {"fallback_share": 1.1}, ValueError),
+        ("redis://h", {"bulk_share": 2}, ValueError),
+        ("redis://h", {"timeout": 0}, ValueError),
+        ("redis://h", {"namespace": "a{b}"}, ValueError),
+    ],
+)
+def test_a_quota_that_cannot_be_right(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        RedisQuota(url, **options)
+
+
+def test_a_quota_shows_no_password_and_can_be_handed_to_another_process() -> None:
+    quota = RedisQuota("valkeys://user:hidden@store:6380/2?ssl_cert_reqs=none", fallback_share=0.05)
+    assert repr(quota) == "RedisQuota('rediss://store:6380/2')"
+    assert repr(pickle.loads(pickle.dumps(quota))) == repr(quota)
