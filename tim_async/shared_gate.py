@@ -53,7 +53,7 @@ class SharedGate:
             str(ceiling),
             str(burst),
             str(1.01 * ceiling / burst),
-            str(int((1.0 - shares.bulk) * limit)),
+            str(math.ceil((1.0 - shares.bulk) * limit - 1e-6)),
         ]
         self._most = max(1, int(limit / 10))
         self._bulk_block = max(1, round(limit / 50))
