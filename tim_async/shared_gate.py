@@ -143,7 +143,8 @@ class SharedGate:
 
     def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
         """The answer has come, or its connection has ended without one."""
-        self._permits.answered(turn.permit, now - self._credit.value / 2)
+        # Without an answer nothing is known of when it arrived.
+        self._permits.answered(turn.permit, now - self._credit.value / 2 if answered else now)
         if turn.permit < 0 and self._own is not None:
             self._own.leave(turn, now, answered=answered)
         elif answered and not self._strict:
