@@ -40,6 +40,10 @@ class Gate(Protocol):
         """Seconds that `wait` may need to find out; a caller that would not wait at all waits so long."""
 
     @property
+    def grace(self) -> float:
+        """Seconds for which a turn that was taken holds; one that could not be used in time must be given back."""
+
+    @property
     def shared(self) -> bool:
         """Whether the permits are shared with other processes, at this moment."""
 
@@ -139,6 +143,7 @@ class OwnGate:
     """
 
     latency = 0.0
+    grace = math.inf  # its slot is nobody else's before it has been given back
     shared = False
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:

@@ -176,17 +176,25 @@ class Pacer:
                 self._waiting -= 1
             elif turn.done() and not turn.cancelled() and turn.exception() is None:  # granted, but never woke
                 self._waking -= 1
-                self._gate.unused(turn.result())
-                if self._connections is not None:
-                    self._connections.give_back()
-                self.advance()
+                self._give_up(turn.result())
             raise
         finally:
             if limit is not None:
                 limit.cancel()
         self._waking -= 1
-        granted.sent = self._loop.time()
+        woke = self._loop.time()
+        if woke - granted.sent > self._gate.grace:  # the loop was blocked, or the process stopped
+            self._give_up(granted)
+            return await self.enter(lane, True, now + max_wait - woke)
+        granted.sent = woke
         return granted
+
+    def _give_up(self, turn: Turn) -> None:
+        """A turn that was granted is not used."""
+        self._gate.unused(turn)
+        if self._connections is not None:
+            self._connections.give_back()
+        self.advance()
 
     def leave(self, turn: Turn, *, answered: bool) -> float:
         """The answer has come, or its connection has ended without one.

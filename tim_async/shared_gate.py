@@ -100,6 +100,11 @@ class SharedGate:
         return min(0.25, max(0.03, 3 * self._round_trip))
 
     @property
+    def grace(self) -> float:
+        """Seconds for which a permit is this process's without a word."""
+        return GRACE
+
+    @property
     def shared(self) -> bool:
         """Whether the store could be reached when it was last asked."""
         return self._reached

@@ -356,3 +356,26 @@ def test_a_quota_shows_no_password_and_can_be_handed_to_another_process() -> Non
     quota = RedisQuota("valkeys://user:hidden@store:6380/2?ssl_cert_reqs=none", fallback_share=0.05)
     assert repr(quota) == "RedisQuota('rediss://store:6380/2')"
     assert repr(pickle.loads(pickle.dumps(quota))) == repr(quota)
+
+
+async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store: Store) -> None:
+    """The loop is blocked after a permit was granted, for longer than its slot is kept: another permit is asked for."""
+    quota = quota_on(store)
+    prepare(store, quota, 50)
+    loop = asyncio.get_running_loop()
+    async with client(service, quota, 50) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
+        take, taken = gate.take, list[int]()
+
+        def take_and_block(now: float) -> Any:
+            turn = take(now)
+            taken.append(turn.permit)
+            if len(taken) == 1:
+                loop.call_soon(time.sleep, 0.15)
+            return turn
+
+        gate.take = take_and_block
+        await tim.get_all_c2c_unread_msg_num("bob")
+    assert len(taken) == len(set(taken)) == 2
+    assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
