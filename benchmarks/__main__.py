@@ -37,7 +37,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "migrate": {"sizes": (20_000,), "seconds": 10},
     "webapp": {"seconds": 5.0},
 }
-"""What runs without a subject: a look at everything in some three minutes."""
+"""What runs without a subject: a look at everything in some five minutes."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         parents=[common],
         description="Measurements of tim_async beside simpler recipes, on loopback only.",
-        epilog="Without a subject: a short look at each, some three minutes.",
+        epilog="Without a subject: a short look at each, some five minutes.",
     )
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT")
     added = {
