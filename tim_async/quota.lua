@@ -22,16 +22,18 @@ local now = clock[1] * 1000000 + clock[2]
 local function int(number) return string.format('%.0f', number) end
 
 local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen',
-    'resumed', 'heat', 'refused', 'refused_at', 'at')
+    'resumed', 'heat', 'refused', 'refused_at', 'at', 'unsure_until')
 local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
 local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
 local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
 local resumed, heat = tonumber(known[10]) or 0, tonumber(known[11]) or 0
 local refused, refused_at = tonumber(known[12]) or 0, tonumber(known[13]) or 0
+local unsure_until = tonumber(known[15]) or 0
 
 -- A clock that was set back makes nonsense of every time that is known.
-if now < (tonumber(known[14]) or 0) - SECOND then
+local forgotten = now < (tonumber(known[14]) or 0) - SECOND
+if forgotten then
     settled, urgent, bulk, cut_at, after_cut, opens, seen, resumed, refused_at = nil, 0, 0, 0, ceiling, 0, 0, 0, 0
 end
 
@@ -46,12 +48,10 @@ local have = redis.call('ZCARD', slots)
 -- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
 -- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
 if not settled then
-    -- Nothing is known: a fleet that starts, or a store that has forgotten.  One that has been up for longer than it takes
-    -- to come back has forgotten nothing that matters.
-    settled = now + settle
-    local info = redis.pcall('INFO', 'server')
-    local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0
-    if uptime >= 2 and not alone and not called_lately then settled = now end
+    -- Nothing is known: a store that has forgotten, or a fleet that starts.  Who asks first has called nobody lately,
+    -- and begins at once; the others may still know better.
+    settled = now
+    if forgotten or alone or called_lately then settled = now + settle else unsure_until = now + LONG_AGO end
     -- Numbers of permits given out before must not come again.
     seq = now
     redis.call('DEL', slots)
@@ -69,7 +69,9 @@ local function occupy(permit, free)
     if not redis.call('ZSCORE', slots, permit) then
         -- It changes nothing where all slots are free later than that anyway; and none may become free sooner by it.
         local first = redis.call('ZRANGE', slots, 0, 0, 'WITHSCORES')
-        if free <= now or tonumber(first[2]) >= free then return end
+        if free <= now then return end
+        forgotten = true
+        if tonumber(first[2]) >= free then return end
         redis.call('ZREM', slots, first[1])
     end
     redis.call('ZADD', slots, int(free), permit)
@@ -105,7 +107,10 @@ if taken >= 0 and now - refused_ago > cut_at and now - cut_at >= 1000000 then
     after_cut = math.max(floor, kept * math.min(limit, rate))
     rate, cut_at, cuts = after_cut, now, cuts + 1
 end
-if alone and now - settled > LONG_AGO and (now - bulk > GONE or now - resumed < GONE) then settled = now + settle end
+local gone = now - settled > LONG_AGO and (now - bulk > GONE or now - resumed < GONE)
+if alone and gone or now < unsure_until and (alone or forgotten) then
+    settled, unsure_until = now + settle, 0
+end
 if pause > 0 then opens = math.max(opens, now + pause) end
 
 local settling = math.max(0, settled - now)
@@ -151,7 +156,8 @@ end
 redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
     'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
     'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed), 'heat', string.format('%.3f', heat),
-    'refused', string.format('%.3f', refused), 'refused_at', int(refused_at), 'at', int(now))
+    'refused', string.format('%.3f', refused), 'refused_at', int(refused_at), 'at', int(now),
+    'unsure_until', int(unsure_until))
 redis.call('PEXPIRE', slots, 86400000)
 redis.call('PEXPIRE', state, 86400000)
 return reply

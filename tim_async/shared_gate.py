@@ -19,7 +19,7 @@ HOLD = 0.5
 GRACE = 0.1
 """Seconds after which a permit that was not used is no longer: its slot may have gone to somebody else."""
 SETTLE = 0.45
-"""Seconds for which a store that remembers nothing only listens."""
+"""Seconds for which a store only listens after an outage, or when it has forgotten what there was."""
 QUIET = 0.3
 """Seconds without a call when the store is lost: what was let go together would otherwise meet what each does alone."""
 HUSH = 0.15

@@ -22,7 +22,7 @@ keeps those of its calls in flight.
 
 **Without the store** each process goes on with a gate of its own at its share of the rate, or waits.  On leaving, it is
 quiet for long enough that what the store let go last has passed; on coming back, it tells the store of the calls it
-made alone, and a store that remembers nothing grants nothing before everybody has had the time to do so.
+made alone, and after an outage the store grants nothing before everybody has had the time to do so.
 """
 
 from __future__ import annotations

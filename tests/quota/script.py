@@ -48,12 +48,10 @@ class Script:
         limit: calls a second.
     """
 
-    def __init__(self, redis: Redis, limit: int = 200, *, uptime: int = 0, key: str = "quota") -> None:
+    def __init__(self, redis: Redis, limit: int = 200, *, key: str = "quota") -> None:
         assert SOURCE.count("redis.call('TIME')") == 1
-        assert SOURCE.count("redis.pcall('INFO', 'server')") == 1
-        told = f"'uptime_in_seconds:{uptime}'"
         source = SOURCE.replace("redis.call('TIME')", "redis.call('LRANGE', 'clock', 0, 1)")
-        self._run = redis.register_script(source.replace("redis.pcall('INFO', 'server')", told))
+        self._run = redis.register_script(source)
         self.redis = redis
         self.slots, self.state = f"{key}:slots", f"{key}:state"
         self.now = START

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -355,9 +356,10 @@ def test_a_lower_limit_drops_slots_and_a_higher_one_adds_none_that_is_free(redis
     assert redis.zcard(script.slots) == 10
 
 
-def test_a_store_that_remembers_nothing_only_listens_at_first(redis: Redis) -> None:
+@pytest.mark.parametrize("told", [{"alone": True}, {"lately": True}])
+def test_a_store_that_has_forgotten_only_listens_at_first(redis: Redis, told: dict[str, Any]) -> None:
     script = Script(redis, 10)
-    reply = script.ask(5, settle=0.45)
+    reply = script.ask(5, settle=0.45, **told)
     assert (reply.permits, reply.settling) == ([], 0.45)
     script.now += 0.4
     assert script.ask(5, settle=0.45, strays=[0.1] * 3).permits == []
@@ -365,20 +367,22 @@ def test_a_store_that_remembers_nothing_only_listens_at_first(redis: Redis) -> N
     assert sum(permit.due == script.now for permit in script.ask(10, settle=0.45).permits) == 7
 
 
-@pytest.mark.parametrize(
-    ("uptime", "told", "settling"),
-    [
-        (60, {}, 0.0),
-        (1, {}, 0.45),
-        (60, {"alone": True}, 0.45),
-        (60, {"lately": True}, 0.45),
-    ],
-)
-def test_an_old_store_trusts_that_nothing_was_only_when_nobody_tells_otherwise(
-    redis: Redis, uptime: int, told: dict[str, object], settling: float
-) -> None:
-    script = Script(redis, 10, uptime=uptime)
-    assert script.ask(settle=0.45, **told).settling == settling  # type: ignore[arg-type]
+def test_a_fleet_that_starts_does_not_wait(redis: Redis) -> None:
+    """Nobody has called before, and nobody knows better."""
+    script = Script(redis, 10)
+    assert len(script.ask(5, settle=0.45).permits) == 5
+    assert len(script.ask(3, settle=0.45, lately=True).permits) == 3
+
+
+@pytest.mark.parametrize("told", [{"alone": True}, {"answered": [(17, 0.2)]}, {"held": [17]}])
+def test_one_who_knows_better_soon_after_makes_all_listen_once(redis: Redis, told: dict[str, Any]) -> None:
+    """A newcomer was the first to find the store empty; it is no fleet that starts."""
+    script = Script(redis, 10)
+    assert len(script.ask(2, settle=0.45).permits) == 2
+    script.now += 0.3
+    assert script.ask(settle=0.45, **told).settling == 0.45
+    script.now += 0.46
+    assert script.ask(settle=0.45, **told).settling == 0.0
 
 
 def test_who_comes_back_after_silence_makes_all_listen_again(redis: Redis) -> None:
