@@ -104,6 +104,7 @@ class Pacer:
         self._lanes: tuple[Place, ...] = tuple(OrderedDict() for _ in range(4))
         self._waiting = 0
         self._waking = 0
+        self._closed = False
         self._gate = OwnGate(limit, strict=strict) if gate is None else gate(self)
 
     def now(self) -> float:
@@ -184,10 +185,16 @@ class Pacer:
         self._waking -= 1
         woke = self._loop.time()
         if woke - granted.sent > self._gate.grace:  # the loop was blocked, or the process stopped
-            self._give_up(granted)
-            return await self.enter(lane, True, now + max_wait - woke)
+            return await self._enter_again(granted, lane, now + max_wait - woke)
         granted.sent = woke
         return granted
+
+    async def _enter_again(self, late: Turn, lane: Lane, max_wait: float) -> Turn:
+        """Give back a turn that came too late, and wait for another."""
+        self._give_up(late)
+        if self._closed:
+            raise ClientClosed("the client was closed")
+        return await self.enter(lane, True, max_wait)
 
     def _give_up(self, turn: Turn) -> None:
         """A turn that was granted is not used."""
@@ -238,6 +245,7 @@ class Pacer:
 
     def close(self) -> None:
         """Turn away everybody who waits."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -401,6 +401,16 @@ def test_who_comes_back_while_others_call_disturbs_nobody(redis: Redis) -> None:
     assert script.ask(settle=0.45, alone=True).settling == 0.0
 
 
+def test_bulk_leaves_the_part_it_is_told_to_and_others_do_not(redis: Redis) -> None:
+    """Bulk has its part of the slots, and no more before a second has passed; whoever somebody waits for has all."""
+    script = Script(redis, 10)
+    bulk = script.ask(20, "bulk", left_by_bulk=4).permits
+    assert sum(permit.due == script.now for permit in bulk) == 6
+    assert all(permit.due >= script.now + 1.0 for permit in bulk[6:])
+    urgent = Script(redis, 10, key="another")
+    assert sum(permit.due == urgent.now for permit in urgent.ask(20, left_by_bulk=4).permits) == 10
+
+
 def test_numbers_keep_all_their_digits(redis: Redis) -> None:
     """Lua would write 1.7e+15."""
     script = Script(redis, 5)

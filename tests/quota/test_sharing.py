@@ -379,3 +379,36 @@ async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store:
         await tim.get_all_c2c_unread_msg_num("bob")
     assert len(taken) == len(set(taken)) == 2
     assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize(("share", "limit", "left"), [(1.0, 200, 0), (0.8, 200, 40), (0.5, 25, 13), (0.9, 10, 1)])
+async def test_what_bulk_leaves_is_never_less_than_it_should(
+    service: StandIn, lasting: Store, share: float, limit: int, left: int
+) -> None:
+    """0.8 of 200 are 160 and not 161, which the vendor's alarm would hear."""
+    quota = quota_on(lasting, bulk_share=share)
+    async with client(service, quota, limit) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
+        assert gate._fixed[-1] == str(left)
+
+
+async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: StandIn, store: Store) -> None:
+    """The loop is blocked while the client is being closed: nobody would ever grant another turn."""
+    quota = quota_on(store)
+    prepare(store, quota, 50)
+    async with client(service, quota, 50) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        pacer: Any = tim._dispatch._channels[COMMAND].pacer
+        take = pacer._gate.take
+
+        def take_and_block(now: float) -> Any:
+            turn = take(now)
+            pacer.close()
+            time.sleep(0.15)
+            return turn
+
+        pacer._gate.take = take_and_block
+        failure = await asyncio.wait_for(failure_of(tim.get_all_c2c_unread_msg_num("bob")), 5)
+    assert isinstance(failure, ClientClosed)
+    assert [body["To_Account"] for body in service.bodies] == ["alice"]

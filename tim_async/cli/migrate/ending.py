@@ -265,11 +265,16 @@ def last_words(outcome: Outcome, *, as_json: bool) -> None:
         case _:
             complain(str(outcome.error))
             say(f"Once that is mended, {_GOES_ON}.")
+    how_it_ended(outcome, _GOES_ON, as_json=as_json)
+
+
+def how_it_ended(outcome: Outcome, goes_on: str, *, as_json: bool) -> None:
+    """Say what ended it, where that was no error; and how it goes on."""
     match ended_by(outcome):
         case Ended.INTERRUPTED:
-            say(f"Interrupted; {_GOES_ON}.")
+            say(f"Interrupted; {goes_on}.")
         case Ended.LIMIT:
-            say(f"Stopped: {plain(reason_of(outcome))}; {_GOES_ON}.")
+            say(f"Stopped: {plain(reason_of(outcome))}; {goes_on}.")
         case Ended.NOTHING_TO_DO if not as_json:
             say("Nothing to do: every row has come to its end already.")
 

@@ -10,10 +10,10 @@ import click
 
 from tim_async.cli.failures import Failure, Misuse
 from tim_async.cli.output import plain
+from tim_async.migrate.streams.keys import DEFAULT_NAME
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-NAME = "migration"
 VARIABLE = "TIM_REDIS_URL"
 
 
@@ -38,7 +38,10 @@ def takes_stream(option: str) -> Callable[[Command], Command]:
 def takes_name(command: Command) -> Command:
     """Give a command ``--name``."""
     return click.option(
-        "--name", default=NAME, show_default=True, help="What the stream is called; one database can hold several."
+        "--name",
+        default=DEFAULT_NAME,
+        show_default=True,
+        help="What the stream is called; one database can hold several.",
     )(command)
 
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, plainly
-from tim_async.cli.output import plain, say, show
+from tim_async.cli.output import say, show
 from tim_async.client import TIMClient
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import KINDS, Counts, Ended, Event, MigrateError, Recorder
 
-from .ending import calls, calls_as_plain, complain, end_before_the_first_row, ended_by, reason_of
+from .ending import calls, calls_as_plain, complain, end_before_the_first_row, ended_by, how_it_ended, reason_of
 from .job import Outcome, conduct
 from .options import pace
 from .streams import with_redis
@@ -189,10 +189,4 @@ def _last_words(outcome: Outcome, *, as_json: bool) -> None:
             say("No row was marked failed for that; what this worker held is left to the others.")
         case _:
             complain(str(outcome.error))
-    match ended_by(outcome):
-        case Ended.INTERRUPTED:
-            say(f"Interrupted; {_GOES_ON}.")
-        case Ended.LIMIT:
-            say(f"Stopped: {plain(reason_of(outcome))}; {_GOES_ON}.")
-        case Ended.NOTHING_TO_DO if not as_json:
-            say("Nothing to do: every row has come to its end already.")
+    how_it_ended(outcome, _GOES_ON, as_json=as_json)
