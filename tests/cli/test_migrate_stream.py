@@ -16,8 +16,9 @@ import pytest
 from redis import Redis
 
 from tests.store import Store
+from tim_async.cli.migrate.streams import NAME
 from tim_async.emulator import Emulator
-from tim_async.migrate.streams.keys import KEYS, keys_of
+from tim_async.migrate.streams.keys import DEFAULT_NAME, KEYS, keys_of
 
 from .conftest import ROOT, Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
@@ -89,6 +90,11 @@ def test_from_load_to_report(
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3
     assert "Nothing to do: every row has come to its end already." in result.stderr
+
+
+def test_the_command_and_the_library_call_a_stream_alike() -> None:
+    """Though help may not load the library to ask it."""
+    assert NAME == DEFAULT_NAME
 
 
 def test_json(run: Run, reach: dict[str, str], store: Store, file: str) -> None:

@@ -288,15 +288,15 @@ def status(journal: str, name: str, report: Path | None, rejected: Path | None, 
     JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
     stream and its workers.
     """
-    from tim_async.migrate.streams.keys import DEFAULT_NAME
     from tim_async.stores import is_url
 
     from .status import show_status, show_stream
+    from .streams import NAME
 
     if is_url(journal):
         show_stream(journal, name, report, rejected, as_json=as_json)
         return
-    if rejected is not None or name != DEFAULT_NAME:
+    if rejected is not None or name != NAME:
         raise click.UsageError("--name and --rejected are for streams; JOURNAL is a file")
     show_status(journal, report, as_json=as_json)
 

@@ -10,10 +10,10 @@ import click
 
 from tim_async.cli.failures import Failure, Misuse
 from tim_async.cli.output import plain
-from tim_async.migrate.streams.keys import DEFAULT_NAME
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+NAME = "migration"  # the library's DEFAULT_NAME; help loads nothing of that
 VARIABLE = "TIM_REDIS_URL"
 
 
@@ -39,7 +39,7 @@ def takes_name(command: Command) -> Command:
     """Give a command ``--name``."""
     return click.option(
         "--name",
-        default=DEFAULT_NAME,
+        default=NAME,
         show_default=True,
         help="What the stream is called; one database can hold several.",
     )(command)
