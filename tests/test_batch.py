@@ -14,6 +14,7 @@ from tim_async import (
     Attempt,
     AuthError,
     C2CUnread,
+    ClientClosed,
     ConnectFailed,
     Done,
     Failed,
@@ -508,11 +509,11 @@ async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
             assert others() == set()
 
 
-async def test_a_batch_on_a_closed_client_is_a_runtime_error(service: StandIn) -> None:
-    """It is a mistake of the program's, not a failure of every item."""
+async def test_a_batch_on_a_closed_client_says_so(service: StandIn) -> None:
+    """It is raised once, and is no failure of every item."""
     tim = client_of(service)
     await tim.aclose()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.batch.get_c2c_unread_msg_num("alice", ["bob"])
 
 

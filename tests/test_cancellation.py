@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tim_async import RetryPolicy, TIMClient, TIMError, TransportError, dispatch
+from tim_async import ClientClosed, RetryPolicy, TIMClient, TIMError, TransportError, dispatch
 
 from .stand_in import AT_ONCE, KEY, METHODS, Action, Fate, Method, Seen, StandIn, client_of, error, failure_of, sensible
 
@@ -229,7 +229,7 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
     monkeypatch.setattr(
         dispatch, "_own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
     )
-    tim = client_of(service, base_url="http://chat.example:80", retry=AT_ONCE)
+    tim = client_of(service, base_url="https://chat.example", retry=AT_ONCE)
     task = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))
     await asked.wait()
     await tim.aclose()
@@ -247,12 +247,12 @@ async def test_closing_twice_and_closing_unused_is_fine() -> None:
 
 
 async def test_a_closed_client_says_so(service: StandIn) -> None:
-    """A call after the end is a mistake of the program's: a RuntimeError, nothing is sent."""
+    """A call after the end sends nothing."""
     async with client_of(service) as tim:
         pass
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.__aenter__()
     assert service.connections == 0
 
@@ -268,7 +268,7 @@ async def test_leaving_the_block_by_an_exception_closes_and_lets_it_pass(service
 
     with pytest.raises(KeyError, match="mine"):
         await use()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
 
 

@@ -7,6 +7,8 @@ import pickle
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tim_async
 from tim_async import (
@@ -26,7 +28,7 @@ from tim_async import (
     TIMError,
     TransportError,
 )
-from tim_async.errors import CODES, Reaction, classify
+from tim_async.errors import CODES, MAX_INFO, Reaction, classify, printable
 from tim_async.webhooks import WebhookError
 
 # As the vendor's documents have it, typed in here once more: two sides of one mistake would agree.
@@ -36,17 +38,19 @@ REACTIONS = {
     Reaction.SIGN_AGAIN: "70001 70052 60004 60005 20002",
     Reaction.GIVE_UP: """
         70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010 60016 60017 60020 60021 60025 60026 60028
+        70051 60013 20003 10008 10016 10026 70346
         10059 90009 10007 10010 10015 70107 90003 90008 90012 90048 10019 10003 10004 10005 10011 10018 60002 60003
         60009 60012 60015 70206 70402 90001 90018 93000 10060 10061 10062""",
 }
 CLASSES = {
     "AuthError": """70001 70052 60004 60005 20002 70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010
-        60016 60017 60020 60021 60025 60026 60028 10059 90009""",
-    "PermissionDenied": "10007",
+        60016 60017 60020 60021 60025 60026 60028 70051 10059 90009""",
+    "PermissionDenied": "10007 10026",
     "GroupNotFound": "10010 10015",
-    "AccountNotFound": "70107 90003 90008 90012 90048 10019",
+    "AccountNotFound": "70107 90003 90008 90012 90048 10019 20003",
     "InvalidRequest": "10003 10004 10005 10011 10018 60002 60003 60009 60012 60015 70206 70402 90001 90018 93000",
     "ReceiptUnavailable": "10060 10061 10062",
+    "APIError": "60013 10008 10016 70346",
     "RateLimited": "60007 60011 60018 60019 10006 429",
     "ServerBusy": "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
 }
@@ -103,8 +107,11 @@ def test_a_request_timeout_is_a_timeout_error() -> None:
     assert not any(isinstance(kind, type) and issubclass(kind, TimeoutError) for kind in others)
 
 
-def test_only_a_failed_connect_is_known_not_to_have_been_sent() -> None:
-    """The default of outcome_unknown, by class."""
+def test_what_may_have_happened_is_known_of_every_error() -> None:
+    """The default of outcome_unknown, by class: a transient code does not say that nothing was done either."""
+    for codes in CLASSES.values():
+        for code in map(int, codes.split()):
+            assert classify(code).outcome_unknown is (classify(code).reaction is Reaction.RETRY)
     assert not ConnectFailed("x").outcome_unknown
     assert not ClientClosed("x").outcome_unknown
     assert all(kind("x").outcome_unknown for kind in (RequestTimeout, ConnectionLost, BadResponse, TransportError))
@@ -142,6 +149,7 @@ ATTRIBUTES = (
     "status",
     "code",
     "info",
+    "hint",
     "result",
     "retry_after",
     "args",
@@ -216,3 +224,32 @@ def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> No
     with pytest.raises(PartialFailure, match=r"^5 messages failed: 0 \(not in the answer\).*, …$") as caught:
         receipts.raise_for_errors()
     assert caught.value.result is receipts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b[31mred", "\x1b]0;title\x07", "two\nlines\r", "\u202egnp.exe", "\u200bhidden", "\ud800", "\x9b31m", "\u2028"],
+    ids=ascii,
+)
+def test_what_the_service_says_is_one_printable_line(text: str) -> None:
+    """Escapes, line ends, invisible and direction-changing characters reach no terminal, log or file."""
+    for said in (classify(10003, text).info, str(classify(10003, text)), ItemError(1, text).info):
+        assert said.isprintable()
+        assert said.encode()
+
+
+@given(st.text())
+def test_any_text_becomes_printable_and_short_and_stays_so(text: str) -> None:
+    """Made printable twice, it is the same; what is printable and short is not changed."""
+    once = printable(text)
+    assert once.isprintable()
+    assert len(once) <= MAX_INFO
+    assert printable(once) == once
+    if text.isprintable() and len(text) <= MAX_INFO:
+        assert once == text
+
+
+def test_megabytes_of_words_are_cut() -> None:
+    """To a line that a person can read."""
+    assert len(str(classify(10003, "x" * 20_000_000))) < 400
+    assert len(ItemError(1, "\x1b" * 20_000_000).info) <= MAX_INFO

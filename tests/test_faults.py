@@ -30,6 +30,7 @@ from tim_async import (
     TransportError,
     dispatch,
 )
+from tim_async.errors import CODES, Reaction
 from tim_async.usersig import UserSigCache
 
 from .stand_in import (
@@ -104,7 +105,6 @@ LASTING: list[tuple[int, type[APIError]]] = [
     (10062, ReceiptUnavailable),
     (60006, AuthError),
     (60010, AuthError),
-    (60026, AuthError),
     (70003, AuthError),
     (70050, AuthError),
     (70107, AccountNotFound),
@@ -114,7 +114,8 @@ LASTING: list[tuple[int, type[APIError]]] = [
     (90009, AuthError),
     (123456, APIError),
     (-1, APIError),
-    (10**30, APIError),
+    (2**31 - 1, APIError),
+    (-(2**31), APIError),
 ]
 
 
@@ -288,11 +289,45 @@ async def test_a_call_that_is_not_repeatable_is_not_repeated_when_its_fate_is_un
     assert (failure.attempts, len(service.seen)) == (1, 1)
 
 
-@pytest.mark.parametrize("code", [10002, 91000, 60007, 70001])
+@pytest.mark.parametrize("code", [code for code, (_, reaction) in CODES.items() if reaction is Reaction.RETRY])
+async def test_a_call_that_is_not_repeatable_is_not_repeated_after_a_transient_code(
+    service: StandIn, code: int
+) -> None:
+    """No such code says that nothing was done: repeated, the call could create two groups."""
+    service.answer = lambda _: error(code)
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.call("v4/group_open_http_svc/create_group", {"Name": "g"}))
+    assert isinstance(failure, ServerBusy)
+    assert failure.outcome_unknown
+    assert (failure.attempts, len(service.seen)) == (1, 1)
+
+
+async def test_a_command_that_is_always_answered_60008_may_be_mistyped(service: StandIn) -> None:
+    """The error says so, but not for the commands that this library knows."""
+    service.answer = lambda _: error(60008, "service request timed out")
+    async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
+        failure = await failure_of(tim.call("v4/openim/sendmsgg", {}, repeatable=True))
+        known = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert "no command v4/openim/sendmsgg; is it mistyped?" in str(failure)
+    assert str(known) == "get_c2c_unread_msg_num: error 60008: service request timed out after 2 attempts"
+
+
+@pytest.mark.parametrize("code", [60026, 70016, 70020])
+async def test_a_host_of_another_region_is_the_likely_cause_where_it_is(service: StandIn, code: int) -> None:
+    """The error names the host that was asked."""
+    service.answer = lambda _: error(code, "sdkappid not found")
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, AuthError)
+    assert service.url in failure.hint
+    assert "region" in str(failure)
+
+
+@pytest.mark.parametrize("code", [60007, 60011, 70001, 60004])
 async def test_a_call_that_is_not_repeatable_is_repeated_when_the_service_refused_it(
     service: StandIn, code: int
 ) -> None:
-    """An answer that says it was not done leaves nothing unknown."""
+    """A refusal for rate, or of the signature, says that nothing was done."""
     service.script.append(error(code))
     async with client_of(service) as tim:
         assert (await tim.call("v4/openim/sendmsg", {"A": 1}))["ErrorCode"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tim_async import C2CUnread, GroupMsgReceipts, RetryPolicy, TIMClient, TIMError
+from tim_async import BadResponse, C2CUnread, GroupMsgReceipts, RetryPolicy, TIMClient, TIMError
 
-from .stand_in import JSON, METHODS, Action, Method, Raw, Reply, StandIn, client_of
+from .stand_in import JSON, METHODS, Action, Method, Raw, Reply, StandIn, client_of, failure_of
 from .test_models import answers, json_values
 
 # Half of them say success: past that door are the readers.
@@ -145,11 +146,46 @@ async def test_what_has_broken_other_readers_is_a_tim_error(service: StandIn, me
             assert isinstance(found, RESULTS[method.name])
 
 
-async def test_an_answer_of_many_megabytes_is_read(service: StandIn) -> None:
-    """Size alone is no fault."""
-    service.answer = lambda _: Reply(json.dumps({"ErrorCode": 0, "Padding": "x" * 20_000_000}).encode())
+async def test_an_answer_of_some_megabytes_is_read(service: StandIn) -> None:
+    """The service's own cap is 1 MB."""
+    service.answer = lambda _: Reply(json.dumps({"ErrorCode": 0, "Padding": "x" * 4_000_000}).encode())
     async with client_of(service) as tim:
-        assert len((await tim.call("v4/openim/x", {}))["Padding"]) == 20_000_000
+        assert len((await tim.call("v4/openim/x", {}))["Padding"]) == 4_000_000
+
+
+@pytest.mark.parametrize("size", [4 * 1024 * 1024 + 1, 20_000_000])
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_answer_of_more_is_refused_packed_or_not(service: StandIn, size: int, packed: bool) -> None:
+    """After one attempt, since asked again it would be the same; the next call is answered."""
+    body = json.dumps({"ErrorCode": 0, "Padding": "x" * size}).encode()
+    packing = (("Content-Encoding", "gzip"),) if packed else ()
+    service.script.append(Reply(gzip.compress(body) if packed else body, 200, (*JSON, *packing)))
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.call("v4/openim/x", {}))
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    assert isinstance(failure, BadResponse)
+    assert "exceeds 4 MB" in str(failure)
+    assert len(service.seen) == 2
+
+
+async def test_a_packed_answer_is_read(service: StandIn) -> None:
+    """None is asked for, and a gateway may send one all the same."""
+    answer = gzip.compress(b'{"ErrorCode":0,"AllC2CUnreadMsgNum":5}')
+    service.script.append(Reply(answer, 200, (*JSON, ("Content-Encoding", "gzip"))))
+    async with client_of(service) as tim:
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 5
+    assert service.seen[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("code", [10**30, 2**31, -(2**31) - 1, 1.0, True, "10002", None, [10002]], ids=repr)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+async def test_a_code_that_is_no_32_bit_integer_is_a_bad_response(
+    service: StandIn, method: Method, code: object
+) -> None:
+    """Whatever keeps errors, a database too, can rely on that."""
+    service.answer = lambda _: Reply(json.dumps({"ErrorCode": code}).encode())
+    async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
+        assert isinstance(await failure_of(method.run(tim)), BadResponse)
 
 
 async def test_a_byte_order_mark_does_no_harm(service: StandIn) -> None:

@@ -19,6 +19,7 @@ from tim_async import (
     AccountNotFound,
     Attempt,
     AuthError,
+    ClientClosed,
     Done,
     Lane,
     Receipt,
@@ -29,7 +30,7 @@ from tim_async import (
     TIMError,
     TransportError,
 )
-from tim_async.errors import BadResponse, ClientClosed, QuotaExhausted
+from tim_async.errors import BadResponse, QuotaExhausted
 from tim_async.merging import Lookups
 
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
@@ -595,7 +596,7 @@ def others_of_ours() -> set[asyncio.Task[Any]]:
 async def test_a_closed_client_says_so(service: StandIn) -> None:
     async with client_of(service) as tim:
         pass
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.lookup.c2c_unread_msg_num("alice", "bob")
 
 

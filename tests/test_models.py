@@ -118,10 +118,48 @@ def assert_errors(errors: dict[Any, ItemError]) -> None:
     ],
     ids=repr,
 )
-def test_an_ill_typed_row_of_counts_is_a_bad_response(row: object) -> None:
+def test_an_ill_typed_row_of_counts_fails_alone(row: object) -> None:
     """A count is an int, not negative, of a peer that is a str; anything else is no count and no 0 either."""
-    with pytest.raises(BadResponse):
-        C2CUnread.from_wire({"C2CUnreadMsgNumList": [row]}, ["bob"])
+    good = {"Peer_Account": "carol", "C2CUnreadMsgNum": 3}
+    for rows in ([row, good], [good, row]):
+        found = C2CUnread.from_wire({"C2CUnreadMsgNumList": rows}, ["bob", "carol"])
+        assert found.counts == {"carol": 3}
+        assert found.errors["bob"].code is None
+
+
+@pytest.mark.parametrize("code", [None, "70107", 10**30, 2**31, True, 70107.0, [], {}], ids=repr)
+def test_an_ill_typed_row_of_errors_fails_alone(code: object) -> None:
+    """An error whose code cannot be read is an error without a code, and never a count."""
+    rows = [{"Peer_Account": "bob", "ErrorCode": code}, {"Peer_Account": "carol", "ErrorCode": 90003}]
+    found = C2CUnread.from_wire({"ErrorList": rows}, ["bob", "carol"])
+    assert (found.errors["bob"].code, found.errors["carol"].code) == (None, 90003)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"MsgSeq": 1},
+        {"MsgSeq": 1, "ReadNum": 1},
+        {"MsgSeq": 1, "ReadNum": -1, "UnreadNum": 0},
+        {"MsgSeq": 1, "ReadNum": 10**30, "UnreadNum": 0},
+        {"MsgSeq": 1, "ReadNum": 1, "UnreadNum": "2"},
+        {"MsgSeq": "1", "ReadNum": 1, "UnreadNum": 2},
+        {"MsgSeq": True, "ReadNum": 1, "UnreadNum": 2},
+        {"MsgSeq": [1], "ReadNum": 1, "UnreadNum": 2},
+        {"MsgSeq": 1, "Code": 10**30},
+        {"MsgSeq": 1, "Code": None, "ReadNum": 1, "UnreadNum": 2},
+        {"MsgSeq": 1, "Code": False, "ReadNum": 1, "UnreadNum": 2},
+        None,
+        7,
+    ],
+    ids=repr,
+)
+def test_an_ill_typed_receipt_fails_alone(row: object) -> None:
+    """Its message has an error without a code; the others have their receipts."""
+    good = {"MsgSeq": 2, "Code": 0, "ReadNum": 3, "UnreadNum": 4}
+    found = GroupMsgReceipts.from_wire({"GroupMsgReceiptList": [row, good]}, [1, 2])
+    assert found.receipts == {2: Receipt(3, 4)}
+    assert found.errors[1].code is None
 
 
 @pytest.mark.parametrize("lists", [3, "rows", True, {"Peer_Account": "bob"}, 0, "", False])

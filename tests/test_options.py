@@ -12,6 +12,7 @@ import pytest
 
 from tim_async import (
     Attempt,
+    ClientClosed,
     Lane,
     QuotaExhausted,
     RateLimited,
@@ -237,7 +238,7 @@ async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
     tim = client_of(service)
     async with tim.with_options(max_wait=1) as view:
         await view.set_unread_msg_num("g", "alice", 1)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.set_unread_msg_num("g", "alice", 1)
 
 

@@ -172,7 +172,46 @@ def test_the_hosts_of_each_region_are_the_documented_ones() -> None:
         "frankfurt": ("adminapiger.im.qcloud.com", "adminapiger.my-imcloud.com"),
         "silicon_valley": ("adminapiusa.im.qcloud.com", "adminapiusa.my-imcloud.com"),
         "jakarta": ("adminapiidn.im.qcloud.com", "adminapiidn.my-imcloud.com"),
+        "saudi_arabia": ("adminapiksa.im.qcloud.com", "adminapiksa.my-imcloud.com"),
     }
+
+
+@pytest.mark.parametrize(
+    ("short", "host"),
+    [
+        ("cn", "console.tim.qq.com"),
+        ("sgp", "adminapisgp.im.qcloud.com"),
+        ("kr", "adminapikr.im.qcloud.com"),
+        ("jpn", "adminapijpn.im.qcloud.com"),
+        ("ger", "adminapiger.im.qcloud.com"),
+        ("usa", "adminapiusa.im.qcloud.com"),
+        ("idn", "adminapiidn.im.qcloud.com"),
+        ("ksa", "adminapiksa.im.qcloud.com"),
+        (" SGP ", "adminapisgp.im.qcloud.com"),
+    ],
+)
+def test_a_region_has_a_short_name(short: str, host: str) -> None:
+    """Scripts in the vendor's style set it."""
+    assert TIMClient(sdk_app_id=APP, secret_key=KEY, region=short).base_url == f"https://{host}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://10.0.0.7", "http://adminapisgp.im.qcloud.com", "http://127.0.0.1.example", "http://[2001:db8::1]:80"],
+)
+def test_http_to_another_machine_is_refused_unless_asked_for(url: str) -> None:
+    """An admin's credential would cross the network unencrypted."""
+    with pytest.raises(ValueError, match="allow_http=True"):
+        TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url)
+    assert TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url, allow_http=True).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8099", "http://127.9.9.9", "http://localhost:1", "http://LOCALHOST.", "http://[::1]:8099"]
+)
+def test_http_to_this_machine_is_fine(url: str) -> None:
+    """An emulator needs no certificate."""
+    assert TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url).base_url == url
 
 
 def test_a_failed_host_goes_behind_the_other_once_however_many_say_so() -> None:

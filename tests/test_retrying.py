@@ -140,7 +140,9 @@ async def test_no_retry_starts_after_the_total(scene: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [BadResponse("empty"), ConnectionLost("gone"), BadResponse("HTTP 502", 502)], ids=repr
+    "failure",
+    [BadResponse("empty"), ConnectionLost("gone"), BadResponse("HTTP 502", 502), classify(10002)],
+    ids=repr,
 )
 async def test_a_call_of_unknown_fate_is_repeated_only_where_that_does_no_harm(scene: Make, failure: TIMError) -> None:
     """The endpoint says whether it does."""
@@ -152,7 +154,7 @@ async def test_a_call_of_unknown_fate_is_repeated_only_where_that_does_no_harm(s
     assert stage.tried == 0
 
 
-@pytest.mark.parametrize("failure", [ConnectFailed("no"), classify(10002), classify(60007)], ids=repr)
+@pytest.mark.parametrize("failure", [ConnectFailed("no"), classify(60007), classify(70001)], ids=repr)
 async def test_what_was_not_done_is_repeated_on_any_endpoint(scene: Make, failure: TIMError) -> None:
     """Nothing was sent, or the service said it did nothing."""
     stage = scene(RetryPolicy(wait=(0, 0), wait_rate_limited=(0, 0)), repeatable=False)

@@ -134,7 +134,7 @@ async def test_no_failure_shows_a_secret(
     service.answer = answer
     records: list[Attempt] = []
     retry = RetryPolicy(attempts=3, wait=(0, 0), wait_rate_limited=(0, 0))
-    timeout = 0.02 if answer is FAILURES["held"] else 10.0
+    timeout = 0.25 if answer is FAILURES["held"] else 10.0
     async with client_of(service, on_attempt=records.append, retry=retry, timeout=timeout) as tim:
         outcome = await failure_or_result(method.run(tim))
         shown = [repr(tim), repr(vars(tim.batch)), repr(records), caplog.text, *map(repr, caplog.records)]
@@ -204,7 +204,7 @@ async def test_a_connection_failure_shows_no_secret(caplog: pytest.LogCaptureFix
     async with StandIn() as gone:
         pass
     retry = RetryPolicy(attempts=2, wait=(0, 0))
-    for base_url in (gone.url, "http://no-such-host.invalid"):
+    for base_url in (gone.url, "https://no-such-host.invalid"):
         async with client_of(gone, base_url=base_url, retry=retry) as tim:
             failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         text = everything_of(failure) + caplog.text

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tim_async._secret import Secret
 from tim_async.usersig import Claims, UserSigCache, sign, verify
 
 from .stand_in import KEY
@@ -195,6 +196,10 @@ class Clock:
         return self.now
 
 
+def text(usersig: Secret) -> str:
+    return str(usersig.reveal())
+
+
 def issued(usersig: str) -> int:
     made = unpack(usersig)["TLS.time"]
     assert isinstance(made, int)
@@ -204,13 +209,13 @@ def issued(usersig: str) -> int:
 def test_the_cache_renews_at_four_fifths_of_the_life_and_once() -> None:
     """Before that the same text; from then on a new one, which then serves in turn."""
     clock = Clock()
-    cache = UserSigCache(1400000000, KEY, "alice", 1000, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     first = cache.current()
     clock.now = NOW + 799.0
     assert cache.current() is first
     clock.now = NOW + 800.0
     second = cache.current()
-    assert issued(second) == NOW + 800
+    assert issued(text(second)) == NOW + 800
     clock.now = NOW + 1599.0
     assert cache.current() is second
 
@@ -219,31 +224,31 @@ def test_the_cache_renews_at_four_fifths_of_the_life_and_once() -> None:
 def test_a_signature_from_the_cache_always_has_a_fifth_of_its_life_before_it(steps: list[float]) -> None:
     """However the calls are spread."""
     clock = Clock()
-    cache = UserSigCache(1400000000, KEY, "alice", 1000, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     for step in steps:
         clock.now += step
-        left = issued(cache.current()) + 1000 - clock.now
+        left = issued(text(cache.current())) + 1000 - clock.now
         assert left >= 199.0, "a fifth, less the fraction of a second that the format cannot hold"
 
 
 def test_a_clock_set_back_makes_a_new_signature() -> None:
     """One of the future would look young for years."""
     clock = Clock()
-    cache = UserSigCache(1400000000, KEY, "alice", 1000, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     cache.current()
     clock.now = NOW - 86400.0
-    assert issued(cache.current()) == NOW - 86400
+    assert issued(text(cache.current())) == NOW - 86400
 
 
 def test_a_refused_signature_is_renewed_once_however_many_were_refused() -> None:
     """A hundred calls refused for one signature sign once; the newer one is not thrown away for the old one's sake."""
     clock = Clock()
-    cache = UserSigCache(1400000000, KEY, "alice", 1000, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     old = cache.current()
     clock.now += 5.0
     cache.refused(old)
     new = cache.current()
-    assert new != old
+    assert text(new) != text(old)
     clock.now += 5.0
     for _ in range(100):
         cache.refused(old)
@@ -253,14 +258,14 @@ def test_a_refused_signature_is_renewed_once_however_many_were_refused() -> None
 def test_a_signature_refused_within_the_second_it_was_made_is_replaced_by_another_text() -> None:
     """The clock has not moved, and still the very text that was refused is not sent again; and what is, is valid."""
     clock = Clock()
-    cache = UserSigCache(1400000000, KEY, "alice", 1000, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     seen = [cache.current()]
     for _ in range(3):
         cache.refused(seen[-1])
         seen.append(cache.current())
-    assert len(set(seen)) == 4
+    assert len({text(usersig) for usersig in seen}) == 4
     for usersig in seen:
-        assert verify(usersig, 1400000000, KEY, now=clock.now).identifier == "alice"
+        assert verify(text(usersig), 1400000000, KEY, now=clock.now).identifier == "alice"
 
 
 @pytest.mark.parametrize("expire", [1, 2, 3])
@@ -268,9 +273,9 @@ def test_even_the_shortest_signature_is_never_used_after_its_end(expire: int) ->
     """The format holds whole seconds only; what was cut off counts as used."""
     clock = Clock()
     clock.now = NOW + 0.999
-    cache = UserSigCache(1400000000, KEY, "alice", expire, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, clock)
     for _ in range(200):
-        verify(cache.current(), 1400000000, KEY, now=clock.now)
+        verify(text(cache.current()), 1400000000, KEY, now=clock.now)
         clock.now += 0.07
 
 
@@ -278,9 +283,9 @@ def test_a_signature_made_afresh_is_renewed_by_its_own_life() -> None:
     """Made a little shorter so as to differ, it is also renewed a little earlier, and never used after its end."""
     clock = Clock()
     clock.now = NOW
-    cache = UserSigCache(1400000000, KEY, "alice", 60, clock)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 60, clock)
     for _ in range(29):
         cache.refused(cache.current())
     for _ in range(120):
-        verify(cache.current(), 1400000000, KEY, now=clock.now)
+        verify(text(cache.current()), 1400000000, KEY, now=clock.now)
         clock.now += 1.0

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from . import arguments
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
-from .errors import APIError, AuthError, PermissionDenied, QuotaExhausted, TIMError
+from .errors import APIError, AuthError, ClientClosed, PermissionDenied, QuotaExhausted, TIMError
 from .lanes import LANE, Lane
 from .models import C2CUnread, Done, Failed, GroupMsgReceipts, ItemError
 
@@ -150,7 +150,7 @@ class Batch:
                     merge(outcome.value)
                 elif isinstance(outcome.error, QuotaExhausted) and (turned_away := turned_away + 1) == len(rows):
                     raise outcome.error  # nothing was sent at all
-                elif isinstance(outcome.error, (AuthError, PermissionDenied)) or not isinstance(
+                elif isinstance(outcome.error, (AuthError, PermissionDenied, ClientClosed)) or not isinstance(
                     outcome.error, TIMError
                 ):
                     raise outcome.error

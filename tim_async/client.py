@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import aiohttp
 
 from . import arguments, credentials
+from ._secret import Secret
 from .attempts import Hook
 from .batch import Batch
 from .dispatch import Dispatcher, Options
@@ -31,6 +32,7 @@ from .lanes import Lane
 from .lookup import Lookup
 from .merging import Lookups
 from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
+from .regions import Hosts
 from .retrying import RetryPolicy
 from .sharing import Quota
 from .stats import EndpointStats
@@ -55,13 +57,19 @@ class TIMClient:
         sdk_app_id: the app's SDKAppID.
         secret_key: the app's secret key, as the console shows it; UserSigs are signed with it locally.
         identifier: an account that is an admin of the app.
-        region: where the app is: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``.
+        region: where the app is: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``, or a short name, ``"sgp"``.
         base_url: instead of a region, another host, e.g. the emulator's ``http://127.0.0.1:8099``.
-        rates: calls a second that the *server* allows, by method name or command, where it is not 200.
-        timeout: seconds for one attempt.  The service itself gives up after 3, so keep it above that.
-        retry: how patient to be with failures that pass.
+        rates: calls/s that the *server* allows, by method name or command, where it is not 200.
+        timeout: seconds for one attempt, the backup host included.  The service itself gives up after 3, so keep it
+            above that.
+        retry: the retry policy for transient failures.
         session: an aiohttp session of yours; it is used as it is and never closed here.  Calls in flight keep
             to its connector's limit (100 unless you said otherwise).
+        proxy: for a session of the client's own, the URL of an HTTP proxy, e.g. ``http://user:password@host:3128``.
+        trust_env: for a session of the client's own, take the proxy from ``HTTPS_PROXY``, ``HTTP_PROXY`` and
+            ``NO_PROXY``, which are read once, with the first call.
+        allow_http: allow a ``base_url`` with ``http://`` to other hosts than this machine, over which the UserSig, an
+            admin's credential, travels unencrypted.
         quota: the quota of a whole fleet, e.g. `tim_async.quota.RedisQuota`; without one this client takes each
             endpoint's whole rate for itself.
         strict: never be refused for one's own jitter, at the price of N/(1 + RTT) calls a second.
@@ -76,7 +84,7 @@ class TIMClient:
         self,
         *,
         sdk_app_id: int,
-        secret_key: str,
+        secret_key: str | Secret,
         identifier: str = "administrator",
         region: str | None = None,
         base_url: str | None = None,
@@ -84,23 +92,29 @@ class TIMClient:
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
         quota: Quota | None = None,
         strict: bool = False,
         usersig_expire: int = 7 * DAY,
         on_attempt: Hook | None = None,
     ) -> None:
+        key = Secret.of(secret_key)
+        del secret_key  # the frame of a mistake in any other argument must not hold it
         if quota is not None and not callable(getattr(quota, "share", None)):
             raise TypeError(f"quota must be one of tim_async.quota, such as RedisQuota(…), not {type(quota).__name__}")
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
         self._dispatch = Dispatcher(
             sdk_app_id=sdk_app_id,
-            secret_key=secret_key,
+            key=key,
             identifier=identifier,
-            region=region,
-            base_url=base_url,
+            hosts=Hosts.of(region, base_url, allow_http=allow_http),
             rates={} if rates is None else rates,
             options=self._options,
             session=session,
+            proxy=proxy,
+            trust_env=trust_env,
             quota=quota,
             strict=strict,
             usersig_expire=usersig_expire,
@@ -115,7 +129,7 @@ class TIMClient:
         """Make a client from the environment.
 
         Reads ``TIM_SDK_APP_ID``; ``TIM_SECRET_KEY``, or the file that ``TIM_SECRET_KEY_FILE`` names;
-        ``TIM_IDENTIFIER`` (default administrator); and ``TIM_REGION`` or ``TIM_BASE_URL``.
+        ``TIM_IDENTIFIER`` (default administrator); ``TIM_REGION`` or ``TIM_BASE_URL``; and ``TIM_ALLOW_HTTP``.
 
         Args:
             options: any argument of the constructor; it goes before the environment.
@@ -143,7 +157,9 @@ class TIMClient:
         return self._dispatch.base_url
 
     def __repr__(self) -> str:
-        return f"<TIMClient {self._dispatch.who}>"
+        # Crash reporters also show a client whose constructor raised.
+        dispatch = getattr(self, "_dispatch", Dispatcher)
+        return f"<TIMClient {dispatch.who}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds connections and a secret key, and cannot be pickled or copied")
@@ -179,12 +195,12 @@ class TIMClient:
         here.  Closing it closes this client, too.
 
         Args:
-            max_wait: seconds, 0 or more, that a call waits for its turns at most.  One that would wait longer raises
+            max_wait: seconds, 0 or more, that a call waits for its permits at most.  One that would wait longer raises
                 `QuotaExhausted`: at once where that can be foreseen, otherwise when the time is over.  A retry that
-                has no turn in time raises what the service said before.
+                has no permit in time raises what the service said before.
             timeout: seconds for one attempt.
             lane: interactive or bulk, whatever the context says.
-            retry: how patient to be with failures that pass.
+            retry: the retry policy for transient failures.
 
         Raises:
             ValueError, TypeError: an option that cannot be right.
@@ -369,7 +385,8 @@ class TIMClient:
         Args:
             command: the path, e.g. ``"v4/group_open_http_svc/get_group_info"``.
             body: the request's fields.
-            repeatable: whether doing it twice does no harm.  If not, a call whose fate is unknown is not repeated.
+            repeatable: whether doing it twice does no harm.  If not, it is sent again only after an answer that says
+                that nothing was done (over the rate, a refused signature) or when no connection was made.
 
         Returns:
             The whole answer.

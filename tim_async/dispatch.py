@@ -15,17 +15,32 @@ import logging
 import math
 import random
 import time
+import urllib.request
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from . import arguments, transport
+from ._secret import Secret
+from ._signing import Pool
 from .attempts import Attempt, Hook, tell
-from .endpoints import DEFAULT_RATE, Endpoint, rates_by_command
-from .errors import APIError, ClientClosed, ConnectFailed, QuotaExhausted, Reaction, TIMError, classify
+from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Endpoint, rates_by_command
+from .errors import (
+    UNKNOWN_COMMAND,
+    WRONG_REGION,
+    APIError,
+    ClientClosed,
+    ConnectFailed,
+    QuotaExhausted,
+    Reaction,
+    TIMError,
+    classify,
+)
 from .gates import Turn
 from .lanes import LANE, Lane
 from .pacing import Connections, Pacer
@@ -33,7 +48,7 @@ from .regions import Hosts
 from .retrying import Retrier, RetryBudget, RetryPolicy
 from .sharing import Quota, Sharing
 from .stats import Counters, EndpointStats, Queue
-from .usersig import UserSigCache
+from .usersig import UserSigCache, check_key
 
 T = TypeVar("T")
 _log = logging.getLogger("tim_async")
@@ -52,9 +67,9 @@ class Options:
     """How calls are carried out; what `TIMClient.with_options` changes.
 
     Attributes:
-        timeout: seconds for one attempt.
-        retry: how patient to be with failures that pass.
-        max_wait: seconds to wait for turns at most, over all attempts of one call.
+        timeout: seconds for one attempt, the backup host included.
+        retry: the retry policy for transient failures.
+        max_wait: seconds to wait for permits at most, over all attempts of one call.
         lane: who goes first; None for what the context says.
     """
 
@@ -110,7 +125,7 @@ class Call:
         self.attempts = 0
         self.started = 0.0
         self.waited = 0.0
-        self.usersig = ""
+        self.usersig = Secret("")
 
     def begin(self, sent: float) -> None:
         """Count one attempt.  The first one's time is what later ones pin, where that makes them repeatable."""
@@ -129,20 +144,25 @@ class Call:
 class Dispatcher:
     """Carries calls out, for one app, as one identifier, in one event loop.
 
-    Its arguments are those of `TIMClient`.
+    Its arguments are those of `TIMClient`, the key as a `Secret`.
     """
+
+    # So that a client whose constructor raised can be shown, and deleted.
+    who = "not configured"
+    _session: aiohttp.ClientSession | None = None
 
     def __init__(
         self,
         *,
         sdk_app_id: int,
-        secret_key: str,
+        key: Secret,
         identifier: str,
-        region: str | None,
-        base_url: str | None,
+        hosts: Hosts,
         rates: Mapping[str, float],
         options: Options,
         session: aiohttp.ClientSession | None,
+        proxy: str | None,
+        trust_env: bool,
         quota: Quota | None,
         strict: bool,
         usersig_expire: int,
@@ -156,13 +176,18 @@ class Dispatcher:
             arguments.kind("session", session, aiohttp.ClientSession)
         if on_attempt is not None and (not callable(on_attempt) or inspect.iscoroutinefunction(on_attempt)):
             raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
-        self.sdk_app_id = sdk_app_id
-        self._hosts = Hosts.of(region, base_url)
-        self.base_url = self._hosts.current
-        self.who = f"{sdk_app_id} as {identifier!r} at {self._hosts.current}"
-        self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&usersig="
-        self._usersigs = UserSigCache(sdk_app_id, secret_key, identifier, usersig_expire)
+        if session is not None and (proxy is not None or trust_env):
+            raise ValueError("proxy and trust_env are for the client's own session; set them on the session given")
+        self._proxies = _checked_proxy(proxy), trust_env
         self._rates = rates_by_command(rates)
+        # Last of all arguments, so that no other mistake is found with the key at hand.
+        check_key(key)
+        self._usersigs = UserSigCache(sdk_app_id, key, identifier, usersig_expire)
+        self.sdk_app_id = sdk_app_id
+        self._hosts = hosts
+        self.base_url = hosts.current
+        self.who = f"{sdk_app_id} as {identifier!r} at {hosts.current}"
+        self._query = f"?sdkappid={sdk_app_id}&identifier={quote(identifier, safe='')}&contenttype=json&random="
         self._options = options
         self._strict = strict
         self._on_attempt = on_attempt
@@ -172,22 +197,36 @@ class Dispatcher:
         self._sharing: Sharing | None = None
         # Made with the first call or `async with`: nothing belongs to an event loop before there is one.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._session: aiohttp.ClientSession | None = None
         self._connections: Connections | None = None
+        self._pool = Pool()
+        self._proxy_of: dict[str, URL | None] = {}
         self._closed = asyncio.Event()
+
+    def __del__(self) -> None:
+        holds = self._session is not None and (self._given_session is None or self._sharing is not None)
+        if holds and not self._closed.is_set():
+            text = f"unclosed client {self.who}: use `async with`, or await its aclose()"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed.is_set()
 
     def open(self) -> aiohttp.ClientSession:
         """The session to send with, made when there is none yet.
 
         Raises:
-            RuntimeError: the client is closed, or belongs to another event loop.
+            ClientClosed: the client is closed.
+            RuntimeError: it belongs to another event loop.
         """
         if self._closed.is_set():
-            raise RuntimeError("the client is closed")
+            raise ClientClosed("the client is closed")
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
             self._session = self._given_session or _own_session()
+            self._proxy_of = {host: _proxy_for(host, *self._proxies) for host in self._hosts}
             self._connections = _connections_of(self._given_session)
             if self._quota is not None:
                 self._sharing = self._quota.share(self.sdk_app_id)
@@ -217,9 +256,10 @@ class Dispatcher:
         Raises:
             TIMError: the last attempt's error.
         """
-        channel = self.channel(endpoint)
-        call = Call(endpoint, channel, body, options)
+        attempts, answer = 0, None
         try:
+            channel = self.channel(endpoint)
+            call = Call(endpoint, channel, body, options)
             try:
                 answer = await self._attempt(call)
             except QuotaExhausted:
@@ -227,12 +267,26 @@ class Dispatcher:
                 raise
             except TIMError as failure:
                 answer = await self._retrier(call).run(failure, functools.partial(self._attempt, call))
+            finally:
+                attempts = call.attempts
             result = read(answer)
         except TIMError as error:
-            error.endpoint, error.attempts = endpoint.name, call.attempts
+            error.endpoint, error.attempts = endpoint.name, attempts
+            if isinstance(error, APIError):
+                error.hint = self._hint(error.code, endpoint)
+            # The frames that read an answer hold it, and a peer may have echoed the signature anywhere in it.
+            answer = error.__traceback__ = None
             raise
         channel.budget.succeeded()
         return result
+
+    def _hint(self, code: int, endpoint: Endpoint) -> str:
+        """The likely cause of an error, where one is known that the service does not name."""
+        if code in WRONG_REGION:
+            return f"{self._hosts.current} was asked; is the app {self.sdk_app_id} in another region?"
+        if code == UNKNOWN_COMMAND and all(endpoint.command != known.command for known in (*ENDPOINTS, GET_GROUP_INFO)):
+            return f"the service answers so, too, when there is no command {endpoint.command}; is it mistyped?"
+        return ""
 
     async def _attempt(self, call: Call) -> dict[str, Any]:
         """Make one request, wait for its turn included."""
@@ -267,39 +321,54 @@ class Dispatcher:
         if session is None or self._closed.is_set():
             raise ClientClosed("the client was closed")
         call.usersig = self._usersigs.current()
-        timeout = _client_timeout(call.options.timeout, self._given_session is None)
+        seconds = call.options.timeout
+        timeout = _connect_timeout(seconds, self._given_session is None)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         host = self._hosts.current
         for _ in range(len(self._hosts) - 1):
             try:
-                return await transport.post(session, self._target(host, call), call.payload, timeout)
+                return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+            except ClientClosed:
+                raise
             except ConnectFailed as failure:
-                _log.info("%s; trying the backup", failure)
+                if loop.time() >= deadline:
+                    raise
+                _log.info("%s; trying the backup host", failure)
                 host = self._hosts.after(host)
-        return await transport.post(session, self._target(host, call), call.payload, timeout)
+        return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
 
-    def _target(self, host: str, call: Call) -> transport.Target:
+    def _request(self, host: str, call: Call) -> transport.Request:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
-        return transport.Target(f"{host}/{call.endpoint.command}{self._query}{call.usersig}&random={number}")
+        url = URL(f"{host}/{call.endpoint.command}{self._query}{number}", encoded=True)
+        return transport.Request(url, call.usersig, call.payload, self._proxy_of[host])
 
     def _read(self, call: Call, reply: transport.Reply, turn: Turn) -> tuple[dict[str, Any], TIMError | None]:
         """Read an answer, and slow down where it says so."""
-        body = self._usersigs.scrub(reply.body)
         try:
-            return transport.decode(reply.status, body), None
-        except APIError as failure:
-            # Percent-encoded, a signature looks different.
-            info = unquote(failure.info).encode(errors="replace")
-            clean = self._usersigs.scrub(info)
-            error: TIMError = failure if clean is info else classify(failure.code, clean.decode())
+            answer = transport.decode(reply)
         except TIMError as failure:
             error = failure
+        else:
+            self._clean(answer)
+            return answer, None
         error.__traceback__ = None
+        if isinstance(error, APIError) and error.info:
+            error = classify(error.code, self._usersigs.scrub(error.info))
         if reply.retry_after is not None:
             call.channel.pacer.pause(reply.retry_after)
         if error.reaction is Reaction.SLOW_DOWN:
             call.channel.counters.refusals += 1
             call.channel.pacer.refused(turn)
         return {}, error
+
+    def _clean(self, answer: dict[str, Any]) -> None:
+        """Take signatures out of what the service says of single items."""
+        for rows in answer.values():
+            if type(rows) is list:
+                for row in rows:
+                    if type(row) is dict and isinstance(row.get("ErrorInfo"), str):
+                        row["ErrorInfo"] = self._usersigs.scrub(row["ErrorInfo"])
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
         if error is not None:
@@ -366,13 +435,46 @@ class Dispatcher:
 
 
 @functools.lru_cache(maxsize=64)
-def _client_timeout(seconds: float, own_session: bool) -> aiohttp.ClientTimeout:
+def _connect_timeout(seconds: float, own_session: bool) -> aiohttp.ClientTimeout:
     # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
     # `connect` would also be the wait for a place in its pool, which says nothing of the host.
     half = seconds / 2
     if own_session:
-        return aiohttp.ClientTimeout(total=seconds, connect=half)
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=half)
+        return aiohttp.ClientTimeout(total=None, connect=half)
+    return aiohttp.ClientTimeout(total=None, sock_connect=half)
+
+
+def _checked_proxy(proxy: str | None) -> URL | None:
+    """The URL of a proxy, as given.
+
+    Raises:
+        TypeError, ValueError: it is none of an HTTP proxy; the error does not show it, since it may hold a password.
+    """
+    if proxy is None:
+        return None
+    if not isinstance(proxy, str):
+        raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
+    try:
+        url: URL | None = URL(proxy)
+    except ValueError:
+        url = None
+    if url is None or url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
+    return url
+
+
+def _proxy_for(base_url: str, proxy: URL | None, trust_env: bool) -> URL | None:
+    """The proxy for one host: the one given, or that of the environment, read once.
+
+    aiohttp's own ``trust_env`` would read the environment, and a netrc file, in a thread for every request.
+    """
+    if proxy is not None or not trust_env:
+        return proxy
+    parts = urlsplit(base_url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    found = urllib.request.getproxies()
+    return _checked_proxy(found.get(parts.scheme) or found.get("all"))
 
 
 def _own_session() -> aiohttp.ClientSession:

@@ -59,7 +59,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 """The endpoints that have a method of their own."""
 
-# https://www.tencentcloud.com/document/product/1047/34962
+# https://www.tencentcloud.com/document/product/1047/34961
 # What a migration asks before it sends; anybody else calls it by its command.
 GET_GROUP_INFO = Endpoint("get_group_info", "v4/group_open_http_svc/get_group_info", repeatable=True, items=50)
 

@@ -2,14 +2,14 @@
 
 ::
 
-    TIMError                      .endpoint .attempts
-    ├── TransportError            no readable answer;  .outcome_unknown
+    TIMError                      .endpoint .attempts .outcome_unknown
+    ├── TransportError            no readable answer
     │   ├── ConnectFailed         nothing was sent
     │   │   └── ClientClosed      the client, or the session given to it, was closed while the call waited
     │   ├── RequestTimeout        no answer in time (also a TimeoutError)
     │   ├── ConnectionLost        the connection ended before the answer did
     │   └── BadResponse           an answer that is not one of the service's;  .status
-    ├── APIError                  the service said no;  .code .info
+    ├── APIError                  the service answered with an error code;  .code .info .hint
     │   ├── AuthError             credentials, signature or account set-up
     │   ├── PermissionDenied      not allowed on this object
     │   ├── GroupNotFound
@@ -17,31 +17,55 @@
     │   ├── InvalidRequest        the request itself is wrong
     │   ├── ReceiptUnavailable    the message has no read receipt
     │   ├── RateLimited           over the endpoint's calls a second, and retries did not help
-    │   └── ServerBusy            a passing fault of the service, and retries did not help
-    ├── QuotaExhausted            no turn within ``max_wait``; nothing was sent;  .retry_after
+    │   └── ServerBusy            a transient server error, and retries did not help
+    ├── QuotaExhausted            no permit within ``max_wait``; nothing was sent;  .retry_after
     └── PartialFailure            from ``raise_for_errors()``;  .result
 
 A code that is in no table stays a plain `APIError` with its exact code.  Arguments that can never be
 right are not here: they raise `ValueError` or `TypeError` before anything is sent.
 
-Every exception pickles, and none carries the secret key, a UserSig or a URL with its query.
+Every exception pickles, and none carries the secret key, a UserSig or a URL with its query.  What the service says of
+an error is cut to `MAX_INFO` characters and made printable before it is kept, so that it can go to terminals, logs and
+files as it is.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import TypeGuard
+
+MAX_INFO = 300
+"""Characters of an ``ErrorInfo`` that are kept."""
+
+
+def printable(text: str) -> str:
+    """Make a text of the service's safe to show: one line of at most `MAX_INFO` characters.
+
+    Control characters, line ends, invisible and direction-changing characters and lone surrogates are escaped.
+    """
+    if len(text) > MAX_INFO:
+        text = text[: MAX_INFO - 1] + "…"
+    if text.isprintable():
+        return text
+    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return text if len(text) <= MAX_INFO else text[: MAX_INFO - 1] + "…"
+
+
+def is_code(value: object) -> TypeGuard[int]:
+    """Whether a value is an error code as the service has them: an integer of 32 bits."""
+    return type(value) is int and -(2**31) <= value < 2**31
 
 
 class Reaction(enum.Enum):
     """What an error asks for."""
 
     RETRY = "retry"
-    """A passing fault: try again after a short wait."""
+    """A transient failure: try again after a short wait."""
     SLOW_DOWN = "slow down"
     """Over the rate: slow the whole endpoint down, then try again."""
     SIGN_AGAIN = "sign again"
-    """The signature was not taken: sign afresh and try again, once."""
+    """The signature was refused: make a new one and try again, once."""
     GIVE_UP = "give up"
     """Trying again can only fail the same way."""
 
@@ -52,9 +76,12 @@ class TIMError(Exception):
     Attributes:
         endpoint: the method or command that failed, e.g. ``"set_unread_msg_num"``; "" when there was none.
         attempts: how many requests were made for the call, retries included.
+        outcome_unknown: True when the call may have taken effect: the request may have reached the service and no
+            answer says that nothing was done.
     """
 
     reaction: Reaction = Reaction.GIVE_UP
+    outcome_unknown = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -70,18 +97,14 @@ class TIMError(Exception):
 
 
 class TransportError(TIMError):
-    """No readable answer came back.
-
-    Attributes:
-        outcome_unknown: True when the request may have reached the service, and so may have taken effect.
-    """
+    """No readable answer came back."""
 
     reaction = Reaction.RETRY
     outcome_unknown = True
 
 
 class ConnectFailed(TransportError):
-    """No host could be resolved or connected to; nothing was sent."""
+    """No connection to the service, or none in time; nothing was sent to it."""
 
     outcome_unknown = False
 
@@ -127,20 +150,24 @@ class APIError(TIMError):
 
     Attributes:
         code: the exact ``ErrorCode``.
-        info: the service's ``ErrorInfo``, "" when it gave none.
+        info: the service's ``ErrorInfo``, printable and at most `MAX_INFO` characters; "" when it gave none.
+        hint: the likely cause, where this library knows one; "" otherwise.
     """
 
     def __init__(self, code: int = 0, info: str = "") -> None:
-        super().__init__(f"error {code}: {info}" if info else f"error {code}")
+        info = printable(info)
+        super().__init__()
         self.args = (code, info)
         self.code = code
         self.info = info
+        self.hint = ""
         self.reaction = _reaction(code)
 
     def __str__(self) -> str:
         tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
         where = f"{self.endpoint}: " if self.endpoint else ""
-        return f"{where}error {self.code}{': ' + self.info if self.info else ''}{tries}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}error {self.code}{': ' + self.info if self.info else ''}{tries}{hint}"
 
 
 class AuthError(APIError):
@@ -172,14 +199,19 @@ class RateLimited(APIError):
 
 
 class ServerBusy(APIError):
-    """A passing fault of the service (10002 and its like), and still there after the retries."""
+    """A transient server error (10002 and its like), and still there after the retries.
+
+    None of its codes says that nothing was done.
+    """
+
+    outcome_unknown = True
 
 
 class QuotaExhausted(TIMError):
-    """No turn to be had within ``max_wait``; nothing was sent, and no quota was spent.
+    """No permit within ``max_wait``; nothing was sent, and no quota was spent.
 
     Attributes:
-        retry_after: seconds, above 0, after which a turn can be expected.
+        retry_after: seconds, above 0, after which a permit can be expected.
     """
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
@@ -218,19 +250,26 @@ _TABLE: tuple[tuple[type[APIError], Reaction, str], ...] = (
         AuthError,
         Reaction.GIVE_UP,
         # 70050, too many bad signatures, is what looping on the others causes.
-        "70002 70003 70005 70009 70013 70014 70016 70020 70050 60006 60010 60016 60017 60020 60021 60025 60026"
+        "70002 70003 70005 70009 70013 70014 70016 70020 70050 70051 60006 60010 60016 60017 60020 60021 60025 60026"
         " 60028 10059 90009",
     ),
-    (PermissionDenied, Reaction.GIVE_UP, "10007"),
+    (PermissionDenied, Reaction.GIVE_UP, "10007 10026"),  # 10026: the command is disabled for the app
     (GroupNotFound, Reaction.GIVE_UP, "10010 10015"),
-    (AccountNotFound, Reaction.GIVE_UP, "70107 90003 90008 90012 90048 10019"),
+    (AccountNotFound, Reaction.GIVE_UP, "70107 90003 90008 90012 90048 10019 20003"),
     (
         InvalidRequest,
         Reaction.GIVE_UP,
         "10003 10004 10005 10011 10018 60002 60003 60009 60012 60015 70206 70402 90001 90018 93000",
     ),
     (ReceiptUnavailable, Reaction.GIVE_UP, "10060 10061 10062"),
+    # Known, and of none of these kinds; 60013: the gateway could not read its backend's answer.
+    (APIError, Reaction.GIVE_UP, "10008 10016 60013 70346"),
 )
+
+WRONG_REGION = frozenset({60026, 70016, 70020})
+"""What a host of another region than the app's answers."""
+UNKNOWN_COMMAND = 60008
+"""What a command that does not exist is answered; also a transient server error."""
 
 
 def _rows() -> Iterator[tuple[int, tuple[type[APIError], Reaction]]]:

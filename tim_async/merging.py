@@ -254,17 +254,14 @@ class Lookups:
         self._given_up.discard(task)
         if not group.waiting:
             return
-        kind = group.shelf.kind
         if error is None:
             self._answer(group, *task.result(), 0)
         elif isinstance(error, PartialFailure):
             values, errors = error.args[1]
             group.channel.budget.succeeded()
             self._answer(group, values, errors, error.attempts)
-        elif isinstance(error, QuotaExhausted) and not self._is_closed():
+        elif isinstance(error, QuotaExhausted) and not self._dispatcher.closed:
             self._turn_away(group, error)
-        elif isinstance(error, RuntimeError) and self._is_closed():
-            self._fail(group, self._closed(kind))
         else:
             self._fail(group, error)
         if isinstance(error, TIMError):
@@ -305,13 +302,6 @@ class Lookups:
             shelf = self._shelves.setdefault(group.shelf.key, group.shelf)
             for wanted in patient:
                 self._join(shelf, wanted)
-
-    def _is_closed(self) -> bool:
-        try:
-            self._dispatcher.open()
-        except RuntimeError:
-            return True
-        return False
 
     @staticmethod
     def _closed(kind: Kind[Any, Any]) -> ClientClosed:

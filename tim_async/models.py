@@ -1,7 +1,8 @@
 """What calls return: frozen dataclasses with plain fields, each with a ``from_wire`` that reads the service's answer.
 
 Plain ``dict`` fields on purpose: web frameworks and serialisers take these classes as they are.
-Unknown fields of an answer are ignored; missing or ill-typed ones raise `BadResponse` and nothing else.
+Unknown fields of an answer are ignored.  An item of a list that cannot be read becomes an error of that item alone;
+an answer that is broken as a whole raises `BadResponse` and nothing else.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from .errors import BadResponse, PartialFailure, Reaction
+from .errors import BadResponse, PartialFailure, Reaction, is_code, printable
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+_MAX_COUNT = 2**32
+"""No count of the service reaches this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,15 @@ class ItemError:
     """Why one item of a call failed.
 
     Attributes:
-        code: the service's code for it; None when the service said nothing of the item.
-        info: what is known beside the code, "" when nothing is.
+        code: the service's code for it; None when the service said nothing readable of the item.
+        info: what is known beside the code, printable and at most 300 characters; "" when nothing is.
     """
 
     code: int | None
     info: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "info", printable(self.info))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +60,27 @@ class C2CUnread:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[str]) -> C2CUnread:
-        """Read an answer of get_c2c_unread_msg_num; a peer the answer leaves out becomes an error.
+        """Read an answer of get_c2c_unread_msg_num; a peer that it leaves out or garbles becomes an error.
 
         Args:
             answer: the decoded body.
             asked: the peers that were asked for.
 
         Raises:
-            BadResponse: a field is of the wrong type.
+            BadResponse: a list is not a list.
         """
-        counts = {
-            _str(row, "Peer_Account"): _count(row, "C2CUnreadMsgNum") for row in _rows(answer, "C2CUnreadMsgNumList")
-        }
-        errors = {
-            _str(row, "Peer_Account"): ItemError(_int(row, "ErrorCode"), str(row.get("ErrorInfo") or ""))
-            for row in _rows(answer, "ErrorList")
-        }
+        found: dict[object, int | ItemError] = {}
+        for row in _rows(answer, "C2CUnreadMsgNumList"):
+            found[_key(row, "Peer_Account")] = _count(row, "C2CUnreadMsgNum")
+        for row in _rows(answer, "ErrorList"):
+            found[_key(row, "Peer_Account")] = _item_error(row, "ErrorCode")
         result = cls()
         for peer in asked:
-            if peer in errors:
-                result.errors[peer] = errors[peer]
-            elif peer in counts:
-                result.counts[peer] = counts[peer]
+            item = found.get(peer, _MISSING)
+            if isinstance(item, ItemError):
+                result.errors[peer] = item
             else:
-                result.errors[peer] = ItemError(None, "not in the answer")
+                result.counts[peer] = item
         return result
 
 
@@ -115,31 +119,23 @@ class GroupMsgReceipts:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[int]) -> GroupMsgReceipts:
-        """Read an answer of get_group_msg_receipt; a message the answer leaves out becomes an error.
+        """Read an answer of get_group_msg_receipt; a message that it leaves out or garbles becomes an error.
 
         Args:
             answer: the decoded body.
             asked: the sequence numbers that were asked for.
 
         Raises:
-            BadResponse: a field is of the wrong type.
+            BadResponse: the list is not a list.
         """
-        found: dict[int, Receipt | ItemError] = {}
-        for row in _rows(answer, "GroupMsgReceiptList"):
-            code = _int(row, "Code") if "Code" in row else 0
-            # The two numbers may be absent beside a code other than 0.
-            found[_int(row, "MsgSeq")] = (
-                Receipt(_count(row, "ReadNum"), _count(row, "UnreadNum"))
-                if code == 0
-                else ItemError(code, str(row.get("ErrorInfo") or ""))
-            )
+        found = {_key(row, "MsgSeq"): _receipt(row) for row in _rows(answer, "GroupMsgReceiptList")}
         result = cls()
         for seq in asked:
-            item = found.get(seq)
+            item = found.get(seq, _MISSING)
             if isinstance(item, Receipt):
                 result.receipts[seq] = item
             else:
-                result.errors[seq] = item or ItemError(None, "not in the answer")
+                result.errors[seq] = item
         return result
 
 
@@ -174,9 +170,12 @@ def all_c2c_unread(answer: Mapping[str, Any]) -> int:
     """Read ``AllC2CUnreadMsgNum``: the account's unread messages over all one-to-one conversations.
 
     Raises:
-        BadResponse: it is missing or no number.
+        BadResponse: it is missing or not a count.
     """
-    return _count(answer, "AllC2CUnreadMsgNum")
+    count = _count(answer, "AllC2CUnreadMsgNum")
+    if isinstance(count, ItemError):
+        raise _ill_typed("AllC2CUnreadMsgNum")
+    return count
 
 
 def _raise_for(result: object, errors: Mapping[Any, ItemError], what: str) -> None:
@@ -188,37 +187,48 @@ def _raise_for(result: object, errors: Mapping[Any, ItemError], what: str) -> No
         raise PartialFailure(f"{len(errors)} {what} failed: {some}{more}", result)
 
 
+_MISSING = ItemError(None, "not in the answer")
+
+
 def _rows(answer: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    """The items of a list; one that is no object is left out, and what it was to say is missing."""
     rows = answer.get(key)
     if rows is None:  # either list may be absent
         return
     if not isinstance(rows, list):
         raise _ill_typed(key)
-    for row in rows:
-        if not isinstance(row, dict):
-            raise _ill_typed(key)
-        yield row
+    yield from (row for row in rows if isinstance(row, dict))
 
 
-def _int(row: Mapping[str, Any], key: str) -> int:
+def _key(row: Mapping[str, Any], key: str) -> object:
+    """What an item is about, if that can be read."""
     value = row.get(key)
-    if type(value) is not int:  # a bool is an int to isinstance
-        raise _ill_typed(key)
-    return value
+    # Not bool, which would stand for 0 and 1.
+    return value if type(value) in (str, int) else None
 
 
-def _count(row: Mapping[str, Any], key: str) -> int:
-    value = _int(row, key)
-    if value < 0:
-        raise _ill_typed(key)
-    return value
-
-
-def _str(row: Mapping[str, Any], key: str) -> str:
+def _count(row: Mapping[str, Any], key: str) -> int | ItemError:
     value = row.get(key)
-    if not isinstance(value, str):
-        raise _ill_typed(key)
-    return value
+    if type(value) is int and 0 <= value < _MAX_COUNT:
+        return value
+    return ItemError(None, f"{key} is missing from the answer or not as documented")
+
+
+def _item_error(row: Mapping[str, Any], key: str) -> ItemError:
+    code, info = row.get(key), row.get("ErrorInfo")
+    if is_code(code):
+        return ItemError(code, info if isinstance(info, str) else "")
+    return ItemError(None, f"{key} is missing from the answer or not as documented")
+
+
+def _receipt(row: Mapping[str, Any]) -> Receipt | ItemError:
+    code = row.get("Code", 0)
+    if type(code) is not int or code != 0:  # then the two numbers may be absent
+        return _item_error(row, "Code")
+    read, unread = _count(row, "ReadNum"), _count(row, "UnreadNum")
+    if isinstance(read, ItemError):
+        return read
+    return unread if isinstance(unread, ItemError) else Receipt(read, unread)
 
 
 def _ill_typed(key: str) -> BadResponse:

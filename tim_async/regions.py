@@ -5,6 +5,8 @@ https://www.tencentcloud.com/document/product/1047/34620
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 REGIONS: dict[str, tuple[str, str]] = {
@@ -15,8 +17,22 @@ REGIONS: dict[str, tuple[str, str]] = {
     "frankfurt": ("adminapiger.im.qcloud.com", "adminapiger.my-imcloud.com"),
     "silicon_valley": ("adminapiusa.im.qcloud.com", "adminapiusa.my-imcloud.com"),
     "jakarta": ("adminapiidn.im.qcloud.com", "adminapiidn.my-imcloud.com"),
+    # On no page of the vendor's, but in use.
+    "saudi_arabia": ("adminapiksa.im.qcloud.com", "adminapiksa.my-imcloud.com"),
 }
 """Region name → (host, backup host)."""
+
+ALIASES: dict[str, str] = {
+    "cn": "china",
+    "sgp": "singapore",
+    "kr": "seoul",
+    "jpn": "tokyo",
+    "ger": "frankfurt",
+    "usa": "silicon_valley",
+    "idn": "jakarta",
+    "ksa": "saudi_arabia",
+}
+"""Short name → region name: those that scripts in the vendor's style use."""
 
 
 class Hosts:
@@ -32,17 +48,24 @@ class Hosts:
         self._urls = list(urls)
 
     @classmethod
-    def of(cls, region: str | None, base_url: str | None) -> Hosts:
+    def of(cls, region: str | None, base_url: str | None, *, allow_http: bool = False) -> Hosts:
         """Hosts of a region, or the one host of a base URL; exactly one of the two must be given.
 
+        Args:
+            region: a name in `REGIONS` or `ALIASES`.
+            base_url: the URL of a host.
+            allow_http: whether the URL may be ``http://`` although the host is not this machine.
+
         Raises:
-            ValueError: none or both given, an unknown region, or a base URL that is not plain http(s).
+            ValueError: none or both given, an unknown region, or a base URL that is not plain https, or http where
+                that is allowed.
         """
         if (region is None) == (base_url is None):
             raise ValueError("give either region=… or base_url=…, one of the two")
         if base_url is not None:
-            return cls(_checked(base_url))
+            return cls(_checked(base_url, allow_http))
         name = str(region).strip().lower().replace(" ", "_").replace("-", "_")
+        name = ALIASES.get(name, name)
         if name not in REGIONS:
             raise ValueError(f"unknown region {region!r}; one of: {', '.join(REGIONS)}")
         return cls(*(f"https://{host}" for host in REGIONS[name]))
@@ -55,6 +78,9 @@ class Hosts:
     def __len__(self) -> int:
         return len(self._urls)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._urls)
+
     def after(self, failed: str) -> str:
         """The base URL to try after ``failed``, which goes last unless somebody else has seen to that already."""
         if failed == self._urls[0]:
@@ -62,11 +88,24 @@ class Hosts:
         return self._urls[0]
 
 
-def _checked(base_url: str) -> str:
+def _checked(base_url: str, allow_http: bool) -> str:
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
     parts = urlsplit(base_url)
     _ = parts.port  # raises ValueError when it is none
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
+    if parts.scheme == "http" and not allow_http and not _is_loopback(parts.hostname):
+        raise ValueError(
+            f"base_url with http:// would send the UserSig to {parts.hostname} unencrypted; use https://, or pass"
+            " allow_http=True (TIM_ALLOW_HTTP=1) for a network that you trust"
+        )
     return base_url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")

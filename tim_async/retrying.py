@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import QuotaExhausted, Reaction, TIMError, TransportError
+from .errors import QuotaExhausted, Reaction, TIMError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -127,7 +127,7 @@ class Retrier:
         """Whether one more attempt can help, and harms nobody."""
         if not isinstance(error, TIMError) or error.reaction is Reaction.GIVE_UP or self._closed.is_set():
             return False
-        if isinstance(error, TransportError) and error.outcome_unknown and not self._repeatable:
+        if error.outcome_unknown and not self._repeatable:
             return False
         if error.reaction is Reaction.SIGN_AGAIN and self._signed_again:
             return False

@@ -10,14 +10,17 @@ PEM, SSH or JWK text are refused, and a short key is recognised.
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import functools
 import json
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+from ._secret import Secret
 
 if TYPE_CHECKING:
     from jwt.algorithms import HMACAlgorithm
@@ -29,6 +32,9 @@ DEFAULT_EXPIRE = 180 * DAY
 _TO_URL = str.maketrans("+/=", "*-_")
 _FROM_URL = str.maketrans("*-_", "+/=")
 _MAX_INFLATED = 64 * 1024
+_MAX_SCRUBBED = 4096
+_PART = 12
+"""Characters of a signature that are too many to be shown, and too many to occur by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Claims:
 
 def sign(
     sdk_app_id: int,
-    secret_key: str,
+    secret_key: str | Secret,
     identifier: str,
     *,
     issued_at: int,
@@ -75,24 +81,31 @@ def sign(
         The UserSig, safe to stand in a query as it is.
 
     Raises:
-        ValueError: the key is empty, or is really a PEM, SSH or JWK key.
+        ValueError: the key is empty, or is a PEM, SSH or JWK key; or the identifier cannot be encoded as UTF-8.
+        TypeError: the key is not a str.
     """
-    claims = Claims(identifier, sdk_app_id, issued_at, expire, userbuf)
+    key = Secret.of(secret_key)
+    del secret_key  # no frame that can raise holds the key as plain text
+    return _pack(Claims(identifier, sdk_app_id, issued_at, expire, userbuf), key)
+
+
+def _pack(claims: Claims, key: Secret) -> str:
+    content = _content(claims)
     document: dict[str, Any] = {
         "TLS.ver": "2.0",
-        "TLS.identifier": identifier,
-        "TLS.sdkappid": sdk_app_id,
-        "TLS.expire": expire,
-        "TLS.time": issued_at,
-        "TLS.sig": base64.b64encode(_hmac().sign(_content(claims), prepare_key(secret_key))).decode(),
+        "TLS.identifier": claims.identifier,
+        "TLS.sdkappid": claims.sdk_app_id,
+        "TLS.expire": claims.expire,
+        "TLS.time": claims.issued_at,
     }
-    if userbuf is not None:
-        document["TLS.userbuf"] = base64.b64encode(userbuf).decode()
+    if claims.userbuf is not None:
+        document["TLS.userbuf"] = base64.b64encode(claims.userbuf).decode()
+    document["TLS.sig"] = base64.b64encode(_hmac().sign(content, _key_bytes(key))).decode()
     packed = zlib.compress(json.dumps(document, ensure_ascii=False).encode())
     return base64.b64encode(packed).decode().translate(_TO_URL)
 
 
-def verify(usersig: str, sdk_app_id: int, secret_key: str, *, now: float) -> Claims:
+def verify(usersig: str, sdk_app_id: int, secret_key: str | Secret, *, now: float) -> Claims:
     """Check a UserSig.
 
     Args:
@@ -107,54 +120,69 @@ def verify(usersig: str, sdk_app_id: int, secret_key: str, *, now: float) -> Cla
     Raises:
         ValueError: it cannot be read, is another app's, was not signed with this key, or has expired.
     """
-    try:
-        claims, signature = _read(usersig)
-    except (ValueError, TypeError, KeyError, zlib.error, binascii.Error, RecursionError):
-        raise ValueError("not a UserSig of version 2.0") from None
+    key, text = Secret.of(secret_key), Secret(usersig)
+    del secret_key, usersig  # neither may stand in the frame of an error
+    found: tuple[Claims, Secret] | None = None
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, zlib.error, RecursionError):
+        found = _read(text)
+    if found is None:
+        raise ValueError("not a UserSig of version 2.0")
+    claims, signature = found
     if claims.sdk_app_id != sdk_app_id:
         raise ValueError("the UserSig is for another SDKAppID")
-    if not _hmac().verify(_content(claims), prepare_key(secret_key), signature):
+    if not _matches(claims, key, signature):
         raise ValueError("the UserSig was not signed with this key")
     if now > claims.issued_at + claims.expire:
         raise ValueError("the UserSig has expired")
     return claims
 
 
-def prepare_key(secret_key: str) -> bytes:
-    """The bytes to sign with: the key's own text, never what its hex digits stand for.
+def _key_bytes(key: Secret) -> bytes:
+    """Return the bytes to sign with: the key's own text, never what its hex digits stand for.
 
     Raises:
         TypeError: not a str.
-        ValueError: empty, or in the form of a PEM, SSH or JWK key.
+        ValueError: empty, or a PEM, SSH or JWK key.
     """
-    if not isinstance(secret_key, str):
-        raise TypeError(f"secret_key must be a str, not {type(secret_key).__name__}")
-    if not secret_key:
+    if not isinstance(key.reveal(), str):
+        raise TypeError(f"secret_key must be a str, not {type(key.reveal()).__name__}")
+    if not key.reveal():
         raise ValueError("the secret key is empty")
     from jwt.exceptions import InvalidKeyError
 
-    try:
-        return _hmac().prepare_key(secret_key)
-    except InvalidKeyError:
-        raise ValueError(
-            "the secret key looks like a PEM, SSH or JWK key; it must be the SDKSecretKey shown in the console"
-        ) from None
+    # PyJWT's own error is not chained: the frames it was raised in hold the key.
+    with contextlib.suppress(InvalidKeyError, UnicodeEncodeError):
+        return _hmac().prepare_key(cast(str, key.reveal()))
+    raise ValueError(
+        "the secret key looks like a PEM, SSH or JWK key, or is not text; it must be the SDKSecretKey of the console"
+    )
 
 
-def check_key(secret_key: str) -> None:
+def check_key(secret_key: str | Secret) -> None:
     """Refuse a key that can only be a mistake, before it has cost a call.
+
+    Args:
+        secret_key: the app's secret key, as the console shows it.
 
     Raises:
         TypeError: not a str.
         ValueError: empty, with blanks or other characters no key has, too short, or of another kind.
     """
-    key = prepare_key(secret_key)
-    if not (secret_key.isascii() and secret_key.isprintable()) or " " in secret_key:
-        raise ValueError("the secret key holds blanks, line ends or characters that no key has; was it copied whole?")
-    if _hmac().check_key_length(key) is not None:
-        raise ValueError(
-            f"the secret key is too short: {len(key)} characters, at least 32 expected; was it copied whole?"
-        )
+    key = Secret.of(secret_key)
+    del secret_key
+    if problem := _problem(key):
+        raise ValueError(problem)
+
+
+def _problem(key: Secret) -> str:
+    """What is wrong with a key, "" if nothing is."""
+    prepared = _key_bytes(key)
+    text = str(key.reveal())
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        return "the secret key holds blanks, line ends or characters that no key has; was it copied whole?"
+    if _hmac().check_key_length(prepared) is not None:
+        return f"the secret key is too short: {len(prepared)} characters, at least 32 expected; was it copied whole?"
+    return ""
 
 
 class UserSigCache:
@@ -162,6 +190,13 @@ class UserSigCache:
 
     Signing takes microseconds and never waits, so however many callers need a new signature at once, the first
     one makes it and the others find it made.
+
+    Args:
+        sdk_app_id: the app's SDKAppID.
+        key: the app's secret key, checked by `check_key`.
+        identifier: the account to sign for.
+        expire: seconds that each signature is valid.
+        clock: gives unix seconds.
     """
 
     __slots__ = (
@@ -180,24 +215,23 @@ class UserSigCache:
     def __init__(
         self,
         sdk_app_id: int,
-        secret_key: str,
+        key: Secret,
         identifier: str,
         expire: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_key(secret_key)
         self._sdk_app_id = sdk_app_id
-        self._key = secret_key
+        self._key = key
         self._identifier = identifier
         self._expire = expire
         self._clock = clock
-        self._usersig = ""
-        self._used: tuple[bytes, ...] = ()
+        self._usersig = Secret("")
+        self._used: tuple[Secret, ...] = ()
         self._issued_at = 0
         self._check_at = 0.0
         self._shorter = 0
 
-    def current(self) -> str:
+    def current(self) -> Secret:
         """A UserSig with at least a fifth of its life before it."""
         now = self._clock()
         # A clock set back would make a signature of the future look young for ever.
@@ -205,27 +239,45 @@ class UserSigCache:
             self._sign(now)
         return self._usersig
 
-    def refused(self, usersig: str) -> None:
-        """Have the next call signed afresh, unless that happened since ``usersig`` was handed out."""
-        if usersig == self._usersig:
+    def refused(self, usersig: Secret) -> None:
+        """Have the next call signed with a new signature, unless that happened since ``usersig`` was handed out."""
+        if usersig is self._usersig:
             self._check_at = 0.0
             # Within the same second the same claims would give the same text again, so the claims change.
             self._shorter = (self._shorter + 1) % 30
 
-    def scrub(self, text: bytes) -> bytes:
-        """Take the signatures lately used out of what a peer says, should it echo them; else give ``text`` itself."""
-        for usersig in self._used:
-            if usersig in text:
-                text = text.replace(usersig, "…".encode())
-        return text
+    def scrub(self, text: str) -> str:
+        """Take every part of the signatures lately used out of a text of the peer's.
+
+        A peer that echoes a URL may cut it, so that a part alone can be there; or percent-encode it.
+
+        Args:
+            text: what the peer said; what exceeds some thousand characters is dropped, so that this stays cheap.
+        """
+        text = unquote(text[:_MAX_SCRUBBED])
+        known = {part for usersig in self._used for part in _parts(str(usersig.reveal()))}
+        shown: list[str] = []
+        redacted_to = 0
+        for at, character in enumerate(text):
+            if text[at : at + _PART] in known:
+                if at >= redacted_to:
+                    shown.append("…")
+                redacted_to = at + _PART
+            elif at >= redacted_to:
+                shown.append(character)
+        return "".join(shown)
 
     def _sign(self, now: float) -> None:
         issued_at, expire = int(now), max(1, self._expire - self._shorter)
-        self._usersig = sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire)
-        self._used = (self._usersig.encode(), *self._used[:1])
+        self._usersig = Secret(sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire))
+        self._used = (self._usersig, *self._used[:1])
         self._issued_at = issued_at
         # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
         self._check_at = issued_at + 0.8 * expire
+
+
+def _parts(usersig: str) -> set[str]:
+    return {usersig[at : at + _PART] for at in range(len(usersig) - _PART + 1)}
 
 
 @functools.cache
@@ -248,8 +300,12 @@ def _content(claims: Claims) -> bytes:
     return "".join(line + "\n" for line in lines).encode()
 
 
-def _read(usersig: str) -> tuple[Claims, bytes]:
-    packed = base64.b64decode(usersig.translate(_FROM_URL), validate=True)
+def _matches(claims: Claims, key: Secret, signature: Secret) -> bool:
+    return _hmac().verify(_content(claims), _key_bytes(key), cast(bytes, signature.reveal()))
+
+
+def _read(usersig: Secret) -> tuple[Claims, Secret]:
+    packed = base64.b64decode(cast(str, usersig.reveal()).translate(_FROM_URL), validate=True)
     # A few hundred bytes can unpack to gigabytes; no UserSig is that long.
     document = json.loads(zlib.decompressobj().decompress(packed, _MAX_INFLATED))
     if document["TLS.ver"] != "2.0":
@@ -259,4 +315,6 @@ def _read(usersig: str) -> tuple[Claims, bytes]:
     if not isinstance(identifier, str) or any(type(number) is not int for number in (app, issued_at, expire)):
         raise ValueError
     extra = None if userbuf is None else base64.b64decode(userbuf, validate=True)
-    return Claims(identifier, app, issued_at, expire, extra), base64.b64decode(document["TLS.sig"], validate=True)
+    return Claims(identifier, app, issued_at, expire, extra), Secret(
+        base64.b64decode(document["TLS.sig"], validate=True)
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tim_async._secret import Secret
 from tim_async.cli.config import Credentials, load
 from tim_async.cli.failures import Misuse
 from tim_async.usersig import verify
@@ -15,7 +16,7 @@ KEY = "0123456789abcdef" * 4
 
 
 def test_the_key_is_in_no_repr() -> None:
-    assert KEY not in repr(Credentials(1, KEY, "administrator", "singapore", None))
+    assert KEY not in repr(Credentials(1, Secret(KEY), "administrator", "singapore", None, allow_http=False))
 
 
 def test_a_key_in_a_file(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_a_key_file_beside_the_credentials(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "credentials").write_text("TIM_SDK_APP_ID=1\nTIM_SECRET_KEY_FILE=key\nTIM_REGION=tokyo\n")
     found = load(tmp_path / "credentials")
-    assert (found.secret_key, found.identifier) == (KEY, "administrator")
+    assert (found.secret_key.reveal(), found.identifier) == (KEY, "administrator")
     assert found.client_options()["region"] == "tokyo"
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from tests.store import Store
-from tim_async import QuotaExhausted, ServerBusy
+from tim_async import ClientClosed, QuotaExhausted, ServerBusy
 from tim_async.emulator import Emulator
 from tim_async.examples.aiohttp_app import TIM, client, failures
 
@@ -70,7 +70,7 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
     async with asynccontextmanager(client)(app):
         tim = app[TIM]
         assert await tim.get_all_c2c_unread_msg_num("alice") == 5
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
 
 

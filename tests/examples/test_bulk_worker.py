@@ -12,7 +12,7 @@ from redis import Redis
 from taskiq import TaskiqState
 
 from tests.store import Store
-from tim_async import TIMClient
+from tim_async import ClientClosed, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.examples.bulk_worker import shutdown, startup
 
@@ -51,7 +51,7 @@ async def test_the_client_ends_with_the_worker(monkeypatch: pytest.MonkeyPatch) 
             ending = shutdown(state)
             assert ending is not None
             await ending
-            with pytest.raises(RuntimeError, match="closed"):
+            with pytest.raises(ClientClosed, match="closed"):
                 await tim.get_all_c2c_unread_msg_num("alice")
 
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi import Request
 
 from tests.store import Store
-from tim_async import QuotaExhausted, ServerBusy
+from tim_async import ClientClosed, QuotaExhausted, ServerBusy
 from tim_async.emulator import Emulator
 from tim_async.examples.fastapi_app import app as fastapi_app
 from tim_async.examples.fastapi_app import failed, lifespan
@@ -87,7 +87,7 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
     async with lifespan(fastapi_app) as state:
         tim = state["tim"]
         assert await tim.get_all_c2c_unread_msg_num("alice") == 5
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
 
 

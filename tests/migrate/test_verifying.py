@@ -270,7 +270,7 @@ async def test_a_client_that_is_closed(service: StandIn, tmp_path: Path) -> None
                 await tim.aclose()
                 with pytest.raises(ClientClosed):
                     await anext(found)
-            with pytest.raises(RuntimeError, match="the client is closed"):
+            with pytest.raises(ClientClosed, match="the client is closed"):
                 await all_of(tim, source, journal)
 
 

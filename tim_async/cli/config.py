@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from tim_async import credentials
+from tim_async._secret import Secret
 from tim_async.credentials import VARIABLES
 
 from .failures import Misuse, plainly
@@ -20,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who calls, and where; the key is in no repr.
+    """Who calls, and where.
 
     Attributes:
         sdk_app_id: the app's SDKAppID.
@@ -28,13 +29,15 @@ class Credentials:
         identifier: an admin of the app.
         region: where the app is, if that was given.
         base_url: another host, if that was given.
+        allow_http: whether that host may be called without TLS.
     """
 
     sdk_app_id: int
-    secret_key: str = field(repr=False)
+    secret_key: Secret
     identifier: str
     region: str | None
     base_url: str | None
+    allow_http: bool
 
     def client_options(self) -> dict[str, Any]:
         """The keyword arguments of a ``TIMClient``.
@@ -46,7 +49,7 @@ class Credentials:
         found = {name: value for name, value in given.items() if value is not None}
         with plainly():
             credentials.require_place(found, source="the configuration")
-        return found
+        return {**found, "trust_env": True}  # as every command-line tool that calls a service
 
 
 def takes_credentials(command: Command) -> Command:
@@ -83,7 +86,8 @@ def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Creden
         raise Misuse(f"cannot read {error.filename}: {error.strerror or type(error).__name__}") from None
     except ValueError as error:
         raise Misuse(f"{error}; see tim-async --help") from None
-    return Credentials(**{"identifier": "administrator", "region": None, "base_url": None, **found})
+    absent = {"identifier": "administrator", "region": None, "base_url": None, "allow_http": False}
+    return Credentials(**{**absent, **found})
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -1,0 +1,158 @@
+"""Where the UserSig enters a request: between aiohttp and the socket, below everything that observes requests.
+
+A UserSig in a URL is read by every trace config, instrumentation, recorder and crash reporter that looks at the URL,
+at the exceptions that hold it, or at the variables of the frames it passes through.  So no URL here holds one.
+aiohttp is given the URL without it, and the text of the request line is completed when its bytes are handed to the
+connection's transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, cast
+
+from aiohttp import ClientRequest, ClientResponse
+from aiohttp.connector import Connection
+from yarl import URL
+
+from ._secret import Secret
+
+Send = Callable[[Connection], Awaitable[ClientResponse]]
+
+
+class StaleConnection(Exception):
+    """The pool gave a connection that is suspected dead; nothing was written, and another one is to be taken."""
+
+
+class Pool:
+    """Which of the connections in a session's pool can be trusted.
+
+    After a suspend, or a change of network, pooled connections are dead without a sign: each costs the call that takes
+    it a whole time-out.  So when a request in a used connection gets no answer, every pooled connection that was last
+    heard before that request was sent is closed instead of used.
+    """
+
+    __slots__ = ("_heard", "_suspect_before")
+
+    def __init__(self) -> None:
+        self._heard: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
+        self._suspect_before = 0.0
+
+    def heard(self, connection: object, now: float) -> None:
+        """An answer came through a connection."""
+        self._heard[connection] = now
+
+    def silent(self, connection: object, sent: float) -> None:
+        """A request sent at ``sent`` got no answer; in a new connection, that says nothing of the others."""
+        if connection in self._heard:
+            self._suspect_before = max(self._suspect_before, sent)
+
+    def suspects(self, connection: object) -> bool:
+        """Whether a connection was last heard before one of its like fell silent."""
+        return self._heard.get(connection, self._suspect_before) < self._suspect_before
+
+
+class Signing:
+    """A client middleware of aiohttp that signs one request; to be the innermost.
+
+    Args:
+        usersig: the signature.
+        pool: the connections of the session that sends.
+
+    Attributes:
+        began: whether any byte of the request was handed to a connection; if not, the service cannot have it.
+        peer: what was connected to: the proxy if there is one, else the service.
+        proxied: whether there is a proxy.
+    """
+
+    __slots__ = ("_connection", "_pool", "_sent", "_usersig", "began", "peer", "proxied")
+
+    def __init__(self, usersig: Secret, pool: Pool) -> None:
+        self._usersig = usersig
+        self._pool = pool
+        self._connection: object = None
+        self._sent = 0.0
+        self.began = False
+        self.peer: URL | None = None
+        self.proxied = False
+
+    async def __call__(
+        self, request: ClientRequest, handler: Callable[[ClientRequest], Awaitable[ClientResponse]]
+    ) -> ClientResponse:
+        """Send the request, with the signature in its request line."""
+        self.peer, self.proxied = request.proxy or request.url, request.proxy is not None
+        # An attribute of this one request, so that a request class of the caller's stays in use.
+        request.send = functools.partial(self._send, request.send)  # type: ignore[method-assign]
+        try:
+            while True:
+                try:
+                    return await handler(request)
+                except StaleConnection:
+                    continue  # aiohttp has closed it
+        except BaseException as error:
+            _forget_frames(error)
+            raise
+        finally:
+            del request.send  # a middleware of the caller's may send the request once more
+
+    def answered(self) -> None:
+        """The whole answer was read."""
+        if self._connection is not None:  # a recorder of requests may have answered in the service's place
+            self._pool.heard(self._connection, asyncio.get_running_loop().time())
+
+    def unanswered(self) -> None:
+        """There will be no answer."""
+        if self.began:
+            self._pool.silent(self._connection, self._sent)
+
+    async def _send(self, send: Send, connection: Connection) -> ClientResponse:
+        protocol = connection.protocol
+        if protocol is not None and protocol.transport is not None:
+            if self._pool.suspects(protocol):
+                raise StaleConnection
+            self._connection = protocol
+            protocol.transport = cast(asyncio.Transport, _SigningTransport(self, protocol, protocol.transport))
+        return await send(connection)
+
+    def _sign(self, request: bytes) -> bytes:
+        self.began = True
+        self._sent = asyncio.get_running_loop().time()
+        # The request line is the only place where this stands first: a URL has no blanks.
+        return request.replace(b" HTTP/", f"&usersig={self._usersig.reveal()} HTTP/".encode(), 1)
+
+
+class _SigningTransport:
+    """Stands before a connection's transport until the first bytes of a request, which it completes."""
+
+    __slots__ = ("_protocol", "_signing", "_transport")
+
+    def __init__(self, signing: Signing, protocol: Any, transport: asyncio.Transport) -> None:
+        self._signing = signing
+        self._protocol = protocol
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if self._protocol.transport is self:
+            self._protocol.transport = self._transport
+        self._transport.write(self._signing._sign(bytes(data)))  # noqa: SLF001 - two halves of one
+
+    def writelines(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and of those behind it: a frame that wrote to a socket holds what it wrote."""
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        link = todo.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            todo += [link.__cause__, link.__context__]
