@@ -27,32 +27,45 @@ class StaleConnection(Exception):
     """The pool gave a connection that is suspected dead; nothing was written, and another one is to be taken."""
 
 
+SERVICE_TIMEOUT = 3.0
+"""Seconds after which the service itself gives up a request."""
+IDLE = 1.0
+"""Seconds without an answer after which a lost connection makes others of its age suspect."""
+
+
 class Pool:
     """Which of the connections in a session's pool can be trusted.
 
-    After a suspend, or a change of network, pooled connections are dead without a sign: each costs the call that takes
-    it a whole time-out.  So when a request in a used connection gets no answer, every pooled connection that was last
-    heard before that request was sent is closed instead of used.
+    After a suspend, or a change of network, pooled connections are dead without a sign, and each costs the call that
+    takes it a whole time-out.  So when a request in a used connection gets no answer, the pooled connections that were
+    last heard before it was sent are closed instead of used.  One that is reset tells at once, and is no reason to
+    distrust those that were in use just now.
     """
 
     __slots__ = ("_heard", "_suspect_before")
 
     def __init__(self) -> None:
-        self._heard: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
+        # Lists, so that an answer changes a number in place: making a weak reference is slower than all else here.
+        self._heard: weakref.WeakKeyDictionary[object, list[float]] = weakref.WeakKeyDictionary()
         self._suspect_before = 0.0
 
     def heard(self, connection: object, now: float) -> None:
         """An answer came through a connection."""
-        self._heard[connection] = now
+        record = self._heard.get(connection)
+        if record is None:
+            self._heard[connection] = [now]
+        else:
+            record[0] = now
 
-    def silent(self, connection: object, sent: float) -> None:
+    def silent(self, connection: object, sent: float, *, timed_out: bool) -> None:
         """A request sent at ``sent`` got no answer; in a new connection, that says nothing of the others."""
         if connection in self._heard:
-            self._suspect_before = max(self._suspect_before, sent)
+            self._suspect_before = max(self._suspect_before, sent if timed_out else sent - IDLE)
 
     def suspects(self, connection: object) -> bool:
         """Whether a connection was last heard before one of its like fell silent."""
-        return self._heard.get(connection, self._suspect_before) < self._suspect_before
+        record = self._heard.get(connection) if self._suspect_before else None
+        return record is not None and record[0] < self._suspect_before
 
 
 class Signing:
@@ -103,10 +116,15 @@ class Signing:
         if self._connection is not None:  # a recorder of requests may have answered in the service's place
             self._pool.heard(self._connection, asyncio.get_running_loop().time())
 
-    def unanswered(self) -> None:
+    def given_up(self) -> None:
+        """The caller no longer waits for the answer; if it should have been there by now, it is missing."""
+        if self.began and asyncio.get_running_loop().time() - self._sent > SERVICE_TIMEOUT:
+            self.unanswered(timed_out=True)
+
+    def unanswered(self, *, timed_out: bool = False) -> None:
         """There will be no answer."""
         if self.began:
-            self._pool.silent(self._connection, self._sent)
+            self._pool.silent(self._connection, self._sent, timed_out=timed_out)
 
     async def _send(self, send: Send, connection: Connection) -> ClientResponse:
         protocol = connection.protocol

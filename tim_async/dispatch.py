@@ -26,6 +26,7 @@ import aiohttp
 from yarl import URL
 
 from . import arguments, transport
+from ._deadlines import Deadlines
 from ._secret import Secret
 from ._signing import Pool
 from .attempts import Attempt, Hook, tell
@@ -226,6 +227,7 @@ class Dispatcher:
         if self._session is None:
             self._loop = loop
             self._session = self._given_session or _own_session()
+            self._deadlines = Deadlines(loop)
             self._proxy_of = {host: _proxy_for(host, *self._proxies) for host in self._hosts}
             self._connections = _connections_of(self._given_session)
             if self._quota is not None:
@@ -323,20 +325,22 @@ class Dispatcher:
         call.usersig = self._usersigs.current()
         seconds = call.options.timeout
         timeout = _connect_timeout(seconds, self._given_session is None)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        host = self._hosts.current
-        for _ in range(len(self._hosts) - 1):
-            try:
-                return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
-            except ClientClosed:
-                raise
-            except ConnectFailed as failure:
-                if loop.time() >= deadline:
+        deadline = self._deadlines.start(seconds)
+        try:
+            host = self._hosts.current
+            for _ in range(len(self._hosts) - 1):
+                try:
+                    return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+                except ClientClosed:
                     raise
-                _log.info("%s; trying the backup host", failure)
-                host = self._hosts.after(host)
-        return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+                except ConnectFailed as failure:
+                    if call.channel.pacer.now() >= deadline.when:
+                        raise
+                    _log.info("%s; trying the backup host", failure)
+                    host = self._hosts.after(host)
+            return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+        finally:
+            self._deadlines.finish(seconds, deadline)
 
     def _request(self, host: str, call: Call) -> transport.Request:
         number = random.getrandbits(32)  # a new one for every request, the vendor says

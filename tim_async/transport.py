@@ -20,6 +20,7 @@ import aiohttp
 from yarl import URL
 
 from . import __version__
+from ._deadlines import Deadline
 from ._secret import Secret
 from ._signing import Pool, Signing
 from .errors import (
@@ -79,7 +80,7 @@ class Request(NamedTuple):
 
 
 async def post(
-    session: aiohttp.ClientSession, request: Request, pool: Pool, timeout: aiohttp.ClientTimeout, deadline: float
+    session: aiohttp.ClientSession, request: Request, pool: Pool, timeout: aiohttp.ClientTimeout, deadline: Deadline
 ) -> Reply:
     """Send one request and read its whole answer.
 
@@ -88,25 +89,26 @@ async def post(
         request: what to send.
         pool: what is known of the session's connections.
         timeout: bounds on connecting alone.
-        deadline: the loop time at which the attempt ends.
+        deadline: the end of the attempt.
 
     Raises:
         TransportError: of the fitting class; nothing of aiohttp's, asyncio's or the system's.
     """
     signing = Signing(request.signature, pool)
     try:
-        async with asyncio.timeout_at(deadline):
-            reply = await _exchange(session, request, signing, timeout)
+        reply = await _exchange(session, request, signing, timeout)
     except (aiohttp.ClientError, OSError, ValueError) as foreign:
         error = _translate(foreign, signing)
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
-        if not session.closed or (task is not None and task.cancelling()):
+        if deadline.caused_cancellation():
+            error = _translate(TimeoutError(), signing)
+        elif not session.closed or (task is not None and task.cancelling()):
+            signing.given_up()
             cancelled.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
-            signing.unanswered()
             raise
-        # Nobody cancelled the caller: a closing session cancels the look-up of a name, and so whoever awaits it.
-        error = ClientClosed("the session was closed")
+        else:  # nobody cancelled the caller: a closing session cancels the look-up of a name, and what awaits it
+            error = ClientClosed("the session was closed")
     except RuntimeError:
         if not session.closed:
             raise
@@ -114,7 +116,7 @@ async def post(
     else:
         signing.answered()
         return reply
-    signing.unanswered()
+    signing.unanswered(timed_out=isinstance(error, RequestTimeout))
     if isinstance(error, ConnectFailed):
         _forget_address(session, signing)
     raise error  # outside the except block, so that it carries no context
