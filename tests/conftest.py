@@ -1,4 +1,4 @@
-"""The stand-in service and a real Valkey, as fixtures."""
+"""The stand-in service and a real Valkey, as fixtures; the option that chooses the event loop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,29 @@ from pathlib import Path
 
 import pytest
 
+from . import loops
 from .stand_in import StandIn
 from .store import Store
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=loops.KINDS,
+        default="asyncio",
+        help="event loop of the tests: asyncio (default), uvloop, eager (tasks start at once; Python 3.12+), debug",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        loops.choose(config.getoption("--loop"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"event loop: {config.getoption('--loop')}"
 
 
 @pytest.fixture

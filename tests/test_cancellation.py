@@ -13,6 +13,7 @@ import pytest
 
 from tim_async import ClientClosed, RetryPolicy, TIMClient, TIMError, TransportError, dispatch
 
+from . import loops
 from .stand_in import AT_ONCE, KEY, METHODS, Action, Fate, Method, Seen, StandIn, client_of, error, failure_of, sensible
 
 
@@ -20,6 +21,10 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     """An event loop of real sockets whose clock a test can set forward."""
 
     skipped = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        loops.adapt(self)
 
     def time(self) -> float:
         return super().time() + self.skipped

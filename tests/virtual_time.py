@@ -10,6 +10,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from . import loops
+
 T = TypeVar("T")
 
 
@@ -35,6 +37,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector = _Jump()
         selector.loop = self
         super().__init__(selector)
+        loops.adapt(self)
 
     def time(self) -> float:
         """The virtual time, seconds."""

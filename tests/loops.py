@@ -1,0 +1,60 @@
+"""The kinds of event loop on which the suite runs: ``pytest --loop=asyncio|uvloop|eager|debug``.
+
+The kind is the process's event loop policy, so that it also holds for `asyncio.run` and `asyncio.Runner` in tests and
+in the code under test, and for loops in other threads.  Programs that a test starts keep the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import math
+import sys
+import warnings
+from typing import TypeVar
+
+KINDS = ("asyncio", "uvloop", "eager", "debug")
+
+Loop = TypeVar("Loop", bound=asyncio.AbstractEventLoop)
+_chosen = "asyncio"
+
+
+def choose(kind: str) -> None:
+    """Make every event loop of this process one of a kind.
+
+    Raises:
+        ValueError: this interpreter or environment has no such loop.
+    """
+    global _chosen  # noqa: PLW0603 - like the policy, it belongs to the process
+    if kind == "eager" and sys.version_info < (3, 12):
+        raise ValueError("--loop=eager needs Python 3.12 or later")
+    if kind == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise ValueError("--loop=uvloop needs uvloop: pip install uvloop")
+    _chosen = kind
+    if kind == "asyncio":
+        return
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            if kind == "uvloop":
+                import uvloop
+
+                return uvloop.new_event_loop()
+            return adapt(super().new_event_loop())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.14 on
+        asyncio.set_event_loop_policy(Policy())
+
+
+def adapt(loop: Loop) -> Loop:
+    """Give a loop the task factory or the debug mode of the chosen kind."""
+    if _chosen == "eager" and sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    if _chosen == "debug":
+        loop.set_debug(True)
+        # pytest-asyncio sets its own default, which is off.
+        loop.set_debug = lambda enabled: None  # type: ignore[method-assign]
+        # A busy machine is slow; that is no finding.
+        loop.slow_callback_duration = math.inf
+    return loop
