@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from . import arguments
+from .background import Background
 from .shared_gate import SharedGate
 from .sharing import Shares, StoreAway, Turnstile
 from .stores import redis_url, shown_url
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
 
+CLOSING = 1.0
+"""Seconds for the store's client to close its connections."""
+OVERDUE = 10
+"""Time-outs of the store after which an exchange has failed, whatever its driver does: it may have to connect first."""
 REPLY = 6
 """Numbers in each answer of ``quota.lua``; two more for each permit follow."""
 
@@ -54,6 +59,8 @@ class RedisQuota:
         ImportError: redis-py is not installed.
     """
 
+    _shown = "not made"  # for a crash reporter that shows one whose arguments were refused
+
     def __init__(
         self,
         url: str,
@@ -73,6 +80,7 @@ class RedisQuota:
         if {"{", "}"} & {*arguments.text("namespace", namespace)}:
             raise ValueError(f"namespace must hold no braces: {namespace!r}")
         self._url = redis_url(url)
+        self._shown = shown_url(self._url)
         self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
         self._timeout = arguments.positive("timeout", timeout)
         self._namespace = namespace
@@ -85,11 +93,12 @@ class RedisQuota:
         parse_url(self._url)
 
     def __repr__(self) -> str:
-        return f"RedisQuota({shown_url(self._url)!r})"
+        return f"RedisQuota({self._shown!r})"
 
     def share(self, sdk_app_id: int) -> RedisSharing:
         """Take part in the quota; `TIMClient` does."""
-        return RedisSharing(self._client(), repr(self), f"{self._namespace}:{{{sdk_app_id}:", self._shares)
+        prefix = f"{self._namespace}:{{{sdk_app_id}:"
+        return RedisSharing(self._client(), repr(self), prefix, self._shares, OVERDUE * self._timeout)
 
     def _client(self) -> Redis | RedisCluster:
         from redis.asyncio import Redis
@@ -118,13 +127,15 @@ class RedisSharing:
         where: the store's name for the log.
         prefix: what the keys begin with, the hash tag left open.
         shares: as `SharedGate` takes them.
+        overdue: as `SharedGate` takes it, seconds.
     """
 
-    def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, shares: Shares) -> None:
+    def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, shares: Shares, overdue: float) -> None:
         self._client = client
         self._where = where
         self._prefix = prefix
         self._shares = shares
+        self._overdue = overdue
         self._gates: list[SharedGate] = []
         self._away: set[str] = set()
 
@@ -132,22 +143,31 @@ class RedisSharing:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
         key = f"{self._prefix}{command}}}"
         exchange = functools.partial(self._exchange, f"{key}:slots", f"{key}:state")
-        gate = SharedGate(exchange, turnstile, limit, strict=strict, shares=self._shares)
+        gate = SharedGate(exchange, turnstile, limit, strict=strict, shares=self._shares, overdue=self._overdue)
         self._gates.append(gate)
         return gate
 
     async def aclose(self) -> None:
-        """Give back what is not used, and close the connection."""
-        await asyncio.gather(*(gate.finish() for gate in self._gates))
-        await self._client.aclose()
+        """Give back what is not used, and close the connection; bounded, whatever the store and its client do."""
+        try:
+            await asyncio.gather(*(gate.finish() for gate in self._gates))
+        finally:
+            closing = Background(self._client.aclose, self._not_closed)
+            closing.start()
+            if not await closing.finish(CLOSING):
+                _log.warning("the connections to the shared quota at %s take too long to close", self._where)
+
+    def _not_closed(self, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            _log.warning("closing the connections to the shared quota at %s failed", self._where, exc_info=error)
 
     async def _exchange(self, slots: str, state: str, request: list[str]) -> list[int]:
         """Run ``quota.lua``.
 
         Raises:
-            StoreAway: for whatever reason there is no answer that makes sense.
+            StoreAway: the store or the way there failed, or it answered something else.
         """
-        from redis.exceptions import NoScriptError
+        from redis.exceptions import NoScriptError, RedisError
 
         source, digest = _script()
         try:
@@ -155,10 +175,9 @@ class RedisSharing:
                 reply = await self._client.evalsha(digest, 2, slots, state, *request)
             except NoScriptError:
                 reply = await self._client.eval(source, 2, slots, state, *request)
-            numbers = list(map(int, reply))
-            if len(numbers) < REPLY or (len(numbers) - REPLY) % 2:
-                raise ValueError("an answer of another kind")
-        except Exception as error:  # whatever a driver, a proxy or a stranger's store does, no call may fail for it
+            numbers = _numbers(reply)
+        # A parser that reads garbage raises EOFError and ValueError, a closed transport of uvloop RuntimeError.
+        except (RedisError, OSError, EOFError, ValueError, RuntimeError) as error:
             if not self._away:
                 share = self._shares.alone
                 how = "calls wait for it" if share is None else f"each process goes on with {share:.0%} of each rate"
@@ -172,6 +191,20 @@ class RedisSharing:
             if not self._away:
                 _log.warning("the shared quota at %s is back", self._where)
         return numbers
+
+
+def _numbers(reply: object) -> list[int]:
+    """Read an answer of ``quota.lua``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(reply, list) or not all(isinstance(number, int | str | bytes) for number in reply):
+        raise ValueError("the reply is no list of numbers")
+    numbers = [int(number) for number in reply]
+    if len(numbers) < REPLY or (len(numbers) - REPLY) % 2 or numbers[1] <= 0:
+        raise ValueError("the reply is not that of quota.lua")
+    return numbers
 
 
 @functools.cache

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import math
 import random
 from collections.abc import Callable
 
+from .background import Background, Timer
 from .gates import OwnGate, Turn
 from .lanes import Lane
 from .learning import Credit
@@ -27,6 +29,8 @@ HUSH = 0.15
 FAR_OFF = 0.01
 """Seconds from which an interactive call does not wait for a permit that was asked for bulk."""
 
+_log = logging.getLogger("tim_async")
+
 
 class SharedGate:
     """One endpoint's gate where the quota is shared.
@@ -37,14 +41,25 @@ class SharedGate:
         limit: what the server allows all processes together, calls/s, at least 1.
         strict: give up the credit, and with it the chance of being refused by our own jitter.
         shares: the parts of the limit that matter to this process.
+        overdue: seconds after which an exchange that has neither answered nor failed counts as failed.
     """
 
-    def __init__(self, exchange: Exchange, turnstile: Turnstile, limit: float, *, strict: bool, shares: Shares) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        turnstile: Turnstile,
+        limit: float,
+        *,
+        strict: bool,
+        shares: Shares,
+        overdue: float,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
         self._turnstile = turnstile
         self._limit = limit
         self._strict = strict
+        self._overdue = overdue
         self._credit = Credit()
         ceiling = limit * (1.0 if strict else 1.1)
         burst = max(4.0, limit / (50 if strict else 20))
@@ -69,9 +84,11 @@ class SharedGate:
         self._refused_at = -math.inf
         self._taken: float | None = None
         self._pause_until: float | None = None
-        self._talk: asyncio.Task[None] | None = None
-        self._ticker: asyncio.TimerHandle | None = None
+        self._talk = Background(self._converse, self._broke_off)
+        self._asked_at = -math.inf
+        self._ticker = Timer(self._tick)
         self._closed = False
+        self._defect_logged = False
 
         # What the store said.
         self._heard_at = -math.inf
@@ -190,21 +207,17 @@ class SharedGate:
     def close(self) -> None:
         """Ask and expect nothing more."""
         self._closed = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        self._ticker.cancel()
 
     async def finish(self) -> None:
-        """After `close`: let the store know what is not used, if it can be reached at once."""
-        if self._talk is not None:
-            await asyncio.wait([self._talk])
+        """After `close`: tell the store what is not used, unless it is unreachable; bounded by ``overdue``."""
+        if not await self._talk.finish(self._overdue):
+            return  # what was granted is free again after a while
         while self._granted:
             self._permits.unused(heapq.heappop(self._granted)[1])
         if not self._alone and self._permits.due(self._loop.time()):
-            try:
-                await self._exchange(self._request(self._loop.time())[0])
-            except StoreAway:
-                return  # the permits are free again after a while
+            self._talk.start()
+            await self._talk.finish(self._overdue)
 
     # With the store.
 
@@ -220,28 +233,42 @@ class SharedGate:
 
     def _start(self) -> None:
         """Talk to the store, unless that is being done."""
-        if self._talk is None and not self._closed and not self._alone:
-            self._talk = self._loop.create_task(self._converse())
+        if not self._closed and not self._alone:
+            self._talk.start()
+            self._keep_ticking()
 
     async def _converse(self) -> None:
         """Tell and ask until there is nothing more to say."""
-        try:
-            while True:
-                self._asking = self._next_lane()
-                asked = self._loop.time()
-                request, told = self._request(asked)
+        while True:
+            self._asking = self._next_lane()
+            asked = self._asked_at = self._loop.time()
+            request, told = self._request(asked)
+            try:
                 reply = await self._exchange(request)
-                told()
-                self._hear(reply, asked)
-                self._asking = None
-                self._turnstile.advance()
-                if self._closed or self._alone or not (self._wanted or self._has_news()):
-                    return
-        except StoreAway:
-            self._lose()
-        finally:
+            except StoreAway:
+                if self._talk.is_current():
+                    self._lose()
+                return
+            if not self._talk.is_current():  # too late: the gate has moved on
+                return
+            told()
+            self._hear(reply, asked)
             self._asking = None
-            self._talk = None
+            self._turnstile.advance()
+            if self._closed or self._alone or not (self._wanted or self._has_news()):
+                return
+
+    def _broke_off(self, error: BaseException) -> None:
+        """A conversation was cancelled, or failed by a defect: the next call or the next tick starts another."""
+        if isinstance(error, asyncio.CancelledError):
+            self._asking = None
+            self._keep_ticking()
+            self._turnstile.advance()
+            return
+        if not self._defect_logged:
+            self._defect_logged = True
+            _log.error("a defect in the exchange with the shared quota; treated as an outage", exc_info=error)
+        self._lose()
 
     def _has_news(self) -> bool:
         """Whether others should know something at once."""
@@ -306,6 +333,7 @@ class SharedGate:
         # Later than the store meant it, by its answer's way here: that is on the safe side.
         now = self._heard_at = self._loop.time()
         self._reached = True
+        self._defect_logged = False
         self._round_trip += 0.2 * (now - asked - self._round_trip)
         self._rate = rate / 1e3
         if opens:
@@ -331,6 +359,7 @@ class SharedGate:
     def _lose(self) -> None:
         """The store is away."""
         self._reached = False
+        self._asking = None
         self._go_alone()
         self._turnstile.advance()
 
@@ -359,20 +388,22 @@ class SharedGate:
             self._permits.unused(heapq.heappop(self._granted)[1])
 
     def _keep_ticking(self, within: float = math.inf) -> None:
-        if self._ticker is not None and self._ticker.when() > self._loop.time() + within:
-            self._ticker.cancel()
-            self._ticker = None
-        if self._ticker is None and not self._closed:
-            self._ticker = self._loop.call_later(min(within, TICK * random.uniform(0.8, 1.2)), self._tick)
+        if self._closed:
+            return
+        now = self._loop.time()
+        if self._ticker.due == math.inf or self._ticker.due > now + within:
+            self._ticker.set(now + min(within, TICK * random.uniform(0.8, 1.2)))
 
     def _tick(self) -> None:
-        """Tell what has become of the permits when no question takes it along; look for a store that is away."""
-        self._ticker = None
+        """Watch the conversation; tell the store what no question takes along; look for a store that is away."""
         now = self._loop.time()
         self._drop_late(now)
-        if self._talk is None:
+        if not self._talk.running:
             self._permits.forget(now)
-            if self._alone or self._permits.due(now):
-                self._talk = self._loop.create_task(self._converse())
-        if self._alone or self._granted or self._permits:
+            if self._alone or self._has_news() or self._permits.due(now):
+                self._talk.start()
+        elif now > self._asked_at + self._overdue:
+            self._talk.abandon()
+            self._lose()
+        if self._alone or self._talk.running or self._granted or self._permits:
             self._keep_ticking()

@@ -266,7 +266,7 @@ async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: St
             task.cancel()
         await asyncio.wait(waiting)
         gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
-        await until(lambda: gate._talk is None)
+        await until(lambda: not gate._talk.running)
         assert gate._granted, "the store was asked, and has granted"
         assert service.seen == []
     with Redis.from_url(lasting.url) as redis:

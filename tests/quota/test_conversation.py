@@ -1,0 +1,322 @@
+"""The conversation with the store ends at any step, in whatever way: it is noticed, and no later call hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from tests import virtual_time
+from tests.stand_in import StandIn
+from tests.store import Store
+from tim_async.pacing import Pacer
+from tim_async.quota import RedisQuota
+from tim_async.shared_gate import SharedGate
+from tim_async.sharing import Shares, StoreAway
+
+from .support import NAME, calling, client, prepare, quota_on, until
+
+LIMIT = 50
+OVERDUE = 2.5
+# Also where the loop of the suite does without.
+FACTORIES: list[Any] = [None]
+if sys.version_info >= (3, 12):
+    FACTORIES.append(asyncio.eager_task_factory)
+
+MANNERS = ("answers", "away", "defect", "stubborn", "deaf")
+"""How an exchange ends when nobody cancels it; the last two swallow a cancellation, or all of them."""
+
+
+class FakeStore:
+    """Grants what is asked, after some steps of the loop; or behaves in another manner."""
+
+    def __init__(self) -> None:
+        self.manner = "answers"
+        self.steps = 3
+        self.released = asyncio.Event()
+        self._permits = itertools.count(1)
+
+    async def exchange(self, request: list[str]) -> list[int]:
+        manner, steps = self.manner, self.steps
+        while manner == "deaf" and not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                continue
+        for _ in range(steps):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if manner != "stubborn":
+                    raise
+        match manner:
+            case "away":
+                raise StoreAway
+            case "defect":
+                raise TypeError("a defect")
+        reply = [0, LIMIT * 1000, 0, 0, 0, -1]
+        for _ in range(int(request[6])):
+            reply += [next(self._permits), 0]
+        return reply
+
+
+def gated(store: FakeStore, alone: float | None) -> tuple[Pacer, SharedGate]:
+    gates: list[SharedGate] = []
+
+    def gate(pacer: Pacer) -> SharedGate:
+        gates.append(SharedGate(store.exchange, pacer, LIMIT, strict=False, shares=Shares(1.0, alone), overdue=OVERDUE))
+        return gates[0]
+
+    return Pacer(LIMIT, gate=gate), gates[0]
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """All tasks but this one and the service's."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task is not asyncio.current_task()
+        and not {"StandIn", "_accept_connection2"} & {*re.findall(r"\w+", repr(task))}
+    }
+
+
+def cancel_all() -> None:
+    for task in others():
+        task.cancel()
+
+
+async def settled(gate: SharedGate) -> None:
+    """The store has been reached, and knows all there is to know."""
+    while not (gate.shared and not gate._has_news()):  # noqa: ASYNC110 - no event says so
+        await asyncio.sleep(0.1)
+
+
+async def call(pacer: Pacer) -> None:
+    turn = await pacer.enter()
+    await asyncio.sleep(0.01)
+    pacer.leave(turn, answered=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    blows=st.lists(st.tuples(st.sampled_from(MANNERS), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=5),
+    alone=st.sampled_from([None, 0.1]),
+    factory=st.sampled_from(FACTORIES),
+    refused=st.booleans(),
+)
+def test_every_task_is_cancelled_at_any_step_and_the_next_call_has_its_permit(
+    blows: list[tuple[str, int, int]], alone: float | None, factory: Any, refused: bool
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if factory is not None:
+            loop.set_task_factory(factory)
+        store = FakeStore()
+        pacer, gate = gated(store, alone)
+        calls: list[asyncio.Task[None]] = []
+        for manner, length, steps in blows:
+            store.manner, store.steps = manner, length
+            calls += [loop.create_task(call(pacer)) for _ in range(2)]
+            if refused:
+                gate.refused(loop.time(), loop.time())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            cancel_all()
+        store.manner, store.steps = "answers", 3
+        async with asyncio.timeout(OVERDUE + 1.0):
+            for _ in range(2):
+                await call(pacer)
+        async with asyncio.timeout(OVERDUE + 1.0):
+            await settled(gate)
+        pacer.close()
+        await gate.finish()
+        store.released.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert others() == set()
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("manner", ["defect", "deaf"])
+@pytest.mark.parametrize("alone", [None, 0.1])
+def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
+    caplog: pytest.LogCaptureFixture, manner: str, alone: float | None
+) -> None:
+    """A defect is logged once, with its traceback, and then all is as without the store, until the store answers."""
+
+    async def main() -> None:
+        store = FakeStore()
+        pacer, gate = gated(store, alone)
+        store.manner = manner
+        waiting = asyncio.create_task(call(pacer))
+        await asyncio.sleep(OVERDUE + 1.0)
+        assert not gate.shared
+        assert waiting.done() is (alone is not None)
+        store.manner = "answers"
+        async with asyncio.timeout(OVERDUE + 1.0):
+            await waiting
+            await settled(gate)
+            await call(pacer)
+        pacer.close()
+        await gate.finish()
+        store.released.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert others() == set()
+
+    virtual_time.run(main())
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == (manner == "defect")
+    for record in errors:
+        assert record.exc_info is not None
+        assert record.exc_info[0] is TypeError
+
+
+@pytest.mark.parametrize("manner", ["stubborn", "deaf"])
+def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        store = FakeStore()
+        pacer, gate = gated(store, 0.1)
+        await call(pacer)  # there is something to tell
+        store.manner = manner
+        begin = loop.time()
+        pacer.close()
+        await gate.finish()
+        store.released.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert others() == set()
+        return loop.time() - begin
+
+    assert virtual_time.run(main()) <= OVERDUE + 0.001
+
+
+def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
+    async def main() -> None:
+        store = FakeStore()
+        pacer, gate = gated(store, 0.1)
+        await call(pacer)
+        store.steps = 1000
+        pacer.close()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await gate.finish()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert others() == set()
+
+    virtual_time.run(main())
+
+
+# With a real store.
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+async def test_a_connection_that_is_lost_is_replaced_within_a_second(
+    service: StandIn, store: Store, factory: Any
+) -> None:
+    loop = asyncio.get_running_loop()
+    if factory is not None:
+        loop.set_task_factory(factory)
+    quota = quota_on(store)
+    prepare(store, quota, LIMIT)
+    with Redis.from_url(store.url) as redis:
+        async with client(service, quota, LIMIT) as tim, calling((tim, "alice")):
+
+            def lost() -> bool:
+                """One that is idle is replaced without a word."""
+                redis.client_kill_filter(_type="normal", skipme=True)
+                return not tim.stats()[NAME].shared
+
+            await until(lambda: tim.stats()[NAME].shared)
+            for _ in range(3):
+                await until(lost)
+                await until(lambda: tim.stats()[NAME].shared, 1.0)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store(
+    service: StandIn, lasting: Store, factory: Any
+) -> None:
+    loop = asyncio.get_running_loop()
+    if factory is not None:
+        loop.set_task_factory(factory)
+    quota = quota_on(lasting, fail_closed=True)
+    prepare(lasting, quota, 500)
+    async with client(service, quota, 500) as tim:
+        for steps in range(40):
+            calls = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            cancel_all()
+            async with asyncio.timeout(5):
+                assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+            await asyncio.wait(calls)
+        await until(lambda: tim.stats()[NAME].shared)
+
+
+async def test_a_driver_that_fails_by_a_defect_is_named_once(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    quota = quota_on(lasting, fallback_share=1)
+    async with client(service, quota, LIMIT) as tim:
+        sharing: Any = tim._dispatch
+        await tim.get_all_c2c_unread_msg_num("alice")
+        driver = sharing._sharing._client
+        evalsha = driver.evalsha
+
+        async def broken(*_: Any) -> Any:
+            raise TypeError("a defect of the driver")
+
+        driver.evalsha = broken
+        for _ in range(5):
+            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+        await until(lambda: not tim.stats()[NAME].shared)
+        driver.evalsha = evalsha
+        await until(lambda: tim.stats()[NAME].shared)
+    defects = [record for record in caplog.records if record.exc_info is not None]
+    assert [str(record.exc_info[1]) for record in defects if record.exc_info] == ["a defect of the driver"]
+
+
+async def test_closing_waits_for_no_driver_that_does_not_close(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    quota = quota_on(lasting)
+    tim = client(service, quota, LIMIT)
+    await tim.get_all_c2c_unread_msg_num("alice")
+    dispatch: Any = tim._dispatch
+    driver = dispatch._sharing._client
+    aclose, released = driver.aclose, asyncio.Event()
+
+    async def never() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    driver.aclose = never
+    async with asyncio.timeout(5):
+        await tim.aclose()
+    released.set()
+    await aclose()
+    assert "take too long to close" in caplog.text
+
+
+def test_a_description_that_was_refused_can_be_shown() -> None:
+    """Crash reporters show the locals of a frame, also of the constructor's own."""
+    for url, options in ((5, {}), ("http://:secret@h", {}), ("redis://:secret@h", {"timeout": 0})):
+        half_made = RedisQuota.__new__(RedisQuota)
+        with pytest.raises((ValueError, TypeError)):
+            half_made.__init__(url, **options)  # type: ignore[misc]
+        assert "secret" not in repr(half_made)
