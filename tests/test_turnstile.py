@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from tim_async.errors import ConnectFailed
+from tim_async.errors import ConnectFailed, QuotaExhausted
 from tim_async.gates import Turn
 from tim_async.lanes import Lane
+from tim_async.learning import Credit
 from tim_async.pacing import Connections, Pacer
 
 from . import virtual_time
@@ -287,3 +289,65 @@ def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
         return (pacer.now() - start) / 20
 
     assert 0.02 < virtual_time.run(run()) < 0.06
+
+
+class PlainHandle(asyncio.Handle):
+    """A timer's handle that does not tell its time."""
+
+    def __init__(self, handle: asyncio.Handle, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(handle.cancel, (), loop)
+        self._handle = handle
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+        super().cancel()
+
+
+class CoarseLoop(virtual_time.VirtualTimeLoop):
+    """As uvloop: the clock has milliseconds, timers are rounded to them and have plain handles."""
+
+    def time(self) -> float:
+        return round(super().time() * 1e3) / 1e3
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
+        when = round(when * 1e3) / 1e3
+        if when <= self.time():
+            return PlainHandle(self.call_soon(callback, *args, context=context), self)
+        return PlainHandle(super().call_at(when, callback, *args, context=context), self)
+
+
+def test_a_loop_with_a_coarse_clock_and_plain_handles_will_do() -> None:
+    """Those who would not wait so long get a QuotaExhausted and nothing else, and the limit is kept."""
+
+    async def run() -> tuple[list[float], set[type[BaseException] | None]]:
+        pacer, sent = Pacer(20), list[float]()
+
+        async def call() -> None:
+            turn = await pacer.enter(max_wait=0.1)
+            sent.append(pacer.now())
+            await asyncio.sleep(0.0004)
+            pacer.leave(turn, answered=True)
+
+        tasks = []
+        for _ in range(300):
+            tasks.append(asyncio.create_task(call()))
+            await asyncio.sleep(0.01)
+        await asyncio.wait(tasks)
+        return sent, {type(error) if (error := task.exception()) else None for task in tasks}
+
+    with asyncio.Runner(loop_factory=CoarseLoop) as runner:
+        sent, ends = runner.run(run())
+    assert ends == {None, QuotaExhausted}
+    assert len(sent) >= 55
+    assert all(later - earlier >= 1.0 for earlier, later in zip(sent, sent[20:], strict=False))
+
+
+def test_a_round_trip_that_a_coarse_clock_measures_as_nothing_teaches_no_zero() -> None:
+    """From a typical round trip of 0 no factor would lead away."""
+    credit = Credit()
+    credit.answered(0.0, 200, saturated=True)
+    for _ in range(3000):
+        credit.answered(0.05, 200, saturated=True)
+    assert credit._typical == pytest.approx(0.05, rel=0.01)

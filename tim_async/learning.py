@@ -62,7 +62,8 @@ class Credit:
 
     def _find_smallest(self, rtt: float) -> None:
         if self._seen == 1:
-            self._typical = rtt
+            # A coarse clock may say 0, from where no factor leads away.
+            self._typical = max(rtt, 1e-4)
         if self._seen % self.LEARNT == 0:
             self._of_before, self._of_now = self._of_now, math.inf
         self._of_now = min(self._of_now, rtt)

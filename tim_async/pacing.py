@@ -40,6 +40,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
+from .background import Timer
 from .errors import ClientClosed, QuotaExhausted
 from .gates import Gate, OwnGate, Turn
 from .lanes import Lane
@@ -99,7 +100,7 @@ class Pacer:
         self._loop = asyncio.get_running_loop()
         self._connections = connections
         self._paused_until = -math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.advance)
         # Interactive retries, interactive, bulk retries, bulk.
         self._lanes: tuple[Place, ...] = tuple(OrderedDict() for _ in range(4))
         self._waiting = 0
@@ -167,7 +168,9 @@ class Pacer:
         limit = None
         if max_wait < math.inf:
             limit = self._loop.call_at(now + max(max_wait, self._gate.latency), self._expire, index, turn)
-        if self._timer is None or (len(place) == 1 and not any(self._lanes[:index])):  # nothing was known of our lane
+        if self._timer.due == math.inf or (
+            len(place) == 1 and not any(self._lanes[:index])
+        ):  # nothing was known of our lane
             self.advance()
         try:
             granted = await turn
@@ -217,7 +220,7 @@ class Pacer:
         self._gate.leave(turn, now, answered=answered)
         if self._connections is not None:
             self._connections.give_back()
-        if self._waiting and self._timer is None:
+        if self._waiting and self._timer.due == math.inf:
             self.advance()
         return now - turn.sent
 
@@ -246,9 +249,7 @@ class Pacer:
     def close(self) -> None:
         """Turn away everybody who waits."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         self._gate.close()
         for lane in self._lanes:
             while lane:
@@ -259,9 +260,7 @@ class Pacer:
 
     def advance(self) -> None:
         """Let go whoever may go now, and come back when the next one may."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         while self._waiting:
             now = self._loop.time()
             place = next(filter(None, self._lanes))
@@ -279,13 +278,9 @@ class Pacer:
                 if until < now + delay:
                     self._turn_away(place, turn, self._exhausted(now, delay))
                     continue
-                # Never so short that adding it to the clock changes nothing: that would spin.
-                self._timer = self._loop.call_at(now + max(delay, 1e-4), self._tick)
+                # Event loops wait in whole milliseconds: uvloop rounds less to nothing, which would spin.
+                self._timer.set(now + max(delay, 1e-3))
             return
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.advance()
 
     def _expire(self, index: int, turn: asyncio.Future[Turn]) -> None:
         """A caller has waited as long as it would."""
@@ -305,7 +300,9 @@ class Pacer:
     def _expected(self, now: float, lanes: int) -> float:
         """Seconds until the turn of who comes after all that wait in the first ``lanes``, as far as can be foreseen."""
         ahead = sum(map(len, self._lanes[:lanes]))
-        next_one = self._paused_until if self._timer is None else max(self._timer.when(), self._paused_until)
+        next_one = self._paused_until
+        if self._timer.due < math.inf:
+            next_one = max(self._timer.due, next_one)
         return max(0.0, next_one - now) + ahead / self._gate.pace(now)
 
     def _delay(self, now: float, lane: Lane) -> float:
