@@ -32,8 +32,9 @@ from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_o
 
 def others() -> set[asyncio.Task[Any]]:
     """Tasks beside this one that do not belong to the stand-in."""
+    strange = ("StandIn", "_connected", "_accept_connection2")
     found = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-    return {task for task in found if "StandIn" not in repr(task.get_coro()) and "_connected" not in repr(task)}
+    return {task for task in found if not any(name in repr(task) for name in strange)}
 
 
 def table(number: int) -> list[tuple[str, str, int]]:
@@ -359,6 +360,33 @@ async def test_a_method_that_raises_cancelled_error_does_not_hang(service: Stand
     assert done
     assert task.cancelled()
     assert others() == set()
+
+
+@pytest.mark.parametrize("number", range(12))
+async def test_workers_that_somebody_cancels_do_not_leave_the_reader_waiting(service: StandIn, number: int) -> None:
+    """Before their first step, too."""
+
+    async def read() -> None:
+        async with (
+            client_of(service) as tim,
+            tim.batch.map(tim.set_unread_msg_num, table(500), concurrency=3) as outcomes,
+        ):
+            cancelled.set()
+            async for _ in outcomes:
+                pass
+
+    cancelled = asyncio.Event()
+    task = asyncio.create_task(read())
+    await cancelled.wait()
+    for _ in range(number):
+        await asyncio.sleep(0)
+    for worker in others() - {task}:
+        if "Outcomes" in repr(worker):
+            worker.cancel()
+    done, _ = await asyncio.wait([task], timeout=5.0)
+    task.cancel()
+    assert done
+    assert task.cancelled()
 
 
 async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_from_ending(service: StandIn) -> None:

@@ -190,6 +190,9 @@ class Outcomes(Generic[Item, Value]):
         self._working = self._concurrency
         loop = asyncio.get_running_loop()
         self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
+        for worker in self._workers:
+            # Also called for a worker that was cancelled before its first step.
+            worker.add_done_callback(self._left)
         return self
 
     async def __aexit__(
@@ -223,22 +226,26 @@ class Outcomes(Generic[Item, Value]):
             while True:
                 await self._room.acquire()
                 if self._ended or self._broken is not None:
-                    break
+                    return
                 item = await self._pull()
                 if item is _EXHAUSTED:
-                    break
+                    return
                 self._ready.put_nowait(await self._carry_out(item))
-        except asyncio.CancelledError as error:  # by the end of the block, or from within the method
-            self._broken = error
+        except BaseException as error:  # of the rows themselves, or a cancellation
+            self._broken = error  # at once: no other worker may ask a source that has failed
             raise
-        except Exception as error:  # noqa: BLE001 - of the rows themselves: raised after the outcomes of those before
-            self._broken = error
-        finally:
-            # Whoever waits for room has nothing left to pull either.
-            self._room.release()
-            self._working -= 1
-            if not self._working:
-                self._ready.put_nowait(_End(self._broken))
+
+    def _left(self, worker: asyncio.Task[None]) -> None:
+        """A worker has ended, perhaps before its first step."""
+        if worker.cancelled():
+            self._broken = self._broken or asyncio.CancelledError()
+        else:
+            worker.exception()  # it is raised to the reader, after the outcomes of the rows before
+        # Those who wait for room have nothing left to pull either.
+        self._room.release()
+        self._working -= 1
+        if not self._working:
+            self._ready.put_nowait(_End(self._broken))
 
     async def _carry_out(self, item: Item) -> Done[Item, Value] | Failed[Item]:
         try:

@@ -254,7 +254,10 @@ class Lookups:
         self._given_up.discard(task)
         if not group.waiting:
             return
-        if error is None:
+        if task.cancelling() and task.cancelled() and not self._dispatcher.closed:
+            # Somebody cancelled every task. Callers that were cancelled, too, wait no longer; the others still do.
+            self._join_again(group)
+        elif error is None:
             self._answer(group, *task.result(), 0)
         elif isinstance(error, PartialFailure):
             values, errors = error.args[1]
@@ -286,21 +289,22 @@ class Lookups:
 
     def _turn_away(self, group: Group, error: QuotaExhausted) -> None:
         """The group has waited as long as its first member would; those who came later may have time left."""
-        self._remove(group)
         # Raised at once, it counts from the end of the first member's patience.
         hopeless = max(asyncio.get_running_loop().time(), group.deadline) + error.retry_after
-        patient = []
         for wanted in group.wanted.values():
-            left = {waiter: until for waiter, until in wanted.waiters.items() if until > hopeless}
-            for waiter in wanted.waiters.keys() - left.keys():
-                if not waiter.done():
+            for waiter, until in wanted.waiters.items():
+                if until <= hopeless and not waiter.done():
                     _raise_in(waiter, error)
-            wanted.waiters = left
-            if left:
-                patient.append(wanted)
-        if patient:
-            shelf = self._shelves.setdefault(group.shelf.key, group.shelf)
-            for wanted in patient:
+        self._join_again(group)
+
+    def _join_again(self, group: Group) -> None:
+        """Let those who still wait join another group."""
+        self._remove(group)
+        shelf = group.shelf
+        for wanted in group.wanted.values():
+            wanted.waiters = {waiter: until for waiter, until in wanted.waiters.items() if not waiter.done()}
+            if wanted.waiters:
+                self._shelves[shelf.key] = shelf
                 self._join(shelf, wanted)
 
     @staticmethod
