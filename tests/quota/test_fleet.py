@@ -41,10 +41,12 @@ async def fleet(service: StandIn, quota: RedisQuota, *workers: dict[str, Any]) -
             )
         counting = service.answer
         assert isinstance(counting, Counting)
-        await until(lambda: len(counting.by) == len(workers), 20)
+        await until(lambda: len(counting.by) == len(workers), 60)
         yield running
-        ends = await asyncio.gather(*(process.communicate(b"") for process in running.values()))
-        for (_, errors), process in zip(ends, running.values(), strict=True):
+        for process in running.values():
+            hang_up(process)
+        for process in running.values():
+            errors = await end_of(process)
             lines = errors.decode().splitlines()
             assert all(line.startswith("the shared quota at ") for line in lines), errors
             assert process.returncode in (0, -signal.SIGKILL)
@@ -52,7 +54,22 @@ async def fleet(service: StandIn, quota: RedisQuota, *workers: dict[str, Any]) -
         for process in running.values():
             if process.returncode is None:
                 process.kill()
-                await process.communicate()
+                hang_up(process)
+                await end_of(process)
+
+
+def hang_up(process: Process) -> None:
+    """End its standard input; not by `communicate`, which uvloop refuses for a process that has ended."""
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+async def end_of(process: Process) -> bytes:
+    """Wait for its end; gives what it has written to standard error."""
+    assert process.stderr is not None
+    errors = await process.stderr.read()
+    await process.wait()
+    return errors
 
 
 async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasting: Store) -> None:
