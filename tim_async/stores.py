@@ -1,11 +1,88 @@
-"""The URLs of Redis and Valkey stores."""
+"""The URLs of Redis and Valkey stores: checked as a whole when they are read, since redis-py does so at first use.
+
+redis-py takes ``/db`` that is no number for database 0, a port of 0 for 6379, an empty host for localhost, and hands
+options that it does not know on to a connection, which then fails with a TypeError.  No message here quotes a value:
+any part of a URL may be a part of its password.
+"""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
 SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 _AS_REDIS = {"valkey": "redis", "valkeys": "rediss"}
+_MOST_DATABASES = 2**31
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
+_BOOLEANS = ("true", "false", "yes", "no", "1", "0")
+
+Check = Callable[[str], str]
+"""What a value must be; "" when it is."""
+
+
+def _any(_: str) -> str:
+    return ""
+
+
+def _database(value: str) -> str:
+    return "" if _is_database(value) else "a number such as 0"
+
+
+def _seconds(value: str) -> str:
+    return "" if _SECONDS.fullmatch(value) and float(value) > 0 else "a number of seconds above 0"
+
+
+def _count(value: str) -> str:
+    return "" if _NUMBER.fullmatch(value) else "a whole number, not negative"
+
+
+def _boolean(value: str) -> str:
+    return "" if value.lower() in _BOOLEANS else "true or false"
+
+
+def _protocol(value: str) -> str:
+    return "" if value in ("2", "3") else "2 or 3"
+
+
+def _requirement(value: str) -> str:
+    return "" if value in ("none", "optional", "required") else "none, optional or required"
+
+
+def _file(value: str) -> str:
+    return "" if Path(value).is_file() else "a file that exists"
+
+
+def _folder(value: str) -> str:
+    return "" if Path(value).is_dir() else "a folder that exists"
+
+
+_ALL: dict[str, Check] = {
+    "username": _any,
+    "password": _any,
+    "db": _database,
+    "client_name": _any,
+    "protocol": _protocol,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
+    "health_check_interval": _count,
+}
+_TCP: dict[str, Check] = {**_ALL, "socket_keepalive": _boolean}
+_TLS: dict[str, Check] = {
+    **_TCP,
+    "ssl_cert_reqs": _requirement,
+    "ssl_check_hostname": _boolean,
+    "ssl_ca_certs": _file,
+    "ssl_ca_path": _folder,
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+    "ssl_password": _any,
+    "ssl_ciphers": _any,
+}
+_OPTIONS: dict[str, Mapping[str, Check]] = {"redis": _TCP, "rediss": _TLS, "unix": _ALL}
+"""The options of a URL, by scheme: those of redis-py's that text can hold and that are of use here."""
 
 
 def is_url(text: str) -> bool:
@@ -14,15 +91,28 @@ def is_url(text: str) -> bool:
 
 
 def redis_url(url: str) -> str:
-    """A URL as redis-py takes it.
+    """Check a store's URL and return it as redis-py takes it.
+
+    Args:
+        url: ``redis://[[user]:password@]host[:port][/db][?option=value&…]``, ``rediss://`` or ``valkeys://`` for TLS,
+            ``valkey://``, or ``unix://[[user]:password@]/path[?db=number]``.
 
     Raises:
-        ValueError: it is none of a store.
+        ValueError: the URL cannot be right; the message names the part and the remedy, and quotes no value.
     """
     if not is_url(url):
         raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
     scheme, _, rest = url.partition("://")
-    return f"{_AS_REDIS.get(scheme.lower(), scheme.lower())}://{rest}"
+    url = f"{_AS_REDIS.get(scheme.lower(), scheme.lower())}://{rest}"
+    _check_characters(url)
+    parts = _split(url)
+    if parts.scheme == "unix":
+        _check_path(parts)
+    else:
+        _check_host(parts)
+        _check_database(parts)
+    _check_options(parts, _OPTIONS[parts.scheme])
+    return url
 
 
 def shown_url(url: str) -> str:
@@ -32,3 +122,76 @@ def shown_url(url: str) -> str:
     except ValueError:
         return "the store"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _check_characters(url: str) -> None:
+    """Refuse what would end the password early, so that the rest of it became a host, a path or an option."""
+    if any(not character.isprintable() or character.isspace() for character in url):
+        raise ValueError("the store's URL holds white space or a control character; write %20 for a space")
+    if "#" in url:
+        raise ValueError("the store's URL holds a #, which begins a fragment; write %23 for it in a password")
+    if url.count("@") > 1:
+        raise ValueError("the store's URL holds more than one @; write %40 for it in a password or an option")
+    authority, mark, _ = url.partition("://")[2].partition("@")
+    for character, escaped in (("/", "%2F"), ("?", "%3F")):
+        if mark and character in authority:
+            raise ValueError(
+                f"the store's URL holds a {character} before its @; write {escaped} for it in a password,"
+                " and %40 for an @ elsewhere"
+            )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message quotes the host
+        raise ValueError("the store's URL has no host that can be; write an IPv6 address as [::1]") from None
+
+
+def _check_path(parts: SplitResult) -> None:
+    if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+        raise ValueError("the store's URL must name the path of a socket after three slashes: unix:///run/redis.sock")
+
+
+def _check_host(parts: SplitResult) -> None:
+    if not parts.hostname:
+        raise ValueError("the store's URL names no host; write it as in redis://HOST:PORT/DB")
+    try:
+        unquote(parts.hostname).encode("idna")
+    except UnicodeError:
+        raise ValueError("the store's URL has no host that can be: a label of it is empty or too long") from None
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the store's URL has a port that is no number from 1 to 65535, or a password without its @")
+
+
+def _check_database(parts: SplitResult) -> None:
+    path = parts.path.strip("/")
+    if path and not _is_database(path):
+        raise ValueError("the store's URL has a database that is no number; write it as in redis://HOST:PORT/0")
+
+
+def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
+    found: set[str] = set()
+    for option in filter(None, parts.query.split("&")):
+        name, equals, value = option.partition("=")
+        if name not in known:
+            shown = f" {name}" if re.fullmatch(r"[a-z_]{1,40}", name) else ""
+            raise ValueError(
+                f"the store's URL has an unknown option{shown}; with {parts.scheme}:// there are {', '.join(known)}"
+            )
+        value = unquote_plus(value)
+        if not equals or not value:
+            raise ValueError(f"the store's URL has the option {name} without a value; write {name}=VALUE")
+        if name in found or (name == "db" and parts.scheme != "unix" and parts.path.strip("/")):
+            raise ValueError(f"the store's URL names {name} twice; leave one of them out")
+        found.add(name)
+        if must := known[name](value):
+            raise ValueError(f"the store's URL has an option {name} that must be {must}")
+
+
+def _is_database(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and int(text) < _MOST_DATABASES

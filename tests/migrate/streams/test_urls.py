@@ -1,0 +1,133 @@
+"""The URLs of stores: each mistake is one ValueError that names the part and quotes no value."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+
+from tests.stand_in import failure_of
+from tim_async.migrate.streams import read_fleet
+from tim_async.quota import RedisQuota
+from tim_async.stores import _OPTIONS, redis_url
+
+SECRET = "s3cr3t"
+
+WRONG = [
+    ("redis://", "no host"),
+    ("redis:///0", "no host"),
+    (f"redis://:{SECRET}@/0", "no host"),
+    ("redis://:6379", "no host"),
+    ("redis://[::1/0", "IPv6"),
+    ("redis://[nonsense]/0", "IPv6"),
+    ("redis://::1:6379/0", "no host"),
+    ("redis://a..b/0", "host"),
+    (f"redis://{'a' * 64}/0", "host"),
+    ("redis://h:99999", "port"),
+    ("redis://h:0/0", "port"),
+    ("redis://h:-1", "port"),
+    ("redis://h:port/0", "port"),
+    (f"redis://default:{SECRET}", "port"),
+    ("redis://h:6379/notanumber", "database"),
+    ("redis://h:6379/-1", "database"),
+    ("redis://h:6379/1/0", "database"),
+    ("redis://h:6379/٣", "database"),
+    (f"redis://h/{10**30}", "database"),
+    ("redis://h/0?nonsense=1", "unknown option nonsense"),
+    ("redis://h/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs"),
+    ("redis://h/0?decode_responses=false", "unknown option decode_responses"),
+    ("redis://h/0?retry=5", "unknown option retry"),
+    ("unix:///run/x.sock?socket_keepalive=1", "unknown option socket_keepalive"),
+    (f"redis://h/0?{SECRET}", "unknown option"),
+    ("redis://h/0?socket_timeout=abc", "socket_timeout"),
+    ("redis://h/0?socket_timeout=0", "socket_timeout"),
+    ("redis://h/0?socket_timeout=nan", "socket_timeout"),
+    ("redis://h/0?socket_timeout=", "without a value"),
+    ("redis://h/0?socket_timeout=1&socket_timeout=2", "twice"),
+    ("redis://h/0?db=1", "twice"),
+    ("redis://h/?db=x", "db"),
+    ("redis://h/0?health_check_interval=1.5", "health_check_interval"),
+    ("redis://h/0?socket_keepalive=maybe", "socket_keepalive"),
+    ("redis://h/0?protocol=4", "protocol"),
+    ("rediss://h/0?ssl_cert_reqs=foo", "ssl_cert_reqs"),
+    ("rediss://h/0?ssl_ca_certs=/no/such/file", "ssl_ca_certs"),
+    (f"redis://:{SECRET}@{SECRET}@h/0", "%40"),
+    (f"redis://:{SECRET}#{SECRET}@h/0", "%23"),
+    (f"redis://:{SECRET}/{SECRET}@h/0", "%2F"),
+    (f"redis://:{SECRET}?{SECRET}=1@h/0", "%3F"),
+    (f"redis://:{SECRET} @h/0", "white space"),
+    ("redis://h/0\n", "white space"),
+    ("unix://run/redis.sock", "three slashes"),
+    ("unix://redis.sock", "three slashes"),
+    ("unix://", "three slashes"),
+    ("unix:///run/x.sock?db=x", "db"),
+    ("http://h/0", "must begin with redis://"),
+    ("", "must begin with redis://"),
+]
+
+
+@pytest.mark.parametrize(("url", "says"), WRONG)
+async def test_what_cannot_be(url: str, says: str) -> None:
+    """A quota and a stream say the same."""
+    with pytest.raises(ValueError) as quota:
+        RedisQuota(url or "nonsense")
+    stream = await failure_of(read_fleet(url or "nonsense"))
+    assert type(stream) is ValueError
+    assert str(stream) == str(quota.value)
+    assert says in str(stream)
+    assert "\n" not in str(stream)
+    assert SECRET not in str(stream)
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("redis://h", {"host": "h"}),
+        ("valkey://h:7000/2", {"host": "h", "port": 7000, "db": 2}),
+        ("redis://h/?db=3", {"host": "h", "db": 3}),
+        ("REDIS://[::1]:6379/0", {"host": "::1", "port": 6379, "db": 0}),
+        ("redis://joe:p%40s%23s%2F%3Fw@h/0", {"host": "h", "db": 0, "username": "joe", "password": "p@s#s/?w"}),
+        ("redis://h/0?socket_timeout=1.5&client_name=x", {"host": "h", "db": 0, "socket_timeout": 1.5, "client_name": "x"}),
+        ("unix://joe:pw@/run/x.sock?db=1", {"path": "/run/x.sock", "db": 1, "username": "joe", "password": "pw"}),
+    ],
+)  # fmt: skip
+def test_what_can_be(url: str, wanted: dict[str, Any]) -> None:
+    """It means to redis-py what it says."""
+    found: dict[str, Any] = {**parse_url(redis_url(url))}
+    found.pop("connection_class", None)
+    assert found == wanted
+
+
+def test_tls_options(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("")
+    redis_url(f"rediss://h/0?ssl_ca_certs={file}&ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "connection"),
+    [("redis", Connection), ("rediss", SSLConnection), ("unix", UnixDomainSocketConnection)],
+)
+def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
+    """What it does not know, it raises a TypeError for at first use."""
+    known = {name for base in connection.__mro__ for name in inspect.signature(base.__init__).parameters}
+    assert set(_OPTIONS[scheme]) <= known
+
+
+@given(st.text(alphabet="ab1:/@?#&=%[].-_ \n", max_size=30))
+@example("redis://[")
+@settings(deadline=None)
+def test_any_text_is_a_url_or_one_error(text: str) -> None:
+    """What passes, redis-py takes."""
+    for scheme in ("", "redis://", "rediss://", "unix://"):
+        try:
+            url = redis_url(scheme + text)
+        except ValueError as error:
+            assert type(error) is ValueError
+            continue
+        parse_url(url)
