@@ -223,16 +223,16 @@ async def test_an_answer_that_was_lost(store: Store) -> None:
         for _ in range(2):
             assert (await stream.complete()).complete
         rows, _ = await stream.take("x", 5, 10.0)
-        assert [row[:2] for row in rows] == [(2, '["a","b",null]'), (3, '["c","d",5]')]
+        assert [row[:2] for row in rows] == [("2-0", ["v", '["a","b",null]', "p", "1"]), ("3-0", ["v", '["c","d",5]'])]
         assert (await stream.take("y", 5, 10.0))[0] == []
         # Taken over, a row keeps its time.
         again, _ = await stream.take("y", 5, 0.0)
         assert again == rows
-        assert rows[0][2] is not None
-        assert rows[1][2] is None
-        outcomes = [("2", "failed", "5", "why", "{}"), ("3", "done", "", "", "")]
+        assert rows[0].pin
+        assert rows[1].pin == ""
+        outcomes = [("2-0", "failed", "5", "why", "{}"), ("3-0", "done", "", "", "")]
         assert [(await stream.record(outcomes))[0] for _ in range(2)] == [2, 0]
-        _, state = await stream.record([("2", "done", "", "", "")])
+        _, state = await stream.record([("2-0", "done", "", "", "")])
         assert (state.done, state.failed, state.length, state.sending) == (1, 1, 0, 0)
         assert state.over
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,10 @@ async def test_what_cannot_be(url: str, says: str) -> None:
         ("redis://h/?db=3", {"host": "h", "db": 3}),
         ("REDIS://[::1]:6379/0", {"host": "::1", "port": 6379, "db": 0}),
         ("redis://joe:p%40s%23s%2F%3Fw@h/0", {"host": "h", "db": 0, "username": "joe", "password": "p@s#s/?w"}),
-        ("redis://h/0?socket_timeout=1.5&client_name=x", {"host": "h", "db": 0, "socket_timeout": 1.5, "client_name": "x"}),
+        ("redis://h?socket_timeout=1.5&client_name=x", {"host": "h", "socket_timeout": 1.5, "client_name": "x"}),
         ("unix://joe:pw@/run/x.sock?db=1", {"path": "/run/x.sock", "db": 1, "username": "joe", "password": "pw"}),
     ],
-)  # fmt: skip
+)
 def test_what_can_be(url: str, wanted: dict[str, Any]) -> None:
     """It means to redis-py what it says."""
     found: dict[str, Any] = {**parse_url(redis_url(url))}
@@ -115,7 +116,7 @@ def test_tls_options(tmp_path: Path) -> None:
 )
 def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
     """What it does not know, it raises a TypeError for at first use."""
-    known = {name for base in connection.__mro__ for name in inspect.signature(base.__init__).parameters}
+    known = {name for base in connection.__mro__ for name in inspect.signature(base).parameters}
     assert set(_OPTIONS[scheme]) <= known
 
 
@@ -125,9 +126,8 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 def test_any_text_is_a_url_or_one_error(text: str) -> None:
     """What passes, redis-py takes."""
     for scheme in ("", "redis://", "rediss://", "unix://"):
-        try:
+        url = ""
+        with contextlib.suppress(ValueError):
             url = redis_url(scheme + text)
-        except ValueError as error:
-            assert type(error) is ValueError
-            continue
-        parse_url(url)
+        if url:
+            parse_url(url)

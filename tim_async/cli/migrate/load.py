@@ -71,7 +71,7 @@ def load_rows(settings: LoadSettings, credentials_file: Path | None) -> int:
     app = _app(credentials_file)
     if settings.file != STDIN and identity_of(settings.rejected) == identity_of(Path(settings.file)):
         raise Misuse(f"--rejected and FILE are the same file: {plain(str(settings.rejected))}")
-    with with_redis(), _source(settings) as source:
+    with with_redis(settings.url, settings.name), _source(settings) as source:
         if not take_in(settings.file, source, as_json=settings.as_json):
             return INTERRUPTED
         try:

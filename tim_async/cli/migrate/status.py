@@ -65,7 +65,7 @@ def show_stream(url: str, name: str, report: Path | None, rejected: Path | None,
     """
     if report is not None and rejected is not None and identity_of(report) == identity_of(rejected):
         raise Misuse(f"--report and --rejected are the same file: {plain(str(report))}")
-    with with_redis():
+    with with_redis(url, name):
         from tim_async.migrate.streams import read_fleet, write_fleet_rejects
 
         fleet = asyncio.run(read_fleet(url, name=name))

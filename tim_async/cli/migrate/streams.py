@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
 
-from tim_async.cli.failures import Failure, Misuse
+from tim_async.cli.failures import Failure, Misuse, plainly
 from tim_async.cli.output import plain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -46,22 +47,45 @@ def takes_name(command: Command) -> Command:
 
 
 @contextlib.contextmanager
-def with_redis() -> Iterator[None]:
-    """Say plainly what is missing when redis-py is, and turn what the library raises into one line and an exit code."""
-    try:
-        from tim_async.migrate import MigrateError
-        from tim_async.migrate.errors import SourceError
-        from tim_async.migrate.streams import StreamMismatch
+def with_redis(url: str, name: str) -> Iterator[None]:
+    """Turn what the library raises within the block into one line and an exit code.
 
-        try:
-            yield
-        except (SourceError, StreamMismatch) as error:
-            raise Misuse(plain(str(error))) from None
-        except MigrateError as error:
-            raise Failure(plain(str(error))) from None
-        except ValueError as error:
-            raise Misuse(plain(str(error))) from None
+    An error that nobody expected keeps its traceback above that line.
+
+    Args:
+        url: the store.
+        name: the stream's name.
+
+    Raises:
+        Misuse: the URL or the name cannot be right, or the file or the stream is at fault.
+        Failure: redis-py is not installed, the store cannot be used, or anything else failed.
+    """
+    try:
+        import redis  # noqa: F401
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "redis":
             raise
         raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
+    from tim_async.migrate import MigrateError
+    from tim_async.migrate.errors import SourceError
+    from tim_async.migrate.streams import StreamMismatch
+    from tim_async.migrate.streams.keys import checked_name
+    from tim_async.stores import redis_url
+
+    with plainly():
+        redis_url(url)
+        checked_name(name)
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except (SourceError, StreamMismatch) as error:
+        raise Misuse(plain(str(error))) from None
+    except MigrateError as error:
+        raise Failure(plain(str(error))) from None
+    except Exception as error:
+        traceback.print_exc()
+        raise Failure(
+            f"unexpected {type(error).__name__}: {plain(str(error))}; the same command resumes. Please report the"
+            " traceback above."
+        ) from error

@@ -23,6 +23,8 @@ from .tally import Tally
 if TYPE_CHECKING:
     from tim_async.migrate.streams import Fleet
 
+_LOOK = 2.0
+"""Seconds for the store to say how the stream stands at the end."""
 _GOES_ON = "the other workers go on, and so does the same command"
 
 
@@ -78,37 +80,33 @@ def work_off(settings: WorkSettings, client_options: dict[str, Any]) -> int:
     endpoints = [kind.endpoint.name for kind in KINDS.values()]
     recorder = Recorder(endpoints, settings.limit)
     quota = settings.url if settings.quota is None else settings.quota or None
-    with with_redis():
+    with with_redis(settings.url, settings.name):
         from tim_async.migrate.streams import work
-        from tim_async.migrate.streams.keys import checked_name
-        from tim_async.stores import redis_url
 
-        checked_name(settings.name)
-        redis_url(settings.url)
         with plainly():
             client = TIMClient(
                 **client_options,
                 **pace(endpoints, settings.rate, settings.share, quota),
                 on_attempt=recorder.attempt,
             )
-    outcome = Outcome(Tally(recorder, settings.limit), recorder)
+        outcome = Outcome(Tally(recorder, settings.limit), recorder)
 
-    def events(stop: asyncio.Event) -> AsyncGenerator[Event, None]:
-        return work(
-            client,
-            settings.url,
-            name=settings.name,
-            concurrency=settings.concurrency,
-            group_check=settings.group_check,
-            max_errors=settings.max_errors,
-            max_outage=settings.max_outage,
-            lease=settings.lease,
-            stop=stop,
-            recorder=recorder,
-        )
+        def events(stop: asyncio.Event) -> AsyncGenerator[Event, None]:
+            return work(
+                client,
+                settings.url,
+                name=settings.name,
+                concurrency=settings.concurrency,
+                group_check=settings.group_check,
+                max_errors=settings.max_errors,
+                max_outage=settings.max_outage,
+                lease=settings.lease,
+                stop=stop,
+                recorder=recorder,
+            )
 
-    conduct(client, events, outcome, as_json=settings.as_json)
-    return _end(settings, outcome)
+        conduct(client, events, outcome, as_json=settings.as_json)
+        return _end(settings, outcome)
 
 
 def _end(settings: WorkSettings, outcome: Outcome) -> int:
@@ -147,12 +145,16 @@ def _end(settings: WorkSettings, outcome: Outcome) -> int:
 
 
 def _fleet(settings: WorkSettings) -> Fleet | None:
-    """The stream as it is now; None when the store does not say."""
+    """The stream as it is now; None when the store does not say so at once."""
     from tim_async.migrate.streams import read_fleet
 
+    async def read() -> Fleet:
+        async with asyncio.timeout(_LOOK):
+            return await read_fleet(settings.url, name=settings.name)
+
     try:
-        return asyncio.run(read_fleet(settings.url, name=settings.name))
-    except MigrateError:  # the worker has met with the same already, or nothing depends on it
+        return asyncio.run(read())
+    except (MigrateError, TimeoutError):  # the worker has met with the same already, or nothing depends on it
         return None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from tim_async.migrate.events import Counts
+from tim_async.migrate.schema import FailureCount
 
 
 class State(NamedTuple):
@@ -22,6 +23,7 @@ class State(NamedTuple):
         done: rows that were taken.
         lowered: rows that were taken, and lowered.
         failed: rows that were refused.
+        invalid: entries that a worker rejected: rows that cannot be valid, or that load did not put there.
         sending: rows that some worker holds, or held when it died.
         length: rows on it without an outcome.
     """
@@ -34,18 +36,28 @@ class State(NamedTuple):
     done: int
     lowered: int
     failed: int
+    invalid: int
     sending: int
     length: int
+
+    @classmethod
+    def read(cls, reply: Any) -> State:
+        """Read what the scripts answer.
+
+        Raises:
+            ValueError, TypeError: it is something else.
+        """
+        return cls(*(int(number) for number in reply))
 
     @property
     def settled(self) -> int:
         """Rows with an outcome."""
-        return self.done + self.lowered + self.failed
+        return self.done + self.lowered + self.failed + self.invalid
 
     @property
     def over(self) -> bool:
-        """Whether every row of the file has come to its end."""
-        return bool(self.complete) and self.settled >= self.rows
+        """Whether every row has an outcome, and nothing else is on the stream."""
+        return bool(self.complete) and self.settled >= self.rows and not self.length
 
     @property
     def missing(self) -> int:
@@ -61,7 +73,7 @@ class State(NamedTuple):
             done=self.done,
             lowered=self.lowered,
             failed=self.failed,
-            rejected=self.rejected,
+            rejected=self.rejected + self.invalid,
             superseded=self.superseded,
         )
 
@@ -81,7 +93,7 @@ class StreamAbout:
         rows: rows that are to be on it.
         rejected: rows that cannot be valid.
         superseded: rows that a later one supersedes.
-        failures: the rejected rows by field, as the fields of a `FailureCount`.
+        failures: the rejected rows by field.
         position: the line that the load has got to.
         complete: whether the load is complete.
     """
@@ -96,7 +108,7 @@ class StreamAbout:
     rows: int = 0
     rejected: int = 0
     superseded: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[FailureCount] = field(default_factory=list)
     position: int = 0
     complete: bool = False
 
@@ -115,7 +127,7 @@ class StreamAbout:
             "rows": str(self.rows),
             "rejected": str(self.rejected),
             "superseded": str(self.superseded),
-            "failures": json.dumps(self.failures),
+            "failures": json.dumps([asdict(failure) for failure in self.failures]),
             "position": str(self.position),
             "loaded": "0",
             "complete": str(int(self.complete)),
@@ -135,17 +147,17 @@ class StreamAbout:
             return cls(
                 id=fields["id"],
                 kind=fields["kind"],
-                source=json.loads(fields["source"]),
+                source=str(json.loads(fields["source"])),
                 fingerprint=fields["fingerprint"],
-                arguments=json.loads(fields["arguments"]),
+                arguments=dict(json.loads(fields["arguments"])),
                 sdk_app_id=int(fields["sdk_app_id"]),
                 base_url=fields["base_url"],
                 rows=int(fields["rows"]),
                 rejected=int(fields["rejected"]),
                 superseded=int(fields["superseded"]),
-                failures=json.loads(fields["failures"]),
+                failures=[FailureCount(**failure) for failure in json.loads(fields["failures"])],
                 position=int(fields["position"]),
                 complete=fields["complete"] == "1",
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise ValueError("it does not say what it is of") from None

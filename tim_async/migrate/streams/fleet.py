@@ -21,6 +21,8 @@ from .merging import merged
 from .store import Store
 
 _MINUTE = 60
+_LATEST = 1e11
+"""Unix seconds that no clock will show."""
 _SLOT = 5
 """Seconds of a slot of the pace, see `scripts.RECORD`."""
 
@@ -89,7 +91,12 @@ async def read_fleet(url: str, *, name: str = DEFAULT_NAME) -> Fleet:
     async with Store(url, name, patient=False) as store:
         about = await _about(store)
         state, now, found = await store.survey()
-        return _fleet(store, about, state, now, found)
+        try:
+            return _fleet(store, about, state, now, found)
+        except ValueError:
+            raise StoreError(
+                f"the stream {store.name} at {store.shown} is damaged: its counts are no numbers"
+            ) from None
 
 
 async def write_fleet_rejects(url: str, to: str | Path, *, name: str = DEFAULT_NAME) -> int:
@@ -114,10 +121,9 @@ async def write_fleet_rejects(url: str, to: str | Path, *, name: str = DEFAULT_N
     return write_documents(Path(to), lambda: by_line(found))
 
 
-def by_line(found: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+def by_line(found: Mapping[tuple[int, int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Documents in the order of their lines."""
-    for line in sorted(found):
-        yield json.loads(found[line])
+    return (found[position] for position in sorted(found))
 
 
 async def _about(store: Store) -> StreamAbout:
@@ -133,7 +139,6 @@ def _fleet(store: Store, about: StreamAbout, state: State, now: int, found: Mapp
     rate = _rate(found["pace"], now)
     left = state.counts.left
     failures = failures_of(found["causes"], found["firsts"])
-    rejected = [FailureCount(**failure) for failure in about.failures]
     status = Status(
         kind=about.kind,
         source=about.source,
@@ -143,7 +148,7 @@ def _fleet(store: Store, about: StreamAbout, state: State, now: int, found: Mapp
         planned=True,
         running=any(worker.working for worker in workers),
         counts=state.counts,
-        failures=sorted(failures + rejected, key=lambda failure: (-failure.rows, failure.first_line)),
+        failures=sorted(failures + about.failures, key=lambda failure: (-failure.rows, failure.first_line)),
         sessions=merged(_sessions(found["series"])),
     )
     return Fleet(
@@ -161,31 +166,48 @@ def _fleet(store: Store, about: StreamAbout, state: State, now: int, found: Mapp
 
 
 def failures_of(causes: Mapping[str, str], firsts: Mapping[str, str]) -> list[FailureCount]:
-    """The failed rows by code, or by reason where there is no code."""
+    """The rows that failed, or that a worker rejected, by their causes; see `outcomes.cause_of`.
+
+    Raises:
+        ValueError: it is something else.
+    """
     found = []
     for cause, rows in causes.items():
         line, _, reason = firsts.get(cause, "0 ").partition(" ")
-        code = None if cause.startswith(":") else int(cause)
-        found.append(FailureCount(code, reason, int(rows), int(line), rejected=False))
+        code = None if cause.startswith((":", "!")) else int(cause)
+        found.append(FailureCount(code, reason, int(rows), int(line), rejected=cause.startswith("!")))
     return sorted(found, key=lambda failure: (-failure.rows, failure.first_line))
+
+
+# Left out in the two below: what is of another version of this program, or damaged.
+_UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 def _workers(found: Mapping[str, str], now: int) -> Iterator[Worker]:
     for name, text in found.items():
         seen, _, document = text.partition(" ")
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version: it is left out
+        with contextlib.suppress(*_UNREADABLE):
             info = json.loads(document)
-            ago = max(0.0, now - float(seen))
+            ago = max(0.0, now - _moment(seen))
             working = not info["how"] and ago <= max(float(info["lease"]), 2.0)
-            yield Worker(name, int(info["rows"]), ago, float(info["started"]), str(info["how"]), working)
+            yield Worker(name, int(info["rows"]), ago, _moment(info["started"]), str(info["how"]), working)
 
 
 def _sessions(found: Mapping[str, str]) -> Iterator[Session]:
     for text in found.values():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(*_UNREADABLE):
             session = json.loads(text)
             series = Series.from_json(session["series"])
-            yield Session(float(session["started"]), session["ended"], str(session["how"]), series)
+            ended = None if session["ended"] is None else _moment(session["ended"])
+            yield Session(_moment(session["started"]), ended, str(session["how"]), series)
+
+
+def _moment(value: object) -> float:
+    """Unix seconds, as text or as a number."""
+    moment = float(str(value))
+    if not 0 <= moment < _LATEST:
+        raise ValueError("no moment")
+    return moment
 
 
 def _rate(pace: Mapping[str, str], now: int) -> float:

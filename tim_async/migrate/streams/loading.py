@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tempfile
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tim_async.migrate.errors import JournalError, SourceError
 from tim_async.migrate.events import Counts, Reading, Resumed, Waiting
@@ -23,7 +25,8 @@ from tim_async.migrate.sources import Source
 from tim_async.migrate.telling import Telling, running
 
 from .about import StreamAbout
-from .errors import StreamMismatch
+from .entries import packed
+from .errors import StoreAway, StreamMismatch
 from .events import Loaded, Loading
 from .fleet import by_line
 from .keys import DEFAULT_NAME
@@ -91,7 +94,6 @@ class _Load:
         rejected: str | Path | None,
         stop: asyncio.Event | None,
     ) -> None:
-        self._source = source
         self._app = {} if sdk_app_id is None else {"sdk_app_id": sdk_app_id, "base_url": base_url or ""}
         self._replace = replace
         self._rejected = rejected
@@ -100,7 +102,10 @@ class _Load:
         self._store = Store(url, name, stop=self._stop, tell=self._tell, patient=False)
         self._loop = asyncio.get_running_loop()
         self._disk = Disk()
+        self._loaded = 0
+        # Seen by the thread between two rows, however many there are.
         self._abandoned = threading.Event()
+        self._source = _Stoppable(source, lambda: self._abandoned.is_set() or self._stop.is_set())
 
     def _tell(self, reason: str | None, seconds: float) -> None:
         self.telling.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, "the store is back"))
@@ -110,6 +115,10 @@ class _Load:
         try:
             async with self._store:
                 return await self._in_store()
+        except StoreAway:
+            if not self._stop.is_set():
+                raise
+            return Loaded(False, False, Counts(), 0)
         finally:
             self._abandoned.set()
             await self._disk.close()
@@ -158,35 +167,32 @@ class _Load:
         if self._rejected is not None and state.rejected:
             documents = await self._store.documents("rejected")
             await self._disk.do(_write_again, Path(self._rejected), documents)
-        return Loaded(True, True, counts, state.loaded, _failures(found))
+        return Loaded(True, True, counts, state.loaded, found.failures)
 
     async def _load(self, path: Path, wanted: About, found: StreamAbout | None) -> Loaded:
         journal = await self._disk.do(Journal, path, wanted)
         rows = _Rows(self._source, journal)
+        counts = Counts()
         try:
-            try:
-                await self._disk.do(self._plan, journal)
-            except Stopped:
-                return Loaded(False, False, Counts(), 0)
+            await self._disk.do(self._plan, journal)
             counts = await self._disk.do(journal.counts)
             failures = await self._disk.do(journal.failures)
             about = await self._begin(wanted, found, counts, failures)
-            stopped = await self._put(about, rows)
-            state, _, _ = await self._store.survey()
-            if not stopped:
-                state = await self._store.complete()
+            await self._put(about, rows)
+            state = await self._store.complete()
             if self._rejected is not None:
                 await self._disk.do(write_rejects, self._source, path, self._rejected)
             warning = await self._store.outlives()
             return Loaded(bool(state.complete), False, counts, state.loaded, failures, warning)
+        except Stopped:
+            return Loaded(False, False, counts, self._loaded)
         finally:
+            self._abandoned.set()
             await self._disk.do(rows.close)
             await self._disk.do(journal.close)
 
     def _plan(self, journal: Journal) -> None:
         for taken in journal.plan(self._source.read()):
-            if self._abandoned.is_set() or self._stop.is_set():
-                raise Stopped
             self._loop.call_soon_threadsafe(self.telling.emit, Reading(taken))
 
     async def _begin(
@@ -203,7 +209,7 @@ class _Load:
             rows=counts.pending,
             rejected=counts.rejected,
             superseded=counts.superseded,
-            failures=[asdict(failure) for failure in failures],
+            failures=failures,
         )
         another = found is not None and bool(self._differences(found, wanted))
         begun = await self._store.begin(about, replace=another)
@@ -216,16 +222,14 @@ class _Load:
                 raise await self._mismatch(begun, differences)
         return begun
 
-    async def _put(self, about: StreamAbout, rows: _Rows) -> bool:
-        """Put all rows on the stream that are not there; whether it was stopped before."""
+    async def _put(self, about: StreamAbout, rows: _Rows) -> None:
+        """Put all rows on the stream that are not there."""
         position = about.position
         await self._disk.do(rows.begin, position)
         while True:
             upto, good, bad = await self._disk.do(rows.next)
             if not good and not bad:
-                return False
-            if self._stop.is_set():
-                return True
+                return
             there, state = await self._store.load(position, upto, good, bad)
             if there == upto:
                 position = upto
@@ -233,7 +237,40 @@ class _Load:
                 # An answer was lost, another load puts rows there too, or the store has gone back to an earlier state.
                 position = there
                 await self._disk.do(rows.begin, position)
+            self._loaded = state.loaded
             self.telling.emit(Loading(state.loaded, about.rows))
+
+
+class _Stoppable:
+    """A source that is read until the load is to end.
+
+    Args:
+        source: the rows.
+        stopped: whether it is.
+    """
+
+    def __init__(self, source: Source, stopped: Callable[[], bool]) -> None:
+        self._source = source
+        self._stopped = stopped
+        self.kind = source.kind
+        self.name = source.name
+        self.arguments = source.arguments
+        self.fingerprint = source.fingerprint
+
+    def read(self) -> Iterator[Row | Rejected]:
+        """Read each row.
+
+        Raises:
+            Stopped: the load is to end.
+        """
+        with contextlib.ExitStack() as stack:
+            rows = self._source.read()
+            if isinstance(rows, Generator):
+                stack.callback(rows.close)
+            for row in rows:
+                if self._stopped():
+                    raise Stopped
+                yield row
 
 
 class _Rows:
@@ -283,7 +320,7 @@ class _Rows:
             elif wanted is not None and row.line == wanted.line:
                 if row.identity != wanted.identity:
                     raise self._changed()
-                good.append((row.line, *_packed(row)))
+                good.append((row.line, *packed(row)))
                 self._at += 1
             elif wanted is not None and row.line > wanted.line:
                 raise self._changed()
@@ -305,16 +342,7 @@ class _Rows:
             self._rows.close()
 
 
-def _packed(row: Row) -> tuple[str, bool]:
-    """A row's values as the stream holds them, and whether it needs a time."""
-    return json.dumps(row.values, ensure_ascii=False, separators=(",", ":")), row.values[2] is None
-
-
-def _failures(about: StreamAbout) -> list[FailureCount]:
-    return [FailureCount(**failure) for failure in about.failures]
-
-
-def _write_again(path: Path, documents: dict[int, str]) -> None:
+def _write_again(path: Path, documents: dict[tuple[int, int], dict[str, Any]]) -> None:
     """Write the rejected rows of an earlier load that did not get so far."""
     if not path.exists():  # or else somebody may be mending them
         write_documents(path, lambda: by_line(documents))

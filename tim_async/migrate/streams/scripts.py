@@ -17,13 +17,20 @@ _COMMON = (
 if redis.call('HGET', about, 'id') ~= ARGV[1] then return {'gone'} end
 local function number(key, field) return tonumber(redis.call('HGET', key, field) or 0) end
 local function state()
-  local taken = redis.call('HMGET', counts, 'done', 'lowered', 'failed')
+  local taken = redis.call('HMGET', counts, 'done', 'lowered', 'failed', 'rejected')
   local known = redis.call('HMGET', about, 'complete', 'rows', 'loaded', 'rejected', 'superseded')
   local length = redis.call('XLEN', rows)
   local sending = length > 0 and redis.call('XPENDING', rows, group)[1] or 0
   local found = {tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0), tonumber(known[4] or 0),
-    tonumber(known[5] or 0), tonumber(taken[1] or 0), tonumber(taken[2] or 0), tonumber(taken[3] or 0), sending, length}
+    tonumber(known[5] or 0), tonumber(taken[1] or 0), tonumber(taken[2] or 0), tonumber(taken[3] or 0),
+    tonumber(taken[4] or 0), sending, length}
   return found
+end
+-- Whether load put an entry there: its ids are <line>-0, and its position is the last line.
+local position = tonumber(redis.call('HGET', about, 'position') or 0)
+local function foreign(id)
+  local line, part = string.match(id, '^(%d+)-(%d+)$')
+  return part ~= '0' or tonumber(line) > position
 end
 local function held(consumer)
   local ids = {}
@@ -84,7 +91,7 @@ return {'ok', redis.call('HGETALL', about)}
 LOAD = (
     _COMMON
     + """
-local position = redis.call('HGET', about, 'position')
+position = redis.call('HGET', about, 'position')
 if position ~= ARGV[2] then return {'elsewhere', position, state()} end
 local many = tonumber(ARGV[4])
 local at = 5
@@ -112,8 +119,8 @@ COMPLETE = (
     _COMMON
     + """
 local now = state()
-local settled = now[6] + now[7] + now[8]
-if now[3] ~= now[2] or now[10] + settled ~= now[2] then return {'missing', now} end
+local settled = now[6] + now[7] + now[8] + now[9]
+if now[3] ~= now[2] or now[11] + settled ~= now[2] then return {'missing', now} end
 redis.call('HSET', about, 'complete', 1)
 return {'ok', state()}
 """
@@ -131,11 +138,11 @@ local function take(entries)
     local id, fields = entry[1], entry[2]
     if fields then
       local pin = ''
-      if fields[3] == 'p' then
+      if fields[3] == 'p' and not foreign(id) then
         redis.call('HSETNX', pins, id, now)
         pin = redis.call('HGET', pins, id)
       end
-      found[#found + 1] = {id, fields[2], pin}
+      found[#found + 1] = {id, fields, pin, foreign(id) and 1 or 0}
     end
   end
 end
@@ -156,26 +163,34 @@ return {'ok', found, state()}
 )
 """Take rows: those that somebody left, and then new ones.  ARGV: the id; who; how many at most; after how many
 milliseconds without a word a row counts as left, "" to take new ones only.  A row without a time of its own gets one,
-here and now, unless it has been given one before."""
+here and now, unless it has been given one before.  Returns of each its entry, its fields, its time, and whether
+something other than load put it there."""
 
 RECORD = (
     _COMMON
     + """
-local new = {done = 0, lowered = 0, failed = 0}
+local new = {done = 0, lowered = 0, failed = 0, rejected = 0}
+local documents = {failed = failed, rejected = rejected}
 for at = 2, #ARGV, 5 do
-  local id = ARGV[at] .. '-0'
+  local id = ARGV[at]
   if redis.call('XACK', rows, group, id) == 1 then
     redis.call('XDEL', rows, id)
     redis.call('HDEL', pins, id)
     local outcome = ARGV[at + 1]
     new[outcome] = new[outcome] + 1
-    if outcome == 'failed' then
+    if foreign(id) then
+      redis.call('HINCRBY', about, 'rows', 1)
+      redis.call('HINCRBY', about, 'loaded', 1)
+    end
+    if documents[outcome] then
       local cause = ARGV[at + 2]
-      redis.call('HSET', failed, ARGV[at], ARGV[at + 4])
+      local line = string.gsub(id, '%-0$', '')
+      redis.call('HSET', documents[outcome], line, ARGV[at + 4])
       redis.call('HINCRBY', causes, cause, 1)
+      line = string.match(id, '^%d+')
       local first = redis.call('HGET', firsts, cause)
-      if not first or tonumber(string.match(first, '^%d+')) > tonumber(ARGV[at]) then
-        redis.call('HSET', firsts, cause, ARGV[at] .. ' ' .. ARGV[at + 3])
+      if not first or tonumber(string.match(first, '^%d+')) > tonumber(line) then
+        redis.call('HSET', firsts, cause, line .. ' ' .. ARGV[at + 3])
       end
     end
   end
@@ -198,9 +213,9 @@ return {'ok', sum, state()}
 """
 )
 """Write outcomes, and take their rows off the stream; what another has written first is left as it is.  ARGV: the id,
-and for each row its line; "done", "lowered" or "failed"; and of one that failed, the cause, the reason, the document.
-Acknowledged before anything else is written: what frees memory is allowed when there is none left, and then so is the
-rest."""
+and for each row its entry; "done", "lowered", "failed" or "rejected"; and of one of the last two, the cause, the
+reason, the document.  Acknowledged before anything else is written: what frees memory is allowed when there is none
+left, and then so is the rest.  An entry that load did not put there counts as one more row once it is rejected."""
 
 KEEP = (
     _COMMON

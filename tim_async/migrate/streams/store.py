@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from . import scripts
 from .about import State, StreamAbout
 from .errors import StoreError
 from .keys import KEYS, checked_name, keys_of
 from .link import TIMEOUT, Link, Tell
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """One entry of a stream as it was taken; nothing of it has been checked.
+
+    Attributes:
+        id: its id; ``<line>-0`` for what load put there.
+        fields: its fields and their values, in turn.
+        pin: the time it is pinned to, unix seconds, "" for none.
+        foreign: whether something other than load put it there.
+    """
+
+    id: str
+    fields: list[str]
+    pin: str
+    foreign: bool
+
+    @property
+    def line(self) -> int:
+        """The row's line."""
+        return int(self.id.partition("-")[0])
 
 
 class Store:
@@ -82,16 +106,17 @@ class Store:
         self._stream = about.id
 
     def _about(self, reply: list[Any]) -> StreamAbout | None:
-        match reply[0]:
-            case "none":
+        match reply:
+            case ["none"]:
                 return None
-            case "stray":
+            case ["stray"]:
                 raise StoreError(
                     f"the stream {self.name} at {self.shown} is damaged: some of its keys are gone, or something else"
                     " made them; load with --replace begins anew"
                 )
+        fields = self._read(lambda: _dict(reply[1]))
         try:
-            return StreamAbout.from_fields(_dict(reply[1]))
+            return StreamAbout.from_fields(fields)
         except ValueError as error:
             raise StoreError(f"{self._keys[0]} at {self.shown} is no stream of a migration: {error}") from None
 
@@ -118,7 +143,7 @@ class Store:
         for line, document in rejected:
             args += (line, document)
         reply = await self._of_stream(scripts.LOAD, *args)
-        return int(reply[1]), State(*reply[2])
+        return self._read(lambda: (int(reply[1]), State.read(reply[2])))
 
     async def complete(self) -> State:
         """Have the load be complete.
@@ -127,7 +152,7 @@ class Store:
             StoreError: rows are missing.
         """
         reply = await self._of_stream(scripts.COMPLETE)
-        state = State(*reply[1])
+        state = self._state(reply)
         if reply[0] == "missing":
             raise self.lost(abs(state.rows - state.settled - state.length))
         return state
@@ -150,9 +175,7 @@ class Store:
 
     # Working
 
-    async def take(
-        self, consumer: str, room: int, idle: float | None
-    ) -> tuple[list[tuple[int, str, int | None]], State]:
+    async def take(self, consumer: str, room: int, idle: float | None) -> tuple[list[Entry], State]:
         """Take rows to be sent.
 
         Args:
@@ -161,32 +184,31 @@ class Store:
             idle: take those first that nobody has answered for in so many seconds; None for new ones only.
 
         Returns:
-            Each with its line, its values, and the time it is pinned to; and how far the stream is.
+            The entries; and how far the stream is.
         """
         reply = await self._of_stream(scripts.TAKE, consumer, room, "" if idle is None else math.ceil(1000 * idle))
-        rows = [(int(id_.partition("-")[0]), values, int(pin) if pin else None) for id_, values, pin in reply[1]]
-        return rows, State(*reply[2])
+        return self._read(lambda: ([_entry(*entry) for entry in reply[1]], State.read(reply[2])))
 
     async def record(self, outcomes: Sequence[tuple[str, str, str, str, str]]) -> tuple[int, State]:
         """Write outcomes.
 
         Args:
-            outcomes: each a line; "done", "lowered" or "failed"; the cause, the reason and the document of one that
-                failed, else "".
+            outcomes: each an entry's id; "done", "lowered", "failed" or "rejected"; the cause, the reason and the
+                document of one that failed or was rejected, else "".
 
         Returns:
             How many of them nobody had written before; and how far the stream is.
         """
         reply = await self._of_stream(scripts.RECORD, *(text for outcome in outcomes for text in outcome))
-        return int(reply[1]), State(*reply[2])
+        return self._read(lambda: (int(reply[1]), State.read(reply[2])))
 
     async def keep(self, consumer: str, info: str, lines: Sequence[int]) -> State:
         """Renew the lease on rows, and give a sign of life."""
-        return State(*(await self._of_stream(scripts.KEEP, consumer, info, *lines))[1])
+        return self._state(await self._of_stream(scripts.KEEP, consumer, info, *lines))
 
     async def leave(self, consumer: str, info: str, series: str) -> State:
         """Give everything back that a worker holds."""
-        return State(*(await self._of_stream(scripts.LEAVE, consumer, info, series))[1])
+        return self._state(await self._of_stream(scripts.LEAVE, consumer, info, series))
 
     async def save_series(self, consumer: str, series: str) -> None:
         """Save how a worker's calls went."""
@@ -198,16 +220,24 @@ class Store:
         """How far it is; the store's time, unix seconds; and the hashes of causes, firsts, workers, series, pace."""
         reply = await self._of_stream(scripts.SURVEY)
         names = ("causes", "firsts", "workers", "series", "pace")
-        return State(*reply[1]), int(reply[2]), {name: _dict(part) for name, part in zip(names, reply[3:], strict=True)}
 
-    async def documents(self, key: str) -> dict[int, str]:
-        """The rows of ``failed`` or ``rejected`` by line."""
+        def read() -> tuple[State, int, dict[str, dict[str, str]]]:
+            hashes = {name: _dict(part) for name, part in zip(names, reply[3:], strict=True)}
+            return State.read(reply[1]), int(reply[2]), hashes
+
+        return self._read(read)
+
+    async def documents(self, key: str) -> dict[tuple[int, int], dict[str, Any]]:
+        """The rows of ``failed`` or ``rejected``, by the two numbers of an entry's id: the line, and mostly 0."""
         where = self._keys[KEYS.index(key)]
-        found: dict[int, str] = {}
+        found: dict[tuple[int, int], dict[str, Any]] = {}
         cursor = 0
         while True:
             cursor, part = await self._link.scan(where, cursor)
-            found.update((int(line), document) for line, document in part.items())
+            try:
+                found.update((_position(id_), dict(json.loads(document))) for id_, document in part.items())
+            except (TypeError, ValueError, RecursionError):
+                raise StoreError(f"{where} at {self.shown} is damaged: it holds what is no row") from None
             if not cursor:
                 return found
 
@@ -223,12 +253,33 @@ class Store:
 
     async def _of_stream(self, script: str, *args: str | int) -> list[Any]:
         reply = await self._link.run(script, self._stream, *args)
-        if reply[0] == "gone":
+        if self._read(lambda: reply[0]) == "gone":
             raise StoreError(
                 f"the stream {self.name} is gone from {self.shown}: the store has lost it, or it was replaced or"
                 " deleted; load the file again"
             )
         return reply
+
+    def _state(self, reply: list[Any]) -> State:
+        return self._read(lambda: State.read(reply[1]))
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """Read an answer, which may be that of something else than a store."""
+        try:
+            return read()
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._link.nonsense(error) from error
+
+
+def _entry(id_: str, fields: list[str], pin: str | None, foreign: int) -> Entry:
+    _position(id_)
+    return Entry(id_, list(map(str, fields)), pin or "", bool(foreign))
+
+
+def _position(id_: str) -> tuple[int, int]:
+    """An entry's id as two numbers; the second may be left out."""
+    line, _, part = id_.partition("-")
+    return int(line), int(part or 0)
 
 
 def _dict(pairs: Any) -> dict[str, str]:

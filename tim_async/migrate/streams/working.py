@@ -21,23 +21,26 @@ from typing import TYPE_CHECKING, Any
 from tim_async import arguments
 from tim_async.lanes import LANE, Lane
 from tim_async.migrate.errors import MigrateError
-from tim_async.migrate.events import Counts, Ended, Event, Finished, Resumed, Started, Waiting
+from tim_async.migrate.events import Counts, Ended, Event, Finished, Resumed, RowFailed, Started, Waiting
 from tim_async.migrate.groups import Groups
-from tim_async.migrate.outage import OutageTooLong, Patience
+from tim_async.migrate.outage import OutageTooLong, Patience, Stopped
 from tim_async.migrate.recorder import Recorder
-from tim_async.migrate.rows import KINDS, Kind, Row
+from tim_async.migrate.rejects import with_field
+from tim_async.migrate.rows import KINDS, Kind, Rejected, Row
 from tim_async.migrate.runner import DEFAULT_CONCURRENCY
 from tim_async.migrate.schema import differing
 from tim_async.migrate.sending import Outgoing, Sender
 from tim_async.migrate.telling import Telling, running
 
 from .about import State, StreamAbout
+from .entries import unpacked
 from .errors import StoreAway, StoreError, StreamMismatch
 from .fleet import failures_of
 from .keys import DEFAULT_NAME
 from .outcomes import StreamOutcomes
-from .store import Store
+from .store import Entry, Store
 from .tally import FleetTally
+from .tasks import together
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -54,6 +57,8 @@ _LATER = 1.0
 """Seconds between two looks at a stream that has nothing to be taken, at first and at most."""
 _UNTOLD = 1.0
 """Seconds of such a wait that are not worth a word."""
+_DRAIN = 5.0
+"""Seconds for the calls under way once the run is to end; rows whose calls are cut short then are sent again."""
 
 
 async def work(
@@ -158,16 +163,16 @@ class _Work:
     async def carry_out(self) -> Finished:
         """All of it."""
         LANE.set(Lane.BULK)
-        stopping = self._loop.create_task(self._heed())
         try:
-            async with self._store:
-                return await self._in_store()
+            return await together(self._carry_out(), self._heed())
         except StoreAway:
             if not self._users_stop.is_set():
                 raise
             return Finished(self._tally.counts, Ended.INTERRUPTED)
-        finally:
-            stopping.cancel()
+
+    async def _carry_out(self) -> Finished:
+        async with self._store:
+            return await self._in_store()
 
     async def _heed(self) -> None:
         await self._users_stop.wait()
@@ -220,11 +225,15 @@ class _Work:
 
     async def _send(self, kind: Kind) -> None:
         outcomes = StreamOutcomes(self._store, kind, self._rows, self._heard)
+
+        async def take() -> list[Outgoing]:
+            return await self._take(kind, outcomes)
+
         sender = Sender(
             self._client,
             kind,
             self._concurrency,
-            take=self._take,
+            take=take,
             groups=Groups(self._client, self._patience) if self._group_check and kind.groups else None,
             ledger=outcomes,
             tally=self._tally,
@@ -232,22 +241,23 @@ class _Work:
             stop=self._stop,
             tell=self.telling.row,
         )
-        sending = self._loop.create_task(sender.send_all())
-        keeping = [self._loop.create_task(work) for work in (self._keep_lease(), self._keep_series())]
         try:
             # A lease that can no longer be renewed ends it: the others take everything over.
-            await asyncio.wait([sending, *keeping], return_when=asyncio.FIRST_COMPLETED)
-            for task in (sending, *keeping):
-                if task.done():
-                    task.result()
+            beside = (self._keep_lease(), self._keep_series(), self._cut_off(), outcomes.watch())
+            await together(sender.send_all(), *beside)
         except OutageTooLong as error:
             self._limit = str(error)
+        except Stopped:
+            pass  # what is cut short is given back
         finally:
-            for task in (sending, *keeping):
-                task.cancel()
-            await asyncio.gather(sending, *keeping, return_exceptions=True)
             self._stop.set()  # so that a store that is away does not hold up the end
             await outcomes.close()
+
+    async def _cut_off(self) -> None:
+        """Bound the end: a service that does not answer, or a client's retries, would hold it up."""
+        await self._stop.wait()
+        await asyncio.sleep(_DRAIN)
+        raise Stopped
 
     async def _finished(self, ended: Ended) -> Finished:
         state, _, found = await self._store.survey()
@@ -255,7 +265,7 @@ class _Work:
         failures: Counter[int | None] = Counter()
         for failure in failures_of(found["causes"], found["firsts"]):
             failures[failure.code] += failure.rows
-        if state.rejected:
+        if state.rejected:  # by load; what workers rejected is among the others
             failures[None] += state.rejected
         return Finished(self._tally.counts, ended, dict(failures), self._limit or self._tally.too_many_errors)
 
@@ -267,7 +277,7 @@ class _Work:
 
     # Rows
 
-    async def _take(self) -> list[Outgoing]:
+    async def _take(self, kind: Kind, outcomes: StreamOutcomes) -> list[Outgoing]:
         """The next rows to be sent; none when every row of the stream has come to its end."""
         least = max(1, self._concurrency // 8)
         while not self._stop.is_set():
@@ -282,30 +292,55 @@ class _Work:
                 self._asked = now
             found, state = await self._store.take(self._consumer, room, self._lease if claims else None)
             self._tally.hear(state)
-            taken = [self._outgoing(*row) for row in found if row[0] not in self._rows]
-            self._patience.last_calls = bool(state.complete) and not taken
-            if taken:
+            taken = await self._checked(kind, found, outcomes)
+            self._patience.last_calls = bool(state.complete) and not found
+            if found:
                 self._come()
+            if taken:
                 return taken
+            if found:  # and all of it rejected, or in hand already
+                continue
             if state.over:
                 self._come()
                 return []
-            if state.missing:
-                raise self._store.lost(state.missing)
-            if not state.complete:
-                reason = f"the load of the stream is at {state.loaded:,} of {state.rows:,} rows"
-                await self._wait(reason, "there are more, or else once the same load command is run again")
-            elif self._rows:
-                await self._some_freed(_SOON)
-            else:
-                reason = f"{state.sending:,} rows are in the hands of other workers"
-                await self._wait(reason, "they have sent them, or leave them")
+            await self._wait_for_more(state)
         return []
 
-    def _outgoing(self, line: int, values: str, pin: int | None) -> Outgoing:
-        row = Row(line, tuple(json.loads(values)))
-        self._rows[line] = row
-        return Outgoing(row, pin)
+    async def _wait_for_more(self, state: State) -> None:
+        """Wait a little for rows that are not there, or not for this worker.
+
+        Raises:
+            StoreError: they never will be.
+        """
+        if state.missing:
+            raise self._store.lost(state.missing)
+        if not state.complete:
+            reason = f"the load of the stream is at {state.loaded:,} of {state.rows:,} rows"
+            await self._wait(reason, "there are more, or else once the same load command is run again")
+        elif self._rows:
+            await self._some_freed(_SOON)
+        else:
+            reason = f"{state.sending:,} rows are leased to other workers"
+            await self._wait(reason, "they have sent them, or their leases end")
+
+    async def _checked(self, kind: Kind, entries: list[Entry], outcomes: StreamOutcomes) -> list[Outgoing]:
+        """Keep the rows that can be valid; the others are rejected, and their entries removed."""
+        taken: list[Outgoing] = []
+        rejected: list[tuple[str, Rejected]] = []
+        for entry in entries:
+            if entry.line in self._rows and not entry.foreign:
+                continue
+            match unpacked(kind, entry):
+                case Rejected() as row:
+                    rejected.append((entry.id, row))
+                case outgoing:
+                    self._rows[entry.line] = outgoing.row
+                    taken.append(outgoing)
+        if rejected:
+            await outcomes.rejected(rejected)
+            for _, row in rejected:
+                await self.telling.row(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
+        return taken
 
     def _heard(self, new: int, state: State) -> None:
         self._written += new
