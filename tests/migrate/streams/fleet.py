@@ -107,10 +107,12 @@ class Processes:
                 process.kill()
                 await process.communicate()
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str, before: str = "") -> asyncio.subprocess.Process:
+        """Start a command; with ``before`` as the first lines of its program."""
+        program = f"import sys\nsys.argv[0] = 'tim-async'\n{before}\nfrom tim_async.cli import main\nsys.exit(main())"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tim_async.cli", "migrate", *arguments),
+            *("-c", program, "migrate", *arguments),
             env=self._environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
