@@ -24,9 +24,9 @@ from .test_working import finished, working
 
 GOOD: dict[str, list[Any]] = {"unread": ["g", "m", 3], "read": ["a", "b", 1700000000, None]}
 
-BAD_IDS = [None, "", 1.5, True, [], {}, " a", "a\n", "x" * 1001, "caf\udce9", {"a": 1}]
-BAD_NUMBERS = [None, -1, 10**30, 2**63, "three", "1_000", 1.5, True, [], "٣"]
-BAD_TIMES = [-1, 10**30, "yesterday", "2025-08-31T09:00:00", 1700000000000, 1.5, True, []]
+BAD_IDS: list[Any] = [None, "", 1.5, True, [], {}, " a", "a\n", "x" * 1001, "caf\udce9", {"a": 1}]
+BAD_NUMBERS: list[Any] = [None, -1, 10**30, 2**63, "three", "1_000", 1.5, True, [], "٣"]
+BAD_TIMES: list[Any] = [-1, 10**30, "yesterday", "2025-08-31T09:00:00", 1700000000000, 1.5, True, []]
 
 
 def with_one_bad(kind: str) -> st.SearchStrategy[str]:
@@ -98,7 +98,7 @@ async def garbage(url: str, to: Path, kind: str, bad: list[str], good: int, fore
     assert service.violations == []
     rejected = len(bad) + len(foreign)
     counts = Counts(done=good, rejected=rejected)
-    failures = {None: rejected} if rejected else {}
+    failures: dict[int | None, int] = {None: rejected} if rejected else {}
     ended = Ended.DONE if texts or foreign else Ended.NOTHING_TO_DO
     assert finished(events) == Finished(counts, ended, failures)
     assert len(of(RowFailed, events)) == rejected

@@ -91,19 +91,21 @@ class Store:
     async def begin(self, about: StreamAbout, *, replace: bool) -> StreamAbout:
         """Begin the stream, unless there is one; what it is of."""
         reply = await self._link.run(scripts.BEGIN, "replace" if replace else "keep", *about.to_fields())
-        found = self._about(reply)
-        assert found is not None
-        return found
+        return self._known(reply)
 
     async def bind(self, sdk_app_id: int, base_url: str) -> StreamAbout:
         """Have the stream belong to an app, unless it does; what it is of."""
-        found = self._about(await self._of_stream(scripts.BIND, str(sdk_app_id), base_url))
-        assert found is not None
-        return found
+        return self._known(await self._of_stream(scripts.BIND, str(sdk_app_id), base_url))
 
     def of(self, about: StreamAbout) -> None:
         """Have all that follows be about this stream, and none that is begun later by the same name."""
         self._stream = about.id
+
+    def _known(self, reply: list[Any]) -> StreamAbout:
+        about = self._about(reply)
+        if about is None:
+            raise self._link.nonsense(ValueError("no stream"))
+        return about
 
     def _about(self, reply: list[Any]) -> StreamAbout | None:
         match reply:
