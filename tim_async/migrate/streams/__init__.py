@@ -25,6 +25,7 @@ What is guaranteed, and by what:
   What a worker holds when it dies is taken over by the others once its lease has run out, and is sent a second time.
 - *Nothing is counted twice.*  Of two workers that both sent a row, as when one was suspended for longer than its lease,
   the first to write the outcome is heard.
+- *Only rows of the file are sent.*  An entry that something else added, or that cannot be a row, is rejected.
 - *A row without a time of its own*, of kind "read", gets the store's time, written there before it is first sent.
 
 What depends on the store's persistence: everything above holds while the store keeps what it has answered.  Whatever

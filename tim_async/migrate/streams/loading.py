@@ -49,10 +49,10 @@ async def load(
     rejected: str | Path | None = None,
     stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[LoadEvent, None]:
-    """Put the rows of a source on a stream, or go on with it.
+    """Put the rows of a source on a stream, or resume that.
 
     Each step puts some hundred rows there and advances the position of the load, both or neither; so whatever ends a
-    load, the same call goes on where it was.  Workers may be there already, or come later.
+    load, the same call resumes it.  Workers may be there already, or come later.
 
     Args:
         source: the rows, such as a `FileSource`.

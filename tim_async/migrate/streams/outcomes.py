@@ -55,7 +55,7 @@ class StreamOutcomes:
         self._writer.add_done_callback(self._ended)
 
     async def sending(self, lines: list[int], at: int) -> None:
-        """Nothing: whoever takes a row from the stream is known to hold it."""
+        """Do nothing: the store knows who took a row."""
 
     async def unsent(self, lines: list[int]) -> None:
         """Nothing: all that is still in hand at the end is given back."""

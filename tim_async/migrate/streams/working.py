@@ -75,11 +75,14 @@ async def work(
     recorder: Recorder | None = None,
     interval: float = 1.0,
 ) -> AsyncGenerator[Event, None]:
-    """Send the rows of a stream, beside any number of others, until every row has come to its end.
+    """Send the rows of a stream, beside any number of other workers, until every row has an outcome.
 
     It waits for the stream, for a load that is not complete, and for the rows that other workers hold.  The calls are
-    bulk: interactive ones of the same client go first.  Leaving the loop stops it at once; setting ``stop`` lets what
-    is under way finish first.  Either way what it still holds is given back.
+    bulk: interactive ones of the same client go first.  Leaving the loop stops it at once; setting ``stop`` gives
+    the calls under way 5 s to finish.  Either way the rows it still holds are given back.
+
+    Entries are checked like rows of a file: one that cannot be a row, or that `load` did not put there, is rejected
+    with its reason, and counts as an error.
 
     Args:
         client: carries the calls out, at the rate it was made with.
@@ -278,7 +281,7 @@ class _Work:
     # Rows
 
     async def _take(self, kind: Kind, outcomes: StreamOutcomes) -> list[Outgoing]:
-        """The next rows to be sent; none when every row of the stream has come to its end."""
+        """Take the next rows to be sent; none when every row of the stream has an outcome."""
         least = max(1, self._concurrency // 8)
         while not self._stop.is_set():
             room = self._concurrency - len(self._rows)
