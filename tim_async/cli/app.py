@@ -41,7 +41,9 @@ _NAME = "tim-async"
     "  TIM_SDK_APP_ID                      the app's SDKAppID\n"
     "  TIM_SECRET_KEY, TIM_SECRET_KEY_FILE the app's secret key, or a file that holds it\n"
     "  TIM_IDENTIFIER                      an admin of the app (default: administrator)\n"
-    "  TIM_REGION, TIM_BASE_URL            where the app is, e.g. singapore; or another host",
+    "  TIM_REGION, TIM_BASE_URL            where the app is, e.g. singapore; or another host\n"
+    "  TIM_ALLOW_HTTP=1                    allow http:// to a host that is not this machine\n\n"
+    "\b\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY name the proxy, if there is one.",
 )
 @click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def cli() -> None:

@@ -92,7 +92,8 @@ def _app(file: Path | None) -> dict[str, Any]:
         found = config.load(file).client_options()
     else:
         # Neither the key, nor the file that may hold it, has to be there.
-        named = {name: os.environ.get(name, "") for name in ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL")}
+        wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
+        named = {name: os.environ.get(name, "") for name in wanted}
         with plainly():
             found = credentials.options(named)
             if "sdk_app_id" not in found or not {"region", "base_url"} & found.keys():
@@ -101,7 +102,9 @@ def _app(file: Path | None) -> dict[str, Any]:
     with plainly():
         return {
             "sdk_app_id": found["sdk_app_id"],
-            "base_url": Hosts.of(found.get("region"), found.get("base_url")).current,
+            "base_url": Hosts.of(
+                found.get("region"), found.get("base_url"), allow_http=found.get("allow_http", False)
+            ).current,
         }
 
 
