@@ -234,8 +234,13 @@ class SharedGate:
     def _start(self) -> None:
         """Talk to the store, unless that is being done."""
         if not self._closed and not self._alone:
-            self._talk.start()
+            self._begin()
             self._keep_ticking()
+
+    def _begin(self) -> None:
+        if not self._talk.running:
+            self._asked_at = self._loop.time()
+            self._talk.start()
 
     async def _converse(self) -> None:
         """Tell and ask until there is nothing more to say."""
@@ -401,7 +406,7 @@ class SharedGate:
         if not self._talk.running:
             self._permits.forget(now)
             if self._alone or self._has_news() or self._permits.due(now):
-                self._talk.start()
+                self._begin()
         elif now > self._asked_at + self._overdue:
             self._talk.abandon()
             self._lose()
