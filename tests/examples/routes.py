@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tim_async.emulator import DEFAULT_SDK_APP_ID, Emulator
 from tim_async.webhooks import ANSWER
@@ -19,6 +24,18 @@ from tim_async.webhooks import ANSWER
 from .serving import PATIENCE, TOKEN, Program
 
 GROUP = "%40TGS%23public"
+
+_METHOD = st.sampled_from(["GET", "POST", "HEAD", "PUT"])
+_ROUTE = st.sampled_from(["/users/{}/unread", "/users/{}/unread/{}", "/users/{}/read/{}", "/groups/{}/receipts"])
+_NAME = st.sampled_from(["peer", "seq", "Sign"])
+_ANYTHING = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=40).map(str.encode),
+    st.sampled_from([b"", b"alice", b"bob", b"@TGS#public", b"\x00", b"\xed\xa0\x80", b"..", b"/", b"%", b"a" * 3000]),
+    st.integers().map(lambda number: str(number).encode()),
+    st.sampled_from([1, 120, -1, 2**31, 2**63, 10**30]).map(lambda number: str(number).encode()),
+)
+"""What a stranger may write into a path or a query, as bytes to be percent-encoded."""
 
 
 @dataclass
@@ -150,6 +167,33 @@ class Routes:
         assert answer.status == 200
         assert (len(answer.body["receipts"]), len(answer.body["errors"])) == (1, 119)
 
+    @pytest.mark.parametrize(
+        ("path", "name", "length", "cap"),
+        [
+            ("/users/alice/unread", "peer", 101, "100"),
+            ("/users/alice/unread", "peer", 1500, "100"),
+            (f"/groups/{GROUP}/receipts", "seq", 501, "500"),
+            (f"/groups/{GROUP}/receipts", "seq", 5000, "500"),
+        ],
+    )
+    async def test_a_list_that_is_too_long(
+        self, visitor: Visitor, service: Emulator, path: str, name: str, length: int, cap: str
+    ) -> None:
+        """Refused before anything is sent, and the refusal names the cap."""
+        before = service.report().total.calls
+        answer = await visitor.ask_once(f"{path}?" + "&".join(f"{name}={n}" for n in range(length)))
+        assert answer.status == 422
+        assert cap in answer.text
+        assert service.report().total.calls == before
+
+    async def test_a_failed_request_frees_its_share(self, visitor: Visitor) -> None:
+        """Failures of one user, in sequence, leave no call under way: its next list is accepted."""
+        for _ in range(20):
+            assert (await visitor.ask("/users/nobody/unread")).status == 404
+        answer = await visitor.ask_once("/users/nobody/unread?" + "&".join(f"peer={n}" for n in range(100)))
+        assert answer.status == 200
+        assert len(answer.body["errors"]) == 100
+
     async def test_stats(self, loyal: Visitor) -> None:
         """Those of the process that answers, where the quota is shared."""
         assert (await loyal.ask("/users/alice/unread")).status == 200
@@ -174,7 +218,9 @@ class Routes:
         answer = await visitor.ask(path)
         assert (answer.status, answer.body["error"]) == (status, error)
 
-    @pytest.mark.parametrize("query", ["", "?seq=one"])
+    @pytest.mark.parametrize(
+        "query", ["", "?seq=one", "?seq=", "?seq=1.5", "?seq=nan", f"?seq={10**30}", "?seq=" + "9" * 5000]
+    )
     async def test_what_is_no_number(self, visitor: Visitor, query: str) -> None:
         """Refused before anything is sent."""
         assert (await visitor.ask(f"/groups/{GROUP}/receipts{query}")).status == 422
@@ -254,6 +300,51 @@ class Routes:
     ) -> None:
         """Refused, by what is wrong with it; signed only now, since a signature is good for a minute."""
         assert (await visitor.ask("/webhook", "POST", params=query(), json=body)).status == status
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            (b"[" * 100_000, 400),
+            (b'{"LastReadTime":1' + b"0" * 5000 + b"}", 400),
+            (b"\xff\xfe", 400),
+            (b"x" * (1024 * 1024 + 1), 413),
+        ],
+        ids=["nested", "a number of 5001 digits", "no UTF-8", "1 MiB and a byte"],
+    )
+    async def test_a_webhook_of_garbage(self, visitor: Visitor, body: bytes, status: int) -> None:
+        """Signed with a leaked token, and refused all the same."""
+        query = signed("C2C.CallbackAfterMsgReport")
+        answer = await visitor.ask_once("/webhook", "POST", params=query, data=io.BytesIO(body))
+        assert answer.status == status
+
+    async def test_a_webhook_that_ends_early(self, app: Program, visitor: Visitor) -> None:
+        """A sender that disconnects before the end of its body; the app's log, read at the end, has no error."""
+        host, port = urlsplit(app.url).netloc.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        query = urlencode(signed("C2C.CallbackAfterMsgReport"))
+        writer.write(f"POST /webhook?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert reader.at_eof() or await reader.read() == b""
+        assert (await visitor.ask("/healthz")).status == 200
+
+    def test_any_path_and_query(self, app: Program) -> None:
+        """Whatever they hold, the answer is a result, a redirection or says what is wrong with the request."""
+        address = urlsplit(app.url).netloc
+
+        @settings(max_examples=150, deadline=None)
+        @given(_METHOD, _ROUTE, st.tuples(_ANYTHING, _ANYTHING), st.lists(st.tuples(_NAME, _ANYTHING), max_size=60))
+        def check(method: str, route: str, segments: tuple[bytes, bytes], query: list[tuple[str, bytes]]) -> None:
+            path = route.format(*(quote(segment, safe="") for segment in segments))
+            connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+            try:
+                connection.request(method, f"{path}?{urlencode(query)}")
+                assert connection.getresponse().status in {200, 307, 400, 404, 405, 422, 429}
+            finally:
+                connection.close()
+
+        check()
 
     async def test_an_alert_slows_the_endpoint(self, loyal: Visitor) -> None:
         """`Alert.RequestOverLimit` reaches the client."""

@@ -84,3 +84,17 @@ async def test_without_a_token_no_webhook_is_believed(service: Emulator, tmp_pat
             assert (await visitor.ask("/users/alice/unread")).body == 5
             assert (await visitor.ask("/stats")).body["get_c2c_unread_msg_num"]["shared"] is False
         assert running.end() == []
+
+
+async def test_a_body_that_cannot_be_decoded(service: Emulator, tmp_path: Path) -> None:
+    """Its sender's mistake.  aiohttp logs it as an error of its parser, so this app's log is not looked at."""
+    with program(tmp_path, service, "", TIM_WEBHOOK_TOKEN=TOKEN) as running:
+        async with aiohttp.ClientSession(running.url) as session:
+            answer = await Visitor(session).ask_once(
+                "/webhook",
+                "POST",
+                params=signed("C2C.CallbackAfterMsgReport"),
+                data=b"no gzip",
+                headers={"Content-Encoding": "gzip"},
+            )
+            assert (answer.status, answer.body) == (400, {"error": "RequestPayloadError", "code": None})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from fastapi import Request
 
@@ -15,17 +18,19 @@ from tim_async.examples.fastapi_app import app as fastapi_app
 from tim_async.examples.fastapi_app import failed, lifespan
 
 from .routes import Routes, Visitor, fill
-from .serving import TOKEN, Program, environment, free_port
+from .serving import PATIENCE, TOKEN, Program, environment, free_port
 
 UVICORN = ("-W", "error", "-m", "uvicorn", "tim_async.examples.fastapi_app:app")
 
 
-def program(folder: Path, service: Emulator, workers: int, store: str, **more: str) -> Program:
+def program(
+    folder: Path, service: Emulator, workers: int, store: str, *, loop: str = "asyncio", **more: str
+) -> Program:
     port = free_port()
     return Program(
         folder / "log",
         *UVICORN,
-        *("--workers", str(workers), "--port", str(port)),
+        *("--workers", str(workers), "--port", str(port), "--loop", loop),
         env=environment(service, store, **more),
         ready=("Application startup complete.", workers),
         url=f"http://127.0.0.1:{port}",
@@ -96,3 +101,24 @@ def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path
     with program(tmp_path, service, 2, store.url) as running:
         assert running.end() == []
     assert running.output.count("Application shutdown complete.") == 2
+
+
+async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:
+    """On the loop of ``uvicorn[standard]``: numbers, and 429s that say when to come back."""
+    seen: Counter[int] = Counter()
+
+    async def ask(user: str) -> None:
+        while seen[200] < 1000 or seen[429] < 1000:
+            answer = await visitor.ask_once(f"/users/{user}/unread")
+            seen[answer.status] += 1
+            assert answer.status == 200 or (answer.status == 429 and int(answer.retry_after or 0) >= 1), answer
+
+    users = [f"user{number}" for number in range(60)]
+    service.state.add_account(*users)
+    with program(tmp_path, service, 1, "", loop="uvloop") as running:
+        async with aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session:
+            visitor = Visitor(session)
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                for user in users:
+                    group.create_task(ask(user))
+        assert running.end() == ["exit code -15"]  # without --workers, uvicorn ends by the signal itself

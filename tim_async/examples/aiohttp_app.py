@@ -8,7 +8,9 @@
 The environment: what `TIMClient.from_env` reads; ``TIM_QUOTA_URL``, the quota's ``redis://…`` (without it each process
 takes the whole rate for itself, so run one); ``TIM_WEBHOOK_TOKEN``, without which no webhook is believed.
 
-Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.
+Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.  What one user can
+take of the quota is limited by `tim_async.examples.fairness`.  Connections and requests of one address are not: limit
+them in the proxy in front.
 """
 
 from __future__ import annotations
@@ -37,13 +39,19 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async.examples.fairness import LONGEST, PEERS, SEQS, Shares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
 IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
 """Somebody looks at a spinner: better a quick no than a late yes."""
 
+LONGEST_LINE = 64 * 1024
+LONGEST_BODY = 1024 * 1024
+"""Bytes; what is longer is refused unread."""
+
 TIM = web.AppKey("TIM", TIMClient)
+SHARES = web.AppKey("SHARES", Shares)
 routes = web.RouteTableDef()
 
 
@@ -51,45 +59,60 @@ async def client(app: web.Application) -> AsyncIterator[None]:
     """One client for each process, as long as the process lives."""
     url = os.environ.get("TIM_QUOTA_URL")
     async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
-        # Who has no turn within 0.1 s gets a 429 at once; the service itself gives up after 3 s.
+        # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
         app[TIM] = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
+        app[SHARES] = Shares(app[TIM])
         yield
+
+
+def parameters(request: web.Request, name: str, most: int) -> list[str]:
+    """The values of a query parameter that may be repeated, ``most`` times at most."""
+    values = request.query.getall(name, [])
+    if len(values) > most:
+        raise web.HTTPUnprocessableEntity(text=f"{name}: at most {most} in one request, not {len(values)}")
+    return values
 
 
 @routes.get("/users/{user}/unread")
 async def unread(request: web.Request) -> web.Response:
-    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each."""
-    tim, user, peers = request.app[TIM], request.match_info["user"], request.query.getall("peer", [])
+    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each of up to 100."""
+    share, user = request.app[SHARES].unread, request.match_info["user"]
+    peers = parameters(request, "peer", LONGEST * PEERS)
     if not peers:
-        return web.json_response(await tim.get_all_c2c_unread_msg_num(user))
-    if len(peers) <= 10:
-        return web.json_response(asdict(await tim.get_c2c_unread_msg_num(user, peers)))
-    # One call for each ten: the last waits for the others, and 0.1 s may not do.
-    return web.json_response(asdict(await tim.with_options(max_wait=1.0).batch.get_c2c_unread_msg_num(user, peers)))
+        with share.client(user) as tim:
+            return web.json_response(await tim.get_all_c2c_unread_msg_num(user))
+    with share.client(user, len(peers)) as tim:
+        if len(peers) <= PEERS:
+            return web.json_response(asdict(await tim.get_c2c_unread_msg_num(user, peers)))
+        return web.json_response(asdict(await tim.batch.get_c2c_unread_msg_num(user, peers)))
 
 
 @routes.get("/users/{user}/unread/{peer}")
 async def unread_from(request: web.Request) -> web.Response:
     """Unread messages from one peer; requests that come together share a call."""
-    lookup = request.app[TIM].lookup
-    return web.json_response(await lookup.c2c_unread_msg_num(request.match_info["user"], request.match_info["peer"]))
+    user, peer = request.match_info["user"], request.match_info["peer"]
+    with request.app[SHARES].unread.client(user, 1) as tim:
+        return web.json_response(await tim.lookup.c2c_unread_msg_num(user, peer))
 
 
 @routes.post("/users/{user}/read/{peer}")
 async def read(request: web.Request) -> web.Response:
     """Mark a conversation read."""
-    await request.app[TIM].admin_set_msg_read(request.match_info["user"], request.match_info["peer"])
+    user, peer = request.match_info["user"], request.match_info["peer"]
+    with request.app[SHARES].read.client(user) as tim:
+        await tim.admin_set_msg_read(user, peer)
     return web.json_response(None)
 
 
 @routes.get("/groups/{group}/receipts")
 async def receipts(request: web.Request) -> web.Response:
-    """Who has read: numbers for each message of ``?seq=1&seq=2``."""
-    tim, group = request.app[TIM], request.match_info["group"]
-    seqs = [int(seq) for seq in request.query.getall("seq", [])]
-    if len(seqs) <= 50:
-        return web.json_response(asdict(await tim.get_group_msg_receipt(group, seqs)))
-    return web.json_response(asdict(await tim.with_options(max_wait=1.0).batch.get_group_msg_receipt(group, seqs)))
+    """Numbers of those who have read each of up to 500 messages, and of those who have not."""
+    group = request.match_info["group"]
+    seqs = [int(seq) for seq in parameters(request, "seq", LONGEST * SEQS)]
+    with request.app[SHARES].receipts.client(group, len(seqs)) as tim:
+        if len(seqs) <= SEQS:
+            return web.json_response(asdict(await tim.get_group_msg_receipt(group, seqs)))
+        return web.json_response(asdict(await tim.batch.get_group_msg_receipt(group, seqs)))
 
 
 @routes.post("/webhook")
@@ -130,6 +153,8 @@ STATUS: dict[type[Exception], int] = {
     InvalidRequest: 422,
     ValueError: 422,  # an argument that can never be right: nothing was sent
     WebhookError: 400,
+    web.RequestPayloadError: 400,
+    ConnectionResetError: 400,  # nobody reads it; without it, the server would log an error of the app's
     RequestTimeout: 504,
     ServerBusy: 503,
     TransportError: 503,
@@ -142,9 +167,9 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
     """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
     try:
         return await handler(request)
-    except (TIMError, ValueError) as raised:
+    except (TIMError, ValueError, web.RequestPayloadError, ConnectionResetError) as raised:
         error: Exception = raised
-    if isinstance(error.__cause__, QuotaExhausted):  # a passing fault, and no turn in time to try again
+    if isinstance(error.__cause__, QuotaExhausted):  # a transient fault, and no permit for the retry within max_wait
         error = error.__cause__
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 502)
     headers = {}
@@ -157,7 +182,9 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def make_app() -> web.Application:
     """The app, for `aiohttp.web.run_app` or a server of yours."""
-    app = web.Application(middlewares=[failures])
+    app = web.Application(
+        middlewares=[failures], client_max_size=LONGEST_BODY, handler_args={"max_line_size": LONGEST_LINE}
+    )
     app.add_routes(routes)
     app.cleanup_ctx.append(client)
     return app

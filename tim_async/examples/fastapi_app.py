@@ -2,13 +2,15 @@
 
 ::
 
-    pip install 'tim-async[redis]' fastapi uvicorn
-    uvicorn tim_async.examples.fastapi_app:app --workers 4 --no-access-log
+    pip install 'tim-async[redis]' fastapi 'uvicorn[standard]'
+    uvicorn tim_async.examples.fastapi_app:app --workers 4 --no-access-log --limit-concurrency 1000
 
 The environment: what `TIMClient.from_env` reads; ``TIM_QUOTA_URL``, the quota's ``redis://…`` (without it each process
 takes the whole rate for itself, so run one); ``TIM_WEBHOOK_TOKEN``, without which no webhook is believed.
 
-Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.
+Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.  What one user can
+take of the quota is limited by `tim_async.examples.fairness`.  Connections and requests of one address are not: limit
+them in the proxy in front.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tim_async import (
     AccountNotFound,
@@ -40,6 +44,7 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async.examples.fairness import LONGEST, PEERS, SEQS, Shares
 from tim_async.quota import RedisQuota
 from tim_async.stats import EndpointStats
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
@@ -47,11 +52,16 @@ from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, ve
 IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
 """Somebody looks at a spinner: better a quick no than a late yes."""
 
+LONGEST_QUERY = 64 * 1024
+LONGEST_BODY = 1024 * 1024
+"""Bytes; what is longer is refused unread."""
+
 
 class State(TypedDict):
     """What the lifespan hands to the handlers."""
 
     tim: TIMClient
+    shares: Shares
 
 
 @asynccontextmanager
@@ -59,50 +69,62 @@ async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     """One client for each process, as long as the process lives."""
     url = os.environ.get("TIM_QUOTA_URL")
     async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
-        # Who has no turn within 0.1 s gets a 429 at once; the service itself gives up after 3 s.
-        yield {"tim": tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)}
+        # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
+        impatient = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
+        yield {"tim": impatient, "shares": Shares(impatient)}
 
 
-async def _client(request: Request) -> TIMClient:  # a plain function would be called in another thread, each time
+# Plain functions would be called in another thread, each time.
+async def _client(request: Request) -> TIMClient:
     tim: TIMClient = request.state.tim
     return tim
 
 
+async def _shares(request: Request) -> Shares:
+    shares: Shares = request.state.shares
+    return shares
+
+
 app = FastAPI(title="Read state", lifespan=lifespan)
 Tim = Annotated[TIMClient, Depends(_client)]
-Peers = Annotated[list[str] | None, Query()]
-Seqs = Annotated[list[int], Query(min_length=1)]
+Fair = Annotated[Shares, Depends(_shares)]
+Peers = Annotated[list[str] | None, Query(max_length=LONGEST * PEERS)]
+Seqs = Annotated[list[int], Query(min_length=1, max_length=LONGEST * SEQS)]
 
 
 @app.get("/users/{user}/unread")
-async def unread(user: str, tim: Tim, peer: Peers = None) -> int | C2CUnread:
-    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each."""
+async def unread(user: str, shares: Fair, peer: Peers = None) -> int | C2CUnread:
+    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each of up to 100."""
     if not peer:
-        return await tim.get_all_c2c_unread_msg_num(user)
-    if len(peer) <= 10:
-        return await tim.get_c2c_unread_msg_num(user, peer)
-    # One call for each ten: the last waits for the others, and 0.1 s may not do.
-    return await tim.with_options(max_wait=1.0).batch.get_c2c_unread_msg_num(user, peer)
+        with shares.unread.client(user) as tim:
+            return await tim.get_all_c2c_unread_msg_num(user)
+    with shares.unread.client(user, len(peer)) as tim:
+        if len(peer) <= PEERS:
+            return await tim.get_c2c_unread_msg_num(user, peer)
+        return await tim.batch.get_c2c_unread_msg_num(user, peer)
 
 
 @app.get("/users/{user}/unread/{peer}")
-async def unread_from(user: str, peer: str, tim: Tim) -> int:
+async def unread_from(user: str, peer: str, shares: Fair) -> int:
     """Unread messages from one peer; requests that come together share a call."""
-    return await tim.lookup.c2c_unread_msg_num(user, peer)
+    with shares.unread.client(user, 1) as tim:
+        return await tim.lookup.c2c_unread_msg_num(user, peer)
 
 
 @app.post("/users/{user}/read/{peer}")
-async def read(user: str, peer: str, tim: Tim) -> None:
+async def read(user: str, peer: str, shares: Fair) -> None:
     """Mark a conversation read."""
-    await tim.admin_set_msg_read(user, peer)
+    with shares.read.client(user) as tim:
+        await tim.admin_set_msg_read(user, peer)
 
 
 @app.get("/groups/{group}/receipts")
-async def receipts(group: str, seq: Seqs, tim: Tim) -> GroupMsgReceipts:
-    """Who has read: numbers for each message."""
-    if len(seq) <= 50:
-        return await tim.get_group_msg_receipt(group, seq)
-    return await tim.with_options(max_wait=1.0).batch.get_group_msg_receipt(group, seq)
+async def receipts(group: str, seq: Seqs, shares: Fair) -> GroupMsgReceipts:
+    """Numbers of those who have read each of up to 500 messages, and of those who have not."""
+    with shares.receipts.client(group, len(seq)) as tim:
+        if len(seq) <= SEQS:
+            return await tim.get_group_msg_receipt(group, seq)
+        return await tim.batch.get_group_msg_receipt(group, seq)
 
 
 @app.post("/webhook")
@@ -112,12 +134,21 @@ async def webhook(request: Request, tim: Tim) -> Response:
         verify(os.environ["TIM_WEBHOOK_TOKEN"], request.query_params)
     except (WebhookError, KeyError):
         raise HTTPException(403, "not signed by the service") from None
-    event = parse(request.query_params, await request.body())
+    event = parse(request.query_params, await _body(request))
     if event.sdk_app_id != tim.sdk_app_id:
         raise HTTPException(403, "about another app")
     if isinstance(event, RequestOverLimit):
         tim.on_alert(event)
     return Response(ANSWER, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_BODY:
+            raise HTTPException(413, f"at most {LONGEST_BODY} bytes")
+    return bytes(body)
 
 
 @app.get("/stats")
@@ -142,6 +173,7 @@ STATUS: dict[type[Exception], int] = {
     InvalidRequest: 422,
     ValueError: 422,  # an argument that can never be right: nothing was sent
     WebhookError: 400,
+    ClientDisconnect: 400,  # nobody reads it; without it, the server would log an error of the app's
     RequestTimeout: 504,
     ServerBusy: 503,
     TransportError: 503,
@@ -149,11 +181,33 @@ STATUS: dict[type[Exception], int] = {
 """By the first class that is here of an error's own and its bases; 502 for all others, such as refused credentials."""
 
 
+class Bounds:
+    """Middleware: refuse a query that is too long before anything parses it, which blocks the event loop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        app = self.app
+        if scope["type"] == "http":
+            query: bytes = scope["query_string"]
+            if len(query) > LONGEST_QUERY:
+                app = JSONResponse({"detail": f"the query may hold {LONGEST_QUERY} bytes at most"}, 414)
+            elif query.count(b"&") >= LONGEST * SEQS:
+                app = JSONResponse({"detail": f"at most {LONGEST * PEERS} peers or {LONGEST * SEQS} messages"}, 422)
+        await app(scope, receive, send)
+
+
+app.add_middleware(Bounds)
+
+
 @app.exception_handler(TIMError)
+@app.exception_handler(ClientDisconnect)
 @app.exception_handler(ValueError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
     """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
-    if isinstance(error.__cause__, QuotaExhausted):  # a passing fault, and no turn in time to try again
+    if isinstance(error.__cause__, QuotaExhausted):  # a transient fault, and no permit for the retry within max_wait
         error = error.__cause__
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 502)
     headers = {}

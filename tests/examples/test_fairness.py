@@ -1,0 +1,135 @@
+"""One greedy user beside others: both apps, each as a single process, so that its queue is the whole queue."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tim_async.emulator import Emulator
+
+from . import test_aiohttp, test_fastapi
+from .routes import Visitor, fill
+from .serving import PATIENCE, Program
+
+GREEDY_GROUP = "greedy"
+
+
+@pytest.fixture
+def service() -> Iterator[Emulator]:
+    with Emulator() as running:
+        fill(running)
+        running.state.add_account("greedy")
+        running.state.add_group(GREEDY_GROUP, messages=1_000_000)
+        yield running
+
+
+@pytest.fixture(params=["fastapi", "aiohttp"])
+def app(request: pytest.FixtureRequest, service: Emulator, tmp_path: Path) -> Iterator[Program]:
+    program = (
+        test_fastapi.program(tmp_path, service, 1, "")
+        if request.param == "fastapi"
+        else test_aiohttp.program(tmp_path, service, "")
+    )
+    with program as running:
+        yield running
+
+
+@asynccontextmanager
+async def greed(visitor: Visitor, method: str, urls: Iterator[str]) -> AsyncIterator[None]:
+    """Forty requests at a time, each followed by the next at once, until the end of the block."""
+
+    async def ask() -> None:
+        for url in urls:
+            assert (await visitor.ask_once(url, method)).status in {200, 404, 429}  # its peers do not exist
+
+    tasks = [asyncio.create_task(ask()) for _ in range(40)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+
+
+def unread() -> Iterator[str]:
+    """Lists of one call and of ten, look-ups and totals; no peer twice, so that nothing merges by being equal."""
+    peers = itertools.count()
+
+    def some(count: int) -> str:
+        return "&".join(f"peer=p{n}" for n in itertools.islice(peers, count))
+
+    for _ in itertools.count():
+        yield f"/users/greedy/unread?{some(100)}"
+        yield f"/users/greedy/unread?{some(10)}"
+        yield f"/users/greedy/unread/p{next(peers)}"
+        yield "/users/greedy/unread"
+
+
+def receipts() -> Iterator[str]:
+    """Lists of one call and of ten."""
+    seqs = itertools.count(1)
+    for size in itertools.cycle((500, 50)):
+        yield f"/groups/{GREEDY_GROUP}/receipts?" + "&".join(f"seq={n}" for n in itertools.islice(seqs, size))
+
+
+def marks() -> Iterator[str]:
+    """One call each."""
+    return itertools.repeat("/users/greedy/read/bob")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "urls", "method", "modest"),
+    [
+        ("get_c2c_unread_msg_num", unread, "GET", "/users/alice/unread?peer=bob"),
+        ("get_group_msg_receipt", receipts, "GET", "/groups/%40TGS%23public/receipts?seq=1"),
+        ("admin_set_msg_read", marks, "POST", "/users/alice/read/bob"),
+    ],
+)
+async def test_one_user_does_not_starve_others(
+    app: Program, endpoint: str, urls: Callable[[], Iterator[str]], method: str, modest: str
+) -> None:
+    """At a saturated endpoint, one call of the greedy user waits before others at most; others are answered."""
+    async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=0)) as session:
+        visitor = Visitor(session)
+        async with greed(visitor, method, urls()):
+            queues: list[dict[str, int]] = []
+            async with asyncio.timeout(PATIENCE):
+                while sum(queue["bulk"] > 0 for queue in queues) < 20:
+                    queues.append((await visitor.ask_once("/stats")).body[endpoint]["queue"])
+            answers = [await visitor.ask_once(modest, method) for _ in range(50)]
+        assert max(queue["interactive"] for queue in queues) <= 1
+        # A machine that stops for 0.1 s turns a call away.
+        assert sum(answer.status == 200 for answer in answers) >= 40
+
+
+async def arrived(service: Emulator, calls: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while service.report().total.calls < calls:  # noqa: ASYNC110 - nothing else says so
+            await asyncio.sleep(0.01)
+
+
+async def test_lists_of_one_user_are_limited(app: Program, service: Emulator) -> None:
+    """While the calls of one long list are under way, a second one is a 429 at once; other users' are not."""
+
+    def long(user: str) -> str:
+        return f"/users/{user}/unread?" + "&".join(f"peer=p{n}" for n in range(100))
+
+    async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=0)) as session:
+        visitor = Visitor(session)
+        service.stall(3600.0)
+        first = asyncio.create_task(visitor.ask_once(long("greedy")))
+        await arrived(service, 10)
+        second = await visitor.ask_once(long("greedy"))
+        other = asyncio.create_task(visitor.ask_once(long("alice")))
+        await arrived(service, 20)
+        service.resume()
+        assert (second.status, second.body) == (429, {"error": "QuotaExhausted", "code": None})
+        assert second.retry_after == "1"
+        assert [(await task).status for task in (first, other)] == [200, 200]
