@@ -19,7 +19,7 @@ from tim_async.emulator.faults import Fault, Faults
 from tim_async.emulator.report import Ledger, Report
 from tim_async.emulator.signature import UserSigChecker
 from tim_async.emulator.state import State
-from tim_async.emulator.threads import LoopThread
+from tim_async.emulator.threads import LoopThread, require_sockets
 from tim_async.emulator.windows import Window, WindowKind, make_window
 
 DEFAULT_SDK_APP_ID = 1_400_000_000
@@ -35,7 +35,8 @@ class Emulator:
 
     ``async with`` runs it in the loop that is running; plain ``with`` runs it in a thread of its own.  Every method
     may be called from any thread, before, during and after.  The state, the faults and the report outlive a run, and
-    one emulator can be run again.
+    one emulator can be run again.  Entering raises `OSError` where the port is taken, and `RuntimeError` where sockets
+    or threads cannot be had.
 
     Attributes:
         sdk_app_id: the app it serves.
@@ -185,6 +186,7 @@ class Emulator:
         return self._ledger.report()
 
     async def __aenter__(self) -> Self:
+        require_sockets()
         await self._start()
         return self
 
@@ -193,6 +195,7 @@ class Emulator:
 
     def __enter__(self) -> Self:
         self._refuse_to_start_twice()
+        require_sockets()
         thread = LoopThread("tim-emulator")
         try:
             thread.run(self._start())
@@ -208,6 +211,7 @@ class Emulator:
         try:
             thread.run(self._stop())
         finally:
+            self._forget()
             thread.close()
 
     async def _start(self) -> None:
@@ -243,6 +247,13 @@ class Emulator:
         await self._app.abandon()
         await runner.cleanup()
         await _turn_the_loop()
+
+    def _forget(self) -> None:
+        """Free the port and allow another start, where the loop could not stop the server."""
+        self._runner, self._url = None, ""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
 
     def _refuse_to_start_twice(self) -> None:
         if self._runner is not None:

@@ -1,0 +1,237 @@
+"""The emulator's thread where it cannot start, ends early or is blocked: an error at once, and nothing left open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import plugin_is_installed
+from tim_async.emulator import Emulator, threads
+from tim_async.emulator.threads import LoopThread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+USES_THE_FIXTURE = """
+def test_it(tim_emulator):
+    assert tim_emulator.url
+"""
+
+NO_FILES = """
+import gc, os, resource, socket, warnings
+from tim_async.emulator import Emulator
+import asyncio, aiohttp.web, selectors  # loaded before no file can be opened any more
+
+with Emulator():
+    pass
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+while True:
+    try:
+        taken.append(os.dup(0))
+    except OSError:
+        break
+for free in range(5):
+    for _ in range(free and 1):
+        os.close(taken.pop())
+    before = set(os.listdir("/proc/self/fd")) if free else None
+    try:
+        with Emulator() as service:
+            print(free, "runs")
+    except RuntimeError as error:
+        print(free, error)
+    gc.collect()
+    if free:
+        assert set(os.listdir("/proc/self/fd")) == before
+"""
+
+NO_THREADS = """
+import gc, resource, threading
+from tim_async.emulator import Emulator
+
+with Emulator():
+    pass
+threading.stack_size(1 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    Emulator().__enter__()
+except RuntimeError as error:
+    print(error)
+gc.collect()
+"""
+
+
+def run(*command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "dev", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def run_pytest(folder: Path, *options: str, test: str = USES_THE_FIXTURE) -> subprocess.CompletedProcess[str]:
+    (folder / "test_inbox.py").write_text(test, encoding="utf-8")
+    installed = () if plugin_is_installed() else ("-p", "tim_async.emulator.pytest_plugin")
+    return run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", str(folder)),
+        *(*installed, *options, str(folder)),
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize("options", [("--disable-socket",), ("--disable-socket", "--allow-unix-socket")])
+def test_blocked_sockets_are_an_error_that_names_the_remedy(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """pytest-socket, as a project that forbids the network uses it."""
+    ended = run_pytest(tmp_path, *options)
+    assert ended.returncode == 1, ended.stdout
+    assert "1 error" in ended.stdout
+    assert "the emulator cannot open sockets: SocketBlockedError" in ended.stdout
+    assert "@pytest.mark.enable_socket" in ended.stdout
+    assert "--allow-hosts=127.0.0.1" in ended.stdout
+    assert "ResourceWarning" not in ended.stdout + ended.stderr
+    assert "never awaited" not in ended.stdout + ended.stderr
+
+
+def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
+    """The marker, and the option in place of the other."""
+    ended = run_pytest(tmp_path, "--allow-hosts=127.0.0.1")
+    assert ended.returncode == 0, ended.stdout
+    marked = f"import pytest\n\n@pytest.mark.enable_socket{USES_THE_FIXTURE}"
+    ended = run_pytest(tmp_path, "--disable-socket", test=marked)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_without_free_file_descriptors_it_says_so_and_leaves_none_open(tmp_path: Path) -> None:
+    """With none to four of those it needs."""
+    ended = run("-W", "error", "-c", NO_FILES, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 5
+    for line in lines[:-1]:
+        assert "cannot open sockets: [Errno 24] Too many open files" in line
+        assert "ulimit -n" in line
+    assert lines[-1] == "4 runs"
+
+
+def test_without_memory_for_a_thread_it_says_so(tmp_path: Path) -> None:
+    """Python's own error and a remedy, at once."""
+    ended = run("-W", "error", "-c", NO_THREADS, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("the emulator cannot start a thread: can't start new thread; end ")
+
+
+async def test_in_a_running_loop_it_names_the_remedy_too(tmp_path: Path) -> None:
+    """`async with`, in a loop that was made before sockets were blocked."""
+    code = (
+        "import asyncio, pytest_socket; from tim_async.emulator import Emulator\n"
+        "async def main():\n"
+        "    pytest_socket.disable_socket()\n"
+        "    try:\n"
+        "        await Emulator().__aenter__()\n"
+        "    except RuntimeError as error:\n"
+        "        print(error)\n"
+        "asyncio.run(main())\n"
+    )
+    ended = await asyncio.to_thread(run, "-W", "error", "-c", code, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "--allow-hosts=127.0.0.1" in ended.stdout
+
+
+def test_a_port_that_is_taken_is_an_error_of_the_test(tmp_path: Path) -> None:
+    """The fixture fails at once, and names the address."""
+    with Emulator() as service:
+        port = service.url.rpartition(":")[2]
+        options = f"""
+import pytest
+
+@pytest.fixture
+def tim_emulator_options():
+    return {{"port": {port}}}
+"""
+        ended = run_pytest(tmp_path, test=options + USES_THE_FIXTURE)
+    assert ended.returncode == 1
+    assert "1 error" in ended.stdout
+    assert f"('127.0.0.1', {port})" in ended.stdout
+    assert "ResourceWarning" not in ended.stdout + ended.stderr
+
+
+def test_a_thread_that_has_ended_is_an_error_and_not_a_wait() -> None:
+    """Here by an exit within the loop; the port is free again, and the emulator can run again."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    service = Emulator()
+    service.__enter__()
+    thread = service._thread
+    assert thread is not None
+    thread._loop.call_soon_threadsafe(leave)
+    thread._thread.join()
+    with pytest.raises(RuntimeError, match=r"event loop has ended: SystemExit\(3\)") as caught:
+        service.__exit__()
+    assert isinstance(caught.value.__cause__, SystemExit)
+    with service:
+        assert service.url
+
+
+def test_a_coroutine_under_way_ends_with_the_loop() -> None:
+    """Its caller is told why."""
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    thread = LoopThread("test")
+    with pytest.raises((RuntimeError, SystemExit)) as caught:
+        thread.run(leave())
+    assert "3" in str(caught.value)
+    with pytest.raises(RuntimeError, match=r"has ended: SystemExit\(3\)"):
+        thread.run(asyncio.sleep(0))
+    with pytest.raises(RuntimeError, match="has ended"):
+        thread.close()
+
+
+def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever holds the lock of the state, say; the error shows where."""
+    monkeypatch.setattr(threads, "PATIENCE", 0.2)
+    release = threading.Event()
+
+    def hold_the_loop() -> None:
+        release.wait()
+
+    thread = LoopThread("test")
+    thread._loop.call_soon_threadsafe(hold_the_loop)
+    with pytest.raises(RuntimeError, match="hold_the_loop"):
+        thread.run(asyncio.sleep(0))
+    with pytest.raises(RuntimeError, match="hold_the_loop"):
+        thread.close()
+    release.set()
+    thread._thread.join()
+
+
+def test_in_a_child_that_was_forked_it_does_not_wait() -> None:
+    """The thread stays with the parent."""
+    with Emulator() as service:
+        child = os.fork()
+        if not child:
+            try:
+                service.__exit__()
+            except RuntimeError as error:
+                os._exit(0 if "has ended" in str(error) else 2)
+            os._exit(1)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.01)
+        assert (ended, os.waitstatus_to_exitcode(status)) == (child, 0)
