@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import threading
+import traceback
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -136,6 +137,15 @@ def test_says_so_when_it_is_not_running_and_never_shows_its_key() -> None:
     with pytest.raises(RuntimeError, match="not running"):
         service.client_options()
     assert "a-secret" not in repr(service)
+
+
+def test_one_whose_options_were_refused_can_be_shown() -> None:
+    """Crash reporters show the locals of every frame of a traceback."""
+    with pytest.raises(ValueError, match="no such endpoint") as caught:
+        Emulator(secret_key="a-secret", limit={"nothing": 1})
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    shown = [repr(value) for frame in frames for value in frame.f_locals.values() if isinstance(value, Emulator)]
+    assert shown == ["<Emulator not running>"]
 
 
 def test_offers_what_a_client_needs() -> None:

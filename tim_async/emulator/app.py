@@ -103,9 +103,12 @@ class App:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            await _continue(request)
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return _respond(_Answer(failure(93000, "the body is too large")))
+        except (web.RequestPayloadError, ConnectionResetError):
+            return _respond(_Answer(failure(60003, "the body is incomplete")))
         await self._latency.travel()
         answer = self._decide(request, raw)
         if answer.delay:
@@ -173,6 +176,13 @@ class App:
         self._checker.check(query.get("usersig", ""), identifier, now)
         if identifier not in self._rules.admins:
             raise Refusal(60010, "the identifier is not an administrator of the app")
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Ask for the body of a caller that waits to be asked, as curl does before a long one."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer itself, nothing is written yet
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

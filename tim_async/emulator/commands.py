@@ -23,6 +23,7 @@ _MOST_GROUPS = 50
 _MOST_RECEIPT_MEMBERS = 200
 _LONGEST_GROUP_ID = 48
 _LONGEST_TIME = 10
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ def _text(body: Body, field: str, code: int) -> str:
 
 def _whole(value: Any, field: str, *, least: int) -> int:
     # JSON's true is a bool, which Python would take for 1.
-    if type(value) is not int or value < least:
-        raise Refusal(10004, f"{field} must be an Integer of at least {least}")
+    if type(value) is not int or not least <= value <= _LARGEST:
+        raise Refusal(10004, f"{field} must be a 64-bit Integer of at least {least}")
     return value
 
 

@@ -45,6 +45,8 @@ class Emulator:
         state: what it remembers; fill it and read it.
     """
 
+    _url = ""  # of the class, so that crash reports can show an emulator whose options were refused
+
     def __init__(
         self,
         *,
@@ -115,7 +117,6 @@ class Emulator:
         self._runner: web.ServerRunner | None = None
         self._listener: socket.socket | None = None
         self._thread: LoopThread | None = None
-        self._url = ""
 
     def __repr__(self) -> str:
         return f"<Emulator {self._url or 'not running'}>"
@@ -216,8 +217,9 @@ class Emulator:
 
     async def _start(self) -> None:
         self._refuse_to_start_twice()
-        # No access log: the request line holds the UserSig.
-        runner = web.ServerRunner(web.Server(self._app, access_log=None), handle_signals=False, shutdown_timeout=0.1)
+        # No access log: the request line holds the UserSig.  A compressed body is not JSON: no document allows one.
+        server = web.Server(self._app, access_log=None, auto_decompress=False)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.1)
         self._runner = runner
         try:
             await runner.setup()

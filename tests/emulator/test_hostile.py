@@ -1,0 +1,165 @@
+"""Requests that no client of good will sends: each is answered as the service would, and none by a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import http.client
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async.emulator import Emulator
+from tim_async.emulator.commands import COMMANDS
+
+from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, Clock, query
+
+BODY = b'{"To_Account":"administrator"}'
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**30, -(10**30), 2**63, 2**63 - 1, 10**4000]),
+    st.floats(),
+    st.text(),
+    st.sampled_from(["", "alice", "bob", "g", "\ud800", "\x1b[2J", "9" * 5000, str(NOW)]),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=12) | st.dictionaries(st.sampled_from(["MsgSeq", "Type", "x"]), inner),
+    max_leaves=20,
+)
+FIELDS = (
+    "GroupId",
+    "Member_Account",
+    "UnreadMsgNum",
+    "Report_Account",
+    "Peer_Account",
+    "MsgReadTime",
+    "To_Account",
+    "MsgSeqList",
+    "GroupIdList",
+    "ResponseFilter",
+)
+
+
+@pytest.fixture
+def running() -> Iterator[Emulator]:
+    with Emulator(limit=None, clock=Clock()) as service:
+        service.state.add_messages("alice", "bob", 3)
+        service.state.add_group("g", messages=5, members=["alice"])
+        service.fault(code=10002, probability=0.1)  # so that bodies are compared with those that failed
+        yield service
+
+
+def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    """HTTP 200, and a JSON object with an ErrorCode."""
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=60)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.sampled_from([command.path for command in COMMANDS]), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+    def check(path: str, body: dict[str, Any]) -> None:
+        connection.request("POST", f"/{path}?{urlencode(query())}", json.dumps(body))
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        assert response.status == 200
+        assert type(answer["ErrorCode"]) is int
+
+    check()
+    connection.close()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    json.dumps(running.report().as_dict())
+
+
+@pytest.mark.parametrize("depth", [900, 980, 990, 1000, 100_000])
+async def test_deep_nesting_is_read_or_refused(call: Caller, depth: int) -> None:
+    call.service.fault(code=10002, times=1)
+    body = b'{"To_Account":"administrator","x":' + b"[" * depth + b"]" * depth + b"}"
+    assert (await call.raw(C2C_UNREAD, body))[0] == 200
+    status, answer = await call.raw(C2C_UNREAD, body)
+    assert (status, json.loads(answer)["ErrorCode"] in {0, 60003}) == (200, True)
+
+
+async def test_a_number_beyond_64_bits_is_refused(call: Caller) -> None:
+    call.service.state.add_group("g", messages=5, members=["a"])
+    body = {"GroupId": "g", "Member_Account": "a"}
+    assert await call.code(SET_UNREAD, {**body, "UnreadMsgNum": 2**63 - 1}) == 0
+    assert await call.code(SET_UNREAD, {**body, "UnreadMsgNum": 2**63}) == 10004
+    assert await call.code(SET_UNREAD, {**body, "UnreadMsgNum": 10**30}) == 10004
+
+
+async def test_a_body_of_20_mb_is_refused(call: Caller) -> None:
+    data = io.BytesIO(b"x" * 20_000_000)
+    async with call.session.post(f"{call.service.url}/{C2C_UNREAD}", data=data, params=query()) as response:
+        assert (response.status, (await response.json())["ErrorCode"]) == (200, 93000)
+
+
+@pytest.mark.parametrize("data", [gzip.compress(BODY), b"no gzip"], ids=["gzip", "no gzip"])
+async def test_a_compressed_body_is_no_json(call: Caller, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
+    """And is not decompressed, whatever its size would be."""
+    url = f"{call.service.url}/{C2C_UNREAD}"
+    async with call.session.post(url, data=data, params=query(), headers={"Content-Encoding": "gzip"}) as response:
+        assert (response.status, (await response.json())["ErrorCode"]) == (200, 60003)
+    assert caplog.records == []
+
+
+async def test_a_caller_that_waits_to_be_asked_for_its_body_is_asked(call: Caller) -> None:
+    """As curl does before a long one; aiohttp's client waits for ever."""
+    async with asyncio.timeout(60):
+        async with call.session.post(
+            f"{call.service.url}/{C2C_UNREAD}", data=BODY, params=query(), expect100=True
+        ) as response:
+            assert (response.status, (await response.json())["ErrorCode"]) == (200, 0)
+
+
+async def test_a_body_that_ends_early_is_no_error_of_the_emulator(
+    call: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(call.service.url).port)
+    writer.write(f"POST /{C2C_UNREAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+    while not call.service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
+        await asyncio.sleep(0)
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(60):
+        while call.service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
+            await asyncio.sleep(0)
+    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}) == 0
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_headers_do_not_change_the_answer(call: Caller) -> None:
+    """Among them those of the client; the answer is never compressed."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "tim_async/0.1", "X-Any": "x" * 4000}
+    async with aiohttp.ClientSession(headers={"Accept-Encoding": "gzip"}) as session:
+        for more in ({}, headers):
+            url = f"{call.service.url}/{C2C_UNREAD}"
+            async with session.post(url, data=BODY, params=query(), headers=more) as response:
+                assert (response.status, (await response.json())["ErrorCode"]) == (200, 0)
+                assert "Content-Encoding" not in response.headers
+
+
+@pytest.mark.parametrize("code", [10**30, -1, 2**31])
+async def test_a_fault_answers_any_code(call: Caller, code: int) -> None:
+    """To try what a client does with one that no service has."""
+    call.service.fault(code=code, times=1)
+    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}) == code
+    assert call.service.report().total.codes == {code: 1}
+
+
+async def test_a_fault_answers_any_text(call: Caller) -> None:
+    """By a body: control characters, and as much of it as one likes."""
+    info = "\x1b[2J\x1b]0;title\x07\n" * 1000
+    body = json.dumps({"ActionStatus": "FAIL", "ErrorCode": 10003, "ErrorInfo": info}).encode()
+    call.service.fault(body=body, times=1)
+    answer = await call.answer(C2C_UNREAD, {"To_Account": "administrator"})
+    assert (answer["ErrorCode"], answer["ErrorInfo"]) == (10003, info)
