@@ -35,7 +35,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "startup": {"runs": 7},
     "fleet": {"scenarios": ("equal", "lanes")},
     "migrate": {"sizes": (20_000,), "seconds": 10},
-    "webapp": {"seconds": 5.0},
+    "webapp": {"seconds": 5.0, "loops": ("asyncio",)},
 }
 """What runs without a subject: a look at everything in some five minutes."""
 
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.add_argument("--seconds", type=int, default=60, help="at the limit; 0 for none (%(default)s)")
     webapp = added["webapp"]
+    webapp.add_argument(
+        "--loop", dest="loops", action="append", choices=("asyncio", "uvloop"), help="may be repeated; default: both"
+    )
     webapp.add_argument("--users", type=int, default=200, help="at a time (%(default)s)")
     webapp.add_argument("--seconds", type=float, default=20.0, help="for each load (%(default)s)")
     added["startup"].add_argument("--runs", type=int, default=15, help="fresh interpreters (%(default)s)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import re
 import socket
@@ -32,6 +33,8 @@ from benchmarks.server import Config
 from benchmarks.tables import table
 
 NAME = "get_c2c_unread_msg_num"
+LOOPS = ("asyncio", "uvloop")
+"""Event loops that uvicorn can run the app on."""
 WORKERS = 4
 WARM_UP = 3.0
 """Seconds of the usual load that are not counted: connections, imports, the first signature."""
@@ -122,7 +125,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _app(base_url: str, store: str) -> Iterator[App]:
+def _app(base_url: str, store: str, loop: str) -> Iterator[App]:
     port = _free_port()
     settings = {
         "TIM_SDK_APP_ID": str(SDK_APP_ID),
@@ -132,6 +135,7 @@ def _app(base_url: str, store: str) -> Iterator[App]:
         "TIM_QUOTA_URL": store,
     }
     command = ["-m", "uvicorn", "tim_async.examples.fastapi_app:app", "--workers", str(WORKERS), "--no-access-log"]
+    command += ["--limit-concurrency", "1000", "--loop", loop]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, *command, "--port", str(port)], env={**environment(), **settings}, cwd=ROOT, stderr=log
@@ -232,22 +236,24 @@ def _percentiles(times: list[float]) -> dict[str, float] | None:
 def measure(
     *,
     scenarios: tuple[str, ...] = tuple(SCENARIOS),
+    loops: tuple[str, ...] = LOOPS,
     users: int = 200,
     seconds: float = 20.0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Each scenario, on an app, a server and a store of its own."""
-    found = {}
-    for name in scenarios:
-        say(f"webapp: {SCENARIOS[name].title}, {seconds:g} s")
-        with server(CONFIG) as remote, _store() as store, _app(remote.base_url, store) as app:
-            found[name] = asyncio.run(_load(app, remote, SCENARIOS[name], users, seconds))
-    return {"users": users, "seconds": seconds, "workers": WORKERS, "scenarios": found}
+    """Each scenario on each event loop, with an app, a server and a store of its own."""
+    found = []
+    for loop, name in itertools.product(loops, scenarios):
+        say(f"webapp: {SCENARIOS[name].title}, {loop}, {seconds:g} s")
+        with server(CONFIG) as remote, _store() as store, _app(remote.base_url, store, loop) as app:
+            run = asyncio.run(_load(app, remote, SCENARIOS[name], users, seconds))
+            found.append({"scenario": name, "loop": loop, **run})
+    return {"users": users, "seconds": seconds, "workers": WORKERS, "runs": found}
 
 
 def tables(result: dict[str, Any]) -> list[str]:
     """What users saw and the service had; and what the processes held."""
-    runs = result["scenarios"].values()
+    runs = result["runs"]
 
     def ms(figures: dict[str, float] | None, which: str) -> str:
         return "" if figures is None else f"{figures[which] * 1000:.0f}"
@@ -255,6 +261,7 @@ def tables(result: dict[str, Any]) -> list[str]:
     seen = [
         [
             run["title"],
+            run["loop"],
             f"{run['requests']:.0f}",
             f"{run['statuses'].get('200', 0)}",
             f"{run['statuses'].get('429', 0)}",
@@ -275,18 +282,19 @@ def tables(result: dict[str, Any]) -> list[str]:
     held = [
         [
             run["title"],
+            run["loop"],
             *(" ".join(f"{n / 2**20:.1f}" for n in run["memory"][when]) for when in ("start", "middle", "end")),
         ]
         for run in runs
     ]
-    header = ["users", "req/s", "200", "429", "other", "broken", "no R-A"]
+    header = ["users", "loop", "req/s", "200", "429", "other", "broken", "no R-A"]
     header += ["200 p50", "p99", "429 p50", "p99", "calls/s", "fullest s", "refused", "log"]
     title = (
         f"WEBAPP: {result['users']} users of the FastAPI example, {result['workers']} workers, {result['seconds']:g} s"
     )
     return [
         table(title, header, seen),
-        table("Memory of each worker, MB", ["users", "after the warm-up", "middle", "end"], held),
+        table("Memory of each worker, MB", ["users", "loop", "after the warm-up", "middle", "end"], held),
     ]
 
 

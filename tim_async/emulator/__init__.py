@@ -16,9 +16,9 @@ ErrorInfo**; **whatever the documents leave open**, for which it takes the stric
 MsgReadTime is refused, so are 11 peers and an empty list, and a message number that never was has no receipt, 10062);
 **the true shape of the rate window** (choose each in turn); **limits other than calls a second per endpoint**: none on
 the app as a whole, on connections or on the plan that was bought, and 70050 after many bad signatures comes only
-as a fault; **compressed requests**, which are not JSON here; **delays inside the backend and its replication**: what was written is read at once;
-**messages**: they can be counted, dated and read, but have no content, cannot be sent over HTTP, and age out never;
-**callbacks**: no webhook is called; **every other command**: 60009.
+as a fault; **compressed requests**, which are not JSON here; **delays inside the backend and its replication**: what
+was written is read at once; **messages**: they can be counted, dated and read, but have no content, cannot be sent over
+HTTP, and age out never; **callbacks**: no webhook is called; **every other command**: 60009.
 """
 
 from __future__ import annotations
