@@ -124,7 +124,7 @@ def get_group_msg_receipt(world: World, body: Body) -> Fields:
     return {"GroupMsgReceiptList": [_receipt(group, seq) for seq in seqs]}
 
 
-# https://www.tencentcloud.com/document/product/1047/34962
+# https://www.tencentcloud.com/document/product/1047/34961
 def get_group_info(world: World, body: Body) -> Fields:
     """Describe some groups, or those of their fields that were asked for."""
     ids = body.get("GroupIdList")
