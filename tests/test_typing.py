@@ -13,25 +13,8 @@ SAMPLE = Path(__file__).with_name("typing_sample.py")
 ROOT = Path(tim_async.__file__).parents[1]
 
 
-def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-        check=False,
-    )
-
-
-def test_a_users_program_is_clean_in_strict_mode(tmp_path: Path) -> None:
-    """Without any configuration of ours: what the package's own types promise is what a user gets."""
-    found = mypy(f"--cache-dir={tmp_path}", str(SAMPLE))
-    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
-
-
-def test_mistakes_of_a_user_are_found(tmp_path: Path) -> None:
-    """The types are not merely Any: each wrong line is reported."""
+def test_a_users_program_is_clean_in_strict_mode_and_mistakes_are_found(tmp_path: Path) -> None:
+    """Without our configuration: a correct program has no errors, and each wrong line of another has one."""
     wrong = tmp_path / "wrong.py"
     lines = [
         "from tim_async import TIMClient, Done",
@@ -46,9 +29,22 @@ def test_mistakes_of_a_user_are_found(tmp_path: Path) -> None:
         "from tim_async import Nonsense",
     ]
     wrong.write_text("\n".join(lines) + "\n")
-    found = mypy(f"--cache-dir={tmp_path / 'cache'}", str(wrong))
-    reported = {int(line.split(":")[1]) for line in found.stdout.splitlines() if ": error:" in line}
-    assert reported == {3, 4, 5, 6, 7, 8, 9, 10}, found.stdout
+    # One run for both programs: most of its time goes into the types of aiohttp.
+    found = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file="),
+            *("--hide-error-context", f"--cache-dir={tmp_path / 'cache'}", str(SAMPLE), str(wrong)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        check=False,
+    )
+    errors = [line for line in found.stdout.splitlines() if ": error:" in line]
+    assert [line for line in errors if not line.startswith(f"{wrong}:")] == []
+    assert {int(line.split(":")[1]) for line in errors} == {3, 4, 5, 6, 7, 8, 9, 10}, found.stdout
+    assert (found.returncode, found.stderr) == (1, "")
 
 
 def test_the_sample_uses_every_public_name() -> None:

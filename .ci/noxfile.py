@@ -1,0 +1,85 @@
+"""The suite on each Python, event loop and set of dependencies that is promised, from the sdist; and the wheel.
+
+``.ci/run`` calls this; by hand ``nox -f .ci/noxfile.py``, with ``--list`` and ``--session NAME``.  An interpreter that
+is missing is reported as skipped and is no failure.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parents[1]
+WORKERS = os.environ.get("WORKERS", "4")
+"""Processes of pytest; many tests wait, so that more than there are cores pay."""
+
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+# A shim of pyenv starts only the versions that are selected; the folders behind it hold all of them.
+_pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+os.environ["PATH"] = os.pathsep.join([*map(str, sorted(_pyenv.glob("3.*/bin"), reverse=True)), os.environ["PATH"]])
+
+INSTALLED = """
+from importlib.metadata import version
+from pathlib import Path
+import tim_async
+from tim_async import TIMClient
+folder = Path(tim_async.__file__).parent
+assert folder.parent.name == "site-packages", folder
+for name in ("py.typed", "quota.lua", "cli/sample.csv", "migrate/RECIPES.md"):
+    assert (folder / name).is_file(), name
+print(version("tim-async"))
+"""
+
+
+_dist = tempfile.TemporaryDirectory(prefix="tim-async-dist-")
+
+
+def built(session: nox.Session, ending: str) -> Path:
+    """The sdist or the wheel, which is built from the sdist; the first session that asks builds both."""
+    folder = Path(_dist.name)
+    if not any(folder.iterdir()):
+        session.run("uv", "build", "--quiet", "--out-dir", str(folder), str(ROOT), external=True)
+    (path,) = folder.glob(f"*{ending}")
+    return path
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel holds all that it needs, with and without its extras."""
+    path = built(session, ".whl")
+    session.chdir(session.create_tmp())
+    session.install(str(path))
+    session.run("python", "-W", "error", "-c", INSTALLED)
+    session.install(f"{path}[cli,redis]")
+    session.run("tim-async", "--version")
+    session.run("python", "-W", "error", "-c", "import tim_async.quota, tim_async.migrate.streams")
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "resolution", "loop"),
+    [
+        nox.param("3.11", "lowest-direct", "debug", id="3.11, lowest dependencies, debug mode"),
+        nox.param("3.12", "highest", "eager", id="3.12, eager tasks"),
+        nox.param("3.13", "highest", "uvloop", id="3.13, uvloop"),
+        # Not promised yet; tried where they are found.
+        nox.param("3.14", "highest", "asyncio", id="3.14"),
+        nox.param("3.15", "highest", "asyncio", id="3.15"),
+    ],
+)
+def suite(session: nox.Session, resolution: str, loop: str) -> None:
+    """All tests, in an unpacked sdist; ``.ci/run`` has passed them in the checkout, on asyncio."""
+    with tempfile.TemporaryDirectory(prefix="tim-async-") as folder:
+        with tarfile.open(built(session, ".tar.gz")) as sdist:
+            sdist.extractall(folder, filter="data")
+        (sources,) = Path(folder).iterdir()
+        session.chdir(sources)
+        session.install("--resolution", resolution, "-e", ".[dev]")
+        session.run("python", "-m", "pytest", "-n", WORKERS, f"--loop={loop}", *session.posargs)
