@@ -59,7 +59,7 @@ class Groups:
     async def look_up(self, group_ids: Iterable[str]) -> dict[str, GroupFound]:
         """What is known of some groups.
 
-        https://www.tencentcloud.com/document/product/1047/34962
+        https://www.tencentcloud.com/document/product/1047/34961
 
         Args:
             group_ids: any number; repeats are folded.
