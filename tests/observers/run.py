@@ -1,0 +1,132 @@
+"""One observer, all endings: ``python -m tests.observers.run OBSERVER NETWORK LOOP`` prints what it saw as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import ssl
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import trustme
+
+from .clients import client_of
+from .endings import ENDINGS, Ending, interrupted
+from .secrets import Secrets
+from .watching import OBSERVERS, Observer
+
+
+class Network:
+    """What is between client and server: nothing, or TLS."""
+
+    def __init__(self, name: str) -> None:
+        self.server: ssl.SSLContext | None = None
+        self.client: ssl.SSLContext | None = None
+        if name == "tls":
+            authority = trustme.CA()
+            self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(self.server)
+            self.client = ssl.create_default_context()
+            authority.configure_trust(self.client)
+
+    @contextlib.asynccontextmanager
+    async def session(self, observer: Observer) -> Any:
+        """The caller's session, or None where the client's own will do."""
+        make = observer.session
+        if make is None and self.client is not None:
+            make = _session
+        if make is None:
+            yield None
+            return
+        connector = aiohttp.TCPConnector(ssl=True if self.client is None else self.client)
+        async with make({"connector": connector}) as session:
+            yield session
+
+
+def _session(options: dict[str, Any]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(**options)
+
+
+async def observe(ending: Ending, observer: Observer, network: Network) -> str:
+    """Make the call, show the observer what comes of it, and return the class of that."""
+    outcome: Any = None
+    async with ending.place(network.server) as place, network.session(observer) as session:
+        async with client_of(place.url, timeout=ending.timeout, session=session) as tim:
+            try:
+                with observer.around():
+                    outcome = await interrupted(ending, tim, place, observer.meanwhile)
+            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - it is looked at, whatever it is
+                outcome = raised
+                observer.failed(raised)
+            await unhandled(outcome, observer)
+            logging.getLogger("app").warning("%s gave %r, then %s", tim, outcome, outcome)
+        SECRETS.learn()
+        for usersig in place.arrived:
+            if not SECRETS.knows(usersig):
+                raise AssertionError("a UserSig arrived that this test could not have found")
+    return type(outcome).__name__
+
+
+async def unhandled(outcome: Any, observer: Observer) -> None:
+    """Let what was raised, and a later error, be reported as what nobody handled."""
+
+    async def again() -> None:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcome.raise_for_errors()
+
+    async def later() -> None:
+        raise LookupError("something else, later")
+
+    for other in (again, later):
+        await asyncio.wait([asyncio.create_task(other())])
+    gc.collect(1)  # a task whose exception nobody took is reported when it is collected
+    try:
+        await later()
+    except LookupError as failure:
+        observer.failed(failure)
+
+
+SECRETS = Secrets()
+
+
+async def main(observer: Observer, network: Network) -> None:
+    """Print what the observer saw of each ending, one line of JSON each."""
+    for ending in ENDINGS:
+        outcome = await observe(ending, observer, network)
+        sys.stdout.write(json.dumps(judged(ending, outcome, observer)) + "\n")
+
+
+def judged(ending: Ending, outcome: str, observer: Observer) -> dict[str, Any]:
+    """What the observer saw.  In no variable of `main`, for that would be seen with the next ending."""
+    texts = list(observer.texts())
+    return {
+        "ending": ending.name,
+        "outcome": outcome,
+        "expected": outcome in ending.expects,
+        "proved": any(observer.proof in text for text in texts),
+        "leaks": list(unique(texts)),
+    }
+
+
+def unique(texts: list[str]) -> Iterator[str]:
+    """A few of the places where a secret is shown."""
+    yield from list(dict.fromkeys(place for text in dict.fromkeys(texts) for place in SECRETS.found_in(text)))[:5]
+
+
+if __name__ == "__main__":
+    observer_name, network_name, loop_name = sys.argv[1:]
+    factory = None
+    if loop_name == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    watcher = OBSERVERS[observer_name]()
+    gc.freeze()  # what was imported need not be collected
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main(watcher, Network(network_name)))

@@ -1,0 +1,63 @@
+"""What watches a program, run for real over all endings of a call, sees neither the key nor a UserSig."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vcr  # type: ignore[import-untyped]  # it brings no types
+from vcr.errors import CannotOverwriteExistingCassetteException  # type: ignore[import-untyped]
+
+from tests.stand_in import StandIn, failure_of
+from tim_async import TIMError
+
+from .clients import client_of
+from .endings import ENDINGS
+from .watching import OBSERVERS
+
+ROOT = Path(__file__).parents[2]
+RUNS = [
+    *((observer, "plain", "asyncio") for observer in OBSERVERS),
+    ("sentry with everything", "tls", "asyncio"),
+    ("trace config", "tls", "asyncio"),
+    ("printing", "tls", "asyncio"),
+    ("printing", "plain", "uvloop"),
+]
+
+
+@pytest.mark.parametrize(("observer", "network", "loop"), RUNS, ids=[", ".join(run) for run in RUNS])
+def test_no_ending_shows_an_observer_a_secret(observer: str, network: str, loop: str) -> None:
+    """Each observer has a process of its own, for most of them change the whole process."""
+    command = [sys.executable, "-m", "tests.observers.run", observer, network, loop]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    reports = {report["ending"]: report for report in map(json.loads, run.stdout.splitlines())}
+    assert list(reports) == [ending.name for ending in ENDINGS]
+    assert {name: report["outcome"] for name, report in reports.items() if not report["expected"]} == {}
+    assert reports["answered"]["proved"], "the observer did not observe"
+    assert {name: report["leaks"] for name, report in reports.items() if report["leaks"]} == {}
+
+
+@pytest.mark.parametrize("serializer", ["yaml", "json"])
+async def test_a_cassette_is_replayed_without_the_service(tmp_path: Path, serializer: str) -> None:
+    """What was recorded with one UserSig answers a call that would have another."""
+    recorder = vcr.VCR(serializer=serializer, match_on=["method", "host", "path", "body"])
+    cassette = str(tmp_path / "cassette")
+
+    async def calls(url: str) -> list[Any]:
+        async with client_of(url) as tim:
+            return [await tim.get_all_c2c_unread_msg_num("alice"), await tim.get_c2c_unread_msg_num("alice", ["bob"])]
+
+    async with StandIn() as service:
+        with recorder.use_cassette(cassette):
+            recorded = await calls(service.url)
+        assert len(service.seen) == 2
+    with recorder.use_cassette(cassette, record_mode=vcr.mode.NONE):
+        assert await calls(service.url) == recorded
+        async with client_of(service.url) as tim:
+            failure = await failure_of(tim.get_all_c2c_unread_msg_num("bob"))
+    assert isinstance(failure, TIMError | CannotOverwriteExistingCassetteException), "the cassette has no such call"
