@@ -1,0 +1,89 @@
+"""One call that is answered by a bomb: ``python -m tests.networks.bomb KIND SESSION`` prints what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+
+import aiohttp
+
+from tests.observers.clients import client_of
+
+MIB = 1024 * 1024
+SIZE = 300 * MIB
+BLANKS = b" " * MIB
+
+
+def packed(wbits: int) -> Iterator[bytes]:
+    """300 MB that pack to a few hundred KB."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, wbits)
+    yield packer.compress(b'{"ErrorCode": 0, "Text": "')
+    for _ in range(SIZE // MIB):
+        yield packer.compress(BLANKS)
+    yield packer.compress(b'"}') + packer.flush()
+
+
+def unknown() -> Iterator[bytes]:
+    """Packed in a way that the client did not ask for and need not know."""
+    yield b"\x5b\xff\xff\x0f\x00\x22\x00\x80\x01\x03"
+
+
+def plain() -> Iterator[bytes]:
+    """300 MB as they are."""
+    yield b'{"ErrorCode": 0, "Text": "'
+    for _ in range(SIZE // MIB):
+        yield BLANKS
+    yield b'"}'
+
+
+def endless() -> Iterator[bytes]:
+    """Chunks without an end."""
+    while True:
+        yield b"%x\r\n" % MIB + BLANKS + b"\r\n"
+
+
+KINDS: dict[str, tuple[str, Callable[[], Iterator[bytes]]]] = {
+    "gzip": ("Content-Encoding: gzip\r\nConnection: close\r\n", lambda: packed(31)),
+    "deflate": ("Content-Encoding: deflate\r\nConnection: close\r\n", lambda: packed(15)),
+    "br": ("Content-Encoding: br\r\nConnection: close\r\n", unknown),
+    "plain": (f"Content-Length: {SIZE + 28}\r\n", plain),
+    "plain until the end": ("Connection: close\r\n", plain),
+    "chunked without end": ("Transfer-Encoding: chunked\r\n", endless),
+    "error page": ("Content-Type: text/html\r\nTransfer-Encoding: chunked\r\n", endless),
+}
+
+
+async def main(kind: str, own_session: bool) -> dict[str, object]:
+    headers, content = KINDS[kind]
+    status = "502 Bad Gateway" if kind == "error page" else "200 OK"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 {status}\r\n{headers}\r\n".encode())
+            for part in content():
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        async with client_of(url, session=None if own_session else session, timeout=60) as tim:
+            try:
+                outcome: object = await tim.call("v4/openim/sendmsg", {"A": 1})
+            except Exception as failure:  # noqa: BLE001 - its class is what is asked for
+                outcome = failure
+    server.close()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"outcome": type(outcome).__name__, "text": str(outcome)[:500], "before": before, "most": after}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2] == "own"))))

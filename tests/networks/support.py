@@ -1,0 +1,160 @@
+"""A real forward proxy in a process of its own, a scripted one, and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+PASSWORD = "swordfish-7c41"
+"""Of the proxy's user; to be in no text."""
+
+
+class ForwardProxy:
+    """proxy.py, with or without a password."""
+
+    def __init__(self, *, password: bool = False) -> None:
+        self._password = password
+        self._folder = Path(tempfile.mkdtemp())
+
+    def __enter__(self) -> Self:
+        port, self._log = self._folder / "port", self._folder / "log"
+        command = [sys.executable, "-m", "proxy", "--hostname", "127.0.0.1", "--port", "0", "--port-file", str(port)]
+        command += ["--num-acceptors", "1", "--num-workers", "1", "--log-file", str(self._log)]
+        command += ["--basic-auth", f"tim:{PASSWORD}"] if self._password else []
+        # A session of its own, so that the processes it starts can be ended with it.
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not (port.exists() and port.read_text().strip()):
+            assert self._process.poll() is None, "the proxy did not start"
+            assert time.monotonic() < deadline, "the proxy did not start in time"
+            time.sleep(0.02)
+        self.port = int(port.read_text())
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.url_with_password = f"http://tim:{PASSWORD}@127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(20)
+
+    async def said(self, text: str) -> str:
+        """Wait until the proxy's log has a text, which it gets when the connection has ended; return the log."""
+        async with asyncio.timeout(30):
+            while text not in (log := self._log.read_text()):  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.02)
+        return log
+
+
+class ScriptedServer:
+    """Answers each connection's first request with the same bytes, or never; counts connections."""
+
+    def __init__(self, answer: bytes | None, tls: ssl.SSLContext | None = None) -> None:
+        self._answer = answer
+        self._tls = tls
+        self.heads: list[str] = []
+        self.connections = 0
+        self.arrived = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self._closing.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self.connections += 1
+        try:
+            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            self.arrived.set()
+            if self._answer is None:
+                await self._closing.wait()
+            else:
+                writer.write(self._answer)
+                await writer.drain()
+                writer.write_eof()
+                await reader.read()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            writer.transport.abort()
+
+
+def http(status: int, reason: str, *headers: str, body: bytes = b"no") -> bytes:
+    """A whole HTTP answer."""
+    lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Authority:
+    """Certificates for a server, and what a client trusts."""
+
+    def __init__(self) -> None:
+        self._ca = trustme.CA()
+
+    def server(self, *names: str, not_after: dt.datetime | None = None) -> ssl.SSLContext:
+        """A server's context with a certificate for these names."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(*names, not_after=not_after).configure_cert(context)
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """A client's context that trusts this authority."""
+        context = ssl.create_default_context()
+        self._ca.configure_trust(context)
+        return context
+
+
+def self_signed() -> ssl.SSLContext:
+    """A server's context with a certificate that only itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pem"
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+        context.load_cert_chain(file)
+    return context

@@ -1,0 +1,342 @@
+"""Connections: dead ones in the pool, a busy pool of the caller's, backups, pauses, closed and forgotten clients."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import email.utils
+import gc
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.stand_in import (
+    APP,
+    KEY,
+    METHODS,
+    Action,
+    Fate,
+    Method,
+    Reply,
+    Seen,
+    StandIn,
+    client_of,
+    failure_of,
+    sensible,
+)
+from tim_async import (
+    Attempt,
+    ClientClosed,
+    ConnectFailed,
+    RateLimited,
+    RequestTimeout,
+    RetryPolicy,
+    TIMClient,
+    TIMError,
+    TransportError,
+    regions,
+)
+
+from .support import ScriptedServer
+
+# Pooled connections that are dead.
+
+
+async def pooled(service: StandIn, tim: TIMClient, number: int) -> set[int]:
+    """Have so many connections in the pool, and return their numbers at the service."""
+    service.let_go.clear()
+    service.answer = lambda _: Fate.HOLD
+    first = len(service.seen)
+    calls = [asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice")) for _ in range(number)]
+    await service.until(first + number)
+    service.let_go.set()
+    await asyncio.gather(*calls)
+    return {seen.connection for seen in service.seen[first:]}
+
+
+def silent_in(dead: set[int]) -> Callable[[Seen], Action]:
+    """The service after a suspend or a change of network: it never answers in connections from before."""
+
+    def answer(seen: Seen) -> Action:
+        return Fate.HOLD if seen.connection in dead else sensible(seen)
+
+    return answer
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_a_retry_after_a_time_out_uses_a_new_connection(service: StandIn, own_session: bool) -> None:
+    """Eight pooled connections are dead: the first call takes one, and then none of the others."""
+    async with (
+        aiohttp.ClientSession() as session,
+        client_of(service, session=None if own_session else session) as tim,
+    ):
+        dead = await pooled(service, tim, 8)
+        service.let_go.clear()
+        service.answer = silent_in(dead)
+        sent = len(service.seen)
+        records: list[Attempt] = []
+        quick = tim.with_options(timeout=0.2)
+        assert await quick.get_all_c2c_unread_msg_num("alice") == 7
+        assert [seen.connection in dead for seen in service.seen[sent:]] == [True, False]
+        # Nor are the other dead ones drawn by later calls.
+        for _ in range(10):
+            assert await quick.get_all_c2c_unread_msg_num("alice") == 7
+        assert [seen.connection for seen in service.seen[sent + 1 :] if seen.connection in dead] == []
+        assert records == []
+        service.let_go.set()
+
+
+async def test_many_calls_at_once_each_lose_one_attempt_to_dead_connections(service: StandIn) -> None:
+    """Six calls take the six dead connections; each one's second attempt succeeds."""
+    async with client_of(service, timeout=0.2) as tim:
+        dead = await pooled(service, tim, 6)
+        service.let_go.clear()
+        service.answer = silent_in(dead)
+        sent = len(service.seen)
+        await asyncio.gather(*(tim.get_all_c2c_unread_msg_num("alice") for _ in range(6)))
+        seen = service.seen[sent:]
+        assert sum(one.connection in dead for one in seen) <= 6
+        assert sum(one.connection not in dead for one in seen) == 6
+        service.let_go.set()
+
+
+async def test_dead_connections_do_not_cost_a_call_that_must_not_be_repeated_its_outcome(service: StandIn) -> None:
+    """It is not repeated, for it may have arrived; the next call finds a new connection."""
+    async with client_of(service, timeout=0.2) as tim:
+        dead = await pooled(service, tim, 4)
+        service.let_go.clear()
+        service.answer = silent_in(dead)
+        failure = await failure_of(tim.call("v4/openim/sendmsg", {"A": 1}))
+        assert isinstance(failure, RequestTimeout)
+        assert failure.outcome_unknown
+        assert failure.attempts == 1
+        await tim.call("v4/openim/sendmsg", {"A": 1})
+        service.let_go.set()
+
+
+async def test_a_slow_answer_does_not_empty_the_pool(service: StandIn) -> None:
+    """A time-out in a new connection says nothing of others, which still serve."""
+    async with client_of(service) as tim:
+        alive = await pooled(service, tim, 3)
+        service.answer = sensible
+        sent = len(service.seen)
+        for _ in range(6):
+            await tim.get_all_c2c_unread_msg_num("alice")
+        assert {seen.connection for seen in service.seen[sent:]} <= alive
+
+
+# `timeout` bounds an attempt, the backup included.
+
+
+@pytest.fixture
+def two_hosts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    def use(first: str, backup: str) -> None:
+        monkeypatch.setitem(regions.REGIONS, "singapore", (first, backup))
+
+    return use
+
+
+async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
+    """Both hosts accept and then say nothing, not even of TLS: the attempt ends once, not once for each."""
+    async with ScriptedServer(None) as first, ScriptedServer(None) as backup:
+        two_hosts(f"127.0.0.1:{first.port}", f"127.0.0.1:{backup.port}")
+        records: list[Attempt] = []
+        async with TIMClient(
+            sdk_app_id=APP,
+            secret_key=KEY,
+            region="singapore",
+            timeout=0.4,
+            retry=RetryPolicy(attempts=1),
+            on_attempt=records.append,
+        ) as tim:
+            failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        assert isinstance(failure, ConnectFailed)
+        assert not failure.outcome_unknown
+        assert (first.connections, backup.connections) == (1, 1)
+        # One time-out, not two; generous, for a busy machine.
+        assert [record.took for record in records if not 0.35 < record.took < 0.75] == []
+
+
+async def test_a_refused_host_leaves_its_time_to_the_backup(two_hosts: Callable[[str, str], None]) -> None:
+    """And the error is that of the last one."""
+    async with ScriptedServer(None) as gone:
+        pass
+    async with ScriptedServer(None) as backup:
+        two_hosts(f"127.0.0.1:{gone.port}", f"127.0.0.1:{backup.port}")
+        async with TIMClient(
+            sdk_app_id=APP, secret_key=KEY, region="singapore", timeout=0.3, retry=RetryPolicy(attempts=1)
+        ) as tim:
+            failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        assert isinstance(failure, ConnectFailed)
+        assert backup.connections == 1
+
+
+# A caller's busy pool.
+
+
+async def test_waiting_for_a_place_in_a_callers_pool_leaves_nothing_unknown(service: StandIn) -> None:
+    """The caller's own request holds the only connection; the call was never sent, and says so."""
+    service.answer = lambda _: Fate.HOLD
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        other = asyncio.ensure_future(session.post(f"{service.url}/other", data=b"{}"))
+        await service.until(1)
+        service.violations.clear()  # it is no call of the library's
+        async with client_of(service, session=session, timeout=0.1, retry=RetryPolicy(attempts=1)) as tim:
+            failure = await failure_of(tim.call("v4/openim/sendmsg", {"A": 1}))
+        assert isinstance(failure, TransportError)
+        assert not failure.outcome_unknown
+        assert len(service.seen) == 1
+        service.let_go.set()
+        (await other).close()
+
+
+async def test_a_call_that_waited_for_a_place_in_the_pool_may_be_repeated(service: StandIn) -> None:
+    """Even one that must not be done twice: it was not done once."""
+    service.script.append(Fate.HOLD)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        other = asyncio.ensure_future(session.post(f"{service.url}/other", data=b"{}"))
+        await service.until(1)
+        service.violations.clear()
+
+        def let_go(_: Attempt) -> None:
+            service.let_go.set()
+
+        async with client_of(service, session=session, timeout=0.3, on_attempt=let_go) as tim:
+            assert (await tim.call("v4/openim/sendmsg", {"A": 1}))["ErrorCode"] == 0
+        (await other).close()
+    assert len(service.seen) == 2
+
+
+# Retry-After.
+
+
+def later(header: str, *more: tuple[str, str]) -> Reply:
+    return Reply(b"", 503, (("Retry-After", header), *more))
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "date by a clock that is an hour ahead"])
+async def test_retry_after_pauses_the_endpoint(service: StandIn, form: str) -> None:
+    """As seconds and as an HTTP date, and by the sender's own clock if it tells: no call before that."""
+    ahead = 3600 if "ahead" in form else 0
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ahead)
+    date = email.utils.format_datetime(now + dt.timedelta(seconds=40), usegmt=True)
+    more = (("Date", email.utils.format_datetime(now, usegmt=True)),) if ahead else ()
+    service.script.append(later("40" if form == "seconds" else date, *more))
+    async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
+        await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        refusal = await failure_of(tim.with_options(max_wait=0.01).get_all_c2c_unread_msg_num("alice"))
+        assert isinstance(refusal, TIMError)
+        assert 30 < getattr(refusal, "retry_after", 0) <= 40.5
+        # Other endpoints have no part in it.
+        await tim.set_unread_msg_num("g", "alice", 1)
+    assert len(service.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "header", ["", "soon", "-5", "1e9", "٣", "Wed, 99 Foo 2026 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "\x80"]
+)
+async def test_a_retry_after_that_says_nothing_pauses_nothing(service: StandIn, header: str) -> None:
+    """Neither nonsense nor a time that has passed."""
+    service.script.append(Reply(b"", 503, (("Retry-After", header),)))
+    async with client_of(service) as tim:
+        assert await tim.with_options(max_wait=5).get_all_c2c_unread_msg_num("alice") == 7
+
+
+async def test_a_429_with_retry_after_is_a_refusal_for_the_rate(service: StandIn) -> None:
+    """With its class, when there is no time to wait."""
+    service.answer = lambda _: Reply(b"", 429, (("Retry-After", "3600"),))
+    async with client_of(service, retry=RetryPolicy(attempts=3, wait_rate_limited=(0, 0))) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, RateLimited)
+    assert failure.attempts == 1
+
+
+# Closed, and forgotten.
+
+LATE: dict[str, Callable[[TIMClient], Awaitable[Any]]] = {
+    **{method.name: method.run for method in METHODS},
+    "with_options": lambda tim: tim.with_options(timeout=3).get_all_c2c_unread_msg_num("alice"),
+    "lookup": lambda tim: tim.lookup.c2c_unread_msg_num("alice", "bob"),
+    "lookup of a message": lambda tim: tim.lookup.group_msg_receipt("g", 1),
+    "lookup of a view": lambda tim: tim.with_options(max_wait=1).lookup.c2c_unread_msg_num("alice", "bob"),
+    "batch": lambda tim: tim.batch.get_group_msg_receipt("g", [1]),
+    "batch of a view": lambda tim: tim.with_options(max_wait=1).batch.get_c2c_unread_msg_num("alice", ["bob"]),
+}
+
+
+@pytest.mark.parametrize("use", LATE.values(), ids=LATE)
+@pytest.mark.parametrize("own_session", [True, False])
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_call_after_aclose_raises_client_closed(
+    service: StandIn, use: Callable[[TIMClient], Awaitable[Any]], own_session: bool, used: bool
+) -> None:
+    """Through the client, its views, its look-ups and its batches, whether or not it was ever used."""
+    async with aiohttp.ClientSession() as session:
+        tim = client_of(service, session=None if own_session else session)
+        if used:
+            await tim.get_all_c2c_unread_msg_num("alice")
+        await tim.aclose()
+        sent = len(service.seen)
+        failure = await failure_of(use(tim))
+        assert isinstance(failure, ClientClosed)
+        assert not failure.outcome_unknown
+        assert len(service.seen) == sent
+        await tim.aclose()
+
+
+async def test_a_batch_map_after_aclose_gives_client_closed(service: StandIn) -> None:
+    """As the error of each item, or at once; never a hang."""
+    tim = client_of(service)
+    await tim.aclose()
+    failures: list[BaseException] = []
+    try:
+        async with asyncio.timeout(20), tim.batch.map(tim.set_unread_msg_num, [("g", "alice", 1)] * 3) as outcomes:
+            failures += [outcome.error async for outcome in outcomes]  # type: ignore[union-attr]
+    except ClientClosed as raised:
+        failures.append(raised)
+    assert failures
+    assert all(isinstance(failure, ClientClosed) for failure in failures)
+
+
+async def test_a_client_that_was_closed_cannot_be_entered(service: StandIn) -> None:
+    """Clear from the first line on."""
+    tim = client_of(service)
+    await tim.aclose()
+    with pytest.raises(ClientClosed):
+        async with tim:
+            pass
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+async def test_a_client_that_was_never_closed_warns_by_name(service: StandIn, method: Method) -> None:
+    """ResourceWarning, with what finds it: the app, the identifier, the host; and without a secret."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tim = client_of(service)
+        await method.run(tim)
+        shown = repr(tim)
+        del tim
+        gc.collect()
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
+    named = [message for message in messages if shown.removeprefix("<TIMClient ").removesuffix(">") in message]
+    assert len(named) == 1, messages
+    assert "aclose" in named[0]
+    assert KEY not in "".join(messages)
+    assert not any(usersig in "".join(messages) for usersig in service.usersigs)
+
+
+async def test_a_client_that_was_closed_or_never_used_does_not_warn(service: StandIn) -> None:
+    """Nothing was held."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with client_of(service) as tim:
+            await tim.get_all_c2c_unread_msg_num("alice")
+        client_of(service)
+        async with aiohttp.ClientSession() as session:
+            await client_of(service, session=session).get_all_c2c_unread_msg_num("alice")
+        del tim
+        gc.collect()
+    assert [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)] == []
