@@ -368,10 +368,16 @@ async def test_closing_without_the_store_ends_promptly(
     gc.collect()
 
 
-async def test_tls(service: StandIn, lasting: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tls(
+    service: StandIn,
+    lasting: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With the authority known; without it, it is a store that cannot be reached."""
     # In debug mode the event loop logs that a client has refused the server's certificate.
-    caplog.set_level(logging.CRITICAL, "asyncio")
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)
