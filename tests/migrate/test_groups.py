@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tests.stand_in import AT_ONCE, StandIn, client_of, error, ok
-from tim_async import APIError, AuthError, InvalidRequest, PermissionDenied
+from tim_async import APIError, AuthError, BadResponse, InvalidRequest, PermissionDenied
 from tim_async.emulator import Emulator
 from tim_async.errors import classify
 from tim_async.migrate.groups import GroupFound, Groups
@@ -168,6 +168,26 @@ async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
     service.answer = lambda seen: answers.pop(0)
     async with client_of(service) as tim:
         assert await Groups(tim, patience()).look_up(["a"]) == {"a": GroupFound(messages=7)}
+
+
+async def test_answers_that_never_hold_groups(service: StandIn) -> None:
+    """They end the look-up: there is nothing to wait for."""
+    service.answer = lambda seen: ok(GroupInfo={})
+    async with client_of(service) as tim:
+        with pytest.raises(BadResponse, match="GroupInfo is missing from the answer"):
+            await Groups(tim, patience()).look_up(["a"])
+    assert len(service.seen) == 5
+
+
+@pytest.mark.parametrize("code", [10**30, -(10**30), 2**31, "10015", 1.5, True, None, [], {}])
+async def test_a_code_that_is_none(service: StandIn, code: object) -> None:
+    """It fails its own group, and never stops a run."""
+    service.answer = lambda seen: ok(GroupInfo=[{"GroupId": "a", "ErrorCode": code, "ErrorInfo": 7}, public("b")])
+    async with client_of(service) as tim:
+        found = await Groups(tim, patience()).look_up(["a", "b"])
+    assert found["a"].code is None
+    assert "ErrorCode that cannot be read" in found["a"].reason
+    assert found["b"] == GroupFound(messages=7)
 
 
 async def test_a_cancelled_look_up_leaves_nothing_under_way(service: StandIn) -> None:

@@ -241,6 +241,9 @@ OTHERS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "app": ({"sdk_app_id": 1400000001}, ["app 1400000000", "app 1400000001"]),
     "host": ({"base_url": "https://adminapikr.im.qcloud.com"}, ["127.0.0.1:8099", "adminapikr.im.qcloud.com"]),
+    "port": ({"base_url": "http://127.0.0.1:8100"}, ["127.0.0.1:8099", "127.0.0.1:8100"]),
+    "scheme": ({"base_url": "https://127.0.0.1"}, ["http://127.0.0.1:8099", "https://127.0.0.1"]),
+    "path": ({"base_url": "http://127.0.0.1:8099/other"}, ["127.0.0.1:8099", "127.0.0.1:8099/other"]),
     "several": (
         {"kind": "read", "fingerprint": "b2" * 32, "sdk_app_id": 7},
         ["'unread'", "'read'", "has changed since", "app 1400000000", "app 7"],
@@ -271,14 +274,14 @@ def test_a_journal_of_something_else(path: Path, name: str, killed: bool) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"base_url": "http://127.0.0.1:18099"},
-        {"base_url": "https://127.0.0.1"},
+        {"base_url": "http://127.0.0.1:8099/"},
+        {"base_url": "HTTP://127.0.0.1:8099"},
         {"source": "/moved/export.csv"},
         {"arguments": {"id_formats": {}, "columns": {"GroupId": "room"}, "format": None}},
     ],
 )
 def test_what_may_differ(path: Path, changes: dict[str, Any]) -> None:
-    """Another port of the same host, the same file elsewhere, and the order in which arguments were given."""
+    """How the same place is written, the same file elsewhere, and the order in which arguments were given."""
     plan(path, rows(3))
     with Journal(path, dataclasses.replace(ABOUT, **changes)) as journal:
         assert journal.planned

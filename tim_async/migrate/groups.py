@@ -6,7 +6,6 @@ number of messages is lowered to it.  The answer to the call tells neither, ``ge
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tim_async.endpoints import GET_GROUP_INFO
 from tim_async.errors import APIError, AuthError, BadResponse, PermissionDenied, Reaction, classify
 
 from .outage import Patience
+from .supervision import together
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -24,6 +24,8 @@ _DEAF = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
 _REMEMBERED = 10_000
 """Groups kept in mind; one that was forgotten costs a fiftieth of a call."""
 _IDS = GET_GROUP_INFO.items or 50
+_UNREADABLE_ANSWERS = 5
+"""Answers in a row without a list of groups, after which no other can be expected."""
 _INTERFACE = range(60_000, 70_000)
 """Codes of the REST interface, which speak of no group: there is no such command, the query is wrong."""
 
@@ -55,6 +57,7 @@ class Groups:
         self._client = client
         self._patience = patience
         self._known: OrderedDict[str, GroupFound] = OrderedDict()
+        self._unreadable = 0
 
     async def look_up(self, group_ids: Iterable[str]) -> dict[str, GroupFound]:
         """What is known of some groups.
@@ -66,18 +69,14 @@ class Groups:
 
         Raises:
             AuthError, PermissionDenied, InvalidRequest: nobody may ask, or not like this, whatever the group.
+            BadResponse: the answer is none to this question, and asking again would not help.
             Stopped, OutageTooLong: see `Patience`.
         """
         wanted = dict.fromkeys(group_ids)
         new = [group_id for group_id in wanted if group_id not in self._known]
         chunks = [new[start : start + _IDS] for start in range(0, len(new), _IDS)]
-        asking = [asyncio.ensure_future(self._ask(chunk)) for chunk in chunks]
-        try:
-            found = {group_id: group for part in await asyncio.gather(*asking) for group_id, group in part.items()}
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+        parts = await together(*(self._ask(chunk) for chunk in chunks))
+        found = {group_id: group for part in parts for group_id, group in part.items()}
         known = {group_id: found.get(group_id) or self._known[group_id] for group_id in wanted}
         for group_id, group in known.items():
             self._known[group_id] = group
@@ -108,13 +107,19 @@ class Groups:
         answer = await self._client.call(GET_GROUP_INFO.command, body, repeatable=True)
         rows = answer.get("GroupInfo")
         if not isinstance(rows, list):
-            raise BadResponse("GroupInfo is missing from the answer")
+            self._unreadable += 1
+            raise BadResponse(
+                "get_group_info: GroupInfo is missing from the answer",
+                reaction=Reaction.RETRY if self._unreadable < _UNREADABLE_ANSWERS else Reaction.GIVE_UP,
+            )
+        self._unreadable = 0
         named = (row for row in rows if isinstance(row, dict) and isinstance(row.get("GroupId"), str))
         found = {row["GroupId"]: _read(row) for row in named}
         return {group_id: found.get(group_id, _UNKNOWN) for group_id in group_ids}
 
 
 _UNKNOWN = GroupFound(reason="the service did not say what type of group it is")
+_UNREADABLE = GroupFound(reason="get_group_info: the answer for this group holds an ErrorCode that cannot be read")
 
 
 def _read(row: Mapping[str, Any]) -> GroupFound:
@@ -124,13 +129,15 @@ def _read(row: Mapping[str, Any]) -> GroupFound:
         APIError: a passing fault, which the whole call then is.
     """
     code = row.get("ErrorCode", 0)
-    if isinstance(code, int) and code != 0:
-        info = str(row.get("ErrorInfo") or "no such group")
-        error = classify(code, info)
+    if type(code) is not int or not -(2**31) <= code < 2**31:
+        return _UNREADABLE
+    if code != 0:
+        info = row.get("ErrorInfo")
+        error = classify(code, info if isinstance(info, str) and info else "no such group")
         if error.reaction is not Reaction.GIVE_UP:
             error.attempts = 1
             raise error
-        return GroupFound(code, info)
+        return GroupFound(code, error.info)
     group_type = row.get("Type")
     if not isinstance(group_type, str) or not group_type:
         return _UNKNOWN

@@ -35,12 +35,14 @@ from .schema import (
     code,
     differing,
     is_begun,
+    is_moment,
     is_planned,
     plainly,
     read_about,
     read_counts,
     read_failures,
     refuse_foreign,
+    require,
 )
 
 _BATCH = 10_000
@@ -230,7 +232,9 @@ class Journal:
                 "SELECT line, identity, detail FROM row WHERE line > ? AND state IN (?, ?) ORDER BY line LIMIT ?",
                 (after, State.PENDING, State.SENDING, most),
             )
-            return [Unsettled(*row) for row in found]
+            unsettled = [Unsettled(*row) for row in found]
+            require(all(row.since is None or is_moment(row.since) for row in unsettled), "a time of a row is no time")
+            return unsettled
 
     def save(self, changes: Changes) -> None:
         """Save changes of rows, all or none; once this returns, they outlive a loss of power."""

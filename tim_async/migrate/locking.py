@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import JournalError, JournalInUse
+from .files import create, followed
 
 if sys.platform == "win32":
     import msvcrt
@@ -80,8 +81,9 @@ class FileLock:
             with contextlib.suppress(OSError):
                 _refuse_if_held(path, _key(path.stat()))
             try:
-                # Without blocking, should it be a pipe.
-                file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o644)
+                file = _opened_or_made(path)
+                if file is None:
+                    return False
                 key = _key(os.fstat(file))
                 taken = False
                 try:
@@ -100,6 +102,19 @@ class FileLock:
                 self._key = key
                 _held[key] = file
             return taken
+
+
+def _opened_or_made(path: Path) -> int | None:
+    """Open a file for writing, and make it if there is none; None if it came or went meanwhile."""
+    place = followed(path)
+    try:
+        # Without blocking, should it be a pipe.
+        return os.open(place, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        try:
+            return create(place)
+        except FileExistsError:
+            return None
 
 
 def is_held(path: Path) -> bool:

@@ -12,7 +12,16 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tim_async.errors import AuthError, ClientClosed, RateLimited, ServerBusy, TIMError, TransportError
+from tim_async.errors import (
+    AuthError,
+    BadResponse,
+    ClientClosed,
+    RateLimited,
+    Reaction,
+    ServerBusy,
+    TIMError,
+    TransportError,
+)
 
 T = TypeVar("T")
 
@@ -20,6 +29,8 @@ _ATTEMPTS = 40
 """Requests for one call before its trouble counts as its own: five times the client's usual patience."""
 _LONGEST_PAUSE = 5.0
 """Seconds between two calls during an outage, and between two rounds of one call, at most."""
+_OK = 200
+"""The HTTP status of every answer of the service; another is a gateway's."""
 _LAST_WORD = 600.0
 """Seconds after which calls that fail alone, with no other left to compare them with, are given up."""
 
@@ -142,4 +153,7 @@ class Patience:
 
 def passes(error: TIMError) -> bool:
     """Whether an error is of the service's condition, and says nothing of the call itself."""
+    # The service's own answer, with which something is wrong that stays wrong, is no outage: waiting would be for ever.
+    if isinstance(error, BadResponse) and error.status == _OK and error.reaction is Reaction.GIVE_UP:
+        return False
     return isinstance(error, TransportError | ServerBusy | RateLimited)

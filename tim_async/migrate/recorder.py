@@ -35,6 +35,9 @@ _RECENT = 10
 _LONGEST = 1e11
 """Seconds, 3,000 years: no time, width or limit is as large."""
 
+_MOST = 2**53
+"""No count is as large."""
+
 _VERSION = 1
 
 
@@ -154,12 +157,14 @@ class Recorder:
         refused: those that were over the rate.
         faults: those that failed otherwise.
         retried: those that were not the first of their call.
+        failure: what counting raised; nothing is counted after that.  None as long as all is well.
     """
 
     def __init__(self, endpoint: str | Iterable[str], limit: float, *, clock: Callable[[], float] = time.time) -> None:
         self.series = Series(limit=limit)
         self.sent = self.done = self.refused = self.faults = self.retried = 0
         self._endpoints = frozenset((endpoint,) if isinstance(endpoint, str) else endpoint)
+        self.failure: Exception | None = None
         self._clock = clock
         self._ahead = 0.0
         self._slot = Slot()
@@ -169,8 +174,15 @@ class Recorder:
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt; called for each, so that it must cost next to nothing."""
-        if attempt.endpoint not in self._endpoints:
+        if attempt.endpoint not in self._endpoints or self.failure is not None:
             return
+        try:
+            self._count(attempt)
+        except Exception as error:
+            self.failure = error  # a client only logs what its hook raises; the run looks here
+            raise
+
+    def _count(self, attempt: Attempt) -> None:
         now = self._clock() + self._ahead
         series = self.series
         if now < series.until:  # the clock was set back; for us, time goes on
@@ -293,7 +305,11 @@ def _seconds(document: dict[str, Any], name: str) -> float:
 
 
 def _slot(row: Any) -> Slot:
-    if not isinstance(row, list) or len(row) < 5 or any(type(number) is not int or number < 0 for number in row):
+    if (
+        not isinstance(row, list)
+        or len(row) < 5
+        or any(type(number) is not int or not 0 <= number < _MOST for number in row)
+    ):
         raise ValueError("not a series: a slot is not a list of counts")
     bins = row[5::2]
     if len(bins) != len(row[6::2]) or any(bin_ >= BINS for bin_ in bins):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from tim_async.plaintext import plain_json
 
 from .errors import SourceError
+from .files import replacing
 from .rows import Kind, Rejected, Row
+from .schema import checked_problem
 from .sources import Source
 from .status import reading, refuse_another
 
@@ -69,25 +71,11 @@ def write_documents(
     Raises:
         OSError: the file cannot be written.
     """
-    refuse(to)
-    if _is_special(to):
-        with _opened(to) as file:
-            return _write(documents(), file)
-    to = Path(os.path.realpath(to))  # not a link to it, which is to remain one
-    part = to.with_name(to.name + ".part")
-    refuse(part)
-    try:
-        with _opened(part) as file:
-            written = _write(documents(), file)
-            file.flush()
-            # Or else a loss of power could leave the new name with nothing in it.
-            os.fsync(file.fileno())
-        if written:
-            part.replace(to)
-        else:
-            to.unlink(missing_ok=True)
-    finally:
-        part.unlink(missing_ok=True)
+    written = 0
+    with replacing(to, refuse) as file:
+        for document in documents():
+            file.write(plain_json(document) + "\n")
+            written += 1
     return written
 
 
@@ -104,34 +92,14 @@ def _is_same(path: Path, other: Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(other)  # of two that are not there
 
 
-def _is_special(path: Path) -> bool:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _opened(path: Path) -> IO[str]:
-    # What is not UTF-8 in the source comes as lone surrogates, whose replacement is also JSON's own escape of them.
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def _write(documents: Iterable[Mapping[str, Any]], file: IO[str]) -> int:
-    written = 0
-    for document in documents:
-        file.write(json.dumps(document, ensure_ascii=False) + "\n")
-        written += 1
-    return written
-
-
 def _documents(source: Source, journal: Path) -> Iterator[dict[str, Any]]:
     with reading(journal) as db, contextlib.ExitStack() as stack:
         refuse_another(db, journal, source)
         problems = map(
             _Problem._make,
             db.execute(
-                "SELECT problem.line, code, field, reason, identity FROM problem JOIN row USING (line) ORDER BY line"
+                "SELECT problem.line, code, field, substr(reason, 1, 400), identity"
+                " FROM problem JOIN row USING (line) ORDER BY line"
             ),
         )
         problem = next(problems, None)
@@ -145,7 +113,8 @@ def _documents(source: Source, journal: Path) -> Iterator[dict[str, Any]]:
                 continue
             if row.line > problem.line or _identity(row) != problem.identity:
                 break
-            yield document_of(source.kind, row, problem.code, with_field(problem.field, problem.reason))
+            code, reason = checked_problem(problem.code, problem.reason)
+            yield document_of(source.kind, row, code, with_field(problem.field, reason))
             problem = next(problems, None)
             if problem is None:
                 return

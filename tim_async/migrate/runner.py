@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tim_async import arguments
 from tim_async.lanes import LANE, Lane
 
-from .errors import SourceError
+from .errors import MigrateError, SourceError
 from .events import Counts, Ended, Event, Finished, Reading, Started
 from .groups import Groups
 from .journal import Journal
@@ -30,6 +30,7 @@ from .rows import Rejected, Row
 from .schema import About
 from .sending import Outgoing, Sender, Tally
 from .sources import Source
+from .supervision import beside
 from .telling import Telling, running
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ async def run(
         ValueError, TypeError: an argument that cannot be right.
         SourceError: the rows cannot be read, or change while they are sent.
         JournalError: the journal is of something else, in use, or cannot be written.
+        MigrateError: a part of the run failed, or was cancelled, otherwise.
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
         InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
     """
@@ -101,8 +103,11 @@ async def run(
     checks_groups = group_check and source.kind.groups
     this = _Run(client, source, Path(journal), concurrency, checks_groups, max_errors, max_outage, stop, recorder)
     async with running(this.carry_out()) as task:
-        async for event in this.telling.all(task, interval):
-            yield event
+        try:
+            async for event in this.telling.all(task, interval):
+                yield event
+        finally:
+            this.hurry()
 
 
 class _Run:
@@ -144,16 +149,18 @@ class _Run:
     async def carry_out(self) -> Finished:
         """All of it, from the first look at the file to the closed journal."""
         LANE.set(Lane.BULK)
-        stopping = self._loop.create_task(self._heed())
         try:
-            return await self._with_journal()
+            return await beside(self._with_journal(), self._heed())
         finally:
-            stopping.cancel()
             self._abandoned.set()
             try:
                 await self._disk.do(self._close)
             finally:
                 await self._disk.close()
+
+    def hurry(self) -> None:
+        """Have it end soon, also if files cannot be read or written any more."""
+        self._disk.hurry()
 
     async def _heed(self) -> None:
         await self._users_stop.wait()
@@ -177,6 +184,7 @@ class _Run:
         how = "failed"
         try:
             await self._send(tally)
+            self._check_recorder()
             limited = self._limit or tally.too_many_errors
             ended = Ended.LIMIT if limited else Ended.INTERRUPTED if tally.counts.left else Ended.DONE
             how = ended.name.lower()
@@ -205,15 +213,11 @@ class _Run:
             stop=self._stop,
             tell=self.telling.row,
         )
-        keeping = self._loop.create_task(self._keep_series())
         try:
-            await sender.send_all()
+            await beside(sender.send_all(), self._keep_series())
         except OutageTooLong as error:
             self._limit = str(error)
         finally:
-            keeping.cancel()
-            # A journal that it could not write fails the next save of rows too, and the last one of this.
-            await asyncio.gather(keeping, return_exceptions=True)
             await ledger.close()
 
     # In the disk's thread
@@ -270,7 +274,13 @@ class _Run:
     def _series(self) -> str:
         return "" if self._recorder is None else self._recorder.series.to_json()
 
+    def _check_recorder(self) -> None:
+        error = None if self._recorder is None else self._recorder.failure
+        if error is not None:
+            raise MigrateError(f"the calls can no longer be counted: {type(error).__name__}: {error}") from error
+
     async def _keep_series(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_EVERY)
+            self._check_recorder()
             await self._disk.do(self._the_journal().save_session, self._series())

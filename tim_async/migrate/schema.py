@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from .errors import JournalError
@@ -21,6 +21,7 @@ VERSION = 1
 HEAD = 100
 """Bytes at the beginning of a database that say what it is."""
 _MAGIC = b"SQLite format 3\0"
+_PORTS = {"http": 80, "https": 443}
 _SHOWN = 12
 """Digits of a fingerprint that a message shows."""
 
@@ -135,12 +136,14 @@ def plainly(path: Path, doing: str = "write") -> Iterator[None]:
         doing: what is done with it, "read" or "write".
 
     Raises:
-        JournalError: instead of any error of SQLite.
+        JournalError: instead of any error of SQLite, and of any value that it cannot hold.
     """
     try:
         yield
     except sqlite3.Error as error:
         raise JournalError(_explained(path, error, doing)) from None
+    except OverflowError as error:
+        raise JournalError(f"the journal {path} cannot hold a value: {error}") from None
     except UnicodeDecodeError as error:
         if not error.object.startswith(b"malformed"):
             raise
@@ -179,10 +182,12 @@ def read_about(db: sqlite3.Connection) -> dict[str, Any]:
         # As JSON in ASCII: the name of a file need not be text.
         found = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM about")}
     except (TypeError, ValueError) as error:
-        raise sqlite3.DatabaseError(f"it is damaged: {error}") from None
+        raise _damaged(str(error)) from None
     kinds = {"kind": str, "source": str, "fingerprint": str, "arguments": dict, "sdk_app_id": int, "base_url": str}
-    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
-        raise sqlite3.DatabaseError("it is damaged: it does not say what it is of")
+    require(
+        all(isinstance(found.get(name), kind) for name, kind in kinds.items()) and 0 <= found["sdk_app_id"] < 2**63,
+        "it does not say what it is of",
+    )
     return found
 
 
@@ -210,8 +215,7 @@ def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     if found["sdk_app_id"] != app:
         differences.append(f"of app {found['sdk_app_id']}, and this is app {app}")
     base_url = wanted.get("base_url", found["base_url"])
-    # Not the port: an emulator, or a proxy, comes back at another.
-    if _host(found["base_url"]) != _host(base_url):
+    if _place(found["base_url"]) != _place(base_url):
         differences.append(f"of the app at {found['base_url']}, and this is the one at {base_url}")
     return "; and ".join(differences)
 
@@ -229,9 +233,11 @@ def as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _host(base_url: str) -> str | None:
+def _place(base_url: str) -> tuple[str | None, int | None, str] | str:
+    """What two spellings of one base URL have in common: host, port and path."""
     try:
-        return urlsplit(base_url).hostname
+        parts = urlsplit(base_url)
+        return parts.hostname, parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")
     except ValueError:  # of a journal: a client has been checked
         return base_url
 
@@ -245,6 +251,7 @@ def _named(arguments: Mapping[str, Any]) -> str:
 def read_counts(db: sqlite3.Connection) -> Counts:
     """How many rows are in which state."""
     found = dict(db.execute("SELECT state, count(*) FROM row GROUP BY state"))
+    require(found.keys() <= set(State), "a row is in a state that there is not")
     return Counts(**{state.name.lower(): found.get(state, 0) for state in State})
 
 
@@ -253,11 +260,40 @@ def read_failures(db: sqlite3.Connection) -> list[FailureCount]:
     # Reasons without a code are few and alike; those with one name ids.  Rejected rows have a field, if only "".
     found = db.execute(
         """
-        SELECT code, CASE WHEN coalesce(field, '') = '' THEN reason ELSE field || ': ' || reason END,
+        SELECT code, substr(CASE WHEN coalesce(field, '') = '' THEN reason ELSE field || ': ' || reason END, 1, 400),
                count(*), min(line), field IS NOT NULL
         FROM problem
         GROUP BY code, field, CASE WHEN code IS NULL AND coalesce(field, '') = '' THEN reason END
         ORDER BY count(*) DESC, min(line)
         """
     )
-    return [FailureCount(code, reason, rows, line, bool(rejected)) for code, reason, rows, line, rejected in found]
+    return [
+        FailureCount(*checked_problem(code, reason), rows, line, bool(rejected))
+        for code, reason, rows, line, rejected in found
+    ]
+
+
+def checked_problem(code: object, reason: object) -> tuple[int | None, str]:
+    """A code and a reason as they were read, if they are what a run writes."""
+    if not (code is None or isinstance(code, int)) or not isinstance(reason, str):
+        raise _damaged("a code is no number, or a reason no text")
+    return code, reason
+
+
+def require(condition: bool, otherwise: str) -> None:
+    """See that something holds of what was read: SQLite lets any column hold anything.
+
+    Raises:
+        sqlite3.DatabaseError: it does not.
+    """
+    if not condition:
+        raise _damaged(otherwise)
+
+
+def is_moment(value: object) -> TypeGuard[float]:
+    """Whether a value can be unix seconds of a run."""
+    return isinstance(value, int | float) and 0 <= value < 1e11
+
+
+def _damaged(why: str) -> sqlite3.DatabaseError:
+    return sqlite3.DatabaseError(f"it is damaged: {why}")

@@ -25,6 +25,7 @@ from .events import Counts, RowFailed, RowLowered
 from .groups import Groups
 from .outage import Patience, Stopped, passes
 from .rows import Kind, Row
+from .supervision import end, result_of, together
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -167,9 +168,7 @@ class Sender:
         try:
             await self._until_done(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
         if self._unsent:
             self._tally.move("sending", "pending", len(self._unsent))
             await self._ledger.unsent(self._unsent)
@@ -183,12 +182,12 @@ class Sender:
                 waiting = pending if stopping.done() else {*pending, stopping}
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    task.result()
+                    result_of(task)
                 pending -= done
                 if stopping in done and self._patience.down:
                     return
         finally:
-            stopping.cancel()
+            await end([stopping])
 
     async def _feed(self) -> None:
         while not self._stop.is_set() and (window := await self._take()):
@@ -220,7 +219,7 @@ class Sender:
             (refused if group.reason else accepted).append(outgoing)
         self._hand_over(refused)
         found = [(outgoing, groups[str(outgoing.row.values[0])]) for outgoing in refused]
-        await asyncio.gather(*(self._fail(outgoing, group.code, group.reason) for outgoing, group in found))
+        await together(*(self._fail(outgoing, group.code, group.reason) for outgoing, group in found))
         return accepted
 
     def _hand_over(self, window: list[Outgoing]) -> None:

@@ -18,12 +18,14 @@ from .schema import (
     FailureCount,
     code,
     differing,
+    is_moment,
     is_planned,
     plainly,
     read_about,
     read_counts,
     read_failures,
     refuse_foreign,
+    require,
 )
 from .sources import Source
 
@@ -107,11 +109,14 @@ def read_status(journal: str | Path) -> Status:
 
 
 def _sessions(db: sqlite3.Connection) -> list[Session]:
-    found = db.execute("SELECT started, ended, how, series FROM session ORDER BY id")
-    return [
-        Session(started, ended, how, Series.from_json(series) if series else None)
-        for started, ended, how, series in found
-    ]
+    sessions = []
+    for started, ended, how, series in db.execute(
+        "SELECT started, ended, substr(how, 1, 100), series FROM session ORDER BY id"
+    ):
+        require(is_moment(started) and (ended is None or is_moment(ended)), "a time of a run is no time")
+        require(isinstance(how, str), "the end of a run is no text")
+        sessions.append(Session(started, ended, how, Series.from_json(series) if series else None))
+    return sessions
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from tim_async.errors import TIMError
 
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
+from .supervision import result_of
 
 T = TypeVar("T")
 
@@ -33,7 +34,11 @@ class Telling:
         self._room = asyncio.Semaphore(_UNREAD_EVENTS)
 
     async def all(self, task: asyncio.Task[Any], interval: float = 1.0) -> AsyncGenerator[Any, None]:
-        """Everything that happens until ``task`` ends, and how it ends."""
+        """Everything that happens until ``task`` ends, and how it ends.
+
+        Raises:
+            MigrateError: the task was cancelled, and not by whoever reads this.
+        """
         task.add_done_callback(lambda _: self._events.put_nowait(_ENDED))
         due = self._loop.time() + interval
         while not (task.done() and self._events.empty()):
@@ -52,7 +57,7 @@ class Telling:
                 self._room.release()
             if event is not _ENDED:
                 yield event
-        yield task.result()
+        yield result_of(task)
 
     def emit(self, event: object) -> None:
         """Tell something."""

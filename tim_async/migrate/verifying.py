@@ -18,7 +18,7 @@ from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied
 from tim_async.lanes import Lane
 from tim_async.models import C2CUnread, Done
 
-from .errors import SourceError
+from .errors import MigrateError, SourceError
 from .ledger import Disk
 from .outage import Patience
 from .rows import READ, Row
@@ -96,6 +96,7 @@ async def verify(
         JournalError: the journal cannot be read.
         AuthError, PermissionDenied: the service refuses the account as a whole.
         ClientClosed, RuntimeError: the client was closed meanwhile.
+        MigrateError: a task of it was cancelled by somebody else.
     """
     arguments.positive("concurrency", arguments.number("concurrency", concurrency))
     path = Path(journal)
@@ -114,7 +115,13 @@ async def verify(
                     differences += 1
                     yield difference
         yield Verified(checked, differences, 0)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise MigrateError("a task of the verification was cancelled") from None
     finally:
+        disk.hurry()
         try:
             await disk.do(windows.close)
         finally:

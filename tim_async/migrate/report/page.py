@@ -269,7 +269,7 @@ def _failures(failures: Sequence[FailureCount]) -> str:
 def _what(failure: FailureCount) -> str:
     if failure.rejected:
         return "rejected"
-    return "failed" if failure.code is None else f"failed, {failure.code}"
+    return "failed" if failure.code is None else safe(f"failed, {failure.code}")
 
 
 def _sessions(status: Status) -> str:
@@ -319,6 +319,8 @@ def _about(status: Status) -> str:
 def _read_as(arguments: Mapping[str, Any]) -> str:
     """What the file was read with, as far as it was given."""
     texts = [str(arguments["format"])] if arguments.get("format") else []
-    texts += [f"{field} from {column}" for field, column in (arguments.get("columns") or {}).items()]
-    texts += [f"{field} as {template}" for field, template in (arguments.get("id_formats") or {}).items()]
+    for name, word in (("columns", "from"), ("id_formats", "as")):
+        given = arguments.get(name)  # a source of the user's own may have anything there
+        if isinstance(given, Mapping):
+            texts += [f"{field} {word} {value}" for field, value in given.items()]
     return ", ".join(texts) or "told by its name and content"

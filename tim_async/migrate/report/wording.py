@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import html
-import unicodedata
 
-# Control characters, surrogates, line and paragraph separators.  Not format characters: emoji are joined with one.
-_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-# Of those characters, these turn the direction of all that follows.
-_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+from tim_async.plaintext import plain
 
 NOTHING = "—"
 """What stands where there is no number."""
@@ -18,13 +13,7 @@ NOTHING = "—"
 
 def safe(text: str) -> str:
     """A text as HTML, in an element or an attribute; what cannot be seen, or not be written as UTF-8, as an escape."""
-    shown = "".join(
-        character.encode("unicode_escape").decode()
-        if character in _TURNING or unicodedata.category(character) in _UNSEEN
-        else character
-        for character in text
-    )
-    return html.escape(shown)
+    return html.escape(plain(text))
 
 
 def number(value: int) -> str:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async.plaintext import is_unsafe, plain, plain_json
+
+ANY = st.text(st.characters(exclude_categories=()))
+
+
+def test_every_unsafe_character_is_escaped() -> None:
+    """Control, surrogate and bidirectional characters of all Unicode; nothing else."""
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        unsafe = (
+            unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+            or unicodedata.bidirectional(character) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+            or character in "\u061c\u200e\u200f"
+        )
+        assert is_unsafe(character) is unsafe, hex(code)
+        assert (plain(character) != character) is unsafe, hex(code)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2Jb\nc\r\u2028", "a\\x1b[2Jb\\nc\\r\\u2028"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("invoice\u202egpj.exe", "invoice\\u202egpj.exe"),
+        ("陈 보라 👨‍👩‍👧 é", "陈 보라 👨‍👩‍👧 é"),
+        ("می‌خواهم", "می‌خواهم"),
+    ],
+)
+def test_how_it_is_shown(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+@settings(deadline=None)
+@given(ANY)
+def test_once_is_enough(text: str) -> None:
+    assert plain(plain(text)) == plain(text)
+    assert not any(map(is_unsafe, plain(text)))
+
+
+@settings(deadline=None)
+@given(st.recursive(ANY | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY, inner)))
+def test_json_keeps_its_meaning(document: Any) -> None:
+    """On one line, without an unsafe character, and every value comes back."""
+    text = plain_json(document)
+    assert not any(map(is_unsafe, text))
+    meant = json.loads(json.dumps(document))  # not the document: two surrogates in a row become one character
+    assert json.loads(text) == meant
+    assert json.loads(plain_json(document, indent=2)) == meant
+    assert plain_json(document, ensure_ascii=True).isascii()
