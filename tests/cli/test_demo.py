@@ -225,9 +225,10 @@ async def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is drawn on standard error, and the cursor is given back."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    async with shown(progress()):
-        pass
-    async with shown(progress()):
+
+    async def one_step() -> None:
         await asyncio.sleep(0)
+
+    await shown(progress(), one_step())
     assert SET in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")

@@ -21,7 +21,7 @@ from tim_async.attempts import Attempt
 from tim_async.cli.migrate import ending, tally
 from tim_async.cli.migrate.command import migrate
 from tim_async.cli.migrate.progress import EVERY, REFRESH, Bar, JsonLines, Lines, display_for, picture, shown
-from tim_async.cli.migrate.signals import stopping, terminated_like_interrupted
+from tim_async.cli.migrate.signals import stop_signals, terminated_like_interrupted
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import News, Tally
 from tim_async.cli.output import console_for
@@ -273,13 +273,12 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     bar = Bar(tally_of(Started(Counts(pending=4), resumed=False)))
 
     async def run_to_a_bad_end() -> None:
-        async with shown(bar):
-            bar.tick()
-            bar.take(RowFailed(3, (), None, "[red]no[/red] :smile:"))
-            raise RuntimeError("the end")
+        bar.tick()
+        bar.take(RowFailed(3, (), None, "[red]no[/red] :smile:"))
+        raise RuntimeError("the end")
 
     with pytest.raises(RuntimeError, match="the end"):
-        await run_to_a_bad_end()
+        await shown(bar, run_to_a_bad_end())
     assert "[red]no[/red] :smile:" in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
@@ -293,12 +292,8 @@ async def test_a_display_that_breaks_is_not_kept_secret() -> None:
         def tick(self) -> None:
             raise BrokenPipeError
 
-    async def run(display: Broken) -> None:
-        async with shown(display):
-            await asyncio.Event().wait()
-
     with pytest.raises(BrokenPipeError):
-        await run(Broken(tally_of()))
+        await shown(Broken(tally_of()), asyncio.Event().wait())
 
 
 # Signals
@@ -312,7 +307,7 @@ async def signals_to(first: list[str], *, number: signal.Signals) -> None:
         first.append(what)
         told.set()
 
-    with stopping(lambda: note("first"), lambda: note("second")):
+    with stop_signals(lambda: note("first"), lambda: note("second")):
         for _ in range(2):
             os.kill(os.getpid(), number)
             await told.wait()
@@ -320,15 +315,8 @@ async def signals_to(first: list[str], *, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("loop_takes_signals", [True, False])
-async def test_signals(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, loop_takes_signals: bool) -> None:
-    """First and second are told apart, also where the loop cannot take them; then all is as it was."""
-    if not loop_takes_signals:
-
-        def cannot(*_: object) -> None:
-            raise NotImplementedError
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", cannot)
+async def test_signals(number: signal.Signals) -> None:
+    """First and second are told apart; then all is as it was."""
     before = signal.getsignal(signal.SIGTERM)
     told: list[str] = []
     await signals_to(told, number=number)

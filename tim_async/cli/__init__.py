@@ -16,6 +16,20 @@ def main() -> int:
             130 interrupted.
     """
     try:
+        from . import stdio
+
+        stdio.prepare()
+        try:
+            return _run()
+        except stdio.OutputLost as error:
+            stdio.lose(error)
+            return 1
+    except KeyboardInterrupt:  # as early as this, or as late, nothing else would keep its traceback in
+        return _INTERRUPTED
+
+
+def _run() -> int:
+    try:
         from .app import run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -23,6 +37,4 @@ def main() -> int:
             raise
         sys.stderr.write(f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n")
         return 1
-    except KeyboardInterrupt:  # as early as this, nothing else would keep its traceback in
-        return _INTERRUPTED
     return run()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 
 import click
@@ -13,11 +11,12 @@ from tim_async import __version__
 
 from .calls import mark_read, receipts, set_unread, unread
 from .demo.command import demo
-from .failures import FAILED, INTERRUPTED
+from .failures import FAILED, INTERRUPTED, described, trace
 from .migrate.command import migrate
-from .output import examples
+from .output import examples, plain, say
 from .serve import emulator
 from .sign import usersig
+from .stdio import OutputLost
 
 _NAME = "tim-async"
 
@@ -59,32 +58,26 @@ for _command in (demo, emulator, unread, mark_read, set_unread, receipts, migrat
 
 
 def run() -> int:
-    """Carry out what the process was started for, and say how it ended."""
-    _survive_odd_text()
+    """Carry out what the process was started for, and say how it ended.
+
+    Raises:
+        OutputLost: a standard stream takes no more.
+    """
     try:
         # Not click's own ending, which takes Ctrl-C for a failure.
         code = cli.main(prog_name=_NAME, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _nobody_reads()
+    except OutputLost:
+        raise
+    except Exception as error:  # noqa: BLE001 - the outermost place: told, and not foreseen
+        trace(error)
+        say(f"Error: {plain(described(error))}")
+        return FAILED
     return code if isinstance(code, int) else 0
-
-
-def _nobody_reads() -> int:
-    """End quietly when whoever read our output, such as ``head``, has seen enough."""
-    # What is still buffered would raise once more when the interpreter ends.
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED
-
-
-def _survive_odd_text() -> None:
-    """Let a stream that cannot show a name, for want of UTF-8, show its code points."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from tim_async.models import ItemError
 
 Value = TypeVar("Value")
+
+_REFRESH = 0.25
+"""Seconds between two drawings of a progress bar."""
 
 
 @click.command(
@@ -172,17 +174,21 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
     """Carry out one piece of work with a client of its own; ``calls`` is how many requests it is, without retries."""
     options = config.load(credentials_file).client_options()
 
-    async def carry_out() -> Value:
+    async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
         from tim_async.client import TIMClient
 
-        # Worth watching from about a second on.
-        watched = calls > 200 and sys.stderr.isatty()
-        with _Bar(calls) if watched else nullcontext() as bar:
-            async with TIMClient(**options, on_attempt=None if bar is None else bar.attempt) as tim:
-                return await work(tim)
+        async with TIMClient(**options, on_attempt=on_attempt) as tim:
+            return await work(tim)
+
+    async def carry_out_watched() -> Value:
+        from tim_async.migrate.supervision import beside
+
+        with _Bar(calls) as bar:
+            return await beside(carry_out(bar.attempt), bar.keep_fresh())
 
     with plainly():
-        return asyncio.run(carry_out())
+        # Worth watching from about a second on.
+        return asyncio.run(carry_out_watched() if calls > 200 and sys.stderr.isatty() else carry_out())
 
 
 class _Bar:
@@ -191,7 +197,10 @@ class _Bar:
     def __init__(self, calls: int) -> None:
         from rich.progress import Progress
 
-        self._progress = Progress(console=console_for(sys.stderr), transient=True, redirect_stdout=False)
+        # Not by a thread of its own, whose failures nobody would hear of.
+        self._progress = Progress(
+            console=console_for(sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False
+        )
         self._task = self._progress.add_task("calls", total=calls)
 
     def __enter__(self) -> Self:
@@ -205,6 +214,12 @@ class _Bar:
         """Move on by one call, if this attempt was its last."""
         if attempt.error is None:
             self._progress.advance(self._task)
+
+    async def keep_fresh(self) -> None:
+        """Draw it every so often."""
+        while True:
+            self._progress.refresh()
+            await asyncio.sleep(_REFRESH)
 
 
 def _error_column(errors: Mapping[str, ItemError] | Mapping[int, ItemError]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -14,6 +17,9 @@ USAGE = 2
 PARTIAL = 3
 LIMIT = 4
 INTERRUPTED = 130
+
+_LONGEST = 300
+"""Characters of an unexpected error that are shown."""
 
 
 class Failure(click.ClickException):
@@ -28,11 +34,33 @@ class Misuse(click.ClickException):
     exit_code = USAGE
 
 
+def described(error: BaseException) -> str:
+    """An error as one line; one that no part of this program has foreseen with its class and where it was raised."""
+    from tim_async.migrate.errors import MigrateError  # help needs nothing of it
+
+    if isinstance(error, TIMError | MigrateError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f", raised at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"unexpected {type(error).__name__}: {str(error)[:_LONGEST]}{where}; please report it, with the traceback that"
+        " PYTHONDEVMODE=1 shows"
+    )
+
+
+def trace(error: BaseException) -> None:
+    """Show the traceback of an unforeseen error to those who have asked for it."""
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+
+
 @contextmanager
 def plainly() -> Iterator[None]:
     """Turn what the library raises within the block into one plain line and an exit code.
 
-    To be put around calls of the library and nothing else: an error of our own should keep its traceback.
+    To be put around calls of the library and nothing else: an error of our own should be told as one, see `described`.
     """
     try:
         yield

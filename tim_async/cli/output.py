@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable
 from typing import IO, Any, TypeVar
 
@@ -12,6 +10,20 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from tim_async.plaintext import plain, plain_json
+
+__all__ = [
+    "console_for",
+    "examples",
+    "make_table",
+    "plain",
+    "plain_lines",
+    "say",
+    "show",
+    "show_json",
+    "takes_json",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,14 +54,22 @@ def console_for(stream: IO[str]) -> Console:
     )
 
 
-def make_table(*columns: str, right: Iterable[str] = ()) -> Table:
+class PlainTable(Table):
+    """A table whose cells are texts of unknown origin."""
+
+    def add_row(self, *cells: str) -> None:  # type: ignore[override]
+        """Add a row of texts; what would steer the terminal is escaped."""
+        super().add_row(*map(plain, cells))
+
+
+def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
     """An empty table.
 
     Args:
         columns: their headings.
         right: those of them that hold numbers.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
+    table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
     numbers = set(right)
     for column in columns:
         if column in numbers:
@@ -61,31 +81,27 @@ def make_table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 
 def show(*parts: Table | str) -> None:
-    """Print tables and lines of data on standard output."""
+    """Print tables and lines of data on standard output; a line feed in a text is one of ours."""
     console = console_for(sys.stdout)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(plain_lines(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def show_json(document: object) -> None:
     """Print a document on standard output, as JSON that people can read too."""
     # Escapes where the stream has no UTF-8: JSON means the same with them.
     readable = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") in ("utf8", "utf8sig")
-    click.echo(json.dumps(document, ensure_ascii=not readable, indent=2))
+    click.echo(plain_json(document, ensure_ascii=not readable, indent=2))
 
 
 def say(message: str) -> None:
     """Print a line that is no data, on standard error."""
-    click.echo(message, err=True)
+    click.echo(plain_lines(message), err=True)
 
 
-def plain(text: str) -> str:
-    """A text of someone else's as it can be shown: without characters that would steer the terminal."""
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _STEERING else character
-        for character in text
-    )
+def plain_lines(text: str) -> str:
+    """A message as it can be shown: what would steer the terminal is escaped, all but line feeds.
 
-
-# Control characters, surrogates, line and paragraph separators.  Not format characters: emoji are joined with one.
-_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+    A text of someone else's within it should have passed `plain`, so that its line feeds begin no line.
+    """
+    return "\n".join(map(plain, text.split("\n")))

@@ -61,15 +61,23 @@ class TextFile:
         self.path = path
         self.name = "standard input" if path == STDIN else path
         self._copy: IO[bytes] | None = None
+        self._room: IO[bytes] | None = None
         self._begun = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
+        for file in (self._copy, self._room):
+            if file is not None:
+                file.close()
+        self._copy = self._room = None
+
+    def reserve(self) -> None:
+        """Make the file that a pipe is copied to, so that an interrupt of the copying meets nothing half made."""
+        with self._plainly():
+            if self._copy is None and not self._is_regular():
+                self._make_room()
 
     def fingerprint(self) -> str:
         """The SHA-256 of its bytes, as hexadecimal digits."""
@@ -149,7 +157,7 @@ class TextFile:
         """A copy of what can be read only once; it has no name, so that nothing is left of it however this ends."""
         if self._begun:  # what is left of it would pass for all of it
             raise SourceError(f"{self.name} can be read only once, and has been already")
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - kept until the end
+        copy, self._room = self._make_room(), None
         try:
             with contextlib.ExitStack() as stack:
                 source = _stdin() if self.path == STDIN else stack.enter_context(Path(self.path).open("rb"))
@@ -162,6 +170,11 @@ class TextFile:
                 copy.close()
             raise
         return copy
+
+    def _make_room(self) -> IO[bytes]:
+        if self._room is None:
+            self._room = tempfile.TemporaryFile()  # noqa: SIM115 - kept until the end
+        return self._room
 
     @contextlib.contextmanager
     def _plainly(self) -> Iterator[None]:

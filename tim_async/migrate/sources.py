@@ -111,6 +111,14 @@ class FileSource:
             "id_formats": dict(sorted(self._columns.templates.items())),
         }
 
+    def reserve(self) -> None:
+        """Make the temporary file that a pipe will be copied to, if the source is one.
+
+        Raises:
+            SourceError: it cannot be made, or there is no such pipe.
+        """
+        self._file.reserve()
+
     def fingerprint(self) -> str:
         """The SHA-256 of the file.
 

@@ -69,9 +69,8 @@ def demo(ctx: click.Context, naive: bool, as_json: bool, rows: int | None, limit
                 f"The emulator at {service.client_options['base_url']}: {limit} calls/s for each endpoint, "
                 f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults.\n"
             )
-            async with shown(progress):
-                do = naively.run_naively if naive else run.run
-                return await do(world, service.client_options, limit, progress)
+            do = naively.run_naively if naive else run.run
+            return await shown(progress, do(world, service.client_options, limit, progress))
 
         results = asyncio.run(watched())
         final = service.finish()

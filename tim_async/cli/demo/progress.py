@@ -6,18 +6,20 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.live import Live
 from rich.table import Table
 
 from tim_async.cli.output import console_for, make_table, say
+from tim_async.migrate.supervision import beside
 
 if TYPE_CHECKING:
     from tim_async.attempts import Attempt
+
+T = TypeVar("T")
 
 _REFRESH = 0.25
 _LINE_EVERY = 2.0
@@ -82,18 +84,12 @@ class Progress:
                 counts.recent.append((now, counts.attempts))
 
 
-@asynccontextmanager
-async def shown(progress: Progress) -> AsyncIterator[None]:
-    """Show the progress on standard error while the block runs."""
+async def shown(progress: Progress, course: Coroutine[Any, Any, T]) -> T:
+    """Carry out a coroutine, and show the progress on standard error meanwhile."""
     progress.started = time.monotonic()
     progress.sample()
     show = _live if sys.stderr.isatty() else _lines
-    showing = asyncio.create_task(show(progress))
-    try:
-        yield
-    finally:
-        showing.cancel()
-        await asyncio.wait([showing])
+    return await beside(course, show(progress))
 
 
 async def _live(progress: Progress) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse, described
 from tim_async.cli.output import plain, say, show
+from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
     Ended,
@@ -25,6 +26,7 @@ from tim_async.migrate import (
     render,
     write_rejects,
 )
+from tim_async.migrate.files import replacing
 
 from .signals import terminated_like_interrupted
 from .tables import counts_as_plain, counts_table, duration, emit, failures_table, speed
@@ -60,7 +62,7 @@ def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
         The exit code.
 
     Raises:
-        BrokenPipeError: nobody reads what it prints; the files are written.
+        OutputLost: nobody reads what it prints; the files are written.
         Failure, Misuse: there is nothing to say but why it could not begin, or its journal cannot be read any more.
     """
     if not outcome.tally.started:
@@ -70,10 +72,10 @@ def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
     try:
         status = read_status(settings.journal)
     except JournalError as error:
-        raise Failure(plain(str(outcome.error or error))) from None
+        raise Failure(plain(described(outcome.error or error))) from None
     files = _write(settings, source, outcome, status)
     code = _code(outcome, status, files)
-    if isinstance(outcome.error, BrokenPipeError):
+    if isinstance(outcome.error, OutputLost):
         raise outcome.error  # nobody is there to be told
     if settings.as_json:
         emit("finished", _as_plain(settings, outcome, status, files, code))
@@ -102,15 +104,15 @@ def end_before_the_first_row(
         The exit code of an interruption.
 
     Raises:
-        Misuse, Failure, BrokenPipeError: it was no interruption.
+        Misuse, Failure, OutputLost: it was no interruption.
     """
     error = outcome.error
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, OutputLost):
         raise error
     if isinstance(error, misuse):
         raise Misuse(plain(str(error)))
     if error is not None:
-        raise Failure(plain(str(error)))
+        raise Failure(plain(described(error)))
     if as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
     say(f"Interrupted {said}")
@@ -153,7 +155,8 @@ def write_report(status: Status, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.write_text(render(status), encoding="utf-8")
+    with replacing(path) as file:
+        file.write(render(status))
 
 
 def ended_by(outcome: Outcome) -> Ended | None:
@@ -237,7 +240,7 @@ def _rate(outcome: Outcome) -> float:
 def reason_of(outcome: Outcome) -> str:
     """What cut a run short, or the limit that it reached; "" for neither."""
     if outcome.error is not None:
-        return str(outcome.error)
+        return described(outcome.error)
     return "" if outcome.finished is None else outcome.finished.reason
 
 
@@ -263,7 +266,7 @@ def last_words(outcome: Outcome, *, as_json: bool) -> None:
             complain(str(outcome.error))
             say(f"With the file as it was, {_GOES_ON}.")
         case _:
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say(f"Once that is mended, {_GOES_ON}.")
     how_it_ended(outcome, _GOES_ON, as_json=as_json)
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tim_async.cli.failures import plainly
+from tim_async.cli.failures import plainly, trace
 from tim_async.cli.output import plain, say
 from tim_async.client import TIMClient
-from tim_async.errors import TIMError
 from tim_async.migrate import Event, FileSource, Finished, MigrateError, Recorder, run
 
 from .options import STDIN, Settings, pace
 from .progress import Display, display_for, shown
-from .signals import stopping, terminated_like_interrupted
+from .signals import Stopping, interruptible, run_stoppable
 from .tally import Tally
 
 Events = Callable[[asyncio.Event], AsyncGenerator[Event, None]]
@@ -31,14 +30,14 @@ class Outcome:
         tally: what is known of it.
         recorder: what its calls were counted by.
         finished: its last event; None when something cut it short.
-        error: what cut it short; None for a second Ctrl-C, and when nothing did.
+        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
         seconds: how long it was sending.
     """
 
     tally: Tally
     recorder: Recorder
     finished: Finished | None = None
-    error: TIMError | MigrateError | BrokenPipeError | None = None
+    error: Exception | None = None
     seconds: float = 0.0
 
 
@@ -96,9 +95,10 @@ def conduct(client: TIMClient, events: Events, outcome: Outcome, *, as_json: boo
         as_json: whether events go to standard output.
     """
     try:
-        asyncio.run(_conduct(client, events, outcome, as_json=as_json))
-    except (TIMError, MigrateError, BrokenPipeError) as error:
+        run_stoppable(lambda stopping: _conduct(client, events, outcome, stopping, as_json=as_json))
+    except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows how far it got, and that is told
         outcome.error = error
+        trace(error)
 
 
 def take_in(file: str, source: FileSource, *, as_json: bool) -> bool:
@@ -115,40 +115,26 @@ def take_in(file: str, source: FileSource, *, as_json: bool) -> bool:
     else:
         return True
     try:
-        with terminated_like_interrupted():
+        with interruptible() as part:
+            source.reserve()
             if not as_json:
                 say(f"reading {name} to its end")
-            source.fingerprint()
+            with part:
+                source.fingerprint()
     except KeyboardInterrupt:
         return False
     return True
 
 
-async def _conduct(client: TIMClient, events: Events, outcome: Outcome, *, as_json: bool) -> None:
-    running = asyncio.current_task()
-    assert running is not None
-    stop = asyncio.Event()
-    stopped_at_once = False
+async def _conduct(client: TIMClient, events: Events, outcome: Outcome, stopping: Stopping, *, as_json: bool) -> None:
     display = display_for(outcome.tally, as_json=as_json)
+    stopping.begun = lambda: display.warn("finishing what is under way; Ctrl-C again to stop at once")
 
-    def drain() -> None:
-        stop.set()
-        display.warn("finishing what is under way; Ctrl-C again to stop at once")
+    async def course() -> None:
+        async with client:
+            await _follow(events(stopping.event), outcome, display)
 
-    def cut() -> None:
-        nonlocal stopped_at_once
-        stopped_at_once = True
-        running.cancel()
-
-    try:
-        async with shown(display):
-            with stopping(drain, cut):
-                async with client:
-                    await _follow(events(stop), outcome, display)
-    except asyncio.CancelledError:
-        if not stopped_at_once:
-            raise
-        running.uncancel()
+    await shown(display, course())
 
 
 async def _follow(events: AsyncGenerator[Event, None], outcome: Outcome, display: Display) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -19,7 +18,7 @@ from tim_async.regions import Hosts
 
 from .job import take_in
 from .options import STDIN, identity_of
-from .signals import stopping
+from .signals import Stopping, run_stoppable
 from .streams import with_redis
 from .tables import counts_as_plain, emit, failures_table
 
@@ -75,7 +74,7 @@ def load_rows(settings: LoadSettings, credentials_file: Path | None) -> int:
         if not take_in(settings.file, source, as_json=settings.as_json):
             return INTERRUPTED
         try:
-            loaded = asyncio.run(_load(settings, source, app))
+            loaded = run_stoppable(lambda stopping: _load(settings, source, app, stopping))
         except OSError as error:
             raise Failure(f"cannot write {plain(str(settings.rejected))}: {error.strerror or error}") from None
     if loaded is None or not loaded.complete:
@@ -137,22 +136,9 @@ def _source(settings: LoadSettings) -> FileSource:
         raise Misuse(str(error)) from None
 
 
-async def _load(settings: LoadSettings, source: FileSource, app: dict[str, Any]) -> Loaded | None:
-    """Load, and say how far it is; None when it was stopped at once."""
+async def _load(settings: LoadSettings, source: FileSource, app: dict[str, Any], stopping: Stopping) -> Loaded | None:
+    """Load, and say how far it is."""
     from tim_async.migrate.streams import Loaded, load
-
-    running = asyncio.current_task()
-    assert running is not None
-    stop = asyncio.Event()
-    stopped_at_once = False
-
-    def drain() -> None:
-        stop.set()
-
-    def cut() -> None:
-        nonlocal stopped_at_once
-        stopped_at_once = True
-        running.cancel()
 
     shown = _Shown(as_json=settings.as_json)
     events = load(
@@ -162,19 +148,13 @@ async def _load(settings: LoadSettings, source: FileSource, app: dict[str, Any])
         **app,
         replace=settings.replace,
         rejected=settings.rejected,
-        stop=stop,
+        stop=stopping.event,
     )
-    try:
-        with stopping(drain, cut):
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if isinstance(event, Loaded):
-                        return event
-                    shown.take(event)
-    except asyncio.CancelledError:
-        if not stopped_at_once:
-            raise
-        running.uncancel()
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Loaded):
+                return event
+            shown.take(event)
     return None
 
 

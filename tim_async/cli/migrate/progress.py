@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Group
 from rich.live import Live
@@ -16,12 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tim_async.cli.output import console_for, say
+from tim_async.cli.output import console_for, plain_lines, say
 from tim_async.migrate import Event, Finished, Progress, Reading, Resumed, RowFailed, RowLowered, Started, Waiting
+from tim_async.migrate.supervision import beside
 
 from . import tally as tallies
 from .tables import counts_as_plain, emit, speed
 from .tally import News, Tally
+
+T = TypeVar("T")
 
 REFRESH = 0.4
 """Seconds between two looks of a terminal's bar."""
@@ -61,31 +63,16 @@ def display_for(tally: Tally, *, as_json: bool) -> Display:
     return person or Lines(tally)
 
 
-@contextlib.asynccontextmanager
-async def shown(display: Display) -> AsyncIterator[None]:
-    """Have a display look at the run every so often while the block runs.
+async def shown(display: Display, course: Coroutine[Any, Any, T]) -> T:
+    """Carry out a coroutine, and have a display look at it every so often.
 
     Raises:
-        OSError: nobody can see it any more; the block was cancelled for that.
+        OutputLost: nobody can see it any more; the coroutine was cancelled for that.
     """
-    watched = asyncio.current_task()
-    ticking = asyncio.create_task(_tick(display))
-    over = False
-
-    def stop_what_nobody_sees(_: object) -> None:
-        if watched is not None and not over and not ticking.cancelled():
-            watched.cancel()
-
-    ticking.add_done_callback(stop_what_nobody_sees)
     try:
-        yield
+        return await beside(course, _tick(display))
     finally:
-        over = True
-        ticking.cancel()
-        await asyncio.wait([ticking])
         display.close()
-        if not ticking.cancelled():
-            ticking.result()  # what broke it, such as a pipe that was closed
 
 
 async def _tick(display: Display) -> None:
@@ -149,7 +136,7 @@ class Bar:
 
     def warn(self, message: str) -> None:
         """Print a line above the bar."""
-        self._live.console.print(message, soft_wrap=True)
+        self._live.console.print(plain_lines(message), soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away and give the cursor back."""

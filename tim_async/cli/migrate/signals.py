@@ -1,56 +1,160 @@
-"""Ctrl-C, once and twice."""
+"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second for one at once, and the end comes in any case.
+
+::
+
+    first signal ── GRACE ──> as after a second one ── LAST ──> the process ends, whatever it hangs in
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import signal
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from queue import Empty, SimpleQueue
 from types import FrameType
+from typing import Any, TypeVar
+
+from tim_async.cli.failures import INTERRUPTED
+from tim_async.migrate.supervision import end, result_of
+
+T = TypeVar("T")
+
+GRACE = 5.0
+"""Seconds in which what is under way may finish."""
+
+LAST = 6.0
+"""Seconds after that in which everything must have been put away: twice what a dead file system is waited for."""
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_LAST_WORD = b"Interrupted; it did not end by itself.\n"
+
+
+class Stopping:
+    """How a course that can be stopped learns of it.
+
+    Attributes:
+        event: set when it is to end.
+        begun: called then, in the event loop.
+    """
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.begun: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        """Ask for the end."""
+        self.event.set()
+        self.begun()
+
+
+def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
+    """Run a coroutine in an event loop of its own, and have signals end it.
+
+    To be called in the main thread.
+
+    Args:
+        course: makes the coroutine; given what tells it of the first signal.
+
+    Returns:
+        Its result; None when it was cut short by a second signal, or because it did not end in time after the first.
+    """
+    with _ended_for_certain() as asked:
+        return asyncio.run(_run(course, asked))
+
+
+async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Callable[[], object]) -> T | None:
+    stopping = Stopping()
+    running = asyncio.create_task(course(stopping))
+    cut_short = False
+    failures: list[Exception] = []
+
+    def cut() -> None:
+        nonlocal cut_short
+        cut_short = True
+        running.cancel()
+
+    def begin() -> None:
+        try:
+            stopping.begin()
+        except Exception as error:  # noqa: BLE001 - nobody calls this who could be told
+            failures.append(error)
+            running.cancel()
+
+    try:
+        with stop_signals(begin, cut, asked):
+            await asyncio.wait([running])
+    finally:
+        await end([running])
+    if failures:
+        raise failures[0]
+    return None if cut_short and running.cancelled() else result_of(running)
 
 
 @contextlib.contextmanager
-def stopping(first: Callable[[], None], second: Callable[[], None]) -> Iterator[None]:
+def stop_signals(
+    first: Callable[[], None], second: Callable[[], None], asked: Callable[[], object] = lambda: None
+) -> Iterator[None]:
     """Have signals end what runs in the block: SIGINT, which is Ctrl-C, and SIGTERM alike.
 
     To be entered in a running loop of the main thread.  From the third signal on they do what they always did.
 
     Args:
         first: called in the loop at the first signal; it should ask for an orderly end.
-        second: called at the next; it should see to an end at once.
+        second: called in the loop at the next, or after `GRACE`; it should see to an end at once.
+        asked: called at each signal, whatever the loop is doing.
     """
     loop = asyncio.get_running_loop()
-    asked = 0
+    count = 0
+    timers = contextlib.ExitStack()
 
     def take() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
+        nonlocal count
+        count += 1
+        if count == 1:
+            timers.callback(loop.call_later(GRACE, second).cancel)
             first()
         else:
             handlers.close()
             second()
 
-    with contextlib.ExitStack() as handlers:
+    # Not the loop's own handlers: those wait for a loop that may be waiting for a pipe that nobody reads.
+    def signalled(_number: int, _frame: FrameType | None) -> None:
+        asked()
+        loop.call_soon_threadsafe(take)
+
+    with timers, contextlib.ExitStack() as handlers:
         for number in _NUMBERS:
-            handlers.callback(_take(loop, number, take))
+            handlers.callback(signal.signal, number, signal.signal(number, signalled))
         yield
 
 
-def _take(loop: asyncio.AbstractEventLoop, number: signal.Signals, take: Callable[[], None]) -> Callable[[], object]:
-    """Have a signal call ``take`` in the loop; what is returned undoes that."""
+@contextlib.contextmanager
+def _ended_for_certain() -> Iterator[Callable[[], object]]:
+    """Have the process end when the block has not, `GRACE` + `LAST` seconds after what is yielded was called first."""
+    told: SimpleQueue[bool] = SimpleQueue()  # whose put() may be called in a signal's handler
+
+    def watch() -> None:
+        running = told.get()
+        deadline = time.monotonic() + GRACE + LAST
+        try:
+            while running:
+                running = told.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            # Unless nobody reads that either.
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, _LAST_WORD)
+            os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, name="tim-async-signals", daemon=True).start()
     try:
-        loop.add_signal_handler(number, take)
-    except NotImplementedError:  # Windows' loop; there a plain handler will do
-
-        def pass_on(_number: int, _frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(take)
-
-        before = signal.signal(number, pass_on)
-        return lambda: signal.signal(number, before)
-    return lambda: loop.remove_signal_handler(number)
+        yield lambda: told.put(True)
+    finally:
+        told.put(False)
 
 
 @contextlib.contextmanager
@@ -65,3 +169,39 @@ def terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[contextlib.AbstractContextManager[None]]:
+    """Hold SIGINT and SIGTERM back in the block, but for the part of it that is within what is yielded.
+
+    There they raise KeyboardInterrupt, also those that came before.  For code outside an event loop, whose parts must
+    not be interrupted while they are made.
+    """
+    noted = within = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal noted
+        noted = True
+        if within:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def part() -> Iterator[None]:
+        nonlocal within
+        within = True
+        try:
+            if noted:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            within = False
+
+    before = [(number, signal.signal(number, interrupt)) for number in _NUMBERS]
+    try:
+        yield part()
+        if noted:
+            raise KeyboardInterrupt
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

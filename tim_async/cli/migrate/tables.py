@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tim_async.cli.output import make_table, plain
+from tim_async.cli.output import make_table
+from tim_async.plaintext import plain_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,7 @@ def failures_table(failures: Iterable[FailureCount]) -> Table:
     """Failed and rejected rows by what was wrong with them, each with an example."""
     table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
     for failure in failures:
-        table.add_row(code_name(failure), f"{failure.rows:,}", f"{failure.first_line:,}", plain(failure.reason))
+        table.add_row(code_name(failure), f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
     return table
 
 
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
 def emit(event: str, fields: Mapping[str, Any]) -> None:
     """Print one event as one line of JSON on standard output."""
     # ASCII, so that every stream can hold it and no reader takes a line separator in a reason for a line's end.
-    click.echo(json.dumps({"event": event, "time": round(time.time(), 3), **fields}))
+    click.echo(plain_json({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=True))
 
 
 def counts_as_plain(counts: Counts) -> dict[str, int]:

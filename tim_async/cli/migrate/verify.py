@@ -20,13 +20,15 @@ from tim_async.migrate import (
     KINDS,
     Difference,
     FileSource,
-    JournalError,
     JournalMismatch,
+    Kind,
+    MigrateError,
     SourceError,
     Status,
     Verified,
     verify,
 )
+from tim_async.migrate.supervision import beside
 
 from .journals import find_journal, read_journal
 from .options import STDIN, check_share, pace
@@ -35,6 +37,8 @@ from .tables import emit
 if TYPE_CHECKING:
     from tim_async.attempts import Attempt
 
+_REFRESH = 0.25
+"""Seconds between two drawings of the spinner."""
 _READS_BACK = "get_c2c_unread_msg_num"
 _NO_WAY = (
     "Nothing can be read back: the service tells nobody the unread count of a group member."
@@ -65,7 +69,9 @@ def verify_journal(
     check_share(rate, share)
     journal = find_journal(name)
     status = read_journal(journal)
-    kind = KINDS[status.kind]
+    kind = KINDS.get(status.kind)
+    if kind is None:
+        raise Misuse(f"{plain(str(journal))} is of a migration of {plain(repr(status.kind))}, which is not known here")
     if kind.groups:
         if as_json:
             emit("verified", {"checked": 0, "differences": 0, "unreadable": status.counts.taken, "exit_code": 0})
@@ -78,20 +84,12 @@ def verify_journal(
     shown = _Shown(as_json=as_json)
     with plainly():
         client = TIMClient(**client_options, **pace([_READS_BACK], rate, share, quota), on_attempt=shown.attempt)
-    arguments = status.arguments
-    source = FileSource(
-        _rows_of(name, journal, status),
-        kind,
-        format=arguments["format"],
-        columns=arguments["columns"],
-        id_formats=arguments["id_formats"],
-    )
-    with source, shown:
+    with _source(_rows_of(name, journal, status), kind, status) as source, shown:
         try:
-            verified = asyncio.run(_read_back(source, journal, client, shown))
+            verified = asyncio.run(beside(_read_back(source, journal, client, shown), shown.keep_fresh()))
         except (SourceError, JournalMismatch) as error:
             raise Misuse(plain(str(error))) from None
-        except (JournalError, TIMError) as error:
+        except (MigrateError, TIMError) as error:
             raise Failure(plain(str(error))) from None
     code = PARTIAL if verified.differences else 0
     if as_json:
@@ -99,6 +97,21 @@ def verify_journal(
     else:
         show(_summary(verified))
     return code
+
+
+def _source(path: str, kind: Kind, status: Status) -> FileSource:
+    """The rows of a journal.
+
+    Raises:
+        Misuse: they were not read from a file by these commands, as it seems.
+    """
+    names = ("format", "columns", "id_formats")
+    try:
+        return FileSource(path, kind, **{name: status.arguments[name] for name in names})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Misuse(
+            f"the journal does not say how its rows were read: {plain(type(error).__name__)}: {plain(str(error))}"
+        ) from None
 
 
 def _summary(verified: Verified) -> str:
@@ -150,7 +163,7 @@ class _Shown:
                 TextColumn("{task.completed:,.0f} calls made"),
                 console=console_for(sys.stderr),
                 transient=True,
-                refresh_per_second=4,
+                auto_refresh=False,  # not by a thread of its own, whose failures nobody would hear of
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
@@ -166,6 +179,12 @@ class _Shown:
         """Count a call."""
         if self._progress is not None and self._task is not None and attempt.error is None:
             self._progress.advance(self._task)
+
+    async def keep_fresh(self) -> None:
+        """Draw how far it is every so often."""
+        while self._progress is not None:
+            self._progress.refresh()
+            await asyncio.sleep(_REFRESH)
 
     def take(self, difference: Difference) -> None:
         """Print a difference."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, plainly
 from tim_async.cli.output import say, show
+from tim_async.cli.stdio import OutputLost
 from tim_async.client import TIMClient
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import KINDS, Counts, Ended, Event, MigrateError, Recorder
@@ -119,7 +120,7 @@ def _end(settings: WorkSettings, outcome: Outcome) -> int:
     fleet = _fleet(settings)
     counts = fleet.status.counts if fleet is not None else outcome.tally.counts or Counts()
     code = _code(outcome, counts)
-    if isinstance(outcome.error, BrokenPipeError):
+    if isinstance(outcome.error, OutputLost):
         raise outcome.error  # nobody is there to be told
     if settings.as_json:
         ended = ended_by(outcome)
@@ -190,5 +191,5 @@ def _last_words(outcome: Outcome, *, as_json: bool) -> None:
             complain(str(outcome.error))
             say("No row was marked failed for that; what this worker held is left to the others.")
         case _:
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
     how_it_ended(outcome, _GOES_ON, as_json=as_json)
