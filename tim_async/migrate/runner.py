@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterator
@@ -135,7 +134,6 @@ class _Run:
         self.telling = Telling(lambda: None if self._tally is None else self._tally.counts)
         self._disk = Disk()
         self._journal: Journal | None = None
-        self._abandoned = threading.Event()
         self._rows: Iterator[Row | Rejected] = iter(())
         self._after = 0
         # This run's own, so that a limit can end it too.
@@ -152,7 +150,6 @@ class _Run:
         try:
             return await beside(self._with_journal(), self._heed())
         finally:
-            self._abandoned.set()
             try:
                 await self._disk.do(self._close)
             finally:
@@ -171,7 +168,7 @@ class _Run:
         journal = self._the_journal()
         if not resumed:
             try:
-                await self._disk.do(self._plan)
+                await self._plan(journal)
             except Stopped:
                 return Finished(Counts(), Ended.INTERRUPTED)
         tally = self._tally = Tally(await self._disk.do(journal.counts), self._max_errors)
@@ -191,6 +188,19 @@ class _Run:
             return await self._finished(tally, ended)
         finally:
             await self._disk.do(journal.save_session, self._series(), time.time(), how)
+
+    async def _plan(self, journal: Journal) -> None:
+        """Read all rows into the journal; of a journal that does not get so far nothing is left."""
+        try:
+            planning = await self._disk.do(lambda: journal.plan(self._source.read()))
+            while (taken := await self._disk.do(next, planning, None)) is not None:
+                self.telling.emit(Reading(taken))
+                if self._stop.is_set():
+                    raise Stopped
+        except BaseException:
+            self._journal = None
+            await self._disk.do(journal.discard)
+            raise
 
     async def _finished(self, tally: Tally, ended: Ended) -> Finished:
         failures: Counter[int | None] = Counter()
@@ -238,19 +248,6 @@ class _Run:
         )
         self._journal = Journal(self._path, about)
         return self._journal.planned
-
-    def _plan(self) -> None:
-        """Read all rows into the journal; of a journal that does not get so far nothing is left."""
-        journal = self._the_journal()
-        try:
-            for taken in journal.plan(self._source.read()):
-                if self._abandoned.is_set() or self._stop.is_set():
-                    raise Stopped
-                self._loop.call_soon_threadsafe(self.telling.emit, Reading(taken))
-        except BaseException:
-            self._journal = None
-            journal.discard()
-            raise
 
     def _take(self) -> list[Outgoing]:
         """The next rows that are to be sent."""

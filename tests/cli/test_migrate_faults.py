@@ -1,0 +1,103 @@
+"""Whatever fails or hangs in a run: it ends by itself or at the first signal, says why, and goes on later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tim_async.emulator import Emulator
+
+from .conftest import ROOT, Run
+from .faulty import FAULTS, HANGING, HANGS, SAID, TEXT_FAULTS
+from .migrating import UNREAD, Process, arrived, crowd, env_of, read_until, write
+
+ROWS = 60
+PATIENCE = 20
+"""Seconds in which a run must have ended."""
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
+    """A service with a crowd, and a file with a row for each of them, and one that fails."""
+    with Emulator() as service:
+        yield service, write(tmp_path / "counts.csv", UNREAD, "nowhere,m1,1", *crowd(service, ROWS))
+
+
+@contextlib.contextmanager
+def with_fault(fault: str, args: list[str], env: dict[str, str], **streams: int) -> Iterator[Process]:
+    """``tim-async migrate …`` with a fault in it, in a process that does not outlive the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.faulty", fault, "migrate", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
+        encoding="utf-8",
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[call-overload]
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def goes_on(run: Run, service: Emulator, file: str) -> None:
+    """Without the fault, the same command ends as it should: the one row fails, and all others arrive."""
+    result = run("migrate", "unread", file, env=env_of(service))
+    assert result.exit_code == 3, result.output
+    assert arrived(service, ROWS) == ROWS - 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::9])],
+)
+def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]) -> None:
+    """The run ends, says why in one line, and the same command goes on."""
+    service, file = crowded
+    with with_fault(fault, ["unread", file, "--rate", "20", *options], env_of(service)) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, err
+    said = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert len(said) == 1, err
+    assert SAID in said[0] or "cancelled" in said[0]
+    assert len(said[0]) < 500
+    if "counting" not in fault:  # of a hook that raises the client keeps the traceback
+        assert "Traceback" not in err
+    assert "never retrieved" not in err
+    assert "Exception ignored" not in err
+    goes_on(run, service, file)
+
+
+@pytest.mark.parametrize("fault", list(FAULTS)[::5])
+def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> None:
+    """A signal in that state is in nobody's way."""
+    service, file = crowded
+    with with_fault(fault, ["unread", file, "--rate", "20", "--json"], env_of(service)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun, or has ended already
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (1, 130, -signal.SIGTERM), err
+    assert "never retrieved" not in err
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"), [*((fault, signal.SIGTERM) for fault in HANGS), ("closing", signal.SIGINT)]
+)
+def test_it_hangs(run: Run, crowded: tuple[Emulator, str], fault: str, number: signal.Signals) -> None:
+    """One signal is enough, whatever it hangs in."""
+    service, file = crowded
+    with with_fault(fault, ["unread", file], env_of(service), stdin=subprocess.DEVNULL) as process:
+        read_until(process, HANGING.decode())
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (1, 130), err
+    assert "Traceback" not in err
+    assert "nterrupted" in err or "Error: " in err
+    goes_on(run, service, file)
