@@ -96,14 +96,6 @@ def rows_then(fault: Fault, readings: int) -> Fault:
     return broken
 
 
-def often(method: Any) -> Any:
-    """What is done every few seconds is done all the time."""
-    runner._SAVE_EVERY = 0.05
-    progress.EVERY = progress.REFRESH = 0.05
-    progress.Lines.every = 0.05
-    return method
-
-
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     # Threads
     "the journal refuses a value": (Journal, "save", overflow),
@@ -122,8 +114,8 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "the source cannot be compared": (FileSource, "fingerprint", type_error),
     "no thread can be started": (threading.Thread, "start", no_memory),
     # Tasks
-    "the series cannot be saved": (Series, "to_json", often(type_error)),
-    "the series cannot be kept": (Journal, "save_session", often(overflow)),
+    "the series cannot be saved": (Series, "to_json", type_error),
+    "the series cannot be kept": (Journal, "save_session", overflow),
     "the writer's task has a bug": (Ledger, "_gather", fails),
     "the writer's task is cancelled": (Ledger, "_gather", is_cancelled),
     "whoever heeds the stop fails": (runner._Run, "_heed", fails),
@@ -140,7 +132,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "a look-up is cancelled": (TIMClient, "call", is_cancelled),
     "patience has a bug": (Patience, "_answered", type_error),
     # What is called by others
-    "counting has a bug": (Recorder, "_count", often(type_error)),
+    "counting has a bug": (Recorder, "_count", type_error),
     "telling of a row has a bug": (Telling, "row", fails),
     "telling has a bug": (Telling, "emit", type_error),
     "the display's clock is cancelled": (progress, "_tick", is_cancelled),
@@ -150,7 +142,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
 
 TEXT_FAULTS: dict[str, tuple[Any, str, Any]] = {
     "the display has a bug": (progress.Lines, "take", type_error),
-    "the display's clock has a bug": (progress.Lines, "tick", often(type_error)),
+    "the display's clock has a bug": (progress.Lines, "tick", type_error),
     "the summary has a bug": (ending, "counts_table", type_error),
 }
 """The same of what is there without ``--json`` only."""
@@ -173,6 +165,8 @@ IN_FULL = ("the journal", "the event loop")
 
 if __name__ == "__main__":
     fault = sys.argv.pop(1)
+    # What is done every few seconds is done all the time.
+    runner._SAVE_EVERY = progress.Lines.every = 0.05
     if fault in HANGS and fault not in IN_FULL:
         signals.GRACE, signals.LAST, ledger.PATIENCE = 0.2, 3.0, 0.2
     owner, name, replacement = (FAULTS | TEXT_FAULTS | HANGS)[fault]

@@ -16,7 +16,7 @@ from tim_async.emulator import Emulator
 
 from .conftest import ROOT, Run
 from .faulty import FAULTS, HANGING, HANGS, SAID, TEXT_FAULTS
-from .migrating import UNREAD, Process, arrived, crowd, env_of, read_until, write
+from .migrating import UNREAD, Process, arrived, crowd, env_of, read_until, started, status_of, write
 
 ROWS = 60
 PATIENCE = 20
@@ -72,6 +72,31 @@ def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: 
     assert "never retrieved" not in err
     assert "Exception ignored" not in err
     goes_on(run, service, file)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nobody_reads_what_it_says(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
+    """A pipe that is full holds the whole run up, and one signal still ends it."""
+    service, _ = crowded
+    folder = Path(crowded[1]).parent
+    file = write(folder / "many.csv", UNREAD, *(f"nowhere{number},{'m' * 90},1" for number in range(3000)))
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):  # as if much had been said before
+        while os.write(writes, b"\n" * 4096):
+            pass
+    os.set_blocking(writes, True)
+    streams = {"stdout": writes} if options else {"stderr": writes}
+    with started(["unread", file, *options], env_of(service), **streams) as process:
+        os.close(writes)
+        while not Path(f"{file}.journal").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) in (1, 130, -signal.SIGTERM)
+    os.close(reads)
+    result = run("migrate", "unread", file, env=env_of(service))
+    assert result.exit_code == 3
+    assert status_of(file).counts.failed == 3000
 
 
 @pytest.mark.parametrize("fault", list(FAULTS)[::5])

@@ -18,10 +18,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tim_async.attempts import Attempt
-from tim_async.cli.migrate import ending, tally
+from tim_async.cli.migrate import ending, signals, tally
 from tim_async.cli.migrate.command import migrate
 from tim_async.cli.migrate.progress import EVERY, REFRESH, Bar, JsonLines, Lines, display_for, picture, shown
-from tim_async.cli.migrate.signals import stop_signals, terminated_like_interrupted
+from tim_async.cli.migrate.signals import (
+    Stopping,
+    interruptible,
+    run_stoppable,
+    stop_signals,
+    terminated_like_interrupted,
+)
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import News, Tally
 from tim_async.cli.output import console_for
@@ -322,6 +328,77 @@ async def test_signals(number: signal.Signals) -> None:
     await signals_to(told, number=number)
     assert told == ["first", "second"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not end when it was asked to is cut short some time later."""
+    monkeypatch.setattr(signals, "GRACE", 0.0)
+    told: list[str] = []
+
+    async def deaf(stopping: Stopping) -> None:
+        stopping.begun = lambda: told.append("asked")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    assert run_stoppable(deaf) is None
+    assert told == ["asked"]
+
+
+def test_what_ends_in_time_has_its_result() -> None:
+    """And what fails its error, also when it fails to say that it was asked."""
+
+    async def heedful(stopping: Stopping) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        await stopping.event.wait()
+        return "result"
+
+    async def dumb(stopping: Stopping) -> None:
+        def fail() -> None:
+            raise RuntimeError("no voice")
+
+        stopping.begun = fail
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    assert run_stoppable(heedful) == "result"
+    with pytest.raises(RuntimeError, match="no voice"):
+        run_stoppable(dumb)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_half_made_is_not_interrupted(number: signal.Signals) -> None:
+    """The signal waits for the part that may be."""
+    reached: list[str] = []
+
+    def interrupted_before() -> None:
+        with interruptible() as part:
+            os.kill(os.getpid(), number)
+            reached.append("made")
+            with part:
+                reached.append("never")
+
+    def interrupted_within() -> None:
+        with interruptible() as part, part:
+            os.kill(os.getpid(), number)
+            reached.append("never")
+
+    def interrupted_after() -> None:
+        with interruptible() as part:
+            with part:
+                pass
+            os.kill(os.getpid(), number)
+            reached.append("put away")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_before()
+    assert reached == ["made"]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_within()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_after()
+    assert reached == ["made", "put away"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_terminated_outside_a_loop() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tim_async.migrate import JournalError
-from tim_async.migrate.journal import Changes
+from tim_async.migrate.journal import Changes, Journal
 from tim_async.migrate.ledger import Disk, Ledger
+
+from .storing import ABOUT, plan, rows
 
 
 class Notebook:
@@ -113,3 +116,62 @@ async def test_a_journal_that_cannot_be_written_ends_everything(disk: Disk) -> N
         await ledger.done(4)
     with pytest.raises(JournalError):
         await ledger.close()
+
+
+class Hands:
+    """A journal that raises what it was given."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def save(self, changes: Changes) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OverflowError("too large"), TypeError("a bug"), SystemExit("out"), MemoryError()])
+async def test_whatever_ends_the_writer_everybody_is_told(disk: Disk, error: BaseException) -> None:
+    """Those who wait, those whose change is being saved, and those who come later; the cause is kept."""
+    ledger = Ledger(Hands(error), disk, 1)  # type: ignore[arg-type]
+    waiting = [asyncio.create_task(ledger.done(line)) for line in range(3)]
+    for result in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(result, JournalError)
+        assert "the journal can no longer be written" in str(result)
+        assert result.__cause__ is not None
+    with pytest.raises(JournalError):
+        await ledger.failed(4, 10007, "no")
+    with pytest.raises(JournalError):
+        await ledger.close()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_writer_that_is_cancelled(disk: Disk, steps: int) -> None:
+    """At any step, even before its first."""
+    ledger = ledger_of(Notebook(), disk, enough=1)
+    waiting = asyncio.create_task(ledger.done(1))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    ledger._writer.cancel()
+    result = (await asyncio.gather(waiting, return_exceptions=True))[0]
+    assert result is None or "its writer was cancelled" in str(result)
+    with pytest.raises(JournalError, match="its writer was cancelled"):
+        await ledger.close()
+
+
+async def test_after_the_end_nobody_waits(disk: Disk) -> None:
+    ledger = ledger_of(Notebook(), disk)
+    await ledger.close()
+    with pytest.raises(JournalError, match="is closed"):
+        await ledger.done(1)
+
+
+async def test_a_value_that_sqlite_refuses(disk: Disk, tmp_path: Path) -> None:
+    """In a real journal, as a code without bounds from the service was."""
+    path = plan(tmp_path / "rows.journal", rows(3))
+    with Journal(path, ABOUT) as journal:
+        ledger = Ledger(journal, disk, 1000)
+        results = await asyncio.gather(ledger.failed(2, 10**30, "no"), ledger.done(3), return_exceptions=True)
+        assert [type(result) for result in results] == [JournalError] * 2
+        assert "cannot hold a value" in str(results[0])
+        with pytest.raises(JournalError, match="cannot hold a value"):
+            await ledger.close()
+        assert journal.counts().pending == 3

@@ -12,14 +12,16 @@ import click
 
 from tim_async.errors import TIMError
 
+from .stdio import OutputLost
+
 FAILED = 1
 USAGE = 2
 PARTIAL = 3
 LIMIT = 4
 INTERRUPTED = 130
 
-_LONGEST = 300
-"""Characters of an unexpected error that are shown."""
+_LONGEST = 600
+"""Characters of an error that are shown; a path or two may be among them."""
 
 
 class Failure(click.ClickException):
@@ -36,10 +38,9 @@ class Misuse(click.ClickException):
 
 def described(error: BaseException) -> str:
     """An error as one line; one that no part of this program has foreseen with its class and where it was raised."""
-    from tim_async.migrate.errors import MigrateError  # help needs nothing of it
-
-    if isinstance(error, TIMError | MigrateError):
-        return str(error)
+    if _is_foreseen(error):
+        text = str(error)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     frames = traceback.extract_tb(error.__traceback__)
@@ -50,9 +51,15 @@ def described(error: BaseException) -> str:
     )
 
 
+def _is_foreseen(error: BaseException) -> bool:
+    from tim_async.migrate.errors import MigrateError  # help needs nothing of it
+
+    return isinstance(error, TIMError | MigrateError | OutputLost)
+
+
 def trace(error: BaseException) -> None:
     """Show the traceback of an unforeseen error to those who have asked for it."""
-    if sys.flags.dev_mode:
+    if sys.flags.dev_mode and not _is_foreseen(error):
         traceback.print_exception(error)
 
 

@@ -23,6 +23,8 @@ from tim_async.errors import (
     TransportError,
 )
 
+from .journal import shortened
+
 T = TypeVar("T")
 
 _ATTEMPTS = 40
@@ -139,7 +141,8 @@ class Patience:
             self._since = now
         self._tell(error, now - self._since)
         if now - self._since >= self._most:
-            raise OutageTooLong(f"the service took nothing for {now - self._since:.0f} s: {error}")
+            reason = shortened(str(error))
+            raise OutageTooLong(f"the service took nothing for {now - self._since:.0f} s: {reason}")
 
     async def _sleep(self, seconds: float) -> None:
         """Wait; less when the run is to end."""

@@ -23,6 +23,7 @@ from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 
 from .events import Counts, RowFailed, RowLowered
 from .groups import Groups
+from .journal import shortened
 from .outage import Patience, Stopped, passes
 from .rows import Kind, Row
 from .supervision import end, result_of, together
@@ -272,7 +273,7 @@ class Sender:
         await self._tell(RowLowered(row.line, row.values, messages))
 
     async def _fail(self, outgoing: Outgoing, code: int | None, reason: str) -> None:
-        row = outgoing.row
+        row, reason = outgoing.row, shortened(reason)  # what is told is what is kept
         await self._ledger.failed(row.line, code, reason)
         self._tally.move("sending", "failed")
         if self._tally.too_many_errors:

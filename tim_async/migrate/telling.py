@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from tim_async.errors import TIMError
 
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
+from .journal import shortened
 from .supervision import result_of
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Telling:
 
     def outage(self, error: TIMError | None, seconds: float) -> None:
         """Tell of an outage of the service, or of its end."""
-        self.emit(Resumed(seconds) if error is None else Waiting(str(error), seconds))
+        self.emit(Resumed(seconds) if error is None else Waiting(shortened(str(error)), seconds))
 
     async def row(self, event: RowFailed | RowLowered) -> None:
         """Tell of a row; this waits when very many are unread."""

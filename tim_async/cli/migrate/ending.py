@@ -257,13 +257,13 @@ def last_words(outcome: Outcome, *, as_json: bool) -> None:
         case None:
             pass
         case PermissionDenied() | InvalidRequest():  # of the look-up: of a row it would be that row's failure
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say(f"No group can be looked up like this; with --no-group-check as well, {_GOES_ON}.")
         case AuthError():
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say(f"No row was marked failed for that; once the credentials are right, {_GOES_ON}.")
         case SourceError():
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say(f"With the file as it was, {_GOES_ON}.")
         case _:
             complain(reason_of(outcome))

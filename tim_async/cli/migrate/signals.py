@@ -12,12 +12,15 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+import click
 
 from tim_async.cli.failures import INTERRUPTED
 from tim_async.migrate.supervision import end, result_of
@@ -63,8 +66,11 @@ def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | N
     Returns:
         Its result; None when it was cut short by a second signal, or because it did not end in time after the first.
     """
-    with _ended_for_certain() as asked:
-        return asyncio.run(_run(course, asked))
+    with contextlib.ExitStack() as stack:
+        # To the end of the command: what it prints last may hang, too.
+        command = click.get_current_context(silent=True)
+        watchdog = (stack.enter_context if command is None else command.with_resource)(_Watchdog())
+        return asyncio.run(_run(course, watchdog.asked))
 
 
 async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Callable[[], object]) -> T | None:
@@ -133,41 +139,79 @@ def stop_signals(
         yield
 
 
-@contextlib.contextmanager
-def _ended_for_certain() -> Iterator[Callable[[], object]]:
-    """Have the process end when the block has not, `GRACE` + `LAST` seconds after what is yielded was called first."""
-    told: SimpleQueue[bool] = SimpleQueue()  # whose put() may be called in a signal's handler
+class _Watchdog:
+    """Ends the process when a signal has not, `GRACE` + `LAST` seconds later; to be used with ``with``.
 
-    def watch() -> None:
-        running = told.get()
-        deadline = time.monotonic() + GRACE + LAST
-        try:
-            while running:
-                running = told.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty:
-            # Unless nobody reads that either.
-            if select.select([], [2], [], 0)[1]:
-                os.write(2, _LAST_WORD)
-            os._exit(INTERRUPTED)
+    A thread: the main one may hang in anything, such as a pipe that nobody reads.
+    """
 
-    threading.Thread(target=watch, name="tim-async-signals", daemon=True).start()
-    try:
-        yield lambda: told.put(True)
-    finally:
-        told.put(False)
+    def __init__(self) -> None:
+        self._told: SimpleQueue[str] = SimpleQueue()  # whose put() may be called in a signal's handler
+
+    def __enter__(self) -> Self:
+        _watchdogs.append(self)
+        threading.Thread(target=self._watch, name="tim-async-signals", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _watchdogs.remove(self)
+        self._told.put("end")
+
+    def asked(self) -> None:
+        """Note that a signal has come."""
+        self._told.put("asked")
+
+    def pause(self) -> None:
+        """Let what is done now take its time."""
+        self._told.put("pause")
+
+    def resume(self) -> None:
+        """Go on; what is left has `LAST` seconds if a signal came before."""
+        self._told.put("resume")
+
+    def _watch(self) -> None:
+        deadline: float | None = None
+        paused = False
+        while True:
+            try:
+                left = None if deadline is None or paused else max(0.0, deadline - time.monotonic())
+                message = self._told.get(timeout=left)
+            except Empty:
+                # Unless nobody reads that either; Windows asks that of sockets only.
+                if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
+                    os.write(2, _LAST_WORD)
+                os._exit(INTERRUPTED)
+            if message == "end":
+                return
+            if message == "asked" and deadline is None:
+                deadline = time.monotonic() + GRACE + LAST
+            elif message == "resume" and deadline is not None:
+                deadline = time.monotonic() + LAST
+            paused = message == "pause" or (paused and message != "resume")
+
+
+_watchdogs: list[_Watchdog] = []
+"""Those of this process, which is one at most unless a test runs several commands."""
 
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop."""
+    """Have SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop.
+
+    After a signal that came before it, the block may take its time.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
+    for watchdog in _watchdogs:
+        watchdog.pause()
     try:
         yield
     finally:
+        for watchdog in _watchdogs:
+            watchdog.resume()
         signal.signal(signal.SIGTERM, before)
 
 

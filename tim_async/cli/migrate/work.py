@@ -185,10 +185,10 @@ def _last_words(outcome: Outcome, *, as_json: bool) -> None:
         case None:
             pass
         case PermissionDenied() | InvalidRequest():  # of the look-up: of a row it would be that row's failure
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say("No group can be looked up like this; see --no-group-check.")
         case AuthError():
-            complain(str(outcome.error))
+            complain(reason_of(outcome))
             say("No row was marked failed for that; what this worker held is left to the others.")
         case _:
             complain(reason_of(outcome))

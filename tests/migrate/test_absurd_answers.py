@@ -1,0 +1,104 @@
+"""Answers that no service gives, of any size and shape: rows or the run end with an error, and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stand_in import APP, KEY, Action, Reply, Seen, StandIn, ok
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "unread": "GroupId,Member_Account,UnreadMsgNum\n" + "".join(f"g,m{number},1\n" for number in range(30)),
+    "read": "Report_Account,Peer_Account,MsgReadTime\n" + "".join(f"a,p{number},1756602000\n" for number in range(30)),
+}
+STEERING = "\x1b[2J\x1b]0;title\x07\x9b31m\n\r\u202e"
+ANSWERS = {
+    "a code without bounds": b'{"ErrorCode": 1' + b"0" * 30 + b"}",
+    "a code of 5,000 digits": b'{"ErrorCode": ' + b"9" * 5000 + b"}",
+    "a negative code": b'{"ErrorCode": -1' + b"0" * 30 + b"}",
+    "a code that is a list": b'{"ErrorCode": [1]}',
+    "a code that is no number": b'{"ErrorCode": NaN}',
+    "codes within": b'{"ErrorCode": 0, "GroupInfo": [{"GroupId": "g", "ErrorCode": 1' + b"0" * 30 + b"}]}",
+    "numbers within": b'{"ErrorCode": 0, "GroupInfo": [{"GroupId": "g", "Type": 7, "NextMsgSeq": 1'
+    + b"0" * 30
+    + b"}]}",
+    "nested": b'{"ErrorCode":' + b"[" * 100_000,
+    "a long text that steers": json.dumps({"ErrorCode": 10007, "ErrorInfo": STEERING + "x" * 2_000_000}).encode(),
+    "a text that is none": b'{"ErrorCode": 10007, "ErrorInfo": {"a": [1, 2]}}',
+}
+
+
+async def migrate(kind: str, file: Path, url: str, *options: str) -> asyncio.subprocess.Process:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
+        "TIM_SDK_APP_ID": str(APP),
+        "TIM_SECRET_KEY": KEY,
+        "TIM_BASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "error",
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tim_async.cli", "migrate", kind, str(file), "--concurrency", "5", *options),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        *(("unread", answer) for answer in ANSWERS if "within" not in answer),
+        *(("read", answer) for answer in list(ANSWERS)[::8]),
+        *(("get_group_info", answer) for answer in ANSWERS if "digits" not in answer),
+    ],
+)
+async def test_an_absurd_answer(tmp_path: Path, asked: str, answer: str) -> None:
+    """One signal is enough; nothing of it steers a terminal; with sense again, the same command finishes."""
+    kind = "read" if asked == "read" else "unread"
+    file = tmp_path / "rows.csv"
+    file.write_text(FILES[kind])
+
+    def sensible(seen: Seen) -> Action:
+        if seen.path.endswith("/get_group_info"):
+            return ok(GroupInfo=[{"GroupId": "g", "ErrorCode": 0, "Type": "Public", "NextMsgSeq": 100}])
+        return ok()
+
+    def absurd(seen: Seen) -> Action:
+        if seen.path.endswith("/get_group_info") is (asked == "get_group_info"):
+            return Reply(ANSWERS[answer])
+        return sensible(seen)
+
+    async with StandIn(answer=absurd) as service:
+        process = await migrate(kind, file, service.url)
+        arrived = asyncio.create_task(service.until(2))
+        ended = asyncio.create_task(process.communicate())
+        await asyncio.wait([arrived, ended], return_when=asyncio.FIRST_COMPLETED)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            out, err = await ended
+        arrived.cancel()
+        said = (out + err).decode()
+        assert process.returncode in (1, 3, 130), said
+        assert "Traceback" not in said
+        assert not [sign for sign in ("\x1b", "\x9b", "\r", "\u202e") if sign in said]
+        assert max(map(len, said.splitlines())) < 1000
+        rejected = file.with_name("rows.csv.rejected.jsonl")
+        assert not rejected.exists() or not {"\x1b", "\x9b", "\u202e"} & set(rejected.read_text())
+
+        # Rows that failed have come to their end; all others go on.
+        service.answer = sensible
+        process = await migrate(kind, file, service.url, "--json")
+        out, err = await process.communicate()
+        assert process.returncode in (0, 3), err.decode()
+        assert json.loads(out.splitlines()[-1])["counts"]["left"] == 0
+    assert [violation for violation in service.violations if "came twice" not in violation] == []

@@ -1,0 +1,175 @@
+"""Background work that fails, or is cancelled, ends what it belongs to; nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tim_async.migrate import JournalError, ledger
+from tim_async.migrate.errors import MigrateError
+from tim_async.migrate.ledger import Disk
+from tim_async.migrate.supervision import beside, together
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left() -> AsyncIterator[None]:
+    yield
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [thread.name for thread in threading.enumerate() if thread.name == "tim-async-migrate"] == []
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fails() -> None:
+    raise KeyError("mine")
+
+
+async def returns() -> str:
+    return "value"
+
+
+async def is_cancelled() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+
+
+async def test_the_background_ends_with_the_main_thing() -> None:
+    assert await beside(returns(), forever(), forever()) == "value"
+
+
+async def test_a_piece_that_returns_ends_nothing() -> None:
+    go = asyncio.Event()
+
+    async def main() -> str:
+        await go.wait()
+        return "value"
+
+    async def piece() -> None:
+        go.set()
+
+    assert await beside(main(), piece()) == "value"
+
+
+async def test_a_piece_that_fails_ends_the_main_thing() -> None:
+    cleaned = False
+
+    async def main() -> None:
+        nonlocal cleaned
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0)
+            cleaned = True
+
+    with pytest.raises(KeyError, match="mine"):
+        await beside(main(), forever(), fails())
+    assert cleaned
+
+
+async def test_a_piece_that_is_cancelled_has_failed() -> None:
+    """Also if it was cancelled before its first step, as by a loop over all tasks."""
+    with pytest.raises(MigrateError, match="was cancelled"):
+        await beside(forever(), is_cancelled())
+    with pytest.raises(MigrateError, match="was cancelled"):
+        await beside(is_cancelled(), forever())
+    running = asyncio.create_task(beside(forever(), forever()))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {running, asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(MigrateError, match="was cancelled"):
+        await running
+
+
+async def test_whoever_waits_may_be_cancelled() -> None:
+    for steps in range(1, 5):
+        running = asyncio.create_task(beside(forever(), forever()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+async def test_together() -> None:
+    assert await together(returns(), returns()) == ["value", "value"]
+    with pytest.raises(KeyError, match="mine"):
+        await together(forever(), fails(), forever())
+
+
+# The thread
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, MemoryError])
+async def test_the_thread_hands_on_what_is_raised(error: type[Exception]) -> None:
+    disk = Disk()
+
+    def work() -> None:
+        raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        await disk.do(work)
+    assert await disk.do(lambda: 7) == 7
+    await disk.close()
+
+
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_the_thread_survives_what_ends_others(error: type[BaseException]) -> None:
+    """A future does not take the first, and the others would end the event loop."""
+    disk = Disk()
+
+    def work() -> None:
+        raise error("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        await disk.do(work)
+    assert await disk.do(lambda: 7) == 7
+    await disk.close()
+
+
+async def test_what_a_cancelled_caller_asked_for_is_done() -> None:
+    """Also if it had not begun."""
+    done: list[int] = []
+    disk, go = Disk(), threading.Event()
+    waiting = asyncio.create_task(disk.do(go.wait))
+    queued = asyncio.create_task(disk.do(done.append, 1))
+    await asyncio.sleep(0)
+    queued.cancel()
+    go.set()
+    await waiting
+    await disk.close()
+    assert done == [1]
+
+
+async def test_a_thread_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the run is to end: those who wait are told, and those who come."""
+    monkeypatch.setattr(ledger, "PATIENCE", 0.05)
+    disk, go = Disk(), threading.Event()
+    try:
+        waiting = asyncio.create_task(disk.do(go.wait))
+        await asyncio.sleep(0)
+        disk.hurry()
+        with pytest.raises(JournalError, match="has not responded"):
+            await waiting
+        with pytest.raises(JournalError, match="has not responded"):
+            await disk.do(lambda: None)
+        await disk.close()
+    finally:
+        go.set()
+        disk._thread.join()
+
+
+async def test_a_hurry_harms_nobody_whose_disk_responds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PATIENCE", 0.0)
+    disk = Disk()
+    disk.hurry()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await disk.do(lambda: 7) == 7
+    await disk.close()
