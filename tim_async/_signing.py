@@ -18,6 +18,7 @@ from aiohttp import ClientRequest, ClientResponse
 from aiohttp.connector import Connection
 from yarl import URL
 
+from ._foreign import FOREIGN, translate
 from ._secret import Secret
 
 Send = Callable[[Connection], Awaitable[ClientResponse]]
@@ -105,11 +106,15 @@ class Signing:
                     return await handler(request)
                 except StaleConnection:
                     continue  # aiohttp has closed it
-        except BaseException as error:
-            _forget_frames(error)
+        except FOREIGN as foreign:
+            # Already here, so that what observes requests sees an error without URLs and without words of the peer's.
+            error = translate(foreign, began=self.began)
+        except BaseException as other:
+            _forget_frames(other)
             raise
         finally:
             del request.send  # a middleware of the caller's may send the request once more
+        raise error
 
     def answered(self) -> None:
         """The whole answer was read."""
@@ -155,7 +160,8 @@ class _SigningTransport:
     def write(self, data: bytes) -> None:
         if self._protocol.transport is self:
             self._protocol.transport = self._transport
-        self._transport.write(self._signing._sign(bytes(data)))  # noqa: SLF001 - two halves of one
+        # A view shows nothing where asyncio's debug log of a failed write is formatted with its frames' variables.
+        self._transport.write(memoryview(self._signing._sign(bytes(data))))  # noqa: SLF001 - two halves of one
 
     def writelines(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))

@@ -100,8 +100,8 @@ class TIMClient:
         usersig_expire: int = 7 * DAY,
         on_attempt: Hook | None = None,
     ) -> None:
-        key = Secret.of(secret_key)
-        del secret_key  # the frame of a mistake in any other argument must not hold it
+        key, via = Secret.of(secret_key), None if proxy is None else Secret(proxy)
+        del secret_key, proxy  # the frame of a mistake in any other argument must hold neither
         if quota is not None and not callable(getattr(quota, "share", None)):
             raise TypeError(f"quota must be one of tim_async.quota, such as RedisQuota(…), not {type(quota).__name__}")
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
@@ -113,7 +113,7 @@ class TIMClient:
             rates={} if rates is None else rates,
             options=self._options,
             session=session,
-            proxy=proxy,
+            proxy=via,
             trust_env=trust_env,
             quota=quota,
             strict=strict,

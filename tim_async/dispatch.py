@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -162,7 +163,7 @@ class Dispatcher:
         rates: Mapping[str, float],
         options: Options,
         session: aiohttp.ClientSession | None,
-        proxy: str | None,
+        proxy: Secret | None,
         trust_env: bool,
         quota: Quota | None,
         strict: bool,
@@ -200,7 +201,7 @@ class Dispatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connections: Connections | None = None
         self._pool = Pool()
-        self._proxy_of: dict[str, URL | None] = {}
+        self._proxy_of: dict[str, Secret | None] = {}
         self._closed = asyncio.Event()
 
     def __del__(self) -> None:
@@ -448,26 +449,30 @@ def _connect_timeout(seconds: float, own_session: bool) -> aiohttp.ClientTimeout
     return aiohttp.ClientTimeout(total=None, sock_connect=half)
 
 
-def _checked_proxy(proxy: str | None) -> URL | None:
-    """The URL of a proxy, as given.
+def _checked_proxy(proxy: Secret | None) -> Secret | None:
+    """The URL of a proxy, parsed; it may hold a password, so nothing shows it.
 
     Raises:
-        TypeError, ValueError: it is none of an HTTP proxy; the error does not show it, since it may hold a password.
+        TypeError, ValueError: it is none of an HTTP proxy.
     """
     if proxy is None:
         return None
-    if not isinstance(proxy, str):
-        raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
-    try:
-        url: URL | None = URL(proxy)
-    except ValueError:
-        url = None
-    if url is None or url.scheme not in ("http", "https") or not url.host:
+    if not isinstance(proxy.reveal(), str):
+        raise TypeError(f"proxy must be a str, not {type(proxy.reveal()).__name__}")
+    parsed = Secret(None)
+    with contextlib.suppress(ValueError):  # its frames hold the text
+        parsed = Secret(URL(str(proxy.reveal())))
+    if not _is_http(parsed):
         raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
-    return url
+    return parsed
 
 
-def _proxy_for(base_url: str, proxy: URL | None, trust_env: bool) -> URL | None:
+def _is_http(proxy: Secret) -> bool:
+    url = proxy.reveal()
+    return isinstance(url, URL) and url.scheme in ("http", "https") and bool(url.host)
+
+
+def _proxy_for(base_url: str, proxy: Secret | None, trust_env: bool) -> Secret | None:
     """The proxy for one host: the one given, or that of the environment, read once.
 
     aiohttp's own ``trust_env`` would read the environment, and a netrc file, in a thread for every request.
@@ -477,8 +482,15 @@ def _proxy_for(base_url: str, proxy: URL | None, trust_env: bool) -> URL | None:
     parts = urlsplit(base_url)
     if urllib.request.proxy_bypass(parts.netloc):
         return None
+    return _checked_proxy(_proxy_of_environment(parts.scheme))
+
+
+def _proxy_of_environment(scheme: str) -> Secret | None:
     found = urllib.request.getproxies()
-    return _checked_proxy(found.get(parts.scheme) or found.get("all"))
+    text = found.get(scheme) or found.get("all")
+    if not text:
+        return None
+    return Secret(text if "://" in text else f"http://{text}")  # as curl takes it
 
 
 def _own_session() -> aiohttp.ClientSession:

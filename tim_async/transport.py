@@ -1,8 +1,4 @@
-"""One attempt: bytes out, bytes in.  Nothing is decided here, and every foreign error ends here.
-
-Foreign exceptions are mapped, not chained: aiohttp's carry URLs, and frames that hold what was written.  What they say
-that helps is kept in words: the operating system's reason by its number, OpenSSL's by its name.
-"""
+"""One attempt: bytes out, bytes in.  Nothing is decided here, and no foreign error leaves."""
 
 from __future__ import annotations
 
@@ -10,9 +6,6 @@ import asyncio
 import datetime as dt
 import email.utils
 import json
-import os
-import socket
-import ssl
 import time
 from typing import Any, NamedTuple, cast
 
@@ -21,13 +14,13 @@ from yarl import URL
 
 from . import __version__
 from ._deadlines import Deadline
+from ._foreign import FOREIGN, TooLarge, proxy_refused, translate
 from ._secret import Secret
 from ._signing import Pool, Signing
 from .errors import (
     BadResponse,
     ClientClosed,
     ConnectFailed,
-    ConnectionLost,
     Reaction,
     RequestTimeout,
     TransportError,
@@ -70,13 +63,13 @@ class Request(NamedTuple):
         url: the whole URL but for the signature.
         signature: the UserSig, which is added below everything that sees URLs.
         body: the JSON text.
-        proxy: the URL of the proxy; None for the session's own choice.
+        proxy: the URL of the proxy, which may hold a password; None for the session's own choice.
     """
 
     url: URL
     signature: Secret
     body: bytes
-    proxy: URL | None
+    proxy: Secret | None
 
 
 async def post(
@@ -97,12 +90,14 @@ async def post(
     signing = Signing(request.signature, pool)
     try:
         reply = await _exchange(session, request, signing, timeout)
-    except (aiohttp.ClientError, OSError, ValueError) as foreign:
-        error = _translate(foreign, signing)
+    except TransportError as known:
+        error = known
+    except FOREIGN as foreign:
+        error = translate(foreign, began=signing.began)
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
         if deadline.caused_cancellation():
-            error = _translate(TimeoutError(), signing)
+            error = translate(TimeoutError(), began=signing.began)
         elif not session.closed or (task is not None and task.cancelling()):
             signing.given_up()
             cancelled.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
@@ -117,6 +112,7 @@ async def post(
         signing.answered()
         return reply
     signing.unanswered(timed_out=isinstance(error, RequestTimeout))
+    error.__traceback__ = None  # its frames are aiohttp's, too
     if isinstance(error, ConnectFailed):
         _forget_address(session, signing)
     raise error  # outside the except block, so that it carries no context
@@ -130,7 +126,7 @@ async def _exchange(
         data=request.body,
         headers=_HEADERS,
         timeout=timeout,
-        proxy=request.proxy,
+        proxy=None if request.proxy is None else cast(URL, request.proxy.reveal()),
         allow_redirects=False,  # a redirect would carry the signature to another host
         raise_for_status=False,  # whatever the caller's session does by default
         # Those of the call stand instead of the session's, so the session's are named here.
@@ -152,13 +148,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = await content.read(MAX_ANSWER)
     while not content.at_eof():
         if len(body) >= MAX_ANSWER:
-            raise _TooLarge
+            raise TooLarge(f"the answer exceeds {MAX_ANSWER // 1024 // 1024} MB")
         body += await content.read(MAX_ANSWER - len(body))
     return body
-
-
-class _TooLarge(ValueError):
-    """More bytes than any answer of the service has."""
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -207,15 +199,6 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def proxy_refused(status: int) -> ConnectFailed:
-    """The error for a proxy that let nothing through; asked again, it answers the same, unless it is overloaded."""
-    why = {403: "Forbidden", 407: "Proxy Authentication Required"}.get(status, "")
-    error = ConnectFailed(f"the proxy refused the request (HTTP {status}{f' {why}' if why else ''})")
-    if status < 500:
-        error.reaction = Reaction.GIVE_UP
-    return error
-
-
 def _unreadable(status: int, size: int) -> BadResponse:
     what = f"{size} bytes" if size else "an empty body"
     if status == 200:
@@ -256,75 +239,3 @@ def _forget_address(session: aiohttp.ClientSession, signing: Signing) -> None:
     peer, connector = signing.peer, session.connector
     if isinstance(connector, aiohttp.TCPConnector) and peer is not None and peer.host is not None and peer.port:
         connector.clear_dns_cache(peer.host, peer.port)
-
-
-def _translate(error: Exception, signing: Signing) -> TransportError:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) or not signing.began:
-        return _not_connected(error)
-    name = type(error).__name__
-    match error:
-        case TimeoutError():
-            return RequestTimeout("no answer in time")
-        case _TooLarge():
-            return BadResponse(f"the answer exceeds {MAX_ANSWER // 1024 // 1024} MB", 200, Reaction.GIVE_UP)
-        case aiohttp.ClientPayloadError():
-            return BadResponse("the answer was cut short or cannot be unpacked")
-        case aiohttp.ClientResponseError():
-            return BadResponse(f"the answer is not HTTP ({name})", error.status)
-        case OSError():
-            return ConnectionLost(f"the connection was lost ({_reason(error)})")
-        case ValueError():
-            return BadResponse(f"the answer is not HTTP ({name})")
-        case _:
-            return ConnectionLost(f"the connection was lost ({name})")
-
-
-def _not_connected(error: Exception) -> ConnectFailed:
-    """The error for a request of which no byte was sent, be it for want of a place in the caller's pool."""
-    match error:
-        case aiohttp.ClientHttpProxyError():
-            return proxy_refused(error.status)
-        case aiohttp.ClientConnectorDNSError():
-            return ConnectFailed(f"cannot resolve {error.host} ({_reason(error.os_error)})")
-        case aiohttp.ClientConnectorCertificateError():
-            return _untrusted(error)
-        case aiohttp.ClientProxyConnectionError():
-            return ConnectFailed(f"cannot connect to the proxy {error.host}:{error.port} ({_reason(error.os_error)})")
-        case aiohttp.ClientConnectorError():
-            return ConnectFailed(f"cannot connect to {error.host}:{error.port} ({_reason(error.os_error)})")
-        case TimeoutError():
-            return ConnectFailed("no connection in time")
-        case _:
-            return ConnectFailed(f"no connection ({_reason(error)})")
-
-
-def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> ConnectFailed:
-    """The error for a certificate that does not prove the host; asked again, it would be the same one."""
-    cause = error.certificate_error
-    why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
-    failed = ConnectFailed(f"the certificate of {error.host}:{error.port} is not trusted ({why})")
-    failed.reaction = Reaction.GIVE_UP
-    return failed
-
-
-_RESOLVER = {
-    getattr(socket, name, None): text
-    for name, text in (
-        ("EAI_NONAME", "no such name"),
-        ("EAI_NODATA", "the name has no address"),
-        ("EAI_AGAIN", "temporary failure of the name server"),
-        ("EAI_FAIL", "permanent failure of the name server"),
-    )
-}
-
-
-def _reason(error: BaseException) -> str:
-    """Why, in words of the system's or OpenSSL's that are found by number; never the text an exception came with."""
-    name = type(error).__name__
-    if isinstance(error, socket.gaierror):
-        return _RESOLVER.get(error.errno, f"resolver error {error.errno}")
-    if isinstance(error, ssl.SSLError):
-        return f"{name}: {error.reason or 'TLS failed'}"
-    if isinstance(error, OSError) and isinstance(error.errno, int):
-        return f"{name}: {os.strerror(error.errno)}"
-    return name

@@ -1,0 +1,109 @@
+"""Errors of aiohttp, asyncio, OpenSSL and the system in this library's own words.
+
+They are mapped, not chained: aiohttp's carry URLs and what a peer sent, and their frames hold what was written.  What
+helps is kept: the operating system's reason by its number, OpenSSL's by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+import aiohttp
+
+from .errors import BadResponse, ConnectFailed, ConnectionLost, Reaction, RequestTimeout, TransportError
+
+FOREIGN = (aiohttp.ClientError, OSError, ValueError)
+"""What a request of aiohttp's raises, all of which `translate` takes."""
+
+
+class TooLarge(ValueError):
+    """More bytes than any answer of the service has."""
+
+
+def proxy_refused(status: int) -> ConnectFailed:
+    """The error for a proxy that let nothing through; asked again, it answers the same, unless it is overloaded."""
+    why = {403: "Forbidden", 407: "Proxy Authentication Required"}.get(status, "")
+    error = ConnectFailed(f"the proxy refused the request (HTTP {status}{f' {why}' if why else ''})")
+    if status < 500:
+        error.reaction = Reaction.GIVE_UP
+    return error
+
+
+def translate(error: Exception, *, began: bool) -> TransportError:
+    """Make the error to raise for one of `FOREIGN`.
+
+    Args:
+        error: what was raised.
+        began: whether any byte of the request was handed to a connection.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) or not began:
+        return _not_connected(error)
+    name = type(error).__name__
+    match error:
+        case TimeoutError():
+            return RequestTimeout("no answer in time")
+        case TooLarge():
+            return BadResponse(str(error), 200, Reaction.GIVE_UP)
+        case aiohttp.ClientPayloadError():
+            return BadResponse("the answer was cut short or cannot be unpacked")
+        case aiohttp.ClientResponseError():
+            return BadResponse(f"the answer is not HTTP ({name})", error.status)
+        case OSError():
+            return ConnectionLost(f"the connection was lost ({_reason(error)})")
+        case ValueError():
+            return BadResponse(f"the answer is not HTTP ({name})")
+        case _:
+            return ConnectionLost(f"the connection was lost ({name})")
+
+
+def _not_connected(error: Exception) -> ConnectFailed:
+    """The error for a request of which no byte was sent, be it for want of a place in the caller's pool."""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return proxy_refused(error.status)
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectFailed(f"cannot resolve {error.host} ({_reason(error.os_error)})")
+        case aiohttp.ClientConnectorCertificateError():
+            return _untrusted(error)
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectFailed(f"cannot connect to the proxy {error.host}:{error.port} ({_reason(error.os_error)})")
+        case aiohttp.ClientConnectorError():
+            return ConnectFailed(f"cannot connect to {error.host}:{error.port} ({_reason(error.os_error)})")
+        case TimeoutError():
+            return ConnectFailed("no connection in time")
+        case _:
+            return ConnectFailed(f"no connection ({_reason(error)})")
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> ConnectFailed:
+    """The error for a certificate that does not prove the host; asked again, it would be the same one."""
+    cause = error.certificate_error
+    why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
+    failed = ConnectFailed(f"the certificate of {error.host}:{error.port} is not trusted ({why})")
+    failed.reaction = Reaction.GIVE_UP
+    return failed
+
+
+_RESOLVER = {
+    getattr(socket, name, None): text
+    for name, text in (
+        ("EAI_NONAME", "no such name"),
+        ("EAI_NODATA", "the name has no address"),
+        ("EAI_AGAIN", "temporary failure of the name server"),
+        ("EAI_FAIL", "permanent failure of the name server"),
+    )
+}
+
+
+def _reason(error: BaseException) -> str:
+    """Why, in words of the system's or OpenSSL's that are found by number; never the text an exception came with."""
+    name = type(error).__name__
+    if isinstance(error, socket.gaierror):
+        return _RESOLVER.get(error.errno, f"resolver error {error.errno}")
+    if isinstance(error, ssl.SSLError):
+        return f"{name}: {error.reason or 'TLS failed'}"
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return f"{name}: {os.strerror(error.errno)}"
+    return name
