@@ -4,6 +4,9 @@ A UserSig in a URL is read by every trace config, instrumentation, recorder and 
 at the exceptions that hold it, or at the variables of the frames it passes through.  So no URL here holds one.
 aiohttp is given the URL without it, and the text of the request line is completed when its bytes are handed to the
 connection's transport.
+
+In the other direction the whole answer is read here, within bounds, and what a peer echoes of a signature is taken out
+before a recorder of answers can see it.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from aiohttp import ClientRequest, ClientResponse
+from aiohttp import ClientRequest, ClientResponse, StreamReader
 from aiohttp.connector import Connection
 from yarl import URL
 
-from ._foreign import FOREIGN, translate
+from ._foreign import FOREIGN, TooLarge, translate
 from ._secret import Secret
 
 Send = Callable[[Connection], Awaitable[ClientResponse]]
@@ -28,6 +31,8 @@ class StaleConnection(Exception):
     """The pool gave a connection that is suspected dead; nothing was written, and another one is to be taken."""
 
 
+MAX_ANSWER = 4 * 1024 * 1024
+"""Bytes of an answer that are read, unpacked: the service's own cap is 1 MB (it answers 10018 above it)."""
 SERVICE_TIMEOUT = 3.0
 """Seconds after which the service itself gives up a request."""
 IDLE = 1.0
@@ -66,15 +71,28 @@ class Pool:
     def suspects(self, connection: object) -> bool:
         """Whether a connection was last heard before one of its like fell silent."""
         record = self._heard.get(connection) if self._suspect_before else None
-        return record is not None and record[0] < self._suspect_before
+        return record is not None and record[0] <= self._suspect_before
+
+
+class Signer(NamedTuple):
+    """What signs the requests of one attempt.
+
+    Attributes:
+        signature: the UserSig.
+        scrub: takes signatures out of an answer.
+        pool: the connections of the session that sends.
+    """
+
+    signature: Secret
+    scrub: Callable[[bytes], bytes]
+    pool: Pool
 
 
 class Signing:
-    """A client middleware of aiohttp that signs one request; to be the innermost.
+    """A client middleware of aiohttp that signs one request and reads its answer; to be the innermost.
 
     Args:
-        usersig: the signature.
-        pool: the connections of the session that sends.
+        signer: what signs.
 
     Attributes:
         began: whether any byte of the request was handed to a connection; if not, the service cannot have it.
@@ -82,11 +100,10 @@ class Signing:
         proxied: whether there is a proxy.
     """
 
-    __slots__ = ("_connection", "_pool", "_sent", "_usersig", "began", "peer", "proxied")
+    __slots__ = ("_connection", "_pool", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
 
-    def __init__(self, usersig: Secret, pool: Pool) -> None:
-        self._usersig = usersig
-        self._pool = pool
+    def __init__(self, signer: Signer) -> None:
+        self._signature, self._scrub, self._pool = signer
         self._connection: object = None
         self._sent = 0.0
         self.began = False
@@ -100,12 +117,16 @@ class Signing:
         self.peer, self.proxied = request.proxy or request.url, request.proxy is not None
         # An attribute of this one request, so that a request class of the caller's stays in use.
         request.send = functools.partial(self._send, request.send)  # type: ignore[method-assign]
+        response: ClientResponse | None = None
         try:
-            while True:
+            while response is None:
                 try:
-                    return await handler(request)
+                    response = await handler(request)
                 except StaleConnection:
                     continue  # aiohttp has closed it
+            # What response.read() gives, to recorders and to us.
+            response._body = self._scrub(await _read(response.content))  # noqa: SLF001
+            return response
         except FOREIGN as foreign:
             # Already here, so that what observes requests sees an error without URLs and without words of the peer's.
             error = translate(foreign, began=self.began)
@@ -114,6 +135,8 @@ class Signing:
             raise
         finally:
             del request.send  # a middleware of the caller's may send the request once more
+            if response is not None and response._body is None:  # noqa: SLF001
+                response.close()
         raise error
 
     def answered(self) -> None:
@@ -144,7 +167,7 @@ class Signing:
         self.began = True
         self._sent = asyncio.get_running_loop().time()
         # The request line is the only place where this stands first: a URL has no blanks.
-        return request.replace(b" HTTP/", f"&usersig={self._usersig.reveal()} HTTP/".encode(), 1)
+        return request.replace(b" HTTP/", f"&usersig={self._signature.reveal()} HTTP/".encode(), 1)
 
 
 class _SigningTransport:
@@ -166,8 +189,27 @@ class _SigningTransport:
     def writelines(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
+    def is_closing(self) -> bool:  # asked each time, and faster than by __getattr__
+        return self._transport.is_closing()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+async def _read(content: StreamReader) -> bytes:
+    """Read an answer, unpacked.
+
+    Raises:
+        TooLarge: it exceeds `MAX_ANSWER`.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while not content.at_eof():
+        chunks.append(await content.readany())
+        size += len(chunks[-1])
+        if size > MAX_ANSWER:
+            raise TooLarge(f"the answer exceeds {MAX_ANSWER // 1024 // 1024} MB")
+    return b"".join(chunks)
 
 
 def _forget_frames(error: BaseException) -> None:

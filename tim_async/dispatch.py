@@ -29,7 +29,7 @@ from yarl import URL
 from . import arguments, transport
 from ._deadlines import Deadlines
 from ._secret import Secret
-from ._signing import Pool
+from ._signing import Pool, Signer
 from .attempts import Attempt, Hook, tell
 from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Endpoint, rates_by_command
 from .errors import (
@@ -41,7 +41,6 @@ from .errors import (
     QuotaExhausted,
     Reaction,
     TIMError,
-    classify,
 )
 from .gates import Turn
 from .lanes import LANE, Lane
@@ -227,9 +226,10 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
+            # First, since the environment's proxy may be refused.
+            self._proxy_of = {host: _proxy_for(host, *self._proxies) for host in self._hosts}
             self._session = self._given_session or _own_session()
             self._deadlines = Deadlines(loop)
-            self._proxy_of = {host: _proxy_for(host, *self._proxies) for host in self._hosts}
             self._connections = _connections_of(self._given_session)
             if self._quota is not None:
                 self._sharing = self._quota.share(self.sdk_app_id)
@@ -324,6 +324,7 @@ class Dispatcher:
         if session is None or self._closed.is_set():
             raise ClientClosed("the client was closed")
         call.usersig = self._usersigs.current()
+        signer = Signer(call.usersig, self._usersigs.scrub, self._pool)
         seconds = call.options.timeout
         timeout = _connect_timeout(seconds, self._given_session is None)
         deadline = self._deadlines.start(seconds)
@@ -331,7 +332,7 @@ class Dispatcher:
             host = self._hosts.current
             for _ in range(len(self._hosts) - 1):
                 try:
-                    return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+                    return await transport.post(session, self._request(host, call), signer, timeout, deadline)
                 except ClientClosed:
                     raise
                 except ConnectFailed as failure:
@@ -339,41 +340,28 @@ class Dispatcher:
                         raise
                     _log.info("%s; trying the backup host", failure)
                     host = self._hosts.after(host)
-            return await transport.post(session, self._request(host, call), self._pool, timeout, deadline)
+            return await transport.post(session, self._request(host, call), signer, timeout, deadline)
         finally:
             self._deadlines.finish(seconds, deadline)
 
     def _request(self, host: str, call: Call) -> transport.Request:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         url = URL(f"{host}/{call.endpoint.command}{self._query}{number}", encoded=True)
-        return transport.Request(url, call.usersig, call.payload, self._proxy_of[host])
+        return transport.Request(url, call.payload, self._proxy_of[host])
 
     def _read(self, call: Call, reply: transport.Reply, turn: Turn) -> tuple[dict[str, Any], TIMError | None]:
         """Read an answer, and slow down where it says so."""
         try:
-            answer = transport.decode(reply)
+            return transport.decode(reply), None
         except TIMError as failure:
             error = failure
-        else:
-            self._clean(answer)
-            return answer, None
         error.__traceback__ = None
-        if isinstance(error, APIError) and error.info:
-            error = classify(error.code, self._usersigs.scrub(error.info))
         if reply.retry_after is not None:
             call.channel.pacer.pause(reply.retry_after)
         if error.reaction is Reaction.SLOW_DOWN:
             call.channel.counters.refusals += 1
             call.channel.pacer.refused(turn)
         return {}, error
-
-    def _clean(self, answer: dict[str, Any]) -> None:
-        """Take signatures out of what the service says of single items."""
-        for rows in answer.values():
-            if type(rows) is list:
-                for row in rows:
-                    if type(row) is dict and isinstance(row.get("ErrorInfo"), str):
-                        row["ErrorInfo"] = self._usersigs.scrub(row["ErrorInfo"])
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
         if error is not None:

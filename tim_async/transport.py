@@ -10,13 +10,14 @@ import time
 from typing import Any, NamedTuple, cast
 
 import aiohttp
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from . import __version__
 from ._deadlines import Deadline
-from ._foreign import FOREIGN, TooLarge, proxy_refused, translate
+from ._foreign import FOREIGN, proxy_refused, translate
 from ._secret import Secret
-from ._signing import Pool, Signing
+from ._signing import Signer, Signing
 from .errors import (
     BadResponse,
     ClientClosed,
@@ -28,15 +29,14 @@ from .errors import (
     is_code,
 )
 
-MAX_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer that are read, unpacked: the service's own cap is 1 MB (it answers 10018 above it)."""
-
-_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # answers are small, and a packed one can be a thousand times its size
-    "User-Agent": f"tim_async/{__version__}",
-}
+_HEADERS = CIMultiDict(
+    {
+        istr("Content-Type"): "application/json",
+        istr("Accept"): "application/json",
+        istr("Accept-Encoding"): "identity",  # answers are small, and a packed one can be a thousand times its size
+        istr("User-Agent"): f"tim_async/{__version__}",
+    }
+)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -61,33 +61,31 @@ class Request(NamedTuple):
 
     Attributes:
         url: the whole URL but for the signature.
-        signature: the UserSig, which is added below everything that sees URLs.
         body: the JSON text.
         proxy: the URL of the proxy, which may hold a password; None for the session's own choice.
     """
 
     url: URL
-    signature: Secret
     body: bytes
     proxy: Secret | None
 
 
 async def post(
-    session: aiohttp.ClientSession, request: Request, pool: Pool, timeout: aiohttp.ClientTimeout, deadline: Deadline
+    session: aiohttp.ClientSession, request: Request, signer: Signer, timeout: aiohttp.ClientTimeout, deadline: Deadline
 ) -> Reply:
     """Send one request and read its whole answer.
 
     Args:
         session: where connections are kept.
         request: what to send.
-        pool: what is known of the session's connections.
+        signer: what signs it, below everything that observes it.
         timeout: bounds on connecting alone.
         deadline: the end of the attempt.
 
     Raises:
         TransportError: of the fitting class; nothing of aiohttp's, asyncio's or the system's.
     """
-    signing = Signing(request.signature, pool)
+    signing = Signing(signer)
     try:
         reply = await _exchange(session, request, signing, timeout)
     except TransportError as known:
@@ -121,7 +119,7 @@ async def post(
 async def _exchange(
     session: aiohttp.ClientSession, request: Request, signing: Signing, timeout: aiohttp.ClientTimeout
 ) -> Reply:
-    async with session.post(
+    response = await session.post(
         request.url,
         data=request.body,
         headers=_HEADERS,
@@ -131,26 +129,10 @@ async def _exchange(
         raise_for_status=False,  # whatever the caller's session does by default
         # Those of the call stand instead of the session's, so the session's are named here.
         middlewares=(*getattr(session, "_middlewares", ()), signing),
-    ) as response:
-        body = await _read(response)
-        # An answer that an instrumentation has read already is asked for once more.
-        body = body or await response.read()
-        return Reply(response.status, body, None if response.status == 200 else _retry_after(response), signing.proxied)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body, up to `MAX_ANSWER`.
-
-    Raises:
-        ValueError: there is more.
-    """
-    content = response.content
-    body = await content.read(MAX_ANSWER)
-    while not content.at_eof():
-        if len(body) >= MAX_ANSWER:
-            raise TooLarge(f"the answer exceeds {MAX_ANSWER // 1024 // 1024} MB")
-        body += await content.read(MAX_ANSWER - len(body))
-    return body
+    )
+    # It was read below, and its connection released, unless something of the caller's answers in the service's place.
+    body = await response.read()
+    return Reply(response.status, body, None if response.status == 200 else _retry_after(response), signing.proxied)
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -187,6 +169,10 @@ def decode(reply: Reply) -> dict[str, Any]:
         raise classify(code, info if isinstance(info, str) else "")
     if status == 429:
         raise classify(429, "HTTP 429")
+    if status == 200 and code is not None:
+        raise BadResponse(
+            f"the answer's ErrorCode is no 32-bit integer ({len(reply.body)} bytes)", 200, Reaction.GIVE_UP
+        )
     if reply.proxied and status in (403, 407):
         raise proxy_refused(status)
     raise _unreadable(status, len(reply.body))
@@ -194,7 +180,8 @@ def decode(reply: Reply) -> dict[str, Any]:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        # Faster than having `json.loads` look for other encodings.
+        return json.loads(body.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
 
