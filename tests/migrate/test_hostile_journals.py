@@ -31,13 +31,14 @@ from .storing import ABOUT, plan, rows
 __all__ = ["run"]
 
 NASTY = "<script>\x1b]0;x\x07\x9b2J\u202e\r\n"
+LONG = {"a long number": "1" + "0" * 5000, "a deep list": "[" * 5000, "a long text": "x" * 100_000}
 VALUES = st.one_of(
     st.none(),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(),
     st.binary(max_size=20),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    st.sampled_from([NASTY, "[]", "{}", '{"columns": 7}', "1" + "0" * 5000, "true", '"x"', "NaN", "[" * 5000]),
+    st.sampled_from([NASTY, "[]", "{}", '{"columns": 7}', "true", '"x"', "NaN", *LONG]),
 )
 PLACES = [
     ("problem", "code"),
@@ -55,8 +56,8 @@ PLACES = [
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, bytes, dict[str, str]]]:
-    """A file, its journal with everything in it, and the environment of its service."""
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, dict[str, str]]]:
+    """A file, a copy of its journal with everything in it, and the environment of its service."""
     folder = tmp_path_factory.mktemp("hostile")
     with Emulator() as service:
         fill_example(service.state)
@@ -68,17 +69,19 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, by
             db.execute("INSERT OR REPLACE INTO problem VALUES (4, 10007, NULL, 'no')")
             db.execute("UPDATE row SET state = 4 WHERE line = 4")
             db.commit()
-        yield file, journal.read_bytes(), env
+        yield file, journal.rename(folder / "copy"), env
 
 
 def tampered(journal: Path, content: bytes, where: str, column: str, value: object) -> bool:
     """A journal with a value in one place; False if the table does not take it."""
+    for beside in ("-wal", "-shm"):
+        Path(f"{journal}{beside}").unlink(missing_ok=True)
     journal.write_bytes(content)
     with closing(sqlite3.connect(journal)) as db:
         table, _, condition = where.partition(" WHERE ")
         statement = f"UPDATE {table} SET {column} = ?" + (f" WHERE {condition}" if condition else "")
         with contextlib.suppress(sqlite3.IntegrityError):
-            db.execute(statement, (value,))
+            db.execute(statement, (LONG.get(str(value), value),))
             db.commit()
             return True
     return False
@@ -87,12 +90,12 @@ def tampered(journal: Path, content: bytes, where: str, column: str, value: obje
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_anything_anywhere(
-    run: Run, migrated: tuple[str, bytes, dict[str, str]], tmp_path: Path, place: tuple[str, str], value: object
+    run: Run, migrated: tuple[str, Path, dict[str, str]], tmp_path: Path, place: tuple[str, str], value: object
 ) -> None:
     """Shown safely, or refused in one line; never a traceback, never anything that steers a terminal or a page."""
-    file, content, env = migrated
+    file, copy, env = migrated
     journal = Path(f"{file}.journal")
-    if not tampered(journal, content, *place, value):
+    if not tampered(journal, copy.read_bytes(), *place, value):
         return
     report = tmp_path / "report.html"
     commands = [

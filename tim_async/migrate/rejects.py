@@ -95,13 +95,11 @@ def _is_same(path: Path, other: Path) -> bool:
 def _documents(source: Source, journal: Path) -> Iterator[dict[str, Any]]:
     with reading(journal) as db, contextlib.ExitStack() as stack:
         refuse_another(db, journal, source)
-        problems = map(
-            _Problem._make,
-            db.execute(
-                "SELECT problem.line, code, field, substr(reason, 1, 400), identity"
-                " FROM problem JOIN row USING (line) ORDER BY line"
-            ),
+        found = db.execute(
+            "SELECT problem.line, code, field, reason, identity FROM problem JOIN row USING (line) ORDER BY line"
         )
+        stack.callback(found.close)  # or else an error that somebody keeps would keep the journal open
+        problems = map(_Problem._make, found)
         problem = next(problems, None)
         if problem is None:
             return

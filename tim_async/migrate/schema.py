@@ -22,6 +22,10 @@ HEAD = 100
 """Bytes at the beginning of a database that say what it is."""
 _MAGIC = b"SQLite format 3\0"
 _PORTS = {"http": 80, "https": 443}
+_MOST_NESTED = 500
+"""Arrays and objects in what a journal is of."""
+_LONGEST_REASON = 1000
+"""Characters of a reason and its field that are read; a run writes fewer."""
 _SHOWN = 12
 """Digits of a fingerprint that a message shows."""
 
@@ -180,8 +184,8 @@ def read_about(db: sqlite3.Connection) -> dict[str, Any]:
     """
     try:
         # As JSON in ASCII: the name of a file need not be text.
-        found = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM about")}
-    except (TypeError, ValueError) as error:
+        found = {name: _loaded(value) for name, value in _all(db, "SELECT name, value FROM about")}
+    except (TypeError, ValueError, AttributeError) as error:
         raise _damaged(str(error)) from None
     kinds = {"kind": str, "source": str, "fingerprint": str, "arguments": dict, "sdk_app_id": int, "base_url": str}
     require(
@@ -189,6 +193,18 @@ def read_about(db: sqlite3.Connection) -> dict[str, Any]:
         "it does not say what it is of",
     )
     return found
+
+
+def _all(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+    # Read to the end before anything is said of it: an error that somebody keeps would keep the journal open.
+    return db.execute(query).fetchall()
+
+
+def _loaded(text: str) -> Any:
+    # Nested so deep that whatever works on it would run out of stack.
+    if text.count("[") + text.count("{") > _MOST_NESTED:
+        raise ValueError("nested too deep")
+    return json.loads(text)
 
 
 def is_planned(about: Mapping[str, Any]) -> bool:
@@ -250,7 +266,7 @@ def _named(arguments: Mapping[str, Any]) -> str:
 
 def read_counts(db: sqlite3.Connection) -> Counts:
     """How many rows are in which state."""
-    found = dict(db.execute("SELECT state, count(*) FROM row GROUP BY state"))
+    found = dict(_all(db, "SELECT state, count(*) FROM row GROUP BY state"))
     require(found.keys() <= set(State), "a row is in a state that there is not")
     return Counts(**{state.name.lower(): found.get(state, 0) for state in State})
 
@@ -258,14 +274,15 @@ def read_counts(db: sqlite3.Connection) -> Counts:
 def read_failures(db: sqlite3.Connection) -> list[FailureCount]:
     """The failed and rejected rows by code or field, the most frequent first."""
     # Reasons without a code are few and alike; those with one name ids.  Rejected rows have a field, if only "".
-    found = db.execute(
+    found = _all(
+        db,
         """
-        SELECT code, substr(CASE WHEN coalesce(field, '') = '' THEN reason ELSE field || ': ' || reason END, 1, 400),
+        SELECT code, CASE WHEN coalesce(field, '') = '' THEN reason ELSE field || ': ' || reason END,
                count(*), min(line), field IS NOT NULL
         FROM problem
         GROUP BY code, field, CASE WHEN code IS NULL AND coalesce(field, '') = '' THEN reason END
         ORDER BY count(*) DESC, min(line)
-        """
+        """,
     )
     return [
         FailureCount(*checked_problem(code, reason), rows, line, bool(rejected))
@@ -277,7 +294,7 @@ def checked_problem(code: object, reason: object) -> tuple[int | None, str]:
     """A code and a reason as they were read, if they are what a run writes."""
     if not (code is None or isinstance(code, int)) or not isinstance(reason, str):
         raise _damaged("a code is no number, or a reason no text")
-    return code, reason
+    return code, reason[:_LONGEST_REASON]
 
 
 def require(condition: bool, otherwise: str) -> None:

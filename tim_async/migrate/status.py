@@ -110,12 +110,11 @@ def read_status(journal: str | Path) -> Status:
 
 def _sessions(db: sqlite3.Connection) -> list[Session]:
     sessions = []
-    for started, ended, how, series in db.execute(
-        "SELECT started, ended, substr(how, 1, 100), series FROM session ORDER BY id"
-    ):
+    found = db.execute("SELECT started, ended, how, series FROM session ORDER BY id").fetchall()
+    for started, ended, how, series in found:
         require(is_moment(started) and (ended is None or is_moment(ended)), "a time of a run is no time")
         require(isinstance(how, str), "the end of a run is no text")
-        sessions.append(Session(started, ended, how, Series.from_json(series) if series else None))
+        sessions.append(Session(started, ended, how[:100], Series.from_json(series) if series else None))
     return sessions
 
 
