@@ -16,6 +16,8 @@ from tim_async.emulator import Emulator, fill_example
 
 from .store import Store
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tim_async
+
+pytestmark = pytest.mark.processes
 
 SAMPLE = Path(__file__).with_name("typing_sample.py")
 ROOT = Path(tim_async.__file__).parents[1]

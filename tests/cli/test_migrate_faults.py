@@ -18,6 +18,8 @@ from .conftest import ROOT, Run
 from .faulty import FAULTS, HANGING, HANGS, SAID, TEXT_FAULTS
 from .migrating import UNREAD, Process, arrived, crowd, env_of, read_until, started, status_of, write
 
+pytestmark = pytest.mark.processes
+
 ROWS = 60
 PATIENCE = 60
 """Seconds after which a run counts as hanging, on the busiest of machines; it needs up to 11 after a signal."""

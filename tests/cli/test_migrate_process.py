@@ -34,6 +34,8 @@ from .migrating import (
     write,
 )
 
+pytestmark = pytest.mark.processes
+
 ROWS = 200
 
 

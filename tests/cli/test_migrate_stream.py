@@ -23,6 +23,8 @@ from tim_async.migrate.streams.keys import DEFAULT_NAME, KEYS, keys_of
 from .conftest import ROOT, Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:

@@ -14,6 +14,8 @@ import pytest
 
 from tim_async.emulator import DEFAULT_SECRET_KEY
 
+pytestmark = pytest.mark.processes
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

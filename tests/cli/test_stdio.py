@@ -13,6 +13,8 @@ from tim_async.emulator import Emulator, fill_example
 
 from .migrating import GROUP, READ, UNREAD, env_of, write
 
+pytestmark = pytest.mark.processes
+
 COMMANDS: dict[str, tuple[str, ...]] = {
     "help": ("--help",),
     "version": ("--version",),

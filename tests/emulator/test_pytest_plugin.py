@@ -19,6 +19,8 @@ from tim_async.emulator import Emulator
 
 from .support import C2C_UNREAD, Caller, query, usersig
 
+pytestmark = pytest.mark.processes
+
 
 def params() -> dict[str, str]:
     return query(usersig=usersig(issued_at=int(time.time())))

@@ -18,6 +18,8 @@ from tim_async.examples.bulk_worker import shutdown, startup
 
 from .serving import PATIENCE, Program, environment
 
+pytestmark = pytest.mark.processes
+
 CLIENT = """
 import asyncio, time
 from tim_async.examples.bulk_worker import broker, mark_read, set_unread

@@ -13,6 +13,8 @@ import pytest
 
 from tests.stand_in import APP, KEY, Action, Reply, Seen, StandIn, ok
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "unread": "GroupId,Member_Account,UnreadMsgNum\n" + "".join(f"g,m{number},1\n" for number in range(30)),

@@ -18,6 +18,8 @@ import pytest
 from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate.schema import State
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 3000
 CONCURRENCY = 20

@@ -18,6 +18,8 @@ import pytest
 from tim_async.emulator import Emulator
 from tim_async.emulator.state import GroupType, State
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTS = Path(__file__).parent / "exports"
 RECIPES = (ROOT / "tim_async" / "migrate" / "RECIPES.md").read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ import pytest
 
 from .bomb import KINDS
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -19,6 +19,8 @@ from .clients import client_of
 from .endings import ENDINGS
 from .watching import OBSERVERS
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 RUNS = [
     *((observer, "plain", "asyncio") for observer in OBSERVERS),

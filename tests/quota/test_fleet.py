@@ -21,6 +21,8 @@ from tim_async.quota import RedisQuota
 
 from .support import Counting, answers, prepare, quota_on, until
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 60
 

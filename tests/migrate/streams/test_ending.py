@@ -23,6 +23,8 @@ from tim_async.migrate.streams.store import Store as Stream
 from .fleet import Processes, key, loaded, looking, of, write
 from .test_working import FAST, finished, simple, working
 
+pytestmark = pytest.mark.processes
+
 ENDS_WITHIN = 20.0
 """Seconds; it takes 2 to 7 where the machine has nothing else to do."""
 

@@ -13,6 +13,8 @@ from tests.store import Store
 
 from .fleet import Processes, loaded, write
 
+pytestmark = pytest.mark.processes
+
 INJECT = """
 import importlib, inspect
 def inject(module, name, error, skipped):

@@ -10,11 +10,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.store import Store
 from tim_async.migrate import Counts
 from tim_async.migrate.streams import read_fleet
 
 from .fleet import Processes, Service, Slot, key, last_of, loaded, looking, rows_of, served, write
+
+pytestmark = pytest.mark.processes
 
 ROWS = 5000
 PAIRS = 4000
