@@ -9,19 +9,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import logging
 import math
 import random
 import time
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -29,6 +27,7 @@ from yarl import URL
 from . import arguments, transport
 from ._deadlines import Deadlines
 from ._secret import Secret
+from ._session import checked_proxy, connect_timeout, connections_of, own_session, proxy_for
 from ._signing import Pool, Signer
 from .attempts import Attempt, Hook, tell
 from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Endpoint, rates_by_command
@@ -179,7 +178,7 @@ class Dispatcher:
             raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
         if session is not None and (proxy is not None or trust_env):
             raise ValueError("proxy and trust_env are for the client's own session; set them on the session given")
-        self._proxies = _checked_proxy(proxy), trust_env
+        self._proxies = checked_proxy(proxy), trust_env
         self._rates = rates_by_command(rates)
         # Last of all arguments, so that no other mistake is found with the key at hand.
         check_key(key)
@@ -227,10 +226,10 @@ class Dispatcher:
         if self._session is None:
             self._loop = loop
             # First, since the environment's proxy may be refused.
-            self._proxy_of = {host: _proxy_for(host, *self._proxies) for host in self._hosts}
-            self._session = self._given_session or _own_session()
+            self._proxy_of = {host: proxy_for(host, *self._proxies) for host in self._hosts}
+            self._session = self._given_session or own_session()
             self._deadlines = Deadlines(loop)
-            self._connections = _connections_of(self._given_session)
+            self._connections = connections_of(self._given_session)
             if self._quota is not None:
                 self._sharing = self._quota.share(self.sdk_app_id)
         elif loop is not self._loop:
@@ -326,7 +325,7 @@ class Dispatcher:
         call.usersig = self._usersigs.current()
         signer = Signer(call.usersig, self._usersigs.scrub, self._pool)
         seconds = call.options.timeout
-        timeout = _connect_timeout(seconds, self._given_session is None)
+        timeout = connect_timeout(seconds, self._given_session is None)
         deadline = self._deadlines.start(seconds)
         try:
             host = self._hosts.current
@@ -425,72 +424,3 @@ class Dispatcher:
         channel = Channel(pacer, RetryBudget(self._options.retry.budget, rate / 10), Counters())
         self._channels[endpoint.command] = channel
         return channel
-
-
-@functools.lru_cache(maxsize=64)
-def _connect_timeout(seconds: float, own_session: bool) -> aiohttp.ClientTimeout:
-    # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
-    # `connect` would also be the wait for a place in its pool, which says nothing of the host.
-    half = seconds / 2
-    if own_session:
-        return aiohttp.ClientTimeout(total=None, connect=half)
-    return aiohttp.ClientTimeout(total=None, sock_connect=half)
-
-
-def _checked_proxy(proxy: Secret | None) -> Secret | None:
-    """The URL of a proxy, parsed; it may hold a password, so nothing shows it.
-
-    Raises:
-        TypeError, ValueError: it is none of an HTTP proxy.
-    """
-    if proxy is None:
-        return None
-    if not isinstance(proxy.reveal(), str):
-        raise TypeError(f"proxy must be a str, not {type(proxy.reveal()).__name__}")
-    parsed = Secret(None)
-    with contextlib.suppress(ValueError):  # its frames hold the text
-        parsed = Secret(URL(str(proxy.reveal())))
-    if not _is_http(parsed):
-        raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
-    return parsed
-
-
-def _is_http(proxy: Secret) -> bool:
-    url = proxy.reveal()
-    return isinstance(url, URL) and url.scheme in ("http", "https") and bool(url.host)
-
-
-def _proxy_for(base_url: str, proxy: Secret | None, trust_env: bool) -> Secret | None:
-    """The proxy for one host: the one given, or that of the environment, read once.
-
-    aiohttp's own ``trust_env`` would read the environment, and a netrc file, in a thread for every request.
-    """
-    if proxy is not None or not trust_env:
-        return proxy
-    parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return _checked_proxy(_proxy_of_environment(parts.scheme))
-
-
-def _proxy_of_environment(scheme: str) -> Secret | None:
-    found = urllib.request.getproxies()
-    text = found.get(scheme) or found.get("all")
-    if not text:
-        return None
-    return Secret(text if "://" in text else f"http://{text}")  # as curl takes it
-
-
-def _own_session() -> aiohttp.ClientSession:
-    # The slots bound how many connections there are; a limit here would make a call wait with its permit taken.
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _connections_of(session: aiohttp.ClientSession | None) -> Connections | None:
-    """The room in a caller's session; None when it has no limit."""
-    connector = None if session is None else session.connector
-    if connector is None:
-        return None
-    limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
-    return Connections(min(limits)) if limits else None

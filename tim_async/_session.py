@@ -1,0 +1,82 @@
+"""What a client sends through: a session of its own or the caller's, its time-outs, and its proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import urllib.request
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from ._secret import Secret
+from .pacing import Connections
+
+
+@functools.lru_cache(maxsize=64)
+def connect_timeout(seconds: float, own: bool) -> aiohttp.ClientTimeout:
+    # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
+    # `connect` would also be the wait for a place in its pool, which says nothing of the host.
+    half = seconds / 2
+    if own:
+        return aiohttp.ClientTimeout(total=None, connect=half)
+    return aiohttp.ClientTimeout(total=None, sock_connect=half)
+
+
+def checked_proxy(proxy: Secret | None) -> Secret | None:
+    """The URL of a proxy, parsed; it may hold a password, so nothing shows it.
+
+    Raises:
+        TypeError, ValueError: it is none of an HTTP proxy.
+    """
+    if proxy is None:
+        return None
+    if not isinstance(proxy.reveal(), str):
+        raise TypeError(f"proxy must be a str, not {type(proxy.reveal()).__name__}")
+    parsed = Secret(None)
+    with contextlib.suppress(ValueError):  # its frames hold the text
+        parsed = Secret(URL(str(proxy.reveal())))
+    if not _is_http(parsed):
+        raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
+    return parsed
+
+
+def _is_http(proxy: Secret) -> bool:
+    url = proxy.reveal()
+    return isinstance(url, URL) and url.scheme in ("http", "https") and bool(url.host)
+
+
+def proxy_for(base_url: str, proxy: Secret | None, trust_env: bool) -> Secret | None:
+    """The proxy for one host: the one given, or that of the environment, read once.
+
+    aiohttp's own ``trust_env`` would read the environment, and a netrc file, in a thread for every request.
+    """
+    if proxy is not None or not trust_env:
+        return proxy
+    parts = urlsplit(base_url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return checked_proxy(_proxy_of_environment(parts.scheme))
+
+
+def _proxy_of_environment(scheme: str) -> Secret | None:
+    text = urllib.request.getproxies().get(scheme)
+    if not text:
+        return None
+    return Secret(text if "://" in text else f"http://{text}")  # as curl takes it
+
+
+def own_session() -> aiohttp.ClientSession:
+    # The slots bound how many connections there are; a limit here would make a call wait with its permit taken.
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def connections_of(session: aiohttp.ClientSession | None) -> Connections | None:
+    """The room in a caller's session; None when it has no limit."""
+    connector = None if session is None else session.connector
+    if connector is None:
+        return None
+    limits = [limit for limit in (connector.limit, connector.limit_per_host) if limit]
+    return Connections(min(limits)) if limits else None
