@@ -55,7 +55,7 @@ async def test_a_client_without_a_proxy_does_not_use_that_of_the_environment(
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
 
 
-@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
 async def test_trust_env_takes_the_proxy_of_the_environment(
     service: StandIn, proxy: ForwardProxy, environment: pytest.MonkeyPatch, name: str
 ) -> None:
