@@ -55,10 +55,6 @@ def _file(value: str) -> str:
     return "" if Path(value).is_file() else "a file that exists"
 
 
-def _folder(value: str) -> str:
-    return "" if Path(value).is_dir() else "a folder that exists"
-
-
 _ALL: dict[str, Check] = {
     "username": _any,
     "password": _any,
@@ -75,14 +71,12 @@ _TLS: dict[str, Check] = {
     "ssl_cert_reqs": _requirement,
     "ssl_check_hostname": _boolean,
     "ssl_ca_certs": _file,
-    "ssl_ca_path": _folder,
     "ssl_certfile": _file,
     "ssl_keyfile": _file,
-    "ssl_password": _any,
     "ssl_ciphers": _any,
 }
 _OPTIONS: dict[str, Mapping[str, Check]] = {"redis": _TCP, "rediss": _TLS, "unix": _ALL}
-"""The options of a URL, by scheme: those of redis-py's that text can hold and that are of use here."""
+"""The options of a URL, by scheme: those of use that text can hold and that redis-py knows from the lower bound on."""
 
 
 def is_url(text: str) -> bool:
