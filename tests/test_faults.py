@@ -470,7 +470,7 @@ async def test_on_attempt_gets_one_record_for_each_request(service: StandIn) -> 
         ("get_c2c_unread_msg_num", 3, None, "ConnectionLost"),
         ("get_c2c_unread_msg_num", 4, 0, None),
     ]
-    assert all(record.took > 0 and record.waited >= 0 for record in records)
+    assert all(record.took >= 0 and record.waited >= 0 for record in records)  # a loop's clock may be coarse
 
 
 async def test_a_hook_that_raises_harms_no_call(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:

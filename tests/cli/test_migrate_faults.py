@@ -72,7 +72,8 @@ def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: 
     if "counting" not in fault:  # of a hook that raises the client keeps the traceback
         assert "Traceback" not in err
     assert "never retrieved" not in err
-    assert "Exception ignored" not in err
+    if "cannot be closed" not in fault:  # of a database that is not closed, Python 3.13 warns
+        assert "Exception ignored" not in err
     goes_on(run, service, file)
 
 
