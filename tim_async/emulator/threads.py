@@ -111,7 +111,7 @@ class LoopThread:
 
     def _main(self) -> None:
         try:
-            # Of the standard library, whatever loop the policy makes: uvloop hangs when it is closed after a SystemExit.
+            # The standard library's, whatever the policy says: uvloop hangs when it is closed after a SystemExit.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 loop = runner.get_loop()
                 self._started.set_result(loop)
