@@ -257,6 +257,7 @@ class Routes:
         answer = await visitor.ask("/users/alice/unread")
         assert (answer.status, answer.body) == (200, 5)
 
+    @pytest.mark.processes  # the load comes from this process, and is too slow in debug mode
     async def test_over_the_quota(self, visitor: Visitor, service: Emulator) -> None:
         """Far more at once than there are turns: a number or a 429 that says when, whatever passes meanwhile."""
         service.fault(code=10002, probability=0.02)

@@ -103,6 +103,7 @@ def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path
     assert running.output.count("Application shutdown complete.") == 2
 
 
+@pytest.mark.processes
 async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:
     """On the loop of ``uvicorn[standard]``: numbers, and 429s that say when to come back."""
     seen: Counter[int] = Counter()
