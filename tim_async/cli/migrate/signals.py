@@ -75,7 +75,8 @@ def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | N
 
 async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Callable[[], object]) -> T | None:
     stopping = Stopping()
-    running = asyncio.create_task(course(stopping))
+    # Not by the loop's task factory: an eager task would begin before the signals are handled.
+    running = asyncio.Task(course(stopping))
     cut_short = False
     failures: list[Exception] = []
 
