@@ -7,14 +7,22 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from . import loops
 from .stand_in import StandIn
 from .store import Store
 
-# A busy machine, or fsync, may be slow at any time: that is no finding.
-settings.register_profile("suite", settings(), deadline=None)
+# A busy machine, or fsync, may be slow at any time: that is no finding.  A fixture that all examples share is a folder,
+# a server or a monkeypatch, and each example begins by itself.
+settings.register_profile(
+    "suite",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+# For one more event loop or Python, where the whole suite has passed on another: --hypothesis-profile=few
+settings.register_profile("few", settings.get_profile("suite"), max_examples=20)
 settings.load_profile("suite")
 
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async import BadResponse, C2CUnread, GroupMsgReceipts, RetryPolicy, TIMClient, TIMError
@@ -80,7 +80,6 @@ def test_any_answer_at_all_is_a_valid_result_or_a_tim_error(kind: str, method: M
         # Every attempt fails at once, and the rate is far above what a test does.
         tim = client_of(service, retry=RetryPolicy(attempts=1), rates={method.endpoint: 10_000}, timeout=10)
 
-        @settings(max_examples=150, deadline=None)
         @given(strategy)
         def check(action: Action) -> None:
             service.script.clear()

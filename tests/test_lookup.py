@@ -656,7 +656,7 @@ async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn
 # Whatever the order.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     wishes=st.lists(
         st.tuples(st.sampled_from("xyz"), st.integers(0, 14), st.integers(0, 3), st.booleans()), min_size=1, max_size=60

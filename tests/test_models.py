@@ -10,7 +10,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async import BadResponse, C2CUnread, Done, Failed, GroupMsgReceipts, ItemError, Receipt
@@ -53,7 +53,6 @@ answers = st.dictionaries(st.text(max_size=5), json_values, max_size=3) | st.fix
 )
 
 
-@settings(max_examples=400)
 @given(answers)
 def test_any_answer_about_peers_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
     """Every peer asked for is counted or an error, never both, and nobody else is in it."""
@@ -67,7 +66,6 @@ def test_any_answer_about_peers_is_a_valid_result_or_a_bad_response(answer: dict
     assert_errors(found.errors)
 
 
-@settings(max_examples=400)
 @given(answers)
 def test_any_answer_about_messages_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
     """Every message asked for has a receipt or an error, never both, and no other is in it."""

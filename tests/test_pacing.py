@@ -114,7 +114,7 @@ def lognormal(seed: int, mean: float, variation: float) -> Delay:
     return lambda: (source.lognormvariate(mu, sigma), source.lognormvariate(mu, sigma))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     delays=st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 1.5)), min_size=1, max_size=40),
     limit=st.integers(1, 30),

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.plaintext import is_unsafe, plain, plain_json
@@ -42,14 +42,12 @@ def test_how_it_is_shown(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
-@settings(deadline=None)
 @given(ANY)
 def test_once_is_enough(text: str) -> None:
     assert plain(plain(text)) == plain(text)
     assert not any(map(is_unsafe, plain(text)))
 
 
-@settings(deadline=None)
 @given(st.recursive(ANY | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY, inner)))
 def test_json_keeps_its_meaning(document: Any) -> None:
     """On one line, without an unsafe character, and every value comes back."""

@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async._secret import Secret
@@ -169,7 +169,6 @@ json_values = st.recursive(
 fields = ["TLS.ver", "TLS.identifier", "TLS.sdkappid", "TLS.expire", "TLS.time", "TLS.sig", "TLS.userbuf"]
 
 
-@settings(max_examples=300)
 @given(json_values | st.dictionaries(st.sampled_from(fields), json_values | st.just("2.0")))
 def test_well_packed_garbage_is_refused_with_a_value_error_only(document: object) -> None:
     """Any JSON at all, compressed and encoded as it should be."""

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import settings
 
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
-
-# What is tested are files and processes, and a busy disk takes as long as it takes.
-settings.register_profile("without deadline", deadline=None)
-settings.load_profile("without deadline")
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE", "IDENTIFIER", "REGION", "BASE_URL", "CREDENTIALS")

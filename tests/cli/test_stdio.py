@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 
 from .migrating import GROUP, READ, UNREAD, env_of, write
@@ -53,14 +56,21 @@ def reached() -> Iterator[dict[str, str]]:
         yield env_of(service)
 
 
+@pytest.fixture(scope="module")
+def prepared(reached: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows, and with a migration that is done."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write(folder / "counts.csv", UNREAD, f"{GROUP},alice,3", "nowhere,m,1")
+    file = write(folder / "reads.csv", READ, "alice,bob,1756602000")
+    done = CliRunner().invoke(cli, ["migrate", "read", file], env=reached)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, reached: dict[str, str], environment: dict[str, str]) -> Path:
-    """Where there are rows, and a migration that is done."""
-    write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,3", "nowhere,m,1")
-    write(tmp_path / "reads.csv", READ, "alice,bob,1756602000")
-    command = [sys.executable, "-m", "tim_async.cli", "migrate", "read", "reads.csv"]
-    subprocess.run(command, check=True, cwd=tmp_path, env={**environment, **reached}, capture_output=True)
-    return tmp_path
+def folder(tmp_path: Path, prepared: Path) -> Path:
+    """The prepared folder, for one test alone."""
+    return Path(shutil.copytree(prepared, tmp_path / "folder"))
 
 
 def outcome(

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.emulator import Emulator
@@ -65,7 +65,6 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     """HTTP 200, and a JSON object with an ErrorCode."""
     connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=60)
 
-    @settings(max_examples=300, deadline=None)
     @given(st.sampled_from([command.path for command in COMMANDS]), st.dictionaries(st.sampled_from(FIELDS), VALUES))
     def check(path: str, body: dict[str, Any]) -> None:
         connection.request("POST", f"/{path}?{urlencode(query())}", json.dumps(body))

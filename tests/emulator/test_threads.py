@@ -89,6 +89,7 @@ def run_pytest(folder: Path, *options: str, test: str = USES_THE_FIXTURE) -> sub
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("options", [("--disable-socket",), ("--disable-socket", "--allow-unix-socket")])
 def test_blocked_sockets_are_an_error_that_names_the_remedy(tmp_path: Path, options: tuple[str, ...]) -> None:
     """pytest-socket, as a project that forbids the network uses it."""
@@ -102,6 +103,7 @@ def test_blocked_sockets_are_an_error_that_names_the_remedy(tmp_path: Path, opti
     assert "never awaited" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.processes
 def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
     """The marker, and the option in place of the other."""
     ended = run_pytest(tmp_path, "--allow-hosts=127.0.0.1")
@@ -111,6 +113,7 @@ def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.processes
 def test_without_free_file_descriptors_it_says_so_and_leaves_none_open(tmp_path: Path) -> None:
     """With none to four of those it needs."""
     ended = run("-W", "error", "-c", NO_FILES, folder=tmp_path)
@@ -123,6 +126,7 @@ def test_without_free_file_descriptors_it_says_so_and_leaves_none_open(tmp_path:
     assert lines[-1] == "4 runs"
 
 
+@pytest.mark.processes
 def test_without_memory_for_a_thread_it_says_so(tmp_path: Path) -> None:
     """Python's own error and a remedy, at once."""
     ended = run("-W", "error", "-c", NO_THREADS, folder=tmp_path)
@@ -130,6 +134,7 @@ def test_without_memory_for_a_thread_it_says_so(tmp_path: Path) -> None:
     assert ended.stdout.startswith("the emulator cannot start a thread: can't start new thread; end ")
 
 
+@pytest.mark.processes
 async def test_in_a_running_loop_it_names_the_remedy_too(tmp_path: Path) -> None:
     """`async with`, in a loop that was made before sockets were blocked."""
     code = (
@@ -147,6 +152,7 @@ async def test_in_a_running_loop_it_names_the_remedy_too(tmp_path: Path) -> None
     assert "--allow-hosts=127.0.0.1" in ended.stdout
 
 
+@pytest.mark.processes
 def test_a_port_that_is_taken_is_an_error_of_the_test(tmp_path: Path) -> None:
     """The fixture fails at once, and names the address."""
     with Emulator() as service:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.emulator import DEFAULT_SDK_APP_ID, Emulator
@@ -334,7 +334,6 @@ class Routes:
         """Whatever they hold, the answer is a result, a redirection or says what is wrong with the request."""
         address = urlsplit(app.url).netloc
 
-        @settings(max_examples=150, deadline=None)
         @given(_METHOD, _ROUTE, st.tuples(_ANYTHING, _ANYTHING), st.lists(st.tuples(_NAME, _ANYTHING), max_size=60))
         def check(method: str, route: str, segments: tuple[bytes, bytes], query: list[tuple[str, bytes]]) -> None:
             path = route.format(*(quote(segment, safe="") for segment in segments))

@@ -17,6 +17,8 @@ from . import test_aiohttp, test_fastapi
 from .routes import Visitor, fill, signed
 from .serving import PATIENCE, TOKEN, Program
 
+pytestmark = pytest.mark.processes
+
 GREEDY_GROUP = "greedy"
 ALERT = "Alert.RequestOverLimit"
 

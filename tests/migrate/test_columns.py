@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import READ, UNREAD
@@ -277,10 +277,8 @@ def test_what_is_no_id_by_itself_is_none_with_a_prefix(value: Any) -> None:
     st.integers(),
 )
 def test_a_template_does_what_format_does(parts: list[str], team: str, number: int) -> None:
-    template = "".join(
-        part if part in ("{}", "{team}", "{number}") else part.replace("{", "{{").replace("}", "}}") for part in parts
-    )
-    if not {"{}", "{team}", "{number}"} & set(parts):
-        return
+    fields = {"{}": "own", "{team}": team, "{number}": str(number)}
+    assume(fields.keys() & set(parts))
+    template = "".join(part if part in fields else part.replace("{", "{{").replace("}", "}}") for part in parts)
     found = formatted(unread(templates={"GroupId": template}), GroupId="own", team=team, number=number)
-    assert found["GroupId"] == template.replace("{}", "{GroupId}").format(GroupId="own", team=team, number=number)
+    assert found["GroupId"] == "".join(fields.get(part, part) for part in parts)

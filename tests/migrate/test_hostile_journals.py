@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.conftest import Run, run
@@ -87,7 +87,7 @@ def tampered(journal: Path, content: bytes, where: str, column: str, value: obje
     return False
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_anything_anywhere(
     run: Run, migrated: tuple[str, Path, dict[str, str]], tmp_path: Path, place: tuple[str, str], value: object

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.migrate import Counts, FailureCount, JournalError, JournalMismatch, Rejected, Row, read_status
@@ -430,7 +430,6 @@ def damaged(good: bytes, dice: random.Random, how: str) -> bytes:
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from(["bytes", "words", "page", "zeros", "cut"]))
-@settings(max_examples=200, deadline=None)
 def test_damage_is_a_journal_error(good: bytes, dice: random.Random, how: str) -> None:
     """Or is not noticed; but never any other exception, nor a file left open."""
     data = damaged(good, dice, how)
@@ -513,6 +512,7 @@ def test_a_log_that_was_left_without_its_journal(path: Path) -> None:
 # What a kill leaves
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("count", [40, 400])
 def test_killed_while_it_begins_and_plans(tmp_path: Path, count: int) -> None:
     """At any of the steps of SQLite's machine: afterwards all rows are known, or it is planned anew."""
@@ -536,6 +536,7 @@ def test_killed_while_it_begins_and_plans(tmp_path: Path, count: int) -> None:
     assert planned == sorted(planned)
 
 
+@pytest.mark.processes
 def test_killed_while_it_saves(path: Path) -> None:
     """What was said to be saved is saved, and nothing is saved by halves."""
     plan(path, rows(4000))
@@ -575,7 +576,6 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
 def test_a_log_that_was_cut_by_a_loss_of_power(log: tuple[bytes, bytes], data: st.DataObject) -> None:
     """At any byte, with any garbage after it: the saves before are there, each as a whole."""
     database, whole = log
@@ -657,10 +657,11 @@ def test_no_room_to_sort(path: Path) -> None:
 # Its size
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("members", [0, 1])
 def test_memory_is_bounded(tmp_path: Path, members: int) -> None:
     """Four times as many rows take no more of it."""
-    small, large = (outcome("memory", tmp_path / str(count), count, members) for count in (100_000, 400_000))
+    small, large = (outcome("memory", tmp_path / str(count), count, members) for count in (50_000, 200_000))
     assert large < small + 10_000
 
 

@@ -21,7 +21,7 @@ from tim_async.migrate.schema import State
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = 3000
+ROWS = 1000
 CONCURRENCY = 20
 
 Member = tuple[str, str]
@@ -111,7 +111,7 @@ def settled(journal: Path, lines: dict[int, Member]) -> set[Member]:
         return {lines[line] for (line,) in db.execute("SELECT line FROM row WHERE state = ?", (State.DONE,))}
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(12))
 async def test_nothing_is_lost(number: int, faulty: tuple[Faulty, StandIn], tmp_path: Path) -> None:
     """Up to five kills, each at a random request; then the server's state is the file's."""
     service, running = faulty

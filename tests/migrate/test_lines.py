@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import SourceError, lines
@@ -31,7 +31,6 @@ BOM = b"\xef\xbb\xbf"
 MIB = 1 << 20
 
 # One file in one folder, whatever the number of examples.
-one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(path: str | Path) -> list[str | None]:
@@ -81,7 +80,6 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> Iterator[None]:
 # Lines
 
 
-@one_folder
 @given(
     st.binary() | st.text("ab\r\n\n,é🦊").map(str.encode),
     st.booleans(),
@@ -102,7 +100,6 @@ def test_what_is_read_is_what_is_there(tmp_path: Path, data: bytes, bom: bool, c
 LIMIT = 8
 
 
-@one_folder
 @given(st.lists(st.text("ab\r", max_size=3 * LIMIT).map(str.encode)), st.booleans(), st.booleans(), st.booleans())
 @example([b"a" * LIMIT], True, False, False)
 @example([b"a" * (LIMIT - 2), b"b"], True, True, False)
@@ -215,7 +212,6 @@ def test_a_gzip_file_cut_anywhere_is_cut(tmp_path: Path, parts: list[bytes]) -> 
             read(path)
 
 
-@one_folder
 @given(st.integers(0, len(gzip.compress(SAMPLE)) - 1), st.integers(1, 255))
 def test_a_damaged_gzip_file_is_refused_or_has_lost_nothing(tmp_path: Path, place: int, change: int) -> None:
     packed = bytearray(gzip.compress(SAMPLE))

@@ -42,7 +42,10 @@ E = TypeVar("E")
 Rows = Sequence[tuple[object, ...]]
 
 
-def write(folder: Path, rows: Rows, header: str = "GroupId,Member_Account,UnreadMsgNum") -> Path:
+HEADER = "GroupId,Member_Account,UnreadMsgNum"
+
+
+def write(folder: Path, rows: Rows, header: str = HEADER) -> Path:
     file = folder / "rows.csv"
     lines = [",".join(map(str, row)) for row in rows]
     file.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
@@ -374,7 +377,7 @@ async def test_two_runs_on_one_journal(service: StandIn, tmp_path: Path) -> None
 async def test_a_changed_file_is_not_gone_on_with(service: StandIn, tmp_path: Path) -> None:
     """Neither within one run nor between two."""
     # More than what is read ahead.
-    file = write(tmp_path, [("g", f"m{row}", row) for row in range(40_000)])
+    file = write(tmp_path, [("g", f"m{row}", row, "x" * 500) for row in range(1000)], f"{HEADER},Note")
     journal = tmp_path / "j"
     async with client_of(service, rates={"set_unread_msg_num": 5000}) as tim:
         changing: Any = _Changing(tim, file)

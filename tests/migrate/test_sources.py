@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import KINDS, READ, UNREAD, FileSource, Kind, Rejected, Row, SourceError
@@ -25,7 +25,6 @@ HEADER = "GroupId,Member_Account,UnreadMsgNum"
 ALL_NAMES = {column.name for kind in KINDS.values() for column in kind.columns}
 
 # One file in one folder, whatever the number of examples.
-one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(path: Path, kind: Kind = UNREAD, **options: Any) -> list[Row | Rejected]:
@@ -117,7 +116,6 @@ def packed(data: bytes, how: str) -> bytes:
 hows = st.sampled_from(["plain", "gzipped", "in two members"])
 
 
-@one_folder
 @given(st.data(), st.sampled_from(sorted(KINDS)), forms, hows, st.booleans(), st.booleans())
 def test_what_is_written_as_csv_is_read(
     file: File, data: st.DataObject, kind_name: str, form: Form, how: str, bom: bool, ended: bool
@@ -143,7 +141,6 @@ def test_what_is_written_as_csv_is_read(
     assert found == [Row(line, row) for line, row in zip(lines, rows, strict=True)]
 
 
-@one_folder
 @given(st.data(), st.sampled_from(sorted(KINDS)), hows, st.booleans(), st.booleans(), st.booleans())
 def test_what_is_written_as_json_is_read(
     file: File, data: st.DataObject, kind_name: str, how: str, bom: bool, as_ascii: bool, as_text: bool
@@ -224,7 +221,6 @@ def outcome(path: Path, kind: Kind = UNREAD, **options: Any) -> tuple[list[Row |
     return found, ""
 
 
-@one_folder
 @given(st.binary() | pieces.map(b"\n".join), st.none() | formats, st.sampled_from(sorted(KINDS)), st.booleans())
 def test_whatever_is_in_a_file(file: File, data: bytes, form: Any, kind_name: str, packs: bool) -> None:
     """It is rows, or cannot be read; and the next time it is the same."""
@@ -244,7 +240,6 @@ def is_blank(line: bytes) -> bool:
     return not line.decode(errors="surrogateescape").strip()
 
 
-@one_folder
 @given(lines_of_text)
 @example([b'g5,"m5,5', b"g1,m1,1", b'g6,m6",6'])
 @example([b'g5,"m5,5', b"g1,m1,1", b"g2,m2,2"])
@@ -260,7 +255,6 @@ def test_no_line_of_csv_is_swallowed(file: File, records: list[bytes]) -> None:
     ]
 
 
-@one_folder
 @given(lines_of_text)
 def test_no_line_of_json_is_swallowed(file: File, records: list[bytes]) -> None:
     data = b"\n".join([b'{"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 1}', *records])
@@ -270,7 +264,6 @@ def test_no_line_of_json_is_swallowed(file: File, records: list[bytes]) -> None:
     ]
 
 
-@one_folder
 @given(st.lists(st.sampled_from(["row", '"', 'g,"m,1', '"g,m,1', 'g,m,"1', 'g,m,1"x', "g,m", "g,m,-1"]), max_size=20))
 def test_a_quote_too_many_costs_its_own_line_only(file: File, lines: list[str]) -> None:
     """As long as it is not taken for a quoted field, which needs a second one at a field's end."""

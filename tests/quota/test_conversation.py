@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -110,7 +110,6 @@ async def call(pacer: Pacer) -> None:
     pacer.leave(turn, answered=True)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     blows=st.lists(st.tuples(st.sampled_from(MANNERS), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=5),
     alone=st.sampled_from([None, 0.1]),

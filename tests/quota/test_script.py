@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis, ResponseError
 
 from tests.store import Store
 
 from .script import HOLD, SECOND, Granted, Script
-
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +86,6 @@ STEPS = st.lists(
 
 
 @given(limit=st.integers(1, 6), steps=STEPS, dice=st.randoms(use_true_random=False))
-@QUICK
 def test_no_second_holds_more_than_the_limit(
     redis: Redis, limit: int, steps: list[tuple[float, int, str, float | None]], dice: random.Random
 ) -> None:
@@ -102,7 +99,6 @@ def test_no_second_holds_more_than_the_limit(
 
 
 @given(limits=st.lists(st.integers(1, 5), min_size=2, max_size=2), steps=STEPS, dice=st.randoms(use_true_random=False))
-@QUICK
 def test_processes_that_disagree_never_exceed_the_higher_limit(
     redis: Redis, limits: list[int], steps: list[tuple[float, int, str, float | None]], dice: random.Random
 ) -> None:
@@ -120,7 +116,6 @@ def test_processes_that_disagree_never_exceed_the_higher_limit(
     agos=st.lists(st.floats(0.0, 0.999), max_size=10),
     wanted=st.lists(st.integers(1, 10), min_size=1, max_size=10),
 )
-@QUICK
 def test_calls_made_alone_occupy_slots_too(redis: Redis, limit: int, agos: list[float], wanted: list[int]) -> None:
     """As many as the limit at most; what is beyond it cannot be taken back."""
     redis.flushall()
@@ -308,7 +303,6 @@ def test_a_slower_rate_spreads_the_calls(redis: Redis) -> None:
 
 
 @given(numbers=st.lists(st.integers(1000, 2**53), max_size=20, unique=True), ago=st.floats(1.1, 100.0))
-@QUICK
 def test_reports_of_what_is_over_change_nothing(redis: Redis, numbers: list[int], ago: float) -> None:
     """Permits that the store does not know, given back or answered more than a second ago."""
     redis.flushall()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stand_in import Seen, StandIn, failure_of, ok
@@ -72,7 +72,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @given(drawn=streams())
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_garbage(shared: Store, tmp_path: Path, drawn: tuple[str, list[str], int, list[dict[bytes, bytes]]]) -> None:
     """Good rows are sent, everything else is rejected with its reason, and nothing is left on the stream."""
     asyncio.run(garbage(shared.url, tmp_path / "rejected.jsonl", *drawn))

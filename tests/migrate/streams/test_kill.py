@@ -20,8 +20,8 @@ from .fleet import Processes, Service, Slot, key, last_of, loaded, looking, rows
 
 pytestmark = pytest.mark.processes
 
-ROWS = 5000
-PAIRS = 4000
+ROWS = 2000
+PAIRS = 1600
 CONCURRENCY = 20
 
 
@@ -40,7 +40,7 @@ async def test_workers_that_are_killed(tmp_path: Path, store: Store) -> None:
     async with served(service) as running, Processes(running.url) as processes:
         code, out, err = await processes.run("load", str(file), "--to", store.url)
         assert code == 0, err
-        assert "4,000" in out
+        assert f"{PAIRS:,}" in out
         slots = [Slot(processes, worker(store.url, "--lease", "1.5")) for _ in range(3)]
         for slot in slots:
             for number in dice.sample(range(1, PAIRS * 9 // 10), dice.randint(1, 5)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
@@ -122,7 +122,6 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 
 @given(st.text(alphabet="ab1:/@?#&=%[].-_ \n", max_size=30))
 @example("redis://[")
-@settings(deadline=None)
 def test_any_text_is_a_url_or_one_error(text: str) -> None:
     """What passes, redis-py takes."""
     for scheme in ("", "redis://", "rediss://", "unix://"):
