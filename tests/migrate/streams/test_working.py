@@ -279,6 +279,36 @@ async def test_too_many_errors(tmp_path: Path, store: Store, service: StandIn) -
     assert len(service.bodies) == sent
 
 
+async def test_a_reply_that_was_overtaken(
+    tmp_path: Path, store: Store, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older count of the errors, on another connection, does not undo a limit."""
+    await loaded(simple(tmp_path, 4), store.url)
+    service.answer = lambda _: error(10007, "no")
+    record, take = Stream.record, Stream.take
+    recorded = asyncio.Event()
+    late = 0
+
+    async def recording(self: Stream, *args: Any) -> Any:
+        try:
+            return await record(self, *args)
+        finally:
+            recorded.set()
+
+    async def taking(self: Stream, *args: Any) -> Any:
+        nonlocal late
+        found, state = await take(self, *args)
+        if not found:
+            await recorded.wait()
+            late += state.failed == 0
+        return found, state
+
+    monkeypatch.setattr(Stream, "record", recording)
+    monkeypatch.setattr(Stream, "take", taking)
+    assert finished(await working(service, store.url, max_errors=0)).ended is Ended.LIMIT
+    assert late == 1
+
+
 async def test_a_store_that_lost_everything(tmp_path: Path, store: Store, service: StandIn) -> None:
     """Its workers do not wait for a stream that will never be whole again."""
     await loaded(simple(tmp_path, 200), store.url)

@@ -193,19 +193,14 @@ class _Work:
         try:
             self._tally.hear(state)
             self.telling.emit(Started(self._tally.counts, state.settled > 0))
-            if state.over and not self._tally.too_many_errors:
-                how = "nothing_to_do"
-                return await self._finished(Ended.NOTHING_TO_DO)
-            await self._send(KINDS[about.kind])
-            limited = self._limit or self._tally.too_many_errors
-            ended = Ended.LIMIT if limited else Ended.DONE if self._over() else Ended.INTERRUPTED
-            how = ended.name.lower()
-            return await self._finished(ended)
+            nothing = state.over and not self._tally.too_many_errors
+            if not nothing:
+                await self._send(KINDS[about.kind])
+            finished = await self._finished(Ended.NOTHING_TO_DO if nothing else Ended.DONE)
+            how = finished.ended.name.lower()
+            return finished
         finally:
             await self._leave(how)
-
-    def _over(self) -> bool:
-        return self._tally.state is not None and self._tally.state.over
 
     async def _find(self) -> StreamAbout | None:
         """What the stream is of, once there is one; None when it is no longer waited for."""
@@ -263,14 +258,18 @@ class _Work:
         raise Stopped
 
     async def _finished(self, ended: Ended) -> Finished:
+        """How it ended, by what the store says last: in this way if every row has its outcome."""
         state, _, found = await self._store.survey()
         self._tally.hear(state)
+        limit = self._limit or self._tally.too_many_errors
+        if limit or not state.over:
+            ended = Ended.LIMIT if limit else Ended.INTERRUPTED
         failures: Counter[int | None] = Counter()
         for failure in failures_of(found["causes"], found["firsts"]):
             failures[failure.code] += failure.rows
         if state.rejected:  # by load; what workers rejected is among the others
             failures[None] += state.rejected
-        return Finished(self._tally.counts, ended, dict(failures), self._limit or self._tally.too_many_errors)
+        return Finished(state.counts, ended, dict(failures), limit)
 
     async def _leave(self, how: str) -> None:
         # From now on a store that is away is not waited for: what is not given back is claimed once the lease is over.
