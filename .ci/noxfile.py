@@ -89,4 +89,5 @@ def suite(session: nox.Session, resolution: str, loop: str) -> None:
             own.write_text("\n".join(line.replace(">=", "==") for line in EXTRAS["redis"]), encoding="utf-8")
             options += ["--override", str(own)]
         session.install(*options, "-e", ".[dev]")
-        session.run("python", "-m", "pytest", "-n", WORKERS, f"--loop={loop}", *session.posargs)
+        workers = ("-n", WORKERS, "--dist", "worksteal")
+        session.run("python", "-m", "pytest", *workers, f"--loop={loop}", *session.posargs)

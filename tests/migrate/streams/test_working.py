@@ -211,12 +211,12 @@ async def test_what_a_dead_worker_held_is_taken_over(tmp_path: Path, store: Stor
     async with looking(store.url) as redis:
         await redis.xreadgroup("workers", "dead", {key("rows"): ">"}, count=5)
     service.script.extend([Fate.HOLD] * 3)
-    slow = asyncio.create_task(working(service, store.url, concurrency=3, lease=0.6))
+    slow = asyncio.create_task(working(service, store.url, concurrency=3, lease=1.5))
     await service.until(3)
     # The others have everything but the three, which are held for several leases.
-    others = asyncio.create_task(working(service, store.url, lease=0.6))
+    others = asyncio.create_task(working(service, store.url, lease=1.5))
     await service.until(20)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(3.5)
     service.let_go.set()
     assert finished(await slow).counts == finished(await others).counts == Counts(done=20)
     assert len(service.bodies) == 20
