@@ -33,6 +33,10 @@ def choose(kind: str) -> None:
     _chosen = kind
     if kind == "asyncio":
         return
+    if kind == "debug":
+        # Every callback, task, coroutine and future notes where it was made; below pytest that is dozens of frames, and
+        # noting them all takes three quarters of the time.
+        asyncio.constants.DEBUG_STACK_DEPTH = sys.tracebacklimit = 1
 
     class Policy(asyncio.DefaultEventLoopPolicy):
         def new_event_loop(self) -> asyncio.AbstractEventLoop:

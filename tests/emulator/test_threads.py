@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import plugin_is_installed
 from tim_async.emulator import Emulator, threads
 from tim_async.emulator.threads import LoopThread
 
@@ -81,11 +80,12 @@ def run(*command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[
 
 def run_pytest(folder: Path, *options: str, test: str = USES_THE_FIXTURE) -> subprocess.CompletedProcess[str]:
     (folder / "test_inbox.py").write_text(test, encoding="utf-8")
-    installed = () if plugin_is_installed() else ("-p", "tim_async.emulator.pytest_plugin")
+    plugins = ("no:cacheprovider", "pytest_socket", "tim_async.emulator.pytest_plugin")
     return run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", str(folder)),
-        *(*installed, *options, str(folder)),
+        *("-m", "pytest", "-q", *(f"-p{plugin}" for plugin in plugins), "--rootdir", str(folder)),
+        *(*options, str(folder)),
         folder=folder,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # of the others, some take a second
     )
 
 
@@ -214,6 +214,7 @@ def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytes
     def hold_the_loop() -> None:
         release.wait()
 
+    monkeypatch.delattr(sys, "tracebacklimit", raising=False)  # of --loop=debug
     thread = LoopThread("test")
     thread._loop.call_soon_threadsafe(hold_the_loop)
     with pytest.raises(RuntimeError, match="hold_the_loop"):

@@ -96,6 +96,7 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
         await tim.get_all_c2c_unread_msg_num("alice")
 
 
+@pytest.mark.processes
 def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path) -> None:
     """SIGTERM: every process says good-bye, and the client with it."""
     with program(tmp_path, service, 2, store.url) as running:

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 RUNS = [
     *((observer, "plain", "asyncio") for observer in OBSERVERS),
     ("sentry with everything", "tls", "asyncio"),
-    ("trace config", "tls", "asyncio"),
     ("printing", "tls", "asyncio"),
     ("printing", "plain", "uvloop"),
 ]

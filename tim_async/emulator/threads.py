@@ -83,18 +83,23 @@ class LoopThread:
         Raises:
             RuntimeError: the loop has ended, or does not finish the coroutine within `PATIENCE`.
         """
+        future: Future[T] | None = None
         # After a fork, the thread is not in the child.
-        if self._ended.done() or not self._thread.is_alive():
-            coroutine.close()
-            raise self._end()
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        either: tuple[Future[Any], ...] = (future, self._ended)
-        wait(either, PATIENCE, FIRST_COMPLETED)
-        if future.cancelled():  # by the end of the loop, which is near
-            self._thread.join(PATIENCE)
-        elif future.done():
-            return future.result()
-        raise self._blocked() if self._thread.is_alive() and not self._ended.done() else self._end()
+        if self._thread.is_alive() and not self._ended.done():
+            with contextlib.suppress(RuntimeError):  # the loop is being closed
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        if future is not None:
+            either: tuple[Future[Any], ...] = (future, self._ended)
+            wait(either, PATIENCE, FIRST_COMPLETED)
+            if future.done() and not future.cancelled():
+                return future.result()
+            if not (future.cancelled() or self._ended.done()):
+                raise self._blocked()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise self._blocked()
+        coroutine.close()  # it has ended with the loop, or never begun
+        raise self._end()
 
     def close(self) -> None:
         """End the loop, with all that still runs in it, and the thread.
