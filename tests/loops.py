@@ -7,6 +7,7 @@ in the code under test, and for loops in other threads.  Programs that a test st
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import importlib.util
 import math
 import sys

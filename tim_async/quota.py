@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.resources
+import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,8 @@ class RedisQuota:
         self._namespace = namespace
         self._cluster = cluster
         self._connection = connection
-        try:
-            from redis.asyncio.connection import parse_url
-        except ImportError as error:
-            raise ImportError("a quota on Redis needs redis-py: pip install 'tim-async[redis]'") from error
-        parse_url(self._url)
+        if importlib.util.find_spec("redis") is None:
+            raise ImportError("a quota on Redis needs redis-py: pip install 'tim-async[redis]'")
 
     def __repr__(self) -> str:
         return f"RedisQuota({self._shown!r})"

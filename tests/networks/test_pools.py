@@ -148,7 +148,7 @@ async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str
             sdk_app_id=APP,
             secret_key=KEY,
             region="singapore",
-            timeout=0.4,
+            timeout=1.5,
             retry=RetryPolicy(attempts=1),
             on_attempt=records.append,
         ) as tim:
@@ -156,8 +156,8 @@ async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str
         assert isinstance(failure, ConnectFailed)
         assert not failure.outcome_unknown
         assert (first.connections, backup.connections) == (1, 1)
-        # One time-out, not two; generous, for a busy machine.
-        assert [record.took for record in records if not 0.35 < record.took < 0.75] == []
+        (record,) = records
+        assert record.took < 2 * 1.5, "two time-outs, one for each host"
 
 
 async def test_a_refused_host_leaves_its_time_to_the_backup(two_hosts: Callable[[str, str], None]) -> None:
