@@ -37,7 +37,8 @@ def choose(kind: str) -> None:
     if kind == "debug":
         # Every callback, task, coroutine and future notes where it was made; below pytest that is dozens of frames, and
         # noting them all takes three quarters of the time.
-        asyncio.constants.DEBUG_STACK_DEPTH = sys.tracebacklimit = 1
+        sys.tracebacklimit = 1
+        asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]  # documented as a constant to be changed
 
     class Policy(asyncio.DefaultEventLoopPolicy):
         def new_event_loop(self) -> asyncio.AbstractEventLoop:
