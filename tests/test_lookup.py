@@ -29,6 +29,7 @@ from tim_async import (
     TIMClient,
     TIMError,
     TransportError,
+    merging,
 )
 from tim_async.errors import BadResponse, QuotaExhausted
 from tim_async.merging import Lookups
@@ -52,6 +53,12 @@ def nothing_left(tim: TIMClient) -> bool:
 
 def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[asyncio.Task[int]]:
     return [asyncio.create_task(tim.lookup.c2c_unread_msg_num(to_account, peer)) for peer in peers]
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test does before a call starts must not be a race, on the busiest of machines."""
+    monkeypatch.setattr(merging, "LINGER", 0.05)
 
 
 async def steps(number: int) -> None:

@@ -57,7 +57,7 @@ def goes_on(run: Run, service: Emulator, file: str) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "options"),
-    [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::9])],
+    [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::12])],
 )
 def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]) -> None:
     """The run ends, says why in one line, and the same command goes on."""

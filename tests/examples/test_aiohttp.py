@@ -46,6 +46,7 @@ def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert running.end() == []
 
 
+@pytest.mark.processes
 class TestAiohttp(Routes):
     """What both apps promise."""
 

@@ -20,6 +20,8 @@ from tim_async.examples.fastapi_app import failed, lifespan
 from .routes import Routes, Visitor, fill
 from .serving import PATIENCE, TOKEN, Program, environment, free_port
 
+pytestmark = pytest.mark.processes
+
 UVICORN = ("-W", "error", "-m", "uvicorn", "tim_async.examples.fastapi_app:app")
 
 
@@ -96,7 +98,6 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
         await tim.get_all_c2c_unread_msg_num("alice")
 
 
-@pytest.mark.processes
 def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path) -> None:
     """SIGTERM: every process says good-bye, and the client with it."""
     with program(tmp_path, service, 2, store.url) as running:
@@ -104,7 +105,6 @@ def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path
     assert running.output.count("Application shutdown complete.") == 2
 
 
-@pytest.mark.processes
 async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:
     """On the loop of ``uvicorn[standard]``: numbers, and 429s that say when to come back."""
     seen: Counter[int] = Counter()

@@ -111,7 +111,7 @@ def settled(journal: Path, lines: dict[int, Member]) -> set[Member]:
         return {lines[line] for (line,) in db.execute("SELECT line FROM row WHERE state = ?", (State.DONE,))}
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(10))
 async def test_nothing_is_lost(number: int, faulty: tuple[Faulty, StandIn], tmp_path: Path) -> None:
     """Up to five kills, each at a random request; then the server's state is the file's."""
     service, running = faulty
