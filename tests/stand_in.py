@@ -18,8 +18,17 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote
 
-from tim_async import Receipt, RetryPolicy, TIMClient
-from tim_async.models import C2CUnread, GroupMsgReceipts
+from tim_async import (
+    C2CUnread,
+    Contact,
+    GroupMsgReceiptDetail,
+    GroupMsgReceipts,
+    Receipt,
+    RecentContactList,
+    RecentContactPage,
+    RetryPolicy,
+    TIMClient,
+)
 
 APP = 1400000000
 KEY = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
@@ -44,6 +53,21 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     },
     "/v4/openim/get_c2c_unread_msg_num": {"To_Account": (str, True), "Peer_Account": (list, False)},
     "/v4/group_open_http_svc/get_group_msg_receipt": {"GroupId": (str, True), "MsgSeqList": (list, True)},
+    "/v4/group_open_http_svc/get_group_msg_receipt_detail": {
+        "GroupId": (str, True),
+        "MsgSeq": (int, True),
+        "Filter": (int, True),
+        "Cursor": (str, True),
+        "Count": (int, True),
+    },
+    "/v4/recentcontact/get_list": {
+        "From_Account": (str, True),
+        "TimeStamp": (int, True),
+        "StartIndex": (int, True),
+        "TopTimeStamp": (int, True),
+        "TopStartIndex": (int, True),
+        "AssistFlags": (int, True),
+    },
 }
 
 
@@ -145,6 +169,10 @@ def sensible(seen: Seen) -> Action:
             for seq in reversed(seqs)
         ]  # fmt: skip
         return ok(GroupMsgReceiptList=rows)
+    if seen.path.endswith("/get_group_msg_receipt_detail"):
+        return ok(Cursor="", IsFinish=1, ReadList=[{"Read_Account": "bob"}], UnreadList=[{"Unread_Account": "carol"}])
+    if seen.path.endswith("/recentcontact/get_list"):
+        return ok(CompleteFlag=1, SessionItem=[{"Type": 1, "To_Account": "bob", "MsgTime": 1700000000, "TopFlag": 1}])
     return ok()
 
 
@@ -314,7 +342,7 @@ def _ill_fields(path: str, body: dict[str, Any]) -> list[str]:
     for name, (kind, required) in fields.items():
         if name not in body:
             found += [f"{name} is missing"] if required else []
-        elif type(body[name]) is not kind or body[name] in ("", []):
+        elif type(body[name]) is not kind or (body[name] in ("", []) and name != "Cursor"):
             found.append(f"{name} is {body[name]!r}")
     peers = body.get("Peer_Account")
     if isinstance(peers, list) and (
@@ -324,6 +352,8 @@ def _ill_fields(path: str, body: dict[str, Any]) -> list[str]:
     for item in body.get("MsgSeqList", ()):
         if type(item) is not dict or [*item] != ["MsgSeq"] or type(item["MsgSeq"]) is not int or item["MsgSeq"] < 0:
             found.append(f"an item of MsgSeqList is {item!r}")
+    if body.get("Filter") not in (None, 0, 1) or not 1 <= body.get("Count", 1) <= 200:
+        found.append(f"Filter is {body.get('Filter')!r}, Count {body.get('Count')!r}")
     if isinstance(body.get("MsgReadTime"), str) and not re.fullmatch(r"0|[1-9][0-9]*", body["MsgReadTime"]):
         found.append(f"MsgReadTime is {body['MsgReadTime']!r}")
     return found
@@ -385,6 +415,29 @@ METHODS = (
         "/v4/group_open_http_svc/get_group_msg_receipt",
         {"GroupId": "@TGS#1", "MsgSeqList": [{"MsgSeq": 1}, {"MsgSeq": 2}]},
         GroupMsgReceipts({1: Receipt(1, 1), 2: Receipt(2, 2)}),
+    ),
+    Method(
+        "get_group_msg_receipt_detail",
+        "get_group_msg_receipt_detail",
+        lambda tim: tim.get_group_msg_receipt_detail("@TGS#1", 7, read=False, cursor="next", count=100),
+        "/v4/group_open_http_svc/get_group_msg_receipt_detail",
+        {"GroupId": "@TGS#1", "MsgSeq": 7, "Filter": 1, "Cursor": "next", "Count": 100},
+        GroupMsgReceiptDetail(("carol",), "", finished=True),
+    ),
+    Method(
+        "get_recent_contact_list",
+        "get_recent_contact_list",
+        lambda tim: tim.get_recent_contact_list("alice", page=RecentContactPage(1, 2, 3, 4)),
+        "/v4/recentcontact/get_list",
+        {
+            "From_Account": "alice",
+            "TimeStamp": 1,
+            "StartIndex": 2,
+            "TopTimeStamp": 3,
+            "TopStartIndex": 4,
+            "AssistFlags": 63,
+        },
+        RecentContactList((Contact("c2c", "bob", 1700000000, pinned=True),), None),
     ),
     Method(
         "call",

@@ -82,16 +82,15 @@ PASSING: dict[str, list[Action]] = {
 
 
 @pytest.mark.parametrize("actions", PASSING.values(), ids=PASSING)
-@pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_what_passes_is_survived_on_every_endpoint(
-    service: StandIn, method: Method, actions: list[Action]
-) -> None:
+async def test_what_passes_is_survived_on_every_endpoint(service: StandIn, actions: list[Action]) -> None:
     """The call is repeated with the same body until it succeeds, and returns as if nothing had been."""
-    service.script.extend(actions)
-    async with client_of(service) as tim:
-        assert await method.run(tim) == method.result
-    assert len(service.seen) == len(actions) + 1
-    assert service.bodies == [method.body] * len(service.bodies)
+    for method in METHODS:
+        service.seen.clear()
+        service.script.extend(actions)
+        async with client_of(service) as tim:
+            assert await method.run(tim) == method.result
+        assert len(service.seen) == len(actions) + 1
+        assert service.bodies == [method.body] * len(service.bodies)
 
 
 LASTING: list[tuple[int, type[APIError]]] = [
@@ -120,19 +119,17 @@ LASTING: list[tuple[int, type[APIError]]] = [
 
 
 @pytest.mark.parametrize(("code", "kind"), LASTING)
-@pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_what_lasts_costs_exactly_one_attempt(
-    service: StandIn, method: Method, code: int, kind: type[APIError]
-) -> None:
+async def test_what_lasts_costs_exactly_one_attempt(service: StandIn, code: int, kind: type[APIError]) -> None:
     """The right class, with the service's exact code and words, where it happened and how often."""
     service.answer = lambda _: error(code, "these very words")
     async with client_of(service) as tim:
-        failure = await failure_of(method.run(tim))
-    assert type(failure) is kind
-    assert isinstance(failure, APIError)
-    assert (failure.code, failure.info) == (code, "these very words")
-    assert (failure.endpoint, failure.attempts, len(service.seen)) == (method.endpoint, 1, 1)
-    assert str(failure) == f"{method.endpoint}: error {code}: these very words"
+        for number, method in enumerate(METHODS, 1):
+            failure = await failure_of(method.run(tim))
+            assert type(failure) is kind
+            assert isinstance(failure, APIError)
+            assert (failure.code, failure.info) == (code, "these very words")
+            assert (failure.endpoint, failure.attempts, len(service.seen)) == (method.endpoint, 1, number)
+            assert str(failure) == f"{method.endpoint}: error {code}: these very words"
 
 
 ENDLESS: dict[str, tuple[Action, type[TIMError], int | None]] = {
@@ -149,20 +146,21 @@ ENDLESS: dict[str, tuple[Action, type[TIMError], int | None]] = {
 
 
 @pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
-@pytest.mark.parametrize("method", METHODS, ids=str)
 async def test_what_never_passes_raises_the_original_error_in_the_end(
-    service: StandIn, method: Method, case: tuple[Action, type[TIMError], int | None]
+    service: StandIn, case: tuple[Action, type[TIMError], int | None]
 ) -> None:
     """After all attempts the last one's own error, and nothing foreign behind it."""
     action, kind, code = case
     service.script.extend([action] * 100)
-    async with client_of(service, retry=RetryPolicy(attempts=4, wait=(0, 0), wait_rate_limited=(0, 0))) as tim:
-        failure = await failure_of(method.run(tim))
-    assert isinstance(failure, kind)
-    assert getattr(failure, "code", None) == code
-    assert (failure.endpoint, failure.attempts, len(service.seen)) == (method.endpoint, 4, 4)
-    assert str(failure).endswith(" after 4 attempts")
-    assert [type(link) for link in chain(failure) if not isinstance(link, TIMError)] == []
+    for method in METHODS:
+        service.seen.clear()
+        async with client_of(service, retry=RetryPolicy(attempts=4, wait=(0, 0), wait_rate_limited=(0, 0))) as tim:
+            failure = await failure_of(method.run(tim))
+        assert isinstance(failure, kind)
+        assert getattr(failure, "code", None) == code
+        assert (failure.endpoint, failure.attempts, len(service.seen)) == (method.endpoint, 4, 4)
+        assert str(failure).endswith(" after 4 attempts")
+        assert [type(link) for link in chain(failure) if not isinstance(link, TIMError)] == []
 
 
 def chain(failure: BaseException) -> list[BaseException]:

@@ -512,23 +512,21 @@ NO_NUMBERS = [True, False, -1, 1.0, 1.5, "", " 1", "1 ", "1\n", "+1", "-1", "1_0
 
 
 @pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
-@pytest.mark.parametrize("written", [1, "1", 2**63 - 1, str(2**63 - 1)])
-def test_a_number_is_a_whole_one_or_the_digits_of_one(
-    fields: dict[str, Any], path: tuple[Any, ...], name: str, written: int | str
-) -> None:
+def test_a_number_is_a_whole_one_or_the_digits_of_one(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
     """The vendor's samples have both forms, of one field even."""
-    event = read(changed(fields, *path, value=written))
-    found = getattr(event.receipts[0] if len(path) > 1 else event, name)
-    assert type(found) is int
-    assert found == int(written)
+    for written in (1, "1", 2**63 - 1, str(2**63 - 1)):
+        event = read(changed(fields, *path, value=written))
+        found = getattr(event.receipts[0] if len(path) > 1 else event, name)
+        assert type(found) is int
+        assert found == int(written)
 
 
 @pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
-@pytest.mark.parametrize("value", [*NO_NUMBERS, 2**63, "9" * 20, "9" * 5000])
-def test_nothing_else_is_a_number(fields: dict[str, Any], path: tuple[Any, ...], name: str, value: object) -> None:
+def test_nothing_else_is_a_number(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
     """The error names the field and shows nothing of what stood there."""
-    with pytest.raises(WebhookError, match=f"^{path[-1]} is missing from the webhook or not as documented$"):
-        read(changed(fields, *path, value=value))
+    for value in (*NO_NUMBERS, 2**63, "9" * 20, "9" * 5000):
+        with pytest.raises(WebhookError, match=f"^{path[-1]} is missing from the webhook or not as documented$"):
+            read(changed(fields, *path, value=value))
 
 
 @pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
@@ -557,11 +555,11 @@ def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
 
 
 @pytest.mark.parametrize(("fields", "path"), [*NAMES, (READ_RECEIPT, ("Type",))])
-@pytest.mark.parametrize("value", [REMOVED, None, 5, True, 1.5, [], {}, ["a"], {"a": "b"}])
-def test_a_name_is_text(fields: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
+def test_a_name_is_text(fields: dict[str, Any], path: tuple[Any, ...]) -> None:
     """And required."""
-    with pytest.raises(WebhookError, match=path[-1]):
-        read(changed(fields, *path, value=value))
+    for value in (REMOVED, None, 5, True, 1.5, [], {}, ["a"], {"a": "b"}):
+        with pytest.raises(WebhookError, match=path[-1]):
+            read(changed(fields, *path, value=value))
 
 
 @pytest.mark.parametrize(("fields", "path"), NAMES)
@@ -656,12 +654,12 @@ GARBAGE: dict[str, bytes | str] = {
 
 
 @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
-@pytest.mark.parametrize("fields", [*ALL, OTHER])
-def test_a_body_that_is_no_json_object_is_refused(fields: dict[str, Any], body: bytes | str) -> None:
+def test_a_body_that_is_no_json_object_is_refused(body: bytes | str) -> None:
     """Also for a command without a class; the error shows nothing of it."""
-    with pytest.raises(WebhookError) as caught:
-        parse({"CallbackCommand": fields["CallbackCommand"]}, body)
-    assert len(str(caught.value)) < 100
+    for fields in (*ALL, OTHER):
+        with pytest.raises(WebhookError) as caught:
+            parse({"CallbackCommand": fields["CallbackCommand"]}, body)
+        assert len(str(caught.value)) < 100
 
 
 def test_surrogates_that_are_a_pair_are_a_character() -> None:

@@ -35,11 +35,15 @@ if TYPE_CHECKING:
     from .lanes import Lane as Lane
     from .lookup import Lookup as Lookup
     from .models import C2CUnread as C2CUnread
+    from .models import Contact as Contact
     from .models import Done as Done
     from .models import Failed as Failed
+    from .models import GroupMsgReceiptDetail as GroupMsgReceiptDetail
     from .models import GroupMsgReceipts as GroupMsgReceipts
     from .models import ItemError as ItemError
     from .models import Receipt as Receipt
+    from .models import RecentContactList as RecentContactList
+    from .models import RecentContactPage as RecentContactPage
     from .retrying import RetryPolicy as RetryPolicy
     from .stats import EndpointStats as EndpointStats
 
@@ -54,9 +58,11 @@ _HOME = {
     "ClientClosed": "errors",
     "ConnectFailed": "errors",
     "ConnectionLost": "errors",
+    "Contact": "models",
     "Done": "models",
     "EndpointStats": "stats",
     "Failed": "models",
+    "GroupMsgReceiptDetail": "models",
     "GroupMsgReceipts": "models",
     "GroupNotFound": "errors",
     "InvalidRequest": "errors",
@@ -69,6 +75,8 @@ _HOME = {
     "RateLimited": "errors",
     "Receipt": "models",
     "ReceiptUnavailable": "errors",
+    "RecentContactList": "models",
+    "RecentContactPage": "models",
     "RequestTimeout": "errors",
     "RetryPolicy": "retrying",
     "ServerBusy": "errors",

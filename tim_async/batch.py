@@ -1,32 +1,53 @@
-"""Any number of items over the caps of one call, and any number of calls at once.
-
-Everything here is bounded: items are pulled when there is room for them, and results wait for whoever reads them.
-"""
+"""Any number of items over the caps of one call, any number of pages, and any number of calls at once."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from . import arguments
-from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
-from .errors import APIError, AuthError, ClientClosed, PermissionDenied, QuotaExhausted, TIMError
+from ._outcomes import Outcomes
+from .endpoints import (
+    GET_C2C_UNREAD_MSG_NUM,
+    GET_GROUP_MSG_RECEIPT,
+    GET_GROUP_MSG_RECEIPT_DETAIL,
+    GET_RECENT_CONTACT_LIST,
+    Endpoint,
+    ItemsEndpoint,
+)
+from .errors import (
+    APIError,
+    AuthError,
+    BadResponse,
+    ClientClosed,
+    PermissionDenied,
+    QuotaExhausted,
+    Reaction,
+    TIMError,
+)
 from .lanes import LANE, Lane
-from .models import C2CUnread, Done, Failed, GroupMsgReceipts, ItemError
+from .models import (
+    C2CUnread,
+    Contact,
+    Done,
+    GroupMsgReceiptDetail,
+    GroupMsgReceipts,
+    ItemError,
+    RecentContactList,
+    RecentContactPage,
+)
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Key = TypeVar("Key", str, int)
+Cursor = TypeVar("Cursor", bound=Hashable)
 
 DEFAULT_CONCURRENCY = 100
 """Calls at once: enough for 200 a second at a round trip of a third of a second, retries included."""
 
 
-class Chunked(Protocol):
-    """What a client must have to be batched: the methods that take a limited number of items."""
+class Limited(Protocol):
+    """What a client must have to be batched: the methods whose calls have a limit."""
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
         """One chunk of peers."""
@@ -34,11 +55,19 @@ class Chunked(Protocol):
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
         """One chunk of messages."""
 
+    async def get_group_msg_receipt_detail(
+        self, group_id: str, msg_seq: int, *, read: bool, cursor: str
+    ) -> GroupMsgReceiptDetail:
+        """One page of members."""
+
+    async def get_recent_contact_list(self, from_account: str, *, page: RecentContactPage | None) -> RecentContactList:
+        """One page of conversations."""
+
 
 class Batch:
     """The batching helpers of one client: ``tim.batch``."""
 
-    def __init__(self, client: Chunked) -> None:
+    def __init__(self, client: Limited) -> None:
         self._client = client
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
@@ -58,20 +87,12 @@ class Batch:
             AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
             QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
         """
-        to_account = arguments.text("to_account", to_account)
-        peers = arguments.texts("peer_accounts", peer_accounts)
-        merged = C2CUnread()
-
-        def merge(part: C2CUnread) -> None:
-            merged.counts.update(part.counts)
-            merged.errors.update(part.errors)
-
-        rows = [(to_account, chunk) for chunk in _chunks(peers, GET_C2C_UNREAD_MSG_NUM.items or len(peers))]
-        await self._merge(self._client.get_c2c_unread_msg_num, rows, merge, merged.errors)
-        return C2CUnread(_in_order(merged.counts, peers), _in_order(merged.errors, peers))
+        return await self._merged(
+            GET_C2C_UNREAD_MSG_NUM, self._client.get_c2c_unread_msg_num, to_account, peer_accounts
+        )
 
     async def get_group_msg_receipt(
-        self, group_id: str, msg_seqs: Iterable[int], *, chunk: int = GET_GROUP_MSG_RECEIPT.items or 50
+        self, group_id: str, msg_seqs: Iterable[int], *, chunk: int = GET_GROUP_MSG_RECEIPT.items
     ) -> GroupMsgReceipts:
         """Pull the read receipts of any number of messages of one group.
 
@@ -90,18 +111,85 @@ class Batch:
             AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
             QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
         """
-        group_id = arguments.text("group_id", group_id)
-        seqs = arguments.numbers("msg_seqs", msg_seqs)
         arguments.positive("chunk", arguments.number("chunk", chunk))
-        merged = GroupMsgReceipts()
+        return await self._merged(GET_GROUP_MSG_RECEIPT, self._client.get_group_msg_receipt, group_id, msg_seqs, chunk)
 
-        def merge(part: GroupMsgReceipts) -> None:
-            merged.receipts.update(part.receipts)
-            merged.errors.update(part.errors)
+    def get_group_msg_receipt_detail(self, group_id: str, msg_seq: int, *, read: bool = True) -> AsyncIterator[str]:
+        """List all members who have read a group message, or all who have not, page by page.
 
-        rows = [(group_id, part) for part in _chunks(seqs, chunk)]
-        await self._merge(self._client.get_group_msg_receipt, rows, merge, merged.errors)
-        return GroupMsgReceipts(_in_order(merged.receipts, seqs), _in_order(merged.errors, seqs))
+        A page of 200 is requested once the page before has been consumed, so that leaving the loop leaves nothing
+        under way.  While members read the message, pages can shift, and a member can be missed or named twice.
+
+        https://www.tencentcloud.com/document/product/269/77693
+
+        Args:
+            group_id: the group.
+            msg_seq: the message's sequence number.
+            read: True for the members who have read it, False for those who have not.
+
+        Yields:
+            User ids.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: a page failed; `BadResponse` when the service's cursor does not move.
+        """
+        GET_GROUP_MSG_RECEIPT_DETAIL.build(group_id, msg_seq, read, "", 1)
+
+        async def fetch(cursor: str) -> tuple[Iterable[str], str | None]:
+            page = await self._client.get_group_msg_receipt_detail(group_id, msg_seq, read=read, cursor=cursor)
+            return page.accounts, None if page.finished else page.cursor
+
+        return _pages(GET_GROUP_MSG_RECEIPT_DETAIL, fetch, "")
+
+    def get_recent_contact_list(self, from_account: str) -> AsyncIterator[Contact]:
+        """List all conversations of an account, one-to-one and in groups, page by page.
+
+        A page is requested once the page before has been consumed, so that leaving the loop leaves nothing under way.
+        While messages arrive, pages can shift, and a conversation can be missed or named twice.
+
+        https://www.tencentcloud.com/document/product/1047/43087
+
+        Args:
+            from_account: whose conversations.
+
+        Yields:
+            The conversations, in the service's order.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: a page failed; `BadResponse` when the service's cursor does not move.
+        """
+        GET_RECENT_CONTACT_LIST.build(from_account, None)
+
+        async def fetch(start: RecentContactPage) -> tuple[Iterable[Contact], RecentContactPage | None]:
+            page = await self._client.get_recent_contact_list(from_account, page=start)
+            return page.contacts, page.next_page
+
+        return _pages(GET_RECENT_CONTACT_LIST, fetch, RecentContactPage())
+
+    async def get_recent_c2c_unread_msg_num(self, from_account: str) -> C2CUnread:
+        """Count an account's unread messages in each of its one-to-one conversations: what an inbox shows.
+
+        The conversations are listed first, page by page, and then counted, 10 a call.
+
+        https://www.tencentcloud.com/document/product/1047/43087,
+        https://www.tencentcloud.com/document/product/1047/41046
+
+        Args:
+            from_account: whose conversations.
+
+        Returns:
+            The counts by peer, in the order of the conversations; when a call fails, each of its peers is an error.
+            No conversations, no counts.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the conversations could not be listed, or the account as a whole is refused.
+        """
+        contacts = self.get_recent_contact_list(from_account)
+        peers = [contact.id async for contact in contacts if contact.kind == "c2c"]
+        return await self.get_c2c_unread_msg_num(from_account, peers) if peers else C2CUnread()
 
     def map(
         self,
@@ -136,18 +224,24 @@ class Batch:
         arguments.positive("concurrency", arguments.number("concurrency", concurrency))
         return Outcomes(method, rows, concurrency, Lane.BULK)
 
-    async def _merge(
+    async def _merged(
         self,
-        method: Callable[[str, list[Key]], Awaitable[Value]],
-        rows: list[tuple[str, list[Key]]],
-        merge: Callable[[Value], None],
-        errors: dict[Key, ItemError],
-    ) -> None:
+        endpoint: ItemsEndpoint[Key, Value],
+        method: Callable[[str, Iterable[Key]], Awaitable[Value]],
+        owner: str,
+        items: Iterable[Key],
+        chunk: int = 0,
+    ) -> Value:
+        owner, keys = endpoint.check(owner, items)
+        rows = [(owner, part) for part in _chunks(keys, chunk or endpoint.items)]
+        values: dict[Key, Any] = {}
+        errors: dict[Key, ItemError] = {}
         turned_away = 0
         async with Outcomes(method, rows, min(len(rows), DEFAULT_CONCURRENCY), LANE.get()) as outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome, Done):
-                    merge(outcome.value)
+                    values.update(endpoint.values(outcome.value))
+                    errors.update(endpoint.errors(outcome.value))
                 elif isinstance(outcome.error, QuotaExhausted) and (turned_away := turned_away + 1) == len(rows):
                     raise outcome.error  # nothing was sent at all
                 elif isinstance(outcome.error, (AuthError, PermissionDenied, ClientClosed)) or not isinstance(
@@ -156,143 +250,27 @@ class Batch:
                     raise outcome.error
                 else:
                     errors.update(dict.fromkeys(outcome.item[1], _item_error(outcome.error)))
+        return endpoint.result(_in_order(values, keys), _in_order(errors, keys))
 
 
-class Outcomes(Generic[Item, Value]):
-    """The outcomes of a ``batch.map``: enter with ``async with``, read with ``async for``, once.
-
-    Workers pull a row only when there is room for its outcome, so what is under way and what waits to be read
-    are bounded together.
-    """
-
-    def __init__(
-        self,
-        method: Callable[..., Awaitable[Value]],
-        rows: Iterable[Item] | AsyncIterable[Item],
-        concurrency: int,
-        lane: Lane,
-    ) -> None:
-        self._method = method
-        self._pull = _puller(rows)
-        self._concurrency = concurrency
-        self._context = contextvars.copy_context()
-        self._context.run(LANE.set, lane)
-        self._workers: list[asyncio.Task[None]] = []
-        self._working = 0
-        self._ended = False
-        self._broken: BaseException | None = None
-
-    async def __aenter__(self) -> Self:
-        if self._workers:
-            raise RuntimeError("the outcomes of one map can be entered once")
-        self._room = asyncio.Semaphore(2 * self._concurrency)
-        self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | _End] = asyncio.Queue()
-        self._working = self._concurrency
-        loop = asyncio.get_running_loop()
-        self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
-        for worker in self._workers:
-            # Also called for a worker that was cancelled before its first step.
-            worker.add_done_callback(self._left)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._ended = True
-        for worker in self._workers:
-            worker.cancel()
-        # Not a TaskGroup: that would wrap what the block itself raises into an ExceptionGroup.
-        await asyncio.wait(self._workers)
-
-    def __aiter__(self) -> Self:
-        if not self._workers:
-            raise RuntimeError("enter first: async with tim.batch.map(…) as outcomes")
-        return self
-
-    async def __anext__(self) -> Done[Item, Value] | Failed[Item]:
-        if self._ended:
-            raise StopAsyncIteration
-        outcome = await self._ready.get()
-        if isinstance(outcome, _End):
-            self._ended = True
-            if outcome.error is not None:
-                raise outcome.error
-            raise StopAsyncIteration
-        self._room.release()
-        return outcome
-
-    async def _work(self) -> None:
-        try:
-            while True:
-                await self._room.acquire()
-                if self._ended or self._broken is not None:
-                    return
-                item = await self._pull()
-                if item is _EXHAUSTED:
-                    return
-                self._ready.put_nowait(await self._carry_out(item))
-        except BaseException as error:  # of the rows themselves, or a cancellation
-            self._broken = error  # at once: no other worker may ask a source that has failed
-            raise
-
-    def _left(self, worker: asyncio.Task[None]) -> None:
-        """A worker has ended, perhaps before its first step."""
-        if worker.cancelled():
-            self._broken = self._broken or asyncio.CancelledError()
-        else:
-            worker.exception()  # it is raised to the reader, after the outcomes of the rows before
-        # Those who wait for room have nothing left to pull either.
-        self._room.release()
-        self._working -= 1
-        if not self._working:
-            self._ready.put_nowait(_End(self._broken))
-
-    async def _carry_out(self, item: Item) -> Done[Item, Value] | Failed[Item]:
-        try:
-            args, kwargs = _arguments(item)
-            return Done(item, await self._method(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is this row's outcome
-            return Failed(item, error)
-
-
-def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
-    if isinstance(row, Mapping):
-        return (), row
-    if isinstance(row, str | bytes) or not isinstance(row, Iterable):
-        raise TypeError(f"a row is a tuple of arguments or a mapping of them, not {type(row).__name__}")
-    return row, {}
-
-
-class _End:
-    """The end of all outcomes, by exhaustion or by an error that belongs to no row."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-_EXHAUSTED: Any = object()
-
-
-def _puller(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
-    """A coroutine function that gives the next row, or `_EXHAUSTED`."""
-    if isinstance(rows, AsyncIterable):
-        source, turn = aiter(rows), asyncio.Lock()
-
-        async def pull_async() -> Any:
-            async with turn:  # an async generator cannot be asked by two at once
-                return await anext(source, _EXHAUSTED)
-
-        return pull_async
-    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        raise TypeError(f"rows must be an iterable of argument tuples, not {type(rows).__name__}")
-    iterator = iter(rows)
-
-    async def pull() -> Any:
-        return next(iterator, _EXHAUSTED)
-
-    return pull
+async def _pages(
+    endpoint: Endpoint[..., Any],
+    fetch: Callable[[Cursor], Awaitable[tuple[Iterable[Item], Cursor | None]]],
+    first: Cursor,
+) -> AsyncIterator[Item]:
+    """Give the items of all pages; ``fetch`` returns those of a page and where the next one begins, None at the end."""
+    cursor: Cursor | None = first
+    seen: set[Cursor] = set()
+    while cursor is not None:
+        if cursor in seen:
+            # The service answered, and would answer the same again.
+            error = BadResponse("the next page's cursor is an earlier page's", 200, Reaction.GIVE_UP, False)
+            error.endpoint, error.attempts = endpoint.name, 1
+            raise error
+        seen.add(cursor)
+        items, cursor = await fetch(cursor)
+        for item in items:
+            yield item
 
 
 def _chunks(items: list[Key], size: int) -> Iterator[list[Key]]:

@@ -1,16 +1,15 @@
 """The client as its users see it: its life, and a method for each call.
 
-A method checks its arguments, builds the request, and says how the answer is read; `dispatch` does the rest.
+The `endpoints` build the requests and read the answers; `dispatch` does what lies between.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 import aiohttp
 
@@ -22,8 +21,11 @@ from .dispatch import Dispatcher, Options
 from .endpoints import (
     ADMIN_SET_MSG_READ,
     ENDPOINTS,
+    GET_ALL_C2C_UNREAD_MSG_NUM,
     GET_C2C_UNREAD_MSG_NUM,
     GET_GROUP_MSG_RECEIPT,
+    GET_GROUP_MSG_RECEIPT_DETAIL,
+    GET_RECENT_CONTACT_LIST,
     SET_UNREAD_MSG_NUM,
     Endpoint,
     endpoint_of,
@@ -31,7 +33,7 @@ from .endpoints import (
 from .lanes import Lane
 from .lookup import Lookup
 from .merging import Lookups
-from .models import C2CUnread, GroupMsgReceipts, all_c2c_unread
+from .models import C2CUnread, GroupMsgReceiptDetail, GroupMsgReceipts, RecentContactList, RecentContactPage
 from .regions import Hosts
 from .retrying import RetryPolicy
 from .sharing import Quota
@@ -40,6 +42,9 @@ from .usersig import DAY
 
 if TYPE_CHECKING:
     from .webhooks import RequestOverLimit
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class TIMClient:
@@ -253,7 +258,7 @@ class TIMClient:
             if endpoint.command.rpartition("/")[2] == command:
                 self._dispatch.slow_down(endpoint, min(1.0, event.limit / max(1, event.request)))
 
-    # The four APIs.
+    # The calls.
 
     async def set_unread_msg_num(self, group_id: str, member_account: str, unread_msg_num: int) -> None:
         """Set the unread message count of one group member; meant for migrations, and nobody is notified.
@@ -272,12 +277,7 @@ class TIMClient:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed.
         """
-        body = {
-            "GroupId": arguments.text("group_id", group_id),
-            "Member_Account": arguments.text("member_account", member_account),
-            "UnreadMsgNum": arguments.number("unread_msg_num", unread_msg_num),
-        }
-        await self._dispatch.call(SET_UNREAD_MSG_NUM, body, _nothing, self._options)
+        await self._call(SET_UNREAD_MSG_NUM, group_id, member_account, unread_msg_num)
 
     async def admin_set_msg_read(
         self, report_account: str, peer_account: str, *, msg_read_time: int | dt.datetime | None = None
@@ -299,13 +299,7 @@ class TIMClient:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed.
         """
-        body = {
-            "Report_Account": arguments.text("report_account", report_account),
-            "Peer_Account": arguments.text("peer_account", peer_account),
-        }
-        if msg_read_time is not None:
-            body["MsgReadTime"] = arguments.seconds("msg_read_time", msg_read_time)
-        await self._dispatch.call(ADMIN_SET_MSG_READ, body, _nothing, self._options)
+        await self._call(ADMIN_SET_MSG_READ, report_account, peer_account, msg_read_time)
 
     async def get_all_c2c_unread_msg_num(self, to_account: str) -> int:
         """Count an account's unread messages over all its one-to-one conversations.
@@ -322,8 +316,7 @@ class TIMClient:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed.
         """
-        body = {"To_Account": arguments.text("to_account", to_account)}
-        return await self._dispatch.call(GET_C2C_UNREAD_MSG_NUM, body, all_c2c_unread, self._options)
+        return await self._call(GET_ALL_C2C_UNREAD_MSG_NUM, to_account)
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
         """Count an account's unread messages from each of up to 10 peers, in one call.
@@ -343,16 +336,7 @@ class TIMClient:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed.
         """
-        to_account = arguments.text("to_account", to_account)
-        peers = arguments.texts("peer_accounts", peer_accounts)
-        if GET_C2C_UNREAD_MSG_NUM.items is not None and len(peers) > GET_C2C_UNREAD_MSG_NUM.items:
-            raise ValueError(
-                f"{len(peers)} peers; one call takes 10, tim.batch.get_c2c_unread_msg_num takes any number"
-            )
-        body = {"To_Account": to_account, "Peer_Account": peers}
-        return await self._dispatch.call(
-            GET_C2C_UNREAD_MSG_NUM, body, functools.partial(C2CUnread.from_wire, asked=peers), self._options
-        )
+        return await self._call(GET_C2C_UNREAD_MSG_NUM, to_account, peer_accounts)
 
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
         """Pull the read receipts of messages of one group, in one call.
@@ -372,12 +356,55 @@ class TIMClient:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed.
         """
-        group_id = arguments.text("group_id", group_id)
-        seqs = arguments.numbers("msg_seqs", msg_seqs)
-        body = {"GroupId": group_id, "MsgSeqList": [{"MsgSeq": seq} for seq in seqs]}
-        return await self._dispatch.call(
-            GET_GROUP_MSG_RECEIPT, body, functools.partial(GroupMsgReceipts.from_wire, asked=seqs), self._options
-        )
+        return await self._call(GET_GROUP_MSG_RECEIPT, group_id, msg_seqs)
+
+    async def get_group_msg_receipt_detail(
+        self, group_id: str, msg_seq: int, *, read: bool = True, cursor: str = "", count: int = 200
+    ) -> GroupMsgReceiptDetail:
+        """List a page of the members who have read a group message, or of those who have not.
+
+        For all pages, see ``batch.get_group_msg_receipt_detail``.
+
+        https://www.tencentcloud.com/document/product/269/77693
+
+        Args:
+            group_id: the group.
+            msg_seq: the message's sequence number.
+            read: True for the members who have read it, False for those who have not.
+            cursor: where the page begins: "" for the first, then the ``cursor`` of the page before.
+            count: the most members on the page, 1 to 200.
+
+        Returns:
+            The page.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed, e.g. `ReceiptUnavailable` for a message that was sent without a receipt.
+        """
+        return await self._call(GET_GROUP_MSG_RECEIPT_DETAIL, group_id, msg_seq, read, cursor, count)
+
+    async def get_recent_contact_list(
+        self, from_account: str, *, page: RecentContactPage | None = None
+    ) -> RecentContactList:
+        """List a page of an account's conversations, one-to-one and in groups.
+
+        For all pages, see ``batch.get_recent_contact_list``; for the unread counts of these conversations,
+        ``batch.get_recent_c2c_unread_msg_num``.
+
+        https://www.tencentcloud.com/document/product/1047/43087
+
+        Args:
+            from_account: whose conversations.
+            page: which page: None for the first, then the ``next_page`` of the one before.
+
+        Returns:
+            The page.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            TIMError: the call failed.
+        """
+        return await self._call(GET_RECENT_CONTACT_LIST, from_account, page)
 
     async def call(self, command: str, body: Mapping[str, Any], *, repeatable: bool = False) -> dict[str, Any]:
         """Call any other command, with the same pace, retries and errors.
@@ -397,13 +424,13 @@ class TIMClient:
         """
         if not isinstance(body, Mapping):
             raise TypeError(f"body must be a mapping, not {type(body).__name__}")
-        return await self._dispatch.call(endpoint_of(command, repeatable), dict(body), dict, self._options)
+        return await self._call(endpoint_of(command, repeatable), dict(body))
 
-    def _endpoints(self) -> Iterable[Endpoint]:
+    async def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return (await self._dispatch.call(endpoint, endpoint.build(*args, **kwargs), self._options)).value
+
+    def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
         """Those that have a method, and any others used so far."""
-        used = (endpoint_of(command, repeatable=False) for command in self._dispatch.endpoints())
-        return dict.fromkeys([*ENDPOINTS, *used])
-
-
-def _nothing(answer: Mapping[str, Any]) -> None:
-    """Read an answer that says no more than that it was done."""
+        known = {endpoint.command for endpoint in ENDPOINTS}
+        used = (command for command in self._dispatch.endpoints() if command not in known)
+        return [*ENDPOINTS, *(endpoint_of(command, repeatable=False) for command in used)]

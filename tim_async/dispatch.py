@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -30,7 +30,7 @@ from ._secret import Secret
 from ._session import checked_proxy, connect_timeout, connections_of, own_session, proxy_for
 from ._signing import Pool, Signer
 from .attempts import Attempt, Hook, tell
-from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Endpoint, rates_by_command
+from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Body, Endpoint, rates_by_command
 from .errors import (
     UNKNOWN_COMMAND,
     WRONG_REGION,
@@ -89,8 +89,16 @@ class Options:
             arguments.kind("lane", self.lane, Lane)
 
 
-Body = dict[str, Any] | Callable[[], dict[str, Any]]
-"""The fields of a request; or what gives them, asked when the first attempt has its turn."""
+class Outcome(NamedTuple, Generic[T]):
+    """What a call that was answered has brought.
+
+    Attributes:
+        value: the result.
+        attempts: requests that were made for it.
+    """
+
+    value: T
+    attempts: int
 
 
 class Call:
@@ -98,6 +106,7 @@ class Call:
 
     __slots__ = (
         "attempts",
+        "body",
         "channel",
         "endpoint",
         "late",
@@ -109,16 +118,20 @@ class Call:
         "waited",
     )
 
-    def __init__(self, endpoint: Endpoint, channel: Channel, body: Body, options: Options) -> None:
+    def __init__(
+        self, endpoint: Endpoint[..., Any], channel: Channel, body: Body | Callable[[], Body], options: Options
+    ) -> None:
         self.endpoint = endpoint
         self.channel = channel
         self.options = options
-        self.pinned: dict[str, Any] | None = None
-        self.late: Callable[[], dict[str, Any]] | None = None
+        self.pinned: Body | None = None
+        self.late: Callable[[], Body] | None = None
         if callable(body):
             self.late = body
+            self.body: Body = {}
             self.payload = b""
         else:
+            self.body = body
             self.payload = transport.encode(body)
             if endpoint.pinned_time is not None and endpoint.pinned_time not in body:
                 self.pinned = body
@@ -133,7 +146,8 @@ class Call:
         if self.attempts == 1:
             self.started = sent
             if self.late is not None:
-                self.payload = transport.encode(self.late())
+                self.body = self.late()
+                self.payload = transport.encode(self.body)
             if self.pinned is not None:
                 self.pinned = {**self.pinned, str(self.endpoint.pinned_time): str(int(time.time()))}
         elif self.pinned is not None:
@@ -246,13 +260,13 @@ class Dispatcher:
         if self._sharing is not None:
             await self._sharing.aclose()
 
-    async def call(self, endpoint: Endpoint, body: Body, read: Callable[[dict[str, Any]], T], options: Options) -> T:
+    async def call(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> Outcome[T]:
         """Carry one call out.
 
         Args:
             endpoint: which.
-            body: the request's fields, already known to be right.
-            read: makes the result of the answer; may raise `TIMError`.
+            body: the request's fields, as the endpoint builds them; or a function that returns them, which is called
+                when the first attempt has its permit.
             options: how.
 
         Raises:
@@ -271,7 +285,7 @@ class Dispatcher:
                 answer = await self._retrier(call).run(failure, functools.partial(self._attempt, call))
             finally:
                 attempts = call.attempts
-            result = read(answer)
+            outcome = Outcome(endpoint.read(answer, call.body), attempts)
         except TIMError as error:
             error.endpoint, error.attempts = endpoint.name, attempts
             if isinstance(error, APIError):
@@ -280,9 +294,9 @@ class Dispatcher:
             answer = error.__traceback__ = None
             raise
         channel.budget.succeeded()
-        return result
+        return outcome
 
-    def _hint(self, code: int, endpoint: Endpoint) -> str:
+    def _hint(self, code: int, endpoint: Endpoint[..., Any]) -> str:
         """The likely cause of an error, where one is known that the service does not name."""
         if code in WRONG_REGION:
             return f"{self._hosts.current} was asked; is the app {self.sdk_app_id} in another region?"
@@ -380,7 +394,7 @@ class Dispatcher:
             closed=self._closed,
         )
 
-    def channel(self, endpoint: Endpoint) -> Channel:
+    def channel(self, endpoint: Endpoint[..., Any]) -> Channel:
         """What belongs to an endpoint, made when it is asked for the first time.
 
         Raises:
@@ -389,7 +403,7 @@ class Dispatcher:
         self.open()
         return self._channels.get(endpoint.command) or self._add_channel(endpoint)
 
-    def stats(self, endpoint: Endpoint) -> EndpointStats:
+    def stats(self, endpoint: Endpoint[..., Any]) -> EndpointStats:
         """How an endpoint fares; one that was never used fares well."""
         channel = self._channels.get(endpoint.command)
         if channel is None:
@@ -410,12 +424,12 @@ class Dispatcher:
         """The commands used so far."""
         return self._channels.keys()
 
-    def slow_down(self, endpoint: Endpoint, taken: float) -> None:
+    def slow_down(self, endpoint: Endpoint[..., Any], taken: float) -> None:
         """Slow an endpoint to a share, 0 to 1, of its rate; one that was never used only if others may use it."""
         if self._sharing is not None or endpoint.command in self._channels:
             self.channel(endpoint).pacer.slow_down(taken)
 
-    def _add_channel(self, endpoint: Endpoint) -> Channel:
+    def _add_channel(self, endpoint: Endpoint[..., Any]) -> Channel:
         rate = self._rates.get(endpoint.command, DEFAULT_RATE)
         gate = None
         if self._sharing is not None:

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import arguments
 from .dispatch import Options
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
-from .merging import Kind, Lookups
-from .models import C2CUnread, GroupMsgReceipts, ItemError, Receipt
-
-
-def _read_unread(answer: dict[str, Any], peers: list[str]) -> tuple[dict[str, int], dict[str, ItemError]]:
-    unread = C2CUnread.from_wire(answer, peers)
-    return unread.counts, unread.errors
-
-
-def _read_receipts(answer: dict[str, Any], seqs: list[int]) -> tuple[dict[int, Receipt], dict[int, ItemError]]:
-    receipts = GroupMsgReceipts.from_wire(answer, seqs)
-    return receipts.receipts, receipts.errors
-
-
-C2C_UNREAD: Kind[str, int] = Kind(
-    GET_C2C_UNREAD_MSG_NUM,
-    lambda to_account, peers: {"To_Account": to_account, "Peer_Account": peers},
-    _read_unread,
-)
-RECEIPT: Kind[int, Receipt] = Kind(
-    GET_GROUP_MSG_RECEIPT,
-    lambda group_id, seqs: {"GroupId": group_id, "MsgSeqList": [{"MsgSeq": seq} for seq in seqs]},
-    _read_receipts,
-)
+from .merging import Lookups
+from .models import Receipt
 
 
 class Lookup:
@@ -73,7 +49,10 @@ class Lookup:
         """
         to_account = arguments.text("to_account", to_account)
         peer_account = arguments.text("peer_account", peer_account)
-        return await self._lookups.get(C2C_UNREAD, to_account, peer_account, self._options, self._mode)
+        count: int = await self._lookups.get(
+            GET_C2C_UNREAD_MSG_NUM, to_account, peer_account, self._options, self._mode
+        )
+        return count
 
     async def group_msg_receipt(self, group_id: str, msg_seq: int) -> Receipt:
         """Pull the read receipt of one message; merged with others of the same group, 50 a call.
@@ -93,4 +72,5 @@ class Lookup:
         """
         group_id = arguments.text("group_id", group_id)
         msg_seq = arguments.number("msg_seq", msg_seq)
-        return await self._lookups.get(RECEIPT, group_id, msg_seq, self._options, self._mode)
+        receipt: Receipt = await self._lookups.get(GET_GROUP_MSG_RECEIPT, group_id, msg_seq, self._options, self._mode)
+        return receipt

@@ -15,49 +15,30 @@ import contextvars
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from .dispatch import Channel, Dispatcher, Options
-from .endpoints import Endpoint
-from .errors import BadResponse, ClientClosed, PartialFailure, QuotaExhausted, Reaction, TIMError, classify
+from .dispatch import Channel, Dispatcher, Options, Outcome
+from .endpoints import ItemsEndpoint
+from .errors import BadResponse, ClientClosed, QuotaExhausted, Reaction, TIMError, classify
 from .lanes import LANE, Lane
 from .models import ItemError
 
 Item = TypeVar("Item", str, int)
-Value = TypeVar("Value")
 
 LINGER = 0.002
 """Seconds that a look-up waits for others to share its call, where no call waits for its turn anyway."""
-
-Found = tuple[Mapping[Any, Any], Mapping[Any, ItemError]]
-"""What an answer says: the values by item, and why there is none."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Kind(Generic[Item, Value]):
-    """One kind of look-up.
-
-    Attributes:
-        endpoint: what is called.
-        body: makes the request's fields of the owner and the items.
-        read: reads an answer, given the items that were asked for.
-    """
-
-    endpoint: Endpoint
-    body: Callable[[str, list[Item]], dict[str, Any]]
-    read: Callable[[dict[str, Any], list[Item]], tuple[Mapping[Item, Value], Mapping[Item, ItemError]]]
 
 
 class Shelf:
     """The look-ups under way that may be in one call."""
 
-    __slots__ = ("key", "kind", "lane", "open", "options", "owner", "wanted")
+    __slots__ = ("endpoint", "key", "lane", "open", "options", "owner", "wanted")
 
-    def __init__(self, key: object, kind: Kind[Any, Any], owner: str, options: Options, lane: Lane) -> None:
+    def __init__(
+        self, key: object, endpoint: ItemsEndpoint[Any, Any], owner: str, options: Options, lane: Lane
+    ) -> None:
         self.key = key
-        self.kind = kind
+        self.endpoint = endpoint
         self.owner = owner
         self.options = options
         self.lane = lane
@@ -89,7 +70,7 @@ class Group:
         self.deadline = math.inf
         self.sent = False
         self.handle: asyncio.Handle | None = None
-        self.task: asyncio.Task[Found] | None = None
+        self.task: asyncio.Task[Outcome[Any]] | None = None
         # Its first caller's, not that of whoever happens to fill it.
         self.context = contextvars.copy_context()
 
@@ -98,19 +79,7 @@ class Group:
         self.sent = True
         if self.shelf.open is self:
             self.shelf.open = None
-        return self.shelf.kind.body(self.shelf.owner, [*self.wanted])
-
-    def read(self, answer: dict[str, Any]) -> Found:
-        """Read the answer.
-
-        Raises:
-            PartialFailure: some items failed; the dispatcher tells it how many attempts were made.
-            BadResponse: it is not as documented.
-        """
-        found: Found = self.shelf.kind.read(answer, [*self.wanted])
-        if found[1]:
-            raise PartialFailure("", found)
-        return found
+        return self.shelf.endpoint.build(self.shelf.owner, self.wanted)
 
 
 class Lookups:
@@ -119,15 +88,15 @@ class Lookups:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._shelves: dict[object, Shelf] = {}
-        self._given_up: set[asyncio.Task[Found]] = set()
+        self._given_up: set[asyncio.Task[Outcome[Any]]] = set()
 
     async def get(
-        self, kind: Kind[Item, Value], owner: str, item: Item, options: Options, mode: tuple[float, ...]
-    ) -> Value:
+        self, endpoint: ItemsEndpoint[Item, Any], owner: str, item: Item, options: Options, mode: tuple[float, ...]
+    ) -> Any:
         """Look one item up.
 
         Args:
-            kind: what about it.
+            endpoint: what is called.
             owner: the account or the group that it belongs to.
             item: the peer, or the message.
             options: how.
@@ -137,10 +106,9 @@ class Lookups:
             TIMError: there is no answer, or the answer has an error for this item.
             RuntimeError: the client is closed, or belongs to another event loop.
         """
-        wanted, waiter = self._ask(kind, owner, item, options, mode)
+        wanted, waiter = self._ask(endpoint, owner, item, options, mode)
         try:
-            value: Value = await waiter
-            return value
+            return await waiter
         except BaseException:  # ours, a cancellation, or the end of a coroutine that nobody awaits any more
             self._leave(wanted, waiter)
             raise
@@ -152,21 +120,21 @@ class Lookups:
         for shelf in [*self._shelves.values()]:
             if shelf.open is not None and shelf.open.handle is not None:
                 shelf.open.handle.cancel()
-                self._fail(shelf.open, self._closed(shelf.kind))
+                self._fail(shelf.open, self._closed(shelf.endpoint))
         if self._given_up:
             await asyncio.wait(self._given_up)
 
     # Joining.
 
     def _ask(
-        self, kind: Kind[Any, Any], owner: str, item: Any, options: Options, mode: tuple[float, ...]
+        self, endpoint: ItemsEndpoint[Any, Any], owner: str, item: Any, options: Options, mode: tuple[float, ...]
     ) -> tuple[Wanted, asyncio.Future[Any]]:
         self._dispatcher.open()
         lane = LANE.get() if options.lane is None else options.lane
-        key = (kind, owner, lane, mode)
+        key = (endpoint, owner, lane, mode)
         shelf = self._shelves.get(key)
         if shelf is None:
-            shelf = self._shelves[key] = Shelf(key, kind, owner, options, lane)
+            shelf = self._shelves[key] = Shelf(key, endpoint, owner, options, lane)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Any] = loop.create_future()
         deadline = math.inf if options.max_wait == math.inf else loop.time() + options.max_wait
@@ -184,7 +152,7 @@ class Lookups:
     def _join(self, shelf: Shelf, wanted: Wanted) -> None:
         group = shelf.open
         if group is None:
-            group = shelf.open = Group(shelf, self._dispatcher.channel(shelf.kind.endpoint))
+            group = shelf.open = Group(shelf, self._dispatcher.channel(shelf.endpoint))
             loop = asyncio.get_running_loop()
             # Where calls wait, the next step of the loop is early enough for all that were woken together.
             if group.channel.pacer.waiting or shelf.options.max_wait <= LINGER:
@@ -195,7 +163,7 @@ class Lookups:
         group.wanted[wanted.item] = shelf.wanted[wanted.item] = wanted
         group.waiting += len(wanted.waiters)
         group.deadline = min(group.deadline, *wanted.waiters.values())
-        if len(group.wanted) == shelf.kind.endpoint.items:
+        if len(group.wanted) == shelf.endpoint.items:
             shelf.open = None
             if group.handle is not None:
                 group.handle.cancel()
@@ -208,9 +176,8 @@ class Lookups:
         if left < math.inf:
             left = max(0.0, left - loop.time())
         call = self._dispatcher.call(
-            shelf.kind.endpoint,
+            shelf.endpoint,
             group.body,
-            group.read,
             Options(options.timeout, options.retry, left, shelf.lane),
         )
         group.task = loop.create_task(call, context=group.context)
@@ -247,7 +214,7 @@ class Lookups:
 
     # Answering.
 
-    def _done(self, group: Group, task: asyncio.Task[Found]) -> None:
+    def _done(self, group: Group, task: asyncio.Task[Outcome[Any]]) -> None:
         """Give everybody what the call has brought."""
         group.task = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -258,11 +225,7 @@ class Lookups:
             # Somebody cancelled every task. Callers that were cancelled, too, wait no longer; the others still do.
             self._join_again(group)
         elif error is None:
-            self._answer(group, *task.result(), 0)
-        elif isinstance(error, PartialFailure):
-            values, errors = error.args[1]
-            group.channel.budget.succeeded()
-            self._answer(group, values, errors, error.attempts)
+            self._answer(group, task.result())
         elif isinstance(error, QuotaExhausted) and not self._dispatcher.closed:
             self._turn_away(group, error)
         else:
@@ -270,7 +233,9 @@ class Lookups:
         if isinstance(error, TIMError):
             error.__traceback__ = None  # its frames hold the group
 
-    def _answer(self, group: Group, values: Mapping[Any, Any], errors: Mapping[Any, ItemError], attempts: int) -> None:
+    def _answer(self, group: Group, outcome: Outcome[Any]) -> None:
+        endpoint = group.shelf.endpoint
+        values, errors = endpoint.values(outcome.value), endpoint.errors(outcome.value)
         self._remove(group)
         for item, wanted in group.wanted.items():
             for waiter in _waiting(wanted):
@@ -278,7 +243,7 @@ class Lookups:
                     waiter.set_result(values[item])
                 else:
                     error = _error_of(item, errors[item])
-                    error.endpoint, error.attempts = group.shelf.kind.endpoint.name, attempts
+                    error.endpoint, error.attempts = endpoint.name, outcome.attempts
                     waiter.set_exception(error)
 
     def _fail(self, group: Group, error: BaseException) -> None:
@@ -308,9 +273,9 @@ class Lookups:
                 self._join(shelf, wanted)
 
     @staticmethod
-    def _closed(kind: Kind[Any, Any]) -> ClientClosed:
+    def _closed(endpoint: ItemsEndpoint[Any, Any]) -> ClientClosed:
         error = ClientClosed("the client was closed")
-        error.endpoint = kind.endpoint.name
+        error.endpoint = endpoint.name
         return error
 
 

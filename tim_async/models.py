@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from .errors import BadResponse, PartialFailure, Reaction, is_code, printable
 
@@ -139,6 +139,114 @@ class GroupMsgReceipts:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class GroupMsgReceiptDetail:
+    """One page of the members who have read a group message, or of those who have not.
+
+    Attributes:
+        accounts: the members' user ids.
+        cursor: where the next page begins.
+        finished: whether this is the last page.
+    """
+
+    accounts: tuple[str, ...]
+    cursor: str
+    finished: bool
+
+    @classmethod
+    def from_wire(cls, answer: Mapping[str, Any], *, read: bool) -> GroupMsgReceiptDetail:
+        """Read an answer of get_group_msg_receipt_detail.
+
+        Args:
+            answer: the decoded body.
+            read: whether the members who have read the message were asked for.
+
+        Raises:
+            BadResponse: it is not as documented.  A member who cannot be read is not left out silently.
+        """
+        rows, account = ("ReadList", "Read_Account") if read else ("UnreadList", "Unread_Account")
+        # The vendor's table says IsFinished, its example IsFinish.
+        finished = _flag(answer, "IsFinish" if "IsFinish" in answer else "IsFinished")
+        return cls(
+            tuple(_text(row, account) for row in _objects(answer, rows)),
+            "" if finished else _text(answer, "Cursor"),
+            finished,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One conversation of an account.
+
+    Attributes:
+        kind: "c2c" for one-to-one, or "group".
+        id: the peer's user id, or the group's id.
+        msg_time: when its last message was sent, unix seconds.
+        pinned: whether the account has pinned it to the top.
+    """
+
+    kind: Literal["c2c", "group"]
+    id: str
+    msg_time: int
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecentContactPage:
+    """Where a page of recent contacts begins: what the service answered with the page before, all 0 at first.
+
+    Attributes:
+        time_stamp: ``TimeStamp``.
+        start_index: ``StartIndex``.
+        top_time_stamp: ``TopTimeStamp``, of the pinned conversations.
+        top_start_index: ``TopStartIndex``, of the pinned conversations.
+    """
+
+    time_stamp: int = 0
+    start_index: int = 0
+    top_time_stamp: int = 0
+    top_start_index: int = 0
+
+    def to_wire(self) -> dict[str, int]:
+        """Return the request's fields."""
+        return {name: getattr(self, attribute) for name, attribute in _PAGE.items()}
+
+
+_PAGE = {
+    "TimeStamp": "time_stamp",
+    "StartIndex": "start_index",
+    "TopTimeStamp": "top_time_stamp",
+    "TopStartIndex": "top_start_index",
+}
+_KINDS: dict[int, tuple[Literal["c2c", "group"], str]] = {1: ("c2c", "To_Account"), 2: ("group", "GroupId")}
+
+
+@dataclass(frozen=True, slots=True)
+class RecentContactList:
+    """One page of an account's conversations.
+
+    Attributes:
+        contacts: the conversations, in the service's order.
+        next_page: what asks for the next page; None when this is the last.
+    """
+
+    contacts: tuple[Contact, ...]
+    next_page: RecentContactPage | None
+
+    @classmethod
+    def from_wire(cls, answer: Mapping[str, Any]) -> RecentContactList:
+        """Read an answer of get_recent_contact_list; conversations of kinds that are not documented are left out.
+
+        Raises:
+            BadResponse: it is not as documented.  A conversation that cannot be read is not left out silently.
+        """
+        found = (_contact(row) for row in _objects(answer, "SessionItem"))
+        contacts = tuple(contact for contact in found if contact is not None)
+        if _flag(answer, "CompleteFlag"):
+            return cls(contacts, None)
+        return cls(contacts, RecentContactPage(**{_PAGE[name]: _whole(answer, name) for name in _PAGE}))
+
+
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Done[int](…).
 @dataclass(frozen=True)
 class Done(Generic[Item, Value]):
@@ -229,6 +337,43 @@ def _receipt(row: Mapping[str, Any]) -> Receipt | ItemError:
     if isinstance(read, ItemError):
         return read
     return unread if isinstance(unread, ItemError) else Receipt(read, unread)
+
+
+def _objects(answer: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    """The items of a list of which none may be missing."""
+    rows = answer.get(key, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _ill_typed(key)
+    yield from rows
+
+
+def _contact(row: Mapping[str, Any]) -> Contact | None:
+    """A conversation; None for one of a kind that is not documented."""
+    if _whole(row, "Type") not in _KINDS:
+        return None
+    kind, id_ = _KINDS[row["Type"]]
+    return Contact(kind, _text(row, id_), _whole(row, "MsgTime"), "TopFlag" in row and _flag(row, "TopFlag"))
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if isinstance(value, str) and value:
+        return value
+    raise _ill_typed(key)
+
+
+def _whole(row: Mapping[str, Any], key: str) -> int:
+    value = row.get(key)
+    if type(value) is int and 0 <= value < 2**63:
+        return value
+    raise _ill_typed(key)
+
+
+def _flag(row: Mapping[str, Any], key: str) -> bool:
+    value = row.get(key)
+    if value in (0, 1) and isinstance(value, int):
+        return bool(value)
+    raise _ill_typed(key)
 
 
 def _ill_typed(key: str) -> BadResponse:

@@ -116,6 +116,34 @@ def test_receipts(run: Run, reach: dict[str, str]) -> None:
     }
 
 
+def test_receipts_by_member(run: Run, reach: dict[str, str]) -> None:
+    """Who has read a message, and who has not."""
+    table = run("receipts", GROUP, "119", "--who", env=reach)
+    assert (table.exit_code, table.stderr) == (0, "")
+    document = json.loads(run("receipts", GROUP, "119", "--who", "--json", env=reach).stdout)
+    assert {name: len(found) for name, found in document.items() if isinstance(found, list)} == {"read": 1, "unread": 1}
+    assert [line.split() for line in table.stdout.splitlines()[2:]] == [
+        [document["read"][0], "yes"],
+        [document["unread"][0], "no"],
+    ]
+    without = run("receipts", GROUP, "1", "--who", env=reach)
+    assert without.exit_code == 1
+    assert "10062" in without.stderr
+    assert run("receipts", GROUP, "118-119", "--who", env=reach).exit_code == 2
+
+
+def test_an_inbox(run: Run, reach: dict[str, str]) -> None:
+    """By conversation, newest first; and one that is empty."""
+    table = run("inbox", "alice", env=reach)
+    assert (table.exit_code, table.stderr) == (0, "")
+    document = json.loads(run("inbox", "alice", "--json", env=reach).stdout)
+    assert document == {"from_account": "alice", "counts": {"bob": 3, "carol": 2}, "errors": {}}
+    assert [line.split() for line in table.stdout.splitlines()[2:]] == [
+        [peer, str(count)] for peer, count in document["counts"].items()
+    ]
+    assert run("inbox", "nobody", env=reach).exit_code == 1
+
+
 def test_receipts_of_many(run: Run, reach: dict[str, str], service: Emulator) -> None:
     """A range takes as many calls as it needs, and messages without a receipt are named."""
     result = run("receipts", GROUP, "1-120", "--json", env=reach)

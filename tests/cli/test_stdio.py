@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "usersig as JSON": ("usersig", "--json"),
     "unread": ("unread", "alice"),
     "unread of many": ("unread", "alice", "bob", "carol", "--json"),
+    "inbox": ("inbox", "alice"),
     "receipts": ("receipts", GROUP, "116-120"),
     "mark-read": ("mark-read", "alice", "bob", "--json"),
     "set-unread": ("set-unread", GROUP, "alice", "1", "--json"),

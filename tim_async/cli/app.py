@@ -9,7 +9,7 @@ import click
 
 from tim_async import __version__
 
-from .calls import mark_read, receipts, set_unread, unread
+from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .failures import FAILED, INTERRUPTED, described, trace
 from .migrate.command import migrate
@@ -53,7 +53,7 @@ def cli() -> None:
     """
 
 
-for _command in (demo, emulator, unread, mark_read, set_unread, receipts, migrate, usersig):
+for _command in (demo, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, usersig):
     cli.add_command(_command)
 
 

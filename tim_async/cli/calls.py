@@ -1,4 +1,4 @@
-"""The commands that are one call of the client each: ``unread``, ``mark-read``, ``set-unread``, ``receipts``."""
+"""The commands that are one piece of the client's work each: ``unread``, ``inbox``, ``mark-read``, ``receipts``, …."""
 
 from __future__ import annotations
 
@@ -71,6 +71,33 @@ def unread(
 
 
 @click.command(
+    short_help="Count unread messages by conversation.",
+    epilog=examples("tim-async inbox alice", "tim-async inbox alice --json | jq .counts"),
+)
+@click.argument("account")
+@takes_json
+@config.takes_credentials
+@click.pass_context
+def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Path | None) -> None:
+    """Count ACCOUNT's unread messages in each of its one-to-one conversations.
+
+    The conversations are listed page by page, pinned and newest first, and counted 10 a call.  Exit code 3 if some
+    counts failed.
+    """
+    result = _call(credentials_file, lambda tim: tim.batch.get_recent_c2c_unread_msg_num(account))
+    if as_json:
+        show_json({"from_account": account, **asdict(result)})
+    else:
+        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
+        for peer, count in result.counts.items():
+            table.add_row(plain(peer), str(count))
+        for peer, error in result.errors.items():
+            table.add_row(plain(peer), "-", _reason(error))
+        show(table)
+    _end(ctx, len(result.errors), "peers")
+
+
+@click.command(
     "mark-read",
     short_help="Mark a one-to-one conversation read.",
     epilog=examples(
@@ -135,15 +162,17 @@ def set_unread(group: str, member: str, count: int, as_json: bool, credentials_f
         "tim-async receipts @TGS#public 1-500",
         "tim-async receipts @TGS#public 7 12 100-120,140",
         "tim-async receipts @TGS#public 1-500 --json",
+        "tim-async receipts @TGS#public 120 --who",
     ),
 )
 @click.argument("group")
 @click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)
+@click.option("--who", is_flag=True, help="List the members who have read one message, and those who have not.")
 @takes_json
 @config.takes_credentials
 @click.pass_context
 def receipts(
-    ctx: click.Context, group: str, seqs: tuple[str, ...], as_json: bool, credentials_file: Path | None
+    ctx: click.Context, group: str, seqs: tuple[str, ...], who: bool, as_json: bool, credentials_file: Path | None
 ) -> None:
     """Show how many members of GROUP have read each message.
 
@@ -152,6 +181,11 @@ def receipts(
     """
     with plainly():
         numbers = parse_seqs(seqs)
+    if who:
+        if len(numbers) > 1:
+            raise click.UsageError(f"--who lists the members for one message, not for {len(numbers)}.")
+        _show_readers(credentials_file, group, numbers[0], as_json=as_json)
+        return
     result = _call(
         credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
     )
@@ -168,6 +202,24 @@ def receipts(
                 table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
         show(table)
     _end(ctx, len(result.errors), "messages")
+
+
+def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
+    async def list_both(tim: TIMClient) -> tuple[list[str], list[str]]:
+        members = tim.batch.get_group_msg_receipt_detail
+        return [member async for member in members(group, seq)], [
+            member async for member in members(group, seq, read=False)
+        ]
+
+    read, unread_by = _call(credentials_file, list_both)
+    if as_json:
+        show_json({"group_id": group, "msg_seq": seq, "read": read, "unread": unread_by})
+        return
+    table = make_table("Member", "Read")
+    for members, answer in ((read, "yes"), (unread_by, "no")):
+        for member in members:
+            table.add_row(plain(member), answer)
+    show(table)
 
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tim_async.endpoints import GET_GROUP_INFO
+from tim_async.endpoints import GET_GROUP_INFO, GROUPS
 from tim_async.errors import APIError, AuthError, BadResponse, PermissionDenied, Reaction, classify
 
 from .outage import Patience
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _DEAF = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
 _REMEMBERED = 10_000
 """Groups kept in mind; one that was forgotten costs a fiftieth of a call."""
-_IDS = GET_GROUP_INFO.items or 50
+_IDS = GROUPS
 _UNREADABLE_ANSWERS = 5
 """Answers in a row without a list of groups, after which no other can be expected."""
 _INTERFACE = range(60_000, 70_000)

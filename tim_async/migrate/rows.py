@@ -106,7 +106,7 @@ class Kind:
     """
 
     name: str
-    endpoint: Endpoint
+    endpoint: Endpoint[..., None]
     columns: tuple[Column, ...]
     send: Callable[[TIMClient, Row, int | None], Awaitable[None]]
     groups: bool

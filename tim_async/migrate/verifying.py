@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tim_async import arguments
-from tim_async.batch import Outcomes
+from tim_async._outcomes import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.lanes import Lane
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 5000
 """Rows that are read back together: enough for an account's peers to meet in the same calls."""
-_PEERS = GET_C2C_UNREAD_MSG_NUM.items or 10
+_PEERS = GET_C2C_UNREAD_MSG_NUM.items
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,334 @@
+"""Answers that come in pages: every item once and in order, one page at a time, and nothing left when one stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tim_async import (
+    BadResponse,
+    C2CUnread,
+    Contact,
+    GroupMsgReceiptDetail,
+    ItemError,
+    Lane,
+    RecentContactList,
+    RecentContactPage,
+    RequestTimeout,
+    TIMClient,
+    TIMError,
+)
+
+from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok
+
+DETAIL = "get_group_msg_receipt_detail"
+RECENT = "get_recent_contact_list"
+
+
+def members(count: int, size: int = 200) -> Callable[[Seen], Action]:
+    """A message that so many members have read, and one of them has not."""
+
+    def answer(seen: Seen) -> Action:
+        body = seen.json
+        if body["Filter"] == 1:
+            return ok(Cursor="", IsFinished=1, UnreadList=[{"Unread_Account": "zoe"}])
+        start = int(body["Cursor"] or 0)
+        end = min(count, start + min(size, body["Count"]))
+        rows = [{"Read_Account": f"m{number}"} for number in range(start, end)]
+        return ok(Cursor=str(end), IsFinish=int(end == count), ReadList=rows)
+
+    return answer
+
+
+def conversations(count: int, size: int = 100) -> Callable[[Seen], Action]:
+    """An account with so many conversations, every fifth of them in a group; and their unread counts."""
+
+    def answer(seen: Seen) -> Action:
+        body = seen.json
+        if "Peer_Account" in body:
+            rows = [{"Peer_Account": peer, "C2CUnreadMsgNum": count_of(peer)} for peer in body["Peer_Account"]]
+            return ok(C2CUnreadMsgNumList=rows)
+        start = body["StartIndex"]
+        end = min(count, start + size)
+        return ok(
+            SessionItem=[
+                {"Type": 2, "GroupId": f"g{number}", "MsgTime": 1000 - number, "TopFlag": 0}
+                if number % 5 == 4
+                else {"Type": 1, "To_Account": f"p{number}", "MsgTime": 1000 - number, "TopFlag": int(number < 3)}
+                for number in range(start, end)
+            ],
+            CompleteFlag=int(end == count),
+            TimeStamp=17,
+            StartIndex=end,
+            TopTimeStamp=3,
+            TopStartIndex=0,
+        )
+
+    return answer
+
+
+PAGED: list[tuple[str, Callable[[TIMClient], AsyncIterator[Any]], Callable[[int], Callable[[Seen], Action]]]] = [
+    (DETAIL, lambda tim: tim.batch.get_group_msg_receipt_detail("g", 7), members),
+    (RECENT, lambda tim: tim.batch.get_recent_contact_list("alice"), lambda count: conversations(count, 200)),
+]
+paged = pytest.mark.parametrize(("endpoint", "pages", "answer"), PAGED, ids=[DETAIL, RECENT])
+
+
+async def test_all_who_have_read(service: StandIn) -> None:
+    """In pages of 200, each once, in order."""
+    service.answer = members(1234)
+    async with client_of(service) as tim:
+        accounts = [account async for account in tim.batch.get_group_msg_receipt_detail("g", 7)]
+        assert [account async for account in tim.batch.get_group_msg_receipt_detail("g", 7, read=False)] == ["zoe"]
+    assert accounts == [f"m{number}" for number in range(1234)]
+    assert [(body["Cursor"], body["Count"]) for body in service.bodies[:-1]] == [
+        (str(start) if start else "", 200) for start in range(0, 1234, 200)
+    ]
+
+
+async def test_all_conversations(service: StandIn) -> None:
+    service.answer = conversations(350)
+    async with client_of(service) as tim:
+        contacts = [contact async for contact in tim.batch.get_recent_contact_list("alice")]
+    assert len(contacts) == 350
+    assert contacts[:5] == [
+        Contact("c2c", "p0", 1000, pinned=True),
+        Contact("c2c", "p1", 999, pinned=True),
+        Contact("c2c", "p2", 998, pinned=True),
+        Contact("c2c", "p3", 997, pinned=False),
+        Contact("group", "g4", 996, pinned=False),
+    ]
+    assert [body["StartIndex"] for body in service.bodies] == [0, 100, 200, 300]
+    assert {body["TimeStamp"] for body in service.bodies[1:]} == {17}
+
+
+async def test_an_inbox(service: StandIn) -> None:
+    """350 one-to-one conversations among 437 are counted in 35 calls beside the pages."""
+    service.answer = conversations(437)
+    async with client_of(service) as tim:
+        unread = await tim.batch.get_recent_c2c_unread_msg_num("alice")
+    peers = [f"p{number}" for number in range(437) if number % 5 != 4]
+    assert list(unread.counts.items()) == [(peer, count_of(peer)) for peer in peers]
+    assert (len(peers), unread.errors) == (350, {})
+    assert len(service.seen) == 5 + 35
+
+
+async def test_an_empty_inbox(service: StandIn) -> None:
+    service.answer = lambda _: ok(CompleteFlag=1)
+    async with client_of(service) as tim:
+        assert await tim.batch.get_recent_c2c_unread_msg_num("alice") == C2CUnread()
+    assert len(service.seen) == 1
+
+
+async def test_an_inbox_of_which_some_counts_fail(service: StandIn) -> None:
+    """A partial result is a result."""
+    whole = conversations(12)
+
+    def answer(seen: Seen) -> Action:
+        return error(90001, "no") if "p0" in seen.json.get("Peer_Account", ()) else whole(seen)
+
+    service.answer = answer
+    async with client_of(service) as tim:
+        unread = await tim.batch.get_recent_c2c_unread_msg_num("alice")
+    assert unread.errors == dict.fromkeys([f"p{n}" for n in range(12) if n % 5 != 4], ItemError(90001, "no"))
+
+
+@paged
+async def test_one_page_at_a_time(
+    service: StandIn, endpoint: str, pages: Callable[[TIMClient], AsyncIterator[Any]], answer: Any
+) -> None:
+    """The next page is not asked for before this one is read, and leaving leaves nothing."""
+    service.answer = answer(1000)
+    async with client_of(service) as tim:
+        number = 0
+        async for _ in pages(tim):
+            number += 1
+            assert len(service.seen) <= (number - 1) // 200 + 1
+            if number == 450:
+                break
+        await asyncio.sleep(0)
+        assert len(service.seen) == 3
+        assert tim.stats()[endpoint].queue.interactive == 0
+
+
+@paged
+async def test_a_transient_fault_is_retried_within_its_page(
+    service: StandIn, endpoint: str, pages: Callable[[TIMClient], AsyncIterator[Any]], answer: Any
+) -> None:
+    service.script.extend([error(10002, "busy"), Fate.DROP])
+    service.answer = answer(3)
+    async with client_of(service) as tim:
+        assert len([item async for item in pages(tim)]) == 3
+        assert tim.stats()[endpoint].retries == 2
+
+
+@paged
+async def test_the_lane_and_the_wait_are_the_clients(
+    service: StandIn, endpoint: str, pages: Callable[[TIMClient], AsyncIterator[Any]], answer: Any
+) -> None:
+    service.answer = answer(3)
+    lanes: list[Lane] = []
+    async with client_of(service, on_attempt=lambda attempt: lanes.append(attempt.lane)) as tim:
+        assert len([item async for item in pages(tim.with_options(lane=Lane.BULK))]) == 3
+    assert lanes == [Lane.BULK]
+
+
+@pytest.mark.parametrize("period", [1, 2, 3])
+@pytest.mark.parametrize("endpoint", [DETAIL, RECENT])
+async def test_a_cursor_that_does_not_move_is_refused(service: StandIn, endpoint: str, period: int) -> None:
+    """Nor is one that moves in a circle."""
+
+    def answer(seen: Seen) -> Action:
+        number = len(service.seen) % period
+        page = {"TimeStamp": number, "StartIndex": 0, "TopTimeStamp": 0, "TopStartIndex": 0}
+        return ok(Cursor=f"at {number}", IsFinish=0, CompleteFlag=0, **page)
+
+    service.answer = answer
+    async with client_of(service) as tim:
+        pages: dict[str, AsyncIterator[Any]] = {
+            DETAIL: tim.batch.get_group_msg_receipt_detail("g", 7),
+            RECENT: tim.batch.get_recent_contact_list("alice"),
+        }
+
+        async def walk() -> None:
+            async for _ in pages[endpoint]:
+                raise AssertionError("there is nothing on these pages")
+
+        failure = await failure_of(walk())
+    assert isinstance(failure, BadResponse)
+    assert (failure.endpoint, failure.attempts) == (endpoint, 1)
+    assert "cursor" in str(failure)
+    assert len(service.seen) <= period + 1
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda tim: tim.batch.get_group_msg_receipt_detail("", 7),
+        lambda tim: tim.batch.get_group_msg_receipt_detail("g", -1),
+        lambda tim: tim.batch.get_group_msg_receipt_detail("g", True),
+        lambda tim: tim.batch.get_group_msg_receipt_detail("g", 7, read=1),
+        lambda tim: tim.batch.get_recent_contact_list(""),
+        lambda tim: tim.batch.get_recent_contact_list(None),
+    ],
+)
+async def test_a_mistaken_argument_is_refused_before_the_loop(service: StandIn, mistake: Any) -> None:
+    async with client_of(service) as tim:
+        with pytest.raises((ValueError, TypeError)):
+            mistake(tim)
+    assert service.seen == []
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"count": 0},
+        {"count": 201},
+        {"count": True},
+        {"cursor": None},
+        {"read": None},
+        {"msg_seq": "7"},
+    ],
+    ids=str,
+)
+async def test_a_mistaken_page_is_refused(service: StandIn, mistake: dict[str, Any]) -> None:
+    async with client_of(service) as tim:
+        with pytest.raises((ValueError, TypeError)):
+            await tim.get_group_msg_receipt_detail(**{"group_id": "g", "msg_seq": 7, **mistake})
+        with pytest.raises(TypeError):
+            await tim.get_recent_contact_list("alice", page=mistake)  # type: ignore[arg-type]
+    assert service.seen == []
+
+
+async def test_a_failing_page_raises(service: StandIn) -> None:
+    """What was read before stands; nothing is passed off as the end."""
+    service.script.extend([members(300)(Seen(body=b'{"Filter": 0, "Cursor": "", "Count": 200}')), Fate.HOLD])
+    service.answer = lambda _: Fate.HOLD
+    found = 0
+    async with client_of(service, timeout=0.05) as tim:
+
+        async def walk() -> None:
+            nonlocal found
+            async for _ in tim.batch.get_group_msg_receipt_detail("g", 7):
+                found += 1
+
+        failure = await failure_of(walk())
+    assert isinstance(failure, RequestTimeout)
+    assert found == 200
+
+
+COUNTS = st.integers(0, 2**63 - 1)
+
+
+@given(
+    finished=st.sampled_from([0, 1, True, False]),
+    name=st.sampled_from(["IsFinish", "IsFinished"]),
+    accounts=st.lists(st.text(min_size=1)),
+    cursor=st.text(min_size=1),
+    read=st.booleans(),
+)
+def test_a_page_of_members_is_read(finished: Any, name: str, accounts: list[str], cursor: str, read: bool) -> None:
+    """By either of the names that the vendor gives the field."""
+    rows, account = ("ReadList", "Read_Account") if read else ("UnreadList", "Unread_Account")
+    answer = {name: finished, "Cursor": cursor, rows: [{account: value, "More": 1} for value in accounts]}
+    wanted = GroupMsgReceiptDetail(tuple(accounts), "" if finished else cursor, bool(finished))
+    assert GroupMsgReceiptDetail.from_wire(answer, read=read) == wanted
+
+
+@given(page=st.builds(RecentContactPage, COUNTS, COUNTS, COUNTS, COUNTS), kinds=st.lists(st.integers(0, 4)))
+def test_a_page_of_conversations_is_read(page: RecentContactPage, kinds: list[int]) -> None:
+    """Kinds of conversations that are not documented are left out; where the next page begins is sent as it came."""
+    rows = [{"Type": kind, "To_Account": "p", "GroupId": "g", "MsgTime": 5} for kind in kinds]
+    known = {1: Contact("c2c", "p", 5, pinned=False), 2: Contact("group", "g", 5, pinned=False)}
+    found = RecentContactList.from_wire({"SessionItem": rows, "CompleteFlag": 0, **page.to_wire()})
+    assert found == RecentContactList(tuple(known[kind] for kind in kinds if kind in known), page)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"IsFinish": 2, "Cursor": "x"},
+        {"IsFinish": "1", "Cursor": "x"},
+        {"IsFinish": 0},
+        {"IsFinish": 0, "Cursor": ""},
+        {"IsFinish": 0, "Cursor": 7},
+        {"IsFinish": 1, "ReadList": {}},
+        {"IsFinish": 1, "ReadList": [{}]},
+        {"IsFinish": 1, "ReadList": [7]},
+        {"IsFinish": 1, "ReadList": [{"Read_Account": ""}]},
+    ],
+    ids=str,
+)
+def test_a_page_of_members_that_cannot_be_read(answer: dict[str, Any]) -> None:
+    """Also when one member cannot: a list that is short of one would be taken for the whole."""
+    with pytest.raises(TIMError):
+        GroupMsgReceiptDetail.from_wire(answer, read=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"CompleteFlag": 0},
+        {"CompleteFlag": 0, "TimeStamp": 1, "StartIndex": 1, "TopTimeStamp": 1},
+        {"CompleteFlag": 0, "TimeStamp": "1", "StartIndex": 1, "TopTimeStamp": 1, "TopStartIndex": 1},
+        {"CompleteFlag": 0, "TimeStamp": -1, "StartIndex": 1, "TopTimeStamp": 1, "TopStartIndex": 1},
+        {"CompleteFlag": 1, "SessionItem": "x"},
+        {"CompleteFlag": 1, "SessionItem": [7]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "MsgTime": 1}]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": 2, "To_Account": "p", "MsgTime": 1}]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p"}]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p", "MsgTime": 1, "TopFlag": "no"}]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": [], "To_Account": "p", "MsgTime": 1}]},
+    ],
+    ids=str,
+)
+def test_a_page_of_conversations_that_cannot_be_read(answer: dict[str, Any]) -> None:
+    with pytest.raises(TIMError):
+        RecentContactList.from_wire(answer)

@@ -1,0 +1,155 @@
+"""Any number of calls at once: what ``batch.map`` returns.
+
+Everything here is bounded: rows are pulled when there is room for their outcomes, and outcomes wait to be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .lanes import LANE, Lane
+from .models import Done, Failed
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+class Outcomes(Generic[Item, Value]):
+    """The outcomes of a ``batch.map``: enter with ``async with``, read with ``async for``, once.
+
+    Workers pull a row only when there is room for its outcome, so what is under way and what waits to be read
+    are bounded together.
+    """
+
+    def __init__(
+        self,
+        method: Callable[..., Awaitable[Value]],
+        rows: Iterable[Item] | AsyncIterable[Item],
+        concurrency: int,
+        lane: Lane,
+    ) -> None:
+        self._method = method
+        self._pull = _puller(rows)
+        self._concurrency = concurrency
+        self._context = contextvars.copy_context()
+        self._context.run(LANE.set, lane)
+        self._workers: list[asyncio.Task[None]] = []
+        self._working = 0
+        self._ended = False
+        self._broken: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._workers:
+            raise RuntimeError("the outcomes of one map can be entered once")
+        self._room = asyncio.Semaphore(2 * self._concurrency)
+        self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | _End] = asyncio.Queue()
+        self._working = self._concurrency
+        loop = asyncio.get_running_loop()
+        self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
+        for worker in self._workers:
+            # Also called for a worker that was cancelled before its first step.
+            worker.add_done_callback(self._left)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        for worker in self._workers:
+            worker.cancel()
+        # Not a TaskGroup: that would wrap what the block itself raises into an ExceptionGroup.
+        await asyncio.wait(self._workers)
+
+    def __aiter__(self) -> Self:
+        if not self._workers:
+            raise RuntimeError("enter first: async with tim.batch.map(…) as outcomes")
+        return self
+
+    async def __anext__(self) -> Done[Item, Value] | Failed[Item]:
+        if self._ended:
+            raise StopAsyncIteration
+        outcome = await self._ready.get()
+        if isinstance(outcome, _End):
+            self._ended = True
+            if outcome.error is not None:
+                raise outcome.error
+            raise StopAsyncIteration
+        self._room.release()
+        return outcome
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                await self._room.acquire()
+                if self._ended or self._broken is not None:
+                    return
+                item = await self._pull()
+                if item is _EXHAUSTED:
+                    return
+                self._ready.put_nowait(await self._carry_out(item))
+        except BaseException as error:  # of the rows themselves, or a cancellation
+            self._broken = error  # at once: no other worker may ask a source that has failed
+            raise
+
+    def _left(self, worker: asyncio.Task[None]) -> None:
+        """A worker has ended, perhaps before its first step."""
+        if worker.cancelled():
+            self._broken = self._broken or asyncio.CancelledError()
+        else:
+            worker.exception()  # it is raised to the reader, after the outcomes of the rows before
+        # Those who wait for room have nothing left to pull either.
+        self._room.release()
+        self._working -= 1
+        if not self._working:
+            self._ready.put_nowait(_End(self._broken))
+
+    async def _carry_out(self, item: Item) -> Done[Item, Value] | Failed[Item]:
+        try:
+            args, kwargs = _arguments(item)
+            return Done(item, await self._method(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is this row's outcome
+            return Failed(item, error)
+
+
+def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
+    if isinstance(row, Mapping):
+        return (), row
+    if isinstance(row, str | bytes) or not isinstance(row, Iterable):
+        raise TypeError(f"a row is a tuple of arguments or a mapping of them, not {type(row).__name__}")
+    return row, {}
+
+
+class _End:
+    """The end of all outcomes, by exhaustion or by an error that belongs to no row."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+_EXHAUSTED: Any = object()
+
+
+def _puller(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
+    """A coroutine function that gives the next row, or `_EXHAUSTED`."""
+    if isinstance(rows, AsyncIterable):
+        source, turn = aiter(rows), asyncio.Lock()
+
+        async def pull_async() -> Any:
+            async with turn:  # an async generator cannot be asked by two at once
+                return await anext(source, _EXHAUSTED)
+
+        return pull_async
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise TypeError(f"rows must be an iterable of argument tuples, not {type(rows).__name__}")
+    iterator = iter(rows)
+
+    async def pull() -> Any:
+        return next(iterator, _EXHAUSTED)
+
+    return pull
