@@ -17,6 +17,8 @@ SET_UNREAD = "v4/group_open_http_svc/set_unread_msg_num"
 MARK_READ = "v4/openim/admin_set_msg_read"
 C2C_UNREAD = "v4/openim/get_c2c_unread_msg_num"
 RECEIPT = "v4/group_open_http_svc/get_group_msg_receipt"
+RECEIPT_DETAIL = "v4/group_open_http_svc/get_group_msg_receipt_detail"
+RECENT_CONTACTS = "v4/recentcontact/get_list"
 GROUP_INFO = "v4/group_open_http_svc/get_group_info"
 
 NOW = 1_700_000_000

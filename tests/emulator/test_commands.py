@@ -8,7 +8,18 @@ import pytest
 
 from tim_async.emulator import Emulator, GroupType
 
-from .support import C2C_UNREAD, GROUP_INFO, MARK_READ, NOW, RECEIPT, SET_UNREAD, Caller, Clock
+from .support import (
+    C2C_UNREAD,
+    GROUP_INFO,
+    MARK_READ,
+    NOW,
+    RECEIPT,
+    RECEIPT_DETAIL,
+    RECENT_CONTACTS,
+    SET_UNREAD,
+    Caller,
+    Clock,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +28,7 @@ def filled(service: Emulator) -> None:
     state.add_group("g", "Public", messages=50, members=["a", "b"])
     state.add_group("room", "AVChatRoom", messages=50, members=["a"])
     state.add_receipt("g", 7, read_num=1, unread_num=0)
+    state.add_receipt("g", 9, readers=["b"])
     state.add_account("stranger")
     state.add_messages("a", "b", 3, at=NOW - 100)
     state.add_messages("a", "b", 2, at=NOW - 50)
@@ -25,6 +37,15 @@ def filled(service: Emulator) -> None:
 
 def unread(**changes: Any) -> dict[str, Any]:
     return {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5, **changes}
+
+
+def detail(**changes: Any) -> dict[str, Any]:
+    return {"GroupId": "g", "MsgSeq": 9, "Filter": 0, "Cursor": "", "Count": 200, **changes}
+
+
+def contacts_of(account: str, **changes: Any) -> dict[str, Any]:
+    start = dict.fromkeys(("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex"), 0)
+    return {"From_Account": account, **start, "AssistFlags": 63, **changes}
 
 
 def without(body: dict[str, Any], field: str) -> dict[str, Any]:
@@ -194,6 +215,146 @@ class TestGetGroupMsgReceipt:
     async def test_refuses_groups_that_have_none(self, call: Caller, group: Any, code: int) -> None:
         call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
         assert await call.code(RECEIPT, {"GroupId": group, "MsgSeqList": [{"MsgSeq": 7}]}) == code
+
+
+class TestGetGroupMsgReceiptDetail:
+    async def test_lists_the_members_who_have_read_the_message_or_those_who_have_not(self, call: Caller) -> None:
+        read = await call.fields(RECEIPT_DETAIL, detail())
+        unread = await call.fields(RECEIPT_DETAIL, detail(Filter=1))
+        assert without(read, "Cursor") == {"IsFinish": 1, "ReadList": [{"Read_Account": "b"}]}
+        assert without(unread, "Cursor") == {"IsFinish": 1, "UnreadList": [{"Unread_Account": "a"}]}
+
+    async def test_agrees_with_the_numbers_of_the_receipt_as_members_read(self, call: Caller) -> None:
+        call.service.state.mark_read_in_group("g", 9, "a", "b")
+        numbers = await call.fields(RECEIPT, {"GroupId": "g", "MsgSeqList": [{"MsgSeq": 9}]})
+        assert numbers["GroupMsgReceiptList"] == [{"MsgSeq": 9, "Code": 0, "ReadNum": 2, "UnreadNum": 0}]
+        read = await call.fields(RECEIPT_DETAIL, detail())
+        assert read["ReadList"] == [{"Read_Account": "a"}, {"Read_Account": "b"}]
+        assert (await call.fields(RECEIPT_DETAIL, detail(Filter=1)))["UnreadList"] == []
+
+    async def test_hands_out_a_cursor_for_the_next_page(self, call: Caller) -> None:
+        members = [f"m{number}" for number in range(5)]
+        call.service.state.add_group("many", members=members)
+        call.service.state.add_receipt("many", 9, readers=members)
+        seen = []
+        body = detail(GroupId="many", Count=2)
+        for last in (0, 0, 1):
+            page = await call.fields(RECEIPT_DETAIL, body)
+            seen.append([item["Read_Account"] for item in page["ReadList"]])
+            assert page["IsFinish"] == last
+            body["Cursor"] = page["Cursor"]
+        assert seen == [["m0", "m1"], ["m2", "m3"], ["m4"]]
+
+    @pytest.mark.parametrize("changes", [{"GroupId": "other"}, {"MsgSeq": 7}, {"Filter": 1}], ids=str)
+    async def test_refuses_a_cursor_of_another_list(self, call: Caller, changes: dict[str, Any]) -> None:
+        call.service.state.add_group("other", members=["a"])
+        call.service.state.add_receipt("other", 9)
+        cursor = (await call.fields(RECEIPT_DETAIL, detail()))["Cursor"]
+        assert await call.code(RECEIPT_DETAIL, detail(Cursor=cursor)) == 0
+        assert await call.code(RECEIPT_DETAIL, detail(Cursor=cursor, **changes)) == 10004
+
+    async def test_refuses_a_cursor_of_another_emulator_or_a_changed_one(self, call: Caller, clock: Clock) -> None:
+        cursor = (await call.fields(RECEIPT_DETAIL, detail()))["Cursor"]
+        for changed in (cursor + "0", cursor[:-1], cursor.upper() + " ", "0", "1-", "-", "\u0661-", "9" * 5000):
+            assert await call.code(RECEIPT_DETAIL, detail(Cursor=changed)) == 10004
+        async with Emulator(clock=clock) as other:
+            other.state.add_group("g", members=["a", "b"])
+            other.state.add_receipt("g", 9, readers=["b"])
+            assert await Caller(other, call.session).code(RECEIPT_DETAIL, detail(Cursor=cursor)) == 10004
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"GroupId": 5}, 10004),
+            ({"GroupId": ""}, 10004),
+            ({"GroupId": "gone"}, 10010),
+            ({"GroupId": "x" * 49}, 10015),
+            ({"GroupId": "room"}, 10061),
+            ({"GroupId": "big"}, 10060),
+            ({"MsgSeq": 8}, 10062),
+            ({"MsgSeq": 1000}, 10062),
+            ({"MsgSeq": 0}, 10004),
+            ({"MsgSeq": "9"}, 10004),
+            ({"MsgSeq": True}, 10004),
+            ({"Filter": 2}, 10004),
+            ({"Filter": -1}, 10004),
+            ({"Filter": True}, 10004),
+            ({"Cursor": None}, 10004),
+            ({"Cursor": 0}, 10004),
+            ({"Count": 0}, 10004),
+            ({"Count": 201}, 10004),
+            ({"Count": "200"}, 10004),
+        ],
+        ids=str,
+    )
+    async def test_refuses_what_the_document_does_not_allow(
+        self, call: Caller, changes: dict[str, Any], code: int
+    ) -> None:
+        call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
+        assert await call.code(RECEIPT_DETAIL, detail(**changes)) == code
+
+    @pytest.mark.parametrize("field", ["GroupId", "MsgSeq", "Filter", "Cursor", "Count"])
+    async def test_needs_every_field(self, call: Caller, field: str) -> None:
+        assert await call.code(RECEIPT_DETAIL, without(detail(), field)) == 10004
+
+    async def test_serves_larger_groups_where_it_is_told_to(self, call: Caller, clock: Clock) -> None:
+        members = [f"m{number}" for number in range(1234)]
+        async with Emulator(max_receipt_members=1234, clock=clock) as large:
+            large.state.add_group("g", members=members)
+            large.state.add_receipt("g", 9, readers=members)
+            page = await Caller(large, call.session).fields(RECEIPT_DETAIL, detail())
+            assert (len(page["ReadList"]), page["IsFinish"]) == (200, 0)
+            assert await Caller(large, call.session).code(RECEIPT, {"GroupId": "g", "MsgSeqList": [{"MsgSeq": 9}]}) == 0
+
+
+class TestGetRecentContactList:
+    async def test_lists_peers_of_both_directions_and_groups_with_pinned_ones_first(self, call: Caller) -> None:
+        state = call.service.state
+        state.add_messages("d", "a", at=NOW - 10)
+        state.add_recent_contact("a", "room", kind="group", at=NOW - 500, pinned=True)
+        page = await call.fields(RECENT_CONTACTS, contacts_of("a"))
+        assert page["SessionItem"] == [
+            {"Type": 2, "GroupId": "room", "MsgTime": NOW - 500, "TopFlag": 1},
+            {"Type": 2, "GroupId": "g", "MsgTime": NOW, "TopFlag": 0},
+            {"Type": 1, "To_Account": "d", "MsgTime": NOW - 10, "TopFlag": 0},
+            {"Type": 1, "To_Account": "b", "MsgTime": NOW - 50, "TopFlag": 0},
+            {"Type": 1, "To_Account": "c", "MsgTime": NOW - 50, "TopFlag": 0},
+        ]
+        assert page["CompleteFlag"] == 1
+
+    @pytest.mark.parametrize(("options", "size"), [({}, 100), ({"contacts_per_page": 7}, 7)])
+    async def test_is_paged_by_100_unless_told_otherwise(
+        self, call: Caller, clock: Clock, options: dict[str, Any], size: int
+    ) -> None:
+        async with Emulator(clock=clock, **options) as service:
+            for number in range(size + 1):
+                service.state.add_recent_contact("me", f"p{number}", at=NOW - number)
+            caller = Caller(service, call.session)
+            first = await caller.fields(RECENT_CONTACTS, contacts_of("me"))
+            assert [item["To_Account"] for item in first.pop("SessionItem")] == [f"p{n}" for n in range(size)]
+            assert first.pop("CompleteFlag") == 0
+            second = await caller.fields(RECENT_CONTACTS, contacts_of("me", **first))
+            assert [item["To_Account"] for item in second["SessionItem"]] == [f"p{size}"]
+            assert second["CompleteFlag"] == 1
+
+    async def test_is_empty_for_an_account_without_conversations(self, call: Caller) -> None:
+        page = await call.fields(RECENT_CONTACTS, contacts_of("stranger"))
+        positions = dict.fromkeys(("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex"), 0)
+        assert page == {"SessionItem": [], "CompleteFlag": 1, **positions}
+
+    @pytest.mark.parametrize("account", [None, "", 5, "nobody"])
+    async def test_needs_an_account_that_exists(self, call: Caller, account: Any) -> None:
+        assert await call.code(RECENT_CONTACTS, contacts_of(account)) == 90008
+
+    @pytest.mark.parametrize("field", ["TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags"])
+    async def test_needs_every_number(self, call: Caller, field: str) -> None:
+        assert await call.code(RECENT_CONTACTS, without(contacts_of("a"), field)) == 90001
+        for value in (None, "0", -1, True, 0.0, 2**63):
+            assert await call.code(RECENT_CONTACTS, contacts_of("a", **{field: value})) == 90001
+        assert await call.code(RECENT_CONTACTS, contacts_of("a", **{field: 2**63 - 1})) == 0
+
+    async def test_needs_the_account(self, call: Caller) -> None:
+        assert await call.code(RECENT_CONTACTS, without(contacts_of("a"), "From_Account")) == 90008
 
 
 class TestGetGroupInfo:

@@ -20,7 +20,19 @@ from hypothesis import strategies as st
 from tim_async.emulator import Emulator
 from tim_async.emulator.commands import COMMANDS
 
-from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, Clock, query
+from .support import (
+    C2C_UNREAD,
+    GROUP_INFO,
+    MARK_READ,
+    NOW,
+    RECEIPT,
+    RECEIPT_DETAIL,
+    RECENT_CONTACTS,
+    SET_UNREAD,
+    Caller,
+    Clock,
+    query,
+)
 
 BODY = b'{"To_Account":"administrator"}'
 
@@ -49,7 +61,33 @@ FIELDS = (
     "MsgSeqList",
     "GroupIdList",
     "ResponseFilter",
+    "MsgSeq",
+    "Filter",
+    "Cursor",
+    "Count",
+    "From_Account",
+    "TimeStamp",
+    "StartIndex",
+    "TopTimeStamp",
+    "TopStartIndex",
+    "AssistFlags",
 )
+WELL_FORMED: dict[str, dict[str, Any]] = {
+    SET_UNREAD: {"GroupId": "g", "Member_Account": "alice", "UnreadMsgNum": 1},
+    MARK_READ: {"Report_Account": "alice", "Peer_Account": "bob", "MsgReadTime": str(NOW)},
+    C2C_UNREAD: {"To_Account": "alice", "Peer_Account": ["bob"]},
+    RECEIPT: {"GroupId": "g", "MsgSeqList": [{"MsgSeq": 3}]},
+    RECEIPT_DETAIL: {"GroupId": "g", "MsgSeq": 3, "Filter": 0, "Cursor": "", "Count": 200},
+    RECENT_CONTACTS: {
+        "From_Account": "alice",
+        "TimeStamp": 0,
+        "StartIndex": 0,
+        "TopTimeStamp": 0,
+        "TopStartIndex": 0,
+        "AssistFlags": 63,
+    },
+    GROUP_INFO: {"GroupIdList": ["g"]},
+}
 
 
 @pytest.fixture
@@ -57,6 +95,7 @@ def running() -> Iterator[Emulator]:
     with Emulator(limit=None, clock=Clock()) as service:
         service.state.add_messages("alice", "bob", 3)
         service.state.add_group("g", messages=5, members=["alice"])
+        service.state.add_receipt("g", 3, readers=["alice"])
         service.fault(code=10002, probability=0.1)  # so that bodies are compared with those that failed
         yield service
 
@@ -65,8 +104,13 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     """HTTP 200, and a JSON object with an ErrorCode."""
     connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=60)
 
-    @given(st.sampled_from([command.path for command in COMMANDS]), st.dictionaries(st.sampled_from(FIELDS), VALUES))
-    def check(path: str, body: dict[str, Any]) -> None:
+    @given(
+        st.sampled_from([command.path for command in COMMANDS]),
+        st.booleans(),
+        st.dictionaries(st.sampled_from(FIELDS), VALUES),
+    )
+    def check(path: str, mostly_well_formed: bool, values: dict[str, Any]) -> None:
+        body = {**WELL_FORMED[path], **values} if mostly_well_formed else values
         connection.request("POST", f"/{path}?{urlencode(query())}", json.dumps(body))
         response = connection.getresponse()
         answer = json.loads(response.read())

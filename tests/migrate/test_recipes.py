@@ -15,8 +15,7 @@ from typing import Protocol
 
 import pytest
 
-from tim_async.emulator import Emulator
-from tim_async.emulator.state import GroupType, State
+from tim_async.emulator import Emulator, GroupType, State
 
 pytestmark = pytest.mark.processes
 

@@ -18,7 +18,8 @@ MsgReadTime is refused, so are 11 peers and an empty list, and a message number 
 the app as a whole, on connections or on the plan that was bought, and 70050 after many bad signatures comes only
 as a fault; **compressed requests**, which are not JSON here; **delays inside the backend and its replication**: what
 was written is read at once; **messages**: they can be counted, dated and read, but have no content, cannot be sent over
-HTTP, and age out never; **callbacks**: no webhook is called; **every other command**: 60009.
+HTTP, and age out never; **what the bits of AssistFlags select** (it must be an integer, and every conversation is
+listed); **callbacks**: no webhook is called; **every other command**: 60009.
 """
 
 from __future__ import annotations
@@ -28,21 +29,27 @@ from typing import TYPE_CHECKING
 from tim_async.lazy import attach as _attach
 
 if TYPE_CHECKING:
+    from tim_async.emulator.contacts import ContactKind, RecentContact
     from tim_async.emulator.examples import fill_example
     from tim_async.emulator.faults import Fault
+    from tim_async.emulator.groups import Group, GroupType
+    from tim_async.emulator.receipts import MessageReceipt
     from tim_async.emulator.report import EndpointReport, Report
     from tim_async.emulator.service import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
-    from tim_async.emulator.state import Group, GroupType, State
+    from tim_async.emulator.state import State
     from tim_async.emulator.windows import WindowKind
 
 __all__ = [
     "DEFAULT_SDK_APP_ID",
     "DEFAULT_SECRET_KEY",
+    "ContactKind",
     "Emulator",
     "EndpointReport",
     "Fault",
     "Group",
     "GroupType",
+    "MessageReceipt",
+    "RecentContact",
     "Report",
     "State",
     "WindowKind",
@@ -52,13 +59,16 @@ __all__ = [
 # Python imports this package on its way to pytest_plugin, in every pytest run of whoever has tim_async installed.
 # They should not pay for an HTTP server, so each name is fetched when it is first used.
 _MODULES = {
+    "ContactKind": "contacts",
     "DEFAULT_SDK_APP_ID": "service",
     "DEFAULT_SECRET_KEY": "service",
     "Emulator": "service",
     "EndpointReport": "report",
     "Fault": "faults",
-    "Group": "state",
-    "GroupType": "state",
+    "Group": "groups",
+    "GroupType": "groups",
+    "MessageReceipt": "receipts",
+    "RecentContact": "contacts",
     "Report": "report",
     "State": "state",
     "WindowKind": "windows",

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tim_async import endpoints
 from tim_async.emulator.answers import Refusal
-from tim_async.emulator.state import Group, State
+from tim_async.emulator.contacts import ContactPage, Position, RecentContact, page_of
+from tim_async.emulator.cursors import Cursors
+from tim_async.emulator.groups import Group
+from tim_async.emulator.state import State
 
 Body = Mapping[str, Any]
 Fields = dict[str, Any]
 
 _MOST_PEERS = 10
 _MOST_GROUPS = 50
-_MOST_RECEIPT_MEMBERS = 200
+_MOST_RECEIPT_ACCOUNTS = 200
 _LONGEST_GROUP_ID = 48
 _LONGEST_TIME = 10
 _LARGEST = 2**63 - 1
@@ -34,11 +37,17 @@ class World:
         state: what the service remembers.
         dice: decide what the documents leave to chance.
         max_msg_seqs: the most items of one ``MsgSeqList``; None where there is no such limit.
+        max_receipt_members: the most members of a group whose messages have receipts.
+        contacts_per_page: the most conversations of one page of recent contacts.
+        cursors: the cursors of pages.
     """
 
     state: State
     dice: random.Random
     max_msg_seqs: int | None = None
+    max_receipt_members: int = 200
+    contacts_per_page: int = 100
+    cursors: Cursors = field(default_factory=Cursors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +125,45 @@ def get_group_msg_receipt(world: World, body: Body) -> Fields:
     seqs = [_whole(item.get("MsgSeq"), "MsgSeq", least=1) for item in items]
     if world.max_msg_seqs is not None and len(seqs) > world.max_msg_seqs:
         raise Refusal(10004, f"MsgSeqList may hold {world.max_msg_seqs} items at most, not {len(seqs)}")
-    group = _group(world.state, group_id)
-    if not group.keeps_receipts:
-        raise Refusal(10061, f"groups of type {group.type} have no receipts")
-    if len(group.unread) > _MOST_RECEIPT_MEMBERS:
-        raise Refusal(10060, f"no receipts in groups of more than {_MOST_RECEIPT_MEMBERS} members")
+    group = _group_with_receipts(world, group_id)
     return {"GroupMsgReceiptList": [_receipt(group, seq) for seq in seqs]}
+
+
+# https://www.tencentcloud.com/document/product/269/77693
+def get_group_msg_receipt_detail(world: World, body: Body) -> Fields:
+    """List the members who have, or have not, read one message of a group, page by page."""
+    group_id = _text(body, "GroupId", 10004)
+    seq = _whole(body.get("MsgSeq"), "MsgSeq", least=1)
+    unread = _whole(body.get("Filter"), "Filter", least=0, most=1)
+    size = _whole(body.get("Count"), "Count", least=1, most=_MOST_RECEIPT_ACCOUNTS)
+    cursor = body.get("Cursor")
+    start = world.cursors.take(cursor, group_id, seq, unread) if isinstance(cursor, str) else None
+    if start is None:
+        raise Refusal(10004, 'Cursor must be "" or the Cursor of the page before')
+    receipt = _group_with_receipts(world, group_id).receipts.get(seq)
+    if receipt is None:
+        raise Refusal(10062, f"message {seq} was sent without a receipt")
+    page = receipt.page(read=not unread, start=start, size=size)
+    name, item = ("UnreadList", "Unread_Account") if unread else ("ReadList", "Read_Account")
+    return {
+        "Cursor": world.cursors.give(page.end, group_id, seq, unread),
+        "IsFinish": int(page.finished),
+        name: [{item: account} for account in page.accounts],
+    }
+
+
+# https://www.tencentcloud.com/document/product/1047/43087
+def get_recent_contact_list(world: World, body: Body) -> Fields:
+    """List an account's conversations, page by page: pinned ones first, then by time, newest first."""
+    account = _account(world.state, body, "From_Account", 90008)
+    time, index, top_time, top_index, _ = (
+        _whole(body.get(name), name, least=0, code=90001)
+        for name in ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags")
+    )
+    contacts = world.state.recent_contacts(account)
+    return _contact_page(
+        page_of(contacts, Position(top_time, top_index), Position(time, index), world.contacts_per_page)
+    )
 
 
 # https://www.tencentcloud.com/document/product/1047/34961
@@ -144,29 +186,35 @@ COMMANDS: tuple[Command, ...] = (
     Command(endpoints.ADMIN_SET_MSG_READ.name, endpoints.ADMIN_SET_MSG_READ.command, admin_set_msg_read),
     Command(endpoints.GET_C2C_UNREAD_MSG_NUM.name, endpoints.GET_C2C_UNREAD_MSG_NUM.command, get_c2c_unread_msg_num),
     Command(endpoints.GET_GROUP_MSG_RECEIPT.name, endpoints.GET_GROUP_MSG_RECEIPT.command, get_group_msg_receipt),
+    Command(
+        endpoints.GET_GROUP_MSG_RECEIPT_DETAIL.name,
+        endpoints.GET_GROUP_MSG_RECEIPT_DETAIL.command,
+        get_group_msg_receipt_detail,
+    ),
+    Command(endpoints.GET_RECENT_CONTACT_LIST.name, endpoints.GET_RECENT_CONTACT_LIST.command, get_recent_contact_list),
     Command("get_group_info", "v4/group_open_http_svc/get_group_info", get_group_info),
 )
 """Every command the emulator answers; any other is 60009."""
 
 
-def _text(body: Body, field: str, code: int) -> str:
-    value = body.get(field)
+def _text(body: Body, name: str, code: int) -> str:
+    value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise Refusal(code, f"{field} must be a non-empty String")
+        raise Refusal(code, f"{name} must be a non-empty String")
     return value
 
 
-def _whole(value: Any, field: str, *, least: int) -> int:
+def _whole(value: Any, name: str, *, least: int, most: int = _LARGEST, code: int = 10004) -> int:
     # JSON's true is a bool, which Python would take for 1.
-    if type(value) is not int or not least <= value <= _LARGEST:
-        raise Refusal(10004, f"{field} must be a 64-bit Integer of at least {least}")
+    if type(value) is not int or not least <= value <= most:
+        raise Refusal(code, f"{name} must be an Integer from {least} to {most}")
     return value
 
 
-def _account(state: State, body: Body, field: str, code: int) -> str:
-    account = _text(body, field, code)
+def _account(state: State, body: Body, name: str, code: int) -> str:
+    account = _text(body, name, code)
     if not state.has_account(account):
-        raise Refusal(code, f"{field}: no such account: {account}")
+        raise Refusal(code, f"{name}: no such account: {account}")
     return account
 
 
@@ -177,6 +225,15 @@ def _group(state: State, group_id: str) -> Group:
     return group
 
 
+def _group_with_receipts(world: World, group_id: str) -> Group:
+    group = _group(world.state, group_id)
+    if not group.keeps_receipts:
+        raise Refusal(10061, f"groups of type {group.type} have no receipts")
+    if len(group.unread) > world.max_receipt_members:
+        raise Refusal(10060, f"no receipts in groups of more than {world.max_receipt_members} members")
+    return group
+
+
 def _no_group(group_id: str) -> tuple[int, str]:
     if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
         return 10015, "GroupId is not one that a group can have"
@@ -184,10 +241,27 @@ def _no_group(group_id: str) -> tuple[int, str]:
 
 
 def _receipt(group: Group, seq: int) -> Fields:
-    numbers = group.receipts.get(seq)
-    if numbers is None:
+    receipt = group.receipts.get(seq)
+    if receipt is None:
         return {"MsgSeq": seq, "Code": 10062}
-    return {"MsgSeq": seq, "Code": 0, "ReadNum": numbers[0], "UnreadNum": numbers[1]}
+    read_num, unread_num = receipt.numbers
+    return {"MsgSeq": seq, "Code": 0, "ReadNum": read_num, "UnreadNum": unread_num}
+
+
+def _contact_page(page: ContactPage) -> Fields:
+    return {
+        "SessionItem": [_contact(contact) for contact in page.contacts],
+        "CompleteFlag": int(page.finished),
+        "TimeStamp": page.general.time,
+        "StartIndex": page.general.index,
+        "TopTimeStamp": page.top.time,
+        "TopStartIndex": page.top.index,
+    }
+
+
+def _contact(contact: RecentContact) -> Fields:
+    party = {"Type": 1, "To_Account": contact.id} if contact.kind == "c2c" else {"Type": 2, "GroupId": contact.id}
+    return {**party, "MsgTime": contact.msg_time, "TopFlag": int(contact.pinned)}
 
 
 def _group_info(state: State, group_id: str, names: list[str] | None) -> Fields:

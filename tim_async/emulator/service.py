@@ -60,6 +60,8 @@ class Emulator:
         count_refused: bool = False,
         rate_code: int = 60007,
         max_msg_seqs: int | None = None,
+        max_receipt_members: int = 200,
+        contacts_per_page: int = 100,
         latency: float = 0.0,
         jitter: float = 0.0,
         seed: int = 0,
@@ -78,6 +80,8 @@ class Emulator:
             count_refused: whether refused calls fill a sliding second too.
             rate_code: the ``ErrorCode`` of a call over the rate.
             max_msg_seqs: the most items of one ``MsgSeqList``; None, as documented, for no such limit.
+            max_receipt_members: the most members of a group whose messages have receipts, at least 0.
+            contacts_per_page: the most conversations of one page of recent contacts, at least 1.
             latency: the mean of a round trip, seconds, half of it before a call arrives and half after.
             jitter: the coefficient of variation of the round trip, lognormal.
             seed: of the faults' dice, the jitter and the order of answers that have none.
@@ -92,6 +96,11 @@ class Emulator:
         if not who:
             raise ValueError("an app has at least one administrator")
         self.identifier = who[0]
+        if max_receipt_members < 0 or contacts_per_page < 1:
+            raise ValueError(
+                "max_receipt_members must be at least 0 and contacts_per_page at least 1, "
+                f"not {max_receipt_members} and {contacts_per_page}"
+            )
         clock = clock or _steady_clock()
         self.state = State(clock)
         self.state.add_account(*who)
@@ -105,7 +114,7 @@ class Emulator:
                 _windows(limit, window, capacity=bucket_capacity, count_refused=count_refused),
                 rate_code,
             ),
-            World(self.state, random.Random(seed), max_msg_seqs),
+            World(self.state, random.Random(seed), max_msg_seqs, max_receipt_members, contacts_per_page),
             UserSigChecker(sdk_app_id, secret_key),
             faults=self._faults,
             ledger=self._ledger,

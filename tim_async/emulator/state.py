@@ -1,4 +1,4 @@
-"""What the service remembers: accounts, groups with unread counts and receipts, one-to-one conversations.
+"""What the service remembers: accounts, groups with unread counts and receipts, messages, recent contacts.
 
 Filled and read with plain synchronous calls, from any thread, before, during and after a run.  It trusts whoever
 fills it; what a request may contain is judged in `commands`.
@@ -10,46 +10,11 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
-GroupType = Literal["Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom"]
-
-_WITHOUT_UNREAD = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
-_WITHOUT_RECEIPTS = frozenset({"Community", "AVChatRoom"})
-
-
-@dataclass(slots=True)
-class Group:
-    """One group.
-
-    Attributes:
-        group_id: its ``GroupId``.
-        type: its ``Type``.
-        messages: how many messages it holds; they are numbered from 1.
-        unread: each member's unread count, by ``Member_Account``.
-        receipts: ``(ReadNum, UnreadNum)`` of each message that was sent with a receipt, by ``MsgSeq``.
-    """
-
-    group_id: str
-    type: GroupType
-    messages: int = 0
-    unread: dict[str, int] = field(default_factory=dict)
-    receipts: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def counts_unread(self) -> bool:
-        """Whether the service keeps unread counts here; where not, setting one succeeds and does nothing."""
-        return self.type not in _WITHOUT_UNREAD
-
-    @property
-    def keeps_receipts(self) -> bool:
-        """Whether messages here can have receipts at all."""
-        return self.type not in _WITHOUT_RECEIPTS
-
-    def set_unread(self, member: str, number: int) -> None:
-        """Set a member's unread count: lowered to the number of messages, and nothing where none are kept."""
-        if self.counts_unread:
-            self.unread[member] = min(number, self.messages)
+from tim_async.emulator.contacts import ContactBook, ContactKind, RecentContact, seconds_of
+from tim_async.emulator.groups import Group, GroupType
+from tim_async.emulator.receipts import receipt_by_numbers, receipt_by_readers
 
 
 @dataclass(slots=True)
@@ -79,6 +44,7 @@ class State:
         self._accounts: set[str] = set()
         self._groups: dict[str, Group] = {}
         self._inboxes: dict[str, _Inbox] = {}
+        self._contacts: dict[str, ContactBook] = {}
 
     # Filling
 
@@ -88,7 +54,13 @@ class State:
             self._accounts.update(accounts)
 
     def add_group(
-        self, group_id: str, group_type: GroupType = "Public", *, messages: int = 0, members: Iterable[str] = ()
+        self,
+        group_id: str,
+        group_type: GroupType = "Public",
+        *,
+        messages: int = 0,
+        members: Iterable[str] = (),
+        at: float | None = None,
     ) -> None:
         """Create a group.
 
@@ -97,6 +69,7 @@ class State:
             group_type: its ``Type``.
             messages: how many messages it holds already, all of them read by everyone.
             members: who is in it; accounts that do not exist are imported.
+            at: when the last of its messages was sent, unix seconds; now by default.
 
         Raises:
             ValueError: it exists, the id is empty, the type is unknown or the number negative.
@@ -106,7 +79,8 @@ class State:
         with self.lock:
             if group_id in self._groups:
                 raise ValueError(f"the group {group_id!r} exists")
-            self._groups[group_id] = Group(group_id, group_type, messages)
+            group = self._groups[group_id] = Group(group_id, group_type)
+            self._send_to_group(group, messages, at)
             self.add_members(group_id, *members)
 
     def add_members(self, group_id: str, *members: str) -> None:
@@ -116,13 +90,21 @@ class State:
             KeyError: no such group.
         """
         with self.lock:
-            unread = self._groups[group_id].unread
-            for member in members:
-                unread.setdefault(member, 0)
+            group = self._groups[group_id]
+            for member in dict.fromkeys(members):
+                if member not in group.unread:
+                    group.unread[member] = 0
+                    if group.messages:
+                        self._book(member).message("group", group_id, group.last_message_at)
             self._accounts.update(members)
 
-    def add_group_messages(self, group_id: str, count: int = 1) -> None:
+    def add_group_messages(self, group_id: str, count: int = 1, *, at: float | None = None) -> None:
         """Send messages without receipts to a group: they are unread for each of its members.
+
+        Args:
+            group_id: the group.
+            count: how many.
+            at: when they were sent, unix seconds; now by default.
 
         Raises:
             KeyError: no such group.
@@ -132,32 +114,69 @@ class State:
             raise ValueError("a number of messages is not negative")
         with self.lock:
             group = self._groups[group_id]
-            group.messages += count
+            self._send_to_group(group, count, at)
             for member, unread in group.unread.items():
                 group.set_unread(member, unread + count)
 
-    def add_receipt(self, group_id: str, msg_seq: int, *, read_num: int, unread_num: int) -> None:
+    def add_receipt(
+        self,
+        group_id: str,
+        msg_seq: int,
+        *,
+        readers: Iterable[str] = (),
+        sender: str | None = None,
+        read_num: int | None = None,
+        unread_num: int | None = None,
+    ) -> None:
         """Make a group's message one that was sent with a receipt; the group then holds at least so many messages.
+
+        Its recipients are the members of now but for the sender.  Give the readers by name or, where only numbers
+        matter, both numbers: the first members then are its readers and the next its other recipients, followed by
+        accounts that have left the group, ``former1``, ``former2``, …, which are imported.
 
         Args:
             group_id: the group.
             msg_seq: the message's number, from 1.
-            read_num: how many have read it.
-            unread_num: how many have not.
+            readers: the recipients that have read it.
+            sender: the member who sent it; nobody of the group by default.
+            read_num: how many have read it, in place of ``readers``.
+            unread_num: how many have not, with ``read_num``.
 
         Raises:
-            KeyError: no such group.
-            ValueError: a number below 1, or a negative one of readers.
+            KeyError: no such group, or a reader who is not a recipient.
+            ValueError: a message number below 1, a negative number of readers, one number without the other, or
+                numbers beside ``readers``.
         """
-        if msg_seq < 1 or read_num < 0 or unread_num < 0:
-            raise ValueError(f"no such receipt can be: {msg_seq}, {read_num} read, {unread_num} unread")
+        readers = tuple(readers)
+        if msg_seq < 1 or (read_num is None) != (unread_num is None) or (readers and read_num is not None):
+            raise ValueError(f"no such receipt: message {msg_seq}, {read_num} read, {unread_num} unread, by {readers}")
         with self.lock:
             group = self._groups[group_id]
-            group.receipts[msg_seq] = (read_num, unread_num)
-            group.messages = max(group.messages, msg_seq)
+            members = [member for member in group.unread if member != sender]
+            if read_num is None or unread_num is None:
+                receipt = receipt_by_readers(members, readers)
+            elif read_num < 0 or unread_num < 0:
+                raise ValueError(f"the numbers of a receipt are at least 0, not {read_num} and {unread_num}")
+            else:
+                receipt = receipt_by_numbers(members, read_num, unread_num)
+            self._accounts.update(receipt.recipients)
+            group.receipts[msg_seq] = receipt
+            self._send_to_group(group, max(0, msg_seq - group.messages), None)
+
+    def mark_read_in_group(self, group_id: str, msg_seq: int, *members: str) -> None:
+        """Have members read a message that was sent with a receipt; their unread counts stay as they are.
+
+        Raises:
+            KeyError: no such group, no receipt, or an account that is not a recipient of the message.
+        """
+        with self.lock:
+            receipt = self._groups[group_id].receipts[msg_seq]
+            for member in set(members).difference(receipt.recipients):
+                raise KeyError(member)
+            receipt.read.update(members)
 
     def add_messages(self, to: str, from_: str, count: int = 1, *, at: float | None = None) -> None:
-        """Send one-to-one messages; accounts that do not exist are imported.
+        """Send one-to-one messages; accounts that do not exist are imported, and each gets the other as a contact.
 
         Args:
             to: who receives them, and has not read them.
@@ -173,6 +192,9 @@ class State:
         with self.lock:
             self._accounts.update((to, from_))
             sent = self._clock() if at is None else at
+            if count:
+                self._book(to).message("c2c", from_, sent)
+                self._book(from_).message("c2c", to, sent)
             inbox = self._inboxes.setdefault(to, _Inbox())
             if sent < inbox.read_times.get(from_, float("-inf")):
                 return
@@ -180,6 +202,41 @@ class State:
             place = bisect_right(times, sent)
             times[place:place] = [sent] * count
             inbox.total += count
+
+    def add_recent_contact(
+        self,
+        account: str,
+        contact_id: str,
+        *,
+        kind: ContactKind = "c2c",
+        at: float | None = None,
+        pinned: bool = False,
+    ) -> None:
+        """Set one conversation of an account, with or without messages; accounts that do not exist are imported.
+
+        Messages and memberships give an account its conversations by themselves; a later message makes one newer.
+
+        Args:
+            account: whose conversation it is.
+            contact_id: the other account, or the ``GroupId`` of a group, which need not exist.
+            kind: ``"c2c"`` with another account, or ``"group"``.
+            at: when its last message was sent, unix seconds; by default the time it has or, if it is new, now.
+            pinned: whether the account pinned it to the top.
+
+        Raises:
+            ValueError: an empty id or an unknown kind.
+        """
+        if not account or not contact_id or kind not in get_args(ContactKind):
+            raise ValueError(f"no such contact: {contact_id!r} of kind {kind!r} for {account!r}")
+        with self.lock:
+            self._accounts.update((account, contact_id) if kind == "c2c" else (account,))
+            book = self._book(account)
+            known = book.find(kind, contact_id)
+            if at is None and known is not None:
+                msg_time = known.msg_time
+            else:
+                msg_time = seconds_of(self._clock() if at is None else at)
+            book.put(RecentContact(kind, contact_id, msg_time, pinned))
 
     def mark_read(self, account: str, peer: str, before: float | None = None) -> None:
         """Have ``account`` read what ``peer`` sent it.  What was read stays read, whatever time comes next.
@@ -252,4 +309,32 @@ class State:
             KeyError: no such group.
         """
         with self.lock:
-            return self._groups[group_id].receipts.get(msg_seq)
+            receipt = self._groups[group_id].receipts.get(msg_seq)
+            return None if receipt is None else receipt.numbers
+
+    def readers(self, group_id: str, msg_seq: int, *, read: bool = True) -> tuple[str, ...]:
+        """The recipients that have read a message, or with ``read=False`` those that have not, in order of joining.
+
+        Raises:
+            KeyError: no such group, or a message sent without a receipt.
+        """
+        with self.lock:
+            return self._groups[group_id].receipts[msg_seq].members(read=read)
+
+    def recent_contacts(self, account: str) -> list[RecentContact]:
+        """The conversations of an account: pinned ones first, then by time, newest first."""
+        with self.lock:
+            book = self._contacts.get(account)
+            return [] if book is None else book.all()
+
+    def _book(self, account: str) -> ContactBook:
+        return self._contacts.setdefault(account, ContactBook())
+
+    def _send_to_group(self, group: Group, count: int, at: float | None) -> None:
+        """Number messages and make the group a newer conversation of each member; unread counts stay."""
+        if count:
+            sent = self._clock() if at is None else at
+            group.messages += count
+            group.last_message_at = max(sent, group.last_message_at)
+            for member in group.unread:
+                self._book(member).message("group", group.group_id, sent)
