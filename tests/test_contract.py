@@ -204,6 +204,10 @@ async def test_the_error_code_alone_decides(service: StandIn, method: Method, ex
             {"Code": 0, "MsgSeq": 1, "ReadNum": 1, "UnreadNum": 1, "New": {}},
             {"Code": 0, "MsgSeq": 2, "ReadNum": 2, "UnreadNum": 2},
         ],
+        "IsFinish": 1,
+        "UnreadList": [{"Unread_Account": "carol", "New": 1}],
+        "CompleteFlag": 1,
+        "SessionItem": [{"Type": 1, "To_Account": "bob", "MsgTime": 1700000000, "TopFlag": 1, "New": 1}],
     }
     answer = {"ErrorCode": 0, **extra, **plain}
     service.script.append(Reply(json.dumps(answer).encode()))

@@ -19,9 +19,11 @@ from tim_async import (
     ClientClosed,
     ConnectFailed,
     ConnectionLost,
+    Contact,
     Done,
     EndpointStats,
     Failed,
+    GroupMsgReceiptDetail,
     GroupMsgReceipts,
     GroupNotFound,
     InvalidRequest,
@@ -34,6 +36,8 @@ from tim_async import (
     RateLimited,
     Receipt,
     ReceiptUnavailable,
+    RecentContactList,
+    RecentContactPage,
     RequestTimeout,
     RetryPolicy,
     ServerBusy,
@@ -102,6 +106,16 @@ async def use(tim: TIMClient) -> None:
     assert_type(receipts.errors[2].code, int | None)
     assert_type(receipts.errors[2].info, str)
     receipts.raise_for_errors()
+    detail = await tim.get_group_msg_receipt_detail("@TGS#1", 7, read=False, cursor="", count=100)
+    assert_type(detail, GroupMsgReceiptDetail)
+    assert_type(detail.accounts, tuple[str, ...])
+    recent = await tim.get_recent_contact_list("alice", page=RecentContactPage())
+    assert_type(recent, RecentContactList)
+    assert_type(recent.contacts, tuple[Contact, ...])
+    assert_type(recent.next_page, RecentContactPage | None)
+    assert_type([account async for account in tim.batch.get_group_msg_receipt_detail("@TGS#1", 7)], list[str])
+    assert_type([contact async for contact in tim.batch.get_recent_contact_list("alice")], list[Contact])
+    assert_type(await tim.batch.get_recent_c2c_unread_msg_num("alice"), C2CUnread)
     assert_type(await tim.call("v4/openim/anything", {"A": 1}, repeatable=True), dict[str, Any])
     assert_type(tim.batch, Batch)
     assert_type(await tim.batch.get_c2c_unread_msg_num("alice", (f"user{n}" for n in range(99))), C2CUnread)

@@ -9,7 +9,7 @@ In the loop that is running::
 
 or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop; the pytest fixture
 ``tim_emulator`` is that.  What it knows of the service it was told by the vendor's documents.  It shares the paths of
-the endpoints with the client and nothing else, so that a mistake in one is not repeated in the other.
+nothing with the client, so that a mistake in one is not repeated in the other.
 
 **What it does not reproduce:** **TLS, hosts and regions**; **the order of the service's checks and the wording of
 ErrorInfo**; **whatever the documents leave open**, for which it takes the strictest reading that is of use (an integer

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tim_async import endpoints
 from tim_async.emulator.answers import Refusal
 from tim_async.emulator.contacts import ContactPage, Position, RecentContact, page_of
 from tim_async.emulator.cursors import Cursors
@@ -182,16 +181,16 @@ def get_group_info(world: World, body: Body) -> Fields:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command(endpoints.SET_UNREAD_MSG_NUM.name, endpoints.SET_UNREAD_MSG_NUM.command, set_unread_msg_num),
-    Command(endpoints.ADMIN_SET_MSG_READ.name, endpoints.ADMIN_SET_MSG_READ.command, admin_set_msg_read),
-    Command(endpoints.GET_C2C_UNREAD_MSG_NUM.name, endpoints.GET_C2C_UNREAD_MSG_NUM.command, get_c2c_unread_msg_num),
-    Command(endpoints.GET_GROUP_MSG_RECEIPT.name, endpoints.GET_GROUP_MSG_RECEIPT.command, get_group_msg_receipt),
+    Command("set_unread_msg_num", "v4/group_open_http_svc/set_unread_msg_num", set_unread_msg_num),
+    Command("admin_set_msg_read", "v4/openim/admin_set_msg_read", admin_set_msg_read),
+    Command("get_c2c_unread_msg_num", "v4/openim/get_c2c_unread_msg_num", get_c2c_unread_msg_num),
+    Command("get_group_msg_receipt", "v4/group_open_http_svc/get_group_msg_receipt", get_group_msg_receipt),
     Command(
-        endpoints.GET_GROUP_MSG_RECEIPT_DETAIL.name,
-        endpoints.GET_GROUP_MSG_RECEIPT_DETAIL.command,
+        "get_group_msg_receipt_detail",
+        "v4/group_open_http_svc/get_group_msg_receipt_detail",
         get_group_msg_receipt_detail,
     ),
-    Command(endpoints.GET_RECENT_CONTACT_LIST.name, endpoints.GET_RECENT_CONTACT_LIST.command, get_recent_contact_list),
+    Command("get_recent_contact_list", "v4/recentcontact/get_list", get_recent_contact_list),
     Command("get_group_info", "v4/group_open_http_svc/get_group_info", get_group_info),
 )
 """Every command the emulator answers; any other is 60009."""
