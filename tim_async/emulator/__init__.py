@@ -8,7 +8,7 @@ In the loop that is running::
             assert await tim.get_all_c2c_unread_msg_num("alice") == 3
 
 or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop; the pytest fixture
-``tim_emulator`` is that.  What it knows of the service it was told by the vendor's documents.  It shares the paths of
+``tim_emulator`` is that.  What it knows of the service it was told by the vendor's documents.  It shares
 nothing with the client, so that a mistake in one is not repeated in the other.
 
 **What it does not reproduce:** **TLS, hosts and regions**; **the order of the service's checks and the wording of
