@@ -47,6 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Name long values by their length: a compressed one holds the time, and each worker would name it otherwise."""
+    if isinstance(val, str | bytes) and len(val) > 60:
+        return f"{len(val)} {'characters' if isinstance(val, str) else 'bytes'}"
+    return None
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"event loop: {config.getoption('--loop')}"
 

@@ -23,6 +23,7 @@ from tim_async import (
     TIMClient,
     TIMError,
 )
+from tim_async.emulator import Emulator
 
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok
 
@@ -332,3 +333,30 @@ def test_a_page_of_members_that_cannot_be_read(answer: dict[str, Any]) -> None:
 def test_a_page_of_conversations_that_cannot_be_read(answer: dict[str, Any]) -> None:
     with pytest.raises(TIMError):
         RecentContactList.from_wire(answer)
+
+
+async def test_against_the_emulator() -> None:
+    """Its cursors and positions, over HTTP: 1,234 readers, and an inbox of 350 conversations beside 87 groups."""
+    members = [f"m{number}" for number in range(1500)]
+    peers = [f"p{number}" for number in range(350)]
+    async with Emulator(max_receipt_members=1500, limit=None) as service:
+        state = service.state
+        state.add_group("g", messages=7, members=members)
+        state.add_receipt("g", 7, readers=members[:1234])
+        state.add_account("alice")
+        for number, peer in enumerate(peers):
+            state.add_messages("alice", peer, number % 7 + 1)
+        for number in range(87):
+            state.add_recent_contact("alice", f"g{number}", kind="group", pinned=number < 3)
+        async with TIMClient(**service.client_options()) as tim:
+            read = [account async for account in tim.batch.get_group_msg_receipt_detail("g", 7)]
+            unread = [account async for account in tim.batch.get_group_msg_receipt_detail("g", 7, read=False)]
+            contacts = [contact async for contact in tim.batch.get_recent_contact_list("alice")]
+            before = service.report().total.calls
+            inbox = await tim.batch.get_recent_c2c_unread_msg_num("alice")
+        assert sorted(read) == sorted(members[:1234])
+        assert sorted(unread) == sorted(members[1234:])
+        assert len(contacts) == len({(contact.kind, contact.id) for contact in contacts}) == 350 + 87
+        assert [contact.pinned for contact in contacts[:4]] == [True, True, True, False]
+        assert inbox == C2CUnread({peer: number % 7 + 1 for number, peer in enumerate(peers)})
+        assert service.report().total.calls - before == 5 + 35

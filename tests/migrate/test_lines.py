@@ -301,7 +301,6 @@ def test_what_is_no_text(tmp_path: Path, data: bytes, said: str, packed: bool) -
 @pytest.mark.parametrize(
     ("data", "said"),
     [(gzip.compress(gzip.compress(SAMPLE)), "gzipped twice"), (tarred(), "binary")],
-    ids=["gzipped twice", "an archive"],  # of bytes that hold the time, each worker would make its own
 )
 def test_what_is_no_text_when_unpacked(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "rows.csv.gz"
