@@ -65,6 +65,10 @@ class Counting:
         return most
 
 
+PATIENT = 5.0
+"""Seconds without an answer, where the store is there: a busy machine must not look like an outage."""
+
+
 def quota_on(store: Store, **options: Any) -> RedisQuota:
     """A quota of this test alone, on a store that others may use, too."""
     return RedisQuota(**{"url": store.url, "namespace": f"test{next(_names)}", **options})

@@ -21,7 +21,7 @@ from tests.store import Store
 from tim_async import QuotaExhausted, TIMClient
 from tim_async.quota import RedisQuota
 
-from .support import COMMAND, NAME, Counting, answers, calling, client, prepare, quota_on, until
+from .support import COMMAND, NAME, PATIENT, Counting, answers, calling, client, prepare, quota_on, until
 
 SECRET = "pass-phrase"
 LIMIT = 50
@@ -404,7 +404,7 @@ async def test_a_cluster(service: StandIn, tmp_path: Path, caplog: pytest.LogCap
         with Redis.from_url(store.url) as redis:
             redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             await until(lambda: redis.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-        quota = RedisQuota(store.url, cluster=True)
+        quota = RedisQuota(store.url, cluster=True, timeout=PATIENT)
         async with client(service, quota, 20) as one, client(service, quota, 20) as two:
             async with calling((one, "one"), (two, "two")):
                 await until(lambda: answers(counting) >= 25)

@@ -21,7 +21,7 @@ from tim_async import ClientClosed, Lane, QuotaExhausted, TIMClient, TIMError
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import RequestOverLimit
 
-from .support import COMMAND, NAME, Counting, answers, calling, client, prepare, quota_on, until
+from .support import COMMAND, NAME, PATIENT, Counting, answers, calling, client, prepare, quota_on, until
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -29,7 +29,7 @@ async def test_together_they_use_the_limit_and_are_never_refused(
     service: StandIn, lasting: Store, strict: bool
 ) -> None:
     counting = service.answer = Counting(40)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 40)
     async with (
         client(service, quota, 40, strict=strict) as one,
@@ -55,7 +55,7 @@ async def test_the_first_call_on_a_store_that_knows_nothing_goes_at_once(service
 
 
 async def test_one_is_refused_and_all_slow_down(service: StandIn, lasting: Store) -> None:
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 100)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
         await two.get_all_c2c_unread_msg_num("two")
@@ -72,7 +72,7 @@ async def test_one_is_refused_and_all_slow_down(service: StandIn, lasting: Store
 
 async def test_retry_after_holds_everybody(service: StandIn, lasting: Store) -> None:
     counting = Counting(100)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 100)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
         await two.get_all_c2c_unread_msg_num("two")
@@ -96,7 +96,7 @@ async def test_retry_after_holds_everybody(service: StandIn, lasting: Store) -> 
 
 async def test_an_alert_slows_the_others(service: StandIn, lasting: Store) -> None:
     """Also where the one who is told of it does not call."""
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 100)
     alert = RequestOverLimit(sdk_app_id=APP, service_name="openim", command=NAME, request=200, limit=100)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
@@ -109,7 +109,7 @@ async def test_an_alert_slows_the_others(service: StandIn, lasting: Store) -> No
 
 async def test_interactive_calls_pass_the_bulk_of_another_client(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(50)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 50)
     async with client(service, quota, 50) as one, client(service, quota, 50) as two:
         async with calling((one.with_options(lane=Lane.BULK), "bulk"), tasks=20):
@@ -123,7 +123,7 @@ async def test_interactive_calls_pass_the_bulk_of_another_client(service: StandI
 
 async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(10)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 10)
     prepare(lasting, quota, 10, app=APP + 1)
     prepare(lasting, quota, 10, command="v4/openim/admin_set_msg_read")
@@ -143,7 +143,7 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
 
 async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(20)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 20)
     other = RedisQuota(lasting.url, namespace=quota._namespace)
     async with (
@@ -157,7 +157,7 @@ async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, las
 
 
 def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> None:
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 10)
 
     async def main() -> tuple[int, int]:
@@ -172,7 +172,7 @@ def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> Non
 async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn, lasting: Store) -> None:
     """In the same client at once; in another within the time given; nothing is sent, nothing is spent."""
     counting = service.answer = Counting(5)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     script = prepare(lasting, quota, 5)
     loop = asyncio.get_running_loop()
     async with client(service, quota, 5) as one, client(service, quota, 5) as two:
@@ -201,7 +201,7 @@ async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn
 
 async def test_who_would_not_wait_at_all_is_served_when_nobody_calls(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(5)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 5)
     async with client(service, quota, 5) as tim:
         hasty = tim.with_options(max_wait=0)
@@ -214,7 +214,7 @@ async def test_who_would_not_wait_at_all_is_served_when_nobody_calls(service: St
 async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandIn, lasting: Store) -> None:
     """Permits that no connection can carry go back."""
     counting = service.answer = Counting(40)
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 40)
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
@@ -234,7 +234,7 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(
     """Calls given up after 0, 1, 2, … steps; then all of the limit is there again."""
     faults = {"good": sensible, "failing": lambda _: error(10002), "held": lambda _: Fate.HOLD}
     service.answer = faults[answer]
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     script = prepare(lasting, quota, 500)
     async with client(service, quota, 500) as tim:
         for steps in range(60):
@@ -257,7 +257,7 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(
 
 async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: Store) -> None:
     """Before their time: a slot that nobody tells of would be taken for a second and a half."""
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     script = prepare(lasting, quota, 2)
     async with client(service, quota, 2) as tim:
         waiting = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
@@ -275,7 +275,7 @@ async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: St
 
 
 async def test_closing_turns_away_who_waits_and_leaves_no_task(service: StandIn, lasting: Store) -> None:
-    quota = quota_on(lasting)
+    quota = quota_on(lasting, timeout=PATIENT)
     prepare(lasting, quota, 2)
     service.answer = lambda _: Fate.HOLD
     tim = client(service, quota, 2)
@@ -386,7 +386,7 @@ async def test_what_bulk_leaves_is_never_less_than_it_should(
     service: StandIn, lasting: Store, share: float, limit: int, left: int
 ) -> None:
     """0.8 of 200 are 160 and not 161, which the vendor's alarm would hear."""
-    quota = quota_on(lasting, bulk_share=share)
+    quota = quota_on(lasting, bulk_share=share, timeout=PATIENT)
     async with client(service, quota, limit) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
         gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
