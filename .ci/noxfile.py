@@ -94,6 +94,6 @@ def suite(session: nox.Session, resolution: str, loop: str) -> None:
         try:
             session.run(*command)
         except CommandFailed:
-            # On a busy machine one test in some ten thousand meets a time-out.  What fails twice fails, and both results
-            # are printed.
+            # On a busy machine one test in some ten thousand meets a time-out.  What fails twice fails, and both
+            # results are printed.
             session.run(*command, "--last-failed", "--last-failed-no-failures", "all")
