@@ -15,12 +15,12 @@ class FleetTally:
     Replies on two connections can overtake one another, so that a state may be older than the one before it.
 
     Args:
-        most_errors: failed and rejected rows that are borne; infinity for any number.
+        most_errors: failed and rejected rows that are allowed; infinity for any number.
         stop: set when there are more.
 
     Attributes:
         state: the one that was heard last; None before the first.
-        too_many_errors: what is said of more errors than are borne; "" until they are heard of.
+        too_many_errors: the message once the store has reported too many errors; "" before.
     """
 
     def __init__(self, most_errors: float, stop: asyncio.Event) -> None:
