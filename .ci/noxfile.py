@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import nox
-from nox.command import CommandFailed
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
@@ -90,10 +89,5 @@ def suite(session: nox.Session, resolution: str, loop: str) -> None:
             own.write_text("\n".join(line.replace(">=", "==") for line in EXTRAS["redis"]), encoding="utf-8")
             options += ["--override", str(own)]
         session.install(*options, "-e", ".[dev]")
-        command = ("python", "-m", "pytest", "-n", WORKERS, "--dist", "worksteal", f"--loop={loop}", *session.posargs)
-        try:
-            session.run(*command)
-        except CommandFailed:
-            # On a busy machine one test in some ten thousand meets a time-out.  What fails twice fails, and both
-            # results are printed.
-            session.run(*command, "--last-failed", "--last-failed-no-failures", "all")
+        workers = ("-n", WORKERS, "--dist", "worksteal")
+        session.run("python", "-m", "pytest", *workers, f"--loop={loop}", *session.posargs)

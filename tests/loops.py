@@ -38,7 +38,7 @@ def choose(kind: str) -> None:
         # Every callback, task, coroutine and future notes where it was made; below pytest that is dozens of frames, and
         # noting them all takes three quarters of the time.
         sys.tracebacklimit = 1
-        asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]  # documented as a constant to be changed
+        asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]  # final by its stub only
 
     class Policy(asyncio.DefaultEventLoopPolicy):
         def new_event_loop(self) -> asyncio.AbstractEventLoop:

@@ -169,7 +169,7 @@ async def test_a_transient_fault_is_retried_within_its_page(
 
 
 @paged
-async def test_the_lane_and_the_wait_are_the_clients(
+async def test_the_lane_is_the_views(
     service: StandIn, endpoint: str, pages: Callable[[TIMClient], AsyncIterator[Any]], answer: Any
 ) -> None:
     service.answer = answer(3)
