@@ -11,7 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tim_async import ClientClosed, RetryPolicy, TIMClient, TIMError, TransportError, dispatch
+from tim_async import (
+    ClientClosed,
+    RetryPolicy,
+    TIMClient,
+    TIMError,
+    TransportError,
+    _call,
+)
 
 from . import loops
 from .stand_in import AT_ONCE, KEY, METHODS, Action, Fate, Method, Seen, StandIn, client_of, error, failure_of, sensible
@@ -237,7 +244,7 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
             pass
 
     monkeypatch.setattr(
-        dispatch, "own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
+        _call, "own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
     )
     tim = client_of(service, base_url="https://chat.example", retry=AT_ONCE)
     task = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))

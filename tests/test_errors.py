@@ -127,7 +127,7 @@ EVERY: dict[str, TIMError] = {
     "ConnectionLost": located(ConnectionLost("gone")),
     "BadResponse": located(BadResponse("HTTP 404", 404, Reaction.GIVE_UP, False)),
     "BadResponse by default": BadResponse("HTTP 200"),
-    "QuotaExhausted": located(QuotaExhausted("no turn in time", 0.25)),
+    "QuotaExhausted": located(QuotaExhausted("no permit within max_wait", 0.25)),
     "QuotaExhausted by default": QuotaExhausted(),
     "WebhookError": WebhookError("not signed"),
     "PartialFailure": located(PartialFailure("1 peers failed", UNREAD)),

@@ -28,7 +28,7 @@ from tim_async import (
     ServerBusy,
     TIMError,
     TransportError,
-    dispatch,
+    _call,
 )
 from tim_async.errors import CODES, Reaction
 from tim_async.usersig import UserSigCache
@@ -419,7 +419,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     wall = Clock(1_750_000_000.75)
-    monkeypatch.setattr(dispatch, "time", SimpleNamespace(time=wall.time))
+    monkeypatch.setattr(_call, "time", SimpleNamespace(time=wall.time))
     return wall
 
 

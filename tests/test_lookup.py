@@ -29,10 +29,10 @@ from tim_async import (
     TIMClient,
     TIMError,
     TransportError,
-    merging,
+    _coalesce,
 )
+from tim_async._coalesce import Lookups
 from tim_async.errors import BadResponse, QuotaExhausted
-from tim_async.merging import Lookups
 
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
 from .test_cancellation import others, run, skip
@@ -58,7 +58,7 @@ def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test does before a call starts must not be a race, on the busiest of machines."""
-    monkeypatch.setattr(merging, "LINGER", 0.05)
+    monkeypatch.setattr(_coalesce, "LINGER", 0.05)
 
 
 async def steps(number: int) -> None:
@@ -318,7 +318,7 @@ async def test_something_unforeseen_reaches_every_caller(service: StandIn, monke
         raise Odd(1, 2)
 
     async with client_of(service) as tim:
-        monkeypatch.setattr("tim_async.transport.decode", broken)
+        monkeypatch.setattr("tim_async._transport.decode", broken)
         failures = await asyncio.gather(*unread(tim, PEERS[:2]), return_exceptions=True)
         assert nothing_left(tim)
     assert [type(failure.__cause__) for failure in failures if isinstance(failure, Exception)] == [Odd, Odd]

@@ -22,9 +22,9 @@ from tim_async import (
     TIMClient,
     TIMError,
 )
+from tim_async._limiter.local import Permit
+from tim_async._limiter.queue import RequestQueue
 from tim_async.endpoints import ENDPOINTS
-from tim_async.gates import Turn
-from tim_async.pacing import Pacer
 from tim_async.webhooks import MsgReport, RequestOverLimit
 
 from . import virtual_time
@@ -42,20 +42,22 @@ def alert(command: str, request: int, limit: int = 200, **changes: Any) -> Reque
 # How long a call waits for its turn.
 
 
-async def busy(limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK) -> tuple[Pacer, list[asyncio.Task[Turn]]]:
+async def busy(
+    limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK
+) -> tuple[RequestQueue, list[asyncio.Task[Permit]]]:
     """A pacer that has let go all it may for this second, with so many who wait."""
-    pacer = Pacer(limit)
-    while pacer.waiting == 0:
-        tasks = [asyncio.create_task(pacer.enter(lane)) for _ in range(limit)]
+    queue = RequestQueue(limit)
+    while queue.waiting == 0:
+        tasks = [asyncio.create_task(queue.enter(lane)) for _ in range(limit)]
         await asyncio.sleep(1.0)
         tasks = [task for task in tasks if not task.done()] + [
-            asyncio.create_task(pacer.enter(lane)) for _ in range(max(1, waiting))
+            asyncio.create_task(queue.enter(lane)) for _ in range(max(1, waiting))
         ]
         await asyncio.sleep(0)
-    return pacer, tasks
+    return queue, tasks
 
 
-async def let_go(tasks: list[asyncio.Task[Turn]]) -> None:
+async def let_go(tasks: list[asyncio.Task[Permit]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -67,14 +69,14 @@ def test_a_wait_that_can_be_foreseen_is_refused_at_once(ahead: int) -> None:
 
     async def run() -> tuple[float, float, int]:
         loop = asyncio.get_running_loop()
-        pacer = Pacer(200)
-        pacer.pause(10)
-        tasks = [asyncio.create_task(pacer.enter(Lane.BULK)) for _ in range(ahead)]
+        queue = RequestQueue(200)
+        queue.pause(10)
+        tasks = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(ahead)]
         await asyncio.sleep(0)
         start = loop.time()
         with pytest.raises(QuotaExhausted) as caught:
-            await pacer.enter(Lane.BULK, max_wait=5)
-        waited, waiting = loop.time() - start, pacer.waiting
+            await queue.enter(Lane.BULK, max_wait=5)
+        waited, waiting = loop.time() - start, queue.waiting
         await let_go(tasks)
         return waited, caught.value.retry_after, waiting
 
@@ -89,13 +91,13 @@ def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
     """Whatever could be foreseen: all slots are in flight, and no answer comes."""
 
     async def run() -> tuple[float, int]:
-        pacer, tasks = await busy()
+        queue, tasks = await busy()
         loop = asyncio.get_running_loop()
         start = loop.time()
         with pytest.raises(QuotaExhausted) as caught:
-            await pacer.enter(max_wait=max_wait)
+            await queue.enter(max_wait=max_wait)
         assert caught.value.retry_after > 0
-        waited, waiting = loop.time() - start, pacer.waiting - len(tasks)
+        waited, waiting = loop.time() - start, queue.waiting - len(tasks)
         await let_go(tasks)
         return waited, waiting
 
@@ -109,28 +111,28 @@ def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
 
     async def run() -> tuple[int, int, float]:
         loop = asyncio.get_running_loop()
-        pacer, start, turns, refused = Pacer(200), loop.time(), list[float](), 0
+        queue, start, permits, refused = RequestQueue(200), loop.time(), list[float](), 0
 
         async def caller() -> None:
             nonlocal refused
             try:
-                turn = await pacer.enter(max_wait=0.2)
+                permit = await queue.enter(max_wait=0.2)
             except QuotaExhausted:
                 refused += 1
                 return
-            turns.append(loop.time() - start)
-            pacer.leave(turn, answered=True)
+            permits.append(loop.time() - start)
+            queue.leave(permit, answered=True)
 
         for _ in range(50):
             async with asyncio.TaskGroup() as group:
                 for _ in range(20):
                     group.create_task(caller())
                 await asyncio.sleep(0.02)
-        return len(turns), refused, max(turns)
+        return len(permits), refused, max(permits)
 
-    turns, refused, last = virtual_time.run(run())
-    assert turns + refused == 1000
-    assert turns >= 190 * last
+    permits, refused, last = virtual_time.run(run())
+    assert permits + refused == 1000
+    assert permits >= 190 * last
     assert refused > 0
 
 
@@ -138,12 +140,12 @@ def test_interactive_callers_are_not_refused_for_what_waits_in_bulk() -> None:
     """Ten thousand bulk calls wait; one that goes before all of them has its turn."""
 
     async def run() -> int:
-        pacer = Pacer(200)
-        tasks = [asyncio.create_task(pacer.enter(Lane.BULK)) for _ in range(10_000)]
+        queue = RequestQueue(200)
+        tasks = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(10_000)]
         await asyncio.sleep(0.02)
         for _ in range(5):
-            pacer.leave(await pacer.enter(max_wait=0.2), answered=True)
-        waiting = pacer.waiting
+            queue.leave(await queue.enter(max_wait=0.2), answered=True)
+        waiting = queue.waiting
         await let_go(tasks)
         return waiting
 
@@ -168,22 +170,22 @@ async def test_nothing_is_sent_for_a_refused_call(service: StandIn) -> None:
         assert isinstance(failure, QuotaExhausted), failure
         assert (failure.endpoint, failure.attempts) == (SET, 0)
         assert failure.retry_after > 10
-        assert f"{SET}: no turn in time; try again in" in str(failure)
+        assert f"{SET}: no permit within max_wait; try again in" in str(failure)
     assert after.exhausted == 20
     assert before.bulk - 20 <= after.queue.bulk <= before.bulk
     assert "refused" not in {body["Member_Account"] for body in service.bodies}
 
 
-@pytest.mark.parametrize("turns", [0, 1])
-async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(service: StandIn, turns: int) -> None:
+@pytest.mark.parametrize("permits", [0, 1])
+async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(service: StandIn, permits: int) -> None:
     """Else what was answered is not thrown away: the other peers are errors."""
     name = "get_c2c_unread_msg_num"
     async with client_of(service, rates={name: 4}) as tim:
-        for _ in range(4 - turns):
+        for _ in range(4 - permits):
             await tim.get_all_c2c_unread_msg_num("alice")
         batch = tim.with_options(max_wait=0.0).batch
         peers = [f"peer{n}" for n in range(30)]
-        if not turns:
+        if not permits:
             failure = await failure_of(batch.get_c2c_unread_msg_num("alice", peers))
             assert isinstance(failure, QuotaExhausted)
         else:
@@ -209,12 +211,16 @@ async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: Stand
 
 def test_the_refusal_is_an_error_of_ours_that_pickles() -> None:
     """With all that it says."""
-    refusal = QuotaExhausted("no turn in time", retry_after=2.5)
+    refusal = QuotaExhausted("no permit within max_wait", retry_after=2.5)
     refusal.endpoint = SET
     copy: object = pickle.loads(pickle.dumps(refusal))
     assert isinstance(copy, QuotaExhausted)
     assert isinstance(copy, TIMError)
-    assert (copy.retry_after, copy.endpoint, str(copy)) == (2.5, SET, f"{SET}: no turn in time; try again in 2.5 s")
+    assert (copy.retry_after, copy.endpoint, str(copy)) == (
+        2.5,
+        SET,
+        f"{SET}: no permit within max_wait; try again in 2.5 s",
+    )
 
 
 # Views.

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tim_async.gates import SECOND, Slots
-from tim_async.lanes import Lane
-from tim_async.learning import Credit, Rate
-from tim_async.pacing import Pacer
+from tim_async._lanes import Lane
+from tim_async._limiter.learning import Credit, Rate
+from tim_async._limiter.local import SECOND, Slots
+from tim_async._limiter.queue import RequestQueue
 
 from . import virtual_time
 
@@ -58,16 +58,16 @@ def fullest_second(arrivals: list[float]) -> int:
     return fullest
 
 
-async def send(pacer: Pacer, server: CountingServer, delay: Delay) -> bool:
+async def send(queue: RequestQueue, server: CountingServer, delay: Delay) -> bool:
     """One call over a path that takes its time both ways."""
-    sent = await pacer.enter(Lane.BULK)
+    sent = await queue.enter(Lane.BULK)
     there, back = delay()
     await asyncio.sleep(there)
     taken = server.arrive(asyncio.get_running_loop().time())
     await asyncio.sleep(back)
-    pacer.leave(sent, answered=True)
+    queue.leave(sent, answered=True)
     if not taken:
-        pacer.refused(sent)
+        queue.refused(sent)
     return taken
 
 
@@ -83,11 +83,11 @@ def saturated(
 
     async def run() -> tuple[CountingServer, float]:
         loop = asyncio.get_running_loop()
-        pacer, server, start = Pacer(limit, strict=strict), CountingServer(limit), loop.time()
+        queue, server, start = RequestQueue(limit, strict=strict), CountingServer(limit), loop.time()
 
         async def caller() -> None:
             while loop.time() < start + seconds:
-                if not await send(pacer, server, delay):
+                if not await send(queue, server, delay):
                     await asyncio.sleep(0.5)
 
         async def other_consumer(rate: float, begin: float, end: float) -> None:
@@ -147,12 +147,12 @@ def test_the_first_second_is_not_a_burst() -> None:
     """A hundred callers at once are spread out, not sent at once."""
 
     async def run() -> list[float]:
-        pacer, loop = Pacer(200), asyncio.get_running_loop()
+        queue, loop = RequestQueue(200), asyncio.get_running_loop()
         start = loop.time()
 
         async def caller() -> float:
-            sent = await pacer.enter()
-            pacer.leave(sent, answered=True)
+            sent = await queue.enter()
+            queue.leave(sent, answered=True)
             return sent.sent - start
 
         return await asyncio.gather(*(caller() for _ in range(100)))
@@ -178,18 +178,18 @@ def test_a_stall_is_not_followed_by_more_than_the_limit() -> None:
     async def run() -> list[float]:
         nonlocal resumes
         loop = asyncio.get_running_loop()
-        pacer, start, arrivals = Pacer(200), loop.time(), list[float]()
+        queue, start, arrivals = RequestQueue(200), loop.time(), list[float]()
         stall, resumes = start + 3.0, start + 4.0
 
         async def caller() -> None:
             while loop.time() < start + 8:
-                sent = await pacer.enter()
+                sent = await queue.enter()
                 await asyncio.sleep(0.002)
                 if stall <= loop.time() < resumes:
                     await asyncio.sleep(resumes - loop.time())
                 arrivals.append(loop.time())
                 await asyncio.sleep(0.003)
-                pacer.leave(sent, answered=True)
+                queue.leave(sent, answered=True)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(600):
@@ -205,14 +205,14 @@ def test_a_call_without_an_answer_holds_its_slot_a_second_beyond_its_end() -> No
     """With two slots, a third call waits until a second after the first one's connection was closed."""
 
     async def run() -> float:
-        pacer, loop = Pacer(2), asyncio.get_running_loop()
-        first, second = await pacer.enter(), await pacer.enter()
+        queue, loop = RequestQueue(2), asyncio.get_running_loop()
+        first, second = await queue.enter(), await queue.enter()
         await asyncio.sleep(5)
         ended = loop.time()
-        pacer.leave(first, answered=False)
-        third = await pacer.enter()
-        pacer.leave(second, answered=False)
-        pacer.leave(third, answered=False)
+        queue.leave(first, answered=False)
+        third = await queue.enter()
+        queue.leave(second, answered=False)
+        queue.leave(third, answered=False)
         return third.sent - ended
 
     assert virtual_time.run(run()) == pytest.approx(SECOND, abs=0.001)
@@ -222,17 +222,17 @@ def test_refusals_of_one_event_cut_the_rate_once() -> None:
     """A hundred refusals of calls that were on their way together are one event."""
 
     async def run() -> tuple[float, float]:
-        pacer = Pacer(200)
-        sent = [await pacer.enter() for _ in range(100)]
+        queue = RequestQueue(200)
+        sent = [await queue.enter() for _ in range(100)]
         for at in sent:
-            pacer.leave(at, answered=True)
-            pacer.refused(at)
-        after_one_event = pacer.rate
+            queue.leave(at, answered=True)
+            queue.refused(at)
+        after_one_event = queue.rate
         await asyncio.sleep(1.1)
-        later = await pacer.enter()
-        pacer.leave(later, answered=True)
-        pacer.refused(later)
-        return after_one_event, pacer.rate
+        later = await queue.enter()
+        queue.leave(later, answered=True)
+        queue.refused(later)
+        return after_one_event, queue.rate
 
     once, twice = virtual_time.run(run())
     assert once == pytest.approx(0.4 * 200)

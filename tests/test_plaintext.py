@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tim_async.plaintext import is_unsafe, plain, plain_json
+from tim_async._plaintext import is_unsafe, plain, plain_json
 
 ANY = st.text(st.characters(exclude_categories=()))
 

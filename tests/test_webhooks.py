@@ -31,8 +31,8 @@ from tim_async.webhooks import (
     ReadReceipt,
     RequestOverLimit,
     WebhookError,
+    _signature,
     parse,
-    signature,
     verify,
 )
 
@@ -297,8 +297,8 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hashed: list[bytes] = []
         self.compared: list[tuple[bytes, bytes]] = []
-        monkeypatch.setattr(signature, "hashlib", SimpleNamespace(sha256=self._sha256))
-        monkeypatch.setattr(signature, "hmac", SimpleNamespace(compare_digest=self._compare))
+        monkeypatch.setattr(_signature, "hashlib", SimpleNamespace(sha256=self._sha256))
+        monkeypatch.setattr(_signature, "hmac", SimpleNamespace(compare_digest=self._compare))
 
     def _sha256(self, data: bytes) -> Any:
         self.hashed.append(data)
@@ -797,7 +797,7 @@ def test_the_module_loads_nothing_but_the_standard_library() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     loaded = done.stdout.split()
     ours = {name for name in loaded if name.startswith("tim_async") and not name.startswith("tim_async.webhooks")}
-    assert ours == {"tim_async", "tim_async.errors", "tim_async.lazy"}
+    assert ours == {"tim_async", "tim_async.errors", "tim_async._lazy"}
     assert not {name.split(".")[0] for name in loaded} & {
         "aiohttp",
         "multidict",

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tim_async.lazy import attach as _attach
+from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from .attempts import Attempt as Attempt
+    from ._attempts import Attempt as Attempt
+    from ._lanes import Lane as Lane
+    from ._lookup import Lookup as Lookup
+    from ._stats import EndpointStats as EndpointStats
     from .batch import Batch as Batch
     from .client import TIMClient as TIMClient
     from .errors import AccountNotFound as AccountNotFound
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from .errors import ServerBusy as ServerBusy
     from .errors import TIMError as TIMError
     from .errors import TransportError as TransportError
-    from .lanes import Lane as Lane
-    from .lookup import Lookup as Lookup
     from .models import C2CUnread as C2CUnread
     from .models import Contact as Contact
     from .models import Done as Done
@@ -45,12 +46,11 @@ if TYPE_CHECKING:
     from .models import RecentContactList as RecentContactList
     from .models import RecentContactPage as RecentContactPage
     from .retrying import RetryPolicy as RetryPolicy
-    from .stats import EndpointStats as EndpointStats
 
 _HOME = {
     "APIError": "errors",
     "AccountNotFound": "errors",
-    "Attempt": "attempts",
+    "Attempt": "_attempts",
     "AuthError": "errors",
     "BadResponse": "errors",
     "Batch": "batch",
@@ -60,15 +60,15 @@ _HOME = {
     "ConnectionLost": "errors",
     "Contact": "models",
     "Done": "models",
-    "EndpointStats": "stats",
+    "EndpointStats": "_stats",
     "Failed": "models",
     "GroupMsgReceiptDetail": "models",
     "GroupMsgReceipts": "models",
     "GroupNotFound": "errors",
     "InvalidRequest": "errors",
     "ItemError": "models",
-    "Lane": "lanes",
-    "Lookup": "lookup",
+    "Lane": "_lanes",
+    "Lookup": "_lookup",
     "PartialFailure": "errors",
     "PermissionDenied": "errors",
     "QuotaExhausted": "errors",

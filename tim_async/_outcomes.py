@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .lanes import LANE, Lane
+from ._lanes import LANE, Lane
 from .models import Done, Failed
 
 Item = TypeVar("Item")
@@ -138,10 +138,10 @@ _EXHAUSTED: Any = object()
 def _puller(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
     """A coroutine function that gives the next row, or `_EXHAUSTED`."""
     if isinstance(rows, AsyncIterable):
-        source, turn = aiter(rows), asyncio.Lock()
+        source, permit = aiter(rows), asyncio.Lock()
 
         async def pull_async() -> Any:
-            async with turn:  # an async generator cannot be asked by two at once
+            async with permit:  # an async generator cannot be asked by two at once
                 return await anext(source, _EXHAUSTED)
 
         return pull_async

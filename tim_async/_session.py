@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from ._limiter.queue import Connections
 from ._secret import Secret
-from .pacing import Connections
 
 
 @functools.lru_cache(maxsize=64)

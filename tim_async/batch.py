@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
-from . import arguments
+from . import _arguments
+from ._lanes import LANE, Lane
 from ._outcomes import Outcomes
 from .endpoints import (
     GET_C2C_UNREAD_MSG_NUM,
@@ -25,7 +26,6 @@ from .errors import (
     Reaction,
     TIMError,
 )
-from .lanes import LANE, Lane
 from .models import (
     C2CUnread,
     Contact,
@@ -111,7 +111,7 @@ class Batch:
             AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
             QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
         """
-        arguments.positive("chunk", arguments.number("chunk", chunk))
+        _arguments.positive("chunk", _arguments.number("chunk", chunk))
         return await self._merged(GET_GROUP_MSG_RECEIPT, self._client.get_group_msg_receipt, group_id, msg_seqs, chunk)
 
     def get_group_msg_receipt_detail(self, group_id: str, msg_seq: int, *, read: bool = True) -> AsyncIterator[str]:
@@ -221,7 +221,7 @@ class Batch:
         Raises:
             ValueError, TypeError: a ``concurrency`` that cannot be right.
         """
-        arguments.positive("concurrency", arguments.number("concurrency", concurrency))
+        _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
         return Outcomes(method, rows, concurrency, Lane.BULK)
 
     async def _merged(

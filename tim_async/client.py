@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 import aiohttp
 
-from . import arguments, credentials
+from . import _arguments, config
+from ._attempts import Hook
+from ._call import Dispatcher, Options
+from ._coalesce import Lookups
+from ._lanes import Lane
+from ._limiter.sharing import Quota
+from ._lookup import Lookup
 from ._secret import Secret
-from .attempts import Hook
+from ._stats import EndpointStats
 from .batch import Batch
-from .dispatch import Dispatcher, Options
 from .endpoints import (
     ADMIN_SET_MSG_READ,
     ENDPOINTS,
@@ -30,14 +35,9 @@ from .endpoints import (
     Endpoint,
     endpoint_of,
 )
-from .lanes import Lane
-from .lookup import Lookup
-from .merging import Lookups
 from .models import C2CUnread, GroupMsgReceiptDetail, GroupMsgReceipts, RecentContactList, RecentContactPage
 from .regions import Hosts
 from .retrying import RetryPolicy
-from .sharing import Quota
-from .stats import EndpointStats
 from .usersig import DAY
 
 if TYPE_CHECKING:
@@ -143,12 +143,12 @@ class TIMClient:
             ValueError: a variable is missing or cannot be right.
             OSError: the key's file cannot be read.
         """
-        found = credentials.options(os.environ)
+        found = config.options(os.environ)
         if {"region", "base_url"} & options.keys():
             found = {name: value for name, value in found.items() if name not in ("region", "base_url")}
         found.update(options)
-        credentials.require(found)
-        credentials.require_place(found)
+        config.require(found)
+        config.require_place(found)
         return cls(**found)
 
     @property
@@ -249,7 +249,7 @@ class TIMClient:
         """
         from .webhooks import RequestOverLimit  # most programs receive none
 
-        arguments.kind("event", event, RequestOverLimit)
+        _arguments.kind("event", event, RequestOverLimit)
         if event.sdk_app_id not in (None, self.sdk_app_id):
             raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
         # By the command's own name: the service's, in an alert, is an internal one.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from . import arguments
+from . import _arguments
 from .models import (
     C2CUnread,
     GroupMsgReceiptDetail,
@@ -83,9 +83,9 @@ def _nothing(_answer: Answer, _sent: Body) -> None:
 
 def _set_unread_msg_num(group_id: str, member_account: str, unread_msg_num: int) -> Body:
     return {
-        "GroupId": arguments.text("group_id", group_id),
-        "Member_Account": arguments.text("member_account", member_account),
-        "UnreadMsgNum": arguments.number("unread_msg_num", unread_msg_num),
+        "GroupId": _arguments.text("group_id", group_id),
+        "Member_Account": _arguments.text("member_account", member_account),
+        "UnreadMsgNum": _arguments.number("unread_msg_num", unread_msg_num),
     }
 
 
@@ -101,11 +101,11 @@ SET_UNREAD_MSG_NUM = Endpoint(
 
 def _admin_set_msg_read(report_account: str, peer_account: str, msg_read_time: int | dt.datetime | None) -> Body:
     body = {
-        "Report_Account": arguments.text("report_account", report_account),
-        "Peer_Account": arguments.text("peer_account", peer_account),
+        "Report_Account": _arguments.text("report_account", report_account),
+        "Peer_Account": _arguments.text("peer_account", peer_account),
     }
     if msg_read_time is not None:
-        body["MsgReadTime"] = arguments.seconds("msg_read_time", msg_read_time)
+        body["MsgReadTime"] = _arguments.seconds("msg_read_time", msg_read_time)
     return body
 
 
@@ -124,7 +124,7 @@ _PEERS = 10
 
 
 def _peers(to_account: str, peer_accounts: Iterable[str]) -> tuple[str, list[str]]:
-    return arguments.text("to_account", to_account), arguments.texts("peer_accounts", peer_accounts)
+    return _arguments.text("to_account", to_account), _arguments.texts("peer_accounts", peer_accounts)
 
 
 def _get_c2c_unread_msg_num(to_account: str, peer_accounts: Iterable[str]) -> Body:
@@ -154,14 +154,14 @@ GET_C2C_UNREAD_MSG_NUM = ItemsEndpoint(
 GET_ALL_C2C_UNREAD_MSG_NUM = Endpoint(
     name=GET_C2C_UNREAD_MSG_NUM.name,
     command=GET_C2C_UNREAD_MSG_NUM.command,
-    build=lambda to_account: {"To_Account": arguments.text("to_account", to_account)},
+    build=lambda to_account: {"To_Account": _arguments.text("to_account", to_account)},
     read=lambda answer, _sent: all_c2c_unread(answer),
     repeatable=True,
 )
 
 
 def _messages(group_id: str, msg_seqs: Iterable[int]) -> tuple[str, list[int]]:
-    return arguments.text("group_id", group_id), arguments.numbers("msg_seqs", msg_seqs)
+    return _arguments.text("group_id", group_id), _arguments.numbers("msg_seqs", msg_seqs)
 
 
 def _get_group_msg_receipt(group_id: str, msg_seqs: Iterable[int]) -> Body:
@@ -188,13 +188,13 @@ _ACCOUNTS = 200
 
 
 def _get_group_msg_receipt_detail(group_id: str, msg_seq: int, read: bool, cursor: str, count: int) -> Body:
-    arguments.kind("read", read, bool)
-    arguments.kind("cursor", cursor, str)
-    if not 1 <= arguments.number("count", count) <= _ACCOUNTS:
+    _arguments.kind("read", read, bool)
+    _arguments.kind("cursor", cursor, str)
+    if not 1 <= _arguments.number("count", count) <= _ACCOUNTS:
         raise ValueError(f"count must be from 1 to {_ACCOUNTS}, not {count}")
     return {
-        "GroupId": arguments.text("group_id", group_id),
-        "MsgSeq": arguments.number("msg_seq", msg_seq),
+        "GroupId": _arguments.text("group_id", group_id),
+        "MsgSeq": _arguments.number("msg_seq", msg_seq),
         "Filter": 0 if read else 1,
         "Cursor": cursor,
         "Count": count,
@@ -217,9 +217,9 @@ _ASSIST_FLAGS = 63
 def _get_recent_contact_list(from_account: str, page: RecentContactPage | None) -> Body:
     if page is None:
         page = RecentContactPage()
-    arguments.kind("page", page, RecentContactPage)
+    _arguments.kind("page", page, RecentContactPage)
     return {
-        "From_Account": arguments.text("from_account", from_account),
+        "From_Account": _arguments.text("from_account", from_account),
         **page.to_wire(),
         "AssistFlags": _ASSIST_FLAGS,
     }

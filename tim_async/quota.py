@@ -1,7 +1,7 @@
 """One quota for a whole fleet, on Redis or Valkey: ``TIMClient(quota=RedisQuota("redis://…"))``.
 
 Needs the extra ``redis``: ``pip install 'tim-async[redis]'``.  How the quota is shared stands at the top of
-`tim_async.sharing`; what the store does, in ``quota.lua`` beside it.
+`tim_async._limiter.sharing`; what the store does, in ``quota.lua`` beside it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
-from . import arguments
-from .background import Background
-from .shared_gate import SharedGate
-from .sharing import Shares, StoreAway, Turnstile
-from .stores import redis_url, shown_url
+from . import _arguments
+from ._background import Background
+from ._limiter.shared import SharedLimiter
+from ._limiter.sharing import Shares, StoreAway, Turnstile
+from ._stores import redis_url, shown_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -74,16 +74,16 @@ class RedisQuota:
         cluster: bool = False,
         **connection: Any,
     ) -> None:
-        arguments.text("url", url)
+        _arguments.text("url", url)
         for name, share in (("bulk_share", bulk_share), ("fallback_share", fallback_share)):
-            if arguments.positive(name, share) > 1:
+            if _arguments.positive(name, share) > 1:
                 raise ValueError(f"{name} must be 1 at most, not {share}")
-        if {"{", "}"} & {*arguments.text("namespace", namespace)}:
+        if {"{", "}"} & {*_arguments.text("namespace", namespace)}:
             raise ValueError(f"namespace must hold no braces: {namespace!r}")
         self._url = redis_url(url)
         self._shown = shown_url(self._url)
         self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
-        self._timeout = arguments.positive("timeout", timeout)
+        self._timeout = _arguments.positive("timeout", timeout)
         self._namespace = namespace
         self._cluster = cluster
         self._connection = connection
@@ -124,8 +124,8 @@ class RedisSharing:
         client: redis-py's, of this client alone.
         where: the store's name for the log.
         prefix: what the keys begin with, the hash tag left open.
-        shares: as `SharedGate` takes them.
-        overdue: as `SharedGate` takes it, seconds.
+        shares: as `SharedLimiter` takes them.
+        overdue: as `SharedLimiter` takes it, seconds.
     """
 
     def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, shares: Shares, overdue: float) -> None:
@@ -134,21 +134,21 @@ class RedisSharing:
         self._prefix = prefix
         self._shares = shares
         self._overdue = overdue
-        self._gates: list[SharedGate] = []
+        self._limiters: list[SharedLimiter] = []
         self._away: set[str] = set()
 
-    def gate(self, command: str, limit: float, strict: bool, turnstile: Turnstile) -> SharedGate:
+    def limiter(self, command: str, limit: float, strict: bool, queue: Turnstile) -> SharedLimiter:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
         key = f"{self._prefix}{command}}}"
         exchange = functools.partial(self._exchange, f"{key}:slots", f"{key}:state")
-        gate = SharedGate(exchange, turnstile, limit, strict=strict, shares=self._shares, overdue=self._overdue)
-        self._gates.append(gate)
-        return gate
+        limiter = SharedLimiter(exchange, queue, limit, strict=strict, shares=self._shares, overdue=self._overdue)
+        self._limiters.append(limiter)
+        return limiter
 
     async def aclose(self) -> None:
         """Give back what is not used, and close the connection; bounded, whatever the store and its client do."""
         try:
-            await asyncio.gather(*(gate.finish() for gate in self._gates))
+            await asyncio.gather(*(limiter.finish() for limiter in self._limiters))
         finally:
             closing = Background(self._client.aclose, self._not_closed)
             closing.start()
@@ -210,5 +210,5 @@ def _script() -> tuple[str, str]:
     """The script, and the digest by which a store that has it knows it."""
     import hashlib
 
-    source = importlib.resources.files(__package__).joinpath("quota.lua").read_text(encoding="utf-8")
+    source = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

@@ -167,7 +167,7 @@ class Retrier:
         )
         try:
             return await retrying(again)
-        except QuotaExhausted as exhausted:  # no turn in time for a retry: what the service said tells the caller more
+        except QuotaExhausted as exhausted:  # the service's own error tells the caller more
             raise self._last from exhausted
 
     def _wait(self, state: RetryCallState) -> float:

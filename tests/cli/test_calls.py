@@ -223,8 +223,8 @@ def test_a_bar_counts_calls(run: Run, reach: dict[str, str], monkeypatch: pytest
     bar = calls._Bar(2)
     moved: list[object] = []
     monkeypatch.setattr(bar._progress, "advance", moved.append)
-    from tim_async.attempts import Attempt
-    from tim_async.lanes import Lane
+    from tim_async._attempts import Attempt
+    from tim_async._lanes import Lane
 
     with bar:
         bar.attempt(Attempt("get_group_msg_receipt", 1, Lane.BULK, 0.0, 0.0, None, "ConnectionLost"))

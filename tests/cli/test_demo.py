@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tim_async.attempts import Attempt
+from tim_async._attempts import Attempt
+from tim_async._lanes import Lane
 from tim_async.cli.demo import command, report
 from tim_async.cli.demo.compare import compare
 from tim_async.cli.demo.naive import run_naively
@@ -22,7 +23,6 @@ from tim_async.cli.demo.world import World, build
 from tim_async.cli.failures import Failure
 from tim_async.cli.output import console_for
 from tim_async.emulator import Emulator
-from tim_async.lanes import Lane
 
 from .conftest import Run
 

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tim_async.attempts import Attempt
+from tim_async._attempts import Attempt
+from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals, tally
 from tim_async.cli.migrate.command import migrate
 from tim_async.cli.migrate.progress import EVERY, REFRESH, Bar, JsonLines, Lines, display_for, picture, shown
@@ -31,7 +32,6 @@ from tim_async.cli.migrate.signals import (
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import News, Tally
 from tim_async.cli.output import console_for
-from tim_async.lanes import Lane
 from tim_async.migrate import (
     Counts,
     Ended,

@@ -118,7 +118,7 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     emulator = start("emulator", "--port", "0", "--fault", "delay-60")
     env = exports(read_until(emulator, "TIM_IDENTIFIER"))
     # The progress bar and the demo aside, a client says nothing while it waits; its attempt is seen in the log.
-    waiting = "import logging, tim_async.cli.calls as c, tim_async.transport as t\n"
+    waiting = "import logging, tim_async.cli.calls as c, tim_async._transport as t\n"
     waiting += "real = t.post\n"
     waiting += "def post(*args):\n import sys\n print('sent', file=sys.stderr, flush=True)\n return real(*args)\n"
     waiting += "t.post = post\nimport sys\nfrom tim_async.cli import main\nsys.exit(main())"

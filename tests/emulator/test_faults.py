@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tim_async.emulator import Emulator, Fault
-from tim_async.emulator.faults import Faults
+from tim_async.emulator._faults import Faults
 
 from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, query
 

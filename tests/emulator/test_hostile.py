@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.emulator import Emulator
-from tim_async.emulator.commands import COMMANDS
+from tim_async.emulator._commands import COMMANDS
 
 from .support import (
     C2C_UNREAD,

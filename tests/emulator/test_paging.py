@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.emulator import RecentContact, State
-from tim_async.emulator.commands import (
+from tim_async.emulator._commands import (
     World,
     get_group_msg_receipt,
     get_group_msg_receipt_detail,

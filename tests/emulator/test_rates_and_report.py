@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from tim_async.emulator import Emulator
-from tim_async.emulator.report import Ledger
-from tim_async.emulator.windows import WindowKind
+from tim_async.emulator._report import Ledger
+from tim_async.emulator._windows import WindowKind
 
 from .support import C2C_UNREAD, MARK_READ, NOW, Caller, Clock
 

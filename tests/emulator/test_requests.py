@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tim_async.emulator import Emulator
-from tim_async.emulator.commands import COMMANDS
+from tim_async.emulator._commands import COMMANDS
 from tim_async.endpoints import ENDPOINTS
 
 from .support import C2C_UNREAD, NOW, Caller, Clock, pack, query, usersig

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tim_async.emulator.answers import Refusal
-from tim_async.emulator.signature import UserSigChecker
+from tim_async.emulator._answers import Refusal
+from tim_async.emulator._signature import UserSigChecker
 
 from .support import NOW, pack, usersig
 

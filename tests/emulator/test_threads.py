@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tim_async.emulator import Emulator, threads
-from tim_async.emulator.threads import LoopThread
+from tim_async.emulator import Emulator, _threads
+from tim_async.emulator._threads import LoopThread
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,7 +208,7 @@ def test_a_coroutine_under_way_ends_with_the_loop() -> None:
 
 def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """By whatever holds the lock of the state, say; the error shows where."""
-    monkeypatch.setattr(threads, "PATIENCE", 0.2)
+    monkeypatch.setattr(_threads, "PATIENCE", 0.2)
     release = threading.Event()
 
     def hold_the_loop() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tim_async.emulator.windows import FullestSeconds, WindowKind, make_window
+from tim_async.emulator._windows import FullestSeconds, WindowKind, make_window
 
 # Sixty-fourths of a second: sums and differences of these are exact, so the brute force can be naive.
 TIMES = st.lists(st.integers(0, 64 * 5), max_size=120).map(lambda ticks: [tick / 64 for tick in sorted(ticks)])

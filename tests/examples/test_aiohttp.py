@@ -55,7 +55,7 @@ async def test_a_retry_that_had_no_turn() -> None:
     """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
 
     async def handler(_: web.Request) -> web.StreamResponse:
-        raise ServerBusy(10002, "secret") from QuotaExhausted("no turn in time", 2.5)
+        raise ServerBusy(10002, "secret") from QuotaExhausted("no permit within max_wait", 2.5)
 
     answer = await failures(make_mocked_request("GET", "/"), handler)
     assert isinstance(answer, web.Response)

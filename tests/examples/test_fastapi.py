@@ -81,7 +81,7 @@ class TestFastAPI(Routes):
 async def test_a_retry_that_had_no_turn() -> None:
     """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
     error = ServerBusy(10002, "secret")
-    error.__cause__ = QuotaExhausted("no turn in time", 2.5)
+    error.__cause__ = QuotaExhausted("no permit within max_wait", 2.5)
     answer = await failed(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
     assert answer.body == b'{"error":"QuotaExhausted","code":null}'

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from tests.cli.conftest import Run, run
 from tests.cli.migrating import READ as READ_HEADER
 from tests.cli.migrating import env_of, write
+from tim_async._plaintext import is_unsafe
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 from tim_async.migrate import JournalError, files, read_status, render
 from tim_async.migrate.files import replacing
 from tim_async.migrate.journal import Changes, Journal
 from tim_async.migrate.recorder import Series, Slot
-from tim_async.plaintext import is_unsafe
 
 from .storing import ABOUT, plan, rows
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tim_async import arguments
+from tim_async import _arguments
 from tim_async.migrate import KINDS, READ, UNREAD, Kind, Row
 from tim_async.migrate.rows import LONGEST_ID, MISSING, BadField, read_count, read_id, read_time, shown
 
@@ -87,14 +87,14 @@ def test_an_id_is_sent_as_it_is_or_not_at_all(value: str) -> None:
         return
     assert taken == value == value.strip()
     assert not any(ord(character) < 32 for character in value)
-    assert arguments.text("id", taken) == taken
+    assert _arguments.text("id", taken) == taken
 
 
 @given(st.integers(0, 2**63 - 1))
 @example(2**63 - 1)
 def test_counts(number: int) -> None:
     assert read_count(number) == read_count(str(number)) == read_count(f" {number}\n") == number
-    assert arguments.number("count", read_count(number)) == number
+    assert _arguments.number("count", read_count(number)) == number
 
 
 @pytest.mark.parametrize(("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5)])
@@ -219,7 +219,7 @@ def test_a_moment_is_the_same_in_whichever_form(moment: dt.datetime) -> None:
     seconds = int(moment.timestamp())
     assert read_time(moment.isoformat()) == read_time(moment.isoformat(" ")) == seconds
     assert read_time(str(seconds)) == read_time(seconds) == seconds
-    assert arguments.seconds("time", read_time(seconds)) == str(seconds)
+    assert _arguments.seconds("time", read_time(seconds)) == str(seconds)
 
 
 def outcome(kind: Kind, found: dict[str, Any]) -> tuple[Row | None, BadField | None]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-SOURCE = importlib.resources.files("tim_async").joinpath("quota.lua").read_text(encoding="utf-8")
+SOURCE = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
 # What it takes, in its order: each ``local a, b = …ARGV[1]…, …ARGV[2]…`` above the lists of permits.
 _HEAD = re.findall(r"^local (.+?) = (.*ARGV.*)$", SOURCE.partition("local item")[0], re.MULTILINE)
 ARGUMENTS = [name for names, _ in _HEAD for name in names.split(", ")]

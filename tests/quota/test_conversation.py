@@ -17,10 +17,10 @@ from redis import Redis
 from tests import virtual_time
 from tests.stand_in import StandIn
 from tests.store import Store
-from tim_async.pacing import Pacer
+from tim_async._limiter.queue import RequestQueue
+from tim_async._limiter.shared import SharedLimiter
+from tim_async._limiter.sharing import Shares, StoreAway
 from tim_async.quota import RedisQuota
-from tim_async.shared_gate import SharedGate
-from tim_async.sharing import Shares, StoreAway
 
 from .support import NAME, calling, client, prepare, quota_on, until
 
@@ -73,14 +73,16 @@ class FakeStore:
         return reply
 
 
-def gated(store: FakeStore, alone: float | None) -> tuple[Pacer, SharedGate]:
-    gates: list[SharedGate] = []
+def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLimiter]:
+    limiters: list[SharedLimiter] = []
 
-    def gate(pacer: Pacer) -> SharedGate:
-        gates.append(SharedGate(store.exchange, pacer, LIMIT, strict=False, shares=Shares(1.0, alone), overdue=OVERDUE))
-        return gates[0]
+    def limiter(queue: RequestQueue) -> SharedLimiter:
+        limiters.append(
+            SharedLimiter(store.exchange, queue, LIMIT, strict=False, shares=Shares(1.0, alone), overdue=OVERDUE)
+        )
+        return limiters[0]
 
-    return Pacer(LIMIT, gate=gate), gates[0]
+    return RequestQueue(LIMIT, limiter=limiter), limiters[0]
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -98,16 +100,16 @@ def cancel_all() -> None:
         task.cancel()
 
 
-async def settled(gate: SharedGate) -> None:
+async def settled(limiter: SharedLimiter) -> None:
     """The store has been reached, and knows all there is to know."""
-    while not (gate.shared and not gate._has_news()):  # noqa: ASYNC110 - no event says so
+    while not (limiter.shared and not limiter._has_news()):  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(0.1)
 
 
-async def call(pacer: Pacer) -> None:
-    turn = await pacer.enter()
+async def call(queue: RequestQueue) -> None:
+    permit = await queue.enter()
     await asyncio.sleep(0.01)
-    pacer.leave(turn, answered=True)
+    queue.leave(permit, answered=True)
 
 
 @given(
@@ -124,24 +126,24 @@ def test_every_task_is_cancelled_at_any_step_and_the_next_call_has_its_permit(
         if factory is not None:
             loop.set_task_factory(factory)
         store = FakeStore()
-        pacer, gate = gated(store, alone)
+        queue, limiter = gated(store, alone)
         calls: list[asyncio.Task[None]] = []
         for manner, length, steps in blows:
             store.manner, store.steps = manner, length
-            calls += [loop.create_task(call(pacer)) for _ in range(2)]
+            calls += [loop.create_task(call(queue)) for _ in range(2)]
             if refused:
-                gate.refused(loop.time(), loop.time())
+                limiter.refused(loop.time(), loop.time())
             for _ in range(steps):
                 await asyncio.sleep(0)
             cancel_all()
         store.manner, store.steps = "answers", 3
         async with asyncio.timeout(OVERDUE + 1.0):
             for _ in range(2):
-                await call(pacer)
+                await call(queue)
         async with asyncio.timeout(OVERDUE + 1.0):
-            await settled(gate)
-        pacer.close()
-        await gate.finish()
+            await settled(limiter)
+        queue.close()
+        await limiter.finish()
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -159,19 +161,19 @@ def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
 
     async def main() -> None:
         store = FakeStore()
-        pacer, gate = gated(store, alone)
+        queue, limiter = gated(store, alone)
         store.manner = manner
-        waiting = asyncio.create_task(call(pacer))
+        waiting = asyncio.create_task(call(queue))
         await asyncio.sleep(OVERDUE + 1.0)
-        assert not gate.shared
+        assert not limiter.shared
         assert waiting.done() is (alone is not None)
         store.manner = "answers"
         async with asyncio.timeout(OVERDUE + 1.0):
             await waiting
-            await settled(gate)
-            await call(pacer)
-        pacer.close()
-        await gate.finish()
+            await settled(limiter)
+            await call(queue)
+        queue.close()
+        await limiter.finish()
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -190,12 +192,12 @@ def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         store = FakeStore()
-        pacer, gate = gated(store, 0.1)
-        await call(pacer)  # there is something to tell
+        queue, limiter = gated(store, 0.1)
+        await call(queue)  # there is something to tell
         store.manner = manner
         begin = loop.time()
-        pacer.close()
-        await gate.finish()
+        queue.close()
+        await limiter.finish()
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -208,13 +210,13 @@ def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
 def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
     async def main() -> None:
         store = FakeStore()
-        pacer, gate = gated(store, 0.1)
-        await call(pacer)
+        queue, limiter = gated(store, 0.1)
+        await call(queue)
         store.steps = 1000
-        pacer.close()
+        queue.close()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await gate.finish()
+                await limiter.finish()
         for _ in range(5):
             await asyncio.sleep(0)
         assert others() == set()

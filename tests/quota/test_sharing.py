@@ -265,9 +265,9 @@ async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: St
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
-        await until(lambda: not gate._talk.running)
-        assert gate._granted, "the store was asked, and has granted"
+        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        await until(lambda: not limiter._talk.running)
+        assert limiter._granted, "the store was asked, and has granted"
         assert service.seen == []
     with Redis.from_url(lasting.url) as redis:
         free = [score for _, score in redis.zrange(script.slots, 0, -1, withscores=True)]
@@ -365,17 +365,17 @@ async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store:
     loop = asyncio.get_running_loop()
     async with client(service, quota, 50) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
-        take, taken = gate.take, list[int]()
+        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        take, taken = limiter.take, list[int]()
 
         def take_and_block(now: float) -> Any:
-            turn = take(now)
-            taken.append(turn.permit)
+            permit = take(now)
+            taken.append(permit.permit)
             if len(taken) == 1:
                 loop.call_soon(time.sleep, 0.15)
-            return turn
+            return permit
 
-        gate.take = take_and_block
+        limiter.take = take_and_block
         await tim.get_all_c2c_unread_msg_num("bob")
     assert len(taken) == len(set(taken)) == 2
     assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
@@ -389,8 +389,8 @@ async def test_what_bulk_leaves_is_never_less_than_it_should(
     quota = quota_on(lasting, bulk_share=share, timeout=PATIENT)
     async with client(service, quota, limit) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        gate: Any = tim._dispatch._channels[COMMAND].pacer._gate
-        assert gate._fixed[-1] == str(left)
+        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        assert limiter._fixed[-1] == str(left)
 
 
 async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: StandIn, store: Store) -> None:
@@ -399,16 +399,16 @@ async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: 
     prepare(store, quota, 50)
     async with client(service, quota, 50) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        pacer: Any = tim._dispatch._channels[COMMAND].pacer
-        take = pacer._gate.take
+        queue: Any = tim._dispatch._channels[COMMAND].queue
+        take = queue._limiter.take
 
         def take_and_block(now: float) -> Any:
-            turn = take(now)
-            pacer.close()
+            permit = take(now)
+            queue.close()
             time.sleep(0.15)
-            return turn
+            return permit
 
-        pacer._gate.take = take_and_block
+        queue._limiter.take = take_and_block
         failure = await asyncio.wait_for(failure_of(tim.get_all_c2c_unread_msg_num("bob")), 5)
     assert isinstance(failure, ClientClosed)
     assert [body["To_Account"] for body in service.bodies] == ["alice"]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import click
 
-from . import config
+from . import credentials
 from .failures import PARTIAL, plainly
 from .output import console_for, examples, make_table, plain, say, show, show_json, takes_json
 from .ranges import parse_seqs, parse_time
 
 if TYPE_CHECKING:
-    from tim_async.attempts import Attempt
+    from tim_async._attempts import Attempt
     from tim_async.client import TIMClient
     from tim_async.models import ItemError
 
@@ -38,7 +38,7 @@ _REFRESH = 0.25
 @click.argument("account")
 @click.argument("peers", metavar="[PEER]...", nargs=-1)
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def unread(
     ctx: click.Context, account: str, peers: tuple[str, ...], as_json: bool, credentials_file: Path | None
@@ -76,7 +76,7 @@ def unread(
 )
 @click.argument("account")
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Path | None) -> None:
     """Count ACCOUNT's unread messages in each of its one-to-one conversations.
@@ -115,7 +115,7 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     help="Everything before it becomes read: unix seconds, or a time with its zone.  The service's now by default.",
 )
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 def mark_read(
     report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
 ) -> None:
@@ -142,7 +142,7 @@ def mark_read(
 @click.argument("member")
 @click.argument("count", type=click.IntRange(min=0))
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 def set_unread(group: str, member: str, count: int, as_json: bool, credentials_file: Path | None) -> None:
     """Set MEMBER's unread message count in GROUP to COUNT; nobody is notified.
 
@@ -169,7 +169,7 @@ def set_unread(group: str, member: str, count: int, as_json: bool, credentials_f
 @click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)
 @click.option("--who", is_flag=True, help="List the members who have read one message, and those who have not.")
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def receipts(
     ctx: click.Context, group: str, seqs: tuple[str, ...], who: bool, as_json: bool, credentials_file: Path | None
@@ -224,7 +224,7 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
     """Carry out one piece of work with a client of its own; ``calls`` is how many requests it is, without retries."""
-    options = config.load(credentials_file).client_options()
+    options = credentials.load(credentials_file).client_options()
 
     async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
         from tim_async.client import TIMClient

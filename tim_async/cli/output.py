@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tim_async.plaintext import plain, plain_json
+from tim_async._plaintext import plain, plain_json
 
 __all__ = [
     "console_for",

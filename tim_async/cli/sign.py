@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from . import config
+from . import credentials
 from .failures import plainly
 from .output import examples, say, show_json, takes_json
 
@@ -33,26 +33,26 @@ _DAY = 86_400
     help="How long it is valid.",
 )
 @takes_json
-@config.takes_credentials
+@credentials.takes_credentials
 def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file: Path | None) -> None:
     """Make a UserSig, with which its account can sign in until it expires.
 
     An admin's is a key to the whole app: this is the one command that prints a secret.  It is made locally, without
     a call.
     """
-    from tim_async import arguments
+    from tim_async import _arguments
     from tim_async.usersig import check_key, sign
 
-    credentials = config.load(credentials_file)
+    found = credentials.load(credentials_file)
     issued_at = int(time.time())
     with plainly():
-        check_key(credentials.secret_key)
-        who = arguments.text("identifier", credentials.identifier if identifier is None else identifier)
-        signed = sign(credentials.sdk_app_id, credentials.secret_key, who, issued_at=issued_at, expire=expire)
+        check_key(found.secret_key)
+        who = _arguments.text("identifier", found.identifier if identifier is None else identifier)
+        signed = sign(found.sdk_app_id, found.secret_key, who, issued_at=issued_at, expire=expire)
     if as_json:
         show_json(
             {
-                "sdk_app_id": credentials.sdk_app_id,
+                "sdk_app_id": found.sdk_app_id,
                 "identifier": who,
                 "issued_at": issued_at,
                 "expire": expire,

@@ -26,18 +26,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tim_async.lazy import attach as _attach
+from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from tim_async.emulator.contacts import ContactKind, RecentContact
-    from tim_async.emulator.examples import fill_example
-    from tim_async.emulator.faults import Fault
-    from tim_async.emulator.groups import Group, GroupType
-    from tim_async.emulator.receipts import MessageReceipt
-    from tim_async.emulator.report import EndpointReport, Report
-    from tim_async.emulator.service import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
-    from tim_async.emulator.state import State
-    from tim_async.emulator.windows import WindowKind
+    from tim_async.emulator._contacts import ContactKind, RecentContact
+    from tim_async.emulator._examples import fill_example
+    from tim_async.emulator._faults import Fault
+    from tim_async.emulator._groups import Group, GroupType
+    from tim_async.emulator._receipts import MessageReceipt
+    from tim_async.emulator._report import EndpointReport, Report
+    from tim_async.emulator._service import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
+    from tim_async.emulator._state import State
+    from tim_async.emulator._windows import WindowKind
 
 __all__ = [
     "DEFAULT_SDK_APP_ID",
@@ -59,20 +59,20 @@ __all__ = [
 # Python imports this package on its way to pytest_plugin, in every pytest run of whoever has tim_async installed.
 # They should not pay for an HTTP server, so each name is fetched when it is first used.
 _MODULES = {
-    "ContactKind": "contacts",
-    "DEFAULT_SDK_APP_ID": "service",
-    "DEFAULT_SECRET_KEY": "service",
-    "Emulator": "service",
-    "EndpointReport": "report",
-    "Fault": "faults",
-    "Group": "groups",
-    "GroupType": "groups",
-    "MessageReceipt": "receipts",
-    "RecentContact": "contacts",
-    "Report": "report",
-    "State": "state",
-    "WindowKind": "windows",
-    "fill_example": "examples",
+    "ContactKind": "_contacts",
+    "DEFAULT_SDK_APP_ID": "_service",
+    "DEFAULT_SECRET_KEY": "_service",
+    "Emulator": "_service",
+    "EndpointReport": "_report",
+    "Fault": "_faults",
+    "Group": "_groups",
+    "GroupType": "_groups",
+    "MessageReceipt": "_receipts",
+    "RecentContact": "_contacts",
+    "Report": "_report",
+    "State": "_state",
+    "WindowKind": "_windows",
+    "fill_example": "_examples",
 }
 
 

@@ -44,9 +44,9 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async._stats import EndpointStats
 from tim_async.examples.fairness import LONGEST, PEERS, SEQS, Shares
 from tim_async.quota import RedisQuota
-from tim_async.stats import EndpointStats
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
 IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tim_async.lazy import attach as _attach
+from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
     from .errors import JournalError as JournalError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tim_async.plaintext import plain_json
+from tim_async._plaintext import plain_json
 
 from .errors import SourceError
 from .files import replacing

@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tim_async import arguments
-from tim_async.lanes import LANE, Lane
+from tim_async import _arguments
+from tim_async._lanes import LANE, Lane
 
 from .errors import MigrateError, SourceError
 from .events import Counts, Ended, Event, Finished, Reading, Started
@@ -93,12 +93,12 @@ async def run(
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
         InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
     """
-    arguments.positive("concurrency", arguments.number("concurrency", concurrency))
-    arguments.positive("interval", interval)
+    _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
+    _arguments.positive("interval", interval)
     if max_errors is not None:
-        arguments.number("max_errors", max_errors)
+        _arguments.number("max_errors", max_errors)
     if max_outage is not None:
-        arguments.positive("max_outage", max_outage)
+        _arguments.positive("max_outage", max_outage)
     checks_groups = group_check and source.kind.groups
     this = _Run(client, source, Path(journal), concurrency, checks_groups, max_errors, max_outage, stop, recorder)
     async with running(this.carry_out()) as task:

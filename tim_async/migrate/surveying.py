@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tim_async import arguments
+from tim_async import _arguments
 
 from .errors import JournalError
 from .events import Counts
@@ -42,7 +42,7 @@ def survey(source: Source, rate: float = 200.0) -> Survey:
         SourceError: the rows cannot be read.
         JournalError: there is no room for a temporary journal.
     """
-    arguments.positive("rate", rate)
+    _arguments.positive("rate", rate)
     try:
         temporary = tempfile.TemporaryDirectory(prefix="tim-async-")
     except OSError as error:

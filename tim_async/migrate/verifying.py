@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tim_async import arguments
+from tim_async import _arguments
+from tim_async._lanes import Lane
 from tim_async._outcomes import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
-from tim_async.lanes import Lane
 from tim_async.models import C2CUnread, Done
 
 from .errors import MigrateError, SourceError
@@ -98,7 +98,7 @@ async def verify(
         ClientClosed, RuntimeError: the client was closed meanwhile.
         MigrateError: a task of it was cancelled by somebody else.
     """
-    arguments.positive("concurrency", arguments.number("concurrency", concurrency))
+    _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
     path = Path(journal)
     disk = Disk()
     windows = _windows(source, path)

@@ -21,10 +21,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from .events import Event, MsgReceipt, MsgReport, ReadReceipt, RequestOverLimit
-from .query import Query, WebhookError
-from .reading import parse
-from .signature import MAX_AGE, verify
+from ._events import (
+    Event,
+    MsgReceipt,
+    MsgReport,
+    ReadReceipt,
+    RequestOverLimit,
+)
+from ._query import Query, WebhookError
+from ._reading import parse
+from ._signature import MAX_AGE, verify
 
 __all__ = [
     "ANSWER",

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
 from tests.stand_in import failure_of
+from tim_async._stores import _OPTIONS, redis_url
 from tim_async.migrate.streams import read_fleet
 from tim_async.quota import RedisQuota
-from tim_async.stores import _OPTIONS, redis_url
 
 SECRET = "s3cr3t"
 

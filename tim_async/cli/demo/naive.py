@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 from aiolimiter import AsyncLimiter
 
-from tim_async.attempts import Attempt
+from tim_async._attempts import Attempt
+from tim_async._lanes import Lane
 from tim_async.endpoints import ENDPOINTS
 from tim_async.errors import classify
-from tim_async.lanes import Lane
 from tim_async.usersig import sign
 
 from .progress import Progress

@@ -17,7 +17,7 @@ from tim_async.cli.output import console_for, make_table, say
 from tim_async.migrate.supervision import beside
 
 if TYPE_CHECKING:
-    from tim_async.attempts import Attempt
+    from tim_async._attempts import Attempt
 
 T = TypeVar("T")
 

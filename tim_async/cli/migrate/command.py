@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tim_async.cli import config
+from tim_async.cli import credentials
 from tim_async.cli.output import examples, takes_json
 
 from .options import (
@@ -86,7 +86,7 @@ def migrate() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Read and check everything, and send nothing; needs no credentials.")
 @takes_json_lines
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def unread(
     ctx: click.Context,
@@ -124,7 +124,7 @@ def unread(
 @takes_limits
 @click.option("--dry-run", is_flag=True, help="Read and check everything, and send nothing; needs no credentials.")
 @takes_json_lines
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def read(ctx: click.Context, /, file: str, dry_run: bool, credentials_file: Path | None, **options: Any) -> None:
     """Mark one-to-one conversations read, from the columns Report_Account, Peer_Account and MsgReadTime of FILE.
@@ -161,7 +161,7 @@ def read(ctx: click.Context, /, file: str, dry_run: bool, credentials_file: Path
 @takes_rejected
 @click.option("--replace", is_flag=True, help="Drop a stream of this name that is of something else.")
 @takes_json_lines
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def load(
     ctx: click.Context,
@@ -235,7 +235,7 @@ def load(
     "though the service ignores them.",
 )
 @takes_json_lines
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def work(
     ctx: click.Context,
@@ -256,7 +256,7 @@ def work(
     check_share(options["rate"], options["share"])
     if quota and no_quota:
         raise click.UsageError("--quota and --no-quota exclude each other")
-    client_options = config.load(credentials_file).client_options()
+    client_options = credentials.load(credentials_file).client_options()
     from .work import WorkSettings, work_off
 
     settings = WorkSettings(quota="" if no_quota else quota, group_check=not no_group_check, **options)
@@ -288,7 +288,7 @@ def status(journal: str, name: str, report: Path | None, rejected: Path | None, 
     JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
     stream and its workers.
     """
-    from tim_async.stores import is_url
+    from tim_async._stores import is_url
 
     from .status import show_status, show_stream
     from .streams import NAME
@@ -319,7 +319,7 @@ def status(journal: str, name: str, report: Path | None, rejected: Path | None, 
 @takes_pace
 @takes_quota
 @takes_json_lines
-@config.takes_credentials
+@credentials.takes_credentials
 @click.pass_context
 def verify(ctx: click.Context, /, journal: str, credentials_file: Path | None, **options: Any) -> None:
     """Read back what was migrated by JOURNAL, or by the journal of the file JOURNAL, and list differences.
@@ -339,7 +339,7 @@ def _carry_over(settings: Settings, credentials_file: Path | None, *, dry_run: b
             from .rehearsal import rehearse
 
             return rehearse(settings, source)
-        client_options = config.load(credentials_file).client_options()
+        client_options = credentials.load(credentials_file).client_options()
         from .ending import end
         from .job import carry_out
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tim_async import credentials
-from tim_async.cli import config
+from tim_async import config
+from tim_async.cli import credentials
 from tim_async.cli.failures import INTERRUPTED, PARTIAL, Failure, Misuse, plainly
 from tim_async.cli.output import make_table, plain, say, show
 from tim_async.migrate import KINDS, FileSource, Reading, Resumed, Waiting
@@ -88,16 +88,16 @@ def load_rows(settings: LoadSettings, credentials_file: Path | None) -> int:
 def _app(file: Path | None) -> dict[str, Any]:
     """The app, as far as it is known: who only loads needs no key, and the first worker knows the app too."""
     if file is not None:
-        found = config.load(file).client_options()
+        found = credentials.load(file).client_options()
     else:
         # Neither the key, nor the file that may hold it, has to be there.
         wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
         named = {name: os.environ.get(name, "") for name in wanted}
         with plainly():
-            found = credentials.options(named)
+            found = config.options(named)
             if "sdk_app_id" not in found or not {"region", "base_url"} & found.keys():
                 return {}
-            credentials.require_place(found)
+            config.require_place(found)
     with plainly():
         return {
             "sdk_app_id": found["sdk_app_id"],

@@ -66,11 +66,11 @@ def with_redis(url: str, name: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] != "redis":
             raise
         raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
+    from tim_async._stores import redis_url
     from tim_async.migrate import MigrateError
     from tim_async.migrate.errors import SourceError
     from tim_async.migrate.streams import StreamMismatch
     from tim_async.migrate.streams.keys import checked_name
-    from tim_async.stores import redis_url
 
     with plainly():
         redis_url(url)

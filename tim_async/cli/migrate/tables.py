@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tim_async._plaintext import plain_json
 from tim_async.cli.output import make_table
-from tim_async.plaintext import plain_json
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from tim_async.cli import config
+from tim_async.cli import credentials
 from tim_async.cli.failures import PARTIAL, Failure, Misuse, plainly
 from tim_async.cli.output import console_for, plain, say, show
 from tim_async.client import TIMClient
@@ -35,7 +35,7 @@ from .options import STDIN, check_share, pace
 from .tables import emit
 
 if TYPE_CHECKING:
-    from tim_async.attempts import Attempt
+    from tim_async._attempts import Attempt
 
 _REFRESH = 0.25
 """Seconds between two drawings of the spinner."""
@@ -80,7 +80,7 @@ def verify_journal(
         return 0
     if not status.planned:
         raise Misuse(f"{plain(str(journal))} is of a file that was not read to its end; there is nothing to verify")
-    client_options = config.load(credentials_file).client_options()
+    client_options = credentials.load(credentials_file).client_options()
     shown = _Shown(as_json=as_json)
     with plainly():
         client = TIMClient(**client_options, **pace([_READS_BACK], rate, share, quota), on_attempt=shown.attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import html
 
-from tim_async.plaintext import plain
+from tim_async._plaintext import plain
 
 NOTHING = "—"
 """What stands where there is no number."""

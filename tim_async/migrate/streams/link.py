@@ -22,7 +22,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tim_async.stores import redis_url, shown_url
+from tim_async._stores import redis_url, shown_url
 
 from .errors import StoreAway, StoreError
 

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from tim_async import arguments
-from tim_async.lanes import LANE, Lane
+from tim_async import _arguments
+from tim_async._lanes import LANE, Lane
 from tim_async.migrate.errors import MigrateError
 from tim_async.migrate.events import Counts, Ended, Event, Finished, Resumed, RowFailed, Started, Waiting
 from tim_async.migrate.groups import Groups
@@ -108,13 +108,13 @@ async def work(
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
         InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
     """
-    arguments.positive("concurrency", arguments.number("concurrency", concurrency))
-    arguments.positive("interval", interval)
-    arguments.positive("lease", lease)
+    _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
+    _arguments.positive("interval", interval)
+    _arguments.positive("lease", lease)
     if max_errors is not None:
-        arguments.number("max_errors", max_errors)
+        _arguments.number("max_errors", max_errors)
     if max_outage is not None:
-        arguments.positive("max_outage", max_outage)
+        _arguments.positive("max_outage", max_outage)
     this = _Work(client, url, name, concurrency, group_check, max_errors, max_outage, lease, stop, recorder)
     async with running(this.carry_out()) as task:
         async for event in this.telling.all(task, interval):

@@ -17,10 +17,15 @@ import functools
 import math
 from typing import Any, TypeVar
 
-from .dispatch import Channel, Dispatcher, Options, Outcome
+from ._call import (
+    Channel,
+    Dispatcher,
+    Options,
+    Outcome,
+)
+from ._lanes import LANE, Lane
 from .endpoints import ItemsEndpoint
 from .errors import BadResponse, ClientClosed, QuotaExhausted, Reaction, TIMError, classify
-from .lanes import LANE, Lane
 from .models import ItemError
 
 Item = TypeVar("Item", str, int)
@@ -155,7 +160,7 @@ class Lookups:
             group = shelf.open = Group(shelf, self._dispatcher.channel(shelf.endpoint))
             loop = asyncio.get_running_loop()
             # Where calls wait, the next step of the loop is early enough for all that were woken together.
-            if group.channel.pacer.waiting or shelf.options.max_wait <= LINGER:
+            if group.channel.queue.waiting or shelf.options.max_wait <= LINGER:
                 group.handle = loop.call_soon(self._start, group)
             else:
                 group.handle = loop.call_later(LINGER, self._start, group)

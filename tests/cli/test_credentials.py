@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tim_async._secret import Secret
-from tim_async.cli.config import Credentials, load
+from tim_async.cli.credentials import Credentials, load
 from tim_async.cli.failures import Misuse
 from tim_async.usersig import verify
 

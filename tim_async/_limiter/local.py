@@ -1,7 +1,7 @@
 """What decides that one more call may go: permits, taken one by one.
 
-A `Gate` belongs to one endpoint.  `OwnGate` is that of a client which has the endpoint's rate for itself; where several
-processes share it, see `tim_async.sharing`.  The theory stands at the top of `tim_async.pacing`.
+A `Limiter` belongs to one endpoint.  `LocalLimiter` is for a client that has the endpoint's rate for itself; for a
+rate that several processes share, see `sharing`.  The theory is at the top of `queue`.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ import math
 from collections import deque
 from typing import Protocol
 
-from .lanes import Lane
+from tim_async._lanes import Lane
+
 from .learning import Credit, Rate
 
 SECOND = 1.0005
 """The server's second, as we time it: a little longer, for clocks that tick differently."""
 
 
-class Turn:
-    """One call's turn: taken from a gate, and given back to it.
+class Permit:
+    """The right to send one call: taken from a limiter, and given back to it.
 
     Attributes:
         sent: the loop time at which the call may be sent, or was.
-        permit: the number by which the gate knows it, where it needs one.
+        number: by which the limiter knows it, where it needs one.
     """
 
-    __slots__ = ("permit", "sent")
+    __slots__ = ("number", "sent")
 
-    def __init__(self, sent: float, permit: int = 0) -> None:
+    def __init__(self, sent: float, number: int = 0) -> None:
         self.sent = sent
-        self.permit = permit
+        self.number = number
 
 
-class Gate(Protocol):
+class Limiter(Protocol):
     """What a turnstile asks before it lets a call go.  All times are the event loop's, seconds."""
 
     @property
@@ -50,13 +51,13 @@ class Gate(Protocol):
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until one call of a lane may go: 0 for now; infinity when something yet to come will tell."""
 
-    def take(self, now: float) -> Turn:
+    def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
 
-    def unused(self, turn: Turn) -> None:
+    def unused(self, permit: Permit) -> None:
         """The call was never sent."""
 
-    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
         """The answer has come, or its connection has ended without one."""
 
     def refused(self, sent: float, now: float) -> None:
@@ -133,7 +134,7 @@ class Refusals:
         return len(self._times)
 
 
-class OwnGate:
+class LocalLimiter:
     """Slots, a bucket and an adaptive rate, for a client that has the endpoint for itself.
 
     Args:
@@ -183,7 +184,7 @@ class OwnGate:
                 return cost / self._rate.ceiling
         return 0.0
 
-    def take(self, now: float) -> Turn:
+    def take(self, now: float) -> Permit:
         """Take what `wait` found free."""
         self._slots.take()
         if self._permits:
@@ -191,7 +192,7 @@ class OwnGate:
         else:
             self._acquire(self._cost * self._block)
             self._permits = self._block - 1
-        return Turn(now)
+        return Permit(now)
 
     def drain(self) -> None:
         """Start with an empty bucket: no burst."""
@@ -208,15 +209,15 @@ class OwnGate:
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
 
-    def unused(self, turn: Turn) -> None:  # noqa: ARG002 - one slot is like another
+    def unused(self, permit: Permit) -> None:  # noqa: ARG002 - one slot is like another
         """The call was never sent: its slot is free at once."""
         self._slots.unused()
 
-    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
         """The answer has come, or its connection has ended without one."""
         self._slots.give_back(now)
         if answered and not self._strict:
-            self._credit.answered(now - turn.sent, self._limit, self._saturated)
+            self._credit.answered(now - permit.sent, self._limit, self._saturated)
 
     def refused(self, sent: float, now: float) -> None:
         """The server said "too fast" to a call sent at ``sent``."""

@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tim_async.emulator.answers import Refusal
-from tim_async.emulator.contacts import ContactPage, Position, RecentContact, page_of
-from tim_async.emulator.cursors import Cursors
-from tim_async.emulator.groups import Group
-from tim_async.emulator.state import State
+from tim_async.emulator._answers import Refusal
+from tim_async.emulator._contacts import (
+    ContactPage,
+    Position,
+    RecentContact,
+    page_of,
+)
+from tim_async.emulator._cursors import Cursors
+from tim_async.emulator._groups import Group
+from tim_async.emulator._state import State
 
 Body = Mapping[str, Any]
 Fields = dict[str, Any]

@@ -8,7 +8,13 @@ import re
 import time
 from typing import Final, Literal
 
-from .query import Query, WebhookError, check, is_text, required
+from ._query import (
+    Query,
+    WebhookError,
+    check,
+    is_text,
+    required,
+)
 
 MAX_AGE: Final = 60
 """Seconds that ``RequestTime`` may be from now, before or after; exactly so many is still in time."""

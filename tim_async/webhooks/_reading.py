@@ -7,8 +7,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .events import Event, MsgReceipt, MsgReport, ReadReceipt, RequestOverLimit
-from .query import Query, WebhookError, check, one
+from ._events import (
+    Event,
+    MsgReceipt,
+    MsgReport,
+    ReadReceipt,
+    RequestOverLimit,
+)
+from ._query import (
+    Query,
+    WebhookError,
+    check,
+    one,
+)
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _LARGEST = 2**63 - 1

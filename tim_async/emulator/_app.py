@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from aiohttp import hdrs, web
 
-from tim_async.emulator.answers import Refusal, failure, success
-from tim_async.emulator.commands import COMMANDS, Command, World
-from tim_async.emulator.delays import Latency, Stall
-from tim_async.emulator.faults import Fault, Faults
-from tim_async.emulator.report import Ledger
-from tim_async.emulator.signature import UserSigChecker
-from tim_async.emulator.windows import Window
+from tim_async.emulator._answers import Refusal, failure, success
+from tim_async.emulator._commands import COMMANDS, Command, World
+from tim_async.emulator._delays import Latency, Stall
+from tim_async.emulator._faults import Fault, Faults
+from tim_async.emulator._report import Ledger
+from tim_async.emulator._signature import UserSigChecker
+from tim_async.emulator._windows import Window
 
 UNKNOWN_COMMAND = "(unknown command)"
 

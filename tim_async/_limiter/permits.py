@@ -12,7 +12,7 @@ REMEMBERED = 2.0
 """Seconds after which what became of a call no longer matters to anybody."""
 
 
-class Permits:
+class PermitOutcomes:
     """What became of the permits of one gate, as far as the store does not know it yet.
 
     Calls made without one, while the store was away, have numbers of their own, below 0; it is told of them, too.

@@ -1,11 +1,11 @@
-"""Look-ups of one thing each: ``tim.lookup``.  How they merge is said in `tim_async.merging`."""
+"""Look-ups of one thing each: ``tim.lookup``.  How they merge is said in `tim_async._coalesce`."""
 
 from __future__ import annotations
 
-from . import arguments
-from .dispatch import Options
+from . import _arguments
+from ._call import Options
+from ._coalesce import Lookups
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
-from .merging import Lookups
 from .models import Receipt
 
 
@@ -47,8 +47,8 @@ class Lookup:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed, or this peer did, e.g. `AccountNotFound`; other peers' errors raise elsewhere.
         """
-        to_account = arguments.text("to_account", to_account)
-        peer_account = arguments.text("peer_account", peer_account)
+        to_account = _arguments.text("to_account", to_account)
+        peer_account = _arguments.text("peer_account", peer_account)
         count: int = await self._lookups.get(
             GET_C2C_UNREAD_MSG_NUM, to_account, peer_account, self._options, self._mode
         )
@@ -70,7 +70,7 @@ class Lookup:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
             TIMError: the call failed, or this message has no receipt, e.g. `ReceiptUnavailable`.
         """
-        group_id = arguments.text("group_id", group_id)
-        msg_seq = arguments.number("msg_seq", msg_seq)
+        group_id = _arguments.text("group_id", group_id)
+        msg_seq = _arguments.number("msg_seq", msg_seq)
         receipt: Receipt = await self._lookups.get(GET_GROUP_MSG_RECEIPT, group_id, msg_seq, self._options, self._mode)
         return receipt

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ._lanes import Lane
 from .errors import APIError
-from .lanes import Lane
 
 _log = logging.getLogger("tim_async")
 

@@ -1,11 +1,11 @@
 """One quota for many processes: how a process takes its part of what a store gives out.
 
-**The same promise, kept together.**  The slots of `tim_async.pacing` stand in the store, once for all processes: a
-process reserves one for each call, and tells when the answer came; a second after that the slot goes to whoever is
+**The same promise, kept together.**  The slots of `queue` stand in the store, once for all processes: a process
+reserves one for each call, and tells when the answer came; a second after that the slot goes to whoever is
 next.  So no second holds more arrivals than slots, whatever the processes' number, load, jitter and clocks.  All
 comparisons of time are made by the store's clock: it answers *how long to wait*, and is told *how long ago*.
 
-**Each process brings half of its credit** (`tim_async.learning.Credit`): of a round trip, the way back counts where a
+**Each process brings half of its credit** (`learning.Credit`): of a round trip, the way back counts where a
 call was answered, and the way there where the slot's next call comes from, which may be another place.
 
 **Only the head of a queue reserves**, and no more at a time than it takes to cover the store's round trip; bulk takes
@@ -30,8 +30,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from .gates import Gate
-from .lanes import Lane
+from tim_async._lanes import Lane
+
+from .local import Limiter
 
 
 class StoreAway(Exception):
@@ -57,7 +58,7 @@ class Turnstile(Protocol):
 class Sharing(Protocol):
     """One client's part in a shared quota."""
 
-    def gate(self, command: str, limit: float, strict: bool, turnstile: Turnstile) -> Gate:
+    def limiter(self, command: str, limit: float, strict: bool, queue: Turnstile) -> Limiter:
         """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
 
     async def aclose(self) -> None:

@@ -9,46 +9,46 @@ from typing import Any
 
 import pytest
 
+from tim_async._lanes import Lane
+from tim_async._limiter.learning import Credit
+from tim_async._limiter.local import Permit
+from tim_async._limiter.queue import Connections, RequestQueue
 from tim_async.errors import ConnectFailed, QuotaExhausted
-from tim_async.gates import Turn
-from tim_async.lanes import Lane
-from tim_async.learning import Credit
-from tim_async.pacing import Connections, Pacer
 
 from . import virtual_time
 
 
 async def pass_through(
-    pacer: Pacer, log: list[object], name: object, lane: Lane = Lane.INTERACTIVE, *, again: bool = False
+    queue: RequestQueue, log: list[object], name: object, lane: Lane = Lane.INTERACTIVE, *, again: bool = False
 ) -> None:
     """Enter, note it, leave."""
-    sent = await pacer.enter(lane, again)
+    sent = await queue.enter(lane, again)
     log.append(name)
-    pacer.leave(sent, answered=True)
+    queue.leave(sent, answered=True)
 
 
-async def filled(limit: int = 4) -> Pacer:
+async def filled(limit: int = 4) -> RequestQueue:
     """A pacer whose slots are all in flight, so that whoever comes now must wait."""
-    pacer = Pacer(limit)
+    queue = RequestQueue(limit)
     for _ in range(limit):
-        await pacer.enter()
-    return pacer
+        await queue.enter()
+    return queue
 
 
-def release(pacer: Pacer, count: int = 4) -> None:
+def release(queue: RequestQueue, count: int = 4) -> None:
     """Let the calls in flight be answered."""
     for _ in range(count):
-        pacer.leave(Turn(pacer.now()), answered=True)
+        queue.leave(Permit(queue.now()), answered=True)
 
 
 def test_first_in_first_out_within_a_lane() -> None:
     """A thousand callers leave the queue in the order they joined it."""
 
     async def run() -> list[object]:
-        pacer, log = await filled(), list[object]()
-        tasks = [asyncio.create_task(pass_through(pacer, log, n)) for n in range(1000)]
+        queue, log = await filled(), list[object]()
+        tasks = [asyncio.create_task(pass_through(queue, log, n)) for n in range(1000)]
         await asyncio.sleep(0)
-        release(pacer)
+        release(queue)
         await asyncio.gather(*tasks)
         return log
 
@@ -61,12 +61,12 @@ def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
     async def run() -> list[object]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
-        pacer, log = Pacer(50), list[object]()
+        queue, log = RequestQueue(50), list[object]()
         tasks: list[asyncio.Task[None]] = []
 
         async def arrivals() -> None:
             for n in range(300):
-                tasks.append(asyncio.create_task(pass_through(pacer, log, n)))
+                tasks.append(asyncio.create_task(pass_through(queue, log, n)))
                 loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was busy for so long
                 await asyncio.sleep(0)
 
@@ -81,15 +81,15 @@ def test_interactive_goes_before_bulk_and_retries_before_first_tries_of_their_la
     """The four classes of callers, whatever order they came in."""
 
     async def run() -> list[object]:
-        pacer, log = await filled(), list[object]()
+        queue, log = await filled(), list[object]()
         tasks = [
-            asyncio.create_task(pass_through(pacer, log, "bulk", Lane.BULK)),
-            asyncio.create_task(pass_through(pacer, log, "bulk again", Lane.BULK, again=True)),
-            asyncio.create_task(pass_through(pacer, log, "user")),
-            asyncio.create_task(pass_through(pacer, log, "user again", again=True)),
+            asyncio.create_task(pass_through(queue, log, "bulk", Lane.BULK)),
+            asyncio.create_task(pass_through(queue, log, "bulk again", Lane.BULK, again=True)),
+            asyncio.create_task(pass_through(queue, log, "user")),
+            asyncio.create_task(pass_through(queue, log, "user again", again=True)),
         ]
         await asyncio.sleep(0)
-        release(pacer)
+        release(queue)
         await asyncio.gather(*tasks)
         return log
 
@@ -100,16 +100,16 @@ def test_cancelled_waiters_are_forgotten_at_once_and_hang_nobody() -> None:
     """One in ten of 10,000 is cancelled; all others pass, in order, and nothing is left behind."""
 
     async def run() -> tuple[list[object], int, int]:
-        pacer, log = await filled(200), list[object]()
-        tasks = [asyncio.create_task(pass_through(pacer, log, n)) for n in range(10_000)]
+        queue, log = await filled(200), list[object]()
+        tasks = [asyncio.create_task(pass_through(queue, log, n)) for n in range(10_000)]
         await asyncio.sleep(0)
         for task in tasks[::10]:
             task.cancel()
         await asyncio.sleep(0)
-        waiting = pacer.waiting
-        release(pacer, 200)
+        waiting = queue.waiting
+        release(queue, 200)
         await asyncio.gather(*tasks, return_exceptions=True)
-        return log, waiting, pacer.waiting
+        return log, waiting, queue.waiting
 
     log, waiting, left = virtual_time.run(run())
     assert log == [n for n in range(10_000) if n % 10]
@@ -122,17 +122,17 @@ def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
     """Also one whose turn has come but who has not woken yet: its slot goes to the next."""
 
     async def run() -> int:
-        pacer = await filled(1)
-        first = asyncio.create_task(pass_through(pacer, [], "first"))
+        queue = await filled(1)
+        first = asyncio.create_task(pass_through(queue, [], "first"))
         await asyncio.sleep(0)
-        pacer.leave(Turn(pacer.now()), answered=True)
+        queue.leave(Permit(queue.now()), answered=True)
         await asyncio.sleep(0.99)
         for _ in range(steps):
             await asyncio.sleep(0.005)
         first.cancel()
         passed = list[object]()
         for n in range(3):
-            await asyncio.wait_for(pass_through(pacer, passed, n), 60)
+            await asyncio.wait_for(pass_through(queue, passed, n), 60)
         return len(passed)
 
     assert virtual_time.run(run()) == 3
@@ -144,14 +144,14 @@ def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on(
     async def run() -> tuple[list[object], float]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
-        pacer, log = Pacer(1), list[object]()
-        pacer.pause(1)
-        first = asyncio.create_task(pass_through(pacer, log, "first"))
-        second = asyncio.create_task(pass_through(pacer, log, "second"))
+        queue, log = RequestQueue(1), list[object]()
+        queue.pause(1)
+        first = asyncio.create_task(pass_through(queue, log, "first"))
+        second = asyncio.create_task(pass_through(queue, log, "second"))
         await asyncio.sleep(0)
         loop.now += 1
-        pacer.advance()
-        assert pacer.waiting == 1
+        queue.advance()
+        assert queue.waiting == 1
         first.cancel()
         await second
         await asyncio.gather(first, return_exceptions=True)
@@ -166,13 +166,13 @@ def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
     """A shorter pause, and a success meanwhile, do not end a longer one."""
 
     async def run() -> float:
-        pacer = Pacer(200)
-        start, sent = pacer.now(), await pacer.enter()
-        pacer.pause(5)
-        pacer.pause(1)
-        pacer.leave(sent, answered=True)
-        again = await pacer.enter()
-        pacer.leave(again, answered=True)
+        queue = RequestQueue(200)
+        start, sent = queue.now(), await queue.enter()
+        queue.pause(5)
+        queue.pause(1)
+        queue.leave(sent, answered=True)
+        again = await queue.enter()
+        queue.leave(again, answered=True)
         return again.sent - start
 
     assert virtual_time.run(run()) == pytest.approx(5, abs=0.001)
@@ -182,10 +182,10 @@ def test_a_pause_is_capped_at_a_minute() -> None:
     """However long a gateway asks for."""
 
     async def run() -> float:
-        pacer = Pacer(200)
-        start = pacer.now()
-        pacer.pause(86_400)
-        return (await pacer.enter()).sent - start
+        queue = RequestQueue(200)
+        start = queue.now()
+        queue.pause(86_400)
+        return (await queue.enter()).sent - start
 
     assert virtual_time.run(run()) == pytest.approx(60, abs=0.001)
 
@@ -195,7 +195,7 @@ def test_a_paused_endpoint_slows_no_other() -> None:
 
     async def run() -> float:
         connections = Connections(2)
-        paused, free = Pacer(200, connections=connections), Pacer(200, connections=connections)
+        paused, free = RequestQueue(200, connections=connections), RequestQueue(200, connections=connections)
         paused.pause(30)
         waiting = [asyncio.create_task(pass_through(paused, [], n)) for n in range(10)]
         await asyncio.sleep(0)
@@ -216,20 +216,20 @@ def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
 
     async def run() -> tuple[int, int]:
         connections = Connections(3)
-        pacers = [Pacer(200, connections=connections) for _ in range(4)]
+        pacers = [RequestQueue(200, connections=connections) for _ in range(4)]
         now = most = done = 0
 
-        async def call(pacer: Pacer) -> None:
+        async def call(queue: RequestQueue) -> None:
             nonlocal now, most, done
-            sent = await pacer.enter()
+            sent = await queue.enter()
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.01)
             now -= 1
             done += 1
-            pacer.leave(sent, answered=True)
+            queue.leave(sent, answered=True)
 
-        await asyncio.gather(*(call(pacer) for pacer in pacers for _ in range(50)))
+        await asyncio.gather(*(call(queue) for queue in pacers for _ in range(50)))
         return most, done
 
     assert virtual_time.run(run()) == (3, 200)
@@ -240,7 +240,7 @@ def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
 
     async def run() -> list[object]:
         connections, log = Connections(1), list[object]()
-        holder, gone, waiting = (Pacer(200, connections=connections) for _ in range(3))
+        holder, gone, waiting = (RequestQueue(200, connections=connections) for _ in range(3))
         sent = await holder.enter()
         first = asyncio.create_task(pass_through(gone, log, "gone"))
         await asyncio.sleep(0)
@@ -255,15 +255,15 @@ def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
     assert virtual_time.run(run()) == ["waiting"]
 
 
-@pytest.mark.parametrize("then", [lambda pacer: pacer.enter(), lambda pacer: pacer.enter(Lane.BULK)])
-def test_close_turns_away_whoever_waits(then: Callable[[Pacer], Awaitable[Turn]]) -> None:
+@pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
+def test_close_turns_away_whoever_waits(then: Callable[[RequestQueue], Awaitable[Permit]]) -> None:
     """Each with an exception of its own: nothing was sent."""
 
     async def run() -> list[object]:
-        pacer = await filled()
-        tasks = [asyncio.ensure_future(then(pacer)) for _ in range(3)]
+        queue = await filled()
+        tasks = [asyncio.ensure_future(then(queue)) for _ in range(3)]
         await asyncio.sleep(0)
-        pacer.close()
+        queue.close()
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     errors = virtual_time.run(run())
@@ -275,18 +275,18 @@ def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
     """At the floor calls still go, some tens of milliseconds apart."""
 
     async def run() -> float:
-        pacer = Pacer(200)
+        queue = RequestQueue(200)
         for _ in range(12):
-            sent = await pacer.enter()
-            pacer.leave(sent, answered=True)
-            pacer.refused(sent)
+            sent = await queue.enter()
+            queue.leave(sent, answered=True)
+            queue.refused(sent)
             await asyncio.sleep(1.01)
-        sent = await pacer.enter()
-        pacer.refused(sent)
-        start = pacer.now()
+        sent = await queue.enter()
+        queue.refused(sent)
+        start = queue.now()
         for _ in range(20):
-            pacer.leave(await pacer.enter(), answered=True)
-        return (pacer.now() - start) / 20
+            queue.leave(await queue.enter(), answered=True)
+        return (queue.now() - start) / 20
 
     assert 0.02 < virtual_time.run(run()) < 0.06
 
@@ -322,13 +322,13 @@ def test_a_loop_with_a_coarse_clock_and_plain_handles_will_do() -> None:
     """Those who would not wait so long get a QuotaExhausted and nothing else, and the limit is kept."""
 
     async def run() -> tuple[list[float], set[type[BaseException] | None]]:
-        pacer, sent = Pacer(20), list[float]()
+        queue, sent = RequestQueue(20), list[float]()
 
         async def call() -> None:
-            turn = await pacer.enter(max_wait=0.1)
-            sent.append(pacer.now())
+            permit = await queue.enter(max_wait=0.1)
+            sent.append(queue.now())
             await asyncio.sleep(0.0004)
-            pacer.leave(turn, answered=True)
+            queue.leave(permit, answered=True)
 
         tasks = []
         for _ in range(300):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tim_async.emulator.state import State
+from tim_async.emulator._state import State
 
 
 def fill_example(state: State) -> None:

@@ -29,8 +29,8 @@ pause.  So nobody waits in it: callers wait here, interactive before bulk, first
 cancels is forgotten at once.  A permit is taken last, when a slot and a connection are there, and the call is sent
 at once: a permit that waits for a connection is a call that arrives together with later ones.
 
-The turnstile is here; slots and bucket are a gate's, `tim_async.gates`; what is learned, `tim_async.learning`.  Where
-several processes share the quota, the slots stand in a store: `tim_async.sharing`.
+The queue is in this module, slots and bucket in `local`, learning in `learning`.  Where several processes share the
+quota, the slots are kept in a store: `sharing`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .background import Timer
-from .errors import ClientClosed, QuotaExhausted
-from .gates import Gate, OwnGate, Turn
-from .lanes import Lane
+from tim_async._background import Timer
+from tim_async._lanes import Lane
+from tim_async.errors import ClientClosed, QuotaExhausted
+
+from .local import Limiter, LocalLimiter, Permit
 
 
 class Connections:
@@ -53,13 +54,13 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._blocked: OrderedDict[Pacer, None] = OrderedDict()
+        self._blocked: OrderedDict[RequestQueue, None] = OrderedDict()
 
-    def free(self, pacer: Pacer) -> bool:
-        """Whether there is room for one more; if not, ``pacer`` is told when there is."""
+    def free(self, queue: RequestQueue) -> bool:
+        """Whether there is room for one more; if not, ``queue`` is told when there is."""
         if self._free:
             return True
-        self._blocked[pacer] = None
+        self._blocked[queue] = None
         return False
 
     def take(self) -> None:
@@ -73,11 +74,11 @@ class Connections:
             self._blocked.popitem(last=False)[0].advance()
 
 
-Place = OrderedDict[asyncio.Future[Turn], float]
+Waiters = OrderedDict[asyncio.Future[Permit], float]
 """Those who wait in one lane, in order, and until when each does."""
 
 
-class Pacer:
+class RequestQueue:
     """One endpoint's turnstile: its queue, its pause, and the gate it leads to.
 
     To be made and used inside one running event loop.
@@ -95,18 +96,18 @@ class Pacer:
         *,
         strict: bool = False,
         connections: Connections | None = None,
-        gate: Callable[[Pacer], Gate] | None = None,
+        limiter: Callable[[RequestQueue], Limiter] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connections = connections
         self._paused_until = -math.inf
         self._timer = Timer(self.advance)
         # Interactive retries, interactive, bulk retries, bulk.
-        self._lanes: tuple[Place, ...] = tuple(OrderedDict() for _ in range(4))
+        self._lanes: tuple[Waiters, ...] = tuple(OrderedDict() for _ in range(4))
         self._waiting = 0
         self._waking = 0
         self._closed = False
-        self._gate = OwnGate(limit, strict=strict) if gate is None else gate(self)
+        self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
     def now(self) -> float:
         """The time by which this endpoint is paced: the event loop's."""
@@ -123,20 +124,20 @@ class Pacer:
 
     def patience(self) -> float:
         """Until when the first of them waits, by `now`; infinity when it does for ever."""
-        place = next(filter(None, self._lanes), None)
-        return math.inf if place is None else next(iter(place.values()))
+        waiters = next(filter(None, self._lanes), None)
+        return math.inf if waiters is None else next(iter(waiters.values()))
 
     @property
     def rate(self) -> float:
         """Calls a second that are let go at most, as learned so far."""
-        return self._gate.rate(self._loop.time())
+        return self._limiter.rate(self._loop.time())
 
     @property
     def shared(self) -> bool:
         """Whether the permits are shared with other processes, at this moment."""
-        return self._gate.shared
+        return self._limiter.shared
 
-    async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Turn:
+    async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Permit:
         """Wait for a connection and a permit; then send at once.
 
         Every `enter` that returned must be followed by one `leave`.
@@ -159,84 +160,84 @@ class Pacer:
         if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
             return self._take(now)
         index = 2 * lane + (not again)
-        place = self._lanes[index]
+        waiters = self._lanes[index]
         if max_wait < math.inf and (expected := self._expected(now, index + 1)) > max_wait:
             raise self._exhausted(now, expected - max_wait)
-        turn: asyncio.Future[Turn] = self._loop.create_future()
-        place[turn] = now + max_wait
+        permit: asyncio.Future[Permit] = self._loop.create_future()
+        waiters[permit] = now + max_wait
         self._waiting += 1
         limit = None
         if max_wait < math.inf:
-            limit = self._loop.call_at(now + max(max_wait, self._gate.latency), self._expire, index, turn)
+            limit = self._loop.call_at(now + max(max_wait, self._limiter.latency), self._expire, index, permit)
         if self._timer.due == math.inf or (
-            len(place) == 1 and not any(self._lanes[:index])
+            len(waiters) == 1 and not any(self._lanes[:index])
         ):  # nothing was known of our lane
             self.advance()
         try:
-            granted = await turn
+            granted = await permit
         except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
-            if turn in place:
-                del place[turn]
+            if permit in waiters:
+                del waiters[permit]
                 self._waiting -= 1
-            elif turn.done() and not turn.cancelled() and turn.exception() is None:  # granted, but never woke
+            elif permit.done() and not permit.cancelled() and permit.exception() is None:  # granted, but never woke
                 self._waking -= 1
-                self._give_up(turn.result())
+                self._give_up(permit.result())
             raise
         finally:
             if limit is not None:
                 limit.cancel()
         self._waking -= 1
         woke = self._loop.time()
-        if woke - granted.sent > self._gate.grace:  # the loop was blocked, or the process stopped
+        if woke - granted.sent > self._limiter.grace:  # the loop was blocked, or the process stopped
             return await self._enter_again(granted, lane, now + max_wait - woke)
         granted.sent = woke
         return granted
 
-    async def _enter_again(self, late: Turn, lane: Lane, max_wait: float) -> Turn:
+    async def _enter_again(self, late: Permit, lane: Lane, max_wait: float) -> Permit:
         """Give back a turn that came too late, and wait for another."""
         self._give_up(late)
         if self._closed:
             raise ClientClosed("the client was closed")
         return await self.enter(lane, True, max_wait)
 
-    def _give_up(self, turn: Turn) -> None:
+    def _give_up(self, permit: Permit) -> None:
         """A turn that was granted is not used."""
-        self._gate.unused(turn)
+        self._limiter.unused(permit)
         if self._connections is not None:
             self._connections.give_back()
         self.advance()
 
-    def leave(self, turn: Turn, *, answered: bool) -> float:
+    def leave(self, permit: Permit, *, answered: bool) -> float:
         """The answer has come, or its connection has ended without one.
 
         Args:
-            turn: what `enter` returned.
+            permit: what `enter` returned.
             answered: whether there was an answer to time.
 
         Returns:
             Seconds since it was sent.
         """
         now = self._loop.time()
-        self._gate.leave(turn, now, answered=answered)
+        self._limiter.leave(permit, now, answered=answered)
         if self._connections is not None:
             self._connections.give_back()
         if self._waiting and self._timer.due == math.inf:
             self.advance()
-        return now - turn.sent
+        return now - permit.sent
 
-    def refused(self, turn: Turn) -> None:
+    def refused(self, permit: Permit) -> None:
         """The server said "too fast" to a call."""
-        self._gate.refused(turn.sent, self._loop.time())
+        self._limiter.refused(permit.sent, self._loop.time())
 
     def slow_down(self, taken: float) -> None:
         """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
-        self._gate.slow_down(taken, self._loop.time())
+        self._limiter.slow_down(taken, self._loop.time())
 
     def pause(self, seconds: float) -> None:
         """Let nothing go for so long, at most a minute; a longer pause already running stays."""
         seconds = min(seconds, 60.0)
         self.pause_until(self._loop.time() + seconds)
-        self._gate.paused(seconds)
+        self._limiter.paused(seconds)
 
     def pause_until(self, moment: float) -> None:
         """Let nothing go before a moment of the loop's time; a longer pause already running stays."""
@@ -250,52 +251,52 @@ class Pacer:
         """Turn away everybody who waits."""
         self._closed = True
         self._timer.cancel()
-        self._gate.close()
+        self._limiter.close()
         for lane in self._lanes:
             while lane:
-                turn, _ = lane.popitem(last=False)
+                permit, _ = lane.popitem(last=False)
                 self._waiting -= 1
-                if not turn.done():
-                    turn.set_exception(ClientClosed("the client was closed"))
+                if not permit.done():
+                    permit.set_exception(ClientClosed("the client was closed"))
 
     def advance(self) -> None:
         """Let go whoever may go now, and come back when the next one may."""
         self._timer.cancel()
         while self._waiting:
             now = self._loop.time()
-            place = next(filter(None, self._lanes))
-            urgent = place is self._lanes[0] or place is self._lanes[1]
+            waiters = next(filter(None, self._lanes))
+            urgent = waiters is self._lanes[0] or waiters is self._lanes[1]
             delay = self._delay(now, Lane.INTERACTIVE if urgent else Lane.BULK)
             if delay == 0.0:
-                turn, _ = place.popitem(last=False)
+                permit, _ = waiters.popitem(last=False)
                 self._waiting -= 1
-                if not turn.done():  # else it has been cancelled this very moment
+                if not permit.done():  # else it has been cancelled this very moment
                     self._waking += 1
-                    turn.set_result(self._take(now))
+                    permit.set_result(self._take(now))
                 continue
             if delay < math.inf:  # otherwise only an answer can help, and it calls us
-                turn, until = next(iter(place.items()))
+                permit, until = next(iter(waiters.items()))
                 if until < now + delay:
-                    self._turn_away(place, turn, self._exhausted(now, delay))
+                    self._turn_away(waiters, permit, self._exhausted(now, delay))
                     continue
                 # Event loops wait in whole milliseconds: uvloop rounds less to nothing, which would spin.
                 self._timer.set(now + max(delay, 1e-3))
             return
 
-    def _expire(self, index: int, turn: asyncio.Future[Turn]) -> None:
+    def _expire(self, index: int, permit: asyncio.Future[Permit]) -> None:
         """A caller has waited as long as it would."""
-        if turn in self._lanes[index]:
+        if permit in self._lanes[index]:
             now = self._loop.time()
-            self._turn_away(self._lanes[index], turn, self._exhausted(now, self._expected(now, index)))
+            self._turn_away(self._lanes[index], permit, self._exhausted(now, self._expected(now, index)))
 
-    def _turn_away(self, place: Place, turn: asyncio.Future[Turn], error: QuotaExhausted) -> None:
-        del place[turn]
+    def _turn_away(self, waiters: Waiters, permit: asyncio.Future[Permit], error: QuotaExhausted) -> None:
+        del waiters[permit]
         self._waiting -= 1
-        if not turn.done():
-            turn.set_exception(error)
+        if not permit.done():
+            permit.set_exception(error)
 
     def _exhausted(self, now: float, seconds: float) -> QuotaExhausted:
-        return QuotaExhausted("no turn in time", retry_after=max(seconds, 1.0 / self._gate.pace(now)))
+        return QuotaExhausted("no permit within max_wait", retry_after=max(seconds, 1.0 / self._limiter.pace(now)))
 
     def _expected(self, now: float, lanes: int) -> float:
         """Seconds until the turn of who comes after all that wait in the first ``lanes``, as far as can be foreseen."""
@@ -303,7 +304,7 @@ class Pacer:
         next_one = self._paused_until
         if self._timer.due < math.inf:
             next_one = max(self._timer.due, next_one)
-        return max(0.0, next_one - now) + ahead / self._gate.pace(now)
+        return max(0.0, next_one - now) + ahead / self._limiter.pace(now)
 
     def _delay(self, now: float, lane: Lane) -> float:
         """Seconds until one call may go: 0 for now, infinity when that depends on what others do."""
@@ -311,10 +312,10 @@ class Pacer:
             return self._paused_until - now
         if self._connections is not None and not self._connections.free(self):
             return math.inf
-        return self._gate.wait(now, lane)
+        return self._limiter.wait(now, lane)
 
-    def _take(self, now: float) -> Turn:
+    def _take(self, now: float) -> Permit:
         """Take what `_delay` found free."""
         if self._connections is not None:
             self._connections.take()
-        return self._gate.take(now)
+        return self._limiter.take(now)

@@ -12,15 +12,15 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from tim_async.emulator.app import App, Rules
-from tim_async.emulator.commands import COMMANDS, World
-from tim_async.emulator.delays import Latency, Stall
-from tim_async.emulator.faults import Fault, Faults
-from tim_async.emulator.report import Ledger, Report
-from tim_async.emulator.signature import UserSigChecker
-from tim_async.emulator.state import State
-from tim_async.emulator.threads import LoopThread, require_sockets
-from tim_async.emulator.windows import Window, WindowKind, make_window
+from tim_async.emulator._app import App, Rules
+from tim_async.emulator._commands import COMMANDS, World
+from tim_async.emulator._delays import Latency, Stall
+from tim_async.emulator._faults import Fault, Faults
+from tim_async.emulator._report import Ledger, Report
+from tim_async.emulator._signature import UserSigChecker
+from tim_async.emulator._state import State
+from tim_async.emulator._threads import LoopThread, require_sockets
+from tim_async.emulator._windows import Window, WindowKind, make_window
 
 DEFAULT_SDK_APP_ID = 1_400_000_000
 DEFAULT_SECRET_KEY = "0123456789abcdef" * 4

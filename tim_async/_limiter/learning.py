@@ -1,6 +1,6 @@
 """What the pace learns: how early a slot may be used again, and how many calls the server takes.
 
-The theory stands at the top of `tim_async.pacing`.
+The theory stands at the top of `tim_async._limiter.queue`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from tim_async import credentials
+from tim_async import config
 from tim_async._secret import Secret
-from tim_async.credentials import VARIABLES
+from tim_async.config import VARIABLES
 
 from .failures import Misuse, plainly
 
@@ -48,7 +48,7 @@ class Credentials:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         found = {name: value for name, value in given.items() if value is not None}
         with plainly():
-            credentials.require_place(found, source="the configuration")
+            config.require_place(found, source="the configuration")
         return {**found, "trust_env": True}  # as every command-line tool that calls a service
 
 
@@ -80,8 +80,8 @@ def load(file: Path | None) -> Credentials:
 
 def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Credentials:
     try:
-        found = credentials.options(values, folder=folder, source=source)
-        credentials.require(found, source=source)
+        found = config.options(values, folder=folder, source=source)
+        config.require(found, source=source)
     except OSError as error:
         raise Misuse(f"cannot read {error.filename}: {error.strerror or type(error).__name__}") from None
     except ValueError as error:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tim_async.emulator.windows import FullestSeconds
+from tim_async.emulator._windows import FullestSeconds
 
 _PINNED = "MsgReadTime"
 

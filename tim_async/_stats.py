@@ -69,7 +69,7 @@ class Counters:
         self.retries = 0
         self.waited = 0.0
 
-    def turn(self, waited: float, again: bool) -> None:
+    def permitted(self, waited: float, again: bool) -> None:
         """An attempt has had its turn."""
         self.attempts += 1
         self.retries += again

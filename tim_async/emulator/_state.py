@@ -12,9 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
-from tim_async.emulator.contacts import ContactBook, ContactKind, RecentContact, seconds_of
-from tim_async.emulator.groups import Group, GroupType
-from tim_async.emulator.receipts import receipt_by_numbers, receipt_by_readers
+from tim_async.emulator._contacts import (
+    ContactBook,
+    ContactKind,
+    RecentContact,
+    seconds_of,
+)
+from tim_async.emulator._groups import Group, GroupType
+from tim_async.emulator._receipts import receipt_by_numbers, receipt_by_readers
 
 
 @dataclass(slots=True)

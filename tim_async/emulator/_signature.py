@@ -14,7 +14,7 @@ import json
 import zlib
 from typing import Any
 
-from tim_async.emulator.answers import Refusal
+from tim_async.emulator._answers import Refusal
 
 EXPIRED = 70001
 MISSING = 70002

@@ -1,4 +1,4 @@
-"""The gate of an endpoint whose quota is shared; the theory stands at the top of `tim_async.sharing`."""
+"""The gate of an endpoint whose quota is shared; the theory stands at the top of `tim_async._limiter.sharing`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import math
 import random
 from collections.abc import Callable
 
-from .background import Background, Timer
-from .gates import OwnGate, Turn
-from .lanes import Lane
+from tim_async._background import Background, Timer
+from tim_async._lanes import Lane
+
 from .learning import Credit
-from .permits import REMEMBERED, TICK, Permits, micro
+from .local import LocalLimiter, Permit
+from .permits import REMEMBERED, TICK, PermitOutcomes, micro
 from .sharing import Exchange, Shares, StoreAway, Turnstile
 
 HOLD = 0.5
@@ -32,7 +33,7 @@ FAR_OFF = 0.01
 _log = logging.getLogger("tim_async")
 
 
-class SharedGate:
+class SharedLimiter:
     """One endpoint's gate where the quota is shared.
 
     Args:
@@ -47,7 +48,7 @@ class SharedGate:
     def __init__(
         self,
         exchange: Exchange,
-        turnstile: Turnstile,
+        queue: Turnstile,
         limit: float,
         *,
         strict: bool,
@@ -56,7 +57,7 @@ class SharedGate:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
-        self._turnstile = turnstile
+        self._queue = queue
         self._limit = limit
         self._strict = strict
         self._overdue = overdue
@@ -75,7 +76,7 @@ class SharedGate:
 
         # Permits in hand: when each is due, its number, whom it was asked for.
         self._granted: list[tuple[float, int, Lane]] = []
-        self._permits = Permits()
+        self._outcomes = PermitOutcomes()
 
         # What to ask and to tell next.
         self._wanted: set[Lane] = set()
@@ -107,7 +108,7 @@ class SharedGate:
         self._own = None
         if shares.alone is not None:
             own = max(1.0, shares.alone * limit)
-            self._own = OwnGate(own, strict=strict, burst=max(2.0, own / 20))
+            self._own = LocalLimiter(own, strict=strict, burst=max(2.0, own / 20))
 
     # As a gate.
 
@@ -135,42 +136,42 @@ class SharedGate:
         if self._alone:
             return soonest if self._own is None else min(soonest, self._wait_alone(self._own, now, lane))
         if self._needs(lane, now):
-            if self._turnstile.patience() <= self._not_before > now:
+            if self._queue.patience() <= self._not_before > now:
                 return self._not_before - now
             if lane is not self._asking:
                 self._wanted.add(lane)
                 self._start()
         return soonest
 
-    def take(self, now: float) -> Turn:
+    def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
         self._keep_ticking()
         self._sent_at = now
         if self._granted and self._granted[0][0] <= now:
-            permit = heapq.heappop(self._granted)[1]
-            self._permits.sent(permit, now)
-            return Turn(now, permit)
+            number = heapq.heappop(self._granted)[1]
+            self._outcomes.sent(number, now)
+            return Permit(now, number)
         if self._own is None:
             raise RuntimeError("taken without a permit")
-        turn = self._own.take(now)
-        turn.permit = -1 - random.getrandbits(52)
-        self._permits.sent(turn.permit, now)
-        return turn
+        permit = self._own.take(now)
+        permit.number = -1 - random.getrandbits(52)
+        self._outcomes.sent(permit.number, now)
+        return permit
 
-    def unused(self, turn: Turn) -> None:
+    def unused(self, permit: Permit) -> None:
         """The call was never sent."""
-        self._permits.unsent(turn.permit)
-        if turn.permit < 0 and self._own is not None:
-            self._own.unused(turn)
+        self._outcomes.unsent(permit.number)
+        if permit.number < 0 and self._own is not None:
+            self._own.unused(permit)
 
-    def leave(self, turn: Turn, now: float, *, answered: bool) -> None:
+    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
         """The answer has come, or its connection has ended without one."""
         # Without an answer nothing is known of when it arrived.
-        self._permits.answered(turn.permit, now - self._credit.value / 2 if answered else now)
-        if turn.permit < 0 and self._own is not None:
-            self._own.leave(turn, now, answered=answered)
+        self._outcomes.answered(permit.number, now - self._credit.value / 2 if answered else now)
+        if permit.number < 0 and self._own is not None:
+            self._own.leave(permit, now, answered=answered)
         elif answered and not self._strict:
-            self._credit.answered(now - turn.sent, self._limit, self._saturated)
+            self._credit.answered(now - permit.sent, self._limit, self._saturated)
         self._keep_ticking()
 
     def refused(self, sent: float, now: float) -> None:
@@ -214,8 +215,8 @@ class SharedGate:
         if not await self._talk.finish(self._overdue):
             return  # what was granted is free again after a while
         while self._granted:
-            self._permits.unused(heapq.heappop(self._granted)[1])
-        if not self._alone and self._permits.due(self._loop.time()):
+            self._outcomes.unused(heapq.heappop(self._granted)[1])
+        if not self._alone and self._outcomes.due(self._loop.time()):
             self._talk.start()
             await self._talk.finish(self._overdue)
 
@@ -259,7 +260,7 @@ class SharedGate:
             told()
             self._hear(reply, asked)
             self._asking = None
-            self._turnstile.advance()
+            self._queue.advance()
             if self._closed or self._alone or not (self._wanted or self._has_news()):
                 return
 
@@ -268,7 +269,7 @@ class SharedGate:
         if isinstance(error, asyncio.CancelledError):
             self._asking = None
             self._keep_ticking()
-            self._turnstile.advance()
+            self._queue.advance()
             return
         if not self._defect_logged:
             self._defect_logged = True
@@ -285,7 +286,7 @@ class SharedGate:
         while self._wanted:
             lane = min(self._wanted)
             self._wanted.remove(lane)
-            if self._turnstile.queued(lane) and self._needs(lane, now):
+            if self._queue.queued(lane) and self._needs(lane, now):
                 return lane
         return None
 
@@ -297,14 +298,14 @@ class SharedGate:
             block = 1 + int(2 * self._round_trip * self.pace(now))
             if lane is Lane.BULK:
                 block = max(block, self._bulk_block)
-            count = min(self._turnstile.queued(lane), block, self._most)
-            patience = self._turnstile.patience() - now
+            count = min(self._queue.queued(lane), block, self._most)
+            patience = self._queue.patience() - now
             if patience < math.inf:
                 budget = max(0.0, patience)
         if self._refused_at < now - REMEMBERED:  # of before an outage
             self._refusals, self._taken = 0, None
         refusals, taken, pause_until = self._refusals, self._taken, self._pause_until
-        report, told = self._permits.report(now)
+        report, told = self._outcomes.report(now)
         request = [
             *self._fixed,
             "bulk" if lane is Lane.BULK else "interactive",
@@ -342,7 +343,7 @@ class SharedGate:
         self._round_trip += 0.2 * (now - asked - self._round_trip)
         self._rate = rate / 1e3
         if opens:
-            self._turnstile.pause_until(now + opens / 1e6)
+            self._queue.pause_until(now + opens / 1e6)
         if self._cuts is not None and cuts > self._cuts:
             self._credit.refused()
         self._cuts = cuts
@@ -356,8 +357,8 @@ class SharedGate:
         if granted:
             self._saturated = bool(slot_bound)
             meant_for = self._asking or Lane.INTERACTIVE
-            for permit, wait in zip(granted[::2], granted[1::2], strict=True):
-                heapq.heappush(self._granted, (now + wait / 1e6, permit, meant_for))
+            for number, wait in zip(granted[::2], granted[1::2], strict=True):
+                heapq.heappush(self._granted, (now + wait / 1e6, number, meant_for))
             each = max(1.0 / self._rate, granted[-1] / 1e6 * 2 / len(granted))
             self._each += 0.3 * (each - self._each)
 
@@ -366,7 +367,7 @@ class SharedGate:
         self._reached = False
         self._asking = None
         self._go_alone()
-        self._turnstile.advance()
+        self._queue.advance()
 
     def _go_alone(self) -> None:
         """Go on without permits, from a quiet start, and look for the store again and again."""
@@ -376,7 +377,7 @@ class SharedGate:
             self._quiet_until = QUIET + max((due for due, _, _ in self._granted), default=self._sent_at)
         self._keep_ticking()
 
-    def _wait_alone(self, own: OwnGate, now: float, lane: Lane) -> float:
+    def _wait_alone(self, own: LocalLimiter, now: float, lane: Lane) -> float:
         """Seconds until one call may go without a permit."""
         if now < self._quiet_until:
             return self._quiet_until - now
@@ -390,7 +391,7 @@ class SharedGate:
     def _drop_late(self, now: float) -> None:
         """Permits that nobody used in time go back."""
         while self._granted and self._granted[0][0] < now - GRACE:
-            self._permits.unused(heapq.heappop(self._granted)[1])
+            self._outcomes.unused(heapq.heappop(self._granted)[1])
 
     def _keep_ticking(self, within: float = math.inf) -> None:
         if self._closed:
@@ -404,11 +405,11 @@ class SharedGate:
         now = self._loop.time()
         self._drop_late(now)
         if not self._talk.running:
-            self._permits.forget(now)
-            if self._alone or self._has_news() or self._permits.due(now):
+            self._outcomes.forget(now)
+            if self._alone or self._has_news() or self._outcomes.due(now):
                 self._begin()
         elif now > self._asked_at + self._overdue:
             self._talk.abandon()
             self._lose()
-        if self._alone or self._talk.running or self._granted or self._permits:
+        if self._alone or self._talk.running or self._granted or self._outcomes:
             self._keep_ticking()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tim_async.emulator.receipts import MessageReceipt
+from tim_async.emulator._receipts import MessageReceipt
 
 GroupType = Literal["Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom"]
 

@@ -24,12 +24,17 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from . import arguments, transport
+from . import _arguments, _transport
+from ._attempts import Attempt, Hook, tell
 from ._deadlines import Deadlines
+from ._lanes import LANE, Lane
+from ._limiter.local import Permit
+from ._limiter.queue import Connections, RequestQueue
+from ._limiter.sharing import Quota, Sharing
 from ._secret import Secret
 from ._session import checked_proxy, connect_timeout, connections_of, own_session, proxy_for
 from ._signing import Pool, Signer
-from .attempts import Attempt, Hook, tell
+from ._stats import Counters, EndpointStats, Queue
 from .endpoints import DEFAULT_RATE, ENDPOINTS, GET_GROUP_INFO, Body, Endpoint, rates_by_command
 from .errors import (
     UNKNOWN_COMMAND,
@@ -41,13 +46,8 @@ from .errors import (
     Reaction,
     TIMError,
 )
-from .gates import Turn
-from .lanes import LANE, Lane
-from .pacing import Connections, Pacer
 from .regions import Hosts
 from .retrying import Retrier, RetryBudget, RetryPolicy
-from .sharing import Quota, Sharing
-from .stats import Counters, EndpointStats, Queue
 from .usersig import UserSigCache, check_key
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ _log = logging.getLogger("tim_async")
 class Channel(NamedTuple):
     """What belongs to one endpoint of one client: its pace, its store of retries, and what is counted."""
 
-    pacer: Pacer
+    queue: RequestQueue
     budget: RetryBudget
     counters: Counters
 
@@ -79,14 +79,14 @@ class Options:
     lane: Lane | None = None
 
     def __post_init__(self) -> None:
-        arguments.positive("timeout", self.timeout)
-        arguments.kind("retry", self.retry, RetryPolicy)
+        _arguments.positive("timeout", self.timeout)
+        _arguments.kind("retry", self.retry, RetryPolicy)
         if isinstance(self.max_wait, bool) or not isinstance(self.max_wait, int | float):
             raise TypeError(f"max_wait must be a number of seconds, not {type(self.max_wait).__name__}")
         if not self.max_wait >= 0:
             raise ValueError(f"max_wait must not be negative: {self.max_wait}")
         if self.lane is not None:
-            arguments.kind("lane", self.lane, Lane)
+            _arguments.kind("lane", self.lane, Lane)
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -132,7 +132,7 @@ class Call:
             self.payload = b""
         else:
             self.body = body
-            self.payload = transport.encode(body)
+            self.payload = _transport.encode(body)
             if endpoint.pinned_time is not None and endpoint.pinned_time not in body:
                 self.pinned = body
         self.attempts = 0
@@ -147,11 +147,11 @@ class Call:
             self.started = sent
             if self.late is not None:
                 self.body = self.late()
-                self.payload = transport.encode(self.body)
+                self.payload = _transport.encode(self.body)
             if self.pinned is not None:
                 self.pinned = {**self.pinned, str(self.endpoint.pinned_time): str(int(time.time()))}
         elif self.pinned is not None:
-            self.payload = transport.encode(self.pinned)
+            self.payload = _transport.encode(self.pinned)
             self.pinned = None
 
 
@@ -182,12 +182,12 @@ class Dispatcher:
         usersig_expire: int,
         on_attempt: Hook | None,
     ) -> None:
-        arguments.positive("sdk_app_id", arguments.number("sdk_app_id", sdk_app_id))
-        arguments.text("identifier", identifier)
-        arguments.positive("usersig_expire", arguments.number("usersig_expire", usersig_expire))
-        arguments.kind("rates", rates, Mapping)
+        _arguments.positive("sdk_app_id", _arguments.number("sdk_app_id", sdk_app_id))
+        _arguments.text("identifier", identifier)
+        _arguments.positive("usersig_expire", _arguments.number("usersig_expire", usersig_expire))
+        _arguments.kind("rates", rates, Mapping)
         if session is not None:
-            arguments.kind("session", session, aiohttp.ClientSession)
+            _arguments.kind("session", session, aiohttp.ClientSession)
         if on_attempt is not None and (not callable(on_attempt) or inspect.iscoroutinefunction(on_attempt)):
             raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
         if session is not None and (proxy is not None or trust_env):
@@ -254,7 +254,7 @@ class Dispatcher:
         """Turn away whoever waits, and close the session unless it was given."""
         self._closed.set()
         for channel in self._channels.values():
-            channel.pacer.close()
+            channel.queue.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
         if self._sharing is not None:
@@ -306,23 +306,23 @@ class Dispatcher:
 
     async def _attempt(self, call: Call) -> dict[str, Any]:
         """Make one request, wait for its turn included."""
-        pacer, options = call.channel.pacer, call.options
+        queue, options = call.channel.queue, call.options
         lane = LANE.get() if options.lane is None else options.lane
-        queued = pacer.now()
-        turn = await pacer.enter(lane, call.attempts > 0, options.max_wait - call.waited)
-        sent = turn.sent
+        queued = queue.now()
+        permit = await queue.enter(lane, call.attempts > 0, options.max_wait - call.waited)
+        sent = permit.sent
         waited = sent - queued
         call.waited += waited
-        call.channel.counters.turn(waited, call.attempts > 0)
+        call.channel.counters.permitted(waited, call.attempts > 0)
         try:
             call.begin(sent)
             reply = await self._send(call)
         except BaseException as failure:  # a cancelled request leaves, too
-            took = pacer.leave(turn, answered=False)
+            took = queue.leave(permit, answered=False)
             self._tell(call, lane, waited, took, failure)
             raise
-        took = pacer.leave(turn, answered=True)
-        answer, error = self._read(call, reply, turn)
+        took = queue.leave(permit, answered=True)
+        answer, error = self._read(call, reply, permit)
         # Raised from here and without its own frames: what a peer echoes must stand in no traceback's variables.
         del reply
         if error is not None or self._on_attempt is not None:
@@ -331,7 +331,7 @@ class Dispatcher:
             raise error
         return answer
 
-    async def _send(self, call: Call) -> transport.Reply:
+    async def _send(self, call: Call) -> _transport.Reply:
         """Send the request, to the backup host if this one cannot be reached."""
         session = self._session
         if session is None or self._closed.is_set():
@@ -345,35 +345,35 @@ class Dispatcher:
             host = self._hosts.current
             for _ in range(len(self._hosts) - 1):
                 try:
-                    return await transport.post(session, self._request(host, call), signer, timeout, deadline)
+                    return await _transport.post(session, self._request(host, call), signer, timeout, deadline)
                 except ClientClosed:
                     raise
                 except ConnectFailed as failure:
-                    if call.channel.pacer.now() >= deadline.when:
+                    if call.channel.queue.now() >= deadline.when:
                         raise
                     _log.info("%s; trying the backup host", failure)
                     host = self._hosts.after(host)
-            return await transport.post(session, self._request(host, call), signer, timeout, deadline)
+            return await _transport.post(session, self._request(host, call), signer, timeout, deadline)
         finally:
             self._deadlines.finish(seconds, deadline)
 
-    def _request(self, host: str, call: Call) -> transport.Request:
+    def _request(self, host: str, call: Call) -> _transport.Request:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         url = URL(f"{host}/{call.endpoint.command}{self._query}{number}", encoded=True)
-        return transport.Request(url, call.payload, self._proxy_of[host])
+        return _transport.Request(url, call.payload, self._proxy_of[host])
 
-    def _read(self, call: Call, reply: transport.Reply, turn: Turn) -> tuple[dict[str, Any], TIMError | None]:
+    def _read(self, call: Call, reply: _transport.Reply, permit: Permit) -> tuple[dict[str, Any], TIMError | None]:
         """Read an answer, and slow down where it says so."""
         try:
-            return transport.decode(reply), None
+            return _transport.decode(reply), None
         except TIMError as failure:
             error = failure
         error.__traceback__ = None
         if reply.retry_after is not None:
-            call.channel.pacer.pause(reply.retry_after)
+            call.channel.queue.pause(reply.retry_after)
         if error.reaction is Reaction.SLOW_DOWN:
             call.channel.counters.refusals += 1
-            call.channel.pacer.refused(turn)
+            call.channel.queue.refused(permit)
         return {}, error
 
     def _tell(self, call: Call, lane: Lane, waited: float, took: float, error: BaseException | None) -> None:
@@ -387,10 +387,10 @@ class Dispatcher:
             call.options.retry,
             call.channel.budget,
             repeatable=call.endpoint.repeatable,
-            clock=call.channel.pacer.now,
+            clock=call.channel.queue.now,
             started=call.started,
             sign_again=lambda: self._usersigs.refused(call.usersig),
-            opens_at=call.channel.pacer.opens_at,
+            opens_at=call.channel.queue.opens_at,
             closed=self._closed,
         )
 
@@ -409,15 +409,15 @@ class Dispatcher:
         if channel is None:
             rate = self._rates.get(endpoint.command, DEFAULT_RATE)
             return EndpointStats(rate, Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False)
-        pacer, counters = channel.pacer, channel.counters
+        queue, counters = channel.queue, channel.counters
         return EndpointStats(
-            pacer.rate,
-            Queue(pacer.queued(Lane.INTERACTIVE), pacer.queued(Lane.BULK)),
+            queue.rate,
+            Queue(queue.queued(Lane.INTERACTIVE), queue.queued(Lane.BULK)),
             counters.waits(),
             counters.refusals,
             counters.retries,
             counters.exhausted,
-            shared=pacer.shared,
+            shared=queue.shared,
         )
 
     def endpoints(self) -> Iterable[str]:
@@ -427,14 +427,14 @@ class Dispatcher:
     def slow_down(self, endpoint: Endpoint[..., Any], taken: float) -> None:
         """Slow an endpoint to a share, 0 to 1, of its rate; one that was never used only if others may use it."""
         if self._sharing is not None or endpoint.command in self._channels:
-            self.channel(endpoint).pacer.slow_down(taken)
+            self.channel(endpoint).queue.slow_down(taken)
 
     def _add_channel(self, endpoint: Endpoint[..., Any]) -> Channel:
         rate = self._rates.get(endpoint.command, DEFAULT_RATE)
-        gate = None
+        limiter = None
         if self._sharing is not None:
-            gate = functools.partial(self._sharing.gate, endpoint.command, rate, self._strict)
-        pacer = Pacer(rate, strict=self._strict, connections=self._connections, gate=gate)
-        channel = Channel(pacer, RetryBudget(self._options.retry.budget, rate / 10), Counters())
+            limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, self._strict)
+        queue = RequestQueue(rate, strict=self._strict, connections=self._connections, limiter=limiter)
+        channel = Channel(queue, RetryBudget(self._options.retry.budget, rate / 10), Counters())
         self._channels[endpoint.command] = channel
         return channel

@@ -1,0 +1,1 @@
+"""How the calls of one endpoint are let go: the queue, and the limiter it leads to."""
