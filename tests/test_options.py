@@ -191,7 +191,7 @@ async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(s
         else:
             unread = await batch.get_c2c_unread_msg_num("alice", peers)
             assert (len(unread.counts), len(unread.errors)) == (10, 20)
-            assert all(error.code is None and "no turn" in error.info for error in unread.errors.values())
+            assert all(error.code is None and "no permit" in error.info for error in unread.errors.values())
 
 
 async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:

@@ -370,7 +370,7 @@ async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store:
 
         def take_and_block(now: float) -> Any:
             permit = take(now)
-            taken.append(permit.permit)
+            taken.append(permit.number)
             if len(taken) == 1:
                 loop.call_soon(time.sleep, 0.15)
             return permit
