@@ -17,7 +17,7 @@ from tim_async import (
     TIMClient,
     TIMError,
     TransportError,
-    _call,
+    _transport,
 )
 
 from . import loops
@@ -244,7 +244,7 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
             pass
 
     monkeypatch.setattr(
-        _call, "own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
+        _transport, "own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
     )
     tim = client_of(service, base_url="https://chat.example", retry=AT_ONCE)
     task = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))

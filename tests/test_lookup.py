@@ -318,7 +318,7 @@ async def test_something_unforeseen_reaches_every_caller(service: StandIn, monke
         raise Odd(1, 2)
 
     async with client_of(service) as tim:
-        monkeypatch.setattr("tim_async._transport.decode", broken)
+        monkeypatch.setattr("tim_async._wire.decode", broken)
         failures = await asyncio.gather(*unread(tim, PEERS[:2]), return_exceptions=True)
         assert nothing_left(tim)
     assert [type(failure.__cause__) for failure in failures if isinstance(failure, Exception)] == [Odd, Odd]
@@ -628,7 +628,7 @@ async def test_closing_sees_off_what_was_given_up(service: StandIn) -> None:
 
 def others_of_ours() -> set[asyncio.Task[Any]]:
     """The tasks of calls; the stand-in may be accepting a connection at any time."""
-    return {task for task in others() if "Dispatcher." in repr(task)}
+    return {task for task in others() if "Caller." in repr(task)}
 
 
 async def test_a_closed_client_says_so(service: StandIn) -> None:

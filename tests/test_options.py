@@ -196,12 +196,12 @@ async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(s
 
 async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
     """A retry without a turn in what is left raises what the service said: that tells more than that there was none."""
-    async with client_of(service, rates={SET: 4}, retry=AT_ONCE) as tim:
+    seen: list[Attempt] = []
+    async with client_of(service, rates={SET: 4}, retry=AT_ONCE, on_attempt=seen.append) as tim:
         for _ in range(4):
             await tim.set_unread_msg_num("g", "alice", 1)
         service.script.extend([error(10002)] * 8)
-        seen: list[Attempt] = []
-        tim._dispatch._on_attempt = seen.append
+        seen.clear()
         failure = await failure_of(tim.with_options(max_wait=1.5).set_unread_msg_num("g", "alice", 1))
     assert isinstance(failure, ServerBusy)
     assert isinstance(failure.__cause__, QuotaExhausted)

@@ -56,7 +56,7 @@ def client_at(
         timeout=timeout,
         retry=retry or RetryPolicy(wait=(0, 0), wait_rate_limited=(0, 0)),
     )
-    tim._dispatch._hosts = Hosts(*urls)
+    tim._caller._transport._hosts = Hosts(*urls)  # a region's own are https
     return tim
 
 
@@ -128,7 +128,7 @@ async def test_many_calls_at_once_move_to_the_backup_together(service: StandIn) 
         tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
         found = await asyncio.gather(*(tim.get_all_c2c_unread_msg_num("alice") for _ in range(50)))
         assert found == [7] * 50
-        assert BACKUP in tim._dispatch._hosts.current
+        assert BACKUP in tim._caller._transport.host
     assert {seen.headers["host"] for seen in service.seen} == {f"{BACKUP}:{service.port}"}
 
 
@@ -140,7 +140,7 @@ async def test_a_host_that_answers_or_breaks_off_is_not_left(service: StandIn, f
         tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{other.port}")
         with contextlib.suppress(APIError):  # 60026 lasts; what passes is repeated here
             assert await tim.get_all_c2c_unread_msg_num("alice") == 7
-        assert FIRST in tim._dispatch._hosts.current
+        assert FIRST in tim._caller._transport.host
     assert other.connections == 0
 
 
@@ -157,7 +157,7 @@ async def test_a_session_too_busy_to_connect_does_not_change_the_host(service: S
         )
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         assert isinstance(failure, TIMError)
-        assert FIRST in tim._dispatch._hosts.current
+        assert FIRST in tim._caller._transport.host
         service.let_go.set()
         (await holding).close()
 

@@ -229,7 +229,7 @@ def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_is_paused() -
             service.script.append(Fate.HOLD)
             first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
             await service.until(2)
-            tim._dispatch._channels["v4/openim/admin_set_msg_read"].queue.pause(60)
+            tim._caller.channels._by_command["v4/openim/admin_set_msg_read"].queue.pause(60)
             slow = asyncio.ensure_future(tim.admin_set_msg_read("alice", "carol"))
             waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
             for _ in range(10):

@@ -17,13 +17,10 @@ import functools
 import math
 from typing import Any, TypeVar
 
-from ._call import (
-    Channel,
-    Dispatcher,
-    Options,
-    Outcome,
-)
+from ._call import Caller, Outcome
+from ._channels import Channel
 from ._lanes import LANE, Lane
+from ._options import Options
 from .endpoints import ItemsEndpoint
 from .errors import BadResponse, ClientClosed, QuotaExhausted, Reaction, TIMError, classify
 from .models import ItemError
@@ -90,8 +87,8 @@ class Group:
 class Lookups:
     """The look-ups under way of one client, shared by all that `TIMClient.with_options` gives."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
         self._shelves: dict[object, Shelf] = {}
         self._given_up: set[asyncio.Task[Outcome[Any]]] = set()
 
@@ -121,7 +118,7 @@ class Lookups:
             del waiter  # else an error would hold itself, by its traceback
 
     async def aclose(self) -> None:
-        """End those that linger, and see off the calls that were given up; the dispatcher has ended all others."""
+        """End those that linger, and see off the calls that were given up; the caller has ended all others."""
         for shelf in [*self._shelves.values()]:
             if shelf.open is not None and shelf.open.handle is not None:
                 shelf.open.handle.cancel()
@@ -134,7 +131,7 @@ class Lookups:
     def _ask(
         self, endpoint: ItemsEndpoint[Any, Any], owner: str, item: Any, options: Options, mode: tuple[float, ...]
     ) -> tuple[Wanted, asyncio.Future[Any]]:
-        self._dispatcher.open()
+        self._caller.open()
         lane = LANE.get() if options.lane is None else options.lane
         key = (endpoint, owner, lane, mode)
         shelf = self._shelves.get(key)
@@ -157,7 +154,7 @@ class Lookups:
     def _join(self, shelf: Shelf, wanted: Wanted) -> None:
         group = shelf.open
         if group is None:
-            group = shelf.open = Group(shelf, self._dispatcher.channel(shelf.endpoint))
+            group = shelf.open = Group(shelf, self._caller.channel(shelf.endpoint))
             loop = asyncio.get_running_loop()
             # Where calls wait, the next step of the loop is early enough for all that were woken together.
             if group.channel.queue.waiting or shelf.options.max_wait <= LINGER:
@@ -180,7 +177,7 @@ class Lookups:
         options, left = shelf.options, group.deadline
         if left < math.inf:
             left = max(0.0, left - loop.time())
-        call = self._dispatcher.call(
+        call = self._caller.call(
             shelf.endpoint,
             group.body,
             Options(options.timeout, options.retry, left, shelf.lane),
@@ -226,12 +223,12 @@ class Lookups:
         self._given_up.discard(task)
         if not group.waiting:
             return
-        if task.cancelling() and task.cancelled() and not self._dispatcher.closed:
+        if task.cancelling() and task.cancelled() and not self._caller.closed:
             # Somebody cancelled every task. Callers that were cancelled, too, wait no longer; the others still do.
             self._join_again(group)
         elif error is None:
             self._answer(group, task.result())
-        elif isinstance(error, QuotaExhausted) and not self._dispatcher.closed:
+        elif isinstance(error, QuotaExhausted) and not self._caller.closed:
             self._turn_away(group, error)
         else:
             self._fail(group, error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import _arguments
-from ._call import Options
 from ._coalesce import Lookups
+from ._options import Options
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT
 from .models import Receipt
 

@@ -1,33 +1,30 @@
-"""One attempt: bytes out, bytes in.  Nothing is decided here, and no foreign error leaves."""
+"""One attempt: bytes out, bytes in.  The UserSig is added here, last; and no foreign error leaves."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
 import email.utils
-import json
+import logging
+import random
 import time
-from typing import Any, NamedTuple, cast
+from typing import cast
+from urllib.parse import quote
 
 import aiohttp
 from multidict import CIMultiDict, istr
 from yarl import URL
 
 from . import __version__
-from ._deadlines import Deadline
-from ._foreign import FOREIGN, proxy_refused, translate
+from ._deadlines import Deadline, Deadlines
+from ._foreign import FOREIGN, translate
+from ._options import Settings
 from ._secret import Secret
-from ._signing import Signer, Signing
-from .errors import (
-    BadResponse,
-    ClientClosed,
-    ConnectFailed,
-    Reaction,
-    RequestTimeout,
-    TransportError,
-    classify,
-    is_code,
-)
+from ._session import connect_timeout, own_session, proxy_for
+from ._signing import Pool, Signer, Signing
+from ._wire import Reply
+from .errors import ClientClosed, ConnectFailed, RequestTimeout, TransportError
+from .usersig import UserSigCache
 
 _HEADERS = CIMultiDict(
     {
@@ -37,167 +34,149 @@ _HEADERS = CIMultiDict(
         istr("User-Agent"): f"tim_async/{__version__}",
     }
 )
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_log = logging.getLogger("tim_async")
 
 
-class Reply(NamedTuple):
-    """What came back.
-
-    Attributes:
-        status: the HTTP status.
-        body: the answer's bytes.
-        retry_after: seconds, from a Retry-After header; None without one.
-        proxied: whether there is a proxy, which may have answered instead of the service.
-    """
-
-    status: int
-    body: bytes
-    retry_after: float | None
-    proxied: bool
-
-
-class Request(NamedTuple):
-    """What is sent.
+class Transport:
+    """Sends requests to the hosts of one app, signed, in one event loop.
 
     Attributes:
-        url: the whole URL but for the signature.
-        body: the JSON text.
-        proxy: the URL of the proxy, which may hold a password; None for the session's own choice.
+        usersigs: the UserSigs that sign.
+        session: where connections are kept; None before `open`.
     """
 
-    url: URL
-    body: bytes
-    proxy: Secret | None
+    def __init__(self, settings: Settings) -> None:
+        self.usersigs = UserSigCache(settings.sdk_app_id, settings.key, settings.identifier, settings.usersig_expire)
+        self.session: aiohttp.ClientSession | None = None
+        self._given = settings.session
+        self._proxy = settings.proxy, settings.trust_env
+        self._hosts = settings.hosts
+        self._pool = Pool()
+        self._query = (
+            f"?sdkappid={settings.sdk_app_id}&identifier={quote(settings.identifier, safe='')}&contenttype=json&random="
+        )
+
+    @property
+    def host(self) -> str:
+        """The base URL of the host in use."""
+        return self._hosts.current
+
+    def open(self) -> None:
+        """Make the session, in the running event loop.
+
+        Raises:
+            ValueError: the environment's proxy cannot be used.
+        """
+        self._proxy_of = {host: proxy_for(host, *self._proxy) for host in self._hosts}
+        self._deadlines = Deadlines(asyncio.get_running_loop())
+        self.session = self._given or own_session()
+
+    async def aclose(self) -> None:
+        """Close the session unless it was given."""
+        if self.session is not None and self._given is None:
+            await self.session.close()
+
+    async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float) -> Reply:
+        """Send one request, to the backup host if the first one cannot be reached.
+
+        Args:
+            command: the path below the host.
+            payload: the request's JSON.
+            usersig: what signs it.
+            seconds: the time-out, both hosts together.
+
+        Raises:
+            TransportError: there is no answer; nothing of aiohttp's, asyncio's or the system's.
+        """
+        signer = Signer(usersig, self.usersigs.scrub, self._pool)
+        deadline = self._deadlines.start(seconds)
+        try:
+            host = self._hosts.current
+            for _ in range(len(self._hosts) - 1):
+                try:
+                    return await self._post(host, command, payload, signer, seconds, deadline)
+                except ClientClosed:
+                    raise
+                except ConnectFailed as failure:
+                    if asyncio.get_running_loop().time() >= deadline.when:
+                        raise
+                    _log.info("%s; trying the backup host", failure)
+                    host = self._hosts.after(host)
+            return await self._post(host, command, payload, signer, seconds, deadline)
+        finally:
+            self._deadlines.finish(seconds, deadline)
+
+    async def _post(
+        self, host: str, command: str, payload: bytes, signer: Signer, seconds: float, deadline: Deadline
+    ) -> Reply:
+        """Send one request to one host, and read its whole answer."""
+        session = self.session
+        if session is None:
+            raise ClientClosed("the client was closed")
+        number = random.getrandbits(32)  # a new one for every request, the vendor says
+        url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
+        timeout = connect_timeout(seconds, self._given is None)
+        signing = Signing(signer)
+        try:
+            reply = await _exchange(session, url, payload, self._proxy_of[host], signing, timeout)
+        except (TransportError, *FOREIGN, asyncio.CancelledError, RuntimeError) as raised:
+            error = _failure(raised, session, signing, deadline)
+            if error is None:
+                if isinstance(raised, asyncio.CancelledError):
+                    signing.given_up()
+                    raised.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
+                raise
+        else:
+            signing.answered()
+            return reply
+        signing.unanswered(timed_out=isinstance(error, RequestTimeout))
+        error.__traceback__ = None  # its frames are aiohttp's, too
+        if isinstance(error, ConnectFailed):
+            _forget_address(session, signing)
+        raise error  # outside the except block, so that it carries no context
 
 
-async def post(
-    session: aiohttp.ClientSession, request: Request, signer: Signer, timeout: aiohttp.ClientTimeout, deadline: Deadline
-) -> Reply:
-    """Send one request and read its whole answer.
-
-    Args:
-        session: where connections are kept.
-        request: what to send.
-        signer: what signs it, below everything that observes it.
-        timeout: bounds on connecting alone.
-        deadline: the end of the attempt.
-
-    Raises:
-        TransportError: of the fitting class; nothing of aiohttp's, asyncio's or the system's.
-    """
-    signing = Signing(signer)
-    try:
-        reply = await _exchange(session, request, signing, timeout)
-    except TransportError as known:
-        error = known
-    except FOREIGN as foreign:
-        error = translate(foreign, began=signing.began)
-    except asyncio.CancelledError as cancelled:
-        task = asyncio.current_task()
+def _failure(
+    raised: BaseException, session: aiohttp.ClientSession, signing: Signing, deadline: Deadline
+) -> TransportError | None:
+    """The error to raise for what an exchange raised; None for what goes on as it is."""
+    if isinstance(raised, TransportError):
+        return raised
+    if isinstance(raised, FOREIGN):
+        return translate(raised, began=signing.began)
+    if isinstance(raised, asyncio.CancelledError):
         if deadline.caused_cancellation():
-            error = translate(TimeoutError(), began=signing.began)
-        elif not session.closed or (task is not None and task.cancelling()):
-            signing.given_up()
-            cancelled.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
-            raise
-        else:  # nobody cancelled the caller: a closing session cancels the look-up of a name, and what awaits it
-            error = ClientClosed("the session was closed")
-    except RuntimeError:
-        if not session.closed:
-            raise
-        error = ClientClosed("the session is closed")
-    else:
-        signing.answered()
-        return reply
-    signing.unanswered(timed_out=isinstance(error, RequestTimeout))
-    error.__traceback__ = None  # its frames are aiohttp's, too
-    if isinstance(error, ConnectFailed):
-        _forget_address(session, signing)
-    raise error  # outside the except block, so that it carries no context
+            return translate(TimeoutError(), began=signing.began)
+        task = asyncio.current_task()
+        if not session.closed or (task is not None and task.cancelling()):
+            return None
+        # Nobody cancelled the caller: a closing session cancels a DNS query under way, and what awaits it.
+        return ClientClosed("the session was closed")
+    return ClientClosed("the session is closed") if session.closed else None
 
 
 async def _exchange(
-    session: aiohttp.ClientSession, request: Request, signing: Signing, timeout: aiohttp.ClientTimeout
+    session: aiohttp.ClientSession,
+    url: URL,
+    payload: bytes,
+    proxy: Secret | None,
+    signing: Signing,
+    timeout: aiohttp.ClientTimeout,
 ) -> Reply:
     response = await session.post(
-        request.url,
-        data=request.body,
+        url,
+        data=payload,
         headers=_HEADERS,
         timeout=timeout,
-        proxy=None if request.proxy is None else cast(URL, request.proxy.reveal()),
+        proxy=None if proxy is None else cast(URL, proxy.reveal()),
         allow_redirects=False,  # a redirect would carry the signature to another host
         raise_for_status=False,  # whatever the caller's session does by default
         # Those of the call stand instead of the session's, so the session's are named here.
         middlewares=(*getattr(session, "_middlewares", ()), signing),
     )
-    # It was read below, and its connection released, unless something of the caller's answers in the service's place.
+    # `Signing` has read it, and released its connection, unless a middleware of the caller's answers for the service.
     body = await response.read()
     return Reply(response.status, body, None if response.status == 200 else _retry_after(response), signing.proxied)
-
-
-def encode(body: dict[str, Any]) -> bytes:
-    """The JSON text of a request.
-
-    Raises:
-        TypeError: a value has no place in JSON.
-        ValueError: a number JSON does not have (NaN, infinity), a cycle, a lone surrogate, or nested too deep.
-    """
-    try:
-        return _encode(body).encode()
-    except RecursionError:
-        raise ValueError("the body is nested too deep") from None
-
-
-def decode(reply: Reply) -> dict[str, Any]:
-    """Read an answer: ``ErrorCode`` decides, for the HTTP status is 200 unless something in between failed.
-
-    Returns:
-        The answer, when its ``ErrorCode`` is 0.
-
-    Raises:
-        APIError: the code was another.
-        BadResponse: it is not an answer of the service.
-        ConnectFailed: a proxy answered, and let nothing through.
-    """
-    answer = _json(reply.body)
-    status = reply.status
-    code = answer.get("ErrorCode") if isinstance(answer, dict) else None
-    if is_code(code) and (code != 0 or 200 <= status < 300):
-        if code == 0:
-            return cast(dict[str, Any], answer)
-        info = answer.get("ErrorInfo")
-        raise classify(code, info if isinstance(info, str) else "")
-    if status == 429:
-        raise classify(429, "HTTP 429")
-    if status == 200 and code is not None:
-        raise BadResponse(
-            f"the answer's ErrorCode is no 32-bit integer ({len(reply.body)} bytes)", 200, Reaction.GIVE_UP
-        )
-    if reply.proxied and status in (403, 407):
-        raise proxy_refused(status)
-    raise _unreadable(status, len(reply.body))
-
-
-def _json(body: bytes) -> Any:
-    try:
-        # Faster than having `json.loads` look for other encodings.
-        return json.loads(body.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _unreadable(status: int, size: int) -> BadResponse:
-    what = f"{size} bytes" if size else "an empty body"
-    if status == 200:
-        return BadResponse(f"the answer cannot be read as one of the service ({what})", 200)
-    # A gateway's 4xx or 3xx was never passed on and will not be; its 5xx may have been, and is transient.
-    transient = status >= 500 or status == 408
-    return BadResponse(
-        f"HTTP {status} with {what} that is no answer of the service",
-        status,
-        Reaction.RETRY if transient else Reaction.GIVE_UP,
-        transient,
-    )
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

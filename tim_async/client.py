@@ -1,6 +1,6 @@
 """The client as its users see it: its life, and a method for each call.
 
-The `endpoints` build the requests and read the answers; `dispatch` does what lies between.
+`endpoints` builds the requests and reads the answers; `_call` does what lies between.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
@@ -15,12 +16,14 @@ import aiohttp
 
 from . import _arguments, config
 from ._attempts import Hook
-from ._call import Dispatcher, Options
+from ._call import Caller
 from ._coalesce import Lookups
 from ._lanes import Lane
 from ._limiter.sharing import Quota
 from ._lookup import Lookup
+from ._options import Options, Settings
 from ._secret import Secret
+from ._session import checked_proxy
 from ._stats import EndpointStats
 from .batch import Batch
 from .endpoints import (
@@ -34,6 +37,7 @@ from .endpoints import (
     SET_UNREAD_MSG_NUM,
     Endpoint,
     endpoint_of,
+    rates_by_command,
 )
 from .models import C2CUnread, GroupMsgReceiptDetail, GroupMsgReceipts, RecentContactList, RecentContactPage
 from .regions import Hosts
@@ -107,26 +111,26 @@ class TIMClient:
     ) -> None:
         key, via = Secret.of(secret_key), None if proxy is None else Secret(proxy)
         del secret_key, proxy  # the frame of a mistake in any other argument must hold neither
-        if quota is not None and not callable(getattr(quota, "share", None)):
-            raise TypeError(f"quota must be one of tim_async.quota, such as RedisQuota(…), not {type(quota).__name__}")
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
-        self._dispatch = Dispatcher(
-            sdk_app_id=sdk_app_id,
-            key=key,
-            identifier=identifier,
-            hosts=Hosts.of(region, base_url, allow_http=allow_http),
-            rates={} if rates is None else rates,
-            options=self._options,
-            session=session,
-            proxy=via,
-            trust_env=trust_env,
-            quota=quota,
-            strict=strict,
-            usersig_expire=usersig_expire,
-            on_attempt=on_attempt,
+        self._caller = Caller(
+            Settings(
+                sdk_app_id=sdk_app_id,
+                key=key,
+                identifier=identifier,
+                hosts=Hosts.of(region, base_url, allow_http=allow_http),
+                rates=rates_by_command({} if rates is None else rates),
+                options=self._options,
+                session=session,
+                proxy=checked_proxy(via),
+                trust_env=trust_env,
+                quota=quota,
+                strict=strict,
+                usersig_expire=usersig_expire,
+                on_attempt=on_attempt,
+            )
         )
         self.batch = Batch(self)
-        self._lookups = Lookups(self._dispatch)
+        self._lookups = Lookups(self._caller)
         self.lookup = Lookup(self._lookups, self._options)
 
     @classmethod
@@ -154,23 +158,23 @@ class TIMClient:
     @property
     def sdk_app_id(self) -> int:
         """The app's SDKAppID."""
-        return self._dispatch.sdk_app_id
+        return self._caller.settings.sdk_app_id
 
     @property
     def base_url(self) -> str:
         """Where the app is: the URL that was given, or that of the region's host."""
-        return self._dispatch.base_url
+        return self._caller.base_url
 
     def __repr__(self) -> str:
         # Crash reporters also show a client whose constructor raised.
-        dispatch = getattr(self, "_dispatch", Dispatcher)
-        return f"<TIMClient {dispatch.who}>"
+        caller = getattr(self, "_caller", Caller)
+        return f"<TIMClient {caller.who}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds connections and a secret key, and cannot be pickled or copied")
 
     async def __aenter__(self) -> Self:
-        self._dispatch.open()
+        self._caller.open()
         return self
 
     async def __aexit__(
@@ -183,7 +187,7 @@ class TIMClient:
 
         May be called more than once.  A session that was given to the client stays open.
         """
-        await self._dispatch.aclose()
+        await self._caller.aclose()
         await self._lookups.aclose()
 
     def with_options(
@@ -210,15 +214,11 @@ class TIMClient:
         Raises:
             ValueError, TypeError: an option that cannot be right.
         """
-        now = self._options
+        given = {"timeout": timeout, "retry": retry, "max_wait": max_wait, "lane": lane}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._options = Options(
-            now.timeout if timeout is None else timeout,
-            now.retry if retry is None else retry,
-            now.max_wait if max_wait is None else max_wait,
-            now.lane if lane is None else lane,
-        )
+        view._options = replace(self._options, **changes)
         view.batch = Batch(view)
         view.lookup = Lookup(view._lookups, view._options)
         return view
@@ -228,7 +228,7 @@ class TIMClient:
 
         Counted since this client was made, with all that `with_options` gave.
         """
-        return {endpoint.name: self._dispatch.stats(endpoint) for endpoint in self._endpoints()}
+        return {endpoint.name: self._caller.channels.stats(endpoint) for endpoint in self._endpoints()}
 
     def on_alert(self, event: RequestOverLimit) -> None:
         """Slow an endpoint down, for the whole fleet if the quota is shared, because the service warns of its calls.
@@ -254,9 +254,10 @@ class TIMClient:
             raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
         # By the command's own name: the service's, in an alert, is an internal one.
         command = event.path.rpartition("/")[2]
+        channels = self._caller.channels
         for endpoint in self._endpoints():
-            if endpoint.command.rpartition("/")[2] == command:
-                self._dispatch.slow_down(endpoint, min(1.0, event.limit / max(1, event.request)))
+            if endpoint.command.rpartition("/")[2] == command and (channels.shared or endpoint.command in channels):
+                self._caller.channel(endpoint).queue.slow_down(min(1.0, event.limit / max(1, event.request)))
 
     # The calls.
 
@@ -427,10 +428,10 @@ class TIMClient:
         return await self._call(endpoint_of(command, repeatable), dict(body))
 
     async def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return (await self._dispatch.call(endpoint, endpoint.build(*args, **kwargs), self._options)).value
+        return (await self._caller.call(endpoint, endpoint.build(*args, **kwargs), self._options)).value
 
     def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
         """Those that have a method, and any others used so far."""
         known = {endpoint.command for endpoint in ENDPOINTS}
-        used = (command for command in self._dispatch.endpoints() if command not in known)
+        used = (command for command in self._caller.channels if command not in known)
         return [*ENDPOINTS, *(endpoint_of(command, repeatable=False) for command in used)]

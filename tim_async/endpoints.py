@@ -1,6 +1,6 @@
 """The endpoints: one value each, of which methods, batches, look-ups, rates and statistics are made.
 
-Building a request and reading an answer are pure functions; `dispatch` does what lies between.
+Building a request and reading an answer are pure functions; `_call` does what lies between.
 """
 
 from __future__ import annotations
@@ -292,6 +292,7 @@ def rates_by_command(rates: Mapping[str, float]) -> dict[str, float]:
     Raises:
         TypeError, ValueError: an unknown name, or a rate that is no number of at least 1.
     """
+    _arguments.kind("rates", rates, Mapping)
     commands = {endpoint.name: endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO)}
     checked: dict[str, float] = {}
     for name, rate in rates.items():

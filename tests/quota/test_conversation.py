@@ -276,9 +276,9 @@ async def test_a_driver_that_fails_by_a_defect_is_named_once(
 ) -> None:
     quota = quota_on(lasting, fallback_share=1)
     async with client(service, quota, LIMIT) as tim:
-        sharing: Any = tim._dispatch
+        channels: Any = tim._caller.channels
         await tim.get_all_c2c_unread_msg_num("alice")
-        driver = sharing._sharing._client
+        driver = channels._sharing._client
         evalsha = driver.evalsha
 
         async def broken(*_: Any) -> Any:
@@ -300,8 +300,8 @@ async def test_closing_waits_for_no_driver_that_does_not_close(
     quota = quota_on(lasting)
     tim = client(service, quota, LIMIT)
     await tim.get_all_c2c_unread_msg_num("alice")
-    dispatch: Any = tim._dispatch
-    driver = dispatch._sharing._client
+    channels: Any = tim._caller.channels
+    driver = channels._sharing._client
     aclose, released = driver.aclose, asyncio.Event()
 
     async def never() -> None:

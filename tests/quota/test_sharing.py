@@ -265,7 +265,7 @@ async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: St
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        limiter: Any = tim._caller.channels._by_command[COMMAND].queue._limiter
         await until(lambda: not limiter._talk.running)
         assert limiter._granted, "the store was asked, and has granted"
         assert service.seen == []
@@ -365,7 +365,7 @@ async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store:
     loop = asyncio.get_running_loop()
     async with client(service, quota, 50) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        limiter: Any = tim._caller.channels._by_command[COMMAND].queue._limiter
         take, taken = limiter.take, list[int]()
 
         def take_and_block(now: float) -> Any:
@@ -389,7 +389,7 @@ async def test_what_bulk_leaves_is_never_less_than_it_should(
     quota = quota_on(lasting, bulk_share=share, timeout=PATIENT)
     async with client(service, quota, limit) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        limiter: Any = tim._dispatch._channels[COMMAND].queue._limiter
+        limiter: Any = tim._caller.channels._by_command[COMMAND].queue._limiter
         assert limiter._fixed[-1] == str(left)
 
 
@@ -399,7 +399,7 @@ async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: 
     prepare(store, quota, 50)
     async with client(service, quota, 50) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
-        queue: Any = tim._dispatch._channels[COMMAND].queue
+        queue: Any = tim._caller.channels._by_command[COMMAND].queue
         take = queue._limiter.take
 
         def take_and_block(now: float) -> Any:

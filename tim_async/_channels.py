@@ -1,0 +1,98 @@
+"""What belongs to each endpoint of one client: its queue, its retry budget, and what is counted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ._lanes import Lane
+from ._limiter.queue import RequestQueue
+from ._limiter.sharing import Sharing
+from ._options import Settings
+from ._retries import RetryBudget
+from ._session import connections_of
+from ._stats import Counters, EndpointStats, Queue
+from .endpoints import DEFAULT_RATE, Endpoint
+
+
+class Channel(NamedTuple):
+    """What belongs to one endpoint of one client."""
+
+    queue: RequestQueue
+    budget: RetryBudget
+    counters: Counters
+
+    def stats(self) -> EndpointStats:
+        """The endpoint's figures."""
+        queue, counters = self.queue, self.counters
+        return EndpointStats(
+            queue.rate,
+            Queue(queue.queued(Lane.INTERACTIVE), queue.queued(Lane.BULK)),
+            counters.waits(),
+            counters.refusals,
+            counters.retries,
+            counters.exhausted,
+            shared=queue.shared,
+        )
+
+
+class Channels:
+    """The channels of one client, each made with its endpoint's first call, in one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._by_command: dict[str, Channel] = {}
+        self._sharing: Sharing | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether the quota is shared; False before `open`."""
+        return self._sharing is not None
+
+    def open(self) -> None:
+        """Take part in the quota, in the running event loop."""
+        self._connections = connections_of(self._settings.session)
+        if self._settings.quota is not None:
+            self._sharing = self._settings.quota.share(self._settings.sdk_app_id)
+
+    def close(self) -> None:
+        """Refuse all calls that wait for a permit."""
+        for channel in self._by_command.values():
+            channel.queue.close()
+
+    async def aclose(self) -> None:
+        """Leave the quota, after `close`."""
+        if self._sharing is not None:
+            await self._sharing.aclose()
+
+    def of(self, endpoint: Endpoint[..., Any]) -> Channel:
+        """An endpoint's channel; after `open`."""
+        return self._by_command.get(endpoint.command) or self._make(endpoint)
+
+    def stats(self, endpoint: Endpoint[..., Any]) -> EndpointStats:
+        """An endpoint's figures, also before its first call."""
+        channel = self._by_command.get(endpoint.command)
+        if channel is not None:
+            return channel.stats()
+        return EndpointStats(self._rate(endpoint), Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False)
+
+    def __contains__(self, command: str) -> bool:
+        return command in self._by_command
+
+    def __iter__(self) -> Iterator[str]:
+        """The commands used so far."""
+        return iter(self._by_command)
+
+    def _rate(self, endpoint: Endpoint[..., Any]) -> float:
+        return self._settings.rates.get(endpoint.command, DEFAULT_RATE)
+
+    def _make(self, endpoint: Endpoint[..., Any]) -> Channel:
+        rate, settings = self._rate(endpoint), self._settings
+        limiter = None
+        if self._sharing is not None:
+            limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, settings.strict)
+        queue = RequestQueue(rate, strict=settings.strict, connections=self._connections, limiter=limiter)
+        channel = Channel(queue, RetryBudget(settings.options.retry.budget, rate / 10), Counters())
+        self._by_command[endpoint.command] = channel
+        return channel

@@ -1,0 +1,104 @@
+"""What a client was told, checked once: one value for its life, and one for each of its calls."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from . import _arguments
+from ._attempts import Hook
+from ._lanes import LANE, Lane
+from ._limiter.sharing import Quota
+from ._secret import Secret
+from .regions import Hosts
+from .retrying import RetryPolicy
+from .usersig import check_key
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are carried out; `TIMClient.with_options` changes them.
+
+    Attributes:
+        timeout: seconds for one attempt, the backup host included.
+        retry: the retry policy for transient failures.
+        max_wait: the most seconds to wait for permits, over all attempts of one call.
+        lane: interactive or bulk; None for the context's.
+    """
+
+    timeout: float
+    retry: RetryPolicy
+    max_wait: float = math.inf
+    lane: Lane | None = None
+
+    def __post_init__(self) -> None:
+        _arguments.positive("timeout", self.timeout)
+        _arguments.kind("retry", self.retry, RetryPolicy)
+        if isinstance(self.max_wait, bool) or not isinstance(self.max_wait, int | float):
+            raise TypeError(f"max_wait must be a number of seconds, not {type(self.max_wait).__name__}")
+        if not self.max_wait >= 0:
+            raise ValueError(f"max_wait must not be negative: {self.max_wait}")
+        if self.lane is not None:
+            _arguments.kind("lane", self.lane, Lane)
+
+    def lane_now(self) -> Lane:
+        """The lane of a call that is made now."""
+        return LANE.get() if self.lane is None else self.lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The arguments of a `TIMClient`, checked; both secrets are held as `Secret`.
+
+    Attributes:
+        sdk_app_id: the app's SDKAppID.
+        key: its secret key.
+        identifier: an admin of the app.
+        hosts: where the app is.
+        rates: calls/s that the server allows, by command, where it is not the default.
+        options: the options of its calls, until `TIMClient.with_options` changes them.
+        session: the caller's session; None for one of the client's own.
+        proxy: the URL of an HTTP proxy for the client's own session, parsed.
+        trust_env: whether the client's own session takes its proxy from the environment.
+        quota: the quota of a fleet; None for each endpoint's whole rate.
+        strict: whether to learn nothing, and never be refused for the client's own jitter.
+        usersig_expire: seconds that each UserSig is valid.
+        on_attempt: called with a record of each attempt.
+    """
+
+    sdk_app_id: int
+    key: Secret
+    identifier: str
+    hosts: Hosts
+    rates: Mapping[str, float]
+    options: Options
+    session: aiohttp.ClientSession | None
+    proxy: Secret | None
+    trust_env: bool
+    quota: Quota | None
+    strict: bool
+    usersig_expire: int
+    on_attempt: Hook | None
+
+    def __post_init__(self) -> None:
+        _arguments.positive("sdk_app_id", _arguments.number("sdk_app_id", self.sdk_app_id))
+        _arguments.text("identifier", self.identifier)
+        _arguments.positive("usersig_expire", _arguments.number("usersig_expire", self.usersig_expire))
+        if self.quota is not None and not callable(getattr(self.quota, "share", None)):
+            raise TypeError(
+                f"quota must be one of tim_async.quota, e.g. RedisQuota(…), not {type(self.quota).__name__}"
+            )
+        if self.session is not None:
+            _arguments.kind("session", self.session, aiohttp.ClientSession)
+            if self.proxy is not None or self.trust_env:
+                raise ValueError("proxy and trust_env are for the client's own session; set them on the session given")
+        if self.on_attempt is not None and (
+            not callable(self.on_attempt) or inspect.iscoroutinefunction(self.on_attempt)
+        ):
+            raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
+        # Last, so that no other mistake is found with the key at hand.
+        check_key(self.key)
