@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import TypeVar
 
+from .config import unix_seconds
+
 T = TypeVar("T", str, int)
 
 
@@ -54,14 +56,12 @@ def positive(name: str, value: object) -> float:
 
 def seconds(name: str, value: object) -> str:
     """A moment as the service takes it, a String of unix seconds, from an int or an aware datetime."""
-    if isinstance(value, dt.datetime):
-        if value.utcoffset() is None:
-            raise ValueError(f"{name} is a datetime without a time zone")
-        value = int(value.timestamp())
-    moment = number(name, value)
-    if moment >= 10**11:
-        raise ValueError(f"{name} must be in seconds; {moment} looks like milliseconds")
-    return str(moment)
+    if isinstance(value, bool) or not isinstance(value, int | dt.datetime):
+        raise TypeError(f"{name} must be an int or a datetime, not {type(value).__name__}")
+    try:
+        return str(unix_seconds(value))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}: {value}") from None
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:

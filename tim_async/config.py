@@ -1,8 +1,10 @@
-"""Credentials as text: the ``TIM_…`` variables of an environment, or of a file in the same form."""
+"""What comes as text: the ``TIM_…`` variables of an environment, files of credentials, and times."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,34 @@ def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "
     return found
 
 
+def read_file(file: Path) -> dict[str, str]:
+    """Read a file of credentials: lines of ``TIM_…=VALUE``, with ``export``, quotes and comments as in a shell.
+
+    Returns:
+        The variables, by name.
+
+    Raises:
+        ValueError: naming the line that is of another form, or that names no setting.
+        OSError: the file cannot be read.
+    """
+    values: dict[str, str] = {}
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        # The line itself is never shown: it may be a key that was pasted without its name.
+        if not equals:
+            raise ValueError(f"{file}, line {number}: not of the form KEY=VALUE")
+        if name.startswith("TIM_") and name not in VARIABLES:
+            raise ValueError(f"{file}, line {number}: no such setting; there are {', '.join(VARIABLES)}")
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[name] = value
+    return values
+
+
 def require(found: Mapping[str, Any], *, source: str = "the environment") -> None:
     """Check that there is an app and a key.
 
@@ -81,7 +111,51 @@ def require_place(found: Mapping[str, Any], *, source: str = "the environment") 
         raise ValueError(f"set either TIM_REGION, e.g. singapore, or TIM_BASE_URL: {both} set in {source}")
 
 
+def unix_seconds(value: int | str | dt.datetime) -> int:
+    """Read a time: unix seconds, a datetime with a time zone, or ISO 8601 text with one.
+
+    Raises:
+        ValueError: it is no time, has no time zone, or is not in seconds; the message continues a sentence that begins
+            with the value or its name.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        value = int(text) if _DIGITS.fullmatch(text) else _datetime(text)
+    if isinstance(value, dt.datetime):
+        if value.utcoffset() is None:
+            raise ValueError("has no time zone; add one, such as +08:00 or Z")
+        value = int(value.timestamp())
+    if value < 0:
+        raise ValueError("is negative")
+    if value >= 2**63:
+        raise ValueError("is too large for a time")
+    if value >= 10**11:
+        raise ValueError("looks like milliseconds; times are in seconds")
+    return value
+
+
+_DIGITS = re.compile("[0-9]{1,19}")
+# Of other forms, fromisoformat() makes a wrong time: ten o'clock of "20250831010000Z".
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
+    r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2})?)"
+    r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+)
+
+
+def _datetime(text: str) -> dt.datetime:
+    match = _ISO.fullmatch(text)
+    with contextlib.suppress(ValueError):
+        if match is not None:
+            return dt.datetime.fromisoformat(match[1] + (match[2] or ""))
+    raise ValueError("is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00")
+
+
 def _key_of(file: Path) -> Secret:
+    return Secret(_text(file).strip())
+
+
+def _text(file: Path) -> str:
     with contextlib.suppress(UnicodeDecodeError):  # the error would hold the file's bytes
-        return Secret(file.read_text(encoding="utf-8-sig").strip())
+        return file.read_text(encoding="utf-8-sig")
     raise ValueError(f"cannot read {file}: it is not UTF-8 text")

@@ -12,7 +12,6 @@ import click
 
 from tim_async import config
 from tim_async._secret import Secret
-from tim_async.config import VARIABLES
 
 from .failures import Misuse, plainly
 
@@ -73,46 +72,18 @@ def load(file: Path | None) -> Credentials:
     Raises:
         Misuse: something is missing, or cannot be read.
     """
-    if file is None:
-        return _credentials(os.environ, Path(), "the environment")
-    return _credentials(_read(file), file.parent, str(file))
-
-
-def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Credentials:
     try:
-        found = config.options(values, folder=folder, source=source)
-        config.require(found, source=source)
+        if file is None:
+            return _credentials(os.environ, Path(), "the environment")
+        return _credentials(config.read_file(file), file.parent, str(file))
     except OSError as error:
         raise Misuse(f"cannot read {error.filename}: {error.strerror or type(error).__name__}") from None
     except ValueError as error:
         raise Misuse(f"{error}; see tim-async --help") from None
+
+
+def _credentials(values: Mapping[str, str], folder: Path, source: str) -> Credentials:
+    found = config.options(values, folder=folder, source=source)
+    config.require(found, source=source)
     absent = {"identifier": "administrator", "region": None, "base_url": None, "allow_http": False}
     return Credentials(**{**absent, **found})
-
-
-def _read(file: Path) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        name, equals, value = stripped.removeprefix("export ").partition("=")
-        name, value = name.strip(), value.strip()
-        # The line itself is never shown: it may be a key that was pasted without its name.
-        if not equals:
-            raise Misuse(f"{file}, line {number}: not of the form KEY=VALUE")
-        if name.startswith("TIM_") and name not in VARIABLES:
-            raise Misuse(f"{file}, line {number}: no such setting; there are {', '.join(VARIABLES)}")
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        values[name] = value
-    return values
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise Misuse(f"cannot read {file}: {error.strerror or type(error).__name__}") from None
-    except UnicodeDecodeError:
-        raise Misuse(f"cannot read {file}: it is not UTF-8 text") from None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Iterable
+
+from tim_async.config import unix_seconds
 
 MOST = 1_000_000
 """Messages that one command asks for at most; more is far likelier a slip of the finger."""
 
 _PART = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
-_LONGEST_SECONDS = 10
 
 
 def parse_seqs(texts: Iterable[str]) -> list[int]:
@@ -44,22 +44,12 @@ def parse_seqs(texts: Iterable[str]) -> list[int]:
 
 
 def parse_time(text: str) -> int:
-    """Read a moment: unix seconds, or ISO 8601 with a time zone.
-
-    Returns:
-        Unix seconds.
+    """Read a time as `config.unix_seconds` does.
 
     Raises:
-        ValueError: it is neither, has no time zone, or is in milliseconds.
+        ValueError: naming it, and what is wrong.
     """
-    if text.isascii() and text.isdigit():
-        if len(text) > _LONGEST_SECONDS:
-            raise ValueError(f"{text} is too large for seconds; milliseconds, perhaps?")
-        return int(text)
     try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00") from None
-    if moment.utcoffset() is None:
-        raise ValueError(f"{text!r} has no time zone; add one, such as +08:00 or Z")
-    return int(moment.timestamp())
+        return unix_seconds(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} {error}") from None

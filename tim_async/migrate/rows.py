@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from tim_async.config import unix_seconds
 from tim_async.endpoints import ADMIN_SET_MSG_READ, SET_UNREAD_MSG_NUM, Endpoint
 
 if TYPE_CHECKING:
@@ -174,35 +174,11 @@ def read_count(value: Any) -> int:
 
 def read_time(value: Any) -> int:
     """A moment: unix seconds, or ISO 8601 with a time zone."""
-    if isinstance(value, str) and not _is_whole(value.strip()):
-        try:
-            moment = _moment(value.strip())
-        except ValueError:
-            raise ValueError(
-                f"is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00: {shown(value)}"
-            ) from None
-        if moment.utcoffset() is None:
-            raise ValueError(f"has no time zone; add one, such as +08:00 or Z: {shown(value)}")
-        value = int(moment.timestamp())
-    number = read_count(value)
-    if number >= 10**11:
-        raise ValueError(f"must be in seconds; {number} looks like milliseconds")
-    return number
-
-
-# Of what is written otherwise, fromisoformat() makes a wrong time: ten o'clock of "20250831010000Z".
-_ISO = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
-    r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2})?)"
-    r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
-)
-
-
-def _moment(text: str) -> dt.datetime:
-    match = _ISO.fullmatch(text)
-    if match is None:
-        raise ValueError
-    return dt.datetime.fromisoformat(match[1] + (match[2] or ""))
+    moment = value if isinstance(value, str) else _whole(value)
+    try:
+        return unix_seconds(moment)
+    except ValueError as error:
+        raise ValueError(f"{error}: {shown(value)}") from None
 
 
 def _whole(value: Any) -> int:
