@@ -14,7 +14,7 @@ from ._attempts import Attempt, tell
 from ._channels import Channel, Channels
 from ._lanes import Lane
 from ._limiter.local import Permit
-from ._options import Options, Settings
+from ._options import ClientSettings, Options
 from ._retries import Retries
 from ._secret import Secret
 from ._transport import Transport
@@ -25,7 +25,7 @@ T = TypeVar("T")
 _log = logging.getLogger("tim_async")
 
 
-class Outcome(NamedTuple, Generic[T]):
+class Answered(NamedTuple, Generic[T]):
     """A call that was answered.
 
     Attributes:
@@ -107,7 +107,7 @@ class Caller:
     who = "not configured"
     _opened = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self.base_url = settings.hosts.current
         self.who = f"{settings.sdk_app_id} as {settings.identifier!r} at {self.base_url}"
@@ -162,7 +162,7 @@ class Caller:
         self.open()
         return self.channels.of(endpoint)
 
-    async def call(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> Outcome[T]:
+    async def call(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> Answered[T]:
         """Make one call.
 
         Args:
@@ -194,7 +194,7 @@ class Caller:
             answer = error.__traceback__ = None
             raise
         call.channel.budget.succeeded()
-        return Outcome(value, call.attempts)
+        return Answered(value, call.attempts)
 
     async def _permit(self, call: Call) -> Permit:
         """Wait for the permit of one attempt."""

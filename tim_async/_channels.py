@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ._lanes import Lane
 from ._limiter.queue import RequestQueue
 from ._limiter.sharing import Sharing
-from ._options import Settings
+from ._options import ClientSettings
 from ._retries import RetryBudget
 from ._session import connections_of
 from ._stats import Counters, EndpointStats, Queue
@@ -40,7 +40,7 @@ class Channel(NamedTuple):
 class Channels:
     """The channels of one client, each made with its endpoint's first call, in one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
         self._by_command: dict[str, Channel] = {}
         self._sharing: Sharing | None = None

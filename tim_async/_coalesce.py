@@ -17,7 +17,7 @@ import functools
 import math
 from typing import Any, TypeVar
 
-from ._call import Caller, Outcome
+from ._call import Answered, Caller
 from ._channels import Channel
 from ._lanes import LANE, Lane
 from ._options import Options
@@ -72,7 +72,7 @@ class Group:
         self.deadline = math.inf
         self.sent = False
         self.handle: asyncio.Handle | None = None
-        self.task: asyncio.Task[Outcome[Any]] | None = None
+        self.task: asyncio.Task[Answered[Any]] | None = None
         # Its first caller's, not that of whoever happens to fill it.
         self.context = contextvars.copy_context()
 
@@ -90,7 +90,7 @@ class Lookups:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._shelves: dict[object, Shelf] = {}
-        self._given_up: set[asyncio.Task[Outcome[Any]]] = set()
+        self._given_up: set[asyncio.Task[Answered[Any]]] = set()
 
     async def get(
         self, endpoint: ItemsEndpoint[Item, Any], owner: str, item: Item, options: Options, mode: tuple[float, ...]
@@ -216,7 +216,7 @@ class Lookups:
 
     # Answering.
 
-    def _done(self, group: Group, task: asyncio.Task[Outcome[Any]]) -> None:
+    def _done(self, group: Group, task: asyncio.Task[Answered[Any]]) -> None:
         """Give everybody what the call has brought."""
         group.task = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -235,7 +235,7 @@ class Lookups:
         if isinstance(error, TIMError):
             error.__traceback__ = None  # its frames hold the group
 
-    def _answer(self, group: Group, outcome: Outcome[Any]) -> None:
+    def _answer(self, group: Group, outcome: Answered[Any]) -> None:
         endpoint = group.shelf.endpoint
         values, errors = endpoint.values(outcome.value), endpoint.errors(outcome.value)
         self._remove(group)

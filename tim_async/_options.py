@@ -51,7 +51,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ClientSettings:
     """The arguments of a `TIMClient`, checked; both secrets are held as `Secret`.
 
     Attributes:

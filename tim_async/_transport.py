@@ -18,7 +18,7 @@ from yarl import URL
 from . import __version__
 from ._deadlines import Deadline, Deadlines
 from ._foreign import FOREIGN, translate
-from ._options import Settings
+from ._options import ClientSettings
 from ._secret import Secret
 from ._session import connect_timeout, own_session, proxy_for
 from ._signing import Pool, Signer, Signing
@@ -45,7 +45,7 @@ class Transport:
         session: where connections are kept; None before `open`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.usersigs = UserSigCache(settings.sdk_app_id, settings.key, settings.identifier, settings.usersig_expire)
         self.session: aiohttp.ClientSession | None = None
         self._given = settings.session

@@ -21,7 +21,7 @@ from ._coalesce import Lookups
 from ._lanes import Lane
 from ._limiter.sharing import Quota
 from ._lookup import Lookup
-from ._options import Options, Settings
+from ._options import ClientSettings, Options
 from ._secret import Secret
 from ._session import checked_proxy
 from ._stats import EndpointStats
@@ -113,7 +113,7 @@ class TIMClient:
         del secret_key, proxy  # the frame of a mistake in any other argument must hold neither
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
         self._caller = Caller(
-            Settings(
+            ClientSettings(
                 sdk_app_id=sdk_app_id,
                 key=key,
                 identifier=identifier,

@@ -39,7 +39,7 @@ from tim_async import (
     TIMError,
     TransportError,
 )
-from tim_async.examples.fairness import LONGEST, PEERS, SEQS, Shares
+from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
@@ -51,7 +51,7 @@ LONGEST_BODY = 1024 * 1024
 """Bytes; what is longer is refused unread."""
 
 TIM = web.AppKey("TIM", TIMClient)
-SHARES = web.AppKey("SHARES", Shares)
+SHARES = web.AppKey("SHARES", FairShares)
 routes = web.RouteTableDef()
 
 
@@ -61,7 +61,7 @@ async def client(app: web.Application) -> AsyncIterator[None]:
     async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
         # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
         app[TIM] = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
-        app[SHARES] = Shares(app[TIM])
+        app[SHARES] = FairShares(app[TIM])
         yield
 
 

@@ -10,7 +10,7 @@ with the app; the tasks and their results are in the same store.  From the app, 
 
     await broker.startup()
     task = await mark_read.kiq([("alice", "bob", int(time.time())), ("alice", "carol", int(time.time()))])
-    print((await task.wait_result(timeout=60)).return_value)  # Outcome(done=2, failed=[])
+    print((await task.wait_result(timeout=60)).return_value)  # JobResult(done=2, failed=[])
     await broker.shutdown()
 """
 
@@ -48,7 +48,7 @@ broker = RedisStreamBroker(
 
 
 @dataclass
-class Outcome:
+class JobResult:
     """What became of the rows of one task: how many are done, and each that failed, with its error's kind."""
 
     done: int = 0
@@ -76,7 +76,7 @@ Tim = Annotated[TIMClient, TaskiqDepends(_client)]
 
 
 @broker.task
-async def mark_read(rows: list[tuple[str, str, int]], tim: Tim) -> Outcome:
+async def mark_read(rows: list[tuple[str, str, int]], tim: Tim) -> JobResult:
     """Mark conversations read: whose messages, from whom, and up to when in unix seconds.
 
     With its time in the row, a task that is done twice does not mark what arrived in between.
@@ -86,13 +86,13 @@ async def mark_read(rows: list[tuple[str, str, int]], tim: Tim) -> Outcome:
 
 
 @broker.task
-async def set_unread(rows: list[tuple[str, str, int]], tim: Tim) -> Outcome:
+async def set_unread(rows: list[tuple[str, str, int]], tim: Tim) -> JobResult:
     """Set unread counts: group, member, count."""
     return await _carry_out(tim, tim.set_unread_msg_num, rows)
 
 
-async def _carry_out(tim: TIMClient, method: Callable[..., Awaitable[None]], rows: Iterable[Any]) -> Outcome:
-    outcome = Outcome()
+async def _carry_out(tim: TIMClient, method: Callable[..., Awaitable[None]], rows: Iterable[Any]) -> JobResult:
+    outcome = JobResult()
     async with tim.batch.map(method, rows) as outcomes:
         async for row in outcomes:
             if isinstance(row, Failed):

@@ -73,7 +73,7 @@ class FairShare:
                 del self._under_way[who]
 
 
-class Shares:
+class FairShares:
     """The shares of each endpoint of one app.
 
     Attributes:

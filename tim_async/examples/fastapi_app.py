@@ -45,7 +45,7 @@ from tim_async import (
     TransportError,
 )
 from tim_async._stats import EndpointStats
-from tim_async.examples.fairness import LONGEST, PEERS, SEQS, Shares
+from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
@@ -57,21 +57,21 @@ LONGEST_BODY = 1024 * 1024
 """Bytes; what is longer is refused unread."""
 
 
-class State(TypedDict):
+class Lifespan(TypedDict):
     """What the lifespan hands to the handlers."""
 
     tim: TIMClient
-    shares: Shares
+    shares: FairShares
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+async def lifespan(_: FastAPI) -> AsyncIterator[Lifespan]:
     """One client for each process, as long as the process lives."""
     url = os.environ.get("TIM_QUOTA_URL")
     async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
         # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
         impatient = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
-        yield {"tim": impatient, "shares": Shares(impatient)}
+        yield {"tim": impatient, "shares": FairShares(impatient)}
 
 
 # Plain functions would be called in another thread, each time.
@@ -80,14 +80,14 @@ async def _client(request: Request) -> TIMClient:
     return tim
 
 
-async def _shares(request: Request) -> Shares:
-    shares: Shares = request.state.shares
+async def _shares(request: Request) -> FairShares:
+    shares: FairShares = request.state.shares
     return shares
 
 
 app = FastAPI(title="Read state", lifespan=lifespan)
 Tim = Annotated[TIMClient, Depends(_client)]
-Fair = Annotated[Shares, Depends(_shares)]
+Fair = Annotated[FairShares, Depends(_shares)]
 Peers = Annotated[list[str] | None, Query(max_length=LONGEST * PEERS)]
 Seqs = Annotated[list[int], Query(min_length=1, max_length=LONGEST * SEQS)]
 

@@ -49,7 +49,7 @@ class Outgoing:
     begun: bool = False
 
 
-class Outcomes(Protocol):
+class OutcomeSink(Protocol):
     """Where outcomes are saved; whoever brings one waits until it is durable."""
 
     async def sending(self, lines: list[int], at: int) -> None:
@@ -134,7 +134,7 @@ class Sender:
         *,
         take: Callable[[], Awaitable[list[Outgoing]]],
         groups: Groups | None,
-        ledger: Outcomes,
+        ledger: OutcomeSink,
         tally: Counting,
         patience: Patience,
         stop: asyncio.Event,
