@@ -1,4 +1,4 @@
-"""What belongs to each endpoint of one client: its queue, its retry budget, and what is counted."""
+"""One channel for each endpoint of a client: its queue, its retry budget and its counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .endpoints import DEFAULT_RATE, Endpoint
 
 
 class Channel(NamedTuple):
-    """What belongs to one endpoint of one client."""
+    """One endpoint of one client."""
 
     queue: RequestQueue
     budget: RetryBudget

@@ -28,7 +28,7 @@ class Deadline:
     def caused_cancellation(self) -> bool:
         """Whether the `CancelledError` that was caught is this time-out's, and nobody else's.
 
-        A caller that cancels in the same turn of the loop has cancelled too, and then it is the caller's.
+        A caller that cancels in the same step of the loop has cancelled too, and then it is the caller's.
         """
         if not self._expired or self._task is None:
             return False

@@ -139,7 +139,7 @@ class Transport:
 def _failure(
     raised: BaseException, session: aiohttp.ClientSession, signing: Signing, deadline: Deadline
 ) -> TransportError | None:
-    """The error to raise for what an exchange raised; None for what goes on as it is."""
+    """The error to raise for what an exchange raised; None to let it pass unchanged."""
     if isinstance(raised, TransportError):
         return raised
     if isinstance(raised, FOREIGN):

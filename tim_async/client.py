@@ -1,4 +1,4 @@
-"""The client as its users see it: its life, and a method for each call.
+"""`TIMClient`: its life, and a method for each endpoint.
 
 `endpoints` builds the requests and reads the answers; `_call` does what lies between.
 """
@@ -54,7 +54,7 @@ T = TypeVar("T")
 class TIMClient:
     """An asyncio client for the read state of Tencent Cloud Chat (IM).
 
-    It lets every endpoint have all the calls a second the service allows, retries what passes, and raises
+    It sends each endpoint all the calls a second that the service allows, retries transient failures, and raises
     `TIMError` and nothing foreign.  Make one for each event loop and keep it::
 
         async with TIMClient(sdk_app_id=1400000000, secret_key="…", region="singapore") as tim:
@@ -72,16 +72,16 @@ class TIMClient:
         timeout: seconds for one attempt, the backup host included.  The service itself gives up after 3, so keep it
             above that.
         retry: the retry policy for transient failures.
-        session: an aiohttp session of yours; it is used as it is and never closed here.  Calls in flight keep
-            to its connector's limit (100 unless you said otherwise).
-        proxy: for a session of the client's own, the URL of an HTTP proxy, e.g. ``http://user:password@host:3128``.
-        trust_env: for a session of the client's own, take the proxy from ``HTTPS_PROXY``, ``HTTP_PROXY`` and
+        session: an aiohttp session of yours; it is used unchanged and never closed.  Calls in flight keep to its
+            connector's limit (100 by default).  Without one the client makes a session of its own.
+        proxy: the URL of an HTTP proxy for the client's own session, e.g. ``http://user:password@host:3128``.
+        trust_env: whether the client's own session takes its proxy from ``HTTPS_PROXY``, ``HTTP_PROXY`` and
             ``NO_PROXY``, which are read once, with the first call.
         allow_http: allow a ``base_url`` with ``http://`` to other hosts than this machine, over which the UserSig, an
             admin's credential, travels unencrypted.
         quota: the quota of a whole fleet, e.g. `tim_async.quota.RedisQuota`; without one this client takes each
             endpoint's whole rate for itself.
-        strict: never be refused for one's own jitter, at the price of N/(1 + RTT) calls a second.
+        strict: never be refused for the client's own jitter, at the price of N/(1 + RTT) calls a second.
         usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
         on_attempt: called with one `Attempt` after each request.  It should return quickly.
 
@@ -162,7 +162,7 @@ class TIMClient:
 
     @property
     def base_url(self) -> str:
-        """Where the app is: the URL that was given, or that of the region's host."""
+        """The URL of the service: the one given, or that of the region's host."""
         return self._caller.base_url
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class TIMClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client: whoever still waits gets a `ClientClosed`, and an own session is closed.
+        """Close the client: calls that still wait raise `ClientClosed`, and a session it created is closed.
 
         May be called more than once.  A session that was given to the client stays open.
         """
@@ -198,18 +198,21 @@ class TIMClient:
         lane: Lane | None = None,
         retry: RetryPolicy | None = None,
     ) -> Self:
-        """This client with other options for its calls: the same session, queues, quota and look-ups.
+        """Return this client with other options for its calls: the same session, queues, quota and look-ups.
 
-        It costs next to nothing; make one for each kind of caller, or each time.  What is not given stays as it is
-        here.  Closing it closes this client, too.
+        It costs next to nothing; make one for each kind of caller, or for each call.  Options that are not given stay
+        unchanged.  Closing it closes this client, too.
 
         Args:
-            max_wait: seconds, 0 or more, that a call waits for its permits at most.  One that would wait longer raises
-                `QuotaExhausted`: at once where that can be foreseen, otherwise when the time is over.  A retry that
-                has no permit in time raises what the service said before.
+            max_wait: the most seconds, 0 or more, that a call waits for its permits.  A call that would wait longer
+                raises `QuotaExhausted`: at once where that can be foreseen, otherwise when the time is over.  A retry
+                without a permit in time raises the service's error of the attempt before.
             timeout: seconds for one attempt.
-            lane: interactive or bulk, whatever the context says.
+            lane: interactive or bulk, instead of the context's.
             retry: the retry policy for transient failures.
+
+        Returns:
+            A client of the same class.
 
         Raises:
             ValueError, TypeError: an option that cannot be right.
@@ -224,35 +227,35 @@ class TIMClient:
         return view
 
     def stats(self) -> dict[str, EndpointStats]:
-        """How each endpoint fares, by method name, or by command where there is no method.
+        """Return each endpoint's figures, by method name, or by command where there is no method.
 
-        Counted since this client was made, with all that `with_options` gave.
+        Counted since this client was made, over all clients that `with_options` returned.
         """
         return {endpoint.name: self._caller.channels.stats(endpoint) for endpoint in self._endpoints()}
 
     def on_alert(self, event: RequestOverLimit) -> None:
-        """Slow an endpoint down, for the whole fleet if the quota is shared, because the service warns of its calls.
+        """Slow an endpoint down after the service's alert, for the whole fleet if the quota is shared.
 
-        The service warns at 80 % of the limit, so it also warns of a fleet that just uses all of it: pass the event
-        on where others, who do not share this client's quota, need their part.  The rate falls by 5 % at least, to
-        what the limit leaves of what is asked, and comes back within a minute while nothing is refused.
+        The service alerts at 80 % of the limit, so it also alerts on a fleet that just uses all of it: pass the event
+        on where clients outside this quota need their share.  The rate falls by at least 5 %, to the part of the
+        requests that the limit allows, and recovers within a minute while nothing is refused.
 
         https://www.tencentcloud.com/document/product/1047/60256
 
         Args:
-            event: from `tim_async.webhooks.parse`.  Of an endpoint that this client has not used, nothing is done
-                unless the quota is shared.
+            event: from `tim_async.webhooks.parse`.  An endpoint that this client has not used is slowed down only if
+                the quota is shared.
 
         Raises:
-            TypeError: not such an event.
-            ValueError: it is about another app.
+            TypeError: another kind of event.
+            ValueError: the event is about another app.
         """
-        from .webhooks import RequestOverLimit  # most programs receive none
+        from .webhooks import RequestOverLimit  # here, since most programs receive none
 
         _arguments.kind("event", event, RequestOverLimit)
         if event.sdk_app_id not in (None, self.sdk_app_id):
             raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
-        # By the command's own name: the service's, in an alert, is an internal one.
+        # By the command's last part: the service name in an alert is an internal one.
         command = event.path.rpartition("/")[2]
         channels = self._caller.channels
         for endpoint in self._endpoints():
@@ -408,16 +411,16 @@ class TIMClient:
         return await self._call(GET_RECENT_CONTACT_LIST, from_account, page)
 
     async def call(self, command: str, body: Mapping[str, Any], *, repeatable: bool = False) -> dict[str, Any]:
-        """Call any other command, with the same pace, retries and errors.
+        """Call any other command of the service, with the same pace, retries and errors.
 
         Args:
             command: the path, e.g. ``"v4/group_open_http_svc/get_group_info"``.
             body: the request's fields.
-            repeatable: whether doing it twice does no harm.  If not, it is sent again only after an answer that says
-                that nothing was done (over the rate, a refused signature) or when no connection was made.
+            repeatable: whether carrying it out twice does no harm.  If not, it is sent again only after an answer that
+                says that nothing was done (over the rate, a refused signature) or when no connection was made.
 
         Returns:
-            The whole answer.
+            The answer, all fields.
 
         Raises:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.
@@ -431,7 +434,7 @@ class TIMClient:
         return (await self._caller.call(endpoint, endpoint.build(*args, **kwargs), self._options)).value
 
     def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
-        """Those that have a method, and any others used so far."""
+        """The endpoints that have a method, and any others used so far."""
         known = {endpoint.command for endpoint in ENDPOINTS}
         used = (command for command in self._caller.channels if command not in known)
         return [*ENDPOINTS, *(endpoint_of(command, repeatable=False) for command in used)]

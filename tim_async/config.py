@@ -92,7 +92,7 @@ def require(found: Mapping[str, Any], *, source: str = "the environment") -> Non
     """Check that there is an app and a key.
 
     Raises:
-        ValueError: naming what is not set.
+        ValueError: naming the variables that are not set.
     """
     names = {"sdk_app_id": "TIM_SDK_APP_ID", "secret_key": "TIM_SECRET_KEY (or TIM_SECRET_KEY_FILE)"}
     missing = [variable for name, variable in names.items() if name not in found]

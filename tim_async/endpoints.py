@@ -38,7 +38,7 @@ Key = TypeVar("Key", str, int)
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Endpoint[…](…).
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Endpoint(Generic[P, T]):
-    """One command of the service: what a call of it sends, and what its answer means.
+    """One command of the service: how its request is built, and how its answer is read.
 
     Attributes:
         name: the method's name, by which rates are configured and errors speak.

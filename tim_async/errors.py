@@ -1,4 +1,4 @@
-"""Everything tim_async raises about a call, and what is worth doing about it.
+"""The exceptions of calls, and the reaction to each.
 
 ::
 

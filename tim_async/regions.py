@@ -39,7 +39,7 @@ class Hosts:
     """The base URLs that serve one app, the one to use first.
 
     A host that cannot be resolved or connected to is put behind its backup and stays there until the backup
-    fails in its turn: both serve the same app, so there is nothing to hurry back to.
+    fails, too: both serve the same app, so there is no reason to return earlier.
     """
 
     __slots__ = ("_urls",)

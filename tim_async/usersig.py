@@ -245,7 +245,7 @@ class UserSigCache:
     def current(self) -> Secret:
         """A UserSig with at least a fifth of its life before it."""
         now = self._clock()
-        # A clock set back would make a signature of the future look young for ever.
+        # A clock set back would keep a signature from the future in use.
         if not self._issued_at <= now < self._check_at:
             self._sign(now)
         return self._usersig

@@ -33,7 +33,7 @@ URL = os.environ.get("TIM_QUOTA_URL", "redis://127.0.0.1:6379/0")
 results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(
     URL,
     result_ex_time=3600,
-    serializer=JSONSerializer(),  # by default they are pickled: whoever can write to the store could run code here
+    serializer=JSONSerializer(),  # the default, pickle, would let every writer of the store run code here
 )
 broker = RedisStreamBroker(
     URL,
@@ -63,7 +63,7 @@ async def startup(state: TaskiqState) -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def shutdown(state: TaskiqState) -> None:
-    """Give back what is not used of the quota."""
+    """Close the client, which returns unused permits to the quota."""
     await state.tim.aclose()
 
 

@@ -12,7 +12,7 @@ event of them, and `ANSWER` is what to answer with, within 2 s::
 Everything that can be wrong with a request raises `WebhookError` and nothing else; answer such a one with a 4xx
 status.  `TypeError` and `ValueError` are about the caller's own arguments.
 
-**The signature does not cover the body**, nor anything of the query but the time: whoever sees one signed request
+**The signature does not cover the body**, nor anything of the query but the time: an eavesdropper on one signed request
 can send it again within the minute, with any body.  Only HTTPS keeps others from seeing it, so take webhooks by HTTPS
 alone, and keep their URLs out of logs.  Compare each event's ``sdk_app_id`` with your own, as the vendor asks.
 """

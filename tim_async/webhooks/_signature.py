@@ -32,7 +32,7 @@ def verify(token: str, query: Query, now: float | None = None) -> Literal[True]:
     ``Sign`` is the hex SHA-256 of the token followed by ``RequestTime``, in lower case as the vendor writes it.  One is
     computed and compared in constant time for every request of the right form, also for one that is too old.
 
-    It covers **neither the body nor the rest of the query**: whoever sees one signed request can, for a minute, send
+    It covers **neither the body nor the rest of the query**: an eavesdropper on one signed request can, for a minute, send
     another body with it.  Take webhooks by HTTPS alone.  Nor does a ``Sign`` seen before mean a request sent again:
     all webhooks of one second have the same.
 
@@ -65,9 +65,9 @@ def verify(token: str, query: Query, now: float | None = None) -> Literal[True]:
     # whether or not its signature was right.
     expected = hashlib.sha256(secret + request_time.encode("ascii")).hexdigest()
     genuine = hmac.compare_digest(expected.encode("ascii"), sign.encode("utf-8"))
-    away = moment - int(request_time)
-    if abs(away) > MAX_AGE:
-        raise WebhookError(f"RequestTime is {abs(away):.1f} s {'ago' if away > 0 else 'ahead'}, over {MAX_AGE} s")
+    age = moment - int(request_time)
+    if abs(age) > MAX_AGE:
+        raise WebhookError(f"RequestTime is {abs(age):.1f} s {'ago' if age > 0 else 'ahead'}, over {MAX_AGE} s")
     if not genuine:
         raise WebhookError("Sign is not what the token and RequestTime give")
     return True
