@@ -1,4 +1,4 @@
-"""The command group, and how a run ends: with an exit code, and with no traceback for what can be expected."""
+"""The command group.  A run ends with an exit code; expected failures show no traceback."""
 
 from __future__ import annotations
 
@@ -58,13 +58,16 @@ for _command in (demo, emulator, unread, inbox, mark_read, set_unread, receipts,
 
 
 def run() -> int:
-    """Carry out what the process was started for, and say how it ended.
+    """Run the command line.
+
+    Returns:
+        The exit code.
 
     Raises:
-        OutputLost: a standard stream takes no more.
+        OutputLost: a standard stream cannot be written to.
     """
     try:
-        # Not click's own ending, which takes Ctrl-C for a failure.
+        # Not in standalone mode, which exits with 1 on Ctrl-C.
         code = cli.main(prog_name=_NAME, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -76,7 +79,7 @@ def run() -> int:
         return INTERRUPTED
     except OutputLost:
         raise
-    except Exception as error:  # noqa: BLE001 - the outermost place: told, and not foreseen
+    except Exception as error:  # noqa: BLE001 - the outermost handler: reported as unexpected
         trace(error)
         say(f"Error: {plain(described(error))}")
         return FAILED

@@ -1,4 +1,4 @@
-"""The commands that are one piece of the client's work each: ``unread``, ``inbox``, ``mark-read``, ``receipts``, …."""
+"""The commands that call the service: ``unread``, ``inbox``, ``mark-read``, ``set-unread`` and ``receipts``."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
 
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
-    """Carry out one piece of work with a client of its own; ``calls`` is how many requests it is, without retries."""
+    """Run ``work`` with a client; ``calls`` is the number of its requests, without retries."""
     options = credentials.load(credentials_file).client_options()
 
     async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
@@ -239,17 +239,17 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
             return await beside(carry_out(bar.attempt), bar.keep_fresh())
 
     with plainly():
-        # Worth watching from about a second on.
+        # A bar for what takes more than about a second.
         return asyncio.run(carry_out_watched() if calls > 200 and sys.stderr.isatty() else carry_out())
 
 
 class _Bar:
-    """A progress bar on standard error that leaves nothing behind."""
+    """A transient progress bar on standard error."""
 
     def __init__(self, calls: int) -> None:
         from rich.progress import Progress
 
-        # Not by a thread of its own, whose failures nobody would hear of.
+        # Not refreshed by rich's thread, whose failures would go unnoticed.
         self._progress = Progress(
             console=console_for(sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False
         )
@@ -263,12 +263,12 @@ class _Bar:
         self._progress.stop()
 
     def attempt(self, attempt: Attempt) -> None:
-        """Move on by one call, if this attempt was its last."""
+        """Count a call whose attempt succeeded."""
         if attempt.error is None:
             self._progress.advance(self._task)
 
     async def keep_fresh(self) -> None:
-        """Draw it every so often."""
+        """Draw it every `_REFRESH` seconds."""
         while True:
             self._progress.refresh()
             await asyncio.sleep(_REFRESH)

@@ -1,4 +1,4 @@
-"""How commands fail: exit codes, and the one place where the library's errors become one line each."""
+"""Failures of commands: their exit codes, and their text of one line each."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ LIMIT = 4
 INTERRUPTED = 130
 
 _LONGEST = 600
-"""Characters of an error that are shown; a path or two may be among them."""
+"""The most characters shown of an error, which may hold a path or two."""
 
 
 class Failure(click.ClickException):
-    """What was asked for could not be done."""
+    """The command failed."""
 
     exit_code = FAILED
 
 
 class Misuse(click.ClickException):
-    """What was asked for can never be done like this: an argument, or the configuration, is at fault."""
+    """An argument or the configuration is wrong, so that the command can never succeed."""
 
     exit_code = USAGE
 
 
 def described(error: BaseException) -> str:
-    """An error as one line; one that no part of this program has foreseen with its class and where it was raised."""
+    """An error as one line; an unexpected one with its class and the line that raised it."""
     if _is_foreseen(error):
         text = str(error)
         return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
@@ -52,22 +52,22 @@ def described(error: BaseException) -> str:
 
 
 def _is_foreseen(error: BaseException) -> bool:
-    from tim_async.migrate.errors import MigrateError  # help needs nothing of it
+    from tim_async.migrate.errors import MigrateError  # here, since help needs nothing of it
 
     return isinstance(error, TIMError | MigrateError | OutputLost)
 
 
 def trace(error: BaseException) -> None:
-    """Show the traceback of an unforeseen error to those who have asked for it."""
+    """Print the traceback of an unexpected error in Python's development mode."""
     if sys.flags.dev_mode and not _is_foreseen(error):
         traceback.print_exception(error)
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Turn what the library raises within the block into one plain line and an exit code.
+    """Turn the library's errors within the block into one line and an exit code.
 
-    To be put around calls of the library and nothing else: an error of our own should be told as one, see `described`.
+    Only for calls of the library: other errors are defects, see `described`.
     """
     try:
         yield

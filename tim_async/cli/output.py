@@ -36,18 +36,18 @@ def takes_json(command: Command) -> Command:
 
 
 def examples(*lines: str) -> str:
-    """The part of a help text that shows how a command is used."""
+    """The examples at the end of a help text."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def console_for(stream: IO[str]) -> Console:
-    """A console that, unless it is a terminal, neither wraps nor colours: whatever reads it counts on whole lines."""
+    """A console that neither wraps nor colours unless it is a terminal: programs that read it expect whole lines."""
     terminal = stream.isatty()
     return Console(
         file=stream,
         force_terminal=terminal,
         width=None if terminal else _UNBOUNDED,
-        # Data is text: nothing in it is markup, and ":smile:" is no emoji.
+        # Data is plain text, never markup or ":smile:".
         markup=False,
         emoji=False,
         highlight=False,
@@ -55,10 +55,10 @@ def console_for(stream: IO[str]) -> Console:
 
 
 class PlainTable(Table):
-    """A table whose cells are texts of unknown origin."""
+    """A table whose cells are untrusted texts."""
 
     def add_row(self, *cells: str) -> None:  # type: ignore[override]
-        """Add a row of texts; what would steer the terminal is escaped."""
+        """Add a row of texts; control characters are escaped."""
         super().add_row(*map(plain, cells))
 
 
@@ -66,8 +66,8 @@ def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
     """An empty table.
 
     Args:
-        columns: their headings.
-        right: those of them that hold numbers.
+        columns: the headings.
+        right: the headings of columns that hold numbers.
     """
     table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
     numbers = set(right)
@@ -75,33 +75,33 @@ def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
         if column in numbers:
             table.add_column(column, justify="right", no_wrap=True)
         else:
-            # Folded, not cut: an id without its end is of no use.
+            # Folded, not cut: a truncated id is useless.
             table.add_column(column, overflow="fold")
     return table
 
 
 def show(*parts: Table | str) -> None:
-    """Print tables and lines of data on standard output; a line feed in a text is one of ours."""
+    """Print tables and lines of data on standard output; line feeds in a line are kept."""
     console = console_for(sys.stdout)
     for part in parts:
         console.print(plain_lines(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def show_json(document: object) -> None:
-    """Print a document on standard output, as JSON that people can read too."""
-    # Escapes where the stream has no UTF-8: JSON means the same with them.
+    """Print a document on standard output, as indented JSON."""
+    # ASCII escapes where the stream is not UTF-8: the same JSON.
     readable = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") in ("utf8", "utf8sig")
     click.echo(plain_json(document, ensure_ascii=not readable, indent=2))
 
 
 def say(message: str) -> None:
-    """Print a line that is no data, on standard error."""
+    """Print a message on standard error."""
     click.echo(plain_lines(message), err=True)
 
 
 def plain_lines(text: str) -> str:
-    """A message as it can be shown: what would steer the terminal is escaped, all but line feeds.
+    """Escape a message's control characters, all but line feeds.
 
-    A text of someone else's within it should have passed `plain`, so that its line feeds begin no line.
+    Untrusted texts within it should have passed `plain`, which escapes their line feeds, too.
     """
     return "\n".join(map(plain, text.split("\n")))

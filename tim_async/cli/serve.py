@@ -30,7 +30,11 @@ _PORT = 8099
     ),
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="Where to listen; 0 for any free."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=_PORT,
+    show_default=True,
+    help="The port; 0 for any free one.",
 )
 @click.option(
     "--limit",
@@ -44,35 +48,35 @@ _PORT = 8099
     type=click.Choice(["sliding", "calendar", "bucket"]),
     default="sliding",
     show_default=True,
-    help="How they are counted.",
+    help="How calls are counted.",
 )
-@click.option("--bucket-capacity", type=click.IntRange(min=1), help="What the bucket holds; the limit by default.")
-@click.option("--count-refused", is_flag=True, help="Refused calls fill a sliding second, too.")
 @click.option(
-    "--latency", type=click.FloatRange(min=0), default=0.0, help="Seconds of a round trip, on average; 0 by default."
+    "--bucket-capacity", type=click.IntRange(min=1), help="Calls that the bucket holds; the limit by default."
 )
+@click.option("--count-refused", is_flag=True, help="Refused calls fill the sliding second, too.")
+@click.option("--latency", type=click.FloatRange(min=0), default=0.0, help="Mean round trip, seconds; 0 by default.")
 @click.option(
     "--jitter",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="How much it varies: 0, the default, is not at all, 0.3 is much.",
+    help="Coefficient of variation of the round trip; 0 by default, 0.3 is much.",
 )
 @click.option(
     "--fault",
     "faults",
     metavar="KIND[=SHARE][@ENDPOINT]",
     multiple=True,
-    help=f"Answer a share of the calls wrongly.  KIND is {FORMS}.  May be given several times.",
+    help=f"Inject a fault into a share of the calls.  KIND is {FORMS}.  May be given several times.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is left to chance.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random choices.")
 @click.option("--empty", is_flag=True, help="Start without the example accounts, groups and messages.")
 @takes_json
 @click.pass_context
 def emulator(ctx: click.Context, /, faults: tuple[str, ...], empty: bool, as_json: bool, **options: Any) -> None:
     """Run the service on this machine, with real limits and faults on request, until Ctrl-C.
 
-    How to reach it goes to standard error: its own credentials, which open nothing else, as lines to paste into
-    another terminal.  When it ends, what it saw goes to standard output.
+    It prints its address and credentials, which are valid nowhere else, to standard error, as lines to paste into
+    another terminal; and when it ends, a report of the calls to standard output.
     """
     from tim_async.emulator import Emulator, fill_example
 
@@ -98,7 +102,7 @@ def emulator(ctx: click.Context, /, faults: tuple[str, ...], empty: bool, as_jso
 
 
 async def _serve(service: Emulator, *, example: bool) -> int:
-    """Run until a signal; which one it was."""
+    """Run until a signal; return its number."""
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def end(number: int) -> None:
@@ -106,7 +110,7 @@ async def _serve(service: Emulator, *, example: bool) -> int:
             ended.set_result(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Where the loop cannot take signals, Ctrl-C is the KeyboardInterrupt it always was.
+        # A loop that cannot handle signals leaves Ctrl-C a KeyboardInterrupt.
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, end, number)
     async with service:

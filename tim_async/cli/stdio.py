@@ -1,7 +1,7 @@
-"""The standard streams of the process: there at any rate, able to show any text, and failing in one way only.
+"""The standard streams of the process: always open, able to show any text, and failing in one way only.
 
-Whatever keeps a stream from taking what is written to it (a pipe that was closed, a full disk, a stream that was
-closed before the start) is raised as `OutputLost`.  That is no OSError, and so never taken for the failure of a file.
+A failed write (a closed pipe, a full disk, a stream closed before the start) raises `OutputLost`, which is no OSError
+and so is never mistaken for the failure of a file.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _NAMES = {1: "standard output", 2: "standard error"}
 
 
 class OutputLost(Exception):
-    """A standard stream takes no more.
+    """A standard stream cannot be written to.
 
     Attributes:
-        stream: what it is called.
-        reason: why; "" when its reader has closed it, such as ``head`` that has seen enough.
+        stream: its name.
+        reason: why; "" when its reader has closed it, as ``head`` does.
     """
 
     def __init__(self, stream: str, reason: str) -> None:
@@ -33,19 +33,19 @@ class OutputLost(Exception):
 
 
 def prepare() -> None:
-    """Replace the standard streams by ones that fail as described above; to be called once, at the start."""
+    """Replace the standard streams by ones that fail as described above; call it once, at the start."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # A file or a connection that is opened later must not get its number.  Nothing can be written to this one.
+            # A file or a connection opened later must not get its number.  This one refuses writes.
             os.open(os.devnull, os.O_RDONLY)
     sys.stdout = _prepared(sys.stdout, 1)
     sys.stderr = _prepared(sys.stderr, 2)
 
 
 def lose(error: OutputLost) -> None:
-    """Say what was lost, if anybody can still be told, and write nothing more to that stream."""
+    """Report a lost stream on standard error where possible, and drop what is written to it from now on."""
     for stream in (sys.stdout, sys.stderr):
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         if isinstance(raw, _Output) and raw.called == error.stream:
@@ -61,24 +61,24 @@ def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
     raw: io.RawIOBase
     if isinstance(stream, io.TextIOWrapper):
         buffer = stream.buffer
-        raw = buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer  # the latter with python -u
+        raw = buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer  # unbuffered with python -u
     else:
         raw = io.FileIO(number, "r", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(_Output(raw, number)),
         encoding=getattr(stream, "encoding", None) or "utf-8",
-        errors="backslashreplace",  # where there is no UTF-8, names are shown as code points
-        # As with python -u, nearly: what must be seen before its line ends is flushed by whoever writes it.
+        errors="backslashreplace",  # without UTF-8, names are shown as code points
+        # As with python -u, except that the writer flushes a partial line itself.
         line_buffering=getattr(stream, "line_buffering", True) or getattr(stream, "write_through", False),
     )
 
 
 class _Output(io.RawIOBase):
-    """A stream's bytes on their way out.
+    """The raw side of a standard stream.
 
     Attributes:
-        called: what the stream is called.
-        lost: whether everything is dropped: that it is lost has been said.
+        called: the stream's name.
+        lost: whether the stream is known as lost; what is written to it is dropped.
     """
 
     def __init__(self, raw: io.RawIOBase, number: int) -> None:
@@ -106,7 +106,7 @@ class _Output(io.RawIOBase):
         try:
             return self._raw.write(data)
         except OSError as error:
-            number = error.errno or errno.EBADF  # Python's own refusal to write to what can only be read has none
+            number = error.errno or errno.EBADF  # Python refuses to write to a read-only file without a number
         except ValueError:  # it was closed
             number = errno.EBADF
         raise OutputLost(self.called, "" if number == errno.EPIPE else os.strerror(number))

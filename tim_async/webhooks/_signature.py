@@ -32,8 +32,8 @@ def verify(token: str, query: Query, now: float | None = None) -> Literal[True]:
     ``Sign`` is the hex SHA-256 of the token followed by ``RequestTime``, in lower case as the vendor writes it.  One is
     computed and compared in constant time for every request of the right form, also for one that is too old.
 
-    It covers **neither the body nor the rest of the query**: an eavesdropper on one signed request can, for a minute, send
-    another body with it.  Take webhooks by HTTPS alone.  Nor does a ``Sign`` seen before mean a request sent again:
+    It covers **neither the body nor the rest of the query**: for a minute, an eavesdropper on one signed
+    request can send another body with it.  Take webhooks by HTTPS alone.  Nor does a repeated ``Sign`` mean a replay:
     all webhooks of one second have the same.
 
     https://www.tencentcloud.com/document/product/1047/34354
