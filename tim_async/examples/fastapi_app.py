@@ -30,6 +30,7 @@ from tim_async import (
     AccountNotFound,
     APIError,
     C2CUnread,
+    EndpointStats,
     GroupMsgReceipts,
     GroupNotFound,
     InvalidRequest,
@@ -44,7 +45,6 @@ from tim_async import (
     TIMError,
     TransportError,
 )
-from tim_async._stats import EndpointStats
 from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
