@@ -174,7 +174,7 @@ async def test_rows_may_come_from_any_iterable(service: StandIn, kind: str) -> N
 
 async def test_mapping_rows_are_keyword_arguments(service: StandIn) -> None:
     """So that columns of a file may be named as the method's arguments are."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"report_account": "alice", "peer_account": "bob", "msg_read_time": 1700000000},
         {"report_account": "alice", "peer_account": "carol"},
     ]

@@ -1,10 +1,14 @@
-"""A user's program that uses every public name; it is only type-checked, in `test_typing`."""
+"""A user's program that uses every public name.  It is only type-checked: by mypy and, in ``.ci``, by pyright."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+# ruff: noqa: T201 - as a user would
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, assert_type
+from contextlib import aclosing
+from typing import Any, NamedTuple, TypedDict, Unpack, assert_type
 
 import aiohttp
 
@@ -45,8 +49,15 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async.config import ClientOptions
+from tim_async.emulator import Emulator
+from tim_async.migrate import READ, Difference, FileSource, Finished, Recorder, RowFailed, run, survey, verify
+from tim_async.migrate.streams import load, work
 from tim_async.quota import RedisQuota
-from tim_async.webhooks import RequestOverLimit, parse
+from tim_async.usersig import Claims, sign
+from tim_async.usersig import verify as verify_usersig
+from tim_async.webhooks import Event, MsgReport, ReadReceipt, RequestOverLimit, parse
+from tim_async.webhooks import verify as verify_webhook
 
 
 def watch(attempt: Attempt) -> None:
@@ -61,7 +72,8 @@ def watch(attempt: Attempt) -> None:
 
 def make(session: aiohttp.ClientSession) -> TIMClient:
     """Every option."""
-    assert_type(TIMClient.from_env(timeout=5.0), TIMClient)
+    assert_type(TIMClient.from_env(on_attempt=watch, quota=None, session=session), TIMClient)
+    assert_type(TIMClient.from_env(on_attempt=lambda attempt: print(attempt.took), timeout=5), TIMClient)
     return TIMClient(
         sdk_app_id=1400000000,
         secret_key="not a real one",
@@ -79,14 +91,73 @@ def make(session: aiohttp.ClientSession) -> TIMClient:
     )
 
 
+def wrapped(**options: Unpack[ClientOptions]) -> TIMClient:
+    """Options that are passed on."""
+    return TIMClient.from_env(**options)
+
+
+class Conversation(TypedDict):
+    """A row with the names of keyword arguments."""
+
+    report_account: str
+    peer_account: str
+
+
+class Member(NamedTuple):
+    """A row with names of its own."""
+
+    group: str
+    account: str
+    unread: int
+
+
 def rows() -> Iterator[tuple[str, str, int]]:
     """Rows of a migration."""
     yield "@TGS#1", "alice", 3
 
 
 async def later() -> AsyncIterator[dict[str, Any]]:
-    """Rows that come by and by."""
+    """Rows that arrive one by one."""
     yield {"report_account": "alice", "peer_account": "bob"}
+
+
+async def unread_of(account: str, peers: list[str] | None = None) -> int:
+    """A function of the user's."""
+    return len(account) + len(peers or ())
+
+
+async def batches(tim: TIMClient, accounts: list[tuple[str]], chats: list[Conversation], members: list[Member]) -> None:
+    """What `batch.map` knows of rows and values."""
+    async with tim.batch.map(tim.set_unread_msg_num, rows(), concurrency=10) as outcomes:
+        async for outcome in outcomes:
+            match outcome:
+                case Done(item, value):
+                    assert_type(item, tuple[str, str, int])
+                    assert_type(value, None)
+                case Failed(item, error):
+                    assert_type(item, tuple[str, str, int])
+                    assert_type(error, Exception)
+    async with tim.batch.map(tim.get_all_c2c_unread_msg_num, accounts) as counts:
+        async for count in counts:
+            if isinstance(count, Done):
+                assert_type(count.value, int)
+            else:
+                assert_type(count, Failed[tuple[str]])
+    async with tim.batch.map(lambda account: tim.get_c2c_unread_msg_num(account, ["bob"]), accounts) as from_bob:
+        assert_type([outcome async for outcome in from_bob], list[Done[tuple[str], C2CUnread] | Failed[tuple[str]]])
+    async with tim.batch.map(lambda group, seq: tim.get_group_msg_receipt(group, [seq]), [("@TGS#1", 7)]) as receipts:
+        found: list[Done[tuple[str, int], GroupMsgReceipts] | Failed[tuple[str, int]]] = [
+            receipt async for receipt in receipts
+        ]
+        print(found)
+    async with tim.batch.map(unread_of, accounts) as lengths:
+        assert_type(await anext(lengths), Done[tuple[str], int] | Failed[tuple[str]])
+    async with tim.batch.map(tim.admin_set_msg_read, later()) as marked:
+        assert_type(await anext(marked), Done[dict[str, Any], None] | Failed[dict[str, Any]])
+    async with tim.batch.map(tim.admin_set_msg_read, chats) as read:
+        assert_type((await anext(read)).item["peer_account"], str)
+    async with tim.batch.map(tim.set_unread_msg_num, members) as named:
+        assert_type((await anext(named)).item.account, str)
 
 
 async def use(tim: TIMClient) -> None:
@@ -120,24 +191,6 @@ async def use(tim: TIMClient) -> None:
     assert_type(tim.batch, Batch)
     assert_type(await tim.batch.get_c2c_unread_msg_num("alice", (f"user{n}" for n in range(99))), C2CUnread)
     assert_type(await tim.batch.get_group_msg_receipt("@TGS#1", range(1000), chunk=20), GroupMsgReceipts)
-    async with tim.batch.map(tim.set_unread_msg_num, rows(), concurrency=10) as outcomes:
-        async for outcome in outcomes:
-            match outcome:
-                case Done(item, value):
-                    assert_type(item, tuple[str, str, int])
-                    assert_type(value, None)
-                case Failed(item, error):
-                    assert_type(item, tuple[str, str, int])
-                    assert_type(error, Exception)
-    async with tim.batch.map(tim.get_all_c2c_unread_msg_num, [("alice",)]) as counts:
-        async for count in counts:
-            if isinstance(count, Done):
-                assert_type(count.value, int)
-            else:
-                assert_type(count, Failed[tuple[str]])
-    async with tim.batch.map(tim.admin_set_msg_read, later()) as marked:
-        async for mark in marked:
-            assert_type(mark, Done[dict[str, Any], None] | Failed[dict[str, Any]])
     assert_type(tim.lookup, Lookup)
     assert_type(await tim.lookup.c2c_unread_msg_num("alice", "bob"), int)
     assert_type(await tim.lookup.group_msg_receipt("@TGS#1", 7), Receipt)
@@ -145,9 +198,16 @@ async def use(tim: TIMClient) -> None:
     assert_type(view, TIMClient)
     assert_type(view.stats(), dict[str, EndpointStats])
     assert_type(view.stats()["set_unread_msg_num"].queue.bulk, int)
-    event = parse({"CallbackCommand": "Alert.RequestOverLimit"}, b"{}")
-    if isinstance(event, RequestOverLimit):
-        tim.on_alert(event)
+    verify_webhook("token", {"Sign": "…", "RequestTime": "1700000000"})
+    match parse({"CallbackCommand": "Alert.RequestOverLimit"}, b"{}"):
+        case RequestOverLimit() as alert:
+            tim.on_alert(alert)
+        case MsgReport(report_account=who, last_read_time=until):
+            print(assert_type(who, str), assert_type(until, int))
+        case ReadReceipt(receipts=(first, *_)):
+            print(first.msg_seq, first.members)
+        case Event(body=body):
+            assert_type(body, dict[str, Any])
     await tim.aclose()
 
 
@@ -176,8 +236,40 @@ async def fail(tim: TIMClient) -> str:
     return ""
 
 
+async def migrate(tim: TIMClient) -> None:
+    """A migration of a file, its verification, and the same on streams."""
+    with FileSource("export.csv", READ) as source:
+        print(survey(source, rate=200.0).counts.pending)
+        recorder = Recorder("admin_set_msg_read", 200.0)
+        async with aclosing(run(tim, source, "export.journal", max_errors=3, recorder=recorder)) as events:
+            async for event in events:
+                if isinstance(event, RowFailed):
+                    print(event)
+                elif isinstance(event, Finished):
+                    assert_type(event.counts.done, int)
+        async with aclosing(verify(tim, source, "export.journal")) as differences:
+            assert_type([found.reason async for found in differences if isinstance(found, Difference)], list[str])
+        async with (
+            aclosing(load(source, "redis://127.0.0.1")) as loading,
+            aclosing(work(tim, "redis://127.0.0.1")) as working,
+        ):
+            print([step async for step in loading], [event async for event in working])
+
+
+async def emulate() -> None:
+    """A program against the emulator, in its own loop and in a thread."""
+    with Emulator(limit={"get_c2c_unread_msg_num": 100}) as threaded:
+        threaded.state.add_messages("alice", "bob", 3)
+    async with Emulator(latency=0.05) as service, TIMClient(**service.client_options()) as tim:
+        service.fault(code=10002, times=1)
+        await use(tim)
+        print(service.report())
+    signed = sign(1400000000, "not a real one", "alice", issued_at=1700000000, expire=3600)
+    assert_type(verify_usersig(signed, 1400000000, "not a real one", now=1700000000), Claims)
+
+
 async def main() -> None:
     """The usual way."""
     async with aiohttp.ClientSession() as session, make(session) as tim:
         assert_type(tim, TIMClient)
-        print(await fail(tim))  # noqa: T201 - as a user would
+        print(await fail(tim))

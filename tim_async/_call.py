@@ -104,12 +104,12 @@ class Caller:
     """Makes calls, for one app, as one identifier, in one event loop."""
 
     # For a client whose constructor raised, which can still be shown and deleted.
-    who = "not configured"
+    who: str = "not configured"
     _opened = False
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self.base_url = settings.hosts.current
+        self.base_url: str = settings.hosts.current
         self.who = f"{settings.sdk_app_id} as {settings.identifier!r} at {self.base_url}"
         self.channels = Channels(settings)
         self._transport = Transport(settings)

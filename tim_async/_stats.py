@@ -62,12 +62,12 @@ class Counters:
     __slots__ = ("attempts", "exhausted", "longest", "refusals", "retries", "waited")
 
     def __init__(self) -> None:
-        self.attempts = 0
-        self.exhausted = 0
-        self.longest = 0.0
-        self.refusals = 0
-        self.retries = 0
-        self.waited = 0.0
+        self.attempts: int = 0
+        self.exhausted: int = 0
+        self.longest: float = 0.0
+        self.refusals: int = 0
+        self.retries: int = 0
+        self.waited: float = 0.0
 
     def permitted(self, waited: float, again: bool) -> None:
         """An attempt has had its turn."""

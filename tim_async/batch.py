@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import _arguments
 from ._lanes import LANE, Lane
@@ -41,6 +41,20 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 Key = TypeVar("Key", str, int)
 Cursor = TypeVar("Cursor", bound=Hashable)
+Args = TypeVarTuple("Args")
+
+
+class _NamedTuple(Protocol):
+    """What every `typing.NamedTuple` has."""
+
+    @property
+    def _fields(self) -> tuple[str, ...]: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+NamedRow = TypeVar("NamedRow", bound=_NamedTuple | Mapping[str, Any])
+"""A row that names its values; the outcome keeps its type."""
 
 DEFAULT_CONCURRENCY = 100
 """Calls at once: enough for 200 a second at a round trip of a third of a second, retries included."""
@@ -191,14 +205,32 @@ class Batch:
         peers = [contact.id async for contact in contacts if contact.kind == "c2c"]
         return await self.get_c2c_unread_msg_num(from_account, peers) if peers else C2CUnread()
 
+    @overload
     def map(
         self,
         method: Callable[..., Awaitable[Value]],
-        rows: Iterable[Item] | AsyncIterable[Item],
+        rows: Iterable[NamedRow] | AsyncIterable[NamedRow],
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
-    ) -> Outcomes[Item, Value]:
-        """Call a method for each of any number of rows, in the bulk lane: whatever interactive calls leave.
+    ) -> Outcomes[NamedRow, Value]: ...
+
+    @overload
+    def map(
+        self,
+        method: Callable[[Unpack[Args]], Awaitable[Value]],
+        rows: Iterable[tuple[*Args]] | AsyncIterable[tuple[*Args]],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> Outcomes[tuple[*Args], Value]: ...
+
+    def map(
+        self,
+        method: Callable[..., Awaitable[Value]],
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> Outcomes[Any, Value]:
+        """Call a method for each of any number of rows, in the bulk lane: after all interactive calls.
 
         ::
 
@@ -207,19 +239,22 @@ class Batch:
                     match outcome:
                         case Failed(row, error): ...
 
-        Leaving the block, in whatever way, ends what is still under way.
+        Leaving the block cancels the calls still running.
+
+        Type checkers compare tuples with the method's positional parameters, and derive a lambda's parameters from
+        them.  Mappings and named tuples are not compared: no type relates their names to those of parameters.
 
         Args:
-            method: a method of the client, or any coroutine function that calls some.
-            rows: argument tuples, or mappings of keyword arguments, from any iterable or async iterable.  They
-                are pulled one by one, never more than ``2 * concurrency`` beyond what was read of the outcomes.
-            concurrency: calls at once.
+            method: a method of the client, or any function that returns an awaitable.
+            rows: argument tuples, or mappings of keyword arguments, from any iterable or async iterable.  They are
+                pulled lazily, at most ``2 * concurrency`` ahead of the outcomes that have been read.
+            concurrency: the number of concurrent calls, 1 or more.
 
         Returns:
-            An async context manager, which gives an async iterator of `Done` and `Failed`, as they complete.
+            An async context manager; it yields an async iterator of `Done` and `Failed`, in order of completion.
 
         Raises:
-            ValueError, TypeError: a ``concurrency`` that cannot be right.
+            ValueError, TypeError: an invalid ``concurrency``, or ``rows`` that are not iterable.
         """
         _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
         return Outcomes(method, rows, concurrency, Lane.BULK)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 import aiohttp
 
@@ -129,19 +129,19 @@ class TIMClient:
                 on_attempt=on_attempt,
             )
         )
-        self.batch = Batch(self)
+        self.batch: Batch = Batch(self)
         self._lookups = Lookups(self._caller)
-        self.lookup = Lookup(self._lookups, self._options)
+        self.lookup: Lookup = Lookup(self._lookups, self._options)
 
     @classmethod
-    def from_env(cls, **options: Any) -> Self:
+    def from_env(cls, **options: Unpack[config.ClientOptions]) -> Self:
         """Make a client from the environment.
 
         Reads ``TIM_SDK_APP_ID``; ``TIM_SECRET_KEY``, or the file that ``TIM_SECRET_KEY_FILE`` names;
         ``TIM_IDENTIFIER`` (default administrator); ``TIM_REGION`` or ``TIM_BASE_URL``; and ``TIM_ALLOW_HTTP``.
 
         Args:
-            options: any argument of the constructor; it goes before the environment.
+            options: any argument of the constructor; it takes precedence over the environment.
 
         Raises:
             ValueError: a variable is missing or cannot be right.

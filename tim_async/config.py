@@ -7,9 +7,38 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._secret import Secret
+
+if TYPE_CHECKING:  # nothing here needs an HTTP client
+    import aiohttp
+
+    from ._attempts import Hook
+    from ._limiter.sharing import Quota
+    from .retrying import RetryPolicy
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of `TIMClient`, for functions that pass them on."""
+
+    sdk_app_id: int
+    secret_key: str | Secret
+    identifier: str
+    region: str | None
+    base_url: str | None
+    rates: Mapping[str, float] | None
+    timeout: float
+    retry: RetryPolicy | None
+    session: aiohttp.ClientSession | None
+    proxy: str | None
+    trust_env: bool
+    allow_http: bool
+    quota: Quota | None
+    strict: bool
+    usersig_expire: int
+    on_attempt: Hook | None
+
 
 VARIABLES = (
     "TIM_SDK_APP_ID",

@@ -150,11 +150,16 @@ GET_C2C_UNREAD_MSG_NUM = ItemsEndpoint(
     result=C2CUnread,
 )
 
+
+def _get_all_c2c_unread_msg_num(to_account: str) -> Body:
+    return {"To_Account": _arguments.text("to_account", to_account)}
+
+
 # The same command, without peers.
 GET_ALL_C2C_UNREAD_MSG_NUM = Endpoint(
     name=GET_C2C_UNREAD_MSG_NUM.name,
     command=GET_C2C_UNREAD_MSG_NUM.command,
-    build=lambda to_account: {"To_Account": _arguments.text("to_account", to_account)},
+    build=_get_all_c2c_unread_msg_num,
     read=lambda answer, _sent: all_c2c_unread(answer),
     repeatable=True,
 )

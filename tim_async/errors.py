@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 MAX_INFO = 300
 """Characters of an ``ErrorInfo`` that are kept."""
@@ -157,11 +157,11 @@ class APIError(TIMError):
     def __init__(self, code: int = 0, info: str = "") -> None:
         info = printable(info)
         super().__init__()
-        self.args = (code, info)
+        self.args: tuple[Any, ...] = (code, info)
         self.code = code
         self.info = info
         self.hint = ""
-        self.reaction = _reaction(code)
+        self.reaction: Reaction = _reaction(code)
 
     def __str__(self) -> str:
         tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
@@ -216,7 +216,7 @@ class QuotaExhausted(TIMError):
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
         super().__init__(message)
-        self.args = (message, retry_after)
+        self.args: tuple[Any, ...] = (message, retry_after)
         self.retry_after = retry_after
 
     def __str__(self) -> str:
@@ -232,7 +232,7 @@ class PartialFailure(TIMError):
 
     def __init__(self, message: str = "", result: object = None) -> None:
         super().__init__(message)
-        self.args = (message, result)
+        self.args: tuple[Any, ...] = (message, result)
         self.result = result
 
 

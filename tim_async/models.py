@@ -13,8 +13,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from .errors import BadResponse, PartialFailure, Reaction, is_code, printable
 
-Item = TypeVar("Item")
-Value = TypeVar("Value")
+Item_co = TypeVar("Item_co", covariant=True)
+Value_co = TypeVar("Value_co", covariant=True)
 
 _MAX_COUNT = 2**32
 """No count of the service reaches this."""
@@ -100,6 +100,8 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class GroupMsgReceipts:
     """Read receipts of messages of one group, by message sequence number.
+
+    The keys are integers, for which orjson needs ``option=orjson.OPT_NON_STR_KEYS``.
 
     Attributes:
         receipts: MsgSeq → receipt.
@@ -249,7 +251,7 @@ class RecentContactList:
 
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Done[int](…).
 @dataclass(frozen=True)
-class Done(Generic[Item, Value]):
+class Done(Generic[Item_co, Value_co]):
     """An item that a batch completed.
 
     Attributes:
@@ -257,20 +259,22 @@ class Done(Generic[Item, Value]):
         value: what the call returned.
     """
 
-    item: Item
-    value: Value
+    item: Item_co
+    value: Value_co
 
 
 @dataclass(frozen=True)
-class Failed(Generic[Item]):
+class Failed(Generic[Item_co]):
     """An item that a batch could not complete.
+
+    Its error is an exception, for which orjson needs ``default=str``.
 
     Attributes:
         item: the row as it was given.
         error: what the call raised: a `TIMError`, or `ValueError`/`TypeError` for a row that can never be sent.
     """
 
-    item: Item
+    item: Item_co
     error: Exception
 
 

@@ -29,8 +29,8 @@ class Permit:
     __slots__ = ("number", "sent")
 
     def __init__(self, sent: float, number: int = 0) -> None:
-        self.sent = sent
-        self.number = number
+        self.sent: float = sent
+        self.number: int = number
 
 
 class Limiter(Protocol):

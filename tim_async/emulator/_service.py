@@ -95,14 +95,14 @@ class Emulator:
         who = (admins,) if isinstance(admins, str) else tuple(admins)
         if not who:
             raise ValueError("an app has at least one administrator")
-        self.identifier = who[0]
+        self.identifier: str = who[0]
         if max_receipt_members < 0 or contacts_per_page < 1:
             raise ValueError(
                 "max_receipt_members must be at least 0 and contacts_per_page at least 1, "
                 f"not {max_receipt_members} and {contacts_per_page}"
             )
         clock = clock or _steady_clock()
-        self.state = State(clock)
+        self.state: State = State(clock)
         self.state.add_account(*who)
         self._faults = Faults(seed)
         self._ledger = Ledger()

@@ -44,7 +44,7 @@ class State:
         Args:
         clock: what "now" is, unix seconds.
         """
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._clock = clock
         self._accounts: set[str] = set()
         self._groups: dict[str, Group] = {}

@@ -83,6 +83,6 @@ class FairShares:
     """
 
     def __init__(self, tim: TIMClient) -> None:
-        self.unread = FairShare(tim, PEERS)
-        self.read = FairShare(tim)
-        self.receipts = FairShare(tim, SEQS)
+        self.unread: FairShare = FairShare(tim, PEERS)
+        self.read: FairShare = FairShare(tim)
+        self.receipts: FairShare = FairShare(tim, SEQS)

@@ -39,14 +39,16 @@ class Columns:
         for name in templates:
             if name not in ids:
                 raise ValueError(f"{name!r} is no id; there are {', '.join(ids)}")
-        self.paths = dict(paths)
-        self.templates = dict(templates)
+        self.paths: dict[str, str] = dict(paths)
+        self.templates: dict[str, str] = dict(templates)
         self._parts = {name: _parts(name, template) for name, template in templates.items()}
         used = {part for parts in self._parts.values() for _, part in parts if part is not None}
         # An id that is made of other columns alone needs none of its own.
         self._made = {name for name, parts in self._parts.items() if all(part != name for _, part in parts)}
         read = [column for column in kind.columns if column.name in used or column.name not in self._made]
-        self.named = frozenset(column.name for column in read if column.name in paths and not column.required)
+        self.named: frozenset[str] = frozenset(
+            column.name for column in read if column.name in paths and not column.required
+        )
         # Those that must be in a header.  An optional one that was named, too: without its times, conversations would
         # be marked read up to now.
         self._needed = [column.name for column in read if column.required or column.name in used | self.named]

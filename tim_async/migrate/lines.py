@@ -59,7 +59,7 @@ class TextFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.name = "standard input" if path == STDIN else path
+        self.name: str = "standard input" if path == STDIN else path
         self._copy: IO[bytes] | None = None
         self._room: IO[bytes] | None = None
         self._begun = False
@@ -216,9 +216,9 @@ class Feed:
     """
 
     def __init__(self, lines: Iterator[str | None]) -> None:
-        self.first = 1
+        self.first: int = 1
         self.taken: list[str | None] = []
-        self.has_returns = False
+        self.has_returns: bool = False
         self._lines = lines
         self._again: list[str | None] = []
         self._size = 0

@@ -161,8 +161,12 @@ class Recorder:
     """
 
     def __init__(self, endpoint: str | Iterable[str], limit: float, *, clock: Callable[[], float] = time.time) -> None:
-        self.series = Series(limit=limit)
-        self.sent = self.done = self.refused = self.faults = self.retried = 0
+        self.series: Series = Series(limit=limit)
+        self.sent: int = 0
+        self.done: int = 0
+        self.refused: int = 0
+        self.faults: int = 0
+        self.retried: int = 0
         self._endpoints = frozenset((endpoint,) if isinstance(endpoint, str) else endpoint)
         self.failure: Exception | None = None
         self._clock = clock

@@ -62,8 +62,8 @@ class Progress:
     """
 
     def __init__(self, totals: Mapping[str, int]) -> None:
-        self.counts = {endpoint: Counts(total) for endpoint, total in totals.items()}
-        self.started = time.monotonic()
+        self.counts: dict[str, Counts] = {endpoint: Counts(total) for endpoint, total in totals.items()}
+        self.started: float = time.monotonic()
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt that has ended."""

@@ -180,7 +180,7 @@ class JsonLines:
         self._person = person
         self._waiting = False
         self._spoken = time.monotonic()
-        self.every = EVERY if person is None else person.every
+        self.every: float = EVERY if person is None else person.every
 
     def take(self, event: Event) -> None:
         """Print an event, unless it is of those that come every second."""

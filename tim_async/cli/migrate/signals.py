@@ -46,7 +46,7 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self.event = asyncio.Event()
+        self.event: asyncio.Event = asyncio.Event()
         self.begun: Callable[[], None] = lambda: None
 
     def begin(self) -> None:

@@ -49,7 +49,7 @@ class Tally:
 
     def __init__(self, recorder: Recorder, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit
-        self.read = 0
+        self.read: int = 0
         self.counts: Counts | None = None
         self.codes: Counter[int | None] = Counter()
         self.waiting: Waiting | None = None

@@ -77,7 +77,7 @@ class Link:
         self, url: str, keys: Sequence[str], *, stop: asyncio.Event | None, tell: Tell | None, patient: bool
     ) -> None:
         url = redis_url(url)
-        self.shown = shown_url(url)
+        self.shown: str = shown_url(url)
         self.patient = patient
         self._keys = keys
         self._stop = asyncio.Event() if stop is None else stop

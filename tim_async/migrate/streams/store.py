@@ -59,7 +59,7 @@ class Store:
     def __init__(
         self, url: str, name: str, *, stop: asyncio.Event | None = None, tell: Tell | None = None, patient: bool = True
     ) -> None:
-        self.name = checked_name(name)
+        self.name: str = checked_name(name)
         self._keys = keys_of(name)
         self._link = Link(url, self._keys, stop=stop, tell=tell, patient=patient)
         self._stream = ""

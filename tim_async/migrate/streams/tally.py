@@ -27,7 +27,7 @@ class FleetTally:
         self._most_errors = most_errors
         self._stop = stop
         self.state: State | None = None
-        self.too_many_errors = ""
+        self.too_many_errors: str = ""
 
     @property
     def counts(self) -> Counts:
