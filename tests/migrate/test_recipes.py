@@ -1,4 +1,4 @@
-"""The recipes, as printed: each program and command of RECIPES.md on a small sample in that product's format."""
+"""The recipes, as printed: each program and command on a small sample of the product's format."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from typing import Protocol
 
 import pytest
 
+from tests.documents import ROOT, Document
 from tim_async.emulator import Emulator, GroupType, State
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPORTS = Path(__file__).parent / "exports"
-RECIPES = (ROOT / "tim_async" / "migrate" / "RECIPES.md").read_text(encoding="utf-8")
+GUIDE = Document.read("tim_async/migrate/README.md")
+RECIPES = Document(GUIDE.path, GUIDE.text.partition("\n## Recipes\n")[2])
 BEFORE = 7
 """What every member's count is before a recipe is run: none of the counts that a recipe sets."""
 
@@ -32,19 +33,16 @@ class Run(Protocol):
     def __call__(self, command: str, *, ends: int = 0) -> str: ...
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-PROGRAMS: dict[str, str] = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", RECIPES, re.MULTILINE | re.DOTALL))
-COMMANDS = [line for block in blocks(RECIPES, "sh") for line in block.splitlines()]
+PROGRAMS: dict[str, str] = dict(
+    re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", RECIPES.text, re.MULTILINE | re.DOTALL)
+)
+COMMANDS = [line for block in RECIPES.blocks("sh") for line in block.splitlines()]
 
 
 def commands(product: str, kind: str) -> list[str]:
     """The commands of one kind of migration in a product's recipe."""
-    (section,) = (text for text in RECIPES.split("\n## ") if text.startswith(product))
-    (block,) = (block for block in blocks(section, "sh") if f"tim-async migrate {kind} " in block)
+    (section,) = (text for text in RECIPES.text.split("\n### ") if text.startswith(product))
+    (block,) = (block for block in Document(GUIDE.path, section).blocks("sh") if f"tim-async migrate {kind} " in block)
     return block.splitlines()
 
 
@@ -120,7 +118,7 @@ def read_times(state: State, *accounts: str) -> dict[tuple[str, str], float]:
 
 def test_every_program_is_run_here_and_short() -> None:
     """No block escapes by looking different; ten lines are what somebody in a hurry will read."""
-    assert list(PROGRAMS.values()) == blocks(RECIPES, "python")
+    assert list(PROGRAMS.values()) == RECIPES.blocks("python")
     for name, program in PROGRAMS.items():
         lines = [line for line in program.splitlines() if line.strip()]
         assert len(lines) <= 10, name
@@ -130,7 +128,7 @@ def test_every_program_is_run_here_and_short() -> None:
 
 def test_every_command_is_run_here() -> None:
     """Each product has one recipe for counts and one for one-to-one conversations, and no other commands."""
-    products = [title.split()[0] for title in re.findall(r"^## (.*)", RECIPES, re.MULTILINE)]
+    products = [title.split()[0] for title in re.findall(r"^### (.*)", RECIPES.text, re.MULTILINE)]
     assert products == ["Rocket.Chat", "Mattermost", "Stream", "Sendbird"]
     run_here = [line for product in products for kind in ("unread", "read") for line in commands(product, kind)]
     assert run_here == COMMANDS

@@ -1,0 +1,84 @@
+"""The project's documents as the tests read them: code blocks, links and headings, by a CommonMark parser.
+
+The language of a code block says how it is tested: ``python`` and ``sh`` are executed as printed, ``py`` is compiled,
+``bash`` is parsed by bash; ``text`` is output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(path for folder in ("tim_async", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.md")),
+    ]
+)
+"""Every document of the project."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One Markdown file.
+
+    Attributes:
+        path: the file.
+        text: what it holds, or a part of that.
+    """
+
+    path: Path
+    text: str
+
+    @classmethod
+    def read(cls, name: str | Path) -> Document:
+        """Read a document, by its path from the project's root."""
+        path = ROOT / name
+        return cls(path, path.read_text(encoding="utf-8"))
+
+    @property
+    def name(self) -> str:
+        """The path from the project's root."""
+        return self.path.relative_to(ROOT).as_posix()
+
+    def tokens(self) -> list[Token]:
+        """The parsed text."""
+        return MarkdownIt("commonmark").enable("table").parse(self.text)
+
+    def blocks(self, *languages: str) -> list[str]:
+        """The fenced code blocks in one of the languages, or all of them where none is named."""
+        fences = [token for token in self.tokens() if token.type == "fence"]
+        return [token.content for token in fences if not languages or token.info in languages]
+
+    def languages(self) -> set[str]:
+        """The languages of all code blocks; "" is a block that names none."""
+        return {token.info for token in self.tokens() if token.type in ("fence", "code_block")}
+
+    def links(self) -> Iterator[str]:
+        """The targets of all links."""
+        for token in self.tokens():
+            for child in token.children or []:
+                if child.type == "link_open":
+                    yield str(child.attrs["href"])
+
+    def anchors(self) -> set[str]:
+        """The fragments that lead to a heading, as GitHub makes them."""
+        tokens = self.tokens()
+        seen: Counter[str] = Counter()
+        found = set()
+        for opening, inline in pairwise(tokens):
+            if opening.type != "heading_open":
+                continue
+            title = "".join(child.content for child in inline.children or [])
+            slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+            seen[slug] += 1
+        return found

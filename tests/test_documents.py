@@ -1,0 +1,205 @@
+"""The documents say only what works: their programs and commands run, their links lead somewhere, their tables are
+those of the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tim_async.emulator import Emulator, fill_example
+
+from .documents import PATHS, ROOT, Document
+from .generated import COMMAND, REPOSITORY, TABLES, rewritten
+from .store import Store
+
+DOCUMENTS = [Document.read(path) for path in PATHS]
+README, MIGRATE = Document.read("README.md"), Document.read("tim_async/migrate/README.md")
+RECIPES = "## Recipes\n"
+"""What follows it is run in `tests.migrate.test_recipes`."""
+STORE = "redis://store:6379/0"
+
+
+def run_here(document: Document) -> Document:
+    """The part of a document that this module runs."""
+    return Document(document.path, document.text.partition(RECIPES)[0]) if document.name == MIGRATE.name else document
+
+
+def names(documents: list[Document]) -> list[str]:
+    """The documents' names, for test ids."""
+    return [document.name for document in documents]
+
+
+BLOCKS = [(document.name, block) for document in map(run_here, DOCUMENTS) for block in document.blocks("python")]
+TESTS = [block for _, block in BLOCKS if "def test_" in block]
+PROGRAMS = [pytest.param(block, id=f"{name}-{n}") for n, (name, block) in enumerate(BLOCKS) if block not in TESTS]
+LINES = [
+    line for document in map(run_here, DOCUMENTS) for block in document.blocks("sh") for line in block.splitlines()
+]
+COMMANDS = list(dict.fromkeys(line.split(" #")[0].rstrip() for line in LINES))
+CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "migrate" not in line and "emulator" not in line]
+MIGRATIONS = [line for line in COMMANDS if line.startswith("tim-async migrate ")]
+ELSEWHERE = [line for line in COMMANDS if line not in CLI and line not in MIGRATIONS]
+
+
+@pytest.fixture
+def environment(store: Store) -> Iterator[dict[str, str]]:
+    """The environment that reaches a running emulator with its example world, and a store for a quota."""
+    with Emulator() as service:
+        fill_example(service.state)
+        options = service.client_options()
+        yield {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
+            **{f"TIM_{name.upper()}": str(value) for name, value in options.items()},
+            "TIM_QUOTA_URL": store.url,
+            "PYTHONPATH": str(ROOT),
+        }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the documents migrate."""
+    counts = "GroupId,Member_Account,UnreadMsgNum\n@TGS#public,alice,7\n@TGS#public,bob,2\n@TGS#public,carol,1000000\n"
+    (tmp_path / "counts.csv").write_text(counts, encoding="utf-8")
+    (tmp_path / "reads.csv").write_text("Report_Account,Peer_Account\nalice,bob\nbob,alice\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(environment: dict[str, str], folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this interpreter in a folder."""
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_generated_tables_are_up_to_date(document: Document) -> None:
+    """Options and commands are what the code says."""
+    assert rewritten(document) == document.text, f"{document.name} differs from the code: run {COMMAND}"
+
+
+def test_every_table_is_in_a_document() -> None:
+    """A table that nobody reads is not kept."""
+    used = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall("^<!-- generated: (.+?) -->$", document.text, re.MULTILINE)
+    }
+    assert used == TABLES.keys()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_links_lead_to_files_and_headings(document: Document) -> None:
+    """Links within the repository, anchors too; other hosts are not asked."""
+    for link in document.links():
+        inside = re.sub(rf"^{re.escape(REPOSITORY)}/(?:blob|tree)/main/", "/", link)
+        if re.match(r"[a-z]+:", inside):
+            continue
+        path, _, anchor = inside.partition("#")
+        target = ROOT / path[1:] if path.startswith("/") else document.path.parent / path if path else document.path
+        assert target.exists(), f"{document.name}: no file for {link}"
+        if anchor:
+            assert anchor in Document.read(target).anchors(), f"{document.name}: no heading for {link}"
+
+
+def test_links_of_the_readme_are_absolute() -> None:
+    """PyPI shows the README without the files beside it."""
+    assert [link for link in README.links() if not re.match("https://|#", link)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_every_code_block_is_checked(document: Document) -> None:
+    """A block's language says how; Python that is not run is at least compiled."""
+    assert document.languages() <= {"python", "py", "sh", "bash", "text"}
+    for block in document.blocks("py"):
+        # The fragments may await.
+        compile(block, document.name, "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    for block in document.blocks("bash"):
+        parsed = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=10, check=False)
+        assert (parsed.returncode, parsed.stderr) == (0, "")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run(program: str, environment: dict[str, str], folder: Path) -> None:
+    """As printed, with the credentials in the environment."""
+    ended = run(environment, folder, "-W", "error", "-c", program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.processes
+def test_output_in_the_comments_is_the_example_s(environment: dict[str, str], folder: Path) -> None:
+    """What a reader sees beside the code is what the code prints."""
+    first, batches = README.blocks("python")[:2]
+    assert run(environment, folder, "-c", batches).stdout.endswith("[3, 2]\n")
+    (options,) = Document.read("tim_async/REFERENCE.md").blocks("python")
+    assert run(environment, folder, "-c", options).stdout.startswith("3\n")
+    (quota,) = Document.read("tim_async/FLEET.md").blocks("python")
+    assert run(environment, folder, "-c", quota).stdout.endswith("True\n")
+    printed = run(environment, folder, "-c", first).stdout  # last: it marks a conversation read
+    assert "{'bob': 3, 'carol': 2}" in printed
+    assert "'nobody': ItemError(code=70107" in printed
+
+
+@pytest.mark.processes
+def test_the_example_test_passes(environment: dict[str, str], tmp_path: Path) -> None:
+    """In a project that has tim_async installed."""
+    (text,) = TESTS
+    (tmp_path / "test_inbox.py").write_text(text, encoding="utf-8")
+    installed = "" if plugin_is_installed() else "-p tim_async.emulator.pytest_plugin"
+    ended = run(
+        environment, tmp_path, "-m", "pytest", "-q", "--rootdir", str(tmp_path), *shlex.split(installed), str(tmp_path)
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+def plugin_is_installed() -> bool:
+    """Whether the entry point is known to this interpreter."""
+    from importlib.metadata import entry_points
+
+    return any(point.name == "tim_async" for point in entry_points(group="pytest11"))
+
+
+def test_every_command_is_run() -> None:
+    """Besides those that this module runs, the documents have commands that install, and one that runs until Ctrl-C."""
+    assert [
+        line for line in ELSEWHERE if not line.startswith((".venv/", "python3 -m venv", "tim-async emulator"))
+    ] == []
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("line", CLI)
+def test_commands_run(line: str, environment: dict[str, str], folder: Path) -> None:
+    """With the credentials in the environment; 3 is for the messages of 1-500 that have no receipt."""
+    _, *words = shlex.split(line)
+    ended = run(environment, folder, "-m", "tim_async.cli", *words)
+    assert ended.returncode == (3 if "1-500" in words else 0), ended.stderr
+    assert ended.stdout or words[0] in ("mark-read", "set-unread")
+
+
+@pytest.mark.processes
+def test_migrations_run(environment: dict[str, str], folder: Path, store: Store) -> None:
+    """One after the other, in the folder that has the files, and with a store in the place of the one named."""
+    assert len(MIGRATIONS) == 8
+    for line in MIGRATIONS:
+        _, *words = shlex.split(line.replace(STORE, store.url))
+        ended = run(environment, folder, "-m", "tim_async.cli", *words)
+        assert (ended.returncode, bool(ended.stdout)) == (0, True), ended.stderr
+    assert {"counts.html", "fleet.html"} <= {path.name for path in folder.iterdir()}
+
+
+def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
+    """In a fresh environment that is made the same way, so that what passes there passes here."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace('"', "").replace("$venv", ".venv")
+    create, install, test = next(line for line in COMMANDS if "pytest" in line).split(" && ")
+    assert create == "python3 -m venv .venv"
+    assert install == ".venv/bin/pip install -q -e '.[dev]'"
+    assert test.startswith(".venv/bin/python -m pytest")
+    for command in (create, install, test):
+        assert command in script
