@@ -18,6 +18,7 @@ import click
 from benchmarks.__main__ import SUBJECTS
 from tim_async import Attempt, Batch, EndpointStats, Lookup, RetryPolicy, TIMClient, webhooks
 from tim_async.cli.app import cli
+from tim_async.config import VARIABLES
 from tim_async.quota import RedisQuota
 from tim_async.regions import ALIASES, REGIONS
 
@@ -98,6 +99,9 @@ def regions() -> str:
 def environment() -> str:
     """The environment variables of the credentials, as the command's own help describes them."""
     lines = re.findall(r"^  (TIM_[\w=]+(?:, TIM_\w+)*) +(\S.*)$", cli.epilog or "", re.MULTILINE)
+    helped = set(re.findall(r"TIM_\w+", " ".join(names for names, _ in lines)))
+    if helped != set(VARIABLES):
+        raise ValueError(f"tim-async --help describes {helped}, the client reads {VARIABLES}")
     return table(("variable", "meaning"), ((re.sub(r"(TIM_[\w=]+)", r"`\1`", names), text) for names, text in lines))
 
 
