@@ -424,7 +424,7 @@ async def test_outcomes_are_entered_once_and_read_inside_the_block(service: Stan
         async with mapped as outcomes:
             assert len([outcome async for outcome in outcomes]) == 1
             assert [outcome async for outcome in outcomes] == []
-        with pytest.raises(RuntimeError, match="once"):
+        with pytest.raises(RuntimeError, match="already"):
             async with mapped:
                 pass
 

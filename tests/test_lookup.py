@@ -47,8 +47,9 @@ def asked(service: StandIn) -> list[tuple[str, list[str]]]:
 
 
 def nothing_left(tim: TIMClient) -> bool:
+    """Looks inside: what is forgotten for good shows nowhere else, and would be kept as long as the client."""
     lookups: Lookups = tim._lookups
-    return not lookups._shelves and not lookups._given_up
+    return not lookups.loaders and not lookups.cancelled
 
 
 def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[asyncio.Task[int]]:
@@ -230,6 +231,15 @@ async def test_views_share_where_their_options_are_equal(service: StandIn) -> No
         await asyncio.gather(*unread(tim, ["bob"]), *unread(same, ["bob", "carol"]), *unread(other, ["bob"]))
         assert nothing_left(tim)
     assert sorted(asked(service)) == [("alice", ["bob"]), ("alice", ["bob", "carol"])]
+
+
+async def test_views_share_where_their_retry_policies_are_equal(service: StandIn) -> None:
+    """A list, as configuration files have them, does for a pair of waits."""
+    waits: Any = [0.1, 1.0]
+    async with client_of(service) as tim:
+        views = [tim.with_options(retry=RetryPolicy(wait=wait)) for wait in (waits, (0.1, 1.0), (0.1, 2.0))]
+        await asyncio.gather(*(count for view in views for count in unread(view, ["bob"])))
+    assert len(service.seen) == 2
 
 
 async def test_lanes_are_never_mixed(service: StandIn) -> None:

@@ -126,6 +126,13 @@ async def test_an_empty_inbox(service: StandIn) -> None:
     assert len(service.seen) == 1
 
 
+async def test_an_inbox_with_a_peer_that_no_request_can_name(service: StandIn) -> None:
+    """A lone surrogate is the service's mistake, a BadResponse, and not the caller's, a ValueError."""
+    service.answer = lambda _: ok(CompleteFlag=1, SessionItem=[{"Type": 1, "To_Account": "\ud800", "MsgTime": 1}])
+    async with client_of(service) as tim:
+        assert isinstance(await failure_of(tim.batch.get_recent_c2c_unread_msg_num("alice")), BadResponse)
+
+
 async def test_an_inbox_of_which_some_counts_fail(service: StandIn) -> None:
     """A partial result is a result."""
     whole = conversations(12)
@@ -303,6 +310,8 @@ def test_a_page_of_conversations_is_read(page: RecentContactPage, kinds: list[in
         {"IsFinish": 1, "ReadList": [{}]},
         {"IsFinish": 1, "ReadList": [7]},
         {"IsFinish": 1, "ReadList": [{"Read_Account": ""}]},
+        {"IsFinish": 1, "ReadList": [{"Read_Account": "\ud800"}]},
+        {"IsFinish": 0, "Cursor": "\ud800"},
     ],
     ids=str,
 )
@@ -323,6 +332,7 @@ def test_a_page_of_members_that_cannot_be_read(answer: dict[str, Any]) -> None:
         {"CompleteFlag": 1, "SessionItem": "x"},
         {"CompleteFlag": 1, "SessionItem": [7]},
         {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "MsgTime": 1}]},
+        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "\ud800", "MsgTime": 1}]},
         {"CompleteFlag": 1, "SessionItem": [{"Type": 2, "To_Account": "p", "MsgTime": 1}]},
         {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p"}]},
         {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p", "MsgTime": 1, "TopFlag": "no"}]},

@@ -12,8 +12,8 @@ from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
     from ._attempts import Attempt as Attempt
+    from ._coalesce import Lookup as Lookup
     from ._lanes import Lane as Lane
-    from ._lookup import Lookup as Lookup
     from ._stats import EndpointStats as EndpointStats
     from .batch import Batch as Batch
     from .client import TIMClient as TIMClient
@@ -68,7 +68,7 @@ _HOME = {
     "InvalidRequest": "errors",
     "ItemError": "models",
     "Lane": "_lanes",
-    "Lookup": "_lookup",
+    "Lookup": "_coalesce",
     "PartialFailure": "errors",
     "PermissionDenied": "errors",
     "QuotaExhausted": "errors",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from .config import unix_seconds
+from .errors import is_text
 
 T = TypeVar("T", str, int)
 
@@ -21,10 +22,8 @@ def text(name: str, value: object) -> str:
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not value:
         raise ValueError(f"{name} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} holds a lone surrogate and cannot be sent") from None
+    if not is_text(value):
+        raise ValueError(f"{name} holds a lone surrogate and cannot be sent")
     return value
 
 
@@ -64,22 +63,11 @@ def seconds(name: str, value: object) -> str:
         raise ValueError(f"{name} {error}: {value}") from None
 
 
-def texts(name: str, values: Iterable[str]) -> list[str]:
-    """A list of ids, at least one, each once, in the order given."""
+def several(name: str, values: Iterable[T], check: Callable[[str, object], T]) -> list[T]:
+    """The items of an iterable, each checked and each once, in the order given; at least one."""
     if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of str, not one {type(values).__name__}")
-    return _some(name, [text(f"a member of {name}", value) for value in values])
-
-
-def numbers(name: str, values: Iterable[int]) -> list[int]:
-    """A list of sequence numbers, at least one, each once, in the order given."""
-    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of int, not one {type(values).__name__}")
-    return _some(name, [number(f"a member of {name}", value) for value in values])
-
-
-def _some(name: str, values: list[T]) -> list[T]:
-    unique = list(dict.fromkeys(values))
+        raise TypeError(f"{name} must be a list or another iterable, not {type(values).__name__}")
+    unique = list(dict.fromkeys([check(f"an item of {name}", value) for value in values]))
     if not unique:
         raise ValueError(f"{name} is empty")
     return unique

@@ -1,11 +1,11 @@
-"""Look-ups of one thing each, which merge themselves into calls of many.
+"""Look-ups of one item each, which merge into calls of several: ``tim.lookup``.
 
-Whoever awaits one look-up joins a *group*: the look-ups of one account (or one group chat), with equal options and in
-one lane.  A group becomes one call.  It takes members until it is full or has its permit: on an endpoint where calls
-wait, that wait is all the time it gets and costs nobody anything; on an idle one it lingers for `LINGER` first.
+The look-ups of one owner (an account, or a group) in the same lane and with equal options share a *loader*.  It
+collects them in a *batch*, which becomes one call.  A batch accepts entries until it is full or its call has its
+permit: where calls are queued, that wait delays nobody; on an idle endpoint the batch lingers for `LINGER` first.
 
-Equal look-ups share one answer, until it is there.  Each caller waits on a future of its own: who is cancelled leaves,
-and a call that nobody waits for any more is given up.
+Equal look-ups share one *entry* until its answer is there.  Each caller waits on a future of its own: a cancelled
+caller leaves, and a call without waiting callers is cancelled.
 """
 
 from __future__ import annotations
@@ -15,294 +15,336 @@ import contextvars
 import copy
 import functools
 import math
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ._call import Answered, Caller
 from ._channels import Channel
-from ._lanes import LANE, Lane
+from ._fields import malformed
+from ._lanes import LANE
 from ._options import Options
-from .endpoints import ItemsEndpoint
-from .errors import BadResponse, ClientClosed, QuotaExhausted, Reaction, TIMError, classify
-from .models import ItemError
+from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT, Body, ItemsEndpoint
+from .errors import ClientClosed, QuotaExhausted, TIMError, classify
+from .models import Receipt
 
 Item = TypeVar("Item", str, int)
+Value = TypeVar("Value")
 
 LINGER = 0.002
-"""Seconds that a look-up waits for others to share its call, where no call waits for its turn anyway."""
+"""Seconds that a batch waits for more entries on an endpoint where no call is queued."""
 
 
-class Shelf:
-    """The look-ups under way that may be in one call."""
+class Lookup:
+    """The look-ups of one client: ``tim.lookup``.
 
-    __slots__ = ("endpoint", "key", "lane", "open", "options", "owner", "wanted")
+    Await them one by one, anywhere in the program: look-ups made within a few milliseconds of each other, or while
+    calls are queued, merge into calls of up to 10 peers or 50 messages.  Equal look-ups share one answer, which may
+    have been read just before the later of them was made.
+    """
 
-    def __init__(
-        self, key: object, endpoint: ItemsEndpoint[Any, Any], owner: str, options: Options, lane: Lane
-    ) -> None:
-        self.key = key
-        self.endpoint = endpoint
-        self.owner = owner
-        self.options = options
-        self.lane = lane
-        self.open: Group | None = None
-        self.wanted: dict[Any, Wanted] = {}
+    def __init__(self, lookups: Lookups, options: Options) -> None:
+        self._lookups = lookups
+        self._options = options
 
+    async def c2c_unread_msg_num(self, to_account: str, peer_account: str) -> int:
+        """Count an account's unread messages from one peer; merged with others of the same account, 10 a call.
 
-class Wanted:
-    """One item, those who wait for it, and until when each would wait for a turn."""
+        https://www.tencentcloud.com/document/product/1047/41046
 
-    __slots__ = ("group", "item", "waiters")
+        Args:
+            to_account: the account whose unread messages are counted.
+            peer_account: the peer.
 
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self.group: Group | None = None
-        self.waiters: dict[asyncio.Future[Any], float] = {}
+        Returns:
+            The count.
 
+        Raises:
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            TIMError: the call failed, or this peer did, e.g. `AccountNotFound`; other peers' errors are not raised.
+        """
+        return await self._lookups.get(GET_C2C_UNREAD_MSG_NUM, to_account, peer_account, self._options)
 
-class Group:
-    """One call, and what it is to ask for."""
+    async def group_msg_receipt(self, group_id: str, msg_seq: int) -> Receipt:
+        """Pull the read receipt of one message; merged with others of the same group, 50 a call.
 
-    __slots__ = ("channel", "context", "deadline", "handle", "sent", "shelf", "task", "waiting", "wanted")
+        https://www.tencentcloud.com/document/product/1047/49439
 
-    def __init__(self, shelf: Shelf, channel: Channel) -> None:
-        self.shelf = shelf
-        self.channel = channel
-        self.wanted: dict[Any, Wanted] = {}
-        self.waiting = 0
-        self.deadline = math.inf
-        self.sent = False
-        self.handle: asyncio.Handle | None = None
-        self.task: asyncio.Task[Answered[Any]] | None = None
-        # Its first caller's, not that of whoever happens to fill it.
-        self.context = contextvars.copy_context()
+        Args:
+            group_id: the group.
+            msg_seq: the message's sequence number.
 
-    def body(self) -> dict[str, Any]:
-        """What the call sends; from now on nobody joins."""
-        self.sent = True
-        if self.shelf.open is self:
-            self.shelf.open = None
-        return self.shelf.endpoint.build(self.shelf.owner, self.wanted)
+        Returns:
+            The number of members who have read the message, and of those who have not.
+
+        Raises:
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            TIMError: the call failed, or this message has no receipt, e.g. `ReceiptUnavailable`.
+        """
+        return await self._lookups.get(GET_GROUP_MSG_RECEIPT, group_id, msg_seq, self._options)
 
 
 class Lookups:
-    """The look-ups under way of one client, shared by all that `TIMClient.with_options` gives."""
+    """The pending look-ups of one client, shared by all that `TIMClient.with_options` returns."""
 
     def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self._shelves: dict[object, Shelf] = {}
-        self._given_up: set[asyncio.Task[Answered[Any]]] = set()
+        self.caller = caller
+        self.loaders: dict[object, Loader] = {}
+        self.cancelled: set[asyncio.Task[Any]] = set()
+        """Calls without waiting callers, which have not ended yet."""
 
-    async def get(
-        self, endpoint: ItemsEndpoint[Item, Any], owner: str, item: Item, options: Options, mode: tuple[float, ...]
-    ) -> Any:
+    async def get(self, endpoint: ItemsEndpoint[Item, Value, Any], owner: str, item: Item, options: Options) -> Value:
         """Look one item up.
 
         Args:
-            endpoint: what is called.
-            owner: the account or the group that it belongs to.
+            endpoint: the endpoint to call.
+            owner: the account or the group that the item belongs to.
             item: the peer, or the message.
-            options: how.
-            mode: the same for all options that are equal, but for the lane; quicker to compare.
+            options: the options of the call.
 
         Raises:
-            TIMError: there is no answer, or the answer has an error for this item.
-            RuntimeError: the client is closed, or belongs to another event loop.
+            ValueError, TypeError: an invalid owner or item; nothing was sent.
+            TIMError: the call failed, or its answer has an error for this item.
+            RuntimeError: the client belongs to another event loop.
         """
-        wanted, waiter = self._ask(endpoint, owner, item, options, mode)
+        owner, item = endpoint.check_one(owner, item)
+        self.caller.open()
+        lane = LANE.get() if options.lane is None else options.lane
+        key = (endpoint, owner, lane, options.timeout, options.max_wait, options.retry)
+        loader = self.loaders.get(key)
+        if loader is None:
+            loader = self.loaders[key] = Loader(self, key, endpoint, owner, replace(options, lane=lane))
+        waiter: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        entry = loader.add(item, waiter)
         try:
             return await waiter
-        except BaseException:  # ours, a cancellation, or the end of a coroutine that nobody awaits any more
-            self._leave(wanted, waiter)
+        except BaseException:  # its own error, a cancellation, or the end of a coroutine that is no longer awaited
+            loader.leave(entry, waiter)
             raise
         finally:
-            del waiter  # else an error would hold itself, by its traceback
+            del waiter  # or its error would refer to itself, by its traceback
 
     async def aclose(self) -> None:
-        """End those that linger, and see off the calls that were given up; the caller has ended all others."""
-        for shelf in [*self._shelves.values()]:
-            if shelf.open is not None and shelf.open.handle is not None:
-                shelf.open.handle.cancel()
-                self._fail(shelf.open, self._closed(shelf.endpoint))
-        if self._given_up:
-            await asyncio.wait(self._given_up)
+        """Fail the batches that linger, and wait for cancelled calls; the caller has ended all others."""
+        for loader in [*self.loaders.values()]:
+            loader.close()
+        if self.cancelled:
+            await asyncio.wait(self.cancelled)
 
-    # Joining.
 
-    def _ask(
-        self, endpoint: ItemsEndpoint[Any, Any], owner: str, item: Any, options: Options, mode: tuple[float, ...]
-    ) -> tuple[Wanted, asyncio.Future[Any]]:
-        self._caller.open()
-        lane = LANE.get() if options.lane is None else options.lane
-        key = (endpoint, owner, lane, mode)
-        shelf = self._shelves.get(key)
-        if shelf is None:
-            shelf = self._shelves[key] = Shelf(key, endpoint, owner, options, lane)
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Any] = loop.create_future()
-        deadline = math.inf if options.max_wait == math.inf else loop.time() + options.max_wait
-        wanted = shelf.wanted.get(item)
-        if wanted is None:
-            wanted = Wanted(item)
-            wanted.waiters[waiter] = deadline
-            self._join(shelf, wanted)
+class LookupBatch:
+    """The look-ups of one call."""
+
+    __slots__ = ("channel", "context", "deadline", "entries", "handle", "sent", "task", "waiting")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.entries: dict[Any, LookupEntry] = {}
+        self.waiting = 0
+        """Callers that wait for its entries."""
+        self.deadline = math.inf
+        """The earliest of its callers, by the loop's clock."""
+        self.sent = False
+        self.handle: asyncio.Handle | None = None
+        self.task: asyncio.Task[Answered[Any]] | None = None
+        # The context of its first caller, not of the caller that fills it.
+        self.context = contextvars.copy_context()
+
+
+class LookupEntry:
+    """One item of a batch, and the callers that wait for it, each with its deadline for a permit."""
+
+    __slots__ = ("batch", "item", "waiters")
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.batch: LookupBatch
+        self.waiters: dict[asyncio.Future[Any], float] = {}
+
+    def release(self) -> list[asyncio.Future[Any]]:
+        """Remove the callers, and return those that still wait."""
+        waiters = [waiter for waiter in self.waiters if not waiter.done()]
+        self.waiters = {}
+        return waiters
+
+
+class Loader:
+    """The pending look-ups of one owner, in one lane, with equal options."""
+
+    __slots__ = ("_endpoint", "_entries", "_key", "_lookups", "_open", "_options", "_owner")
+
+    def __init__(
+        self, lookups: Lookups, key: object, endpoint: ItemsEndpoint[Any, Any, Any], owner: str, options: Options
+    ) -> None:
+        self._lookups = lookups
+        self._key = key
+        self._endpoint = endpoint
+        self._owner = owner
+        self._options = options
+        self._open: LookupBatch | None = None
+        self._entries: dict[Any, LookupEntry] = {}
+
+    def add(self, item: Any, waiter: asyncio.Future[Any]) -> LookupEntry:
+        """Add a caller, to the entry of an equal look-up or to a new one."""
+        most = self._options.max_wait
+        deadline = math.inf if most == math.inf else asyncio.get_running_loop().time() + most
+        entry = self._entries.get(item)
+        if entry is None:
+            entry = LookupEntry(item)
+            entry.waiters[waiter] = deadline
+            self._join(entry)
         else:
-            wanted.waiters[waiter] = deadline
-            if wanted.group is not None:
-                wanted.group.waiting += 1
-        return wanted, waiter
+            entry.waiters[waiter] = deadline
+            entry.batch.waiting += 1
+        return entry
 
-    def _join(self, shelf: Shelf, wanted: Wanted) -> None:
-        group = shelf.open
-        if group is None:
-            group = shelf.open = Group(shelf, self._caller.channel(shelf.endpoint))
+    def leave(self, entry: LookupEntry, waiter: asyncio.Future[Any]) -> None:
+        """Remove a caller; one that has its answer has left already."""
+        if entry.waiters.pop(waiter, None) is None:
+            return
+        batch = entry.batch
+        batch.waiting -= 1
+        if not entry.waiters and not batch.sent:  # a sent entry can still be shared
+            del batch.entries[entry.item]
+            del self._entries[entry.item]
+        if not batch.waiting:
+            self._detach(batch)
+            if batch.handle is not None:
+                batch.handle.cancel()
+            if batch.task is not None and not batch.task.done():
+                self._lookups.cancelled.add(batch.task)
+                batch.task.cancel()
+            self._tidy()
+
+    def close(self) -> None:
+        """Fail the batch that lingers, if there is one."""
+        batch = self._open
+        if batch is not None and batch.handle is not None:
+            batch.handle.cancel()
+            error = ClientClosed("the client was closed")
+            error.endpoint = self._endpoint.name
+            self._fail(batch, error)
+            self._tidy()
+
+    def _join(self, entry: LookupEntry) -> None:
+        """Put an entry into the open batch, and start the batch's call when it is full."""
+        batch = self._open
+        if batch is None:
+            batch = self._open = LookupBatch(self._lookups.caller.channel(self._endpoint))
             loop = asyncio.get_running_loop()
-            # Where calls wait, the next step of the loop is early enough for all that were woken together.
-            if group.channel.queue.waiting or shelf.options.max_wait <= LINGER:
-                group.handle = loop.call_soon(self._start, group)
+            # Where calls are queued, the next step of the loop is late enough for all that were woken together.
+            if batch.channel.queue.waiting or self._options.max_wait <= LINGER:
+                batch.handle = loop.call_soon(self._start, batch)
             else:
-                group.handle = loop.call_later(LINGER, self._start, group)
-        wanted.group = group
-        group.wanted[wanted.item] = shelf.wanted[wanted.item] = wanted
-        group.waiting += len(wanted.waiters)
-        group.deadline = min(group.deadline, *wanted.waiters.values())
-        if len(group.wanted) == shelf.endpoint.items:
-            shelf.open = None
-            if group.handle is not None:
-                group.handle.cancel()
-                self._start(group)
+                batch.handle = loop.call_later(LINGER, self._start, batch)
+        entry.batch = batch
+        batch.entries[entry.item] = self._entries[entry.item] = entry
+        batch.waiting += len(entry.waiters)
+        batch.deadline = min(batch.deadline, *entry.waiters.values())
+        if len(batch.entries) == self._endpoint.items:
+            self._open = None
+            if batch.handle is not None:
+                batch.handle.cancel()
+                self._start(batch)
 
-    def _start(self, group: Group) -> None:
-        group.handle = None
-        shelf, loop = group.shelf, asyncio.get_running_loop()
-        options, left = shelf.options, group.deadline
-        if left < math.inf:
-            left = max(0.0, left - loop.time())
-        call = self._caller.call(
-            shelf.endpoint,
-            group.body,
-            Options(options.timeout, options.retry, left, shelf.lane),
+    def _start(self, batch: LookupBatch) -> None:
+        """Start the call of a batch, which waits for its permit."""
+        batch.handle = None
+        loop = asyncio.get_running_loop()
+        left = math.inf if batch.deadline == math.inf else max(0.0, batch.deadline - loop.time())
+        call = self._lookups.caller.call(
+            self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left)
         )
-        group.task = loop.create_task(call, context=group.context)
-        group.task.add_done_callback(functools.partial(self._done, group))
+        batch.task = loop.create_task(call, context=batch.context)
+        batch.task.add_done_callback(functools.partial(self._done, batch))
 
-    # Leaving.
+    def _body(self, batch: LookupBatch) -> Body:
+        """The fields of a batch's request; from now on it accepts no entries."""
+        batch.sent = True
+        if self._open is batch:
+            self._open = None
+        return self._endpoint.build(self._owner, batch.entries)
 
-    def _leave(self, wanted: Wanted, waiter: asyncio.Future[Any]) -> None:
-        """A caller is gone; nothing happens when it has its answer."""
-        group = wanted.group
-        if group is None or wanted.waiters.pop(waiter, None) is None:
-            return
-        group.waiting -= 1
-        if not wanted.waiters and not group.sent:  # a sent one may still be shared while its group is under way
-            del group.wanted[wanted.item]
-            del group.shelf.wanted[wanted.item]
-        if not group.waiting:
-            self._remove(group)
-            if group.handle is not None:
-                group.handle.cancel()
-            if group.task is not None and not group.task.done():
-                self._given_up.add(group.task)
-                group.task.cancel()
-
-    def _remove(self, group: Group) -> None:
-        """Take a group from its shelf: nobody may join it or share with it any more."""
-        shelf = group.shelf
-        if shelf.open is group:
-            shelf.open = None
-        for item in group.wanted:
-            del shelf.wanted[item]
-        if not shelf.wanted:
-            del self._shelves[shelf.key]
-
-    # Answering.
-
-    def _done(self, group: Group, task: asyncio.Task[Answered[Any]]) -> None:
-        """Give everybody what the call has brought."""
-        group.task = None
+    def _done(self, batch: LookupBatch, task: asyncio.Task[Answered[Any]]) -> None:
+        """Give the result of a batch's call to its callers."""
+        batch.task = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self._given_up.discard(task)
-        if not group.waiting:
+        self._lookups.cancelled.discard(task)
+        if not batch.waiting:
             return
-        if task.cancelling() and task.cancelled() and not self._caller.closed:
-            # Somebody cancelled every task. Callers that were cancelled, too, wait no longer; the others still do.
-            self._join_again(group)
+        closed = self._lookups.caller.closed
+        if task.cancelling() and task.cancelled() and not closed:
+            # Every task was cancelled from outside.  Callers that were cancelled, too, have left or will; others wait.
+            self._join_again(batch)
         elif error is None:
-            self._answer(group, task.result())
-        elif isinstance(error, QuotaExhausted) and not self._caller.closed:
-            self._turn_away(group, error)
+            self._answer(batch, task.result())
+        elif isinstance(error, QuotaExhausted) and not closed:
+            self._turn_away(batch, error)
         else:
-            self._fail(group, error)
+            self._fail(batch, error)
+        self._tidy()
         if isinstance(error, TIMError):
-            error.__traceback__ = None  # its frames hold the group
+            error.__traceback__ = None  # its frames refer to the batch
 
-    def _answer(self, group: Group, outcome: Answered[Any]) -> None:
-        endpoint = group.shelf.endpoint
-        values, errors = endpoint.values(outcome.value), endpoint.errors(outcome.value)
-        self._remove(group)
-        for item, wanted in group.wanted.items():
-            for waiter in _waiting(wanted):
+    def _answer(self, batch: LookupBatch, outcome: Answered[Any]) -> None:
+        """Give each caller its item's value or error."""
+        values, errors = self._endpoint.values(outcome.value), self._endpoint.errors(outcome.value)
+        self._detach(batch)
+        for item, entry in batch.entries.items():
+            for waiter in entry.release():
                 if item in values:
                     waiter.set_result(values[item])
-                else:
-                    error = _error_of(item, errors[item])
-                    error.endpoint, error.attempts = endpoint.name, outcome.attempts
-                    waiter.set_exception(error)
+                    continue
+                code, info = errors[item].code, errors[item].info
+                error = malformed(f"{item!r}: {info}") if code is None else classify(code, info)
+                error.endpoint, error.attempts = self._endpoint.name, outcome.attempts
+                waiter.set_exception(error)
 
-    def _fail(self, group: Group, error: BaseException) -> None:
-        self._remove(group)
-        for wanted in group.wanted.values():
-            for waiter in _waiting(wanted):
+    def _fail(self, batch: LookupBatch, error: BaseException) -> None:
+        """Raise the error of a call in each caller."""
+        self._detach(batch)
+        for entry in batch.entries.values():
+            for waiter in entry.release():
                 _raise_in(waiter, error)
 
-    def _turn_away(self, group: Group, error: QuotaExhausted) -> None:
-        """The group has waited as long as its first member would; those who came later may have time left."""
-        # Raised at once, it counts from the end of the first member's patience.
-        hopeless = max(asyncio.get_running_loop().time(), group.deadline) + error.retry_after
-        for wanted in group.wanted.values():
-            for waiter, until in wanted.waiters.items():
-                if until <= hopeless and not waiter.done():
+    def _turn_away(self, batch: LookupBatch, error: QuotaExhausted) -> None:
+        """Raise in the callers that cannot have a permit in time; the others join another batch."""
+        # When it was foreseen, the error is raised before the batch's deadline.
+        expected = max(asyncio.get_running_loop().time(), batch.deadline) + error.retry_after
+        for entry in batch.entries.values():
+            for waiter, deadline in entry.waiters.items():
+                if deadline <= expected and not waiter.done():
                     _raise_in(waiter, error)
-        self._join_again(group)
+        self._join_again(batch)
 
-    def _join_again(self, group: Group) -> None:
-        """Let those who still wait join another group."""
-        self._remove(group)
-        shelf = group.shelf
-        for wanted in group.wanted.values():
-            wanted.waiters = {waiter: until for waiter, until in wanted.waiters.items() if not waiter.done()}
-            if wanted.waiters:
-                self._shelves[shelf.key] = shelf
-                self._join(shelf, wanted)
+    def _join_again(self, batch: LookupBatch) -> None:
+        """Put the entries of callers that still wait into another batch."""
+        self._detach(batch)
+        for entry in batch.entries.values():
+            entry.waiters = {waiter: deadline for waiter, deadline in entry.waiters.items() if not waiter.done()}
+            if entry.waiters:
+                self._join(entry)
 
-    @staticmethod
-    def _closed(endpoint: ItemsEndpoint[Any, Any]) -> ClientClosed:
-        error = ClientClosed("the client was closed")
-        error.endpoint = endpoint.name
-        return error
+    def _detach(self, batch: LookupBatch) -> None:
+        """Remove a batch: no look-up joins it or shares its entries any more."""
+        if self._open is batch:
+            self._open = None
+        for item in batch.entries:
+            del self._entries[item]
 
-
-def _waiting(wanted: Wanted) -> list[asyncio.Future[Any]]:
-    """Those who still wait for an item, which nobody has to remember from now on."""
-    waiters = [waiter for waiter in wanted.waiters if not waiter.done()]
-    wanted.waiters = {}
-    return waiters
-
-
-def _error_of(item: object, error: ItemError) -> TIMError:
-    if error.code is None:
-        # The service carried the call out and said so; asking again would be answered the same way.
-        return BadResponse(f"{item!r}: {error.info}", 200, Reaction.GIVE_UP, False)
-    return classify(error.code, error.info)
+    def _tidy(self) -> None:
+        """Remove this loader from those of the client when nothing is pending."""
+        if not self._entries:
+            self._lookups.loaders.pop(self._key, None)
 
 
 def _raise_in(waiter: asyncio.Future[Any], error: BaseException) -> None:
-    """Let one caller have an error of its own: one that several raise would grow a traceback of them all."""
-    if not isinstance(error, Exception):  # whoever ended the call's task from outside meant its callers as well
+    """Raise a copy of an error in one caller: a shared one would collect the tracebacks of all callers."""
+    if not isinstance(error, Exception):  # the call's task was cancelled from outside, which ends its callers, too
         waiter.cancel()
         return
     try:
         own = copy.copy(error)
-    except Exception:  # noqa: BLE001 - a foreign exception that cannot be copied is told by its cause
+    except Exception:  # noqa: BLE001 - a foreign exception that cannot be copied becomes the cause
         own = RuntimeError(f"the look-up failed: {error!r}")
     if isinstance(error, TIMError):
         own.__cause__, own.__suppress_context__ = error.__cause__, error.__suppress_context__

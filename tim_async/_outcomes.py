@@ -1,6 +1,6 @@
-"""Any number of calls at once: what ``batch.map`` returns.
+"""Concurrent calls over rows: the result of ``batch.map``.
 
-Everything here is bounded: rows are pulled when there is room for their outcomes, and outcomes wait to be read.
+Memory is bounded: a row is pulled only when there is room for its outcome, which is kept until it is read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ Value = TypeVar("Value")
 
 
 class Outcomes(Generic[Item, Value]):
-    """The outcomes of a ``batch.map``: enter with ``async with``, read with ``async for``, once.
+    """The outcomes of a ``batch.map``: enter with ``async with``, iterate with ``async for``, once.
 
-    Workers pull a row only when there is room for its outcome, so what is under way and what waits to be read
-    are bounded together.
+    Running calls and unread outcomes together are at most twice the concurrency.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class Outcomes(Generic[Item, Value]):
 
     async def __aenter__(self) -> Self:
         if self._workers:
-            raise RuntimeError("the outcomes of one map can be entered once")
+            raise RuntimeError("these outcomes have been entered already; call batch.map again")
         self._room = asyncio.Semaphore(2 * self._concurrency)
         self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | _End] = asyncio.Queue()
         self._working = self._concurrency
         loop = asyncio.get_running_loop()
         self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
         for worker in self._workers:
-            # Also called for a worker that was cancelled before its first step.
+            # A callback, because a worker that is cancelled before its first step runs no code.
             worker.add_done_callback(self._left)
         return self
 
@@ -61,12 +60,12 @@ class Outcomes(Generic[Item, Value]):
         self._ended = True
         for worker in self._workers:
             worker.cancel()
-        # Not a TaskGroup: that would wrap what the block itself raises into an ExceptionGroup.
+        # Not a TaskGroup, which would wrap an exception of the block in an ExceptionGroup.
         await asyncio.wait(self._workers)
 
     def __aiter__(self) -> Self:
         if not self._workers:
-            raise RuntimeError("enter first: async with tim.batch.map(…) as outcomes")
+            raise RuntimeError("not entered: use `async with tim.batch.map(…) as outcomes`")
         return self
 
     async def __anext__(self) -> Done[Item, Value] | Failed[Item]:
@@ -91,17 +90,17 @@ class Outcomes(Generic[Item, Value]):
                 if item is _EXHAUSTED:
                     return
                 self._ready.put_nowait(await self._carry_out(item))
-        except BaseException as error:  # of the rows themselves, or a cancellation
-            self._broken = error  # at once: no other worker may ask a source that has failed
+        except BaseException as error:  # raised by the source of the rows, or a cancellation
+            self._broken = error  # before any other worker pulls from a source that has failed
             raise
 
     def _left(self, worker: asyncio.Task[None]) -> None:
-        """A worker has ended, perhaps before its first step."""
+        """Count a worker that has ended."""
         if worker.cancelled():
             self._broken = self._broken or asyncio.CancelledError()
         else:
-            worker.exception()  # it is raised to the reader, after the outcomes of the rows before
-        # Those who wait for room have nothing left to pull either.
+            worker.exception()  # marks it as retrieved; it is raised to the reader, after the outcomes so far
+        # Wakes the next worker that waits for room: there is nothing left to pull.
         self._room.release()
         self._working -= 1
         if not self._working:
@@ -111,7 +110,7 @@ class Outcomes(Generic[Item, Value]):
         try:
             args, kwargs = _arguments(item)
             return Done(item, await self._method(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is this row's outcome
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the row's outcome
             return Failed(item, error)
 
 
@@ -119,12 +118,12 @@ def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
     if isinstance(row, Mapping):
         return (), row
     if isinstance(row, str | bytes) or not isinstance(row, Iterable):
-        raise TypeError(f"a row is a tuple of arguments or a mapping of them, not {type(row).__name__}")
+        raise TypeError(f"a row must be a tuple or a mapping of arguments, not {type(row).__name__}")
     return row, {}
 
 
 class _End:
-    """The end of all outcomes, by exhaustion or by an error that belongs to no row."""
+    """Marks the end of the outcomes: the rows are exhausted, or an error belongs to no row."""
 
     __slots__ = ("error",)
 
@@ -136,12 +135,12 @@ _EXHAUSTED: Any = object()
 
 
 def _puller(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
-    """A coroutine function that gives the next row, or `_EXHAUSTED`."""
+    """Return a coroutine function that returns the next row, or `_EXHAUSTED`."""
     if isinstance(rows, AsyncIterable):
-        source, permit = aiter(rows), asyncio.Lock()
+        source, lock = aiter(rows), asyncio.Lock()
 
         async def pull_async() -> Any:
-            async with permit:  # an async generator cannot be asked by two at once
+            async with lock:  # an async generator cannot run twice at once
                 return await anext(source, _EXHAUSTED)
 
         return pull_async

@@ -1,4 +1,4 @@
-"""How an endpoint fares: what `TIMClient.stats` shows of each."""
+"""The statistics of an endpoint, as `TIMClient.stats` returns them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Calls that wait for their turn now, by lane.
+    """Attempts that wait for a permit now, by lane.
 
     Attributes:
-        interactive: calls that somebody waits for.
-        bulk: calls of batches and migrations.
+        interactive: attempts of interactive calls.
+        bulk: attempts of batches and migrations.
     """
 
     interactive: int
@@ -20,12 +20,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long the attempts made so far have waited for their turns.
+    """The time that attempts have waited for their permits.
 
     Attributes:
-        count: attempts that had a turn.
-        total: seconds, all together.
-        longest: seconds, the longest.
+        count: the number of attempts.
+        total: the sum of their waits, seconds.
+        longest: the longest wait, seconds.
     """
 
     count: int
@@ -38,13 +38,13 @@ class EndpointStats:
     """One endpoint of one client, since the client was made.
 
     Attributes:
-        rate: calls/s that are let go at most, as learned so far; with a shared quota, those of all processes together.
-        queue: who waits now.
-        waits: how long attempts waited.
-        refusals: attempts that the service refused for the rate.
-        retries: attempts that were not their call's first.
-        exhausted: calls that had no turn within their ``max_wait``.
-        shared: whether the quota is shared at this moment; False without one, and while its store is away.
+        rate: the current limit in calls/s, as learned so far; with a shared quota, that of all processes together.
+        queue: the attempts that wait now.
+        waits: the waits so far.
+        refusals: attempts that the service refused for exceeding the rate.
+        retries: attempts after the first of a call.
+        exhausted: calls that had no permit within their ``max_wait``.
+        shared: whether the quota is shared now: False without one, and while its store is unreachable.
     """
 
     rate: float
@@ -57,7 +57,7 @@ class EndpointStats:
 
 
 class Counters:
-    """What is counted of one endpoint."""
+    """The counters of one endpoint."""
 
     __slots__ = ("attempts", "exhausted", "longest", "refusals", "retries", "waited")
 
@@ -70,7 +70,7 @@ class Counters:
         self.waited: float = 0.0
 
     def permitted(self, waited: float, again: bool) -> None:
-        """An attempt has had its turn."""
+        """Count an attempt that has its permit."""
         self.attempts += 1
         self.retries += again
         self.waited += waited
@@ -78,5 +78,5 @@ class Counters:
             self.longest = waited
 
     def waits(self) -> Waits:
-        """How long the attempts waited."""
+        """Return the waits so far."""
         return Waits(self.attempts, self.waited, self.longest)

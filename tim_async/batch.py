@@ -1,4 +1,4 @@
-"""Any number of items over the caps of one call, any number of pages, and any number of calls at once."""
+"""More items than one call takes, all pages of a list, and many calls at once: ``tim.batch``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, H
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import _arguments
+from ._fields import malformed
 from ._lanes import LANE, Lane
 from ._outcomes import Outcomes
 from .endpoints import (
@@ -19,11 +20,9 @@ from .endpoints import (
 from .errors import (
     APIError,
     AuthError,
-    BadResponse,
     ClientClosed,
     PermissionDenied,
     QuotaExhausted,
-    Reaction,
     TIMError,
 )
 from .models import (
@@ -39,13 +38,14 @@ from .models import (
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+One = TypeVar("One")
 Key = TypeVar("Key", str, int)
 Cursor = TypeVar("Cursor", bound=Hashable)
 Args = TypeVarTuple("Args")
 
 
 class _NamedTuple(Protocol):
-    """What every `typing.NamedTuple` has."""
+    """The members of every `typing.NamedTuple`."""
 
     @property
     def _fields(self) -> tuple[str, ...]: ...
@@ -57,25 +57,25 @@ NamedRow = TypeVar("NamedRow", bound=_NamedTuple | Mapping[str, Any])
 """A row that names its values; the outcome keeps its type."""
 
 DEFAULT_CONCURRENCY = 100
-"""Calls at once: enough for 200 a second at a round trip of a third of a second, retries included."""
+"""Concurrent calls: enough for 200 calls/s at a round trip of a third of a second, retries included."""
 
 
 class Limited(Protocol):
-    """What a client must have to be batched: the methods whose calls have a limit."""
+    """The methods of a client that take a limited number of items, or answer with one page."""
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
-        """One chunk of peers."""
+        """Count one chunk of peers."""
 
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
-        """One chunk of messages."""
+        """Pull one chunk of receipts."""
 
     async def get_group_msg_receipt_detail(
         self, group_id: str, msg_seq: int, *, read: bool, cursor: str
     ) -> GroupMsgReceiptDetail:
-        """One page of members."""
+        """List one page of members."""
 
     async def get_recent_contact_list(self, from_account: str, *, page: RecentContactPage | None) -> RecentContactList:
-        """One page of conversations."""
+        """List one page of conversations."""
 
 
 class Batch:
@@ -90,16 +90,17 @@ class Batch:
         https://www.tencentcloud.com/document/product/1047/41046
 
         Args:
-            to_account: whose unread messages.
+            to_account: the account whose unread messages are counted.
             peer_accounts: at least one peer; repeats are folded.
 
         Returns:
-            The counts of all, merged; when a call fails, each of its peers is an error.
+            The counts of all peers, merged; each peer of a failed call is in ``errors``.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
-            AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
-            QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            AuthError, PermissionDenied: the service refuses the identifier; no further call is made.
+            QuotaExhausted: no call had a permit within ``max_wait``.  If some had, the items of the others are in
+                ``errors``.
         """
         return await self._merged(
             GET_C2C_UNREAD_MSG_NUM, self._client.get_c2c_unread_msg_num, to_account, peer_accounts
@@ -115,15 +116,16 @@ class Batch:
         Args:
             group_id: the group.
             msg_seqs: at least one sequence number; repeats are folded.
-            chunk: messages a call; the service names no maximum.
+            chunk: messages per call; the service documents no maximum.
 
         Returns:
-            The receipts of all, merged; when a call fails, each of its messages is an error.
+            The receipts of all messages, merged; each message of a failed call is in ``errors``.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
-            AuthError, PermissionDenied: the account as a whole is refused; the calls not yet made are not made.
-            QuotaExhausted: no call had a turn within ``max_wait``.  Where some had, the others' items are errors.
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            AuthError, PermissionDenied: the service refuses the identifier; no further call is made.
+            QuotaExhausted: no call had a permit within ``max_wait``.  If some had, the items of the others are in
+                ``errors``.
         """
         _arguments.positive("chunk", _arguments.number("chunk", chunk))
         return await self._merged(GET_GROUP_MSG_RECEIPT, self._client.get_group_msg_receipt, group_id, msg_seqs, chunk)
@@ -131,8 +133,8 @@ class Batch:
     def get_group_msg_receipt_detail(self, group_id: str, msg_seq: int, *, read: bool = True) -> AsyncIterator[str]:
         """List all members who have read a group message, or all who have not, page by page.
 
-        A page of 200 is requested once the page before has been consumed, so that leaving the loop leaves nothing
-        under way.  While members read the message, pages can shift, and a member can be missed or named twice.
+        A page of 200 is requested when the previous page has been consumed, so that no request is pending when the
+        loop is left.  Pages shift while members read the message: a member can be missed or listed twice.
 
         https://www.tencentcloud.com/document/product/269/77693
 
@@ -145,8 +147,8 @@ class Batch:
             User ids.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
-            TIMError: a page failed; `BadResponse` when the service's cursor does not move.
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            TIMError: a page failed; `BadResponse` when a cursor of the service repeats.
         """
         GET_GROUP_MSG_RECEIPT_DETAIL.build(group_id, msg_seq, read, "", 1)
 
@@ -159,20 +161,20 @@ class Batch:
     def get_recent_contact_list(self, from_account: str) -> AsyncIterator[Contact]:
         """List all conversations of an account, one-to-one and in groups, page by page.
 
-        A page is requested once the page before has been consumed, so that leaving the loop leaves nothing under way.
-        While messages arrive, pages can shift, and a conversation can be missed or named twice.
+        A page is requested when the previous page has been consumed, so that no request is pending when the loop is
+        left.  Pages shift while messages arrive: a conversation can be missed or listed twice.
 
         https://www.tencentcloud.com/document/product/1047/43087
 
         Args:
-            from_account: whose conversations.
+            from_account: the account whose conversations are listed.
 
         Yields:
             The conversations, in the service's order.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
-            TIMError: a page failed; `BadResponse` when the service's cursor does not move.
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            TIMError: a page failed; `BadResponse` when a cursor of the service repeats.
         """
         GET_RECENT_CONTACT_LIST.build(from_account, None)
 
@@ -183,23 +185,22 @@ class Batch:
         return _pages(GET_RECENT_CONTACT_LIST, fetch, RecentContactPage())
 
     async def get_recent_c2c_unread_msg_num(self, from_account: str) -> C2CUnread:
-        """Count an account's unread messages in each of its one-to-one conversations: what an inbox shows.
+        """Count an account's unread messages in each of its one-to-one conversations, as an inbox shows them.
 
-        The conversations are listed first, page by page, and then counted, 10 a call.
+        The conversations are listed, page by page, and then counted, 10 a call.
 
         https://www.tencentcloud.com/document/product/1047/43087,
         https://www.tencentcloud.com/document/product/1047/41046
 
         Args:
-            from_account: whose conversations.
+            from_account: the account whose conversations are listed.
 
         Returns:
-            The counts by peer, in the order of the conversations; when a call fails, each of its peers is an error.
-            No conversations, no counts.
+            The counts by peer, in the order of the conversations; each peer of a failed call is in ``errors``.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
-            TIMError: the conversations could not be listed, or the account as a whole is refused.
+            ValueError, TypeError: an invalid argument; nothing was sent.
+            TIMError: the conversations could not be listed, or the service refuses the identifier.
         """
         contacts = self.get_recent_contact_list(from_account)
         peers = [contact.id async for contact in contacts if contact.kind == "c2c"]
@@ -261,7 +262,7 @@ class Batch:
 
     async def _merged(
         self,
-        endpoint: ItemsEndpoint[Key, Value],
+        endpoint: ItemsEndpoint[Key, One, Value],
         method: Callable[[str, Iterable[Key]], Awaitable[Value]],
         owner: str,
         items: Iterable[Key],
@@ -269,15 +270,15 @@ class Batch:
     ) -> Value:
         owner, keys = endpoint.check(owner, items)
         rows = [(owner, part) for part in _chunks(keys, chunk or endpoint.items)]
-        values: dict[Key, Any] = {}
+        values: dict[Key, One] = {}
         errors: dict[Key, ItemError] = {}
-        turned_away = 0
+        refused = 0
         async with Outcomes(method, rows, min(len(rows), DEFAULT_CONCURRENCY), LANE.get()) as outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome, Done):
                     values.update(endpoint.values(outcome.value))
                     errors.update(endpoint.errors(outcome.value))
-                elif isinstance(outcome.error, QuotaExhausted) and (turned_away := turned_away + 1) == len(rows):
+                elif isinstance(outcome.error, QuotaExhausted) and (refused := refused + 1) == len(rows):
                     raise outcome.error  # nothing was sent at all
                 elif isinstance(outcome.error, (AuthError, PermissionDenied, ClientClosed)) or not isinstance(
                     outcome.error, TIMError
@@ -293,13 +294,12 @@ async def _pages(
     fetch: Callable[[Cursor], Awaitable[tuple[Iterable[Item], Cursor | None]]],
     first: Cursor,
 ) -> AsyncIterator[Item]:
-    """Give the items of all pages; ``fetch`` returns those of a page and where the next one begins, None at the end."""
+    """Yield the items of all pages; ``fetch`` returns the items of a page and the next cursor, None at the end."""
     cursor: Cursor | None = first
     seen: set[Cursor] = set()
     while cursor is not None:
         if cursor in seen:
-            # The service answered, and would answer the same again.
-            error = BadResponse("the next page's cursor is an earlier page's", 200, Reaction.GIVE_UP, False)
+            error = malformed("the next page's cursor is an earlier page's")
             error.endpoint, error.attempts = endpoint.name, 1
             raise error
         seen.add(cursor)

@@ -17,10 +17,9 @@ import aiohttp
 from . import _arguments, config
 from ._attempts import Hook
 from ._call import Caller
-from ._coalesce import Lookups
+from ._coalesce import Lookup, Lookups
 from ._lanes import Lane
 from ._limiter.sharing import Quota
-from ._lookup import Lookup
 from ._options import ClientSettings, Options
 from ._secret import Secret
 from ._session import checked_proxy

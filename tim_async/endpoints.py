@@ -1,6 +1,6 @@
-"""The endpoints: one value each, of which methods, batches, look-ups, rates and statistics are made.
+"""The endpoints: one value each, from which methods, batches, look-ups, rates and statistics are made.
 
-Building a request and reading an answer are pure functions; `_call` does what lies between.
+Building a request and reading an answer are pure functions; `tim_async._call` does the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .models import (
 )
 
 DEFAULT_RATE = 200.0
-"""Calls a second that the service allows on each endpoint unless more was bought."""
+"""Calls/s that the service allows on each endpoint unless more were bought."""
 
 
 Body = dict[str, Any]
@@ -33,21 +33,22 @@ Answer = Mapping[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 Key = TypeVar("Key", str, int)
+One = TypeVar("One")
 
 
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Endpoint[…](…).
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Endpoint(Generic[P, T]):
-    """One command of the service: how its request is built, and how its answer is read.
+    """One command of the service: how a request is built and an answer read.
 
     Attributes:
-        name: the method's name, by which rates are configured and errors speak.
+        name: the method's name, which rates, statistics and errors use.
         command: the path below the host, e.g. ``v4/openim/admin_set_msg_read``.
-        build: checks the method's arguments and returns the request's fields; it raises ValueError or TypeError.
-        read: returns the result of an answer, given the request's fields; it raises BadResponse.
-        repeatable: whether repeating a call whose fate is unknown does no harm.
-        pinned_time: a field that makes the call repeatable: absent on the first attempt (the server's now),
-            it holds the first attempt's time, as a string of seconds, on every later one.
+        build: checks the method's arguments and returns the request's fields; raises ValueError or TypeError.
+        read: returns the result of an answer, given the request's fields; raises BadResponse.
+        repeatable: whether a call with an unknown outcome may be repeated.
+        pinned_time: a field that makes the call repeatable: absent from the first attempt (the server's now), it
+            holds the first attempt's time, as a string of unix seconds, on every retry.
     """
 
     name: str
@@ -59,26 +60,47 @@ class Endpoint(Generic[P, T]):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ItemsEndpoint(Endpoint[[str, Iterable[Key]], T], Generic[Key, T]):
+class ItemsEndpoint(Endpoint[[str, Iterable[Key]], T], Generic[Key, One, T]):
     """A command that answers for each of several items of one owner, so that calls can be split and merged.
 
     Attributes:
-        items: the most items of one call, by the vendor's word or by ours.
-        check: checks an owner and any number of items, and returns them with repeated items folded.
+        items: the most items of one call, documented or chosen.
+        owner_name: the argument that names the owner, an account or a group.
+        item_name: an argument that names one item, a peer or a message.
+        check_item: checks one item, given its name.
         values: the values of a result, by item.
         errors: the errors of a result, by item.
-        result: makes a result of values and errors, by item.
+        result: makes a result from values and errors, by item.
     """
 
     items: int
-    check: Callable[[str, Iterable[Key]], tuple[str, list[Key]]]
-    values: Callable[[T], dict[Key, Any]]
+    owner_name: str
+    item_name: str
+    check_item: Callable[[str, object], Key]
+    values: Callable[[T], dict[Key, One]]
     errors: Callable[[T], dict[Key, ItemError]]
-    result: Callable[[dict[Key, Any], dict[Key, ItemError]], T]
+    result: Callable[[dict[Key, One], dict[Key, ItemError]], T]
+
+    def check(self, owner: str, items: Iterable[Key]) -> tuple[str, list[Key]]:
+        """Check an owner and any number of items; returns them with repeated items folded.
+
+        Raises:
+            ValueError, TypeError: one of them is invalid, or there is no item.
+        """
+        owner = _arguments.text(self.owner_name, owner)
+        return owner, _arguments.several(f"{self.item_name}s", items, self.check_item)
+
+    def check_one(self, owner: str, item: Key) -> tuple[str, Key]:
+        """Check an owner and one item.
+
+        Raises:
+            ValueError, TypeError: one of them is invalid.
+        """
+        return _arguments.text(self.owner_name, owner), self.check_item(self.item_name, item)
 
 
 def _nothing(_answer: Answer, _sent: Body) -> None:
-    """Read an answer that says no more than that it was done."""
+    """Read an answer without fields: success is all it tells."""
 
 
 def _set_unread_msg_num(group_id: str, member_account: str, unread_msg_num: int) -> Body:
@@ -110,7 +132,7 @@ def _admin_set_msg_read(report_account: str, peer_account: str, msg_read_time: i
 
 
 # https://trtc.io/document/38996
-# Repeated 20 s later it would also mark what arrived in those 20 s; with the first attempt's time it does not.
+# A retry 20 s later would also mark what arrived in those 20 s; with the first attempt's time it does not.
 ADMIN_SET_MSG_READ = Endpoint(
     name="admin_set_msg_read",
     command="v4/openim/admin_set_msg_read",
@@ -120,19 +142,12 @@ ADMIN_SET_MSG_READ = Endpoint(
     pinned_time="MsgReadTime",
 )
 
-_PEERS = 10
-
-
-def _peers(to_account: str, peer_accounts: Iterable[str]) -> tuple[str, list[str]]:
-    return _arguments.text("to_account", to_account), _arguments.texts("peer_accounts", peer_accounts)
-
 
 def _get_c2c_unread_msg_num(to_account: str, peer_accounts: Iterable[str]) -> Body:
-    to_account, peers = _peers(to_account, peer_accounts)
-    if len(peers) > _PEERS:
-        raise ValueError(
-            f"{len(peers)} peers; one call takes {_PEERS}, tim.batch.get_c2c_unread_msg_num takes any number"
-        )
+    to_account, peers = GET_C2C_UNREAD_MSG_NUM.check(to_account, peer_accounts)
+    most = GET_C2C_UNREAD_MSG_NUM.items
+    if len(peers) > most:
+        raise ValueError(f"{len(peers)} peers; one call takes {most}, tim.batch.get_c2c_unread_msg_num any number")
     return {"To_Account": to_account, "Peer_Account": peers}
 
 
@@ -143,8 +158,10 @@ GET_C2C_UNREAD_MSG_NUM = ItemsEndpoint(
     build=_get_c2c_unread_msg_num,
     read=lambda answer, sent: C2CUnread.from_wire(answer, sent["Peer_Account"]),
     repeatable=True,
-    items=_PEERS,
-    check=_peers,
+    items=10,
+    owner_name="to_account",
+    item_name="peer_account",
+    check_item=_arguments.text,
     values=lambda unread: unread.counts,
     errors=lambda unread: unread.errors,
     result=C2CUnread,
@@ -165,17 +182,13 @@ GET_ALL_C2C_UNREAD_MSG_NUM = Endpoint(
 )
 
 
-def _messages(group_id: str, msg_seqs: Iterable[int]) -> tuple[str, list[int]]:
-    return _arguments.text("group_id", group_id), _arguments.numbers("msg_seqs", msg_seqs)
-
-
 def _get_group_msg_receipt(group_id: str, msg_seqs: Iterable[int]) -> Body:
-    group_id, seqs = _messages(group_id, msg_seqs)
+    group_id, seqs = GET_GROUP_MSG_RECEIPT.check(group_id, msg_seqs)
     return {"GroupId": group_id, "MsgSeqList": [{"MsgSeq": seq} for seq in seqs]}
 
 
 # https://www.tencentcloud.com/document/product/1047/49439
-# No maximum is documented; 50 is where the sibling write call stops.
+# No maximum is documented; 50 is that of the sibling command that marks messages read.
 GET_GROUP_MSG_RECEIPT = ItemsEndpoint(
     name="get_group_msg_receipt",
     command="v4/group_open_http_svc/get_group_msg_receipt",
@@ -183,7 +196,9 @@ GET_GROUP_MSG_RECEIPT = ItemsEndpoint(
     read=lambda answer, sent: GroupMsgReceipts.from_wire(answer, [row["MsgSeq"] for row in sent["MsgSeqList"]]),
     repeatable=True,
     items=50,
-    check=_messages,
+    owner_name="group_id",
+    item_name="msg_seq",
+    check_item=_arguments.number,
     values=lambda receipts: receipts.receipts,
     errors=lambda receipts: receipts.errors,
     result=GroupMsgReceipts,
@@ -216,7 +231,7 @@ GET_GROUP_MSG_RECEIPT_DETAIL = Endpoint(
 )
 
 _ASSIST_FLAGS = 63
-"""All there is: pinned conversations, and those of every kind."""
+"""Every flag: pinned conversations, and those of every kind."""
 
 
 def _get_recent_contact_list(from_account: str, page: RecentContactPage | None) -> Body:
@@ -247,7 +262,7 @@ ENDPOINTS: tuple[Endpoint[..., Any], ...] = (
     GET_GROUP_MSG_RECEIPT_DETAIL,
     GET_RECENT_CONTACT_LIST,
 )
-"""The endpoints that have a method of their own."""
+"""The endpoints that have a method."""
 
 
 def _any(body: Body) -> Body:
@@ -259,7 +274,7 @@ def _whole(answer: Answer, _sent: Body) -> dict[str, Any]:
 
 
 # https://www.tencentcloud.com/document/product/1047/34961
-# What a migration asks before it sends; anybody else calls it by its command.
+# Migrations use it before they send; it has no method.
 GET_GROUP_INFO = Endpoint(
     name="get_group_info",
     command="v4/group_open_http_svc/get_group_info",
@@ -269,16 +284,20 @@ GET_GROUP_INFO = Endpoint(
 )
 
 GROUPS = 50
-"""The most groups of one call of `GET_GROUP_INFO`."""
+"""The most groups of one `GET_GROUP_INFO` call."""
 
 _COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 def endpoint_of(command: str, repeatable: bool) -> Endpoint[[Body], dict[str, Any]]:
-    """The endpoint of a command given as a path, whether or not it is in the table, for requests of any fields.
+    """Return the endpoint of any command, for requests and answers as they are.
+
+    Args:
+        command: its path.
+        repeatable: whether a call with an unknown outcome may be repeated, for a command that is not in `ENDPOINTS`.
 
     Raises:
-        TypeError, ValueError: not a path like ``v4/openim/…``.
+        TypeError, ValueError: ``command`` is not a path like ``v4/openim/…``.
     """
     if not isinstance(command, str):
         raise TypeError(f"command must be a str, not {type(command).__name__}")
@@ -292,10 +311,10 @@ def endpoint_of(command: str, repeatable: bool) -> Endpoint[[Body], dict[str, An
 
 
 def rates_by_command(rates: Mapping[str, float]) -> dict[str, float]:
-    """Turn a client's ``rates``, by method name or command, into calls/s by command.
+    """Convert a client's ``rates``, by method name or command, to calls/s by command.
 
     Raises:
-        TypeError, ValueError: an unknown name, or a rate that is no number of at least 1.
+        TypeError, ValueError: an unknown name, or a rate that is not a finite number of at least 1.
     """
     _arguments.kind("rates", rates, Mapping)
     commands = {endpoint.name: endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO)}

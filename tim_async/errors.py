@@ -52,6 +52,15 @@ def printable(text: str) -> str:
     return text if len(text) <= MAX_INFO else text[: MAX_INFO - 1] + "…"
 
 
+def is_text(value: str) -> bool:
+    """Whether a str has no lone surrogates, which UTF-8 cannot encode."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_code(value: object) -> TypeGuard[int]:
     """Whether a value is an error code as the service has them: an integer of 32 bits."""
     return type(value) is int and -(2**31) <= value < 2**31

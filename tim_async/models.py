@@ -1,32 +1,31 @@
-"""What calls return: frozen dataclasses with plain fields, each with a ``from_wire`` that reads the service's answer.
+"""The results of calls: frozen dataclasses with plain fields, each with a ``from_wire`` that reads an answer.
 
-Plain ``dict`` fields on purpose: web frameworks and serialisers take these classes as they are.
-Unknown fields of an answer are ignored.  An item of a list that cannot be read becomes an error of that item alone;
-an answer that is broken as a whole raises `BadResponse` and nothing else.
+The fields are plain dicts and tuples, which web frameworks and serialisers accept.  Unknown fields of an answer are
+ignored.  An item that cannot be read becomes an error of that item alone; an answer that is malformed as a whole
+raises `BadResponse` and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from .errors import BadResponse, PartialFailure, Reaction, is_code, printable
+from . import _fields
+from .errors import BadResponse, PartialFailure, printable
 
 Item_co = TypeVar("Item_co", covariant=True)
 Value_co = TypeVar("Value_co", covariant=True)
-
-_MAX_COUNT = 2**32
-"""No count of the service reaches this."""
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """Why one item of a call failed.
+    """The error of one item of a call.
 
     Attributes:
-        code: the service's code for it; None when the service said nothing readable of the item.
-        info: what is known beside the code, printable and at most 300 characters; "" when nothing is.
+        code: the service's code; None when the answer holds nothing readable about the item.
+        info: more about the error, printable and at most 300 characters; may be empty.
     """
 
     code: int | None
@@ -40,40 +39,40 @@ class ItemError:
 class C2CUnread:
     """Unread one-to-one messages of one account, by peer.
 
-    A peer that failed is in ``errors`` and absent from ``counts``: asking for it is a KeyError and never 0.
+    A peer that failed is in ``errors`` and absent from ``counts``: looking it up is a KeyError, never 0.
 
     Attributes:
         counts: peer → unread messages.
-        errors: peer → why there is no count.
+        errors: peer → its error.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     errors: dict[str, ItemError] = field(default_factory=dict)
 
     def raise_for_errors(self) -> None:
-        """Do nothing when every peer was counted.
+        """Raise an error if some peers failed.
 
         Raises:
-            PartialFailure: otherwise; its ``result`` is this object.
+            PartialFailure: ``errors`` is not empty; the ``result`` of the exception is this object.
         """
         _raise_for(self, self.errors, "peers")
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[str]) -> C2CUnread:
-        """Read an answer of get_c2c_unread_msg_num; a peer that it leaves out or garbles becomes an error.
+        """Read an answer of get_c2c_unread_msg_num; a peer that is missing or unreadable becomes an error.
 
         Args:
             answer: the decoded body.
-            asked: the peers that were asked for.
+            asked: the peers of the request.
 
         Raises:
-            BadResponse: a list is not a list.
+            BadResponse: a field that must be a list is of another type.
         """
         found: dict[object, int | ItemError] = {}
-        for row in _rows(answer, "C2CUnreadMsgNumList"):
-            found[_key(row, "Peer_Account")] = _count(row, "C2CUnreadMsgNum")
-        for row in _rows(answer, "ErrorList"):
-            found[_key(row, "Peer_Account")] = _item_error(row, "ErrorCode")
+        for row in _fields.rows(answer, "C2CUnreadMsgNumList"):
+            found[_fields.key(row, "Peer_Account")] = _item(_unread, row)
+        for row in _fields.rows(answer, "ErrorList"):
+            found[_fields.key(row, "Peer_Account")] = _item(_error, row)
         result = cls()
         for peer in asked:
             item = found.get(peer, _MISSING)
@@ -86,11 +85,11 @@ class C2CUnread:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How many members have read a group message.
+    """The read receipt of a group message.
 
     Attributes:
-        read_num: members who have read it.
-        unread_num: members who have not.
+        read_num: the number of members who have read it.
+        unread_num: the number of members who have not.
     """
 
     read_num: int
@@ -105,32 +104,34 @@ class GroupMsgReceipts:
 
     Attributes:
         receipts: MsgSeq → receipt.
-        errors: MsgSeq → why there is none, e.g. code 10062: sent without a receipt.
+        errors: MsgSeq → its error, e.g. code 10062 for a message that was sent without a receipt.
     """
 
     receipts: dict[int, Receipt] = field(default_factory=dict)
     errors: dict[int, ItemError] = field(default_factory=dict)
 
     def raise_for_errors(self) -> None:
-        """Do nothing when every message had a receipt.
+        """Raise an error if some messages failed.
 
         Raises:
-            PartialFailure: otherwise; its ``result`` is this object.
+            PartialFailure: ``errors`` is not empty; the ``result`` of the exception is this object.
         """
         _raise_for(self, self.errors, "messages")
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[int]) -> GroupMsgReceipts:
-        """Read an answer of get_group_msg_receipt; a message that it leaves out or garbles becomes an error.
+        """Read an answer of get_group_msg_receipt; a message that is missing or unreadable becomes an error.
 
         Args:
             answer: the decoded body.
-            asked: the sequence numbers that were asked for.
+            asked: the sequence numbers of the request.
 
         Raises:
-            BadResponse: the list is not a list.
+            BadResponse: a field that must be a list is of another type.
         """
-        found = {_key(row, "MsgSeq"): _receipt(row) for row in _rows(answer, "GroupMsgReceiptList")}
+        found = {
+            _fields.key(row, "MsgSeq"): _item(_receipt, row) for row in _fields.rows(answer, "GroupMsgReceiptList")
+        }
         result = cls()
         for seq in asked:
             item = found.get(seq, _MISSING)
@@ -147,7 +148,7 @@ class GroupMsgReceiptDetail:
 
     Attributes:
         accounts: the members' user ids.
-        cursor: where the next page begins.
+        cursor: the cursor of the next page; "" on the last.
         finished: whether this is the last page.
     """
 
@@ -161,17 +162,17 @@ class GroupMsgReceiptDetail:
 
         Args:
             answer: the decoded body.
-            read: whether the members who have read the message were asked for.
+            read: True if the request was for the members who have read the message.
 
         Raises:
-            BadResponse: it is not as documented.  A member who cannot be read is not left out silently.
+            BadResponse: a field is not as documented, or a member cannot be read: none is left out silently.
         """
         rows, account = ("ReadList", "Read_Account") if read else ("UnreadList", "Unread_Account")
         # The vendor's table says IsFinished, its example IsFinish.
-        finished = _flag(answer, "IsFinish" if "IsFinish" in answer else "IsFinished")
+        finished = _fields.flag(answer, "IsFinish" if "IsFinish" in answer else "IsFinished")
         return cls(
-            tuple(_text(row, account) for row in _objects(answer, rows)),
-            "" if finished else _text(answer, "Cursor"),
+            tuple(_fields.text(row, account) for row in _fields.objects(answer, rows)),
+            "" if finished else _fields.text(answer, "Cursor"),
             finished,
         )
 
@@ -183,8 +184,8 @@ class Contact:
     Attributes:
         kind: "c2c" for one-to-one, or "group".
         id: the peer's user id, or the group's id.
-        msg_time: when its last message was sent, unix seconds.
-        pinned: whether the account has pinned it to the top.
+        msg_time: the time of its last message, unix seconds.
+        pinned: whether the account has pinned it.
     """
 
     kind: Literal["c2c", "group"]
@@ -195,13 +196,13 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class RecentContactPage:
-    """Where a page of recent contacts begins: what the service answered with the page before, all 0 at first.
+    """The cursor of a page of recent contacts, as the service returns it with the previous page; all 0 for the first.
 
     Attributes:
         time_stamp: ``TimeStamp``.
         start_index: ``StartIndex``.
-        top_time_stamp: ``TopTimeStamp``, of the pinned conversations.
-        top_start_index: ``TopStartIndex``, of the pinned conversations.
+        top_time_stamp: ``TopTimeStamp``, for pinned conversations.
+        top_start_index: ``TopStartIndex``, for pinned conversations.
     """
 
     time_stamp: int = 0
@@ -229,7 +230,7 @@ class RecentContactList:
 
     Attributes:
         contacts: the conversations, in the service's order.
-        next_page: what asks for the next page; None when this is the last.
+        next_page: the cursor of the next page; None on the last.
     """
 
     contacts: tuple[Contact, ...]
@@ -237,26 +238,26 @@ class RecentContactList:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any]) -> RecentContactList:
-        """Read an answer of get_recent_contact_list; conversations of kinds that are not documented are left out.
+        """Read an answer of get_recent_contact_list; conversations of undocumented kinds are left out.
 
         Raises:
-            BadResponse: it is not as documented.  A conversation that cannot be read is not left out silently.
+            BadResponse: a field is not as documented, or a conversation cannot be read: none is left out silently.
         """
-        found = (_contact(row) for row in _objects(answer, "SessionItem"))
+        found = (_contact(row) for row in _fields.objects(answer, "SessionItem"))
         contacts = tuple(contact for contact in found if contact is not None)
-        if _flag(answer, "CompleteFlag"):
+        if _fields.flag(answer, "CompleteFlag"):
             return cls(contacts, None)
-        return cls(contacts, RecentContactPage(**{_PAGE[name]: _whole(answer, name) for name in _PAGE}))
+        return cls(contacts, RecentContactPage(**{_PAGE[name]: _fields.whole(answer, name) for name in _PAGE}))
 
 
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Done[int](…).
 @dataclass(frozen=True)
 class Done(Generic[Item_co, Value_co]):
-    """An item that a batch completed.
+    """A row of ``batch.map`` whose call succeeded.
 
     Attributes:
-        item: the row as it was given.
-        value: what the call returned.
+        item: the row.
+        value: the result of the call.
     """
 
     item: Item_co
@@ -265,13 +266,13 @@ class Done(Generic[Item_co, Value_co]):
 
 @dataclass(frozen=True)
 class Failed(Generic[Item_co]):
-    """An item that a batch could not complete.
+    """A row of ``batch.map`` whose call raised.
 
-    Its error is an exception, for which orjson needs ``default=str``.
+    The error is an exception, for which orjson needs ``default=str``.
 
     Attributes:
-        item: the row as it was given.
-        error: what the call raised: a `TIMError`, or `ValueError`/`TypeError` for a row that can never be sent.
+        item: the row.
+        error: the exception: a `TIMError`, or a `ValueError` or `TypeError` for invalid arguments.
     """
 
     item: Item_co
@@ -282,12 +283,9 @@ def all_c2c_unread(answer: Mapping[str, Any]) -> int:
     """Read ``AllC2CUnreadMsgNum``: the account's unread messages over all one-to-one conversations.
 
     Raises:
-        BadResponse: it is missing or not a count.
+        BadResponse: the field is missing or not a count.
     """
-    count = _count(answer, "AllC2CUnreadMsgNum")
-    if isinstance(count, ItemError):
-        raise _ill_typed("AllC2CUnreadMsgNum")
-    return count
+    return _fields.count(answer, "AllC2CUnreadMsgNum")
 
 
 def _raise_for(result: object, errors: Mapping[Any, ItemError], what: str) -> None:
@@ -302,84 +300,34 @@ def _raise_for(result: object, errors: Mapping[Any, ItemError], what: str) -> No
 _MISSING = ItemError(None, "not in the answer")
 
 
-def _rows(answer: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
-    """The items of a list; one that is no object is left out, and what it was to say is missing."""
-    rows = answer.get(key)
-    if rows is None:  # either list may be absent
-        return
-    if not isinstance(rows, list):
-        raise _ill_typed(key)
-    yield from (row for row in rows if isinstance(row, dict))
+def _item(read: Callable[[Mapping[str, Any]], One], row: Mapping[str, Any]) -> One | ItemError:
+    """Read an item that may fail alone."""
+    try:
+        return read(row)
+    except BadResponse as error:
+        return ItemError(None, str(error))
 
 
-def _key(row: Mapping[str, Any], key: str) -> object:
-    """What an item is about, if that can be read."""
-    value = row.get(key)
-    # Not bool, which would stand for 0 and 1.
-    return value if type(value) in (str, int) else None
+def _unread(row: Mapping[str, Any]) -> int:
+    return _fields.count(row, "C2CUnreadMsgNum")
 
 
-def _count(row: Mapping[str, Any], key: str) -> int | ItemError:
-    value = row.get(key)
-    if type(value) is int and 0 <= value < _MAX_COUNT:
-        return value
-    return ItemError(None, f"{key} is missing from the answer or not as documented")
-
-
-def _item_error(row: Mapping[str, Any], key: str) -> ItemError:
-    code, info = row.get(key), row.get("ErrorInfo")
-    if is_code(code):
-        return ItemError(code, info if isinstance(info, str) else "")
-    return ItemError(None, f"{key} is missing from the answer or not as documented")
+def _error(row: Mapping[str, Any], key: str = "ErrorCode") -> ItemError:
+    info = row.get("ErrorInfo")
+    return ItemError(_fields.code(row, key), info if isinstance(info, str) else "")
 
 
 def _receipt(row: Mapping[str, Any]) -> Receipt | ItemError:
     code = row.get("Code", 0)
-    if type(code) is not int or code != 0:  # then the two numbers may be absent
-        return _item_error(row, "Code")
-    read, unread = _count(row, "ReadNum"), _count(row, "UnreadNum")
-    if isinstance(read, ItemError):
-        return read
-    return unread if isinstance(unread, ItemError) else Receipt(read, unread)
-
-
-def _objects(answer: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
-    """The items of a list of which none may be missing."""
-    rows = answer.get(key, [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _ill_typed(key)
-    yield from rows
+    if type(code) is not int or code != 0:  # the counts may be absent then
+        return _error(row, "Code")
+    return Receipt(_fields.count(row, "ReadNum"), _fields.count(row, "UnreadNum"))
 
 
 def _contact(row: Mapping[str, Any]) -> Contact | None:
-    """A conversation; None for one of a kind that is not documented."""
-    if _whole(row, "Type") not in _KINDS:
+    """Read a conversation; None for one of an undocumented kind."""
+    if _fields.whole(row, "Type") not in _KINDS:
         return None
     kind, id_ = _KINDS[row["Type"]]
-    return Contact(kind, _text(row, id_), _whole(row, "MsgTime"), "TopFlag" in row and _flag(row, "TopFlag"))
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if isinstance(value, str) and value:
-        return value
-    raise _ill_typed(key)
-
-
-def _whole(row: Mapping[str, Any], key: str) -> int:
-    value = row.get(key)
-    if type(value) is int and 0 <= value < 2**63:
-        return value
-    raise _ill_typed(key)
-
-
-def _flag(row: Mapping[str, Any], key: str) -> bool:
-    value = row.get(key)
-    if value in (0, 1) and isinstance(value, int):
-        return bool(value)
-    raise _ill_typed(key)
-
-
-def _ill_typed(key: str) -> BadResponse:
-    # The service carried the call out and said so; asking again would be answered the same way.
-    return BadResponse(f"{key} is missing from the answer or not as documented", 200, Reaction.GIVE_UP, False)
+    pinned = "TopFlag" in row and _fields.flag(row, "TopFlag")
+    return Contact(kind, _fields.text(row, id_), _fields.whole(row, "MsgTime"), pinned)

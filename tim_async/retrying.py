@@ -39,5 +39,6 @@ class RetryPolicy:
             first, most = getattr(self, name)
             if not (0 <= first < math.inf and 0 <= most < math.inf):
                 raise ValueError(f"{name} must be two numbers of seconds, not negative")
+            object.__setattr__(self, name, (first, most))  # a list, too, gives a policy that can be hashed
         if not (self.total >= 0 and self.budget >= 0):
             raise ValueError("total and budget must not be negative")

@@ -1,4 +1,4 @@
-"""What a webhook says, as an object of its own class."""
+"""The events: one class for each webhook about read state."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ _VERSION = re.compile(r"v[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Any webhook: what all of them have in common, and all there is of a command that has no class of its own.
+    """Any webhook: the fields common to all, and the event of a command that has no class of its own.
 
     Attributes:
         callback_command: the ``CallbackCommand``, e.g. ``"C2C.CallbackAfterSendMsg"``.
-        sdk_app_id: the ``SdkAppid`` of the query, for you to compare with your own; None when it was absent.
-        client_ip: the ``ClientIP`` of the query, as it was sent; "" when it was absent.
-        opt_platform: the ``OptPlatform`` of the query, e.g. ``"RESTAPI"`` or ``"iOS"``; "" when it was absent.
-        event_time: the ``EventTime``, unix milliseconds; None when it was absent.  A command without a class of its
-            own may have it in another form; it is then in ``body`` alone.
-        body: the whole JSON object as it was received, with the fields that are not listed here.  Left out of
-            ``repr()`` and of the hash.
+        sdk_app_id: the ``SdkAppid`` of the query, to compare with your own; None if absent.
+        client_ip: the ``ClientIP`` of the query; "" if absent.
+        opt_platform: the ``OptPlatform`` of the query, e.g. ``"RESTAPI"`` or ``"iOS"``; "" if absent.
+        event_time: the ``EventTime``, unix milliseconds; None if absent, or if a command without a class of its own
+            has it in another form.
+        body: the whole JSON object, with the fields that are not listed here; not part of ``repr()`` and the hash.
     """
 
     callback_command: str
@@ -39,11 +38,10 @@ class MsgReport(Event):
     https://www.tencentcloud.com/document/product/1047/43465
 
     Attributes:
-        report_account: whose messages became read.
+        report_account: the account that has read.
         peer_account: the other side of the conversation.
-        last_read_time: everything up to it is read, unix seconds.
-        unread_msg_num: the one-to-one messages that ``report_account`` has still unread, over all conversations;
-            None when the service did not say.
+        last_read_time: messages up to this time are read, unix seconds.
+        unread_msg_num: the unread messages of ``report_account`` over all one-to-one conversations; None if absent.
     """
 
     callback_command: str = "C2C.CallbackAfterMsgReport"
@@ -55,13 +53,13 @@ class MsgReport(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MsgReceipt:
-    """The receipt of one group message, as a webhook tells it.
+    """The read receipt of one group message, as a webhook reports it.
 
     Attributes:
         msg_seq: the message's sequence number in its group.
-        read_num: members who have read it.
-        unread_num: members who have not.
-        members: the accounts whose reading caused this event; empty when the service named none.
+        read_num: the number of members who have read it.
+        unread_num: the number of members who have not.
+        members: the accounts that have just read it; may be empty.
     """
 
     msg_seq: int
@@ -79,7 +77,7 @@ class ReadReceipt(Event):
     Attributes:
         group_id: the group.
         type: its type, e.g. ``"Public"``.
-        receipts: the messages, in the order of the webhook.
+        receipts: the receipts, in the order of the webhook.
     """
 
     callback_command: str = "Group.CallbackAfterReadReceipt"
@@ -90,15 +88,15 @@ class ReadReceipt(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOverLimit(Event):
-    """``Alert.RequestOverLimit``: the calls to one command are over 80 % of its limit; for ``tim.on_alert(event)``.
+    """``Alert.RequestOverLimit``: the calls of one command exceed 80 % of its limit; for ``tim.on_alert(event)``.
 
     https://www.tencentcloud.com/document/product/1047/60256
 
     Attributes:
-        service_name: the service the command belongs to, e.g. ``"openim"``.
-        command: the command's own name, e.g. ``"admin_set_msg_read"``; the webhook's is ``callback_command``.
-        request: the calls a second the service has counted.
-        limit: the calls a second it allows, 1 or more.
+        service_name: the service that the command belongs to, e.g. ``"openim"``.
+        command: the name of the command, e.g. ``"admin_set_msg_read"``.
+        request: the calls/s that the service has counted.
+        limit: the calls/s that it allows, 1 or more.
     """
 
     callback_command: str = "Alert.RequestOverLimit"
@@ -111,8 +109,8 @@ class RequestOverLimit(Event):
     def path(self) -> str:
         """The command as a path below the host, e.g. ``"v4/openim/admin_set_msg_read"``.
 
-        The vendor calls ``ServiceName`` an internal name and shows it without a version: ``v4`` is put before one
-        that has none, and slashes too many are dropped.  A path of no known endpoint is possible; never an exception.
+        The vendor calls ``ServiceName`` an internal name and documents it without a version: ``v4`` is prepended if
+        there is none, and superfluous slashes are dropped.  The path may be that of no known endpoint.
         """
         parts = [part for part in f"{self.service_name}/{self.command}".split("/") if part]
         if not parts or not _VERSION.fullmatch(parts[0]):

@@ -1,4 +1,4 @@
-"""What a webhook says."""
+"""Parsing: from the query and the body of a webhook to an event."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LARGEST = 2**63 - 1
 
 
 def parse(query: Query, body: bytes | bytearray | str) -> Event:
-    """Read a webhook.  Call `verify` first: this trusts what it is given.
+    """Parse a webhook.  Call `verify` first: this does not check the signature.
 
-    Numbers may be written as JSON numbers or as strings of digits; the vendor's samples have both.  Unknown fields
-    are kept in the event's ``body`` and do no harm.
+    Numbers may be JSON numbers or strings of digits; the vendor's samples have both.  Unknown fields are ignored, and
+    kept in the event's ``body``.
 
     https://www.tencentcloud.com/document/product/1047/34354
 
@@ -41,7 +41,7 @@ def parse(query: Query, body: bytes | bytearray | str) -> Event:
         A `MsgReport`, `ReadReceipt` or `RequestOverLimit`; a plain `Event` for any other command.
 
     Raises:
-        WebhookError: the body is no JSON object, a documented field is missing or of the wrong type, or query and
+        WebhookError: the body is not a JSON object, a documented field is missing or of the wrong type, or query and
             body name different commands.
         TypeError: an argument of the wrong type.
     """
@@ -58,7 +58,7 @@ def parse(query: Query, body: bytes | bytearray | str) -> Event:
     }
     read = _READERS.get(command)
     if read is None:
-        # Nothing is known of these: what is no number of milliseconds may be right for that command.
+        # Other commands may have an EventTime in another form.
         return Event(event_time=_number_or_none(document.get("EventTime")), **common)
     return read(document, event_time=_optional_count(document, "EventTime"), **common)
 
@@ -82,7 +82,7 @@ def _read_receipt(document: Mapping[str, Any], **common: Any) -> ReadReceipt:
                 msg_seq=_count(row, "MsgSeq"),
                 read_num=_count(row, "ReadNum"),
                 unread_num=_count(row, "UnreadNum"),
-                # Sending a message with a receipt is announced too, and nobody has read that yet.
+                # Absent when a message with a receipt has been sent and nobody has read it yet.
                 members=tuple(
                     _name(member, "Member_Account") for member in _rows(row, "ReadReceiptMembers", required=False)
                 ),
@@ -118,10 +118,10 @@ def _document(body: bytes | bytearray | str) -> dict[str, Any]:
         raise TypeError(f"body must be bytes or a str, not {type(body).__name__}")
     try:
         document = json.loads(body if isinstance(body, str) else body.decode())
-        # json.loads takes NaN, numbers that overflow and lone surrogates; what cannot be written was no JSON.
+        # json.loads accepts NaN, numbers that overflow and lone surrogates, none of which is JSON.
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise WebhookError("the body is not JSON, or nested too deeply") from None
+        raise WebhookError("the body is not JSON, or is nested too deeply") from None
     if not isinstance(document, dict):
         raise WebhookError("the body is not a JSON object")
     return document
@@ -141,7 +141,7 @@ def _command(query: Query, document: Mapping[str, Any]) -> str:
 
 
 def _number_or_none(value: object) -> int | None:
-    """A number that is none, or more, than any time or count can be is None; so is a bool."""
+    """Read a time or a count from an int or a string of digits; None for anything else, also a bool."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= _LARGEST else None

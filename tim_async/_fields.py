@@ -1,0 +1,88 @@
+"""Reading the fields of an answer: a value of the documented type, or `BadResponse`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .errors import BadResponse, Reaction, is_code, is_text
+
+_MAX_COUNT = 2**32
+"""Counts of the service are below this."""
+
+
+def malformed(message: str) -> BadResponse:
+    """Make the exception for a successful answer whose fields are not as documented.
+
+    The call was carried out, and a repeated call would be answered in the same way.
+    """
+    return BadResponse(message, 200, Reaction.GIVE_UP, outcome_unknown=False)
+
+
+def rows(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a list, which may be absent; items of other types are skipped."""
+    items = answer.get(name)
+    if items is None:
+        return
+    if not isinstance(items, list):
+        raise _undocumented(name)
+    yield from (item for item in items if isinstance(item, dict))
+
+
+def objects(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a list, which may be absent and holds nothing else."""
+    items = answer.get(name, [])
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise _undocumented(name)
+    yield from items
+
+
+def key(row: Mapping[str, Any], name: str) -> object:
+    """Return the peer or message that an item belongs to; None when it cannot be read."""
+    value = row.get(name)
+    # Not bool, which would equal 0 and 1.
+    return value if type(value) in (str, int) else None
+
+
+def count(row: Mapping[str, Any], name: str) -> int:
+    """Return a number of messages or members."""
+    value = row.get(name)
+    if type(value) is int and 0 <= value < _MAX_COUNT:
+        return value
+    raise _undocumented(name)
+
+
+def code(row: Mapping[str, Any], name: str) -> int:
+    """Return an error code."""
+    value = row.get(name)
+    if is_code(value):
+        return value
+    raise _undocumented(name)
+
+
+def whole(row: Mapping[str, Any], name: str) -> int:
+    """Return a number of any meaning, not negative."""
+    value = row.get(name)
+    if type(value) is int and 0 <= value < 2**63:
+        return value
+    raise _undocumented(name)
+
+
+def flag(row: Mapping[str, Any], name: str) -> bool:
+    """Return a boolean, which may be written as 0 or 1."""
+    value = row.get(name)
+    if value in (0, 1) and isinstance(value, int):
+        return bool(value)
+    raise _undocumented(name)
+
+
+def text(row: Mapping[str, Any], name: str) -> str:
+    """Return an id or a cursor: a string that is not empty and that a request can hold."""
+    value = row.get(name)
+    if isinstance(value, str) and value and is_text(value):
+        return value
+    raise _undocumented(name)
+
+
+def _undocumented(name: str) -> BadResponse:
+    return malformed(f"{name} is missing from the answer or not as documented")
