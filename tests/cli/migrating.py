@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.programs import PIPE, ROOT, ForkedProgram
 from tim_async.cli.output import plain
 from tim_async.emulator import Emulator
 from tim_async.migrate import Status, read_status
-
-from .conftest import ROOT
 
 UNREAD = "GroupId,Member_Account,UnreadMsgNum"
 READ = "Report_Account,Peer_Account,MsgReadTime"
@@ -23,7 +19,6 @@ GROUP = "@TGS#public"
 """Of the example world: 120 messages; alice, bob and carol are in it."""
 
 Run = Callable[..., Any]
-Process = subprocess.Popen[str]
 
 
 def write(path: Path, header: str, *rows: str) -> str:
@@ -83,28 +78,22 @@ def table(stdout: str) -> dict[str, int]:
     return found
 
 
-@contextlib.contextmanager
-def started(args: Sequence[str], env: dict[str, str], **options: Any) -> Iterator[Process]:
-    """``tim-async migrate …`` as a process, which does not outlive the block."""
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    process: Process = subprocess.Popen(
-        [sys.executable, "-m", "tim_async.cli", "migrate", *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
-        encoding="utf-8",
-        **streams,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+def started(args: Sequence[str], env: dict[str, str], **options: Any) -> ForkedProgram:
+    """Start ``tim-async migrate …``."""
+    return _program("-m", "tim_async.cli", "migrate", *args, env=env, **options)
 
 
-def read_until(process: Process, wanted: str, stream: str = "stderr") -> str:
+def with_fault(fault: str, args: Sequence[str], env: dict[str, str], **options: Any) -> ForkedProgram:
+    """Start ``tim-async migrate …`` with a fault of `faulty` in it."""
+    return _program("-m", "tests.cli.faulty", fault, "migrate", *args, env=env, **options)
+
+
+def _program(*arguments: str, env: dict[str, str], **options: Any) -> ForkedProgram:
+    streams = {"stdout": PIPE, "stderr": PIPE, **options}
+    return ForkedProgram(*arguments, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, **streams)
+
+
+def read_until(process: ForkedProgram, wanted: str, stream: str = "stderr") -> str:
     """What a process says up to a line that holds ``wanted``."""
     said = ""
     lines: Iterator[str] = getattr(process, stream)

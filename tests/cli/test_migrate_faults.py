@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.programs import DEVNULL
 from tim_async.emulator import Emulator
 
-from .conftest import ROOT, Run
+from .conftest import Run
 from .faulty import FAULTS, HANGING, HANGS, SAID, TEXT_FAULTS
-from .migrating import UNREAD, Process, arrived, crowd, env_of, read_until, started, status_of, write
+from .migrating import UNREAD, arrived, crowd, env_of, read_until, started, status_of, with_fault, write
 
 pytestmark = pytest.mark.processes
 
@@ -30,22 +29,6 @@ def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
     """A service with a crowd, and a file with a row for each of them, and one that fails."""
     with Emulator() as service:
         yield service, write(tmp_path / "counts.csv", UNREAD, "nowhere,m1,1", *crowd(service, ROWS))
-
-
-@contextlib.contextmanager
-def with_fault(fault: str, args: list[str], env: dict[str, str], **streams: int) -> Iterator[Process]:
-    """``tim-async migrate …`` with a fault in it, in a process that does not outlive the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.faulty", fault, "migrate", *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
-        encoding="utf-8",
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[call-overload]
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def goes_on(run: Run, service: Emulator, file: str) -> None:
@@ -121,7 +104,7 @@ def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> N
 def test_it_hangs(run: Run, crowded: tuple[Emulator, str], fault: str, number: signal.Signals) -> None:
     """One signal is enough, whatever it hangs in."""
     service, file = crowded
-    with with_fault(fault, ["unread", file], env_of(service), stdin=subprocess.DEVNULL) as process:
+    with with_fault(fault, ["unread", file], env_of(service), stdin=DEVNULL) as process:
         read_until(process, HANGING.decode())
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import PIPE, ForkedProgram
 from tim_async.emulator import Emulator
 
 from .conftest import Run
 from .migrating import (
     UNREAD,
-    Process,
     arrived,
     crowd,
     env_of,
@@ -46,11 +46,11 @@ def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
         yield service, write(tmp_path / "counts.csv", UNREAD, *crowd(service, ROWS))
 
 
-def ended(process: Process) -> tuple[int, str, str]:
+def ended(process: ForkedProgram) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     assert "Warning" not in err
-    return process.returncode, out, err
+    return process.wait(), out, err
 
 
 def resumed(run: Run, service: Emulator, file: str) -> None:
@@ -123,7 +123,7 @@ def test_ctrl_c_while_a_pipe_is_waited_for(
 ) -> None:
     """Nothing was begun, and that is what it says."""
     service, _ = crowded
-    with started(["unread", "-"], env_of(service), stdin=subprocess.PIPE, cwd=tmp_path) as process:
+    with started(["unread", "-"], env_of(service), stdin=PIPE, cwd=tmp_path) as process:
         read_until(process, "reading standard input")
         process.send_signal(number)
         code, out, err = process.wait(60), process.stdout, process.stderr
@@ -257,7 +257,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 class Screen:
     """What a process shows on a terminal."""
 
-    def __init__(self, ours: int, process: Process) -> None:
+    def __init__(self, ours: int, process: ForkedProgram) -> None:
         self._ours = ours
         self._process = process
         self.text = ""

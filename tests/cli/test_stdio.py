@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.programs import PIPE, ForkedProgram
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 
@@ -74,12 +75,17 @@ def folder(tmp_path: Path, prepared: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "folder"))
 
 
-def outcome(
-    args: tuple[str, ...], redirection: str, folder: Path, env: dict[str, str], *, unbuffered: bool = False
-) -> tuple[int, str]:
-    """The exit code, and what the other streams hold."""
-    if unbuffered:
-        env = {**env, "PYTHONUNBUFFERED": "1"}
+def on_a_full_disk(stream: str, args: tuple[str, ...], folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """The exit code, and what the other stream holds, when one is on a disk that is full."""
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": PIPE, "stderr": PIPE, stream: full.fileno()}
+        with ForkedProgram("-m", "tim_async.cli", *args, cwd=folder, env=env, **streams) as process:
+            said = "".join(process.communicate(timeout=60))
+            return process.wait(), said
+
+
+def redirected(args: tuple[str, ...], redirection: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """The exit code, and what the other streams hold, when a shell redirects some."""
     command = f'exec "$0" -X dev -m tim_async.cli "$@" {redirection}'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, *args],
@@ -97,23 +103,28 @@ def outcome(
 def test_standard_output(name: str, folder: Path, environment: dict[str, str], reached: dict[str, str]) -> None:
     """A full disk and a closed stream are told in one line, if anybody can be told."""
     env = {**environment, **reached}
-    more = (">&-", ">/dev/full 2>/dev/full") if name in ("usersig", "migration as JSON") else ()
-    for redirection in (">/dev/full", "<&- >&- 2>&-", *more):
-        code, said = outcome(COMMANDS[name], redirection, folder, env, unbuffered="2>" in redirection)
-        assert code == 1, said
+    told = [on_a_full_disk("stdout", COMMANDS[name], folder, env)]
+    silent = [redirected(COMMANDS[name], "<&- >&- 2>&-", folder, {**env, "PYTHONUNBUFFERED": "1"})]
+    if name in ("usersig", "migration as JSON"):
+        told += [redirected(COMMANDS[name], each, folder, env) for each in (">/dev/full", ">&-")]
+        unbuffered = {**env, "PYTHONUNBUFFERED": "1"}
+        silent.append(redirected(COMMANDS[name], ">/dev/full 2>/dev/full", folder, unbuffered))
+    assert [code for code, _ in told + silent] == [1] * len(told + silent)
+    for _, said in told:
         assert "Traceback" not in said
         assert "Exception ignored" not in said
         assert "Warning" not in said
-        if "2>" in redirection:
-            assert said == ""
-        else:
-            assert said.count("Error: cannot write to standard output: ") == 1
+        assert said.count("Error: cannot write to standard output: ") == 1
+    assert {said for _, said in silent} == {""}
 
 
 @pytest.mark.parametrize("name", TALKATIVE)
 def test_standard_error(name: str, folder: Path, environment: dict[str, str], reached: dict[str, str]) -> None:
-    for redirection in ("2>/dev/full", "2>&-"):
-        code, said = outcome(TALKATIVE[name], redirection, folder, {**environment, **reached})
+    env = {**environment, **reached}
+    for code, said in (
+        on_a_full_disk("stderr", TALKATIVE[name], folder, env),
+        redirected(TALKATIVE[name], "2>&-", folder, env),
+    ):
         assert code in (1, 2), said
         assert "Traceback" not in said
 

@@ -9,12 +9,12 @@ import os
 import resource
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.programs import PIPE, ForkedProgram
 from tim_async.migrate import JournalError, Rejected, Row, read_status
 from tim_async.migrate.journal import Changes, Journal
 from tim_async.migrate.locking import is_held
@@ -72,22 +72,9 @@ def contents(path: Path) -> dict[str, bytes]:
     return {name: (path.parent / name).read_bytes() for name in beside(path)}
 
 
-@contextlib.contextmanager
-def process(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """One of the functions below in a process of its own, which is ended at the end."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tests.migrate.storing", name, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    with started:
-        try:
-            yield started
-        finally:
-            started.kill()
+def process(name: str, *arguments: object) -> ForkedProgram:
+    """Start one of the functions below in a process of its own."""
+    return ForkedProgram("-m", "tests.migrate.storing", name, *map(str, arguments), cwd=ROOT, stdin=PIPE, stdout=PIPE)
 
 
 def outcome(name: str, *arguments: object) -> Any:
@@ -98,7 +85,7 @@ def outcome(name: str, *arguments: object) -> Any:
     return json.loads(text)
 
 
-def said(running: subprocess.Popen[str], count: int = sys.maxsize) -> Iterator[Any]:
+def said(running: ForkedProgram, count: int = sys.maxsize) -> Iterator[Any]:
     """What a process says next, line by line; to its end, unless only so much is asked for."""
     assert running.stdout is not None
     return map(json.loads, itertools.islice(running.stdout, count))

@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.programs import PIPE, ForkedProgram, in_thread
 from tests.stand_in import APP, KEY, Action, Reply, Seen, StandIn, ok
 
 pytestmark = pytest.mark.processes
@@ -37,22 +37,16 @@ ANSWERS = {
 }
 
 
-async def migrate(kind: str, file: Path, url: str, *options: str) -> asyncio.subprocess.Process:
+def migrate(kind: str, file: Path, url: str, *options: str) -> ForkedProgram:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
         "TIM_SDK_APP_ID": str(APP),
         "TIM_SECRET_KEY": KEY,
         "TIM_BASE_URL": url,
         "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error",
     }
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tim_async.cli", "migrate", kind, str(file), "--concurrency", "5", *options),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    command = ("-m", "tim_async.cli", "migrate", kind, str(file), "--concurrency", "5", *options)
+    return ForkedProgram(*command, env=environment, stdout=PIPE, stderr=PIPE)
 
 
 @pytest.mark.parametrize(
@@ -80,16 +74,15 @@ async def test_an_absurd_answer(tmp_path: Path, asked: str, answer: str) -> None
         return sensible(seen)
 
     async with StandIn(answer=absurd) as service:
-        process = await migrate(kind, file, service.url)
-        arrived = asyncio.create_task(service.until(2))
-        ended = asyncio.create_task(process.communicate())
-        await asyncio.wait([arrived, ended], return_when=asyncio.FIRST_COMPLETED)
-        if process.returncode is None:
+        with migrate(kind, file, service.url) as process:
+            arrived = asyncio.create_task(service.until(2))
+            ended = asyncio.create_task(in_thread(process.communicate))
+            await asyncio.wait([arrived, ended], return_when=asyncio.FIRST_COMPLETED)
             process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
-            out, err = await ended
-        arrived.cancel()
-        said = (out + err).decode()
+            async with asyncio.timeout(60):
+                out, err = await ended
+            arrived.cancel()
+        said = out + err
         assert process.returncode in (1, 3, 130), said
         assert "Traceback" not in said
         assert not [sign for sign in ("\x1b", "\x9b", "\r", "\u202e") if sign in said]
@@ -99,8 +92,8 @@ async def test_an_absurd_answer(tmp_path: Path, asked: str, answer: str) -> None
 
         # Rows that failed have come to their end; all others go on.
         service.answer = sensible
-        process = await migrate(kind, file, service.url, "--json")
-        out, err = await process.communicate()
-        assert process.returncode in (0, 3), err.decode()
+        with migrate(kind, file, service.url, "--json") as process:
+            out, err = await in_thread(process.communicate)
+        assert process.returncode in (0, 3), err
         assert json.loads(out.splitlines()[-1])["counts"]["left"] == 0
     assert [violation for violation in service.violations if "came twice" not in violation] == []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import DEVNULL, PIPE, ForkedProgram, in_thread
 from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate.schema import State
 
@@ -36,7 +35,7 @@ class Faulty:
         self.arrivals: Counter[Member] = Counter()
         self.faults = 0
         self.kill_at = 0
-        self.client: asyncio.subprocess.Process | None = None
+        self.client: ForkedProgram | None = None
         self.settled: set[Member] = set()
         self.repeated: list[Member] = []
 
@@ -93,12 +92,11 @@ async def migrate(service: Faulty, url: str, file: Path) -> int:
         "--concurrency",
         str(CONCURRENCY),
     ]
-    service.client = await asyncio.create_subprocess_exec(
-        sys.executable, *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    _, complaints = await service.client.communicate()
-    assert service.client.returncode in (0, -signal.SIGKILL), complaints.decode()
-    return service.client.returncode or 0
+    with ForkedProgram(*command, env=environment, stdout=DEVNULL, stderr=PIPE) as service.client:
+        _, complaints = await in_thread(service.client.communicate)
+        code = service.client.wait()
+    assert code in (0, -signal.SIGKILL), complaints
+    return code
 
 
 def settled(journal: Path, lines: dict[int, Member]) -> set[Member]:

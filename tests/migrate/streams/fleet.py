@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
 import signal
-import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
 
+from tests.programs import PIPE, ForkedProgram, in_thread
 from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate import READ, UNREAD, FileSource, Kind
 from tim_async.migrate.streams import Loaded, load
@@ -94,35 +93,28 @@ class Processes:
             **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
             **({"TIM_SDK_APP_ID": str(APP), "TIM_SECRET_KEY": KEY, "TIM_BASE_URL": base_url} if base_url else {}),
             "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error",
         }
-        self._all: list[asyncio.subprocess.Process] = []
+        self._all: list[ForkedProgram] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for process in self._all:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
+            process.kill()
+            process.wait()
+            process.close()
 
-    async def start(self, *arguments: str, before: str = "") -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str, before: str = "") -> ForkedProgram:
         """Start a command; with ``before`` as the first lines of its program."""
         program = f"import sys\nsys.argv[0] = 'tim-async'\n{before}\nfrom tim_async.cli import main\nsys.exit(main())"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", program, "migrate", *arguments),
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        process = ForkedProgram("-c", program, "migrate", *arguments, env=self._environment, stdout=PIPE, stderr=PIPE)
         self._all.append(process)
         return process
 
-    async def ended(self, process: asyncio.subprocess.Process) -> tuple[int, str, str]:
+    async def ended(self, process: ForkedProgram) -> tuple[int, str, str]:
         """Its exit code, and what it said; it must have said it plainly."""
-        out, err = (stream.decode() for stream in await process.communicate())
+        out, err = await in_thread(process.communicate)
         assert process.returncode is not None
         assert "Traceback" not in err, err
         assert "Warning:" not in err.replace("Warning: the store", ""), err
@@ -138,13 +130,12 @@ class Slot:
     def __init__(self, processes: Processes, arguments: Sequence[str]) -> None:
         self._processes = processes
         self._arguments = arguments
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: ForkedProgram | None = None
         self.kills = 0
 
     def kill(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            # Not by Popen, which would also wait for it, and so take its exit code from asyncio.
-            os.kill(self.process.pid, signal.SIGKILL)
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
             self.process = None
             self.kills += 1
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.programs import ForkedProgram, in_thread
 from tests.stand_in import NOT_GZIP, Fate, Raw, Reply, Seen, StandIn, client_of, error, failure_of, ok
 from tests.store import Store
 from tim_async import RetryPolicy
@@ -34,16 +35,16 @@ def worker(url: str, *more: str) -> list[str]:
     return ["work", "--from", url, *options, *more]
 
 
-async def heard(process: asyncio.subprocess.Process, wanted: str) -> None:
+async def heard(process: ForkedProgram, wanted: str) -> None:
     """Wait until it says something."""
     assert process.stderr is not None
-    while line := (await process.stderr.readline()).decode():
+    while line := await in_thread(process.stderr.readline):
         if wanted in line:
             return
     raise AssertionError(f"it never said {wanted!r}")
 
 
-async def ended(processes: Processes, process: asyncio.subprocess.Process) -> tuple[int, str]:
+async def ended(processes: Processes, process: ForkedProgram) -> tuple[int, str]:
     async with asyncio.timeout(ENDS_WITHIN):
         code, _, err = await processes.ended(process)
     return code, err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import ForkedProgram, in_thread
 from tests.stand_in import Fate, StandIn
 from tests.store import Store
 
@@ -101,11 +102,11 @@ def injected(point: tuple[str, str, int]) -> str:
     return f"{INJECT}\ninject({module!r}, {name!r}, {kind}, {skipped})"
 
 
-async def ended_clearly(process: asyncio.subprocess.Process, *, stopped: bool = False) -> None:
+async def ended_clearly(process: ForkedProgram, *, stopped: bool = False) -> None:
     """It ends within 20 s of the exception, however slowly it started."""
     assert process.stderr is not None
     said = []
-    while line := (await process.stderr.readline()).decode():
+    while line := await in_thread(process.stderr.readline):
         said.append(line)
         if line == "now\n":
             break
@@ -113,15 +114,15 @@ async def ended_clearly(process: asyncio.subprocess.Process, *, stopped: bool = 
     if stopped:
         process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(20):
-        _, err = await process.communicate()
-    errors = [line for line in err.decode().splitlines() if line.startswith("Error: ")]
+        _, err = await in_thread(process.communicate)
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
     if stopped:
-        assert process.returncode in (1, 3, 4, 130, -signal.SIGTERM), err.decode()
+        assert process.returncode in (1, 3, 4, 130, -signal.SIGTERM), err
         return
-    assert process.returncode in (1, 3, 4), err.decode()
-    assert len(errors) == 1, err.decode()
+    assert process.returncode in (1, 3, 4), err
+    assert len(errors) == 1, err
     assert "injected" in errors[0]
-    assert "never retrieved" not in err.decode()
+    assert "never retrieved" not in err
 
 
 def rows(folder: Path, count: int = 1200) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import in_thread
 from tests.store import Store
 from tim_async.migrate import Counts
 from tim_async.migrate.streams import read_fleet
@@ -105,11 +105,10 @@ async def test_a_load_that_is_killed(tmp_path: Path, store: Store) -> None:
     async with Processes() as processes, looking(store.url) as redis:
         for upto in (1, 7_000):
             process = await processes.start(*arguments)
-            while process.returncode is None and await redis.xlen(key("rows")) < upto:  # noqa: ASYNC110 - as fast as can be
+            while process.poll() is None and await redis.xlen(key("rows")) < upto:  # noqa: ASYNC110 - as fast as can be
                 await asyncio.sleep(0.002)
-            if process.returncode is None:
-                os.kill(process.pid, signal.SIGKILL)
-            await process.communicate()
+            process.kill()
+            await in_thread(process.communicate)
             kills += process.returncode == -signal.SIGKILL
             assert await redis.hget(key("about"), "complete") == "0" or not kills
         code, out, _ = await processes.run(*arguments)

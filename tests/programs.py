@@ -1,0 +1,303 @@
+"""Python programs as processes, forked from an interpreter that has already imported what they need.
+
+Starting Python and importing aiohttp, click and rich costs more than most programs of this suite do.  A forked program
+is a real process: it has its own pid, standard streams, signals and environment, can be killed at any time, shuts the
+interpreter down as any other, and its exit code is the kernel's.  Only its start is not real.  Tests of what happens at
+the start (imports, streams that are closed, ``-X dev``, an encoding of the environment) use `subprocess` instead.
+
+One such interpreter, ``python -m tests.programs FD``, serves each process of pytest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPE = subprocess.PIPE
+DEVNULL = subprocess.DEVNULL
+
+_PRELOADED = ("tim_async.cli", "tim_async.migrate", "tim_async.emulator")
+"""Packages that are imported with all their modules before the first fork."""
+
+
+class ForkedProgram:
+    """A running program: what `subprocess.Popen` offers of a process with text streams.
+
+    Args:
+        arguments: what follows ``python``: ``-m MODULE …`` or ``-c CODE …``.
+        env: the whole environment; by default this process's.  Every warning is an error, whatever it says.
+        cwd: the working folder; by default this process's.
+        stdin, stdout, stderr: a descriptor, `PIPE` or `DEVNULL`; by default this process's.
+        process_group: 0 for a process group of its own.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        process_group: int | None = None,
+    ) -> None:
+        self.returncode: int | None = None
+        self._waiting = threading.Lock()
+        request = {
+            "arguments": arguments,
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(cwd or Path.cwd()),
+            "process_group": process_group,
+        }
+        self._line, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as opened:
+            descriptors, ours = zip(
+                *(self._stream(number, given, opened) for number, given in enumerate((stdin, stdout, stderr))),
+                strict=True,
+            )
+            self.stdin, self.stdout, self.stderr = ours
+            _server().fork([*descriptors, theirs.fileno()])
+        self._said = self._line.makefile("r", encoding="ascii")
+        self.pid = int(self._said.readline())
+        self._line.sendall(json.dumps(request).encode() + b"\n")
+
+    @staticmethod
+    def _stream(number: int, given: int | None, opened: contextlib.ExitStack) -> tuple[int, IO[str] | None]:
+        """The program's descriptor of a stream, closed here with ``opened`` if it was made here; and our end of it."""
+        if given is None:
+            return number, None
+        if given == DEVNULL:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            opened.callback(os.close, descriptor)
+            return descriptor, None
+        if given != PIPE:
+            return given, None
+        reads, writes = os.pipe()
+        theirs, ours = (reads, writes) if number == 0 else (writes, reads)
+        opened.callback(os.close, theirs)
+        return theirs, open(ours, "w" if number == 0 else "r", encoding="utf-8")  # noqa: PTH123 - a descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Kill it, if it still runs, and close its streams."""
+        self.kill()
+        self.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Close our ends of its streams."""
+        for stream in (self.stdin, self.stdout, self.stderr, self._said, self._line):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # what it was not there to read
+                    stream.close()
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after ``timeout`` seconds.
+        """
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"program {self.pid}", timeout or 0)
+        return code
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._line], [], [], timeout)[0]:
+            with self._waiting:
+                if self.returncode is None:  # no other thread has read it meanwhile
+                    self.returncode = int(self._said.readline())
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Close its input, read its output to the end, and wait for its end."""
+        if self.stdin is not None:
+            self.stdin.close()
+        texts = ["", ""]
+
+        def read(number: int, stream: IO[str]) -> None:
+            texts[number] = stream.read()
+
+        readers = [
+            threading.Thread(target=read, args=(number, stream), daemon=True)
+            for number, stream in enumerate((self.stdout, self.stderr))
+            if stream is not None
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        return texts[0], texts[1]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+_THREADS = concurrent.futures.ThreadPoolExecutor(64)
+"""As many as programs may be waited for at once; asyncio has six on two cores."""
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Call a method of a program that blocks, while the event loop serves the program."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, function, *args)
+
+
+class _Server:
+    """The interpreter that forks, as seen from here; it ends with this process."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.programs", str(theirs.fileno())],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+    def fork(self, descriptors: list[int]) -> None:
+        """Fork a program; the last of its four descriptors says what it is, and tells its pid and its exit code."""
+        socket.send_fds(self._control, [b"f"], descriptors)
+
+
+@functools.cache
+def _server() -> _Server:
+    return _Server()
+
+
+# In the interpreter that forks
+
+
+def _preload() -> None:
+    """Import what programs need, and exempt it from garbage collection, which would have each program copy it."""
+    for name in _PRELOADED:
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if not module.name.endswith(("__main__", "pytest_plugin")):
+                importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
+
+
+class _Forks:
+    """Forks whenever it is asked to, and reports how each program ends."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._running: dict[int, socket.socket] = {}
+        self._woken, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        signal.set_wakeup_fd(self._wakes.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal ends pytest, and thereby this
+
+    def serve(self) -> dict[str, Any]:
+        """Return in each forked program, with the request for it; here, never."""
+        while True:
+            readable = select.select([self._control, self._woken], [], [])[0]
+            if self._woken in readable:
+                self._woken.recv(4096)
+                self._report()
+            if self._control in readable:
+                message, descriptors, _, _ = socket.recv_fds(self._control, 1, 4)
+                if not message:
+                    self._close()
+                    sys.exit()
+                line = socket.socket(fileno=descriptors.pop())
+                pid = os.fork()
+                if pid == 0:
+                    return self._forked(line, descriptors)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._running[pid] = line
+                line.sendall(b"%d\n" % pid)
+
+    def _report(self) -> None:
+        for pid in list(self._running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with self._running.pop(pid) as line, contextlib.suppress(ConnectionError):  # nobody waits for it
+                    line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+    def _forked(self, line: socket.socket, descriptors: list[int]) -> dict[str, Any]:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with line, line.makefile("r", encoding="utf-8") as given:
+            request: dict[str, Any] = json.loads(given.readline())
+        self._close()
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        return request
+
+    def _close(self) -> None:
+        for mine in (self._control, self._woken, self._wakes, *self._running.values()):
+            mine.close()
+
+
+def _run(arguments: list[str], env: dict[str, str], cwd: str, process_group: int | None) -> None:
+    """Be the program, as far as an interpreter can become another."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    if process_group is not None:
+        os.setpgid(0, process_group)
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(line_buffering=stream.isatty())  # type: ignore[union-attr]  # they are text streams
+    sys.path[0] = cwd
+    kind, program, *rest = arguments
+    sys.argv = [kind, *rest]
+    if kind == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    _preload()
+    _run(**_Forks(socket.socket(fileno=int(sys.argv[1]))).serve())
