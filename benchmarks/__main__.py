@@ -16,6 +16,7 @@ from benchmarks.scenarios import SCENARIOS, USUAL
 
 SUBJECTS = {
     "rate": "goodput and refusals of each policy on a strict server",
+    "pace": "the same in virtual time: many servers and paths, alone and beside another consumer",
     "cpu": "process CPU of a call beside a bare session.post",
     "memory": "bytes of a waiting call, and growth of a long batch.map",
     "fairness": "how long an interactive call waits among bulk work",
@@ -28,6 +29,7 @@ SUBJECTS = {
 
 BOUNDED: dict[str, dict[str, Any]] = {
     "rate": {"scenarios": ("four", "sliding"), "rounds": 1},
+    "pace": {"seconds": 120.0, "only": "50 ms, 80/s"},
     "cpu": {"pairs": 3},
     "memory": {"rows": 30_000},
     "fairness": {"seconds": 8.0},
@@ -70,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     rate.add_argument("--rounds", type=int, default=3, help="each policy in turn, so often (%(default)s)")
     rate.add_argument("--workers", type=int, default=0, help="on each endpoint; default: every call a task at once")
+    added["pace"].add_argument("--seconds", type=float, default=300.0, help="virtual, of each run (%(default)s)")
+    added["pace"].add_argument("--seeds", type=int, default=1, help="runs of each (%(default)s)")
+    added["pace"].add_argument("--only", default="", help="paths whose name contains this")
     added["cpu"].add_argument("--pairs", type=int, default=5, help="paired runs (%(default)s)")
     added["cpu"].add_argument("--calls", type=int, default=5000, help="in each run (%(default)s)")
     memory = added["memory"]

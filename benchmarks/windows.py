@@ -6,6 +6,7 @@ second is the stricter one: it also refuses the burst that straddles two calenda
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,32 @@ class CalendarSecond:
         second = int(now + self._offset)
         if second != self._second:
             self._second, self._count = second, 0
+
+
+class TokenBucket:
+    """Refuses an arrival that finds no whole token; `limit` of them come in a second, `size` are kept."""
+
+    def __init__(self, limit: int, size: int) -> None:
+        self._limit = limit
+        self._size = size
+        self._tokens = float(size)
+        self._at = -math.inf
+
+    def arrive(self, now: float) -> bool:
+        self._fill(now)
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def take(self, now: float) -> None:
+        self._fill(now)
+        self._tokens = max(0.0, self._tokens - 1.0)
+
+    def _fill(self, now: float) -> None:
+        if now > self._at:
+            self._tokens = min(float(self._size), self._tokens + (now - self._at) * self._limit)
+            self._at = now
 
 
 @dataclass

@@ -6,8 +6,11 @@ Only for code that waits for timers and other tasks; nothing that reads a socket
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import math
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from . import loops
@@ -23,17 +26,22 @@ class _Jump(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
-            if timeout is None:
-                raise RuntimeError("deadlock: nothing is ready and no timer is set")
-            self.loop.now += timeout
+            self.loop.jump(math.inf if timeout is None else timeout)
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """A loop that starts at 1000 s and never waits."""
+    """A loop that starts at 1000 s and never waits.
 
-    def __init__(self) -> None:
+    Args:
+        resolution: seconds to whole multiples of which it waits for a timer, rounded up as epoll does; 0 for exactly.
+    """
+
+    def __init__(self, resolution: float = 0.0) -> None:
         self.now = 1000.0
+        self._resolution = resolution
+        self._deliveries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._serial = itertools.count()
         selector = _Jump()
         selector.loop = self
         super().__init__(selector)
@@ -43,8 +51,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """The virtual time, seconds."""
         return self.now
 
+    def deliver(self, delay: float, callback: Callable[..., None], *args: Any) -> None:
+        """Call back as if a socket had become readable: after ``delay`` seconds exactly, whatever the resolution."""
+        heapq.heappush(self._deliveries, (self.now + delay, next(self._serial), callback, args))
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+    def jump(self, timeout: float) -> None:
+        """Move the clock to the next delivery, or by ``timeout`` seconds if that is sooner."""
+        if self._resolution and 0.0 < timeout < math.inf:
+            timeout = math.ceil(timeout / self._resolution - 1e-6) * self._resolution
+        until = self.now + timeout
+        if self._deliveries:
+            until = min(until, max(self.now, self._deliveries[0][0]))
+        if until == math.inf:
+            raise RuntimeError("deadlock: nothing is ready and no timer is set")
+        self.now = until
+        while self._deliveries and self._deliveries[0][0] <= until:
+            _, _, callback, args = heapq.heappop(self._deliveries)
+            self.call_soon(callback, *args)
+
+
+def run(main: Coroutine[Any, Any, T], *, resolution: float = 0.0) -> T:
     """Like `asyncio.run`, in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(resolution)) as runner:
         return runner.run(main)

@@ -1,6 +1,29 @@
-"""What the pace learns: how early a slot may be used again, and how many calls the server takes.
+"""What a limiter learns from answers and refusals: `Credit`, `Rate` and `Burst`.
 
-The theory stands at the top of `tim_async._limiter.queue`.
+The slots and the bucket are described at the top of `tim_async._limiter.queue`.  What is learned is this:
+
+**A refusal measures.**  The server refuses when its second is full, so the calls of ours that it answered in the second
+before a refusal are all that it has room for: the rate to remember.  The measure holds whether or not the server counts
+refused calls, and whoever takes the rest of its limit.
+
+**The rate holds there, then probes.**  After a refusal `Rate` falls a little below what it measured, rises to that
+plateau within `Rate.HOLD` seconds and slows down as it comes near, as CUBIC does in TCP; above it, it rises slowly at
+first and then steadily, since nothing refused means that the other consumer has gone.  The plateau is forgotten when
+the rate has reached the limit.
+
+**Every further refusal takes its slot away.**  Where refused calls are counted too, one call too many makes the server
+refuse all until the second has room again; where they are not, it refuses that one.  So the first refusal of an event
+cuts the rate once, and each one after it within a second takes one more call a second off.  The cut is as deep as the
+event turns out to be, without a guess at how the server counts.  The rate is kept by the number of slots in use: none
+is given out until the calls of the last second are fewer than the new rate, which is what empties the server's second.
+
+**Below the limit some refusals are the price of the edge.**  Up to `Rate.TOLERATED` of the calls may be refused
+before the rate falls.
+
+**At the limit a refusal means our own jitter**, so `Credit` steps back; below the limit it neither grows nor shrinks.
+
+**A refusal before the rate is back at its plateau is not about the rate**, which was taken before.  Calls came too
+close together (a token bucket), or somebody takes more.  `Burst` lets fewer calls go at once; it recovers with time.
 """
 
 from __future__ import annotations
@@ -24,9 +47,11 @@ class Credit:
     SLACK = 0.002
     """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
     CLIMB_FIRST = 0.01
-    """Ease a second until something is refused for the first time; more where round trips are long…"""
-    LONG = 0.05
-    """…that is, longer than this, seconds: the proof alone then costs the more."""
+    """Ease a second until something is refused for the first time."""
+    LONG = 0.04
+    """Seconds of a round trip above which ease climbs faster, with the square: the proof alone costs the more there."""
+    SAFE = 0.6
+    """Ease up to which it does."""
     CLIMB = 0.002
     """Ease a second after the first refusal."""
     STEP_BACK = 0.15
@@ -49,16 +74,28 @@ class Credit:
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
-            climb = self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) if self._quiet else self.CLIMB
-            self._ease += climb / per_second
+            self._ease += self._climb() / per_second
         if self._ease > 0.0:
             self._weigh()
+
+    @property
+    def spread(self) -> float:
+        """Seconds by which a slot is occupied beyond one second: a typical round trip less the credit."""
+        return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.ENOUGH else 0.0
 
     def refused(self) -> None:
         """Step back, once for an event."""
         self._quiet = False
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
         self._weigh()
+
+    def _climb(self) -> float:
+        """Ease a second."""
+        if not self._quiet:
+            return self.CLIMB
+        if self._ease >= self.SAFE:
+            return self.CLIMB_FIRST
+        return self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) ** 2
 
     def _find_smallest(self, rtt: float) -> None:
         if self._seen == 1:
@@ -85,52 +122,126 @@ class Rate:
 
     Args:
         limit: what the server allows when nobody else calls, calls/s.
-        headroom: how far above the limit calls may be let go while nothing is refused, as a factor.
         floor: what it never falls below, calls/s.
+
+    Attributes:
+        full: whether the rate is the limit.  Once it is not, `value` sets it again when the rate has risen so far.
     """
 
-    __slots__ = ("_after_cut", "_cut_at", "_limit", "ceiling", "floor")
+    __slots__ = ("_changed_at", "_event_at", "_limit", "_low", "_measured", "_plateau", "floor", "full")
 
-    def __init__(self, limit: float, headroom: float, floor: float) -> None:
+    HOLD = 2.0
+    """Seconds after the last refusal in which the rate returns to the plateau."""
+    GENTLE = 2.5
+    """Seconds beyond it in which the rate rises slowly: by limit/150 * t^3."""
+    STEADY = 0.125
+    """Share of the limit by which it rises each second after that, at the slope that the cubic ends with."""
+    CUT = 0.98
+    """What the first refusal of an event leaves of the rate that was measured."""
+    TOLERATED = 0.02
+    """Share of the last second's calls that may be refused below the limit without a cut."""
+    DEEP = 0.85
+    """Share of the plateau below which it falls with the rate: not a probe that failed, but a smaller share of ours."""
+    IDLE = 0.9
+    """Least share of the rate that a refusal is taken to measure: few calls are no measure of it."""
+
+    def __init__(self, limit: float, floor: float) -> None:
         self._limit = limit
-        self.ceiling = limit * headroom
         self.floor = floor
-        self._after_cut = self.ceiling
-        self._cut_at = -math.inf
+        self.full = True
+        self._low = self._plateau = self._measured = limit
+        self._changed_at = self._event_at = -math.inf
 
     def value(self, now: float) -> float:
-        """Calls a second to let go now."""
-        if self._after_cut >= self.ceiling:
-            return self.ceiling
-        t = now - self._cut_at
-        # +2(1 + t)/s each second, on 200 calls a second: slow at first, for the other consumer may still be there.
-        grown = self._after_cut + (2 * t + t * t) * self._limit / 200.0
-        if grown >= self.ceiling:
-            self._after_cut = self.ceiling
-            return self.ceiling
-        return grown
+        """Calls a second to let go now, at least ``floor`` and at most the limit."""
+        if self.full:
+            return self._limit
+        beyond = now - self._changed_at - self.HOLD
+        if beyond < 0.0:
+            return self._plateau - (self._plateau - self._low) * (-beyond / self.HOLD) ** 3
+        gentle = min(beyond, self.GENTLE)
+        value = self._plateau + self._limit * (gentle**3 / 150.0 + (beyond - gentle) * self.STEADY)
+        if value >= self._limit:
+            self.full = True
+            return self._limit
+        return value
 
-    def cost(self, now: float) -> float:
-        """What one call takes of a bucket that leaks at the ceiling: 1 at full rate, more below it."""
-        return 1.0 if self._after_cut >= self.ceiling else self.ceiling / self.value(now)
+    def probing(self, now: float) -> bool:
+        """Whether the rate is above the plateau that it remembers."""
+        return not self.full and now - self._changed_at > self.HOLD
 
-    def refused(self, now: float, sent: float, taken: float) -> bool:
+    def refused(self, now: float, sent: float, answered: float, refusals: float) -> bool:
         """Fall to what the server takes.
 
         Args:
             now: when the refusal came.
             sent: when its call was sent.
-            taken: the share of the last second's calls that was not refused, 0 to 1.
+            answered: calls of the last second that were answered, refused or not.
+            refusals: those that were refused.
 
         Returns:
-            True when this was the first refusal of an event: one cut a second at most, and none for calls
-            that were on their way when the last cut was made.
+            True for the first refusal of an event: at most one event a second, and none by calls that were on their
+            way when the last one began.
         """
-        if sent <= self._cut_at or now - self._cut_at < 1.0:
+        value = self.value(now)
+        if not self.full and refusals < self.TOLERATED * answered:
             return False
-        # A little below what was taken, so that the probing that follows starts from quiet.  By 5 % at least, for the
-        # last second holds calls from before the other consumer came; by 60 % at most, for it may hold few calls.
-        kept = min(0.95, max(0.4, 0.97 * taken))
-        self._after_cut = max(self.floor, kept * min(self._limit, self.value(now)))
-        self._cut_at = now
-        return True
+        begins = now - self._event_at >= 1.0
+        if begins:
+            if sent <= self._event_at:
+                return False
+            self._event_at = now
+            self._measured = min(value, max(answered, self.IDLE * value))
+            self._fall(now, self.CUT * self._measured)
+        else:
+            self._fall(now, value - 1.0)
+        return begins
+
+    def lower(self, now: float, taken: float) -> None:
+        """Fall to a share, 0 to 1, of the rate; at least by 5 % and at most by 60 %, and at most once a second."""
+        if now - self._event_at >= 1.0:
+            self._event_at = now
+            self._measured = self.value(now)
+            self._fall(now, min(0.95, max(0.4, 0.97 * taken)) * self._measured)
+
+    def _fall(self, now: float, low: float) -> None:
+        self._low = max(self.floor, low)
+        self._plateau = max(self._low, min(self._measured, self._low / self.DEEP))
+        self._changed_at = now
+        self.full = False
+
+
+class Burst:
+    """How many calls may go at once.
+
+    Args:
+        most: with nothing refused.
+    """
+
+    __slots__ = ("_changed_at", "_left", "_most", "full")
+
+    LEAST = 1.25
+    """A little more than one: what is left over makes up for timers that fire late."""
+    DOUBLES = 30.0
+    """Seconds in which it doubles again."""
+
+    def __init__(self, most: float) -> None:
+        self._most = self._left = most
+        self._changed_at = -math.inf
+        self.full = True
+
+    def value(self, now: float) -> float:
+        """Calls, at least `LEAST` unless ``most`` is less."""
+        if self.full:
+            return self._most
+        value = self._left * math.exp2((now - self._changed_at) / self.DOUBLES)
+        if value >= self._most:
+            self.full = True
+            return self._most
+        return value
+
+    def refused(self, now: float) -> None:
+        """Halve it, once for an event."""
+        self._left = min(self._most, max(self.LEAST, self.value(now) / 2.0))
+        self._changed_at = now
+        self.full = False

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tim_async._lanes import Lane
 
-from .learning import Credit, Rate
+from .learning import Burst, Credit, Rate
 
 SECOND = 1.0005
 """The server's second, as we time it: a little longer, for clocks that tick differently."""
@@ -80,24 +80,24 @@ class Limiter(Protocol):
 
 
 class Slots:
-    """N places, each free again one second after its response, less the credit."""
+    """Places for calls, each free again one second after its response, less the credit."""
 
-    __slots__ = ("_answered", "_in_flight", "_size")
+    __slots__ = ("_answered", "_in_flight")
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._in_flight = 0
         self._answered: deque[float] = deque()
 
-    def wait(self, now: float, credit: float) -> float:
-        """Seconds until a slot is free: 0 when one is, infinity when only a response can free one."""
+    def wait(self, now: float, credit: float, size: int) -> float:
+        """Seconds until one of ``size`` slots is free: 0 when one is, infinity when only a response can free one."""
         horizon = now - SECOND + credit
         answered = self._answered
         while answered and answered[0] <= horizon:
             answered.popleft()
-        if self._in_flight + len(answered) < self._size:
+        excess = self._in_flight + len(answered) - size
+        if excess < 0:
             return 0.0
-        return answered[0] - horizon if answered else math.inf
+        return answered[excess] - horizon if excess < len(answered) else math.inf
 
     def take(self) -> None:
         """Occupy a slot that `wait` found free."""
@@ -112,10 +112,10 @@ class Slots:
         """The call was never sent: the slot is free at once."""
         self._in_flight -= 1
 
-    @property
-    def cooling(self) -> int:
-        """Calls answered within the last second, or a little more."""
-        return len(self._answered)
+    def answered(self, now: float, credit: float) -> float:
+        """Calls answered in the last second, as those whose slots are not free again tell."""
+        horizon = now - SECOND + credit
+        return sum(at > horizon for at in self._answered) / max(0.1, SECOND - credit)
 
 
 class Refusals:
@@ -143,6 +143,11 @@ class LocalLimiter:
         burst: calls that may go at once after a while without any; by default what suits the limit.
     """
 
+    HEADROOM = 1.1
+    """How far above the limit the bucket lets calls go, to catch up; the slots keep the promise."""
+    EVEN = 1.05
+    """How far above a rate below the limit."""
+
     latency = 0.0
     grace = math.inf  # its slot is nobody else's before it has been given back
     shared = False
@@ -150,38 +155,52 @@ class LocalLimiter:
     def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:
         self._limit = limit
         self._strict = strict
-        self._slots = Slots(int(limit))
+        self._size = int(limit)
+        self._slots = Slots()
         self._credit = Credit()
         if burst is None:
             burst = max(4.0, limit / (50 if strict else 20))
-        # The slots keep the promise; above the limit the bucket only catches up.  Strict does without even that.
-        headroom = 1.0 if strict else 1.1
+        self._ceiling = limit * (1.0 if strict else self.HEADROOM)
         # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
         self._block = max(1, int(burst / 20))
         self._permits = 0
         # At the floor a block costs nearly the whole bucket.
-        self._rate = Rate(limit, headroom, floor=1.01 * limit * headroom * self._block / burst)
+        self._rate = Rate(limit, floor=1.01 * limit * self._block / burst)
+        self._capacity = burst
+        self._burst = Burst(burst / self._block)
         # Imported with the first call: it reads its own version at import, which takes longer than all else here.
         from aiolimiter import AsyncLimiter
 
-        self._bucket = AsyncLimiter(burst, burst / self._rate.ceiling)
+        self._bucket = AsyncLimiter(burst, burst / self._ceiling)
         self._refusals = Refusals()
         self._saturated = False
-        self._cost = 1.0
+        self._cost = float(self._block)
 
-    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - whoever is first has all there is
+    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - the first in line has all there is
         """Seconds until one call may go: 0 for now, infinity when that depends on an answer."""
-        delay = self._slots.wait(now, self._credit.value)
+        size, cost = self._size, 1.0
+        if not self._rate.full:
+            rate = self._rate.value(now)
+            # A rate of N takes more than N slots, each of which is occupied for more than a second.
+            size = min(size, max(1, round(rate * (1.0 + self._credit.spread))))
+            # A slower rate makes each call cost more of the bucket.
+            cost = max(1.0, self._ceiling / (self.EVEN * rate))
+        delay = self._slots.wait(now, self._credit.value, size)
         if delay > 0.0:
             self._saturated = True
             return delay
         self._saturated = False
         if not self._permits:
-            # A slower rate makes each call cost more of the bucket.
-            self._cost = cost = self._rate.cost(now)
-            if not self._bucket.has_capacity(cost * self._block):
-                # Longer than needed by at most this; the bucket credits what is late, up to its capacity.
-                return cost / self._rate.ceiling
+            self._cost = cost * self._block
+            needed, interval = self._cost, cost / self._ceiling
+            if not self._burst.full:
+                # A smaller burst leaves a part of the bucket unused, and makes up for less lateness.
+                burst = self._burst.value(now)
+                needed = max(needed, self._capacity - (burst - 1.0) * self._cost)
+                interval *= min(1.0, burst - 1.0)
+            if not self._bucket.has_capacity(needed):
+                # Longer than needed by at most this; the bucket credits what is late.
+                return interval
         return 0.0
 
     def take(self, now: float) -> Permit:
@@ -190,7 +209,7 @@ class LocalLimiter:
         if self._permits:
             self._permits -= 1
         else:
-            self._acquire(self._cost * self._block)
+            self._acquire(self._cost)
             self._permits = self._block - 1
         return Permit(now)
 
@@ -217,25 +236,28 @@ class LocalLimiter:
         """The answer has come, or its connection has ended without one."""
         self._slots.give_back(now)
         if answered and not self._strict:
-            self._credit.answered(now - permit.sent, self._limit, self._saturated)
+            self._credit.answered(now - permit.sent, self._limit, self._saturated and self._rate.full)
 
     def refused(self, sent: float, now: float) -> None:
         """The server said "too fast" to a call sent at ``sent``."""
-        refusals = self._refusals.add(now)
-        answered = max(self._slots.cooling, refusals)
-        if self._rate.refused(now, sent, 1.0 - refusals / answered):
-            self._credit.refused()
+        at_limit, probing = self._rate.full, self._rate.probing(now)
+        answered = self._slots.answered(now, self._credit.value)
+        if self._rate.refused(now, sent, answered, self._refusals.add(now)):
+            if at_limit:
+                self._credit.refused()
+            if not probing:
+                self._burst.refused(now)
 
     def slow_down(self, taken: float, now: float) -> None:
         """Fall to a share of the rate."""
-        self._rate.refused(now, now, taken)
+        self._rate.lower(now, taken)
 
     def paused(self, seconds: float) -> None:
         """Nobody else need know."""
 
     def rate(self, now: float) -> float:
         """Calls a second that are let go at most, as learned so far."""
-        return min(self._limit, self._rate.value(now))
+        return self._rate.value(now)
 
     def pace(self, now: float) -> float:
         """The same: all of them are ours."""

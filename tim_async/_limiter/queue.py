@@ -20,8 +20,8 @@ it while nothing is refused and steps back when something is.
 above the full rate spreads the calls, yet lets an endpoint catch up with what a busy loop has delayed.
 
 **The rate follows other consumers.**  Calls of somebody else on the same quota are invisible but for the
-refusals they cause.  `Rate` falls to what the server last took, once for each event, and climbs back
-ever faster while nothing is refused: 2(1 + t) calls/s each second.
+refusals they cause.  `Rate` falls to what the server last took, by leaving slots unused; it remembers where it was
+refused, holds there and probes above it.  The theory of what is learned stands at the top of `learning`.
 
 **The turnstile keeps order.**  aiolimiter lets newcomers pass those who wait, and knows neither priorities nor a
 pause.  So nobody waits in it: callers wait here, interactive before bulk, first in, first out within a lane
