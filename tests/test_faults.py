@@ -30,8 +30,8 @@ from tim_async import (
     TransportError,
     _call,
 )
+from tim_async._usersigs import UserSigCache
 from tim_async.errors import CODES, Reaction
-from tim_async.usersig import UserSigCache
 
 from .stand_in import (
     AT_ONCE,

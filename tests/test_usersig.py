@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async._secret import Secret
-from tim_async.usersig import Claims, UserSigCache, sign, verify
+from tim_async._usersigs import UserSigCache
+from tim_async.usersig import Claims, sign, verify
 
 from .stand_in import KEY
 

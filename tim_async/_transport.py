@@ -22,9 +22,9 @@ from ._options import ClientSettings
 from ._secret import Secret
 from ._session import connect_timeout, own_session, proxy_for
 from ._signing import Pool, Signer, Signing
+from ._usersigs import UserSigCache
 from ._wire import Reply
 from .errors import ClientClosed, ConnectFailed, RequestTimeout, TransportError
-from .usersig import UserSigCache
 
 _HEADERS = CIMultiDict(
     {

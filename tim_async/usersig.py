@@ -13,14 +13,9 @@ import base64
 import contextlib
 import functools
 import json
-import re
-import string
-import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
 
 from ._secret import Secret
 
@@ -34,16 +29,6 @@ DEFAULT_EXPIRE = 180 * DAY
 _TO_URL = str.maketrans("+/=", "*-_")
 _FROM_URL = str.maketrans("*-_", "+/=")
 _MAX_INFLATED = 64 * 1024
-_MAX_REDACTED = 4096
-"""Characters that are kept of a text with a signature in it."""
-_PART = 12
-"""Characters of a signature that are too many to occur by chance."""
-_LONG = re.compile("[A-Za-z0-9*_-]{20}")
-"""As long as a part of a signature must be to be of any use; hardly a word of an answer is."""
-_ALPHABET = frozenset(string.ascii_letters + string.digits + "*_-")
-# An answer, told apart by what a signature may be in: its characters, and escapes.  Far quicker than a pattern.
-_SHAPE = bytes(120 if chr(byte) in _ALPHABET else 37 if byte in b"%\\" else 0 for byte in range(256))  # x, %, NUL
-_SUSPICIOUS = b"x" * 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,129 +177,6 @@ def _problem(key: Secret) -> str:
     if _hmac().check_key_length(prepared) is not None:
         return f"the secret key is too short: {len(prepared)} characters, at least 32 expected; was it copied whole?"
     return ""
-
-
-class UserSigCache:
-    """The client's own UserSig, renewed well before it ends.
-
-    Signing takes microseconds and never waits, so however many callers need a new signature at once, the first
-    one makes it and the others find it made.
-
-    Args:
-        sdk_app_id: the app's SDKAppID.
-        key: the app's secret key, checked by `check_key`.
-        identifier: the account to sign for.
-        expire: seconds that each signature is valid.
-        clock: gives unix seconds.
-    """
-
-    __slots__ = (
-        "_check_at",
-        "_clock",
-        "_expire",
-        "_identifier",
-        "_issued_at",
-        "_key",
-        "_parts",
-        "_sdk_app_id",
-        "_shorter",
-        "_used",
-        "_usersig",
-    )
-
-    def __init__(
-        self,
-        sdk_app_id: int,
-        key: Secret,
-        identifier: str,
-        expire: int,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._sdk_app_id = sdk_app_id
-        self._key = key
-        self._identifier = identifier
-        self._expire = expire
-        self._clock = clock
-        self._usersig = Secret("")
-        self._used: tuple[Secret, ...] = ()
-        self._parts: frozenset[str] = frozenset()
-        self._issued_at = 0
-        self._check_at = 0.0
-        self._shorter = 0
-
-    def current(self) -> Secret:
-        """A UserSig with at least a fifth of its life before it."""
-        now = self._clock()
-        # A clock set back would keep a signature from the future in use.
-        if not self._issued_at <= now < self._check_at:
-            self._sign(now)
-        return self._usersig
-
-    def refused(self, usersig: Secret) -> None:
-        """Have the next call signed with a new signature, unless that happened since ``usersig`` was handed out."""
-        if usersig is self._usersig:
-            self._check_at = 0.0
-            # Within the same second the same claims would give the same text again, so the claims change.
-            self._shorter = (self._shorter + 1) % 30
-
-    def scrub(self, answer: bytes) -> bytes:
-        """Take every part of the signatures lately used out of an answer.
-
-        A peer that echoes a URL may cut it, so that a part alone can be there, or encode it in its own way.
-
-        Args:
-            answer: what the peer sent.
-
-        Returns:
-            The very same bytes, unless there is something to take out.
-        """
-        shape = answer.translate(_SHAPE)
-        if _SUSPICIOUS not in shape and b"%" not in shape:
-            return answer
-        try:
-            document = json.loads(answer)
-            clean = self._clean(document)
-            return answer if clean == document else json.dumps(clean).encode()
-        except (ValueError, RecursionError):
-            return self._redacted(answer.decode(errors="replace")).encode()
-
-    def _clean(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._redacted(value)
-        if isinstance(value, list):
-            return [self._clean(item) for item in value]
-        if isinstance(value, dict):
-            return {self._redacted(key): self._clean(item) for key, item in value.items()}
-        return value
-
-    def _redacted(self, text: str) -> str:
-        plain = unquote(text)
-        if _LONG.search(plain) is None:
-            return text
-        plain, known = plain[:_MAX_REDACTED], self._parts
-        shown: list[str] = []
-        redacted_to = 0
-        for at, character in enumerate(plain):
-            if plain[at : at + _PART] in known:
-                if at >= redacted_to:
-                    shown.append("…")
-                redacted_to = at + _PART
-            elif at >= redacted_to:
-                shown.append(character)
-        return "".join(shown) if redacted_to else text
-
-    def _sign(self, now: float) -> None:
-        issued_at, expire = int(now), max(1, self._expire - self._shorter)
-        self._usersig = Secret(sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire))
-        self._used = (self._usersig, *self._used[:1])
-        self._parts = frozenset(part for signed in self._used for part in _parts(str(signed.reveal())))
-        self._issued_at = issued_at
-        # Four fifths: the last tenth is never used, and clocks that differ by minutes do no harm.
-        self._check_at = issued_at + 0.8 * expire
-
-
-def _parts(usersig: str) -> set[str]:
-    return {usersig[at : at + _PART] for at in range(len(usersig) - _PART + 1)}
 
 
 @functools.cache

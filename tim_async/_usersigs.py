@@ -1,0 +1,147 @@
+"""The UserSigs of one client: renewed in time, and taken out of answers that echo them."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from ._secret import Secret
+from .usersig import sign
+
+_MAX_REDACTED = 4096
+"""Characters kept of a text that holds a signature."""
+_PART = 12
+"""Characters of a signature that do not occur by chance."""
+_LONG = re.compile("[A-Za-z0-9*_-]{20}")
+"""A part of a signature that is long enough to be of use; hardly any word of an answer is."""
+_ALPHABET = frozenset(string.ascii_letters + string.digits + "*_-")
+# Maps an answer to x for the characters of a signature and to % for escapes: far faster than a pattern.
+_SHAPE = bytes(120 if chr(byte) in _ALPHABET else 37 if byte in b"%\\" else 0 for byte in range(256))  # x, %, NUL
+_SUSPICIOUS = b"x" * 20
+
+
+class UserSigCache:
+    """The UserSig of a client, renewed well before it expires.
+
+    Signing takes microseconds and never waits, so that of many callers the first one signs and the others reuse it.
+
+    Args:
+        sdk_app_id: the app's SDKAppID.
+        key: the app's secret key, checked by `check_key`.
+        identifier: the account to sign for.
+        expire: seconds that each signature is valid.
+        clock: gives unix seconds.
+    """
+
+    __slots__ = (
+        "_check_at",
+        "_clock",
+        "_expire",
+        "_identifier",
+        "_issued_at",
+        "_key",
+        "_parts",
+        "_sdk_app_id",
+        "_shorter",
+        "_used",
+        "_usersig",
+    )
+
+    def __init__(
+        self,
+        sdk_app_id: int,
+        key: Secret,
+        identifier: str,
+        expire: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sdk_app_id = sdk_app_id
+        self._key = key
+        self._identifier = identifier
+        self._expire = expire
+        self._clock = clock
+        self._usersig = Secret("")
+        self._used: tuple[Secret, ...] = ()
+        self._parts: frozenset[str] = frozenset()
+        self._issued_at = 0
+        self._check_at = 0.0
+        self._shorter = 0
+
+    def current(self) -> Secret:
+        """A UserSig that is valid for at least a fifth of its life."""
+        now = self._clock()
+        # A clock set back would keep a signature from the future in use.
+        if not self._issued_at <= now < self._check_at:
+            self._sign(now)
+        return self._usersig
+
+    def refused(self, usersig: Secret) -> None:
+        """Sign the next call with a new UserSig, unless there is one newer than ``usersig`` already."""
+        if usersig is self._usersig:
+            self._check_at = 0.0
+            # The same claims within the same second would give the same text, so they differ.
+            self._shorter = (self._shorter + 1) % 30
+
+    def scrub(self, answer: bytes) -> bytes:
+        """Remove every part of the recent UserSigs from an answer.
+
+        A peer that echoes a URL may cut or encode it in its own way.
+
+        Args:
+            answer: what the peer sent.
+
+        Returns:
+            The same object, unless there is something to remove.
+        """
+        shape = answer.translate(_SHAPE)
+        if _SUSPICIOUS not in shape and b"%" not in shape:
+            return answer
+        try:
+            document = json.loads(answer)
+            clean = self._clean(document)
+            return answer if clean == document else json.dumps(clean).encode()
+        except (ValueError, RecursionError):
+            return self._redacted(answer.decode(errors="replace")).encode()
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._redacted(value)
+        if isinstance(value, list):
+            return [self._clean(item) for item in value]
+        if isinstance(value, dict):
+            return {self._redacted(key): self._clean(item) for key, item in value.items()}
+        return value
+
+    def _redacted(self, text: str) -> str:
+        plain = unquote(text)
+        if _LONG.search(plain) is None:
+            return text
+        plain, known = plain[:_MAX_REDACTED], self._parts
+        shown: list[str] = []
+        redacted_to = 0
+        for at, character in enumerate(plain):
+            if plain[at : at + _PART] in known:
+                if at >= redacted_to:
+                    shown.append("…")
+                redacted_to = at + _PART
+            elif at >= redacted_to:
+                shown.append(character)
+        return "".join(shown) if redacted_to else text
+
+    def _sign(self, now: float) -> None:
+        issued_at, expire = int(now), max(1, self._expire - self._shorter)
+        self._usersig = Secret(sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire))
+        self._used = (self._usersig, *self._used[:1])
+        self._parts = frozenset(part for signed in self._used for part in _parts(str(signed.reveal())))
+        self._issued_at = issued_at
+        # At four fifths: the last tenth is never used, also where clocks differ by minutes.
+        self._check_at = issued_at + 0.8 * expire
+
+
+def _parts(usersig: str) -> set[str]:
+    return {usersig[at : at + _PART] for at in range(len(usersig) - _PART + 1)}
