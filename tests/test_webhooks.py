@@ -1,4 +1,4 @@
-"""Webhooks: who is believed, and what is read from them; no request, however broken, raises anything of its own."""
+"""Webhooks: which are accepted, and what they are parsed to; any other request is a `WebhookError` and nothing else."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import hashlib
 import hmac
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, MultiDict, MultiDictProxy
 from starlette.datastructures import QueryParams
@@ -88,14 +89,16 @@ def read(fields: Mapping[str, Any], **query: str) -> Any:
     return parse({"CallbackCommand": str(fields["CallbackCommand"]), **APP, **query}, json.dumps(fields).encode())
 
 
-def refused(token: str, query: Any, now: float) -> str:
-    """What verify says against it."""
-    with pytest.raises(WebhookError) as caught:
-        verify(token, query, now)
-    return str(caught.value)
+def refusal(function: Callable[..., object], *arguments: Any) -> str:
+    """The text of the WebhookError that a call raises."""
+    try:
+        found = function(*arguments)
+    except WebhookError as failure:
+        return str(failure)
+    raise AssertionError(f"{arguments!r} gave {found!r}")
 
 
-# Who is believed.
+# Signatures.
 
 
 def test_the_vendors_example_is_believed() -> None:
@@ -104,18 +107,14 @@ def test_the_vendors_example_is_believed() -> None:
     assert signed(TIME) == SIGNED
 
 
-@pytest.mark.parametrize("away", [0, 0.4, -0.4, 59.9, 60, -60, 60.0, -60.0])
-def test_a_minute_either_way_is_in_time(away: float) -> None:
-    """Exactly a minute, too."""
-    assert verify(TOKEN, SIGNED, TIME + away)
-
-
-@pytest.mark.parametrize("away", [61, -61, 60.01, -60.01, 3600, -3600, 10**9, -TIME])
-def test_more_than_a_minute_is_refused_with_a_right_signature(away: float) -> None:
-    """A request sent again later, or with a time of the future."""
-    said = refused(TOKEN, SIGNED, TIME + away)
-    assert "RequestTime" in said
-    assert ("ago" in said) == (away > 0)
+def test_a_request_is_accepted_for_a_minute_before_and_after_its_time() -> None:
+    """Exactly a minute, too; not with a right signature after that, nor with a time of the future."""
+    for away in (0, 0.4, -0.4, 59.9, 60, -60, 60.0, -60.0):
+        assert verify(TOKEN, SIGNED, TIME + away)
+    for away in (61, -61, 60.01, -60.01, 3600, -3600, 10**9, -TIME):
+        said = refusal(verify, TOKEN, SIGNED, TIME + away)
+        assert "RequestTime" in said
+        assert ("ago" in said) == (away > 0)
 
 
 def test_without_a_time_the_clock_decides() -> None:
@@ -127,30 +126,25 @@ def test_without_a_time_the_clock_decides() -> None:
         verify(TOKEN, SIGNED, None)
 
 
-@pytest.mark.parametrize(
-    "sign",
-    [
-        "",
-        "0" * 64,
-        SIGN[:-1],
-        SIGN + "0",
-        SIGN[:-1] + "0",
-        "2" + SIGN[1:],
-        SIGN.upper(),
-        " " + SIGN,
-        SIGN + "\n",
-        SIGN + "\0",
-        hashlib.sha256(str(TIME).encode()).hexdigest(),
-        hashlib.sha256(f"{TIME}{TOKEN}".encode()).hexdigest(),
-        "é" * 64,
-        "\uff11\uff17\uff17\uff17\uff13",  # full-width digits
-        "\x00" * 64,
-        "f" * 100_000,
-    ],
-)
+forged = st.text() | st.text("0123456789abcdef", min_size=64, max_size=64)
+
+
+@given(forged.filter(lambda sign: sign != SIGN))
+@example("")
+@example(SIGN[:-1])
+@example(SIGN + "0")
+@example("2" + SIGN[1:])
+@example(SIGN.upper())
+@example(" " + SIGN)
+@example(SIGN + "\n")
+@example(SIGN + "\0")
+@example(hashlib.sha256(str(TIME).encode()).hexdigest())
+@example(hashlib.sha256(f"{TIME}{TOKEN}".encode()).hexdigest())
+@example("\uff11\uff17\uff17\uff17\uff13")  # full-width digits
+@example("f" * 100_000)
 def test_a_forged_signature_is_refused(sign: str) -> None:
-    """Whatever it is made of; another spelling of the right one is not the right one."""
-    assert "Sign" in refused(TOKEN, {**SIGNED, "Sign": sign}, TIME)
+    """Any text but the right one; also another spelling of it."""
+    assert "Sign" in refusal(verify, TOKEN, {**SIGNED, "Sign": sign}, TIME)
 
 
 def test_two_webhooks_of_one_second_are_both_believed() -> None:
@@ -159,61 +153,57 @@ def test_two_webhooks_of_one_second_are_both_believed() -> None:
         assert verify(TOKEN, {**SIGNED, **APP, "CallbackCommand": "x"}, TIME)
 
 
-@pytest.mark.parametrize("token", ["xxxxyyyz", "XXXXYYYY", "xxxxyyyy ", "x", "令牌"])
-def test_another_token_is_refused(token: str) -> None:
+def test_another_token_is_refused() -> None:
     """As is a signature made for another time."""
-    assert refused(token, SIGNED, TIME)
-    assert verify(token, signed(TIME, token), TIME)
-    assert refused(TOKEN, {**SIGNED, "RequestTime": str(TIME + 1)}, TIME)
+    for token in ("xxxxyyyz", "XXXXYYYY", "xxxxyyyy ", "x", "令牌"):
+        assert refusal(verify, token, SIGNED, TIME)
+        assert verify(token, signed(TIME, token), TIME)
+    assert refusal(verify, TOKEN, {**SIGNED, "RequestTime": str(TIME + 1)}, TIME)
 
 
 def test_moving_a_digit_from_the_time_to_the_token_gains_nothing() -> None:
     """Token and time are joined without anything between them; the time that is left is long past."""
     assert signed(TIME, TOKEN)["Sign"] == signed(str(TIME)[1:], TOKEN + "1")["Sign"]
-    assert refused(TOKEN + "1", {**SIGNED, "RequestTime": str(TIME)[1:]}, TIME)
+    assert refusal(verify, TOKEN + "1", {**SIGNED, "RequestTime": str(TIME)[1:]}, TIME)
 
 
-@pytest.mark.parametrize(
-    "request_time",
-    [
-        "",
-        " ",
-        f" {TIME}",
-        f"{TIME} ",
-        f"{TIME}\n",
-        f"+{TIME}",
-        f"-{TIME}",
-        f"{TIME}.0",
-        "1_669_872_112",
-        "0x6388",
-        "1e9",
-        "nan",
-        "inf",
-        "١٦٦٩٨٧٢١١٢",
-        "\uff11\uff16\uff16\uff19\uff18\uff17\uff12\uff11\uff11\uff12",
-        "²",
-        "0" * 6 + str(TIME),
-        "9" * 16,
-        "9" * 5000,
-        "None",
-    ],
+PLAIN = re.compile(r"[0-9]{1,15}")
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not PLAIN.fullmatch(text))
+    | st.text(st.characters(categories=["Nd", "No"])).filter(lambda text: not text.isascii())
 )
+@example("")
+@example(f" {TIME}")
+@example(f"{TIME} ")
+@example(f"{TIME}\n")
+@example(f"+{TIME}")
+@example(f"-{TIME}")
+@example(f"{TIME}.0")
+@example("1_669_872_112")
+@example("1e9")
+@example("nan")
+@example("0" * 6 + str(TIME))
+@example("9" * 16)
+@example("9" * 5000)
 def test_a_time_is_plain_digits(request_time: str) -> None:
     """What int() takes besides is no time, even with a signature that is right for it."""
-    assert "RequestTime" in refused(TOKEN, signed(request_time), TIME)
+    assert "RequestTime" in refusal(verify, TOKEN, signed(request_time), TIME)
 
 
-@pytest.mark.parametrize("key", ["Sign", "RequestTime"])
-@pytest.mark.parametrize("value", [None, 5, TIME, True, b"x", [], (), [SIGN, SIGN], [str(TIME)] * 2, [5], {}, "\ud800"])
-def test_a_parameter_is_one_text(key: str, value: object) -> None:
-    """Neither missing, nor there twice, nor of another type, nor what no query can hold."""
-    assert key in refused(TOKEN, {**SIGNED, key: value}, TIME)
-    assert key in refused(TOKEN, {name: text for name, text in SIGNED.items() if name != key}, TIME)
+def test_a_parameter_is_one_text() -> None:
+    """Neither missing, nor repeated, nor of another type, nor a text that no query can hold."""
+    for key in ("Sign", "RequestTime"):
+        assert key in refusal(verify, TOKEN, {name: text for name, text in SIGNED.items() if name != key}, TIME)
+        values: list[object] = [None, 5, TIME, True, b"x", [], (), [SIGN, SIGN], [str(TIME)] * 2, [5], {}, "\ud800"]
+        for value in values:
+            assert key in refusal(verify, TOKEN, {**SIGNED, key: value}, TIME)
 
 
 def test_names_are_case_sensitive() -> None:
     """As the service's are."""
-    assert "Sign is missing" in refused(TOKEN, {"sign": SIGN, "RequestTime": str(TIME)}, TIME)
+    assert "Sign is missing" in refusal(verify, TOKEN, {"sign": SIGN, "RequestTime": str(TIME)}, TIME)
 
 
 URL_QUERY = urlencode({"CallbackCommand": "Alert.RequestOverLimit", **APP, **SIGNED})
@@ -237,58 +227,44 @@ def test_the_mappings_of_web_frameworks_do_as_they_are(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", DOUBLING.values(), ids=DOUBLING)
-@pytest.mark.parametrize("again", ["Sign", "RequestTime"])
-def test_a_parameter_that_is_there_twice_is_refused(make: Any, again: str) -> None:
-    """Whether first or last counts differs between frameworks; even with the same value twice."""
-    assert f"{again} has 2 values" in refused(TOKEN, make(f"{URL_QUERY}&{again}={SIGNED[again]}"), TIME)
-    assert f"{again} has 2 values" in refused(TOKEN, make(f"{again}=0&{URL_QUERY}"), TIME)
+def test_a_repeated_parameter_is_refused(make: Any) -> None:
+    """Whether first or last counts differs between frameworks; also one with the same value, or that is not signed."""
+    for again in ("Sign", "RequestTime"):
+        assert f"{again} has 2 values" in refusal(verify, TOKEN, make(f"{URL_QUERY}&{again}={SIGNED[again]}"), TIME)
+        assert f"{again} has 2 values" in refusal(verify, TOKEN, make(f"{again}=0&{URL_QUERY}"), TIME)
+    for again in ("CallbackCommand", "SdkAppid", "ClientIP", "OptPlatform"):
+        with pytest.raises(WebhookError, match=f"{again} has 2 values"):
+            parse(make(f"{URL_QUERY}&{again}=1"), json.dumps(OVER_LIMIT))
 
 
-@pytest.mark.parametrize("make", DOUBLING.values(), ids=DOUBLING)
-@pytest.mark.parametrize("again", ["CallbackCommand", "SdkAppid", "ClientIP", "OptPlatform"])
-def test_so_is_one_that_parse_reads(make: Any, again: str) -> None:
-    """The same rule for what is not signed."""
-    with pytest.raises(WebhookError, match=f"{again} has 2 values"):
-        parse(make(f"{URL_QUERY}&{again}=1"), json.dumps(OVER_LIMIT))
+MISTAKES: dict[str, list[tuple[type[Exception], list[Any]]]] = {
+    # An empty token would accept anybody.  NaN is not more than a minute from anything.
+    "token": [(ValueError, ["", "\ud800", "x\udcff"]), (TypeError, [None, b"xxxxyyyy", 5])],
+    "now": [
+        (ValueError, [float("nan"), float("inf"), -float("inf"), 1e15, 10**400, -(10**400)]),
+        (TypeError, ["1669872112", True, b"1"]),
+    ],
+    # Above all not the text of a query, in which every name is found.
+    "query": [(TypeError, [None, "Sign=x&RequestTime=1", b"Sign", [("Sign", SIGN)], 5])],
+    # Nor what a framework has already decoded.
+    "body": [(TypeError, [None, 5, {}, MSG_REPORT, [b"{}"], memoryview(b"{}")])],
+}
 
 
-@pytest.mark.parametrize("token", ["", "\ud800", "x\udcff"])
-def test_a_token_that_can_be_none_is_the_callers_mistake(token: str) -> None:
-    """An empty one would let everybody in; the text shows no part of it, nor does what lies behind the error."""
-    with pytest.raises(ValueError, match="token") as caught:
-        verify(token, signed(TIME, ""), TIME)
-    assert not isinstance(caught.value, UnicodeError)
-    assert caught.value.__context__ is None
-
-
-@pytest.mark.parametrize("token", [None, b"xxxxyyyy", 5])
-def test_a_token_is_a_str(token: Any) -> None:
-    """Also the caller's mistake."""
-    with pytest.raises(TypeError, match="token"):
-        verify(token, SIGNED, TIME)
-
-
-@pytest.mark.parametrize("now", [float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)])
-def test_a_time_that_is_none_is_the_callers_mistake(now: float) -> None:
-    """NaN above all: it is over a minute from nothing."""
-    with pytest.raises(ValueError, match="now"):
-        verify(TOKEN, SIGNED, now)
-
-
-@pytest.mark.parametrize("now", ["1669872112", True, b"1"])
-def test_a_time_is_a_number(now: Any) -> None:
-    """Also the caller's mistake."""
-    with pytest.raises(TypeError, match="now"):
-        verify(TOKEN, SIGNED, now)
-
-
-@pytest.mark.parametrize("query", [None, "Sign=x&RequestTime=1", b"Sign", [("Sign", SIGN)], 5])
-def test_a_query_is_a_mapping(query: Any) -> None:
-    """Above all not the text of one, in which every name is found."""
-    with pytest.raises(TypeError, match="query"):
-        verify(TOKEN, query, TIME)
-    with pytest.raises(TypeError, match="query"):
-        parse(query, b"{}")
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_of_the_caller_is_no_webhook_error(argument: str) -> None:
+    """The error names the argument, and neither it nor its context shows the token."""
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (verify, {"token": TOKEN, "query": signed(TIME, ""), "now": TIME}),
+        (parse, {"query": {"CallbackCommand": "x"}, "body": b"{}"}),
+    ]
+    for function, arguments in calls:
+        for kind, values in MISTAKES[argument] if argument in arguments else ():
+            for value in values:
+                with pytest.raises(kind, match=argument) as caught:
+                    function(**{**arguments, argument: value})
+                assert not isinstance(caught.value, UnicodeError)
+                assert caught.value.__context__ is None
 
 
 class Spy:
@@ -309,49 +285,52 @@ class Spy:
         return hmac.compare_digest(a, b)
 
 
-@pytest.mark.parametrize("sign", [SIGN, "0" * 64, "", "é", SIGN[:-1]])
-@pytest.mark.parametrize("away", [0, 61, -61, 10**6])
-def test_every_request_costs_one_hash_and_one_comparison_in_constant_time(
-    monkeypatch: pytest.MonkeyPatch, sign: str, away: int
-) -> None:
-    """Right, forged or late.  Bytes are compared, the sent ones second: it is their length that the time follows."""
+def test_every_request_costs_one_hash_and_one_comparison_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right, forged or late.  Bytes are compared, the sent ones second: it is their length that the time follows.
+
+    It looks inside, since a time that depends on the token cannot be measured reliably.
+    """
     spy = Spy(monkeypatch)
-    try:
-        verify(TOKEN, {**SIGNED, "Sign": sign}, TIME + away)
-    except WebhookError:
-        assert (sign, away) != (SIGN, 0)
-    assert spy.hashed == [f"{TOKEN}{TIME}".encode()]
-    assert spy.compared == [(SIGN.encode(), sign.encode())]
+    for sign in (SIGN, "0" * 64, "", "é", SIGN[:-1]):
+        for away in (0, 61, -61, 10**6):
+            spy.hashed.clear()
+            spy.compared.clear()
+            try:
+                verify(TOKEN, {**SIGNED, "Sign": sign}, TIME + away)
+            except WebhookError:
+                assert (sign, away) != (SIGN, 0)
+            assert spy.hashed == [f"{TOKEN}{TIME}".encode()]
+            assert spy.compared == [(SIGN.encode(), sign.encode())]
 
 
-@pytest.mark.parametrize("away", [61, -61])
-def test_a_late_request_does_not_tell_whether_its_signature_was_right(away: int) -> None:
+def test_a_late_request_does_not_tell_whether_its_signature_was_right() -> None:
     """The same words for both."""
-    assert refused(TOKEN, SIGNED, TIME + away) == refused(TOKEN, {**SIGNED, "Sign": "0" * 64}, TIME + away)
+    for away in (61, -61):
+        assert refusal(verify, TOKEN, SIGNED, TIME + away) == refusal(
+            verify, TOKEN, {**SIGNED, "Sign": "0" * 64}, TIME + away
+        )
 
 
 SECRET = "tok3nthatnobodymaysee"
 
 
-@pytest.mark.parametrize(
-    ("query", "now"),
-    [
+def test_no_error_shows_the_token_or_the_right_signature() -> None:
+    """Neither in its text, nor in its repr, nor in what it pickles to, nor in its context."""
+    queries: list[tuple[dict[str, str], float]] = [
         ({}, TIME),
         ({"RequestTime": str(TIME)}, TIME),
         ({"Sign": "0" * 64, "RequestTime": str(TIME)}, TIME),
         (signed(TIME, SECRET), TIME + 100),
         ({"Sign": "0" * 64, "RequestTime": "x"}, TIME),
-    ],
-)
-def test_no_error_shows_the_token_or_the_right_signature(query: dict[str, str], now: float) -> None:
-    """Neither in its text, nor in its repr, nor in what it pickles to, nor behind it."""
-    with pytest.raises(WebhookError) as caught:
-        verify(SECRET, query, now)
-    failure = caught.value
-    for text in (str(failure), repr(failure), repr(vars(failure)), repr(pickle.dumps(failure))):
-        assert SECRET not in text
-        assert signed(TIME, SECRET)["Sign"] not in text
-    assert failure.__context__ is None
+    ]
+    for query, now in queries:
+        with pytest.raises(WebhookError) as caught:
+            verify(SECRET, query, now)
+        failure = caught.value
+        for text in (str(failure), repr(failure), repr(vars(failure)), repr(pickle.dumps(failure))):
+            assert SECRET not in text
+            assert signed(TIME, SECRET)["Sign"] not in text
+        assert failure.__context__ is None
 
 
 def test_a_webhook_error_is_a_tim_error_and_pickles() -> None:
@@ -390,7 +369,7 @@ def test_what_is_signed_right_is_believed_for_a_minute_and_no_longer(token: str,
     assert believed == (abs(away) <= 60)
 
 
-# What is read.
+# Parsing.
 
 
 def test_a_msg_report() -> None:
@@ -454,20 +433,20 @@ def test_a_command_without_a_class_is_a_plain_event() -> None:
     assert type(read({"CallbackCommand": "c2c.callbackaftermsgreport"})) is Event
 
 
-@pytest.mark.parametrize("fields", [*ALL, OTHER])
-def test_fields_that_nobody_knows_are_kept_and_do_no_harm(fields: dict[str, Any]) -> None:
+def test_fields_that_nobody_knows_are_kept_and_do_no_harm() -> None:
     """The vendor adds fields without notice."""
-    assert read({**fields, "New": {"a": [1.5, None, "😀"]}}).body["New"] == {"a": [1.5, None, "😀"]}
+    for fields in (*ALL, OTHER):
+        assert read({**fields, "New": {"a": [1.5, None, "😀"]}}).body["New"] == {"a": [1.5, None, "😀"]}
 
 
-@pytest.mark.parametrize("fields", [*ALL, OTHER])
-def test_bytes_and_text_are_read_alike(fields: dict[str, Any]) -> None:
+def test_bytes_and_text_are_read_alike() -> None:
     """Escaped or not."""
-    event = read(fields)
-    query = {"CallbackCommand": fields["CallbackCommand"], **APP}
-    plain = json.dumps(fields, ensure_ascii=False)
-    for body in (plain, plain.encode(), bytearray(plain.encode()), json.dumps(fields), f" \n{plain}\t"):
-        assert parse(query, body) == event
+    for fields in (*ALL, OTHER):
+        event = read(fields)
+        query = {"CallbackCommand": fields["CallbackCommand"], **APP}
+        plain = json.dumps(fields, ensure_ascii=False)
+        for body in (plain, plain.encode(), bytearray(plain.encode()), json.dumps(fields), f" \n{plain}\t"):
+            assert parse(query, body) == event
 
 
 REMOVED = object()
@@ -512,37 +491,27 @@ NO_NUMBERS = [True, False, -1, 1.0, 1.5, "", " 1", "1 ", "1\n", "+1", "-1", "1_0
 
 
 @pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
-def test_a_number_is_a_whole_one_or_the_digits_of_one(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
-    """The vendor's samples have both forms, of one field even."""
+def test_a_number_is_an_int_or_a_string_of_digits(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
+    """The vendor's samples have both forms, of one field even.  It may be absent, or null, only where documented.
+
+    The error names the field and shows nothing of its value.
+    """
     for written in (1, "1", 2**63 - 1, str(2**63 - 1)):
         event = read(changed(fields, *path, value=written))
         found = getattr(event.receipts[0] if len(path) > 1 else event, name)
         assert type(found) is int
         assert found == int(written)
-
-
-@pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
-def test_nothing_else_is_a_number(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
-    """The error names the field and shows nothing of what stood there."""
+    undocumented = f"{path[-1]} is missing from the webhook or not as documented"
     for value in (*NO_NUMBERS, 2**63, "9" * 20, "9" * 5000):
-        with pytest.raises(WebhookError, match=f"^{path[-1]} is missing from the webhook or not as documented$"):
-            read(changed(fields, *path, value=value))
-
-
-@pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
-def test_a_number_may_be_absent_only_where_the_documents_say_so(
-    fields: dict[str, Any], path: tuple[Any, ...], name: str
-) -> None:
-    """Null is absent as well."""
-    bodies = [changed(fields, *path, value=None)]
+        assert refusal(read, changed(fields, *path, value=value)) == undocumented
+    absent = [changed(fields, *path, value=None)]
     if len(path) > 1 or path[-1] in fields:
-        bodies.append(changed(fields, *path))
-    for body in bodies:
+        absent.append(changed(fields, *path))
+    for body in absent:
         if name in OPTIONAL:
             assert getattr(read(body), name) is None
         else:
-            with pytest.raises(WebhookError, match=path[-1]):
-                read(body)
+            assert refusal(read, body) == undocumented
 
 
 def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
@@ -554,28 +523,22 @@ def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
             read({**OVER_LIMIT, "Limit": zero})
 
 
-@pytest.mark.parametrize(("fields", "path"), [*NAMES, (READ_RECEIPT, ("Type",))])
-def test_a_name_is_text(fields: dict[str, Any], path: tuple[Any, ...]) -> None:
-    """And required."""
-    for value in (REMOVED, None, 5, True, 1.5, [], {}, ["a"], {"a": "b"}):
-        with pytest.raises(WebhookError, match=path[-1]):
-            read(changed(fields, *path, value=value))
-
-
-@pytest.mark.parametrize(("fields", "path"), NAMES)
-def test_a_name_is_not_empty(fields: dict[str, Any], path: tuple[Any, ...]) -> None:
-    """Nobody is called that; a type of group that is not told does no harm."""
+def test_a_name_is_text_that_is_not_empty() -> None:
+    """And required.  Only the type of a group may be empty."""
     assert read({**READ_RECEIPT, "Type": ""}).type == ""
-    with pytest.raises(WebhookError, match=path[-1]):
-        read(changed(fields, *path, value=""))
+    for fields, path in NAMES:
+        assert path[-1] in refusal(read, changed(fields, *path, value=""))
+    for fields, path in (*NAMES, (READ_RECEIPT, ("Type",))):
+        for value in (REMOVED, None, 5, True, 1.5, [], {}, ["a"], {"a": "b"}):
+            assert path[-1] in refusal(read, changed(fields, *path, value=value))
 
 
-@pytest.mark.parametrize("value", [REMOVED, None, 5, "x", {}, [None], [5], ["x"], [[]], [{}]])
-def test_the_list_of_receipts_is_a_list_of_receipts(value: object) -> None:
-    """And required; an empty one is one."""
-    with pytest.raises(WebhookError):
-        read(changed(READ_RECEIPT, "GroupMsgReceiptList", value=value))
+def test_the_list_of_receipts_is_a_list_of_receipts() -> None:
+    """And required; it may be empty."""
     assert read({**READ_RECEIPT, "GroupMsgReceiptList": []}).receipts == ()
+    values: list[object] = [REMOVED, None, 5, "x", {}, [None], [5], ["x"], [[]], [{}]]
+    for value in values:
+        assert refusal(read, changed(READ_RECEIPT, "GroupMsgReceiptList", value=value))
 
 
 def test_a_receipt_that_nobody_has_caused_yet_names_no_member() -> None:
@@ -625,54 +588,45 @@ def test_the_app_is_told_by_the_query() -> None:
 
 
 DEEP = 100_000
-GARBAGE: dict[str, bytes | str] = {
-    "empty": b"",
-    "blank": b" ",
-    "no JSON": b"CallbackCommand=x",
-    "cut": json.dumps(MSG_REPORT).encode()[:-1],
-    "followed by more": json.dumps(MSG_REPORT) + "{}",
-    "a list": b"[]",
-    "a string": b'"x"',
-    "a number": b"5",
-    "null": b"null",
-    "not UTF-8": json.dumps(MSG_REPORT).encode().replace(b"jared", b"jar\xe9d"),
-    "UTF-16": json.dumps(MSG_REPORT).encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf" + json.dumps(MSG_REPORT).encode(),
-    "NUL": b"\0",
-    "NaN": json.dumps({**OVER_LIMIT, "More": float("nan")}),
-    "Infinity": json.dumps({**OVER_LIMIT, "More": -float("inf")}),
-    "an overflow": json.dumps(OVER_LIMIT).replace("510", "1e999"),
-    "a huge number": json.dumps(OVER_LIMIT).replace("510", "1" * 10_000),
-    "deep lists": "[" * DEEP + "]" * DEEP,
-    "deep objects": '{"a":' * DEEP + "1" + "}" * DEEP,
-    "deep in a field": '{"a":' + "[" * DEEP + "]" * DEEP + "}",
-    "a lone surrogate, escaped": json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}),
-    "a lone surrogate, in a field nobody knows": json.dumps({**OTHER, "More": ["\udc00x"]}),
-    "a lone surrogate, in a key": json.dumps({**OTHER, "\ud800": 1}),
-    "a lone surrogate, as it is": json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}, ensure_ascii=False),
-}
+GARBAGE: list[bytes | str] = [
+    b"",
+    b" ",
+    b"CallbackCommand=x",
+    json.dumps(MSG_REPORT).encode()[:-1],  # cut
+    json.dumps(MSG_REPORT) + "{}",  # followed by more
+    b"[]",
+    b'"x"',
+    b"5",
+    b"null",
+    json.dumps(MSG_REPORT).encode().replace(b"jared", b"jar\xe9d"),  # not UTF-8
+    json.dumps(MSG_REPORT).encode("utf-16"),
+    b"\xef\xbb\xbf" + json.dumps(MSG_REPORT).encode(),  # a byte order mark
+    b"\0",
+    json.dumps({**OVER_LIMIT, "More": float("nan")}),
+    json.dumps({**OVER_LIMIT, "More": -float("inf")}),
+    json.dumps(OVER_LIMIT).replace("510", "1e999"),  # an overflow
+    json.dumps(OVER_LIMIT).replace("510", "1" * 10_000),  # a huge number
+    "[" * DEEP + "]" * DEEP,
+    '{"a":' * DEEP + "1" + "}" * DEEP,
+    '{"a":' + "[" * DEEP + "]" * DEEP + "}",
+    json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}),  # a lone surrogate, escaped
+    json.dumps({**OTHER, "More": ["\udc00x"]}),  # a lone surrogate, in a field nobody knows
+    json.dumps({**OTHER, "\ud800": 1}),  # a lone surrogate, in a key
+    json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}, ensure_ascii=False),  # a lone surrogate, as it is
+]
 
 
-@pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
-def test_a_body_that_is_no_json_object_is_refused(body: bytes | str) -> None:
+def test_a_body_that_is_no_json_object_is_refused() -> None:
     """Also for a command without a class; the error shows nothing of it."""
-    for fields in (*ALL, OTHER):
-        with pytest.raises(WebhookError) as caught:
-            parse({"CallbackCommand": fields["CallbackCommand"]}, body)
-        assert len(str(caught.value)) < 100
+    for body in GARBAGE:
+        for fields in (*ALL, OTHER):
+            assert len(refusal(parse, {"CallbackCommand": fields["CallbackCommand"]}, body)) < 100
 
 
 def test_surrogates_that_are_a_pair_are_a_character() -> None:
     """As JSON escapes what is beyond the first plane."""
     assert json.dumps({**MSG_REPORT, "Peer_Account": "😀"}).count("\\ud83d") == 1
     assert read({**MSG_REPORT, "Peer_Account": "😀"}).peer_account == "😀"
-
-
-@pytest.mark.parametrize("body", [None, 5, {}, MSG_REPORT, [b"{}"], memoryview(b"{}")])
-def test_a_body_is_bytes_or_text(body: Any) -> None:
-    """Not what a framework has already decoded: the caller's mistake."""
-    with pytest.raises(TypeError, match="body"):
-        parse({"CallbackCommand": "x"}, body)
 
 
 JSON = st.recursive(
@@ -714,34 +668,27 @@ def test_no_field_of_a_known_command_raises_anything_else(data: st.DataObject, c
         assert isinstance(getattr(event, name, ""), str)
 
 
-# What an event is.
+# Events.
 
 EVENTS = [read(fields) for fields in [*ALL, OTHER]]
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_events_cannot_be_changed_and_compare_hash_copy_and_pickle(event: Event) -> None:
-    """So they can go into sets, queues and other processes."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        event.sdk_app_id = 5  # type: ignore[misc]
-    with pytest.raises((AttributeError, TypeError)):
-        event.anything = 5  # type: ignore[attr-defined]
-    for other in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
-        assert (type(other), other, hash(other)) == (type(event), event, hash(event))
-    assert dataclasses.replace(event, body={}) != event
-    assert len({event, *EVENTS}) == len(EVENTS)
-    assert isinstance(event, Event)
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_the_repr_shows_the_fields_and_not_the_body(event: Event) -> None:
-    """Which would say it all twice."""
-    text = repr(event)
-    assert text.startswith(
-        f"{type(event).__name__}(callback_command={event.callback_command!r}, sdk_app_id=1400000000,"
-    )
-    assert "body" not in text
-    assert "Account'" not in text
+def test_events_cannot_be_changed_and_compare_hash_copy_and_pickle() -> None:
+    """So they can go into sets, queues and other processes.  The repr shows the fields, and the body not again."""
+    for event in EVENTS:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            event.sdk_app_id = 5
+        with pytest.raises((AttributeError, TypeError)):
+            event.anything = 5
+        for other in (pickle.loads(pickle.dumps(event)), copy.copy(event), copy.deepcopy(event)):
+            assert (type(other), other, hash(other)) == (type(event), event, hash(event))
+        assert dataclasses.replace(event, body={}) != event
+        assert len({event, *EVENTS}) == len(EVENTS)
+        assert isinstance(event, Event)
+        start = f"{type(event).__name__}(callback_command={event.callback_command!r}, sdk_app_id=1400000000,"
+        assert repr(event).startswith(start)
+        assert "body" not in repr(event)
+        assert "Account'" not in repr(event)
 
 
 def test_events_can_be_made_by_hand_and_matched() -> None:
@@ -757,9 +704,9 @@ def test_events_can_be_made_by_hand_and_matched() -> None:
         MsgReceipt(1, 2, 3)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize(
-    ("service", "command", "path"),
-    [
+def test_an_alert_names_the_path_of_its_endpoint() -> None:
+    """With the version once, whether or not the service sends it."""
+    for service, command, path in (
         ("openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
         ("v4/openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
         ("/v4/openim/", "/admin_set_msg_read/", "v4/openim/admin_set_msg_read"),
@@ -769,11 +716,8 @@ def test_events_can_be_made_by_hand_and_matched() -> None:
         ("/", "/", "v4"),
         ("", "", "v4"),
         ("é", "\ud800", "v4/é/\ud800"),
-    ],
-)
-def test_an_alert_names_the_path_of_its_endpoint(service: str, command: str, path: str) -> None:
-    """With the version once, whether or not the service sends it."""
-    assert RequestOverLimit(service_name=service, command=command, request=1, limit=200).path == path
+    ):
+        assert RequestOverLimit(service_name=service, command=command, request=1, limit=200).path == path
 
 
 @given(service=st.text() | st.none() | st.integers(), command=st.text() | st.none() | st.binary())
