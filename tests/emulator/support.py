@@ -1,13 +1,18 @@
-"""What the emulator's tests call it with: a bare HTTP caller and a signer, neither of them the client's."""
+"""Helpers of the emulator's tests: bare HTTP callers and a signer, none of them the client's."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
@@ -112,3 +117,46 @@ class Caller:
         """The HTTP status and the body that answer a body of any bytes."""
         async with self.session.post(f"{self.service.url}/{path}", data=data, params=query()) as response:
             return response.status, await response.read()
+
+
+class BlockingCaller:
+    """Calls a running emulator from code that runs no event loop, such as a property test."""
+
+    def __init__(self, service: Emulator) -> None:
+        self.state = service.state
+        self._http = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
+
+    def answer(self, path: str, body: Any, params: dict[str, str] | None = None) -> dict[str, Any]:
+        """The parsed answer to a JSON body."""
+        self._http.request("POST", f"/{path}?{urlencode(params or query())}", json.dumps(body))
+        response = self._http.getresponse()
+        assert response.status == 200
+        document: dict[str, Any] = json.loads(response.read())
+        assert type(document["ErrorCode"]) is int
+        return document
+
+    def code(self, path: str, body: Any, params: dict[str, str] | None = None) -> int:
+        """The ErrorCode of an answer."""
+        return int(self.answer(path, body, params)["ErrorCode"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+@contextmanager
+def emulator(**options: Any) -> Iterator[BlockingCaller]:
+    """A caller of a new emulator without limits, at the time `NOW`."""
+    with Emulator(**{"limit": None, "clock": Clock(), **options}) as service:
+        caller = BlockingCaller(service)
+        yield caller
+        caller.close()
+
+
+async def request_in_flight(service: Emulator, length: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with a request of which the emulator is reading the body: it has asked for it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(service.url).port)
+    head = f"POST /{C2C_UNREAD} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return reader, writer

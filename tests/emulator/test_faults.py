@@ -8,10 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tim_async.emulator import Emulator, Fault
-from tim_async.emulator._faults import Faults
+from tim_async.emulator import Emulator
 
-from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, query
+from .support import C2C_UNREAD, NOW, SET_UNREAD, BlockingCaller, Caller, Clock, query
 
 BODY = {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5}
 
@@ -118,22 +117,24 @@ async def test_latency_and_jitter_lose_no_call(call: Caller) -> None:
 
 
 def test_the_same_seed_chooses_the_same_calls() -> None:
-    def chosen(seed: int) -> list[bool]:
-        faults = Faults(seed)
-        faults.add(Fault(code=1, probability=0.5))
-        return [faults.pick("x") is not None for _ in range(100)]
+    def chosen(seed: int) -> list[int]:
+        with Emulator(seed=seed, limit=None, clock=Clock()) as service:
+            service.fault(code=10002, probability=0.5)
+            caller = BlockingCaller(service)
+            codes = [caller.code(C2C_UNREAD, {"To_Account": "administrator"}) for _ in range(100)]
+            caller.close()
+            return codes
 
-    assert chosen(1) == chosen(1)
-    assert chosen(1) != chosen(2)
-    assert 20 < sum(chosen(1)) < 80
+    first = chosen(1)
+    assert first == chosen(1)
+    assert first != chosen(2)
+    assert 20 < first.count(10002) < 80
 
 
-def test_faults_are_taken_in_the_order_they_were_asked_for_until_each_is_used_up() -> None:
-    faults = Faults(0)
-    for code, times in ((1, 2), (2, 1)):
-        faults.add(Fault(code=code, times=times))
-    picked = [faults.pick("x") for _ in range(4)]
-    assert [fault and fault.code for fault in picked] == [1, 1, 2, None]
+async def test_faults_are_met_in_the_order_they_were_added_until_each_is_used_up(call: Caller) -> None:
+    for code, times in ((10002, 2), (91000, 1)):
+        call.service.fault(code=code, times=times)
+    assert [await call.code(SET_UNREAD, BODY) for _ in range(4)] == [10002, 10002, 91000, 0]
 
 
 @pytest.mark.parametrize(

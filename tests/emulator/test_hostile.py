@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import http.client
 import io
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import pytest
@@ -18,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.emulator import Emulator
-from tim_async.emulator._commands import COMMANDS
 
 from .support import (
     C2C_UNREAD,
@@ -29,9 +26,11 @@ from .support import (
     RECEIPT_DETAIL,
     RECENT_CONTACTS,
     SET_UNREAD,
+    BlockingCaller,
     Caller,
     Clock,
     query,
+    request_in_flight,
 )
 
 BODY = b'{"To_Account":"administrator"}'
@@ -96,29 +95,26 @@ def running() -> Iterator[Emulator]:
         service.state.add_messages("alice", "bob", 3)
         service.state.add_group("g", messages=5, members=["alice"])
         service.state.add_receipt("g", 3, readers=["alice"])
-        service.fault(code=10002, probability=0.1)  # so that bodies are compared with those that failed
         yield service
 
 
 def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     """HTTP 200, and a JSON object with an ErrorCode."""
-    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=60)
+    caller = BlockingCaller(running)
 
     @given(
-        st.sampled_from([command.path for command in COMMANDS]),
+        st.sampled_from([*WELL_FORMED]),
         st.booleans(),
         st.dictionaries(st.sampled_from(FIELDS), VALUES),
     )
     def check(path: str, mostly_well_formed: bool, values: dict[str, Any]) -> None:
-        body = {**WELL_FORMED[path], **values} if mostly_well_formed else values
-        connection.request("POST", f"/{path}?{urlencode(query())}", json.dumps(body))
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        assert response.status == 200
-        assert type(answer["ErrorCode"]) is int
+        caller.code(path, {**WELL_FORMED[path], **values} if mostly_well_formed else values)
 
+    for path, body in WELL_FORMED.items():
+        assert caller.code(path, body) == 0
+    running.fault(code=10002, probability=0.1)  # so that bodies are compared with those that failed
     check()
-    connection.close()
+    caller.close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     json.dumps(running.report().as_dict())
 
@@ -164,19 +160,14 @@ async def test_a_caller_that_waits_to_be_asked_for_its_body_is_asked(call: Calle
             assert (response.status, (await response.json())["ErrorCode"]) == (200, 0)
 
 
-async def test_a_body_that_ends_early_is_no_error_of_the_emulator(
-    call: Caller, caplog: pytest.LogCaptureFixture
-) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(call.service.url).port)
-    writer.write(f"POST /{C2C_UNREAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
-    while not call.service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
-        await asyncio.sleep(0)
-    writer.close()
-    await writer.wait_closed()
-    async with asyncio.timeout(60):
-        while call.service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
-            await asyncio.sleep(0)
-    assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}) == 0
+async def test_a_body_that_ends_early_is_no_error_of_the_emulator(caplog: pytest.LogCaptureFixture) -> None:
+    async with Emulator() as service:
+        _, writer = await request_in_flight(service, 100)
+        writer.write(b"{")
+        writer.close()
+        await writer.wait_closed()
+        async with aiohttp.ClientSession() as session:
+            await Caller(service, session).code(C2C_UNREAD, {})
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tim_async.emulator import Emulator
 
-from .support import C2C_UNREAD, Caller, Clock
+from .support import C2C_UNREAD, Caller, Clock, request_in_flight
 
 BODY = {"To_Account": "administrator"}
 
@@ -23,11 +23,6 @@ def accepts_connections(url: str) -> bool:
     parts = urlsplit(url)
     with socket.socket() as probe:
         return probe.connect_ex((parts.hostname, parts.port)) == 0
-
-
-async def arrived(service: Emulator, calls: int = 1) -> None:
-    while service.report().total.calls < calls:  # noqa: ASYNC110 - nothing else says so
-        await asyncio.sleep(0)
 
 
 async def test_leaves_no_task_and_no_socket_with_keep_alive_connections_open(clock: Clock) -> None:
@@ -40,36 +35,35 @@ async def test_leaves_no_task_and_no_socket_with_keep_alive_connections_open(clo
         assert asyncio.all_tasks() == before
 
 
-@pytest.mark.parametrize("hold", ["stall", "delay", "latency"])
+@pytest.mark.parametrize("hold", ["stall", "delay"])
 async def test_does_not_wait_for_calls_that_are_being_held(clock: Clock, hold: str) -> None:
     before = asyncio.all_tasks()
     async with aiohttp.ClientSession() as session:
-        async with Emulator(clock=clock, latency=3600.0 if hold == "latency" else 0.0) as service:
+        async with Emulator(clock=clock) as service:
             if hold == "stall":
                 service.stall(3600.0)
-            if hold == "delay":
+            else:
                 service.fault(delay=3600.0)
             waiting = asyncio.create_task(Caller(service, session).code(C2C_UNREAD, BODY))
-            if hold == "latency":
-                while not service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
-                    await asyncio.sleep(0)
-            else:
-                await arrived(service)
+            while not service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+                await asyncio.sleep(0)
         with pytest.raises(aiohttp.ClientError):
             await waiting
         assert asyncio.all_tasks() == before
 
 
-async def test_does_not_wait_for_the_rest_of_a_request() -> None:
+@pytest.mark.parametrize("body", [b"{", b"{}        "], ids=["half a body", "a body, and latency"])
+async def test_does_not_wait_for_requests_that_have_not_arrived(body: bytes) -> None:
     before = asyncio.all_tasks()
-    async with Emulator() as service:
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(service.url).port)
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-        while not service._app._in_flight:  # noqa: ASYNC110 - nothing else says so
-            await asyncio.sleep(0)
-    assert await reader.read() == b""
-    writer.close()
-    await writer.wait_closed()
+    async with Emulator(latency=3600.0) as service:
+        reader, writer = await request_in_flight(service, 10)
+        writer.write(body)
+        other_reader, other_writer = await request_in_flight(service, 10)  # so the body was received
+    assert service.report().total.calls == 0
+    for ended, connection in ((reader, writer), (other_reader, other_writer)):
+        assert await ended.read() == b""
+        connection.close()
+        await connection.wait_closed()
     assert asyncio.all_tasks() == before
 
 

@@ -8,11 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tim_async.emulator import Emulator
-from tim_async.emulator._report import Ledger
-from tim_async.emulator._windows import WindowKind
+from tim_async.emulator import Emulator, WindowKind
 
-from .support import C2C_UNREAD, MARK_READ, NOW, Caller, Clock
+from .support import C2C_UNREAD, MARK_READ, Caller, Clock
 
 BODY = {"To_Account": "administrator"}
 MARK = {"Report_Account": "administrator", "Peer_Account": "administrator"}
@@ -79,24 +77,34 @@ async def test_the_report_adds_up(call: Caller, clock: Clock) -> None:
     json.dumps(report.as_dict())
 
 
-def ledger_of(*calls: tuple[dict[str, Any], int | None]) -> int:
-    ledger = Ledger()
-    for body, code in calls:
-        raw = json.dumps(body).encode()
-        ledger.arrive("x", NOW, raw)
-        ledger.close("x", raw, code=code)
-    return ledger.report().total.retried
-
-
-def test_a_call_is_a_retry_only_if_the_same_call_failed_before_it() -> None:
-    assert ledger_of(({"a": 1}, 0), ({"a": 1}, 0)) == 0
-    assert ledger_of(({"a": 1}, 10002), ({"a": 2}, 0)) == 0
-    assert ledger_of(({"a": 1, "b": 2}, 10002), ({"b": 2, "a": 1}, 0), ({"a": 1, "b": 2}, 0)) == 1
-    assert ledger_of(({"a": 1}, None), ({"a": 1}, 10002), ({"a": 1}, 0)) == 2
-
-
-def test_a_retry_that_pins_the_read_time_is_recognised() -> None:
-    assert ledger_of(({"a": 1}, 10002), ({"a": 1, "MsgReadTime": "5"}, 10002), ({"a": 1, "MsgReadTime": "5"}, 0)) == 2
+@pytest.mark.parametrize(
+    ("calls", "retried"),
+    [
+        ([({"a": 1}, 0), ({"a": 1}, 0)], 0),
+        ([({"a": 1}, 10002), ({"a": 2}, 0)], 0),
+        ([({"a": 1, "b": 2}, 10002), ({"b": 2, "a": 1}, 0), ({"a": 1, "b": 2}, 0)], 1),
+        ([({"a": 1}, None), ({"a": 1}, 10002), ({"a": 1}, 0)], 2),
+        ([({"a": 1}, 10002), ({"a": 1}, 0), ({"a": 1}, 0)], 1),
+        # Two that failed, and each was repeated.
+        ([({"a": 1}, 10002), ({"b": 1}, 10002), ({"a": 1}, 0), ({"b": 1}, 0), ({"b": 1}, 0)], 2),
+        # A client pins the read time when it repeats a call.
+        ([({"a": 1}, 10002), ({"a": 1, "MsgReadTime": "5"}, 10002), ({"a": 1, "MsgReadTime": "5"}, 0)], 2),
+    ],
+)
+async def test_a_call_is_a_retry_only_if_the_same_call_failed_before_it(
+    call: Caller, calls: list[tuple[dict[str, Any], int | None]], retried: int
+) -> None:
+    for fields, code in calls:
+        body = {"To_Account": "administrator", **fields}
+        if code is None:
+            call.service.fault(drop="before", times=1)
+            with pytest.raises(aiohttp.ClientError):
+                await call.code(C2C_UNREAD, body)
+        else:
+            if code:
+                call.service.fault(code=code, times=1)
+            assert await call.code(C2C_UNREAD, body) == code
+    assert call.service.report().total.retried == retried
 
 
 def test_an_empty_report_is_all_zeros() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import http.client
 import os
 import subprocess
 import sys
@@ -13,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tim_async.emulator import Emulator, _threads
-from tim_async.emulator._threads import LoopThread
+
+from .support import C2C_UNREAD, NOW, BlockingCaller
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,6 +68,15 @@ except RuntimeError as error:
     print(error)
 gc.collect()
 """
+
+
+def call(service: Emulator) -> int:
+    """Call the emulator, and return the ErrorCode."""
+    caller = BlockingCaller(service)
+    try:
+        return caller.code(C2C_UNREAD, {"To_Account": "administrator"})
+    finally:
+        caller.close()
 
 
 def run(*command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -171,58 +184,57 @@ def tim_emulator_options():
     assert "ResourceWarning" not in ended.stdout + ended.stderr
 
 
-def test_a_thread_that_has_ended_is_an_error_and_not_a_wait() -> None:
-    """Here by an exit within the loop; the port is free again, and the emulator can run again."""
+def test_a_loop_that_has_ended_is_an_error_and_not_a_wait() -> None:
+    """Here by an exit within a call; the port is free again, and the emulator can run again."""
+    exits = True
 
-    def leave() -> None:
-        raise SystemExit(3)
+    def clock() -> float:
+        if exits:
+            raise SystemExit(3)
+        return NOW
 
-    service = Emulator()
+    service = Emulator(clock=clock)
     service.__enter__()
-    thread = service._thread
-    assert thread is not None
-    thread._loop.call_soon_threadsafe(leave)
-    thread._thread.join()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        call(service)
     with pytest.raises(RuntimeError, match=r"event loop has ended: SystemExit\(3\)") as caught:
         service.__exit__()
     assert isinstance(caught.value.__cause__, SystemExit)
+    gc.collect()  # what was left open warns, and warnings are errors
+    exits = False
     with service:
-        assert service.url
-
-
-def test_a_coroutine_under_way_ends_with_the_loop() -> None:
-    """Its caller is told why."""
-
-    async def leave() -> None:
-        raise SystemExit(3)
-
-    thread = LoopThread("test")
-    with pytest.raises((RuntimeError, SystemExit)) as caught:
-        thread.run(leave())
-    assert "3" in str(caught.value)
-    with pytest.raises(RuntimeError, match=r"has ended: SystemExit\(3\)"):
-        thread.run(asyncio.sleep(0))
-    with pytest.raises(RuntimeError, match="has ended"):
-        thread.close()
+        assert call(service) == 0
 
 
 def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whatever holds the lock of the state, say; the error shows where."""
+    """By the clock it was given, say; the error shows where.  Looks inside only so as not to wait for 10 s."""
     monkeypatch.setattr(_threads, "PATIENCE", 0.2)
-    release = threading.Event()
-
-    def hold_the_loop() -> None:
-        release.wait()
-
     monkeypatch.delattr(sys, "tracebacklimit", raising=False)  # of --loop=debug
-    thread = LoopThread("test")
-    thread._loop.call_soon_threadsafe(hold_the_loop)
+    called, release = threading.Event(), threading.Event()
+
+    def hold_the_loop() -> float:
+        called.set()
+        release.wait()
+        return NOW
+
+    service = Emulator(clock=hold_the_loop)
+    service.__enter__()
+
+    def call_in_vain() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            call(service)
+
+    caller = threading.Thread(target=call_in_vain)
+    caller.start()
+    called.wait()
     with pytest.raises(RuntimeError, match="hold_the_loop"):
-        thread.run(asyncio.sleep(0))
-    with pytest.raises(RuntimeError, match="hold_the_loop"):
-        thread.close()
+        service.__exit__()
     release.set()
-    thread._thread.join()
+    caller.join()
+    for thread in threading.enumerate():
+        if thread.name == "tim-emulator":
+            thread.join()
+    gc.collect()  # what was left open warns, and warnings are errors
 
 
 def test_in_a_child_that_was_forked_it_does_not_wait() -> None:

@@ -29,14 +29,12 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from tim_async.emulator._contacts import ContactKind, RecentContact
-    from tim_async.emulator._examples import fill_example
+    from tim_async.emulator._emulator import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
     from tim_async.emulator._faults import Fault
-    from tim_async.emulator._groups import Group, GroupType
-    from tim_async.emulator._receipts import MessageReceipt
+    from tim_async.emulator._groups import Group, GroupType, MessageReceipt
+    from tim_async.emulator._inbox import ContactKind, RecentContact
     from tim_async.emulator._report import EndpointReport, Report
-    from tim_async.emulator._service import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
-    from tim_async.emulator._state import State
+    from tim_async.emulator._state import State, fill_example
     from tim_async.emulator._windows import WindowKind
 
 __all__ = [
@@ -59,20 +57,20 @@ __all__ = [
 # Python imports this package on its way to pytest_plugin, in every pytest run of whoever has tim_async installed.
 # They should not pay for an HTTP server, so each name is fetched when it is first used.
 _MODULES = {
-    "ContactKind": "_contacts",
-    "DEFAULT_SDK_APP_ID": "_service",
-    "DEFAULT_SECRET_KEY": "_service",
-    "Emulator": "_service",
+    "ContactKind": "_inbox",
+    "DEFAULT_SDK_APP_ID": "_emulator",
+    "DEFAULT_SECRET_KEY": "_emulator",
+    "Emulator": "_emulator",
     "EndpointReport": "_report",
     "Fault": "_faults",
     "Group": "_groups",
     "GroupType": "_groups",
-    "MessageReceipt": "_receipts",
-    "RecentContact": "_contacts",
+    "MessageReceipt": "_groups",
+    "RecentContact": "_inbox",
     "Report": "_report",
     "State": "_state",
     "WindowKind": "_windows",
-    "fill_example": "_examples",
+    "fill_example": "_state",
 }
 
 

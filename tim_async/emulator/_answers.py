@@ -1,14 +1,18 @@
-"""The shape of the service's answers, and the exception that says one is a refusal."""
+"""Answers of the service, and the exception for a refusal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Cut = Literal["", "half", "whole"]
+"""How much of an answer is lost, as the connection is closed."""
 
 
 class Refusal(Exception):
-    """The service says no.
+    """The service refuses a call.
 
     Attributes:
         code: the ``ErrorCode``.
@@ -21,16 +25,32 @@ class Refusal(Exception):
         self.info = info
 
 
-def success(fields: Mapping[str, Any]) -> bytes:
-    """The body of an answer that says yes, with the fields of its command."""
-    return _encode({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0, **fields})
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer.
+
+    Attributes:
+        code: the ``ErrorCode`` that reaches the caller; None where no such code does.
+        body: the body.
+        status: the HTTP status.
+        content_type: the type of the body.
+        retry_after: the ``Retry-After`` header, if any.
+        delay: seconds to wait before it is sent.
+        cut: how much of it is lost.
+    """
+
+    code: int | None
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    retry_after: str | int | None = None
+    delay: float = 0.0
+    cut: Cut = ""
 
 
-def failure(code: int, info: str) -> bytes:
-    """The body of an answer that says no."""
-    return _encode({"ActionStatus": "FAIL", "ErrorInfo": info, "ErrorCode": code})
-
-
-def _encode(document: Mapping[str, Any]) -> bytes:
-    # Left as ASCII escapes: an id that a caller sent as half a surrogate pair has no UTF-8 form to answer in.
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+def json_answer(code: int, info: str = "", fields: Mapping[str, Any] | None = None) -> Answer:
+    """Make an answer of the service: ``ErrorCode`` (0 for success), ``ErrorInfo`` and the fields of the command."""
+    status = "FAIL" if code else "OK"
+    document = {"ActionStatus": status, "ErrorInfo": info, "ErrorCode": code, **(fields or {})}
+    # Left as ASCII escapes: an id that a caller sent as half a surrogate pair has no UTF-8 form.
+    return Answer(code, json.dumps(document, separators=(",", ":")).encode("ascii"))

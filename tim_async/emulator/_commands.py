@@ -1,28 +1,22 @@
-"""The commands the emulator knows: one handler each, which checks its fields as the documents have them.
+"""The commands the emulator serves: for each its path, the fields of its body and its effect.
 
-A handler takes the parsed body and returns the fields of its answer, or raises `Refusal`.  Where the documents name
-no code for a mistake, it is one that its page does list and that asks for no retry.
+Where the documents name no code for a mistake, the code is one that the command's page lists and that asks for no
+retry.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from tim_async.emulator._answers import Refusal
-from tim_async.emulator._contacts import (
-    ContactPage,
-    Position,
-    RecentContact,
-    page_of,
-)
 from tim_async.emulator._cursors import Cursors
 from tim_async.emulator._groups import Group
+from tim_async.emulator._inbox import RecentContact
 from tim_async.emulator._state import State
 
-Body = Mapping[str, Any]
 Fields = dict[str, Any]
 
 _MOST_PEERS = 10
@@ -34,214 +28,303 @@ _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What handlers work on.
+class _Field:
+    """What one field of a body must be.
 
     Attributes:
-        state: what the service remembers.
-        dice: decide what the documents leave to chance.
-        max_msg_seqs: the most items of one ``MsgSeqList``; None where there is no such limit.
+        form: its form, as an ``ErrorInfo`` describes it.
+        matches: whether a value has this form.
+        code: the ``ErrorCode`` of a body where it has not, or where the field is missing.
+        optional: whether the field may be missing; its handler then receives None.
+        account: whether the value is an account that must exist.
+    """
+
+    form: str
+    matches: Callable[[Any], bool]
+    code: int = 10004
+    optional: bool = False
+    account: bool = False
+
+    def read(self, name: str, body: Mapping[str, Any], state: State) -> Any:
+        """The value of the field; raises `Refusal` where it is not what it must be."""
+        if self.optional and name not in body:
+            return None
+        value: Any = body.get(name)
+        if not self.matches(value):
+            raise Refusal(self.code, f"{name} must be {self.form}")
+        if self.account and not state.has_account(value):
+            raise Refusal(self.code, f"{name}: no such account: {value}")
+        return value
+
+
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_seconds(value: Any) -> bool:
+    # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
+    return _is_string(value) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_TIME
+
+
+def _is_seq(value: Any) -> bool:
+    return isinstance(value, dict) and _integer(1).matches(value.get("MsgSeq"))
+
+
+def _is_filter(value: Any) -> bool:
+    names = value.get("GroupBaseInfoFilter") if isinstance(value, dict) else 0
+    return names is None or (isinstance(names, list) and all(map(_is_string, names)))
+
+
+def _account(code: int) -> _Field:
+    return _Field("a non-empty String", _is_text, code, account=True)
+
+
+def _integer(least: int, most: int = _LARGEST, code: int = 10004) -> _Field:
+    # JSON's true is a bool, which Python would take for 1.
+    matches = lambda value: type(value) is int and least <= value <= most  # noqa: E731
+    return _Field(f"an Integer from {least} to {most}", matches, code)
+
+
+def _array(of: str, matches: Callable[[Any], bool], code: int = 10004, optional: bool = False) -> _Field:
+    def all_match(value: Any) -> bool:
+        return isinstance(value, list) and len(value) > 0 and all(map(matches, value))
+
+    return _Field(f"a non-empty Array of {of}", all_match, code, optional)
+
+
+_TEXT = _Field("a non-empty String", _is_text)
+
+
+class Command(NamedTuple):
+    """One command: its method's name, path, handler, and fields in the order of the handler's parameters."""
+
+    name: str
+    path: str
+    handler: Callable[..., Fields]
+    fields: Mapping[str, _Field]
+
+    def carry_out(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
+        """The fields of the answer to a body; raises `Refusal`."""
+        return self.handler(
+            commands, *(field_.read(name, body, commands.state) for name, field_ in self.fields.items())
+        )
+
+
+COMMANDS: dict[str, Command] = {}
+"""Every command the emulator serves, by path; any other is 60009."""
+
+
+def _command(path: str, **fields: _Field) -> Callable[[Callable[..., Fields]], Callable[..., Fields]]:
+    """Enter a handler in `COMMANDS`, under its own name."""
+
+    def enter(handler: Callable[..., Fields]) -> Callable[..., Fields]:
+        COMMANDS[path] = Command(handler.__name__, path, handler, fields)
+        return handler
+
+    return enter
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check names of endpoints.
+
+    Raises:
+        ValueError: there is no such endpoint.
+    """
+    known = sorted(command.name for command in COMMANDS.values())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no such endpoint: {name!r}; there are {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The handlers.  Each receives the values of its fields, and returns the fields of its answer or raises `Refusal`.
+
+    Attributes:
+        state: the state they read and change; the caller holds its lock.
+        random: decides the order of answers that have none.
+        max_msg_seqs: the most items of one ``MsgSeqList``; None for no limit.
         max_receipt_members: the most members of a group whose messages have receipts.
         contacts_per_page: the most conversations of one page of recent contacts.
         cursors: the cursors of pages.
     """
 
     state: State
-    dice: random.Random
-    max_msg_seqs: int | None = None
-    max_receipt_members: int = 200
-    contacts_per_page: int = 100
+    random: Random
+    max_msg_seqs: int | None
+    max_receipt_members: int
+    contacts_per_page: int
     cursors: Cursors = field(default_factory=Cursors)
 
+    def __post_init__(self) -> None:
+        if self.max_receipt_members < 0 or self.contacts_per_page < 1:
+            raise ValueError(
+                "max_receipt_members must be at least 0 and contacts_per_page at least 1, "
+                f"not {self.max_receipt_members} and {self.contacts_per_page}"
+            )
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its method's name, its path below the host, and what it does."""
-
-    name: str
-    path: str
-    handle: Callable[[World, Body], Fields]
-
-
-# https://www.tencentcloud.com/document/product/1047/34909
-def set_unread_msg_num(world: World, body: Body) -> Fields:
-    """Set a member's unread count in a group, lowered to the number of messages; in some types do nothing."""
-    group_id = _text(body, "GroupId", 10004)
-    member = _text(body, "Member_Account", 10004)
-    number = _whole(body.get("UnreadMsgNum"), "UnreadMsgNum", least=0)
-    group = _group(world.state, group_id)
-    if group.counts_unread:
-        if not world.state.has_account(member):
-            raise Refusal(10019, f"no such account: {member}")
-        if member not in group.unread:
-            raise Refusal(10007, f"not a member of the group: {member}")
-    group.set_unread(member, number)
-    return {}
-
-
-# https://trtc.io/document/38996
-def admin_set_msg_read(world: World, body: Body) -> Fields:
-    """Mark what one account was sent by another as read, up to a time or up to now."""
-    report = _account(world.state, body, "Report_Account", 90008)
-    peer = _account(world.state, body, "Peer_Account", 90003)
-    before = None
-    if "MsgReadTime" in body:
-        text = body["MsgReadTime"]
-        # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
-        if not (isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= _LONGEST_TIME):
-            raise Refusal(90001, "MsgReadTime must be a String of seconds")
-        before = int(text)
-    world.state.mark_read(report, peer, before)
-    return {}
-
-
-# https://www.tencentcloud.com/document/product/1047/41046
-def get_c2c_unread_msg_num(world: World, body: Body) -> Fields:
-    """Count an account's unread one-to-one messages, in all or by peer."""
-    account = _account(world.state, body, "To_Account", 90003)
-    if "Peer_Account" not in body:
-        return {"AllC2CUnreadMsgNum": world.state.unread(account)}
-    peers = body["Peer_Account"]
-    if not isinstance(peers, list) or not peers or not all(isinstance(peer, str) and peer for peer in peers):
-        raise Refusal(90001, "Peer_Account must be a non-empty Array of String")
-    if len(peers) > _MOST_PEERS:
-        raise Refusal(90018, f"Peer_Account may hold {_MOST_PEERS} accounts at most, not {len(peers)}")
-    counts: list[Fields] = []
-    errors: list[Fields] = []
-    for peer in dict.fromkeys(peers):
-        if world.state.has_account(peer):
-            counts.append({"Peer_Account": peer, "C2CUnreadMsgNum": world.state.unread(account, peer)})
-        else:
-            errors.append({"Peer_Account": peer, "ErrorCode": 70107})
-    # No order is promised, so none is kept.
-    world.dice.shuffle(counts)
-    lists = {"C2CUnreadMsgNumList": counts, "ErrorList": errors}
-    return {name: items for name, items in lists.items() if items}
-
-
-# https://www.tencentcloud.com/document/product/1047/49439
-def get_group_msg_receipt(world: World, body: Body) -> Fields:
-    """Tell how many have read each of some messages of a group."""
-    group_id = _text(body, "GroupId", 10004)
-    items = body.get("MsgSeqList")
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise Refusal(10004, "MsgSeqList must be a non-empty Array of Object")
-    seqs = [_whole(item.get("MsgSeq"), "MsgSeq", least=1) for item in items]
-    if world.max_msg_seqs is not None and len(seqs) > world.max_msg_seqs:
-        raise Refusal(10004, f"MsgSeqList may hold {world.max_msg_seqs} items at most, not {len(seqs)}")
-    group = _group_with_receipts(world, group_id)
-    return {"GroupMsgReceiptList": [_receipt(group, seq) for seq in seqs]}
-
-
-# https://www.tencentcloud.com/document/product/269/77693
-def get_group_msg_receipt_detail(world: World, body: Body) -> Fields:
-    """List the members who have, or have not, read one message of a group, page by page."""
-    group_id = _text(body, "GroupId", 10004)
-    seq = _whole(body.get("MsgSeq"), "MsgSeq", least=1)
-    unread = _whole(body.get("Filter"), "Filter", least=0, most=1)
-    size = _whole(body.get("Count"), "Count", least=1, most=_MOST_RECEIPT_ACCOUNTS)
-    cursor = body.get("Cursor")
-    start = world.cursors.take(cursor, group_id, seq, unread) if isinstance(cursor, str) else None
-    if start is None:
-        raise Refusal(10004, 'Cursor must be "" or the Cursor of the page before')
-    receipt = _group_with_receipts(world, group_id).receipts.get(seq)
-    if receipt is None:
-        raise Refusal(10062, f"message {seq} was sent without a receipt")
-    page = receipt.page(read=not unread, start=start, size=size)
-    name, item = ("UnreadList", "Unread_Account") if unread else ("ReadList", "Read_Account")
-    return {
-        "Cursor": world.cursors.give(page.end, group_id, seq, unread),
-        "IsFinish": int(page.finished),
-        name: [{item: account} for account in page.accounts],
-    }
-
-
-# https://www.tencentcloud.com/document/product/1047/43087
-def get_recent_contact_list(world: World, body: Body) -> Fields:
-    """List an account's conversations, page by page: pinned ones first, then by time, newest first."""
-    account = _account(world.state, body, "From_Account", 90008)
-    time, index, top_time, top_index, _ = (
-        _whole(body.get(name), name, least=0, code=90001)
-        for name in ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags")
+    # https://www.tencentcloud.com/document/product/1047/34909
+    @_command(
+        "v4/group_open_http_svc/set_unread_msg_num", GroupId=_TEXT, Member_Account=_TEXT, UnreadMsgNum=_integer(0)
     )
-    contacts = world.state.recent_contacts(account)
-    return _contact_page(
-        page_of(contacts, Position(top_time, top_index), Position(time, index), world.contacts_per_page)
+    def set_unread_msg_num(self, group_id: str, member: str, number: int) -> Fields:
+        """Set a member's unread count in a group, lowered to the number of messages; in some types do nothing."""
+        group = self._group(group_id)
+        if group.counts_unread:
+            if not self.state.has_account(member):
+                raise Refusal(10019, f"no such account: {member}")
+            if member not in group.unread:
+                raise Refusal(10007, f"not a member of the group: {member}")
+        group.set_unread(member, number)
+        return {}
+
+    # https://trtc.io/document/38996
+    @_command(
+        "v4/openim/admin_set_msg_read",
+        Report_Account=_account(90008),
+        Peer_Account=_account(90003),
+        MsgReadTime=_Field("a String of seconds", _is_seconds, 90001, optional=True),
     )
+    def admin_set_msg_read(self, report: str, peer: str, before: str | None) -> Fields:
+        """Mark the messages from one account to another as read, up to a time or up to now."""
+        self.state.mark_read(report, peer, None if before is None else int(before))
+        return {}
 
+    # https://www.tencentcloud.com/document/product/1047/41046
+    @_command(
+        "v4/openim/get_c2c_unread_msg_num",
+        To_Account=_account(90003),
+        Peer_Account=_array("String", _is_text, 90001, optional=True),
+    )
+    def get_c2c_unread_msg_num(self, account: str, peers: list[str] | None) -> Fields:
+        """Count an account's unread one-to-one messages, in all or by peer."""
+        if peers is None:
+            return {"AllC2CUnreadMsgNum": self.state.unread(account)}
+        _at_most(_MOST_PEERS, peers, "Peer_Account", 90018)
+        counts: list[Fields] = []
+        errors: list[Fields] = []
+        for peer in dict.fromkeys(peers):
+            if self.state.has_account(peer):
+                counts.append({"Peer_Account": peer, "C2CUnreadMsgNum": self.state.unread(account, peer)})
+            else:
+                errors.append({"Peer_Account": peer, "ErrorCode": 70107})
+        # No order is promised, so none is kept.
+        self.random.shuffle(counts)
+        lists = {"C2CUnreadMsgNumList": counts, "ErrorList": errors}
+        return {name: items for name, items in lists.items() if items}
 
-# https://www.tencentcloud.com/document/product/1047/34961
-def get_group_info(world: World, body: Body) -> Fields:
-    """Describe some groups, or those of their fields that were asked for."""
-    ids = body.get("GroupIdList")
-    if not isinstance(ids, list) or not ids or not all(isinstance(group_id, str) for group_id in ids):
-        raise Refusal(10004, "GroupIdList must be a non-empty Array of String")
-    if len(ids) > _MOST_GROUPS:
-        raise Refusal(10004, f"GroupIdList may hold {_MOST_GROUPS} groups at most, not {len(ids)}")
-    response_filter = body.get("ResponseFilter", {})
-    names = response_filter.get("GroupBaseInfoFilter") if isinstance(response_filter, dict) else ()
-    if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
-        raise Refusal(10004, "ResponseFilter.GroupBaseInfoFilter must be an Array of String")
-    return {"GroupInfo": [_group_info(world.state, group_id, names) for group_id in ids]}
+    # https://www.tencentcloud.com/document/product/1047/49439
+    @_command(
+        "v4/group_open_http_svc/get_group_msg_receipt", GroupId=_TEXT, MsgSeqList=_array("{MsgSeq: Integer}", _is_seq)
+    )
+    def get_group_msg_receipt(self, group_id: str, items: list[dict[str, int]]) -> Fields:
+        """Count the readers of some messages of a group."""
+        _at_most(self.max_msg_seqs, items, "MsgSeqList", 10004)
+        group = self._group_with_receipts(group_id)
+        return {"GroupMsgReceiptList": [_receipt(group, item["MsgSeq"]) for item in items]}
 
-
-COMMANDS: tuple[Command, ...] = (
-    Command("set_unread_msg_num", "v4/group_open_http_svc/set_unread_msg_num", set_unread_msg_num),
-    Command("admin_set_msg_read", "v4/openim/admin_set_msg_read", admin_set_msg_read),
-    Command("get_c2c_unread_msg_num", "v4/openim/get_c2c_unread_msg_num", get_c2c_unread_msg_num),
-    Command("get_group_msg_receipt", "v4/group_open_http_svc/get_group_msg_receipt", get_group_msg_receipt),
-    Command(
-        "get_group_msg_receipt_detail",
+    # https://www.tencentcloud.com/document/product/269/77693
+    @_command(
         "v4/group_open_http_svc/get_group_msg_receipt_detail",
-        get_group_msg_receipt_detail,
-    ),
-    Command("get_recent_contact_list", "v4/recentcontact/get_list", get_recent_contact_list),
-    Command("get_group_info", "v4/group_open_http_svc/get_group_info", get_group_info),
-)
-"""Every command the emulator answers; any other is 60009."""
+        GroupId=_TEXT,
+        MsgSeq=_integer(1),
+        Filter=_integer(0, 1),
+        Count=_integer(1, _MOST_RECEIPT_ACCOUNTS),
+        Cursor=_Field("a String", _is_string),
+    )
+    def get_group_msg_receipt_detail(self, group_id: str, seq: int, unread: int, size: int, cursor: str) -> Fields:
+        """List the members who have, or have not, read one message of a group, page by page."""
+        after = self.cursors.position(cursor, group_id, seq, unread)
+        if after is None:
+            raise Refusal(10004, 'Cursor must be "" or the Cursor of the page before')
+        receipt = self._group_with_receipts(group_id).receipts.get(seq)
+        if receipt is None:
+            raise Refusal(10062, f"message {seq} was sent without a receipt")
+        rest = [(place, account) for place, account in receipt.places(read=not unread) if place > after]
+        page = rest[:size]
+        name, item = ("UnreadList", "Unread_Account") if unread else ("ReadList", "Read_Account")
+        return {
+            "Cursor": self.cursors.cursor(page[-1][0] if page else after, group_id, seq, unread),
+            "IsFinish": int(len(rest) <= size),
+            name: [{item: account} for _, account in page],
+        }
+
+    # https://www.tencentcloud.com/document/product/1047/43087
+    @_command(
+        "v4/recentcontact/get_list",
+        From_Account=_account(90008),
+        **dict.fromkeys(
+            ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags"), _integer(0, code=90001)
+        ),
+    )
+    def get_recent_contact_list(
+        self, account: str, time: int, index: int, top_time: int, top_index: int, _flags: int
+    ) -> Fields:
+        """List an account's conversations, page by page: pinned ones first, then by time, newest first."""
+        # The last conversation of a page, rather than an index, is the position after it: one that moves to the front
+        # between two pages displaces no other.
+        after = {False: (-time, index), True: (-top_time, top_index)}
+        rest = [
+            contact
+            for contact in self.state.recent_contacts(account)
+            if after[contact.pinned] == (0, 0) or contact.order > after[contact.pinned]
+        ]
+        page = rest[: self.contacts_per_page]
+        after |= {contact.pinned: contact.order for contact in page}
+        return {
+            "SessionItem": [_session(contact) for contact in page],
+            "CompleteFlag": int(len(page) == len(rest)),
+            "TimeStamp": -after[False][0],
+            "StartIndex": after[False][1],
+            "TopTimeStamp": -after[True][0],
+            "TopStartIndex": after[True][1],
+        }
+
+    # https://www.tencentcloud.com/document/product/1047/34961
+    @_command(
+        "v4/group_open_http_svc/get_group_info",
+        GroupIdList=_array("String", _is_string),
+        ResponseFilter=_Field("{GroupBaseInfoFilter: Array of String}", _is_filter, optional=True),
+    )
+    def get_group_info(self, ids: list[str], response_filter: Mapping[str, list[str] | None] | None) -> Fields:
+        """Describe some groups, or the fields of them that the filter names."""
+        _at_most(_MOST_GROUPS, ids, "GroupIdList", 10004)
+        names = (response_filter or {}).get("GroupBaseInfoFilter")
+        return {"GroupInfo": [self._group_info(group_id, names) for group_id in ids]}
+
+    def _group_info(self, group_id: str, names: list[str] | None) -> Fields:
+        try:
+            group = self._group(group_id)
+        except Refusal as refusal:
+            return {"GroupId": group_id, "ErrorCode": refusal.code, "ErrorInfo": refusal.info}
+        known = {"Type": group.type, "NextMsgSeq": group.messages + 1, "MemberNum": len(group.unread)}
+        wanted = known if names is None else {name: known[name] for name in names if name in known}
+        return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", **wanted}
+
+    def _group(self, group_id: str) -> Group:
+        if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
+            raise Refusal(10015, "GroupId is not one that a group can have")
+        group = self.state.find_group(group_id)
+        if group is None:
+            raise Refusal(10010, f"no such group: {group_id}")
+        return group
+
+    def _group_with_receipts(self, group_id: str) -> Group:
+        group = self._group(group_id)
+        if not group.keeps_receipts:
+            raise Refusal(10061, f"groups of type {group.type} have no receipts")
+        if len(group.unread) > self.max_receipt_members:
+            raise Refusal(10060, f"no receipts in groups of more than {self.max_receipt_members} members")
+        return group
 
 
-def _text(body: Body, name: str, code: int) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise Refusal(code, f"{name} must be a non-empty String")
-    return value
-
-
-def _whole(value: Any, name: str, *, least: int, most: int = _LARGEST, code: int = 10004) -> int:
-    # JSON's true is a bool, which Python would take for 1.
-    if type(value) is not int or not least <= value <= most:
-        raise Refusal(code, f"{name} must be an Integer from {least} to {most}")
-    return value
-
-
-def _account(state: State, body: Body, name: str, code: int) -> str:
-    account = _text(body, name, code)
-    if not state.has_account(account):
-        raise Refusal(code, f"{name}: no such account: {account}")
-    return account
-
-
-def _group(state: State, group_id: str) -> Group:
-    group = state.find_group(group_id)
-    if group is None:
-        raise Refusal(*_no_group(group_id))
-    return group
-
-
-def _group_with_receipts(world: World, group_id: str) -> Group:
-    group = _group(world.state, group_id)
-    if not group.keeps_receipts:
-        raise Refusal(10061, f"groups of type {group.type} have no receipts")
-    if len(group.unread) > world.max_receipt_members:
-        raise Refusal(10060, f"no receipts in groups of more than {world.max_receipt_members} members")
-    return group
-
-
-def _no_group(group_id: str) -> tuple[int, str]:
-    if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
-        return 10015, "GroupId is not one that a group can have"
-    return 10010, f"no such group: {group_id}"
+def _at_most(most: int | None, items: list[Any], name: str, code: int) -> None:
+    if most is not None and len(items) > most:
+        raise Refusal(code, f"{name} may hold {most} items at most, not {len(items)}")
 
 
 def _receipt(group: Group, seq: int) -> Fields:
@@ -252,31 +335,6 @@ def _receipt(group: Group, seq: int) -> Fields:
     return {"MsgSeq": seq, "Code": 0, "ReadNum": read_num, "UnreadNum": unread_num}
 
 
-def _contact_page(page: ContactPage) -> Fields:
-    return {
-        "SessionItem": [_contact(contact) for contact in page.contacts],
-        "CompleteFlag": int(page.finished),
-        "TimeStamp": page.general.time,
-        "StartIndex": page.general.index,
-        "TopTimeStamp": page.top.time,
-        "TopStartIndex": page.top.index,
-    }
-
-
-def _contact(contact: RecentContact) -> Fields:
+def _session(contact: RecentContact) -> Fields:
     party = {"Type": 1, "To_Account": contact.id} if contact.kind == "c2c" else {"Type": 2, "GroupId": contact.id}
     return {**party, "MsgTime": contact.msg_time, "TopFlag": int(contact.pinned)}
-
-
-def _group_info(state: State, group_id: str, names: list[str] | None) -> Fields:
-    group = state.find_group(group_id)
-    if group is None:
-        code, info = _no_group(group_id)
-        return {"GroupId": group_id, "ErrorCode": code, "ErrorInfo": info}
-    fields: Fields = {
-        "Type": group.type,
-        "NextMsgSeq": group.messages + 1,
-        "MemberNum": len(group.unread),
-    }
-    wanted = fields if names is None else {name: fields[name] for name in names if name in fields}
-    return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", **wanted}

@@ -1,4 +1,4 @@
-"""Cursors: opaque to clients, and recognised when they come back."""
+"""Cursors: opaque to clients, and recognised when they return."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ _LONGEST_POSITION = 10
 
 
 class Cursors:
-    """Hands out cursors and takes them back.  They are signed, so that none has to be remembered."""
+    """Cursors of positions in lists.  They are signed, so that none has to be remembered.
+
+    A list is identified by plain values; a cursor of another list is not recognised.
+    """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(16)
 
-    def give(self, position: int, *list_: object) -> str:
-        """Make the cursor of a position in one list.
-
-        Args:
-            position: the position, 0 to 9,999,999,999.
-            list_: what identifies the list, as plain values; a cursor of another list is refused.
-        """
+    def cursor(self, position: int, *list_: object) -> str:
+        """Write the cursor of a position, 0 to 9,999,999,999."""
         content = json.dumps([position, *list_]).encode("ascii")
         return f"{position}-{hmac.new(self._key, content, hashlib.sha256).hexdigest()[:16]}"
 
-    def take(self, cursor: str, *list_: object) -> int | None:
-        """The position of a cursor; 0 for ``""``, the first page; None for one that was not given for this list."""
+    def position(self, cursor: str, *list_: object) -> int | None:
+        """Read the position of a cursor: 0 for ``""``, the first page; None for a cursor that was never written."""
         if not cursor:
             return 0
         digits = cursor.partition("-")[0]
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_POSITION):
-            return None
-        position = int(digits)
-        return position if cursor == self.give(position, *list_) else None
+        # Compared as text, so that no string of thousands of digits is converted.
+        if digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_POSITION:
+            position = int(digits)
+            if cursor == self.cursor(position, *list_):
+                return position
+        return None

@@ -1,30 +1,33 @@
-"""Faults on request: which call is answered wrongly, and how."""
+"""Faults on request."""
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from dataclasses import dataclass
 from typing import Literal
 
+from tim_async.emulator._answers import Cut
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way of answering wrongly, and when to.
+    """One kind of faulty answer, and the calls that meet it.
 
-    Choose one of ``code``, ``status`` and ``body`` (the two go together), ``drop`` and ``truncate``; each goes with
-    ``delay``, which may also stand alone.  A faulty call counts as an arrival, and counts towards the rate.
+    Choose one of ``code``, ``status`` and ``body`` (these two combine), ``drop`` and ``truncate``; each combines with
+    ``delay``, which may also stand alone.  A faulty call is counted, and counts towards the rate.
 
     Attributes:
         code: answer this ``ErrorCode`` and change nothing.
-        status: answer this HTTP status, as a gateway would, with a page of HTML, and change nothing.
+        status: answer this HTTP status with a page of HTML, as a gateway would, and change nothing.
         body: answer these bytes and change nothing; ``b""`` is the empty body.
-        drop: close the connection without an answer, ``"before"`` or ``"after"`` the change was made.
+        drop: close the connection without an answer, ``"before"`` or ``"after"`` the change is made.
         truncate: make the change, then send half of the answer and close the connection.
-        delay: seconds between what was decided and the answer; the change, where one is made, is made before.
-        endpoint: the one endpoint to do it on, by its method's name; every endpoint by default.
-        times: how often in all; without end by default.
-        probability: of doing it to a call that it could be done to, above 0 and up to 1.
+        delay: seconds before the answer is sent, and after the change, if any, is made.
+        endpoint: the only endpoint that meets it, by its method's name; every endpoint by default.
+        times: the number of calls that meet it; unlimited by default.
+        probability: the probability that a call meets it, above 0 and at most 1.
         retry_after: the ``Retry-After`` header of the answer, which the real service is not known to send.
     """
 
@@ -40,22 +43,22 @@ class Fault:
     retry_after: str | int | None = None
 
     def __post_init__(self) -> None:
-        page = self.status is not None or self.body is not None
-        chosen = (self.code is not None) + page + (self.drop is not None) + self.truncate
+        kinds = (self.code, self.body if self.status is None else self.status, self.drop, self.truncate or None)
+        chosen = sum(kind is not None for kind in kinds)
         if chosen > 1:
             raise ValueError("a fault is one of code, status or body, drop and truncate, not several at once")
         if chosen == 0 and not self.delay:
             raise ValueError("a fault needs a code, a status, a body, a drop, a truncation or a delay")
         if self.drop not in (None, "before", "after"):
-            raise ValueError(f"drop is 'before' or 'after', not {self.drop!r}")
+            raise ValueError(f"drop must be 'before' or 'after', not {self.drop!r}")
         if not 0.0 < self.probability <= 1.0:
-            raise ValueError(f"a probability is above 0 and at most 1, not {self.probability}")
+            raise ValueError(f"probability must be above 0 and at most 1, not {self.probability}")
         if self.delay < 0.0 or (self.times is not None and self.times < 1):
-            raise ValueError("a delay is not negative, and times is at least 1")
+            raise ValueError(f"delay must be at least 0 and times at least 1, not {self.delay} and {self.times}")
 
     @property
     def kind(self) -> str:
-        """What the report calls it, e.g. ``"code 10002"``, ``"status 502"`` or ``"dropped before"``."""
+        """Its name in the report, e.g. ``"code 10002"``, ``"status 502"`` or ``"dropped before"``."""
         if self.code is not None:
             return f"code {self.code}"
         if self.status is not None:
@@ -67,44 +70,40 @@ class Fault:
         return "truncated" if self.truncate else "delayed"
 
     @property
+    def cut(self) -> Cut:
+        """How much of the answer is lost."""
+        return "half" if self.truncate else "whole" if self.drop else ""
+
+    @property
     def lets_the_call_through(self) -> bool:
-        """Whether the call is carried out, and only its answer goes wrong."""
-        return self.truncate or self.drop == "after" or self.kind == "delayed"
+        """Whether the call is carried out, and only its answer is faulty."""
+        return self.kind in ("dropped after", "truncated", "delayed")
 
 
 class Faults:
-    """The faults asked for, and the dice that choose among calls.  Any thread may call it."""
+    """The faults that were asked for, and the draws that choose among calls.  Any thread may call it."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
-        self._left: dict[int, tuple[Fault, int | None]] = {}
-        self._added = 0
+        self._left: list[tuple[Fault, float]] = []
 
     def add(self, fault: Fault) -> None:
-        """Ask for a fault, after those that were asked for before it."""
+        """Add a fault, after those that were added before."""
         with self._lock:
-            self._left[self._added] = (fault, fault.times)
-            self._added += 1
+            self._left.append((fault, math.inf if fault.times is None else fault.times))
 
     def clear(self) -> None:
-        """Forget every fault that was asked for."""
+        """Remove every fault."""
         with self._lock:
             self._left.clear()
 
     def pick(self, endpoint: str) -> Fault | None:
-        """The fault for a call to ``endpoint``, if it is to have one: the first whose dice say so."""
-        if not self._left:
-            return None
+        """Draw the fault that a call to ``endpoint`` meets: the first that applies to it; None for no fault."""
         with self._lock:
-            for number, (fault, left) in self._left.items():
-                if fault.endpoint not in (None, endpoint):
-                    continue
-                if fault.probability < 1.0 and self._random.random() >= fault.probability:
-                    continue
-                if left == 1:
-                    del self._left[number]
-                elif left is not None:
-                    self._left[number] = (fault, left - 1)
-                return fault
+            for index, (fault, left) in enumerate(self._left):
+                applies = fault.endpoint in (None, endpoint)
+                if applies and (fault.probability == 1.0 or self._random.random() < fault.probability):
+                    self._left[index : index + 1] = [(fault, left - 1)] if left > 1 else []
+                    return fault
         return None

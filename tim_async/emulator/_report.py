@@ -1,35 +1,35 @@
-"""What the emulator saw: the judge of how well a client paced and retried."""
+"""The report: counts of calls, by which a client's pace and retries are judged."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tim_async.emulator._windows import FullestSeconds
+from tim_async.emulator._windows import CalendarSecond, SlidingSecond
 
 _PINNED = "MsgReadTime"
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointReport:
-    """What was seen of one endpoint, or of all together.
+    """Counts of the calls of one endpoint, or of all together.
 
     Attributes:
-        calls: how many arrived, whatever became of them.
-        succeeded: how many were carried out and answered with code 0.
-        refused: how many were over the rate.
-        retried: how many repeated a call that had been refused, had met a fault or had been answered with an error.
-            One repeated merely for being answered late is not among them.
-        fullest_sliding_second: the most arrivals in any second.
-        fullest_calendar_second: the most arrivals in a second of the clock.
-        seconds: from the first arrival to the last.
-        calls_per_second: arrivals a second between the first and the last; 0.0 for fewer than two.
-        succeeded_per_second: the same of those that succeeded, the goodput.
-        codes: how many answers had each ``ErrorCode`` other than 0, injected ones included.
-        faults: how many faults of each kind were injected.
+        calls: calls that arrived.
+        succeeded: calls that were carried out and answered with code 0.
+        refused: calls over the rate.
+        retried: calls that repeated one that was refused, met a fault or was answered with an error; a call repeated
+            because its answer was late is not one of them.
+        fullest_sliding_second: the most calls in any second.
+        fullest_calendar_second: the most calls in a second of the clock.
+        seconds: time between the first call and the last.
+        calls_per_second: calls a second in this time; 0.0 for fewer than two.
+        succeeded_per_second: goodput: the same of the calls that succeeded.
+        codes: answers by ``ErrorCode`` other than 0, those of faults included.
+        faults: injected faults by kind.
     """
 
     calls: int = 0
@@ -47,7 +47,7 @@ class EndpointReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was seen so far.
+    """Counts of all calls so far.
 
     Attributes:
         total: all endpoints together; its fullest seconds are those of the whole, not a sum.
@@ -64,116 +64,108 @@ class Report:
 
 
 class _Tally:
-    """The counts behind one `EndpointReport`."""
+    """The counts behind one `EndpointReport`, by the names of its attributes."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.succeeded = 0
-        self.refused = 0
-        self.retried = 0
-        self.seconds = FullestSeconds()
-        self.first = 0.0
-        self.last = 0.0
+        self.counts = {"calls": 0, "succeeded": 0, "refused": 0, "retried": 0}
         self.codes: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
+        self._seconds: dict[str, SlidingSecond | CalendarSecond] = {
+            "fullest_sliding_second": SlidingSecond(),
+            "fullest_calendar_second": CalendarSecond(),
+        }
+        self._fullest = dict.fromkeys(self._seconds, 0)
+        self._first = self._last = 0.0
 
     def arrive(self, now: float) -> None:
-        if not self.calls:
-            self.first = now
-        self.calls += 1
-        self.last = now
-        self.seconds.count(now)
-
-    def close(self, code: int | None, refused: bool, fault: str | None) -> None:
-        if refused:
-            self.refused += 1
-        if code == 0:
-            self.succeeded += 1
-        elif code is not None:
-            self.codes[code] += 1
-        if fault is not None:
-            self.faults[fault] += 1
+        if not self.counts["calls"]:
+            self._first = now
+        self._last = now
+        for name, second in self._seconds.items():
+            self._fullest[name] = max(self._fullest[name], int(second.count(now)) + 1)
+            second.add()
 
     def report(self) -> EndpointReport:
-        span = self.last - self.first
-
-        def rate(number: int) -> float:
-            # n arrivals have n - 1 gaps between them.
-            return (number - number / self.calls) / span if span > 0.0 else 0.0
-
+        span = self._last - self._first
+        # n arrivals have n - 1 gaps between them.
+        per_second = (1 - 1 / self.counts["calls"]) / span if span > 0.0 else 0.0
         return EndpointReport(
-            calls=self.calls,
-            succeeded=self.succeeded,
-            refused=self.refused,
-            retried=self.retried,
-            fullest_sliding_second=self.seconds.sliding,
-            fullest_calendar_second=self.seconds.calendar,
+            **self.counts,
+            **self._fullest,
             seconds=span,
-            calls_per_second=rate(self.calls),
-            succeeded_per_second=rate(self.succeeded),
+            calls_per_second=self.counts["calls"] * per_second,
+            succeeded_per_second=self.counts["succeeded"] * per_second,
             codes=dict(self.codes),
             faults=dict(self.faults),
         )
 
 
-class Ledger:
-    """Counts as calls arrive and as they are answered.  Any thread may ask it for the report."""
+class CallLog:
+    """Counts calls.  Any thread may read the report."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._total = _Tally()
-        self._endpoints: dict[str, _Tally] = {}
+        self._endpoints: defaultdict[str, _Tally] = defaultdict(_Tally)
         # Calls that failed and have not been repeated yet.
         self._failed: Counter[tuple[str, str]] = Counter()
 
-    def arrive(self, endpoint: str, now: float, raw: bytes) -> None:
-        """Count a call with the body ``raw`` that arrives at ``now``."""
-        with self._lock:
-            tally = self._endpoints.get(endpoint)
-            if tally is None:
-                tally = self._endpoints[endpoint] = _Tally()
-            tally.arrive(now)
-            self._total.arrive(now)
-            # Taking bodies apart costs time, and is for nothing while nothing has failed.
-            if self._failed and self._repeats(endpoint, raw):
-                tally.retried += 1
-                self._total.retried += 1
-
-    def close(
-        self, endpoint: str, raw: bytes, *, code: int | None, refused: bool = False, fault: str | None = None
+    def add(
+        self,
+        endpoint: str,
+        now: float,
+        raw: bytes,
+        *,
+        code: int | None,
+        refused: bool = False,
+        fault: str | None = None,
     ) -> None:
-        """Count what became of a call that had arrived.
+        """Count a call.
 
         Args:
-            endpoint: as it was given on arrival.
-            raw: as it was given on arrival.
-            code: the ``ErrorCode`` that was answered, 0 for success; None where no answer held one.
+            endpoint: its endpoint's name.
+            now: when it arrived, unix seconds.
+            raw: its body.
+            code: the ``ErrorCode`` of its answer, 0 for success; None where no such code reached the caller.
             refused: whether it was over the rate.
-            fault: the kind of fault that was injected.
+            fault: the kind of the fault it met, if any.
         """
         with self._lock:
-            self._endpoints[endpoint].close(code, refused, fault)
-            self._total.close(code, refused, fault)
+            retried = self._repeats(endpoint, raw)
+            for tally in (self._total, self._endpoints[endpoint]):
+                tally.arrive(now)
+                for name, counts in (
+                    ("calls", True),
+                    ("succeeded", code == 0),
+                    ("refused", refused),
+                    ("retried", retried),
+                ):
+                    tally.counts[name] += counts
+                if code:
+                    tally.codes[code] += 1
+                if fault is not None:
+                    tally.faults[fault] += 1
             if code != 0:
-                self._failed[endpoint, _identity(raw)[0]] += 1
+                self._failed[endpoint, _identities(raw)[0]] += 1
 
     def report(self) -> Report:
-        """What was seen so far."""
+        """The counts so far."""
         with self._lock:
             return Report(self._total.report(), {name: tally.report() for name, tally in self._endpoints.items()})
 
     def _repeats(self, endpoint: str, raw: bytes) -> bool:
-        for identity in _identity(raw):
-            if self._failed[endpoint, identity] > 0:
-                self._failed[endpoint, identity] -= 1
-                if not self._failed[endpoint, identity]:
-                    del self._failed[endpoint, identity]
+        # Bodies are parsed only once something has failed.
+        for identity in _identities(raw) if self._failed else ():
+            left = self._failed.pop((endpoint, identity), 0)
+            if left:
+                if left > 1:
+                    self._failed[endpoint, identity] = left - 1
                 return True
         return False
 
 
-def _identity(raw: bytes) -> list[str]:
-    """What makes two bodies the same call: as it is and, with a time in it, as it would be without.
+def _identities(raw: bytes) -> list[str]:
+    """What makes two bodies the same call: the body and, where it has a time, the body without it.
 
     A client may leave the time out at first and pin it when it repeats the call, as it then must.
     """

@@ -1,314 +1,135 @@
-"""The emulator itself: its options, its life, and the handles on its state, faults and report."""
+"""The service without its HTTP server: from a request to an answer, by plain synchronous code.
+
+A call arrives (the moment by which the rate is counted), may be over the rate, may meet a fault, has its query,
+signature and body checked, and is carried out.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import random
-import socket
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs
 
-from tim_async.emulator._app import App, Rules
-from tim_async.emulator._commands import COMMANDS, World
-from tim_async.emulator._delays import Latency, Stall
+from tim_async.emulator._answers import Answer, Refusal, json_answer
+from tim_async.emulator._commands import COMMANDS, Command, Commands
 from tim_async.emulator._faults import Fault, Faults
-from tim_async.emulator._report import Ledger, Report
-from tim_async.emulator._signature import UserSigChecker
-from tim_async.emulator._state import State
-from tim_async.emulator._threads import LoopThread, require_sockets
-from tim_async.emulator._windows import Window, WindowKind, make_window
+from tim_async.emulator._report import CallLog
+from tim_async.emulator._signature import last_second
+from tim_async.emulator._windows import Window
 
-DEFAULT_SDK_APP_ID = 1_400_000_000
-DEFAULT_SECRET_KEY = "0123456789abcdef" * 4
-"""The emulator's own key, as long as a real one is.  It opens nothing else."""
+UNKNOWN_COMMAND = "(unknown command)"
 
-_HOST = "127.0.0.1"
-_LIMIT = 200
+_MOST_RANDOM = 2**32 - 1
 
 
-class Emulator:
-    """The service, on loopback.
-
-    ``async with`` runs it in the loop that is running; plain ``with`` runs it in a thread of its own.  Every method
-    may be called from any thread, before, during and after.  The state, the faults and the report outlive a run, and
-    one emulator can be run again.  Entering raises `OSError` where the port is taken, and `RuntimeError` where sockets
-    or threads cannot be had.
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Answers requests.
 
     Attributes:
-        sdk_app_id: the app it serves.
-        secret_key: the key every UserSig must be made with.
-        identifier: an administrator who may call it, the first of those given.
-        state: what it remembers; fill it and read it.
+        commands: the handlers of its commands.
+        sdk_app_id: the one app there is.
+        secret_key: the app's secret key.
+        admins: the identifiers that may call.
+        windows: each limited endpoint's window, by its method's name.
+        rate_code: the ``ErrorCode`` of a call over the rate.
+        clock: the current time, unix seconds.
+        faults: the faults that calls meet.
+        log: counts the calls.
     """
 
-    _url = ""  # of the class, so that crash reports can show an emulator whose options were refused
+    commands: Commands
+    sdk_app_id: int
+    secret_key: str
+    admins: tuple[str, ...]
+    windows: Mapping[str, Window]
+    rate_code: int
+    clock: Callable[[], float]
+    faults: Faults
+    log: CallLog
 
-    def __init__(
-        self,
-        *,
-        port: int = 0,
-        sdk_app_id: int = DEFAULT_SDK_APP_ID,
-        secret_key: str = DEFAULT_SECRET_KEY,
-        admins: Iterable[str] = ("administrator",),
-        limit: int | Mapping[str, int | None] | None = _LIMIT,
-        window: WindowKind = "sliding",
-        bucket_capacity: int | None = None,
-        count_refused: bool = False,
-        rate_code: int = 60007,
-        max_msg_seqs: int | None = None,
-        max_receipt_members: int = 200,
-        contacts_per_page: int = 100,
-        latency: float = 0.0,
-        jitter: float = 0.0,
-        seed: int = 0,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        """Describe the service; it listens once it is entered.
+    def answer(self, method: str, path: str, query: Mapping[str, str], raw: bytes) -> Answer:
+        """Answer a request that arrives now.
 
         Args:
-            port: to listen on at 127.0.0.1; 0 for any that is free.
-            sdk_app_id: the app it serves.
-            secret_key: the app's secret key.
-            admins: the identifiers that may call, at least one; they are accounts, too.
-            limit: calls a second, for each endpoint or by method name (200 for those not named); None for no limit.
-            window: how they are counted: in a ``"sliding"`` second, a ``"calendar"`` second or a ``"bucket"``.
-            bucket_capacity: what the bucket holds; the limit by default.
-            count_refused: whether refused calls fill a sliding second too.
-            rate_code: the ``ErrorCode`` of a call over the rate.
-            max_msg_seqs: the most items of one ``MsgSeqList``; None, as documented, for no such limit.
-            max_receipt_members: the most members of a group whose messages have receipts, at least 0.
-            contacts_per_page: the most conversations of one page of recent contacts, at least 1.
-            latency: the mean of a round trip, seconds, half of it before a call arrives and half after.
-            jitter: the coefficient of variation of the round trip, lognormal.
-            seed: of the faults' dice, the jitter and the order of answers that have none.
-            clock: what time it is, unix seconds, never running backwards; judges rates, signatures and read times.
-
-        Raises:
-            ValueError: an option out of its range, or a limit for an endpoint that there is not.
+            method: its HTTP method.
+            path: its path, with the leading ``/``.
+            query: its query.
+            raw: its body.
         """
-        self.sdk_app_id = sdk_app_id
-        self.secret_key = secret_key
-        who = (admins,) if isinstance(admins, str) else tuple(admins)
-        if not who:
-            raise ValueError("an app has at least one administrator")
-        self.identifier: str = who[0]
-        if max_receipt_members < 0 or contacts_per_page < 1:
-            raise ValueError(
-                "max_receipt_members must be at least 0 and contacts_per_page at least 1, "
-                f"not {max_receipt_members} and {contacts_per_page}"
-            )
-        clock = clock or _steady_clock()
-        self.state: State = State(clock)
-        self.state.add_account(*who)
-        self._faults = Faults(seed)
-        self._ledger = Ledger()
-        self._stall = Stall()
-        self._app = App(
-            Rules(
-                sdk_app_id,
-                frozenset(who),
-                _windows(limit, window, capacity=bucket_capacity, count_refused=count_refused),
-                rate_code,
-            ),
-            World(self.state, random.Random(seed), max_msg_seqs, max_receipt_members, contacts_per_page),
-            UserSigChecker(sdk_app_id, secret_key),
-            faults=self._faults,
-            ledger=self._ledger,
-            latency=Latency(latency, jitter, seed),
-            stall=self._stall,
-            clock=clock,
-        )
-        self._port = port
-        self._runner: web.ServerRunner | None = None
-        self._listener: socket.socket | None = None
-        self._thread: LoopThread | None = None
+        now = self.clock()
+        command = COMMANDS.get(path[1:])
+        name = UNKNOWN_COMMAND if command is None else command.name
+        window = self.windows.get(name)
+        refused = window is not None and not window.admit(now)
+        fault = None if refused else self.faults.pick(name)
+        if refused:
+            answer = json_answer(self.rate_code, "over the calls a second of this endpoint")
+        elif fault is not None and not fault.lets_the_call_through:
+            answer = _replacement(fault)
+        else:
+            answer = self._carry_out(method, command, query, raw, now)
+        if fault is not None:
+            code = None if fault.cut else answer.code
+            answer = replace(answer, code=code, retry_after=fault.retry_after, delay=fault.delay, cut=fault.cut)
+        self.log.add(name, now, raw, code=answer.code, refused=refused, fault=fault.kind if fault else None)
+        return answer
 
-    def __repr__(self) -> str:
-        return f"<Emulator {self._url or 'not running'}>"
-
-    @property
-    def url(self) -> str:
-        """Where it is, e.g. ``"http://127.0.0.1:8099"``.
-
-        Raises:
-            RuntimeError: it is not running.
-        """
-        if not self._url:
-            raise RuntimeError("the emulator is not running")
-        return self._url
-
-    def client_options(self) -> dict[str, Any]:
-        """The keyword arguments that make a ``TIMClient`` talk to this emulator: ``TIMClient(**…)``.
-
-        Raises:
-            RuntimeError: it is not running.
-        """
-        return {
-            "base_url": self.url,
-            "sdk_app_id": self.sdk_app_id,
-            "secret_key": self.secret_key,
-            "identifier": self.identifier,
-        }
-
-    def fault(
-        self,
-        *,
-        code: int | None = None,
-        status: int | None = None,
-        body: bytes | None = None,
-        drop: Literal["before", "after"] | None = None,
-        truncate: bool = False,
-        delay: float = 0.0,
-        endpoint: str | None = None,
-        times: int | None = None,
-        probability: float = 1.0,
-        retry_after: str | int | None = None,
-    ) -> Fault:
-        """Ask for a `Fault`, which describes the arguments; of several, the first asked for that applies is taken.
-
-        Raises:
-            ValueError: it contradicts itself, or there is no such endpoint.
-        """
-        fault = Fault(code, status, body, drop, truncate, delay, endpoint, times, probability, retry_after)
-        if endpoint is not None:
-            _check_names([endpoint])
-        self._faults.add(fault)
-        return fault
-
-    def clear_faults(self) -> None:
-        """Inject no fault any more."""
-        self._faults.clear()
-
-    def stall(self, seconds: float) -> None:
-        """Answer nothing for so many seconds from now.  Calls still arrive, are counted and carried out."""
-        self._stall.start(seconds)
-
-    def resume(self) -> None:
-        """End a stall at once."""
-        self._stall.end()
-
-    def report(self) -> Report:
-        """What it saw so far."""
-        return self._ledger.report()
-
-    async def __aenter__(self) -> Self:
-        require_sockets()
-        await self._start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stop()
-
-    def __enter__(self) -> Self:
-        self._refuse_to_start_twice()
-        require_sockets()
-        thread = LoopThread("tim-emulator")
+    def _carry_out(
+        self, method: str, command: Command | None, query: Mapping[str, str], raw: bytes, now: float
+    ) -> Answer:
+        """The answer to a call that is within the rate and meets no fault."""
         try:
-            thread.run(self._start())
-        except BaseException:
-            thread.close()
-            raise
-        self._thread = thread
-        return self
+            if method != hdrs.METH_POST:
+                raise Refusal(60002, "the method must be POST")
+            if command is None:
+                raise Refusal(60009, "no such command")
+            self._check_query(query, now)
+            body = _parse(raw)
+            with self.commands.state.lock:
+                return json_answer(0, "", command.carry_out(self.commands, body))
+        except Refusal as refusal:
+            return json_answer(refusal.code, refusal.info)
 
-    def __exit__(self, *_: object) -> None:
-        thread, self._thread = self._thread, None
-        assert thread is not None
-        try:
-            thread.run(self._stop())
-        finally:
-            self._forget()
-            thread.close()
-
-    async def _start(self) -> None:
-        self._refuse_to_start_twice()
-        # No access log: the request line holds the UserSig.  A compressed body is not JSON: no document allows one.
-        server = web.Server(self._app, access_log=None, auto_decompress=False)
-        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.1)
-        self._runner = runner
-        try:
-            await runner.setup()
-            self._listener = socket.create_server((_HOST, self._port))
-            await web.SockSite(runner, self._listener).start()
-            self._url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
-        except BaseException:
-            await self._stop()
-            raise
-
-    async def _stop(self) -> None:
-        runner, self._runner = self._runner, None
-        self._url = ""
-        assert runner is not None
-        if self._listener is not None:
-            # asyncio trips over a connection that was accepted but has no transport yet when its listener is closed,
-            # and leaks it.  So first no more are accepted, then those that were become the server's, and only then is
-            # the listener closed.  Windows' loop accepts in another way, which has neither that gap nor readers.
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().remove_reader(self._listener)
-            await _turn_the_loop()
-            for site in tuple(runner.sites):
-                await site.stop()
-            self._listener.close()
-            self._listener = None
-        # Before the runner's own clean-up, which would wait for calls that a stall or a delay is holding.
-        await self._app.abandon()
-        await runner.cleanup()
-        await _turn_the_loop()
-
-    def _forget(self) -> None:
-        """Free the port and allow another start, where the loop could not stop the server."""
-        self._runner, self._url = None, ""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
-
-    def _refuse_to_start_twice(self) -> None:
-        if self._runner is not None:
-            raise RuntimeError("the emulator is running already")
+    def _check_query(self, query: Mapping[str, str], now: float) -> None:
+        sdk_app_id = query.get("sdkappid")
+        if not sdk_app_id:
+            raise Refusal(60012, "the query has no sdkappid")
+        if sdk_app_id != str(self.sdk_app_id):
+            raise Refusal(60006, "no such SDKAppID")
+        identifier = query.get("identifier")
+        if not identifier:
+            raise Refusal(60004, "the query has no identifier")
+        number = query.get("random", "")
+        # More than ten digits are too many, and Python refuses to read some thousands.
+        if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) <= _MOST_RANDOM):
+            raise Refusal(60002, "random must be an unsigned 32-bit integer")
+        if query.get("contenttype") != "json":
+            raise Refusal(60002, "contenttype must be json")
+        if now > last_second(query.get("usersig", ""), identifier, self.sdk_app_id, self.secret_key):
+            raise Refusal(70001, "UserSig has expired")
+        if identifier not in self.admins:
+            raise Refusal(60010, "the identifier is not an administrator of the app")
 
 
-async def _turn_the_loop() -> None:
-    """Let asyncio finish what it has begun with its sockets.
-
-    A connection accepted a moment ago is the server's only after two turns of the loop, and one that was closed lets
-    go of its socket in the turn that follows.  What is not waited for here would be left open behind us.
-    """
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
-def _steady_clock() -> Callable[[], float]:
-    """Unix time that no correction of the system's clock can turn back."""
-    start = time.time() - time.monotonic()
-    return lambda: start + time.monotonic()
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Refusal(60003, "the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise Refusal(60003, "the body is not a JSON object")
+    return body
 
 
-def _windows(
-    limit: int | Mapping[str, int | None] | None,
-    kind: WindowKind,
-    *,
-    capacity: int | None,
-    count_refused: bool,
-) -> dict[str, Window]:
-    names = [command.name for command in COMMANDS]
-    if isinstance(limit, Mapping):
-        _check_names(limit)
-        limits = {name: limit.get(name, _LIMIT) for name in names}
-    else:
-        limits = dict.fromkeys(names, limit)
-    return {
-        name: make_window(kind, calls, capacity=capacity, count_refused=count_refused)
-        for name, calls in limits.items()
-        if calls is not None
-    }
-
-
-def _check_names(names: Iterable[str]) -> None:
-    known = {command.name for command in COMMANDS}
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no such endpoint: {name!r}; there are {', '.join(sorted(known))}")
+def _replacement(fault: Fault) -> Answer:
+    """The answer in place of a call that is not carried out."""
+    if fault.code is not None:
+        return json_answer(fault.code, "a fault on request")
+    if fault.status is None or fault.body is not None:
+        return Answer(None, fault.body or b"", fault.status or 200)
+    page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"
+    return Answer(None, page.encode(), fault.status, "text/html")

@@ -2,7 +2,7 @@
 
 https://www.tencentcloud.com/document/product/1047/34385
 
-Deliberately not the client's code: what signs and what checks must be able to disagree.
+Deliberately not the client's code: the signer and the checker must be able to disagree.
 """
 
 from __future__ import annotations
@@ -12,72 +12,47 @@ import hashlib
 import hmac
 import json
 import zlib
+from functools import lru_cache
 from typing import Any
 
 from tim_async.emulator._answers import Refusal
 
-EXPIRED = 70001
-MISSING = 70002
-UNREADABLE = 70003
-WRONG_KEY = 70009
-OTHER_IDENTIFIER = 70013
-OTHER_APP = 70014
-
 _FROM_QUERY = str.maketrans("*-_", "+/=")
 _LONGEST = 64 * 1024
-_REMEMBERED = 1024
 
 
-class UserSigChecker:
-    """Says whether a UserSig is this app's, this caller's, genuine and in time.
+@lru_cache(maxsize=1024)  # callers send the same UserSig for hours
+def last_second(usersig: str, identifier: str, sdk_app_id: int, secret_key: str) -> int:
+    """Verify a UserSig.
 
-    A caller sends the same UserSig for hours, so one that proved genuine is remembered; its age is judged each time.
-    """
-
-    def __init__(self, sdk_app_id: int, secret_key: str) -> None:
-        """Check for one app.
-
-        Args:
-        sdk_app_id: the app that every UserSig must be for.
+    Args:
+        usersig: the UserSig, as in the query.
+        identifier: the caller, whose UserSig it must be.
+        sdk_app_id: the app for which it must be.
         secret_key: the app's secret key; its own text is the HMAC key.
-        """
-        self._sdk_app_id = sdk_app_id
-        self._key = secret_key.encode()
-        self._genuine: dict[tuple[str, str], int] = {}
 
-    def check(self, usersig: str, identifier: str, now: float) -> None:
-        """Return if ``identifier`` may use ``usersig`` at ``now``, unix seconds.
+    Returns:
+        The last second of its validity, unix seconds.
 
-        Raises:
-            Refusal: 70001, 70002, 70003, 70009, 70013 or 70014.
-        """
-        last_second = self._genuine.get((usersig, identifier))
-        if last_second is None:
-            last_second = self._verify(usersig, identifier)
-            if len(self._genuine) >= _REMEMBERED:
-                self._genuine.clear()
-            self._genuine[usersig, identifier] = last_second
-        if now > last_second:
-            raise Refusal(EXPIRED, "UserSig has expired")
-
-    def _verify(self, usersig: str, identifier: str) -> int:
-        if not usersig:
-            raise Refusal(MISSING, "UserSig is empty")
-        try:
-            claims = _unpack(usersig)
-            issued, expire = claims["TLS.time"], claims["TLS.expire"]
-            content = _content(claims)
-            signature = claims["TLS.sig"].encode()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
-            raise Refusal(UNREADABLE, "UserSig cannot be read") from None
-        if claims["TLS.sdkappid"] != self._sdk_app_id:
-            raise Refusal(OTHER_APP, "UserSig is for another SDKAppID")
-        if claims["TLS.identifier"] != identifier:
-            raise Refusal(OTHER_IDENTIFIER, "UserSig is for another identifier")
-        expected = base64.b64encode(hmac.new(self._key, content, hashlib.sha256).digest())
-        if not hmac.compare_digest(signature, expected):
-            raise Refusal(WRONG_KEY, "UserSig was made with another key")
-        return int(issued) + int(expire)
+    Raises:
+        Refusal: 70002, 70003, 70009, 70013 or 70014.
+    """
+    if not usersig:
+        raise Refusal(70002, "UserSig is empty")
+    try:
+        claims = _unpack(usersig)
+        content = _content(claims)
+        signature = claims["TLS.sig"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
+        raise Refusal(70003, "UserSig cannot be read") from None
+    if claims["TLS.sdkappid"] != sdk_app_id:
+        raise Refusal(70014, "UserSig is for another SDKAppID")
+    if claims["TLS.identifier"] != identifier:
+        raise Refusal(70013, "UserSig is for another identifier")
+    expected = base64.b64encode(hmac.new(secret_key.encode(), content, hashlib.sha256).digest())
+    if not hmac.compare_digest(signature, expected):
+        raise Refusal(70009, "UserSig was made with another key")
+    return int(claims["TLS.time"]) + int(claims["TLS.expire"])
 
 
 def _unpack(usersig: str) -> dict[str, Any]:

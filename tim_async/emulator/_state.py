@@ -1,55 +1,40 @@
-"""What the service remembers: accounts, groups with unread counts and receipts, messages, recent contacts.
+"""The state of the service: accounts, groups with unread counts and receipts, messages, recent contacts.
 
-Filled and read with plain synchronous calls, from any thread, before, during and after a run.  It trusts whoever
-fills it; what a request may contain is judged in `commands`.
+It is filled and read by plain synchronous calls from any thread, before, during and after a run.  It trusts its
+callers; what a request may contain is checked in `_commands`.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import get_args
 
-from tim_async.emulator._contacts import (
-    ContactBook,
-    ContactKind,
-    RecentContact,
-    seconds_of,
-)
-from tim_async.emulator._groups import Group, GroupType
-from tim_async.emulator._receipts import receipt_by_numbers, receipt_by_readers
-
-
-@dataclass(slots=True)
-class _Inbox:
-    """One account's side of its conversations; the total is kept because it is asked for far more than it changes."""
-
-    unread: dict[str, list[float]] = field(default_factory=dict)
-    read_times: dict[str, float] = field(default_factory=dict)
-    total: int = 0
+from tim_async.emulator._groups import Group, GroupType, MessageReceipt, receipt_by_numbers
+from tim_async.emulator._inbox import ContactKind, Inbox, RecentContact
 
 
 class State:
-    """All that the service remembers.
+    """The state of the service.
+
+    Times are unix seconds, and now by default.  Accounts that do not exist are imported by the methods that add to
+    them.  Every method raises `KeyError` for a group, a member, a receipt or a recipient that does not exist, and
+    `ValueError` for an empty id, an unknown type or kind, and a number out of its range; it then changes nothing.
 
     Attributes:
         lock: held by each method and by each request while it is handled; hold it to do several things at once.
+
+    Args:
+        clock: the current time, unix seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Remember nothing yet.
-
-        Args:
-        clock: what "now" is, unix seconds.
-        """
         self.lock: threading.RLock = threading.RLock()
         self._clock = clock
         self._accounts: set[str] = set()
         self._groups: dict[str, Group] = {}
-        self._inboxes: dict[str, _Inbox] = {}
-        self._contacts: dict[str, ContactBook] = {}
+        self._inboxes: defaultdict[str, Inbox] = defaultdict(Inbox)
 
     # Filling
 
@@ -72,12 +57,12 @@ class State:
         Args:
             group_id: its ``GroupId``.
             group_type: its ``Type``.
-            messages: how many messages it holds already, all of them read by everyone.
-            members: who is in it; accounts that do not exist are imported.
-            at: when the last of its messages was sent, unix seconds; now by default.
+            messages: its number of messages, all of them read by everyone.
+            members: its members.
+            at: when the last of its messages was sent.
 
         Raises:
-            ValueError: it exists, the id is empty, the type is unknown or the number negative.
+            ValueError: it exists, or cannot be.
         """
         if not group_id or messages < 0 or group_type not in get_args(GroupType):
             raise ValueError(f"no such group can be: {group_id!r}, {group_type!r}, {messages} messages")
@@ -89,34 +74,19 @@ class State:
             self.add_members(group_id, *members)
 
     def add_members(self, group_id: str, *members: str) -> None:
-        """Have accounts join a group with nothing unread; those that do not exist are imported.
-
-        Raises:
-            KeyError: no such group.
-        """
+        """Add members to a group, with nothing unread."""
         with self.lock:
             group = self._groups[group_id]
-            for member in dict.fromkeys(members):
+            for member in members:
                 if member not in group.unread:
                     group.unread[member] = 0
                     if group.messages:
-                        self._book(member).message("group", group_id, group.last_message_at)
+                        self._inboxes[member].note_message("group", group_id, group.last_message_at)
             self._accounts.update(members)
 
     def add_group_messages(self, group_id: str, count: int = 1, *, at: float | None = None) -> None:
-        """Send messages without receipts to a group: they are unread for each of its members.
-
-        Args:
-            group_id: the group.
-            count: how many.
-            at: when they were sent, unix seconds; now by default.
-
-        Raises:
-            KeyError: no such group.
-            ValueError: a negative count.
-        """
-        if count < 0:
-            raise ValueError("a number of messages is not negative")
+        """Send ``count`` messages without receipts to a group; they are unread for each of its members."""
+        _check_count(count)
         with self.lock:
             group = self._groups[group_id]
             self._send_to_group(group, count, at)
@@ -133,9 +103,9 @@ class State:
         read_num: int | None = None,
         unread_num: int | None = None,
     ) -> None:
-        """Make a group's message one that was sent with a receipt; the group then holds at least so many messages.
+        """Give a message of a group a receipt; the group then holds at least ``msg_seq`` messages.
 
-        Its recipients are the members of now but for the sender.  Give the readers by name or, where only numbers
+        Its recipients are the current members but for the sender.  Give the readers by name or, where only numbers
         matter, both numbers: the first members then are its readers and the next its other recipients, followed by
         accounts that have left the group, ``former1``, ``former2``, …, which are imported.
 
@@ -144,69 +114,41 @@ class State:
             msg_seq: the message's number, from 1.
             readers: the recipients that have read it.
             sender: the member who sent it; nobody of the group by default.
-            read_num: how many have read it, in place of ``readers``.
-            unread_num: how many have not, with ``read_num``.
-
-        Raises:
-            KeyError: no such group, or a reader who is not a recipient.
-            ValueError: a message number below 1, a negative number of readers, one number without the other, or
-                numbers beside ``readers``.
+            read_num: the number of readers, in place of ``readers``.
+            unread_num: the number of other recipients, with ``read_num``.
         """
         readers = tuple(readers)
         if msg_seq < 1 or (read_num is None) != (unread_num is None) or (readers and read_num is not None):
             raise ValueError(f"no such receipt: message {msg_seq}, {read_num} read, {unread_num} unread, by {readers}")
         with self.lock:
             group = self._groups[group_id]
-            members = [member for member in group.unread if member != sender]
+            members = tuple(member for member in group.unread if member != sender)
             if read_num is None or unread_num is None:
-                receipt = receipt_by_readers(members, readers)
+                receipt = MessageReceipt(members, set())
             elif read_num < 0 or unread_num < 0:
-                raise ValueError(f"the numbers of a receipt are at least 0, not {read_num} and {unread_num}")
+                raise ValueError(f"read_num and unread_num must be at least 0, not {read_num} and {unread_num}")
             else:
                 receipt = receipt_by_numbers(members, read_num, unread_num)
+            receipt.mark_read(*readers)
             self._accounts.update(receipt.recipients)
             group.receipts[msg_seq] = receipt
             self._send_to_group(group, max(0, msg_seq - group.messages), None)
 
     def mark_read_in_group(self, group_id: str, msg_seq: int, *members: str) -> None:
-        """Have members read a message that was sent with a receipt; their unread counts stay as they are.
-
-        Raises:
-            KeyError: no such group, no receipt, or an account that is not a recipient of the message.
-        """
+        """Mark a message that was sent with a receipt as read by recipients; their unread counts stay as they are."""
         with self.lock:
-            receipt = self._groups[group_id].receipts[msg_seq]
-            for member in set(members).difference(receipt.recipients):
-                raise KeyError(member)
-            receipt.read.update(members)
+            self._groups[group_id].receipts[msg_seq].mark_read(*members)
 
     def add_messages(self, to: str, from_: str, count: int = 1, *, at: float | None = None) -> None:
-        """Send one-to-one messages; accounts that do not exist are imported, and each gets the other as a contact.
-
-        Args:
-            to: who receives them, and has not read them.
-            from_: who sends them.
-            count: how many.
-            at: when they were sent, unix seconds; now by default.
-
-        Raises:
-            ValueError: a negative count.
-        """
-        if count < 0:
-            raise ValueError("a number of messages is not negative")
+        """Send ``count`` one-to-one messages, unread by the receiver; each account gets the other as a contact."""
+        _check_count(count)
         with self.lock:
             self._accounts.update((to, from_))
             sent = self._clock() if at is None else at
             if count:
-                self._book(to).message("c2c", from_, sent)
-                self._book(from_).message("c2c", to, sent)
-            inbox = self._inboxes.setdefault(to, _Inbox())
-            if sent < inbox.read_times.get(from_, float("-inf")):
-                return
-            times = inbox.unread.setdefault(from_, [])
-            place = bisect_right(times, sent)
-            times[place:place] = [sent] * count
-            inbox.total += count
+                self._inboxes[to].note_message("c2c", from_, sent)
+                self._inboxes[from_].note_message("c2c", to, sent)
+            self._inboxes[to].receive(from_, count, sent)
 
     def add_recent_contact(
         self,
@@ -217,55 +159,38 @@ class State:
         at: float | None = None,
         pinned: bool = False,
     ) -> None:
-        """Set one conversation of an account, with or without messages; accounts that do not exist are imported.
+        """Set one conversation of an account, with or without messages.
 
         Messages and memberships give an account its conversations by themselves; a later message makes one newer.
 
         Args:
-            account: whose conversation it is.
+            account: the account.
             contact_id: the other account, or the ``GroupId`` of a group, which need not exist.
             kind: ``"c2c"`` with another account, or ``"group"``.
-            at: when its last message was sent, unix seconds; by default the time it has or, if it is new, now.
+            at: when its last message was sent; by default the time it has or, if it is new, now.
             pinned: whether the account pinned it to the top.
-
-        Raises:
-            ValueError: an empty id or an unknown kind.
         """
         if not account or not contact_id or kind not in get_args(ContactKind):
             raise ValueError(f"no such contact: {contact_id!r} of kind {kind!r} for {account!r}")
         with self.lock:
             self._accounts.update((account, contact_id) if kind == "c2c" else (account,))
-            book = self._book(account)
-            known = book.find(kind, contact_id)
-            if at is None and known is not None:
-                msg_time = known.msg_time
-            else:
-                msg_time = seconds_of(self._clock() if at is None else at)
-            book.put(RecentContact(kind, contact_id, msg_time, pinned))
+            inbox = self._inboxes[account]
+            if at is None:
+                known = inbox.contact(kind, contact_id)
+                at = self._clock() if known is None else known.msg_time
+            inbox.set_contact(kind, contact_id, at, pinned=pinned)
 
     def mark_read(self, account: str, peer: str, before: float | None = None) -> None:
-        """Have ``account`` read what ``peer`` sent it.  What was read stays read, whatever time comes next.
+        """Mark messages from ``peer`` to ``account`` as read: those sent before a time, or all that were sent by now.
 
-        Args:
-            account: whose messages become read.
-            peer: who sent them.
-            before: everything sent before this becomes read, unix seconds; by default all there is by now.
+        An earlier time makes none of them unread.
         """
         with self.lock:
-            inbox = self._inboxes.setdefault(account, _Inbox())
-            times = inbox.unread.get(peer, [])
-            read_until = self._clock() if before is None else before
-            done = bisect_right(times, read_until) if before is None else bisect_left(times, read_until)
-            del times[:done]
-            inbox.total -= done
-            inbox.read_times[peer] = max(read_until, inbox.read_times.get(peer, read_until))
+            until = self._clock() if before is None else before
+            self._inboxes[account].mark_read(peer, until, inclusive=before is None)
 
     def set_unread_in_group(self, group_id: str, member: str, number: int) -> None:
-        """Set a member's unread count, with the service's own clamp and exceptions.
-
-        Raises:
-            KeyError: no such group or member.
-        """
+        """Set a member's unread count; the service lowers it to the number of messages, and keeps none in rooms."""
         with self.lock:
             group = self._groups[group_id]
             if member not in group.unread:
@@ -285,55 +210,35 @@ class State:
             return self._groups.get(group_id)
 
     def unread_in_group(self, group_id: str, member: str) -> int:
-        """A member's unread count.
-
-        Raises:
-            KeyError: no such group or member.
-        """
+        """A member's unread count."""
         with self.lock:
             return self._groups[group_id].unread[member]
 
     def unread(self, account: str, peer: str | None = None) -> int:
-        """How many one-to-one messages ``account`` has not read, from ``peer`` or in all; 0 where there are none."""
+        """The number of one-to-one messages ``account`` has not read, from ``peer`` or in all; 0 for any other."""
         with self.lock:
-            inbox = self._inboxes.get(account)
-            if inbox is None:
-                return 0
-            return inbox.total if peer is None else len(inbox.unread.get(peer, ()))
+            return self._inboxes[account].total if peer is None else self._inboxes[account].unread(peer)
 
     def read_time(self, account: str, peer: str) -> float | None:
-        """Until when ``account`` has read what ``peer`` sent it, unix seconds; None if it was never marked."""
+        """Until when ``account`` has read the messages of ``peer``, unix seconds; None if none was ever marked."""
         with self.lock:
-            inbox = self._inboxes.get(account)
-            return None if inbox is None else inbox.read_times.get(peer)
+            return self._inboxes[account].read_times.get(peer)
 
     def receipt(self, group_id: str, msg_seq: int) -> tuple[int, int] | None:
-        """``(ReadNum, UnreadNum)`` of a message; None for one sent without a receipt.
-
-        Raises:
-            KeyError: no such group.
-        """
+        """``(ReadNum, UnreadNum)`` of a message; None for one sent without a receipt."""
         with self.lock:
             receipt = self._groups[group_id].receipts.get(msg_seq)
             return None if receipt is None else receipt.numbers
 
     def readers(self, group_id: str, msg_seq: int, *, read: bool = True) -> tuple[str, ...]:
-        """The recipients that have read a message, or with ``read=False`` those that have not, in order of joining.
-
-        Raises:
-            KeyError: no such group, or a message sent without a receipt.
-        """
+        """The recipients that have read a message, or with ``read=False`` those that have not, in order of joining."""
         with self.lock:
             return self._groups[group_id].receipts[msg_seq].members(read=read)
 
     def recent_contacts(self, account: str) -> list[RecentContact]:
         """The conversations of an account: pinned ones first, then by time, newest first."""
         with self.lock:
-            book = self._contacts.get(account)
-            return [] if book is None else book.all()
-
-    def _book(self, account: str) -> ContactBook:
-        return self._contacts.setdefault(account, ContactBook())
+            return self._inboxes[account].contacts()
 
     def _send_to_group(self, group: Group, count: int, at: float | None) -> None:
         """Number messages and make the group a newer conversation of each member; unread counts stay."""
@@ -342,4 +247,34 @@ class State:
             group.messages += count
             group.last_message_at = max(sent, group.last_message_at)
             for member in group.unread:
-                self._book(member).message("group", group.group_id, sent)
+                self._inboxes[member].note_message("group", group.group_id, sent)
+
+
+def _check_count(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"a number of messages is at least 0, not {count}")
+
+
+def fill_example(state: State) -> None:
+    """Add three accounts, their conversations, and three groups.
+
+    Accounts ``alice``, ``bob`` and ``carol``; ``alice`` has 3 unread messages from ``bob`` and 2 from ``carol``.
+    ``@TGS#public`` holds 120 messages, of which ``carol`` sent 118 to 120 with receipts: ``alice`` and ``bob`` have
+    read 118, ``alice`` has read 119, nobody has read 120.  ``@TGS#work`` holds 10; ``@TGS#avchatroom`` is of a type
+    that keeps no unread counts.  All three are in each.  So ``alice`` has five recent contacts: ``bob``, ``carol``
+    and the groups, of which she pinned ``@TGS#work``.
+
+    Raises:
+        ValueError: a group of the example exists.
+    """
+    people = ("alice", "bob", "carol")
+    with state.lock:
+        state.add_account(*people)
+        state.add_messages("alice", "bob", 3)
+        state.add_messages("alice", "carol", 2)
+        state.add_group("@TGS#public", "Public", messages=120, members=people)
+        state.add_group("@TGS#work", "Work", messages=10, members=people)
+        state.add_group("@TGS#avchatroom", "AVChatRoom", messages=5000, members=people)
+        for msg_seq, readers in ((118, ("alice", "bob")), (119, ("alice",)), (120, ())):
+            state.add_receipt("@TGS#public", msg_seq, readers=readers, sender="carol")
+        state.add_recent_contact("alice", "@TGS#work", kind="group", pinned=True)

@@ -1,0 +1,186 @@
+"""The HTTP server of the emulator: listens on loopback, delays requests and answers, and cuts connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import socket
+import time
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from tim_async.emulator._answers import Answer, json_answer
+from tim_async.emulator._service import Service
+
+_HOST = "127.0.0.1"
+
+
+class Latency:
+    """Random delays of one way of a round trip.
+
+    Args:
+        round_trip: the mean of a round trip, seconds; 0 adds nothing to the loopback's own.
+        jitter: its coefficient of variation, lognormal; 0 for a constant.
+        seed: seed of the draws.
+
+    Raises:
+        ValueError: a negative round trip or jitter.
+    """
+
+    def __init__(self, round_trip: float, jitter: float, seed: int) -> None:
+        if round_trip < 0.0 or jitter < 0.0:
+            raise ValueError(f"latency and jitter must be at least 0, not {round_trip} and {jitter}")
+        self._mean = round_trip / 2
+        # Two independent ways make a round trip; for that to vary by `jitter`, each varies by √2 times as much.
+        variance = math.log1p(2 * jitter**2)
+        self._sigma = math.sqrt(variance)
+        self._mu = math.log(self._mean) - variance / 2 if self._mean else 0.0
+        self._random = random.Random(seed)
+
+    async def travel(self) -> None:
+        """Sleep for one way."""
+        if self._mean:
+            await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma) if self._sigma else self._mean)
+
+
+class Stall:
+    """A period without answers.  Any thread may start and end it.
+
+    Waiters poll the clock: threads then share one number, and ending a stall needs no event loop.
+    """
+
+    _POLL_EVERY = 0.02
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def start(self, seconds: float) -> None:
+        """Stall until this many seconds from now, in place of any stall before."""
+        self._until = time.monotonic() + seconds
+
+    def end(self) -> None:
+        """End the stall now."""
+        self._until = 0.0
+
+    async def wait(self) -> None:
+        """Wait for the end of the stall."""
+        while (left := self._until - time.monotonic()) > 0.0:  # noqa: ASYNC110 - see the class
+            await asyncio.sleep(min(left, self._POLL_EVERY))
+
+
+class Server:
+    """One run of the HTTP server: an async context manager, which listens while it is entered.
+
+    Args:
+        service: answers the requests.
+        port: the port to listen on; 0 for any free port.
+        latency: delays each request and each answer.
+        stall: holds the answers while it lasts.
+
+    Attributes:
+        url: its URL, once it is entered.
+    """
+
+    def __init__(self, service: Service, port: int, latency: Latency, stall: Stall) -> None:
+        self.url = ""
+        self._service = service
+        self._port = port
+        self._latency = latency
+        self._stall = stall
+        self._in_flight: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> None:
+        # No access log: the request line holds the UserSig.  A compressed body is not JSON: no document allows one.
+        self._http = web.Server(self._handle, access_log=None, auto_decompress=False)
+        self._listener = socket.create_server((_HOST, self._port))
+        self.url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
+        loop = asyncio.get_running_loop()
+        self._acceptor = await loop.create_server(self._http, sock=self._listener, start_serving=False)
+        try:
+            await self._acceptor.start_serving()
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        # asyncio trips over a connection that was accepted but has no transport yet when its listener is closed, and
+        # leaks it.  So first no more are accepted, then those that were become the server's, and only then is the
+        # listener closed.  Windows' loop accepts in another way, which has neither that gap nor readers.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_reader(self._listener)
+        await _turn_the_loop()
+        self._acceptor.close()
+        self.release_port()
+        # The server's own shutdown would wait for calls that a stall or a delay is holding.
+        tasks = tuple(self._in_flight)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._http.pre_shutdown()
+        await self._http.shutdown(0.1)
+        await _turn_the_loop()
+
+    def release_port(self) -> None:
+        """Close the listener, also where its loop is gone."""
+        self._listener.close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._in_flight.add(task)
+        try:
+            return await _respond(request, await self._answer(request))
+        finally:
+            self._in_flight.discard(task)
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        try:
+            await _continue(request)
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return json_answer(93000, "the body is too large")
+        except (web.RequestPayloadError, ConnectionResetError):
+            return json_answer(60003, "the body is incomplete")
+        await self._latency.travel()
+        answer = self._service.answer(request.method, request.path, request.query, raw)
+        await asyncio.sleep(answer.delay)
+        await self._stall.wait()
+        await self._latency.travel()
+        return answer
+
+
+async def _turn_the_loop() -> None:
+    """Let asyncio finish what it has begun with its sockets.
+
+    A connection accepted a moment ago belongs to the server only after two turns of the loop, and a closed one
+    releases its socket in the turn that follows.  Without waiting, they would stay open.
+    """
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Ask for the body of a caller that waits to be asked, as curl does before a long one."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer itself, nothing is written yet
+
+
+async def _respond(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    """Send the answer, or as much of it as is not cut off."""
+    response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
+    if answer.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(answer.retry_after)
+    if not answer.cut:
+        return response
+    transport = request.transport
+    partial = web.StreamResponse(status=answer.status, headers=response.headers)
+    if answer.cut == "half":
+        await partial.prepare(request)
+        await partial.write(answer.body[: len(answer.body) // 2])
+    if transport is not None:
+        transport.close()
+    return partial
