@@ -1,8 +1,8 @@
-"""The URLs of Redis and Valkey stores: checked as a whole when they are read, since redis-py does so at first use.
+"""The URLs of Redis and Valkey stores, checked completely when they are read: redis-py checks them at first use.
 
-redis-py takes ``/db`` that is no number for database 0, a port of 0 for 6379, an empty host for localhost, and hands
-options that it does not know on to a connection, which then fails with a TypeError.  No message here quotes a value:
-any part of a URL may be a part of its password.
+redis-py takes a ``/db`` that is not a number for database 0, a port of 0 for 6379 and an empty host for localhost; it
+passes unknown options on to a connection, which then fails with a TypeError.  No message here quotes a value: any part
+of a URL may be a part of its password.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 _BOOLEANS = ("true", "false", "yes", "no", "1", "0")
 
 Check = Callable[[str], str]
-"""What a value must be; "" when it is."""
+"""Returns what a value must be, or "" where it is valid."""
 
 
 def _any(_: str) -> str:
@@ -76,11 +76,11 @@ _TLS: dict[str, Check] = {
     "ssl_ciphers": _any,
 }
 _OPTIONS: dict[str, Mapping[str, Check]] = {"redis": _TCP, "rediss": _TLS, "unix": _ALL}
-"""The options of a URL, by scheme: those of use that text can hold and that redis-py knows from the lower bound on."""
+"""The options of a URL, by scheme: those that text can hold and that every supported redis-py knows."""
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is meant as the URL of a store."""
+    """Whether a text is meant to be the URL of a store."""
     return text.partition("://")[0].lower() in SCHEMES and "://" in text
 
 
@@ -92,7 +92,7 @@ def redis_url(url: str) -> str:
             ``valkey://``, or ``unix://[[user]:password@]/path[?db=number]``.
 
     Raises:
-        ValueError: the URL cannot be right; the message names the part and the remedy, and quotes no value.
+        ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
     """
     if not is_url(url):
         raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
@@ -110,7 +110,7 @@ def redis_url(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may be shown: without a password, and without a query, which may hold one."""
+    """Return a URL that may be shown: without its password, and without its query, which may contain one."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -119,18 +119,18 @@ def shown_url(url: str) -> str:
 
 
 def _check_characters(url: str) -> None:
-    """Refuse what would end the password early, so that the rest of it became a host, a path or an option."""
+    """Refuse characters that would end the password early and make the rest of it a host, a path or an option."""
     if any(not character.isprintable() or character.isspace() for character in url):
-        raise ValueError("the store's URL holds white space or a control character; write %20 for a space")
+        raise ValueError("the store's URL contains whitespace or a control character; write %20 for a space")
     if "#" in url:
-        raise ValueError("the store's URL holds a #, which begins a fragment; write %23 for it in a password")
+        raise ValueError("the store's URL contains a #, which begins a fragment; write %23 for it in a password")
     if url.count("@") > 1:
-        raise ValueError("the store's URL holds more than one @; write %40 for it in a password or an option")
+        raise ValueError("the store's URL contains more than one @; write %40 for it in a password or an option")
     authority, mark, _ = url.partition("://")[2].partition("@")
     for character, escaped in (("/", "%2F"), ("?", "%3F")):
         if mark and character in authority:
             raise ValueError(
-                f"the store's URL holds a {character} before its @; write {escaped} for it in a password,"
+                f"the store's URL contains a {character} before its @; write {escaped} for it in a password,"
                 " and %40 for an @ elsewhere"
             )
 
@@ -139,7 +139,7 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:  # its message quotes the host
-        raise ValueError("the store's URL has no host that can be; write an IPv6 address as [::1]") from None
+        raise ValueError("the store's URL has an invalid host; write an IPv6 address as [::1]") from None
 
 
 def _check_path(parts: SplitResult) -> None:
@@ -149,23 +149,25 @@ def _check_path(parts: SplitResult) -> None:
 
 def _check_host(parts: SplitResult) -> None:
     if not parts.hostname:
-        raise ValueError("the store's URL names no host; write it as in redis://HOST:PORT/DB")
+        raise ValueError("the store's URL has no host; write redis://HOST:PORT/DB")
     try:
         unquote(parts.hostname).encode("idna")
     except UnicodeError:
-        raise ValueError("the store's URL has no host that can be: a label of it is empty or too long") from None
+        raise ValueError("the store's URL has an invalid host: a label of it is empty or too long") from None
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
-        raise ValueError("the store's URL has a port that is no number from 1 to 65535, or a password without its @")
+        raise ValueError(
+            "the store's URL has a port that is not a number from 1 to 65535, or a password with no @ after it"
+        )
 
 
 def _check_database(parts: SplitResult) -> None:
     path = parts.path.strip("/")
     if path and not _is_database(path):
-        raise ValueError("the store's URL has a database that is no number; write it as in redis://HOST:PORT/0")
+        raise ValueError("the store's URL has a database that is not a number; write redis://HOST:PORT/0")
 
 
 def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
@@ -175,16 +177,16 @@ def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
         if name not in known:
             shown = f" {name}" if re.fullmatch(r"[a-z_]{1,40}", name) else ""
             raise ValueError(
-                f"the store's URL has an unknown option{shown}; with {parts.scheme}:// there are {', '.join(known)}"
+                f"the store's URL has an unknown option{shown}; {parts.scheme}:// takes {', '.join(known)}"
             )
         value = unquote_plus(value)
         if not equals or not value:
             raise ValueError(f"the store's URL has the option {name} without a value; write {name}=VALUE")
         if name in found or (name == "db" and parts.scheme != "unix" and parts.path.strip("/")):
-            raise ValueError(f"the store's URL names {name} twice; leave one of them out")
+            raise ValueError(f"the store's URL sets {name} twice; remove one of them")
         found.add(name)
         if must := known[name](value):
-            raise ValueError(f"the store's URL has an option {name} that must be {must}")
+            raise ValueError(f"the store's URL has a wrong {name}; it must be {must}")
 
 
 def _is_database(text: str) -> bool:

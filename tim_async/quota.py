@@ -1,7 +1,20 @@
 """One quota for a whole fleet, on Redis or Valkey: ``TIMClient(quota=RedisQuota("redis://…"))``.
 
-Needs the extra ``redis``: ``pip install 'tim-async[redis]'``.  How the quota is shared stands at the top of
-`tim_async._limiter.sharing`; what the store does, in ``quota.lua`` beside it.
+Needs the extra ``redis``: ``pip install 'tim-async[redis]'``.  How the quota is shared is told at the top of
+`tim_async._limiter.sharing`; the store's part is ``quota.lua`` beside it.
+
+**Keys.**  For each SDKAppID and endpoint the store keeps two small keys,
+``tim_async:{1400000000:v4/openim/…}:2:slots`` and ``…:2:state``; it forgets them after a day without calls.  The number
+is the version of their layout.
+
+**Rolling deployments.**  Processes whose releases use the same layout share one quota, even when ``quota.lua`` or its
+arguments differ: each sends its own script and names its arguments, and fields of the state that one script does not
+know are left as they are.  Nearly all releases are of this kind.  A release that changes the layout says so in its
+changelog.  Its processes use other keys than the old ones: neither side can corrupt the other's state, but neither
+knows of the other, and each takes the whole limit.  While both run, the server may refuse up to half of the calls, also
+with ``strict=True``; refused calls are retried, and both sides slow down until the server takes what they send.  For a
+deployment without refusals, stop the old processes before the new ones start; or set ``rates`` to one half first on the
+old processes, then on the new ones, and restore them when the old ones are gone.
 """
 
 from __future__ import annotations
@@ -10,13 +23,16 @@ import asyncio
 import functools
 import importlib.resources
 import importlib.util
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
 from ._background import Background
+from ._limiter.reply import Reply, read_reply
+from ._limiter.request import Request
 from ._limiter.shared import SharedLimiter
-from ._limiter.sharing import Shares, StoreAway, Turnstile
+from ._limiter.sharing import QueueView, Shares, StoreAway
 from ._stores import redis_url, shown_url
 
 if TYPE_CHECKING:
@@ -27,8 +43,8 @@ CLOSING = 1.0
 """Seconds for the store's client to close its connections."""
 OVERDUE = 10
 """Time-outs of the store after which an exchange has failed, whatever its driver does: it may have to connect first."""
-REPLY = 6
-"""Numbers in each answer of ``quota.lua``; two more for each permit follow."""
+LAYOUT = 2
+"""Version of the data that ``quota.lua`` keeps; to be raised when its keys or fields change their meaning."""
 
 _log = logging.getLogger("tim_async")
 
@@ -36,19 +52,18 @@ _log = logging.getLogger("tim_async")
 class RedisQuota:
     """The quota of an app, shared by all processes that name the same store.
 
-    It only describes: it holds no connection and belongs to no event loop, and one may be given to many clients.
-    For each SDKAppID and endpoint the store keeps two small keys, which it forgets after a day without calls.
-    Processes with different ``rates`` for one endpoint would disagree; give all of them the same.
+    A description only: it holds no connection and belongs to no event loop, and many clients may use the same one.
+    Give all processes the same ``rates``.
 
     Args:
         url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…`` for TLS, or ``unix://path``.  Redis 6.2 or
-            later, or Valkey; a primary, since each question also writes.
+            later, or Valkey; a primary, since each request also writes.
         bulk_share: the part of each endpoint's rate, above 0 and up to 1, up to which this process's bulk calls may
             fill it: they take no permit while more than that is in use by all processes together.  0.8 stays below
             the vendor's alarm, which goes off at 80 % of the limit.
-        fallback_share: the part of each endpoint's rate, above 0 and up to 1, with which each process goes on while
-            the store cannot be reached.  Safe are 1 / processes or less.
-        fail_closed: let no call go without the store: they wait for it, for their ``max_wait`` at most.
+        fallback_share: the part of each endpoint's rate, above 0 and up to 1, that each process uses while the store
+            is unreachable.  1 / processes or less is safe.
+        fail_closed: let no call go while the store is unreachable: calls wait for it, for their ``max_wait`` at most.
         timeout: seconds without an answer after which the store counts as away.  Better not above 0.3: after an
             outage all processes should be back within half a second.
         namespace: what the keys begin with; no braces, which mean something in a cluster.
@@ -56,7 +71,7 @@ class RedisQuota:
         connection: anything more for redis-py's ``from_url``, such as ``ssl_ca_certs`` or ``password``.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be right.
+        ValueError, TypeError: an argument is invalid.
         ImportError: redis-py is not installed.
     """
 
@@ -77,9 +92,9 @@ class RedisQuota:
         _arguments.text("url", url)
         for name, share in (("bulk_share", bulk_share), ("fallback_share", fallback_share)):
             if _arguments.positive(name, share) > 1:
-                raise ValueError(f"{name} must be 1 at most, not {share}")
+                raise ValueError(f"{name} must be at most 1, not {share}")
         if {"{", "}"} & {*_arguments.text("namespace", namespace)}:
-            raise ValueError(f"namespace must hold no braces: {namespace!r}")
+            raise ValueError(f"namespace must not contain braces, which select a cluster's slot: {namespace!r}")
         self._url = redis_url(url)
         self._shown = shown_url(self._url)
         self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
@@ -106,7 +121,7 @@ class RedisQuota:
         options: dict[str, Any] = {
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
-            # We go on alone and look again ourselves.
+            # The limiter uses its fallback share and tries again by itself.
             "retry": Retry(NoBackoff(), 0),
             **self._connection,
         }
@@ -130,6 +145,7 @@ class RedisSharing:
 
     def __init__(self, client: Redis | RedisCluster, where: str, prefix: str, shares: Shares, overdue: float) -> None:
         self._client = client
+        self._script = client.register_script(_source())
         self._where = where
         self._prefix = prefix
         self._shares = shares
@@ -137,16 +153,15 @@ class RedisSharing:
         self._limiters: list[SharedLimiter] = []
         self._away: set[str] = set()
 
-    def limiter(self, command: str, limit: float, strict: bool, queue: Turnstile) -> SharedLimiter:
-        """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
-        key = f"{self._prefix}{command}}}"
-        exchange = functools.partial(self._exchange, f"{key}:slots", f"{key}:state")
+    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> SharedLimiter:
+        """The limiter of one endpoint, which may send ``limit`` calls/s from all processes together."""
+        exchange = functools.partial(self._exchange, f"{self._prefix}{command}}}:{LAYOUT}")
         limiter = SharedLimiter(exchange, queue, limit, strict=strict, shares=self._shares, overdue=self._overdue)
         self._limiters.append(limiter)
         return limiter
 
     async def aclose(self) -> None:
-        """Give back what is not used, and close the connection; bounded, whatever the store and its client do."""
+        """Give unused permits back, and close the connection; bounded, whatever the store and its client do."""
         try:
             await asyncio.gather(*(limiter.finish() for limiter in self._limiters))
         finally:
@@ -159,56 +174,38 @@ class RedisSharing:
         if isinstance(error, Exception):
             _log.warning("closing the connections to the shared quota at %s failed", self._where, exc_info=error)
 
-    async def _exchange(self, slots: str, state: str, request: list[str]) -> list[int]:
-        """Run ``quota.lua``.
+    async def _exchange(self, key: str, request: Request) -> Reply:
+        """Run ``quota.lua`` on an endpoint's keys.
 
         Raises:
-            StoreAway: the store or the way there failed, or it answered something else.
+            StoreAway: the store is unreachable, or replied something else.
         """
-        from redis.exceptions import NoScriptError, RedisError
+        from redis.exceptions import RedisError
 
-        source, digest = _script()
+        document = json.dumps(request, separators=(",", ":"), allow_nan=False)
         try:
-            try:
-                reply = await self._client.evalsha(digest, 2, slots, state, *request)
-            except NoScriptError:
-                reply = await self._client.eval(source, 2, slots, state, *request)
-            numbers = _numbers(reply)
+            reply = read_reply(await self._script(keys=[f"{key}:slots", f"{key}:state"], args=[document]))
         # A parser that reads garbage raises EOFError and ValueError, a closed transport of uvloop RuntimeError.
         except (RedisError, OSError, EOFError, ValueError, RuntimeError) as error:
             if not self._away:
                 share = self._shares.alone
-                how = "calls wait for it" if share is None else f"each process goes on with {share:.0%} of each rate"
+                effect = "calls wait for it" if share is None else f"using {share:.0%} of each rate"
                 _log.warning(
-                    "the shared quota at %s is away (%s: %s); %s", self._where, type(error).__name__, error, how
+                    "the shared quota at %s is unreachable (%s: %s); %s",
+                    self._where,
+                    type(error).__name__,
+                    error,
+                    effect,
                 )
-            self._away.add(slots)
+            self._away.add(key)
             raise StoreAway from error
-        if slots in self._away:
-            self._away.remove(slots)
+        if key in self._away:
+            self._away.remove(key)
             if not self._away:
-                _log.warning("the shared quota at %s is back", self._where)
-        return numbers
-
-
-def _numbers(reply: object) -> list[int]:
-    """Read an answer of ``quota.lua``.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(reply, list) or not all(isinstance(number, int | str | bytes) for number in reply):
-        raise ValueError("the reply is no list of numbers")
-    numbers = [int(number) for number in reply]
-    if len(numbers) < REPLY or (len(numbers) - REPLY) % 2 or numbers[1] <= 0:
-        raise ValueError("the reply is not that of quota.lua")
-    return numbers
+                _log.warning("the shared quota at %s is reachable again", self._where)
+        return reply
 
 
 @functools.cache
-def _script() -> tuple[str, str]:
-    """The script, and the digest by which a store that has it knows it."""
-    import hashlib
-
-    source = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
-    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+def _source() -> str:
+    return importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 # Not any warning: the parent process of uvicorn's workers leaves its listening socket to the interpreter's end.
 _COMPLAINT = re.compile(
-    r"^.*(?:Traceback|ERROR|WARNING|Unclosed|never retrieved|never awaited|is away).*$", re.MULTILINE
+    r"^.*(?:Traceback|ERROR|WARNING|Unclosed|never retrieved|never awaited|is unreachable).*$", re.MULTILINE
 )
 
 

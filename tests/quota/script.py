@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import importlib.resources
 import itertools
-import re
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from redis import Redis
 
-SOURCE = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
-# What it takes, in its order: each ``local a, b = …ARGV[1]…, …ARGV[2]…`` above the lists of permits.
-_HEAD = re.findall(r"^local (.+?) = (.*ARGV.*)$", SOURCE.partition("local item")[0], re.MULTILINE)
-ARGUMENTS = [name for names, _ in _HEAD for name in names.split(", ")]
-assert [int(n) for _, given in _HEAD for n in re.findall(r"ARGV\[(\d+)\]", given)] == [*range(1, len(ARGUMENTS) + 1)]
+from tim_async._limiter.reply import read_reply
+from tim_async._limiter.request import Request, micro
 
-START = 1_700_000_000.0
+SOURCE = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
+START = 1_750_000_000.0  # past for every real clock: else `prepare` would leave a store whose clock was set back
 SECOND = 1.0005
 HOLD = 0.5
 
 
 class Granted(NamedTuple):
-    """A permit."""
+    """A permit, and the store's time from which it may be used."""
 
     number: int
     due: float
 
 
-class Reply(NamedTuple):
+class Answer(NamedTuple):
     """What the script says; times are seconds."""
 
     settling: float
@@ -44,18 +42,28 @@ class Script:
     """One endpoint's quota.
 
     Attributes:
-        now: what time it is for the store, unix seconds.
-        limit: calls a second.
+        now: the store's time, unix seconds.
+        limit: calls/s.
+        extra: arguments of another release's script.
     """
 
-    def __init__(self, redis: Redis, limit: int = 200, *, key: str = "quota") -> None:
-        assert SOURCE.count("redis.call('TIME')") == 1
-        source = SOURCE.replace("redis.call('TIME')", "redis.call('LRANGE', 'clock', 0, 1)")
+    def __init__(
+        self,
+        redis: Redis,
+        limit: int = 200,
+        *,
+        keys: tuple[str, str] = ("quota:slots", "quota:state"),
+        source: str = SOURCE,
+    ) -> None:
+        assert source.count("redis.call('TIME')") == 1
+        source = source.replace("redis.call('TIME')", "redis.call('LRANGE', 'clock', 0, 1)")
         self._run = redis.register_script(source)
         self.redis = redis
-        self.slots, self.state = f"{key}:slots", f"{key}:state"
+        self.keys = keys
+        self.slots, self.state = keys
         self.now = START
         self.limit = limit
+        self.extra: dict[str, Any] = {}
         self._strays = itertools.count(1)
 
     def ask(
@@ -80,59 +88,57 @@ class Script:
         unused: Iterable[int] = (),
         held: Iterable[int] = (),
         strays: Iterable[float] = (),
-    ) -> Reply:
+    ) -> Answer:
         """Run it once; ``answered`` and ``strays`` say how long ago, ``refused`` what share was taken and when;
         ``lately`` that the process has called within the last two seconds.
 
         Unless the rate is given, only the slots hold anything back.
         """
         limit = self.limit if limit is None else limit
-        unused, held = list(unused), list(held)
         # Calls without a permit have numbers of their own, below 0.
         answered = [*answered, *((-next(self._strays), ago) for ago in strays)]
-        values = {
+        request: Request = {
             "limit": limit,
-            "ceiling": ceiling or limit * 1000,
+            "ceiling": ceiling or limit * 1000.0,
             "burst": burst or 1e6,
             "floor": floor,
-            "lane": lane,
-            "wanted": wanted,
-            "budget": -1 if budget is None else micro(budget),
+            "left_by_bulk": left_by_bulk,
             "lead": micro(lead),
             "hold": micro(HOLD),
             "settle": micro(settle),
-            "pause": micro(pause),
-            "taken": -1 if refused is None else refused[0],
-            "refusals": refusals,
-            "refused_ago": 0 if refused is None else micro(refused[1]),
-            "alone": int(alone),
-            "called_lately": int(lately),
-            "left_by_bulk": left_by_bulk,
-            "answered": len(answered),
-            "unused": len(unused),
-            "in_flight": len(held),
+            "lane": lane,
+            "wanted": wanted,
+            "alone": alone,
+            "called_lately": lately,
+            "answered": [(str(number), micro(ago)) for number, ago in answered],
+            "unused": [str(number) for number in unused],
+            "in_flight": [str(number) for number in held],
         }
-        assert values.keys() == set(ARGUMENTS)
-        arguments: list[Any] = [values[name] for name in ARGUMENTS]
-        for number, ago in answered:
-            arguments += [number, micro(ago)]
-        arguments += [*unused, *held]
+        if budget is not None:
+            request["budget"] = micro(budget)
+        if pause:
+            request["pause"] = micro(pause)
+        if refused is not None:
+            request["taken"] = refused[0]
+        if refusals:
+            request["refusals"] = refusals
+        if refused is not None or refusals:
+            request["refused_ago"] = 0 if refused is None else micro(refused[1])
+        reply = read_reply(self.run({**request, **self.extra}))
+        over = reply.over or None
+        permits = [Granted(number, self.now + wait) for number, wait in reply.permits]
+        return Answer(reply.settling, reply.rate, reply.opens, reply.cuts, reply.slot_bound, over, permits)
+
+    def run(self, request: Mapping[str, Any]) -> Any:
+        """Run it with a request, at this moment of the test's; returns what the store answers."""
         with self.redis.pipeline() as pipe:
             pipe.delete("clock")
             pipe.rpush("clock", int(self.now), round(self.now % 1 * 1e6) % 1_000_000)
             pipe.execute()
-        numbers = [int(number) for number in self._run([self.slots, self.state], arguments)]
-        settling, rate, opens, cuts, slot_bound, over, *permits = numbers
-        granted = [Granted(n, self.now + w / 1e6) for n, w in zip(permits[::2], permits[1::2], strict=True)]
-        late = None if over < 0 else over / 1e6
-        return Reply(settling / 1e6, rate / 1e3, opens / 1e6, cuts, bool(slot_bound), late, granted)
+        return self._run([self.slots, self.state], [json.dumps(request)])
 
     def kept(self) -> tuple[list[Any], dict[Any, Any]]:
         """All that the store has of it, but for the time it was last asked."""
         state = {**self.redis.hgetall(self.state)}
         state.pop(b"at", None)
         return [*self.redis.zrange(self.slots, 0, -1, withscores=True)], state
-
-
-def micro(seconds: float) -> int:
-    return round(seconds * 1e6)

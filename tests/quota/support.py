@@ -8,10 +8,11 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
+import tim_async.quota
 from tests.stand_in import APP, Action, Seen, StandIn, client_of, error, sensible
 from tests.store import Store
 from tim_async import TIMClient
@@ -74,11 +75,23 @@ def quota_on(store: Store, **options: Any) -> RedisQuota:
     return RedisQuota(**{"url": store.url, "namespace": f"test{next(_names)}", **options})
 
 
+class Keys(NamedTuple):
+    """An endpoint's keys in the store."""
+
+    slots: str
+    state: str
+
+
+def keys_of(quota: RedisQuota, *, command: str = COMMAND, app: int = APP) -> Keys:
+    """As an operator sees them; the version of their layout is part of the names."""
+    key = f"{quota._namespace}:{{{app}:{command}}}:{tim_async.quota.LAYOUT}"
+    return Keys(f"{key}:slots", f"{key}:state")
+
+
 def prepare(store: Store, quota: RedisQuota, limit: int, *, command: str = COMMAND, app: int = APP) -> Script:
-    """Let the store know the endpoint, as if it had been used long ago: it need not listen first."""
-    key = f"{quota._namespace}:{{{app}:{command}}}"
+    """Let the store know the endpoint, as if it had been used long ago: it need not wait for reports first."""
     with Redis.from_url(store.url) as redis:
-        script = Script(redis, limit, key=key)
+        script = Script(redis, limit, keys=keys_of(quota, command=command, app=app))
         script.ask()
         assert redis.zcard(script.slots) == limit
     return script

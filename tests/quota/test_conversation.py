@@ -1,4 +1,8 @@
-"""The conversation with the store ends at any step, in whatever way: it is noticed, and no later call hangs."""
+"""The exchange with the store ends at any step, in any way: it is noticed, and no later call hangs.
+
+The tests with `FakeStore` look inside, at `SharedLimiter`: only without sockets can every step of the loop be a moment
+at which all tasks are cancelled, and the rest be virtual time.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,16 @@ import sys
 from typing import Any
 
 import pytest
+import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
 
 from tests import virtual_time
 from tests.stand_in import StandIn
 from tests.store import Store
 from tim_async._limiter.queue import RequestQueue
+from tim_async._limiter.reply import Reply
+from tim_async._limiter.request import Request
 from tim_async._limiter.shared import SharedLimiter
 from tim_async._limiter.sharing import Shares, StoreAway
 from tim_async.quota import RedisQuota
@@ -37,7 +43,7 @@ if sys.version_info >= (3, 12):
     FACTORIES.append(eager)
 
 MANNERS = ("answers", "away", "defect", "stubborn", "deaf")
-"""How an exchange ends when nobody cancels it; the last two swallow a cancellation, or all of them."""
+"""How an exchange ends without being cancelled; the last two swallow a cancellation, or all of them."""
 
 
 class FakeStore:
@@ -46,19 +52,22 @@ class FakeStore:
     def __init__(self) -> None:
         self.manner = "answers"
         self.steps = 3
+        self.delay = 0.0
         self.released = asyncio.Event()
+        self.requests: list[Request] = []
         self._permits = itertools.count(1)
 
-    async def exchange(self, request: list[str]) -> list[int]:
+    async def exchange(self, request: Request) -> Reply:
+        self.requests.append(request)
         manner, steps = self.manner, self.steps
         while manner == "deaf" and not self.released.is_set():
             try:
                 await self.released.wait()
             except asyncio.CancelledError:
                 continue
-        for _ in range(steps):
+        for step in range(steps):
             try:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0 if step else self.delay)
             except asyncio.CancelledError:
                 if manner != "stubborn":
                     raise
@@ -67,10 +76,8 @@ class FakeStore:
                 raise StoreAway
             case "defect":
                 raise TypeError("a defect")
-        reply = [0, LIMIT * 1000, 0, 0, 0, -1]
-        for _ in range(int(request[6])):
-            reply += [next(self._permits), 0]
-        return reply
+        permits = tuple((next(self._permits), 0.0) for _ in range(request.get("wanted", 0)))
+        return Reply(rate=LIMIT, cuts=0, permits=permits)
 
 
 def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLimiter]:
@@ -102,7 +109,7 @@ def cancel_all() -> None:
 
 async def settled(limiter: SharedLimiter) -> None:
     """The store has been reached, and knows all there is to know."""
-    while not (limiter.shared and not limiter._has_news()):  # noqa: ASYNC110 - no event says so
+    while not limiter.shared or limiter._news:  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(0.1)
 
 
@@ -187,6 +194,50 @@ def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
         assert record.exc_info[0] is TypeError
 
 
+def test_each_outcome_is_told_once_and_then_there_is_silence() -> None:
+    """But for a call in flight, which is told at every tick, though not in every request."""
+
+    async def main() -> None:
+        store = FakeStore()
+        queue, limiter = gated(store, 0.1)
+        unused, flying = [await queue.enter() for _ in range(2)]
+        limiter.unused(unused)
+        for _ in range(80):
+            await call(queue)
+        queue.leave(flying, answered=True)
+        await asyncio.sleep(1.0)
+        told = len(store.requests)
+        assert told > 80
+        await asyncio.sleep(10.0)
+        assert len(store.requests) == told
+        reports = [number for request in store.requests for number, _ in request.get("answered", ())]
+        assert len(reports) == len({*reports}) == 81
+        assert [n for request in store.requests for n in request.get("unused", ())] == [str(unused.number)]
+        assert 5 <= sum(request.get("in_flight") == [str(flying.number)] for request in store.requests) <= 12
+        queue.close()
+        await limiter.finish()
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.05])
+def test_a_call_that_would_not_wait_is_served_when_there_is_no_other(delay: float) -> None:
+    """Asking the store takes a round trip, which is no waiting."""
+
+    async def main() -> None:
+        store = FakeStore()
+        queue, limiter = gated(store, 0.1)
+        store.delay = delay
+        for _ in range(3):
+            await call(queue)  # the time to the store and back is learned
+            await asyncio.sleep(1.0)
+        queue.leave(await queue.enter(max_wait=0), answered=True)
+        queue.close()
+        await limiter.finish()
+
+    virtual_time.run(main())
+
+
 @pytest.mark.parametrize("manner", ["stubborn", "deaf"])
 def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
     async def main() -> float:
@@ -236,12 +287,12 @@ async def test_a_connection_that_is_lost_is_replaced_within_a_second(
         loop.set_task_factory(factory)
     quota = quota_on(store)
     prepare(store, quota, LIMIT)
-    with Redis.from_url(store.url) as redis:
+    with redis.Redis.from_url(store.url) as operator:
         async with client(service, quota, LIMIT) as tim, calling((tim, "alice")):
 
             def lost() -> bool:
                 """One that is idle is replaced without a word."""
-                redis.client_kill_filter(_type="normal", skipme=True)
+                operator.client_kill_filter(_type="normal", skipme=True)
                 return not tim.stats()[NAME].shared
 
             await until(lambda: tim.stats()[NAME].shared)
@@ -272,50 +323,47 @@ async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store
 
 
 async def test_a_driver_that_fails_by_a_defect_is_named_once(
-    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quota = quota_on(lasting, fallback_share=1)
+
+    async def broken(*_: Any) -> Any:
+        raise TypeError("a defect of the driver")
+
     async with client(service, quota, LIMIT) as tim:
-        channels: Any = tim._caller.channels
         await tim.get_all_c2c_unread_msg_num("alice")
-        driver = channels._sharing._client
-        evalsha = driver.evalsha
-
-        async def broken(*_: Any) -> Any:
-            raise TypeError("a defect of the driver")
-
-        driver.evalsha = broken
-        for _ in range(5):
-            assert await tim.get_all_c2c_unread_msg_num("alice") == 7
-        await until(lambda: not tim.stats()[NAME].shared)
-        driver.evalsha = evalsha
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.asyncio.Redis, "evalsha", broken)
+            for _ in range(5):
+                assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+            await until(lambda: not tim.stats()[NAME].shared)
         await until(lambda: tim.stats()[NAME].shared)
     defects = [record for record in caplog.records if record.exc_info is not None]
     assert [str(record.exc_info[1]) for record in defects if record.exc_info] == ["a defect of the driver"]
 
 
 async def test_closing_waits_for_no_driver_that_does_not_close(
-    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quota = quota_on(lasting)
     tim = client(service, quota, LIMIT)
     await tim.get_all_c2c_unread_msg_num("alice")
-    channels: Any = tim._caller.channels
-    driver = channels._sharing._client
-    aclose, released = driver.aclose, asyncio.Event()
+    aclose, released, ended = redis.asyncio.Redis.aclose, asyncio.Event(), asyncio.Event()
 
-    async def never() -> None:
+    async def late(driver: Any) -> None:
         while not released.is_set():
             try:
                 await released.wait()
             except asyncio.CancelledError:
                 continue
+        await aclose(driver)
+        ended.set()
 
-    driver.aclose = never
+    monkeypatch.setattr(redis.asyncio.Redis, "aclose", late)
     async with asyncio.timeout(5):
         await tim.aclose()
     released.set()
-    await aclose()
+    await ended.wait()
     assert "take too long to close" in caplog.text
 
 

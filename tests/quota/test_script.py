@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from redis import Redis, ResponseError
 
 from tests.store import Store
+from tim_async.quota import LAYOUT
 
-from .script import HOLD, SECOND, Granted, Script
+from .script import HOLD, SECOND, SOURCE, Granted, Script
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +403,7 @@ def test_bulk_leaves_the_part_it_is_told_to_and_others_do_not(redis: Redis) -> N
     bulk = script.ask(20, "bulk", left_by_bulk=4).permits
     assert sum(permit.due == script.now for permit in bulk) == 6
     assert all(permit.due >= script.now + 1.0 for permit in bulk[6:])
-    urgent = Script(redis, 10, key="another")
+    urgent = Script(redis, 10, keys=("another:slots", "another:state"))
     assert sum(permit.due == urgent.now for permit in urgent.ask(20, left_by_bulk=4).permits) == 10
 
 
@@ -412,11 +414,52 @@ def test_numbers_keep_all_their_digits(redis: Redis) -> None:
     permits = script.ask(5, refused=(0.5, 0.0), pause=1.0).permits
     slots, state = script.kept()
     assert {int(member) for member, _ in slots} == {permit.number for permit in permits}
-    now = 1_700_000_000_123_457
+    now = 1_750_000_000_123_457
     assert [int(score) for _, score in slots[:1]] == [now + 1_000_000 + 1_500_500]
     for field in (b"settled", b"seq", b"bulk", b"urgent", b"cut_at", b"opens", b"seen"):
-        assert state[field].isdigit()
-        assert abs(int(state[field]) - now) < 10_000_000
+        assert re.fullmatch(rb"[0-9]{16}(\.[0-9]+)?", state[field])
+        assert abs(float(state[field]) - now) < 10_000_000
+
+
+def test_what_is_stored_is_what_the_version_in_the_keys_stands_for(redis: Redis) -> None:
+    """Where this fails, releases that read them otherwise would share keys: raise LAYOUT, and say so in CHANGELOG."""
+    script = Script(redis, 5)
+    script.ask(2, "bulk")
+    script.ask(1, refusals=1, refused=(0.5, 0.0), pause=1.0)
+    slots, state = script.kept()
+    now = round(script.now * 1e6)
+    assert LAYOUT == 2
+    assert {field.decode() for field in state} == {
+        *("settled", "unsure_until", "seq", "urgent", "bulk", "resumed", "seen", "heat"),
+        *("cut_at", "after_cut", "cuts", "refused_at", "refused", "opens"),
+    }
+    assert int(redis.hget(script.state, "at") or 0) == now
+    assert (float(state[b"settled"]), int(state[b"seq"])) == (now, now + 5 + 3)
+    assert all(now < int(permit) <= now + 8 for permit, _ in slots)
+    assert {free for _, free in slots} == {0, now + 1_500_500, now + 2_500_500}
+
+
+NEXT_RELEASE = SOURCE.replace("    'opens',", "    'opens', 'calls',").replace(
+    "fit_slots()\nhear", "state.calls = state.calls + request.calls\nfit_slots()\nhear"
+)
+"""A script that takes one argument more, and keeps one field more; the layout is the same."""
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.3, 1.0]), st.integers(1, 4)), max_size=20))
+def test_two_releases_with_one_layout_share_one_quota(redis: Redis, steps: list[tuple[bool, float, int]]) -> None:
+    """Each with its own script, in any order; neither loses what only the other knows."""
+    redis.flushall()
+    old, new = Script(redis, 3), Script(redis, 3, source=NEXT_RELEASE)
+    new.extra["calls"] = 1
+    due, numbers = list[float](), list[int]()
+    for updated, passing, wanted in steps:
+        old.now = new.now = old.now + passing
+        permits = (new if updated else old).ask(wanted).permits
+        due += [permit.due for permit in permits]
+        numbers += [permit.number for permit in permits]
+    assert fullest(due) <= 3
+    assert len(set(numbers)) == len(numbers) == sum(wanted for _, _, wanted in steps)
+    assert int(redis.hget(old.state, "calls") or 0) == sum(updated for updated, _, _ in steps)
 
 
 def test_keys_expire_after_a_day(redis: Redis) -> None:

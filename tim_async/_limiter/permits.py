@@ -1,22 +1,66 @@
-"""What becomes of the permits that a shared quota gives out."""
+"""The permits that a shared quota grants: those in hand, and the outcomes to be reported."""
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Callable
+
+from tim_async._lanes import Lane
+
+from .request import REMEMBERED, Request, Told, micro
 
 TICK = 0.1
 """Seconds between reports, and between attempts to reach a store that is away."""
-REMEMBERED = 2.0
-"""Seconds after which what became of a call no longer matters to anybody."""
+GRACE = 0.1
+"""Seconds after which a permit that was not used is void: its slot may have been granted to another process."""
+FAR_OFF = 0.01
+"""Seconds from which an interactive call does not wait for a permit that was asked for bulk."""
+
+
+class GrantedPermits:
+    """Permits granted and not used yet, the next one first.  Times are the event loop's."""
+
+    __slots__ = ("_heap",)
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Lane]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def add(self, due: float, number: int, lane: Lane) -> None:
+        """Keep one that was asked for a lane and may be used from ``due`` on."""
+        heapq.heappush(self._heap, (due, number, lane))
+
+    def soonest(self) -> float:
+        """When the next one is due; infinity without any."""
+        return self._heap[0][0] if self._heap else math.inf
+
+    def latest(self) -> float:
+        """When the last one is due; minus infinity without any."""
+        return max((due for due, _, _ in self._heap), default=-math.inf)
+
+    def lack(self, lane: Lane, now: float) -> bool:
+        """Whether to ask for more: an interactive call does not wait long for a permit that was asked for bulk."""
+        if not self._heap:
+            return True
+        return (
+            lane is Lane.INTERACTIVE
+            and self._heap[0][0] > now + FAR_OFF
+            and all(asked_for is not lane for _, _, asked_for in self._heap)
+        )
+
+    def pop(self, due_by: float = math.inf) -> int | None:
+        """Take the next one out and return its number; None when none is due by a time."""
+        return heapq.heappop(self._heap)[1] if self._heap and self._heap[0][0] <= due_by else None
 
 
 class PermitOutcomes:
-    """What became of the permits of one gate, as far as the store does not know it yet.
+    """Outcomes of permits that the store has not been told yet.
 
-    Calls made without one, while the store was away, have numbers of their own, below 0; it is told of them, too.
-    Times are the event loop's; the store is told how long ago something was.
+    Calls made by the fallback share, with permits of numbers below 0, are reported, too.  Times are the event loop's;
+    the store is told how long ago something was.
     """
 
     __slots__ = ("_answered", "_held_at", "_in_flight", "_unused")
@@ -31,7 +75,7 @@ class PermitOutcomes:
         return bool(self._in_flight or self._answered or self._unused)
 
     def sent(self, permit: int, now: float) -> None:
-        """Its call goes now."""
+        """Its call is sent now."""
         self._in_flight[permit] = now
 
     def answered(self, permit: int, when: float) -> None:
@@ -45,11 +89,11 @@ class PermitOutcomes:
         self._unused.append(permit)
 
     def unused(self, permit: int) -> None:
-        """Nobody took it in time."""
+        """No call took it in time."""
         self._unused.append(permit)
 
     def forget(self, now: float) -> None:
-        """Drop what matters to nobody any more."""
+        """Drop the outcomes that no longer concern other processes."""
         while self._answered and self._answered[0][0] < now - REMEMBERED:
             self._answered.popleft()
 
@@ -57,32 +101,29 @@ class PermitOutcomes:
         """Whether there is something to tell."""
         return bool(self._answered or self._unused or self._held(now))
 
-    def report(self, now: float) -> tuple[list[str], Callable[[], None]]:
-        """What to tell, as arguments; and what to call when it has been told."""
+    def tell(self, request: Request, now: float) -> Told:
+        """Put them into a request."""
         answered, unused = len(self._answered), len(self._unused)
         held = self._held(now)
-        arguments = [str(answered), str(unused), str(len(held))]
-        for when, permit in self._answered:
-            arguments += (str(permit), micro(now - when))
-        arguments += map(str, self._unused)
-        arguments += map(str, held)
+        if answered:
+            request["answered"] = [(str(permit), micro(now - when)) for when, permit in self._answered]
+        if unused:
+            request["unused"] = [str(permit) for permit in self._unused]
+        if held:
+            request["in_flight"] = [str(permit) for permit in held]
 
         def told() -> None:
             if held:
                 self._held_at = now
-            for queue, count in ((self._answered, answered), (self._unused, unused)):
-                for _ in range(count):
-                    queue.popleft()
+            for _ in range(answered):
+                self._answered.popleft()
+            for _ in range(unused):
+                self._unused.popleft()
 
-        return arguments, told
+        return told
 
     def _held(self, now: float) -> list[int]:
         """Permits of calls that have been in flight for a while, unless that was told just now."""
         if now < self._held_at + 0.9 * TICK:
             return []
         return [permit for permit, sent in self._in_flight.items() if permit < 0 or sent <= now - TICK]
-
-
-def micro(seconds: float) -> str:
-    """A span of time as the store takes it."""
-    return str(round(seconds * 1e6))

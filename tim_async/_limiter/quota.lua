@@ -1,163 +1,207 @@
--- One endpoint's quota, shared by all processes of an app.  The theory stands at the top of sharing.py.
+-- One endpoint's quota, shared by all processes of an app.  The theory is at the top of sharing.py.
 --
 -- KEYS[1]  slots: a sorted set of as many members as calls are allowed in a second; the score is when each is free again
--- KEYS[2]  state: a hash of what else there is to know
--- Times are microseconds, by this store's own clock; the caller's clock is never compared with it.
-local slots, state = KEYS[1], KEYS[2]
-local limit, ceiling, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local left_by_bulk, lane, wanted, budget = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local lead, hold, settle = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local pause, taken, refusals, refused_ago = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
-local alone, called_lately = ARGV[16] == '1', ARGV[17] == '1'
-local answered, unused, in_flight = tonumber(ARGV[18]), tonumber(ARGV[19]), tonumber(ARGV[20])
-local item = 21
-
+-- KEYS[2]  state: a hash of everything else; its fields are FIELDS, below
+-- ARGV[1]  the request, a JSON object: see request.py.  The reply is one, too: see reply.py.
+--
+-- Times are microseconds of this store's own clock, and spans relative to it; no clock of a caller is compared with it.
+-- Numbers that may pass 10^14 (times, permits) are exact as doubles up to 2^53, but neither tostring nor cjson.encode
+-- writes more than 14 digits: digits() does, and permits travel as strings, in both directions.
+-- cjson.encode writes an empty table as {}, and cjson.decode reads null as a true value: both leave out what is absent.
+--
+-- The keys' names hold the version of this layout (LAYOUT in quota.py).  It changes when what is stored here changes its
+-- meaning; a new field that may be missing, or a change of the code alone, leaves it as it is.
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
-local LATELY, GONE, LONG_AGO, SOON = 10000000, 300000, 2000000, 10000
+local DAY, LATELY, GONE, LONG_AGO, SOON = 86400000000, 10000000, 300000, 2000000, 10000
+local FIELDS = {
+    'at',  -- time of the last call
+    'settled',  -- from when on permits are granted; 0 where nothing is known
+    'unsure_until',  -- until then somebody may still know of calls made before this store knew anything
+    'seq',  -- number of the last permit
+    'urgent', 'bulk',  -- theoretical arrival times (GCRA): of interactive calls, and of all
+    'resumed',  -- when grants began after the last gap
+    'seen', 'heat',  -- last interactive request, and interactive calls/s of late
+    'cut_at', 'after_cut', 'cuts',  -- the adaptive rate: last cut, calls/s right after it, number of cuts
+    'refused_at', 'refused',  -- last refusal, and refused calls/s of late
+    'opens',  -- end of the pause
+}
 
+local slots_key, state_key = KEYS[1], KEYS[2]
+local request = cjson.decode(ARGV[1])
+local limit, lead, hold = request.limit, request.lead, request.hold
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
--- Lua would write such large numbers with 14 digits.
-local function int(number) return string.format('%.0f', number) end
+local function digits(number) return string.format('%.17g', number) end
 
-local known = redis.call('HMGET', state, 'settled', 'seq', 'urgent', 'bulk', 'cut_at', 'after_cut', 'cuts', 'opens', 'seen',
-    'resumed', 'heat', 'refused', 'refused_at', 'at', 'unsure_until')
-local settled, seq = tonumber(known[1]), tonumber(known[2]) or 0
-local urgent, bulk = tonumber(known[3]) or 0, tonumber(known[4]) or 0
-local cut_at, after_cut, cuts = tonumber(known[5]) or 0, tonumber(known[6]) or ceiling, tonumber(known[7]) or 0
-local opens, seen = tonumber(known[8]) or 0, tonumber(known[9]) or 0
-local resumed, heat = tonumber(known[10]) or 0, tonumber(known[11]) or 0
-local refused, refused_at = tonumber(known[12]) or 0, tonumber(known[13]) or 0
-local unsure_until = tonumber(known[15]) or 0
-
--- A clock that was set back makes nonsense of every time that is known.
-local forgotten = now < (tonumber(known[14]) or 0) - SECOND
+local saved, state = redis.call('HMGET', state_key, unpack(FIELDS)), {}
+for i = 1, #FIELDS do
+    saved[i] = tonumber(saved[i]) or 0
+    state[FIELDS[i]] = saved[i]
+end
+-- Permits or calls of which this store knows nothing show that it has forgotten.
+local forgotten = now < state.at - SECOND
 if forgotten then
-    settled, urgent, bulk, cut_at, after_cut, opens, seen, resumed, refused_at = nil, 0, 0, 0, ceiling, 0, 0, 0, 0
+    -- A clock that was set back makes nonsense of every time that is known.
+    for _, field in ipairs(FIELDS) do
+        if field ~= 'cuts' then state[field] = 0 end
+    end
 end
 
 local function add_slots(count, free)
     for _ = 1, count do
-        seq = seq + 1
-        redis.call('ZADD', slots, int(free), int(seq))
+        state.seq = state.seq + 1
+        redis.call('ZADD', slots_key, digits(free), digits(state.seq))
     end
 end
 
-local have = redis.call('ZCARD', slots)
--- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
--- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
-if not settled then
-    -- Nothing is known: a store that has forgotten, or a fleet that starts.  Who asks first has called nobody lately,
-    -- and begins at once; the others may still know better.
-    settled = now
-    if forgotten or alone or called_lately then settled = now + settle else unsure_until = now + LONG_AGO end
-    -- Numbers of permits given out before must not come again.
-    seq = now
-    redis.call('DEL', slots)
-    add_slots(limit, 0)
-elseif have < limit then
-    add_slots(limit - have, now + SECOND)
-elseif have > limit then
-    redis.call('ZREMRANGEBYRANK', slots, 0, have - limit - 1)
+-- Have as many slots as the limit, from the start or after it was changed.
+local function fit_slots()
+    local have = redis.call('ZCARD', slots_key)
+    if state.settled == 0 then
+        -- Nothing is known: a store that has forgotten, or a fleet that starts.  Who asks first has called nobody
+        -- lately, and begins at once; the others may still know better.
+        state.settled = now
+        if forgotten or request.alone or request.called_lately then
+            state.settled = now + request.settle
+        else
+            state.unsure_until = now + LONG_AGO
+        end
+        state.seq = now  -- numbers of permits given out before must not come again
+        redis.call('DEL', slots_key)
+        add_slots(limit, 0)
+    elseif have < limit then
+        add_slots(limit - have, now + SECOND)
+    elseif have > limit then
+        redis.call('ZREMRANGEBYRANK', slots_key, 0, have - limit - 1)
+    end
 end
 
--- What has become of permits given out: a slot is free one second after its response, the credit taken off by the caller.
--- A call whose permit is not known here, because the store has forgotten it or has given its slot to another meanwhile,
--- occupies a slot all the same; and so does one made without a permit.
+-- Take a slot until a time for a call.  One whose permit is not known here, because the store has forgotten it or has
+-- given its slot to another meanwhile, occupies a slot all the same; and so does one made without a permit.
 local function occupy(permit, free)
-    if not redis.call('ZSCORE', slots, permit) then
+    if not redis.call('ZSCORE', slots_key, permit) then
         -- It changes nothing where all slots are free later than that anyway; and none may become free sooner by it.
-        local first = redis.call('ZRANGE', slots, 0, 0, 'WITHSCORES')
         if free <= now then return end
         forgotten = true
+        local first = redis.call('ZRANGE', slots_key, 0, 0, 'WITHSCORES')
         if tonumber(first[2]) >= free then return end
-        redis.call('ZREM', slots, first[1])
+        redis.call('ZREM', slots_key, first[1])
     end
-    redis.call('ZADD', slots, int(free), permit)
-end
-for i = item, item + 2 * answered - 1, 2 do
-    occupy(ARGV[i], now + SECOND - ARGV[i + 1])
-end
-item = item + 2 * answered
-for i = item, item + unused - 1 do
-    -- Free when it was due, not at once: the slot's call before it may be less than a second old.
-    local score = redis.call('ZSCORE', slots, ARGV[i])
-    if score then redis.call('ZADD', slots, int(score - SECOND - hold + lead), ARGV[i]) end
-end
-item = item + unused
-for i = item, item + in_flight - 1 do
-    occupy(ARGV[i], now + SECOND + hold)
+    redis.call('ZADD', slots_key, digits(free), permit)
 end
 
--- The rate: after a cut it grows by 2(1 + t) calls/s each second, on 200 calls a second.
-local rate = ceiling
-if after_cut < ceiling then
-    local t = (now - cut_at) / 1000000
-    rate = math.min(ceiling, after_cut + (2 * t + t * t) * limit / 200)
+-- Hear what became of permits: a slot is free one second after its response, the credit taken off by the caller.
+local function hear_outcomes()
+    for _, outcome in ipairs(request.answered or {}) do
+        occupy(outcome[1], now + SECOND - outcome[2])
+    end
+    for _, permit in ipairs(request.unused or {}) do
+        -- Free when it was due, not at once: the slot's call before it may be less than a second old.
+        local score = redis.call('ZSCORE', slots_key, permit)
+        if score then redis.call('ZADD', slots_key, digits(score - SECOND - hold + lead), permit) end
+    end
+    for _, permit in ipairs(request.in_flight or {}) do
+        occupy(permit, now + SECOND + hold)
+    end
 end
-if refusals > 0 then
-    -- Those of about the last second, of the fleet's calls in it.
-    refused = refused * math.exp(math.min(0, refused_at - now) / 1000000) + refusals
-    refused_at = now
-    taken = math.min(taken < 0 and 1 or taken, 1 - math.min(1, refused / limit))
-end
-if taken >= 0 and now - refused_ago > cut_at and now - cut_at >= 1000000 then
-    local kept = math.min(0.95, math.max(0.4, 0.97 * taken))
-    after_cut = math.max(floor, kept * math.min(limit, rate))
-    rate, cut_at, cuts = after_cut, now, cuts + 1
-end
-local gone = now - settled > LONG_AGO and (now - bulk > GONE or now - resumed < GONE)
-if alone and gone or now < unsure_until and (alone or forgotten) then
-    settled, unsure_until = now + settle, 0
-end
-if pause > 0 then opens = math.max(opens, now + pause) end
 
-local settling = math.max(0, settled - now)
-local reply = { int(settling), int(rate * 1000), int(math.max(0, opens - now)), int(cuts), '0', '-1' }
-if wanted > 0 and settling == 0 then
-    -- Bulk leaves some slots free for whoever somebody waits for: as many as will be asked for before bulk, too, has
+-- The adaptive rate of the fleet, calls/s: all that is known of refusals is learned here, and nowhere else.
+local function learn_rate()
+    -- After a cut it grows by 2(1 + t) calls/s each second, on 200 calls a second.
+    local t = (now - state.cut_at) / 1000000
+    local rate = math.min(request.ceiling, state.after_cut + (2 * t + t * t) * limit / 200)
+    local taken = request.taken
+    if request.refusals then
+        -- Those of about the last second, of the fleet's calls in it.
+        local decay = math.exp(math.min(0, state.refused_at - now) / 1000000)
+        state.refused, state.refused_at = state.refused * decay + request.refusals, now
+        taken = math.min(taken or 1, 1 - math.min(1, state.refused / limit))
+    end
+    if taken and now - request.refused_ago > state.cut_at and t >= 1 then
+        local kept = math.min(0.95, math.max(0.4, 0.97 * taken))
+        rate = math.max(request.floor, kept * math.min(limit, rate))
+        state.after_cut, state.cut_at, state.cuts = rate, now, state.cuts + 1
+    end
+    return rate
+end
+
+-- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
+-- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
+local function settle()
+    local gone = now - state.settled > LONG_AGO and (now - state.bulk > GONE or now - state.resumed < GONE)
+    if request.alone and gone or now < state.unsure_until and (request.alone or forgotten) then
+        state.settled, state.unsure_until = now + request.settle, 0
+    end
+end
+
+-- Grant what is wanted, into the reply.
+local function grant(reply, rate)
+    local for_bulk = request.lane == 'bulk'
+    local lately = now - state.seen < LATELY
+    -- Bulk leaves some slots free for calls that somebody waits for: as many as will be asked for before bulk, too, has
     -- to wait for the next ones.
     local spare = 0
-    local lately = now - seen < LATELY
-    if lane == 'bulk' then
-        spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * heat) + 1 or 0)
-        spare = math.min(limit - 1, math.max(left_by_bulk, math.min(spare, math.ceil(limit / 20))))
+    if for_bulk then
+        spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * state.heat) + 1 or 0)
+        spare = math.min(limit - 1, math.max(request.left_by_bulk, math.min(spare, math.ceil(limit / 20))))
     else
-        heat = heat * math.exp((seen - now) / 1000000) + wanted
-        seen = now
+        state.heat = state.heat * math.exp((state.seen - now) / 1000000) + request.wanted
+        state.seen = now
     end
     local interval = 1000000 / rate
-    local tolerance = (burst - 1) * interval
-    if now - bulk > GONE then resumed = now end
-    for number = 1, wanted do
-        local slot = redis.call('ZRANGE', slots, spare, spare, 'WITHSCORES')
+    local tolerance = (request.burst - 1) * interval
+    if now - state.bulk > GONE then state.resumed = now end
+    local permits = {}
+    for number = 1, request.wanted do
+        local slot = redis.call('ZRANGE', slots_key, spare, spare, 'WITHSCORES')
         local free = tonumber(slot[2]) - lead
-        local due = math.max(now, opens, (lane == 'bulk' and bulk or urgent) - tolerance)
+        local due = math.max(now, state.opens, (for_bulk and state.bulk or state.urgent) - tolerance)
         if free > due then
             due = free
-            reply[5] = '1'
+            reply.slot_bound = true
         end
-        if budget >= 0 and due - now > budget then
-            reply[6] = int(due - now)
+        local wait = math.floor(due - now + 0.5)
+        if request.budget and due - now > request.budget then
+            reply.over = wait
             break
         end
-        -- What is promised to bulk cannot go to whoever comes meanwhile.
-        if lane == 'bulk' and lately and number > 1 and due - now > SOON then break end
-        redis.call('ZREM', slots, slot[1])
+        -- What is promised to bulk cannot go to a call that comes meanwhile.
+        if for_bulk and lately and number > 1 and due - now > SOON then break end
+        redis.call('ZREM', slots_key, slot[1])
         add_slots(1, due + SECOND + hold)
-        bulk = math.max(bulk, due) + interval
-        if lane ~= 'bulk' then urgent = math.max(urgent, due) + interval end
-        reply[#reply + 1] = int(seq)
-        reply[#reply + 1] = int(due - now)
+        state.bulk = math.max(state.bulk, due) + interval
+        if not for_bulk then state.urgent = math.max(state.urgent, due) + interval end
+        permits[number] = { digits(state.seq), wait }
     end
+    if permits[1] then reply.permits = permits end
 end
 
-redis.call('HSET', state, 'settled', int(settled), 'seq', int(seq), 'urgent', int(urgent), 'bulk', int(bulk),
-    'cut_at', int(cut_at), 'after_cut', string.format('%.3f', after_cut), 'cuts', int(cuts),
-    'opens', int(opens), 'seen', int(seen), 'resumed', int(resumed), 'heat', string.format('%.3f', heat),
-    'refused', string.format('%.3f', refused), 'refused_at', int(refused_at), 'at', int(now),
-    'unsure_until', int(unsure_until))
-redis.call('PEXPIRE', slots, 86400000)
-redis.call('PEXPIRE', state, 86400000)
-return reply
+local function save_state()
+    state.at = now
+    local changed, size = {}, 0
+    for i = 1, #FIELDS do
+        local value = state[FIELDS[i]]
+        if value ~= saved[i] then
+            changed[size + 1], changed[size + 2] = FIELDS[i], digits(value)
+            size = size + 2
+        end
+    end
+    if size > 0 then redis.call('HSET', state_key, unpack(changed)) end
+    redis.call('PEXPIRE', slots_key, DAY / 1000)
+    redis.call('PEXPIRE', state_key, DAY / 1000)
+end
+
+fit_slots()
+hear_outcomes()
+local rate = learn_rate()
+settle()
+if request.pause then state.opens = math.max(state.opens, now + request.pause) end
+local reply = { rate = rate, cuts = state.cuts, opens = math.max(0, state.opens - now) }
+if state.settled > now then
+    reply.settling = state.settled - now
+elseif (request.wanted or 0) > 0 then
+    grant(reply, rate)
+end
+save_state()
+return cjson.encode(reply)

@@ -1,28 +1,29 @@
-"""One quota for many processes: how a process takes its part of what a store gives out.
+"""One quota for many processes: how each process gets its part from a store.
 
-**The same promise, kept together.**  The slots of `queue` stand in the store, once for all processes: a process
-reserves one for each call, and tells when the answer came; a second after that the slot goes to whoever is
-next.  So no second holds more arrivals than slots, whatever the processes' number, load, jitter and clocks.  All
-comparisons of time are made by the store's clock: it answers *how long to wait*, and is told *how long ago*.
+**The same promise, kept together.**  The store keeps the slots of `queue`, one set for all processes: a process
+reserves a slot for each call and reports when the answer came; a second later the slot is free for the next call of
+any process.  So no second holds more arrivals than slots, whatever the processes' number, load, jitter and clocks.
+Times are compared by the store's clock alone: its replies say *how long to wait*, requests say *how long ago*.
 
-**Each process brings half of its credit** (`learning.Credit`): of a round trip, the way back counts where a
-call was answered, and the way there where the slot's next call comes from, which may be another place.
+**Each process brings half of its credit** (`learning.Credit`): of a round trip, the way back counts where a call was
+answered, and the way there counts where the slot's next call is sent, which may be another process.
 
-**Only the head of a queue reserves**, and no more at a time than it takes to cover the store's round trip; bulk takes
-small blocks.  So processes get equal parts, a crash wastes a handful of permits for half a second, and the
-store hears once for each interactive call or less.
+**Only the head of a queue reserves**, and no more permits at a time than cover the store's round trip; bulk reserves
+small blocks.  So processes get equal parts, a crash wastes a handful of permits for half a second, and the store is
+asked at most once for each interactive call.
 
 **Lanes hold everywhere.**  Bulk never takes the last few free slots, so that an interactive call of another process
 finds one.
 
-**What one learns, all know.**  The adaptive rate and the pauses are in the store: one process refused, all slow down.
+**What one process learns, all know.**  The adaptive rate and the pauses are in the store: when one process is refused,
+all slow down.
 
-**Silence.**  A permit that nobody tells about is free again half a second after it would have been; a living process
-keeps those of its calls in flight.
+**Silence.**  A permit whose outcome is never reported is free again half a second after its time; a living process
+renews the permits of its calls in flight.
 
-**Without the store** each process goes on with a gate of its own at its share of the rate, or waits.  On leaving, it is
-quiet for long enough that what the store let go last has passed; on coming back, it tells the store of the calls it
-made alone, and after an outage the store grants nothing before everybody has had the time to do so.
+**Without the store** each process uses its own share of the limit, or waits.  It begins with a silence long enough for
+the last calls that the store let go.  When the store is reachable again, the process reports the calls it made alone;
+after an outage the store grants nothing until all processes have had time to do so.
 """
 
 from __future__ import annotations
@@ -33,36 +34,38 @@ from typing import NamedTuple, Protocol
 from tim_async._lanes import Lane
 
 from .local import Limiter
+from .reply import Reply
+from .request import Request
 
 
 class StoreAway(Exception):
-    """The store cannot be reached, or does not do what it should."""
+    """The store is unreachable, or its reply is not that of ``quota.lua``."""
 
 
-class Turnstile(Protocol):
-    """What a gate must know of the queue before it."""
+class QueueView(Protocol):
+    """The queue before a limiter, as the limiter sees it."""
 
     def queued(self, lane: Lane) -> int:
-        """Calls that wait in one lane."""
+        """Number of calls that wait in one lane."""
 
     def patience(self) -> float:
-        """Until when the first of all will wait, loop time."""
+        """Deadline of the head of the queue, loop time; infinity without one."""
 
     def advance(self) -> None:
-        """Look again who may go."""
+        """Let the calls go that may go now."""
 
     def pause_until(self, moment: float) -> None:
-        """Let nothing go before a moment of the loop's time."""
+        """Let nothing go before a loop time."""
 
 
 class Sharing(Protocol):
     """One client's part in a shared quota."""
 
-    def limiter(self, command: str, limit: float, strict: bool, queue: Turnstile) -> Limiter:
-        """The gate of one endpoint, which may send ``limit`` calls/s from all processes together."""
+    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> Limiter:
+        """The limiter of one endpoint, which may send ``limit`` calls/s from all processes together."""
 
     async def aclose(self) -> None:
-        """Give back what is not used, and end."""
+        """Give unused permits back, and end."""
 
 
 class Quota(Protocol):
@@ -72,8 +75,8 @@ class Quota(Protocol):
         """Take part in it, in the running event loop."""
 
 
-Exchange = Callable[[list[str]], Awaitable[list[int]]]
-"""Tells the store and hears its answer: the arguments and the reply of ``quota.lua``.  May raise `StoreAway`."""
+Exchange = Callable[[Request], Awaitable[Reply]]
+"""Sends a request to ``quota.lua`` in the store and returns its reply.  May raise `StoreAway`."""
 
 
 class Shares(NamedTuple):
@@ -81,7 +84,7 @@ class Shares(NamedTuple):
 
     Attributes:
         bulk: bulk takes no permit while more than this is in use.
-        alone: what to go on with while the store is away; None to wait for it.
+        alone: the part that this process uses while the store is away; None to wait for the store.
     """
 
     bulk: float

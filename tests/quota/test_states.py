@@ -1,0 +1,242 @@
+"""The table of states in `tim_async._limiter.states` is what a shared limiter does, cell by cell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests import virtual_time
+from tim_async import Lane
+from tim_async._limiter import states
+from tim_async._limiter.fallback import QUIET
+from tim_async._limiter.queue import RequestQueue
+from tim_async._limiter.reply import Reply
+from tim_async._limiter.request import Request
+from tim_async._limiter.shared import SharedLimiter
+from tim_async._limiter.sharing import Shares, StoreAway
+from tim_async._limiter.states import TRANSITIONS, Action, Event, State
+
+LIMIT = 50
+OVERDUE = 2.5
+PROBED = 0.125
+"""Seconds after which a tick has come, by the latest."""
+REPLIES = (Event.GRANTED, Event.SETTLING, Event.LOST, Event.CANCELLED)
+"""What can become of an exchange."""
+
+
+class HeldStore:
+    """Answers an exchange when the test says so.
+
+    Attributes:
+        requests: all that it was sent.
+        reply: the answer to the exchange that is under way.
+        deaf: the exchange swallows a cancellation.
+    """
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self.requests: list[Request] = []
+        self.reply: asyncio.Future[Reply] = asyncio.Future()
+        self.reply.cancel()  # none is under way
+        self.task: asyncio.Task[object] | None = None
+
+    async def exchange(self, request: Request) -> Reply:
+        self.requests.append(request)
+        self.reply = asyncio.Future()
+        self.task = asyncio.current_task()
+        reply = self.reply
+        while self.deaf and not reply.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([reply])
+        return await reply
+
+
+class Walk:
+    """A shared limiter on its way through the states, each reached and left as in a client.
+
+    It looks inside for the state, which nothing outside shows, and which the table is about.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = HeldStore()
+        made: list[SharedLimiter] = []
+
+        def limiter(queue: RequestQueue) -> SharedLimiter:
+            made.append(
+                SharedLimiter(self.store.exchange, queue, LIMIT, strict=False, shares=Shares(1.0, 1.0), overdue=2.5)
+            )
+            return made[0]
+
+        self.queue = RequestQueue(LIMIT, limiter=limiter)
+        self.limiter = made[0]
+        self.finishing: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        return self.limiter._state
+
+    async def reach(self, state: State, event: Event) -> None:
+        """Go to a state, in which the event can happen if ever it can."""
+        if event is not Event.FINISHED:
+            await self.call()  # its outcome is to be reported
+        await self.go(state, exchanging=event in REPLIES)
+        assert self.state is state
+
+    async def go(self, state: State, *, exchanging: bool) -> None:
+        """Go to a state, with an exchange under way if there can be one."""
+        match state:
+            case State.ASKING:
+                self.limiter.refused(self.loop.time(), self.loop.time())
+            case State.ALONE | State.RETURNING:
+                await self.go(State.ASKING, exchanging=True)
+                self.end_exchange(Event.LOST if state is State.ALONE else Event.SETTLING)
+            case State.LEAVING:
+                await self.go(State.ASKING if exchanging else State.HOLDING, exchanging=exchanging)
+                self.limiter.close()
+            case State.CLOSED:
+                await self.go(State.ALONE, exchanging=exchanging)
+                self.limiter.close()
+        await steps()
+        if exchanging and state in (State.ALONE, State.RETURNING):
+            await asyncio.sleep(QUIET + PROBED)
+            self.queue.leave(await self.queue.enter(), answered=True)  # by the fallback share
+
+    async def call(self) -> None:
+        """Make one call, as a client does."""
+        calling = asyncio.create_task(self.queue.enter())
+        await steps()
+        self.store.reply.set_result(Reply(LIMIT, 0, permits=((1, 0.0),)))
+        self.queue.leave(await calling, answered=True)
+
+    def end_exchange(self, event: Event) -> None:
+        match event:
+            case Event.GRANTED:
+                self.store.reply.set_result(Reply(LIMIT, 0))
+            case Event.SETTLING:
+                self.store.reply.set_result(Reply(LIMIT, 0, settling=10.0))
+            case Event.LOST:
+                self.store.reply.set_exception(StoreAway())
+            case Event.CANCELLED:
+                assert self.store.task is not None
+                self.store.task.cancel()
+
+    async def cause(self, event: Event) -> bool:
+        """Let it happen as it does in a client; says whether it can, here."""
+        if event in REPLIES:
+            if self.store.reply.done():
+                return False
+            self.end_exchange(event)
+        match event:
+            case Event.NEED:
+                self.limiter.refused(self.loop.time(), self.loop.time())
+            case Event.DUE if self.state is State.LEAVING:
+                self.finishing = asyncio.create_task(self.limiter.finish())
+            case Event.DUE:
+                await asyncio.sleep(PROBED)
+            case Event.CLOSE:
+                self.limiter.close()
+            case Event.FINISHED if self.state in (State.LEAVING, State.CLOSED):
+                await self.limiter.finish()
+            case Event.FINISHED:
+                return False
+        await steps()
+        return True
+
+    async def end(self) -> None:
+        """Leave no task behind."""
+        self.queue.close()
+        if not self.store.reply.done():
+            self.store.reply.set_exception(StoreAway())
+        await steps()
+        ending = self.finishing or asyncio.create_task(self.limiter.finish())
+        await steps()
+        if not self.store.reply.done():
+            self.store.reply.set_exception(StoreAway())
+        await ending
+
+
+async def steps() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("state", State)
+def test_every_cell_of_the_table(state: State, event: Event) -> None:
+    """The next state, and the action: an exchange that begins, or silence before the fallback share is used."""
+
+    async def main() -> None:
+        walk = Walk()
+        await walk.reach(state, event)
+        told = len(walk.store.requests)
+        possible = await walk.cause(event)
+        following, action = TRANSITIONS.get((state, event), (state, None))
+        if not possible:
+            assert (state, event) not in TRANSITIONS
+        assert walk.state is following
+        assert (len(walk.store.requests) > told) == (action is Action.TALK)
+        if action is Action.WITHDRAW:
+            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) == pytest.approx(QUIET)
+        elif event in REPLIES and following in (State.ALONE, State.RETURNING):
+            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) < QUIET / 2
+        await walk.end()
+
+    virtual_time.run(main())
+
+
+def test_news_that_comes_during_an_exchange_is_told_right_after_it() -> None:
+    """A tick later would be too late for a pause: another process may send ten calls meanwhile."""
+
+    async def main() -> None:
+        walk = Walk()
+        await walk.reach(State.ASKING, Event.GRANTED)
+        walk.limiter.paused(2.0)
+        walk.end_exchange(Event.GRANTED)
+        await steps()
+        assert walk.store.requests[-1].get("pause") == 2_000_000
+        walk.end_exchange(Event.GRANTED)
+        await steps()
+        assert walk.state is State.HOLDING
+        await walk.end()
+
+    virtual_time.run(main())
+
+
+def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
+    async def main() -> None:
+        walk = Walk()
+        walk.store.deaf = True
+        await walk.reach(State.ASKING, Event.GRANTED)
+        late = walk.store.reply
+        await asyncio.sleep(OVERDUE + PROBED)
+        rate = walk.limiter.rate(walk.loop.time())
+        late.set_result(Reply(rate=1.0, cuts=5, permits=((7, 0.0),)))
+        await steps()
+        assert not walk.limiter.shared
+        assert walk.limiter.rate(walk.loop.time()) == rate
+        await asyncio.sleep(PROBED)
+        walk.end_exchange(Event.GRANTED)
+        await steps()
+        assert walk.limiter.shared
+        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "permit 7 is not in hand"
+        await walk.end()
+
+    virtual_time.run(main())
+
+
+def test_the_table_in_the_docstring_is_the_one_that_holds() -> None:
+    assert states.__doc__ is not None
+    rows = [line.split("  ") for line in states.__doc__.splitlines() if line.startswith(("event ", *Event.__members__))]
+    head, *body = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert [row[0] for row in body] == [*Event.__members__]
+    assert [*head[1:], "CLOSED"] == [*State.__members__]
+    drawn: dict[tuple[State, Event], tuple[State, Action | None]] = {}
+    for name, *cells in body:
+        for state, cell in zip(head[1:], cells, strict=True):
+            if cell != ".":
+                following, _, action = cell.partition(", ")
+                drawn[State[state], Event[name]] = State[following], Action[action.upper()] if action else None
+    assert drawn == TRANSITIONS
