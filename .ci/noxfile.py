@@ -107,3 +107,32 @@ def suite(session: nox.Session, resolution: str, loop: str) -> None:
         session.install(*options, "-e", ".[dev]")
         workers = ("-n", WORKERS, "--dist", "worksteal")
         session.run("python", "-m", "pytest", *workers, f"--loop={loop}", *session.posargs)
+
+
+@nox.session(python="3.12", default=False)
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the core, which pyproject.toml names: ``nox -f .ci/noxfile.py -s coverage``."""
+    session.chdir(ROOT)
+    session.install("-e", ".[dev]")
+    workers = ("-n", WORKERS, "--dist", "worksteal")
+    elsewhere = [f"--ignore=tests/{name}" for name in ("cli", "examples", "migrate", "observers")]
+    options = ("--cov", "--cov-report=term-missing", "-m", "not processes", *elsewhere)
+    session.run("python", "-m", "pytest", *workers, *options, *session.posargs)
+
+
+@nox.session(python="3.12", default=False)
+def mutants(session: nox.Session) -> None:
+    """Change one expression at a time, and list the changes that no test notices: ``… -s mutants``.
+
+    A second run tries only what has changed since; ``mutmut show NAME`` shows a mutant.
+    """
+    session.chdir(ROOT)
+    session.install("-e", ".[dev]", "mutmut>=3.8")
+    session.run("mutmut", "run", *session.posargs, success_codes=[0, 1])
+    session.run("mutmut", "results")
+    session.run("mutmut", "export-cicd-stats")
+    found = json.loads(Path("mutants/mutmut-cicd-stats.json").read_text(encoding="utf-8"))
+    killed = (found["killed"] + found["timeout"]) / max(1, found["total"] - found["skipped"])
+    session.log(f"{killed:.1%} of {found['total']} mutants are killed")
+    if killed < 0.85:
+        session.error("fewer than 85 % of the mutants are killed")

@@ -13,11 +13,11 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import unquote
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from tests.peer import Peer, Talk
+from tests.peer import Seen as Seen  # noqa: PLC0414 - tests take it from here
 from tim_async import (
     C2CUnread,
     Contact,
@@ -69,30 +69,6 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
         "AssistFlags": (int, True),
     },
 }
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One request as it arrived; one that was dropped unread has no ``path``."""
-
-    method: str = ""
-    path: str = ""
-    raw_query: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    connection: int = 0
-
-    @property
-    def query(self) -> dict[str, str]:
-        return {name: unquote(value) for name, _, value in (p.partition("=") for p in self.raw_query.split("&"))}
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def usersig(self) -> str:
-        return self.query["usersig"]
 
 
 class Reply(NamedTuple):
@@ -176,53 +152,26 @@ def sensible(seen: Seen) -> Action:
     return ok()
 
 
-class StandIn:
+class StandIn(Peer):
     """The server.  ``script`` holds what to do with the next requests, ``answer`` what to do with all others."""
 
     def __init__(self, *actions: Action, answer: Answer = sensible, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._serve, tls)
         self.script: deque[Action] = deque(actions)
         self.answer = answer
         self.seen: list[Seen] = []
         self.violations: list[str] = []
-        self.connections = 0
         self.in_flight = 0
         self.most_in_flight = 0
-        self.arrived = asyncio.Event()
         self.let_go = asyncio.Event()
-        self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._came = asyncio.Event()
         self._randoms: set[str] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
-        await self.disconnect()
-
-    async def disconnect(self) -> None:
-        """Close every connection, the idle ones too."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
 
     async def until(self, number: int) -> None:
         """Wait until so many requests have arrived."""
         while len(self.seen) < number:
-            self.arrived.clear()
-            await self.arrived.wait()
-
-    @property
-    def serving(self) -> int:
-        """Connections that are open now."""
-        return len(self._tasks)
+            self._came.clear()
+            await self._came.wait()
 
     @property
     def usersigs(self) -> set[str]:
@@ -232,47 +181,29 @@ class StandIn:
     def bodies(self) -> list[Any]:
         return [seen.json for seen in self.seen if seen.path]
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is served by a task")
-        self._tasks.add(task)
-        self.connections += 1
-        try:
-            while await self._exchange(reader, writer, self.connections):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
-        except asyncio.CancelledError:
-            pass  # the server closes; it is the task's end in either case
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+    async def _serve(self, talk: Talk) -> None:
+        while await self._exchange(talk):
+            pass
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> bool:
-        first = await reader.readexactly(1)
+    async def _exchange(self, talk: Talk) -> bool:
+        first = await talk.begun()
         action: Action | None = self.script.popleft() if self.script else None
         if action is Fate.DROP_UNREAD:
-            self._saw(Seen(connection=connection))
+            self._saw(Seen(connection=talk.number))
             return False
-        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
-        method, target, _ = head[0].split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-        body = await reader.readexactly(int(headers["content-length"]))
-        path, _, query = target.partition("?")
-        seen = Seen(method, path, query, headers, body, connection)
+        seen = await talk.request(first)
         self.violations += violations(seen)
         if seen.query.get("random", "") in self._randoms:
             self.violations.append(f"random {seen.query['random']} came twice")
         self._randoms.add(seen.query.get("random", ""))
         self._saw(seen)
-        return await self._act(self.answer(seen) if action is None else action, seen, writer)
+        return await self._act(self.answer(seen) if action is None else action, seen, talk)
 
     def _saw(self, seen: Seen) -> None:
         self.seen.append(seen)
-        self.arrived.set()
+        self._came.set()
 
-    async def _act(self, action: Action, seen: Seen, writer: asyncio.StreamWriter) -> bool:
+    async def _act(self, action: Action, seen: Seen, talk: Talk) -> bool:
         if action is Fate.HOLD:
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -286,23 +217,19 @@ class StandIn:
         if isinstance(action, Fate):
             return False
         if isinstance(action, Raw):
-            writer.write(action.data)
-            await writer.drain()
-            writer.write_eof()  # unlike an abort, this lets what was sent arrive
-            return False if self._tls else await self._gone(writer)
+            await talk.send(action.data)
+            talk.end_sending()
+            if not self._tls:
+                await talk.finish()
+            return False
         lines = [f"HTTP/1.1 {action.status} Whatever", f"Content-Length: {len(action.body)}"]
         lines += [f"{name}: {value}" for name, value in action.headers]
         if action.close:
             lines.append("Connection: close")
-        writer.write("\r\n".join([*lines, "", ""]).encode() + action.body)
-        await writer.drain()
-        return not action.close or await self._gone(writer)
-
-    async def _gone(self, writer: asyncio.StreamWriter) -> bool:
-        """Close after what was written; the transport sends that first."""
-        writer.close()
-        await writer.wait_closed()
-        return False
+        await talk.send("\r\n".join([*lines, "", ""]).encode() + action.body)
+        if action.close:
+            await talk.finish()
+        return not action.close
 
 
 def violations(seen: Seen) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.observers.clients import client_of
+from tests.peer import Peer, Talk
 
 MIB = 1024 * 1024
 SIZE = 300 * MIB
@@ -62,25 +62,20 @@ async def main(kind: str, own_session: bool) -> dict[str, object]:
     headers, content = KINDS[kind]
     status = "502 Bad Gateway" if kind == "error page" else "200 OK"
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(f"HTTP/1.1 {status}\r\n{headers}\r\n".encode())
-            for part in content():
-                writer.write(part)
-                await writer.drain()
-        writer.close()
+    async def explode(talk: Talk) -> None:
+        await talk.head()
+        await talk.send(f"HTTP/1.1 {status}\r\n{headers}\r\n".encode())
+        for part in content():
+            await talk.send(part)
+        await talk.finish()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with aiohttp.ClientSession() as session:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with Peer(explode) as server, aiohttp.ClientSession() as session:
         before = peak()
-        async with client_of(url, session=None if own_session else session, timeout=60) as tim:
+        async with client_of(server.url, session=None if own_session else session, timeout=60) as tim:
             try:
                 outcome: object = await tim.call("v4/openim/sendmsg", {"A": 1})
             except Exception as failure:  # noqa: BLE001 - its class is what is asked for
                 outcome = failure
-    server.close()
     return {"outcome": type(outcome).__name__, "text": str(outcome)[:500], "before": before, "most": peak()}
 
 

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.peer import Peer, Talk
+
 PASSWORD = "swordfish-7c41"
 """Of the proxy's user; to be in no text."""
 
@@ -69,52 +71,18 @@ class ForwardProxy:
         return log
 
 
-class ScriptedServer:
-    """Answers each connection's first request with the same bytes, or never; counts connections."""
+def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Peer:
+    """A server that answers each connection's first request with the same bytes, or never."""
 
-    def __init__(self, answer: bytes | None, tls: ssl.SSLContext | None = None) -> None:
-        self._answer = answer
-        self._tls = tls
-        self.heads: list[str] = []
-        self.connections = 0
-        self.arrived = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+    async def behave(talk: Talk) -> None:
+        await talk.head()
+        if answer is None:
+            await talk.hold()
+        else:
+            await talk.send(answer)
+            await talk.linger()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
-        self._closing.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        self.connections += 1
-        try:
-            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            self.arrived.set()
-            if self._answer is None:
-                await self._closing.wait()
-            else:
-                writer.write(self._answer)
-                await writer.drain()
-                writer.write_eof()
-                await reader.read()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
-        finally:
-            writer.transport.abort()
+    return Peer(behave, tls)
 
 
 def http(status: int, reason: str, *headers: str, body: bytes = b"no") -> bytes:

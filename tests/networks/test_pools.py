@@ -40,7 +40,7 @@ from tim_async import (
     regions,
 )
 
-from .support import ScriptedServer
+from .support import answering
 
 # Pooled connections that are dead.
 
@@ -141,7 +141,7 @@ def two_hosts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
     """Both hosts accept and then say nothing, not even of TLS: the attempt ends once, not once for each."""
-    async with ScriptedServer(None) as first, ScriptedServer(None) as backup:
+    async with answering(None) as first, answering(None) as backup:
         two_hosts(f"127.0.0.1:{first.port}", f"127.0.0.1:{backup.port}")
         records: list[Attempt] = []
         async with TIMClient(
@@ -162,9 +162,9 @@ async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str
 
 async def test_a_refused_host_leaves_its_time_to_the_backup(two_hosts: Callable[[str, str], None]) -> None:
     """And the error is that of the last one."""
-    async with ScriptedServer(None) as gone:
+    async with answering(None) as gone:
         pass
-    async with ScriptedServer(None) as backup:
+    async with answering(None) as backup:
         two_hosts(f"127.0.0.1:{gone.port}", f"127.0.0.1:{backup.port}")
         async with TIMClient(
             sdk_app_id=APP, secret_key=KEY, region="singapore", timeout=0.3, retry=RetryPolicy(attempts=1)

@@ -10,15 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.peer import Behaviour, Peer, Talk
 from tim_async import TIMClient
 
-from .peer import (
+from .places import (
     Dying,
     Full,
-    Peer,
     Place,
     Refusing,
-    Talk,
     Unknown,
     escaped,
     percent_encoded,
@@ -83,15 +82,20 @@ def merged(tim: TIMClient) -> Awaitable[Any]:
     return tim.lookup.c2c_unread_msg_num("alice", "bob")
 
 
+def _peer(behave: Behaviour) -> Maker:
+    """A server whose kernel does not take a large body that nobody reads."""
+    return functools.partial(Peer, behave, receive_buffer=4096)
+
+
 def says(body: str | Callable[[str], str], status: int = 200) -> Maker:
     """Answer, with a text that may be made from the UserSig that came."""
 
     async def behave(talk: Talk) -> None:
         while True:
-            await talk.request()
-            await talk.answer((body if isinstance(body, str) else body(talk.usersig)).encode(), status)
+            seen = await talk.request()
+            await talk.answer((body if isinstance(body, str) else body(seen.usersig)).encode(), status)
 
-    return functools.partial(Peer, behave)
+    return _peer(behave)
 
 
 def code(number: int, info: str | Callable[[str], str] = "the reason") -> Maker:
@@ -112,7 +116,7 @@ def raw(data: bytes) -> Maker:
         await talk.send(data)
         await talk.finish()
 
-    return functools.partial(Peer, behave)
+    return _peer(behave)
 
 
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
@@ -124,7 +128,7 @@ def at(point: str, end: str) -> Maker:
     async def behave(talk: Talk) -> None:
         if point == "while a large body is written":
             await talk.head()
-            await talk.some()
+            await talk.some(1000)
         elif point != "after accepting":
             await talk.request()
         if point == "after the headers":
@@ -136,7 +140,7 @@ def at(point: str, end: str) -> Maker:
         elif end == "hold":
             await talk.hold()
 
-    return functools.partial(Peer, behave)
+    return _peer(behave)
 
 
 POINTS = (

@@ -66,8 +66,8 @@ async def observe(ending: Ending, observer: Observer, network: Network) -> str:
             await unhandled(outcome, observer)
             logging.getLogger("app").warning("%s gave %r, then %s", tim, outcome, outcome)
         SECRETS.learn()
-        for usersig in place.arrived:
-            if not SECRETS.knows(usersig):
+        for seen in place.heads:
+            if not SECRETS.knows(seen.usersig):
                 raise AssertionError("a UserSig arrived that this test could not have found")
     return type(outcome).__name__
 

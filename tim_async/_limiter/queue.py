@@ -104,6 +104,7 @@ class RequestQueue:
         self._timer = Timer(self.advance)
         # Interactive retries, interactive, bulk retries, bulk.
         self._lanes: tuple[Waiters, ...] = tuple(OrderedDict() for _ in range(4))
+        self._expiries: dict[asyncio.Future[Permit], asyncio.TimerHandle] = {}
         self._waiting = 0
         self._waking = 0
         self._closed = False
@@ -155,43 +156,54 @@ class RequestQueue:
             ClientClosed: the client was closed meanwhile; nothing was sent.
         """
         now = self._loop.time()
-        max_wait = max(0.0, max_wait)
         # Those granted but not yet awake are still before us.
         if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
             return self._take(now)
         index = 2 * lane + (not again)
+        # Many may wait for long: what their frames hold is what a waiting call costs.
+        until = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
+        waiting = self._join(index, now, until)
+        del now
+        try:
+            permit = await waiting
+        except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
+            if waiting in self._lanes[index]:
+                del self._lanes[index][waiting]
+                self._waiting -= 1
+            elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # granted, but never woke
+                self._waking -= 1
+                self._give_up(waiting.result())
+            raise
+        finally:
+            if until < math.inf:
+                self._expiries.pop(waiting).cancel()
+        self._waking -= 1
+        woke = self._loop.time()
+        if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process stopped
+            return await self._enter_again(permit, lane, until - woke)
+        permit.sent = woke
+        return permit
+
+    def _join(self, index: int, now: float, until: float) -> asyncio.Future[Permit]:
+        """Wait in a lane until some time at most.
+
+        Raises:
+            QuotaExhausted: it can be foreseen that it would take longer.
+        """
+        if until < math.inf and (late := now + self._expected(now, index + 1) - until) > 0.0:
+            raise self._exhausted(now, late)
         waiters = self._lanes[index]
-        if max_wait < math.inf and (expected := self._expected(now, index + 1)) > max_wait:
-            raise self._exhausted(now, expected - max_wait)
-        permit: asyncio.Future[Permit] = self._loop.create_future()
-        waiters[permit] = now + max_wait
+        waiting: asyncio.Future[Permit] = self._loop.create_future()
+        waiters[waiting] = until
         self._waiting += 1
-        limit = None
-        if max_wait < math.inf:
-            limit = self._loop.call_at(now + max(max_wait, self._limiter.latency), self._expire, index, permit)
+        if until < math.inf:
+            last = max(until, now + self._limiter.latency)
+            self._expiries[waiting] = self._loop.call_at(last, self._expire, index, waiting)
         if self._timer.due == math.inf or (
             len(waiters) == 1 and not any(self._lanes[:index])
         ):  # nothing was known of our lane
             self.advance()
-        try:
-            granted = await permit
-        except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
-            if permit in waiters:
-                del waiters[permit]
-                self._waiting -= 1
-            elif permit.done() and not permit.cancelled() and permit.exception() is None:  # granted, but never woke
-                self._waking -= 1
-                self._give_up(permit.result())
-            raise
-        finally:
-            if limit is not None:
-                limit.cancel()
-        self._waking -= 1
-        woke = self._loop.time()
-        if woke - granted.sent > self._limiter.grace:  # the loop was blocked, or the process stopped
-            return await self._enter_again(granted, lane, now + max_wait - woke)
-        granted.sent = woke
-        return granted
+        return waiting
 
     async def _enter_again(self, late: Permit, lane: Lane, max_wait: float) -> Permit:
         """Give back a turn that came too late, and wait for another."""

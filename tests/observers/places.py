@@ -1,0 +1,111 @@
+"""Where a call can go and find no server, or one that is about to die; and texts that hide a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import struct
+import threading
+from typing import Self
+
+from tests.peer import Peer, Seen
+
+
+class Refusing:
+    """A port on which nobody listens."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        self.reached = asyncio.Event()
+        self.heads: list[Seen] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was opened."""
+
+
+class Unknown(Refusing):
+    """A host whose name does not resolve."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
+        self.url = "https://no-such-host.invalid"
+
+
+class Full(Refusing):
+    """A port that accepts nobody: the queue of its listening socket is full, and the kernel drops what comes."""
+
+    async def __aenter__(self) -> Self:
+        self._listening = socket.socket()
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(0)
+        address = self._listening.getsockname()
+        self._waiting = [socket.socket() for _ in range(3)]
+        for waiting in self._waiting:
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        self.url = f"http://127.0.0.1:{address[1]}"
+        self.reached.set()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for sock in (self._listening, *self._waiting):
+            sock.close()
+
+
+class Dying(Refusing):
+    """A server that answers one request, and then, when it is told to, resets the connection at once.
+
+    It needs no turn of the event loop for that: what is written next fails when it is written.
+    """
+
+    async def __aenter__(self) -> Self:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._answer)
+        self._thread.start()
+        return self
+
+    def _answer(self) -> None:
+        self._connection, _ = self._listening.accept()
+        received = b""
+        while not received.endswith(b"}"):
+            received += self._connection.recv(65536)
+        self.heads.append(Seen.of(received.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"))
+        self._connection.sendall(
+            b'HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{"ErrorCode":0, "AllC2CUnreadMsgNum": 7}'
+        )
+
+    def die(self) -> None:
+        """Reset the connection, and accept no other."""
+        self._thread.join()
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connection.close()
+        self._listening.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listening.close()
+
+
+Place = Peer | Refusing
+
+
+def escaped(text: str) -> str:
+    """Every character as JSON's \\u escape, which is the same text to a parser and another to a search."""
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+def percent_encoded(text: str) -> str:
+    """Every character percent-encoded."""
+    return "".join(f"%{ord(character):02X}" for character in text)
+
+
+def percent_encoded_where_needed(text: str) -> str:
+    """Percent-encoded as a strict encoder of queries does it."""
+    return re.sub(r"[^A-Za-z0-9]", lambda match: f"%{ord(match[0]):02x}", text)

@@ -1,0 +1,187 @@
+"""A server on loopback that treats each connection as a behaviour says; the stand-in for the service is built on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived; one that was dropped unread has no ``path``."""
+
+    method: str = ""
+    path: str = ""
+    raw_query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    connection: int = 0
+
+    @classmethod
+    def of(cls, head: bytes, connection: int = 0) -> Self:
+        """Read the head of a request, to its empty line."""
+        first, *lines = head.decode("ascii").split("\r\n")[:-2]
+        method, target, _ = first.split(" ")
+        path, _, query = target.partition("?")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return cls(method, path, query, headers, connection=connection)
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {name: unquote(value) for name, _, value in (p.partition("=") for p in self.raw_query.split("&"))}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def usersig(self) -> str:
+        return self.query["usersig"]
+
+
+class Talk:
+    """One connection: what arrives on it, and what can be done to it."""
+
+    def __init__(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._peer = peer
+        self._reader = reader
+        self._writer = writer
+        self.number = peer.connections
+
+    async def begun(self) -> bytes:
+        """Wait for the first byte of a request."""
+        return await self._reader.readexactly(1)
+
+    async def head(self, first: bytes = b"") -> Seen:
+        """Read the head of a request, of which ``first`` has been read."""
+        seen = Seen.of(first + await self._reader.readuntil(b"\r\n\r\n"), self.number)
+        self._peer.heads.append(seen)
+        self._peer.arrived.set()
+        return seen
+
+    async def request(self, first: bytes = b"") -> Seen:
+        """Read a request, of which ``first`` has been read."""
+        seen = await self.head(first)
+        return replace(seen, body=await self.some(int(seen.headers["content-length"])))
+
+    async def some(self, size: int) -> bytes:
+        """Read a part of the body."""
+        return await self._reader.readexactly(size)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self, body: bytes, status: int = 200, headers: str = "Content-Type: application/json\r\n") -> None:
+        """Send a whole HTTP response."""
+        await self.send(f"HTTP/1.1 {status} Said\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    async def hold(self) -> None:
+        """Say nothing more until the peer closes."""
+        self._peer.reached.set()
+        await self._peer.closing.wait()
+
+    async def finish(self) -> None:
+        """Close after what was sent has arrived."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
+    def end_sending(self) -> None:
+        """Close the sending half; unlike an abort, this lets what was sent arrive."""
+        self._writer.write_eof()
+
+    async def linger(self) -> None:
+        """Close the sending half, and wait until the client closes the other."""
+        self.end_sending()
+        await self._reader.read()
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+
+Behaviour = Callable[[Talk], Awaitable[object]]
+
+
+class Peer:
+    """The server.  It treats every connection in the same way; the tasks that do so have its class's name.
+
+    Args:
+        behaviour: serves one connection, which is closed when it returns.
+        tls: its certificate, for HTTPS.
+        receive_buffer: bytes that the kernel takes for a connection which is not read; 0 for its own choice.
+
+    Attributes:
+        heads: each request whose head was read.
+        connections: how many were accepted.
+        arrived: set when a head was read.
+        reached: set when a connection is held.
+        closing: set when the server closes.
+    """
+
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext | None = None, *, receive_buffer: int = 0) -> None:
+        self._behaviour = behaviour
+        self._tls = tls
+        self._receive_buffer = receive_buffer
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.heads: list[Seen] = []
+        self.connections = 0
+        self.arrived = asyncio.Event()
+        self.reached = asyncio.Event()
+        self.closing = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        listening = socket.socket()
+        if self._receive_buffer:  # connections inherit it
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        listening.bind(("127.0.0.1", 0))
+        self.port: int = listening.getsockname()[1]
+        self._server = await asyncio.start_server(self._connected, sock=listening, ssl=self._tls)
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.closing.set()
+        self._server.close()
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Close every connection, the idle ones too."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    @property
+    def serving(self) -> int:
+        """Connections that are open now."""
+        return len(self._tasks)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task")
+        task.set_name(type(self).__name__)
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            await self._behaviour(Talk(self, reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client has gone, or the server closes: either is the end of this connection
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()

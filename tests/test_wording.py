@@ -1,0 +1,233 @@
+"""An error names what is wrong, be it an argument or a field of an answer; and values at the edges are taken."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from tim_async import (
+    BadResponse,
+    C2CUnread,
+    Contact,
+    GroupMsgReceiptDetail,
+    ItemError,
+    PartialFailure,
+    QuotaExhausted,
+    RecentContactList,
+    RecentContactPage,
+    RequestTimeout,
+    TIMClient,
+)
+from tim_async.models import all_c2c_unread
+
+from .stand_in import OTHER, Fate, StandIn, client_of, error, failure_of, ok
+
+GOOD: dict[str, Any] = {
+    "group_id": "@TGS#1",
+    "member_account": "alice",
+    "unread_msg_num": 1,
+    "report_account": "alice",
+    "peer_account": "bob",
+    "msg_read_time": 1700000000,
+    "to_account": "alice",
+    "peer_accounts": ["bob"],
+    "msg_seqs": [1],
+    "msg_seq": 1,
+    "read": True,
+    "cursor": "",
+    "count": 1,
+    "from_account": "alice",
+    "page": RecentContactPage(),
+}
+METHODS = (
+    "set_unread_msg_num",
+    "admin_set_msg_read",
+    "get_all_c2c_unread_msg_num",
+    "get_c2c_unread_msg_num",
+    "get_group_msg_receipt",
+    "get_group_msg_receipt_detail",
+    "get_recent_contact_list",
+)
+ARGUMENTS = [
+    (method, name)
+    for method in METHODS
+    for name in inspect.signature(getattr(TIMClient, method)).parameters
+    if name != "self"
+]
+
+
+@pytest.mark.parametrize(("method", "argument"), ARGUMENTS)
+async def test_an_argument_of_the_wrong_type_is_named(service: StandIn, method: str, argument: str) -> None:
+    given = {name: GOOD[name] for each, name in ARGUMENTS if each == method}
+    async with client_of(service) as tim:
+        await getattr(tim, method)(**given)
+        with pytest.raises(TypeError, match=f"^{argument} must be an? "):
+            await getattr(tim, method)(**{**given, argument: object()})
+        if isinstance(given[argument], list):
+            with pytest.raises(TypeError, match=f"^a member of {argument} must be an? "):
+                await getattr(tim, method)(**{**given, argument: [object()]})
+    assert len(service.seen) == 1
+
+
+async def test_a_list_that_is_too_long_is_told_where_to_go(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        with pytest.raises(ValueError, match=r"^11 peers; one call takes 10, tim\.batch\.get_c2c_unread_msg_num takes"):
+            await tim.get_c2c_unread_msg_num("alice", [f"p{number}" for number in range(11)])
+
+
+@pytest.mark.parametrize(("count", "taken"), [(0, False), (1, True), (200, True), (201, False)])
+async def test_the_size_of_a_page(service: StandIn, count: int, taken: bool) -> None:
+    async with client_of(service) as tim:
+        if taken:
+            await tim.get_group_msg_receipt_detail("@TGS#1", 7, count=count)
+        else:
+            with pytest.raises(ValueError, match=f"^count must be from 1 to 200, not {count}$"):
+                await tim.get_group_msg_receipt_detail("@TGS#1", 7, count=count)
+    assert [body["Count"] for body in service.bodies] == ([count] if taken else [])
+
+
+# Commands without a method of their own
+
+
+async def test_a_command_that_is_none_is_shown(service: StandIn) -> None:
+    command: Any = 7
+    async with client_of(service) as tim:
+        with pytest.raises(TypeError, match=r"^command must be a str, not int$"):
+            await tim.call(command, {})
+        for wrong in ("openim/sendmsg", "Xv4/openim/sendmsg", "v4"):
+            with pytest.raises(ValueError, match=f"^command must be a path like 'v4/openim/sendmsg', not '{wrong}'$"):
+                await tim.call(wrong, {})
+
+
+async def test_the_answer_to_a_command_is_whole(service: StandIn) -> None:
+    """Also that of a command which has a method, and with slashes around it."""
+    service.script.extend([ok(AllC2CUnreadMsgNum=7), ok(Text="x")])
+    async with client_of(service) as tim:
+        answers = [await tim.call(f"/{command}/", {}) for command in ("v4/openim/get_c2c_unread_msg_num", OTHER)]
+    assert [(answer.get("AllC2CUnreadMsgNum"), answer.get("Text")) for answer in answers] == [(7, None), (None, "x")]
+    service.violations.clear()  # a request without its fields
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_a_command_is_repeated_as_it_says(service: StandIn, repeatable: bool) -> None:
+    service.script.extend([Fate.DROP, error(10003, "no")])
+    async with client_of(service) as tim:
+        failure: Any = await failure_of(tim.call(OTHER, {}, repeatable=repeatable))
+    assert (failure.endpoint, failure.attempts) == (OTHER, 2 if repeatable else 1)
+
+
+# Answers
+
+DETAIL: dict[str, Any] = {"ReadList": [{"Read_Account": "bob"}], "Cursor": "next", "IsFinish": 0}
+CONTACTS: dict[str, Any] = {
+    "SessionItem": [{"Type": 1, "To_Account": "bob", "MsgTime": 5, "TopFlag": 0}],
+    "CompleteFlag": 0,
+    "TimeStamp": 1,
+    "StartIndex": 2,
+    "TopTimeStamp": 3,
+    "TopStartIndex": 4,
+}
+NUMBERS = ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
+NO_COUNT = (-1, 2**63, True, 1.0, "1", None)
+NO_FLAG = (-1, 2, 1.0, "1", None, [])
+NO_TEXT = ("", 7, None, ["x"])
+
+
+def test_pages_as_documented() -> None:
+    assert GroupMsgReceiptDetail.from_wire(DETAIL, read=True) == GroupMsgReceiptDetail(("bob",), "next", finished=False)
+    unread = {"UnreadList": [{"Unread_Account": "carol"}], "IsFinished": 1, "Cursor": "of no meaning"}
+    assert GroupMsgReceiptDetail.from_wire(unread, read=False) == GroupMsgReceiptDetail(("carol",), "", finished=True)
+    assert GroupMsgReceiptDetail.from_wire({"IsFinish": 1}, read=True).accounts == ()
+    bob = Contact("c2c", "bob", 5, pinned=False)
+    assert RecentContactList.from_wire(CONTACTS) == RecentContactList((bob,), RecentContactPage(1, 2, 3, 4))
+    assert RecentContactList.from_wire({**CONTACTS, "CompleteFlag": 1}) == RecentContactList((bob,), None)
+
+
+@pytest.mark.parametrize("cursor", [0, 2**63 - 1])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_smallest_and_the_largest_number(name: str, cursor: int) -> None:
+    page = RecentContactList.from_wire({**CONTACTS, name: cursor}).next_page
+    assert page is not None
+    assert page.to_wire()[name] == cursor
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("ReadList", value) for value in ("x", {}, ["x"], None)),
+        *(("IsFinish", value) for value in NO_FLAG),
+        *(("Cursor", value) for value in NO_TEXT),
+        *(("Read_Account", value) for value in NO_TEXT),
+    ],
+)
+def test_a_page_of_members_that_is_garbled_names_the_field(field: str, value: object) -> None:
+    garbled = {**DETAIL, field: value}
+    if field == "Read_Account":
+        garbled = {**DETAIL, "ReadList": [{field: value}]}
+    with pytest.raises(BadResponse, match=f"^{field} is missing from the answer or not as documented$"):
+        GroupMsgReceiptDetail.from_wire(garbled, read=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(
+            (field, value)
+            for field in ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
+            for value in NO_COUNT
+        ),
+        *(("CompleteFlag", value) for value in NO_FLAG),
+        *(("Type", value) for value in NO_COUNT),
+        *(("MsgTime", value) for value in NO_COUNT),
+        *(("TopFlag", value) for value in NO_FLAG),
+        *(("To_Account", value) for value in NO_TEXT),
+    ],
+)
+def test_a_page_of_contacts_that_is_garbled_names_the_field(field: str, value: object) -> None:
+    garbled = {**CONTACTS, field: value}
+    if field not in CONTACTS:
+        garbled = {**CONTACTS, "SessionItem": [{**CONTACTS["SessionItem"][0], field: value}]}
+    with pytest.raises(BadResponse, match=f"^{field} is missing from the answer or not as documented$"):
+        RecentContactList.from_wire(garbled)
+
+
+def test_a_total_that_is_missing_is_named() -> None:
+    with pytest.raises(BadResponse, match=r"^AllC2CUnreadMsgNum is missing"):
+        all_c2c_unread({})
+
+
+# What errors say
+
+
+@pytest.mark.parametrize(
+    ("failed", "says"),
+    [
+        (1, "1 peers failed: p0 (0)"),
+        (2, "2 peers failed: p0 (0), p1 (why)"),
+        (3, "3 peers failed: p0 (0), p1 (why), p2 (2)"),
+        (4, "4 peers failed: p0 (0), p1 (why), p2 (2), …"),
+    ],
+)
+def test_a_partial_failure_shows_the_first_three(failed: int, says: str) -> None:
+    errors = {f"p{number}": ItemError(number if number % 2 == 0 else None, "why") for number in range(failed)}
+    result = C2CUnread(errors=errors)
+    with pytest.raises(PartialFailure) as raised:
+        result.raise_for_errors()
+    assert str(raised.value) == says
+    assert raised.value.result is result
+
+
+@pytest.mark.parametrize(("attempts", "says"), [(0, "x: late"), (1, "x: late"), (2, "x: late after 2 attempts")])
+def test_an_error_says_how_many_attempts_if_there_were_several(attempts: int, says: str) -> None:
+    failure = RequestTimeout("late")
+    assert str(failure) == "late"
+    failure.endpoint, failure.attempts = "x", attempts
+    assert str(failure) == says
+
+
+def test_defaults_of_errors() -> None:
+    assert (str(QuotaExhausted()), QuotaExhausted().retry_after) == ("; try again in 1 s", 1.0)
+    assert QuotaExhausted("no permit", 2.5).retry_after == 2.5
+    assert (str(PartialFailure()), PartialFailure().result) == ("", None)
