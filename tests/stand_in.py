@@ -288,14 +288,21 @@ def _ill_fields(path: str, body: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the client: how it is called, what it must send, what it then returns."""
+    """One method of the client: what it must send, and what it then returns.
 
-    name: str
-    endpoint: str
-    run: Callable[[TIMClient], Awaitable[Any]]
+    Its name is the last part of the path unless given, and errors call the endpoint by that name unless given.
+    """
+
     path: str
+    run: Callable[[TIMClient], Awaitable[Any]]
     body: dict[str, Any]
-    result: Any
+    result: Any = None
+    name: str = ""
+    endpoint: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.path.rpartition("/")[2])
+        object.__setattr__(self, "endpoint", self.endpoint or self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -304,58 +311,44 @@ class Method:
 OTHER = "v4/group_open_http_svc/get_group_info"
 METHODS = (
     Method(
-        "set_unread_msg_num",
-        "set_unread_msg_num",
-        lambda tim: tim.set_unread_msg_num("@TGS#1", "alice", 3),
         "/v4/group_open_http_svc/set_unread_msg_num",
+        lambda tim: tim.set_unread_msg_num("@TGS#1", "alice", 3),
         {"GroupId": "@TGS#1", "Member_Account": "alice", "UnreadMsgNum": 3},
-        None,
     ),
     Method(
-        "admin_set_msg_read",
-        "admin_set_msg_read",
-        lambda tim: tim.admin_set_msg_read("alice", "bob", msg_read_time=1700000000),
         "/v4/openim/admin_set_msg_read",
+        lambda tim: tim.admin_set_msg_read("alice", "bob", msg_read_time=1700000000),
         {"Report_Account": "alice", "Peer_Account": "bob", "MsgReadTime": "1700000000"},
-        None,
     ),
     Method(
-        "get_all_c2c_unread_msg_num",
-        "get_c2c_unread_msg_num",
-        lambda tim: tim.get_all_c2c_unread_msg_num("alice"),
         "/v4/openim/get_c2c_unread_msg_num",
+        lambda tim: tim.get_all_c2c_unread_msg_num("alice"),
         {"To_Account": "alice"},
         7,
+        name="get_all_c2c_unread_msg_num",
+        endpoint="get_c2c_unread_msg_num",
     ),
     Method(
-        "get_c2c_unread_msg_num",
-        "get_c2c_unread_msg_num",
-        lambda tim: tim.get_c2c_unread_msg_num("alice", ["bob", "carol"]),
         "/v4/openim/get_c2c_unread_msg_num",
+        lambda tim: tim.get_c2c_unread_msg_num("alice", ["bob", "carol"]),
         {"To_Account": "alice", "Peer_Account": ["bob", "carol"]},
         C2CUnread({"bob": count_of("bob"), "carol": count_of("carol")}),
     ),
     Method(
-        "get_group_msg_receipt",
-        "get_group_msg_receipt",
-        lambda tim: tim.get_group_msg_receipt("@TGS#1", [1, 2]),
         "/v4/group_open_http_svc/get_group_msg_receipt",
+        lambda tim: tim.get_group_msg_receipt("@TGS#1", [1, 2]),
         {"GroupId": "@TGS#1", "MsgSeqList": [{"MsgSeq": 1}, {"MsgSeq": 2}]},
         GroupMsgReceipts({1: Receipt(1, 1), 2: Receipt(2, 2)}),
     ),
     Method(
-        "get_group_msg_receipt_detail",
-        "get_group_msg_receipt_detail",
-        lambda tim: tim.get_group_msg_receipt_detail("@TGS#1", 7, read=False, cursor="next", count=100),
         "/v4/group_open_http_svc/get_group_msg_receipt_detail",
+        lambda tim: tim.get_group_msg_receipt_detail("@TGS#1", 7, read=False, cursor="next", count=100),
         {"GroupId": "@TGS#1", "MsgSeq": 7, "Filter": 1, "Cursor": "next", "Count": 100},
         GroupMsgReceiptDetail(("carol",), "", finished=True),
     ),
     Method(
-        "get_recent_contact_list",
-        "get_recent_contact_list",
-        lambda tim: tim.get_recent_contact_list("alice", page=RecentContactPage(1, 2, 3, 4)),
         "/v4/recentcontact/get_list",
+        lambda tim: tim.get_recent_contact_list("alice", page=RecentContactPage(1, 2, 3, 4)),
         {
             "From_Account": "alice",
             "TimeStamp": 1,
@@ -365,14 +358,15 @@ METHODS = (
             "AssistFlags": 63,
         },
         RecentContactList((Contact("c2c", "bob", 1700000000, pinned=True),), None),
+        name="get_recent_contact_list",
     ),
     Method(
-        "call",
-        OTHER,
-        lambda tim: tim.call(OTHER, {"GroupIdList": ["@TGS#1"]}, repeatable=True),
         f"/{OTHER}",
+        lambda tim: tim.call(OTHER, {"GroupIdList": ["@TGS#1"]}, repeatable=True),
         {"GroupIdList": ["@TGS#1"]},
         {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0},
+        name="call",
+        endpoint=OTHER,
     ),
 )
 """Every method, `admin_set_msg_read` with its time given; each is safe to repeat."""

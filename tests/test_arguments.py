@@ -11,7 +11,7 @@ import pytest
 
 from tim_async import RetryPolicy, TIMClient
 
-from .stand_in import APP, KEY, StandIn, client_of
+from .stand_in import APP, KEY, METHODS, StandIn, client_of
 
 NAIVE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - that it has no zone is the point
 
@@ -41,37 +41,36 @@ def cycle() -> dict[str, Any]:
     return body
 
 
-def texts(method: str) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """Each bad user or group id, in each place that takes one."""
-    rest: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {
-        "set_unread_msg_num": (("g", "alice", 1), (0, 1)),
-        "admin_set_msg_read": (("alice", "bob"), (0, 1)),
-        "get_all_c2c_unread_msg_num": (("alice",), (0,)),
-        "get_c2c_unread_msg_num": (("alice", ["bob"]), (0,)),
-        "get_group_msg_receipt": (("g", [1]), (0,)),
-        "batch.get_c2c_unread_msg_num": (("alice", ["bob"]), (0,)),
-        "batch.get_group_msg_receipt": (("g", [1]), (0,)),
-    }
-    good, places = rest[method]
-    for place in places:
-        for bad in ("", None, 1, True, b"alice", ["alice"], {"a": 1}, 1.5, "\ud800"):
-            yield method, (*good[:place], bad, *good[place + 1 :]), {}
+class Recorder:
+    """In a client's place: keeps the arguments of the method that is called."""
+
+    name, args, kwargs = "", (), dict[str, Any]()
+
+    def __getattr__(self, name: str) -> Any:
+        def method(*args: Any, **kwargs: Any) -> None:
+            self.name, self.args, self.kwargs = name, args, kwargs
+
+        return method
+
+
+def texts() -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Each bad user or group id, in each place of each method that takes one."""
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+        ("batch.get_c2c_unread_msg_num", ("alice", ["bob"]), {}),
+        ("batch.get_group_msg_receipt", ("g", [1]), {}),
+    ]
+    for method in METHODS:
+        recorder: Any = Recorder()
+        method.run(recorder)
+        calls.append((recorder.name, recorder.args, recorder.kwargs))
+    for name, args, kwargs in calls:
+        for place in (place for place, value in enumerate(args) if isinstance(value, str)):
+            for bad in ("", None, 1, True, b"alice", ["alice"], {"a": 1}, 1.5, "\ud800"):
+                yield name, (*args[:place], bad, *args[place + 1 :]), kwargs
 
 
 BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-    *(
-        case
-        for method in (
-            "set_unread_msg_num",
-            "admin_set_msg_read",
-            "get_all_c2c_unread_msg_num",
-            "get_c2c_unread_msg_num",
-            "get_group_msg_receipt",
-            "batch.get_c2c_unread_msg_num",
-            "batch.get_group_msg_receipt",
-        )
-        for case in texts(method)
-    ),
+    *texts(),
     *(("set_unread_msg_num", ("g", "alice", bad), {}) for bad in (-1, True, False, "3", 3.0, None, [3], b"3")),
     *(
         ("admin_set_msg_read", ("a", "b"), {"msg_read_time": bad})

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tim_async._secret import Secret
-from tim_async.usersig import UserSigCache
+from tim_async._usersigs import UserSigCache
 
 from .stand_in import APP, KEY
 
