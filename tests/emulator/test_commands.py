@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -43,9 +43,14 @@ def detail(**changes: Any) -> dict[str, Any]:
     return {"GroupId": "g", "MsgSeq": 9, "Filter": 0, "Cursor": "", "Count": 200, **changes}
 
 
-def contacts_of(account: str, **changes: Any) -> dict[str, Any]:
+def contacts_of(account: Any, **changes: Any) -> dict[str, Any]:
     start = dict.fromkeys(("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex"), 0)
     return {"From_Account": account, **start, "AssistFlags": 63, **changes}
+
+
+async def assert_codes(call: Caller, path: str, expected: list[tuple[Any, int]]) -> None:
+    """Compares the ErrorCode of each body with the expected one, all at once."""
+    assert [(body, await call.code(path, body)) for body, _ in expected] == expected
 
 
 def without(body: dict[str, Any], field: str) -> dict[str, Any]:
@@ -53,32 +58,23 @@ def without(body: dict[str, Any], field: str) -> dict[str, Any]:
 
 
 class TestSetUnreadMsgNum:
-    @pytest.mark.parametrize(("asked", "kept"), [(0, 0), (49, 49), (50, 50), (51, 50), (2**40, 50)])
-    async def test_sets_the_count_but_never_above_the_number_of_messages(
-        self, call: Caller, asked: int, kept: int
-    ) -> None:
-        assert await call.fields(SET_UNREAD, unread(UnreadMsgNum=asked)) == {}
-        assert call.service.state.unread_in_group("g", "a") == kept
-        assert call.service.state.unread_in_group("g", "b") == 0
+    async def test_sets_the_count_but_never_above_the_number_of_messages(self, call: Caller) -> None:
+        for asked, kept in ((0, 0), (49, 49), (50, 50), (51, 50), (0, 0), (2**40, 50)):
+            assert await call.fields(SET_UNREAD, unread(UnreadMsgNum=asked)) == {}
+            assert call.service.state.unread_in_group("g", "a") == kept
+            assert call.service.state.unread_in_group("g", "b") == 0
 
-    @pytest.mark.parametrize("group_type", ["ChatRoom", "Meeting", "AVChatRoom"])
-    @pytest.mark.parametrize("member", ["a", "stranger", "nobody"])
-    async def test_answers_success_and_does_nothing_in_a_room(
-        self, call: Caller, group_type: GroupType, member: str
-    ) -> None:
-        call.service.state.add_group("r", group_type, messages=9, members=["a"])
-        assert await call.fields(SET_UNREAD, unread(GroupId="r", Member_Account=member)) == {}
-        assert call.service.state.unread_in_group("r", "a") == 0
+    async def test_counts_in_every_type_but_rooms_where_it_answers_success_and_does_nothing(self, call: Caller) -> None:
+        for group_type in get_args(GroupType):
+            call.service.state.add_group(group_type, group_type, messages=9, members=["a"])
+            is_room = group_type in ("ChatRoom", "Meeting", "AVChatRoom")
+            for member in ("stranger", "nobody") if is_room else ():
+                assert await call.fields(SET_UNREAD, unread(GroupId=group_type, Member_Account=member)) == {}
+            assert await call.fields(SET_UNREAD, unread(GroupId=group_type)) == {}
+            assert call.service.state.unread_in_group(group_type, "a") == (0 if is_room else 5)
 
-    @pytest.mark.parametrize("group_type", ["Private", "Work", "Public", "Community"])
-    async def test_works_in_every_other_type(self, call: Caller, group_type: GroupType) -> None:
-        call.service.state.add_group("r", group_type, messages=9, members=["a"])
-        assert await call.fields(SET_UNREAD, unread(GroupId="r")) == {}
-        assert call.service.state.unread_in_group("r", "a") == 5
-
-    @pytest.mark.parametrize(
-        ("changes", "code"),
-        [
+    async def test_refuses_and_changes_nothing(self, call: Caller) -> None:
+        refused: list[tuple[dict[str, Any], int]] = [
             ({"UnreadMsgNum": True}, 10004),
             ({"UnreadMsgNum": "5"}, 10004),
             ({"UnreadMsgNum": 5.0}, 10004),
@@ -93,15 +89,10 @@ class TestSetUnreadMsgNum:
             ({"GroupId": "g\n"}, 10015),
             ({"Member_Account": "nobody"}, 10019),
             ({"Member_Account": "stranger"}, 10007),
-        ],
-    )
-    async def test_refuses_and_changes_nothing(self, call: Caller, changes: dict[str, Any], code: int) -> None:
-        assert await call.code(SET_UNREAD, unread(**changes)) == code
+        ]
+        await assert_codes(call, SET_UNREAD, [(unread(**changes), code) for changes, code in refused])
+        await assert_codes(call, SET_UNREAD, [(without(unread(), field), 10004) for field in unread()])
         assert call.service.state.unread_in_group("g", "a") == 0
-
-    @pytest.mark.parametrize("field", ["GroupId", "Member_Account", "UnreadMsgNum"])
-    async def test_needs_every_field(self, call: Caller, field: str) -> None:
-        assert await call.code(SET_UNREAD, without(unread(), field)) == 10004
 
 
 class TestAdminSetMsgRead:
@@ -129,16 +120,20 @@ class TestAdminSetMsgRead:
         await call.fields(MARK_READ, {"Report_Account": "a", "Peer_Account": "b"})
         assert call.service.state.unread("b", "a") == 4
 
-    @pytest.mark.parametrize("time", [NOW, None, "", "-1", "1.5", "\u0661", " 1", str(NOW * 1000), "9" * 5000, [1]])
-    async def test_takes_the_time_only_as_a_string_of_seconds(self, call: Caller, time: Any) -> None:
-        body = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": time}
-        assert await call.code(MARK_READ, body) == 90001
+    async def test_takes_the_time_only_as_a_string_of_seconds(self, call: Caller) -> None:
+        times = (NOW, None, "", "-1", "1.5", "\u0661", " 1", str(NOW * 1000), "9" * 5000, [1])
+        body = {"Report_Account": "a", "Peer_Account": "b"}
+        await assert_codes(call, MARK_READ, [({**body, "MsgReadTime": time}, 90001) for time in times])
         assert call.service.state.unread("a", "b") == 5
 
-    @pytest.mark.parametrize("account", [None, "", 5, "nobody"])
-    async def test_needs_both_accounts_to_exist(self, call: Caller, account: Any) -> None:
-        assert await call.code(MARK_READ, {"Report_Account": account, "Peer_Account": "b"}) == 90008
-        assert await call.code(MARK_READ, {"Report_Account": "a", "Peer_Account": account}) == 90003
+    async def test_needs_both_accounts_to_exist(self, call: Caller) -> None:
+        missing = (None, "", 5, "nobody")
+        await assert_codes(
+            call,
+            MARK_READ,
+            [({"Report_Account": account, "Peer_Account": "b"}, 90008) for account in missing]
+            + [({"Report_Account": "a", "Peer_Account": account}, 90003) for account in missing],
+        )
 
 
 class TestGetC2CUnreadMsgNum:
@@ -166,19 +161,16 @@ class TestGetC2CUnreadMsgNum:
         assert sorted(answered) == peers
         assert answered != peers
 
-    @pytest.mark.parametrize(("number", "code"), [(0, 90001), (10, 0), (11, 90018)])
-    async def test_takes_one_to_ten_peers(self, call: Caller, number: int, code: int) -> None:
-        assert (
-            await call.code(C2C_UNREAD, {"To_Account": "a", "Peer_Account": [f"p{n}" for n in range(number)]}) == code
+    async def test_takes_one_to_ten_peers_that_are_strings_of_an_account_that_exists(self, call: Caller) -> None:
+        peers = [([f"p{number}" for number in range(most)], code) for most, code in ((0, 90001), (10, 0), (11, 90018))]
+        others = ("b", None, [5], [""], {"b": 1})
+        await assert_codes(
+            call,
+            C2C_UNREAD,
+            [({"To_Account": "a", "Peer_Account": names}, code) for names, code in peers]
+            + [({"To_Account": "a", "Peer_Account": names}, 90001) for names in others]
+            + [(body, 90003) for body in ({}, {"To_Account": 5}, {"To_Account": "nobody"}, {"to_account": "a"})],
         )
-
-    @pytest.mark.parametrize("peers", ["b", None, [5], [""], {"b": 1}])
-    async def test_refuses_peers_of_another_type(self, call: Caller, peers: Any) -> None:
-        assert await call.code(C2C_UNREAD, {"To_Account": "a", "Peer_Account": peers}) == 90001
-
-    @pytest.mark.parametrize("body", [{}, {"To_Account": 5}, {"To_Account": "nobody"}, {"to_account": "a"}])
-    async def test_needs_an_account_that_exists(self, call: Caller, body: dict[str, Any]) -> None:
-        assert await call.code(C2C_UNREAD, body) == 90003
 
     async def test_answers_an_id_that_has_no_utf8_form(self, call: Caller) -> None:
         _, body = await call.raw(C2C_UNREAD, b'{"To_Account":"a","Peer_Account":["\\ud800"]}')
@@ -202,19 +194,25 @@ class TestGetGroupMsgReceipt:
             capped.state.add_group("g")
             assert await Caller(capped, call.session).code(RECEIPT, body) == 10004
 
-    @pytest.mark.parametrize(
-        "seqs",
-        [None, [], {}, "7", [7], [{}], [{"MsgSeq": "7"}], [{"MsgSeq": True}], [{"MsgSeq": 0}], [{"MsgSeq": 7}, 8]],
-    )
-    async def test_refuses_a_list_of_another_shape(self, call: Caller, seqs: Any) -> None:
-        assert await call.code(RECEIPT, {"GroupId": "g", "MsgSeqList": seqs}) == 10004
-
-    @pytest.mark.parametrize(
-        ("group", "code"), [("gone", 10010), ("é", 10015), (5, 10004), ("room", 10061), ("big", 10060)]
-    )
-    async def test_refuses_groups_that_have_none(self, call: Caller, group: Any, code: int) -> None:
+    async def test_refuses_lists_of_another_shape_and_groups_without_receipts(self, call: Caller) -> None:
         call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
-        assert await call.code(RECEIPT, {"GroupId": group, "MsgSeqList": [{"MsgSeq": 7}]}) == code
+        lists: tuple[Any, ...] = (
+            None,
+            [],
+            {},
+            "7",
+            [7],
+            [{}],
+            *([{"MsgSeq": seq}] for seq in ("7", True, 0)),
+            [{"MsgSeq": 7}, 8],
+        )
+        groups = [("gone", 10010), ("é", 10015), (5, 10004), ("room", 10061), ("big", 10060)]
+        await assert_codes(
+            call,
+            RECEIPT,
+            [({"GroupId": "g", "MsgSeqList": seqs}, 10004) for seqs in lists]
+            + [({"GroupId": group, "MsgSeqList": [{"MsgSeq": 7}]}, code) for group, code in groups],
+        )
 
 
 class TestGetGroupMsgReceiptDetail:
@@ -245,13 +243,16 @@ class TestGetGroupMsgReceiptDetail:
             body["Cursor"] = page["Cursor"]
         assert seen == [["m0", "m1"], ["m2", "m3"], ["m4"]]
 
-    @pytest.mark.parametrize("changes", [{"GroupId": "other"}, {"MsgSeq": 7}, {"Filter": 1}], ids=str)
-    async def test_refuses_a_cursor_of_another_list(self, call: Caller, changes: dict[str, Any]) -> None:
+    async def test_refuses_a_cursor_of_another_list(self, call: Caller) -> None:
         call.service.state.add_group("other", members=["a"])
         call.service.state.add_receipt("other", 9)
         cursor = (await call.fields(RECEIPT_DETAIL, detail()))["Cursor"]
-        assert await call.code(RECEIPT_DETAIL, detail(Cursor=cursor)) == 0
-        assert await call.code(RECEIPT_DETAIL, detail(Cursor=cursor, **changes)) == 10004
+        others: list[dict[str, Any]] = [{"GroupId": "other"}, {"MsgSeq": 7}, {"Filter": 1}]
+        await assert_codes(
+            call,
+            RECEIPT_DETAIL,
+            [(detail(Cursor=cursor), 0), *((detail(Cursor=cursor, **changes), 10004) for changes in others)],
+        )
 
     async def test_refuses_a_cursor_of_another_emulator_or_a_changed_one(self, call: Caller, clock: Clock) -> None:
         cursor = (await call.fields(RECEIPT_DETAIL, detail()))["Cursor"]
@@ -262,9 +263,9 @@ class TestGetGroupMsgReceiptDetail:
             other.state.add_receipt("g", 9, readers=["b"])
             assert await Caller(other, call.session).code(RECEIPT_DETAIL, detail(Cursor=cursor)) == 10004
 
-    @pytest.mark.parametrize(
-        ("changes", "code"),
-        [
+    async def test_refuses_what_the_document_does_not_allow(self, call: Caller) -> None:
+        call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
+        refused: list[tuple[dict[str, Any], int]] = [
             ({"GroupId": 5}, 10004),
             ({"GroupId": ""}, 10004),
             ({"GroupId": "gone"}, 10010),
@@ -284,18 +285,9 @@ class TestGetGroupMsgReceiptDetail:
             ({"Count": 0}, 10004),
             ({"Count": 201}, 10004),
             ({"Count": "200"}, 10004),
-        ],
-        ids=str,
-    )
-    async def test_refuses_what_the_document_does_not_allow(
-        self, call: Caller, changes: dict[str, Any], code: int
-    ) -> None:
-        call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
-        assert await call.code(RECEIPT_DETAIL, detail(**changes)) == code
-
-    @pytest.mark.parametrize("field", ["GroupId", "MsgSeq", "Filter", "Cursor", "Count"])
-    async def test_needs_every_field(self, call: Caller, field: str) -> None:
-        assert await call.code(RECEIPT_DETAIL, without(detail(), field)) == 10004
+        ]
+        await assert_codes(call, RECEIPT_DETAIL, [(detail(**changes), code) for changes, code in refused])
+        await assert_codes(call, RECEIPT_DETAIL, [(without(detail(), field), 10004) for field in detail()])
 
     async def test_serves_larger_groups_where_it_is_told_to(self, call: Caller, clock: Clock) -> None:
         members = [f"m{number}" for number in range(1234)]
@@ -342,19 +334,18 @@ class TestGetRecentContactList:
         positions = dict.fromkeys(("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex"), 0)
         assert page == {"SessionItem": [], "CompleteFlag": 1, **positions}
 
-    @pytest.mark.parametrize("account", [None, "", 5, "nobody"])
-    async def test_needs_an_account_that_exists(self, call: Caller, account: Any) -> None:
-        assert await call.code(RECENT_CONTACTS, contacts_of(account)) == 90008
-
-    @pytest.mark.parametrize("field", ["TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags"])
-    async def test_needs_every_number(self, call: Caller, field: str) -> None:
-        assert await call.code(RECENT_CONTACTS, without(contacts_of("a"), field)) == 90001
-        for value in (None, "0", -1, True, 0.0, 2**63):
-            assert await call.code(RECENT_CONTACTS, contacts_of("a", **{field: value})) == 90001
-        assert await call.code(RECENT_CONTACTS, contacts_of("a", **{field: 2**63 - 1})) == 0
-
-    async def test_needs_the_account(self, call: Caller) -> None:
-        assert await call.code(RECENT_CONTACTS, without(contacts_of("a"), "From_Account")) == 90008
+    async def test_needs_every_number_and_an_account_that_exists(self, call: Caller) -> None:
+        await assert_codes(
+            call, RECENT_CONTACTS, [(contacts_of(account), 90008) for account in (None, "", 5, "nobody")]
+        )
+        for field in contacts_of("a"):
+            missing = 90008 if field == "From_Account" else 90001
+            await assert_codes(call, RECENT_CONTACTS, [(without(contacts_of("a"), field), missing)])
+        for field in without(contacts_of("a"), "From_Account"):
+            values = [(value, 90001) for value in (None, "0", -1, True, 0.0, 2**63)] + [(2**63 - 1, 0)]
+            await assert_codes(
+                call, RECENT_CONTACTS, [(contacts_of("a", **{field: value}), code) for value, code in values]
+            )
 
 
 class TestGetGroupInfo:
@@ -371,16 +362,14 @@ class TestGetGroupInfo:
         (group,) = (await call.fields(GROUP_INFO, {"GroupIdList": ["g"]}))["GroupInfo"]
         assert (group["Type"], group["NextMsgSeq"], group["MemberNum"]) == ("Public", 51, 2)
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            {},
-            {"GroupIdList": []},
-            {"GroupIdList": [5]},
-            {"GroupIdList": ["g"] * 51},
-            {"GroupIdList": ["g"], "ResponseFilter": []},
-            {"GroupIdList": ["g"], "ResponseFilter": {"GroupBaseInfoFilter": "Type"}},
-        ],
-    )
-    async def test_refuses_a_body_of_another_shape(self, call: Caller, body: dict[str, Any]) -> None:
-        assert await call.code(GROUP_INFO, body) == 10004
+    async def test_refuses_a_body_of_another_shape(self, call: Caller) -> None:
+        filters: tuple[Any, ...] = ([], {"GroupBaseInfoFilter": "Type"}, {"GroupBaseInfoFilter": [5]}, None)
+        lists: tuple[Any, ...] = ([], [5], ["g"] * 51, "g", None)
+        await assert_codes(
+            call,
+            GROUP_INFO,
+            [({}, 10004)]
+            + [({"GroupIdList": ids}, 10004) for ids in lists]
+            + [({"GroupIdList": ["g"], "ResponseFilter": names}, 10004) for names in filters]
+            + [({"GroupIdList": ["g"] * 50, "ResponseFilter": {}}, 0)],
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 
 from tim_async.emulator import Emulator
 
-from .support import C2C_UNREAD, NOW, SET_UNREAD, BlockingCaller, Caller, Clock, query
+from .support import C2C_UNREAD, NOW, SET_UNREAD, BlockingCaller, Caller, Clock, query, request_in_flight
 
 BODY = {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5}
 
@@ -42,15 +43,14 @@ async def test_a_status_comes_as_a_gateways_page(call: Caller) -> None:
     assert kept(call) == 0
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"\xff\x00", b'{"ErrorCode":'])
-async def test_any_bytes_can_be_the_answer(call: Caller, body: bytes) -> None:
-    call.service.fault(body=body)
-    assert await call.raw(SET_UNREAD, b"{}") == (200, body)
-
-
-async def test_a_status_can_carry_any_bytes(call: Caller) -> None:
+async def test_any_bytes_can_be_the_answer_under_any_status(call: Caller) -> None:
+    for body in (b"", b"null", b"\xff\x00", b'{"ErrorCode":'):
+        call.service.fault(body=body, times=1)
+        assert await call.raw(SET_UNREAD, b"{}") == (200, body)
     call.service.fault(status=429, body=b"slow down")
     assert await call.raw(SET_UNREAD, b"{}") == (429, b"slow down")
+    faults = call.service.report().total.faults
+    assert faults == {"empty body": 1, "body": 3, "status 429": 1}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,23 @@ async def test_a_truncated_answer_begins_as_the_whole_would(call: Caller) -> Non
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
+
+
+async def test_a_caller_that_has_left_is_not_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    async with Emulator(limit=None) as service:
+        service.fault(drop="before")
+        service.stall(3600.0)
+        _, writer = await request_in_flight(service, 2)
+        writer.write(b"{}")
+        while not service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+            await asyncio.sleep(0)
+        writer.close()
+        await writer.wait_closed()
+        service.resume()
+        async with aiohttp.ClientSession() as session:
+            service.clear_faults()
+            await Caller(service, session).code(C2C_UNREAD, {})
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_delayed_call_is_carried_out_before_the_delay(call: Caller) -> None:
@@ -137,11 +154,12 @@ async def test_faults_are_met_in_the_order_they_were_added_until_each_is_used_up
     assert [await call.code(SET_UNREAD, BODY) for _ in range(4)] == [10002, 10002, 91000, 0]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+async def test_a_fault_that_contradicts_itself_is_refused(service: Emulator) -> None:
+    wrong: tuple[dict[str, Any], ...] = (
         {},
         {"code": 1, "status": 500},
+        {"status": 500, "drop": "after"},
+        {"body": b"", "truncate": True},
         {"drop": "before", "truncate": True},
         {"drop": "during"},
         {"code": 1, "probability": 0.0},
@@ -149,8 +167,7 @@ async def test_faults_are_met_in_the_order_they_were_added_until_each_is_used_up
         {"code": 1, "times": 0},
         {"delay": -1.0},
         {"code": 1, "endpoint": "no_such_method"},
-    ],
-)
-async def test_a_fault_that_cannot_be_is_refused(service: Emulator, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
-        service.fault(**wrong)
+    )
+    for fault in wrong:
+        with pytest.raises(ValueError):
+            service.fault(**fault)

@@ -113,17 +113,16 @@ def test_an_empty_report_is_all_zeros() -> None:
     assert (report.total.calls, report.total.calls_per_second) == (0, 0.0)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_options_out_of_range_are_refused() -> None:
+    wrong: tuple[dict[str, Any], ...] = (
         {"limit": 0},
         {"limit": {"no_such": 5}},
         {"admins": ()},
         {"latency": -1.0},
+        {"jitter": -1.0},
         {"contacts_per_page": 0},
         {"max_receipt_members": -1},
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
-        Emulator(**options)
+    )
+    for options in wrong:
+        with pytest.raises(ValueError):
+            Emulator(**options)

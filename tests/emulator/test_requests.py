@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-
-import pytest
+import json
 
 from tim_async.emulator import Emulator
 from tim_async.endpoints import ENDPOINTS
@@ -24,9 +22,8 @@ async def test_a_well_formed_call_succeeds_at_both_ends_of_random(call: Caller) 
         assert await call.code(C2C_UNREAD, {"To_Account": "a"}, query(random=random)) == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
+async def test_a_query_that_is_wrong_is_refused(call: Caller) -> None:
+    wrong: list[tuple[dict[str, str | None], int]] = [
         ({"sdkappid": None}, 60012),
         ({"sdkappid": "1400000001"}, 60006),
         ({"sdkappid": "0x1"}, 60006),
@@ -47,11 +44,9 @@ async def test_a_well_formed_call_succeeds_at_both_ends_of_random(call: Caller) 
         ({"random": "9" * 5000}, 60002),
         ({"contenttype": None}, 60002),
         ({"contenttype": "xml"}, 60002),
-    ],
-)
-async def test_a_query_that_is_wrong_is_refused(call: Caller, changes: dict[str, str | None], code: int) -> None:
-    call.service.state.add_account("a")
-    assert await call.code(C2C_UNREAD, {"To_Account": "a"}, query(**changes)) == code
+    ]
+    body = {"To_Account": "administrator"}
+    assert [(changes, await call.code(C2C_UNREAD, body, query(**changes))) for changes, _ in wrong] == wrong
 
 
 async def test_names_in_the_query_are_case_sensitive(call: Caller) -> None:
@@ -59,9 +54,9 @@ async def test_names_in_the_query_are_case_sensitive(call: Caller) -> None:
     assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}, params) == 60012
 
 
-@pytest.mark.parametrize("path", ["", "v4/openim/nothing", "v5/openim/admin_set_msg_read", C2C_UNREAD.upper()])
-async def test_a_command_there_is_not_is_refused(call: Caller, path: str) -> None:
-    assert await call.code(path, {}) == 60009
+async def test_a_command_that_does_not_exist_is_refused(call: Caller) -> None:
+    for path in ("", "v4/openim/nothing", "v5/openim/admin_set_msg_read", C2C_UNREAD.upper()):
+        assert (path, await call.code(path, {})) == (path, 60009)
 
 
 async def test_any_method_but_post_is_refused(call: Caller) -> None:
@@ -69,18 +64,10 @@ async def test_any_method_but_post_is_refused(call: Caller) -> None:
         assert (await response.json())["ErrorCode"] == 60002
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'"{}"', b"3", b"\xff", b"[" * 100_000, b"9" * 5000])
-async def test_a_body_that_is_no_json_object_is_refused(call: Caller, data: bytes) -> None:
-    status, body = await call.raw(C2C_UNREAD, data)
-    assert status == 200
-    assert b'"ErrorCode":60003' in body
-
-
-async def test_a_body_of_megabytes_is_refused(call: Caller) -> None:
-    data = io.BytesIO(b"x" * (2 << 20))
-    async with call.session.post(f"{call.service.url}/{C2C_UNREAD}", data=data, params=query()) as response:
-        assert response.status == 200
-        assert (await response.json())["ErrorCode"] == 93000
+async def test_a_body_that_is_no_json_object_is_refused(call: Caller) -> None:
+    for data in (b"", b"{", b"[]", b"null", b'"{}"', b"3", b"\xff", b"[" * 100_000, b"9" * 5000):
+        status, body = await call.raw(C2C_UNREAD, data)
+        assert (data, status, json.loads(body)["ErrorCode"]) == (data, 200, 60003)
 
 
 async def test_a_signature_expires_while_it_is_in_use(call: Caller, clock: Clock) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -235,6 +236,30 @@ def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytes
         if thread.name == "tim-emulator":
             thread.join()
     gc.collect()  # what was left open warns, and warnings are errors
+
+
+def test_a_start_that_is_blocked_is_shown_and_undone_as_soon_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here in the system's call that opens the listener.  Looks inside only so as not to wait for 10 s."""
+    monkeypatch.setattr(_threads, "PATIENCE", 0.2)
+    monkeypatch.delattr(sys, "tracebacklimit", raising=False)
+    create_server, release = socket.create_server, threading.Event()
+
+    def blocked_create_server(address: tuple[str, int]) -> socket.socket:
+        release.wait()
+        return create_server(address)
+
+    monkeypatch.setattr(socket, "create_server", blocked_create_server)
+    service = Emulator()
+    with pytest.raises(RuntimeError, match="blocked_create_server"):
+        service.__enter__()
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "tim-emulator":
+            thread.join()
+    gc.collect()  # what was left open warns, and warnings are errors
+    monkeypatch.setattr(_threads, "PATIENCE", 10.0)
+    with service:
+        assert service.url
 
 
 def test_in_a_child_that_was_forked_it_does_not_wait() -> None:

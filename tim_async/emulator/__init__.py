@@ -7,19 +7,18 @@ In the loop that is running::
         async with TIMClient(**service.client_options()) as tim:
             assert await tim.get_all_c2c_unread_msg_num("alice") == 3
 
-or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop; the pytest fixture
-``tim_emulator`` is that.  What it knows of the service it was told by the vendor's documents.  It shares
-nothing with the client, so that a mistake in one is not repeated in the other.
+or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop, as the pytest fixture
+``tim_emulator`` does.  It is written from the vendor's documents and shares nothing with the client, so that neither
+repeats a mistake of the other.
 
-**What it does not reproduce:** **TLS, hosts and regions**; **the order of the service's checks and the wording of
-ErrorInfo**; **whatever the documents leave open**, for which it takes the strictest reading that is of use (an integer
-MsgReadTime is refused, so are 11 peers and an empty list, and a message number that never was has no receipt, 10062);
-**the true shape of the rate window** (choose each in turn); **limits other than calls a second per endpoint**: none on
-the app as a whole, on connections or on the plan that was bought, and 70050 after many bad signatures comes only
-as a fault; **compressed requests**, which are not JSON here; **delays inside the backend and its replication**: what
-was written is read at once; **messages**: they can be counted, dated and read, but have no content, cannot be sent over
-HTTP, and age out never; **what the bits of AssistFlags select** (it must be an integer, and every conversation is
-listed); **callbacks**: no webhook is called; **every other command**: 60009.
+**Not reproduced:** **TLS, hosts and regions**; **the order of the service's checks and the wording of ErrorInfo**;
+**undocumented behaviour**: the emulator takes the strictest useful reading (it refuses an integer MsgReadTime, 11 peers
+and an empty list, and answers 10062 for a message number that does not exist); **the true shape of the rate window**
+(test with each); **limits other than calls a second per endpoint**: none on the app as a whole, on connections or of a
+plan, and 70050 after many bad signatures comes only as a fault; **compressed requests**, which are not JSON here;
+**replication delays**: a write is visible at once; **messages**: they are counted, dated and read, but have no content,
+cannot be sent over HTTP and never expire; **the bits of AssistFlags** (any integer lists every conversation);
+**callbacks**: no webhook is called; **every other command**: 60009.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ __all__ = [
     "fill_example",
 ]
 
-# Python imports this package on its way to pytest_plugin, in every pytest run of whoever has tim_async installed.
-# They should not pay for an HTTP server, so each name is fetched when it is first used.
+# Where tim_async is installed, every run of pytest imports this package on its way to pytest_plugin.  Such a run should
+# not load an HTTP server, so each name is imported when it is first used.
 _MODULES = {
     "ContactKind": "_inbox",
     "DEFAULT_SDK_APP_ID": "_emulator",
@@ -74,5 +73,5 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
+if not TYPE_CHECKING:  # to a type checker, a name that is not imported above is a mistake
     __getattr__, __dir__ = _attach(__name__, _MODULES)

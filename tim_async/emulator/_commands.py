@@ -27,16 +27,15 @@ _LONGEST_TIME = 10
 _LARGEST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """What one field of a body must be.
+class _Field(NamedTuple):
+    """The rule for one field of a body.
 
     Attributes:
-        form: its form, as an ``ErrorInfo`` describes it.
-        matches: whether a value has this form.
-        code: the ``ErrorCode`` of a body where it has not, or where the field is missing.
+        form: the form of its values, as an ``ErrorInfo`` describes it.
+        matches: tests a value for this form.
+        code: the ``ErrorCode`` of a body that breaks the rule, as one without the field does.
         optional: whether the field may be missing; its handler then receives None.
-        account: whether the value is an account that must exist.
+        account: whether its values are accounts, which must exist.
     """
 
     form: str
@@ -46,7 +45,7 @@ class _Field:
     account: bool = False
 
     def read(self, name: str, body: Mapping[str, Any], state: State) -> Any:
-        """The value of the field; raises `Refusal` where it is not what it must be."""
+        """The value of the field in a body; raises `Refusal` for a body that breaks the rule."""
         if self.optional and name not in body:
             return None
         value: Any = body.get(name)
@@ -57,46 +56,36 @@ class _Field:
         return value
 
 
-def _is_string(value: Any) -> bool:
-    return isinstance(value, str)
+def _integer(least: int, most: int = _LARGEST) -> _Field:
+    # JSON's true is a bool, which Python would take for 1.
+    return _Field(f"an Integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+def _array(of: str, matches: Callable[[Any], bool]) -> _Field:
+    return _Field(
+        f"a non-empty Array of {of}",
+        lambda value: isinstance(value, list) and len(value) > 0 and all(map(matches, value)),
+    )
 
 
 def _is_seconds(value: Any) -> bool:
     # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
-    return _is_string(value) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_TIME
-
-
-def _is_seq(value: Any) -> bool:
-    return isinstance(value, dict) and _integer(1).matches(value.get("MsgSeq"))
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_TIME
 
 
 def _is_filter(value: Any) -> bool:
     names = value.get("GroupBaseInfoFilter") if isinstance(value, dict) else 0
-    return names is None or (isinstance(names, list) and all(map(_is_string, names)))
+    return names is None or (isinstance(names, list) and all(map(_STRING.matches, names)))
 
 
-def _account(code: int) -> _Field:
-    return _Field("a non-empty String", _is_text, code, account=True)
-
-
-def _integer(least: int, most: int = _LARGEST, code: int = 10004) -> _Field:
-    # JSON's true is a bool, which Python would take for 1.
-    matches = lambda value: type(value) is int and least <= value <= most  # noqa: E731
-    return _Field(f"an Integer from {least} to {most}", matches, code)
-
-
-def _array(of: str, matches: Callable[[Any], bool], code: int = 10004, optional: bool = False) -> _Field:
-    def all_match(value: Any) -> bool:
-        return isinstance(value, list) and len(value) > 0 and all(map(matches, value))
-
-    return _Field(f"a non-empty Array of {of}", all_match, code, optional)
-
-
-_TEXT = _Field("a non-empty String", _is_text)
+_STRING = _Field("a String", lambda value: isinstance(value, str))
+_TEXT = _Field("a non-empty String", lambda value: isinstance(value, str) and value != "")
+_ACCOUNT = _TEXT._replace(account=True)
+_SECONDS = _Field("a String of seconds", _is_seconds)
+_COUNT = _integer(0)
+_SEQ = _integer(1)
+_SEQS = _array("{MsgSeq: Integer}", lambda item: isinstance(item, dict) and _SEQ.matches(item.get("MsgSeq")))
+_FILTER = _Field("{GroupBaseInfoFilter: Array of String}", _is_filter)
 
 
 class Command(NamedTuple):
@@ -109,9 +98,8 @@ class Command(NamedTuple):
 
     def carry_out(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
         """The fields of the answer to a body; raises `Refusal`."""
-        return self.handler(
-            commands, *(field_.read(name, body, commands.state) for name, field_ in self.fields.items())
-        )
+        values = (field_.read(name, body, commands.state) for name, field_ in self.fields.items())
+        return self.handler(commands, *values)
 
 
 COMMANDS: dict[str, Command] = {}
@@ -168,9 +156,7 @@ class Commands:
             )
 
     # https://www.tencentcloud.com/document/product/1047/34909
-    @_command(
-        "v4/group_open_http_svc/set_unread_msg_num", GroupId=_TEXT, Member_Account=_TEXT, UnreadMsgNum=_integer(0)
-    )
+    @_command("v4/group_open_http_svc/set_unread_msg_num", GroupId=_TEXT, Member_Account=_TEXT, UnreadMsgNum=_COUNT)
     def set_unread_msg_num(self, group_id: str, member: str, number: int) -> Fields:
         """Set a member's unread count in a group, lowered to the number of messages; in some types do nothing."""
         group = self._group(group_id)
@@ -185,9 +171,9 @@ class Commands:
     # https://trtc.io/document/38996
     @_command(
         "v4/openim/admin_set_msg_read",
-        Report_Account=_account(90008),
-        Peer_Account=_account(90003),
-        MsgReadTime=_Field("a String of seconds", _is_seconds, 90001, optional=True),
+        Report_Account=_ACCOUNT._replace(code=90008),
+        Peer_Account=_ACCOUNT._replace(code=90003),
+        MsgReadTime=_SECONDS._replace(code=90001, optional=True),
     )
     def admin_set_msg_read(self, report: str, peer: str, before: str | None) -> Fields:
         """Mark the messages from one account to another as read, up to a time or up to now."""
@@ -197,8 +183,8 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/41046
     @_command(
         "v4/openim/get_c2c_unread_msg_num",
-        To_Account=_account(90003),
-        Peer_Account=_array("String", _is_text, 90001, optional=True),
+        To_Account=_ACCOUNT._replace(code=90003),
+        Peer_Account=_array("String", _TEXT.matches)._replace(code=90001, optional=True),
     )
     def get_c2c_unread_msg_num(self, account: str, peers: list[str] | None) -> Fields:
         """Count an account's unread one-to-one messages, in all or by peer."""
@@ -218,9 +204,7 @@ class Commands:
         return {name: items for name, items in lists.items() if items}
 
     # https://www.tencentcloud.com/document/product/1047/49439
-    @_command(
-        "v4/group_open_http_svc/get_group_msg_receipt", GroupId=_TEXT, MsgSeqList=_array("{MsgSeq: Integer}", _is_seq)
-    )
+    @_command("v4/group_open_http_svc/get_group_msg_receipt", GroupId=_TEXT, MsgSeqList=_SEQS)
     def get_group_msg_receipt(self, group_id: str, items: list[dict[str, int]]) -> Fields:
         """Count the readers of some messages of a group."""
         _at_most(self.max_msg_seqs, items, "MsgSeqList", 10004)
@@ -231,10 +215,10 @@ class Commands:
     @_command(
         "v4/group_open_http_svc/get_group_msg_receipt_detail",
         GroupId=_TEXT,
-        MsgSeq=_integer(1),
+        MsgSeq=_SEQ,
         Filter=_integer(0, 1),
         Count=_integer(1, _MOST_RECEIPT_ACCOUNTS),
-        Cursor=_Field("a String", _is_string),
+        Cursor=_STRING,
     )
     def get_group_msg_receipt_detail(self, group_id: str, seq: int, unread: int, size: int, cursor: str) -> Fields:
         """List the members who have, or have not, read one message of a group, page by page."""
@@ -256,23 +240,22 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/43087
     @_command(
         "v4/recentcontact/get_list",
-        From_Account=_account(90008),
-        **dict.fromkeys(
-            ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex", "AssistFlags"), _integer(0, code=90001)
-        ),
+        From_Account=_ACCOUNT._replace(code=90008),
+        TimeStamp=_COUNT._replace(code=90001),
+        StartIndex=_COUNT._replace(code=90001),
+        TopTimeStamp=_COUNT._replace(code=90001),
+        TopStartIndex=_COUNT._replace(code=90001),
+        AssistFlags=_COUNT._replace(code=90001),
     )
     def get_recent_contact_list(
         self, account: str, time: int, index: int, top_time: int, top_index: int, _flags: int
     ) -> Fields:
         """List an account's conversations, page by page: pinned ones first, then by time, newest first."""
-        # The last conversation of a page, rather than an index, is the position after it: one that moves to the front
-        # between two pages displaces no other.
+        # A position is the order of the last conversation of a page, not an index: a conversation that moves to the
+        # front between two pages displaces no other.
         after = {False: (-time, index), True: (-top_time, top_index)}
-        rest = [
-            contact
-            for contact in self.state.recent_contacts(account)
-            if after[contact.pinned] == (0, 0) or contact.order > after[contact.pinned]
-        ]
+        contacts = self.state.recent_contacts(account)
+        rest = [it for it in contacts if after[it.pinned] == (0, 0) or it.order > after[it.pinned]]
         page = rest[: self.contacts_per_page]
         after |= {contact.pinned: contact.order for contact in page}
         return {
@@ -287,8 +270,8 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/34961
     @_command(
         "v4/group_open_http_svc/get_group_info",
-        GroupIdList=_array("String", _is_string),
-        ResponseFilter=_Field("{GroupBaseInfoFilter: Array of String}", _is_filter, optional=True),
+        GroupIdList=_array("String", _STRING.matches),
+        ResponseFilter=_FILTER._replace(optional=True),
     )
     def get_group_info(self, ids: list[str], response_filter: Mapping[str, list[str] | None] | None) -> Fields:
         """Describe some groups, or the fields of them that the filter names."""
@@ -307,7 +290,7 @@ class Commands:
 
     def _group(self, group_id: str) -> Group:
         if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
-            raise Refusal(10015, "GroupId is not one that a group can have")
+            raise Refusal(10015, f"GroupId must be 1 to {_LONGEST_GROUP_ID} printable ASCII characters")
         group = self.state.find_group(group_id)
         if group is None:
             raise Refusal(10010, f"no such group: {group_id}")

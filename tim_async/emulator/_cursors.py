@@ -29,9 +29,6 @@ class Cursors:
         if not cursor:
             return 0
         digits = cursor.partition("-")[0]
-        # Compared as text, so that no string of thousands of digits is converted.
-        if digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_POSITION:
-            position = int(digits)
-            if cursor == self.cursor(position, *list_):
-                return position
-        return None
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_POSITION):
+            return None
+        return int(digits) if cursor == self.cursor(int(digits), *list_) else None

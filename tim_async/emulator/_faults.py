@@ -46,7 +46,7 @@ class Fault:
         kinds = (self.code, self.body if self.status is None else self.status, self.drop, self.truncate or None)
         chosen = sum(kind is not None for kind in kinds)
         if chosen > 1:
-            raise ValueError("a fault is one of code, status or body, drop and truncate, not several at once")
+            raise ValueError("a fault is one of code, status or body, drop, and truncate; choose one")
         if chosen == 0 and not self.delay:
             raise ValueError("a fault needs a code, a status, a body, a drop, a truncation or a delay")
         if self.drop not in (None, "before", "after"):

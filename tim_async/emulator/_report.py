@@ -67,7 +67,7 @@ class _Tally:
     """The counts behind one `EndpointReport`, by the names of its attributes."""
 
     def __init__(self) -> None:
-        self.counts = {"calls": 0, "succeeded": 0, "refused": 0, "retried": 0}
+        self.counts: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
         self._seconds: dict[str, SlidingSecond | CalendarSecond] = {
@@ -108,7 +108,7 @@ class CallLog:
         self._total = _Tally()
         self._endpoints: defaultdict[str, _Tally] = defaultdict(_Tally)
         # Calls that failed and have not been repeated yet.
-        self._failed: Counter[tuple[str, str]] = Counter()
+        self._failed: set[tuple[str, str]] = set()
 
     def add(
         self,
@@ -134,19 +134,13 @@ class CallLog:
             retried = self._repeats(endpoint, raw)
             for tally in (self._total, self._endpoints[endpoint]):
                 tally.arrive(now)
-                for name, counts in (
-                    ("calls", True),
-                    ("succeeded", code == 0),
-                    ("refused", refused),
-                    ("retried", retried),
-                ):
-                    tally.counts[name] += counts
+                tally.counts.update(calls=1, succeeded=code == 0, refused=refused, retried=retried)
                 if code:
                     tally.codes[code] += 1
                 if fault is not None:
                     tally.faults[fault] += 1
             if code != 0:
-                self._failed[endpoint, _identities(raw)[0]] += 1
+                self._failed.add((endpoint, _identities(raw)[0]))
 
     def report(self) -> Report:
         """The counts so far."""
@@ -156,18 +150,16 @@ class CallLog:
     def _repeats(self, endpoint: str, raw: bytes) -> bool:
         # Bodies are parsed only once something has failed.
         for identity in _identities(raw) if self._failed else ():
-            left = self._failed.pop((endpoint, identity), 0)
-            if left:
-                if left > 1:
-                    self._failed[endpoint, identity] = left - 1
+            if (endpoint, identity) in self._failed:
+                self._failed.remove((endpoint, identity))
                 return True
         return False
 
 
 def _identities(raw: bytes) -> list[str]:
-    """What makes two bodies the same call: the body and, where it has a time, the body without it.
+    """The identities of a call, by its body: the body itself and, where it has a read time, the body without it.
 
-    A client may leave the time out at first and pin it when it repeats the call, as it then must.
+    A client may omit the time at first, and must then pin it when it repeats the call.
     """
     try:
         body = json.loads(raw)

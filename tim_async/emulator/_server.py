@@ -153,7 +153,7 @@ class Server:
 
 
 async def _turn_the_loop() -> None:
-    """Let asyncio finish what it has begun with its sockets.
+    """Let asyncio finish its pending work on sockets.
 
     A connection accepted a moment ago belongs to the server only after two turns of the loop, and a closed one
     releases its socket in the turn that follows.  Without waiting, they would stay open.

@@ -1,7 +1,7 @@
 """The state of the service: accounts, groups with unread counts and receipts, messages, recent contacts.
 
-It is filled and read by plain synchronous calls from any thread, before, during and after a run.  It trusts its
-callers; what a request may contain is checked in `_commands`.
+It is filled and read by plain synchronous calls from any thread, before, during and after a run.  Requests are checked
+by `_commands`, before they reach it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from tim_async.emulator._inbox import ContactKind, Inbox, RecentContact
 class State:
     """The state of the service.
 
-    Times are unix seconds, and now by default.  Accounts that do not exist are imported by the methods that add to
-    them.  Every method raises `KeyError` for a group, a member, a receipt or a recipient that does not exist, and
-    `ValueError` for an empty id, an unknown type or kind, and a number out of its range; it then changes nothing.
+    Times are unix seconds, and now by default.  Methods that add something to accounts import those that do not exist.
+    Unless they say otherwise, methods raise `KeyError` for a group, a member, a receipt or a recipient that does not
+    exist, and `ValueError` for an empty id, an unknown type or kind, and a number out of its range; they then change
+    nothing.
 
     Attributes:
         lock: held by each method and by each request while it is handled; hold it to do several things at once.
@@ -62,13 +63,16 @@ class State:
             at: when the last of its messages was sent.
 
         Raises:
-            ValueError: it exists, or cannot be.
+            ValueError: the group exists, too.
         """
         if not group_id or messages < 0 or group_type not in get_args(GroupType):
-            raise ValueError(f"no such group can be: {group_id!r}, {group_type!r}, {messages} messages")
+            raise ValueError(
+                f"a group needs an id, a type out of {', '.join(get_args(GroupType))}, and at least 0 messages, "
+                f"not {group_id!r}, {group_type!r} and {messages}"
+            )
         with self.lock:
             if group_id in self._groups:
-                raise ValueError(f"the group {group_id!r} exists")
+                raise ValueError(f"the group {group_id!r} exists; choose another id")
             group = self._groups[group_id] = Group(group_id, group_type)
             self._send_to_group(group, messages, at)
             self.add_members(group_id, *members)
@@ -113,13 +117,16 @@ class State:
             group_id: the group.
             msg_seq: the message's number, from 1.
             readers: the recipients that have read it.
-            sender: the member who sent it; nobody of the group by default.
+            sender: the member who sent it; by default, an account outside the group.
             read_num: the number of readers, in place of ``readers``.
             unread_num: the number of other recipients, with ``read_num``.
         """
         readers = tuple(readers)
         if msg_seq < 1 or (read_num is None) != (unread_num is None) or (readers and read_num is not None):
-            raise ValueError(f"no such receipt: message {msg_seq}, {read_num} read, {unread_num} unread, by {readers}")
+            raise ValueError(
+                "a receipt needs a msg_seq of at least 1 and either readers or both read_num and unread_num, "
+                f"not {msg_seq}, {readers}, {read_num} and {unread_num}"
+            )
         with self.lock:
             group = self._groups[group_id]
             members = tuple(member for member in group.unread if member != sender)
@@ -171,7 +178,9 @@ class State:
             pinned: whether the account pinned it to the top.
         """
         if not account or not contact_id or kind not in get_args(ContactKind):
-            raise ValueError(f"no such contact: {contact_id!r} of kind {kind!r} for {account!r}")
+            raise ValueError(
+                f"a contact needs an account, an id and a kind of c2c or group, not {account!r}, {contact_id!r} and {kind!r}"
+            )
         with self.lock:
             self._accounts.update((account, contact_id) if kind == "c2c" else (account,))
             inbox = self._inboxes[account]

@@ -106,7 +106,7 @@ class LoopThread:
 
     def _main(self) -> None:
         try:
-            # The standard library's, whatever the policy says: uvloop hangs when it is closed after a SystemExit.
+            # The standard library's loop under any policy: uvloop hangs when it is closed after a SystemExit.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised in the threads that wait for this one

@@ -1,4 +1,4 @@
-"""Rate windows: what "200 calls a second" can mean.
+"""Rate windows: the meanings of "200 calls a second".
 
 The service documents how many calls a second it allows and not how it counts them.  Three ways are common, and a
 client must be right under each:
@@ -95,12 +95,11 @@ class Window:
             raise ValueError(f"a limit and a capacity must be at least 1, not {limit} and {capacity}")
         if kind not in get_args(WindowKind):
             raise ValueError(f"no such window: {kind!r}; there are {', '.join(get_args(WindowKind))}")
-        self._counter: SlidingSecond | CalendarSecond | Bucket
-        if kind == "bucket":
-            self._counter = Bucket(limit)
-        else:
+        self._counter: SlidingSecond | CalendarSecond | Bucket = Bucket(limit)
+        self._most = capacity or limit
+        if kind != "bucket":
             self._counter = SlidingSecond() if kind == "sliding" else CalendarSecond()
-        self._most = capacity if kind == "bucket" and capacity is not None else limit
+            self._most = limit
         self._count_refused = count_refused and kind == "sliding"
 
     def admit(self, now: float) -> bool:
