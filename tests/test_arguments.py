@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,9 +22,13 @@ class NoCommand:
         return "v4/openim/anything"
 
 
-def name_of(value: object) -> str:
-    """The repr without memory addresses: parallel workers must collect the same test ids."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+def refusal(function: Callable[..., object], *args: Any, **kwargs: Any) -> str:
+    """The text of the ValueError or TypeError that a call raises."""
+    try:
+        made = function(*args, **kwargs)
+    except (ValueError, TypeError) as failure:
+        return str(failure)
+    raise AssertionError(f"{args!r} {kwargs!r} gave {made!r}")
 
 
 def deep(depth: int) -> Any:
@@ -58,6 +61,7 @@ def texts() -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         ("batch.get_c2c_unread_msg_num", ("alice", ["bob"]), {}),
         ("batch.get_group_msg_receipt", ("g", [1]), {}),
+        ("batch.get_recent_c2c_unread_msg_num", ("alice",), {}),
     ]
     for method in METHODS:
         recorder: Any = Recorder()
@@ -177,12 +181,12 @@ async def test_a_bad_argument_raises_at_once_and_nothing_is_sent(service: StandI
     assert service.seen == []
 
 
-@pytest.mark.parametrize("body", [{"a": deep(100_000)}, cycle()], ids=["deep", "cycle"])
-async def test_a_body_that_json_cannot_hold_raises_and_nothing_is_sent(service: StandIn, body: dict[str, Any]) -> None:
+async def test_a_body_that_json_cannot_hold_raises_and_nothing_is_sent(service: StandIn) -> None:
     """Nesting without bound, or a cycle, is a ValueError, like any other argument that cannot be sent."""
     async with client_of(service) as tim:
-        with pytest.raises((ValueError, TypeError)):
-            await tim.call("v4/openim/x", body)
+        for body in ({"a": deep(100_000)}, cycle()):
+            with pytest.raises((ValueError, TypeError)):
+                await tim.call("v4/openim/x", body)
     assert service.seen == []
 
 
@@ -248,18 +252,19 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "named"), BAD_OPTIONS, ids=repr)
-def test_a_bad_option_is_refused_when_the_client_is_made(options: dict[str, Any], named: str) -> None:
+@pytest.mark.parametrize("option", dict.fromkeys(name for options, _ in BAD_OPTIONS for name in options))
+def test_a_bad_option_is_refused_when_the_client_is_made(option: str) -> None:
     """ValueError or TypeError from the constructor, with a message that names what is wrong."""
-    with pytest.raises((ValueError, TypeError)) as caught:
-        TIMClient(**{**GOOD, **options})
-    assert named in str(caught.value)
-    assert KEY not in str(caught.value)
+    for options, named in BAD_OPTIONS:
+        if option in options:
+            said = refusal(TIMClient, **{**GOOD, **options})
+            assert named in said
+            assert KEY not in said
 
 
-@pytest.mark.parametrize(
-    ("key", "why"),
-    [
+def test_a_key_that_can_only_be_a_mistake_is_refused_with_a_clear_message() -> None:
+    """When the client is made, before it costs a call; the message says what is wrong and does not show the key."""
+    for key, why in (
         ("", "empty"),
         ("short", "too short"),
         (KEY[:31], "too short"),
@@ -272,15 +277,10 @@ def test_a_bad_option_is_refused_when_the_client_is_made(options: dict[str, Any]
         (None, "str"),
         (b"0" * 64, "str"),
         (5, "str"),
-    ],
-    ids=repr,
-)
-def test_a_key_that_can_only_be_a_mistake_is_refused_with_a_clear_message(key: Any, why: str) -> None:
-    """When the client is made, before it costs a call; the message says what is wrong and does not show the key."""
-    with pytest.raises((ValueError, TypeError), match=why) as caught:
-        TIMClient(**{**GOOD, "secret_key": key})
-    if isinstance(key, str) and len(key) > 10:
-        assert key.strip() not in str(caught.value)
+    ):
+        said = refusal(TIMClient, **{**GOOD, "secret_key": key})
+        assert why in said
+        assert not (isinstance(key, str) and len(key) > 10 and key.strip() in said)
 
 
 def test_the_constructor_takes_keywords_only() -> None:
@@ -290,33 +290,31 @@ def test_the_constructor_takes_keywords_only() -> None:
         make(APP, KEY)
 
 
-@pytest.mark.parametrize(
-    "region", ["singapore", "Singapore", "SINGAPORE", "silicon_valley", "Silicon Valley", "silicon-valley", " tokyo "]
-)
-def test_regions_are_taken_in_any_common_spelling(region: str) -> None:
+def test_regions_are_taken_in_any_common_spelling() -> None:
     """Case, blanks and hyphens do not matter."""
-    assert "https://adminapi" in repr(TIMClient(**{**GOOD, "region": region}))
+    for host, spellings in (
+        ("adminapisgp", ("singapore", "Singapore", "SINGAPORE")),
+        ("adminapiusa", ("silicon_valley", "Silicon Valley", "silicon-valley")),
+        ("adminapijpn", (" tokyo ",)),
+    ):
+        for region in spellings:
+            assert f"https://{host}" in repr(TIMClient(**{**GOOD, "region": region}))
 
 
-@pytest.mark.parametrize("concurrency", [0, -1, True, 1.5, "3", None])
-async def test_a_bad_concurrency_is_refused(service: StandIn, concurrency: Any) -> None:
-    """Before the rows are touched."""
+async def test_rows_and_a_concurrency_that_cannot_be_are_refused(service: StandIn) -> None:
+    """At once, before any row is pulled: a str, a mapping or no iterable at all are no rows."""
     async with client_of(service) as tim:
-        with pytest.raises((ValueError, TypeError), match="concurrency"):
-            tim.batch.map(tim.set_unread_msg_num, [], concurrency=concurrency)
+        concurrencies: list[Any] = [0, -1, True, 1.5, "3", None]
+        for value in concurrencies:
+            assert "concurrency" in refusal(tim.batch.map, tim.set_unread_msg_num, [], concurrency=value)
+        rows: list[Any] = ["rows", b"rows", None, 3, {"a": 1}]
+        for value in rows:
+            assert "rows" in refusal(tim.batch.map, tim.set_unread_msg_num, value)
 
 
-@pytest.mark.parametrize("rows", ["rows", b"rows", None, 3, {"a": 1}], ids=repr)
-async def test_rows_that_are_no_rows_are_refused(service: StandIn, rows: Any) -> None:
-    """A str, a mapping or no iterable at all is a TypeError at once."""
-    async with client_of(service) as tim:
-        with pytest.raises(TypeError, match="rows"):
-            tim.batch.map(tim.set_unread_msg_num, rows)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_a_bad_retry_policy_is_refused() -> None:
+    """When it is made, not when something fails."""
+    policies: list[dict[str, Any]] = [
         {"attempts": 0},
         {"attempts": True},
         {"attempts": 2.5},
@@ -330,13 +328,9 @@ async def test_rows_that_are_no_rows_are_refused(service: StandIn, rows: Any) ->
         {"total": float("nan")},
         {"budget": -0.5},
         {"budget": float("nan")},
-    ],
-    ids=str,
-)
-def test_a_bad_retry_policy_is_refused(options: dict[str, Any]) -> None:
-    """When it is made, not when something fails."""
-    with pytest.raises((ValueError, TypeError)):
-        RetryPolicy(**options)
+    ]
+    for options in policies:
+        assert refusal(RetryPolicy, **options)
 
 
 async def test_milliseconds_are_not_taken_for_seconds(service: StandIn) -> None:

@@ -97,15 +97,17 @@ def assert_errors(errors: dict[Any, ItemError]) -> None:
         assert type(error.info) is str
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
+def test_an_ill_typed_row_of_counts_fails_alone() -> None:
+    """A count is an int, not negative, of a peer that is a str; anything else is no count and no 0 either."""
+    good = {"Peer_Account": "carol", "C2CUnreadMsgNum": 3}
+    ill_typed: list[object] = [
         {"Peer_Account": "bob"},
         {"C2CUnreadMsgNum": 3},
         {"Peer_Account": "bob", "C2CUnreadMsgNum": True},
         {"Peer_Account": "bob", "C2CUnreadMsgNum": "3"},
         {"Peer_Account": "bob", "C2CUnreadMsgNum": 3.0},
         {"Peer_Account": "bob", "C2CUnreadMsgNum": -1},
+        {"Peer_Account": "bob", "C2CUnreadMsgNum": 2**32},
         {"Peer_Account": ["bob"], "C2CUnreadMsgNum": 3},
         {"Peer_Account": {}, "C2CUnreadMsgNum": 3},
         {"Peer_Account": None, "C2CUnreadMsgNum": 3},
@@ -113,29 +115,27 @@ def assert_errors(errors: dict[Any, ItemError]) -> None:
         None,
         [],
         3,
-    ],
-    ids=repr,
-)
-def test_an_ill_typed_row_of_counts_fails_alone(row: object) -> None:
-    """A count is an int, not negative, of a peer that is a str; anything else is no count and no 0 either."""
-    good = {"Peer_Account": "carol", "C2CUnreadMsgNum": 3}
-    for rows in ([row, good], [good, row]):
-        found = C2CUnread.from_wire({"C2CUnreadMsgNumList": rows}, ["bob", "carol"])
-        assert found.counts == {"carol": 3}
-        assert found.errors["bob"].code is None
+    ]
+    for row in ill_typed:
+        for rows in ([row, good], [good, row]):
+            found = C2CUnread.from_wire({"C2CUnreadMsgNumList": rows}, ["bob", "carol"])
+            assert (found.counts, *found.errors) == ({"carol": 3}, "bob"), row
+            assert found.errors["bob"].code is None
 
 
-@pytest.mark.parametrize("code", [None, "70107", 10**30, 2**31, True, 70107.0, [], {}], ids=repr)
-def test_an_ill_typed_row_of_errors_fails_alone(code: object) -> None:
+def test_an_ill_typed_row_of_errors_fails_alone() -> None:
     """An error whose code cannot be read is an error without a code, and never a count."""
-    rows = [{"Peer_Account": "bob", "ErrorCode": code}, {"Peer_Account": "carol", "ErrorCode": 90003}]
-    found = C2CUnread.from_wire({"ErrorList": rows}, ["bob", "carol"])
-    assert (found.errors["bob"].code, found.errors["carol"].code) == (None, 90003)
+    codes: list[object] = [None, "70107", 10**30, 2**31, True, 70107.0, [], {}]
+    for code in codes:
+        rows = [{"Peer_Account": "bob", "ErrorCode": code}, {"Peer_Account": "carol", "ErrorCode": 90003}]
+        found = C2CUnread.from_wire({"ErrorList": rows}, ["bob", "carol"])
+        assert (found.errors["bob"].code, found.errors["carol"].code) == (None, 90003), code
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
+def test_an_ill_typed_receipt_fails_alone() -> None:
+    """Its message has an error without a code; the others have their receipts."""
+    good = {"MsgSeq": 2, "Code": 0, "ReadNum": 3, "UnreadNum": 4}
+    ill_typed: list[object] = [
         {"MsgSeq": 1},
         {"MsgSeq": 1, "ReadNum": 1},
         {"MsgSeq": 1, "ReadNum": -1, "UnreadNum": 0},
@@ -149,23 +149,21 @@ def test_an_ill_typed_row_of_errors_fails_alone(code: object) -> None:
         {"MsgSeq": 1, "Code": False, "ReadNum": 1, "UnreadNum": 2},
         None,
         7,
-    ],
-    ids=repr,
-)
-def test_an_ill_typed_receipt_fails_alone(row: object) -> None:
-    """Its message has an error without a code; the others have their receipts."""
-    good = {"MsgSeq": 2, "Code": 0, "ReadNum": 3, "UnreadNum": 4}
-    found = GroupMsgReceipts.from_wire({"GroupMsgReceiptList": [row, good]}, [1, 2])
-    assert found.receipts == {2: Receipt(3, 4)}
-    assert found.errors[1].code is None
+    ]
+    for row in ill_typed:
+        found = GroupMsgReceipts.from_wire({"GroupMsgReceiptList": [row, good]}, [1, 2])
+        assert (found.receipts, *found.errors) == ({2: Receipt(3, 4)}, 1), row
+        assert found.errors[1].code is None
 
 
-@pytest.mark.parametrize("lists", [3, "rows", True, {"Peer_Account": "bob"}, 0, "", False])
-@pytest.mark.parametrize("name", ["C2CUnreadMsgNumList", "ErrorList"])
-def test_a_list_that_is_no_list_is_a_bad_response(name: str, lists: object) -> None:
+def test_a_list_that_is_no_list_is_a_bad_response() -> None:
     """An empty one, or none at all, is fine; a scalar is not."""
-    with pytest.raises(BadResponse):
-        C2CUnread.from_wire({name: lists}, ["bob"])
+    for value in (3, "rows", True, {"Peer_Account": "bob"}, 0, "", False):
+        for name in ("C2CUnreadMsgNumList", "ErrorList"):
+            with pytest.raises(BadResponse, match=name):
+                C2CUnread.from_wire({name: value}, ["bob"])
+        with pytest.raises(BadResponse, match="GroupMsgReceiptList"):
+            GroupMsgReceipts.from_wire({"GroupMsgReceiptList": value}, [1])
 
 
 def test_a_null_list_is_an_absent_one() -> None:

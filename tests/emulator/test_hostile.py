@@ -15,16 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stand_in import FIELDS, METHODS
 from tim_async.emulator import Emulator
 
 from .support import (
     C2C_UNREAD,
-    GROUP_INFO,
-    MARK_READ,
     NOW,
-    RECEIPT,
-    RECEIPT_DETAIL,
-    RECENT_CONTACTS,
     SET_UNREAD,
     BlockingCaller,
     Caller,
@@ -49,52 +45,21 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=12) | st.dictionaries(st.sampled_from(["MsgSeq", "Type", "x"]), inner),
     max_leaves=20,
 )
-FIELDS = (
-    "GroupId",
-    "Member_Account",
-    "UnreadMsgNum",
-    "Report_Account",
-    "Peer_Account",
-    "MsgReadTime",
-    "To_Account",
-    "MsgSeqList",
-    "GroupIdList",
-    "ResponseFilter",
-    "MsgSeq",
-    "Filter",
-    "Cursor",
-    "Count",
-    "From_Account",
-    "TimeStamp",
-    "StartIndex",
-    "TopTimeStamp",
-    "TopStartIndex",
-    "AssistFlags",
-)
-WELL_FORMED: dict[str, dict[str, Any]] = {
-    SET_UNREAD: {"GroupId": "g", "Member_Account": "alice", "UnreadMsgNum": 1},
-    MARK_READ: {"Report_Account": "alice", "Peer_Account": "bob", "MsgReadTime": str(NOW)},
-    C2C_UNREAD: {"To_Account": "alice", "Peer_Account": ["bob"]},
-    RECEIPT: {"GroupId": "g", "MsgSeqList": [{"MsgSeq": 3}]},
-    RECEIPT_DETAIL: {"GroupId": "g", "MsgSeq": 3, "Filter": 0, "Cursor": "", "Count": 200},
-    RECENT_CONTACTS: {
-        "From_Account": "alice",
-        "TimeStamp": 0,
-        "StartIndex": 0,
-        "TopTimeStamp": 0,
-        "TopStartIndex": 0,
-        "AssistFlags": 63,
-    },
-    GROUP_INFO: {"GroupIdList": ["g"]},
+NAMES = sorted({name for fields in FIELDS.values() for name in fields})
+FIRST_PAGE = {"Cursor": "", "TimeStamp": 0, "StartIndex": 0, "TopTimeStamp": 0, "TopStartIndex": 0}
+WELL_FORMED = {
+    method.path.lstrip("/"): {name: FIRST_PAGE.get(name, value) for name, value in method.body.items()}
+    for method in METHODS
 }
+"""A request of each command that the client has a method for."""
 
 
 @pytest.fixture
 def running() -> Iterator[Emulator]:
     with Emulator(limit=None, clock=Clock()) as service:
         service.state.add_messages("alice", "bob", 3)
-        service.state.add_group("g", messages=5, members=["alice"])
-        service.state.add_receipt("g", 3, readers=["alice"])
+        service.state.add_group("@TGS#1", messages=7, members=["alice"])
+        service.state.add_receipt("@TGS#1", 7, readers=["alice"])
         yield service
 
 
@@ -105,7 +70,7 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     @given(
         st.sampled_from([*WELL_FORMED]),
         st.booleans(),
-        st.dictionaries(st.sampled_from(FIELDS), VALUES),
+        st.dictionaries(st.sampled_from(NAMES), VALUES),
     )
     def check(path: str, mostly_well_formed: bool, values: dict[str, Any]) -> None:
         caller.code(path, {**WELL_FORMED[path], **values} if mostly_well_formed else values)
@@ -117,6 +82,19 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     caller.close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     json.dumps(running.report().as_dict())
+
+
+def test_each_required_field_is_required_and_its_type_is_checked(running: Emulator) -> None:
+    """Without it, or with a value of another type, no request succeeds."""
+    caller = BlockingCaller(running)
+    for path, fields in FIELDS.items():
+        body = WELL_FORMED[path.lstrip("/")]
+        for name, (kind, required) in fields.items():
+            rest = {other: value for other, value in body.items() if other != name}
+            assert (caller.code(path.lstrip("/"), rest) != 0) == required, (path, name)
+            for value in (None, True, 1.5, {}, 7 if kind is not int else "7"):
+                assert caller.code(path.lstrip("/"), {**rest, name: value}) != 0, (path, name, value)
+    caller.close()
 
 
 async def test_deep_nesting_is_read_or_refused(call: Caller) -> None:

@@ -179,7 +179,7 @@ class State:
         """
         if not account or not contact_id or kind not in get_args(ContactKind):
             raise ValueError(
-                f"a contact needs an account, an id and a kind of c2c or group, not {account!r}, {contact_id!r} and {kind!r}"
+                f"a contact needs an account, an id and a kind (c2c, group), not {account!r}, {contact_id!r}, {kind!r}"
             )
         with self.lock:
             self._accounts.update((account, contact_id) if kind == "c2c" else (account,))
