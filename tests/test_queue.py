@@ -287,6 +287,26 @@ def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
     assert 0.02 < virtual_time.run(run()) < 0.06
 
 
+@pytest.mark.parametrize("limit", [1, 2, 7, 200, 5000])
+def test_at_the_floor_every_limit_lets_calls_go(limit: int) -> None:
+    """However many are refused: a call never costs more than the bucket holds."""
+
+    async def run() -> float:
+        queue = RequestQueue(limit)
+        for _ in range(8):
+            sent = await queue.enter()
+            queue.leave(sent, answered=True)
+            for _ in range(2 * limit):
+                queue.refused(sent)
+            await asyncio.sleep(1.01)
+        start = queue.now()
+        for _ in range(5):
+            queue.leave(await queue.enter(), answered=True)
+        return queue.now() - start
+
+    assert virtual_time.run(run()) < 5 * 25 / limit + 0.01
+
+
 class PlainHandle(asyncio.Handle):
     """A timer's handle that does not tell its time."""
 

@@ -20,7 +20,7 @@ def slots(store: Store) -> set[str]:
     """The endpoints whose slots are in the store."""
     with Redis.from_url(store.url, decode_responses=True) as redis:
         keys: Any = redis.keys("tim_async:*:slots")
-        return {key.split("/")[-1].removesuffix("}:slots") for key in keys}
+        return {key.split("/")[-1].partition("}")[0] for key in keys}
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])

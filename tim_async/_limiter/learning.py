@@ -74,7 +74,7 @@ class Credit:
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
-            self._ease += self._climb() / per_second
+            self._ease += (self._first_climb() if self._quiet else self.CLIMB) / per_second
         if self._ease > 0.0:
             self._weigh()
 
@@ -89,10 +89,8 @@ class Credit:
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
         self._weigh()
 
-    def _climb(self) -> float:
-        """Ease a second."""
-        if not self._quiet:
-            return self.CLIMB
+    def _first_climb(self) -> float:
+        """Ease a second until something is refused."""
         if self._ease >= self.SAFE:
             return self.CLIMB_FIRST
         return self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) ** 2
@@ -136,9 +134,9 @@ class Rate:
     """Seconds beyond it in which the rate rises slowly: by limit/150 * t^3."""
     STEADY = 0.125
     """Share of the limit by which it rises each second after that, at the slope that the cubic ends with."""
-    CUT = 0.98
+    CUT = 0.99
     """What the first refusal of an event leaves of the rate that was measured."""
-    TOLERATED = 0.02
+    TOLERATED = 0.03
     """Share of the last second's calls that may be refused below the limit without a cut."""
     DEEP = 0.85
     """Share of the plateau below which it falls with the rate: not a probe that failed, but a smaller share of ours."""

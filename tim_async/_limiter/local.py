@@ -145,8 +145,6 @@ class LocalLimiter:
 
     HEADROOM = 1.1
     """How far above the limit the bucket lets calls go, to catch up; the slots keep the promise."""
-    EVEN = 1.05
-    """How far above a rate below the limit."""
 
     latency = 0.0
     grace = math.inf  # its slot is nobody else's before it has been given back
@@ -165,7 +163,7 @@ class LocalLimiter:
         self._block = max(1, int(burst / 20))
         self._permits = 0
         # At the floor a block costs nearly the whole bucket.
-        self._rate = Rate(limit, floor=1.01 * limit * self._block / burst)
+        self._rate = Rate(limit, floor=1.01 * self._ceiling * self._block / burst)
         self._capacity = burst
         self._burst = Burst(burst / self._block)
         # Imported with the first call: it reads its own version at import, which takes longer than all else here.
@@ -183,8 +181,8 @@ class LocalLimiter:
             rate = self._rate.value(now)
             # A rate of N takes more than N slots, each of which is occupied for more than a second.
             size = min(size, max(1, round(rate * (1.0 + self._credit.spread))))
-            # A slower rate makes each call cost more of the bucket.
-            cost = max(1.0, self._ceiling / (self.EVEN * rate))
+            # A slower rate makes each call cost more of the bucket, which then keeps it without headroom: evenly.
+            cost = self._ceiling / rate
         delay = self._slots.wait(now, self._credit.value, size)
         if delay > 0.0:
             self._saturated = True
@@ -194,10 +192,10 @@ class LocalLimiter:
             self._cost = cost * self._block
             needed, interval = self._cost, cost / self._ceiling
             if not self._burst.full:
-                # A smaller burst leaves a part of the bucket unused, and makes up for less lateness.
+                # A smaller burst leaves a part of the bucket unused and makes up for less lateness: look more often.
                 burst = self._burst.value(now)
                 needed = max(needed, self._capacity - (burst - 1.0) * self._cost)
-                interval *= min(1.0, burst - 1.0)
+                interval *= min(1.0, 0.5 * (burst - 1.0))
             if not self._bucket.has_capacity(needed):
                 # Longer than needed by at most this; the bucket credits what is late.
                 return interval
