@@ -130,9 +130,10 @@ CONTACTS: dict[str, Any] = {
     "TopStartIndex": 4,
 }
 NUMBERS = ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
-NO_COUNT = (-1, 2**63, True, 1.0, "1", None)
-NO_FLAG = (-1, 2, 1.0, "1", None, [])
-NO_TEXT = ("", 7, None, ["x"])
+NO_COUNT: tuple[object, ...] = (-1, 2**63, True, 1.0, "1", None)
+NO_FLAG: tuple[object, ...] = (-1, 2, 1.0, "1", None, [])
+NO_LIST: tuple[object, ...] = ("x", {}, ["x"], None)
+NO_TEXT: tuple[object, ...] = ("", 7, None, ["x"])
 
 
 def test_pages_as_documented() -> None:
@@ -156,7 +157,7 @@ def test_the_smallest_and_the_largest_number(name: str, cursor: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("ReadList", value) for value in ("x", {}, ["x"], None)),
+        *(("ReadList", value) for value in NO_LIST),
         *(("IsFinish", value) for value in NO_FLAG),
         *(("Cursor", value) for value in NO_TEXT),
         *(("Read_Account", value) for value in NO_TEXT),
