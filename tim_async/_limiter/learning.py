@@ -74,7 +74,10 @@ class Credit:
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
-            self._ease += (self._first_climb() if self._quiet else self.CLIMB) / per_second
+            climb = self.CLIMB_FIRST if self._quiet else self.CLIMB
+            if self._quiet and self._ease < self.SAFE and self._typical > self.LONG:
+                climb *= (self._typical / self.LONG) ** 2
+            self._ease += climb / per_second
         if self._ease > 0.0:
             self._weigh()
 
@@ -88,12 +91,6 @@ class Credit:
         self._quiet = False
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
         self._weigh()
-
-    def _first_climb(self) -> float:
-        """Ease a second until something is refused."""
-        if self._ease >= self.SAFE:
-            return self.CLIMB_FIRST
-        return self.CLIMB_FIRST * max(1.0, self._typical / self.LONG) ** 2
 
     def _find_smallest(self, rtt: float) -> None:
         if self._seen == 1:
@@ -126,7 +123,7 @@ class Rate:
         full: whether the rate is the limit.  Once it is not, `value` sets it again when the rate has risen so far.
     """
 
-    __slots__ = ("_changed_at", "_event_at", "_limit", "_low", "_measured", "_plateau", "floor", "full")
+    __slots__ = ("_changed_at", "_event_at", "_floor", "_limit", "_low", "_measured", "_plateau", "full")
 
     HOLD = 2.0
     """Seconds after the last refusal in which the rate returns to the plateau."""
@@ -145,7 +142,7 @@ class Rate:
 
     def __init__(self, limit: float, floor: float) -> None:
         self._limit = limit
-        self.floor = floor
+        self._floor = floor
         self.full = True
         self._low = self._plateau = self._measured = limit
         self._changed_at = self._event_at = -math.inf
@@ -203,7 +200,7 @@ class Rate:
             self._fall(now, min(0.95, max(0.4, 0.97 * taken)) * self._measured)
 
     def _fall(self, now: float, low: float) -> None:
-        self._low = max(self.floor, low)
+        self._low = max(self._floor, low)
         self._plateau = max(self._low, min(self._measured, self._low / self.DEEP))
         self._changed_at = now
         self.full = False

@@ -115,7 +115,9 @@ class Slots:
     def answered(self, now: float, credit: float) -> float:
         """Calls answered in the last second, as those whose slots are not free again tell."""
         horizon = now - SECOND + credit
-        return sum(at > horizon for at in self._answered) / max(0.1, SECOND - credit)
+        while self._answered and self._answered[0] <= horizon:
+            self._answered.popleft()
+        return len(self._answered) / max(0.1, SECOND - credit)
 
 
 class Refusals:
@@ -189,16 +191,13 @@ class LocalLimiter:
             return delay
         self._saturated = False
         if not self._permits:
-            self._cost = cost * self._block
-            needed, interval = self._cost, cost / self._ceiling
+            self._cost = needed = cost * self._block
             if not self._burst.full:
-                # A smaller burst leaves a part of the bucket unused and makes up for less lateness: look more often.
-                burst = self._burst.value(now)
-                needed = max(needed, self._capacity - (burst - 1.0) * self._cost)
-                interval *= min(1.0, 0.5 * (burst - 1.0))
+                # A smaller burst leaves a part of the bucket unused.
+                needed = max(needed, self._capacity - (self._burst.value(now) - 1.0) * needed)
             if not self._bucket.has_capacity(needed):
-                # Longer than needed by at most this; the bucket credits what is late.
-                return interval
+                # Longer than needed by at most this; the bucket credits what is late, up to its burst.
+                return cost / self._ceiling * min(1.0, 0.5 * (self._burst.value(now) - 1.0))
         return 0.0
 
     def take(self, now: float) -> Permit:
