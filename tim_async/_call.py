@@ -1,4 +1,4 @@
-"""One call: permit → attempt → classify → retry → read.  `Caller.call` is all of it."""
+"""One call: permit → attempt → classify → retry → read.  `Caller.make` is all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from . import _wire
 from ._attempts import Attempt, tell
@@ -25,22 +25,17 @@ T = TypeVar("T")
 _log = logging.getLogger("tim_async")
 
 
-class Answered(NamedTuple, Generic[T]):
-    """A call that was answered.
+class Call(Generic[T]):
+    """One call, before, during and after it is made.
+
+    Args:
+        endpoint: which.
+        body: the request's fields, as the endpoint builds them; or a function that returns them, which is called when
+            the first attempt has its permit.
+        options: how.
 
     Attributes:
-        value: the result.
-        attempts: requests that were made for it.
-    """
-
-    value: T
-    attempts: int
-
-
-class Call:
-    """One call under way.
-
-    Attributes:
+        attempts: requests made so far.
         channel: the endpoint's; set when the client is found open.
         body: the request's fields; empty until the first attempt where ``late`` builds them.
         failure: how the last attempt ended; None before the first retry.
@@ -67,7 +62,7 @@ class Call:
     lane: Lane
     usersig: Secret
 
-    def __init__(self, endpoint: Endpoint[..., Any], body: Body | Callable[[], Body], options: Options) -> None:
+    def __init__(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> None:
         self.endpoint = endpoint
         self.options = options
         if callable(body):
@@ -162,47 +157,41 @@ class Caller:
         self.open()
         return self.channels.of(endpoint)
 
-    async def call(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> Answered[T]:
+    async def make(self, call: Call[T]) -> T:
         """Make one call.
-
-        Args:
-            endpoint: which.
-            body: the request's fields, as the endpoint builds them; or a function that returns them, which is called
-                when the first attempt has its permit.
-            options: how.
 
         Raises:
             TIMError: the last attempt's error.
             RuntimeError: the client belongs to another event loop.
         """
-        call = Call(endpoint, body, options)
         answer: Answer | TIMError | None = None
         try:
-            call.channel = self.channel(endpoint)
+            call.channel = self.channel(call.endpoint)
             while True:
                 permit = await self._permit(call)
                 answer = await self._attempt(call, permit)
                 if not isinstance(answer, TIMError):
                     break
                 await self._wait_to_retry(call, answer)
-            value = endpoint.read(answer, call.body)
+            value = call.endpoint.read(answer, call.body)
         except TIMError as error:
-            error.endpoint, error.attempts = endpoint.name, call.attempts
+            error.endpoint, error.attempts = call.endpoint.name, call.attempts
             if isinstance(error, APIError):
-                error.hint = self._hint(error.code, endpoint)
+                error.hint = self._hint(error.code, call.endpoint)
             # The frames that read an answer hold it, and a peer may have echoed the signature anywhere in it.
             answer = error.__traceback__ = None
             raise
         call.channel.budget.succeeded()
-        return Answered(value, call.attempts)
+        return value
 
-    async def _permit(self, call: Call) -> Permit:
+    async def _permit(self, call: Call[Any]) -> Permit:
         """Wait for the permit of one attempt."""
         queue, counters = call.channel.queue, call.channel.counters
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
-            permit = await queue.enter(call.lane, call.attempts > 0, call.options.max_wait - call.waited)
+            left = call.options.max_wait - call.waited if call.waited else call.options.max_wait
+            permit = await queue.enter(call.lane, call.attempts > 0, left)
         except QuotaExhausted as exhausted:
             if call.failure is None:
                 counters.exhausted += 1
@@ -213,7 +202,7 @@ class Caller:
         counters.permitted(call.wait, call.attempts > 0)
         return permit
 
-    async def _attempt(self, call: Call, permit: Permit) -> Answer | TIMError:
+    async def _attempt(self, call: Call[Any], permit: Permit) -> Answer | TIMError:
         """Send one request; return the answer, or why there is none."""
         queue = call.channel.queue
         try:
@@ -245,7 +234,7 @@ class Caller:
             channel.counters.refusals += 1
             channel.queue.refused(permit)
 
-    async def _wait_to_retry(self, call: Call, failure: TIMError) -> None:
+    async def _wait_to_retry(self, call: Call[Any], failure: TIMError) -> None:
         """Wait until the next attempt may start.
 
         Raises:
@@ -279,7 +268,7 @@ class Caller:
             return f"the service answers so, too, when there is no command {endpoint.command}; is it mistyped?"
         return ""
 
-    def _tell(self, call: Call, took: float, error: BaseException | None) -> None:
+    def _tell(self, call: Call[Any], took: float, error: BaseException | None) -> None:
         hook = self.settings.on_attempt
         if error is not None:
             _log.debug("%s: attempt %d: %s", call.endpoint.name, call.attempts, str(error) or type(error).__name__)

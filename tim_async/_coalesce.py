@@ -18,7 +18,7 @@ import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ._call import Answered, Caller
+from ._call import Call, Caller
 from ._channels import Channel
 from ._fields import malformed
 from ._lanes import LANE
@@ -145,7 +145,7 @@ class LookupBatch:
         """The earliest of its callers, by the loop's clock."""
         self.sent = False
         self.handle: asyncio.Handle | None = None
-        self.task: asyncio.Task[Answered[Any]] | None = None
+        self.task: asyncio.Task[Any] | None = None
         # The context of its first caller, not of the caller that fills it.
         self.context = contextvars.copy_context()
 
@@ -251,11 +251,9 @@ class Loader:
         batch.handle = None
         loop = asyncio.get_running_loop()
         left = math.inf if batch.deadline == math.inf else max(0.0, batch.deadline - loop.time())
-        call = self._lookups.caller.call(
-            self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left)
-        )
-        batch.task = loop.create_task(call, context=batch.context)
-        batch.task.add_done_callback(functools.partial(self._done, batch))
+        call = Call(self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left))
+        batch.task = loop.create_task(self._lookups.caller.make(call), context=batch.context)
+        batch.task.add_done_callback(functools.partial(self._done, batch, call))
 
     def _body(self, batch: LookupBatch) -> Body:
         """The fields of a batch's request; from now on it accepts no entries."""
@@ -264,7 +262,7 @@ class Loader:
             self._open = None
         return self._endpoint.build(self._owner, batch.entries)
 
-    def _done(self, batch: LookupBatch, task: asyncio.Task[Answered[Any]]) -> None:
+    def _done(self, batch: LookupBatch, call: Call[Any], task: asyncio.Task[Any]) -> None:
         """Give the result of a batch's call to its callers."""
         batch.task = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -276,7 +274,7 @@ class Loader:
             # Every task was cancelled from outside.  Callers that were cancelled, too, have left or will; others wait.
             self._join_again(batch)
         elif error is None:
-            self._answer(batch, task.result())
+            self._answer(batch, task.result(), call.attempts)
         elif isinstance(error, QuotaExhausted) and not closed:
             self._turn_away(batch, error)
         else:
@@ -285,9 +283,9 @@ class Loader:
         if isinstance(error, TIMError):
             error.__traceback__ = None  # its frames refer to the batch
 
-    def _answer(self, batch: LookupBatch, outcome: Answered[Any]) -> None:
+    def _answer(self, batch: LookupBatch, result: Any, attempts: int) -> None:
         """Give each caller its item's value or error."""
-        values, errors = self._endpoint.values(outcome.value), self._endpoint.errors(outcome.value)
+        values, errors = self._endpoint.values(result), self._endpoint.errors(result)
         self._detach(batch)
         for item, entry in batch.entries.items():
             for waiter in entry.release():
@@ -296,7 +294,7 @@ class Loader:
                     continue
                 code, info = errors[item].code, errors[item].info
                 error = malformed(f"{item!r}: {info}") if code is None else classify(code, info)
-                error.endpoint, error.attempts = self._endpoint.name, outcome.attempts
+                error.endpoint, error.attempts = self._endpoint.name, attempts
                 waiter.set_exception(error)
 
     def _fail(self, batch: LookupBatch, error: BaseException) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, Unpack
@@ -16,7 +16,7 @@ import aiohttp
 
 from . import _arguments, config
 from ._attempts import Hook
-from ._call import Caller
+from ._call import Call, Caller
 from ._coalesce import Lookup, Lookups
 from ._lanes import Lane
 from ._limiter.sharing import Quota
@@ -429,8 +429,9 @@ class TIMClient:
             raise TypeError(f"body must be a mapping, not {type(body).__name__}")
         return await self._call(endpoint_of(command, repeatable), dict(body))
 
-    async def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return (await self._caller.call(endpoint, endpoint.build(*args, **kwargs), self._options)).value
+    # No coroutine of its own: many calls wait, and each frame of each of them costs memory.
+    def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        return self._caller.make(Call(endpoint, endpoint.build(*args, **kwargs), self._options))
 
     def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
         """The endpoints that have a method, and any others used so far."""

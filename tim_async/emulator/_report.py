@@ -63,7 +63,7 @@ class Report:
         return asdict(self)
 
 
-class _Tally:
+class _EndpointCounts:
     """The counts behind one `EndpointReport`, by the names of its attributes."""
 
     def __init__(self) -> None:
@@ -105,8 +105,8 @@ class CallLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._total = _Tally()
-        self._endpoints: defaultdict[str, _Tally] = defaultdict(_Tally)
+        self._total = _EndpointCounts()
+        self._endpoints: defaultdict[str, _EndpointCounts] = defaultdict(_EndpointCounts)
         # Calls that failed and have not been repeated yet.
         self._failed: set[tuple[str, str]] = set()
 
