@@ -49,6 +49,7 @@ from tim_async import (
     TIMError,
     TransportError,
 )
+from tim_async.batch import Outcomes
 from tim_async.config import ClientOptions
 from tim_async.emulator import Emulator
 from tim_async.migrate import READ, Difference, FileSource, Finished, Recorder, RowFailed, run, survey, verify
@@ -124,6 +125,11 @@ async def later() -> AsyncIterator[dict[str, Any]]:
 async def unread_of(account: str, peers: list[str] | None = None) -> int:
     """A function of the user's."""
     return len(account) + len(peers or ())
+
+
+def started(tim: TIMClient) -> Outcomes[tuple[str, str, int], None]:
+    """A batch that others enter."""
+    return tim.batch.map(tim.set_unread_msg_num, rows())
 
 
 async def batches(tim: TIMClient, accounts: list[tuple[str]], chats: list[Conversation], members: list[Member]) -> None:

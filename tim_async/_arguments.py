@@ -1,4 +1,4 @@
-"""Checks of callers' arguments: what can never be right raises here, before anything is sent.
+"""Checks of the caller's arguments, which raise before anything is sent.
 
 `TypeError` for a value of the wrong kind, `ValueError` for one of the right kind that the service cannot take.
 """
@@ -45,7 +45,7 @@ def kind(name: str, value: object, wanted: type) -> None:
 
 
 def positive(name: str, value: object) -> float:
-    """A finite number above 0, of whatever unit."""
+    """A finite number above 0, in any unit."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 < value < math.inf:

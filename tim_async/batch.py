@@ -36,6 +36,8 @@ from .models import (
     RecentContactPage,
 )
 
+__all__ = ["DEFAULT_CONCURRENCY", "Batch", "Outcomes"]
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 One = TypeVar("One")

@@ -128,13 +128,13 @@ def _document(body: bytes | bytearray | str) -> dict[str, Any]:
 
 
 def _command(query: Query, document: Mapping[str, Any]) -> str:
-    asked = one(query, "CallbackCommand")
-    told = document.get("CallbackCommand")
-    if told is not None and not isinstance(told, str):
+    in_query = one(query, "CallbackCommand")
+    in_body = document.get("CallbackCommand")
+    if in_body is not None and not isinstance(in_body, str):
         raise _ill_typed("CallbackCommand")
-    if asked and told and asked != told:
+    if in_query and in_body and in_query != in_body:
         raise WebhookError("query and body name different values of CallbackCommand")
-    command = asked or told
+    command = in_query or in_body
     if not command:
         raise WebhookError("CallbackCommand is missing")
     return command
