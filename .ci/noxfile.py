@@ -116,8 +116,10 @@ def coverage(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
     workers = ("-n", WORKERS, "--dist", "worksteal")
     elsewhere = [f"--ignore=tests/{name}" for name in ("cli", "examples", "migrate", "observers")]
-    options = ("--cov", "--cov-report=term-missing", "-m", "not processes", *elsewhere)
-    session.run("python", "-m", "pytest", *workers, *options, *session.posargs)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *workers, "-m", "not processes", *elsewhere, *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
 
 
 @nox.session(python="3.12", default=False)

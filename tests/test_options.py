@@ -262,7 +262,7 @@ async def test_the_timeout_and_the_patience_of_a_view_are_its_own(service: Stand
     """A call that is not answered ends after the view's time, and is not tried again where the view says so."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
-        view = tim.with_options(timeout=0.05, retry=RetryPolicy(attempts=1))
+        view = tim.with_options(timeout=1.0, retry=RetryPolicy(attempts=1))
         failure = await failure_of(view.set_unread_msg_num("g", "alice", 1))
         assert isinstance(failure, RequestTimeout)
         assert failure.attempts == 1

@@ -20,6 +20,7 @@ from tim_async import (
     RecentContactList,
     RecentContactPage,
     RequestTimeout,
+    RetryPolicy,
     TIMClient,
     TIMError,
 )
@@ -258,7 +259,7 @@ async def test_a_failing_page_raises(service: StandIn) -> None:
     service.script.extend([members(300)(Seen(body=b'{"Filter": 0, "Cursor": "", "Count": 200}')), Fate.HOLD])
     service.answer = lambda _: Fate.HOLD
     found = 0
-    async with client_of(service, timeout=0.05) as tim:
+    async with client_of(service, timeout=1.0, retry=RetryPolicy(attempts=1)) as tim:
 
         async def walk() -> None:
             nonlocal found
