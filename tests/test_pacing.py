@@ -16,7 +16,7 @@ from benchmarks.pace import Other, Path, simulate
 from benchmarks.windows import SlidingSecond, TokenBucket
 from tim_async._lanes import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
-from tim_async._limiter.local import SECOND, LocalLimiter, Slots
+from tim_async._limiter.local import SECOND, LocalLimiter, Slots, Use
 from tim_async._limiter.queue import RequestQueue
 
 from . import virtual_time
@@ -482,7 +482,7 @@ def test_refusals_below_the_limit_leave_the_credit_alone() -> None:
         for _ in range(100):
             permit = limiter.take(loop.time())
             await asyncio.sleep(0.05)
-            limiter.leave(permit, loop.time(), answered=True)
+            limiter.leave(permit, loop.time(), Use.ANSWERED)
         limiter.refused(loop.time(), loop.time())
         once = limiter._credit.value
         for _ in range(20):

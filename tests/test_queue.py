@@ -1,4 +1,4 @@
-"""The order before the bucket: lanes, first in first out, cancelling, pausing, closing."""
+"""The queue of an endpoint: lanes, first in first out, cancelling, pausing, closing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tim_async._lanes import Lane
 from tim_async._limiter.learning import Credit
-from tim_async._limiter.local import Permit
+from tim_async._limiter.local import LocalLimiter, Permit
 from tim_async._limiter.queue import Connections, RequestQueue
 from tim_async.errors import ConnectFailed, QuotaExhausted
 
@@ -28,7 +28,7 @@ async def pass_through(
 
 
 async def filled(limit: int = 4) -> RequestQueue:
-    """A pacer whose slots are all in flight, so that whoever comes now must wait."""
+    """A queue whose slots are all in flight, so that the next caller must wait."""
     queue = RequestQueue(limit)
     for _ in range(limit):
         await queue.enter()
@@ -269,6 +269,29 @@ def test_close_turns_away_whoever_waits(then: Callable[[RequestQueue], Awaitable
     errors = virtual_time.run(run())
     assert all(isinstance(error, ConnectFailed) for error in errors)
     assert len({id(error) for error in errors}) == 3
+
+
+def test_a_defect_of_the_limiter_reaches_the_caller_that_waits() -> None:
+    """It would wait forever; and the next one has its permit."""
+
+    class Defective(LocalLimiter):
+        failed = False
+
+        def take(self, now: float) -> Permit:
+            if asyncio.get_running_loop().time() > 1000.0 and not self.failed:
+                self.failed = True
+                raise RuntimeError("a defect")
+            return super().take(now)
+
+    async def run() -> None:
+        queue = RequestQueue(1, limiter=lambda _: Defective(1))
+        queue.leave(await queue.enter(), answered=True)
+        first, second = asyncio.create_task(queue.enter()), asyncio.create_task(queue.enter())
+        with pytest.raises(RuntimeError, match="a defect"):
+            await first
+        queue.leave(await second, answered=True)
+
+    virtual_time.run(run())
 
 
 def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:

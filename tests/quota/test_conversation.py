@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests import virtual_time
 from tests.stand_in import StandIn
 from tests.store import Store
+from tim_async._limiter.local import Use
 from tim_async._limiter.queue import RequestQueue
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
@@ -201,7 +202,7 @@ def test_each_outcome_is_told_once_and_then_there_is_silence() -> None:
         store = FakeStore()
         queue, limiter = gated(store, 0.1)
         unused, flying = [await queue.enter() for _ in range(2)]
-        limiter.unused(unused)
+        limiter.leave(unused, asyncio.get_running_loop().time(), Use.UNSENT)
         for _ in range(80):
             await call(queue)
         queue.leave(flying, answered=True)

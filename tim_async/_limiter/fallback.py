@@ -7,7 +7,7 @@ import random
 
 from tim_async._lanes import Lane
 
-from .local import LocalLimiter, Permit
+from .local import LocalLimiter, Permit, Use
 
 QUIET = 0.3
 """Seconds without a call when the store is lost: otherwise the calls it let go would meet those made alone."""
@@ -63,15 +63,10 @@ class Fallback:
         permit.number = -1 - random.getrandbits(52)
         return permit
 
-    def unused(self, permit: Permit) -> None:
-        """The call of one of its permits was never sent."""
+    def leave(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit that it granted."""
         if self._limiter is not None:
-            self._limiter.unused(permit)
-
-    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
-        """The call of one of its permits was answered, or its connection has ended without an answer."""
-        if self._limiter is not None:
-            self._limiter.leave(permit, now, answered=answered)
+            self._limiter.leave(permit, now, use)
 
     def refused(self, sent: float, now: float) -> None:
         """The server refused a call."""

@@ -1,4 +1,4 @@
-"""What decides that one more call may go: permits, taken one by one.
+"""What grants the permits of one endpoint, one by one.
 
 A `Limiter` belongs to one endpoint.  `LocalLimiter` is for a client that has the endpoint's rate for itself; for a
 rate that several processes share, see `sharing`.  The theory is at the top of `queue`.
@@ -6,6 +6,7 @@ rate that several processes share, see `sharing`.  The theory is at the top of `
 
 from __future__ import annotations
 
+import enum
 import math
 from collections import deque
 from typing import Protocol
@@ -15,15 +16,26 @@ from tim_async._lanes import Lane
 from .learning import Burst, Credit, Rate
 
 SECOND = 1.0005
-"""The server's second, as we time it: a little longer, for clocks that tick differently."""
+"""The server's second, a little longer: clocks tick differently."""
+
+
+class Use(enum.Enum):
+    """How a permit was used."""
+
+    ANSWERED = enum.auto()
+    """An answer came."""
+    UNANSWERED = enum.auto()
+    """The connection ended without an answer."""
+    UNSENT = enum.auto()
+    """Nothing was sent."""
 
 
 class Permit:
-    """The right to send one call: taken from a limiter, and given back to it.
+    """The right to send one attempt: taken from a limiter, and returned to it.
 
     Attributes:
-        sent: the loop time at which the call may be sent, or was.
-        number: by which the limiter knows it, where it needs one.
+        sent: the loop time at which the attempt may be sent, or was.
+        number: identifies the permit where the limiter needs that.
     """
 
     __slots__ = ("number", "sent")
@@ -34,49 +46,46 @@ class Permit:
 
 
 class Limiter(Protocol):
-    """What a turnstile asks before it lets a call go.  All times are the event loop's, seconds."""
+    """Grants the permits of one endpoint: `wait`, `take`, `leave`.  All times are the event loop's, seconds."""
 
     @property
     def latency(self) -> float:
-        """Seconds that `wait` may need to find out; a caller that would not wait at all waits so long."""
+        """Seconds that `wait` may need until it knows; a caller with ``max_wait=0`` waits that long."""
 
     @property
     def grace(self) -> float:
-        """Seconds for which a turn that was taken holds; one that could not be used in time must be given back."""
+        """Seconds for which a permit is valid; one that was not used in time must be returned."""
 
     @property
     def shared(self) -> bool:
-        """Whether the permits are shared with other processes, at this moment."""
+        """Whether the permits are shared with other processes now."""
 
     def wait(self, now: float, lane: Lane) -> float:
-        """Seconds until one call of a lane may go: 0 for now; infinity when something yet to come will tell."""
+        """Seconds until a permit for one call of a lane: 0 for now; infinity while unknown, until the store replies."""
 
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
 
-    def unused(self, permit: Permit) -> None:
-        """The call was never sent."""
-
-    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
-        """The answer has come, or its connection has ended without one."""
+    def leave(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit; each one taken is returned once."""
 
     def refused(self, sent: float, now: float) -> None:
-        """The server said "too fast" to a call sent at ``sent``."""
+        """The service refused a call sent at ``sent`` for its rate."""
 
     def slow_down(self, taken: float, now: float) -> None:
-        """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
+        """The service alerted that it accepts only a share, 0 to 1, of the calls."""
 
     def paused(self, seconds: float) -> None:
-        """The endpoint was paused for so long; whoever shares it should know."""
+        """The endpoint was paused for so many seconds; other processes that share it pause, too."""
 
     def rate(self, now: float) -> float:
-        """Calls a second that are let go at most, as learned so far."""
+        """The adaptive rate, calls/s."""
 
     def pace(self, now: float) -> float:
-        """Calls a second that those who wait here can expect."""
+        """Calls/s that the callers of this process can expect."""
 
     def close(self) -> None:
-        """Ask and expect nothing more."""
+        """Grant nothing more."""
 
 
 class Slots:
@@ -104,16 +113,16 @@ class Slots:
         self._in_flight += 1
 
     def give_back(self, now: float) -> None:
-        """A response, or the end of its connection, has come: the slot's second starts."""
+        """A response, or the end of the connection: the slot's second starts."""
         self._in_flight -= 1
         self._answered.append(now)
 
     def unused(self) -> None:
-        """The call was never sent: the slot is free at once."""
+        """Nothing was sent: the slot is free at once."""
         self._in_flight -= 1
 
     def answered(self, now: float, credit: float) -> float:
-        """Calls answered in the last second, as those whose slots are not free again tell."""
+        """Calls answered in the last second, estimated from the slots that are not free yet."""
         horizon = now - SECOND + credit
         while self._answered and self._answered[0] <= horizon:
             self._answered.popleft()
@@ -129,7 +138,7 @@ class Refusals:
         self._times: deque[float] = deque()
 
     def add(self, now: float) -> int:
-        """Count one more; gives how many there are."""
+        """Count one more; return the number of them."""
         self._times.append(now)
         while self._times[0] <= now - 1.0:
             self._times.popleft()
@@ -141,15 +150,15 @@ class LocalLimiter:
 
     Args:
         limit: what the server allows, calls/s, at least 1.
-        strict: give up all that is learned, and with it the chance of being refused by our own jitter.
-        burst: calls that may go at once after a while without any; by default what suits the limit.
+        strict: learn nothing, and never be refused for the client's own jitter.
+        burst: calls that may be sent at once after idle time; by default, depending on the limit.
     """
 
     HEADROOM = 1.1
-    """How far above the limit the bucket lets calls go, to catch up; the slots keep the promise."""
+    """The bucket's rate as a multiple of the limit, to catch up; the slots keep the promise."""
 
     latency = 0.0
-    grace = math.inf  # its slot is nobody else's before it has been given back
+    grace = math.inf  # no other call can have its slot before it is returned
     shared = False
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:
@@ -176,8 +185,8 @@ class LocalLimiter:
         self._saturated = False
         self._cost = float(self._block)
 
-    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - the first in line has all there is
-        """Seconds until one call may go: 0 for now, infinity when that depends on an answer."""
+    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - the queue's head may use the whole rate
+        """Seconds until one permit: 0 for now, infinity when that depends on an answer."""
         size, cost = self._size, 1.0
         if not self._rate.full:
             rate = self._rate.value(now)
@@ -225,18 +234,17 @@ class LocalLimiter:
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
 
-    def unused(self, permit: Permit) -> None:  # noqa: ARG002 - one slot is like another
-        """The call was never sent: its slot is free at once."""
-        self._slots.unused()
-
-    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
-        """The answer has come, or its connection has ended without one."""
+    def leave(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit, and learn from the round trip."""
+        if use is Use.UNSENT:
+            self._slots.unused()
+            return
         self._slots.give_back(now)
-        if answered and not self._strict:
+        if use is Use.ANSWERED and not self._strict:
             self._credit.answered(now - permit.sent, self._limit, self._saturated and self._rate.full)
 
     def refused(self, sent: float, now: float) -> None:
-        """The server said "too fast" to a call sent at ``sent``."""
+        """Lower what is learned after a refusal."""
         at_limit, probing = self._rate.full, self._rate.probing(now)
         answered = self._slots.answered(now, self._credit.value)
         if self._rate.refused(now, sent, answered, self._refusals.add(now)):
@@ -250,15 +258,15 @@ class LocalLimiter:
         self._rate.lower(now, taken)
 
     def paused(self, seconds: float) -> None:
-        """Nobody else need know."""
+        """Nothing to do: the quota is not shared."""
 
     def rate(self, now: float) -> float:
-        """Calls a second that are let go at most, as learned so far."""
+        """The adaptive rate, calls/s."""
         return self._rate.value(now)
 
     def pace(self, now: float) -> float:
-        """The same: all of them are ours."""
+        """The whole rate."""
         return self.rate(now)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Nothing to end."""

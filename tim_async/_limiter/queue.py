@@ -1,4 +1,4 @@
-"""How calls are let go: as many a second as an endpoint allows, and never one too many.
+"""The queue of an endpoint, and the theory of its pace: as many calls a second as it allows, and never one too many.
 
 **What the server counts is arrivals; what a client chooses is departures.**  Between the two lie a busy loop,
 connections being set up and the network's jitter, so a limiter that only counts departures must either leave
@@ -19,15 +19,15 @@ it while nothing is refused and steps back when something is.
 **The bucket keeps it smooth.**  Slots alone would release a burst each second.  An aiolimiter bucket a little
 above the full rate spreads the calls, yet lets an endpoint catch up with what a busy loop has delayed.
 
-**The rate follows other consumers.**  Calls of somebody else on the same quota are invisible but for the
-refusals they cause.  `Rate` falls to what the server last took, by leaving slots unused; it remembers where it was
-refused, holds there and probes above it.  The theory of what is learned stands at the top of `learning`.
+**The rate follows other consumers.**  Clients outside the quota show only as refusals.  `Rate` falls to what the
+server last took, by leaving slots unused; it remembers where it was refused, holds there and probes above it.  The
+theory of what is learned is at the top of `learning`.
 
-**The turnstile keeps order.**  aiolimiter lets newcomers pass those who wait, and knows neither priorities nor a
-pause.  So nobody waits in it: callers wait here, interactive before bulk, first in, first out within a lane
-(a call that comes back for another try keeps its seniority and goes before the first tries of its lane).  Whoever
-cancels is forgotten at once.  A permit is taken last, when a slot and a connection are there, and the call is sent
-at once: a permit that waits for a connection is a call that arrives together with later ones.
+**The queue keeps order.**  aiolimiter lets newcomers overtake waiting callers, and has neither priorities nor a pause.
+So callers wait here and never in it: interactive before bulk, first in, first out within a lane (a retry goes before
+the first attempts of its lane).  A cancelled caller is removed at once.  A permit is taken last, when a slot and a
+connection are free, and the attempt is sent at once: a permit that waits for a connection is an attempt that arrives
+together with later ones.
 
 The queue is in this module, slots and bucket in `local`, learning in `learning`.  Where several processes share the
 quota, the slots are kept in a store: `sharing`.
@@ -44,11 +44,11 @@ from tim_async._background import Timer
 from tim_async._lanes import Lane
 from tim_async.errors import ClientClosed, QuotaExhausted
 
-from .local import Limiter, LocalLimiter, Permit
+from .local import Limiter, LocalLimiter, Permit, Use
 
 
 class Connections:
-    """How many requests a caller's own session can carry at once, shared by the endpoints of one client."""
+    """The connections of a caller's session, shared by the endpoints of one client."""
 
     __slots__ = ("_blocked", "_free")
 
@@ -57,7 +57,7 @@ class Connections:
         self._blocked: OrderedDict[RequestQueue, None] = OrderedDict()
 
     def free(self, queue: RequestQueue) -> bool:
-        """Whether there is room for one more; if not, ``queue`` is told when there is."""
+        """Whether a connection is free; if not, ``queue`` advances when one is."""
         if self._free:
             return True
         self._blocked[queue] = None
@@ -68,26 +68,24 @@ class Connections:
         self._free -= 1
 
     def give_back(self) -> None:
-        """A request has ended; the endpoint that waited longest moves on, or the next if that one cannot."""
+        """Return a connection; the endpoint that has waited longest advances, or the next if that one cannot."""
         self._free += 1
         while self._free and self._blocked:
             self._blocked.popitem(last=False)[0].advance()
 
 
 Waiters = OrderedDict[asyncio.Future[Permit], float]
-"""Those who wait in one lane, in order, and until when each does."""
+"""The callers that wait in one lane, in order, each with its deadline."""
 
 
 class RequestQueue:
-    """One endpoint's turnstile: its queue, its pause, and the gate it leads to.
-
-    To be made and used inside one running event loop.
+    """The queue of one endpoint, in one event loop: its lanes, its pause, and the limiter that it leads to.
 
     Args:
         limit: what the server allows, calls/s, at least 1.
-        strict: give up all that is learned, and with it the chance of being refused by our own jitter.
-        connections: the connections to share when they are fewer than the slots; None when they are not.
-        gate: makes what lets calls go; by default one that has the whole limit for itself.
+        strict: learn nothing, and never be refused for the client's own jitter.
+        connections: the connections to share; None when they are unlimited.
+        limiter: makes the limiter; by default one that has the whole limit for itself.
     """
 
     def __init__(
@@ -111,62 +109,62 @@ class RequestQueue:
         self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
     def now(self) -> float:
-        """The time by which this endpoint is paced: the event loop's."""
+        """The event loop's time, by which this endpoint is paced."""
         return self._loop.time()
 
     @property
     def waiting(self) -> int:
-        """Calls that stand before the turnstile."""
+        """Callers that wait for a permit."""
         return self._waiting
 
     def queued(self, lane: Lane) -> int:
-        """Those of them in one lane."""
+        """Callers that wait in one lane."""
         return len(self._lanes[2 * lane]) + len(self._lanes[2 * lane + 1])
 
     def patience(self) -> float:
-        """Until when the first of them waits, by `now`; infinity when it does for ever."""
+        """The deadline of the head of the queue, by `now`, or infinity."""
         waiters = next(filter(None, self._lanes), None)
         return math.inf if waiters is None else next(iter(waiters.values()))
 
     @property
     def rate(self) -> float:
-        """Calls a second that are let go at most, as learned so far."""
+        """The adaptive rate, calls/s."""
         return self._limiter.rate(self._loop.time())
 
     @property
     def shared(self) -> bool:
-        """Whether the permits are shared with other processes, at this moment."""
+        """Whether the permits are shared with other processes now."""
         return self._limiter.shared
 
     async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Permit:
-        """Wait for a connection and a permit; then send at once.
+        """Wait for a connection and a permit.
 
-        Every `enter` that returned must be followed by one `leave`.
+        Send at once; every `enter` that returned must be followed by one `leave`.
 
         Args:
-            lane: interactive before bulk.
-            again: the call has been here before, and goes before those of its lane that have not.
-            max_wait: seconds to wait at most.
+            lane: interactive goes before bulk.
+            again: whether it is for a retry, which goes before the first attempts of its lane.
+            max_wait: the most seconds to wait.
 
         Returns:
-            The turn; it may be sent now.
+            The permit.
 
         Raises:
-            QuotaExhausted: it would take longer, which is raised at once where it can be foreseen; nothing was sent.
-            ClientClosed: the client was closed meanwhile; nothing was sent.
+            QuotaExhausted: it would take longer, which is raised at once where it can be foreseen.
+            ClientClosed: the client was closed meanwhile.
         """
         now = self._loop.time()
-        # Those granted but not yet awake are still before us.
+        # Callers with a permit that have not woken yet are still ahead.
         if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
             return self._take(now)
         index = 2 * lane + (not again)
-        # Many may wait for long: what their frames hold is what a waiting call costs.
+        # Many callers may wait for long, and each costs what its frame holds.
         until = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
         waiting = self._join(index, now, until)
         del now
         try:
             permit = await waiting
-        except BaseException:  # a cancellation as a rule; also the end of a coroutine that nobody awaits any more
+        except BaseException:  # a cancellation, or the end of an abandoned coroutine
             if waiting in self._lanes[index]:
                 del self._lanes[index][waiting]
                 self._waiting -= 1
@@ -179,16 +177,16 @@ class RequestQueue:
                 self._expiries.pop(waiting).cancel()
         self._waking -= 1
         woke = self._loop.time()
-        if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process stopped
+        if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process was suspended
             return await self._enter_again(permit, lane, until - woke)
         permit.sent = woke
         return permit
 
     def _join(self, index: int, now: float, until: float) -> asyncio.Future[Permit]:
-        """Wait in a lane until some time at most.
+        """Join a lane until a deadline.
 
         Raises:
-            QuotaExhausted: it can be foreseen that it would take longer.
+            QuotaExhausted: it would foreseeably take longer.
         """
         if until < math.inf and (late := now + self._expected(now, index + 1) - until) > 0.0:
             raise self._exhausted(now, late)
@@ -201,36 +199,36 @@ class RequestQueue:
             self._expiries[waiting] = self._loop.call_at(last, self._expire, index, waiting)
         if self._timer.due == math.inf or (
             len(waiters) == 1 and not any(self._lanes[:index])
-        ):  # nothing was known of our lane
+        ):  # nothing is known of this lane yet
             self.advance()
         return waiting
 
     async def _enter_again(self, late: Permit, lane: Lane, max_wait: float) -> Permit:
-        """Give back a turn that came too late, and wait for another."""
+        """Return a permit that came too late, and wait for another."""
         self._give_up(late)
         if self._closed:
             raise ClientClosed("the client was closed")
         return await self.enter(lane, True, max_wait)
 
     def _give_up(self, permit: Permit) -> None:
-        """A turn that was granted is not used."""
-        self._limiter.unused(permit)
+        """Return a permit that is not used."""
+        self._limiter.leave(permit, self._loop.time(), Use.UNSENT)
         if self._connections is not None:
             self._connections.give_back()
         self.advance()
 
     def leave(self, permit: Permit, *, answered: bool) -> float:
-        """The answer has come, or its connection has ended without one.
+        """Return a permit whose attempt has ended.
 
         Args:
             permit: what `enter` returned.
-            answered: whether there was an answer to time.
+            answered: whether there was an answer.
 
         Returns:
-            Seconds since it was sent.
+            Seconds since the attempt was sent.
         """
         now = self._loop.time()
-        self._limiter.leave(permit, now, answered=answered)
+        self._limiter.leave(permit, now, Use.ANSWERED if answered else Use.UNANSWERED)
         if self._connections is not None:
             self._connections.give_back()
         if self._waiting and self._timer.due == math.inf:
@@ -238,41 +236,41 @@ class RequestQueue:
         return now - permit.sent
 
     def refused(self, permit: Permit) -> None:
-        """The server said "too fast" to a call."""
+        """The service refused an attempt for its rate."""
         self._limiter.refused(permit.sent, self._loop.time())
 
     def slow_down(self, taken: float) -> None:
-        """Somebody else says that the server takes only a share, 0 to 1, of what it is asked."""
+        """The service alerted that it accepts only a share, 0 to 1, of the calls."""
         self._limiter.slow_down(taken, self._loop.time())
 
     def pause(self, seconds: float) -> None:
-        """Let nothing go for so long, at most a minute; a longer pause already running stays."""
+        """Send nothing for so many seconds, at most 60; a longer pause under way stays."""
         seconds = min(seconds, 60.0)
         self.pause_until(self._loop.time() + seconds)
         self._limiter.paused(seconds)
 
     def pause_until(self, moment: float) -> None:
-        """Let nothing go before a moment of the loop's time; a longer pause already running stays."""
+        """Send nothing before a moment of the loop's time; a longer pause under way stays."""
         self._paused_until = max(self._paused_until, moment)
 
     def opens_at(self) -> float:
-        """The end of the pause that runs, or of the last one, by `now`."""
+        """The end of the latest pause, by `now`."""
         return self._paused_until
 
     def close(self) -> None:
-        """Turn away everybody who waits."""
+        """Raise `ClientClosed` in every waiting caller."""
         self._closed = True
         self._timer.cancel()
         self._limiter.close()
         for lane in self._lanes:
             while lane:
-                permit, _ = lane.popitem(last=False)
+                waiting, _ = lane.popitem(last=False)
                 self._waiting -= 1
-                if not permit.done():
-                    permit.set_exception(ClientClosed("the client was closed"))
+                if not waiting.done():
+                    waiting.set_exception(ClientClosed("the client was closed"))
 
     def advance(self) -> None:
-        """Let go whoever may go now, and come back when the next one may."""
+        """Grant the permits that are free now, and set the timer for the next one."""
         self._timer.cancel()
         while self._waiting:
             now = self._loop.time()
@@ -280,38 +278,46 @@ class RequestQueue:
             urgent = waiters is self._lanes[0] or waiters is self._lanes[1]
             delay = self._delay(now, Lane.INTERACTIVE if urgent else Lane.BULK)
             if delay == 0.0:
-                permit, _ = waiters.popitem(last=False)
+                waiting, _ = waiters.popitem(last=False)
                 self._waiting -= 1
-                if not permit.done():  # else it has been cancelled this very moment
-                    self._waking += 1
-                    permit.set_result(self._take(now))
+                if not waiting.done():  # else it has just been cancelled
+                    self._grant(waiting, now)
                 continue
-            if delay < math.inf:  # otherwise only an answer can help, and it calls us
-                permit, until = next(iter(waiters.items()))
+            if delay < math.inf:  # otherwise an answer comes first, and advances the queue
+                waiting, until = next(iter(waiters.items()))
                 if until < now + delay:
-                    self._turn_away(waiters, permit, self._exhausted(now, delay))
+                    self._turn_away(waiters, waiting, self._exhausted(now, delay))
                     continue
-                # Event loops wait in whole milliseconds: uvloop rounds less to nothing, which would spin.
+                # Event loops wait in whole milliseconds; uvloop rounds less to 0, which would spin.
                 self._timer.set(now + max(delay, 1e-3))
             return
 
-    def _expire(self, index: int, permit: asyncio.Future[Permit]) -> None:
-        """A caller has waited as long as it would."""
-        if permit in self._lanes[index]:
-            now = self._loop.time()
-            self._turn_away(self._lanes[index], permit, self._exhausted(now, self._expected(now, index)))
+    def _grant(self, waiting: asyncio.Future[Permit], now: float) -> None:
+        try:
+            permit = self._take(now)
+        except Exception as defect:  # noqa: BLE001 - a defect; the caller would wait forever
+            waiting.set_exception(defect)
+        else:
+            self._waking += 1
+            waiting.set_result(permit)
 
-    def _turn_away(self, waiters: Waiters, permit: asyncio.Future[Permit], error: QuotaExhausted) -> None:
-        del waiters[permit]
+    def _expire(self, index: int, waiting: asyncio.Future[Permit]) -> None:
+        """The deadline of a caller."""
+        if waiting in self._lanes[index]:
+            now = self._loop.time()
+            self._turn_away(self._lanes[index], waiting, self._exhausted(now, self._expected(now, index)))
+
+    def _turn_away(self, waiters: Waiters, waiting: asyncio.Future[Permit], error: QuotaExhausted) -> None:
+        del waiters[waiting]
         self._waiting -= 1
-        if not permit.done():
-            permit.set_exception(error)
+        if not waiting.done():
+            waiting.set_exception(error)
 
     def _exhausted(self, now: float, seconds: float) -> QuotaExhausted:
         return QuotaExhausted("no permit within max_wait", retry_after=max(seconds, 1.0 / self._limiter.pace(now)))
 
     def _expected(self, now: float, lanes: int) -> float:
-        """Seconds until the turn of who comes after all that wait in the first ``lanes``, as far as can be foreseen."""
+        """Seconds until a permit behind all callers in the first ``lanes``, as far as can be foreseen."""
         ahead = sum(map(len, self._lanes[:lanes]))
         next_one = self._paused_until
         if self._timer.due < math.inf:
@@ -319,7 +325,7 @@ class RequestQueue:
         return max(0.0, next_one - now) + ahead / self._limiter.pace(now)
 
     def _delay(self, now: float, lane: Lane) -> float:
-        """Seconds until one call may go: 0 for now, infinity when that depends on what others do."""
+        """Seconds until one permit for a lane: 0 for now, infinity when that depends on an answer or a connection."""
         if now < self._paused_until:
             return self._paused_until - now
         if self._connections is not None and not self._connections.free(self):
@@ -327,7 +333,7 @@ class RequestQueue:
         return self._limiter.wait(now, lane)
 
     def _take(self, now: float) -> Permit:
-        """Take what `_delay` found free."""
+        """Take the permit, and the connection, that `_delay` found free."""
         if self._connections is not None:
             self._connections.take()
         return self._limiter.take(now)

@@ -18,7 +18,7 @@ from tim_async._lanes import Lane
 from .demand import Demand
 from .fallback import Fallback
 from .learning import Credit
-from .local import Permit
+from .local import Permit, Use
 from .permits import GRACE, TICK, GrantedPermits, PermitOutcomes
 from .reply import Reply, StoreView
 from .request import REMEMBERED, News, Request, Told, micro, terms
@@ -117,18 +117,16 @@ class SharedLimiter:
         self._outcomes.sent(permit.number, now)
         return permit
 
-    def unused(self, permit: Permit) -> None:
-        """The call was never sent."""
-        self._outcomes.unsent(permit.number)
+    def leave(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit, and note its outcome for the store."""
+        answered = use is Use.ANSWERED
+        if use is Use.UNSENT:
+            self._outcomes.unsent(permit.number)
+        else:
+            # The arrival of a call without an answer is unknown.
+            self._outcomes.answered(permit.number, now - self._credit.value / 2 if answered else now)
         if permit.number < 0:
-            self._fallback.unused(permit)
-
-    def leave(self, permit: Permit, now: float, *, answered: bool) -> None:
-        """The call was answered, or its connection has ended without an answer."""
-        # Without an answer nothing is known of when it arrived.
-        self._outcomes.answered(permit.number, now - self._credit.value / 2 if answered else now)
-        if permit.number < 0:
-            self._fallback.leave(permit, now, answered=answered)
+            self._fallback.leave(permit, now, use)
         elif answered and not self._strict:
             self._credit.answered(now - permit.sent, self._limit, self._store.saturated)
         self._keep_ticking()
