@@ -118,10 +118,10 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     emulator = start("emulator", "--port", "0", "--fault", "delay-60")
     env = exports(read_until(emulator, "TIM_IDENTIFIER"))
     # The progress bar and the demo aside, a client says nothing while it waits; its attempt is seen in the log.
-    waiting = "import logging, tim_async.cli.calls as c, tim_async._transport as t\n"
-    waiting += "real = t.post\n"
-    waiting += "def post(*args):\n import sys\n print('sent', file=sys.stderr, flush=True)\n return real(*args)\n"
-    waiting += "t.post = post\nimport sys\nfrom tim_async.cli import main\nsys.exit(main())"
+    waiting = "import aiohttp, sys\n"
+    waiting += "real = aiohttp.ClientSession.post\n"
+    waiting += "def post(*args, **given):\n print('sent', file=sys.stderr, flush=True)\n return real(*args, **given)\n"
+    waiting += "aiohttp.ClientSession.post = post\nfrom tim_async.cli import main\nsys.exit(main())"
     client = subprocess.Popen(
         [sys.executable, "-c", waiting, "unread", "alice"],
         env={**os.environ, **env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
