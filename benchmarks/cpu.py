@@ -85,7 +85,7 @@ def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = p
     with server(Config(window="none", record=False)) as remote:
         for number in range(pairs):
             say(f"cpu: turn {number + 1} of {pairs}")
-            # Whoever goes first meets the machine as the last turn left it, so the order alternates.
+            # The first one finds the machine as the last round left it, so the order alternates.
             turn = kinds if number % 2 == 0 else kinds[::-1]
             runs.append(
                 {

@@ -45,7 +45,7 @@ def url(base_url: str, name: str) -> str:
 
 
 def wide_session() -> aiohttp.ClientSession:
-    """A session whose connector never makes anyone wait: the limiter under test is the only gate."""
+    """A session whose connector never makes a caller wait: the limiter under test is the only limit."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 

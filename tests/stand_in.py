@@ -35,7 +35,7 @@ KEY = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
 """The vendor's own public example of a key."""
 
 AT_ONCE = RetryPolicy(wait=(0.0, 0.0), wait_rate_limited=(0.0, 0.0))
-"""The usual patience, without the waits."""
+"""The default retry policy without its waits."""
 
 JSON = (("Content-Type", "application/json"),)
 QUERY = ("sdkappid", "identifier", "usersig", "random", "contenttype")
@@ -373,7 +373,7 @@ METHODS = (
 
 
 def client_of(service: StandIn, **options: Any) -> TIMClient:
-    """A client of the stand-in, with the usual patience but no waits."""
+    """A client of the stand-in, which retries without waits."""
     given: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "base_url": service.url, "retry": AT_ONCE}
     return TIMClient(**{**given, **options})
 

@@ -80,7 +80,7 @@ async def test_the_callers_own_time_out_is_obeyed_between_attempts(service: Stan
 
 
 async def test_the_callers_own_time_out_is_obeyed_in_the_queue(service: StandIn) -> None:
-    """Also while a call waits for its turn."""
+    """Also while a call waits for its permit."""
     service.answer = lambda _: Fate.HOLD
     async with client_of(service, rates={"get_c2c_unread_msg_num": 1}) as tim:
         first = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
@@ -173,7 +173,7 @@ async def test_a_cancelled_call_closes_its_connection(service: StandIn) -> None:
 
 @pytest.mark.parametrize("given", [False, True], ids=["own session", "given session"])
 async def test_closing_ends_calls_that_wait_with_a_tim_error(service: StandIn, given: bool) -> None:
-    """Whoever stands before the turnstile is turned away at once, and makes no further attempt."""
+    """A waiting call raises at once, and makes no further attempt."""
     service.answer = lambda _: Fate.HOLD
     async with aiohttp.ClientSession() as session:
         tim = client_of(service, session=session if given else None, rates={"get_c2c_unread_msg_num": 1}, retry=SLOW)

@@ -472,7 +472,7 @@ async def test_on_attempt_gets_one_record_for_each_request(service: StandIn) -> 
 
 
 async def test_a_hook_that_raises_harms_no_call(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the call goes on, retries included."""
+    """It is logged, and the call continues, retries included."""
 
     def hook(_: Attempt) -> None:
         raise RuntimeError("the hook is broken")

@@ -402,7 +402,7 @@ async def test_without_patience_an_idle_client_still_answers(service: StandIn) -
 
 
 async def test_who_joins_later_is_not_turned_away_with_the_first(service: StandIn) -> None:
-    """Each waits for a turn as long as its own ``max_wait`` says."""
+    """Each waits for a permit as long as its own ``max_wait`` says."""
     loop = asyncio.get_running_loop()
     async with busy(service) as tim:
         view = tim.with_options(max_wait=1.6)
@@ -454,7 +454,7 @@ async def test_cancelling_a_caller_of_a_sent_call_harms_nobody(service: StandIn)
 
 
 async def test_a_call_that_nobody_waits_for_is_given_up(service: StandIn) -> None:
-    """Its connection is closed, and equal look-ups made afterwards are asked afresh."""
+    """Its connection is closed, and equal look-ups made afterwards make a new call."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob", "carol"])
@@ -656,7 +656,7 @@ async def test_another_event_loop_is_told(service: StandIn) -> None:
 
 
 async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn) -> None:
-    """Not in that of whoever happens to fill it."""
+    """Not in that of the caller that fills it."""
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
     seen: list[str] = []
     async with client_of(service, on_attempt=lambda _: seen.append(name.get())) as tim:
@@ -681,7 +681,7 @@ async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn
     rate=st.sampled_from([50, 1000]),
 )
 def test_everybody_gets_their_own_answer(wishes: list[tuple[str, int, int, bool]], rate: int) -> None:
-    """Whoever asks for whom, in whatever order, and whoever cancels: all others get theirs, in legal calls."""
+    """In any order of look-ups and cancellations, all others get their answers, in legal calls."""
 
     async def ask(tim: TIMClient, user: str, peer: int, delay: int) -> None:
         await steps(delay)

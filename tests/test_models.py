@@ -229,6 +229,6 @@ def test_outcomes_can_be_given_their_types() -> None:
 
 
 def test_two_results_do_not_share_their_dicts() -> None:
-    """Defaults are made anew."""
+    """Defaults are not shared."""
     C2CUnread().counts["bob"] = 1
     assert C2CUnread() == C2CUnread({}, {})

@@ -39,13 +39,13 @@ def alert(command: str, request: int, limit: int = 200, **changes: Any) -> Reque
     return RequestOverLimit(service_name="internal", command=command, request=request, limit=limit, **fields)
 
 
-# How long a call waits for its turn.
+# How long a call waits for its permit.
 
 
 async def busy(
     limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK
 ) -> tuple[RequestQueue, list[asyncio.Task[Permit]]]:
-    """A pacer that has let go all it may for this second, with so many who wait."""
+    """A queue that has no permit left in this second, with so many waiting callers."""
     queue = RequestQueue(limit)
     while queue.waiting == 0:
         tasks = [asyncio.create_task(queue.enter(lane)) for _ in range(limit)]
@@ -107,7 +107,7 @@ def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
 
 
 def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
-    """A thousand callers with a little patience each: as many have their turns as there are, and no turn is lost."""
+    """Of a thousand callers with a short max_wait, as many have a permit as there are permits; none is lost."""
 
     async def run() -> tuple[int, int, float]:
         loop = asyncio.get_running_loop()
@@ -137,7 +137,7 @@ def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
 
 
 def test_interactive_callers_are_not_refused_for_what_waits_in_bulk() -> None:
-    """Ten thousand bulk calls wait; one that goes before all of them has its turn."""
+    """Ten thousand bulk calls wait; an interactive one goes before all of them."""
 
     async def run() -> int:
         queue = RequestQueue(200)
@@ -195,7 +195,7 @@ async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(s
 
 
 async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
-    """A retry without a turn in what is left raises what the service said: that tells more than that there was none."""
+    """A retry without a permit in the time left raises the service's error, which tells more than its own would."""
     seen: list[Attempt] = []
     async with client_of(service, rates={SET: 4}, retry=AT_ONCE, on_attempt=seen.append) as tim:
         for _ in range(4):
@@ -226,7 +226,7 @@ def test_the_refusal_is_an_error_of_ours_that_pickles() -> None:
 # Views.
 
 
-async def test_a_view_shares_session_turnstile_and_counts(service: StandIn) -> None:
+async def test_a_view_shares_session_queue_and_counts(service: StandIn) -> None:
     """One connection, one queue; and what one counts all show."""
     async with client_of(service) as tim:
         view = tim.with_options(timeout=4)
@@ -389,7 +389,7 @@ async def test_an_alert_for_another_app_or_of_another_kind_is_an_error(service: 
 
 
 async def test_refused_for_the_rate_with_little_patience(service: StandIn) -> None:
-    """The service refuses although there was a turn: RateLimited, after as many attempts as the view allows."""
+    """The service refuses although there was a permit: RateLimited, after as many attempts as the view allows."""
     service.script.extend(itertools.repeat(error(60011), 2))
     async with client_of(service, retry=AT_ONCE) as tim:
         view = tim.with_options(max_wait=5, retry=RetryPolicy(attempts=2, wait_rate_limited=(0, 0)))

@@ -119,7 +119,7 @@ def test_cancelled_waiters_are_forgotten_at_once_and_hang_nobody() -> None:
 
 @pytest.mark.parametrize("steps", range(6))
 def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
-    """Also one whose turn has come but who has not woken yet: its slot goes to the next."""
+    """Also one that has a permit but has not woken yet: its slot goes to the next."""
 
     async def run() -> int:
         queue = await filled(1)
@@ -236,7 +236,7 @@ def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
 
 
 def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
-    """The endpoint that waited longest has lost its only caller; the next one must not wait for ever."""
+    """The endpoint that waited longest has lost its only caller; the next one must not wait forever."""
 
     async def run() -> list[object]:
         connections, log = Connections(1), list[object]()
@@ -256,7 +256,7 @@ def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
 
 
 @pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
-def test_close_turns_away_whoever_waits(then: Callable[[RequestQueue], Awaitable[Permit]]) -> None:
+def test_close_raises_in_every_waiting_caller(then: Callable[[RequestQueue], Awaitable[Permit]]) -> None:
     """Each with an exception of its own: nothing was sent."""
 
     async def run() -> list[object]:

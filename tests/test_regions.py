@@ -61,7 +61,7 @@ def client_at(
 
 
 def session_with(names: Names, **options: Any) -> aiohttp.ClientSession:
-    # No cache: each attempt asks anew, and the test sees it.
+    # No cache: each attempt resolves the name, and the test sees it.
     connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, **options)
     return aiohttp.ClientSession(connector=connector)
 

@@ -78,7 +78,7 @@ FAILURES: dict[str, Callable[[Seen], Action]] = {
     "dropped": lambda _: Fate.DROP,
     "held": lambda _: Fate.HOLD,
     "echoed in ErrorInfo": lambda seen: error(10003, f"bad usersig {seen.usersig}!"),
-    "echoed in ErrorInfo of a passing fault": lambda seen: error(10002, seen.usersig),
+    "echoed in ErrorInfo of a transient error": lambda seen: error(10002, seen.usersig),
     "echoed in ErrorInfo of a refused signature": lambda seen: error(70001, seen.usersig),
     "echoed in ErrorInfo of a rate": lambda seen: error(60007, url(seen)),
     "echoed in ErrorInfo of an unknown code": lambda seen: error(424242, url(seen)),

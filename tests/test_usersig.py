@@ -223,7 +223,7 @@ def test_a_clock_set_back_makes_a_new_signature() -> None:
 
 
 def test_a_refused_signature_is_renewed_once_however_many_were_refused() -> None:
-    """A hundred calls refused for one signature sign once; the newer one is not thrown away for the old one's sake."""
+    """A hundred calls refused for one signature sign once; a refusal of the old one does not discard the newer one."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     old = cache.current()

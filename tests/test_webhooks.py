@@ -515,7 +515,7 @@ def test_a_number_is_an_int_or_a_string_of_digits(fields: dict[str, Any], path: 
 
 
 def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
-    """Whoever divides by the limit need not look."""
+    """Code that divides by the limit need not check it."""
     assert read({**MSG_REPORT, "UnreadMsgNum": 0, "LastReadTime": "0"}).unread_msg_num == 0
     assert read({**OVER_LIMIT, "Request": 0}).request == 0
     for zero in (0, "0", "000"):

@@ -64,7 +64,7 @@ class RedisQuota:
         fallback_share: the part of each endpoint's rate, above 0 and up to 1, that each process uses while the store
             is unreachable.  1 / processes or less is safe.
         fail_closed: let no call go while the store is unreachable: calls wait for it, for their ``max_wait`` at most.
-        timeout: seconds without an answer after which the store counts as away.  Better not above 0.3: after an
+        timeout: seconds without an answer after which the store counts as unreachable.  Better not above 0.3: after an
             outage all processes should be back within half a second.
         namespace: what the keys begin with; no braces, which mean something in a cluster.
         cluster: whether the store is a cluster.  Each endpoint's keys lie in one slot.
