@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -52,17 +53,17 @@ class Talk:
 
     def __init__(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._peer = peer
-        self._reader = reader
-        self._writer = writer
+        self.reader = reader
+        self.writer = writer
         self.number = peer.connections
 
     async def begun(self) -> bytes:
         """Wait for the first byte of a request."""
-        return await self._reader.readexactly(1)
+        return await self.reader.readexactly(1)
 
     async def head(self, first: bytes = b"") -> Seen:
         """Read the head of a request, of which ``first`` has been read."""
-        seen = Seen.of(first + await self._reader.readuntil(b"\r\n\r\n"), self.number)
+        seen = Seen.of(first + await self.reader.readuntil(b"\r\n\r\n"), self.number)
         self._peer.heads.append(seen)
         self._peer.arrived.set()
         return seen
@@ -74,12 +75,12 @@ class Talk:
 
     async def some(self, size: int) -> bytes:
         """Read a part of the body."""
-        return await self._reader.readexactly(size)
+        return await self.reader.readexactly(size)
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
-        self._writer.write(data)
-        await self._writer.drain()
+        self.writer.write(data)
+        await self.writer.drain()
 
     async def answer(self, body: bytes, status: int = 200, headers: str = "Content-Type: application/json\r\n") -> None:
         """Send a whole HTTP response."""
@@ -92,23 +93,23 @@ class Talk:
 
     async def finish(self) -> None:
         """Close after what was sent has arrived."""
-        self._writer.close()
-        await self._writer.wait_closed()
+        self.writer.close()
+        await self.writer.wait_closed()
 
     def end_sending(self) -> None:
         """Close the sending half; unlike an abort, this lets what was sent arrive."""
-        self._writer.write_eof()
+        self.writer.write_eof()
 
     async def linger(self) -> None:
         """Close the sending half, and wait until the client closes the other."""
         self.end_sending()
-        await self._reader.read()
+        await self.reader.read()
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
-        sock = self._writer.get_extra_info("socket")
+        sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        self.writer.transport.abort()
 
 
 Behaviour = Callable[[Talk], Awaitable[object]]
@@ -147,7 +148,7 @@ class Peer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listening.bind(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
-        self._server = await asyncio.start_server(self._connected, sock=listening, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accepted, sock=listening, ssl=self._tls)
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self
 
@@ -156,6 +157,8 @@ class Peer:
     ) -> None:
         self.closing.set()
         self._server.close()
+        for _ in range(2):  # a connection that is being accepted takes two steps of the loop
+            await asyncio.sleep(0)
         await self.disconnect()
 
     async def disconnect(self) -> None:
@@ -171,17 +174,19 @@ class Peer:
         """Connections that are open now."""
         return len(self._tasks)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is served by a task")
-        task.set_name(type(self).__name__)
-        self._tasks.add(task)
+    # Not a coroutine: asyncio would run it in a task, which closes nothing if it is cancelled before its first step.
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            await self._behaviour(Talk(self, reader, writer))
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has gone, or the server closes: either is the end of this connection
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+        talk = Talk(self, reader, writer)
+        task = asyncio.get_running_loop().create_task(self._talk(talk), name=type(self).__name__)
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._ended(task, writer))
+
+    async def _talk(self, talk: Talk) -> None:
+        # The client has gone, or the server closes: either is the end of this connection.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._behaviour(talk)
+
+    def _ended(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._tasks.discard(task)
+        writer.transport.abort()

@@ -9,13 +9,13 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 from redis import Redis
 from redis.cluster import RedisCluster
 
+from tests.peer import Peer
 from tests.stand_in import JSON, Fate, Reply, StandIn, failure_of
 from tests.store import Store
 from tim_async import QuotaExhausted, TIMClient
@@ -31,30 +31,8 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def stranger(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Something else that listens where the store should be; gives the URL."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has gone, or the test is over
-        finally:
-            tasks.discard(task)
-            writer.transport.abort()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield f"redis://:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-    finally:
-        server.close()
-        ending = [*tasks]
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+    async with Peer(lambda talk: serve(talk.reader, talk.writer), tls) as peer:
+        yield f"redis://:{SECRET}@127.0.0.1:{peer.port}/0"
 
 
 def always(data: bytes) -> Serve:
