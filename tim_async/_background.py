@@ -1,10 +1,10 @@
-"""What runs later, on any event loop: a timer that knows its time, and a background task that is watched.
+"""Timers and background tasks that behave alike on any event loop.
 
-Event loops differ, and tasks belong to everybody:
+Event loops differ, and any code may touch any task:
 
 * the handle of a timer may not tell its time (uvloop returns a plain handle for a timer that is due at once);
 * a task may run to its end before ``create_task`` returns (`asyncio.eager_task_factory`);
-* anybody may cancel any task (`asyncio.all_tasks`), even before its first step, when no ``finally`` of it runs;
+* any code may cancel any task (`asyncio.all_tasks`), even before its first step, when none of its ``finally`` runs;
 * a task that is cancelled may continue for as long as a library swallows the cancellation.
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 
 
 class Timer:
-    """Calls a function once, at a time that can be read and moved.  To be made inside a running event loop.
+    """Calls a function once, at a time that can be read and moved; made inside a running event loop.
 
     Args:
         call: the function.
 
     Attributes:
-        due: loop time of the call, seconds; infinity when none is to come.
+        due: loop time of the call, seconds; infinity when none is set.
     """
 
     __slots__ = ("_call", "_handle", "_loop", "due")
@@ -35,14 +35,14 @@ class Timer:
         self.due = math.inf
 
     def set(self, due: float) -> None:
-        """Call at a loop time, instead of at the one set before."""
+        """Set the loop time of the call, in place of an earlier one."""
         if self._handle is not None:
             self._handle.cancel()
         self.due = due
         self._handle = self._loop.call_at(due, self._fire)
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -55,9 +55,9 @@ class Timer:
 
 
 class Background:
-    """At most one background task at a time.  Its end is noticed, and nobody needs to wait for it.
+    """At most one background task at a time, whose end is noticed without waiting for it.
 
-    To be made inside a running event loop.
+    Made inside a running event loop.
 
     Args:
         work: makes the coroutine to run.

@@ -1,4 +1,4 @@
-"""Time-outs of attempts, with one timer for all.
+"""Time-outs of attempts that share one timer.
 
 `asyncio.timeout` makes and cancels a timer for each use, which costs 7 % of a whole call's CPU.  Attempts with equal
 time-outs expire in the order of their starts, so one timer that looks at the first of them is enough.
@@ -11,7 +11,7 @@ from collections import deque
 
 
 class Deadline:
-    """One attempt's time-out; from `Deadlines.start`, and to be ended by `Deadlines.finish`.
+    """The time-out of one attempt: made by `Deadlines.start`, ended by `Deadlines.finish`.
 
     Attributes:
         when: the loop time at which the attempt ends.
@@ -26,7 +26,7 @@ class Deadline:
         self._expired = False
 
     def caused_cancellation(self) -> bool:
-        """Whether the `CancelledError` that was caught is this time-out's, and nobody else's.
+        """Whether the `CancelledError` that was caught is this time-out's.
 
         A caller that cancels in the same step of the loop has cancelled too, and then it is the caller's.
         """
@@ -61,7 +61,7 @@ class Deadlines:
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def start(self, seconds: float) -> Deadline:
-        """Start the time-out of what the current task does from now on."""
+        """Start a time-out of the current task."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a time-out needs a task")
@@ -75,7 +75,7 @@ class Deadlines:
         return deadline
 
     def finish(self, seconds: float, deadline: Deadline) -> None:
-        """What was timed has ended."""
+        """End a time-out."""
         deadline._finish()  # noqa: SLF001 - two halves of one
         queue = self._queues.get(seconds)
         while queue and queue[0]._task is None:  # noqa: SLF001

@@ -15,15 +15,15 @@ import aiohttp
 from .errors import BadResponse, ConnectFailed, ConnectionLost, Reaction, RequestTimeout, TransportError
 
 FOREIGN = (aiohttp.ClientError, OSError, ValueError)
-"""What a request of aiohttp's raises, all of which `translate` takes."""
+"""What a request of aiohttp raises; `translate` maps all of it."""
 
 
 class TooLarge(ValueError):
-    """More bytes than any answer of the service has."""
+    """The answer exceeds every answer of the service."""
 
 
 def proxy_refused(status: int) -> ConnectFailed:
-    """The error for a proxy that let nothing through; asked again, it answers the same, unless it is overloaded."""
+    """The error for a proxy that refused a request; final unless the proxy is overloaded."""
     why = {403: "Forbidden", 407: "Proxy Authentication Required"}.get(status, "")
     error = ConnectFailed(f"the proxy refused the request (HTTP {status}{f' {why}' if why else ''})")
     if status < 500:
@@ -32,10 +32,10 @@ def proxy_refused(status: int) -> ConnectFailed:
 
 
 def translate(error: Exception, *, began: bool) -> TransportError:
-    """Make the error to raise for one of `FOREIGN`.
+    """Map one of `FOREIGN` to an error of this library.
 
     Args:
-        error: what was raised.
+        error: the exception.
         began: whether any byte of the request was handed to a connection.
     """
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) or not began:
@@ -59,7 +59,7 @@ def translate(error: Exception, *, began: bool) -> TransportError:
 
 
 def _not_connected(error: Exception) -> ConnectFailed:
-    """The error for a request of which no byte was sent, be it for want of a place in the caller's pool."""
+    """The error for a request of which no byte was sent, also one that found no free connection."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return proxy_refused(error.status)
@@ -78,7 +78,7 @@ def _not_connected(error: Exception) -> ConnectFailed:
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> ConnectFailed:
-    """The error for a certificate that does not prove the host; asked again, it would be the same one."""
+    """The error for an untrusted certificate; final, since the next attempt would get the same one."""
     cause = error.certificate_error
     why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
     failed = ConnectFailed(f"the certificate of {error.host}:{error.port} is not trusted ({why})")
@@ -98,7 +98,7 @@ _RESOLVER = {
 
 
 def _reason(error: BaseException) -> str:
-    """Why, in words of the system's or OpenSSL's that are found by number; never the text an exception came with."""
+    """The reason in the system's or OpenSSL's words for its number; never the exception's own text."""
     name = type(error).__name__
     if isinstance(error, socket.gaierror):
         return _RESOLVER.get(error.errno, f"resolver error {error.errno}")

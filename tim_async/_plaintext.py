@@ -1,7 +1,7 @@
 """Text of unknown origin, made safe for a terminal, a log or a page.
 
-Control characters move the cursor, set the title of the window or end the line.  Bidirectional controls change the
-order in which all that follows is shown.  Both are shown as escapes here.  Joiners stay, since emoji and several
+Control characters move the cursor, set the title of the window or end the line; bidirectional controls change the
+order of the text after them.  Both are shown as escapes.  Joiners stay, since emoji and several
 scripts are written with them.
 """
 
@@ -18,11 +18,11 @@ _CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDIRECTIONAL = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 _SUSPECTS = re.compile("[^\x20-\x7e\xa0-\u0600]")
-"""A superset of the characters that `is_unsafe` is true of; ASCII text holds none."""
+"""A superset of the unsafe characters; printable ASCII holds none."""
 
 
 def is_unsafe(character: str) -> bool:
-    """Whether a character would steer whatever shows it."""
+    """Whether a character is a control character, or changes the direction of text."""
     return character in _BIDIRECTIONAL or unicodedata.category(character) in _CATEGORIES
 
 

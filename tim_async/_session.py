@@ -1,4 +1,4 @@
-"""What a client sends through: a session of its own or the caller's, its time-outs, and its proxy."""
+"""The session of a client, its own or the caller's; its time-outs and its proxy."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def connect_timeout(seconds: float, own: bool) -> aiohttp.ClientTimeout:
 
 
 def checked_proxy(proxy: Secret | None) -> Secret | None:
-    """The URL of a proxy, parsed; it may hold a password, so nothing shows it.
+    """Parse the URL of a proxy, which may hold a password and so is never shown.
 
     Raises:
-        TypeError, ValueError: it is none of an HTTP proxy.
+        TypeError, ValueError: it is not the URL of an HTTP proxy.
     """
     if proxy is None:
         return None
@@ -48,7 +48,7 @@ def _is_http(proxy: Secret) -> bool:
 
 
 def proxy_for(base_url: str, proxy: Secret | None, trust_env: bool) -> Secret | None:
-    """The proxy for one host: the one given, or that of the environment, read once.
+    """Return the proxy for one host: the one given, or the environment's, read once.
 
     aiohttp's own ``trust_env`` would read the environment, and a netrc file, in a thread for every request.
     """
@@ -64,7 +64,7 @@ def _proxy_of_environment(scheme: str) -> Secret | None:
     text = urllib.request.getproxies().get(scheme)
     if not text:
         return None
-    return Secret(text if "://" in text else f"http://{text}")  # as curl takes it
+    return Secret(text if "://" in text else f"http://{text}")  # as curl reads it
 
 
 def own_session() -> aiohttp.ClientSession:
@@ -74,7 +74,7 @@ def own_session() -> aiohttp.ClientSession:
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> Connections | None:
-    """The room in a caller's session; None when it has no limit."""
+    """The connections of a caller's session; None when they are unlimited."""
     connector = None if session is None else session.connector
     if connector is None:
         return None

@@ -1,12 +1,12 @@
-"""Where the UserSig enters a request: between aiohttp and the socket, below everything that observes requests.
+"""The UserSig is added to a request between aiohttp and the socket, below everything that observes requests.
 
 A UserSig in a URL is read by every trace config, instrumentation, recorder and crash reporter that looks at the URL,
 at the exceptions that hold it, or at the variables of the frames it passes through.  So no URL here holds one.
 aiohttp is given the URL without it, and the text of the request line is completed when its bytes are handed to the
 connection's transport.
 
-In the other direction the whole answer is read here, within bounds, and what a peer echoes of a signature is taken out
-before a recorder of answers can see it.
+In the other direction the whole answer is read here, within bounds, and a signature that a peer echoes is removed
+before a recorder of answers sees it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Send = Callable[[Connection], Awaitable[ClientResponse]]
 
 
 class StaleConnection(Exception):
-    """The pool gave a connection that is suspected dead; nothing was written, and another one is to be taken."""
+    """The pool gave a connection that is suspected dead; nothing was written, and another one is taken."""
 
 
 MAX_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read, unpacked: the service's own cap is 1 MB (it answers 10018 above it)."""
 SERVICE_TIMEOUT = 3.0
-"""Seconds after which the service itself gives up a request."""
+"""Seconds after which the service itself abandons a request."""
 IDLE = 1.0
 """Seconds without an answer after which a lost connection makes others of its age suspect."""
 
 
 class Pool:
-    """Which of the connections in a session's pool can be trusted.
+    """Tells which of the connections in a session's pool are suspect.
 
     After a suspend, or a change of network, pooled connections are dead without a sign, and each costs the call that
     takes it a whole time-out.  So when a request in a used connection gets no answer, the pooled connections that were
@@ -56,7 +56,7 @@ class Pool:
         self._suspect_before = 0.0
 
     def heard(self, connection: object, now: float) -> None:
-        """An answer came through a connection."""
+        """Note an answer on a connection."""
         record = self._heard.get(connection)
         if record is None:
             self._heard[connection] = [now]
@@ -64,12 +64,12 @@ class Pool:
             record[0] = now
 
     def silent(self, connection: object, sent: float, *, timed_out: bool) -> None:
-        """A request sent at ``sent`` got no answer; in a new connection, that says nothing of the others."""
+        """Note a request, sent at ``sent``, without an answer; on a new connection it says nothing about the others."""
         if connection in self._heard:
             self._suspect_before = max(self._suspect_before, sent if timed_out else sent - IDLE)
 
     def suspects(self, connection: object) -> bool:
-        """Whether a connection was last heard before one of its like fell silent."""
+        """Whether a connection was last heard before another one fell silent."""
         record = self._heard.get(connection) if self._suspect_before else None
         return record is not None and record[0] <= self._suspect_before
 
@@ -79,7 +79,7 @@ class Signer(NamedTuple):
 
     Attributes:
         signature: the UserSig.
-        scrub: takes signatures out of an answer.
+        scrub: removes signatures from an answer.
         pool: the connections of the session that sends.
     """
 
@@ -89,14 +89,14 @@ class Signer(NamedTuple):
 
 
 class Signing:
-    """A client middleware of aiohttp that signs one request and reads its answer; to be the innermost.
+    """A client middleware of aiohttp, the innermost, that signs one request and reads its answer.
 
     Args:
         signer: what signs.
 
     Attributes:
         began: whether any byte of the request was handed to a connection; if not, the service cannot have it.
-        peer: what was connected to: the proxy if there is one, else the service.
+        peer: the proxy if there is one, else the service.
         proxied: whether there is a proxy.
     """
 
@@ -115,7 +115,7 @@ class Signing:
     ) -> ClientResponse:
         """Send the request, with the signature in its request line."""
         self.peer, self.proxied = request.proxy or request.url, request.proxy is not None
-        # An attribute of this one request, so that a request class of the caller's stays in use.
+        # Set on this request alone, so that a request class of the caller stays in use.
         request.send = functools.partial(self._send, request.send)  # type: ignore[method-assign]
         response: ClientResponse | None = None
         try:
@@ -124,11 +124,11 @@ class Signing:
                     response = await handler(request)
                 except StaleConnection:
                     continue  # aiohttp has closed it
-            # What response.read() gives, to recorders and to us.
+            # What response.read() returns, to recorders and to us.
             response._body = self._scrub(await _read(response.content))  # noqa: SLF001
             return response
         except FOREIGN as foreign:
-            # Already here, so that what observes requests sees an error without URLs and without words of the peer's.
+            # Here, so that observers of requests see an error without URLs or text of the peer.
             error = translate(foreign, began=self.began)
         except BaseException as other:
             _forget_frames(other)
@@ -140,17 +140,17 @@ class Signing:
         raise error
 
     def answered(self) -> None:
-        """The whole answer was read."""
+        """Note that the whole answer was read."""
         if self._connection is not None:  # a recorder of requests may have answered in the service's place
             self._pool.heard(self._connection, asyncio.get_running_loop().time())
 
     def given_up(self) -> None:
-        """The caller no longer waits for the answer; if it should have been there by now, it is missing."""
+        """Note that the caller no longer waits; an answer that is overdue counts as missing."""
         if self.began and asyncio.get_running_loop().time() - self._sent > SERVICE_TIMEOUT:
             self.unanswered(timed_out=True)
 
     def unanswered(self, *, timed_out: bool = False) -> None:
-        """There will be no answer."""
+        """Note that there will be no answer."""
         if self.began:
             self._pool.silent(self._connection, self._sent, timed_out=timed_out)
 
@@ -171,7 +171,7 @@ class Signing:
 
 
 class _SigningTransport:
-    """Stands before a connection's transport until the first bytes of a request, which it completes."""
+    """Wraps a connection's transport until the first bytes of a request, which it completes."""
 
     __slots__ = ("_protocol", "_signing", "_transport")
 
@@ -213,7 +213,7 @@ async def _read(content: StreamReader) -> bytes:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and of those behind it: a frame that wrote to a socket holds what it wrote."""
+    """Drop the tracebacks of an error and of its causes: a frame that wrote to a socket holds the bytes."""
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
     while todo:
