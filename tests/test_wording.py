@@ -41,7 +41,7 @@ GOOD: dict[str, Any] = {
     "from_account": "alice",
     "page": RecentContactPage(),
 }
-METHODS = (
+NAMES = (
     "set_unread_msg_num",
     "admin_set_msg_read",
     "get_all_c2c_unread_msg_num",
@@ -52,7 +52,7 @@ METHODS = (
 )
 ARGUMENTS = [
     (method, name)
-    for method in METHODS
+    for method in NAMES
     for name in inspect.signature(getattr(TIMClient, method)).parameters
     if name != "self"
 ]
