@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.tables import table
-from benchmarks.windows import CalendarSecond, SlidingSecond, TokenBucket, Window
 from tests.virtual_time import VirtualTimeLoop
 from tim_async._lanes import Lane
 from tim_async._limiter.queue import RequestQueue
+from tim_async.emulator._windows import Window
 
 LIMIT = 200
 
@@ -138,7 +138,7 @@ def simulate(
 
         def arrive(back: float, answer: asyncio.Future[bool]) -> None:
             now = loop.time()
-            taken = window.arrive(now)
+            taken = window.admit(now)
             (run.accepted if taken else run.refused).append(now - start)
             loop.deliver(delays.held(now - start + back) + start - now, answer.set_result, taken)
 
@@ -156,7 +156,7 @@ def simulate(
                     run.rates.append(queue.rate)
 
         if other is not None:
-            took = window.arrive if other.refusable else window.take
+            took = window.admit if other.refusable else window.fill
             for at in delays.times(other):
                 loop.deliver(at, _ignoring(took), start + at)
         await asyncio.gather(*(caller() for _ in range(limit)))
@@ -175,11 +175,11 @@ def _ignoring(took: Callable[[float], object]) -> Callable[[float], None]:
 
 
 def _sliding() -> Window:
-    return SlidingSecond(LIMIT)
+    return Window("sliding", LIMIT)
 
 
 def _counting() -> Window:
-    return SlidingSecond(LIMIT, count_refused=True)
+    return Window("sliding", LIMIT, count_refused=True)
 
 
 ALONE: dict[str, tuple[Callable[[], Window], Path]] = {
@@ -190,11 +190,11 @@ ALONE: dict[str, tuple[Callable[[], Window], Path]] = {
     "200 ms, CV 1.0": (_sliding, Path(0.2, 1.0)),
     "50 ms, counts refused calls": (_counting, Path(0.05)),
     "50 ms, stalls each 10 s": (_sliding, Path(0.05, stalls=0.1)),
-    "50 ms, calendar second": (lambda: CalendarSecond(LIMIT), Path(0.05)),
-    "50 ms, bucket of 200": (lambda: TokenBucket(LIMIT, 200), Path(0.05)),
-    "50 ms, bucket of 20": (lambda: TokenBucket(LIMIT, 20), Path(0.05)),
-    "5 ms, bucket of 5": (lambda: TokenBucket(LIMIT, 5), Path(0.005)),
-    "5 ms, bucket of 1": (lambda: TokenBucket(LIMIT, 1), Path(0.005)),
+    "50 ms, calendar second": (lambda: Window("calendar", LIMIT), Path(0.05)),
+    "50 ms, bucket of 200": (lambda: Window("bucket", LIMIT, capacity=200), Path(0.05)),
+    "50 ms, bucket of 20": (lambda: Window("bucket", LIMIT, capacity=20), Path(0.05)),
+    "5 ms, bucket of 5": (lambda: Window("bucket", LIMIT, capacity=5), Path(0.005)),
+    "5 ms, bucket of 1": (lambda: Window("bucket", LIMIT, capacity=1), Path(0.005)),
 }
 
 BESIDE: dict[str, tuple[Path, Other]] = {
@@ -236,7 +236,7 @@ def measure(
             consumer = Other(other.rate, 20, gone, other.refusable, other.random)
             runs = [
                 simulate(
-                    SlidingSecond(LIMIT, count_refused=counts), path, seconds=seconds, other=consumer, seed=seed + 1
+                    Window("sliding", LIMIT, count_refused=counts), path, seconds=seconds, other=consumer, seed=seed + 1
                 )
                 for seed in range(seeds)
             ]

@@ -20,12 +20,13 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
 from benchmarks import calls
-from benchmarks.windows import CalendarSecond, Foreign, SlidingSecond, Unlimited, Window, fullest_second
+from benchmarks.windows import Foreign, fullest_second
+from tim_async.emulator._windows import Window
 
 SPIKE = 0.2
 """Seconds that a spike adds."""
@@ -47,7 +48,7 @@ class Config:
         seed: the same delays for everyone who is compared.
     """
 
-    window: str = "sliding"
+    window: Literal["sliding", "calendar", "none"] = "sliding"
     limit: int = 200
     count_refused: bool = False
     rtt: float = 0.0
@@ -92,7 +93,11 @@ class Counter:
 
     def __init__(self, config: Config) -> None:
         self._record = config.record
-        self._window = self._make_window(config)
+        self._window = None
+        if config.window != "none":
+            self._window = Window(config.window, config.limit, count_refused=config.count_refused)
+        # A calendar second is one of the wall clock.
+        self._offset = time.time() - time.monotonic() if config.window == "calendar" else 0.0
         self._foreign = Foreign(config.foreign_rate, config.foreign_start, config.foreign_end)
         self.accepted = self.refused = 0
         self.first: float | None = None
@@ -100,24 +105,14 @@ class Counter:
         self.accepted_times: list[float] = []
         self.refused_times: list[float] = []
 
-    @staticmethod
-    def _make_window(config: Config) -> Window:
-        match config.window:
-            case "sliding":
-                return SlidingSecond(config.limit, count_refused=config.count_refused)
-            case "calendar":
-                return CalendarSecond(config.limit, wall_offset=time.time() - time.monotonic())
-            case "none":
-                return Unlimited()
-        raise ValueError(f"no such window: {config.window}")
-
     def arrive(self, now: float) -> bool:
         if self.first is None:
             self.first = now
         # A window changes only when somebody arrives, so the other consumer's calls can wait until then.
         for due in self._foreign.due(now - self.first):
-            self._window.take(self.first + due)
-        accepted = self._window.arrive(now)
+            if self._window is not None:
+                self._window.fill(self.first + due + self._offset)
+        accepted = self._window is None or self._window.admit(now + self._offset)
         self.last = now
         if accepted:
             self.accepted += 1

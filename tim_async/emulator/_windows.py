@@ -108,3 +108,8 @@ class Window:
         if admitted or self._count_refused:
             self._counter.add()
         return admitted
+
+    def fill(self, now: float) -> None:
+        """Count a call that is never refused, of another consumer of the quota."""
+        self._counter.count(now)
+        self._counter.add()
