@@ -4,7 +4,7 @@ The slots and the bucket are described at the top of `tim_async._limiter.queue`.
 
 **A refusal measures.**  The server refuses when its second is full, so the calls of ours that it answered in the second
 before a refusal are all that it has room for: the rate to remember.  The measure holds whether or not the server counts
-refused calls, and whoever takes the rest of its limit.
+refused calls, and whichever client takes the rest of its limit.
 
 **The rate holds there, then probes.**  After a refusal `Rate` falls a little below what it measured, rises to that
 plateau within `Rate.HOLD` seconds and slows down as it comes near, as CUBIC does in TCP; above it, it rises slowly at

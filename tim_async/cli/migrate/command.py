@@ -40,7 +40,7 @@ _EXIT_CODES = (
 
 
 @click.group(
-    short_help="Carry over the rows of a file, come what may.",
+    short_help="Migrate a file, resumably.",
     epilog=examples(
         "tim-async migrate unread counts.csv --dry-run",
         "tim-async migrate unread counts.csv --share 0.8 --report counts.html",
@@ -81,8 +81,8 @@ def migrate() -> None:
 @click.option(
     "--no-group-check",
     is_flag=True,
-    help="Do not look up each group first.  Rows of groups that keep no unread counts then count as taken, "
-    "though the service ignores them.",
+    help="Do not look up each group first.  Rows of groups without unread counts then count as done, "
+    "although the service ignores them.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check everything, and send nothing; needs no credentials.")
 @takes_json_lines
@@ -156,10 +156,10 @@ def read(ctx: click.Context, /, file: str, dry_run: bool, credentials_file: Path
 @click.option(
     "--kind",
     type=click.Choice(["unread", "read"]),
-    help="What the rows are, as in the commands of these names.  By default their columns tell.",
+    help="Kind of the rows, as in the commands of these names; by default that of their columns.",
 )
 @takes_rejected
-@click.option("--replace", is_flag=True, help="Drop a stream of this name that is of something else.")
+@click.option("--replace", is_flag=True, help="Drop a stream of this name with other rows.")
 @takes_json_lines
 @credentials.takes_credentials
 @click.pass_context
@@ -219,20 +219,20 @@ def load(
     metavar="SECONDS",
     default=10.0,
     show_default=True,
-    help="What a worker holds is taken over when it has said nothing for so long.",
+    help="Seconds of silence after which other workers take over a worker's rows.",
 )
 @click.option(
     "--quota",
     metavar="URL",
     envvar=QUOTA,
-    help=f"Share the rate with all who use the quota of this store; that of the stream by default.  [env: {QUOTA}]",
+    help=f"Share the rate with all users of this store's quota; the stream's by default.  [env: {QUOTA}]",
 )
-@click.option("--no-quota", is_flag=True, help="Keep to a rate of its own; --rate is then for this worker alone.")
+@click.option("--no-quota", is_flag=True, help="Use --rate for this worker alone.")
 @click.option(
     "--no-group-check",
     is_flag=True,
-    help="Do not look up each group first.  Rows of groups that keep no unread counts then count as taken, "
-    "though the service ignores them.",
+    help="Do not look up each group first.  Rows of groups without unread counts then count as done, "
+    "although the service ignores them.",
 )
 @takes_json_lines
 @credentials.takes_credentials
@@ -264,7 +264,7 @@ def work(
 
 
 @migrate.command(
-    short_help="Show how far a migration is, also while it runs.",
+    short_help="Show the progress of a migration, also while it runs.",
     epilog=examples(
         "tim-async migrate status counts.csv.journal",
         "tim-async migrate status counts.csv --json",
@@ -279,7 +279,7 @@ def work(
     "--rejected",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PATH",
-    help="Write the rows of a stream that failed or were rejected there, with the reasons.",
+    help="Write the failed and rejected rows of a stream, with the reasons, to this file.",
 )
 @takes_json
 def status(journal: str, name: str, report: Path | None, rejected: Path | None, as_json: bool) -> None:

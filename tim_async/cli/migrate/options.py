@@ -142,21 +142,21 @@ def takes_file(command: Command) -> Command:
             click.option(
                 "--format",
                 type=click.Choice(_FORMATS),
-                help="What FILE is.  By default its name tells, or else what is in it.",
+                help="Format of FILE; by default that of its name, or else of its content.",
             ),
             click.option(
                 "--map",
                 "columns",
                 metavar="FIELD=COLUMN",
                 multiple=True,
-                help="Take a field from another column, or from a dotted path into JSON.  May be given several times.",
+                help="Read a field from another column, or from a dotted path into JSON.  May be given several times.",
             ),
             click.option(
                 "--id-format",
                 "id_formats",
                 metavar="FIELD=TEMPLATE",
                 multiple=True,
-                help="Make an id of what is read: {} is the value itself, {name} another column.  "
+                help="Template of an id: {} is the value read, {name} that of another column.  "
                 "May be given several times.",
             ),
         )
@@ -171,22 +171,22 @@ def takes_rejected(command: Command) -> Command:
         "--rejected",
         type=_file(),
         metavar="PATH",
-        help="Rows that did not arrive, with the reasons; FILE.rejected.jsonl by default.",
+        help="File for failed and rejected rows, with the reasons; FILE.rejected.jsonl by default.",
     )(command)
 
 
 def takes_rows(command: Command) -> Command:
     """Give a command FILE and all that says where its rows are and where what comes of them goes."""
     command = takes_rejected(command)
-    command = click.option("--journal", type=_file(), metavar="PATH", help="What is done; FILE.journal by default.")(
-        command
-    )
+    command = click.option(
+        "--journal", type=_file(), metavar="PATH", help="File that records the progress; FILE.journal by default."
+    )(command)
     return takes_file(command)
 
 
 def takes_report(command: Command) -> Command:
     """Give a command ``--report``."""
-    return click.option("--report", type=_file(), metavar="PATH", help="Write a report there, one page of HTML.")(
+    return click.option("--report", type=_file(), metavar="PATH", help="Write a report, one page of HTML, to PATH.")(
         command
     )
 
@@ -198,15 +198,15 @@ def takes_pace(command: Command) -> Command:
         type=click.FloatRange(min=0, max=1, min_open=True),
         metavar="PART",
         default=1.0,
-        help="Use this part of the rate and leave the rest to live traffic; 1 by default.  "
-        "0.8 also stays below the vendor's alarm, which goes off at 80 %.",
+        help="Use this share of the rate and leave the rest to live traffic; 1 by default.  "
+        "0.8 also stays below the vendor's alert at 80 %.",
     )(command)
     return click.option(
         "--rate",
         type=click.FloatRange(min=1),
         metavar="CALLS/S",
         default=RATE,
-        help="What the service allows; 200 by default.",
+        help="Calls/s that the service allows; 200 by default.",
     )(command)
 
 
@@ -216,8 +216,8 @@ def takes_quota(command: Command) -> Command:
         "--quota",
         metavar="URL",
         envvar=QUOTA,
-        help="Share the rate with all who use the quota of this store: redis://HOST:PORT/DB, rediss:// for TLS, or "
-        f"unix://PATH.  One with a password is better off in the environment.  [env: {QUOTA}]",
+        help="Share the rate with all users of this store's quota: redis://HOST:PORT/DB, rediss:// for TLS, or "
+        f"unix://PATH.  Put one with a password into the environment.  [env: {QUOTA}]",
     )(command)
 
 
@@ -257,19 +257,19 @@ def takes_limits(command: Command) -> Command:
                 type=click.IntRange(min=1),
                 default=100,
                 show_default=True,
-                help="Calls under way at a time.",
+                help="Concurrent calls.",
             ),
             click.option(
                 "--max-errors",
                 type=click.IntRange(min=0),
                 metavar="N",
-                help="Stop when more rows than that failed or were rejected.",
+                help="Stop after more failed or rejected rows than this.",
             ),
             click.option(
                 "--max-outage",
                 type=click.FloatRange(min=0, min_open=True),
                 metavar="SECONDS",
-                help="Stop when the service takes nothing for so long.  By default it waits as long as it takes.",
+                help="Stop when the service accepts no row for this long; by default, never.",
             ),
         )
     ):

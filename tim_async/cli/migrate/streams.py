@@ -29,8 +29,8 @@ def takes_stream(option: str) -> Callable[[Command], Command]:
             metavar="URL",
             required=True,
             envvar=VARIABLE,
-            help="The Redis or Valkey with the stream: redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.  "
-            f"One with a password is better off in the environment.  [env: {VARIABLE}]",
+            help="Redis or Valkey with the stream: redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.  "
+            f"Put one with a password into the environment.  [env: {VARIABLE}]",
         )(command)
 
     return add
@@ -42,7 +42,7 @@ def takes_name(command: Command) -> Command:
         "--name",
         default=NAME,
         show_default=True,
-        help="What the stream is called; one database can hold several.",
+        help="Name of the stream; one database can hold several.",
     )(command)
 
 
