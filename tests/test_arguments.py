@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tim_async import RetryPolicy, TIMClient
+from tim_async.quota import RedisQuota
 
 from .stand_in import APP, KEY, METHODS, StandIn, client_of
 
@@ -247,6 +249,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"rates": {3: 200}}, ""),
     ({"rates": [("set_unread_msg_num", 100)]}, ""),
     ({"session": "a session"}, ""),
+    ({"proxy": 5}, "proxy must be a str, not int"),
+    ({"proxy": b"http://127.0.0.1:3128"}, "proxy must be a str, not bytes"),
     ({"retry": 3}, ""),
     ({"on_attempt": "print"}, ""),
 ]
@@ -260,6 +264,30 @@ def test_a_bad_option_is_refused_when_the_client_is_made(option: str) -> None:
             said = refusal(TIMClient, **{**GOOD, **options})
             assert named in said
             assert KEY not in said
+
+
+NO_SHARES: list[Any] = [0, -0.1, 1.01, float("nan"), float("inf"), True, "1", None]
+BAD_QUOTAS: list[tuple[str, Any]] = [
+    *(("url", bad) for bad in (5, None, b"redis://h", "", "\ud800")),
+    *((name, bad) for name in ("bulk_share", "fallback_share") for bad in NO_SHARES),
+    *(("timeout", bad) for bad in (0, -1, float("nan"), float("inf"), True, "1", None)),
+    *(("namespace", bad) for bad in ("", "{", "a}b", "\ud800", 5, None)),
+]
+
+
+@pytest.mark.parametrize("option", dict.fromkeys(option for option, _ in BAD_QUOTAS))
+def test_a_bad_option_of_a_quota_is_refused_when_it_is_made(option: str) -> None:
+    """With a message that begins with its name; tests/test_stores.py has the URLs."""
+    for named, bad in BAD_QUOTAS:
+        if named == option:
+            assert refusal(RedisQuota, **{"url": "redis://h", option: bad}).startswith(option)
+
+
+def test_a_quota_without_redis_py_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is made, not at the first call."""
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"pip install 'tim-async\[redis\]'"):
+        RedisQuota("redis://h")
 
 
 def test_a_key_that_can_only_be_a_mistake_is_refused_with_a_clear_message() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -140,5 +141,22 @@ def test_an_attempt_that_ends_in_the_turn_of_its_deadline_leaves_no_cancellation
         loop.call_at(loop.time() + 10.0, answer.set_result, "late")
         task = asyncio.create_task(work())
         assert (await task)[1] == 0
+
+    run(main())
+
+
+def test_an_attempt_that_swallows_the_cancellation_of_its_deadline_leaves_none() -> None:
+    """A middleware of the caller's may turn it into an error or an answer: what comes next is not cancelled."""
+
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = deadlines.start(10.0)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+        assert task.cancelling() == 1
+        deadlines.finish(10.0, deadline)
+        assert task.cancelling() == 0
 
     run(main())

@@ -33,6 +33,7 @@ from tim_async import (
 from tim_async._usersigs import UserSigCache
 from tim_async.errors import CODES, Reaction
 
+from .peer import Peer, Talk
 from .stand_in import (
     AT_ONCE,
     EMPTY,
@@ -161,6 +162,21 @@ async def test_what_never_passes_raises_the_original_error_in_the_end(
         assert (failure.endpoint, failure.attempts, len(service.seen)) == (method.endpoint, 4, 4)
         assert str(failure).endswith(" after 4 attempts")
         assert [type(link) for link in chain(failure) if not isinstance(link, TIMError)] == []
+
+
+async def test_a_reset_before_the_answer_is_a_lost_connection_with_the_systems_reason(service: StandIn) -> None:
+    """Without the words of an exception, which may be anybody's."""
+
+    async def behave(talk: Talk) -> None:
+        await talk.request()
+        talk.reset()
+
+    once = RetryPolicy(attempts=1)
+    async with Peer(behave) as peer, client_of(service, base_url=peer.url, retry=once) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, ConnectionLost)
+    assert failure.outcome_unknown
+    assert re.search(r"the connection was lost \(\w+: Connection reset by peer\)$", str(failure))
 
 
 def chain(failure: BaseException) -> list[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import random
 from collections.abc import Coroutine
@@ -12,7 +13,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tim_async import Attempt, ClientClosed, TIMClient, TIMError
+from tim_async import Attempt, ClientClosed, RetryPolicy, TIMClient, TIMError
+from tim_async.config import VARIABLES
 
 from .stand_in import (
     APP,
@@ -99,6 +101,28 @@ def test_one_client_in_two_loops_is_a_clear_runtime_error() -> None:
         first.run(service.__aexit__(None, None, None))
 
 
+async def test_a_call_that_no_task_runs_is_a_clear_runtime_error(service: StandIn) -> None:
+    """Stepped by hand, nothing could end it at its time-out; nothing is sent, and its permit is returned."""
+    stepped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def step() -> None:
+        said = ""
+        call = tim.get_all_c2c_unread_msg_num("alice")
+        try:
+            call.send(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
+            said = repr(error)
+        call.close()
+        stepped.set_result(said)
+
+    async with client_of(service) as tim:
+        asyncio.get_running_loop().call_soon(step)
+        error = RuntimeError("a call needs a task: await it in one, or pass it to asyncio.create_task()")
+        assert await stepped == repr(error)
+        assert service.seen == []
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
 async def test_a_session_that_raises_for_status_makes_no_difference(service: StandIn, method: Method) -> None:
     """What the caller's session does by default with a 502 is not asked."""
@@ -155,6 +179,20 @@ async def test_a_closed_session_is_a_tim_error_and_nothing_is_tried_again(servic
     assert isinstance(failure, ClientClosed)
     assert "closed" in str(failure)
     assert failure.attempts <= 1
+
+
+async def test_a_closed_session_is_not_tried_with_the_backup_host(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a region that has one: the session is at fault, not the host."""
+    caplog.set_level(logging.INFO)
+    session = aiohttp.ClientSession()
+    await session.close()
+    async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
+        first = tim.base_url
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        assert tim.base_url == first
+    assert type(failure) is ClientClosed
+    assert failure.attempts == 1
+    assert "backup" not in caplog.text
 
 
 async def test_a_session_closed_by_its_owner_while_calls_are_in_flight(service: StandIn) -> None:
@@ -290,21 +328,40 @@ def test_with_few_connections_any_mix_of_calls_and_cancellations_hangs_nobody(li
     run(main)
 
 
-async def test_a_session_whose_middleware_raises_is_the_callers_business(service: StandIn) -> None:
-    """An aiohttp error of the caller's own making still ends as a TIMError, without the URL."""
+@pytest.mark.parametrize("signal", ["on_request_start", "on_request_end"])
+@pytest.mark.parametrize("kind", [aiohttp.InvalidURL, aiohttp.ClientError, ValueError, OSError])
+async def test_a_session_whose_trace_raises_is_the_callers_business(
+    service: StandIn, signal: str, kind: type[Exception]
+) -> None:
+    """Even its error ends as a TIMError without the URL, which tells whether anything was sent."""
 
-    async def on_start(*_: Any) -> None:
-        raise aiohttp.InvalidURL(URL(service.url + "?usersig=secret"))
+    async def hook(*_: Any) -> None:
+        raise kind(URL(service.url + "?usersig=secret"))
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(on_start)
+    getattr(trace, signal).append(hook)
     async with (
         aiohttp.ClientSession(trace_configs=[trace]) as session,
-        client_of(service, session=session) as tim,
+        client_of(service, session=session, retry=RetryPolicy(attempts=1)) as tim,
     ):
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, TIMError)
+    assert failure.outcome_unknown is (signal != "on_request_start")
     assert "secret" not in str(failure)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, LookupError])
+async def test_a_defect_of_a_sessions_trace_passes_unchanged(service: StandIn, kind: type[Exception]) -> None:
+    """An exception of another kind is no failure of a call."""
+    defect = kind("a defect of the caller's")
+
+    async def hook(*_: Any) -> None:
+        raise defect
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(hook)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session, client_of(service, session=session) as tim:
+        assert await failure_of(tim.get_all_c2c_unread_msg_num("alice")) is defect
 
 
 # From the environment.
@@ -312,8 +369,8 @@ async def test_a_session_whose_middleware_raises_is_the_callers_business(service
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE", "IDENTIFIER", "REGION", "BASE_URL"):
-        monkeypatch.delenv(f"TIM_{name}", raising=False)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
@@ -370,6 +427,10 @@ def test_a_key_file_that_is_not_there_is_an_os_error(environment: pytest.MonkeyP
         ({"TIM_SECRET_KEY": ""}, "TIM_SECRET_KEY"),
         ({"TIM_REGION": None}, "TIM_REGION"),
         ({"TIM_REGION": "atlantis"}, "atlantis"),
+        ({"TIM_BASE_URL": "http://127.0.0.1:8099"}, "both are set"),
+        ({"TIM_ALLOW_HTTP": "yes"}, "TIM_ALLOW_HTTP"),
+        ({"TIM_REGION": None, "TIM_BASE_URL": "http://tim.internal"}, "TIM_ALLOW_HTTP=1"),
+        ({"TIM_REGION": None, "TIM_BASE_URL": "http://tim.internal", "TIM_ALLOW_HTTP": "0"}, "TIM_ALLOW_HTTP=1"),
         ({"TIM_SECRET_KEY": "short"}, "short"),
     ],
     ids=str,
@@ -382,6 +443,22 @@ def test_what_is_missing_or_wrong_in_the_environment_is_named(
     with pytest.raises(ValueError, match=named) as caught:
         TIMClient.from_env()
     assert KEY not in str(caught.value)
+
+
+def test_the_environment_can_allow_http_to_a_trusted_network(environment: pytest.MonkeyPatch) -> None:
+    """As ``allow_http=True`` does."""
+    set_all(environment, TIM_REGION=None, TIM_BASE_URL="http://tim.internal", TIM_ALLOW_HTTP="1")
+    assert TIMClient.from_env().base_url == "http://tim.internal"
+
+
+def test_a_key_file_that_is_not_text_is_named_and_not_shown(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The error of a decoder would hold its bytes."""
+    file = tmp_path / "key"
+    file.write_bytes(KEY.encode() + b"\xff")
+    set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(file))
+    with pytest.raises(ValueError, match=f"^cannot read {file}: it is not UTF-8 text$") as caught:
+        TIMClient.from_env()
+    assert caught.value.__context__ is None
 
 
 def test_options_go_before_the_environment(environment: pytest.MonkeyPatch) -> None:

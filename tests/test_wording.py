@@ -231,6 +231,6 @@ def test_an_error_says_how_many_attempts_if_there_were_several(attempts: int, sa
 
 
 def test_defaults_of_errors() -> None:
-    assert (str(QuotaExhausted()), QuotaExhausted().retry_after) == ("; try again in 1 s", 1.0)
+    assert (str(QuotaExhausted()), QuotaExhausted().retry_after) == ("no permit; try again in 1 s", 1.0)
     assert QuotaExhausted("no permit", 2.5).retry_after == 2.5
     assert (str(PartialFailure()), PartialFailure().result) == ("", None)

@@ -64,7 +64,7 @@ class Deadlines:
         """Start a time-out of the current task."""
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a time-out needs a task")
+            raise RuntimeError("a call needs a task: await it in one, or pass it to asyncio.create_task()")
         deadline = Deadline(self._loop.time() + seconds, task)
         queue = self._queues.get(seconds)
         if queue is None:

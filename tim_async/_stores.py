@@ -110,11 +110,8 @@ def redis_url(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL that may be shown: without its password, and without its query, which may contain one."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the store"
+    """Return a checked URL as it may be shown: without its password, and without its query, which may contain one."""
+    parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

@@ -111,8 +111,7 @@ class Transport:
     ) -> Reply:
         """Send one request to one host, and read its whole answer."""
         session = self.session
-        if session is None:
-            raise ClientClosed("the client was closed")
+        assert session is not None  # `open` comes first
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
         timeout = connect_timeout(seconds, self._given is None)

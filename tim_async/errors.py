@@ -98,7 +98,7 @@ class TIMError(Exception):
         self.attempts = 0
 
     def __str__(self) -> str:
-        message = str(self.args[0]) if self.args else ""
+        message = str(self.args[0])
         if not self.endpoint:
             return message
         tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
@@ -223,8 +223,8 @@ class QuotaExhausted(TIMError):
         retry_after: seconds, above 0, after which a permit can be expected.
     """
 
-    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "no permit", retry_after: float = 1.0) -> None:
+        super().__init__()
         self.args: tuple[Any, ...] = (message, retry_after)
         self.retry_after = retry_after
 
@@ -240,7 +240,7 @@ class PartialFailure(TIMError):
     """
 
     def __init__(self, message: str = "", result: object = None) -> None:
-        super().__init__(message)
+        super().__init__()
         self.args: tuple[Any, ...] = (message, result)
         self.result = result
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import http.client
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -27,48 +27,10 @@ def test_it(tim_emulator):
     assert tim_emulator.url
 """
 
-NO_FILES = """
-import gc, os, resource, socket, warnings
-from tim_async.emulator import Emulator
-import asyncio, aiohttp.web, selectors  # loaded before no file can be opened any more
 
-with Emulator():
-    pass
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-taken = []
-while True:
-    try:
-        taken.append(os.dup(0))
-    except OSError:
-        break
-for free in range(5):
-    for _ in range(free and 1):
-        os.close(taken.pop())
-    before = set(os.listdir("/proc/self/fd")) if free else None
-    try:
-        with Emulator() as service:
-            print(free, "runs")
-    except RuntimeError as error:
-        print(free, error)
-    gc.collect()
-    if free:
-        assert set(os.listdir("/proc/self/fd")) == before
-"""
-
-NO_THREADS = """
-import gc, resource, threading
-from tim_async.emulator import Emulator
-
-with Emulator():
-    pass
-threading.stack_size(1 << 30)
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-try:
-    Emulator().__enter__()
-except RuntimeError as error:
-    print(error)
-gc.collect()
-"""
+def open_files() -> set[int]:
+    """The file descriptors in use; the one that reads the list is among them."""
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
 
 
 def call(service: Emulator) -> int:
@@ -127,43 +89,66 @@ def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-@pytest.mark.processes
-def test_without_free_file_descriptors_it_says_so_and_leaves_none_open(tmp_path: Path) -> None:
-    """With none to four of those it needs."""
-    ended = run("-W", "error", "-c", NO_FILES, folder=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    lines = ended.stdout.splitlines()
-    assert len(lines) == 5
-    for line in lines[:-1]:
-        assert "cannot open sockets: [Errno 24] Too many open files" in line
-        assert "ulimit -n" in line
-    assert lines[-1] == "4 runs"
-
-
-@pytest.mark.processes
-def test_without_memory_for_a_thread_it_says_so(tmp_path: Path) -> None:
-    """Python's own error and a remedy, at once."""
-    ended = run("-W", "error", "-c", NO_THREADS, folder=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("the emulator cannot start a thread: can't start new thread; end ")
-
-
-@pytest.mark.processes
-async def test_in_a_running_loop_it_names_the_remedy_too(tmp_path: Path) -> None:
-    """`async with`, in a loop that was made before sockets were blocked."""
-    code = (
-        "import asyncio, pytest_socket; from tim_async.emulator import Emulator\n"
-        "async def main():\n"
-        "    pytest_socket.disable_socket()\n"
-        "    try:\n"
-        "        await Emulator().__aenter__()\n"
-        "    except RuntimeError as error:\n"
-        "        print(error)\n"
-        "asyncio.run(main())\n"
+def test_without_free_file_descriptors_it_says_so_and_leaves_none_open() -> None:
+    """With none to three of the four it needs; with four it runs."""
+    with Emulator():
+        pass  # what it imports at first use is imported
+    gc.collect()  # what an earlier test left is closed before, not meanwhile
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_files()) + 5, hard))
+    taken: list[int] = []
+    said: list[str] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for free in range(5):
+            if free:
+                os.close(taken.pop())
+                before = open_files()
+            try:
+                with Emulator():
+                    said.append("it runs")
+            except RuntimeError as error:
+                said.append(str(error))
+            gc.collect()  # what was left open warns, and warnings are errors
+            if free:
+                assert open_files() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
+    no_files = (
+        "the emulator cannot open sockets: [Errno 24] Too many open files; close files that are not needed, or raise "
+        "the limit of open files (ulimit -n)"
     )
-    ended = await asyncio.to_thread(run, "-W", "error", "-c", code, folder=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "--allow-hosts=127.0.0.1" in ended.stdout
+    assert said == [*[no_files] * 4, "it runs"]
+
+
+def test_without_memory_for_a_thread_it_says_so() -> None:
+    """Python's own error and a remedy, at once."""
+    service = Emulator(clock=lambda: NOW)
+    before = threading.stack_size(1 << 47)  # all that a process can address
+    try:
+        with pytest.raises(RuntimeError, match=r"cannot start a thread: can't start new thread; end threads or proc"):
+            service.__enter__()
+    finally:
+        threading.stack_size(before)
+    gc.collect()  # what was left open warns, and warnings are errors
+    with service:
+        assert call(service) == 0
+
+
+async def test_where_sockets_are_blocked_it_names_the_remedy_with_and_without_a_loop(
+    request: pytest.FixtureRequest,
+) -> None:
+    """`with` and `async with`, in a loop that was made before sockets were blocked."""
+    request.getfixturevalue("socket_disabled")  # pytest-socket's; it ends with the test
+    with pytest.raises(RuntimeError, match=r"--allow-hosts=127\.0\.0\.1"):
+        await Emulator().__aenter__()
+    with pytest.raises(RuntimeError, match=r"--allow-hosts=127\.0\.0\.1"):
+        Emulator().__enter__()
+    gc.collect()  # what was left open warns, and warnings are errors
 
 
 @pytest.mark.processes

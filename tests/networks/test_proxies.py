@@ -76,6 +76,18 @@ async def test_a_proxy_of_the_environment_may_lack_its_scheme(
     assert ["via" in seen.headers for seen in service.seen] == [True]
 
 
+@pytest.mark.parametrize("variables", [{}, {"HTTP_PROXY": ""}, {"HTTPS_PROXY": "http://127.0.0.1:1"}], ids=str)
+async def test_trust_env_without_a_proxy_for_the_scheme_calls_directly(
+    service: StandIn, environment: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """None is set, an empty one, or only one for https."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    async with client_of(service, trust_env=True) as tim:
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 7
+    assert ["via" in seen.headers for seen in service.seen] == [False]
+
+
 @pytest.mark.parametrize("excepted", ["127.0.0.1", "*", "example.com,127.0.0.1"])
 async def test_no_proxy_is_honoured(service: StandIn, environment: pytest.MonkeyPatch, excepted: str) -> None:
     """A host it names is reached directly; nothing listens at the proxy's address."""

@@ -259,6 +259,69 @@ def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
     assert virtual_time.run(main()) <= OVERDUE + 0.001
 
 
+def test_closing_gives_up_an_exchange_that_is_under_way_and_does_not_end() -> None:
+    """It is given its time once, not once more for what is left to tell."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        store = FakeStore()
+        queue, limiter = gated(store, 0.1)
+        await call(queue)
+        store.manner = "deaf"
+        limiter.refused(loop.time(), loop.time())  # is told at once
+        await asyncio.sleep(0)
+        begin = loop.time()
+        queue.close()
+        await limiter.finish()
+        assert len(store.requests) == 2
+        store.released.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert others() == set()
+        return loop.time() - begin
+
+    assert virtual_time.run(main()) == pytest.approx(OVERDUE)
+
+
+def test_permits_that_no_call_takes_are_returned() -> None:
+    """The call that asked was cancelled: other processes can have its permit."""
+
+    async def main() -> None:
+        store = FakeStore()
+        queue, limiter = gated(store, 0.1)
+        waiting = asyncio.create_task(call(queue))
+        while not store.requests:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(1.0)
+        assert [n for request in store.requests for n in request.get("unused", ())] == ["1"]
+        queue.close()
+        await limiter.finish()
+
+    virtual_time.run(main())
+
+
+def test_an_alert_slows_a_process_that_is_without_the_store() -> None:
+    """By its share of the fallback, too; once the store is back, all are told."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        store = FakeStore()
+        store.manner = "away"
+        queue, limiter = gated(store, 0.5)
+        await call(queue)
+        before = limiter.rate(loop.time())
+        limiter.slow_down(0.5, loop.time())
+        assert limiter.rate(loop.time()) < before
+        store.manner = "answers"
+        await asyncio.sleep(1.0)
+        assert limiter.shared
+        queue.close()
+        await limiter.finish()
+
+    virtual_time.run(main())
+
+
 def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
     async def main() -> None:
         store = FakeStore()
@@ -366,6 +429,24 @@ async def test_closing_waits_for_no_driver_that_does_not_close(
     released.set()
     await ended.wait()
     assert "take too long to close" in caplog.text
+
+
+async def test_a_driver_that_fails_to_close_is_named(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the log, with its traceback: the client has closed all the same."""
+    aclose = redis.asyncio.Redis.aclose
+
+    async def broken(driver: Any) -> None:
+        await aclose(driver)
+        raise OSError("a defect of the driver")
+
+    tim = client(service, quota_on(lasting), LIMIT)
+    await tim.get_all_c2c_unread_msg_num("alice")
+    monkeypatch.setattr(redis.asyncio.Redis, "aclose", broken)
+    await tim.aclose()
+    (record,) = [record for record in caplog.records if record.exc_info is not None]
+    assert re.fullmatch(r"closing the connections to the shared quota at RedisQuota\(.*\) failed", record.message)
 
 
 def test_a_description_that_was_refused_can_be_shown() -> None:
