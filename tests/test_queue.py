@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,7 +14,7 @@ from tim_async._lanes import Lane
 from tim_async._limiter.learning import Credit
 from tim_async._limiter.local import LocalLimiter, Permit
 from tim_async._limiter.queue import Connections, RequestQueue
-from tim_async.errors import ConnectFailed, QuotaExhausted
+from tim_async.errors import ClientClosed, ConnectFailed, QuotaExhausted
 
 from . import virtual_time
 
@@ -390,3 +391,222 @@ def test_a_round_trip_that_a_coarse_clock_measures_as_nothing_teaches_no_zero() 
     for _ in range(3000):
         credit.answered(0.05, 200, saturated=True)
     assert credit._typical == pytest.approx(0.05, rel=0.01)
+
+
+# What callers are told.
+
+
+def test_leaving_tells_how_long_an_attempt_took() -> None:
+    """And whoever waited has the time of its waking as the time it may send."""
+
+    async def run() -> None:
+        queue = RequestQueue(200)
+        permit = await queue.enter()
+        assert permit.sent == queue.now() == 1000.0
+        await asyncio.sleep(0.25)
+        assert queue.leave(permit, answered=True) == pytest.approx(0.25)
+        queue.pause(1)
+        permit = await queue.enter()
+        assert permit.sent == queue.now() == pytest.approx(1001.25)
+        await asyncio.sleep(0.5)
+        assert queue.leave(permit, answered=False) == pytest.approx(0.5)
+
+    virtual_time.run(run())
+
+
+@pytest.mark.parametrize(("max_wait", "has_one"), [(9.9, False), (10.1, True), (math.inf, True)])
+def test_a_pause_is_compared_with_the_time_a_caller_would_wait(max_wait: float, has_one: bool) -> None:
+    async def run() -> None:
+        queue = RequestQueue(200)
+        queue.pause(10)
+        assert queue.opens_at() == 1010.0
+        if has_one:
+            assert (await queue.enter(max_wait=max_wait)).sent == pytest.approx(1010.0)
+        else:
+            with pytest.raises(QuotaExhausted, match=r"^no permit within max_wait; try again in 0\.1 s$"):
+                await queue.enter(max_wait=max_wait)
+            assert queue.now() == 1000.0
+
+    virtual_time.run(run())
+
+
+@pytest.mark.parametrize(
+    ("lane", "again", "ahead"),
+    [(Lane.INTERACTIVE, True, 1), (Lane.INTERACTIVE, False, 3), (Lane.BULK, True, 7), (Lane.BULK, False, 15)],
+)
+def test_the_wait_that_is_foreseen_is_that_behind_all_who_go_first(lane: Lane, again: bool, ahead: int) -> None:
+    """The next permit comes with the end of the pause; each caller ahead costs its part of a second."""
+
+    async def run() -> None:
+        queue = RequestQueue(20)
+        queue.pause(10)
+        callers = [
+            asyncio.create_task(queue.enter(*place))
+            for place, count in (
+                ((Lane.INTERACTIVE, True), 1),
+                ((Lane.INTERACTIVE, False), 2),
+                ((Lane.BULK, True), 4),
+                ((Lane.BULK, False), 8),
+            )
+            for _ in range(count)
+        ]
+        await asyncio.sleep(0)
+        assert (queue.waiting, queue.queued(Lane.INTERACTIVE), queue.queued(Lane.BULK)) == (15, 3, 12)
+        with pytest.raises(QuotaExhausted) as raised:
+            await queue.enter(lane, again, max_wait=1.0)
+        assert raised.value.retry_after == pytest.approx(10 - 1 + ahead / 20)
+        assert queue.waiting == 15
+        queue.close()
+        assert queue.waiting == queue.queued(Lane.INTERACTIVE) == queue.queued(Lane.BULK) == 0
+        errors = await asyncio.gather(*callers, return_exceptions=True)
+        assert {str(error) for error in errors} == {"the client was closed"}
+
+    virtual_time.run(run())
+
+
+def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
+    """Not sooner than after the time that one call takes at the rate; also where nothing can be foreseen."""
+
+    async def run() -> None:
+        queue = await filled(4)
+        with pytest.raises(QuotaExhausted) as raised:
+            await queue.enter(max_wait=0.5)
+        assert queue.now() == pytest.approx(1000.5)
+        assert raised.value.retry_after == pytest.approx(1 / 4)
+        assert queue.waiting == 0
+        assert queue.patience() == math.inf
+
+    virtual_time.run(run())
+
+
+def test_the_patience_of_a_queue_is_that_of_its_head() -> None:
+    async def run() -> None:
+        queue = RequestQueue(200)
+        assert queue.patience() == math.inf
+        queue.pause(1)
+        places = ((Lane.BULK, False, 3.0), (Lane.BULK, True, 4.0), (Lane.INTERACTIVE, False, 5.0), (0, True, math.inf))
+        callers = []
+        for lane, again, max_wait in places:
+            callers.append(asyncio.create_task(queue.enter(Lane(lane), again, max_wait)))
+            await asyncio.sleep(0)
+            assert queue.patience() == 1000.0 + max_wait
+        await asyncio.gather(*callers)
+
+    virtual_time.run(run())
+
+
+class Brief(LocalLimiter):
+    """Its permits are valid for a tenth of a second."""
+
+    grace = 0.1
+
+
+@pytest.mark.parametrize("late", [0.1, 0.2])
+def test_a_permit_that_came_too_late_is_returned_and_another_one_taken(late: float) -> None:
+    """The loop was blocked between the grant and the caller's step; the first permit's slot is free again."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        connections = Connections(1)
+        queue = RequestQueue(1, connections=connections, limiter=lambda _: Brief(1))
+        queue.pause(1)
+        caller = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        loop.now = 1001.0
+        queue.advance()
+        loop.now = 1001.0 + late - 1e-9
+        permit = await caller
+        assert permit.sent == pytest.approx(1001.0 + late)
+        queue.leave(permit, answered=True)
+        assert queue.waiting == 0
+        assert (await queue.enter()).sent == pytest.approx(1002.0 + late, abs=0.01)
+
+    virtual_time.run(run())
+
+
+def test_a_permit_that_came_too_late_to_a_closed_queue_is_an_end() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        queue = RequestQueue(1, limiter=lambda _: Brief(1))
+        queue.pause(1)
+        caller = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        loop.now = 1001.0
+        queue.advance()
+        queue.close()
+        loop.now = 1001.2
+        with pytest.raises(ClientClosed, match=r"^the client was closed$"):
+            await caller
+
+    virtual_time.run(run())
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize("max_wait", [1.9, math.inf])
+def test_a_caller_whose_permit_came_too_late_keeps_its_place_and_its_deadline(lane: Lane, max_wait: float) -> None:
+    """It waits again as a retry does: behind who has its permit now, before all others of its lane."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        queue, log = RequestQueue(1, limiter=lambda _: Brief(1)), list[object]()
+
+        async def call(name: object, max_wait: float = math.inf) -> None:
+            permit = await queue.enter(lane, max_wait=max_wait)
+            log.append((name, round(queue.now(), 2)))
+            queue.leave(permit, answered=True)
+
+        queue.pause(1)
+        late = asyncio.create_task(call("late", max_wait))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(call(name)) for name in ("second", "third")]
+        await asyncio.sleep(0)
+        loop.now = 1001.0
+        queue.advance()
+        loop.now = 1001.2
+        if max_wait < math.inf:
+            with pytest.raises(QuotaExhausted):
+                await late
+            assert queue.now() <= 1001.9
+            await asyncio.gather(*others)
+            assert log == [("second", 1001.2), ("third", 1002.2)]
+        else:
+            await asyncio.gather(late, *others)
+            assert log == [("second", 1001.2), ("late", 1002.2), ("third", 1003.2)]
+
+    virtual_time.run(run())
+
+
+def test_a_permit_that_is_free_is_taken_without_a_step_of_the_loop() -> None:
+    """Also after others have waited and left."""
+
+    async def run() -> None:
+        queue = RequestQueue(200)
+        queue.pause(1)
+        await asyncio.gather(*(pass_through(queue, [], n) for n in range(3)))
+        with pytest.raises(StopIteration) as returned:
+            queue.enter().send(None)
+        queue.leave(returned.value.value, answered=True)
+
+    virtual_time.run(run())
+
+
+def test_closing_ends_the_callers_of_a_lane_in_their_order() -> None:
+    async def run() -> list[object]:
+        queue, log = RequestQueue(200), list[object]()
+        queue.pause(1)
+
+        async def call(name: object) -> None:
+            with pytest.raises(ClientClosed):
+                await queue.enter()
+            log.append(name)
+
+        calls = [asyncio.create_task(call(n)) for n in range(5)]
+        await asyncio.sleep(0)
+        queue.close()
+        await asyncio.gather(*calls)
+        return log
+
+    assert virtual_time.run(run()) == list(range(5))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import re
+from typing import Any
 
 import pytest
 
@@ -178,3 +181,48 @@ def test_a_policy_is_a_plain_value() -> None:
 def test_a_rate_refusal_is_a_rate_limited_error() -> None:
     """What the scale of waits goes by."""
     assert isinstance(classify(60007), RateLimited)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"attempts": 0}, "attempts must be an int of at least 1, not 0"),
+        ({"attempts": True}, "attempts must be an int of at least 1, not True"),
+        ({"attempts": "3"}, "attempts must be an int of at least 1, not '3'"),
+        ({"wait": (-0.1, 1)}, "wait must be two numbers of seconds, not negative"),
+        ({"wait": (1, math.inf)}, "wait must be two numbers of seconds, not negative"),
+        ({"wait_rate_limited": (1, -0.1)}, "wait_rate_limited must be two numbers of seconds, not negative"),
+        ({"wait_rate_limited": (math.inf, 1)}, "wait_rate_limited must be two numbers of seconds, not negative"),
+        ({"total": -0.1}, "total and budget must not be negative"),
+        ({"budget": -0.1}, "total and budget must not be negative"),
+    ],
+    ids=repr,
+)
+def test_a_policy_that_cannot_be_says_why(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        RetryPolicy(**options)
+
+
+def test_a_policy_at_the_edges() -> None:
+    """Zeros and no end are taken; waits given as lists are kept as tuples, so that a policy can be hashed."""
+    lists: Any = [0.5, 2]
+    policy = RetryPolicy(attempts=1, wait=(0, 0), wait_rate_limited=lists, total=0, budget=0)
+    assert (policy.wait, policy.wait_rate_limited) == ((0, 0), (0.5, 2))
+    assert hash(policy) == hash(RetryPolicy(1, (0, 0), (0.5, 2), 0, 0))
+    assert RetryPolicy(total=math.inf, budget=math.inf).total == math.inf
+    assert RetryPolicy(wait=lists).wait == (0.5, 2)
+
+
+def test_a_refusal_that_outlasts_the_total_is_not_retried() -> None:
+    """The wait counts, too; and what is not retried leaves the budget as it was."""
+    budget = RetryBudget(1, 0.0)
+    policy = RetryPolicy(wait=(0, 0), total=5.0)
+    assert not Failing(policy, took=5.0, budget=budget).retried(BUSY)
+    assert not Failing(policy, repeatable=False, budget=budget).retried(BUSY)
+    assert Failing(policy, took=4.0, budget=budget).retried(BUSY)
+
+
+def test_a_refused_signature_is_retried_once_also_when_the_first_retry_was_for_it() -> None:
+    """What came before it may have been retried already."""
+    call = Failing(AT_ONCE)
+    assert [call.retried(classify(code)) for code in (10002, 70001, 10002, 70001)] == [True, True, True, False]

@@ -95,7 +95,9 @@ def test_one_client_in_two_loops_is_a_clear_runtime_error() -> None:
                 tim.__aenter__(),
                 tim.batch.get_group_msg_receipt("g", [1]),
             ):
-                with pytest.raises(RuntimeError, match="another event loop"):
+                with pytest.raises(
+                    RuntimeError, match=r"^the client belongs to another event loop; make one for each$"
+                ):
                     second.run(use)
         first.run(tim.aclose())
         first.run(service.__aexit__(None, None, None))

@@ -1,0 +1,152 @@
+"""One call through a client: what it counts, and the words of its errors, hints and log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import warnings
+
+import pytest
+
+from tim_async import Attempt, ClientClosed, Lane, QuotaExhausted, RetryPolicy, TIMClient
+
+from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of
+
+NAME = "get_c2c_unread_msg_num"
+SET = "set_unread_msg_num"
+
+
+@pytest.mark.parametrize("code", [60026, 70016, 70020])
+async def test_the_hint_of_a_wrong_region(service: StandIn, code: int) -> None:
+    service.script.append(error(code, "no"))
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert str(failure) == (f"{NAME}: error {code}: no ({service.url} was asked; is the app {APP} in another region?)")
+
+
+async def test_the_hint_of_a_command_that_may_not_exist(service: StandIn) -> None:
+    """None where the library knows the command, with a method or without."""
+    service.answer = lambda _: error(60008, "late")
+    async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
+        failures = [
+            await failure_of(tim.call("v4/openim/sendmsgg", {})),
+            await failure_of(tim.call(OTHER, {})),
+            await failure_of(tim.get_all_c2c_unread_msg_num("alice")),
+        ]
+    hint = "the service answers so, too, when there is no command v4/openim/sendmsgg; is it mistyped?"
+    assert [getattr(failure, "hint", None) for failure in failures] == [hint, "", ""]
+
+
+async def test_a_closed_client_is_named_as_such(service: StandIn) -> None:
+    async with client_of(service) as tim:
+        pass
+    with pytest.raises(ClientClosed) as raised:
+        await tim.get_all_c2c_unread_msg_num("alice")
+    assert str(raised.value) == f"{NAME}: the client is closed"
+    assert (raised.value.endpoint, raised.value.attempts) == (NAME, 0)
+
+
+async def test_the_warning_of_an_unclosed_client(service: StandIn) -> None:
+    tim = TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=service.url, identifier="boss")
+    await tim.get_all_c2c_unread_msg_num("alice")
+    transport = tim._caller._transport
+    with warnings.catch_warnings(record=True, action="always") as warned:
+        del tim
+        gc.collect()
+    text = f"unclosed client {APP} as 'boss' at {service.url}: use `async with`, or await its aclose()"
+    assert (ResourceWarning, text) in [(each.category, str(each.message)) for each in warned]
+    await transport.aclose()
+
+
+async def test_an_attempt_that_failed_is_logged_at_debug(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    """And one that succeeded is not."""
+    caplog.set_level(logging.DEBUG, "tim_async")
+    service.script.extend([error(10002, "busy"), error(10003, "no")])
+    async with client_of(service) as tim:
+        await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+        await tim.get_all_c2c_unread_msg_num("alice")
+    lines = [record.getMessage() for record in caplog.records if record.name == "tim_async"]
+    assert lines == [f"{NAME}: attempt 1: error 10002: busy", f"{NAME}: attempt 2: error 10003: no"]
+
+
+async def test_what_attempts_waited_is_what_stats_sum_up(service: StandIn) -> None:
+    """Each attempt's own wait, in its lane; the longest of them is kept."""
+    seen: list[Attempt] = []
+    async with client_of(service, rates={SET: 5}, on_attempt=seen.append) as tim:
+        service.script.extend([error(10002)] * 2)
+        await asyncio.gather(*(tim.set_unread_msg_num("g", "alice", n) for n in range(7)))
+        waits = tim.stats()[SET].waits
+    assert waits.count == len(seen) == 9
+    assert waits.total == pytest.approx(sum(attempt.waited for attempt in seen))
+    assert waits.longest == max(attempt.waited for attempt in seen) > 0.5
+    assert {attempt.lane for attempt in seen} == {Lane.INTERACTIVE}
+    assert sorted(attempt.number for attempt in seen) in ([1] * 7 + [2, 2], [1] * 7 + [2, 3])
+    assert all(attempt.took < 5.0 for attempt in seen)
+
+
+async def test_a_call_without_a_permit_is_counted_unless_the_service_failed_it(service: StandIn) -> None:
+    service.script.extend([error(10002, "busy"), Fate.HOLD])
+    async with client_of(service, rates={SET: 1}, retry=AT_ONCE) as tim:
+        hurried = tim.with_options(max_wait=0)
+        failed = await failure_of(hurried.set_unread_msg_num("g", "alice", 1))
+        assert (str(failed), type(failed.__cause__)) == (f"{SET}: error 10002: busy", QuotaExhausted)
+        assert tim.stats()[SET].exhausted == 0
+        held = asyncio.create_task(tim.set_unread_msg_num("g", "alice", 1))
+        await service.until(2)
+        refused = await failure_of(hurried.set_unread_msg_num("g", "alice", 1))
+        assert isinstance(refused, QuotaExhausted)
+        assert refused.attempts == 0
+        assert str(refused) == f"{SET}: no permit within max_wait; try again in 1 s"
+        assert tim.stats()[SET].exhausted == 1
+        held.cancel()
+        await asyncio.wait([held])
+
+
+async def test_an_answer_that_asks_to_wait_pauses_the_endpoint(service: StandIn) -> None:
+    """Whatever its code; a success does not."""
+    loop = asyncio.get_running_loop()
+    service.script.extend(
+        [
+            Reply(b'{"ErrorCode":0,"AllC2CUnreadMsgNum":7}', 200, (*JSON, ("Retry-After", "60"))),
+            Reply(b'{"ErrorCode":10002,"ErrorInfo":""}', 503, (*JSON, ("Retry-After", "1"))),
+        ]
+    )
+    async with client_of(service) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        begin = loop.time()
+        await tim.get_all_c2c_unread_msg_num("alice")
+        assert 1.0 <= loop.time() - begin < 30.0
+        assert tim.stats()[NAME].refusals == 0
+        assert tim.stats()[NAME].rate == 200
+
+
+async def test_calls_of_one_client_in_bulk_say_so(service: StandIn) -> None:
+    seen: list[Attempt] = []
+    service.script.append(Fate.DROP)
+    async with client_of(service, on_attempt=seen.append) as tim:
+        await tim.with_options(lane=Lane.BULK).get_all_c2c_unread_msg_num("alice")
+    assert [(attempt.lane, attempt.number, attempt.error) for attempt in seen] == [
+        (Lane.BULK, 1, "ConnectionLost"),
+        (Lane.BULK, 2, None),
+    ]
+
+
+async def test_a_retry_goes_before_calls_that_wait_for_their_first_attempt(service: StandIn) -> None:
+    service.script.append(error(10002))
+    async with client_of(service, rates={SET: 1}) as tim:
+        calls = [asyncio.create_task(tim.set_unread_msg_num("g", "alice", number)) for number in range(3)]
+        await service.until(2)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    assert [body["UnreadMsgNum"] for body in service.bodies] == [0, 0]
+
+
+async def test_a_lookup_asks_for_what_was_wanted_when_it_had_its_permit(service: StandIn) -> None:
+    """Also again, when the first attempt failed."""
+    service.script.append(error(10002))
+    async with client_of(service) as tim:
+        unread = await asyncio.gather(*(tim.lookup.c2c_unread_msg_num("alice", peer) for peer in ("bob", "carol")))
+    assert unread == [count_of("bob"), count_of("carol")]
+    assert service.bodies == [{"To_Account": "alice", "Peer_Account": ["bob", "carol"]}] * 2

@@ -1,0 +1,377 @@
+"""What a limiter learns, number by number, and what it lets go; `test_pacing` shows what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import pytest
+
+from tim_async import Lane
+from tim_async._limiter.fallback import HUSH, QUIET, Fallback
+from tim_async._limiter.learning import Burst, Credit, Rate
+from tim_async._limiter.local import SECOND, LocalLimiter, Refusals, Slots, Use
+
+from . import virtual_time
+
+
+class TestRate:
+    """The rate that the server takes from us."""
+
+    def test_it_rises_to_the_plateau_stays_near_and_then_climbs(self) -> None:
+        """A cubic on both sides of the plateau, and then a straight line."""
+        rate = Rate(200, 20)
+        rate.lower(10, 0.5)
+        low = 0.97 * 0.5 * 200
+        plateau = low / 0.85
+        assert rate.value(10) == pytest.approx(low)
+        assert rate.value(11) == pytest.approx(plateau - (plateau - low) / 8)
+        assert rate.value(12) == pytest.approx(plateau)
+        assert rate.value(13) == pytest.approx(plateau + 200 / 150)
+        assert rate.value(14.5) == pytest.approx(plateau + 200 * 2.5**3 / 150)
+        assert rate.value(15.5) == pytest.approx(plateau + 200 * (2.5**3 / 150 + 0.125))
+        assert not rate.full
+        assert rate.value(17.5) == 200
+        assert rate.full
+
+    def test_it_probes_above_the_plateau_only(self) -> None:
+        rate = Rate(200, 20)
+        assert not rate.probing(1000)
+        rate.lower(10, 0.5)
+        assert not rate.probing(12)
+        assert rate.probing(12.001)
+
+    def test_never_falls_below_the_floor(self) -> None:
+        rate = Rate(200, 150)
+        rate.lower(10, 0.1)
+        assert rate.value(10) == pytest.approx(150)
+        for _ in range(100):
+            rate.refused(10.1, 10.0, 10.0, 100.0)
+        assert rate.value(10.1) == pytest.approx(150)
+
+    @pytest.mark.parametrize(("later", "begins"), [(0.999, False), (1.0, True)])
+    def test_an_event_lasts_for_a_second(self, later: float, begins: bool) -> None:
+        rate = Rate(200, 20)
+        assert rate.refused(10.0, 9.9, 200.0, 1.0)
+        before = rate.value(10.0 + later)
+        assert rate.refused(10.0 + later, 10.0 + later - 0.01, 200.0, 100.0) is begins
+        assert rate.value(10.0 + later) == pytest.approx(0.99 * before if begins else before - 1.0)
+        rate = Rate(200, 20)
+        rate.lower(10.0, 0.5)
+        before = rate.value(10.0 + later)
+        rate.lower(10.0 + later, 0.5)
+        assert rate.value(10.0 + later) == pytest.approx(0.485 * before if begins else before)
+
+    @pytest.mark.parametrize(("sent", "begins"), [(10.0, False), (10.001, True)])
+    def test_a_call_sent_when_the_event_began_begins_no_other(self, sent: float, begins: bool) -> None:
+        rate = Rate(200, 20)
+        rate.refused(10.0, 9.9, 200.0, 1.0)
+        assert rate.refused(15.0, sent, 200.0, 100.0) is begins
+
+    @pytest.mark.parametrize(("refusals", "cuts"), [(2.9, False), (3.0, True)])
+    def test_three_in_a_hundred_refused_are_tolerated_below_the_limit(self, refusals: float, cuts: bool) -> None:
+        rate = Rate(200, 20)
+        rate.lower(10.0, 0.5)
+        assert rate.refused(12.0, 11.9, 100.0, refusals) is cuts
+
+
+class TestBurst:
+    """How many calls may go at once."""
+
+    def test_it_doubles_in_half_a_minute(self) -> None:
+        burst = Burst(10)
+        assert (burst.value(0.0), burst.full) == (10, True)
+        burst.refused(100.0)
+        assert not burst.full
+        assert burst.value(115.0) == pytest.approx(5 * math.sqrt(2))
+        burst.refused(115.0)
+        assert burst.value(115.0) == pytest.approx(2.5 * math.sqrt(2))
+        assert burst.value(145.0) == pytest.approx(5 * math.sqrt(2))
+
+    def test_one_of_less_than_the_least_stays(self) -> None:
+        burst = Burst(1.0)
+        burst.refused(100.0)
+        assert burst.value(100.0) == 1.0
+
+
+class TestCredit:
+    """How much earlier than a second after its response a slot is used again."""
+
+    @staticmethod
+    def of(rtts: tuple[float, ...], times: int) -> Credit:
+        """One that has seen some round trips, again and again, on an endpoint that was never saturated."""
+        credit = Credit()
+        for _ in range(times):
+            for rtt in rtts:
+                credit.answered(rtt, 200, saturated=False)
+        return credit
+
+    def test_the_spread_is_a_typical_round_trip_less_the_credit(self) -> None:
+        """Once there were enough of them; and never more than a second."""
+        assert self.of((0.05,), 19).spread == 0.0
+        credit = self.of((0.05,), 20)
+        assert credit.spread == pytest.approx(0.05 - credit.value, rel=0.03)
+        credit = self.of((3.0,), 20)
+        assert credit.value > 1.0
+        assert credit.spread == 0.0
+
+    @pytest.mark.parametrize(
+        ("rtts", "climbed"),
+        [
+            ((0.01, 0.03, 0.03, 0.03), 0.02),  # 400 calls of 200 a second, a hundredth each second
+            ((0.05, 0.08, 0.08, 0.08), 0.08),  # four times as fast where the typical round trip is twice LONG
+        ],
+    )
+    def test_it_climbs_into_the_spread_of_the_round_trips(self, rtts: tuple[float, ...], climbed: float) -> None:
+        credit = self.of(rtts, 750)
+        sure = 0.9 * rtts[0] - 0.002
+        assert credit.value == pytest.approx(sure)
+        for _ in range(100):
+            for rtt in rtts:
+                credit.answered(rtt, 200, saturated=True)
+        assert credit.value - sure == pytest.approx(climbed * (rtts[1] - rtts[0]), rel=0.06)
+
+    def test_a_refusal_takes_a_part_and_slows_the_climb(self) -> None:
+        credit = self.of((0.01,), 500)
+        credit.refused()
+        assert credit.value == pytest.approx(0.85 * 0.007)
+        for _ in range(500):
+            credit.answered(0.01, 200, saturated=True)
+        assert credit.value == pytest.approx((0.85 + 0.005) * 0.007, rel=1e-4)
+        for _ in range(20):
+            credit.refused()
+        assert credit.value == 0.0
+
+    def test_it_climbs_no_further_than_to_the_typical_round_trip(self) -> None:
+        credit = self.of((0.05, 0.08, 0.08, 0.08), 200)
+        for _ in range(20_000):
+            for rtt in (0.05, 0.08, 0.08, 0.08):
+                credit.answered(rtt, 200, saturated=True)
+        assert credit.value == pytest.approx(0.9 * 0.05 - 0.002 + 0.03, rel=0.02)
+
+    def test_the_smallest_round_trip_counts_for_at_least_500_more(self) -> None:
+        credit = self.of((0.05,), 1)
+        for _ in range(998):
+            credit.answered(0.1, 200, saturated=False)
+        assert credit.value == pytest.approx(0.9 * 0.05 - 0.002)
+        credit.answered(0.1, 200, saturated=False)
+        assert credit.value == pytest.approx(0.9 * 0.1 - 0.002)
+
+
+def test_a_slot_that_is_free_again_counts_for_nothing() -> None:
+    slots = Slots()
+    slots.take()
+    slots.give_back(10.0)
+    assert slots.answered(11.0, 0.0) == pytest.approx(1 / SECOND)
+    assert slots.answered(10.0 + SECOND, 0.0) == 0.0
+
+
+def test_refusals_count_for_a_second() -> None:
+    refusals = Refusals()
+    assert [refusals.add(now) for now in (10.0, 10.5, 10.999, 11.0, 11.5, 20.0)] == [1, 2, 3, 3, 3, 1]
+
+
+# Limiters, which need a running event loop.
+
+
+def in_virtual_time(check: Callable[[virtual_time.VirtualTimeLoop], None]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        check(loop)
+
+    virtual_time.run(main())
+
+
+def at_once(limiter: LocalLimiter | Fallback, now: float) -> int:
+    """Calls that may go at one moment."""
+    count = 0
+    while limiter.wait(now, Lane.INTERACTIVE) == 0.0:
+        limiter.take(now)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("limit", "strict", "burst", "calls", "next_one"),
+    [
+        (200, False, None, 10, 1 / 220),
+        (200, True, None, 4, 1 / 200),
+        (5000, True, None, 100, None),
+        (5000, False, None, 250 // 12 * 12, None),  # blocks of 12, 20 of them at most
+        (20, False, None, 4, 1 / 22),
+        (200, False, 2.0, 2, 0.5 / 220),
+        (2, False, None, 2, math.inf),  # there are two slots
+    ],
+)
+def test_calls_that_go_at_once(
+    limit: float, strict: bool, burst: float | None, calls: int, next_one: float | None
+) -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(limit, strict=strict, burst=burst)
+        assert at_once(limiter, loop.now) == calls
+        wait = limiter.wait(loop.now, Lane.INTERACTIVE)
+        if next_one is not None:
+            assert wait == pytest.approx(next_one)
+        if wait < math.inf:
+            loop.now += 1.01 * max(1.0, int(limit / 50 / 20)) / (limit * (1.0 if strict else 1.1))
+            assert 1 <= at_once(limiter, loop.now) <= 12
+
+    in_virtual_time(check)
+
+
+def test_a_permit_is_for_the_time_at_which_it_was_taken() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(200)
+        permit = limiter.take(loop.now)
+        assert (permit.sent, permit.number) == (loop.now, 0)
+        assert (limiter.latency, limiter.grace, limiter.shared) == (0.0, math.inf, False)
+        assert limiter.rate(loop.now) == limiter.pace(loop.now) == 200
+
+    in_virtual_time(check)
+
+
+def test_a_permit_that_wait_did_not_find_is_a_defect() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(200)
+        at_once(limiter, loop.now)
+        with pytest.raises(RuntimeError, match=r"^aiolimiter waited although it had capacity$"):
+            limiter.take(loop.now)
+
+    in_virtual_time(check)
+
+
+def test_a_drained_bucket_has_no_burst() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        for limit in (200, 5000):
+            limiter = LocalLimiter(limit)
+            if limit == 5000:
+                limiter.take(loop.now)  # of a block, whose rest is gone, too
+            limiter.drain()
+            assert at_once(limiter, loop.now) == 0
+
+    in_virtual_time(check)
+
+
+def test_a_slower_rate_is_kept_evenly_by_slots_and_bucket() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(200)
+        limiter.slow_down(0.5, loop.now)
+        rate = limiter.rate(loop.now)
+        assert rate == pytest.approx(97)
+        assert limiter.pace(loop.now) == rate
+        assert at_once(limiter, loop.now) == 10 * rate // 220
+        assert limiter.wait(loop.now, Lane.BULK) == pytest.approx(1 / rate)
+
+    in_virtual_time(check)
+
+
+def test_a_refusal_at_the_limit_takes_credit_and_burst() -> None:
+    """A later one, at the limit no longer, leaves the credit; and while the rate probes, the burst too."""
+
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(200)
+        for _ in range(60):
+            permit = limiter.take(loop.now)
+            loop.now += 0.05
+            limiter.leave(permit, loop.now, Use.ANSWERED)
+        sure = 0.9 * 0.05 - 0.002
+        assert limiter._credit.value == pytest.approx(sure)
+        limiter.refused(loop.now - 0.01, loop.now)
+        assert limiter._credit.value == pytest.approx(0.85 * sure)
+        assert limiter._burst.value(loop.now) == 5.0
+        assert limiter.rate(loop.now) == pytest.approx(0.99 * 0.9 * 200)
+        loop.now += 1.0
+        assert 4 <= at_once(limiter, loop.now) <= 5
+        loop.now += 1.5
+        for _ in range(20):
+            limiter.refused(loop.now - 0.01, loop.now)
+        assert limiter._credit.value == pytest.approx(0.85 * sure)
+        assert limiter._burst.value(loop.now) == pytest.approx(5.0 * 2 ** (2.5 / 30))
+
+    in_virtual_time(check)
+
+
+@pytest.mark.parametrize(("use", "strict"), [(Use.UNANSWERED, False), (Use.UNSENT, False), (Use.ANSWERED, True)])
+def test_only_an_answer_teaches_and_strict_learns_nothing(use: Use, strict: bool) -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(200, strict=strict)
+        for _ in range(60):
+            permit = limiter.take(loop.now)
+            loop.now += 0.05
+            limiter.leave(permit, loop.now, use)
+        assert limiter._credit.value == 0.0
+
+    in_virtual_time(check)
+
+
+# The share without a store.
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "rate", "calls"),
+    [(200, 0.5, 100, 5), (200, 0.1, 20, 2), (200, 0.001, 1, 1), (1000, 1.0, 1000, 50)],
+)
+def test_the_fallback_share_is_a_limit_of_its_own(limit: float, share: float, rate: float, calls: int) -> None:
+    """At least a call a second; at once a twentieth, and two at least, where there are two slots."""
+
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        for strict in (False, True):
+            fallback = Fallback(limit, share, strict=strict)
+            assert fallback.rate(loop.now, otherwise=limit) == rate
+            assert at_once(fallback, loop.now) == calls
+            if calls > 2:
+                assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(1 / rate / (1.0 if strict else 1.1))
+
+    in_virtual_time(check)
+
+
+def test_a_permit_of_the_fallback_share_is_for_now_and_comes_back() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        fallback = Fallback(200, 0.001, strict=True)
+        permit = fallback.take(loop.now)
+        assert permit.sent == loop.now
+        assert fallback.wait(loop.now, Lane.BULK) == math.inf
+        fallback.leave(permit, loop.now, Use.UNSENT)
+        assert fallback.wait(loop.now, Lane.BULK) == 0.0
+        fallback.leave(fallback.take(loop.now), loop.now, Use.ANSWERED)
+        assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(SECOND)
+
+    in_virtual_time(check)
+
+
+def test_refusals_and_alerts_slow_the_fallback_share() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        fallback = Fallback(200, 0.5, strict=False)
+        fallback.slow_down(0.5, loop.now)
+        assert fallback.rate(loop.now, otherwise=0.0) == pytest.approx(0.485 * 100)
+        fallback = Fallback(200, 0.5, strict=False)
+        fallback.refused(loop.now - 0.01, loop.now)
+        assert fallback.rate(loop.now, otherwise=0.0) == pytest.approx(0.99 * 0.9 * 100)
+        assert Fallback(200, None, strict=False).rate(loop.now, otherwise=7.0) == 7.0
+
+    in_virtual_time(check)
+
+
+def test_the_silence_counts_from_the_last_call_and_comes_once() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        fallback = Fallback(200, 0.5, strict=False)
+        fallback.begin(loop.now + 0.2)
+        assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(0.2 + QUIET)
+        loop.now += 10.0
+        assert at_once(fallback, loop.now) <= 1, "no burst after it"
+        loop.now += 1.0
+        assert at_once(fallback, loop.now) >= 5, "the next burst is as usual"
+
+    in_virtual_time(check)
+
+
+def test_the_end_of_the_silence_brings_no_call_that_the_share_has_not() -> None:
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        fallback = Fallback(200, 0.5, strict=False)
+        fallback.settles(loop.now)
+        loop.now += HUSH
+        assert at_once(fallback, loop.now) == 5
+
+    in_virtual_time(check)
