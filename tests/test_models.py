@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tim_async import BadResponse, C2CUnread, Done, Failed, GroupMsgReceipts, ItemError, Receipt
+from tim_async import BadResponse, C2CUnread, Done, Failed, GroupMsgReceipts, ItemError, Receipt, _fields
 from tim_async.models import all_c2c_unread
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -232,3 +232,9 @@ def test_two_results_do_not_share_their_dicts() -> None:
     """Defaults are not shared."""
     C2CUnread().counts["bob"] = 1
     assert C2CUnread() == C2CUnread({}, {})
+
+
+@pytest.mark.parametrize("value", [None, "1", True, 1.0, 2**31, -(2**31) - 1])
+def test_a_code_that_is_none_is_named(value: object) -> None:
+    with pytest.raises(BadResponse, match=r"^ErrorCode is missing from the answer or not as documented$"):
+        _fields.code({"ErrorCode": value}, "ErrorCode")

@@ -125,15 +125,25 @@ def test_changed_and_missing_claims_are_refused() -> None:
         assert refused({name: value for name, value in good.items() if name != gone}, "not a UserSig")
 
 
+def test_characters_that_are_not_base64_are_refused_and_not_skipped() -> None:
+    """In the UserSig and in the fields inside: one account has one UserSig for a time, and no other spelling of it."""
+    usersig = sign(1400000000, KEY, "alice", issued_at=NOW, expire=86400, userbuf=b"abc")
+    good = unpack(usersig)
+    with pytest.raises(ValueError, match=r"^not a UserSig of version 2\.0$"):
+        verify(f"{usersig[:8]}!{usersig[8:]}", 1400000000, KEY, now=NOW)
+    for name in ("TLS.sig", "TLS.userbuf"):
+        assert refused({**good, name: f"{good[name][:2]}!{good[name][2:]}"}, "not a UserSig of version 2.0")
+
+
 def test_another_key_another_app_and_a_late_hour_are_refused() -> None:
     """Each with a message of its own."""
     usersig = sign(1400000000, KEY, "alice", issued_at=NOW, expire=100)
     verify(usersig, 1400000000, KEY, now=NOW + 100)
-    with pytest.raises(ValueError, match="expired"):
+    with pytest.raises(ValueError, match=r"^the UserSig has expired$"):
         verify(usersig, 1400000000, KEY, now=NOW + 100.5)
-    with pytest.raises(ValueError, match="another SDKAppID"):
+    with pytest.raises(ValueError, match=r"^the UserSig is for another SDKAppID$"):
         verify(usersig, 1400000001, KEY, now=NOW)
-    with pytest.raises(ValueError, match="not signed with this key"):
+    with pytest.raises(ValueError, match=r"^the UserSig was not signed with this key$"):
         verify(usersig, 1400000000, KEY[::-1], now=NOW)
 
 
@@ -271,3 +281,12 @@ def test_a_signature_made_afresh_is_renewed_by_its_own_life() -> None:
     for _ in range(120):
         verify(text(cache.current()), 1400000000, KEY, now=clock.now)
         clock.now += 1.0
+
+
+@pytest.mark.parametrize(("expire", "replaced"), [(86400, 86399), (2, 1), (1, 1)])
+def test_a_replacement_is_valid_for_a_second_less_and_for_one_at_least(expire: int, replaced: int) -> None:
+    """It differs within the second in which the other one was made, and is never valid for longer."""
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, Clock())
+    first = cache.current()
+    cache.refused(first)
+    assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]

@@ -20,6 +20,7 @@ from tim_async import (
     RequestTimeout,
     TIMClient,
 )
+from tim_async.errors import Reaction
 from tim_async.models import all_c2c_unread
 
 from .stand_in import OTHER, Fate, StandIn, client_of, error, failure_of, ok
@@ -199,6 +200,16 @@ def test_a_page_of_contacts_that_is_garbled_names_the_field(field: str, value: o
 def test_a_total_that_is_missing_is_named() -> None:
     with pytest.raises(BadResponse, match=r"^AllC2CUnreadMsgNum is missing"):
         all_c2c_unread({})
+
+
+async def test_an_answer_that_is_not_as_documented_is_not_asked_for_again(service: StandIn) -> None:
+    """The call was carried out, and would be answered in the same way."""
+    service.script.append(ok())
+    async with client_of(service) as tim:
+        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+    assert isinstance(failure, BadResponse)
+    assert (failure.status, failure.reaction, failure.outcome_unknown) == (200, Reaction.GIVE_UP, False)
+    assert (failure.attempts, len(service.seen)) == (1, 1)
 
 
 # What errors say

@@ -133,7 +133,7 @@ class Script:
         """Run it with a request, at this moment of the test's; returns what the store answers."""
         with self.redis.pipeline() as pipe:
             pipe.delete("clock")
-            pipe.rpush("clock", int(self.now), round(self.now % 1 * 1e6) % 1_000_000)
+            pipe.rpush("clock", *divmod(round(self.now * 1e6), 1_000_000))
             pipe.execute()
         return self._run([self.slots, self.state], [json.dumps(request)])
 

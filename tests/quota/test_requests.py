@@ -745,8 +745,7 @@ def test_an_interactive_call_asks_although_bulk_has_a_permit_that_is_due_later()
         await asyncio.sleep(0.01)
         client.store.due = 0.1
         callers = [asyncio.create_task(queue.enter())]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
         callers.append(asyncio.create_task(queue.enter()))
         await asyncio.sleep(0.01)
         assert [request.get("lane") for request in client.store.requests] == ["bulk", "interactive"]
