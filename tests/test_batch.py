@@ -32,7 +32,7 @@ from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_o
 
 def others() -> set[asyncio.Task[Any]]:
     """Tasks beside this one that do not belong to the stand-in."""
-    strange = ("StandIn", "_connected", "_accept_connection2")
+    strange = ("StandIn", "_accept_connection2")
     found = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
     return {task for task in found if not any(name in repr(task) for name in strange)}
 

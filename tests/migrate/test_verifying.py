@@ -84,7 +84,7 @@ def nothing_left(*paths: Path) -> Iterator[None]:
     yield
     # The servers run in the same loop.
     left = [repr(task) for task in asyncio.all_tasks() - tasks]
-    assert [task for task in left if "_connected" not in task and "RequestHandler" not in task] == []
+    assert [task for task in left if "StandIn" not in task and "RequestHandler" not in task] == []
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tim-async-migrate")] == []
     if (fds := Path("/proc/self/fd")).exists():
         held = {str(fd.readlink()) for fd in fds.iterdir() if fd.is_symlink()}

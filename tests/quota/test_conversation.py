@@ -94,12 +94,12 @@ def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLi
 
 
 def others() -> set[asyncio.Task[Any]]:
-    """All tasks but this one and the service's, also those that have not begun and closed nothing if cancelled."""
+    """All tasks but this one and those of servers."""
     return {
         task
         for task in asyncio.all_tasks()
         if task is not asyncio.current_task()
-        and not {"_connected", "_accept_connection2"} & {*re.findall(r"\w+", repr(task))}
+        and not {"_talk", "_accept_connection2"} & {*re.findall(r"\w+", repr(task))}
     }
 
 
