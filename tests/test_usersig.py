@@ -290,3 +290,15 @@ def test_a_replacement_is_valid_for_a_second_less_and_for_one_at_least(expire: i
     first = cache.current()
     cache.refused(first)
     assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]
+
+
+@pytest.mark.parametrize(
+    "key", ["\ud800" * 40, "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"], ids=["text", "PEM"]
+)
+def test_a_key_of_another_kind_is_named_without_being_shown(key: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        sign(1400000000, key, "alice", issued_at=NOW, expire=100)
+    assert type(raised.value) is ValueError
+    assert str(raised.value) == (
+        "the secret key looks like a PEM, SSH or JWK key, or is not text; it must be the SDKSecretKey of the console"
+    )

@@ -61,3 +61,10 @@ def test_the_one_before_is_taken_out_too(cache: UserSigCache, usersig: str) -> N
 def test_nothing_else_changes(cache: UserSigCache, usersig: str, text: str) -> None:
     for answer in (json.dumps({"Text": text}).encode(), text.encode()):
         assert cache.scrub(answer) == answer
+
+
+@pytest.mark.parametrize("end", [1, 3, 11])
+def test_an_end_of_a_few_characters_is_no_echo(cache: UserSigCache, usersig: str, end: int) -> None:
+    """Any other text can end like a UserSig."""
+    answer = json.dumps("x" * 30 + usersig[-end:]).encode()
+    assert cache.scrub(answer) == answer
