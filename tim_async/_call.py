@@ -63,20 +63,20 @@ class Call(Generic[T]):
     usersig: Secret
 
     def __init__(self, endpoint: Endpoint[..., T], body: Body | Callable[[], Body], options: Options) -> None:
-        self.endpoint = endpoint
-        self.options = options
+        self.endpoint: Endpoint[..., T] = endpoint
+        self.options: Options = options
         if callable(body):
             self.late: Callable[[], Body] | None = body
             self.body: Body = {}
-            self.payload = b""
+            self.payload: bytes = b""
         else:
             self.late = None
             self.body = body
             self.payload = _wire.encode(body)
-        self.attempts = 0
-        self.started = 0.0
-        self.wait = 0.0
-        self.waited = 0.0
+        self.attempts: int = 0
+        self.started: float = 0.0
+        self.wait: float = 0.0
+        self.waited: float = 0.0
         self.failure: TIMError | None = None
         self.retries: Retries | None = None
 
@@ -103,10 +103,10 @@ class Caller:
     _opened = False
 
     def __init__(self, settings: ClientSettings) -> None:
-        self.settings = settings
+        self.settings: ClientSettings = settings
         self.base_url: str = settings.hosts.current
         self.who = f"{settings.sdk_app_id} as {settings.identifier!r} at {self.base_url}"
-        self.channels = Channels(settings)
+        self.channels: Channels = Channels(settings)
         self._transport = Transport(settings)
         # Set with the first call or `async with`: nothing belongs to an event loop before there is one.
         self._loop: asyncio.AbstractEventLoop | None = None
