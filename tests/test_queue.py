@@ -68,7 +68,7 @@ def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
         async def arrivals() -> None:
             for n in range(300):
                 tasks.append(asyncio.create_task(pass_through(queue, log, n)))
-                loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was busy for so long
+                loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was busy meanwhile
                 await asyncio.sleep(0)
 
         await arrivals()
@@ -236,7 +236,7 @@ def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
     assert virtual_time.run(run()) == (3, 200)
 
 
-def test_a_free_connection_goes_to_whoever_can_use_it() -> None:
+def test_a_free_connection_goes_to_an_endpoint_that_can_use_it() -> None:
     """The endpoint that waited longest has lost its only caller; the next one must not wait forever."""
 
     async def run() -> list[object]:
@@ -397,7 +397,7 @@ def test_a_round_trip_that_a_coarse_clock_measures_as_nothing_teaches_no_zero() 
 
 
 def test_leaving_tells_how_long_an_attempt_took() -> None:
-    """And whoever waited has the time of its waking as the time it may send."""
+    """A caller that waited may send from the time of its waking."""
 
     async def run() -> None:
         queue = RequestQueue(200)
