@@ -507,3 +507,18 @@ def test_a_quota_that_would_not_be_shared_is_refused() -> None:
     with pytest.raises(TypeError, match="RedisQuota"):
         TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", **options)
     TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", quota=None)
+
+
+async def test_a_client_whose_quota_cannot_be_joined_calls_nobody(service: StandIn) -> None:
+    """Neither the first call nor a later one is sent without the quota."""
+
+    class Broken:
+        def share(self, sdk_app_id: int) -> Any:
+            raise ValueError(f"no quota for {sdk_app_id}")
+
+    tim = client_of(service, quota=Broken())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no quota for"):
+            await tim.get_all_c2c_unread_msg_num("alice")
+    await tim.aclose()
+    assert service.seen == []

@@ -133,10 +133,11 @@ class Caller:
             raise ClientClosed("the client is closed")
         loop = asyncio.get_running_loop()
         if not self._opened:
-            self._transport.open()  # first, since it may refuse the environment's proxy
+            # Only a client that has all its parts counts as open: it must not call without the quota that it was given.
+            self.channels.open()
+            self._transport.open()
             self._opened = True
             self._loop = loop
-            self.channels.open()
         elif loop is not self._loop:
             raise RuntimeError("the client belongs to another event loop; make one for each")
 

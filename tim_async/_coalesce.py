@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 from ._call import Call, Caller
 from ._channels import Channel
 from ._fields import malformed
-from ._lanes import LANE
 from ._options import Options
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT, Body, ItemsEndpoint
 from .errors import ClientClosed, QuotaExhausted, TIMError, classify
@@ -108,7 +107,7 @@ class Lookups:
         """
         owner, item = endpoint.check_one(owner, item)
         self.caller.open()
-        lane = LANE.get() if options.lane is None else options.lane
+        lane = options.lane_now()
         key = (endpoint, owner, lane, options.timeout, options.max_wait, options.retry)
         loader = self.loaders.get(key)
         if loader is None:
