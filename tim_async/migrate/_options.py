@@ -1,0 +1,56 @@
+"""The options of a run, listed once: the command line, `run` and `work` all pass this one value on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tim_async import _arguments
+
+DEFAULT_CONCURRENCY = 100
+"""Rows under way at once: enough for 200 calls/s at a round trip of a third of a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateOptions:
+    """How to send the rows of a migration.
+
+    Attributes:
+        concurrency: rows under way at once, at least 1.
+        group_check: look each group up before its first row is sent, and fail the rows of groups that would ignore
+            them; it concerns unread counts only.
+        max_errors: stop when more rows than this have failed or been rejected; None for no limit.
+        max_outage: stop when the service has accepted no row for so many seconds; None to wait as long as it takes.
+        limit: stop after so many rows, at least 1; None to send all of them.
+        interval: seconds between two `Progress` events.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be right.
+    """
+
+    concurrency: int = DEFAULT_CONCURRENCY
+    group_check: bool = True
+    max_errors: int | None = None
+    max_outage: float | None = None
+    limit: int | None = None
+    interval: float = 1.0
+
+    def __post_init__(self) -> None:
+        _arguments.positive("concurrency", _arguments.number("concurrency", self.concurrency))
+        _arguments.positive("interval", self.interval)
+        if self.max_errors is not None:
+            _arguments.number("max_errors", self.max_errors)
+        if self.max_outage is not None:
+            _arguments.positive("max_outage", self.max_outage)
+        if self.limit is not None:
+            _arguments.positive("limit", _arguments.number("limit", self.limit))
+
+    @property
+    def most_errors(self) -> float:
+        """``max_errors``, or infinity."""
+        return math.inf if self.max_errors is None else self.max_errors
+
+    @property
+    def longest_outage(self) -> float:
+        """``max_outage``, or infinity."""
+        return math.inf if self.max_outage is None else self.max_outage
