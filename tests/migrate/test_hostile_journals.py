@@ -22,9 +22,9 @@ from tim_async._plaintext import is_unsafe
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 from tim_async.migrate import JournalError, files, read_status, render
+from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate.files import replacing
 from tim_async.migrate.journal import Changes, Journal
-from tim_async.migrate.recorder import Series, Slot
 
 from .storing import ABOUT, plan, rows
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tim_async import Attempt, Lane, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.migrate import Recorder, Series, Slot, quantile
-from tim_async.migrate.recorder import BINS, SLOTS, bin_of, edge
+from tim_async.migrate._recorder import BINS, SLOTS, bin_of, edge
 
 START = 1_763_676_612.0
 

@@ -31,9 +31,9 @@ from tim_async.migrate import (
     render,
     run,
 )
-from tim_async.migrate.recorder import SLOTS
-from tim_async.migrate.report import charts, wording
-from tim_async.migrate.report.timeline import WIDTH, cells_of, lay_out
+from tim_async.migrate._recorder import SLOTS
+from tim_async.migrate._report import charts, wording
+from tim_async.migrate._report.timeline import WIDTH, cells_of, lay_out
 
 START = 1_763_676_612.0  # 2025-11-20 22:10:12 UTC
 VOID = {"meta", "link"}

@@ -18,6 +18,11 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
+    from ._recorder import Recorder as Recorder
+    from ._recorder import Series as Series
+    from ._recorder import Slot as Slot
+    from ._recorder import quantile as quantile
+    from ._report import render as render
     from .errors import JournalError as JournalError
     from .errors import JournalInUse as JournalInUse
     from .errors import JournalMismatch as JournalMismatch
@@ -34,12 +39,7 @@ if TYPE_CHECKING:
     from .events import RowLowered as RowLowered
     from .events import Started as Started
     from .events import Waiting as Waiting
-    from .recorder import Recorder as Recorder
-    from .recorder import Series as Series
-    from .recorder import Slot as Slot
-    from .recorder import quantile as quantile
     from .rejects import write_rejects as write_rejects
-    from .report import render as render
     from .rows import KINDS as KINDS
     from .rows import READ as READ
     from .rows import UNREAD as UNREAD
@@ -76,15 +76,15 @@ _HOME = {
     "Progress": "events",
     "READ": "rows",
     "Reading": "events",
-    "Recorder": "recorder",
+    "Recorder": "_recorder",
     "Rejected": "rows",
     "Resumed": "events",
     "Row": "rows",
     "RowFailed": "events",
     "RowLowered": "events",
-    "Series": "recorder",
+    "Series": "_recorder",
     "Session": "status",
-    "Slot": "recorder",
+    "Slot": "_recorder",
     "Source": "sources",
     "SourceError": "errors",
     "Started": "events",
@@ -93,9 +93,9 @@ _HOME = {
     "UNREAD": "rows",
     "Verified": "verifying",
     "Waiting": "events",
-    "quantile": "recorder",
+    "quantile": "_recorder",
     "read_status": "status",
-    "render": "report",
+    "render": "_report",
     "run": "runner",
     "survey": "surveying",
     "verify": "verifying",

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ._recorder import Series
 from .events import Counts
-from .recorder import Series
 from .rows import Rejected, Row
 
 _PORTS = {"http": 80, "https": 443}

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from tim_async import _arguments
 from tim_async._lanes import LANE, Lane
 
+from ._recorder import Recorder
 from .errors import MigrateError, SourceError
 from .events import Counts, Ended, Event, Finished, Reading, Started
 from .groups import Groups
 from .journal import Journal
 from .ledger import Disk, Ledger
 from .outage import OutageTooLong, Patience, Stopped
-from .recorder import Recorder
 from .rows import Rejected, Row
 from .schema import About
 from .sending import Outgoing, Sender, Tally

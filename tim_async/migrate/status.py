@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._recorder import Series
 from .errors import JournalError, JournalMismatch
 from .events import Counts
 from .locking import being_read, head_of, is_held
-from .recorder import Series
 from .schema import (
     HEAD,
     FailureCount,

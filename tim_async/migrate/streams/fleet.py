@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tim_async.migrate.recorder import Series
+from tim_async.migrate._recorder import Series
 from tim_async.migrate.rejects import write_documents
 from tim_async.migrate.schema import FailureCount
 from tim_async.migrate.status import Session, Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tim_async.migrate.recorder import SLOTS, Series, Slot
+from tim_async.migrate._recorder import SLOTS, Series, Slot
 from tim_async.migrate.status import Session
 
 _PAUSE = 30.0

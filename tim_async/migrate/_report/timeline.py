@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tim_async.migrate.recorder import Series, Slot
+from tim_async.migrate._recorder import Series, Slot
 
 from .wording import clock
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tim_async.migrate.recorder import Slot, quantile
+from tim_async.migrate._recorder import Slot, quantile
 
 from . import charts
 from .style import STYLE

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tim_async.migrate.recorder import BINS, bin_of, edge, quantile
+from tim_async.migrate._recorder import BINS, bin_of, edge, quantile
 
 from . import wording
 from .timeline import WIDTH, Cell, Panel, Tick, Timeline, spread
