@@ -21,14 +21,9 @@ from .store import Store
 
 DOCUMENTS = [Document.read(path) for path in PATHS]
 README, MIGRATE = Document.read("README.md"), Document.read("tim_async/migrate/README.md")
-RECIPES = "## Recipes\n"
-"""What follows it is run in `tests.migrate.test_recipes`."""
+RUN_HERE = [document for document in DOCUMENTS if document.name != "tim_async/migrate/RECIPES.md"]
+"""Those whose code blocks are run here; the recipes are in `tests.migrate.test_recipes`."""
 STORE = "redis://store:6379/0"
-
-
-def run_here(document: Document) -> Document:
-    """The part of a document that this module runs."""
-    return Document(document.path, document.text.partition(RECIPES)[0]) if document.name == MIGRATE.name else document
 
 
 def names(documents: list[Document]) -> list[str]:
@@ -38,7 +33,7 @@ def names(documents: list[Document]) -> list[str]:
 
 BLOCKS = [
     (f"{document.name} {number}", block)
-    for document in map(run_here, DOCUMENTS)
+    for document in RUN_HERE
     for number, block in enumerate(document.blocks("python"), 1)
 ]
 TESTS = [block for _, block in BLOCKS if "def test_" in block]
@@ -50,9 +45,7 @@ PRINTED = {
     "tim_async/FLEET.md 1": ["True"],
 }
 """What the comments beside the code promise that it prints, and what shows that nothing is left out."""
-LINES = [
-    line for document in map(run_here, DOCUMENTS) for block in document.blocks("sh") for line in block.splitlines()
-]
+LINES = [line for document in RUN_HERE for block in document.blocks("sh") for line in block.splitlines()]
 COMMANDS = list(dict.fromkeys(line.split(" #")[0].rstrip() for line in LINES))
 CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "migrate" not in line and "emulator" not in line]
 MIGRATIONS = [line for line in COMMANDS if line.startswith("tim-async migrate ")]
