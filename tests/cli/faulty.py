@@ -14,11 +14,11 @@ from tim_async.cli import main
 from tim_async.cli.migrate import ending, progress, signals
 from tim_async.client import TIMClient
 from tim_async.migrate import Recorder, Series, ledger, runner
+from tim_async.migrate._sources import FileSource
 from tim_async.migrate.journal import Journal
 from tim_async.migrate.ledger import Ledger
 from tim_async.migrate.outage import Patience
 from tim_async.migrate.sending import Sender
-from tim_async.migrate.sources import FileSource
 from tim_async.migrate.telling import Telling
 
 SAID = "this was injected"

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import READ, UNREAD
-from tim_async.migrate.columns import Columns
-from tim_async.migrate.rows import BadField
+from tim_async.migrate._columns import Columns
+from tim_async.migrate._rows import BadField
 
 NAMES = ["GroupId", "Member_Account", "UnreadMsgNum"]
 

@@ -24,8 +24,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tim_async.migrate import SourceError, lines
-from tim_async.migrate.lines import LONGEST, Feed, LineError, TextFile
+from tim_async.migrate import SourceError
+from tim_async.migrate import _lines as lines
+from tim_async.migrate._lines import LONGEST, Feed, LineError, TextFile
 
 BOM = b"\xef\xbb\xbf"
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tim_async import _arguments
 from tim_async.migrate import KINDS, READ, UNREAD, Kind, Row
-from tim_async.migrate.rows import LONGEST_ID, MISSING, BadField, read_count, read_id, read_time, shown
+from tim_async.migrate._rows import LONGEST_ID, MISSING, BadField, read_count, read_id, read_time, shown
 
 anything = st.one_of(
     st.none(),

@@ -18,11 +18,38 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
+    from ._engine import run as run
+    from ._engine import set_pace as set_pace
+    from ._journal import read_status as read_status
+    from ._memory import MemoryStore as MemoryStore
+    from ._options import MigrateOptions as MigrateOptions
     from ._recorder import Recorder as Recorder
     from ._recorder import Series as Series
     from ._recorder import Slot as Slot
     from ._recorder import quantile as quantile
+    from ._rejects import write_rejects as write_rejects
     from ._report import render as render
+    from ._rows import KINDS as KINDS
+    from ._rows import Kind as Kind
+    from ._rows import READ as READ
+    from ._rows import Rejected as Rejected
+    from ._rows import Row as Row
+    from ._rows import UNREAD as UNREAD
+    from ._sources import FileSource as FileSource
+    from ._sources import MendedSource as MendedSource
+    from ._sources import Notes as Notes
+    from ._sources import Source as Source
+    from ._sqlite import SqliteStore as SqliteStore
+    from ._store import Calls as Calls
+    from ._store import FailureCount as FailureCount
+    from ._store import Session as Session
+    from ._store import Status as Status
+    from ._store import Store as Store
+    from ._surveying import Survey as Survey
+    from ._surveying import survey as survey
+    from ._verifying import Difference as Difference
+    from ._verifying import Verified as Verified
+    from ._verifying import verify as verify
     from .errors import JournalError as JournalError
     from .errors import JournalInUse as JournalInUse
     from .errors import JournalMismatch as JournalMismatch
@@ -32,6 +59,8 @@ if TYPE_CHECKING:
     from .events import Ended as Ended
     from .events import Event as Event
     from .events import Finished as Finished
+    from .events import MendedRows as MendedRows
+    from .events import PaceChanged as PaceChanged
     from .events import Progress as Progress
     from .events import Reading as Reading
     from .events import Resumed as Resumed
@@ -39,67 +68,58 @@ if TYPE_CHECKING:
     from .events import RowLowered as RowLowered
     from .events import Started as Started
     from .events import Waiting as Waiting
-    from .rejects import write_rejects as write_rejects
-    from .rows import KINDS as KINDS
-    from .rows import READ as READ
-    from .rows import UNREAD as UNREAD
-    from .rows import Kind as Kind
-    from .rows import Rejected as Rejected
-    from .rows import Row as Row
-    from .runner import run as run
-    from .schema import FailureCount as FailureCount
-    from .sources import FileSource as FileSource
-    from .sources import Source as Source
-    from .status import Session as Session
-    from .status import Status as Status
-    from .status import read_status as read_status
-    from .surveying import Survey as Survey
-    from .surveying import survey as survey
-    from .verifying import Difference as Difference
-    from .verifying import Verified as Verified
-    from .verifying import verify as verify
 
 _HOME = {
+    "Calls": "_store",
     "Counts": "events",
-    "Difference": "verifying",
+    "Difference": "_verifying",
     "Ended": "events",
     "Event": "events",
-    "FailureCount": "schema",
-    "FileSource": "sources",
+    "FailureCount": "_store",
+    "FileSource": "_sources",
     "Finished": "events",
     "JournalError": "errors",
     "JournalInUse": "errors",
     "JournalMismatch": "errors",
-    "KINDS": "rows",
-    "Kind": "rows",
+    "KINDS": "_rows",
+    "Kind": "_rows",
+    "MemoryStore": "_memory",
+    "MendedRows": "events",
+    "MendedSource": "_sources",
     "MigrateError": "errors",
+    "MigrateOptions": "_options",
+    "Notes": "_sources",
+    "PaceChanged": "events",
     "Progress": "events",
-    "READ": "rows",
+    "READ": "_rows",
     "Reading": "events",
     "Recorder": "_recorder",
-    "Rejected": "rows",
+    "Rejected": "_rows",
     "Resumed": "events",
-    "Row": "rows",
+    "Row": "_rows",
     "RowFailed": "events",
     "RowLowered": "events",
     "Series": "_recorder",
-    "Session": "status",
+    "Session": "_store",
     "Slot": "_recorder",
-    "Source": "sources",
+    "Source": "_sources",
     "SourceError": "errors",
+    "SqliteStore": "_sqlite",
     "Started": "events",
-    "Status": "status",
-    "Survey": "surveying",
-    "UNREAD": "rows",
-    "Verified": "verifying",
+    "Status": "_store",
+    "Store": "_store",
+    "Survey": "_surveying",
+    "UNREAD": "_rows",
+    "Verified": "_verifying",
     "Waiting": "events",
     "quantile": "_recorder",
-    "read_status": "status",
+    "read_status": "_journal",
     "render": "_report",
-    "run": "runner",
-    "survey": "surveying",
-    "verify": "verifying",
-    "write_rejects": "rejects",
+    "run": "_engine",
+    "set_pace": "_engine",
+    "survey": "_surveying",
+    "verify": "_verifying",
+    "write_rejects": "_rejects",
 }
 
 __all__ = list(_HOME)

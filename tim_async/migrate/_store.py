@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from ._recorder import Series
 from .events import Counts
-from .rows import Rejected, Row
+from ._rows import Rejected, Row
 
 _PORTS = {"http": 80, "https": 443}
 _DIGITS_SHOWN = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from .rows import Value
+from ._rows import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
+from ._rows import Rejected, Row
 from .errors import JournalError, JournalMismatch
 from .events import Counts
 from .locking import FileLock
-from .rows import Rejected, Row
 from .schema import (
     APPLICATION,
     HEAD,

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from tim_async._plaintext import plain_json
 
+from ._rows import Kind, Rejected, Row
+from ._sources import Source
 from .errors import SourceError
 from .files import replacing
-from .rows import Kind, Rejected, Row
 from .schema import checked_problem
-from .sources import Source
 from .status import reading, refuse_another
 
 

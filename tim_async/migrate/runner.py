@@ -19,16 +19,18 @@ from tim_async import _arguments
 from tim_async._lanes import LANE, Lane
 
 from ._recorder import Recorder
+from ._rows import Rejected, Row
+from ._sources import Source
 from .errors import MigrateError, SourceError
 from .events import Counts, Ended, Event, Finished, Reading, Started
 from .groups import Groups
 from .journal import Journal
 from .ledger import Disk, Ledger
 from .outage import OutageTooLong, Patience, Stopped
-from .rows import Rejected, Row
+from ._rows import Rejected, Row
+from ._recorder import Recorder
 from .schema import About
 from .sending import Outgoing, Sender, Tally
-from .sources import Source
 from .supervision import beside
 from .telling import Telling, running
 

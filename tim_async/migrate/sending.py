@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 
+from ._rows import Kind, Row
 from .events import Counts, RowFailed, RowLowered
 from .groups import Groups
 from .journal import shortened
 from .outage import Patience, Stopped, passes
-from .rows import Kind, Row
 from .supervision import end, result_of, together
 
 if TYPE_CHECKING:

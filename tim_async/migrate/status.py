@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ._recorder import Series
+from ._sources import Source
 from .errors import JournalError, JournalMismatch
 from .events import Counts
 from .locking import being_read, head_of, is_held
@@ -27,7 +28,6 @@ from .schema import (
     refuse_foreign,
     require,
 )
-from .sources import Source
 
 
 @dataclass(frozen=True, slots=True)

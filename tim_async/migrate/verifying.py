@@ -18,12 +18,12 @@ from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.models import C2CUnread, Done
 
+from ._rows import READ, Row
+from ._sources import Source
 from .errors import MigrateError, SourceError
 from .ledger import Disk
 from .outage import Patience
-from .rows import READ, Row
 from .schema import State
-from .sources import Source
 from .status import reading, refuse_another
 
 if TYPE_CHECKING:

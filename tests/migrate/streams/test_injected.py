@@ -76,7 +76,7 @@ WORK = [
 LOAD = [
     ("tim_async.migrate.streams.loading", "_Load._in_store", 0),
     # In the thread
-    ("tim_async.migrate.sources", "FileSource.fingerprint", 0),
+    ("tim_async.migrate._sources", "FileSource.fingerprint", 0),
     ("tim_async.migrate.streams.loading", "_Load._plan", 0),
     ("tim_async.migrate.streams.loading", "_Stoppable.read", 0),
     ("tim_async.migrate.streams.loading", "_Rows.next", 1),

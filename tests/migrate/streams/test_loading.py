@@ -13,9 +13,9 @@ import pytest
 from tests.stand_in import failure_of
 from tests.store import Store
 from tim_async.migrate import READ, UNREAD, Counts, FileSource, SourceError
+from tim_async.migrate._kinds import kind_of
 from tim_async.migrate.streams import Loaded, Loading, StoreError, StreamMismatch, load, write_fleet_rejects
 from tim_async.migrate.streams.about import StreamAbout
-from tim_async.migrate.streams.kinds import kind_of
 from tim_async.migrate.streams.store import Store as Stream
 
 from .fleet import key, loaded, looking, write

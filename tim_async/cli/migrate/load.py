@@ -113,7 +113,7 @@ def _source(settings: LoadSettings) -> FileSource:
     Raises:
         Misuse: a field, a column or a template that cannot be, or a kind that cannot be told.
     """
-    from tim_async.migrate.streams.kinds import kind_of
+    from tim_async.migrate._kinds import kind_of
 
     kind = None if settings.kind is None else KINDS[settings.kind]
     if kind is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from tim_async.migrate.rows import BadField, Kind, Rejected, Row, shown
+from tim_async.migrate._rows import BadField, Kind, Rejected, Row, shown
 from tim_async.migrate.sending import Outgoing
 
 from .store import Entry

@@ -13,15 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tim_async.migrate._rows import Rejected, Row
+from tim_async.migrate._sources import Source
 from tim_async.migrate.errors import JournalError, SourceError
 from tim_async.migrate.events import Counts, Reading, Resumed, Waiting
 from tim_async.migrate.journal import Journal, Unsettled, shortened
 from tim_async.migrate.ledger import Disk
 from tim_async.migrate.outage import Stopped
 from tim_async.migrate.rejects import document_of, with_field, write_documents, write_rejects
-from tim_async.migrate.rows import Rejected, Row
 from tim_async.migrate.schema import About, FailureCount, differing
-from tim_async.migrate.sources import Source
 from tim_async.migrate.telling import Telling, running
 
 from .about import StreamAbout

@@ -7,9 +7,9 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 
+from tim_async.migrate._rows import Kind, Rejected, Row
 from tim_async.migrate.journal import shortened
 from tim_async.migrate.rejects import document_of, with_field
-from tim_async.migrate.rows import Kind, Rejected, Row
 
 from .about import State
 from .errors import StoreError

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from tim_async import _arguments
 from tim_async._lanes import LANE, Lane
 from tim_async.migrate._recorder import Recorder
+from tim_async.migrate._rows import KINDS, Kind, Rejected, Row
 from tim_async.migrate.errors import MigrateError
 from tim_async.migrate.events import Counts, Ended, Event, Finished, Resumed, RowFailed, Started, Waiting
 from tim_async.migrate.groups import Groups
 from tim_async.migrate.outage import OutageTooLong, Patience, Stopped
 from tim_async.migrate.rejects import with_field
-from tim_async.migrate.rows import KINDS, Kind, Rejected, Row
 from tim_async.migrate.runner import DEFAULT_CONCURRENCY
 from tim_async.migrate.schema import differing
 from tim_async.migrate.sending import Outgoing, Sender

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from .columns import Columns
+from ._columns import Columns
+from ._lines import LONGEST, STDIN, TOO_LONG, UNCLOSED, Feed, LineError, TextFile
+from ._rows import MISSING, BadField, Kind, Rejected, Row
 from .errors import SourceError
-from .lines import LONGEST, STDIN, TOO_LONG, UNCLOSED, Feed, LineError, TextFile
-from .rows import MISSING, BadField, Kind, Rejected, Row
 
 Format = Literal["csv", "tsv", "jsonl"]
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")

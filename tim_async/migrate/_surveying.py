@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tim_async import _arguments
 
+from ._sources import Source
 from .errors import JournalError
 from .events import Counts
 from .journal import Journal
 from .schema import About, FailureCount
-from .sources import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from string import Formatter
 from typing import Any
 
-from .rows import BadField, Kind, shown
+from ._rows import BadField, Kind, shown
 
 _MOST_SHOWN = 12
 _NOTHING = (None, "")

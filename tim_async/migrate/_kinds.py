@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tim_async.migrate.errors import SourceError
-from tim_async.migrate.rows import KINDS, MISSING, Kind, Rejected
-from tim_async.migrate.sources import FileSource
+from ._rows import KINDS, MISSING, Kind, Rejected
+from ._sources import FileSource
+from .errors import SourceError
 
 _LOOKED_AT = 200
 """Rows that are looked at."""
