@@ -24,6 +24,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ._recorder import Series
+from ._rows import Rejected, Row
+from .errors import JournalMismatch
 from .events import Counts
 from ._rows import Rejected, Row
 
@@ -80,11 +82,13 @@ class Claim:
         row: the row.
         since: when it was claimed first, unix seconds; a row without a time of its own is marked read up to then.
         again: whether an earlier run claimed it and did not settle it, so that it may have been sent already.
+        messages: how many messages its group holds; None when that is not known.
     """
 
     row: Row
     since: int
     again: bool = False
+    messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +319,7 @@ class Store(Protocol):
     def name(self) -> str:
         """The path, or the URL without its password."""
 
-    async def open(self, about: About, *, restart: bool = False) -> bool:
+    async def open(self, about: About, *, restart: bool = False) -> About | None:
         """Begin, or resume, a migration.
 
         Args:
@@ -323,7 +327,7 @@ class Store(Protocol):
             restart: forget everything that the store knows of an earlier one.
 
         Returns:
-            Whether its rows are planned already.
+            What the store holds, if its rows are planned already; None if they are to be planned.
 
         Raises:
             JournalMismatch: the store holds another migration.
@@ -351,6 +355,9 @@ class Store(Protocol):
             calls: the requests of this run so far.
         """
 
+    async def counts(self) -> Counts:
+        """How many rows are in which state."""
+
     async def release(self, lines: Sequence[int]) -> None:
         """Give rows back that were claimed and not sent."""
 
@@ -374,6 +381,9 @@ class Store(Protocol):
 
     async def note(self, name: str, value: str | None = None) -> str:
         """A text kept under a name, "" when there is none; with ``value``, keep that.  May be called without `open`."""
+
+    def hurry(self) -> None:
+        """Have `close` wait only briefly for a store that does not respond: the run is to end."""
 
     async def close(self, how: str = "") -> None:
         """End, however the run went; the rows that are still claimed are given back where others could take them.
@@ -408,6 +418,19 @@ def differing(found: About, wanted: About) -> str:
         if _place(found.base_url) != _place(wanted.base_url):
             differences.append(f"of the app at {found.base_url}, and this is the one at {wanted.base_url}")
     return "; and ".join(differences)
+
+
+def mismatch(name: str, differences: str) -> JournalMismatch:
+    """The error for a journal of another migration.
+
+    Args:
+        name: the store's name.
+        differences: as `differing` gives them.
+    """
+    return JournalMismatch(
+        f"{name} is the journal {differences}.  Use --restart to start over, or another --journal; failed and rejected"
+        " rows are corrected by --mended"
+    )
 
 
 def as_json(value: Any) -> str:

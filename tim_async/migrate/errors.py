@@ -21,3 +21,7 @@ class JournalMismatch(JournalError):
 
 class JournalInUse(JournalError):
     """Another run holds the journal."""
+
+
+class StoreAway(JournalError):
+    """The store cannot be reached, and the run is to end."""

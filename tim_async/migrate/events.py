@@ -149,6 +149,36 @@ class Progress:
     counts: Counts
 
 
+@dataclass(frozen=True, slots=True)
+class MendedRows:
+    """Corrected rows took the places of failed and rejected ones.
+
+    Attributes:
+        taken: rows that will be sent.
+        superseded: rows for whose member a later row exists; they are not sent.
+        rejected: rows that are still invalid.
+        skipped: lines that need no correction: done or superseded already, or not of this migration.
+    """
+
+    taken: int
+    superseded: int
+    rejected: int
+    skipped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """The pace was changed while the run goes on.
+
+    Attributes:
+        rate: calls/s that the service allows.
+        share: the share of it to use.
+    """
+
+    rate: float
+    share: float
+
+
 class Ended(enum.Enum):
     """Why a run ended."""
 
@@ -160,6 +190,8 @@ class Ended(enum.Enum):
     """It was asked to stop."""
     LIMIT = "limit"
     """More errors, or a longer outage, than allowed."""
+    ROW_LIMIT = "row limit"
+    """As many rows were sent as this run was to send; others are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +211,15 @@ class Finished:
     reason: str = ""
 
 
-Event = Reading | Started | RowFailed | RowLowered | Waiting | Resumed | Progress | Finished
+Event = (
+    Reading
+    | MendedRows
+    | Started
+    | RowFailed
+    | RowLowered
+    | Waiting
+    | Resumed
+    | PaceChanged
+    | Progress
+    | Finished
+)

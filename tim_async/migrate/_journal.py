@@ -1,0 +1,426 @@
+"""The file of a journal: what it holds, and how that is read by anybody at any time, also while a run writes it.
+
+Everything here blocks.  `tim_async.migrate._sqlite` writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from filelock import FileLock, Timeout
+
+from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, as_json, with_field
+from .errors import JournalError
+from .events import Counts
+from .recorder import Series
+from .rows import KINDS, Row
+
+APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
+VERSION = 2
+HEAD = 100
+"""Bytes at the beginning of a database that say what it is."""
+_MAGIC = b"SQLite format 3\0"
+_MOST_NESTED = 500
+"""Arrays and objects in what a journal is of."""
+_LONGEST_REASON = 1000
+"""Characters of a reason and its field that are read; a run writes fewer."""
+
+# A row that is claimed is in `claim`, too, and not in another state: a row whose bytes do not grow stays on its page.
+TABLES = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE row (line INTEGER PRIMARY KEY, state INTEGER NOT NULL, first TEXT, second TEXT, third INTEGER,
+    fourth INTEGER);
+CREATE TABLE claim (line INTEGER PRIMARY KEY, since INTEGER NOT NULL);
+CREATE TABLE problem (line INTEGER PRIMARY KEY, code INTEGER, field TEXT, reason TEXT NOT NULL, found TEXT);
+CREATE TABLE session (id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, how TEXT NOT NULL, series TEXT,
+    calls TEXT);
+CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def lock_of(path: Path, timeout: float = 0.0) -> FileLock:
+    """The lock that a run holds on a journal; it is in a file of its own beside it."""
+    return FileLock(f"{path}.lock", timeout=timeout, mode=0o600, thread_local=False)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a run holds the journal at this moment; False also where that cannot be known."""
+    if not Path(f"{path}.lock").exists():
+        return False
+    try:
+        with lock_of(path):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # not ours to lock
+        return False
+
+
+# What the file is
+
+
+def is_journal(path: Path, head: bytes, *, any_version: bool = False) -> bool:
+    """Whether a file is a journal; False if it is empty.
+
+    Judged by its bytes, before SQLite can touch it; they are written once, and never to a log.
+
+    Args:
+        path: the file.
+        head: its first `HEAD` bytes.
+        any_version: take journals of other releases, too.
+
+    Raises:
+        JournalError: it is something else, or of another version.
+    """
+    if not head:
+        return False
+    if not head.startswith(_MAGIC):
+        if Path(f"{path}-journal").exists():
+            return True  # SQLite undoes what was cut short, and then finds out for itself
+        raise JournalError(f"{path} is no journal of a migration")
+    # https://www.sqlite.org/fileformat2.html
+    version, application = struct.unpack(">60xI4xI28x", head.ljust(HEAD, b"\0"))
+    return any_version or _is_ours(path, application, version)
+
+
+def _is_ours(path: Path, application: int, version: int) -> bool:
+    if application != APPLICATION:
+        raise JournalError(f"{path} is an SQLite database, and no journal of a migration")
+    if version != VERSION:
+        raise JournalError(
+            f"{path} is a journal of version {version}, and this release reads version {VERSION}; finish it with the"
+            " release that began it, or use --restart to start over, or another --journal"
+        )
+    return True
+
+
+def is_begun(db: sqlite3.Connection, path: Path) -> bool:
+    """The same as SQLite sees it, once it has undone what was cut short."""
+    names = ("page_count", "application_id", "user_version")
+    pages, application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return pages > 0 and _is_ours(path, application, version)
+
+
+@contextlib.contextmanager
+def explained(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn the exceptions of SQLite into one plain error.
+
+    Args:
+        path: the journal.
+        doing: what is done with it, "read" or "write".
+
+    Raises:
+        JournalError: instead of any error of SQLite, and of any value that it cannot hold.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(_explained(path, error, doing)) from None
+    except OverflowError as error:
+        raise JournalError(f"the journal {path} cannot hold a value: {error}") from None
+    except UnicodeDecodeError as error:
+        if not error.object.startswith(b"malformed"):
+            raise
+        # What SQLite says of damaged tables quotes them.
+        said = error.object.decode("utf-8", "backslashreplace")
+        raise JournalError(f"{path} is no journal of a migration, or damaged: {said}") from None
+
+
+def _explained(path: Path, error: sqlite3.Error, doing: str) -> str:
+    match code(error):
+        case sqlite3.SQLITE_FULL:
+            return f"no room for the journal {path}; free some space and run the same command again"
+        case sqlite3.SQLITE_IOERR:
+            return f"the disk of the journal {path} fails or is full ({error}); run the same command again after that"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM if doing == "read":
+            return f"cannot read the journal {path}: {error}; a copy of it and of {path.name}-wal can be read elsewhere"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return f"cannot write the journal {path}: {error}; use another --journal"
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return f"{path} is no journal of a migration, or damaged: {error}"
+    return f"the journal {path}: {error}"
+
+
+def code(error: sqlite3.Error) -> int:
+    """SQLite's primary code; 0 for what Python found out itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def require(condition: bool, otherwise: str) -> None:
+    """See that something holds of what was read: SQLite lets any column hold anything.
+
+    Raises:
+        sqlite3.DatabaseError: it does not.
+    """
+    if not condition:
+        raise sqlite3.DatabaseError(f"it is damaged: {otherwise}")
+
+
+def is_moment(value: object) -> TypeGuard[float]:
+    """Whether a value can be unix seconds of a run."""
+    return isinstance(value, int | float) and 0 <= value < 1e11
+
+
+# What is in it
+
+
+def fetch(db: sqlite3.Connection, query: str, *args: Any) -> list[tuple[Any, ...]]:
+    """All rows of an answer: an error that somebody keeps must not keep a cursor, and so the journal, open."""
+    return db.execute(query, args).fetchall()
+
+
+def read_about(db: sqlite3.Connection) -> tuple[About, bool]:
+    """What the journal is of, and whether its rows are planned.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    try:
+        found = {name: _loaded(value) for name, value in fetch(db, "SELECT name, value FROM about")}
+        about = About(**{one.name: found[one.name] for one in fields(About)})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"it is damaged: {error}") from None
+    texts = (about.kind, about.source, about.fingerprint, about.base_url)
+    require(
+        all(isinstance(text, str) for text in texts)
+        and isinstance(about.arguments, dict)
+        and isinstance(about.sdk_app_id, int)
+        and 0 <= about.sdk_app_id < 2**63,
+        "it does not say what it is of",
+    )
+    return about, found.get("planned") is True
+
+
+def write_about(db: sqlite3.Connection, about: About, *, planned: bool) -> None:
+    """Write what the journal is of."""
+    values = [*asdict(about).items(), ("planned", planned)]
+    # As JSON in ASCII: the name of a file need not be text.
+    db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", [(name, as_json(value)) for name, value in values])
+
+
+def _loaded(text: str) -> Any:
+    # Nested so deep that whatever works on it would run out of stack.
+    if text.count("[") + text.count("{") > _MOST_NESTED:
+        raise ValueError("nested too deep")
+    return json.loads(text)
+
+
+def read_counts(db: sqlite3.Connection) -> Counts:
+    """How many rows are in which state."""
+    found = dict(fetch(db, "SELECT state, count(*) FROM row GROUP BY state"))
+    require(found.keys() <= set(State), "a row is in an unknown state")
+    [(sending,)] = fetch(db, "SELECT count(*) FROM claim")
+    by_name = {state.name.lower(): found.get(state, 0) for state in State}
+    require(sending <= by_name["pending"], "more rows are claimed than pending")
+    return Counts(**by_name | {"pending": by_name["pending"] - sending, "sending": sending})
+
+
+def read_failures(db: sqlite3.Connection) -> list[FailureCount]:
+    """The failed and rejected rows by code or field, the most frequent first."""
+    # Reasons without a code are few and alike; those with one name ids.  Rejected rows have a field, if only "".
+    found = fetch(
+        db,
+        """
+        SELECT code, coalesce(field, ''), reason, count(*), min(line), field IS NOT NULL
+        FROM problem
+        GROUP BY code, field, CASE WHEN code IS NULL AND coalesce(field, '') = '' THEN reason END
+        ORDER BY count(*) DESC, min(line)
+        """,
+    )
+    return [
+        FailureCount(*_checked(code, field, reason), rows, line, bool(rejected))
+        for code, field, reason, rows, line, rejected in found
+    ]
+
+
+def _checked(code: object, field: object, reason: object) -> tuple[int | None, str]:
+    """A code and a reason as they were read, if they are what a run writes."""
+    require(
+        (code is None or isinstance(code, int)) and isinstance(field, str) and isinstance(reason, str),
+        "a code is no number, or a reason no text",
+    )
+    return code, with_field(str(field), str(reason))[:_LONGEST_REASON]  # type: ignore[return-value]
+
+
+def read_row(kind: str, line: int, *values: Any) -> Row:
+    """A row of the table as one that can be sent.
+
+    Raises:
+        sqlite3.DatabaseError: it is none.
+    """
+    require(kind in KINDS, f"its rows are of an unknown kind, {kind!r}")
+    columns = KINDS[kind].columns
+    taken = values[: len(columns)]
+    texts, numbers = taken[:2], taken[2:]
+    require(
+        all(isinstance(text, str) and text for text in texts)
+        and all(number is None or isinstance(number, int) for number in numbers),
+        f"the row of line {line} is none",
+    )
+    return Row(line, taken)
+
+
+def read_sessions(db: sqlite3.Connection) -> list[Session]:
+    """The runs that sent something, in their order."""
+    sessions = []
+    for started, ended, how, series, calls in fetch(
+        db, "SELECT started, ended, how, series, calls FROM session ORDER BY id"
+    ):
+        require(is_moment(started) and (ended is None or is_moment(ended)), "a time of a run is no time")
+        require(isinstance(how, str), "the end of a run is no text")
+        counted = Calls(**json.loads(calls)) if calls else Calls()
+        require(all(type(number) is int for number in asdict(counted).values()), "a number of calls is none")
+        sessions.append(Session(started, ended, how[:100], Series.from_json(series) if series else None, counted))
+    return sessions
+
+
+# Reading without a run
+
+
+@contextlib.contextmanager
+def reading(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
+    """A journal opened at any time, whether or not a run holds it.
+
+    Args:
+        path: the journal.
+        writable: whether it will be written to.
+
+    Raises:
+        JournalError: it cannot be read, or is no journal.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            with path.open("rb") as file:
+                head = file.read(HEAD)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JournalError(f"there is no journal {path}") from None
+        except OSError as error:
+            raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
+        if not is_journal(path, head):
+            raise JournalError(f"{path} is empty: no run has begun it")
+        stack.enter_context(explained(path, "write" if writable else "read"))
+        db = stack.enter_context(contextlib.closing(_connect(path, writable=writable)))
+        try:
+            yield db
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"the journal {path} is damaged: {error!r}") from None
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    held = is_held(path)
+    # While a run holds it, never more than reading.  After that the last to close it also tidies up: it takes in what
+    # a run that was killed has left in the log, and removes that.
+    db = _opened(path, "mode=ro" if held and not writable else "mode=rw")
+    try:
+        db.execute("PRAGMA busy_timeout = 10000")
+        if not writable:
+            db.execute("PRAGMA query_only = ON")
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        db.close()
+        # Where nothing can be written, neither beside it nor at all, one that is complete can be read as it is.
+        if held or writable or code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or _has_log(path):
+            raise
+        return _opened(path, "mode=ro&immutable=1")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether changes of a journal may be beside it, and not in it yet."""
+    try:
+        return Path(f"{path.resolve()}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def read_status(path: Path) -> Status:
+    """What a journal knows; it may be in use.
+
+    Raises:
+        JournalError: it cannot be read, or is no journal.
+    """
+    running = is_held(path)
+    with reading(path) as db:
+        db.execute("BEGIN")  # one moment for all of it, whatever a run saves meanwhile
+        about, planned = read_about(db)
+        return Status(
+            journal=str(path),
+            kind=about.kind,
+            source=about.source,
+            arguments=dict(about.arguments),
+            sdk_app_id=about.sdk_app_id,
+            base_url=about.base_url,
+            planned=planned,
+            running=running,
+            counts=read_counts(db),
+            failures=read_failures(db),
+            sessions=read_sessions(db),
+        )
+
+
+def read_problems(path: Path, after: int, most: int) -> list[Problem]:
+    """The failed and rejected rows after a line, at most so many."""
+    query = """
+        SELECT row.line, code, field, reason, found, first, second, third, fourth FROM problem JOIN row USING (line)
+        WHERE row.line > ? ORDER BY row.line LIMIT ?
+        """
+    with reading(path) as db:
+        about, _ = read_about(db)
+        names = [column.name for column in KINDS[about.kind].columns]
+        problems = []
+        for line, code_, field, reason, found, *values in fetch(db, query, after, most):
+            filled = {name: value for name, value in zip(names, values, strict=False) if value is not None}
+            fields_ = filled if found is None else _loaded(found)
+            require(isinstance(fields_, Mapping), "the fields of a row are none")
+            problems.append(Problem(line, *_checked(code_, field or "", reason), fields_))
+        return problems
+
+
+def read_accepted(path: Path, after: int, most: int) -> list[Row]:
+    """The rows in the state ``DONE`` after a line, at most so many."""
+    query = "SELECT line, first, second, third, fourth FROM row WHERE line > ? AND state = ? ORDER BY line LIMIT ?"
+    with reading(path) as db:
+        about, _ = read_about(db)
+        return [read_row(about.kind, *values) for values in fetch(db, query, after, State.DONE, most)]
+
+
+def keep_note(path: Path, name: str, value: str | None) -> str:
+    """Keep a text under a name, or read it."""
+    with reading(path, writable=value is not None) as db:
+        if value is not None:
+            db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+            return value
+        found = fetch(db, "SELECT value FROM note WHERE name = ?", name)
+        return str(found[0][0]) if found else ""
+
+
+PACE = "pace"
+"""The note that holds the pace of the runs under way, with a number that rises."""
+
+
+def keep_pace(path: Path, pace: Pace) -> None:
+    """Set the pace of the run under way."""
+    before = pace_of(keep_note(path, PACE, None))
+    keep_note(path, PACE, json.dumps({"version": before[0] + 1, **asdict(pace)}))
+
+
+def pace_of(text: str) -> tuple[int, Pace]:
+    """The number and the pace in a note; 0 when there is none."""
+    if not text:
+        return 0, Pace()
+    found = json.loads(text)
+    return int(found["version"]), Pace(found["rate"], found["share"])

@@ -1,0 +1,308 @@
+"""The sending part of a run.
+
+::
+
+    exchange: outcomes → store, claims ← store ──> admit: their groups looked up ──> queue
+    workers:  queue → one call, however long the service is unreachable → outcome
+
+A row counts against ``concurrency`` from its claim until its outcome is durable, so that a killed process leaves no
+more rows of unknown fate than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
+
+from ._options import MigrateOptions
+from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
+from .events import Counts, RowFailed, RowLowered
+from .groups import GroupFound, Groups
+from .outage import Patience, Stopped
+from .recorder import Recorder
+from .rows import Kind
+from .supervision import beside
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+_GATHER = 0.02
+"""Seconds for which outcomes are gathered: an exchange costs a round trip, or a write to disk, whatever it holds."""
+_DRAIN = 5.0
+"""Seconds for calls under way to finish once a run is to end."""
+_SOON, _LATER = 0.1, 1.0
+"""Seconds between two looks at a store that has nothing to be claimed, at first and at most."""
+
+_LOOKS = 5
+"""Looks that are not worth a word."""
+
+
+class Sender:
+    """Sends all rows that a store gives out.
+
+    Args:
+        client: makes the calls.
+        kind: the kind of the rows.
+        store: gives the rows and takes their outcomes.
+        options: how.
+        counts: the rows by state.
+        groups: looks the rows' groups up; None where that is not wanted.
+        patience: waits out the service's outages.
+        recorder: counts the attempts; None when they are not counted.
+        stop: set when the run is to end; set here, too, when there are too many errors.
+        tell: reports a failed or lowered row; it may wait.
+        waiting: reports that rows of others are waited for, and until when.
+        set_pace: applies a pace that was set meanwhile.
+
+    Attributes:
+        counts: the rows by state, as of the last exchange.
+        too_many_errors: the message about more errors than allowed; "" when there are not.
+    """
+
+    def __init__(
+        self,
+        client: TIMClient,
+        kind: Kind,
+        store: Store,
+        options: MigrateOptions,
+        *,
+        counts: Counts,
+        groups: Groups | None,
+        patience: Patience,
+        recorder: Recorder | None,
+        stop: asyncio.Event,
+        tell: Callable[[RowFailed | RowLowered], Awaitable[None]],
+        waiting: Callable[[str, str], None],
+        set_pace: Callable[[Pace], None],
+    ) -> None:
+        self._client = client
+        self._kind = kind
+        self._store = store
+        self._groups = groups
+        self._patience = patience
+        self._recorder = recorder
+        self._stop = stop
+        self._tell = tell
+        self._waiting = waiting
+        self._set_pace = set_pace
+        self._most_errors = options.most_errors
+        self._rows_left = options.limit
+        # At concurrency 1, too, an outage can be told from one row's own trouble: another row is tried.
+        self._room = max(2, options.concurrency)
+        self._enough = self._room // 2
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._in_hand: dict[int, Claim] = {}
+        self._claimed: asyncio.Queue[list[Claim]] = asyncio.Queue()
+        self._queue: asyncio.Queue[Claim] = asyncio.Queue()
+        self._outcomes: list[tuple[Outcome, RowFailed | RowLowered | None]] = []
+        self._unsent: list[int] = []
+        self._over = False
+        self._again = 0
+        self._some = asyncio.Event()
+        self._many = asyncio.Event()
+        self.counts: Counts = counts
+        self.too_many_errors: str = ""
+        self._check_errors()
+
+    @property
+    def limited(self) -> bool:
+        """Whether as many rows were claimed as this run was to send."""
+        return self._rows_left == 0
+
+    async def send_all(self) -> None:
+        """Send until no rows are left, or until the run is to end and the calls under way have finished.
+
+        Raises:
+            AuthError, PermissionDenied, ClientClosed: nothing more can be sent.
+            OutageTooLong: the service accepted nothing for longer than allowed.
+            JournalError: the store failed.
+        """
+        workers = (self._work() for _ in range(self._room))
+        try:
+            await beside(self._exchange_all(), self._admit_all(), self._end(), self._store.keep(), *workers)
+        except Stopped:
+            pass
+        finally:
+            if self._outcomes:
+                await self._exchange(0)
+            if self._unsent:
+                await self._store.release(sorted(self._unsent))
+                self.counts = await self._store.counts()
+
+    # Between the store and the workers
+
+    async def _exchange_all(self) -> None:
+        """Exchange outcomes for claims until nothing is left to be claimed and all outcomes are saved."""
+        looks = 0
+        while True:
+            room = self._free()
+            reply = await self._exchange(room) if room or self._outcomes else None
+            if reply is not None and room:
+                self._over = reply.over
+            self._patience.last_calls = self._over or self._rows_left == 0
+            if not self._in_hand and not self._free():
+                return
+            if reply is None or reply.claims or not self._free():
+                looks = 0
+                await self._gather()
+            else:
+                looks += 1
+                await self._wait_for_others(reply, looks)
+
+    def _free(self) -> int:
+        """How many rows may be claimed now."""
+        if self._over or self._stop.is_set():
+            return 0
+        room = self._room - len(self._in_hand) + len(self._outcomes)
+        return room if self._rows_left is None else min(room, self._rows_left)
+
+    async def _exchange(self, room: int) -> Exchange:
+        finished, self._outcomes = self._outcomes, []
+        reply = await self._store.exchange([outcome for outcome, _ in finished], room, self._calls())
+        self.counts = reply.counts
+        for outcome, _ in finished:
+            del self._in_hand[outcome.line]
+        for claim in reply.claims:
+            self._in_hand[claim.row.line] = claim
+            self._again += claim.again
+        if self._rows_left is not None:
+            self._rows_left -= len(reply.claims)
+        if reply.claims:
+            self._claimed.put_nowait(reply.claims)
+        if reply.pace is not None:
+            self._set_pace(reply.pace)
+        self._check_errors()
+        for _, event in finished:
+            if event is not None:
+                await self._tell(event)
+        for row in reply.rejected:
+            await self._tell(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
+        return reply
+
+    def _calls(self) -> Calls:
+        found = self._recorder
+        if found is None:
+            return Calls(again=self._again)
+        return Calls(found.sent, found.done, found.refused, found.faults, found.retried, self._again)
+
+    def _check_errors(self) -> None:
+        errors = self.counts.errors
+        if errors > self._most_errors and not self.too_many_errors:
+            self.too_many_errors = f"{errors:,} failed or rejected rows exceed --max-errors {self._most_errors:,.0f}"
+            self._stop.set()
+
+    async def _gather(self) -> None:
+        """Wait for outcomes: for the first, and then a little for more."""
+        await self._some.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER):
+                await self._many.wait()
+        self._some.clear()
+        self._many.clear()
+
+    async def _wait_for_others(self, reply: Exchange, looks: int) -> None:
+        """Wait a little for rows that others have claimed."""
+        if not self._in_hand and looks > _LOOKS:
+            reason = f"{reply.held_by_others:,} rows are leased to other workers"
+            self._waiting(reason, "they have sent them, or their leases end")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_LATER, _SOON * looks)):
+                await self._some.wait()
+
+    async def _admit_all(self) -> None:
+        """Queue the claimed rows whose groups accept them; the others fail."""
+        while True:
+            claims = await self._claimed.get()
+            try:
+                groups = await self._look_up(claims)
+            except Stopped:
+                groups = {}
+            for claim in claims:
+                group = groups.get(str(claim.row.values[0]))
+                if self._stop.is_set():
+                    self._drop(claim)
+                elif group is not None and group.reason:
+                    self._fail(claim, group.code, group.reason)
+                else:
+                    claim.messages = None if group is None else group.messages
+                    self._queue.put_nowait(claim)
+
+    async def _look_up(self, claims: list[Claim]) -> Mapping[str, GroupFound]:
+        if self._groups is None:
+            return {}
+        return await self._groups.look_up(str(claim.row.values[0]) for claim in claims)
+
+    async def _end(self) -> None:
+        """Once the run is to end, give back what is not begun, and bound the time for what is.
+
+        Raises:
+            Stopped: the time is over.
+        """
+        await self._stop.wait()
+        while not self._queue.empty():
+            self._drop(self._queue.get_nowait())
+        self._wake()
+        await asyncio.sleep(0.0 if self._patience.down else _DRAIN)
+        raise Stopped
+
+    def _drop(self, claim: Claim) -> None:
+        """Give a row back that was not sent."""
+        del self._in_hand[claim.row.line]
+        self._unsent.append(claim.row.line)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._some.set()
+        self._many.set()
+
+    # Workers
+
+    async def _work(self) -> None:
+        while True:
+            claim = await self._queue.get()
+            begun = False
+
+            async def call(_round: int, claim: Claim = claim) -> None:
+                nonlocal begun
+                async with self._slots:
+                    if self._stop.is_set():
+                        raise Stopped
+                    begun = True
+                    await self._kind.send(self._client, claim.row, claim.since)
+
+            try:
+                await self._patience.carry_out(call)
+            except Stopped:
+                if not begun:
+                    self._drop(claim)
+                else:  # its fate is unknown: it stays claimed
+                    del self._in_hand[claim.row.line]
+                    self._wake()
+            except (AuthError, ClientClosed):
+                raise
+            except TIMError as error:
+                self._fail(claim, error.code if isinstance(error, APIError) else None, str(error))
+            else:
+                self._succeed(claim)
+
+    def _succeed(self, claim: Claim) -> None:
+        row, messages = claim.row, claim.messages
+        number = row.values[2]
+        if messages is None or not isinstance(number, int) or number <= messages:
+            self._settle(Outcome(row.line, State.DONE), None)
+        else:
+            self._settle(Outcome(row.line, State.LOWERED), RowLowered(row.line, row.values, messages))
+
+    def _fail(self, claim: Claim, code: int | None, reason: str) -> None:
+        row, reason = claim.row, shortened(reason)  # what is told is what is kept
+        self._settle(Outcome(row.line, State.FAILED, code, reason), RowFailed(row.line, row.values, code, reason))
+
+    def _settle(self, outcome: Outcome, event: RowFailed | RowLowered | None) -> None:
+        self._outcomes.append((outcome, event))
+        self._some.set()
+        if len(self._outcomes) >= self._enough:
+            self._many.set()
