@@ -48,10 +48,10 @@ class SerialExecutor:
         self._jobs.put(_Job(future, function, args))
         return await future
 
-    def hurry(self) -> None:
-        """From now on, wait for the thread at most `PATIENCE` seconds: the run is to end."""
+    def hurry(self, seconds: float = PATIENCE) -> None:
+        """From now on, wait for the thread at most so many seconds: the run is to end."""
         if self._timer is None:
-            self._timer = self._loop.call_later(PATIENCE, self._give_up)
+            self._timer = self._loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
         if self._waiting:

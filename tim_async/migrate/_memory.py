@@ -1,4 +1,4 @@
-"""A store that lives as long as the process: the reference for what a `Store` does, and of use in tests."""
+"""A store that lives as long as the process: the plainest form of what a `Store` does, and of use in tests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
-from .errors import JournalInUse, JournalMismatch
-from .events import Counts
-from .recorder import Series
+from ._recorder import Series
+from ._rows import KINDS, Rejected, Row
 from ._store import (
     About,
     Calls,
@@ -25,13 +24,15 @@ from ._store import (
     State,
     Status,
     differing,
+    mismatch,
     with_field,
 )
-from .rows import KINDS, Rejected, Row
+from .errors import JournalError, JournalInUse
+from .events import Counts
 
 
 class MemoryStore:
-    """Keeps a migration in memory.
+    """Keeps a migration in memory; see `Store` for its methods.
 
     Args:
         clock: the time, unix seconds.
@@ -40,41 +41,45 @@ class MemoryStore:
         name: "memory".
     """
 
-    name = "memory"
-
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.name: str = "memory"
         self._clock = clock
-        self._used = False
-        self._notes: dict[str, str] = {}
+        self._in_use = False
+        self._about: About | None = None
         self._pace: Pace | None = None
-        self._sessions: list[Session] = []
         self._forget()
 
     def _forget(self) -> None:
-        self._about: About | None = None
         self._planned = False
         self._rows: dict[int, Row | Rejected] = {}
         self._states: dict[int, State] = {}
         self._failures: dict[int, tuple[int | None, str]] = {}
-        self._claimed: dict[int, int] = {}
-        self._mine: set[int] = set()
-        self._sessions.clear()
-        self._notes.clear()
+        self._claims: dict[int, int] = {}
+        self._sessions: list[Session] = []
+        self._notes: dict[str, str] = {}
 
-    async def open(self, about: About, *, restart: bool = False) -> bool:
+    async def open(self, about: About, *, restart: bool = False) -> About | None:
         """See `Store.open`."""
-        if self._used:
-            raise JournalInUse("another run uses this store")
+        if self._in_use:
+            raise JournalInUse(f"another run uses the {self.name}")
         if restart or not self._planned:
             self._forget()
             self._about = about
         assert self._about is not None
         if differences := differing(self._about, about):
-            raise JournalMismatch(f"the store is {differences}")
-        self._used = True
-        self._mine.clear()
+            raise mismatch(self.name, differences)
+        self._in_use = True
+        self._before = set(self._claims)
+        self._mine: set[int] = set()
+        self._session = False
         self._pace = None
-        return self._planned
+        return self._about if self._planned else None
+
+    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
+        """See `Store.join`."""
+        if self._about is None or not self._planned:
+            raise JournalError("the store holds no migration")
+        return await self.open(replace(self._about, sdk_app_id=sdk_app_id, base_url=base_url))
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
@@ -84,93 +89,148 @@ class MemoryStore:
     async def planned(self, fingerprint: str) -> None:
         """See `Store.planned`."""
         assert self._about is not None
-        self._about = About(
-            self._about.kind,
-            self._about.source,
-            fingerprint,
-            self._about.arguments,
-            self._about.sdk_app_id,
-            self._about.base_url,
-        )
+        self._about = replace(self._about, fingerprint=fingerprint)
         self._supersede(row.identity for row in self._rows.values() if isinstance(row, Row))
         self._planned = True
+
+    async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
+        """See `Store.mend`."""
+        open_ = (State.PENDING, State.FAILED, State.REJECTED)
+        skipped = sorted({row.line for row in rows if self._states.get(row.line) not in open_})
+        mended = [row for row in rows if row.line not in skipped]
+        touched: set[bytes] = set()
+        for row in mended:
+            touched |= {one.identity for one in (self._rows[row.line], row) if isinstance(one, Row)}
+            self._put(row)
+        self._supersede(touched)
+        states = Counter(self._states[line] for line in {row.line for row in mended})
+        return Mended(states[State.PENDING], states[State.SUPERSEDED], states[State.REJECTED], tuple(skipped))
 
     def _put(self, row: Row | Rejected) -> None:
         self._rows[row.line] = row
         self._failures.pop(row.line, None)
         self._states[row.line] = State.PENDING if isinstance(row, Row) else State.REJECTED
+        if isinstance(row, Rejected):
+            self._claims.pop(row.line, None)
 
     def _supersede(self, identities: Iterable[bytes]) -> None:
         """Of the rows of each of these members, have the last be pending, unless it is settled, and no other."""
-        wanted = set(identities)
-        members: dict[bytes, list[int]] = {}
+        members: dict[bytes, list[int]] = {identity: [] for identity in identities}
         for line in sorted(self._rows):
             row = self._rows[line]
-            if isinstance(row, Row) and row.identity in wanted:
-                members.setdefault(row.identity, []).append(line)
-        for *earlier, last in members.values():
+            if isinstance(row, Row) and row.identity in members:
+                members[row.identity].append(line)
+        for *earlier, last in filter(None, members.values()):
             if self._states[last] is State.SUPERSEDED:
                 self._states[last] = State.PENDING
             for line in earlier:
                 if self._states[line] in (State.PENDING, State.FAILED):
                     self._states[line] = State.SUPERSEDED
-                    self._claimed.pop(line, None)
-
-    async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
-        """See `Store.mend`."""
-        skipped = []
-        touched: set[bytes] = set()
-        mended: dict[int, Row | Rejected] = {}
-        for row in rows:
-            if self._states.get(row.line) not in (State.PENDING, State.FAILED, State.REJECTED):
-                skipped.append(row.line)
-                continue
-            mended[row.line] = row
-            touched |= {one.identity for one in (self._rows[row.line], row) if isinstance(one, Row)}
-            self._put(row)
-            if isinstance(row, Rejected):
-                self._claimed.pop(row.line, None)
-        self._supersede(touched)
-        states = Counter(self._states[line] for line in mended)
-        return Mended(states[State.PENDING], states[State.SUPERSEDED], states[State.REJECTED], tuple(skipped))
+                    self._claims.pop(line, None)
 
     async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
         """See `Store.exchange`."""
-        now = int(self._clock())
-        for outcome in outcomes:
-            self._claimed.pop(outcome.line)
-            self._mine.discard(outcome.line)
-            self._states[outcome.line] = outcome.state
-            if outcome.state is State.FAILED:
-                self._failures[outcome.line] = (outcome.code, outcome.reason)
-        claims = []
-        for line in sorted(self._states):
-            if len(claims) >= room:
-                break
-            row = self._rows[line]
-            if isinstance(row, Row) and self._states[line] is State.PENDING and line not in self._mine:
-                claims.append(Claim(row, self._claimed.setdefault(line, now), again=line in self._before))
-                self._mine.add(line)
         if not self._session:
             self._sessions.append(Session(self._clock(), None, "", None))
             self._session = True
-        last = self._sessions[-1]
-        self._sessions[-1] = Session(last.started, None, "", last.series, calls)
+        self._sessions[-1] = replace(self._sessions[-1], calls=calls)
+        for outcome in outcomes:
+            self._mine.remove(outcome.line)
+            del self._claims[outcome.line]
+            self._states[outcome.line] = outcome.state
+            if outcome.state is State.FAILED:
+                self._failures[outcome.line] = (outcome.code, outcome.reason)
+        free = sorted(line for line, state in self._states.items() if state is State.PENDING and line not in self._mine)
+        claims = []
+        for line in free[:room]:
+            row = self._rows[line]
+            assert isinstance(row, Row)
+            since = self._claims.setdefault(line, int(self._clock()))
+            claims.append(Claim(row, since, again=line in self._before))
+            self._mine.add(line)
         pace, self._pace = self._pace, None
-        return Exchange(claims, self._counts(), len(claims) < room, pace=pace)
+        return Exchange(claims, await self.counts(), len(free) <= room, pace=pace)
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`."""
+        found = Counter(state.name.lower() for state in self._states.values())
+        found["pending"] -= len(self._claims)
+        return Counts(sending=len(self._claims), **found)
 
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
         for line in lines:
-            self._mine.discard(line)
+            self._mine.remove(line)
             if line not in self._before:
-                self._claimed.pop(line, None)
+                del self._claims[line]
 
     async def save_series(self, series: str) -> None:
         """See `Store.save_series`."""
-        last = self._sessions[-1]
-        self._sessions[-1] = Session(last.started, last.ended, last.how, Series.from_json(series), last.calls)
+        self._sessions[-1] = replace(self._sessions[-1], series=Series.from_json(series))
 
     async def keep(self) -> None:
-        """See `Store.keep`."""
+        """See `Store.keep`: nothing expires."""
         await asyncio.Event().wait()
+
+    async def status(self) -> Status:
+        """See `Store.status`."""
+        if self._about is None:
+            raise JournalError("the store holds no migration")
+        causes: dict[tuple[int | None, str], list[Problem]] = {}
+        async for problem in self.problems():
+            causes.setdefault((problem.code, "" if problem.code else problem.reason), []).append(problem)
+        failures = [
+            FailureCount(code, found[0].reason, len(found), found[0].line, found[0].line not in self._failures)
+            for (code, _), found in causes.items()
+        ]
+        return Status(
+            journal=self.name,
+            kind=self._about.kind,
+            source=self._about.source,
+            arguments=dict(self._about.arguments),
+            sdk_app_id=self._about.sdk_app_id,
+            base_url=self._about.base_url,
+            planned=self._planned,
+            running=self._in_use,
+            counts=await self.counts(),
+            failures=sorted(failures, key=lambda failure: (-failure.rows, failure.first_line)),
+            sessions=[*self._sessions],
+        )
+
+    async def problems(self) -> AsyncIterator[Problem]:
+        """See `Store.problems`."""
+        assert self._about is not None
+        names = [column.name for column in KINDS[self._about.kind].columns]
+        for line in sorted(self._rows):
+            row = self._rows[line]
+            if isinstance(row, Rejected):
+                yield Problem(line, None, with_field(row.field, row.reason), row.found)
+            elif self._states[line] is State.FAILED:
+                values = zip(names, row.values, strict=True)
+                yield Problem(line, *self._failures[line], {name: value for name, value in values if value is not None})
+
+    async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
+        """See `Store.accepted`."""
+        for line in sorted(line for line, state in self._states.items() if line > after and state is State.DONE)[:most]:
+            row = self._rows[line]
+            assert isinstance(row, Row)
+            yield row
+
+    async def set_pace(self, pace: Pace) -> None:
+        """See `Store.set_pace`."""
+        self._pace = pace
+
+    async def note(self, name: str, value: str | None = None) -> str:
+        """See `Store.note`."""
+        if value is not None:
+            self._notes[name] = value
+        return self._notes.get(name, "")
+
+    def hurry(self) -> None:
+        """See `Store.hurry`: nothing is waited for."""
+
+    async def close(self, how: str = "") -> None:
+        """See `Store.close`."""
+        self._in_use = False
+        if how and self._session:
+            self._sessions[-1] = replace(self._sessions[-1], ended=self._clock(), how=how)

@@ -22,6 +22,8 @@ class MigrateOptions:
         max_errors: stop when more rows than this have failed or been rejected; None for no limit.
         max_outage: stop when the service has accepted no row for so many seconds; None to wait as long as it takes.
         limit: stop after so many rows, at least 1; None to send all of them.
+        rate: calls/s that the service allows: what the client was made with, so that `Store.set_pace` can change it.
+        share: the share of it that the client was made to use, above 0 and up to 1.
         interval: seconds between two `Progress` events.
 
     Raises:
@@ -33,11 +35,15 @@ class MigrateOptions:
     max_errors: int | None = None
     max_outage: float | None = None
     limit: int | None = None
+    rate: float = 200.0
+    share: float = 1.0
     interval: float = 1.0
 
     def __post_init__(self) -> None:
         _arguments.positive("concurrency", _arguments.number("concurrency", self.concurrency))
         _arguments.positive("interval", self.interval)
+        _arguments.positive("rate", self.rate)
+        _arguments.positive("share", self.share)
         if self.max_errors is not None:
             _arguments.number("max_errors", self.max_errors)
         if self.max_outage is not None:

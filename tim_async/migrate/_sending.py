@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 
+from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
+from ._outage import Patience, Stopped
 from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
+from ._supervision import beside
 from .events import Counts, RowFailed, RowLowered
-from .groups import GroupFound, Groups
-from .outage import Patience, Stopped
 from .recorder import Recorder
 from .rows import Kind
-from .supervision import beside
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -55,7 +55,7 @@ class Sender:
         recorder: counts the attempts; None when they are not counted.
         stop: set when the run is to end; set here, too, when there are too many errors.
         tell: reports a failed or lowered row; it may wait.
-        waiting: reports that rows of others are waited for, and until when.
+        waiting: reports why and until when rows of others are waited for; with "", that they no longer are.
         set_pace: applies a pace that was set meanwhile.
 
     Attributes:
@@ -148,6 +148,7 @@ class Sender:
                 return
             if reply is None or reply.claims or not self._free():
                 looks = 0
+                self._waiting("", "")
                 await self._gather()
             else:
                 looks += 1

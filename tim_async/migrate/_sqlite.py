@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from . import _journal
 from ._executor import SerialExecutor
+from ._files import create, followed
 from ._journal import APPLICATION, HEAD, PACE, TABLES, VERSION, explained, fetch
 from ._store import (
     About,
@@ -39,8 +40,7 @@ from ._store import (
 )
 from .errors import JournalError, JournalInUse
 from .events import Counts
-from .files import create, followed
-from .rows import Rejected, Row
+from ._rows import Rejected, Row
 
 _LOCKING = 0.5
 """Seconds for which a lock is waited for: whoever only looks whether a run holds the journal has it for a moment."""
@@ -58,7 +58,8 @@ CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON exchange BEGIN
     UPDATE row SET state = {LOWERED:d} WHERE line IN (SELECT value FROM json_each(NEW.lowered));
     UPDATE row SET state = {FAILED:d} WHERE line IN (SELECT json_extract(value, '$[0]') FROM json_each(NEW.failed));
     INSERT OR REPLACE INTO problem (line, code, reason)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(NEW.failed);
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+        FROM json_each(NEW.failed);
     DELETE FROM claim WHERE line IN (SELECT value FROM json_each(NEW.settled));
     INSERT INTO claim SELECT value, NEW.at FROM json_each(NEW.claimed);
     UPDATE session SET calls = NEW.calls WHERE id = NEW.session;
@@ -102,6 +103,13 @@ class SqliteStore:
     async def open(self, about: About, *, restart: bool = False) -> About | None:
         """See `Store.open`."""
         return await self._thread.run(self._open, about, restart)
+
+    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
+        """See `Store.join`."""
+        status = await self.status()
+        if not status.planned:
+            raise JournalError(f"the rows of {self.name} are not all known: run the command with the file again")
+        return await self.open(About(status.kind, status.source, "", status.arguments, sdk_app_id, base_url))
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
@@ -362,11 +370,14 @@ class SqliteStore:
         """Of the rows of each of these members, have the last be pending, unless it is settled, and no other."""
         db = self._connection
         of_members = "FROM row JOIN member USING (first, second) WHERE state <> ?"
-        db.execute(f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second",  # noqa: S608
-                   (State.REJECTED,))
+        db.execute(
+            f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (State.REJECTED,)
+        )
         last = "(SELECT line FROM last)"
-        db.execute(f"UPDATE row SET state = ? WHERE state = ? AND line IN {last}",  # noqa: S608
-                   (State.PENDING, State.SUPERSEDED))
+        db.execute(
+            f"UPDATE row SET state = ? WHERE state = ? AND line IN {last}",  # noqa: S608
+            (State.PENDING, State.SUPERSEDED),
+        )
         db.execute(
             f"UPDATE row SET state = ? WHERE state IN (?, ?) AND line NOT IN {last}"  # noqa: S608
             f" AND line IN (SELECT line {of_members})",

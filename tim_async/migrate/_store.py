@@ -27,7 +27,6 @@ from ._recorder import Series
 from ._rows import Rejected, Row
 from .errors import JournalMismatch
 from .events import Counts
-from ._rows import Rejected, Row
 
 _PORTS = {"http": 80, "https": 443}
 _DIGITS_SHOWN = 12
@@ -332,6 +331,16 @@ class Store(Protocol):
         Raises:
             JournalMismatch: the store holds another migration.
             JournalInUse: another run uses it.
+        """
+
+    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
+        """Take part in a migration that somebody else planned, for an app.
+
+        Returns:
+            What the store holds; None when the run is to end before the rows are planned.
+
+        Raises:
+            JournalMismatch: the store holds the migration of another app.
         """
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:

@@ -19,44 +19,44 @@ PRIVATE = 0o600
 
 
 @contextlib.contextmanager
-def replacing(path: Path, refuse: Callable[[Path], object] = lambda _: None) -> Iterator[IO[str]]:
+def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Iterator[IO[str]]:
     """Write a file as a whole: first beside it as ``.part``, then under its name.
 
-    What is no regular file, such as ``/dev/stdout``, is written to as it is.  A file without anything in it is not
-    left: an earlier one is removed.
+    What is no regular file, such as ``/dev/stdout``, is written to as it is.  An empty file is not left: an earlier one
+    is removed.
 
     Args:
         path: the file; a link to it remains one.
-        refuse: raises for a path that must not be written to.
+        choose: given the complete ``.part``, says under which name it goes; by default ``path``.
 
     Yields:
-        What to write to, as UTF-8.
+        The file, as UTF-8.
 
     Raises:
         OSError: it cannot be written.
     """
-    refuse(path)
     path = followed(path)
     if _is_special(path):
         with _text(os.open(path, os.O_WRONLY)) as file:
             yield file
         return
     part = path.with_name(path.name + ".part")
-    refuse(part)
-    # What a run that was killed has left there, or a link that somebody has planted: the name goes, never its target.
+    # What a killed run has left there, or a link that somebody has planted: the name goes, never its target.
     part.unlink(missing_ok=True)
     try:
         with _text(create(part)) as file:
-            _keep_mode(path, file.fileno())
             yield file
             file.flush()
             # Or else a loss of power could leave the new name with nothing in it.
             os.fsync(file.fileno())
-            empty = not os.fstat(file.fileno()).st_size
-        if empty:
+        if choose is not None:
+            path = choose(part)
+        if not part.stat().st_size:
             path.unlink(missing_ok=True)
-        else:
-            part.replace(path)
+            return
+        with contextlib.suppress(OSError):  # there is none yet, or it belongs to another user
+            part.chmod(stat.S_IMODE(path.stat().st_mode))
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -92,13 +92,6 @@ def create(path: Path) -> int:
 def _text(descriptor: int) -> IO[str]:
     # What is not UTF-8 comes as lone surrogates, whose replacement is also JSON's own escape of them.
     return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def _keep_mode(path: Path, descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # there is none yet, or it is somebody else's
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, mode)
 
 
 def _is_special(path: Path) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,11 @@ from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.models import C2CUnread, Done
 
+from ._engine import store_factory
+from ._outage import Patience
 from ._rows import READ, Row
-from ._sources import Source
-from .errors import MigrateError, SourceError
-from .ledger import Disk
-from .outage import Patience
-from .schema import State
-from .status import reading, refuse_another
+from ._store import About, Store, differing, mismatch
+from .errors import MigrateError
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -36,14 +34,14 @@ _PEERS = GET_C2C_UNREAD_MSG_NUM.items
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A conversation whose unread count is not what it should be.
+    """A conversation whose unread count is not the expected one.
 
     Attributes:
         line: the row, in the file.
-        account: whose unread messages.
-        peer: from whom.
-        expected: how many there should be: the row's ``C2CUnreadMsgNum``, 0 where it has none.
-        found: how many there are; None when the service did not say.
+        account: the account with the unread messages.
+        peer: their sender.
+        expected: the expected count: the row's ``C2CUnreadMsgNum``, 0 where it has none.
+        found: the count that was read; None when the service did not say.
         reason: why it did not, "" when it did.
     """
 
@@ -61,8 +59,8 @@ class Verified:
 
     Attributes:
         checked: rows that were read back.
-        differences: how many of them differ.
-        unreadable: rows that arrived, and that the service offers no way to read back.
+        differences: how many of them differ, or could not be read.
+        unreadable: accepted rows that the service offers no way to read back.
     """
 
     checked: int
@@ -71,19 +69,19 @@ class Verified:
 
 
 async def verify(
-    client: TIMClient, source: Source, journal: str | Path, *, concurrency: int = 20
+    client: TIMClient, journal: str | Path | Store, *, name: str | None = None, concurrency: int = 20
 ) -> AsyncGenerator[Difference | Verified, None]:
     """Read back the unread counts of the conversations that a migration has marked read, 10 a call.
 
-    A count should be the row's ``C2CUnreadMsgNum``, an optional column, or else 0.  It may differ rightly where
-    messages came after the row's ``MsgReadTime``.  Unread counts of group members cannot be read back.
+    A count should be the row's ``C2CUnreadMsgNum``, an optional column, or else 0.  It differs rightly where messages
+    came after the row's ``MsgReadTime``.  Unread counts of group members cannot be read back.
 
     https://www.tencentcloud.com/document/product/1047/41046
 
     Args:
-        client: carries the calls out.
-        source: the rows that were migrated.
-        journal: the journal of their migration.
+        client: makes the calls.
+        journal: the migration: a path, the URL of a shared one, or a store.
+        name: of a shared migration, its name.
         concurrency: calls under way at once, at least 1.
 
     Yields:
@@ -91,54 +89,54 @@ async def verify(
 
     Raises:
         ValueError, TypeError: an argument that cannot be right.
-        SourceError: the rows cannot be read, or change meanwhile.
-        JournalMismatch: the journal is of other rows, or of another app than the client's.
+        JournalMismatch: the journal is of another app than the client's.
         JournalError: the journal cannot be read.
         AuthError, PermissionDenied: the service refuses the account as a whole.
         ClientClosed, RuntimeError: the client was closed meanwhile.
         MigrateError: a task of it was cancelled by somebody else.
     """
     _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
-    path = Path(journal)
-    disk = Disk()
-    windows = _windows(source, path)
+    store = store_factory(journal, name)(asyncio.Event(), lambda *_: None)
     try:
-        arrived = await disk.do(_arrived, source, path, client)
-        if source.kind is not READ:
-            yield Verified(0, 0, arrived)
+        status = await store.status()
+        about = About(status.kind, status.source, "", status.arguments, client.sdk_app_id, client.base_url)
+        found = About(status.kind, status.source, "", status.arguments, status.sdk_app_id, status.base_url)
+        if differences := differing(found, about):
+            raise mismatch(store.name, differences)
+        if status.kind != READ.name:
+            yield Verified(0, 0, status.counts.taken)
             return
-        checked = differences = 0
-        async with contextlib.aclosing(_compared(client, windows, disk, concurrency)) as compared:
-            async for differing, rows in compared:
+        checked = differing_rows = 0
+        async with contextlib.aclosing(_compared(client, store, concurrency)) as compared:
+            async for differences_found, rows in compared:
                 checked += rows
-                for difference in differing:
-                    differences += 1
+                for difference in differences_found:
+                    differing_rows += 1
                     yield difference
-        yield Verified(checked, differences, 0)
+        yield Verified(checked, differing_rows, 0)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         raise MigrateError("a task of the verification was cancelled") from None
     finally:
-        disk.hurry()
-        try:
-            await disk.do(windows.close)
-        finally:
-            await disk.close()
+        store.hurry()
+        await store.close()
 
 
 async def _compared(
-    client: TIMClient, windows: Generator[list[Row], None, None], disk: Disk, concurrency: int
+    client: TIMClient, store: Store, concurrency: int
 ) -> AsyncGenerator[tuple[list[Difference], int], None]:
     """Read rows back, and give the differences of each call with the number of its rows."""
     patience = Patience(asyncio.Event(), math.inf, lambda *_: None)
     slots = asyncio.Semaphore(concurrency)
 
     async def calls() -> AsyncGenerator[tuple[str, list[Row]], None]:
-        while window := await disk.do(next, windows, None):
+        after = 0
+        while window := [row async for row in store.accepted(after, _WINDOW)]:
             for call in _calls(window):
                 yield call
+            after = window[-1].line
         patience.last_calls = True
 
     async def count(account: str, rows: list[Row]) -> C2CUnread:
@@ -165,47 +163,6 @@ async def _compared(
             if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
                 raise error
             yield [_difference(account, row, None, _reason(error)) for row in rows], len(rows)
-
-
-def _arrived(source: Source, journal: Path, client: TIMClient) -> int:
-    """How many rows arrived, by the journal of this source and this app."""
-    with reading(journal) as db:
-        refuse_another(db, journal, source, sdk_app_id=client.sdk_app_id, base_url=client.base_url)
-        (arrived,) = db.execute(
-            "SELECT count(*) FROM row WHERE state IN (?, ?)", (State.DONE, State.LOWERED)
-        ).fetchone()
-        return int(arrived)
-
-
-def _windows(source: Source, journal: Path) -> Generator[list[Row], None, None]:
-    """The rows that arrived, some thousands at a time."""
-    with contextlib.ExitStack() as stack:
-        rows = source.read()
-        if isinstance(rows, Generator):
-            stack.callback(rows.close)
-        after = 0
-        while taken := _taken(journal, after):
-            window = []
-            for line, identity in taken:
-                row = next((row for row in rows if row.line >= line), None)
-                if not isinstance(row, Row) or row.line != line or row.identity != identity:
-                    raise SourceError(
-                        f"{source.name} is not the file that was migrated: its row at line {line} is another"
-                    )
-                window.append(row)
-            yield window
-            after = window[-1].line
-
-
-def _taken(journal: Path, after: int) -> list[tuple[int, bytes]]:
-    """Lines and identities of the next rows that arrived."""
-    # Opened for each window: a journal that is read for hours could not be tidied up by the run that writes it.
-    with reading(journal) as db:
-        found = db.execute(
-            "SELECT line, identity FROM row WHERE line > ? AND state = ? ORDER BY line LIMIT ?",
-            (after, State.DONE, _WINDOW),
-        )
-        return found.fetchall()
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:

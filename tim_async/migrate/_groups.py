@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tim_async.endpoints import GET_GROUP_INFO, GROUPS
 from tim_async.errors import APIError, AuthError, BadResponse, PermissionDenied, Reaction, classify
 
-from .outage import Patience
-from .supervision import together
+from ._outage import Patience
+from ._supervision import together
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient

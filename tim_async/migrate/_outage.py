@@ -23,7 +23,7 @@ from tim_async.errors import (
     TransportError,
 )
 
-from .journal import shortened
+from ._store import shortened
 
 T = TypeVar("T")
 

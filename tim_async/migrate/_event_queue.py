@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: events that wait to be read, and how far it is every so often."""
+"""The events of a run, from where they happen to the caller who iterates over them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from tim_async.errors import TIMError
-
+from ._store import shortened
+from ._supervision import result_of
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
-from .journal import shortened
-from .supervision import result_of
 
 T = TypeVar("T")
 
 _UNREAD_EVENTS = 1000
-"""Failures that wait to be read before those after them wait too."""
+"""Unread events of rows that are kept; `EventQueue.row` waits when there are more."""
 _ENDED = Progress(Counts())
-"""Wakes whoever waits for an event when there are none to come."""
+"""Wakes the reader when no events are to come."""
 
 
-class Telling:
-    """The events of a run, from where they happen to whoever reads them.
+class EventQueue:
+    """Events that wait to be read, and the progress every so often.
 
     Args:
         counts: the rows by state; None while that is not known.
@@ -35,15 +33,15 @@ class Telling:
         self._room = asyncio.Semaphore(_UNREAD_EVENTS)
 
     async def all(self, task: asyncio.Task[Any], interval: float = 1.0) -> AsyncGenerator[Any, None]:
-        """Everything that happens until ``task`` ends, and how it ends.
+        """Yield each event until ``task`` ends, and then its result.
 
         Raises:
-            MigrateError: the task was cancelled, and not by whoever reads this.
+            MigrateError: the task was cancelled, and not by the reader.
         """
         task.add_done_callback(lambda _: self._events.put_nowait(_ENDED))
         due = self._loop.time() + interval
         while not (task.done() and self._events.empty()):
-            # Whatever else happens: thousands of failures must not hide how far it is.
+            # Whatever else happens: thousands of failures must not hide the progress.
             if self._loop.time() >= due:
                 due = self._loop.time() + interval
                 counts = self._counts()
@@ -61,15 +59,19 @@ class Telling:
         yield result_of(task)
 
     def emit(self, event: object) -> None:
-        """Tell something."""
+        """Add an event."""
         self._events.put_nowait(event)
 
-    def outage(self, error: TIMError | None, seconds: float) -> None:
-        """Tell of an outage of the service, or of its end."""
+    def outage(self, error: Exception | None, seconds: float) -> None:
+        """Add an outage of the service, or its end."""
         self.emit(Resumed(seconds) if error is None else Waiting(shortened(str(error)), seconds))
 
+    def store_outage(self, reason: str | None, seconds: float) -> None:
+        """Add an outage of the store, or its end."""
+        self.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, "the store is back"))
+
     async def row(self, event: RowFailed | RowLowered) -> None:
-        """Tell of a row; this waits when very many are unread."""
+        """Add an event of a row; wait when very many are unread."""
         await self._room.acquire()
         self.emit(event)
 

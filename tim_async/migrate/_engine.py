@@ -1,0 +1,404 @@
+"""The engine of a migration: open, plan, mend, send, close; the same for a file, a pipe and a shared store.
+
+::
+
+    open ──> plan: rows of the source → store ──> mend: corrected rows → store ──> send ──> close
+       └──── the rows are planned already ───────────^
+
+All rows are planned before the first is sent.  So only the last row of each member is sent at all, and neither order
+nor retries can leave the value of another.  After any end the same call resumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tim_async._lanes import LANE, Lane
+from tim_async._stores import is_url
+
+from ._event_queue import EventQueue, running
+from ._executor import SerialExecutor
+from ._groups import Groups
+from ._options import MigrateOptions
+from ._outage import OutageTooLong, Patience, Stopped
+from ._recorder import Recorder
+from ._rows import KINDS, Rejected, Row
+from ._sending import Sender
+from ._sources import Source
+from ._store import About, Pace, Store, differing, mismatch
+from ._supervision import beside, end
+from .errors import MigrateError, SourceError, StoreAway
+from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Reading, Resumed, Started, Waiting
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+T = TypeVar("T")
+
+_BATCH = 5_000
+"""Rows that are read and planned together."""
+_SAVE_EVERY = 10.0
+"""Seconds between two saves of the run's series."""
+_BUSY = 0.5
+"""Seconds between two attempts at a mend that another worker's row holds up."""
+
+StoreFactory = Callable[[asyncio.Event, Callable[[str | None, float], None]], Store]
+"""Makes the store of a run: given what ends its waiting, and what to tell of its outages."""
+
+
+async def run(
+    client: TIMClient,
+    source: Source,
+    journal: str | Path | Store,
+    *,
+    mended: Source | None = None,
+    restart: bool = False,
+    stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
+    options: MigrateOptions | None = None,
+    **changes: Any,
+) -> AsyncGenerator[Event, None]:
+    """Send all rows of a source, or resume that.
+
+    ::
+
+        async with contextlib.aclosing(migrate.run(tim, source, "export.csv.journal")) as events:
+            async for event in events:
+                ...
+
+    The calls are bulk: interactive ones of the same client go first.  However a run ends, the same call resumes it.
+    Leaving the loop stops it at once; setting ``stop`` gives the calls under way a few seconds to finish.
+
+    Args:
+        client: makes the calls, at the rate it was made with.
+        source: the rows, such as a `FileSource`.  A source that is not there any more is no obstacle once its rows
+            are planned.
+        journal: a path, or the URL of a Redis or Valkey that several workers share, or a store.
+        mended: corrected rows, such as a `MendedSource`; they take the places of failed and rejected rows.
+        restart: forget everything that the journal knows, and start over.
+        stop: set it to end the run early.
+        recorder: the one that counts the attempts of ``client``; its series is kept in the journal, for the report.
+        options: how to send; by default `MigrateOptions()`.
+        changes: options by name, instead of those in ``options``.
+
+    Yields:
+        `Reading` while the rows are planned, `MendedRows`, `Started`; then `RowFailed`, `RowLowered`, `Waiting`,
+        `Resumed`, `PaceChanged` and `Progress` as they happen; `Finished` as the last.  An event that is not read
+        holds the run up.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right.
+        SourceError: the rows cannot be read.
+        JournalError: the journal is of another migration, in use, or cannot be written.
+        MigrateError: a part of the run failed, or was cancelled, otherwise.
+        AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
+        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
+    """
+    options = dataclasses.replace(options or MigrateOptions(), **changes)
+    make = store_factory(journal)
+    async for event in drive(client, make, source, mended, restart, stop, recorder, options):
+        yield event
+
+
+def store_factory(journal: str | Path | Store, name: str | None = None) -> StoreFactory:
+    """What makes the store that a journal names.
+
+    Args:
+        journal: a path, a URL, or a store as it is.
+        name: of a shared store, the migration's name; None for the usual one.
+    """
+    if isinstance(journal, str) and is_url(journal):
+        from ._redis import DEFAULT_NAME, RedisStore
+
+        return lambda stop, tell: RedisStore(journal, name or DEFAULT_NAME, stop=stop, tell=tell)
+    if isinstance(journal, str | Path):
+        from ._sqlite import SqliteStore
+
+        return lambda _stop, _tell: SqliteStore(journal)
+    return lambda _stop, _tell: journal
+
+
+async def drive(
+    client: TIMClient,
+    make: StoreFactory,
+    source: Source | None,
+    mended: Source | None,
+    restart: bool,
+    stop: asyncio.Event | None,
+    recorder: Recorder | None,
+    options: MigrateOptions,
+) -> AsyncGenerator[Event, None]:
+    """Run a migration on any store; with ``source`` None, take part in one that was planned by another."""
+    this = _Run(client, make, source, mended, restart, stop, recorder, options)
+    async with running(this.carry_out()) as task:
+        try:
+            async for event in this.events.all(task, options.interval):
+                yield event
+        finally:
+            this.hurry()
+
+
+class _Run:
+    def __init__(
+        self,
+        client: TIMClient,
+        make: StoreFactory,
+        source: Source | None,
+        mended: Source | None,
+        restart: bool,
+        stop: asyncio.Event | None,
+        recorder: Recorder | None,
+        options: MigrateOptions,
+    ) -> None:
+        self._client = client
+        self._source = source
+        self._mended = mended
+        self._restart = restart
+        self._users_stop = asyncio.Event() if stop is None else stop
+        self._recorder = recorder
+        self._options = options
+        # This run's own, so that a limit can end it too.
+        self._stop = asyncio.Event()
+        self._limit = ""
+        self._sender: Sender | None = None
+        self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
+        self._patience = Patience(self._stop, options.longest_outage, self.events.outage)
+        self._store = make(self._stop, self.events.store_outage)
+        self._reader = SerialExecutor()
+        self._pace = (options.rate, options.share)
+        self._waited: float | None = None
+
+    async def carry_out(self) -> Finished:
+        """The whole run, from the first look at the source to the closed store."""
+        LANE.set(Lane.BULK)
+        how = ""
+        try:
+            finished = await beside(self._carry_out(), self._heed())
+            how = finished.ended.name.lower()
+            return finished
+        except StoreAway:
+            if not self._users_stop.is_set():
+                raise
+            return Finished(self._counts, Ended.INTERRUPTED)
+        except Exception:
+            how = "failed"
+            raise
+        finally:
+            try:
+                await self._store.close(how)
+            finally:
+                await self._reader.close()
+
+    def hurry(self) -> None:
+        """Have it end soon, also if a disk or a store does not respond any more."""
+        self._reader.hurry()
+        self._store.hurry()
+
+    async def _heed(self) -> None:
+        await self._users_stop.wait()
+        self._stop.set()
+
+    @property
+    def _counts(self) -> Counts:
+        return Counts() if self._sender is None else self._sender.counts
+
+    async def _carry_out(self) -> Finished:
+        try:
+            about, resumed = await self._open()
+            if self._mended is not None:
+                await self._mend(self._mended)
+        except Stopped:
+            return Finished(Counts(), Ended.INTERRUPTED)
+        counts = await self._store.counts()
+        sender = self._sender = self._make_sender(about, counts)
+        self.events.emit(Started(counts, resumed))
+        if not sender.too_many_errors and counts.left:
+            try:
+                await beside(sender.send_all(), self._keep_series())
+            except OutageTooLong as error:
+                self._limit = str(error)
+            finally:
+                if self._recorder is not None:
+                    await self._store.save_series(self._recorder.series.to_json())
+            self._check_recorder()
+            resumed = False
+        return await self._finished(sender, resumed)
+
+    # The rows into the store
+
+    async def _open(self) -> tuple[About, bool]:
+        """Open the store, and plan the rows unless they are; what they are of, and whether they were planned before.
+
+        Raises:
+            Stopped: the run is to end.
+        """
+        source = self._source
+        if source is None:
+            joined = await self._store.join(self._client.sdk_app_id, self._client.base_url)
+            if joined is None:
+                raise Stopped
+            return joined, True
+        about = About(
+            source.kind.name,
+            source.name,
+            "",
+            dict(source.arguments),
+            self._client.sdk_app_id,
+            self._client.base_url,
+        )
+        # What cannot be read must not cost the journal that it was to replace.
+        batches = _Batches(source)
+        first = await self._read(batches.next) if self._restart else None
+        found = await self._store.open(about, restart=self._restart)
+        if found is None:
+            try:
+                await self._plan(source, batches, first)
+            finally:
+                await self._reader.run(batches.close)
+            return about, False
+        fingerprint = await self._read(source.fingerprint)
+        if differences := differing(found, dataclasses.replace(about, fingerprint=fingerprint)):
+            raise mismatch(self._store.name, differences)
+        return found, True
+
+    async def _plan(self, source: Source, batches: _Batches, batch: list[Row | Rejected] | None) -> None:
+        taken = 0
+        while batch := batch or await self._read(batches.next):
+            await self._store.plan(batch)
+            taken += len(batch)
+            batch = None
+            self.events.emit(Reading(taken))
+            if self._stop.is_set():
+                raise Stopped
+        if not taken:
+            raise SourceError(f"{source.name} holds no rows")
+        await self._store.planned(source.fingerprint())
+        await self._store.note("notes", source.notes.to_json())
+
+    async def _mend(self, mended: Source) -> None:
+        rows = await self._read(lambda: list(mended.read()))
+        total = await self._store.mend(rows)
+        self.events.emit(MendedRows(total.taken, total.superseded, total.rejected, total.skipped))
+        waited = 0.0
+        while total.busy:
+            if self._stop.is_set():
+                raise Stopped
+            reason = f"{len(total.busy):,} corrected rows follow rows that other workers are sending"
+            self.events.emit(Waiting(reason, waited, "those are sent"))
+            await asyncio.sleep(_BUSY)
+            waited += _BUSY
+            total = await self._store.mend([row for row in rows if row.line in total.busy])
+
+    async def _read(self, function: Callable[[], T]) -> T:
+        """Call what reads a source, in the reader's thread.
+
+        Raises:
+            Stopped: the run is to end; a pipe that nobody writes to holds nobody up.
+        """
+        reading = asyncio.ensure_future(self._reader.run(function))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self._reader.hurry(0.0)
+                raise Stopped
+            return reading.result()
+        finally:
+            await end([reading, stopping])
+
+    # The rows to the service
+
+    def _make_sender(self, about: About, counts: Counts) -> Sender:
+        if about.kind not in KINDS:
+            raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
+        kind = KINDS[about.kind]
+        return Sender(
+            self._client,
+            kind,
+            self._store,
+            self._options,
+            counts=counts,
+            groups=Groups(self._client, self._patience) if self._options.group_check and kind.groups else None,
+            patience=self._patience,
+            recorder=self._recorder,
+            stop=self._stop,
+            tell=self.events.row,
+            waiting=self._wait_for_others,
+            set_pace=lambda pace: self._set_pace(kind.endpoint.name, pace),
+        )
+
+    def _wait_for_others(self, reason: str, until: str) -> None:
+        """Tell that rows of others are waited for; with no reason, that there are rows again."""
+        now = asyncio.get_running_loop().time()
+        if not reason:
+            if self._waited is not None:
+                self.events.emit(Resumed(now - self._waited))
+            self._waited = None
+            return
+        if self._waited is None:
+            self._waited = now
+        self.events.emit(Waiting(reason, now - self._waited, until))
+
+    def _set_pace(self, endpoint: str, pace: Pace) -> None:
+        """Apply a pace that was set while the run goes on."""
+        rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
+        if self._client.stats()[endpoint].shared:
+            self._client.set_rate(endpoint, rate, bulk_share=share)
+        else:
+            self._client.set_rate(endpoint, rate * share)
+        self.events.emit(PaceChanged(rate, share))
+
+    async def _finished(self, sender: Sender, nothing: bool) -> Finished:
+        status = await self._store.status()
+        counts = status.counts
+        limit = self._limit or sender.too_many_errors
+        if limit:
+            ended = Ended.LIMIT
+        elif counts.left:
+            ended = Ended.ROW_LIMIT if sender.limited and not self._users_stop.is_set() else Ended.INTERRUPTED
+        else:
+            ended = Ended.NOTHING_TO_DO if nothing else Ended.DONE
+        failures: Counter[int | None] = Counter()
+        for failure in status.failures:
+            failures[failure.code] += failure.rows
+        return Finished(counts, ended, dict(failures), limit)
+
+    def _check_recorder(self) -> None:
+        error = None if self._recorder is None else self._recorder.failure
+        if error is not None:
+            raise MigrateError(f"the calls can no longer be counted: {type(error).__name__}: {error}") from error
+
+    async def _keep_series(self) -> None:
+        while self._recorder is not None:
+            await asyncio.sleep(_SAVE_EVERY)
+            self._check_recorder()
+            await self._store.save_series(self._recorder.series.to_json())
+
+
+class _Batches:
+    """The rows of a source, some thousands at a time; it blocks."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._rows: Iterator[Row | Rejected] | None = None
+
+    def next(self) -> list[Row | Rejected]:
+        """The next rows; none at the end.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        if self._rows is None:
+            self._rows = self._source.read()
+        return list(islice(self._rows, _BATCH))
+
+    def close(self) -> None:
+        """Close the file."""
+        if isinstance(self._rows, Generator):
+            self._rows.close()

@@ -1,0 +1,122 @@
+"""The failed and rejected rows as a file that people correct, and that a run takes back by ``mended``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tim_async._plaintext import plain_json
+
+from . import _journal
+from ._files import followed, replacing
+from ._store import Problem
+
+_WINDOW = 1000
+_BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
+"""What belongs to a journal."""
+
+
+class Written(NamedTuple):
+    """What was written.
+
+    Attributes:
+        path: the file; None when there was nothing to write.
+        rows: how many rows it holds.
+    """
+
+    path: Path | None
+    rows: int
+
+
+def write_rejects(journal: str | Path, to: str | Path) -> Written:
+    """Write the failed and rejected rows of a journal as JSON Lines; blocks.
+
+    Each holds the fields by the vendor's names, ids as they were sent; and ``Line``, ``Code`` and ``Reason``.  A row
+    that could not be taken apart has the line as ``Text``, and fields that are null.  A file that somebody has edited
+    since it was written is left as it is: the rows then go to a file of a similar name.
+
+    Args:
+        journal: the journal.
+        to: the file; removed when there is nothing to write.  What is no regular file, such as ``/dev/stdout``, is
+            written to as it is.
+
+    Raises:
+        ValueError: ``to`` is the journal.
+        JournalError: the journal cannot be read.
+        OSError: the file cannot be written.
+    """
+    journal, to = Path(journal), Path(to)
+    for suffix in _BESIDE:
+        if _is_same(to, Path(os.path.realpath(journal) + suffix)):
+            raise ValueError(f"the rejected rows cannot be written to {to}: that is the journal")
+
+    def note(name: str, value: str | None) -> str:
+        return _journal.keep_note(journal, name, value)
+
+    return write_problems(_problems(journal), to, note)
+
+
+def _problems(journal: Path) -> Iterator[Problem]:
+    after = 0
+    while found := _journal.read_problems(journal, after, _WINDOW):
+        yield from found
+        after = found[-1].line
+
+
+def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, str | None], str]) -> Written:
+    """Write problems as JSON Lines.
+
+    Args:
+        problems: the rows, by line.
+        to: the file.
+        note: reads, or with a value keeps, a text under a name in the journal: the SHA-256 of a file as it was written,
+            by which one that was edited since is known.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    chosen = to
+
+    def choose(part: Path) -> Path:
+        nonlocal chosen
+        digest = _sha256(part)
+        chosen = _free_name(followed(to), digest, note)
+        if rows:  # before the file is there: one that is not known would pass for an edited one
+            note(_name(chosen), digest)
+        return chosen
+
+    rows = 0
+    with replacing(to, choose) as file:
+        for problem in problems:
+            file.write(plain_json(problem.to_document()) + "\n")
+            rows += 1
+    return Written(chosen if rows else None, rows)
+
+
+def _free_name(to: Path, digest: str, note: Callable[[str, str | None], str]) -> Path:
+    """The file itself, or the first of its numbered names that holds nothing which somebody has edited."""
+    number = 1
+    path = to
+    while path.exists() and _sha256(path) not in (digest, note(_name(path), None)):
+        number += 1
+        path = to.with_name(f"{to.stem}-{number}{to.suffix}")
+    return path
+
+
+def _name(path: Path) -> str:
+    return f"rejected:{path.resolve()}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)  # of two that are not there
