@@ -177,7 +177,7 @@ class _Run:
     async def carry_out(self) -> Finished:
         """The whole run, from the first look at the source to the closed store."""
         LANE.set(Lane.BULK)
-        how = ""
+        how = "interrupted"
         try:
             finished = await beside(self._carry_out(), self._heed())
             how = finished.ended.name.lower()
@@ -279,7 +279,8 @@ class _Run:
         if not taken:
             raise SourceError(f"{source.name} holds no rows")
         await self._store.planned(source.fingerprint())
-        await self._store.note("notes", source.notes.to_json())
+        if (notes := getattr(source, "notes", None)) is not None:
+            await self._store.note("notes", notes.to_json())
 
     async def _mend(self, mended: Source) -> None:
         rows = await self._read(lambda: list(mended.read()))

@@ -16,11 +16,11 @@ from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
+from ._recorder import Series
+from ._rows import KINDS, Row
 from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, as_json, with_field
 from .errors import JournalError
 from .events import Counts
-from .recorder import Series
-from .rows import KINDS, Row
 
 APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
 VERSION = 2

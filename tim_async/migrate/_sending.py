@@ -21,11 +21,11 @@ from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
 from ._outage import Patience, Stopped
+from ._recorder import Recorder
+from ._rows import Kind
 from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
 from ._supervision import beside
 from .events import Counts, RowFailed, RowLowered
-from .recorder import Recorder
-from .rows import Kind
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -191,7 +191,7 @@ class Sender:
         return Calls(found.sent, found.done, found.refused, found.faults, found.retried, self._again)
 
     def _check_errors(self) -> None:
-        errors = self.counts.errors
+        errors = self.counts.errors + sum(outcome.state is State.FAILED for outcome, _ in self._outcomes)
         if errors > self._most_errors and not self.too_many_errors:
             self.too_many_errors = f"{errors:,} failed or rejected rows exceed --max-errors {self._most_errors:,.0f}"
             self._stop.set()
@@ -301,6 +301,7 @@ class Sender:
     def _fail(self, claim: Claim, code: int | None, reason: str) -> None:
         row, reason = claim.row, shortened(reason)  # what is told is what is kept
         self._settle(Outcome(row.line, State.FAILED, code, reason), RowFailed(row.line, row.values, code, reason))
+        self._check_errors()
 
     def _settle(self, outcome: Outcome, event: RowFailed | RowLowered | None) -> None:
         self._outcomes.append((outcome, event))

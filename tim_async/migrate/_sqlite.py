@@ -23,6 +23,7 @@ from . import _journal
 from ._executor import SerialExecutor
 from ._files import create, followed
 from ._journal import APPLICATION, HEAD, PACE, TABLES, VERSION, explained, fetch
+from ._rows import Rejected, Row
 from ._store import (
     About,
     Calls,
@@ -40,7 +41,6 @@ from ._store import (
 )
 from .errors import JournalError, JournalInUse
 from .events import Counts
-from ._rows import Rejected, Row
 
 _LOCKING = 0.5
 """Seconds for which a lock is waited for: whoever only looks whether a run holds the journal has it for a moment."""
