@@ -361,9 +361,12 @@ def test_a_bad_retry_policy_is_refused() -> None:
         assert refusal(RetryPolicy, **options)
 
 
-async def test_milliseconds_are_not_taken_for_seconds(service: StandIn) -> None:
-    """They would mark everything as read, for thousands of years."""
+@pytest.mark.parametrize(
+    ("time", "said"), [(1_700_000_000_000, "milliseconds"), (0, "before 2010"), (1, "before 2010")]
+)
+async def test_what_is_no_plausible_time_is_refused(service: StandIn, time: int, said: str) -> None:
+    """Milliseconds would mark everything as read, for thousands of years."""
     async with client_of(service) as tim:
-        with pytest.raises(ValueError, match="milliseconds"):
-            await tim.admin_set_msg_read("alice", "bob", msg_read_time=1_700_000_000_000)
+        with pytest.raises(ValueError, match=said):
+            await tim.admin_set_msg_read("alice", "bob", msg_read_time=time)
     assert service.seen == []

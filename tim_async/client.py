@@ -295,8 +295,8 @@ class TIMClient:
         Args:
             report_account: whose messages become read.
             peer_account: the other side of the conversation.
-            msg_read_time: everything before it becomes read: unix seconds (not milliseconds, which would be
-                thousands of years ahead and are refused), or a datetime with a time zone.
+            msg_read_time: everything before it becomes read: unix seconds, or a datetime with a time zone; not before
+                2010, and at most a day ahead.
 
         Raises:
             ValueError, TypeError: an argument that cannot be right; nothing was sent.

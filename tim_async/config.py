@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -140,36 +141,62 @@ def require_place(found: Mapping[str, Any], *, source: str = "the environment") 
         raise ValueError(f"set either TIM_REGION, e.g. singapore, or TIM_BASE_URL: {both} set in {source}")
 
 
-def unix_seconds(value: int | str | dt.datetime) -> int:
-    """Read a time: unix seconds, a datetime with a time zone, or ISO 8601 text with one.
+EARLIEST = 1_262_304_000
+"""The beginning of 2010, in unix seconds: no message of the service is older."""
 
-    Raises:
-        ValueError: it is no time, has no time zone, or is not in seconds; the message continues a sentence that begins
-            with the value or its name.
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        value = int(text) if _DIGITS.fullmatch(text) else _datetime(text)
-    if isinstance(value, dt.datetime):
-        if value.utcoffset() is None:
-            raise ValueError("has no time zone; add one, such as +08:00 or Z")
-        value = int(value.timestamp())
-    if value < 0:
-        raise ValueError("is negative")
-    if value >= 2**63:
-        raise ValueError("is too large for a time")
-    if value >= 10**11:
-        raise ValueError("looks like milliseconds; times are in seconds")
-    return value
-
-
-_DIGITS = re.compile("[0-9]{1,19}")
+_DAY = 86_400
+_DIGITS = re.compile(r"([0-9]{1,19})(?:\.0+)?")
 # Of other forms, fromisoformat() makes a wrong time: ten o'clock of "20250831010000Z".
 _ISO = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
     r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2})?)"
     r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 )
+_SPREADSHEET = dt.date(1899, 12, 30)
+"""The day 0 of spreadsheets."""
+
+
+def unix_seconds(value: int | str | dt.datetime) -> int:
+    """Read a time: unix seconds, a datetime with a time zone, or ISO 8601 text with one.
+
+    Every time that a user writes is read here: by the client, each command, and in the files of migrations.
+
+    Raises:
+        ValueError: it is no time, has no time zone, is before 2010 or more than a day ahead of this machine's
+            clock; the message continues a sentence that begins with the value or its name.
+    """
+    number = isinstance(value, int)
+    if isinstance(value, str):
+        digits = _DIGITS.fullmatch(value.strip())
+        number = digits is not None
+        value = int(digits[1]) if digits else _datetime(value.strip())
+    if isinstance(value, dt.datetime):
+        if value.utcoffset() is None:
+            raise ValueError("has no time zone; add one, such as +08:00 or Z")
+        value = int(value.timestamp())
+    latest = int(time.time()) + _DAY
+    if EARLIEST <= value <= latest:
+        return value
+    problem = "is before 2010" if value < EARLIEST else "is more than a day ahead"
+    if number:
+        likely = _looks_like(value, latest)
+        problem += f" as unix seconds; it looks like {likely}" if likely else " as unix seconds"
+    raise ValueError(problem)
+
+
+def _looks_like(number: int, latest: int) -> str:
+    """What a number that is no plausible time may be; "" when nothing can be said."""
+    for unit, name in ((10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")):
+        if EARLIEST <= number // unit <= latest:
+            return name
+    digits = str(number)
+    if form := {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(digits)):
+        with contextlib.suppress(ValueError):
+            day = dt.datetime.strptime(digits, form).date()  # noqa: DTZ007 - it has no time zone
+            if 1970 <= day.year < 2100:
+                return f"{day}, written without separators"
+    day = _SPREADSHEET + dt.timedelta(days=number) if 0 < number < 10**5 else _SPREADSHEET
+    return f"a spreadsheet's number for {day}" if 1970 <= day.year < 2100 else ""
 
 
 def _datetime(text: str) -> dt.datetime:

@@ -187,6 +187,8 @@ def test_what_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[s
         ("mark-read", "alice", "bob", "--time", "2025-08-31T09:00"),
         ("mark-read", "alice", "bob", "--time", "yesterday"),
         ("mark-read", "alice", "bob", "--time", "1756602000000"),
+        ("mark-read", "alice", "bob", "--time", "20250831010000Z"),
+        ("mark-read", "alice", "bob", "--time", "20250831"),
         ("set-unread", GROUP, "alice", "many"),
         ("set-unread", GROUP, "alice", "--", "-1"),
         ("receipts", GROUP),

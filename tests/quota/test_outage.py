@@ -403,7 +403,7 @@ async def test_one_endpoint_without_a_store_warns_once_and_leaves_the_others_sha
     async with client(service, quota, LIMIT) as tim:
         for _ in range(20):
             await tim.get_all_c2c_unread_msg_num("alice")
-            await tim.admin_set_msg_read("alice", "bob", msg_read_time=1)
+            await tim.admin_set_msg_read("alice", "bob", msg_read_time=1_700_000_000)
         stats = tim.stats()
     assert warned(caplog) == ["away"]
     assert (stats[NAME].shared, stats["admin_set_msg_read"].shared) == (False, True)

@@ -131,7 +131,7 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
         calls: list[Awaitable[Any]] = []
         for _ in range(9):
             calls += [one.get_all_c2c_unread_msg_num("one"), two.get_all_c2c_unread_msg_num("two")]
-            calls.append(one.admin_set_msg_read("one", "two", msg_read_time=1))
+            calls.append(one.admin_set_msg_read("one", "two", msg_read_time=1_700_000_000))
         await asyncio.gather(*calls)
     assert counting.refused == 0
     assert counting.fullest() > 10
