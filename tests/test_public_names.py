@@ -113,6 +113,7 @@ def test_the_pinned_methods_of_a_client_keep_their_parameters() -> None:
         "get_group_msg_receipt_detail": ["group_id", "msg_seq", "read", "cursor", "count"],
         "get_recent_contact_list": ["from_account", "page"],
         "on_alert": ["event"],
+        "set_rate": ["method", "rate", "bulk_share"],
         "set_unread_msg_num": ["group_id", "member_account", "unread_msg_num"],
         "stats": [],
         "with_options": ["max_wait", "timeout", "lane", "retry"],
@@ -123,7 +124,7 @@ def test_the_pinned_methods_of_a_client_keep_their_parameters() -> None:
         for name, method in inspect.getmembers(TIMClient, inspect.isfunction)
         if not name.startswith("_") and not inspect.iscoroutinefunction(method)
     }
-    assert plain == {"on_alert", "stats", "with_options"}
+    assert plain == {"on_alert", "set_rate", "stats", "with_options"}
 
 
 def test_the_default_time_out_is_above_the_three_seconds_of_the_service() -> None:

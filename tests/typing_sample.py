@@ -204,6 +204,7 @@ async def use(tim: TIMClient) -> None:
     assert_type(view, TIMClient)
     assert_type(view.stats(), dict[str, EndpointStats])
     assert_type(view.stats()["set_unread_msg_num"].queue.bulk, int)
+    assert_type(view.set_rate("set_unread_msg_num", 300, bulk_share=0.8), None)
     verify_webhook("token", {"Sign": "…", "RequestTime": "1700000000"})
     match parse({"CallbackCommand": "Alert.RequestOverLimit"}, b"{}"):
         case RequestOverLimit() as alert:

@@ -53,6 +53,14 @@ def positive(name: str, value: object) -> float:
     return value
 
 
+def share(name: str, value: object) -> float:
+    """A part of a whole: above 0 and up to 1."""
+    part = positive(name, value)
+    if part > 1:
+        raise ValueError(f"{name} must be at most 1, not {value}")
+    return float(part)
+
+
 def seconds(name: str, value: object) -> str:
     """A moment as the service takes it, a String of unix seconds, from an int or an aware datetime."""
     if isinstance(value, bool) or not isinstance(value, int | dt.datetime):

@@ -15,6 +15,9 @@ from ._session import connections_of
 from ._stats import Counters, EndpointStats, Queue
 from .endpoints import DEFAULT_RATE, Endpoint
 
+RETRIED = 0.1
+"""Share of the rate at which time refills the retry budget."""
+
 
 class Channel(NamedTuple):
     """One endpoint of one client."""
@@ -77,6 +80,18 @@ class Channels:
             return channel.stats()
         return EndpointStats(self._rate(endpoint), Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False)
 
+    def set_rate(self, endpoint: Endpoint[..., Any], rate: float, bulk_share: float | None) -> None:
+        """Change an endpoint's rate, calls/s, and the part of it that bulk may fill; after `open`.
+
+        Raises:
+            ValueError: a part for bulk, where the quota is not shared.
+        """
+        if bulk_share is not None and not self.shared:
+            raise ValueError("bulk_share is for a client with a quota; without one, set a lower rate")
+        channel = self.of(endpoint)
+        channel.queue.set_limit(rate, bulk_share)
+        channel.budget.per_second = RETRIED * rate
+
     def __contains__(self, command: str) -> bool:
         return command in self._by_command
 
@@ -93,6 +108,6 @@ class Channels:
         if self._sharing is not None:
             limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, settings.strict)
         queue = RequestQueue(rate, strict=settings.strict, connections=self._connections, limiter=limiter)
-        channel = Channel(queue, RetryBudget(settings.options.retry.budget, rate / 10), Counters())
+        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRIED * rate), Counters())
         self._by_command[endpoint.command] = channel
         return channel

@@ -18,21 +18,24 @@ class RetryBudget:
     Args:
         size: the most retries it holds, and what it starts with.
         per_second: retries that time gives back.
+
+    Attributes:
+        per_second: the same; it may be changed.
     """
 
     PER_SUCCESS = 0.5
 
-    __slots__ = ("_at", "_left", "_per_second", "_size")
+    __slots__ = ("_at", "_left", "_size", "per_second")
 
     def __init__(self, size: float, per_second: float) -> None:
         self._size = self._left = size
-        self._per_second = per_second
+        self.per_second: float = per_second
         self._at = 0.0
 
     def spend(self, now: float) -> bool:
         """Take one retry, at the monotonic time ``now``; False when none is left."""
         if now > self._at:
-            self._left = min(self._size, self._left + (now - self._at) * self._per_second)
+            self._left = min(self._size, self._left + (now - self._at) * self.per_second)
             self._at = now
         if self._left < 1.0:
             return False

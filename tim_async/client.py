@@ -261,6 +261,28 @@ class TIMClient:
             if endpoint.command.rpartition("/")[2] == command and (channels.shared or endpoint.command in channels):
                 self._caller.channel(endpoint).queue.slow_down(min(1.0, event.limit / max(1, event.request)))
 
+    def set_rate(self, method: str, rate: float, *, bulk_share: float | None = None) -> None:
+        """Change the rate of one endpoint while the client runs; calls that wait are permitted by the new one.
+
+        A second that holds a call sent after the change holds at most as many calls as the new rate; one across the
+        change, no more than the higher of both.  What was learned from refusals is kept.
+
+        Args:
+            method: the endpoint, by method name or command.
+            rate: calls/s that the *server* allows; with a shared quota, all processes together: set it in each of them.
+            bulk_share: with a shared quota, the part of the rate, above 0 and up to 1, up to which bulk calls of this
+                process may fill it.  None leaves it unchanged.
+
+        Raises:
+            ValueError, TypeError: an argument that cannot be right, or ``bulk_share`` without a shared quota.
+            ClientClosed: the client is closed.
+            RuntimeError: it belongs to another event loop.
+        """
+        ((command, rate),) = rates_by_command({method: rate}).items()
+        bulk_share = None if bulk_share is None else _arguments.share("bulk_share", bulk_share)
+        self._caller.open()
+        self._caller.channels.set_rate(endpoint_of(command, repeatable=False), rate, bulk_share)
+
     # The calls.
 
     async def set_unread_msg_num(self, group_id: str, member_account: str, unread_msg_num: int) -> None:

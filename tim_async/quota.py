@@ -53,7 +53,8 @@ class RedisQuota:
     """The quota of an app, shared by all processes that name the same store.
 
     A description only: it holds no connection and belongs to no event loop, and many clients may use the same one.
-    Give all processes the same ``rates``.
+    Give all processes the same ``rates``.  Where they differ, as while `TIMClient.set_rate` changes them one by one,
+    the highest is what all of them keep to together, and processes with a lower one get less.
 
     Args:
         url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…`` for TLS, or ``unix://path``.  Redis 6.2 or
@@ -90,14 +91,12 @@ class RedisQuota:
         **connection: Any,
     ) -> None:
         _arguments.text("url", url)
-        for name, share in (("bulk_share", bulk_share), ("fallback_share", fallback_share)):
-            if _arguments.positive(name, share) > 1:
-                raise ValueError(f"{name} must be at most 1, not {share}")
+        bulk, alone = _arguments.share("bulk_share", bulk_share), _arguments.share("fallback_share", fallback_share)
         if {"{", "}"} & {*_arguments.text("namespace", namespace)}:
             raise ValueError(f"namespace must not contain braces, which select a cluster's slot: {namespace!r}")
         self._url = redis_url(url)
         self._shown = shown_url(self._url)
-        self._shares = Shares(float(bulk_share), None if fail_closed else float(fallback_share))
+        self._shares = Shares(bulk, None if fail_closed else alone)
         self._timeout = _arguments.positive("timeout", timeout)
         self._namespace = namespace
         self._cluster = cluster

@@ -443,3 +443,46 @@ def test_a_permit_of_the_fallback_share_that_was_not_used_is_free_at_once() -> N
         assert client.limiter.rate(client.now) == 1.0
 
     run(main, alone=1 / LIMIT)
+
+
+def test_a_changed_limit_goes_with_the_next_request_and_changes_the_share_without_the_store() -> None:
+    """And the most that is asked for at once.  The next request is at once: new slots are free a second after it."""
+
+    async def main(client: Client) -> None:
+        store, queue = client.store, client.queue
+        for number in range(1000):
+            client.limiter._credit.answered(0.05 + 0.05 * (number % 3 > 0), 50, saturated=True)
+        queue.set_limit(20, 0.5)
+        assert (queue.rate, client.limiter.pace(client.now)) == (20, 20)
+        await asyncio.sleep(0.01)
+        assert store.requests == [{**terms(20, 0.5, strict=False), "lead": pytest.approx((0.045 - 0.002) / 2 * 1e6)}]
+        store.due = 0.3
+        waiting = [asyncio.create_task(client.call()) for _ in range(200)]
+        await asyncio.sleep(0.01)
+        assert store.requests[-1]["wanted"] == 1
+        store.due, store.reply["rate"], store.takes = 0.0, 220, 0.2
+        queue.set_limit(200)
+        await asyncio.gather(*waiting)
+        assert terms(200, 0.5, strict=False).items() <= store.requests[-1].items()
+        assert queue.rate == 200
+        assert max(request.get("wanted", 0) for request in store.requests) == 20
+        store.away = True
+        await client.call()
+        queue.set_limit(60)
+        assert (queue.rate, queue.shared) == (30, False)
+
+    run(main)
+
+
+def test_what_the_store_said_of_the_old_limit_turns_nobody_away_after_a_change() -> None:
+    async def main(client: Client) -> None:
+        client.store.due, client.store.reply["over"] = None, 5.0
+        for _ in range(2):
+            with pytest.raises(QuotaExhausted):
+                await client.queue.enter(max_wait=1.0)
+        assert len(client.store.requests) == 1
+        client.queue.set_limit(200)
+        client.store.due, client.store.reply["over"] = 0.0, 0.0
+        client.queue.leave(await client.queue.enter(max_wait=1.0), answered=True)
+
+    run(main)

@@ -104,12 +104,11 @@ def test_no_second_holds_more_than_the_limit(
 def test_processes_that_disagree_never_exceed_the_higher_limit(
     redis: Redis, limits: list[int], steps: list[tuple[float, int, str, float | None]], dice: random.Random
 ) -> None:
-    """As long as nobody reserves ahead, which takes slots that one limit has and the other has not."""
     redis.flushall()
     world = World(Script(redis), dice)
-    for passing, wanted, lane, _ in steps:
+    for passing, wanted, lane, budget in steps:
         world.script.now += passing
-        world.ask(wanted, lane, limit=dice.choice(limits), budget=0.0)
+        world.ask(wanted, lane, limit=dice.choice(limits), budget=budget)
     assert fullest(list(world.arrivals.values())) <= max(limits)
 
 
@@ -343,13 +342,28 @@ def test_reports_repeated_or_out_of_date_change_nothing(redis: Redis) -> None:
     assert second.due == script.now
 
 
-def test_a_lower_limit_drops_slots_and_a_higher_one_adds_none_that_is_free(redis: Redis) -> None:
+def test_a_lower_limit_counts_all_calls_in_use_and_a_higher_one_adds_no_slot_that_is_free(redis: Redis) -> None:
     script = Script(redis, 10)
-    script.ask(10)
-    script.ask(limit=4)
-    assert redis.zcard(script.slots) == 4
-    assert script.ask(1, limit=10, budget=0.9).permits == [], "those added may have been used this very second"
-    assert redis.zcard(script.slots) == 10
+    script.ask(7)
+    assert script.ask(1, limit=7, budget=0.9).permits == []
+    assert len(script.ask(1, limit=8, budget=0.9).permits) == 1
+    assert len(script.ask(9, limit=11, budget=0.9).permits) == 2, "the one added may have been used this very second"
+    script.now += 2.0
+    assert len(script.ask(9, limit=4, budget=0.0).permits) == 4
+    assert len(script.ask(9, "bulk", limit=6, left_by_bulk=1, budget=0.0).permits) == 1
+    assert len(script.ask(20, limit=11, budget=0.0).permits) == 6
+
+
+def test_processes_that_disagree_go_on(redis: Redis) -> None:
+    """Neither takes the other's slots away, however often they ask."""
+    script, granted = Script(redis, 20), {10: 0, 20: 0}
+    for _ in range(3 * 1000 // 5):
+        for limit in granted:
+            for permit in script.ask(1, limit=limit, budget=0.3).permits:
+                granted[limit] += 1
+                script.ask(limit=limit, answered=[(permit.number, script.now - permit.due)])
+        script.now += 0.005
+    assert sum(granted.values()) > 2.5 * 20, granted
 
 
 @pytest.mark.parametrize("told", [{"alone": True}, {"lately": True}])
@@ -440,7 +454,7 @@ def test_what_is_stored_is_what_the_version_in_the_keys_stands_for(redis: Redis)
 
 
 NEXT_RELEASE = SOURCE.replace("    'opens',", "    'opens', 'calls',").replace(
-    "fit_slots()\nhear", "state.calls = state.calls + request.calls\nfit_slots()\nhear"
+    "local surplus = fit_slots()", "state.calls = state.calls + request.calls\nlocal surplus = fit_slots()"
 )
 """A script that takes one argument more, and keeps one field more; the layout is the same."""
 

@@ -407,3 +407,34 @@ async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: 
         failure = await asyncio.wait_for(failure_of(tim.get_all_c2c_unread_msg_num("bob")), 5)
     assert isinstance(failure, ClientClosed)
     assert [body["To_Account"] for body in service.bodies] == ["alice"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(40, 80), (80, 40)])
+async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store, before: int, after: int) -> None:
+    """One process after the other; the service takes the higher rate.  None is refused, and the new rate is used."""
+    counting = service.answer = Counting(max(before, after))
+    quota = quota_on(lasting, timeout=PATIENT)
+    prepare(lasting, quota, before)
+    async with client(service, quota, before) as one, client(service, quota, before) as two:
+        async with calling((one, "one"), (two, "two")):
+            await until(lambda: answers(counting) >= before)
+            for tim in (one, two):
+                tim.set_rate(NAME, after)
+                await asyncio.sleep(0.05)
+            changed = len(counting.arrivals)
+            await until(lambda: len(counting.arrivals) >= changed + 3 * after)
+        assert one.stats()[NAME].rate == two.stats()[NAME].rate == after
+    assert counting.refused == 0
+    del counting.arrivals[: changed + after]  # some were permitted before
+    assert 0.9 * after <= counting.fullest() <= after
+
+
+async def test_a_share_for_bulk_is_changed_with_the_rate(service: StandIn, lasting: Store) -> None:
+    quota = quota_on(lasting, timeout=PATIENT)
+    prepare(lasting, quota, 40)
+    counting = service.answer = Counting(40)
+    async with client(service, quota, 40) as tim:
+        tim.set_rate(NAME, 40, bulk_share=0.25)
+        async with calling((tim.with_options(lane=Lane.BULK), "bulk")):
+            await until(lambda: answers(counting) >= 25)
+        assert counting.fullest() == 10

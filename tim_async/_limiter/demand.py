@@ -28,9 +28,13 @@ class Demand:
         self._queue = queue
         self._granted = granted
         self._store = store
+        self._wanted: Lane | None = None
+        self.set_limit(limit)
+
+    def set_limit(self, limit: float) -> None:
+        """Change the limit, calls/s."""
         self._most = max(1, int(limit / 10))
         self._bulk_block = max(1, round(limit / 50))
-        self._wanted: Lane | None = None
 
     def add(self, lane: Lane) -> None:
         """Want permits for a lane."""

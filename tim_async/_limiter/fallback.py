@@ -26,14 +26,19 @@ class Fallback:
         strict: as `LocalLimiter` takes it.
     """
 
-    __slots__ = ("_limiter", "_quiet_until", "_settles_at")
+    __slots__ = ("_limiter", "_quiet_until", "_settles_at", "_share")
 
     def __init__(self, limit: float, share: float | None, *, strict: bool) -> None:
         self._limiter: LocalLimiter | None = None
+        self._share = share
         if share is not None:
-            own = max(1.0, share * limit)
-            self._limiter = LocalLimiter(own, strict=strict, burst=max(2.0, own / 20))
+            self._limiter = LocalLimiter(max(1.0, share * limit), strict=strict, burst=2.0)
         self._quiet_until = self._settles_at = -math.inf
+
+    def set_limit(self, limit: float) -> None:
+        """Change the limit, calls/s."""
+        if self._limiter is not None and self._share is not None:
+            self._limiter.set_limit(max(1.0, self._share * limit))
 
     def begin(self, last: float) -> None:
         """The store is lost; the last call that it let go is sent at a loop time."""

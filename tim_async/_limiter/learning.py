@@ -86,6 +86,11 @@ class Credit:
         """Seconds by which a slot is occupied beyond one second: a typical round trip less the credit."""
         return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.ENOUGH else 0.0
 
+    def start_over(self) -> None:
+        """Rely on the smallest round trip alone: with fewer slots, the spread averages out less."""
+        self._ease = min(0.0, self._ease)
+        self._weigh()
+
     def refused(self) -> None:
         """Step back, once for an event."""
         self._quiet = False
@@ -146,6 +151,13 @@ class Rate:
         self.full = True
         self._low = self._plateau = self._measured = limit
         self._changed_at = self._event_at = -math.inf
+
+    def set_limit(self, limit: float, floor: float) -> None:
+        """Change the limit and the floor; what was measured below the limit still holds."""
+        self._limit, self._floor = limit, floor
+        self._low, self._plateau, self._measured = (
+            min(limit, max(floor, each)) for each in (self._low, self._plateau, self._measured)
+        )
 
     def value(self, now: float) -> float:
         """Calls a second to let go now, at least ``floor`` and at most the limit."""

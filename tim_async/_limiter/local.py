@@ -84,6 +84,12 @@ class Limiter(Protocol):
     def pace(self, now: float) -> float:
         """Calls/s that the callers of this process can expect."""
 
+    def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
+        """Change what the server allows, calls/s, and the part of it that bulk may fill; None for unchanged.
+
+        A second that holds a call permitted after that holds at most the new limit.
+        """
+
     def close(self) -> None:
         """Grant nothing more."""
 
@@ -151,7 +157,7 @@ class LocalLimiter:
     Args:
         limit: what the server allows, calls/s, at least 1.
         strict: learn nothing, and never be refused for the client's own jitter.
-        burst: calls that may be sent at once after idle time; by default, depending on the limit.
+        burst: calls that may be sent at once after idle time, at least; more where the limit is high.
     """
 
     HEADROOM = 1.1
@@ -161,29 +167,45 @@ class LocalLimiter:
     grace = math.inf  # no other call can have its slot before it is returned
     shared = False
 
-    def __init__(self, limit: float, *, strict: bool = False, burst: float | None = None) -> None:
-        self._limit = limit
+    def __init__(self, limit: float, *, strict: bool = False, burst: float = 4.0) -> None:
         self._strict = strict
-        self._size = int(limit)
+        self._least_burst = burst
         self._slots = Slots()
         self._credit = Credit()
-        if burst is None:
-            burst = max(4.0, limit / (50 if strict else 20))
-        self._ceiling = limit * (1.0 if strict else self.HEADROOM)
-        # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
-        self._block = max(1, int(burst / 20))
+        self._refusals = Refusals()
+        self._saturated = False
         self._permits = 0
+        self._fit(limit)
+        self._rate = Rate(limit, self._floor)
+        self._burst = Burst(self._capacity / self._block)
+        self._cost = float(self._block)
+
+    def _fit(self, limit: float) -> None:
+        """Have the slots and the bucket of a limit."""
+        self._limit = limit
+        self._size = int(limit)
+        self._ceiling = limit * (1.0 if self._strict else self.HEADROOM)
+        self._capacity = max(self._least_burst, limit / (50 if self._strict else 20))
+        # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
+        self._block = max(1, int(self._capacity / 20))
         # At the floor a block costs nearly the whole bucket.
-        self._rate = Rate(limit, floor=1.01 * self._ceiling * self._block / burst)
-        self._capacity = burst
-        self._burst = Burst(burst / self._block)
+        self._floor = 1.01 * self._ceiling * self._block / self._capacity
         # Imported with the first call: it reads its own version at import, which takes longer than all else here.
         from aiolimiter import AsyncLimiter
 
-        self._bucket = AsyncLimiter(burst, burst / self._ceiling)
-        self._refusals = Refusals()
-        self._saturated = False
-        self._cost = float(self._block)
+        self._bucket = AsyncLimiter(self._capacity, self._capacity / self._ceiling)
+
+    def set_limit(self, limit: float, bulk_share: float | None = None) -> None:  # noqa: ARG002 - bulk may fill it all
+        """Change what the server allows.
+
+        The slots stay occupied for as long as they are, so the promise holds: the next call waits until they are fewer
+        than the new limit.  The bucket starts empty, since the one before may just have let a burst go.
+        """
+        if limit < self._limit:
+            self._credit.start_over()
+        self._fit(limit)
+        self._rate.set_limit(limit, self._floor)
+        self.drain()
 
     def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - the queue's head may use the whole rate
         """Seconds until one permit: 0 for now, infinity when that depends on an answer."""

@@ -98,7 +98,7 @@ class RequestQueue:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connections = connections
-        self._paused_until = -math.inf
+        self._paused_until = self._limit_set_at = -math.inf
         self._timer = Timer(self.advance)
         # Interactive retries, interactive, bulk retries, bulk.
         self._lanes: tuple[Waiters, ...] = tuple(OrderedDict() for _ in range(4))
@@ -236,8 +236,15 @@ class RequestQueue:
         return now - permit.sent
 
     def refused(self, permit: Permit) -> None:
-        """The service refused an attempt for its rate."""
-        self._limiter.refused(permit.sent, self._loop.time())
+        """The service refused an attempt for its rate; one from before the limit was changed says nothing about it."""
+        if permit.sent >= self._limit_set_at:
+            self._limiter.refused(permit.sent, self._loop.time())
+
+    def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
+        """Change what the server allows, calls/s, and the part of it that bulk may fill; None for unchanged."""
+        self._limit_set_at = self._loop.time()
+        self._limiter.set_limit(limit, bulk_share)
+        self.advance()
 
     def slow_down(self, taken: float) -> None:
         """The service alerted that it accepts only a share, 0 to 1, of the calls."""

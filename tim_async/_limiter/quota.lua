@@ -1,6 +1,7 @@
 -- One endpoint's quota, shared by all processes of an app.  The theory is at the top of sharing.py.
 --
--- KEYS[1]  slots: a sorted set of as many members as calls are allowed in a second; the score is when each is free again
+-- KEYS[1]  slots: a sorted set of as many members as calls are allowed in a second, by the highest limit of the
+--          processes; the score is when each is free again
 -- KEYS[2]  state: a hash of everything else; its fields are FIELDS, below
 -- ARGV[1]  the request, a JSON object: see request.py.  The reply is one, too: see reply.py.
 --
@@ -55,7 +56,8 @@ local function add_slots(count, free)
     end
 end
 
--- Have as many slots as the limit, from the start or after it was changed.
+-- Have as many slots as the limit, from the start or after it was raised; return how many more there are.  Those stay
+-- after it was lowered, or for processes with a higher limit: a caller with a lower one leaves as many free.
 local function fit_slots()
     local have = redis.call('ZCARD', slots_key)
     if state.settled == 0 then
@@ -72,9 +74,10 @@ local function fit_slots()
         add_slots(limit, 0)
     elseif have < limit then
         add_slots(limit - have, now + SECOND)
-    elseif have > limit then
-        redis.call('ZREMRANGEBYRANK', slots_key, 0, have - limit - 1)
+    else
+        return have - limit
     end
+    return 0
 end
 
 -- Take a slot until a time for a call.  One whose permit is not known here, because the store has forgotten it or has
@@ -136,7 +139,7 @@ local function settle()
 end
 
 -- Grant what is wanted, into the reply.
-local function grant(reply, rate)
+local function grant(reply, rate, surplus)
     local for_bulk = request.lane == 'bulk'
     local lately = now - state.seen < LATELY
     -- Bulk leaves some slots free for calls that somebody waits for: as many as will be asked for before bulk, too, has
@@ -154,7 +157,7 @@ local function grant(reply, rate)
     if now - state.bulk > GONE then state.resumed = now end
     local permits = {}
     for number = 1, request.wanted do
-        local slot = redis.call('ZRANGE', slots_key, spare, spare, 'WITHSCORES')
+        local slot = redis.call('ZRANGE', slots_key, surplus + spare, surplus + spare, 'WITHSCORES')
         local free = tonumber(slot[2]) - lead
         local due = math.max(now, state.opens, (for_bulk and state.bulk or state.urgent) - tolerance)
         if free > due then
@@ -192,7 +195,7 @@ local function save_state()
     redis.call('PEXPIRE', state_key, DAY / 1000)
 end
 
-fit_slots()
+local surplus = fit_slots()
 hear_outcomes()
 local rate = learn_rate()
 settle()
@@ -201,7 +204,7 @@ local reply = { rate = rate, cuts = state.cuts, opens = math.max(0, state.opens 
 if state.settled > now then
     reply.settling = state.settled - now
 elseif (request.wanted or 0) > 0 then
-    grant(reply, rate)
+    grant(reply, rate, surplus)
 end
 save_state()
 return cjson.encode(reply)

@@ -80,6 +80,12 @@ class StoreView:
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
+    def set_limit(self, limit: float, ceiling: float) -> None:
+        """Change the limit and the ceiling, calls/s, until the next reply tells more."""
+        self._limit = limit
+        self.rate = min(ceiling, self.rate)
+        self.not_before = -math.inf
+
     def hear(self, reply: Reply, asked: float, now: float) -> bool:
         """Take a reply in; returns whether the fleet's rate has been cut since the last one."""
         self._heard_at = now

@@ -56,6 +56,7 @@ class SharedLimiter:
         self._limit = limit
         self._strict = strict
         self._overdue = overdue
+        self._bulk_share = shares.bulk
         self._terms = terms(limit, shares.bulk, strict=strict)
 
         self._state = State.HOLDING
@@ -158,6 +159,18 @@ class SharedLimiter:
     def pace(self, now: float) -> float:
         """Calls/s that this process can expect."""
         return self.rate(now) if self._apart else self._store.pace(now)
+
+    def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
+        """Change what the server allows all processes together, and the part that this one's bulk calls may fill."""
+        if limit < self._limit:
+            self._credit.start_over()
+        self._limit = limit
+        self._bulk_share = self._bulk_share if bulk_share is None else bulk_share
+        self._terms = terms(limit, self._bulk_share, strict=self._strict)
+        self._store.set_limit(limit, self._terms["ceiling"])
+        self._fallback.set_limit(limit)
+        self._demand.set_limit(limit)
+        self._on(Event.NEED)  # the store should have as many slots soon
 
     def close(self) -> None:
         """Ask for no more permits."""

@@ -1,0 +1,260 @@
+"""A rate that is changed while calls are under way: `TIMClient.set_rate`, and what the limiter makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tim_async import ClientClosed, Lane
+from tim_async._limiter.learning import Credit
+from tim_async._limiter.local import LocalLimiter
+from tim_async._limiter.queue import RequestQueue
+from tim_async.emulator._windows import Bucket, Window, WindowKind
+from tim_async.endpoints import GET_GROUP_INFO, SET_UNREAD_MSG_NUM
+
+from . import virtual_time
+from .stand_in import StandIn, client_of
+from .test_pacing import Delay, lognormal
+
+SET = SET_UNREAD_MSG_NUM.name
+
+
+class Call:
+    """One call as the server sees it.
+
+    Attributes:
+        sent: when it was sent, seconds since the start.
+        limit: the limit at that time.
+        arrived: when it arrived.
+    """
+
+    def __init__(self, sent: float, limit: int) -> None:
+        self.sent = sent
+        self.limit = limit
+        self.arrived = sent
+
+
+def simulate(
+    seconds: float,
+    delay: Delay,
+    changes: list[tuple[float, int]],
+    *,
+    strict: bool,
+    admit: Callable[[float], bool] = lambda now: True,
+) -> list[Call]:
+    """Callers that never run out, on a queue whose limit changes at some times, the first at 0; by arrival."""
+    calls: list[Call] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        start, limit = loop.time(), changes[0][1]
+        queue = RequestQueue(limit, strict=strict)
+
+        def change(to: int) -> None:
+            nonlocal limit
+            limit = to
+            queue.set_limit(to)
+
+        for at, to in changes[1:]:
+            loop.call_at(start + at, change, to)
+
+        async def caller() -> None:
+            while loop.time() < start + seconds:
+                permit = await queue.enter(Lane.BULK)
+                call = Call(permit.sent - start, limit)
+                there, back = delay()
+                await asyncio.sleep(there)
+                call.arrived = loop.time() - start
+                calls.append(call)
+                taken = admit(loop.time())
+                await asyncio.sleep(back)
+                queue.leave(permit, answered=True)
+                if not taken:
+                    queue.refused(permit)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2 * max(to for _, to in changes)):
+                group.create_task(caller())
+
+    virtual_time.run(run(), resolution=0.0 if strict else 1e-3)
+    return calls
+
+
+@settings(max_examples=50)
+@given(
+    delays=st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 1.5)), min_size=1, max_size=20),
+    first=st.integers(1, 30),
+    changes=st.lists(st.tuples(st.floats(0, 4), st.integers(1, 30)), max_size=4),
+)
+def test_no_second_holds_more_than_the_limit_of_its_last_call(
+    delays: list[tuple[float, float]], first: int, changes: list[tuple[float, int]]
+) -> None:
+    """Strict, whatever the delays: no second within one limit exceeds it, and none across a change the higher one."""
+    chosen = random.Random(len(delays))
+    calls = simulate(5, lambda: chosen.choice(delays), [(0.0, first), *sorted(changes)], strict=True)
+    for index, one in enumerate(calls):
+        second = [each for each in calls[index:] if each.arrived < one.arrived + 1.0]
+        assert len(second) <= max(second, key=lambda each: each.sent).limit
+
+
+class Server(Window):
+    """A window whose limit changes."""
+
+    def change(self, limit: int) -> None:
+        self._most = limit
+        if isinstance(self._counter, Bucket):
+            self._counter._rate = limit
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 300), (300, 100)])
+@pytest.mark.parametrize("kind", get_args(WindowKind))
+def test_a_change_is_used_at_once_and_nothing_is_refused(kind: WindowKind, before: int, after: int) -> None:
+    """By a server whose own limit changes at the same time, but for the calls that are on their way just then."""
+    changed, end = 10.3, 16.0
+    calls = simulate(end, lognormal(3, 0.05, 0.3), [(0.0, before), (changed, after)], strict=False)
+    server, refused = Server(kind, before), list[Call]()
+    for call in calls:
+        if call.arrived >= changed:
+            server.change(after)
+        if not server.admit(1000.0 + call.arrived):
+            refused.append(call)
+    assert all(call.sent < changed <= call.arrived and after < before for call in refused)
+    in_time = sum(changed + 1.1 <= call.arrived < end for call in calls)
+    assert in_time > 0.94 * after * (end - changed - 1.1)
+    if after > before:
+        assert sum(changed <= call.arrived < changed + 1.0 for call in calls) > 0.9 * after, "the slots are there"
+    else:
+        assert sum(changed + 0.1 <= call.arrived < changed + 1.1 for call in calls) < after
+
+
+def test_what_was_learned_is_kept_and_refusals_of_calls_from_before_teach_nothing() -> None:
+    async def run() -> None:
+        queue = RequestQueue(200)
+        sent = [await queue.enter() for _ in range(30)]
+        await asyncio.sleep(0.01)
+        queue.set_limit(150)
+        for permit in sent:
+            queue.leave(permit, answered=True)
+            queue.refused(permit)
+        assert queue.rate == 150
+        await asyncio.sleep(1.1)
+        queue.slow_down(0.6)
+        low = queue.rate
+        assert low == pytest.approx(0.97 * 0.6 * 150)
+        for limit, rate in ((400, low), (60, 60), (200, 60)):
+            queue.set_limit(limit)
+            assert queue.rate == pytest.approx(rate)
+        await asyncio.sleep(15.0)
+        assert queue.rate == 200
+
+    virtual_time.run(run())
+
+
+def test_a_burst_is_not_followed_by_that_of_the_new_limit() -> None:
+    async def run() -> None:
+        now, limiter = asyncio.get_running_loop().time(), LocalLimiter(200)
+        while limiter.wait(now, Lane.BULK) == 0.0:
+            limiter.take(now)
+        limiter.set_limit(400)
+        assert limiter.wait(now, Lane.BULK) > 0.0
+        await asyncio.sleep(0.1)
+        assert limiter.wait(now + 0.1, Lane.BULK) == 0.0
+
+    virtual_time.run(run())
+
+
+def test_a_lower_limit_relies_on_the_smallest_round_trip_alone() -> None:
+    """With fewer slots, the spread averages out less; a higher one relies on what is learned."""
+
+    async def run() -> None:
+        limiter = LocalLimiter(200)
+        for number in range(4000):
+            limiter._credit.answered(0.1 + 0.05 * (number % 3 > 0), 200, saturated=True)
+        limiter.set_limit(300)
+        learned = limiter._credit.value
+        limiter.set_limit(200)
+        assert learned > limiter._credit.value == pytest.approx(0.9 * 0.1 - Credit.SLACK)
+
+    virtual_time.run(run())
+
+
+def test_a_call_finds_its_permit_whatever_was_learned_before_a_change() -> None:
+    """The bucket can hold what a call costs at the floor."""
+
+    async def run() -> None:
+        loop, limiter = asyncio.get_running_loop(), LocalLimiter(1000)
+        for _ in range(20):
+            limiter.slow_down(0.4, loop.time())
+            limiter.refused(loop.time(), loop.time())
+            await asyncio.sleep(1.0)
+        for limit in (5000, 1, 20, 3):
+            limiter.set_limit(limit)
+            await asyncio.sleep(1.0)
+            assert limiter.wait(loop.time(), Lane.BULK) == 0.0
+
+    virtual_time.run(run())
+
+
+def test_calls_that_wait_are_permitted_by_the_new_rate() -> None:
+    """Nothing else would wake them: the next slot of the old rate is free a second later."""
+
+    async def run() -> None:
+        loop, queue = asyncio.get_running_loop(), RequestQueue(1)
+        queue.leave(await queue.enter(), answered=True)
+        start = loop.time()
+        waiting = [asyncio.create_task(queue.enter()) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        assert queue.waiting == 50
+        queue.set_limit(100)
+        for permit in await asyncio.gather(*waiting):
+            queue.leave(permit, answered=True)
+        assert 0.3 < loop.time() - start < 0.7, "no burst"
+
+    virtual_time.run(run())
+
+
+# The client.
+
+
+async def test_an_endpoint_of_a_client_gets_another_rate(service: StandIn) -> None:
+    """By name or command, before its first call as after it; the others keep theirs, and views have the same one."""
+    async with client_of(service, rates={SET: 50}) as tim:
+        tim.set_rate(SET, 300)
+        assert tim.stats()[SET].rate == 300
+        await tim.set_unread_msg_num("g", "alice", 1)
+        tim.with_options(lane=Lane.BULK).set_rate(SET_UNREAD_MSG_NUM.command, 4.5)
+        tim.set_rate("get_group_info", 20)
+        rates = {name: figures.rate for name, figures in tim.stats().items()}
+        assert (rates.pop(SET), rates.pop(GET_GROUP_INFO.command), set(rates.values())) == (4.5, 20, {200})
+        assert tim._caller.channel(SET_UNREAD_MSG_NUM).budget.per_second == 0.45
+    with pytest.raises(ClientClosed):
+        tim.set_rate(SET, 100)
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "options", "kind", "words"),
+    [
+        (SET, 0.5, {}, ValueError, "at least 1"),
+        (SET, float("inf"), {}, ValueError, "finite"),
+        (SET, True, {}, TypeError, "bool"),
+        (SET, "100", {}, TypeError, "str"),
+        ("set_unread", 100, {}, ValueError, "no endpoint 'set_unread'"),
+        (SET, 100, {"bulk_share": 0.5}, ValueError, "quota"),
+        (SET, 100, {"bulk_share": 0}, ValueError, "above 0"),
+        (SET, 100, {"bulk_share": 1.1}, ValueError, "at most 1"),
+        (SET, 100, {"bulk_share": "half"}, TypeError, "str"),
+    ],
+)
+async def test_what_cannot_be_right_changes_nothing(
+    service: StandIn, method: str, rate: Any, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    async with client_of(service) as tim:
+        with pytest.raises(kind, match=words):
+            tim.set_rate(method, rate, **options)
+        assert {figures.rate for figures in tim.stats().values()} == {200}
