@@ -19,6 +19,7 @@ from tim_async import Attempt, Lane, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.migrate import (
     UNREAD,
+    Calls,
     Counts,
     FailureCount,
     FileSource,
@@ -32,14 +33,16 @@ from tim_async.migrate import (
     run,
 )
 from tim_async.migrate._recorder import SLOTS
-from tim_async.migrate._report import charts, wording
-from tim_async.migrate._report.timeline import WIDTH, cells_of, lay_out
+from tim_async.migrate._report import DryRun, _words
+from tim_async.migrate._report._charts import HEIGHT
+from tim_async.migrate._report._timeline import WIDTH, cells_of, lay_out, ticks_of
+from tim_async.migrate._store import Problem, Worker
 
 START = 1_763_676_612.0  # 2025-11-20 22:10:12 UTC
 VOID = {"meta", "link"}
 NASTY = (
-    "<script>alert('x')</script> \"q\" & &amp; ]]> --> </style> 👩‍👩‍👧‍👦 用户 \x00\x07 \u202egnp.exe \ud800 "
-    + "x" * 300
+    "<script>alert('x')</script> \"q\" & &amp; ]]> --> </style> 👩‍👩‍👧‍👦 用户 \x00\x07 "
+    "al\u200bice\u00ad\ufeff\u3164 \u202egnp.exe \ud800 " + "x" * 300
 )
 
 
@@ -87,17 +90,23 @@ def drawings(page: str) -> list[ET.Element]:
     return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
 
 
-def paths(page: str, classes: str) -> list[str]:
+def shapes(page: str, classes: str) -> list[list[tuple[float, float]]]:
+    """The corners of each line or area of some classes."""
     return [
-        element.get("d", "")
+        [(float(x), float(y)) for x, y in (point.split(",") for point in element.get("points", "").split())]
         for drawing in drawings(page)
-        for element in drawing.iter("path")
-        if element.get("class") == classes
+        for element in drawing.iter()
+        if element.get("class") == classes and element.get("points")
     ]
+
+
+def figures(page: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>([^<]*)</dt><dd><span class=big>([^<]*)</span>", page))
 
 
 def status(**changes: Any) -> Status:
     plain = Status(
+        journal="/srv/exports/rooms.csv.journal",
         kind="unread",
         source="/srv/exports/rooms.csv",
         arguments={"format": None, "columns": {}, "id_formats": {}},
@@ -112,13 +121,12 @@ def status(**changes: Any) -> Status:
     return dataclasses.replace(plain, **changes)
 
 
-def steady(
-    start: float, seconds: int, rate: int = 100, limit: float = 200.0, took: float = 0.03, how: str = "done"
-) -> Session:
+def steady(start: float, seconds: int, rate: int = 100, limit: float = 200.0, how: str = "done") -> Session:
     """A session that does as many calls in each second."""
     slots = [Slot(rate, rate, took={55: rate}) for _ in range(min(seconds, SLOTS))]
     series = Series(start, seconds / len(slots), limit, slots, start + seconds)
-    return Session(start, start + seconds if how else None, how, series)
+    calls = Calls(sent=rate * seconds, done=rate * seconds)
+    return Session(start, start + seconds if how else None, how, series, calls)
 
 
 def recorded(start: float, seconds: float, errors: float = 0.1) -> Session:
@@ -132,7 +140,8 @@ def recorded(start: float, seconds: float, errors: float = 0.1) -> Session:
         code = {None: 0, "RateLimited": 60011, "ServerBusy": 10002}.get(error)
         number = random_.choice((1, 1, 1, 2))
         watching.attempt(Attempt("here", number, Lane.BULK, 0.0, random_.lognormvariate(-3, 0.5), code, error))
-    return Session(start, now, "done", watching.series)
+    calls = Calls(watching.sent, watching.done, watching.refused, watching.faults, watching.retried, again=3)
+    return Session(start, now, "done", watching.series, calls)
 
 
 def one_of_all() -> Status:
@@ -162,12 +171,14 @@ def one_of_all() -> Status:
         ({"counts": Counts(pending=7, done=1), "running": True}, "Still running, 7 rows left", "As of 2025-11-20"),
         ({"counts": Counts(pending=9), "running": True, "planned": False}, "Still reading the file", "9 rows so far"),
         ({"planned": False}, "Nothing was sent", "Run it again"),
+        ({"counts": Counts(pending=7, done=1), "missing": 7}, "7 rows lost by the store", "took 1 of 8 rows"),
+        ({"counts": Counts(pending=600, done=1), "running": True, "rate": 20.0}, "Still running", "About 30 s left"),
     ],
 )
 def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
     sessions = [steady(START, 3, how="")] if changes.get("running") and changes.get("planned", True) else []
     page = Page(render(status(**changes, sessions=sessions)))
-    assert page.text_of("h1") == [title]
+    assert page.text_of("h1")[0].startswith(title)
     assert title in page.text_of("title")[0]
     assert said in page.text
 
@@ -177,6 +188,7 @@ def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
     [
         ("interrupted", "Interrupted, 3 rows left"),
         ("limit", "Stopped at a limit, 3 rows left"),
+        ("row_limit", "Stopped after --limit rows, 3 rows left"),
         ("failed", "Stopped by an error, 3 rows left"),
         ("", "Cut off, 3 rows left"),
         ("something new", "Not finished, 3 rows left"),
@@ -192,46 +204,113 @@ def test_headline_of_a_run_that_ended_early(how: str, title: str) -> None:
 
 def test_the_figures_are_those_of_the_status() -> None:
     found = one_of_all()
-    page = Page(render(found))
+    text = render(found)
+    page = Page(text)
     texts = [text for _, text in page.said]
     for count in (found.counts.total, found.counts.taken, 3_456, 7_890, 65, 4_321, 13, 1_234, 98_765):
         assert f"{count:,}" in texts
-    total = Slot.sum(slot for session in found.sessions if session.series for slot in session.series.slots)
-    assert total.refused
-    figures = dict(re.findall(r"<dt>([^<]*)</dt><dd><span class=big>([^<]*)</span>", render(found)))
-    assert figures["Requests"] == f"{total.sent:,}"
-    assert figures["Refused"] == f"{total.refused:,}"
-    assert figures["Faults"] == f"{total.faults:,}"
-    assert figures["Retried"] == f"{total.retried:,}"
-    assert figures["Duration"] == "2 min 30 s"
-    assert "2025-11-20 22:10:12" in page.text
-    assert "error 10010: no such group" in texts
-    assert "csv, GroupId from room.id, GroupId as @TGS#{}" in texts
+    calls = [session.calls for session in found.sessions]
+    told = figures(text)
+    assert told["Duration"] == "2 min 30 s"
+    for name, figure in (("sent", "Requests"), ("refused", "Refused"), ("faults", "Faults"), ("retried", "Retried")):
+        assert told[figure] == f"{sum(getattr(one, name) for one in calls):,}"
+    assert told["Sent again"] == "6"
+    for said in ("2025-11-20 22:10:12", "csv, GroupId from room.id, GroupId as @TGS#{}", "error 10010: no such group"):
+        assert said in page.text
+
+
+def test_requests_are_those_that_happened() -> None:
+    """Of a killed session, too, whose series is older than its requests; and without any series."""
+    killed = dataclasses.replace(steady(START, 10, how=""), calls=Calls(1300, 1200, 50, 50, 100))
+    unwatched = Session(START + 60, START + 61, "done", None, Calls(7, 7, again=5))
+    told = figures(render(status(sessions=[killed, unwatched])))
+    assert (told["Requests"], told["Refused"], told["Faults"], told["Retried"]) == ("1,307", "50", "50", "100")
+    assert told["Sent again"] == "5"
 
 
 def test_rate_and_share_of_the_limit() -> None:
     """Over all sessions, without the pauses between them, each against its own limit."""
     sessions = [steady(START, 100, rate=100), steady(START + 86_400, 300, rate=200, limit=400.0)]
-    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd><span class=big>([^<]*)</span>", render(status(sessions=sessions))))
-    assert tiles["Mean rate"] == "175.0/s"
-    assert tiles["Share of the limit"] == "50.0%"
-    assert tiles["Duration"] == "6 min 40 s"
+    text = render(status(sessions=sessions))
+    assert figures(text)["Mean rate"] == "175.0/s"
+    assert "50.0% of the limit" in text
+    assert figures(text)["Duration"] == "6 min 40 s"
+
+
+@given(st.floats(0.1, 1000), st.integers(1, 10_000), st.floats(1, 1000))
+def test_no_more_than_the_limit(seconds: float, calls: int, limit: float) -> None:
+    """Both ends of a run are in some second: a short one lets more calls through than its seconds times the limit."""
+    series = Series(START, max(1.0, seconds), limit, [Slot(calls, calls)], START + seconds)
+    text = render(status(sessions=[Session(START, START + seconds, "done", series, Calls(calls, calls))]))
+    (share,) = re.findall(r"<small>([<>0-9.]+)% of the limit", text)
+    assert float(share.strip("<>")) <= 100
+    assert float(figures(text)["Mean rate"].removesuffix("/s").replace(",", "")) <= limit * 1.01
 
 
 def test_sessions_are_told_one_by_one() -> None:
     sessions = [steady(START, 100, how=""), steady(START + 3600, 50, rate=20)]
     page = Page(render(status(counts=Counts(done=11_000), sessions=sessions)))
-    for text in ("1. 2025-11-20 22:10:12", "after 2025-11-20 22:11:52", "killed", "1 min 40 s", "100.0"):
+    for text in ("1. 2025-11-20 22:10:12", "after 2025-11-20 22:11:52", "killed", "1 min 40 s", "10,000", "100.0"):
         assert text in page.text_of("td")
     for text in ("2. 2025-11-20 23:10:12", "2025-11-20 23:11:02", "finished", "50 s", "20.0"):
         assert text in page.text_of("td")
-    assert "the pause of 58 min 20 s between them is left out" in page.text
+    assert "58 min 20 s of pause between them left out" in page.text
 
 
 def test_a_session_that_runs_has_no_end() -> None:
     page = Page(render(status(counts=Counts(pending=1), running=True, sessions=[steady(START, 100, how="")])))
     assert "running" in page.text_of("td")
     assert "killed" not in page.text_of("td")
+
+
+def test_a_shared_migration_tells_its_workers() -> None:
+    workers = [
+        Worker("host-1", 3_300, 0.4, START, "", working=True),
+        Worker("<b>host-2</b>", 6_700, 812.0, START, "nothing_to_do", working=False),
+        Worker("host-3", 12, 90.0, START, "", working=False),
+    ]
+    page = Page(render(status(journal="redis://store:6379/0", name="rooms", workers=workers)))
+    cells = page.text_of("td")
+    for text in (
+        "host-1",
+        "at work",
+        "3,300",
+        "0.4 s ago",
+        "<b>host-2</b>",
+        "nothing to do",
+        "13 min 32 s ago",
+        "silent",
+    ):
+        assert text in cells
+    assert "redis://store:6379/0 rooms" in page.text_of("dd")
+
+
+def test_a_dry_run() -> None:
+    """What would be sent and what not, row by row; and nothing of a run that there was not."""
+    rejected = [
+        Problem(
+            line, None, "UnreadMsgNum: is not a whole number: '1,204'", {"GroupId": "g", "Member_Account": "b\u200bob"}
+        )
+        for line in range(2, 1205)
+    ]
+    found = status(
+        counts=Counts(pending=12_000, rejected=1203, superseded=5),
+        failures=[FailureCount(None, rejected[0].reason, 1203, 2, rejected=True)],
+    )
+    first = [{"GroupId": "@TGS#public", "Member_Account": "<i>alice</i>", "UnreadMsgNum": 5}]
+    text = render(found, ["3 ids are suspicious"], dry_run=DryRun(200.0, first, iter(rejected)))
+    page = Page(text)
+    assert page.text_of("h1") == ["1,203 rows would be rejected"]
+    assert "12,000 rows of 13,208 would be sent in about 1 min 00 s at 200.0/s. Nothing was sent." in page.text
+    assert page.text_of("li") == ["3 ids are suspicious"]
+    assert text.count(r"b\u200bob") == 1000
+    assert "And 203 more: the rejected file has all of them." in page.text
+    assert "<i>alice</i>" in page.text
+    assert not {"The run", "Over time", "Sessions"} & set(page.text_of("h2"))
+    assert "Taken" not in page.text
+    good = Page(render(status(counts=Counts(pending=1)), dry_run=DryRun(200.0)))
+    assert good.text_of("h1") == ["Every row can be sent"]
+    assert Page(render(status(), dry_run=DryRun(1.0))).text_of("h1") == ["There is nothing to send"]
 
 
 def test_the_words_are_explained() -> None:
@@ -270,7 +349,14 @@ def test_any_status_is_a_whole_page(found: Status) -> None:
     for drawing in drawings(text):
         assert drawing.get("aria-hidden") == "true" or (drawing.get("role") == "img" and drawing.get("aria-label"))
         for element in drawing.iter("path"):
-            assert re.fullmatch(r"M0 5H16|[MHVhz0-9. -]+", element.get("d", "")), element.get("d")
+            assert re.fullmatch(r"M0 5H16|M0 [0-9.]+H1000", element.get("d", "")), element.get("d")
+    for x, y in (
+        corner
+        for name in ("line done", "area done", "line median", "line limit")
+        for line in shapes(text, name)
+        for corner in line
+    ):
+        assert (0 <= x <= WIDTH + 0.1, 0 <= y <= HEIGHT) == (True, True)
     for word in ("nan", "inf", "None", "object at"):
         assert word not in page.text.replace("None at any time", "")
     text.encode()
@@ -298,9 +384,9 @@ def test_on_paper_it_is_light() -> None:
     style = re.search(r"<style>(.*?)</style>", render(status()), re.DOTALL)
     assert style is not None
     assert re.findall(r"@media[^{]*prefers-color-scheme[^{]*", style[1]) == [
-        "@media screen and (prefers-color-scheme:dark)"
+        "@media screen and (prefers-color-scheme: dark) "
     ]
-    assert re.search(r"@media print\{.*\.chart[^}]*\{break-inside:avoid\}", style[1], re.DOTALL)
+    assert re.search(r"@media print \{.*\.chart[^}]*\{ break-inside: avoid; \}", style[1], re.DOTALL)
 
 
 def test_what_others_wrote_stays_text() -> None:
@@ -318,8 +404,9 @@ def test_what_others_wrote_stays_text() -> None:
     page = Page(text)
     assert "script" not in page.tags
     assert page.tags == Page(render(dataclasses.replace(found, kind="unread", base_url="plain"))).tags
-    shown = NASTY.replace("\x00", r"\x00").replace("\x07", r"\x07").replace("\u202e", r"\u202e")
-    shown = shown.replace("\ud800", r"\ud800")
+    shown = NASTY
+    for hidden in "\x00\x07\u200b\u202e\u00ad\ufeff\u3164\ud800":
+        shown = shown.replace(hidden, hidden.encode("unicode_escape").decode())
     assert shown in page.text_of("td")
     assert text.encode().decode() == text
 
@@ -370,17 +457,12 @@ def test_five_long_sessions_stay_small() -> None:
 def test_the_rate_is_drawn_where_it_belongs() -> None:
     """Half the limit is half as high as the limit; both are level over the whole width."""
     text = render(status(sessions=[steady(START, 60, rate=100, limit=200.0)]))
-    (line,) = paths(text, "line done")
-    (limit,) = paths(text, "line limit")
-    heights = []
-    for path in (line, limit):
-        match = re.fullmatch(r"M0\.0 ([0-9.]+)H1000\.0", path)
-        assert match is not None, path
-        heights.append(charts.HEIGHT - float(match[1]))
-    assert heights[0] == pytest.approx(heights[1] / 2, abs=0.2)
-    # Above the limit's line there is room for its label.
-    assert 0.85 * charts.HEIGHT < heights[1] < 0.92 * charts.HEIGHT
-    assert "limit 200/s" in Page(text).text_of("span")
+    (done,) = shapes(text, "area done")
+    (limit,) = shapes(text, "line limit")
+    assert done == [(0, done[0][1]), (WIDTH, done[0][1]), (WIDTH, HEIGHT), (0, HEIGHT)]
+    assert limit == [(0, limit[0][1]), (WIDTH, limit[0][1])]
+    assert HEIGHT - done[0][1] == pytest.approx((HEIGHT - limit[0][1]) / 2, abs=0.2)
+    assert "the limit, 200/s" in Page(text).text_of("span")
 
 
 def test_an_outage_is_seen() -> None:
@@ -390,23 +472,23 @@ def test_an_outage_is_seen() -> None:
     for at in range(100, 150):
         session.series.slots[at] = Slot(1, 0, 0, 1)
     text = render(status(sessions=[session]))
-    assert len(paths(text, "line median")) == 2 + 1  # one more in the histogram
-    (rate,) = paths(text, "line done")
-    assert "V200H" in rate
-    assert paths(text, "area fault")
+    assert len(shapes(text, "line median")) == len(shapes(text, "line p95")) == 2
+    (rate,) = shapes(text, "area done")
+    assert [x for x, y in rate if y == HEIGHT][:2] == pytest.approx([WIDTH / 3, WIDTH / 2], abs=5)
+    assert shapes(text, "area fault")
     assert "None at any time" in Page(render(status(sessions=[steady(START, 300)]))).text
 
 
 def test_a_pause_of_days_takes_no_room() -> None:
     """Sessions share the width by how long they were; none is too narrow to be seen."""
     sessions = [steady(START, 500), steady(START + 10**7, 500), steady(START + 2 * 10**7, 2)]
-    panels = lay_out(sessions).panels
+    panels = lay_out(sessions)
     widths = [panel.right - panel.left for panel in panels]
     assert panels[0].left == 0
     assert panels[-1].right == pytest.approx(WIDTH)
     assert widths[0] == pytest.approx(widths[1])
     assert widths[0] > 400
-    assert widths[2] > 50
+    assert widths[2] > 30
     for before, after in pairwise(panels):
         assert 5 < after.left - before.right < 20
     assert [panel.number for panel in panels] == [1, 2, 3]
@@ -414,7 +496,7 @@ def test_a_pause_of_days_takes_no_room() -> None:
 
 def test_sessions_without_attempts_are_not_drawn() -> None:
     sessions = [Session(START, START + 1, "done", None), Session(START, None, "", Series()), steady(START, 20)]
-    assert [panel.number for panel in lay_out(sessions).panels] == [3]
+    assert [panel.number for panel in lay_out(sessions)] == [3]
 
 
 @given(
@@ -427,27 +509,29 @@ def test_any_timeline(lengths: list[tuple[int, int]]) -> None:
     for seconds, pause in lengths:
         sessions.append(steady(start, seconds))
         start += seconds + pause
-    timeline = lay_out(sessions)
+    panels = lay_out(sessions)
+    ticks = ticks_of(panels)
+    cells = [cell for panel in panels for cell in panel.cells]
     done = sum(slot.done for session in sessions if session.series for slot in session.series.slots)
-    assert sum(cell.slot.done for cell in timeline.cells) == done
-    assert len(timeline.cells) <= 360 + len(sessions)
-    for panel in timeline.panels:
+    assert sum(cell.slot.done for cell in cells) == done
+    assert len(cells) <= 240 + len(sessions)
+    for panel in panels:
         assert 0 <= panel.left < panel.right <= WIDTH + 1e-6
         for before, after in pairwise(panel.cells):
             assert after.start == pytest.approx(before.start + before.seconds)
-    assert timeline.ticks
-    for before_tick, after_tick in pairwise(timeline.ticks):
-        assert after_tick.at - before_tick.at > 0.08
-    for before_tick, after_tick in pairwise([tick for tick in timeline.ticks if tick.always]):
-        assert after_tick.at - before_tick.at > 0.13
+    assert ticks
+    for before_tick, after_tick in pairwise(ticks):
+        assert after_tick.x - before_tick.x > 80
+    for before_tick, after_tick in pairwise([tick for tick in ticks if tick.always]):
+        assert after_tick.x - before_tick.x > 130
 
 
 def test_labels_are_round_times_in_utc() -> None:
-    texts = [tick.text for tick in lay_out([steady(START, 3600)]).ticks]
+    texts = [tick.text for tick in ticks_of(lay_out([steady(START, 3600)]))]
     assert texts[:3] == ["22:15", "22:20", "22:25"] or texts[:3] == ["22:20", "22:30", "22:40"]
-    texts = [tick.text for tick in lay_out([steady(START, 12)]).ticks]
+    texts = [tick.text for tick in ticks_of(lay_out([steady(START, 12)]))]
     assert "22:10:14" in texts
-    texts = [tick.text for tick in lay_out([steady(START, 10 * 86_400)]).ticks]
+    texts = [tick.text for tick in ticks_of(lay_out([steady(START, 10 * 86_400)]))]
     assert "11-22" in texts
 
 
@@ -460,25 +544,6 @@ def test_the_last_slot_ends_with_the_last_attempt() -> None:
     assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200, 200], rel=0.001)
     series = Series(START, 1.0, 200.0, [Slot(10, 10)], START + 0.05)
     assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200])
-
-
-def test_histogram_tells_the_quantiles() -> None:
-    text = charts.histogram_chart({40: 50, 50: 45, 60: 5})
-    page = Page(text)
-    labels = [text for text in page.text_of("span") if text.split()[0] in ("median", "p95", "p99")]
-    assert [label.split()[0] for label in labels] == ["median", "p95", "p99"]
-    assert len(re.findall(r'class="area done" d=', text)) == 3
-
-
-@pytest.mark.parametrize("took", [{0: 1}, {127: 1}, {0: 1, 127: 10**7}, {55: 10**9}])
-def test_histogram_of_extremes(took: dict[int, int]) -> None:
-    """Whatever is there can be seen, and is inside."""
-    text = charts.histogram_chart(took)
-    bars = re.findall(r'class="area done" d="M([0-9.]+) 200V([0-9.]+)h([0-9.]+)', text)
-    assert len(bars) == len(took)
-    for x, top, width in bars:
-        assert 0 <= float(x) <= float(x) + float(width) <= WIDTH
-        assert 0 <= float(top) <= 199
 
 
 @pytest.mark.parametrize(
@@ -494,7 +559,7 @@ def test_histogram_of_extremes(took: dict[int, int]) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert wording.duration(seconds) == text
+    assert _words.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -510,7 +575,7 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_shares(part: int, whole: int, text: str) -> None:
     """One row of ten million that did not arrive does not round to all of them."""
-    assert wording.share(part, whole) == text
+    assert _words.share(part, whole) == text
 
 
 @pytest.mark.parametrize(
@@ -518,7 +583,7 @@ def test_shares(part: int, whole: int, text: str) -> None:
     [(None, "—"), (0.00035, "0.35 ms"), (0.0042, "4.2 ms"), (0.0336, "34 ms"), (0.9999, "1 s"), (2.34, "2.34 s")],
 )
 def test_latencies(seconds: float | None, text: str) -> None:
-    assert wording.latency(seconds) == text
+    assert _words.latency(seconds) == text
 
 
 async def test_of_a_real_migration(tmp_path: Path) -> None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import html
+import re
 
 from tim_async._plaintext import plain
 
 NOTHING = "—"
 """What stands where there is no number."""
 
+_SUSPECT = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])|([^\x20-\x7e])")
+"""Everything that may be invisible; joiners within emoji and words of other scripts are not."""
+
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters, marks and symbols without any ink."""
+
 
 def safe(text: str) -> str:
     """A text as HTML, in an element or an attribute; what cannot be seen, or not be written as UTF-8, as an escape."""
-    return html.escape(plain(text))
+    return html.escape(_SUSPECT.sub(_visible, plain(text)))
 
 
-def number(value: int) -> str:
-    """A count in full."""
-    return f"{value:,}"
+def _visible(match: re.Match[str]) -> str:
+    character = match[1]
+    if character is None or (character.isprintable() and character not in _BLANK):
+        return match[0]
+    return character.encode("unicode_escape").decode()
 
 
 def counted(value: int, one: str, many: str) -> str:
@@ -29,14 +38,6 @@ def counted(value: int, one: str, many: str) -> str:
 def rows(value: int) -> str:
     """A count of rows."""
     return counted(value, "row", "rows")
-
-
-def short(value: float) -> str:
-    """A number for an axis, in few characters."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
 
 
 def share(part: float, whole: float) -> str:
