@@ -349,7 +349,7 @@ class _Run:
     def _set_pace(self, endpoint: str, pace: Pace) -> None:
         """Apply a pace that was set while the run goes on."""
         rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
-        if self._client.stats()[endpoint].shared:
+        if self._options.shared_quota:
             self._client.set_rate(endpoint, rate, bulk_share=share)
         else:
             self._client.set_rate(endpoint, rate * share)

@@ -24,6 +24,7 @@ class MigrateOptions:
         limit: stop after so many rows, at least 1; None to send all of them.
         rate: calls/s that the service allows: what the client was made with, so that `Store.set_pace` can change it.
         share: the share of it that the client was made to use, above 0 and up to 1.
+        shared_quota: whether the client shares its rates by a `RedisQuota`, where the share is its ``bulk_share``.
         interval: seconds between two `Progress` events.
 
     Raises:
@@ -37,6 +38,7 @@ class MigrateOptions:
     limit: int | None = None
     rate: float = 200.0
     share: float = 1.0
+    shared_quota: bool = False
     interval: float = 1.0
 
     def __post_init__(self) -> None:
