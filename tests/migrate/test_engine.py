@@ -27,17 +27,20 @@ from tim_async.migrate import (
     JournalInUse,
     JournalMismatch,
     Kind,
+    PaceChanged,
     Progress,
     Reading,
     Recorder,
     RowFailed,
     RowLowered,
     SourceError,
+    SqliteStore,
     Started,
     Waiting,
     read_status,
     run,
 )
+from tim_async.migrate._store import Pace
 
 E = TypeVar("E")
 Rows = Sequence[tuple[object, ...]]
@@ -385,7 +388,7 @@ async def test_the_file_is_read_once(service: StandIn, tmp_path: Path) -> None:
             if isinstance(event, Started):
                 file.write_text(f"{HEADER}\ng,m0,99\n")
         assert event == Finished(Counts(done=20, pending=40), Ended.ROW_LIMIT)
-        with pytest.raises(JournalMismatch, match="of an earlier content of .*--restart.*--mended"):
+        with pytest.raises(JournalMismatch, match=r"of an earlier content of .*--restart.*--mended"):
             await drain(run(tim, FileSource(file, UNREAD), journal))
         file.unlink()
         await drain(run(tim, FileSource(file, UNREAD), journal, group_check=False))
@@ -426,6 +429,36 @@ async def test_a_row_without_a_time_is_read_up_to_its_first_claim(service: Stand
     assert times["d"] == {"1756602000"}
     (one,) = times["c"]
     assert before <= int(one) <= between
+
+
+@pytest.mark.parametrize(
+    ("pace", "rate", "told"),
+    [
+        (Pace(rate=4000), 2000, PaceChanged(4000, 0.5)),
+        (Pace(share=1.0), 200, PaceChanged(200, 1.0)),
+        (Pace(300, 0.1), 30, PaceChanged(300, 0.1)),
+    ],
+)
+async def test_the_pace_can_be_changed_while_it_sends(
+    service: StandIn, tmp_path: Path, pace: Pace, rate: float, told: PaceChanged
+) -> None:
+    """By anybody who can write the journal; the run hears of it within a second or two."""
+    file = write(tmp_path, [("g", f"m{row}", row) for row in range(5000)])
+    journal = file.with_suffix(".journal")
+    stop = asyncio.Event()
+    async with client_of(service, rates={"set_unread_msg_num": 100}) as tim:
+        options: dict[str, Any] = {"rate": 200.0, "share": 0.5, "group_check": False, "stop": stop, "concurrency": 4}
+        async for event in run(tim, FileSource(file, UNREAD), journal, **options):
+            match event:
+                case Started():
+                    other = SqliteStore(journal)
+                    await other.set_pace(pace)
+                    await other.close()
+                case PaceChanged():
+                    assert event == told
+                    assert tim.stats()["set_unread_msg_num"].rate == rate
+                    stop.set()
+        assert finished([event]).ended is Ended.INTERRUPTED
 
 
 async def test_what_the_recorder_saw_is_kept(service: StandIn, tmp_path: Path) -> None:
