@@ -242,7 +242,7 @@ async def test_an_outage_may_be_limited(service: StandIn, tmp_path: Path) -> Non
     async with client_of(service) as tim:
         end = finished(await carry(tim, file, max_outage=0.01))
         assert end.ended is Ended.LIMIT
-        assert "took nothing" in end.reason
+        assert "has accepted nothing" in end.reason
         assert end.counts.left == 1
         service.answer = lambda seen: ok()
         assert finished(await carry(tim, file)).ended is Ended.DONE

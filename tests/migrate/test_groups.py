@@ -15,12 +15,12 @@ from tests.stand_in import AT_ONCE, StandIn, client_of, error, ok
 from tim_async import APIError, AuthError, BadResponse, InvalidRequest, PermissionDenied
 from tim_async.emulator import Emulator
 from tim_async.errors import classify
-from tim_async.migrate.groups import GroupFound, Groups
-from tim_async.migrate.outage import Patience
+from tim_async.migrate._breaker import CircuitBreaker
+from tim_async.migrate._groups import GroupFound, Groups
 
 
-def patience() -> Patience:
-    return Patience(asyncio.Event(), math.inf, lambda *_: None)
+def breaker() -> CircuitBreaker:
+    return CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
 
 
 class Asked:
@@ -41,7 +41,7 @@ class Asked:
 
 def look_up(asked: Asked, *group_ids: str) -> dict[str, GroupFound]:
     async def main() -> dict[str, GroupFound]:
-        return await Groups(asked, patience()).look_up(group_ids)  # type: ignore[arg-type]
+        return await Groups(asked, breaker()).look_up(group_ids)  # type: ignore[arg-type]
 
     return virtual_time.run(main())
 
@@ -57,7 +57,7 @@ async def test_what_the_service_says_of_each_type() -> None:
             service.state.add_group(group_type, group_type, messages=7)
         async with client_of_emulator(service) as tim:
             ids = ["Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom", "gone", "x" * 99]
-            found = await Groups(tim, patience()).look_up(ids)
+            found = await Groups(tim, breaker()).look_up(ids)
     for name in ("Private", "Work", "Public", "Community"):
         assert found[name] == GroupFound(messages=7)
     for name in ("ChatRoom", "Meeting", "AVChatRoom"):
@@ -86,7 +86,7 @@ def test_each_group_is_asked_for_once_in_calls_of_fifty(group_ids: list[str]) ->
 async def test_what_is_known_is_not_asked_again_and_what_is_remembered_is_bounded() -> None:
     """Ten thousand groups are kept in mind."""
     asked = Asked(public)
-    groups = Groups(asked, patience())  # type: ignore[arg-type]
+    groups = Groups(asked, breaker())  # type: ignore[arg-type]
     for start in range(0, 11_000, 250):
         await groups.look_up([str(number) for number in range(start, start + 250)])
     calls = len(asked.calls)
@@ -146,7 +146,7 @@ async def test_one_id_that_spoils_the_call_speaks_for_itself_alone() -> None:
                 raise classify(10004, "GroupIdList holds what is no group")
             return answer
 
-    groups = Groups(Strict(public), patience())  # type: ignore[arg-type]
+    groups = Groups(Strict(public), breaker())  # type: ignore[arg-type]
     ids = [str(number) for number in range(40)] + ["bad"]
     found = await groups.look_up(ids)
     assert found.pop("bad") == GroupFound(10004, "get_group_info: GroupIdList holds what is no group")
@@ -159,7 +159,7 @@ async def test_who_may_not_ask_is_told_so(service: StandIn, code: int, kind: typ
     service.answer = lambda seen: error(code, "no")
     async with client_of(service) as tim:
         with pytest.raises(kind):
-            await Groups(tim, patience()).look_up([str(number) for number in range(200)])
+            await Groups(tim, breaker()).look_up([str(number) for number in range(200)])
 
 
 async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
@@ -167,7 +167,7 @@ async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
     answers = [ok(), ok(GroupInfo="none"), ok(GroupInfo=[None, 7, {"GroupId": ["a"]}, {"GroupId": {}}, public("a")])]
     service.answer = lambda seen: answers.pop(0)
     async with client_of(service) as tim:
-        assert await Groups(tim, patience()).look_up(["a"]) == {"a": GroupFound(messages=7)}
+        assert await Groups(tim, breaker()).look_up(["a"]) == {"a": GroupFound(messages=7)}
 
 
 async def test_answers_that_never_hold_groups(service: StandIn) -> None:
@@ -175,7 +175,7 @@ async def test_answers_that_never_hold_groups(service: StandIn) -> None:
     service.answer = lambda seen: ok(GroupInfo={})
     async with client_of(service) as tim:
         with pytest.raises(BadResponse, match="GroupInfo is missing from the answer"):
-            await Groups(tim, patience()).look_up(["a"])
+            await Groups(tim, breaker()).look_up(["a"])
     assert len(service.seen) == 5
 
 
@@ -184,7 +184,7 @@ async def test_a_code_that_is_none(service: StandIn, code: object) -> None:
     """It fails its own group, and never stops a run."""
     service.answer = lambda seen: ok(GroupInfo=[{"GroupId": "a", "ErrorCode": code, "ErrorInfo": 7}, public("b")])
     async with client_of(service) as tim:
-        found = await Groups(tim, patience()).look_up(["a", "b"])
+        found = await Groups(tim, breaker()).look_up(["a", "b"])
     assert found["a"].code is None
     assert "ErrorCode that cannot be read" in found["a"].reason
     assert found["b"] == GroupFound(messages=7)
@@ -196,7 +196,7 @@ async def test_a_cancelled_look_up_leaves_nothing_under_way(service: StandIn) ->
 
     service.answer = lambda seen: Fate.HOLD
     async with client_of(service) as tim:
-        looking = asyncio.create_task(Groups(tim, patience()).look_up([str(number) for number in range(120)]))
+        looking = asyncio.create_task(Groups(tim, breaker()).look_up([str(number) for number in range(120)]))
         await service.until(3)
         looking.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -23,7 +23,7 @@ from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 from tim_async.migrate import JournalError, files, read_status, render
 from tim_async.migrate._recorder import Series, Slot
-from tim_async.migrate.files import replacing
+from tim_async.migrate._files import replacing
 from tim_async.migrate.journal import Changes, Journal
 
 from .storing import ABOUT, plan, rows

@@ -24,7 +24,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.stand_in import Action, Seen, StandIn, client_of, error, ok
 from tests.store import Store as Valkey
@@ -195,7 +202,9 @@ class Migration(RuleBasedStateMachine):
 
     # How it is done
 
-    def migrate(self, *, file: Path | None = None, mended: Path | None = None, killed: bool = False, **options: Any) -> Any:
+    def migrate(
+        self, *, file: Path | None = None, mended: Path | None = None, killed: bool = False, **options: Any
+    ) -> Any:
         if mended is not None and not mended.read_text().strip():
             return None
         end = self.runner.run(self._migrate(file or self.file, mended, killed, options))

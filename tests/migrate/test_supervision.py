@@ -11,7 +11,7 @@ import pytest
 from tim_async.migrate import JournalError, ledger
 from tim_async.migrate.errors import MigrateError
 from tim_async.migrate.ledger import Disk
-from tim_async.migrate.supervision import beside, together
+from tim_async.migrate._supervision import beside, together
 
 
 @pytest.fixture(autouse=True)

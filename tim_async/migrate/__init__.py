@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from ._rejects import write_rejects as write_rejects
     from ._report import render as render
     from ._rows import KINDS as KINDS
-    from ._rows import Kind as Kind
     from ._rows import READ as READ
+    from ._rows import UNREAD as UNREAD
+    from ._rows import Kind as Kind
     from ._rows import Rejected as Rejected
     from ._rows import Row as Row
-    from ._rows import UNREAD as UNREAD
     from ._sources import FileSource as FileSource
     from ._sources import MendedSource as MendedSource
     from ._sources import Notes as Notes

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
 
+from ._breaker import CircuitBreaker, OutageTooLong, Stopped
 from ._event_queue import EventQueue, running
 from ._executor import SerialExecutor
 from ._groups import Groups
 from ._options import MigrateOptions
-from ._outage import OutageTooLong, Patience, Stopped
 from ._recorder import Recorder
 from ._rows import KINDS, Rejected, Row
 from ._sending import Sender
@@ -136,7 +136,7 @@ async def drive(
 ) -> AsyncGenerator[Event, None]:
     """Run a migration on any store; with ``source`` None, take part in one that was planned by another."""
     this = _Run(client, make, source, mended, restart, stop, recorder, options)
-    async with running(this.carry_out()) as task:
+    async with running(this.migrate()) as task:
         try:
             async for event in this.events.all(task, options.interval):
                 yield event
@@ -168,18 +168,18 @@ class _Run:
         self._limit = ""
         self._sender: Sender | None = None
         self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
-        self._patience = Patience(self._stop, options.longest_outage, self.events.outage)
+        self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.outage)
         self._store = make(self._stop, self.events.store_outage)
         self._reader = SerialExecutor()
         self._pace = (options.rate, options.share)
         self._waited: float | None = None
 
-    async def carry_out(self) -> Finished:
+    async def migrate(self) -> Finished:
         """The whole run, from the first look at the source to the closed store."""
         LANE.set(Lane.BULK)
         how = "interrupted"
         try:
-            finished = await beside(self._carry_out(), self._heed())
+            finished = await beside(self._migrate(), self._heed())
             how = finished.ended.name.lower()
             return finished
         except StoreAway:
@@ -208,7 +208,7 @@ class _Run:
     def _counts(self) -> Counts:
         return Counts() if self._sender is None else self._sender.counts
 
-    async def _carry_out(self) -> Finished:
+    async def _migrate(self) -> Finished:
         try:
             about, resumed = await self._open()
             if self._mended is not None:
@@ -325,8 +325,8 @@ class _Run:
             self._store,
             self._options,
             counts=counts,
-            groups=Groups(self._client, self._patience) if self._options.group_check and kind.groups else None,
-            patience=self._patience,
+            groups=Groups(self._client, self._breaker) if self._options.group_check and kind.groups else None,
+            breaker=self._breaker,
             recorder=self._recorder,
             stop=self._stop,
             tell=self.events.row,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tim_async.endpoints import GET_GROUP_INFO, GROUPS
 from tim_async.errors import APIError, AuthError, BadResponse, PermissionDenied, Reaction, classify
 
-from ._outage import Patience
+from ._breaker import CircuitBreaker
 from ._supervision import together
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class Groups:
 
     Args:
         client: makes the calls.
-        patience: outlasts the service.
+        breaker: outlasts the service.
     """
 
-    def __init__(self, client: TIMClient, patience: Patience) -> None:
+    def __init__(self, client: TIMClient, breaker: CircuitBreaker) -> None:
         self._client = client
-        self._patience = patience
+        self._breaker = breaker
         self._known: OrderedDict[str, GroupFound] = OrderedDict()
         self._unreadable = 0
 
@@ -70,7 +70,7 @@ class Groups:
         Raises:
             AuthError, PermissionDenied, InvalidRequest: nobody may ask, or not like this, whatever the group.
             BadResponse: the answer is none to this question, and asking again would not help.
-            Stopped, OutageTooLong: see `Patience`.
+            Stopped, OutageTooLong: see `CircuitBreaker`.
         """
         wanted = dict.fromkeys(group_ids)
         new = [group_id for group_id in wanted if group_id not in self._known]
@@ -87,7 +87,7 @@ class Groups:
 
     async def _ask(self, group_ids: list[str]) -> dict[str, GroupFound]:
         try:
-            return await self._patience.carry_out(lambda _: self._call(group_ids))
+            return await self._breaker.call(lambda: self._call(group_ids))
         except (AuthError, PermissionDenied):
             raise
         except APIError as error:

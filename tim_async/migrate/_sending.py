@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
 
+from ._breaker import CircuitBreaker, Stopped
 from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
-from ._outage import Patience, Stopped
 from ._recorder import Recorder
 from ._rows import Kind
 from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
@@ -51,7 +51,7 @@ class Sender:
         options: how.
         counts: the rows by state.
         groups: looks the rows' groups up; None where that is not wanted.
-        patience: waits out the service's outages.
+        breaker: waits out the service's outages.
         recorder: counts the attempts; None when they are not counted.
         stop: set when the run is to end; set here, too, when there are too many errors.
         tell: reports a failed or lowered row; it may wait.
@@ -72,7 +72,7 @@ class Sender:
         *,
         counts: Counts,
         groups: Groups | None,
-        patience: Patience,
+        breaker: CircuitBreaker,
         recorder: Recorder | None,
         stop: asyncio.Event,
         tell: Callable[[RowFailed | RowLowered], Awaitable[None]],
@@ -83,7 +83,7 @@ class Sender:
         self._kind = kind
         self._store = store
         self._groups = groups
-        self._patience = patience
+        self._breaker = breaker
         self._recorder = recorder
         self._stop = stop
         self._tell = tell
@@ -143,7 +143,7 @@ class Sender:
             reply = await self._exchange(room) if room or self._outcomes else None
             if reply is not None and room:
                 self._over = reply.over
-            self._patience.last_calls = self._over or self._rows_left == 0
+            self._breaker.last_calls = self._over or self._rows_left == 0
             if not self._in_hand and not self._free():
                 return
             if reply is None or reply.claims or not self._free():
@@ -247,7 +247,7 @@ class Sender:
         while not self._queue.empty():
             self._drop(self._queue.get_nowait())
         self._wake()
-        await asyncio.sleep(0.0 if self._patience.down else _DRAIN)
+        await asyncio.sleep(0.0 if self._breaker.down else _DRAIN)
         raise Stopped
 
     def _drop(self, claim: Claim) -> None:
@@ -267,7 +267,7 @@ class Sender:
             claim = await self._queue.get()
             begun = False
 
-            async def call(_round: int, claim: Claim = claim) -> None:
+            async def call(claim: Claim = claim) -> None:
                 nonlocal begun
                 async with self._slots:
                     if self._stop.is_set():
@@ -276,7 +276,7 @@ class Sender:
                     await self._kind.send(self._client, claim.row, claim.since)
 
             try:
-                await self._patience.carry_out(call)
+                await self._breaker.call(call)
             except Stopped:
                 if not begun:
                     self._drop(claim)

@@ -18,8 +18,8 @@ from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.models import C2CUnread, Done
 
+from ._breaker import CircuitBreaker
 from ._engine import store_factory
-from ._outage import Patience
 from ._rows import READ, Row
 from ._store import About, Store, differing, mismatch
 from .errors import MigrateError
@@ -128,7 +128,7 @@ async def _compared(
     client: TIMClient, store: Store, concurrency: int
 ) -> AsyncGenerator[tuple[list[Difference], int], None]:
     """Read rows back, and give the differences of each call with the number of its rows."""
-    patience = Patience(asyncio.Event(), math.inf, lambda *_: None)
+    breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
     slots = asyncio.Semaphore(concurrency)
 
     async def calls() -> AsyncGenerator[tuple[str, list[Row]], None]:
@@ -137,16 +137,16 @@ async def _compared(
             for call in _calls(window):
                 yield call
             after = window[-1].line
-        patience.last_calls = True
+        breaker.last_calls = True
 
     async def count(account: str, rows: list[Row]) -> C2CUnread:
         peers = [str(row.values[1]) for row in rows]
 
-        async def call(_: int) -> C2CUnread:
+        async def call() -> C2CUnread:
             async with slots:
                 return await client.get_c2c_unread_msg_num(account, peers)
 
-        return await patience.carry_out(call)
+        return await breaker.call(call)
 
     # One more than places: at concurrency 1, too, an outage can be told from one call's own trouble.
     async with (

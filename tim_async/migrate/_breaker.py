@@ -1,8 +1,8 @@
-"""Calls that outlast the service: what passes is waited out, however long it takes.
+"""A circuit breaker that waits outages of the service out, however long they last.
 
-A client's own retries end after some 25 seconds.  A migration has the night: when nothing gets through any more, it
-stops sending, tries one call every few seconds, and goes on once one is answered.  What fails while others get
-through is that call's own trouble, and ends as its failure after some forty attempts.
+A client's own retries end after some 25 seconds; a migration has the night.  When every call fails with a transient
+error, the circuit opens: nothing is sent but one call every few seconds, and once one is answered, all continue.  A
+call that fails while others succeed is at fault itself, and fails after some forty attempts.
 """
 
 from __future__ import annotations
@@ -28,66 +28,68 @@ from ._store import shortened
 T = TypeVar("T")
 
 _ATTEMPTS = 40
-"""Requests for one call before its trouble counts as its own: five times the client's usual patience."""
+"""Attempts of one call after which it counts as at fault itself: five times those of the client's retry policy."""
 _LONGEST_PAUSE = 5.0
 """Seconds between two calls during an outage, and between two rounds of one call, at most."""
 _OK = 200
 """The HTTP status of every answer of the service; another is a gateway's."""
 _LAST_WORD = 600.0
-"""Seconds after which calls that fail alone, with no other left to compare them with, are given up."""
+"""Seconds after which a call that fails is given up when no other is left to compare it with."""
 
 
 class Stopped(Exception):
-    """The run is being stopped; the call was not carried out, or its fate is unknown."""
+    """The run is to end; the call was not made, or its fate is unknown."""
 
 
 class OutageTooLong(Exception):
-    """The service took nothing for longer than allowed."""
+    """The service accepted nothing for longer than allowed."""
 
 
-class Patience:
-    """Carries calls out for as long as it takes.
+class CircuitBreaker:
+    """Makes calls, and waits outages out.
 
     Args:
         stop: set when the run is to end.
-        most: seconds that an outage may last; infinity for as long as it does.
+        longest: seconds that an outage may last; infinity for no limit.
         tell: called with the latest error and the seconds so far during an outage, and with None at its end.
+
+    Attributes:
+        last_calls: set it when no other call is left to begin.
     """
 
-    def __init__(self, stop: asyncio.Event, most: float, tell: Callable[[TIMError | None, float], None]) -> None:
+    def __init__(self, stop: asyncio.Event, longest: float, tell: Callable[[TIMError | None, float], None]) -> None:
         self._stop = stop
-        self._most = most
+        self._longest = longest
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._answers = 0
         self._since: float | None = None
         self._probe = asyncio.Lock()
-        self.last_calls = False
-        """Set when no other call is left to begin."""
+        self.last_calls: bool = False
 
-    async def carry_out(self, call: Callable[[int], Awaitable[T]]) -> T:
-        """Carry a call out.
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, as often as it takes.
 
         Args:
-            call: makes it; given the number of the round, from 0.
+            call: makes it once.
 
         Raises:
             AuthError: the credentials were refused.
-            TIMError: the service's last word on this call, or the last of very many failures that were its alone.
-            Stopped: the run is being stopped.
-            OutageTooLong: so it is.
+            TIMError: the service's answer to this call, or the last of very many failures while others succeeded.
+            Stopped: the run is to end.
+            OutageTooLong: the outage is longer than allowed.
         """
         attempts = rounds = 0
         began = self._loop.time()
         while True:
-            probing = await self._turn()
+            probing = await self._enter()
             answers = self._answers
             try:
-                value = await call(rounds)
+                value = await call()
             except (AuthError, ClientClosed):
                 raise
             except TIMError as error:
-                if not passes(error):
+                if not is_transient(error):
                     self._answered()
                     raise
                 rounds += 1
@@ -108,16 +110,16 @@ class Patience:
 
     @property
     def down(self) -> bool:
-        """Whether there is an outage."""
+        """Whether the circuit is open: there is an outage."""
         return self._since is not None
 
-    async def _turn(self) -> bool:
-        """Wait while there is an outage, or become the one that tries; whether it is, and holds the probe."""
+    async def _enter(self) -> bool:
+        """Wait while the circuit is open; whether this call is the probe, whose lock it then holds."""
         if self._stop.is_set():
             raise Stopped
         if self._since is None:
             return False
-        # First come, first served: each call that waits is tried in its turn, so that none stands for all others.
+        # First come, first served: each waiting call is the probe in turn, so that no single one decides for all.
         await self._probe.acquire()
         try:
             if self._since is not None:
@@ -140,12 +142,12 @@ class Patience:
         if self._since is None:
             self._since = now
         self._tell(error, now - self._since)
-        if now - self._since >= self._most:
+        if now - self._since >= self._longest:
             reason = shortened(str(error))
-            raise OutageTooLong(f"the service took nothing for {now - self._since:.0f} s: {reason}")
+            raise OutageTooLong(f"the service has accepted nothing for {now - self._since:.0f} s: {reason}")
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait; less when the run is to end."""
+        """Wait, unless the run is to end."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
@@ -154,9 +156,9 @@ class Patience:
         raise Stopped
 
 
-def passes(error: TIMError) -> bool:
-    """Whether an error is of the service's condition, and says nothing of the call itself."""
-    # The service's own answer, with which something is wrong that stays wrong, is no outage: waiting would be for ever.
+def is_transient(error: TIMError) -> bool:
+    """Whether an error is of the service's condition, and says nothing about the call itself."""
+    # An answer of the service itself that will stay unreadable is no outage: waiting would never end.
     if isinstance(error, BadResponse) and error.status == _OK and error.reaction is Reaction.GIVE_UP:
         return False
     return isinstance(error, TransportError | ServerBusy | RateLimited)

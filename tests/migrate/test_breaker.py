@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tim_async import AuthError, ConnectFailed, GroupNotFound, RateLimited, ServerBusy, TIMError
-from tim_async.migrate.outage import OutageTooLong, Patience, Stopped
+from tim_async.migrate._breaker import CircuitBreaker, OutageTooLong, Stopped
 
 Told = list[tuple[str | None, float]]
 
@@ -39,8 +39,8 @@ class Service:
         self.taken: list[str] = []
         self.asked: list[tuple[float, str]] = []
 
-    def call(self, key: str) -> Callable[[int], Awaitable[str]]:
-        async def once(_: int) -> str:
+    def call(self, key: str) -> Callable[[], Awaitable[str]]:
+        async def once() -> str:
             self.asked.append((now() - self.began, key))
             await asyncio.sleep(self.took)
             elapsed = now() - self.began
@@ -56,13 +56,13 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     virtual_time.run(main())
 
 
-def patience(told: Told, most: float = math.inf, stop: asyncio.Event | None = None) -> Patience:
-    return Patience(
+def breaker(told: Told, most: float = math.inf, stop: asyncio.Event | None = None) -> CircuitBreaker:
+    return CircuitBreaker(
         asyncio.Event() if stop is None else stop, most, lambda e, s: told.append((None if e is None else str(e), s))
     )
 
 
-async def work(patience: Patience, service: Service, keys: list[str], at_once: int) -> list[str]:
+async def work(breaker: CircuitBreaker, service: Service, keys: list[str], at_once: int) -> list[str]:
     """Carry the keys out with so many workers; those that were given up."""
     failed: list[str] = []
     queue = iter(keys)
@@ -70,10 +70,10 @@ async def work(patience: Patience, service: Service, keys: list[str], at_once: i
     async def worker() -> None:
         for key in queue:
             try:
-                await patience.carry_out(service.call(key))
+                await breaker.call(service.call(key))
             except ServerBusy:
                 failed.append(key)
-        patience.last_calls = True
+        breaker.last_calls = True
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return failed
@@ -87,7 +87,7 @@ def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
         told: Told = []
         service = Service((0.1, 0.1 + seconds))
         keys = [str(number) for number in range(300)]
-        assert await work(patience(told), service, keys, 20) == []
+        assert await work(breaker(told), service, keys, 20) == []
         assert sorted(service.taken) == sorted(keys)
         during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
         assert len(during) <= 30 + seconds / 5
@@ -106,7 +106,7 @@ def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_once: int
     async def main() -> None:
         service = Service(*((start, start + length) for start, length in spans), took=1.0)
         keys = [str(number) for number in range(60)]
-        assert await work(patience([]), service, keys, at_once) == []
+        assert await work(breaker([]), service, keys, at_once) == []
         assert sorted(service.taken) == sorted(keys)
 
     run(main)
@@ -119,7 +119,7 @@ def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
     async def main() -> None:
         service = Service(poison="7", took=1.0)
         keys = [str(number) for number in range(600)]
-        assert await work(patience([]), service, keys, at_once) == ["7"]
+        assert await work(breaker([]), service, keys, at_once) == ["7"]
         assert sorted(service.taken) == sorted({*keys} - {"7"})
         assert 5 <= sum(key == "7" for _, key in service.asked) <= 12
 
@@ -131,7 +131,7 @@ def test_a_call_that_fails_when_no_other_is_left_is_given_up_in_the_end() -> Non
 
     async def main() -> None:
         service = Service(poison="9")
-        assert await work(patience([]), service, [str(number) for number in range(10)], 2) == ["9"]
+        assert await work(breaker([]), service, [str(number) for number in range(10)], 2) == ["9"]
         assert 600 <= now() - service.began <= 700
 
     run(main)
@@ -144,11 +144,11 @@ def test_a_word_of_the_service_is_the_last_and_ends_an_outage() -> None:
         told: Told = []
         errors: list[TIMError] = [busy(), GroupNotFound(10010, "gone")]
 
-        async def call(_: int) -> None:
+        async def call() -> None:
             raise errors.pop(0)
 
         with pytest.raises(GroupNotFound):
-            await patience(told).carry_out(call)
+            await breaker(told).call(call)
         assert [error for error, _ in told] == ["error 10002: busy after 8 attempts", None]
 
     run(main)
@@ -158,31 +158,28 @@ def test_refused_credentials_are_nobody_s_outage() -> None:
     """At once, whoever else may succeed."""
 
     async def main() -> None:
-        async def call(_: int) -> None:
+        async def call() -> None:
             raise AuthError(70003, "bad signature")
 
         told: Told = []
         with pytest.raises(AuthError):
-            await patience(told).carry_out(call)
+            await breaker(told).call(call)
         assert told == []
 
     run(main)
 
 
 @pytest.mark.parametrize("error", [ConnectFailed("refused"), RateLimited(60007), ServerBusy(91000)])
-def test_rounds_are_numbered(error: TIMError) -> None:
-    """So that a call knows that it may have been made before."""
-
+def test_a_transient_error_is_repeated(error: TIMError) -> None:
     async def main() -> None:
-        rounds: list[int] = []
+        failures = [error] * 3
 
-        async def call(number: int) -> None:
-            rounds.append(number)
-            if number < 3:
-                raise error
+        async def call() -> str:
+            if failures:
+                raise failures.pop()
+            return "done"
 
-        await patience([]).carry_out(call)
-        assert rounds == [0, 1, 2, 3]
+        assert await breaker([]).call(call) == "done"
 
     run(main)
 
@@ -192,8 +189,8 @@ def test_an_outage_may_be_limited() -> None:
 
     async def main() -> None:
         service = Service((0.0, math.inf))
-        with pytest.raises(OutageTooLong, match="took nothing for"):
-            await patience([], most=60).carry_out(service.call("a"))
+        with pytest.raises(OutageTooLong, match="has accepted nothing for"):
+            await breaker([], most=60).call(service.call("a"))
         assert 60 <= now() - service.began <= 70
 
     run(main)
@@ -205,15 +202,15 @@ def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         service = Service((0.0, math.inf))
-        patient = patience([], stop=stop)
-        waiting = asyncio.create_task(patient.carry_out(service.call("a")))
+        patient = breaker([], stop=stop)
+        waiting = asyncio.create_task(patient.call(service.call("a")))
         await asyncio.sleep(100)
         asked = len(service.asked)
         stop.set()
         with pytest.raises(Stopped):
             await waiting
         with pytest.raises(Stopped):
-            await patient.carry_out(service.call("b"))
+            await patient.call(service.call("b"))
         assert len(service.asked) == asked
 
     run(main)
@@ -224,8 +221,8 @@ def test_a_cancelled_prober_leaves_the_probe_to_the_next() -> None:
 
     async def main() -> None:
         service = Service((0.0, 100.0))
-        patient = patience([])
-        tasks = [asyncio.create_task(patient.carry_out(service.call(str(number)))) for number in range(5)]
+        patient = breaker([])
+        tasks = [asyncio.create_task(patient.call(service.call(str(number)))) for number in range(5)]
         await asyncio.sleep(50)
         for task in tasks[:4]:
             task.cancel()
