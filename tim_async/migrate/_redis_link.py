@@ -1,6 +1,6 @@
-"""The connection to the store: scripts, retried for as long as the store is unreachable, and plain errors.
+"""The connection to a shared store: one script, repeated for as long as the store is unreachable, and plain errors.
 
-Each command runs in a task of its own, which is cancelled and left to itself when its time is over: on Python 3.11
+Each command runs in a task of its own, which is cancelled and left alone when its time is over: on Python 3.11
 redis-py's time-outs may swallow a cancellation, so that nothing here may wait for a cancelled command.
 
 Importing this imports redis-py.
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import importlib.resources
+import json
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from hashlib import sha1
-from types import TracebackType
-from typing import Any, Self, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
 
 from redis import asyncio as redis
 from redis import exceptions
@@ -24,18 +23,18 @@ from redis.backoff import NoBackoff
 
 from tim_async._stores import redis_url, shown_url
 
-from .errors import StoreAway, StoreError
+from .errors import JournalError, StoreAway
 
 TIMEOUT = 5.0
-"""Seconds for one answer of the store."""
+"""Seconds for one reply of the store."""
 _LONGEST_PAUSE = 2.0
-"""Seconds between two attempts at a store that is away, at most."""
+"""Seconds between two attempts at an unreachable store, at most."""
 _GRACE = 2.0
-"""Seconds for which a store that does not answer is still waited for once a run is to end."""
+"""Seconds for which a store that does not respond is still waited for once the run is to end."""
 _CLOSING = 1.0
-"""Seconds for what was cancelled to end, and for connections to close."""
+"""Seconds for cancelled commands to end, and for connections to close."""
 _READ_ONLY = 10.0
-"""Seconds for which a store may refuse to be written to: a failover passes, the URL of a replica does not."""
+"""Seconds for which a store may refuse writes: a failover passes, the URL of a replica does not."""
 _REFUSED = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
@@ -51,37 +50,36 @@ _AWAY = (
     OSError,
 )
 
-Tell = Callable[[str | None, float], None]
+Tell = Callable[..., None]
+"""Given why something is waited for and the seconds so far, and perhaps until what; and None when it is there."""
 Command = Callable[[], Awaitable[Any]]
 
 
 class Link:
-    """A connection to the store; to be entered with ``async with``.
+    """A connection to a store that keeps one migration.
 
     Args:
         url: the store's.
-        keys: what every script is given.
-        stop: set when the run is to end; then a store that is away is not waited for much longer.
-        tell: called while the store is away, with why and the seconds so far, and with None once it is back.
-        patient: whether a store that cannot be reached is waited for at all.
+        keys: the keys of ``_redis.lua``.
+        stop: set when the run is to end; then an unreachable store is not waited for much longer.
+        tell: called while the store is unreachable, with the reason and the seconds so far, and with None afterwards.
 
     Attributes:
-        patient: as given; it may be changed.
+        patient: whether an unreachable store is waited for at all.
         shown: the URL as it may be shown.
 
     Raises:
-        ValueError: a URL that cannot be.
+        ValueError: the URL is invalid.
     """
 
-    def __init__(
-        self, url: str, keys: Sequence[str], *, stop: asyncio.Event | None, tell: Tell | None, patient: bool
-    ) -> None:
+    def __init__(self, url: str, keys: list[str], stop: asyncio.Event, tell: Tell) -> None:
         url = redis_url(url)
         self.shown: str = shown_url(url)
-        self.patient = patient
+        self.patient = False
         self._keys = keys
-        self._stop = asyncio.Event() if stop is None else stop
-        self._tell: Tell = tell or _silent
+        self._stop = stop
+        self._tell = tell
+        self._ending: asyncio.Future[Any] | None = None
         self._since: float | None = None
         self._read_only_since: float | None = None
         self._given_up = ""
@@ -96,58 +94,61 @@ class Link:
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
+        source = importlib.resources.files("tim_async.migrate").joinpath("_redis.lua").read_text(encoding="utf-8")
+        self._script = self._redis.register_script(source)
         options = self._redis.connection_pool.connection_kwargs
         self._limit = float(options["socket_connect_timeout"]) + float(options["socket_timeout"])
 
-    async def __aenter__(self) -> Self:
-        return self
+    def hurry(self) -> None:
+        """From now on, wait for an unreachable store only briefly."""
+        self._end.cancel()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Close the connections, whatever the store does."""
+        self._end.cancel()
         for command in self._commands:
             command.cancel()
         if self._commands:
             await asyncio.wait(self._commands, timeout=_CLOSING)
-        closing = self._begin(self._close)
+        closing = self._begin(self._disconnect)
         await asyncio.wait([closing], timeout=_CLOSING)
         if not closing.cancel():
             closing.result()
 
-    async def _close(self) -> None:
-        # A store that is away cannot be told; its connections are closed all the same.
+    async def _disconnect(self) -> None:
+        # An unreachable store cannot be told; its connections are closed all the same.
         with contextlib.suppress(*_AWAY, exceptions.RedisError):
             await self._redis.aclose()
 
-    async def run(self, script: str, *args: str | int) -> list[Any]:
-        """Have the store carry a script out; its answer.
+    async def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Have the store carry out an operation of ``_redis.lua``; its reply.
 
-        It may be carried out twice, when its first answer was lost: each script bears that.
+        It may be carried out twice, when its first reply was lost: each operation bears that.
 
         Raises:
-            StoreError: the store refuses.
-            StoreAway: it is away, and not waited for.
+            JournalError: the store refuses, or replies something else.
+            StoreAway: it is unreachable, and not waited for.
         """
-        digest = _digest(script)
-
-        async def evaluate() -> list[Any]:
-            try:
-                return cast("list[Any]", await self._redis.evalsha(digest, len(self._keys), *self._keys, *args))
-            except exceptions.NoScriptError:
-                return cast("list[Any]", await self._redis.eval(script, len(self._keys), *self._keys, *args))
-
-        return cast("list[Any]", await self._patiently(evaluate))
+        document = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+        text = await self._patiently(lambda: self._script(keys=self._keys, args=[document]))
+        try:
+            reply = json.loads(text)
+            if not isinstance(reply, dict):
+                raise TypeError(f"{type(reply).__name__}")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._nonsense(error) from error
+        return reply
 
     async def scan(self, key: str, cursor: int) -> tuple[int, dict[str, str]]:
-        """Some fields of a hash, and where to go on; 0 at the end."""
+        """Read some fields of a hash; the cursor of the others, 0 at the end."""
         found = await self._patiently(lambda: self._redis.hscan(key, cursor, count=1000))
         return cast("tuple[int, dict[str, str]]", found)
 
     async def info(self, section: str) -> dict[str, Any]:
-        """What the store says of itself; nothing where it does not."""
+        """Read what the store says of itself; nothing where it does not."""
         try:
             return cast("dict[str, Any]", await self._patiently(lambda: self._redis.info(section)))
-        except StoreError:  # who may use a stream need not be allowed to look around
+        except JournalError:  # who may use a migration need not be allowed to look around
             return {}
 
     async def wait_for_disk(self, seconds: float) -> None:
@@ -161,7 +162,7 @@ class Link:
             await self._attempt(wait)
 
     async def _patiently(self, command: Command) -> Any:
-        """Carry a command out, however long the store is away."""
+        """Carry a command out, however long the store is unreachable."""
         rounds = 0
         while True:
             if self._given_up:
@@ -170,26 +171,32 @@ class Link:
             try:
                 value = await self._attempt(command)
             except _REFUSED as error:
-                raise StoreError(f"the store at {self.shown} refuses: {error}") from None
+                raise JournalError(f"the store at {self.shown} refuses: {error}") from None
             except _AWAY as error:
                 await self._missed(error, rounds, began)
                 rounds += 1
             except exceptions.RedisError as error:
-                raise StoreError(self._explained(error)) from None
+                raise JournalError(self._explained(error)) from None
             except Exception as error:  # of the driver, which trusts whatever answers
-                raise self.nonsense(error) from error
+                raise self._nonsense(error) from error
             else:
                 self._answered()
                 return value
 
-    def nonsense(self, error: Exception) -> StoreError:
-        """Describe an answer that cannot be read."""
-        return StoreError(
-            f"the store at {self.shown} gives an answer that cannot be read ({type(error).__name__}: {error});"
+    def _nonsense(self, error: Exception) -> JournalError:
+        return JournalError(
+            f"the store at {self.shown} gives a reply that cannot be read ({type(error).__name__}: {error});"
             " is it a Redis or Valkey?"
         )
 
     # One attempt
+
+    @property
+    def _end(self) -> asyncio.Future[Any]:
+        """Done once the run is to end."""
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(_set(self._stop))
+        return self._ending
 
     def _begin(self, command: Command) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(command())
@@ -200,7 +207,7 @@ class Link:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._commands.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: of a command that was left to itself nobody asks
+            task.exception()  # seen: of a command that was left alone nobody asks
 
     async def _attempt(self, command: Command) -> Any:
         """Carry a command out once.
@@ -210,25 +217,17 @@ class Link:
         """
         task = self._begin(command)
         try:
-            await self._wait_for(task)
+            if not self._end.done():
+                await asyncio.wait([task, self._end], timeout=self._limit, return_when=asyncio.FIRST_COMPLETED)
+            if self._end.done() and not task.done():
+                await asyncio.wait([task], timeout=_GRACE)
         finally:
             task.cancel()
         if not task.done():
-            raise exceptions.TimeoutError("no answer in time")
+            raise exceptions.TimeoutError("no reply in time")
         if task.cancelled():  # by somebody else
             raise exceptions.ConnectionError("the command was cancelled")
         return task.result()
-
-    async def _wait_for(self, task: asyncio.Task[Any]) -> None:
-        """Wait for a command to end; for `_GRACE` at most once the run is to end."""
-        if not self._stop.is_set():
-            stopping = asyncio.ensure_future(self._stop.wait())
-            try:
-                await asyncio.wait({task, stopping}, timeout=self._limit, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopping.cancel()
-        if self._stop.is_set() and not task.done():
-            await asyncio.wait({task}, timeout=_GRACE)
 
     def _answered(self) -> None:
         self._read_only_since = None
@@ -240,7 +239,7 @@ class Link:
         """Take note of an attempt that failed, and wait for the next.
 
         Raises:
-            StoreError: there is to be no other.
+            JournalError: there is to be no other.
         """
         # Connections to a store that went away, or is no longer the one to write to, are of no more use.
         with contextlib.suppress(*_AWAY, exceptions.RedisError):
@@ -252,18 +251,16 @@ class Link:
         if self._since is None:
             self._since = began
         reason = f"cannot reach the store at {self.shown}: {str(error) or type(error).__name__}"
-        stopped = self._stop.is_set()
-        if not self.patient or (stopped and now - self._since >= _GRACE):
+        ending = self._end.done()
+        if not self.patient or (ending and now - self._since >= _GRACE):
             self._given_up = reason
             raise StoreAway(reason)
         self._tell(reason, now - self._since)
         pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(rounds, 10)) * random.uniform(0.5, 1.0)
-        if stopped:
+        if ending:
             await asyncio.sleep(min(pause, 0.5))
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._stop.wait()
+        else:
+            await asyncio.wait([self._end], timeout=pause)
 
     def _check_read_only(self, error: Exception, began: float) -> None:
         if not isinstance(error, exceptions.ReadOnlyError):
@@ -272,31 +269,28 @@ class Link:
         if self._read_only_since is None:
             self._read_only_since = began
         if asyncio.get_running_loop().time() - self._read_only_since >= _READ_ONLY:
-            raise StoreError(f"the store at {self.shown} is read-only, such as a replica; give the primary's URL")
+            raise JournalError(f"the store at {self.shown} is read-only, such as a replica; give the primary's URL")
 
     def _explained(self, error: exceptions.RedisError) -> str:
         text = str(error)
+        about = self._keys[0]
         if isinstance(error, exceptions.OutOfMemoryError):
             return f"the store at {self.shown} has no memory left: {text}"
         if "WRONGTYPE" in text:
-            return f"{self._keys[0]} or a key beside it at {self.shown} is of something else ({text}); see --name"
+            return f"{about} or a key beside it at {self.shown} is of something else ({text}); see --name"
         if "NOGROUP" in text:
-            return f"the stream {self._keys[1]} at {self.shown} has lost its consumer group; load the file again"
+            return f"the stream beside {about} at {self.shown} has lost its consumer group; load the file again"
         if "target stream top item" in text:
             return (
-                f"something other than load has added entries to {self._keys[1]} at {self.shown}, and the rows that"
-                " are left cannot be put behind them; load the file under another --name"
+                f"something else has added entries to the stream beside {about} at {self.shown}, and no row can be put"
+                " behind them; load the file under another --name"
             )
         if isinstance(error, exceptions.MovedError):
-            return f"{self.shown} is a node of a cluster, and not the one that holds {self._keys[0]}: {text}"
+            return f"{self.shown} is a node of a cluster, and not the one that holds {about}: {text}"
+        if "user_script" in text:
+            return f"{about} or a key beside it at {self.shown} is damaged ({text}); --restart starts over"
         return f"the store at {self.shown}: {text}"
 
 
-@functools.cache
-def _digest(script: str) -> str:
-    """What the store knows a script by."""
-    return sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-def _silent(_reason: str | None, _seconds: float) -> None:
-    """Tell nobody."""
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,496 @@
+"""A store that many machines share: the rows of a migration on a stream of Redis or Valkey, and any number of workers.
+
+It needs the extra ``redis``, and a server that knows XAUTOCLAIM: Redis 6.2 or later, or any Valkey.
+
+What it guarantees, and how:
+
+- *The last row of a member wins.*  Only that row stays on the stream, and no worker claims a row before all are
+  planned.  So workers need no order, and no late attempt can overwrite another value.  A row that was superseded is
+  remembered with its values: when the row after it is mended to another member, it becomes pending again.
+- *Nothing is lost.*  An outcome is written in one step with the acknowledgement of its entry.  A claim that is not
+  renewed for the time of a lease passes to another worker, and the row is sent a second time.
+- *Nothing is counted twice.*  Of two workers that both sent a row, as when one was suspended for longer than its lease,
+  the first to report the outcome counts.  Outcomes go by entries: one of a row that was mended meanwhile is ignored.
+- *Only rows of the file are sent.*  An entry that something else added, or that is no valid row, is rejected.
+- *A row without a time of its own* is sent with the store's time, kept there before it is first sent.
+
+What depends on the store's persistence: all of this holds while the store keeps what it has replied.  A store that
+restarts is in its state of some earlier moment: rows whose outcomes came after that are sent again with the same
+values, and rows that were not all planned by then are planned again by the same command.  With ``appendfsync everysec``
+it is the last second, with snapshots alone the time since the last one, and without persistence all of it: workers then
+end with an error, and the file has to be loaded again.
+
+The state of each row is a number of four bits; an entry stays on the stream once it is settled, so that it can be
+verified.  An entry's id is ``<line>-0``; one that was mended or became pending again is put behind all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import re
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from . import _redis_replies as replies
+from ._redis_link import TIMEOUT, Link, Tell
+from ._redis_status import status_of
+from ._rows import KINDS, BadField, Kind, Rejected, Row
+from ._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, State, Status, differing, mismatch
+from .errors import JournalError
+from .events import Counts
+
+DEFAULT_NAME = "migration"
+"""The name of a shared migration, unless there are several in one database."""
+DEFAULT_LEASE = 10.0
+"""Seconds without a sign of life after which a worker counts as dead."""
+LAYOUT = 2
+"""Version of what ``_redis.lua`` keeps; to be raised when its keys or fields change their meaning."""
+
+_NAME = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,100}")
+_BATCH = 500
+"""Rows in one step: some thousandths of a second of the store's time."""
+_OFTEN = 3.0
+"""Seconds between two signs of life, at most: workers with other leases hear them in time, too."""
+_SOON, _LATER = 0.1, 1.0
+"""Seconds between two looks for a migration that is not there yet, at first and at most."""
+_REASONS = {
+    "none": "there is no {what}",
+    "old": "{what} was loaded by an earlier release; finish it with that one, or load the file under another --name",
+    "stray": "{what} is damaged: some of its keys are gone, or something else made them; --restart starts over",
+    "gone": "{what} is gone: another load replaced it, it was dropped, or the store has lost it; load the file again",
+    "incomplete": "{what} went back to an earlier state, in which not all rows were loaded; run the same load command"
+    " again",
+    "full": "something else has added entries to {what}, and no row can be put behind them; load the file under another"
+    " --name",
+    "left": "{rows:,} rows of {what} are left: send them first, or use --force",
+    "lost": "{what} has lost {rows:,} rows without an outcome: it was trimmed, or damaged; load the file again by"
+    " --restart, or under another --name",
+}
+"""What the errors of ``_redis.lua`` mean."""
+
+
+def checked_name(name: str) -> str:
+    """Check the name of a shared migration.
+
+    Raises:
+        ValueError: it cannot be one.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"a stream's name is 1 to 100 characters without white space and braces, not {name!r}")
+    return name
+
+
+def key_of(name: str, part: str) -> str:
+    """A key of a shared migration; one hash tag keeps all of them on one node of a cluster."""
+    return f"tim_async:{{migration:{name}}}:{LAYOUT}:{part}"
+
+
+class _Held(NamedTuple):
+    """A claimed entry: its id, and whether its row may have been sent by an earlier claim."""
+
+    id: str
+    again: bool
+
+
+class RedisStore:
+    """Shares a migration among machines; see `Store` for its methods.
+
+    `open` fails at once where the store cannot be reached, as does what needs neither `open` nor `join`.  From then on,
+    and by `join` at any time, an unreachable store is waited for.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with a password if the store needs one.
+        stream: the migration's name; several can be in one database.
+        lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
+        stop: set when the run is to end; then an unreachable store is not waited for much longer.
+        tell: called while something is waited for, with the reason and the seconds so far, and with None afterwards.
+
+    Attributes:
+        name: the URL without its password.
+        stream: as given.
+
+    Raises:
+        ValueError: a URL, a name or a lease that cannot be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stream: str = DEFAULT_NAME,
+        *,
+        lease: float = DEFAULT_LEASE,
+        stop: asyncio.Event | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.stream: str = checked_name(stream)
+        if not 0 < lease < math.inf:
+            raise ValueError(f"lease must be above 0, not {lease}")
+        self._lease = lease
+        self._stop = asyncio.Event() if stop is None else stop
+        self._tell = tell or _silent
+        self._link = Link(url, [self._key("about"), f"tim_async:{{migration:{stream}}}:about"], self._stop, self._tell)
+        self.name: str = self._link.shown
+        self._id = ""
+        self._about: About | None = None
+        self._position = 0
+        self._worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._began: float | None = None
+        self._held: dict[int, _Held] = {}
+        self._calls = Calls()
+        self._pace: Mapping[str, str] = {}
+        self._looked = -math.inf
+        self._starved = True
+
+    def _key(self, part: str) -> str:
+        return key_of(self.stream, part)
+
+    @property
+    def _what(self) -> str:
+        return f"stream {self.stream} at {self.name}"
+
+    # Begin and end
+
+    async def open(self, about: About, *, restart: bool = False) -> About | None:
+        """See `Store.open`.  A plan that was cut short begins anew; one that is under way elsewhere then fails."""
+        new = uuid.uuid4().hex
+        found = await self._call("open", about=replies.about_to_fields(about), restart=restart, new=new)
+        self._link.patient = True
+        if "about" in found:
+            return await self._enter(found, about)
+        self._id, self._about, self._position = new, about, 0
+        return None
+
+    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
+        """See `Store.join`.  Waits for a migration that is not there yet, or whose rows are not all loaded."""
+        self._link.patient = True
+        began = asyncio.get_running_loop().time()
+        looks, waited = 0, 0.0
+        while not self._stop.is_set():
+            found = await self._call("look", tolerated="none")
+            if "about" in found and found["about"].get("complete") == "1":
+                if looks > 1:
+                    self._tell(None, waited)
+                wanted = replace(self._read_about(found), sdk_app_id=sdk_app_id, base_url=base_url)
+                return await self._enter(found, wanted)
+            waited = asyncio.get_running_loop().time() - began
+            if looks:  # the first is not worth a word
+                what = (
+                    f"the rows of {self._what} are not all loaded" if "about" in found else f"there is no {self._what}"
+                )
+                self._tell(f"{what} yet", waited, "they are; a load that was cut short needs the same command again")
+            looks += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_LATER, _SOON * looks)):
+                    await self._stop.wait()
+        return None
+
+    async def _enter(self, found: Mapping[str, Any], wanted: About) -> About:
+        """Take part in a migration, if it is the wanted one."""
+        about = self._read_about(found)
+        if not (differences := differing(about, wanted)):
+            self._id = str(found["about"].get("id"))
+            if wanted.sdk_app_id and not about.sdk_app_id:
+                bound = replies.about_to_fields(wanted)
+                app = {name: bound[name] for name in ("sdk_app_id", "base_url")}
+                about = self._read_about(await self._call("bind", app=app))
+                differences = differing(about, wanted)  # another worker may have been faster
+        if differences:
+            self._id = ""
+            raise mismatch(self.name, differences)
+        self._about = about
+        self._pace = found.get("pace") or {}
+        return about
+
+    def _read_about(self, found: Mapping[str, Any]) -> About:
+        with self._reading():
+            return replies.about_of(found["about"])
+
+    def hurry(self) -> None:
+        """See `Store.hurry`."""
+        self._link.hurry()
+
+    async def close(self, how: str = "") -> None:
+        """See `Store.close`."""
+        try:
+            if self._id and (how or self._began is not None):
+                # What cannot be given back now, others claim once the lease is over.
+                self._link.hurry()
+                with contextlib.suppress(JournalError):
+                    await self._call("close", worker=self._worker, info=self._info(how or "interrupted"))
+        finally:
+            self._id = ""
+            await self._link.close()
+
+    async def drop(self, *, anyway: bool = False) -> None:
+        """Erase the migration, and free its memory.
+
+        Args:
+            anyway: although rows are left.
+
+        Raises:
+            JournalError: rows are left, or there is no such migration.
+        """
+        await self._call("drop", anyway=anyway)
+
+    async def outlives(self) -> str:
+        """Have what was written outlive a restart of the store, where it can; why it may not, "" if it does."""
+        reasons = []
+        persistence = await self._link.info("persistence")
+        if str(persistence.get("aof_enabled", "1")) == "0":
+            reasons.append(
+                "keeps no append-only file (appendonly is off), so that a restart loses rows, all or those since its"
+                " last snapshot"
+            )
+        else:
+            await self._link.wait_for_disk(TIMEOUT / 2)
+        policy = str((await self._link.info("memory")).get("maxmemory_policy", ""))
+        if policy.startswith("allkeys"):
+            reasons.append(f"may evict rows when its memory is full (maxmemory-policy {policy})")
+        return f"the store {' and '.join(reasons)}" if reasons else ""
+
+    # Rows in
+
+    async def plan(self, rows: Sequence[Row | Rejected]) -> None:
+        """See `Store.plan`."""
+        for first in range(0, len(rows), _BATCH):
+            part = rows[first : first + _BATCH]
+            upto = part[-1].line
+            await self._call("plan", after=self._position, upto=upto, rows=[replies.packed(row) for row in part])
+            self._position = upto
+
+    async def planned(self, fingerprint: str) -> None:
+        """See `Store.planned`."""
+        await self._call("planned", fingerprint=json.dumps(fingerprint))
+
+    async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
+        """See `Store.mend`."""
+        given = {row.line: row for row in rows}  # the last of a line wins
+        lines = sorted(given, reverse=True)
+        results: dict[int, str] = {}
+        for first in range(0, len(lines), _BATCH):
+            part = lines[first : first + _BATCH]
+            packed = [replies.packed(given[line]) for line in part]
+            reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._idle)
+            with self._reading():
+                results.update(zip(part, replies.as_list(reply["results"]), strict=True))
+        many = Counter(results.values())
+        skipped, busy = (tuple(sorted(line for line in lines if results[line] == one)) for one in ("skipped", "busy"))
+        return Mended(many["taken"], many["superseded"], many["rejected"], skipped, busy)
+
+    # Rows out
+
+    async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
+        """See `Store.exchange`."""
+        self._calls = calls
+        if self._began is None:
+            self._began = time.time()
+        reply = await self._exchange([self._settled(outcome) for outcome in outcomes], room)
+        for outcome in outcomes:
+            del self._held[outcome.line]
+        with self._reading():
+            entries = [replies.entry_of(self._kind, entry) for entry in replies.as_list(reply["claims"])]
+        self._starved = room > 0 and not entries
+        rejected = {entry: entry.row for entry in entries if isinstance(entry.row, Rejected)}
+        if rejected:
+            settled = [_addressed(entry, State.REJECTED) | replies.rejection(row) for entry, row in rejected.items()]
+            reply = await self._exchange(settled, 0)
+        claims = []
+        for entry in entries:
+            if isinstance(entry.row, Claim) and entry.row.row.line not in self._held:
+                self._held[entry.row.row.line] = _Held(entry.id, entry.row.again)
+                claims.append(entry.row)
+        with self._reading():
+            progress = replies.progress_of(reply)
+        if self._starved and progress.left > progress.delivered:
+            raise self._error("lost", progress.left - progress.delivered)
+        return Exchange(
+            claims=claims,
+            counts=progress.counts,
+            # Entries that were claimed by a step whose reply was lost are this worker's, but not in hand.
+            over=progress.left == 0 or progress.left == progress.mine == len(self._held),
+            held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
+            rejected=list(rejected.values()),
+            pace=self._new_pace(reply),
+        )
+
+    async def _exchange(self, settled: list[dict[str, Any]], room: int) -> dict[str, Any]:
+        now = asyncio.get_running_loop().time()
+        request: dict[str, Any] = {"settled": settled, "room": room, "worker": self._worker, "info": self._info()}
+        # What a dead worker left can wait as long as new rows come, but not for ever.
+        if room and (self._starved or now >= self._looked + self._lease / 4):
+            self._looked = now
+            request["idle"] = self._idle
+        return await self._call("exchange", **request)
+
+    @property
+    def _idle(self) -> int:
+        return math.ceil(1000 * self._lease)
+
+    def _settled(self, outcome: Outcome) -> dict[str, Any]:
+        settled = {"id": self._held[outcome.line].id, "line": outcome.line, "state": outcome.state + 1}
+        if outcome.state is State.FAILED:
+            settled |= replies.failure(outcome.code, outcome.reason)
+        return settled
+
+    def _new_pace(self, reply: Mapping[str, Any]) -> Pace | None:
+        found = reply.get("pace") or {}
+        changed = {name: found[name] for name in found if found[name] != self._pace.get(name)}
+        self._pace = found
+        values: dict[str, float] = {}
+        for name, most in (("rate", math.inf), ("share", 1.0)):
+            with contextlib.suppress(*replies.UNREADABLE):
+                value = float(changed[name].split()[1])
+                if 0 < value <= most and value < math.inf:
+                    values[name] = value
+        return Pace(**values) if values else None
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`."""
+        reply = await self._call("counts")
+        with self._reading():
+            return replies.progress_of(reply).counts
+
+    async def release(self, lines: Sequence[int]) -> None:
+        """See `Store.release`."""
+        held = [(line, self._held[line]) for line in lines]
+        rows = [{"line": line, "id": id_, "unsent": not again} for line, (id_, again) in held]
+        await self._call("release", rows=rows, worker=self._worker)
+        for line in lines:
+            del self._held[line]
+
+    async def keep(self) -> None:
+        """See `Store.keep`."""
+        while True:
+            await asyncio.sleep(min(self._lease / 3, _OFTEN))
+            ids = [held.id for held in self._held.values()]
+            await self._call("keep", ids=ids, worker=self._worker, info=self._info())
+
+    async def save_series(self, series: str) -> None:
+        """See `Store.save_series`."""
+        await self._call("save_series", series=series, worker=self._worker)
+
+    def _info(self, how: str = "") -> str:
+        """What others are to know of this worker."""
+        now = time.time()
+        info = {"started": self._began or now, "ended": now if how else None, "how": how, "lease": self._lease}
+        return json.dumps(info | {"calls": asdict(self._calls)})
+
+    # At any time
+
+    async def status(self) -> Status:
+        """See `Store.status`."""
+        reply = await self._call("status")
+        series = {name: text async for name, text in self._scan("series")}
+        with self._reading():
+            return status_of(self.name, self.stream, reply, series)
+
+    async def problems(self) -> AsyncIterator[Problem]:
+        """See `Store.problems`."""
+        kind = await self._look_up_kind()
+        names = {name async for name, _ in self._scan("problems")}
+        with self._reading():
+            ordered = sorted(names, key=replies.place_of)
+        for first in range(0, len(ordered), _BATCH):
+            reply = await self._call("problems", names=ordered[first : first + _BATCH])
+            with self._reading():
+                found = [replies.problem_of(kind, problem) for problem in replies.as_list(reply["problems"])]
+            for problem in found:
+                yield problem
+
+    async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
+        """See `Store.accepted`."""
+        kind = await self._look_up_kind()
+        place: int | None = after
+        while place is not None and most > 0:
+            reply = await self._call("accepted", after=place, most=min(most, _BATCH))
+            rows = []
+            with self._reading():
+                place = reply.get("after")
+                for found in replies.as_list(reply["rows"])[:most]:
+                    with contextlib.suppress(BadField):  # nobody has sent it
+                        rows.append(replies.row_of(kind, replies.as_number(found["line"]), found["values"]))
+            most -= len(rows)
+            for row in rows:
+                yield row
+
+    async def set_pace(self, pace: Pace) -> None:
+        """See `Store.set_pace`."""
+        changed = {name: str(value) for name, value in asdict(pace).items() if value is not None}
+        await self._call("set_pace", pace=changed)
+
+    async def note(self, name: str, value: str | None = None) -> str:
+        """See `Store.note`."""
+        given = {} if value is None else {"value": value}
+        return str((await self._call("note", name=name, **given))["value"])
+
+    async def _look_up_kind(self) -> Kind:
+        if self._about is None:
+            self._about = self._read_about(await self._call("look"))
+        return self._kind
+
+    @property
+    def _kind(self) -> Kind:
+        kind = "" if self._about is None else self._about.kind
+        if kind not in KINDS:
+            raise JournalError(f"{self._what} holds rows of an unknown kind, {kind!r}")
+        return KINDS[kind]
+
+    async def _scan(self, part: str) -> AsyncIterator[tuple[str, str]]:
+        """The fields of a hash, each at least once."""
+        cursor = -1
+        while cursor:
+            cursor, found = await self._link.scan(self._key(part), max(0, cursor))
+            for pair in found.items():
+                yield pair
+
+    # One step
+
+    async def _call(self, op: str, *, tolerated: str = "", **arguments: Any) -> dict[str, Any]:
+        """Have the store carry out an operation.
+
+        Args:
+            op: its name in ``_redis.lua``.
+            tolerated: an error that the caller takes as a reply.
+            arguments: its arguments.
+        """
+        request = {"op": op, **arguments}
+        if self._id:
+            request["id"] = self._id
+        reply = await self._link.run(request)
+        error = reply.get("error", tolerated)
+        if error != tolerated:
+            raise self._error(str(error), reply.get("rows", 0))
+        return reply
+
+    def _error(self, name: str, rows: int = 0) -> JournalError:
+        what = self._what
+        return JournalError(_REASONS.get(name, f"{what} is damaged: {name!r}").format(what=what, rows=rows))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what reading a damaged reply raises into a plain error."""
+        try:
+            yield
+        except replies.UNREADABLE as error:
+            raise JournalError(
+                f"{self._what} is damaged: {type(error).__name__}: {error}; --restart starts over"
+            ) from error
+
+
+def _addressed(entry: replies.Entry, state: State) -> dict[str, Any]:
+    """What names an entry that is settled."""
+    line = {} if entry.line is None else {"line": entry.line}
+    return {"id": entry.id, "state": state + 1, **line}
+
+
+def _silent(_reason: str | None, _seconds: float, _until: str = "") -> None:
+    """Tell nobody."""
