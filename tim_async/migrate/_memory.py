@@ -157,6 +157,17 @@ class MemoryStore:
         found["pending"] -= len(self._claims)
         return Counts(sending=len(self._claims), **found)
 
+    async def failures(self) -> list[FailureCount]:
+        """See `Store.failures`."""
+        causes: dict[tuple[int | None, str], list[Problem]] = {}
+        async for problem in self.problems():
+            causes.setdefault((problem.code, "" if problem.code else problem.reason), []).append(problem)
+        failures = [
+            FailureCount(code, found[0].reason, len(found), found[0].line, found[0].line not in self._failures)
+            for (code, _), found in causes.items()
+        ]
+        return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))
+
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
         for line in lines:
@@ -176,13 +187,6 @@ class MemoryStore:
         """See `Store.status`."""
         if self._about is None:
             raise JournalError("the store holds no migration")
-        causes: dict[tuple[int | None, str], list[Problem]] = {}
-        async for problem in self.problems():
-            causes.setdefault((problem.code, "" if problem.code else problem.reason), []).append(problem)
-        failures = [
-            FailureCount(code, found[0].reason, len(found), found[0].line, found[0].line not in self._failures)
-            for (code, _), found in causes.items()
-        ]
         return Status(
             journal=self.name,
             kind=self._about.kind,
@@ -193,7 +197,7 @@ class MemoryStore:
             planned=self._planned,
             running=self._in_use,
             counts=await self.counts(),
-            failures=sorted(failures, key=lambda failure: (-failure.rows, failure.first_line)),
+            failures=await self.failures(),
             sessions=[*self._sessions],
         )
 

@@ -44,7 +44,7 @@ from . import _redis_replies as replies
 from ._redis_link import TIMEOUT, Link, Tell
 from ._redis_status import status_of
 from ._rows import KINDS, BadField, Kind, Rejected, Row
-from ._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, State, Status, differing, mismatch
+from ._store import About, Calls, Claim, Exchange, FailureCount, Mended, Outcome, Pace, Problem, State, Status, differing, mismatch
 from .errors import JournalError
 from .events import Counts
 
@@ -358,6 +358,10 @@ class RedisStore:
         reply = await self._call("counts")
         with self._reading():
             return replies.progress_of(reply).counts
+
+    async def failures(self) -> list[FailureCount]:
+        """See `Store.failures`."""
+        return (await self.status()).failures
 
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""

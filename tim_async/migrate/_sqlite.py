@@ -29,6 +29,7 @@ from ._store import (
     Calls,
     Claim,
     Exchange,
+    FailureCount,
     Mended,
     Outcome,
     Pace,
@@ -130,6 +131,10 @@ class SqliteStore:
     async def counts(self) -> Counts:
         """See `Store.counts`."""
         return Counts(**self._counts)
+
+    async def failures(self) -> list[FailureCount]:
+        """See `Store.failures`."""
+        return await self._thread.run(self._failures)
 
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
@@ -458,6 +463,10 @@ class SqliteStore:
         self._counts["pending"] += len(given)
 
     # In the thread: the rest
+
+    def _failures(self) -> list[FailureCount]:
+        with explained(self._path):
+            return _journal.read_failures(self._connection)
 
     def _save_session(self, assignments: str, *values: object) -> None:
         with self._transaction():

@@ -367,6 +367,9 @@ class Store(Protocol):
     async def counts(self) -> Counts:
         """How many rows are in which state."""
 
+    async def failures(self) -> list[FailureCount]:
+        """The failed and rejected rows by code or field, the most frequent first."""
+
     async def release(self, lines: Sequence[int]) -> None:
         """Give rows back that were claimed and not sent."""
 
