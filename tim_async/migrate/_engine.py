@@ -14,41 +14,36 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from itertools import islice
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
 
 from ._breaker import CircuitBreaker, OutageTooLong, Stopped
 from ._event_queue import EventQueue, running
-from ._executor import SerialExecutor
 from ._groups import Groups
 from ._options import MigrateOptions
+from ._planning import Reader, plan
 from ._recorder import Recorder
-from ._rows import KINDS, Rejected, Row
+from ._rows import KINDS
 from ._sending import Sender
 from ._sources import Source
-from ._store import About, Pace, Store, differing, mismatch
-from ._supervision import beside, end
-from .errors import MigrateError, SourceError, StoreAway
-from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Reading, Resumed, Started, Waiting
+from ._store import About, Pace, Store
+from ._supervision import beside
+from .errors import MigrateError, StoreAway
+from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Resumed, Started, Waiting
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
 
-T = TypeVar("T")
-
-_BATCH = 5_000
-"""Rows that are read and planned together."""
 _SAVE_EVERY = 10.0
 """Seconds between two saves of the run's series."""
 _BUSY = 0.5
 """Seconds between two attempts at a mend that another worker's row holds up."""
 
-StoreFactory = Callable[[asyncio.Event, Callable[[str | None, float], None]], Store]
+StoreFactory = Callable[[asyncio.Event, Callable[..., None]], Store]
 """Makes the store of a run: given what ends its waiting, and what to tell of its outages."""
 
 
@@ -170,7 +165,7 @@ class _Run:
         self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
         self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.outage)
         self._store = make(self._stop, self.events.store_outage)
-        self._reader = SerialExecutor()
+        self._reader = Reader(self._stop)
         self._pace = (options.rate, options.share)
         self._waited: float | None = None
 
@@ -244,46 +239,19 @@ class _Run:
             if joined is None:
                 raise Stopped
             return joined, True
-        about = About(
-            source.kind.name,
-            source.name,
-            "",
-            dict(source.arguments),
-            self._client.sdk_app_id,
-            self._client.base_url,
+        return await plan(
+            source,
+            self._store,
+            self._reader,
+            self._stop,
+            self.events.emit,
+            sdk_app_id=self._client.sdk_app_id,
+            base_url=self._client.base_url,
+            restart=self._restart,
         )
-        # What cannot be read must not cost the journal that it was to replace.
-        batches = _Batches(source)
-        first = await self._read(batches.next) if self._restart else None
-        found = await self._store.open(about, restart=self._restart)
-        if found is None:
-            try:
-                await self._plan(source, batches, first)
-            finally:
-                await self._reader.run(batches.close)
-            return about, False
-        fingerprint = await self._read(source.fingerprint)
-        if differences := differing(found, dataclasses.replace(about, fingerprint=fingerprint)):
-            raise mismatch(self._store.name, differences)
-        return found, True
-
-    async def _plan(self, source: Source, batches: _Batches, batch: list[Row | Rejected] | None) -> None:
-        taken = 0
-        while batch := batch or await self._read(batches.next):
-            await self._store.plan(batch)
-            taken += len(batch)
-            batch = None
-            self.events.emit(Reading(taken))
-            if self._stop.is_set():
-                raise Stopped
-        if not taken:
-            raise SourceError(f"{source.name} holds no rows")
-        await self._store.planned(source.fingerprint())
-        if (notes := getattr(source, "notes", None)) is not None:
-            await self._store.note("notes", notes.to_json())
 
     async def _mend(self, mended: Source) -> None:
-        rows = await self._read(lambda: list(mended.read()))
+        rows = await self._reader.read(lambda: list(mended.read()))
         total = await self._store.mend(rows)
         self.events.emit(MendedRows(total.taken, total.superseded, total.rejected, total.skipped))
         waited = 0.0
@@ -295,23 +263,6 @@ class _Run:
             await asyncio.sleep(_BUSY)
             waited += _BUSY
             total = await self._store.mend([row for row in rows if row.line in total.busy])
-
-    async def _read(self, function: Callable[[], T]) -> T:
-        """Call what reads a source, in the reader's thread.
-
-        Raises:
-            Stopped: the run is to end; a pipe that nobody writes to holds nobody up.
-        """
-        reading = asyncio.ensure_future(self._reader.run(function))
-        stopping = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                self._reader.hurry(0.0)
-                raise Stopped
-            return reading.result()
-        finally:
-            await end([reading, stopping])
 
     # The rows to the service
 
@@ -379,26 +330,3 @@ class _Run:
             await asyncio.sleep(_SAVE_EVERY)
             self._check_recorder()
             await self._store.save_series(self._recorder.series.to_json())
-
-
-class _Batches:
-    """The rows of a source, some thousands at a time; it blocks."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._rows: Iterator[Row | Rejected] | None = None
-
-    def next(self) -> list[Row | Rejected]:
-        """The next rows; none at the end.
-
-        Raises:
-            SourceError: they cannot be read.
-        """
-        if self._rows is None:
-            self._rows = self._source.read()
-        return list(islice(self._rows, _BATCH))
-
-    def close(self) -> None:
-        """Close the file."""
-        if isinstance(self._rows, Generator):
-            self._rows.close()

@@ -66,9 +66,9 @@ class EventQueue:
         """Add an outage of the service, or its end."""
         self.emit(Resumed(seconds) if error is None else Waiting(shortened(str(error)), seconds))
 
-    def store_outage(self, reason: str | None, seconds: float) -> None:
-        """Add an outage of the store, or its end."""
-        self.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, "the store is back"))
+    def store_outage(self, reason: str | None, seconds: float, until: str = "the store is back") -> None:
+        """Add a wait for the store, or its end."""
+        self.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, until))
 
     async def row(self, event: RowFailed | RowLowered) -> None:
         """Add an event of a row; wait when very many are unread."""

@@ -1,0 +1,147 @@
+"""Planning: the rows of a source into a store, once.  The engine does it before it sends; `load` does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Generator, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from ._breaker import Stopped
+from ._executor import SerialExecutor
+from ._rows import Rejected, Row
+from ._sources import Source
+from ._store import About, Store, differing, mismatch
+from ._supervision import end
+from .errors import SourceError
+from .events import Reading
+
+T = TypeVar("T")
+
+_BATCH = 5_000
+"""Rows that are read and planned together."""
+
+
+class Reader:
+    """A thread that reads sources.
+
+    Args:
+        stop: set when the run is to end; then nothing is waited for.
+    """
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._executor = SerialExecutor()
+
+    async def read(self, function: Callable[[], T]) -> T:
+        """Call what reads a source.
+
+        Raises:
+            Stopped: the run is to end; a pipe that nobody writes to holds nobody up.
+        """
+        reading = asyncio.ensure_future(self._executor.run(function))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self._executor.hurry(0.0)
+                raise Stopped
+            return reading.result()
+        finally:
+            await end([reading, stopping])
+
+    async def finish(self, function: Callable[[], T]) -> T:
+        """Call what closes a source, also when the run is to end."""
+        return await self._executor.run(function)
+
+    def hurry(self) -> None:
+        """Have it end soon, also if a disk does not respond any more."""
+        self._executor.hurry()
+
+    async def close(self) -> None:
+        """End the thread."""
+        await self._executor.close()
+
+
+async def plan(
+    source: Source,
+    store: Store,
+    reader: Reader,
+    stop: asyncio.Event,
+    emit: Callable[[Reading], None],
+    *,
+    sdk_app_id: int,
+    base_url: str,
+    restart: bool,
+) -> tuple[About, bool]:
+    """Open a store, and plan the rows of a source unless they are.
+
+    Args:
+        source: the rows.
+        store: where to.
+        reader: reads them.
+        stop: set when the run is to end.
+        emit: told how many rows there are so far.
+        sdk_app_id: the app; 0 when it is not known.
+        base_url: the URL of the app's service.
+        restart: forget everything that the store knows.
+
+    Returns:
+        What the store holds, and whether the rows were planned before.
+
+    Raises:
+        Stopped: the run is to end.
+        SourceError: the rows cannot be read, or there are none.
+        JournalError: the store is of another migration, or failed.
+    """
+    about = About(source.kind.name, source.name, "", dict(source.arguments), sdk_app_id, base_url)
+    # What cannot be read must not cost the journal that it was to replace.
+    batches = _Batches(source)
+    first = await reader.read(batches.next) if restart else None
+    found = await store.open(about, restart=restart)
+    if found is not None:
+        fingerprint = await reader.read(source.fingerprint)
+        if differences := differing(found, dataclasses.replace(about, fingerprint=fingerprint)):
+            raise mismatch(store.name, differences)
+        return found, True
+    try:
+        rows = 0
+        while batch := first or await reader.read(batches.next):
+            first = None
+            await store.plan(batch)
+            rows += len(batch)
+            emit(Reading(rows))
+            if stop.is_set():
+                raise Stopped
+    finally:
+        await reader.finish(batches.close)
+    if not rows:
+        raise SourceError(f"{source.name} holds no rows")
+    await store.planned(source.fingerprint())
+    if (notes := getattr(source, "notes", None)) is not None:
+        await store.note("notes", notes.to_json())
+    return about, False
+
+
+class _Batches:
+    """The rows of a source, some thousands at a time; it blocks."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._rows: Iterator[Row | Rejected] | None = None
+
+    def next(self) -> list[Row | Rejected]:
+        """The next rows; none at the end.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        if self._rows is None:
+            self._rows = self._source.read()
+        return list(islice(self._rows, _BATCH))
+
+    def close(self) -> None:
+        """Close the file."""
+        if isinstance(self._rows, Generator):
+            self._rows.close()
