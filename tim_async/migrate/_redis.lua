@@ -94,10 +94,11 @@ local function add_entry(id, values)
     count('entries', 1)
 end
 
+-- Above every line, too: the last lines of a file may have no entry.
 local function highest_id()
     if not last then
         local found = object(redis.call('XINFO', 'STREAM', rows))
-        last = tonumber(string.match(found['last-generated-id'], '^%d+'))
+        last = math.max(position, tonumber(string.match(found['last-generated-id'], '^%d+')))
     end
     return last
 end
