@@ -99,6 +99,8 @@ async def plan(
     # What cannot be read must not cost the journal that it was to replace.
     batches = _Batches(source)
     first = await reader.read(batches.next) if restart else None
+    if first == []:
+        raise _empty(source)
     found = await store.open(about, restart=restart)
     if found is not None:
         fingerprint = await reader.read(source.fingerprint)
@@ -117,11 +119,15 @@ async def plan(
     finally:
         await reader.finish(batches.close)
     if not rows:
-        raise SourceError(f"{source.name} holds no rows")
+        raise _empty(source)
     await store.planned(source.fingerprint())
     if (notes := getattr(source, "notes", None)) is not None:
         await store.note("notes", notes.to_json())
     return about, False
+
+
+def _empty(source: Source) -> SourceError:
+    return SourceError(f"{source.name} holds no rows")
 
 
 class _Batches:
