@@ -135,14 +135,15 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     assert (client.returncode, out, err.strip()) == (130, "", "")
 
 
-@pytest.mark.parametrize("wanted", ["rows to carry over", "The emulator at"])
+@pytest.mark.parametrize("wanted", ["The emulator at", "started: "])
 def test_ctrl_c_in_the_demo(start: Start, wanted: str) -> None:
-    """Exit code 130 without a traceback, be it while the emulator starts or while the job runs."""
+    """Exit code 130 without a traceback, be it between its commands or in one of them."""
     demo = start("demo")
     read_until(demo, wanted)
     demo.send_signal(signal.SIGINT)
     out, err = demo.communicate()
-    assert (demo.returncode, out) == (130, "")
+    assert demo.returncode == 130
+    assert "lost" not in out
     assert "Traceback" not in err
     assert "Error" not in err
 
@@ -194,4 +195,4 @@ def test_a_stream_without_utf8(start: Start) -> None:
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.isascii()
-    assert "0 lost, 0 wrong" in out
+    assert "0 lost, 0 wrong, 0 refused" in out

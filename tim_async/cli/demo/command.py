@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tim_async.cli.failures import PARTIAL
-from tim_async.cli.output import examples, say, show, show_json, takes_json
+from tim_async.cli.failures import PARTIAL, Misuse
+from tim_async.cli.output import examples, plain, say, show
 
+if TYPE_CHECKING:
+    from tim_async.emulator import Emulator
+
+    from .world import Difference, World
+
+ROWS = 2_000
 LIMIT = 200
 FAULTS: list[dict[str, Any]] = [
     {"code": 10002, "probability": 0.006},
@@ -19,66 +31,127 @@ FAULTS: list[dict[str, Any]] = [
 ]
 """Two calls in a hundred: the service's own fault, a gateway's, and connections lost before and after the work."""
 
+_CREDENTIALS = "app.env"
+_MOST_SHOWN = 5
+_MOST_LISTED = 1_000
+
 
 @click.command(
-    short_help="See it work: 2,000 rows over all four endpoints.",
-    epilog=examples("tim-async demo", "tim-async demo --naive", "tim-async demo --json | jq .lost"),
+    short_help="See it work: 3,000 rows against an emulator with faults.",
+    epilog=examples(
+        "tim-async demo",
+        "tim-async demo --keep demo",
+        "tim-async demo --naive",
+        "tim-async demo --json | jq 'select(.event == \"compared\")'",
+    ),
 )
 @click.option(
     "--naive",
     is_flag=True,
-    help="Use plain aiohttp with AsyncLimiter(200, 1) and no retries instead, to see the difference.",
+    help="Send the rows with AsyncLimiter(200, 1) around each call and no retries instead, to see the difference.",
 )
-@takes_json
-@click.option("--rows", type=click.IntRange(min=1), hidden=True, help="Stop after so many valid rows.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Keep the files, journals, rejected rows and reports in FOLDER.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, one object for each event.")
+@click.option("--rows", type=click.IntRange(min=1), default=ROWS, hidden=True, help="Unread counts to be set.")
 @click.option("--limit", type=click.IntRange(min=1), default=LIMIT, hidden=True, help="Calls a second per endpoint.")
 @click.pass_context
-def demo(ctx: click.Context, naive: bool, as_json: bool, rows: int | None, limit: int) -> None:
-    """Carry a sample export of 2,000 rows over all four endpoints at once, and check every row.
+def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows: int, limit: int) -> None:
+    """Migrate 2,000 unread counts and 1,000 read conversations from two files, and check every row.
 
     It starts an emulator of the service on this machine, which allows 200 calls a second for each endpoint and
-    answers 2 % of them wrongly, and needs neither an account nor a network.  It sets unread counts, marks
-    conversations read, queries counts and pulls receipts, in 10 to 20 seconds.  Then it prints what the emulator saw,
-    and compares the final state with the file, row by row.  Exit code 3 if anything was lost or wrong.
+    answers 2 % of them wrongly, and needs neither an account nor a network.  It runs the commands of a migration in
+    about 20 seconds, and compares what the emulator then holds with the files, row by row.  Exit code 3 if anything
+    was lost or wrong.
     """
-    from . import compare, report, run
-    from . import naive as naively
-    from .process import ServiceProcess
-    from .progress import Progress, shown
-    from .results import COUNT, MARK, RECEIPTS, SET
-    from .sample import read_shipped
-    from .world import RECEIPTS_A_CALL, build
+    from tim_async.emulator import Emulator
 
-    sample = read_shipped(rows)
-    say(f"{sample.name}: {len(sample.rows):,} rows to carry over, {len(sample.invalid)} invalid.")
-    world = build(sample)
-    progress = Progress(
-        {
-            SET: len(world.rows),
-            MARK: len(world.marks),
-            COUNT: sum(-(-len(inbox) // naively.PEERS_A_CALL) for inbox in world.inboxes.values()),
-            RECEIPTS: sum(-(-len(by_seq) // RECEIPTS_A_CALL) for by_seq in world.receipts.values()),
-        }
-    )
+    from .world import COUNTS, READS, make_world
 
-    with ServiceProcess(world, limit, FAULTS) as service:
+    world = make_world(rows)
+    with _folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
+        world.write(folder)
+        world.fill(service.state)
+        for fault in FAULTS:
+            service.fault(**fault)
+        options = service.client_options()
+        faults = f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults"
+        say(f"The emulator at {options['base_url']}: {limit} calls/s for each endpoint, {faults}.")
+        if naive:
+            from . import naive as naively
 
-        async def watched() -> Any:
-            # Said in here: from now on Ctrl-C is the loop's to handle, at any moment.
-            say(
-                f"The emulator at {service.client_options['base_url']}: {limit} calls/s for each endpoint, "
-                f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults.\n"
-            )
-            do = naively.run_naively if naive else run.run
-            return await shown(progress, do(world, service.client_options, limit, progress))
-
-        results = asyncio.run(watched())
-        final = service.finish()
-    say("")
-    comparison = compare.compare(world, results, final)
-    if as_json:
-        show_json(report.as_plain(sample, results, final, comparison, naive=naive))
-    else:
-        show(*report.as_text(sample, results, final, comparison, limit=limit, naive=naive))
-    if comparison.differences:
+            failed = asyncio.run(naively.send(world, options, limit))
+            say(f"AsyncLimiter({limit}, 1) and no retries: {failed:,} calls failed.")
+        else:
+            Path(_CREDENTIALS).write_text("".join(f"TIM_{name.upper()}={value}\n" for name, value in options.items()))
+            for command in (("unread", COUNTS), ("read", READS), ("verify", READS)):
+                if (code := _run(*command, rate=limit, as_json=as_json)) not in (0, PARTIAL):
+                    ctx.exit(code)
+        differences = list(world.differences(service.state))
+        _tell(world, service, differences, as_json=as_json)
+    if differences:
         ctx.exit(PARTIAL)
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Where the files are: a folder that stays, or one that does not.
+
+    Raises:
+        Misuse: something is in it.
+    """
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="tim-async-demo-") as name:
+            yield Path(name)
+        return
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        taken = any(keep.iterdir())
+    except OSError as error:
+        raise Misuse(f"--keep {plain(str(keep))}: {error.strerror or error}") from None
+    if taken:
+        raise Misuse(f"--keep {plain(str(keep))}: the folder is not empty")
+    yield keep.resolve()
+
+
+def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
+    """Run a command of ``tim-async migrate`` as a shell would; its exit code."""
+    from tim_async.cli.migrate.command import migrate
+
+    words = [command, file, "--rate", f"{rate}", "--credentials", _CREDENTIALS]
+    if command != "verify":
+        words += ["--report", f"{Path(file).stem}.html"]
+    say(f"\n$ tim-async migrate {' '.join(words)}")
+    code = migrate.main([*words, *(["--json"] if as_json else [])], "tim-async migrate", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
+    """Say what the emulator saw, and what is lost or wrong."""
+    from tim_async.cli.migrate.tables import emit
+    from tim_async.cli.seen import seen_table
+
+    report = service.report().as_dict()
+    total = report["total"]
+    checked, kinds = len(world.counts) + len(world.reads), Counter(difference.kind for difference in differences)
+    if as_json:
+        numbers = {"checked": checked, "lost": kinds["lost"], "wrong": kinds["wrong"], "refused": total["refused"]}
+        listed = [asdict(difference) for difference in differences[:_MOST_LISTED]]
+        emit("compared", {**numbers, "differences": listed, "emulator": report})
+        return
+    faults = sum(total["faults"].values())
+    show(
+        "\nWhat the emulator saw:\n",
+        seen_table(report["endpoints"]),
+        f"\nFaults it injected: {faults:,} in {total['calls']:,} calls.",
+        f"The files compared with what it holds now, row by row, {checked:,} rows:",
+        *(
+            f"  {one.file}, line {one.line:,}: {one.kind}, {one.found:,} instead of {one.expected:,}"
+            for one in differences[:_MOST_SHOWN]
+        ),
+        f"{kinds['lost']:,} lost, {kinds['wrong']:,} wrong, {total['refused']:,} refused",
+    )

@@ -1,164 +1,136 @@
-"""What the demo's service is to hold before the job, and what must have come of it afterwards.
+"""The demo's rows, what the service holds before them, and what it has to hold afterwards.
 
-All of it follows from the sample: groups and members are the file's; conversations, inboxes and receipts are made up
-from a fixed seed.  What every row finds there differs from what it leaves behind, so that a row which was never
-carried out always shows.
+All of it is made up from a fixed seed.  What every row finds differs from what it leaves behind, so that a row which
+was never sent always shows.
 """
 
 from __future__ import annotations
 
+import csv
 import random
+import string
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .sample import Row, Sample
+if TYPE_CHECKING:
+    from tim_async.emulator import GroupType, State
 
-ROWS_ASKED_FOR_PEERS = 5
-PEERS_ASKED = 50
-RECEIPTS_A_CALL = 50
+COUNTS, READS = "counts.csv", "reads.csv"
 
-# https://www.tencentcloud.com/document/product/1047/34909
-WITHOUT_UNREAD = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
-# https://www.tencentcloud.com/document/product/1047/49439
-WITHOUT_RECEIPTS = frozenset({"Community", "AVChatRoom"})
-
+_SEED = 20250831
+_SUMMER = 1_756_602_000  # 2025-08-31, unix seconds
 _HOUR = 3_600
-_LONG_AGO = 1_735_689_600
+_KINDS: tuple[GroupType, ...] = ("Public", "Public", "Work", "Community")
+_MEMBERS = 50
+"""Rows of a group; a tenth of that are the conversations of an account."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A group before the job: its type, its number of messages, and each member's unread count."""
-
-    type: str
-    messages: int
-    unread: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What a member has received from a peer before the job, all of it unread.
+class Difference:
+    """One row whose result is not as it should be.
 
     Attributes:
-        sent: ``[unix seconds, how many]`` for each batch of messages.
-        left: how many must be unread afterwards.
+        kind: "lost" when nothing was done for it, "wrong" when something else was.
+        file: the row's file.
+        line: its line there.
+        expected: what there should be.
+        found: what there is.
     """
 
-    sent: list[list[int]]
-    left: int
+    kind: str
+    file: str
+    line: int
+    expected: int
+    found: int
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What there is, by the ids of the service.
+    """Rows by file, and the service they are for.
 
     Attributes:
-        rows: the sample's valid rows; each sets one unread count.
-        marks: those that also mark a conversation read.
-        groups: by GroupId.
-        conversations: those that will be marked read, by member and peer.
-        inboxes: unread messages by account and peer; these stay as they are, to be counted.
-        receipts: (read, unread) by GroupId and MsgSeq; None for a message sent without a receipt.
+        files: the lines of each file, the header first; a line is its fields.
+        groups: the type and the number of messages of each group.
+        counts: by group and member: the line, the unread count before and after.
+        reads: by account and peer: the line, the time, and how many messages were sent before and after that.
     """
 
-    rows: list[Row]
-    marks: list[Row]
-    groups: dict[str, Group]
-    conversations: dict[tuple[str, str], Conversation]
-    inboxes: dict[str, dict[str, int]]
-    receipts: dict[str, dict[int, tuple[int, int] | None]]
+    files: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    groups: dict[str, tuple[GroupType, int]] = field(default_factory=dict)
+    counts: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    reads: dict[tuple[str, str], tuple[int, int, int, int]] = field(default_factory=dict)
 
-    def unread_expected(self, row: Row) -> int:
-        """What a row must leave behind: its count, with the service's documented exceptions."""
-        if self.ignored(row):
-            return self.groups[row.group_id].unread[row.member_account]
-        return min(row.unread_msg_num, self.groups[row.group_id].messages)
+    def write(self, folder: Path) -> None:
+        """Write the files into a folder."""
+        for name, lines in self.files.items():
+            with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows(lines)
 
-    def ignored(self, row: Row) -> bool:
-        """Whether the service answers success and does nothing, because of the group's type."""
-        return self.groups[row.group_id].type in WITHOUT_UNREAD
+    def fill(self, state: State) -> None:
+        """Put into a service what it holds before the demo."""
+        with state.lock:
+            for group, (kind, messages) in self.groups.items():
+                members = [member for other, member in self.counts if other == group]
+                state.add_group(group, kind, messages=messages, members=members)
+            for (group, member), (_, before, _) in self.counts.items():
+                state.set_unread_in_group(group, member, before)
+            for (account, peer), (_, time, before, after) in self.reads.items():
+                state.add_messages(account, peer, before, at=time - _HOUR)
+                state.add_messages(account, peer, after, at=time + _HOUR)
 
-    def lowered(self, row: Row) -> bool:
-        """Whether the service lowers the count to the group's number of messages."""
-        return not self.ignored(row) and row.unread_msg_num > self.groups[row.group_id].messages
-
-    def as_plain(self) -> dict[str, Any]:
-        """What the service is to be filled with, ready for JSON."""
-        return {
-            "groups": [[name, group.type, group.messages, group.unread] for name, group in self.groups.items()],
-            "conversations": [[*names, known.sent] for names, known in self.conversations.items()],
-            "inboxes": self.inboxes,
-            "receipts": {name: list(by_seq.items()) for name, by_seq in self.receipts.items()},
-        }
-
-
-def build(sample: Sample) -> World:
-    """Make the world of a sample: the same one each time."""
-    dice = random.Random(20250831)
-    marks = [row for row in sample.rows if row.peer_account is not None]
-    groups = _groups(sample.rows)
-    conversations = {(row.member_account, str(row.peer_account)): _conversation(row, dice) for row in marks}
-    # As many calls as there are rows, so that all four endpoints are busy from the beginning to the end.
-    return World(
-        rows=sample.rows,
-        marks=marks,
-        groups=groups,
-        conversations=conversations,
-        inboxes=_inboxes(sample.rows, conversations, dice),
-        receipts=_receipts(groups, len(sample.rows), dice),
-    )
+    def differences(self, state: State) -> Iterator[Difference]:
+        """The rows whose result is not as it should be."""
+        with state.lock:
+            for (group, member), (line, before, after) in self.counts.items():
+                found = state.unread_in_group(group, member)
+                if found != after:
+                    yield Difference("lost" if found == before else "wrong", COUNTS, line, after, found)
+            for (account, peer), (line, time, _, after) in self.reads.items():
+                until, found = state.read_time(account, peer), state.unread(account, peer)
+                if until != time or found != after:
+                    yield Difference("lost" if until is None else "wrong", READS, line, after, found)
 
 
-def _groups(rows: list[Row]) -> dict[str, Group]:
-    groups: dict[str, Group] = {}
-    for row in rows:
-        group = groups.setdefault(row.group_id, Group(row.group_type, row.msg_num))
-        expected = min(row.unread_msg_num, group.messages)
-        other = 1 if expected == 0 and group.messages else 0
-        group.unread[row.member_account] = 0 if group.type in WITHOUT_UNREAD else other
-    return groups
+def make_world(rows: int) -> World:
+    """Make a world of some unread counts, and half as many conversations: the same one each time."""
+    dice = random.Random(_SEED)
+    world = World()
+    _add_counts(world, rows, dice)
+    _add_reads(world, -(-rows // 2), dice)
+    return world
 
 
-def _conversation(row: Row, dice: random.Random) -> Conversation:
-    before, after = dice.randint(1, 5), dice.randint(0, 4)
-    if row.last_read_time is None:
-        return Conversation([[_LONG_AGO, before]], 0)
-    read = row.last_read_time
-    return Conversation([[read - _HOUR, before], [read + _HOUR, after]], after)
+def _add_counts(world: World, rows: int, dice: random.Random) -> None:
+    lines = world.files[COUNTS] = [("GroupId", "Member_Account", "UnreadMsgNum")]
+    while len(world.counts) < rows:
+        group = "@TGS#2" + "".join(dice.choices(string.ascii_uppercase + string.digits, k=9))
+        messages = dice.randint(20, 2_000)
+        world.groups[group] = dice.choice(_KINDS), messages
+        for _ in range(min(_MEMBERS, rows - len(world.counts))):
+            member = f"user_{dice.randint(10**5, 10**9)}"
+            number = dice.choice((0, 1, 2, 3, 5, 8, 13, messages)) if dice.random() > 0.02 else messages + 7  # lowered
+            if dice.random() < 0.01:
+                lines.append((group, member, "99"))  # superseded by the next
+            lines.append((group, member, str(number)))
+            after = min(number, messages)
+            world.counts[group, member] = len(lines), 0 if after else 1, after
+    # What no export is without.
+    meeting, group = "@TGS#2MEETING01", next(iter(world.groups))
+    world.groups[meeting] = "Meeting", 100
+    lines += [(meeting, f"guest_{number}", "1") for number in range(3)]
+    lines += [("@TGS#2DELETED01", "user_1", "5"), (group, "", "5"), (group, "user_2", "-1"), (group, "user_3", "1,204")]
+    lines += [(group, "user_4", ""), (group, "user_5", "five"), (group, "user_6")]
 
 
-def _inboxes(
-    rows: list[Row], conversations: dict[tuple[str, str], Conversation], dice: random.Random
-) -> dict[str, dict[str, int]]:
-    members = list(dict.fromkeys(row.member_account for row in rows))
-    everybody = list(dict.fromkeys([*members, *(row.peer_account for row in rows if row.peer_account is not None)]))
-    inboxes: dict[str, dict[str, int]] = {}
-    for account in members[: -(-len(rows) // ROWS_ASKED_FOR_PEERS)]:
-        # A conversation that is being marked read has no one right count meanwhile.
-        others = [peer for peer in everybody if peer != account and (account, peer) not in conversations]
-        peers = dice.sample(others, min(PEERS_ASKED, len(others)))
-        inboxes[account] = {peer: dice.choice((0, 0, 1, 1, 2, 3, 5, 12)) for peer in peers}
-    return inboxes
-
-
-def _receipts(
-    groups: dict[str, Group], calls: int, dice: random.Random
-) -> dict[str, dict[int, tuple[int, int] | None]]:
-    receipts: dict[str, dict[int, tuple[int, int] | None]] = {}
-    for name, group in groups.items():
-        if group.type in WITHOUT_RECEIPTS or not group.messages:
-            continue
-        seqs = range(1, min(group.messages, calls * RECEIPTS_A_CALL) + 1)
-        receipts[name] = {seq: _receipt(len(group.unread), dice) for seq in seqs}
-        calls -= -(-len(seqs) // RECEIPTS_A_CALL)
-        if not calls:
-            break
-    return receipts
-
-
-def _receipt(members: int, dice: random.Random) -> tuple[int, int] | None:
-    if dice.random() < 0.08:
-        return None
-    others = max(0, members - 1)  # whoever sent it is not counted
-    read = dice.randint(0, others)
-    return read, others - read
+def _add_reads(world: World, rows: int, dice: random.Random) -> None:
+    lines = world.files[READS] = [("Report_Account", "Peer_Account", "MsgReadTime", "C2CUnreadMsgNum")]
+    while len(world.reads) < rows:
+        account = f"user_{dice.randint(10**5, 10**9)}"
+        for number in range(min(_MEMBERS // 5, rows - len(world.reads))):
+            time, before, after = _SUMMER - dice.randint(0, 10**7), dice.randint(1, 5), dice.randint(0, 4)
+            peer = f"{account}_{number}"
+            lines.append((account, peer, str(time), str(after)))
+            world.reads[account, peer] = len(lines), time, before, after
+    lines += [(account, f"{account}_x", "", "0"), (account, f"{account}_y", "1756602000000000", "0")]

@@ -62,7 +62,11 @@ def _pace(panels: Sequence[Panel]) -> str:
     cells = _cells(panels)
     limits = sorted({cell.limit for cell in cells if cell.limit})
     most = max(cell.per_second(cell.slot.done) for cell in cells)
-    layers = [_Layer("area", "done", "calls that succeeded", lambda cell: cell.per_second(cell.slot.done))]
+
+    def done(cell: Cell) -> float:
+        return cell.per_second(cell.slot.done)
+
+    layers = [_Layer("area", "done", "calls that succeeded", done), _Layer("line", "done", "", done)]
     summary = f"Calls a second over time, at most {rate(most)}"
     if limits:
         text = " to ".join(f"{limit:,.4g}" for limit in dict.fromkeys((limits[0], limits[-1])))

@@ -241,7 +241,7 @@ def _sessions(status: Status) -> str:
 def _workers(status: Status) -> str:
     lines = [
         (
-            safe(worker.name),
+            f"<span class=name>{safe(worker.name)}</span>",
             safe(worker.how.replace("_", " ") or ("at work" if worker.working else "silent")),
             f"{worker.rows:,}",
             f"{duration(worker.seen)} ago",
