@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import sqlite3
-import struct
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,9 +27,6 @@ from .events import Counts
 
 APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
 VERSION = 2
-HEAD = 100
-"""Bytes at the beginning of a database that say what it is."""
-_MAGIC = b"SQLite format 3\0"
 _MOST_NESTED = 500
 """Arrays and objects in what a journal is of."""
 _LONGEST_REASON = 1000
@@ -45,67 +45,98 @@ CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
+# Who holds it
+
+
 def lock_of(path: Path, timeout: float = 0.0) -> FileLock:
-    """The lock that a run holds on a journal; it is in a file of its own beside it."""
-    return FileLock(f"{path}.lock", timeout=timeout, mode=0o600, thread_local=False)
+    """The lock that a run holds on a journal; it is in a file of its own beside it, whatever link names the journal."""
+    lock = f"{os.path.realpath(path)}.lock"
+    return FileLock(lock, timeout=timeout, mode=0o600, thread_local=False, preserve_lock_file=True)
 
 
 def is_held(path: Path) -> bool:
     """Whether a run holds the journal at this moment; False also where that cannot be known."""
-    if not Path(f"{path}.lock").exists():
+    lock = lock_of(path)
+    if sys.platform == "win32":
+        try:
+            with lock:
+                return False
+        except Timeout:
+            return True
+        except OSError:  # not ours to lock
+            return False
+    import fcntl
+
+    # As filelock does, but shared: those who look do not see each other, and to be allowed to read is enough.
+    try:
+        file = os.open(lock.lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
         return False
     try:
-        with lock_of(path):
-            return False
-    except Timeout:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    except (OSError, NotImplementedError):  # not ours to lock
+    except OSError:
         return False
+    finally:
+        os.close(file)
+    return False
 
 
 # What the file is
 
 
-def is_journal(path: Path, head: bytes, *, any_version: bool = False) -> bool:
+def is_journal(path: Path, *, any_version: bool = False) -> bool:
     """Whether a file is a journal; False if it is empty.
-
-    Judged by its bytes, before SQLite can touch it; they are written once, and never to a log.
 
     Args:
         path: the file.
-        head: its first `HEAD` bytes.
         any_version: take journals of other releases, too.
 
     Raises:
+        JournalError: it is not there, or something else, or of another version.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise JournalError(f"there is no journal {path}") from None
+    except OSError as error:
+        raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
+    if not stat.S_ISREG(mode):
+        raise JournalError(f"{path} is no regular file, and so no journal")
+    # Opened by SQLite alone, and as a file that nobody changes: so SQLite takes no lock, and leaves alone what is
+    # beside it.  Were it opened here, to close it would be to give up, as POSIX has it, the locks of a run of this
+    # process, and the next to close the journal would remove the log that the run still writes to.
+    try:
+        with contextlib.closing(_opened(path, "mode=ro&immutable=1")) as db:
+            return is_begun(db, path, any_version=any_version)
+    except sqlite3.Error as error:
+        if code(error) not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise JournalError(f"{path} is no journal that can be read: {error}") from None
+        if Path(f"{os.path.realpath(path)}-journal").exists():
+            return True  # SQLite undoes what was cut short, and then finds out for itself
+        raise JournalError(f"{path} is no journal of a migration") from None
+
+
+def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -> bool:
+    """The same of an open file.
+
+    Raises:
+        sqlite3.Error: it is no database.
         JournalError: it is something else, or of another version.
     """
-    if not head:
+    names = ("page_count", "application_id", "user_version")
+    pages, application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    if not pages:
         return False
-    if not head.startswith(_MAGIC):
-        if Path(f"{path}-journal").exists():
-            return True  # SQLite undoes what was cut short, and then finds out for itself
-        raise JournalError(f"{path} is no journal of a migration")
-    # https://www.sqlite.org/fileformat2.html
-    version, application = struct.unpack(">60xI4xI28x", head.ljust(HEAD, b"\0"))
-    return any_version or _is_ours(path, application, version)
-
-
-def _is_ours(path: Path, application: int, version: int) -> bool:
     if application != APPLICATION:
         raise JournalError(f"{path} is an SQLite database, and no journal of a migration")
-    if version != VERSION:
+    if version != VERSION and not any_version:
         raise JournalError(
             f"{path} is a journal of version {version}, and this release reads version {VERSION}; finish it with the"
             " release that began it, or use --restart to start over, or another --journal"
         )
     return True
-
-
-def is_begun(db: sqlite3.Connection, path: Path) -> bool:
-    """The same as SQLite sees it, once it has undone what was cut short."""
-    names = ("page_count", "application_id", "user_version")
-    pages, application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
-    return pages > 0 and _is_ours(path, application, version)
 
 
 @contextlib.contextmanager
@@ -192,10 +223,11 @@ def read_about(db: sqlite3.Connection) -> tuple[About, bool]:
         all(isinstance(text, str) for text in texts)
         and isinstance(about.arguments, dict)
         and isinstance(about.sdk_app_id, int)
-        and 0 <= about.sdk_app_id < 2**63,
+        and 0 <= about.sdk_app_id < 2**63
+        and isinstance(found.get("planned"), bool),
         "it does not say what it is of",
     )
-    return about, found.get("planned") is True
+    return about, found["planned"]
 
 
 def write_about(db: sqlite3.Connection, about: About, *, planned: bool) -> None:
@@ -275,7 +307,7 @@ def read_sessions(db: sqlite3.Connection) -> list[Session]:
     ):
         require(is_moment(started) and (ended is None or is_moment(ended)), "a time of a run is no time")
         require(isinstance(how, str), "the end of a run is no text")
-        counted = Calls(**json.loads(calls)) if calls else Calls()
+        counted = Calls(**_loaded(calls)) if calls else Calls()
         require(all(type(number) is int for number in asdict(counted).values()), "a number of calls is none")
         sessions.append(Session(started, ended, how[:100], Series.from_json(series) if series else None, counted))
     return sessions
@@ -295,18 +327,12 @@ def reading(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connectio
     Raises:
         JournalError: it cannot be read, or is no journal.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            with path.open("rb") as file:
-                head = file.read(HEAD)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JournalError(f"there is no journal {path}") from None
-        except OSError as error:
-            raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
-        if not is_journal(path, head):
-            raise JournalError(f"{path} is empty: no run has begun it")
-        stack.enter_context(explained(path, "write" if writable else "read"))
-        db = stack.enter_context(contextlib.closing(_connect(path, writable=writable)))
+    if not is_journal(path):
+        raise JournalError(f"{path} is empty: no run has begun it")
+    with (
+        explained(path, "write" if writable else "read"),
+        contextlib.closing(_connect(path, writable=writable)) as db,
+    ):
         try:
             yield db
         except (KeyError, TypeError, ValueError) as error:
@@ -347,12 +373,13 @@ def _has_log(path: Path) -> bool:
         return False
 
 
-def read_status(path: Path) -> Status:
+def read_status(path: str | Path) -> Status:
     """What a journal knows; it may be in use.
 
     Raises:
         JournalError: it cannot be read, or is no journal.
     """
+    path = Path(path)
     running = is_held(path)
     with reading(path) as db:
         db.execute("BEGIN")  # one moment for all of it, whatever a run saves meanwhile
@@ -383,8 +410,11 @@ def read_problems(path: Path, after: int, most: int) -> list[Problem]:
         names = [column.name for column in KINDS[about.kind].columns]
         problems = []
         for line, code_, field, reason, found, *values in fetch(db, query, after, most):
-            filled = {name: value for name, value in zip(names, values, strict=False) if value is not None}
-            fields_ = filled if found is None else _loaded(found)
+            if found is None:
+                sent = read_row(about.kind, line, *values).values
+                fields_ = {name: value for name, value in zip(names, sent, strict=True) if value is not None}
+            else:
+                fields_ = _loaded(found)
             require(isinstance(fields_, Mapping), "the fields of a row are none")
             problems.append(Problem(line, *_checked(code_, field or "", reason), fields_))
         return problems
@@ -402,25 +432,50 @@ def keep_note(path: Path, name: str, value: str | None) -> str:
     """Keep a text under a name, or read it."""
     with reading(path, writable=value is not None) as db:
         if value is not None:
-            db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+            _keep(db, name, value)
             return value
-        found = fetch(db, "SELECT value FROM note WHERE name = ?", name)
-        return str(found[0][0]) if found else ""
+        return note_of(db, name)
 
 
-PACE = "pace"
+def _keep(db: sqlite3.Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+
+
+def note_of(db: sqlite3.Connection, name: str) -> str:
+    """The text under a name, "" when there is none."""
+    found = fetch(db, "SELECT value FROM note WHERE name = ?", name)
+    return str(found[0][0]) if found else ""
+
+
+_PACE = "pace"
 """The note that holds the pace of the runs under way, with a number that rises."""
 
 
 def keep_pace(path: Path, pace: Pace) -> None:
     """Set the pace of the run under way."""
-    before = pace_of(keep_note(path, PACE, None))
-    keep_note(path, PACE, json.dumps({"version": before[0] + 1, **asdict(pace)}))
+    with reading(path, writable=True) as db:
+        db.execute("BEGIN IMMEDIATE")
+        version, _ = read_pace(db)
+        _keep(db, _PACE, json.dumps({"version": version + 1, **asdict(pace)}))
+        db.execute("COMMIT")
 
 
-def pace_of(text: str) -> tuple[int, Pace]:
-    """The number and the pace in a note; 0 when there is none."""
+def read_pace(db: sqlite3.Connection) -> tuple[int, Pace]:
+    """The pace that was set last, and its number; 0 when there is none."""
+    text = note_of(db, _PACE)
     if not text:
         return 0, Pace()
-    found = json.loads(text)
-    return int(found["version"]), Pace(found["rate"], found["share"])
+    try:
+        found = _loaded(text)
+        version, pace = found["version"], Pace(found["rate"], found["share"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"it is damaged: {error!r}") from None
+    require(
+        type(version) is int
+        and all(
+            value is None or (isinstance(value, int | float) and 0 < value < math.inf)
+            for value in (pace.rate, pace.share)
+        ),
+        "a pace is none",
+    )
+    return version, pace

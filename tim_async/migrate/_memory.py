@@ -159,12 +159,15 @@ class MemoryStore:
 
     async def failures(self) -> list[FailureCount]:
         """See `Store.failures`."""
-        causes: dict[tuple[int | None, str], list[Problem]] = {}
+        causes: dict[object, list[Problem]] = {}
         async for problem in self.problems():
-            causes.setdefault((problem.code, "" if problem.code else problem.reason), []).append(problem)
+            row = self._rows[problem.line]
+            field = row.field if isinstance(row, Rejected) else None
+            cause = (problem.code, field, problem.reason if problem.code is None and not field else "")
+            causes.setdefault(cause, []).append(problem)
         failures = [
-            FailureCount(code, found[0].reason, len(found), found[0].line, found[0].line not in self._failures)
-            for (code, _), found in causes.items()
+            FailureCount(first.code, first.reason, 1 + len(others), first.line, first.line not in self._failures)
+            for first, *others in causes.values()
         ]
         return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))
 
@@ -177,7 +180,8 @@ class MemoryStore:
 
     async def save_series(self, series: str) -> None:
         """See `Store.save_series`."""
-        self._sessions[-1] = replace(self._sessions[-1], series=Series.from_json(series))
+        if self._session:
+            self._sessions[-1] = replace(self._sessions[-1], series=Series.from_json(series))
 
     async def keep(self) -> None:
         """See `Store.keep`: nothing expires."""

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from . import _journal
 from ._executor import SerialExecutor
 from ._files import create, followed
-from ._journal import APPLICATION, HEAD, PACE, TABLES, VERSION, explained, fetch
+from ._journal import APPLICATION, TABLES, VERSION, explained, fetch
 from ._rows import Rejected, Row
 from ._store import (
     About,
@@ -83,9 +83,10 @@ class SqliteStore:
         self.name = str(path)
         self._executor: SerialExecutor | None = None
         self._lock: FileLock | None = None
+        self._target = self._path
         self._db: sqlite3.Connection | None = None
         self._kind = ""
-        self._planned = False
+        self._planned: bool | None = None
         self._counts: Counter[str] = Counter()
         self._session = 0
         self._calls = Calls()
@@ -192,30 +193,56 @@ class SqliteStore:
     # In the thread: begin and end
 
     def _open(self, about: About, restart: bool) -> About | None:
-        lock = _journal.lock_of(self._path, _LOCKING)
+        path = self._place(restart)
+        lock = _journal.lock_of(path, _LOCKING)
         try:
             lock.acquire()
         except Timeout:
             raise JournalInUse(f"another run holds the journal {self._path}; wait for its end, or stop it") from None
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise JournalError(f"cannot write the journal {self._path}: {reason}; use another --journal") from None
-        self._lock = lock
+            raise self._unwritable(getattr(error, "strerror", None) or error) from None
+        self._lock, self._target = lock, path
         try:
-            return self._prepare(about, restart)
+            return self._prepare(path, about, restart)
         except BaseException:
             self._end()
             raise
 
-    def _prepare(self, about: About, restart: bool) -> About | None:
-        path = self._place()
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-        if _journal.is_journal(self._path, head, any_version=restart) and restart:
-            _empty(path)
+    def _place(self, restart: bool) -> Path:
+        """Where the journal is to be; nothing is made, not even a lock, where there is something else.
+
+        Raises:
+            JournalError: there is something else, or it is out of reach.
+        """
+        try:
+            path = followed(self._path).absolute()  # to SQLite some names, such as ":memory:", are no files
+            path.parent.stat()  # the lock would make a folder that is not there
+            if path.exists():
+                _journal.is_journal(self._path, any_version=restart)
+        except OSError as error:
+            raise self._unwritable(error.strerror or error) from None
+        return path
+
+    def _unwritable(self, reason: object) -> JournalError:
+        return JournalError(f"cannot write the journal {self._path}: {reason}; use another --journal")
+
+    def _prepare(self, path: Path, about: About, restart: bool) -> About | None:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.close(create(path))
+        except OSError as error:
+            raise self._unwritable(error.strerror or error) from None
+        begun = _journal.is_journal(self._path, any_version=restart)
+        # What was begun may be planned, and is removed only once it is known not to be.
+        self._planned = None if begun else False
+        self._session, self._calls, self._looked = 0, Calls(), 0.0
         with explained(self._path):
-            # Absolute: to SQLite some names, such as ":memory:", are no files.
-            self._db = sqlite3.connect(path.absolute(), isolation_level=None, check_same_thread=False)
+            if restart and begun:
+                with contextlib.closing(sqlite3.connect(path)) as db:
+                    _journal.is_begun(db, self._path, any_version=True)  # once what was cut short is undone
+                _empty(path)
+                self._planned = False
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA busy_timeout = 10000")
             # Every commit reaches the disk: what is claimed is known to be so after a loss of power.
             self._db.execute("PRAGMA synchronous = FULL")
@@ -242,32 +269,19 @@ class SqliteStore:
             self._load()
             return found if self._planned else None
 
-    def _place(self) -> Path:
-        """Where the journal is, with a file of its owner's there."""
-        try:
-            path = followed(self._path)
-            with contextlib.suppress(FileExistsError):
-                os.close(create(path))
-            if not path.is_file():
-                raise JournalError(f"{self._path} is no regular file")
-        except OSError as error:
-            reason = error.strerror or error
-            raise JournalError(f"cannot write the journal {self._path}: {reason}; use another --journal") from None
-        return path
-
     def _load(self) -> None:
         """Read how far the migration is."""
         db = self._connection
         self._counts = Counter(asdict(_journal.read_counts(db)))
         self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}
         self._ahead, self._cursor, self._exhausted = [], 0, False
-        self._pace, _ = _journal.pace_of(self._note(PACE))
+        self._pace, _ = _journal.read_pace(db)
 
     def _close(self, how: str) -> None:
         if self._db is None:
             return
         try:
-            if self._session:
+            if self._session and how:
                 self._save_session("ended = ?, how = ?", time.time(), how)
         finally:
             self._end()
@@ -278,13 +292,13 @@ class SqliteStore:
             if self._db is not None:
                 self._db.close()
                 self._db = None
-                if not self._planned:
-                    # Emptied first, so that a log that is left beside it, should this be cut short, is never taken
-                    # for that of the next.
-                    path = self._path.resolve()
-                    with contextlib.suppress(OSError):
-                        _empty(path)
-                        path.unlink()
+            if self._lock is not None and self._planned is False:
+                # Emptied first, so that a log that is left beside it, should this be cut short, is never taken for
+                # that of the next.
+                with contextlib.suppress(OSError):
+                    _empty(self._target)
+                    self._target.unlink()
+                    Path(self._lock.lock_file).unlink()  # who waits for it notices, and makes another
         finally:
             if self._lock is not None:
                 self._lock.release()
@@ -475,15 +489,11 @@ class SqliteStore:
                 (*values, self._session),
             )
 
-    def _note(self, name: str) -> str:
-        found = fetch(self._connection, "SELECT value FROM note WHERE name = ?", name)
-        return str(found[0][0]) if found else ""
-
     def _new_pace(self) -> Pace | None:
         if time.monotonic() < self._looked + 1.0:
             return None
         self._looked = time.monotonic()
-        version, pace = _journal.pace_of(self._note(PACE))
+        version, pace = _journal.read_pace(self._connection)
         if version == self._pace:
             return None
         self._pace = version

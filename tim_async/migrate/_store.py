@@ -466,8 +466,8 @@ def _named(arguments: Mapping[str, Any]) -> str:
 
 
 def shortened(reason: str) -> str:
-    """A reason as it is kept: not too long, and without what cannot be written as UTF-8."""
-    return reason.encode("utf-8", "backslashreplace")[:_LONGEST_REASON].decode("utf-8", "ignore")
+    """A reason as it is kept: not too long, and without what UTF-8 or a text of C cannot hold."""
+    return reason.replace("\0", "\\x00").encode("utf-8", "backslashreplace")[:_LONGEST_REASON].decode("utf-8", "ignore")
 
 
 def with_field(field_at_fault: str, reason: str) -> str:
