@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import READ, UNREAD
-from tim_async.migrate._columns import Columns
+from tim_async.migrate._columns import Columns, paths_in
 from tim_async.migrate._rows import BadField
 
 NAMES = ["GroupId", "Member_Account", "UnreadMsgNum"]
@@ -65,6 +65,15 @@ def test_no_templates(templates: dict[str, str], said: str) -> None:
 # Headers
 
 
+def problem_with(columns: Columns, header: list[str]) -> str:
+    """Why a header does not fit; "" when it does."""
+    try:
+        columns.of_fields(header)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize(
     ("columns", "header"),
     [
@@ -75,11 +84,17 @@ def test_no_templates(templates: dict[str, str], said: str) -> None:
         (unread(templates={"GroupId": "{team}_{room}"}), ["team", "room", *NAMES[1:]]),
         # The column of an id that is made of others is of no use, and may be there as often as it likes.
         (unread(templates={"GroupId": "{team}"}), ["team", "GroupId", "GroupId", *NAMES[1:]]),
-        (Columns(READ, {}, {}), ["Peer_Account", "Report_Account"]),
+        (Columns(READ, {}, {}, until_now=True), ["Peer_Account", "Report_Account"]),
+        (Columns(READ, {}, {}), ["Peer_Account", "Report_Account", "MsgReadTime"]),
+        # Without case, blanks and byte-order marks; what is exactly right goes first.
+        (unread(), ["\ufeffgroupid", " MEMBER_ACCOUNT\u00a0", "unreadmsgnum\u200b"]),
+        (unread(), ["groupid", "GROUPID", *NAMES]),
+        (unread({"GroupId": "Room"}), ["ROOM", *NAMES[1:]]),
     ],
 )
 def test_headers(columns: Columns, header: list[str]) -> None:
-    assert columns.problem_with(header) == ""
+    assert problem_with(columns, header) == ""
+    assert columns.fit(header)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +103,10 @@ def test_headers(columns: Columns, header: list[str]) -> None:
         (
             unread(),
             NAMES[:2],
-            "has no column UnreadMsgNum; its header is 'GroupId', 'Member_Account'; --map UnreadMsgNum=NAME",
+            "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map UnreadMsgNum=NAME names it",
         ),
-        (unread(), ["groupid", *NAMES[1:]], "has no column GroupId"),
+        (unread(), ["Group", *NAMES[1:]], "has no column GroupId; there are 'Group', 'Member_Account', 'UnreadMsgNum'"),
+        (unread(), ["groupid", "GROUPID", *NAMES[1:]], "has two columns groupid and GROUPID"),
         (unread({"GroupId": "room"}), NAMES, "has no column room"),
         (unread(templates={"GroupId": "{team}_{}"}), NAMES, "has no column team"),
         (unread(templates={"GroupId": "{team}_{}"}), ["team", *NAMES[1:]], "has no column GroupId"),
@@ -107,26 +123,59 @@ def test_headers(columns: Columns, header: list[str]) -> None:
             ["Report_Account", "Peer_Account", "MsgReadTime", "MsgReadTime"],
             "has two columns MsgReadTime",
         ),
-        (Columns(READ, {}, {"Peer_Account": "{MsgReadTime}"}), ["Report_Account"], "has no column MsgReadTime"),
+        (
+            Columns(READ, {}, {"Peer_Account": "{MsgReadTime}"}, until_now=True),
+            ["Report_Account"],
+            "has no column MsgReadTime",
+        ),
     ],
 )
 def test_no_headers(columns: Columns, header: list[str], problem: str) -> None:
-    assert problem in columns.problem_with(header)
+    assert problem in problem_with(columns, header)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("MsgReadTime", "LastReadTime"),
+        ("MsgReadTime", "MsgReadedTime"),
+        ("MsgReadTime", "last_seen_at"),
+        ("MsgReadTime", "viewed"),
+        ("MsgReadTime", "ts"),
+        ("MsgReadTime", None),
+        ("Peer_Account", "contact_id"),
+        ("Peer_Account", "to"),
+        ("Report_Account", "user"),
+    ],
+)
+def test_what_may_be_meant(name: str, column: str | None) -> None:
+    """A hint, for a person to judge; names that have nothing to do with the field are none."""
+    others = [other for other in ("Report_Account", "Peer_Account", "MsgReadTime") if other != name]
+    problem = problem_with(Columns(READ, {}, {}), [*others, "unread", "total", "note", *([column] if column else [])])
+    assert problem.startswith(f"has no column {name}; there are ")
+    assert f"; --map {name}={column} may be meant" in problem if column else f"; --map {name}=NAME names it" in problem
+    assert ("--until-now" in problem) == (name == "MsgReadTime")
+
+
+def test_a_name_is_meant_once() -> None:
+    problem = problem_with(unread(), ["room", "user", "unread"])
+    for name, column in zip(NAMES, ("room", "user", "unread"), strict=True):
+        assert f"--map {name}={column} may be meant" in problem
 
 
 def test_an_optional_column_that_was_named_must_be_there() -> None:
     """Or a slip of the pen would mark every conversation as read up to now, whatever its time was."""
-    columns = Columns(READ, {"MsgReadTime": "last_raed"}, {})
-    assert columns.named == {"MsgReadTime"}
-    problem = columns.problem_with(["Report_Account", "Peer_Account", "last_read"])
-    assert problem.startswith("has no column last_raed; its header is 'Report_Account', 'Peer_Account', 'last_read'")
-    assert "--map MsgReadTime=NAME" in problem
-    assert Columns(READ, {"Report_Account": "me"}, {}).named == set()
+    columns = Columns(READ, {"MsgReadTime": "last_raed"}, {}, until_now=True)
+    assert columns.needed == {"Report_Account", "Peer_Account", "MsgReadTime"}
+    problem = problem_with(columns, ["Report_Account", "Peer_Account", "last_read"])
+    assert problem.startswith("has no column last_raed; there are 'Report_Account', 'Peer_Account', 'last_read'")
+    assert problem.endswith("--map MsgReadTime=last_read may be meant")
+    assert Columns(READ, {"Report_Account": "me"}, {}, until_now=True).needed == {"Report_Account", "Peer_Account"}
 
 
 def test_a_long_header_is_named_in_part() -> None:
-    problem = unread().problem_with(["x" * 1_000_000] * 13)
-    assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; its header is 'xxx")
+    problem = problem_with(unread(), ["x" * 1_000_000] * 13)
+    assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; there are 'xxx")
     assert len(problem) < 1000
     assert ", …;" in problem
 
@@ -143,8 +192,15 @@ def test_the_fields_of_a_record() -> None:
 
 
 def test_an_optional_column_may_be_absent() -> None:
-    of_fields = Columns(READ, {}, {}).of_fields(["Report_Account", "Peer_Account"])
+    of_fields = Columns(READ, {}, {}, until_now=True).of_fields(["Report_Account", "Peer_Account"])
     assert of_fields(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
+
+
+def test_a_text_that_stands_for_nothing() -> None:
+    """In a record as in a document, and only when it is all there is."""
+    columns = Columns(UNREAD, {}, {}, "\\N")
+    assert columns.of_fields(NAMES)(["\\N", "\\Nx", ""]) == dict(zip(NAMES, (None, "\\Nx", ""), strict=True))
+    assert columns.of_document({"GroupId": "\\N", "UnreadMsgNum": 0}) == {"GroupId": None, "UnreadMsgNum": 0}
 
 
 # Documents
@@ -164,6 +220,9 @@ def test_an_optional_column_may_be_absent() -> None:
         ("a..b", {"a": {"": {"b": 7}}}, 7),
         (".", {"": {"": 7}}, 7),
         ("$oid.", {"$oid.": 7}, 7),
+        ("room.id", {"Room": {"ID": 7}}, 7),
+        ("room.id", {"ROOM.id": 7}, 7),
+        ("id", {" ID ": 8, "id": 7}, 7),
         ("id", {}, ...),
         ("id.x", {"id": 7}, ...),
         ("id.x", {"id": "x"}, ...),
@@ -183,6 +242,19 @@ def test_paths(path: str, document: dict[str, Any], found: Any) -> None:
     assert unread({"GroupId": path}).of_document(document) == expected
     others = unread(templates={"GroupId": f"{{{path}}}"})
     assert others.of_document(document) == ({} if found is ... else {path: found})
+
+
+def test_two_names_that_differ_in_case_only() -> None:
+    """Which is meant is not for a program to say."""
+    with pytest.raises(BadField, match=r"GroupId: is there twice, as 'groupid' and 'GROUPID'"):
+        unread().of_document({"groupid": "a", "GROUPID": "b"})
+    with pytest.raises(BadField, match=r"GroupId: is there twice"):
+        unread({"GroupId": "room.id"}).of_document({"room": {"Id": "a", "iD": "b"}})
+
+
+def test_the_paths_of_a_document() -> None:
+    document = {"_id": {"$oid": "5f"}, "room": {"id": 7, "tags": []}, "ls": None, "members": [1]}
+    assert list(paths_in(document)) == ["_id.$oid", "room.id", "ls"]
 
 
 keys = st.text(st.characters(exclude_characters="."), max_size=4)

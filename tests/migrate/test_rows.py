@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tim_async import _arguments
 from tim_async.migrate import KINDS, READ, UNREAD, Kind, Row
-from tim_async.migrate._rows import LONGEST_ID, MISSING, BadField, read_count, read_id, read_time, shown
+from tim_async.migrate._rows import LONGEST_ID, BadField, is_visible, read_count, read_id, read_time, shown
 
 anything = st.one_of(
     st.none(),
@@ -28,7 +29,7 @@ anything = st.one_of(
 offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
 moments = st.builds(
     lambda seconds, micro, zone: dt.datetime.fromtimestamp(seconds, zone).replace(microsecond=micro),
-    st.integers(0, 10**10),
+    st.integers(1262304000, 1756602000),
     st.integers(0, 999_999),
     offsets,
 )
@@ -97,7 +98,9 @@ def test_counts(number: int) -> None:
     assert _arguments.number("count", read_count(number)) == number
 
 
-@pytest.mark.parametrize(("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5)])
+@pytest.mark.parametrize(
+    ("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5), (5.0, 5), ("5.0", 5), (" 5.00 ", 5)]
+)
 def test_odd_counts(value: str, number: int) -> None:
     assert read_count(value) == number
 
@@ -112,9 +115,13 @@ def test_odd_counts(value: str, number: int) -> None:
         (-(10**100), "is negative"),
         ("9" * 21, "not a whole number"),
         ("9" * 100_000, "not a whole number"),
-        (5.0, r"not a whole number: 5\.0"),
+        (5.5, r"not a whole number: 5\.5"),
         (float("nan"), "not a whole number: nan"),
-        ("5.0", "not a whole number"),
+        (float("inf"), "not a whole number: inf"),
+        (1e300, "not a whole number"),
+        ("5.5", "not a whole number"),
+        ("5.", "not a whole number"),
+        (".0", "not a whole number"),
         ("1e3", "not a whole number"),
         ("1_000", "not a whole number"),
         ("1,000", "not a whole number"),
@@ -143,12 +150,12 @@ def test_no_counts(value: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        (0, 0),
-        ("0", 0),
+        (1262304000, 1262304000),
         (1756602000, 1756602000),
+        (1756602000.0, 1756602000),
+        ("1756602000.0", 1756602000),
         ("1756602000", 1756602000),
         (" 1756602000 ", 1756602000),
-        ("99999999999", 99_999_999_999),
         ("2025-08-31T09:00:00+08:00", 1756602000),
         ("2025-08-31T01:00:00Z", 1756602000),
         ("2025-08-31 01:00Z", 1756602000),
@@ -174,12 +181,24 @@ def test_times(value: Any, seconds: int) -> None:
         ("2025-08-31 09:00:00.5", "no time zone"),
         (1756602000000, "milliseconds"),
         ("1756602000000", "milliseconds"),
-        ("20250831090000", "milliseconds"),
-        ("9999-12-31T23:59:59-23:59", "milliseconds"),
-        (2**63, "too large"),
-        (-1, "negative"),
-        ("0001-01-01T00:00:00Z", "negative"),
-        ("0001-01-01T00:00:00+23:59", "negative"),
+        (1756602000_000_000, "microseconds"),
+        (1756602000_000_000_000, "nanoseconds"),
+        ("20250831090000", "2025-08-31, written without separators"),
+        (202508310900, "2025-08-31, written without separators"),
+        (20250831, "2025-08-31, written without separators"),
+        ("45900", "a spreadsheet's number for 2025-08-31"),
+        (45900.0, "a spreadsheet's number for 2025-08-31"),
+        ("9999-12-31T23:59:59-23:59", "more than a day ahead"),
+        (99_999_999_999, "more than a day ahead"),
+        (2**63, "more than a day ahead"),
+        (10**400, "more than a day ahead"),
+        (1262303999, "before 2010"),
+        (1, "before 2010"),
+        (0, "before 2010"),
+        (-1, "before 2010"),
+        ("0001-01-01T00:00:00Z", "before 2010"),
+        ("0001-01-01T00:00:00+23:59", "before 2010"),
+        ("2009-12-31T23:59:59Z", "before 2010"),
         ("yesterday", "neither"),
         ("1756602000.5", "neither"),
         ("1.756602e9", "neither"),
@@ -204,7 +223,7 @@ def test_times(value: Any, seconds: int) -> None:
         ("2025-W35-7T01:00Z", "neither"),
         ("2025-08-31Z", "neither"),
         ("٢٠٢٥-08-31T01:00:00Z", "neither"),
-        (1756602000.0, "not a whole number"),
+        (1756602000.5, "not a whole number"),
         (True, "not a whole number"),
         ({"$date": "2025-08-31T01:00:00Z"}, "not a whole number"),
     ],
@@ -212,6 +231,14 @@ def test_times(value: Any, seconds: int) -> None:
 def test_no_times(value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_time(value)
+
+
+def test_the_latest_time() -> None:
+    """Clocks differ; those of a day do not."""
+    now = int(time.time())
+    assert read_time(now + 86_000) == now + 86_000
+    with pytest.raises(ValueError, match="more than a day ahead"):
+        read_time(now + 87_000)
 
 
 @given(moments)
@@ -247,7 +274,7 @@ def test_a_row_can_be_sent_or_says_what_is_wrong(kind: Kind, found: dict[str, An
 
 
 @pytest.mark.parametrize("name", ["GroupId", "Member_Account", "UnreadMsgNum"])
-@pytest.mark.parametrize(("value", "reason"), [(None, "is empty"), ("", "is empty"), (..., MISSING)])
+@pytest.mark.parametrize(("value", "reason"), [(None, "is empty"), ("", "is empty"), (..., "is missing")])
 def test_what_is_required(name: str, value: Any, reason: str) -> None:
     found = {"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 0, name: value}
     if value is ...:
@@ -260,11 +287,23 @@ def test_what_is_required(name: str, value: Any, reason: str) -> None:
 @pytest.mark.parametrize("name", ["MsgReadTime", "C2CUnreadMsgNum"])
 @pytest.mark.parametrize("value", [None, "", ...])
 def test_what_is_not(name: str, value: Any) -> None:
-    found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": 5, "C2CUnreadMsgNum": 6, name: value}
+    found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": 1756602000, "C2CUnreadMsgNum": 6, name: value}
     if value is ...:
         del found[name]
-    expected = {"MsgReadTime": ("a", "b", None, 6), "C2CUnreadMsgNum": ("a", "b", 5, None)}
+    expected = {"MsgReadTime": ("a", "b", None, 6), "C2CUnreadMsgNum": ("a", "b", 1756602000, None)}
     assert READ.row(1, found).values == expected[name]
+
+
+@pytest.mark.parametrize(("value", "how"), [(None, "empty"), ("", "empty"), (..., "missing")])
+def test_a_row_without_a_time_needs_leave(value: Any, how: str) -> None:
+    """It marks a conversation read up to now, which cannot be undone."""
+    found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": value}
+    if value is ...:
+        del found["MsgReadTime"]
+    with pytest.raises(BadField) as caught:
+        READ.row(1, found, until_now=False)
+    assert str(caught.value) == f"MsgReadTime: is {how}; --until-now marks such conversations read up to now"
+    assert READ.row(1, found, until_now=True).values == ("a", "b", None, None)
 
 
 def test_zero_is_a_count() -> None:
@@ -292,4 +331,5 @@ def test_an_identity_outlives_the_process() -> None:
 def test_a_message_holds_a_part_of_a_long_value(value: Any) -> None:
     text = shown(value)
     assert len(text) <= 41
+    assert is_visible(text)
     assert text.encode()  # whatever the value holds, this can be printed

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import KINDS, READ, UNREAD, FileSource, Kind, Rejected, Row, SourceError
-from tim_async.migrate._lines import LONGEST, Feed
+from tim_async.migrate._lines import LONGEST
 
 BOM = b"\xef\xbb\xbf"
 MIB = 1 << 20

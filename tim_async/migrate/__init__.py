@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._engine import set_pace as set_pace
     from ._journal import read_status as read_status
     from ._memory import MemoryStore as MemoryStore
+    from ._notes import Notes as Notes
     from ._options import MigrateOptions as MigrateOptions
     from ._recorder import Recorder as Recorder
     from ._recorder import Series as Series
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from ._rows import Row as Row
     from ._sources import FileSource as FileSource
     from ._sources import MendedSource as MendedSource
-    from ._sources import Notes as Notes
     from ._sources import Source as Source
     from ._sqlite import SqliteStore as SqliteStore
     from ._store import Calls as Calls
@@ -88,7 +88,7 @@ _HOME = {
     "MendedSource": "_sources",
     "MigrateError": "errors",
     "MigrateOptions": "_options",
-    "Notes": "_sources",
+    "Notes": "_notes",
     "PaceChanged": "events",
     "Progress": "events",
     "READ": "_rows",

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from ._rows import BadField, Kind, shown
+from ._rows import UNTIL_NOW, BadField, Column, Kind, shown
 
 _MOST_SHOWN = 12
 _NOTHING = (None, "")
+_UNSEEN = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Byte-order marks and other characters without width, which files that were joined or copied have in their headers."""
+_MOST_AROUND = 16
+_LONGEST_NAME = 100
+_LIKE = 0.4
+"""How much a name has to be like that of a field to be named as what may be meant."""
 
 
 class Columns:
     """Finds a kind's fields in a record.
 
+    Names are compared without case, surrounding blanks and byte-order marks; one that is exactly right goes first.
+
     Args:
         kind: whose fields.
         paths: column or dotted path by field, where it is not the field's own name.
         templates: how ids are made, by field.
-
-    Attributes:
-        named: the optional fields that ``paths`` names a column for.
+        null: a text that stands for an absent value.
+        until_now: whether rows without a time may mark conversations read up to now.
 
     Raises:
         ValueError: an unknown field, an empty path, or a template that cannot be right.
     """
 
-    def __init__(self, kind: Kind, paths: Mapping[str, str], templates: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        paths: Mapping[str, str],
+        templates: Mapping[str, str],
+        null: str | None = None,
+        *,
+        until_now: bool = False,
+    ) -> None:
         names = [column.name for column in kind.columns]
         ids = [column.name for column in kind.columns if column.is_id]
         for name, path in paths.items():
@@ -41,46 +58,82 @@ class Columns:
                 raise ValueError(f"{name!r} is no id; there are {', '.join(ids)}")
         self.paths: dict[str, str] = dict(paths)
         self.templates: dict[str, str] = dict(templates)
+        self.kind: Kind = kind
+        self._null = null
         self._parts = {name: _parts(name, template) for name, template in templates.items()}
         used = {part for parts in self._parts.values() for _, part in parts if part is not None}
         # An id that is made of other columns alone needs none of its own.
         self._made = {name for name, parts in self._parts.items() if all(part != name for _, part in parts)}
         read = [column for column in kind.columns if column.name in used or column.name not in self._made]
-        self.named: frozenset[str] = frozenset(
-            column.name for column in read if column.name in paths and not column.required
-        )
-        # Those that must be in a header.  An optional one that was named, too: without its times, conversations would
-        # be marked read up to now.
-        self._needed = [column.name for column in read if column.required or column.name in used | self.named]
-        self._others = sorted(used - set(names))
+        others = sorted(used - set(names))
         self._source = {column.name: paths.get(column.name, column.name) for column in read}
-        self._source |= {name: name for name in self._others}
+        self._source |= {name: name for name in others}
+        # An optional column that was named must be there, too: a slip of the pen is not to pass for its absence.
+        self.needed: frozenset[str] = frozenset(others) | {
+            column.name
+            for column in read
+            if column.required or (column.until_now and not until_now) or column.name in used | paths.keys()
+        }
+        """The fields, and the columns of templates, that a file without them cannot be read for."""
 
-    def problem_with(self, header: list[str]) -> str:
-        """What keeps a header from being this kind's, as the end of a sentence; "" when nothing does."""
-        missing = [self._source[name] for name in self._needed + self._others if self._source[name] not in header]
-        if missing:
-            there = ", ".join(map(shown, header[:_MOST_SHOWN])) + (", …" if len(header) > _MOST_SHOWN else "")
-            hints = [f"--map {name}=NAME" for name in self._needed if self._source[name] in missing]
-            hint = f"; {' '.join(hints)} says what it is called" if hints else ""
-            return f"has no column {', '.join(missing)}; its header is {there}{hint}"
-        twice = [column for column in self._source.values() if header.count(column) > 1]
-        return f"has two columns {twice[0]}" if twice else ""
+    def of_fields(self, header: Sequence[str]) -> Callable[[list[str]], dict[str, Any]]:
+        """What finds the fields in a record under this header.
 
-    def of_fields(self, header: list[str]) -> Callable[[list[str]], dict[str, Any]]:
-        """What finds the fields in a record under this header."""
-        places = [(name, header.index(path)) for name, path in self._source.items() if path in header]
-        return lambda fields: {name: fields[place] for name, place in places}
+        Raises:
+            ValueError: the header is not this kind's; the message is the end of a sentence.
+        """
+        found = {name: _find(header, path) for name, path in self._source.items()}
+        if missing := self.needed - {name for name, columns in found.items() if columns}:
+            raise ValueError(f"has no column {self.missing(missing, header)}")
+        for columns in found.values():
+            if len(columns) > 1:
+                raise ValueError(f"has two columns {' and '.join(dict.fromkeys(columns))}")
+        places = [(name, header.index(columns[0])) for name, columns in found.items() if columns]
+        null = self._null
+        if null is None:
+            return lambda fields: {name: fields[place] for name, place in places}
+        return lambda fields: {name: None if fields[place] == null else fields[place] for name, place in places}
+
+    def fit(self, header: Sequence[str]) -> bool:
+        """Whether a header has all that is needed."""
+        return all(_find(header, self._source[name]) for name in self.needed)
 
     def of_document(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a JSON object; those that are not there are left out."""
+        """The fields of a JSON object; those that are not there are left out.
+
+        Raises:
+            BadField: the object has two names for one of them that differ in case only.
+        """
         found = {}
         for name, path in self._source.items():
-            if path in document:
-                found[name] = document[path]
-            elif "." in path and (value := _follow(document, path)) is not _ABSENT:
-                found[name] = value
+            try:
+                value = document[path] if path in document else _follow(document, path)
+            except ValueError as error:
+                raise BadField(name, str(error)) from None
+            if value is not _ABSENT:
+                found[name] = None if value == self._null else value
         return found
+
+    def missing(self, fields: Iterable[str], names: Sequence[str]) -> str:
+        """What a file lacks, what it has, and what may be meant, as the end of a sentence.
+
+        Args:
+            fields: the fields and columns that it lacks.
+            names: the columns or paths that it has.
+        """
+        lacking = [name for name in self._source if name in fields]
+        there = ", ".join(map(shown, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "")
+        said = f"{', '.join(self._source[name] for name in lacking)}; there are {there}"
+        columns = [column for column in self.kind.columns if column.name in lacking]
+        taken = {name for path in self._source.values() for name in _find(names, path)}
+        left = [name for name in names if name.strip() and name not in taken]
+        for column in columns:
+            guess = _likely(column, left)
+            said += f"; --map {column.name}={guess} may be meant" if guess else f"; --map {column.name}=NAME names it"
+            left = [name for name in left if name != guess]
+        if any(column.until_now and column.name not in self.paths for column in columns):
+            said += f"; {UNTIL_NOW}"
+        return said
 
     def format(self, found: dict[str, Any]) -> None:
         """Make the ids that have templates, and put them among the fields.
@@ -88,8 +141,6 @@ class Columns:
         Raises:
             BadField: a template needs a value that is not there; its id is empty then.
         """
-        if not self._parts:
-            return
         made: dict[str, Any] = {}
         problem: BadField | None = None
         for name, parts in self._parts.items():
@@ -105,7 +156,48 @@ class Columns:
             raise problem
 
 
+def paths_in(document: dict[str, Any]) -> Iterator[str]:
+    """The paths in a JSON object, two steps deep, as far as they lead to something that can be a field."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{step}" for step, part in value.items() if not isinstance(part, dict | list))
+        elif not isinstance(value, list):
+            yield name
+
+
 _ABSENT: Any = object()
+
+
+@functools.lru_cache(4096)
+def _plain(name: str) -> str:
+    """A name without what is not compared."""
+    return name.strip().strip(_UNSEEN).strip().casefold()
+
+
+def _find(names: Iterable[str], wanted: str) -> list[str]:
+    """Those of the names that are meant by one: more than one where that is not clear."""
+    exact = [name for name in names if name == wanted]
+    longest = len(wanted) + _MOST_AROUND
+    return exact or [name for name in names if len(name) <= longest and _plain(name) == _plain(wanted)]
+
+
+def _likely(column: Column, names: Iterable[str]) -> str:
+    """The one of the names that most likely is a field's; "" for none."""
+    likeness = {name: _likeness(column, name) for name in names}
+    best = max(likeness, key=likeness.__getitem__, default="")
+    return best if likeness.get(best, 0) >= _LIKE else ""
+
+
+def _likeness(column: Column, name: str) -> float:
+    parts = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name[:_LONGEST_NAME]).casefold())
+    # Not the "read" of "unread", nor the "to" of "total".
+    words = sum(
+        word == part or (len(word) > len("to") and word in part and f"un{word}" not in part)
+        for word in column.words
+        for part in parts
+    )
+    alike = difflib.SequenceMatcher(None, column.name.casefold(), "".join(parts)).ratio()
+    return alike / 2 + min(words, 2) * 0.4
 
 
 def _made_of(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> Any:
@@ -122,10 +214,17 @@ def _made_of(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> 
 
 
 def _follow(document: Any, path: str) -> Any:
-    """The value at a dotted path, through objects and, by number, through arrays."""
-    for step in path.split("."):
-        if isinstance(document, dict) and step in document:
-            document = document[step]
+    """The value at a dotted path, through objects and, by number, through arrays.
+
+    Raises:
+        ValueError: an object has two names for a step that differ in case only.
+    """
+    steps = [path] if isinstance(document, dict) and _find(document, path) else path.split(".")
+    for step in steps:
+        if isinstance(document, dict) and (names := _find(document, step)):
+            if len(names) > 1:
+                raise ValueError(f"is there twice, as {' and '.join(map(shown, names))}")
+            document = document[names[0]]
         elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", step) and int(step) < len(document):
             document = document[int(step)]
         else:

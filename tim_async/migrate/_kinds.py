@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ._rows import KINDS, MISSING, Kind, Rejected
+from ._rows import KINDS, Kind, Rejected
 from ._sources import FileSource
 from .errors import SourceError
 
@@ -30,9 +30,11 @@ def kind_of(path: str | Path, **options: Any) -> Kind | None:
 def _score(path: str | Path, kind: Kind, options: dict[str, Any]) -> int:
     """How many of the first rows have what the kind needs; -1 when none can."""
     try:
-        with FileSource(path, kind, **options) as source:
+        with FileSource(path, kind, **options | {"until_now": True}) as source:
             rows = list(islice(source.read(), _LOOKED_AT))
     except (ValueError, SourceError):  # a field that the kind has not, or a header without its columns
         return -1
     # A line that cannot be taken apart says nothing; rows of JSON Lines have no header, and lack fields one by one.
-    return sum(not isinstance(row, Rejected) or (row.field != "" and row.reason != MISSING) for row in rows)
+    return sum(
+        not isinstance(row, Rejected) or (row.field != "" and row.found.get(row.field) is not None) for row in rows
+    )

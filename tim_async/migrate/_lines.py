@@ -1,180 +1,194 @@
-"""A file as lines of text: plain or gzipped, a file or a pipe, with a bound on what one line or record may hold."""
+"""A file as text that is read once: plain or packed, a regular file or a pipe, in any encoding."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import errno
 import gzip
 import hashlib
+import importlib
 import io
 import os
+import re
 import stat
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from ._encodings import likely
 from .errors import SourceError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LONGEST = 1 << 20
-"""Bytes of the longest line that can be a row."""
+"""Characters of the longest line, record or document that can be a row."""
 
-TOO_LONG = f"is longer than {LONGEST:,} bytes, which no row is"
+TOO_LONG = f"is longer than {LONGEST:,} characters, which no row is"
 """What there is to say of a longer one."""
 
-UNCLOSED = "is not CSV: opens a quote that is not closed, or not at a field's end"
-"""What there is to say of a record that does not end where it should."""
-
 STDIN = "-"
+UTF_8 = "utf-8"
 _GZIP = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ZSTD = b"(\xb5/\xfd"
 _BLOCK = 1 << 16
 _BUFFER = 1 << 18
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""Stands for a byte that is not text in the encoding."""
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive, such as an Excel workbook; export it as CSV",
-    b"\xff\xfe": "UTF-16; convert it to UTF-8",
-    b"\xfe\xff": "UTF-16; convert it to UTF-8",
-    _GZIP: "gzipped twice; unpack it once",
-    b"BZh91AY&SY": "compressed with bzip2; only gzip is read",
-    b"\xfd7zXZ": "compressed with xz; only gzip is read",
-    b"(\xb5/\xfd": "compressed with zstd; only gzip is read",
+    _GZIP: "compressed twice; unpack it once",
+    _ZSTD: "compressed twice; unpack it once",
+    b"BZh91AY&SY": "compressed with bzip2; only gzip and zstd are read",
+    b"\xfd7zXZ": "compressed with xz; only gzip and zstd are read",
     b"SQLite format 3\x00": "an SQLite database, perhaps a journal; give the file with the rows",
     b"PAR1\x15": "Parquet; export it as CSV or JSON Lines",
 }
 
 
-class TextFile:
-    """A file that can be read from its beginning more than once; a pipe is copied to a temporary file first.
+def text_encoding(name: str) -> str:
+    """Python's own name of a text encoding.
 
-    To be entered with ``with``.  Every method blocks, and may raise `SourceError`.
+    Raises:
+        ValueError: there is none of this name.
+    """
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+        return codecs.lookup(name).name
+    except (LookupError, ValueError):
+        raise ValueError(f"no encoding {name!r}; such as utf-8, utf-16, gb18030, big5, shift_jis or cp1252") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file that is open.
+
+    Attributes:
+        head: the first characters, those of at most 65,536 bytes.  They are part of ``stream``, too.
+        sample: the bytes of the head.
+        is_cut: whether there may be more than the head.
+        encoding: Python's name of its encoding.
+        stream: its characters.  Bytes that are not text in the encoding become lone surrogates: only where they are
+            needed need they be refused.
+        end: what ends its lines.
+    """
+
+    head: str
+    sample: bytes
+    is_cut: bool
+    encoding: str
+    stream: io.TextIOWrapper
+    end: str
+
+    def lines(self) -> Iterator[str | None]:
+        """Each line, its end included; None for one that is too long to be a row."""
+        readline, end = self.stream.readline, self.end
+        while line := readline(LONGEST + 1):
+            if len(line) > LONGEST and not line.endswith(end):
+                while (line := readline(_BLOCK)) and not line.endswith(end):
+                    pass
+                yield None
+            else:
+                yield line
+
+    def hint(self, text: str) -> str:
+        """The likely encoding, for the end of a complaint of a part that is not in this one; "" for no idea."""
+        if self.encoding != UTF_8 or not _UNDECODED.search(text):
+            return ""
+        sample = self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape")
+        return f"; --encoding {likely(sample)} may be meant"
+
+
+class TextFile:
+    """A file, and the SHA-256 of what was read of it.
+
+    Every method blocks, and may raise `SourceError`.
 
     Args:
         path: where it is; "-" for standard input.
+        encoding: the name of its encoding, as `text_encoding` gives it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, encoding: str = UTF_8) -> None:
         self.path = path
         self.name: str = "standard input" if path == STDIN else path
-        self._copy: IO[bytes] | None = None
-        self._room: IO[bytes] | None = None
+        self._encoding = encoding
         self._begun = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in (self._copy, self._room):
-            if file is not None:
-                file.close()
-        self._copy = self._room = None
-
-    def reserve(self) -> None:
-        """Make the file that a pipe is copied to, so that an interrupt of the copying meets nothing half made."""
-        with self._plainly():
-            if self._copy is None and not self._is_regular():
-                self._make_room()
+        self._digest = ""
 
     def fingerprint(self) -> str:
-        """The SHA-256 of its bytes, as hexadecimal digits."""
-        with self._bytes() as stream, self._plainly():
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        """The SHA-256 of its bytes, as hexadecimal digits.
 
-    def head(self) -> bytes:
-        """Its first bytes, unpacked, without a byte-order mark.
+        A regular file that was not read to its end is read for it, and so is a pipe of which nothing was read.
 
-        Raises:
-            SourceError: there are none, or they are not text.
+        Returns:
+            "" when there is no such file, when a pipe was empty, or when only a part of it was read.
         """
-        with self._unpacked() as stream, self._plainly():
-            head = stream.read(_BLOCK)
-        for magic, what in _FOREIGN.items():
-            if head.startswith(magic):
-                raise SourceError(f"{self.name} is {what}")
-        head = head.removeprefix(_BYTE_ORDER_MARK)
-        if not head.strip():
-            raise SourceError(f"{self.name} is empty")
-        if b"\x00" in head:
-            raise SourceError(f"{self.name} is binary, not text")
-        return head
-
-    def lines(self) -> Iterator[str | None]:
-        """Each line, its end included; None for one that is too long to be a row.
-
-        Bytes that are not UTF-8 become lone surrogates: only who needs them need refuse them.
-        """
-        begin = _BYTE_ORDER_MARK
-        with self._unpacked() as stream, self._plainly():
-            while line := stream.readline(LONGEST + 1):
-                if len(line) > LONGEST and not line.endswith(b"\n"):
-                    while (line := stream.readline(_BLOCK)) and not line.endswith(b"\n"):
+        with self._plainly():
+            if not self._digest and (self._is_regular() or not self._begun):
+                with contextlib.suppress(FileNotFoundError), self._bytes() as stream:
+                    while stream.read(_BUFFER):
                         pass
-                    yield None
-                else:
-                    yield line.removeprefix(begin).decode("utf-8", "surrogateescape")
-                begin = b""
+        return self._digest
 
     @contextlib.contextmanager
-    def _unpacked(self) -> Iterator[IO[bytes]]:
-        with self._bytes() as stream:
-            with self._plainly():
-                start = stream.peek(len(_GZIP))[: len(_GZIP)]
-            # A single byte that begins an archive is an archive that was cut.
-            if start not in (_GZIP, _GZIP[:1]):
-                yield stream
-                return
-            with gzip.open(stream) as unpacked:
-                yield cast("IO[bytes]", unpacked)
+    def open(self) -> Iterator[Text]:
+        """Open the file; a pipe only once.  Errors of reading it are `SourceError` until it is closed."""
+        with self._plainly(), self._bytes() as stream, _unpacked(stream, self.name) as unpacked:
+            sample = unpacked.read(_BLOCK)
+            is_cut = len(sample) == _BLOCK
+            if not sample.strip():
+                raise SourceError(f"{self.name} is empty")
+            self._refuse_foreign(sample)
+            if self._encoding == UTF_8:
+                sample = sample.removeprefix(codecs.BOM_UTF8)
+            head = codecs.getincrementaldecoder(self._encoding)("surrogateescape").decode(sample)
+            if not head.strip():
+                raise SourceError(f"{self.name} is empty")
+            if "\x00" in head:
+                hint = f"; --encoding {guess} may be meant" if (guess := likely(sample)) else ""
+                raise SourceError(f"{self.name} is binary, not text{hint}")
+            end = "\r" if "\r" in head.strip() and "\n" not in head else "\n"
+            joined = io.BufferedReader(_Joined(sample, unpacked), _BUFFER)
+            characters = io.TextIOWrapper(joined, self._encoding, "surrogateescape", end)
+            yield Text(head, sample, is_cut, self._encoding, characters, end)
+
+    def _refuse_foreign(self, sample: bytes) -> None:
+        for magic, what in _FOREIGN.items():
+            if sample.startswith(magic):
+                raise SourceError(f"{self.name} is {what}")
+        if self._encoding == UTF_8 and sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            guess = likely(sample)
+            raise SourceError(f"{self.name} is {guess.upper()}; --encoding {guess} reads it")
 
     @contextlib.contextmanager
     def _bytes(self) -> Iterator[io.BufferedReader]:
-        """The file at its beginning, whoever else reads it meanwhile."""
-        with self._plainly():
-            if self._copy is None and not self._is_regular():
-                self._copy = self._copied()
-        if self._copy is not None:
-            raw: io.RawIOBase = _FromStart(self._copy)
-        else:
-            with self._plainly():
-                raw = Path(self.path).open("rb", 0)  # noqa: SIM115 - closed by what buffers it
-        stream: io.BufferedReader = io.BufferedReader(raw, _BUFFER)
-        with stream:
-            yield stream
+        """Its bytes; at their end, their SHA-256 is known."""
+        regular = self._is_regular()
+        if self._begun and not regular:  # what is left of it would pass for all of it
+            raise SourceError(f"{self.name} can be read only once, and has been already")
+        with contextlib.ExitStack() as stack:
+            source = _stdin() if self.path == STDIN else stack.enter_context(Path(self.path).open("rb"))
+            self._begun = True
+            yield io.BufferedReader(_Hashed(source, self._know), _BUFFER)
+
+    def _know(self, digest: str, length: int) -> None:
+        if length or self._is_regular():
+            self._digest = digest
 
     def _is_regular(self) -> bool:
         if self.path == STDIN:
             return False
-        mode = Path(self.path).stat().st_mode
+        try:
+            mode = Path(self.path).stat().st_mode
+        except FileNotFoundError:
+            return False
         if stat.S_ISDIR(mode):
             raise SourceError(f"{self.path} is a folder, not a file")
         return stat.S_ISREG(mode)
-
-    def _copied(self) -> IO[bytes]:
-        """A copy of what can be read only once; it has no name, so that nothing is left of it however this ends."""
-        if self._begun:  # what is left of it would pass for all of it
-            raise SourceError(f"{self.name} can be read only once, and has been already")
-        copy, self._room = self._make_room(), None
-        try:
-            with contextlib.ExitStack() as stack:
-                source = _stdin() if self.path == STDIN else stack.enter_context(Path(self.path).open("rb"))
-                self._begun = True
-                while block := source.read1(_BLOCK):
-                    copy.write(block)
-            copy.flush()
-        except BaseException:
-            with contextlib.suppress(OSError):  # what could not be written cannot be flushed either
-                copy.close()
-            raise
-        return copy
-
-    def _make_room(self) -> IO[bytes]:
-        if self._room is None:
-            self._room = tempfile.TemporaryFile()  # noqa: SIM115 - kept until the end
-        return self._room
 
     @contextlib.contextmanager
     def _plainly(self) -> Iterator[None]:
@@ -183,119 +197,81 @@ class TextFile:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SourceError(f"{self.name} is a cut or damaged gzip file: {error}") from None
+        except UnicodeError as error:
+            raise SourceError(f"{self.name} is not {self._encoding}: {error}") from None
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SourceError(
-                    f"no room in {tempfile.gettempdir()} for a copy of {self.name}; set TMPDIR to a folder with more"
-                ) from None
             raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from None
 
 
-_RETURN = "\ud800"
-"""Stands for a carriage return within a line; what was decoded as UTF-8 cannot hold it."""
+@contextlib.contextmanager
+def _unpacked(stream: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
+    """What is in a file, if it is an archive of a kind that is read; or else the file itself."""
+    magic = stream.read(len(_ZSTD))
+    whole = cast("IO[bytes]", io.BufferedReader(_Joined(magic, cast("IO[bytes]", stream)), _BUFFER))
+    if magic == _ZSTD:
+        zstd = _zstd(name)
+        try:
+            with zstd.open(whole) as unpacked:
+                yield unpacked
+        except (EOFError, zstd.ZstdError) as error:
+            raise SourceError(f"{name} is a cut or damaged zstd file: {error}") from None
+    elif magic[: len(_GZIP)] in (_GZIP, _GZIP[:1]):  # a single byte that begins an archive is one that was cut
+        with gzip.open(whole) as unpacked:
+            yield cast("IO[bytes]", unpacked)
+    else:
+        yield whole
 
 
-class LineError(Exception):
-    """The next line cannot be part of the record that is being read."""
+def _zstd(name: str) -> Any:
+    """Python's own module, or its backport.  The package zstandard does not tell a cut file from a whole one."""
+    for module in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(module)
+    raise SourceError(f"{name} is compressed with zstd; unpack it, or: pip install backports.zstd")
 
 
-class Feed:
-    """Lines for a CSV reader, and which of them the record that is being read has taken.
-
-    Iterating over it may raise `LineError`, and go on after that.  A carriage return that does not end a line is
-    hidden from the reader, which would refuse it outside quotes, where ``csv`` and all that is made with it have
-    written it; `restored` brings it back.
+class _Hashed(io.RawIOBase):
+    """Bytes that are hashed as they are read.
 
     Args:
-        lines: of a file, from its beginning.
-
-    Attributes:
-        first: the number of the record's first line.
-        taken: its lines so far.
-        has_returns: whether carriage returns were hidden in it.
+        source: where they are read.
+        know: called at their end, with the SHA-256 and how many they were.
     """
 
-    def __init__(self, lines: Iterator[str | None]) -> None:
-        self.first: int = 1
-        self.taken: list[str | None] = []
-        self.has_returns: bool = False
-        self._lines = lines
-        self._again: list[str | None] = []
-        self._size = 0
-        self._apart = 0
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        if self.taken and self.first < self._apart:
-            raise LineError(UNCLOSED)
-        line = self._again.pop() if self._again else next(self._lines)
-        self.taken.append(line)
-        if line is None:
-            raise LineError(TOO_LONG if len(self.taken) == 1 else UNCLOSED)
-        self._size += len(line)
-        if self._size > LONGEST and len(self.taken) > 1:
-            raise LineError(UNCLOSED)
-        return self._hidden(line) if "\r" in line else line
-
-    def _hidden(self, line: str) -> str:
-        text = line.rstrip("\r\n")
-        if "\r" not in text:
-            return line
-        self.has_returns = True
-        return text.replace("\r", _RETURN) + line[len(text) :]
-
-    def restored(self, fields: list[str]) -> list[str]:
-        """The fields of the record with its carriage returns."""
-        return [field.replace(_RETURN, "\r") for field in fields]
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether the record is a line with nothing on it."""
-        return not (self.taken[0] or "").strip()
-
-    def begin(self) -> None:
-        """A record begins with the next line."""
-        self.first += len(self.taken)
-        self.taken.clear()
-        self.has_returns = False
-        self._size = 0
-
-    def give_back(self, after: int) -> None:
-        """Have all but so many of the record's lines read again."""
-        self._again.extend(reversed(self.taken[after:]))
-        del self.taken[after:]
-
-    def take_apart(self) -> None:
-        """Have the lines read again that an opening quote too many has swallowed."""
-        # One of them that opens a quote, too, and does not close it, would come to the same end as this record.  Not
-        # to try keeps a file that is full of such lines from being read as often as it has lines.
-        self._apart = max(self._apart, self.first + len(self.taken) - 1)
-        self.give_back(1)
-
-    def rest(self) -> Iterator[tuple[int, str]]:
-        """The record's lines but the first and blank ones, with their numbers."""
-        for number, line in enumerate(self.taken[1:], self.first + 1):
-            if line and not line.isspace():
-                yield number, line
-
-
-class _FromStart(io.RawIOBase):
-    """A file from its beginning, at a place of its own: several may read the same file in turns."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = cast("io.BufferedRandom", file)
-        self._at = 0
+    def __init__(self, source: io.BufferedIOBase, know: Any) -> None:
+        self._source = source
+        self._know = know
+        self._hash = hashlib.sha256()
+        self._length = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        self._file.seek(self._at)
-        read = self._file.readinto(buffer)
-        self._at += read
+        read = self._source.readinto1(buffer)
+        self._hash.update(memoryview(buffer)[:read])
+        self._length += read
+        if not read:
+            self._know(self._hash.hexdigest(), self._length)
         return read
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read already, and those after them."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        read = self._head[: len(view)] or self._rest.read(len(view))
+        self._head = self._head[len(view) :]
+        view[: len(read)] = read
+        return len(read)
 
 
 def _stdin() -> io.BufferedReader:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Value = str | int | None
 
-MISSING = "is missing"
-"""The reason of a row that lacks a field altogether."""
+UNTIL_NOW = "--until-now marks such conversations read up to now"
+"""The remedy for rows without a time."""
 
 
 class BadField(ValueError):
@@ -81,11 +81,17 @@ class Column:
         name: the vendor's name for it.
         check: makes the value to be sent of what was read; raises ValueError with the reason when it cannot.
         required: whether it must be there.
+        until_now: whether a row without it marks a conversation read up to now, which is done only on request.
+        longest: of an id, the bytes that the service takes.
+        words: parts of the names that its column often has.
     """
 
     name: str
     check: Callable[[Any], Value]
     required: bool = True
+    until_now: bool = False
+    longest: int = 0
+    words: tuple[str, ...] = ()
 
     @property
     def is_id(self) -> bool:
@@ -111,8 +117,13 @@ class Kind:
     send: Callable[[TIMClient, Row, int | None], Awaitable[None]]
     groups: bool
 
-    def row(self, line: int, found: Mapping[str, Any]) -> Row:
+    def row(self, line: int, found: Mapping[str, Any], *, until_now: bool = True) -> Row:
         """Check what was read of a row's fields.
+
+        Args:
+            line: its line.
+            found: its fields by name; "" and None count as absent.
+            until_now: take a row without a time, which marks a conversation read up to now.
 
         Raises:
             BadField: it cannot be valid.
@@ -121,8 +132,9 @@ class Kind:
         for column in self.columns:
             value = found.get(column.name)
             if value is None or value == "":
-                if column.required:
-                    raise BadField(column.name, "is empty" if column.name in found else MISSING)
+                if column.required or (column.until_now and not until_now):
+                    reason = "is empty" if column.name in found else "is missing"
+                    raise BadField(column.name, reason if column.required else f"{reason}; {UNTIL_NOW}")
                 values.append(None)
                 continue
             try:
@@ -137,8 +149,9 @@ LONGEST_ID = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_SHOWN = 40
-_MOST_DIGITS = 20
 _TOO_LARGE = 2**63
+_INEXACT = 2**53
+_LONG = 20
 
 
 def read_id(value: Any) -> str:
@@ -172,8 +185,19 @@ def read_count(value: Any) -> int:
     return number
 
 
+def read_line(value: Any) -> int:
+    """The number of a line."""
+    try:
+        if (number := _whole(value)) >= 1:
+            return number
+        reason = f"is below 1: {number}"
+    except ValueError as error:
+        reason = "is missing" if value is None else str(error)
+    raise BadField("Line", reason)
+
+
 def read_time(value: Any) -> int:
-    """A moment: unix seconds, or ISO 8601 with a time zone."""
+    """A time: unix seconds, or ISO 8601 with a time zone."""
     moment = value if isinstance(value, str) else _whole(value)
     try:
         return unix_seconds(moment)
@@ -181,22 +205,36 @@ def read_time(value: Any) -> int:
         raise ValueError(f"{error}: {shown(value)}") from None
 
 
+_WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0+)?")
+"""Not what int() takes: "1_000" and the digits of other scripts say that something else went wrong."""
+
+
 def _whole(value: Any) -> int:
-    if isinstance(value, str) and _is_whole(value.strip()):
+    if isinstance(value, str):
+        if value.isascii() and value.isdigit() and len(value) < _LONG:  # nearly all are
+            return int(value)
+        if match := _WHOLE.fullmatch(value.strip()):
+            return int(match[1])
+    # A spreadsheet, or a data frame with a gap in the column, makes 5.0 of 5.
+    if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError(f"is not a whole number: {shown(value)}")
 
 
-def _is_whole(text: str) -> bool:
-    # Not int(): it would also take "1_000" and the digits of other scripts, which say that something else went wrong.
-    return text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _MOST_DIGITS
+# Printable to Python, and nothing to the eye: fillers, a blank, variation selectors.
+_HIDDEN = {code: f"\\u{code:04x}" for code in (0x115F, 0x1160, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10))}
+
+
+def is_visible(text: str) -> bool:
+    """Whether each character of a text can be seen; the space counts."""
+    return text.isascii() or (text.isprintable() and text.translate(_HIDDEN) == text)
 
 
 def shown(value: object) -> str:
-    """A value as a message can hold it."""
-    text = repr(value)
+    """A value as a message can hold it: not long, and with what is invisible escaped."""
+    text = repr(value).translate(_HIDDEN)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
@@ -213,7 +251,11 @@ async def _mark_read(client: TIMClient, row: Row, pinned: int | None) -> None:
 UNREAD = Kind(
     "unread",
     SET_UNREAD_MSG_NUM,
-    (Column("GroupId", read_id), Column("Member_Account", read_id), Column("UnreadMsgNum", read_count)),
+    (
+        Column("GroupId", read_id, longest=48, words=("group", "room", "channel", "rid", "conversation")),
+        Column("Member_Account", read_id, longest=32, words=("member", "user", "account", "uid")),
+        Column("UnreadMsgNum", read_count, words=("unread", "count", "num", "badge")),
+    ),
     _set_unread,
     groups=True,
 )
@@ -223,9 +265,15 @@ READ = Kind(
     "read",
     ADMIN_SET_MSG_READ,
     (
-        Column("Report_Account", read_id),
-        Column("Peer_Account", read_id),
-        Column("MsgReadTime", read_time, required=False),
+        Column("Report_Account", read_id, longest=32, words=("report", "reader", "owner", "from", "user")),
+        Column("Peer_Account", read_id, longest=32, words=("peer", "other", "contact", "friend", "to")),
+        Column(
+            "MsgReadTime",
+            read_time,
+            required=False,
+            until_now=True,
+            words=("read", "seen", "viewed", "time", "date", "last", "_at", "ts"),
+        ),
         # Not sent: what verifying compares with.
         Column("C2CUnreadMsgNum", read_count, required=False),
     ),

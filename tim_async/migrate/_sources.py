@@ -1,40 +1,35 @@
-"""Where rows come from: CSV, TSV and JSON Lines, each line read, checked and numbered.
+"""Where rows come from: CSV, TSV and JSON, each row read once, checked, and known by its line.
 
-A row that cannot be valid is a `Rejected` with its line, field and reason, and never stops those after it.  Reading
-the same file again gives the same rows: the journal knows them by their lines.
+A row that cannot be valid is a `Rejected` with its line, field and reason, and never stops those after it.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from ._columns import Columns
-from ._lines import LONGEST, STDIN, TOO_LONG, UNCLOSED, Feed, LineError, TextFile
-from ._rows import MISSING, BadField, Kind, Rejected, Row
+from ._checker import Checker
+from ._columns import Columns, paths_in
+from ._documents import documents
+from ._lines import STDIN, UTF_8, Text, TextFile, text_encoding
+from ._notes import Notes
+from ._rows import BadField, Kind, Rejected, Row, read_line
+from ._tables import Dialect, find_table
 from .errors import SourceError
 
 Format = Literal["csv", "tsv", "jsonl"]
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
 
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_DELIMITERS = (",", ";", "\t", "|")
-_RETURNS = "{} ends its lines with a carriage return alone; convert it to line feeds"
-_LONGEST_KEPT = 1000
-
-_JSON = json.JSONDecoder()
-_JSON_WITHOUT_INTEGERS = json.JSONDecoder(parse_int=str)
-_JSON_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_DEEPEST = 100
-"""Arrays and objects within each other, of a JSON line that can be a row."""
+_PACKED = (".gz", ".zst")
+_DOCUMENTS_NAMED = 20
+"""Documents whose paths are named where no document has a field."""
 
 
 class Source(Protocol):
-    """Rows that can be read again in the same order, and know whether they are the same.
+    """Rows that are read once, and the fingerprint of what they were read from.
 
     Its methods are called outside the event loop, one at a time, and may block.
     """
@@ -51,51 +46,33 @@ class Source(Protocol):
     def arguments(self) -> Mapping[str, Any]:
         """What shapes its rows, apart from the file, as JSON can hold it."""
 
-    def fingerprint(self) -> str:
-        """The same text as long as the rows are the same."""
+    @property
+    def notes(self) -> Notes:
+        """What is worth saying of the rows that were read."""
 
     def read(self) -> Iterator[Row | Rejected]:
         """Each row, by rising line."""
 
+    def fingerprint(self) -> str:
+        """The same text as long as the rows are the same; "" when it is not known, as of a file that is gone."""
 
-class FileSource:
-    """The rows of a file; a context manager that forgets, at its end, what it has copied from a pipe.
 
-    Reading CSV raises ``csv.field_size_limit``, which is one for the whole process, to `LONGEST` if it is lower.
+class _Rows:
+    """The rows of a file."""
 
-    Args:
-        path: a file, plain or gzipped; "-" for standard input.
-        kind: what its rows are.
-        format: "csv", "tsv" or "jsonl"; None to tell by its name, or else by what is in it.
-        columns: which column or dotted JSON path holds a field, where it is not named after the field.
-        id_formats: templates of ids by field, such as ``{"GroupId": "room_{}"}``; ``{}`` is the id as read, and
-            ``{name}`` any other column.
-
-    Raises:
-        ValueError: an unknown field or format, or a template that cannot be right.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        kind: Kind,
-        *,
-        format: Format | None = None,  # noqa: A002 - what it is called everywhere
-        columns: Mapping[str, str] | None = None,
-        id_formats: Mapping[str, str] | None = None,
-    ) -> None:
-        if format is not None and format not in FORMATS:
-            raise ValueError(f"no format {format!r}; one of {', '.join(FORMATS)}")
-        self.kind = kind
-        self._file = TextFile(str(path))
-        self._format: Format | None = format
-        self._columns = Columns(kind, columns or {}, id_formats or {})
+    def __init__(self, path: str | Path, encoding: str, checker: Checker, columns: Columns) -> None:
+        self.kind: Kind = columns.kind
+        self._file = TextFile(str(path), encoding)
+        self._checker = checker
+        self._columns = columns
+        self._reading: Generator[Row | Rejected] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.__exit__()
+        if self._reading is not None:
+            self._reading.close()
 
     @property
     def name(self) -> str:
@@ -105,22 +82,15 @@ class FileSource:
     @property
     def arguments(self) -> dict[str, Any]:
         """What shapes its rows, apart from the file: the keyword arguments it was made with."""
-        return {
-            "format": self._format,
-            "columns": dict(sorted(self._columns.paths.items())),
-            "id_formats": dict(sorted(self._columns.templates.items())),
-        }
+        return {}
 
-    def reserve(self) -> None:
-        """Make the temporary file that a pipe will be copied to, if the source is one.
-
-        Raises:
-            SourceError: it cannot be made, or there is no such pipe.
-        """
-        self._file.reserve()
+    @property
+    def notes(self) -> Notes:
+        """What is worth saying of the rows that were read so far."""
+        return self._checker.notes
 
     def fingerprint(self) -> str:
-        """The SHA-256 of the file.
+        """The SHA-256 of the file; "" when it is gone, and when a pipe is empty or was read in part.
 
         Raises:
             SourceError: it cannot be read.
@@ -131,206 +101,202 @@ class FileSource:
         """Read and check each row.
 
         Raises:
-            SourceError: the file cannot be read as rows at all.
+            SourceError: the file cannot be read as rows, or has none; of a pipe, also when it was read before.
         """
-        head = self._file.head()
-        if b"\r" in head.strip() and b"\n" not in head:
-            raise SourceError(_RETURNS.format(self._file.name))
-        form = self._format or self._format_of(head)
-        if form == "jsonl":
-            return self._read_json(head)
-        return self._read_csv(_DELIMITERS if form == "csv" else ("\t",))
+        self._reading = self._read()
+        return self._reading
 
-    def _format_of(self, head: bytes) -> Format:
+    def _read(self) -> Generator[Row | Rejected]:
+        self._checker.notes = Notes()
+        empty = True
+        with self._file.open() as text:
+            for row in self._rows(text):
+                empty = False
+                yield _hinted(row, text) if isinstance(row, Rejected) else row
+        if empty:
+            raise SourceError(f"{self._file.name} has no rows")
+
+    def _rows(self, text: Text) -> Iterator[Row | Rejected]:
+        raise NotImplementedError
+
+
+class FileSource(_Rows):
+    r"""The rows of a file; a context manager that closes a file that was not read to its end.
+
+    Args:
+        path: a file, plain or compressed with gzip or zstd; "-" for standard input.
+        kind: what its rows are.
+        format: "csv", "tsv" or "jsonl"; None to tell by its name, or else by what is in it.  "jsonl" is JSON of any
+            kind: an object a line, objects over several lines, or an array of them.
+        columns: which column or dotted JSON path holds a field, where it is not named after the field.
+        id_formats: templates of ids by field, such as ``{"GroupId": "room_{}"}``; ``{}`` is the id as read, and
+            ``{name}`` any other column.
+        delimiter: the character between the fields of CSV, or "tab"; None to tell by the header.
+        quote: the character around fields of CSV, or "none"; None for ``"``, and for none where tabs separate.
+        encoding: the encoding of the file, by its name in Python; None for UTF-8.
+        null: a text that stands for an absent value, such as ``\N``.
+        header: the names of the columns of CSV, where its first line does not hold them.
+        until_now: take rows without a time, which mark a conversation read up to the moment they are first sent.
+        strict_ids: reject ids that are probably wrong, instead of noting them.
+
+    Attributes:
+        kind: what its rows are.
+
+    Raises:
+        ValueError: an unknown field, format or encoding, a template that cannot be right, or arguments that contradict
+            each other.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        kind: Kind,
+        *,
+        format: Format | None = None,  # noqa: A002 - what it is called everywhere
+        columns: Mapping[str, str] | None = None,
+        id_formats: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        quote: str | None = None,
+        encoding: str | None = None,
+        null: str | None = None,
+        header: Sequence[str] | None = None,
+        until_now: bool = False,
+        strict_ids: bool = False,
+    ) -> None:
+        if format is not None and format not in FORMATS:
+            raise ValueError(f"no format {format!r}; one of {', '.join(FORMATS)}")
+        csv_only = {"delimiter": delimiter, "quote": quote, "header": header}
+        given = [name for name, value in csv_only.items() if value is not None]
+        if given and format == "jsonl":
+            raise ValueError(f"JSON has no {given[0]}; that is for CSV")
+        super().__init__(
+            path,
+            UTF_8 if encoding is None else text_encoding(encoding),
+            Checker(kind, until_now=until_now, strict_ids=strict_ids),
+            Columns(kind, columns or {}, id_formats or {}, null, until_now=until_now),
+        )
+        self._format: Format | None = "csv" if given and format is None else format
+        self._dialect = Dialect.of("tab" if format == "tsv" and delimiter is None else delimiter, quote, header)
+        if self._dialect.header is not None:
+            self._columns.of_fields(self._dialect.header)
+        self._arguments: dict[str, Any] = {
+            "format": format,
+            "columns": dict(sorted(self._columns.paths.items())),
+            "id_formats": dict(sorted(self._columns.templates.items())),
+            "delimiter": delimiter,
+            "quote": quote,
+            "encoding": encoding,
+            "null": null,
+            "header": None if header is None else list(header),
+            "until_now": until_now,
+            "strict_ids": strict_ids,
+        }
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What shapes its rows, apart from the file: the keyword arguments it was made with."""
+        return self._arguments
+
+    def _rows(self, text: Text) -> Iterator[Row | Rejected]:
+        return self._of_documents(text) if self._form(text) == "jsonl" else self._of_records(text)
+
+    def _form(self, text: Text) -> Format:
+        if self._format is not None:
+            return self._format
         path = Path(self._file.path)
-        suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
+        suffix = Path(path.stem).suffix if path.suffix.lower() in _PACKED else path.suffix
         known = _SUFFIXES.get(suffix.lower())
         if known is not None and self._file.path != STDIN:
             return known
-        start = head.lstrip()[:1]
-        if start in (b"{", b"["):
-            return "jsonl"
-        first = head.partition(b"\n")[0]
-        return "tsv" if first.count(b"\t") > first.count(b",") else "csv"
+        return "jsonl" if text.head.lstrip().startswith(("{", "[")) else "csv"
 
-    # JSON Lines
-
-    def _read_json(self, head: bytes) -> Iterator[Row | Rejected]:
-        if head.lstrip().startswith(b"["):
-            raise SourceError(
-                f"{self._file.name} is one JSON array; make it JSON Lines, one object a line, e.g. with jq -c '.[]'"
-            )
-        missing: str | None = None  # the field that every row so far lacks
-        absent = set(self._columns.named)  # the optional fields that no row so far has, though they were named
-        taken = False
-        for number, line in enumerate(self._file.lines(), 1):
-            if line is None:
-                row: Row | Rejected = Rejected(number, "", TOO_LONG)
-            elif line.isspace():
-                continue
-            else:
-                row = self._of_json(number, line, absent)
-            if isinstance(row, Row):
-                taken, missing = True, ""
-            elif missing != "":
-                lacks = row.field if row.reason == MISSING else ""
-                missing = lacks if missing in (None, lacks) else ""
-            yield row
-        if missing:
-            raise SourceError(f"{self._file.name}: no row has a {missing}; --map {missing}=NAME says what it is called")
-        if taken and absent:
-            name = min(absent)
-            path = self._columns.paths[name]
-            raise SourceError(f"{self._file.name}: no row has a {path}; without --map {name}={path} none needs it")
-
-    def _of_json(self, number: int, line: str, absent: set[str]) -> Row | Rejected:
-        try:
-            found = self._columns.of_document(_document(line))
-        except BadField as error:
-            return Rejected(number, error.field, error.reason, _kept(line))
-        if absent:
-            absent.difference_update(found)
-        return self._checked(number, found)
-
-    # CSV, TSV
-
-    def _read_csv(self, delimiters: tuple[str, ...]) -> Iterator[Row | Rejected]:
-        # By default it is too low for some texts.  `Feed` sees to what a record may hold.
-        csv.field_size_limit(max(csv.field_size_limit(), LONGEST + 1))
-        feed = Feed(self._file.lines())
-        header, delimiter = self._header(feed, delimiters)
-        of_fields = self._columns.of_fields(header)
-        records = csv.reader(feed, delimiter=delimiter, strict=True)
-        while True:
-            feed.begin()
+    def _of_documents(self, text: Text) -> Iterator[Row | Rejected]:
+        absent = set(self._columns.needed)
+        paths: dict[str, None] = {}
+        objects = 0
+        for line, document, written in documents(text, self._file.name):
             try:
-                fields = next(records)
-                if feed.has_returns:
-                    fields = feed.restored(fields)
-            except StopIteration:
-                return
-            except (csv.Error, LineError) as error:
-                yield Rejected(feed.first, "", _why(feed, error), _kept(feed.taken[0]))
-                feed.take_apart()
+                if isinstance(document, BadField):
+                    raise document
+                objects += 1
+                if objects <= _DOCUMENTS_NAMED:
+                    paths |= dict.fromkeys(paths_in(document))
+                found = self._columns.of_document(document)
+            except BadField as error:
+                yield self._checker.rejected(line, error, written)
                 continue
-            if len(fields) == len(header):
-                row = self._checked(feed.first, of_fields(fields))
-            elif feed.is_blank:
-                continue
-            else:
-                many = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
-                row = Rejected(feed.first, "", f"{many} where the header has {len(header)}", _kept(feed.taken[0]))
-            yield row
-            # What is well-formed is not read again: a text within quotes may look like a row.  But where no field can
-            # hold a line's end, two quotes too many may have made one record of several: each line is told of.
-            if (
-                len(feed.taken) > 1
-                and isinstance(row, Rejected)
-                and (len(fields) != len(header) or any("\n" in value for value in of_fields(fields).values()))
-            ):
-                for number, line in feed.rest():
-                    yield Rejected(number, "", f"is within the quotes that line {feed.first} opens", _kept(line))
+            if absent:
+                absent.difference_update(found)
+            yield self._row(line, found)
+        if objects and absent:
+            raise SourceError(f"{self._file.name}: no row has a {self._columns.missing(absent, list(paths))}")
 
-    def _header(self, feed: Feed, delimiters: tuple[str, ...]) -> tuple[list[str], str]:
-        name = self._file.name
-        self._find_header(feed)
-        problem, widest = "", -1
-        for delimiter in delimiters:
-            feed.give_back(0)
-            feed.begin()
+    def _of_records(self, text: Text) -> Iterator[Row | Rejected]:
+        try:
+            table = find_table(text, self._columns, self._dialect)
+        except ValueError as error:
+            raise SourceError(f"{self._file.name} {error}") from None
+        for line, fields, lines, problem in table.records:
+            if problem or len(fields) != table.width:
+                many = f"{len(fields)} column{'s' if len(fields) > 1 else ''} where the header has {table.width}"
+                yield self._checker.rejected(line, BadField("", problem or many), lines[0] or "")
+                found = {}
+            else:
+                found = table.fields(fields)
+                yield self._row(line, found)
+            if len(lines) == 1:
+                continue
+            # A text within quotes may look like a row, and is none.  But where no field can hold a line's end, two
+            # quotes too many may have made one record of several: each line is told of.
+            if found and not any(value and text.end in value for value in found.values()):
+                self.notes.add_record(line)
+                continue
+            for number, other in enumerate(lines[1:], line + 1):
+                if other and not other.isspace():
+                    swallowed = BadField("", f"is within the quotes that line {line} opens")
+                    yield self._checker.rejected(number, swallowed, other)
+
+    def _row(self, line: int, found: dict[str, Any]) -> Row | Rejected:
+        if self._columns.templates:
             try:
-                fields = feed.restored(next(csv.reader(feed, delimiter=delimiter, strict=True)))
-                header = [column.strip() for column in fields]
-            except (csv.Error, LineError) as error:
-                header, found = [], f"has a header that {_why(feed, error)}"
-            else:
-                found = self._columns.problem_with(header)
-                if not found:
-                    return header, delimiter
-            if len(header) > widest:
-                problem, widest = found, len(header)
-        if feed.has_returns:
-            raise SourceError(_RETURNS.format(name))
-        raise SourceError(f"{name} {problem}")
-
-    def _find_header(self, feed: Feed) -> None:
-        """Have the feed's record begin with the first line that is not blank."""
-        name = self._file.name
-        try:
-            while not next(feed).strip():
-                feed.begin()
-            (feed.taken[0] or "").encode()
-        except LineError as error:
-            raise SourceError(f"{name}: the first line {error}") from None
-        except StopIteration:
-            raise SourceError(f"{name} is empty") from None
-        except UnicodeEncodeError:
-            raise SourceError(f"{name}: the header is not UTF-8 text") from None
-
-    def _checked(self, number: int, found: dict[str, Any]) -> Row | Rejected:
-        try:
-            self._columns.format(found)
-            return self.kind.row(number, found)
-        except BadField as error:
-            return Rejected(number, error.field, error.reason, {name: _cut(value) for name, value in found.items()})
+                self._columns.format(found)
+            except BadField as error:
+                return self._checker.rejected(line, error, found)
+        return self._checker.row(line, found)
 
 
-def _why(feed: Feed, error: Exception) -> str:
-    """Why a record cannot be read."""
-    if isinstance(error, LineError):
-        return str(error)
-    return UNCLOSED if len(feed.taken) > 1 else f"is not CSV: {error}"
+class MendedSource(_Rows):
+    """Rows that were rejected or failed, as they are after somebody has edited them; the line of each is its ``Line``.
 
+    Args:
+        path: a file that `write_rejects` wrote: JSON Lines with the fields by the vendor's names, ids as they are sent,
+            and ``Line``.  ``Code``, ``Reason`` and ``Text`` are not looked at.  "-" for standard input.
+        kind: what its rows are.
+        until_now: as of `FileSource`.
+        strict_ids: as of `FileSource`.
 
-def _document(line: str) -> dict[str, Any]:
-    """A line as a JSON object.
-
-    Raises:
-        BadField: it is none.
+    Attributes:
+        kind: what its rows are.
     """
-    # Not as deep as the stack happens to go: the same line is to be the same row wherever it is read.
-    if len(line) > _DEEPEST and _is_deep(line):
-        raise BadField("", "is not JSON: nested too deeply")
-    try:
-        document = _loaded(line)
-    except json.JSONDecodeError as error:
-        raise BadField("", f"is not JSON: {error.msg}") from None
-    if not isinstance(document, dict):
-        raise BadField("", "is no JSON object")
-    return document
+
+    def __init__(self, path: str | Path, kind: Kind, *, until_now: bool = False, strict_ids: bool = False) -> None:
+        checker = Checker(kind, until_now=until_now, strict_ids=strict_ids)
+        super().__init__(path, UTF_8, checker, Columns(kind, {}, {}))
+
+    def _rows(self, text: Text) -> Iterator[Row | Rejected]:
+        for number, document, _ in documents(text, self._file.name):
+            try:
+                if isinstance(document, BadField):
+                    raise document
+                line, found = read_line(document.get("Line")), self._columns.of_document(document)
+            except ValueError as error:
+                raise SourceError(
+                    f"{self._file.name}, line {number}: {error}; each row needs the Line that it had when rejected"
+                ) from None
+            yield self._checker.row(line, found)
 
 
-def _loaded(line: str) -> Any:
-    try:
-        return _JSON.decode(line)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer of more digits than int() takes; it matters only in a field, which refuses it
-        return _JSON_WITHOUT_INTEGERS.decode(line)
-
-
-def _is_deep(line: str) -> bool:
-    if line.count("{") + line.count("[") <= _DEEPEST:
-        return False
-    depth = 0
-    for character in _JSON_STRING.sub("", line):
-        if character in "[{":
-            depth += 1
-            if depth > _DEEPEST:
-                return True
-        elif character in "]}":
-            depth -= 1
-    return False
-
-
-def _cut(value: Any) -> Any:
-    """A value as it is kept: without what is too long to have been valid."""
-    if isinstance(value, str) and len(value) > _LONGEST_KEPT:
-        return value[:_LONGEST_KEPT] + "…"
-    if isinstance(value, dict | list) and len(repr(value)) > _LONGEST_KEPT:
-        return None
-    return value
-
-
-def _kept(line: str | None) -> dict[str, Any]:
-    return {"Text": (line or "").rstrip("\r\n")[:_LONGEST_KEPT]}
+def _hinted(row: Rejected, text: Text) -> Rejected:
+    """A rejected row; where its text could not be decoded, with the encoding that may be meant."""
+    hint = text.hint(str(row.found.get(row.field)))
+    return dataclasses.replace(row, reason=row.reason + hint) if hint else row

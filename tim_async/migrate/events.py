@@ -211,15 +211,4 @@ class Finished:
     reason: str = ""
 
 
-Event = (
-    Reading
-    | MendedRows
-    | Started
-    | RowFailed
-    | RowLowered
-    | Waiting
-    | Resumed
-    | PaceChanged
-    | Progress
-    | Finished
-)
+Event = Reading | MendedRows | Started | RowFailed | RowLowered | Waiting | Resumed | PaceChanged | Progress | Finished
