@@ -49,9 +49,8 @@ slots = st.builds(
     st.dictionaries(st.integers(0, BINS - 1), st.integers(1, 10**12), max_size=30),
 )
 times = st.floats(-1e10, 1e10)
-series = st.builds(
-    Series, times, st.integers(0, 20).map(lambda n: 2.0**n), st.floats(0, 1e6), st.lists(slots, max_size=40), times
-)
+limits = st.just(0.0) | st.floats(1e-3, 1e6)
+series = st.builds(Series, times, st.integers(0, 20).map(lambda n: 2.0**n), limits, st.lists(slots, max_size=40), times)
 
 
 def test_what_is_counted() -> None:
@@ -249,6 +248,8 @@ def test_damaged(found: Series, data: st.DataObject) -> None:
         {"width": 0},
         {"width": -1.0},
         {"limit": -1},
+        {"limit": 1e-9},
+        {"width": 0.5},
         {"slots": None},
         {"slots": [[1]] * (SLOTS + 1)},
         {"slots": [[1, 0]]},

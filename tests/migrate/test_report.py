@@ -21,6 +21,7 @@ from tim_async.migrate import (
     UNREAD,
     Calls,
     Counts,
+    DryRun,
     FailureCount,
     FileSource,
     Recorder,
@@ -33,7 +34,7 @@ from tim_async.migrate import (
     run,
 )
 from tim_async.migrate._recorder import SLOTS
-from tim_async.migrate._report import DryRun, _words
+from tim_async.migrate._report import _words
 from tim_async.migrate._report._charts import HEIGHT
 from tim_async.migrate._report._timeline import WIDTH, cells_of, lay_out, ticks_of
 from tim_async.migrate._store import Problem, Worker
@@ -361,6 +362,31 @@ def test_any_status_is_a_whole_page(found: Status) -> None:
     for word in ("nan", "inf", "None", "object at"):
         assert word not in page.text.replace("None at any time", "")
     text.encode()
+
+
+numbers = st.integers(0, 2**53 - 1)
+moments = st.floats(-1e11, 1e11, exclude_min=True, exclude_max=True)
+some_series = st.builds(
+    Series,
+    moments,
+    st.floats(1, 1e11, exclude_max=True),
+    st.just(0.0) | st.floats(1e-3, 1e11, exclude_max=True),
+    st.lists(st.builds(Slot, *[numbers] * 5, st.dictionaries(st.integers(0, 127), numbers, max_size=3)), max_size=4),
+    moments,
+)
+
+
+@given(
+    st.lists(st.builds(Session, moments, st.none() | moments, st.text(max_size=3), st.none() | some_series), max_size=3)
+)
+@settings(max_examples=50)
+def test_whatever_a_store_may_hold(sessions: list[Session]) -> None:
+    """Clocks that were far off, and counts that somebody made up: a page all the same, and its numbers are numbers."""
+    calls = Calls(sent=2**53, done=2**53 - 1)
+    text = render(status(sessions=[dataclasses.replace(session, calls=calls) for session in sessions]))
+    assert not re.search(r"[> -](nan|inf)\b", text.partition("</style>")[2])
+    for session in sessions:
+        assert session.series is None or Series.from_json(session.series.to_json()) == session.series
 
 
 def test_refers_to_nothing_outside() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._recorder import Slot as Slot
     from ._recorder import quantile as quantile
     from ._rejects import write_rejects as write_rejects
+    from ._report import DryRun as DryRun
     from ._report import render as render
     from ._rows import KINDS as KINDS
     from ._rows import READ as READ
@@ -73,6 +74,7 @@ _HOME = {
     "Calls": "_store",
     "Counts": "events",
     "Difference": "_verifying",
+    "DryRun": "_report",
     "Ended": "events",
     "Event": "events",
     "FailureCount": "_store",

@@ -35,6 +35,9 @@ _RECENT = 10
 _LONGEST = 1e11
 """Seconds, 3,000 years: no time, width or limit is as large."""
 
+_LEAST = 1e-3
+"""Calls/s: no limit is as low."""
+
 _MOST = 2**53
 """No count is as large."""
 
@@ -132,8 +135,8 @@ class Series:
         if not isinstance(document, dict) or document.get("version") != _VERSION:
             raise ValueError("not a series, or one of another version")
         started, until, width, limit = (_seconds(document, name) for name in ("started", "until", "width", "limit"))
-        if width <= 0 or limit < 0:
-            raise ValueError("not a series: a slot without width, or a negative limit")
+        if width < 1.0 or (limit and limit < _LEAST):
+            raise ValueError("not a series: a slot shorter than a second, or a limit that cannot be")
         rows = document.get("slots")
         if not isinstance(rows, list) or len(rows) > SLOTS:
             raise ValueError("not a series: no slots, or too many")

@@ -14,7 +14,7 @@ from tim_async.migrate._store import Calls, FailureCount, Problem, Session, Stat
 
 from ._charts import bar, charts, swatch
 from ._headline import DryRun, headline_of, last_seen, rehearsed, were
-from ._timeline import Panel, lay_out
+from ._timeline import SHORTEST, Panel, lay_out
 from ._words import NOTHING, clock, duration, latency, rate, safe, share
 
 _KINDS = {"unread": "Migration of unread counts", "read": "Migration of read conversations"}
@@ -154,7 +154,7 @@ def _run(sessions: Sequence[Session]) -> str:
         ("Duration", duration(sum(map(_lasted, sessions))) if sessions else NOTHING, several),
         (
             "Mean rate",
-            f"{rate(calls.done / seconds)}/s" if seconds else NOTHING,
+            f"{rate(calls.done / seconds)}/s" if seconds > SHORTEST else NOTHING,
             f"{share(done, allowed)} of the limit, outages included" if allowed else "",
         ),
         ("Median latency", median, f"95% within {p95}, 99% within {p99}" if took else ""),
@@ -231,7 +231,7 @@ def _sessions(status: Status) -> str:
                 safe(_ENDS.get(session.how, session.how) or ("running" if running else "killed")),
                 duration(_lasted(session)),
                 f"{session.calls.sent:,}",
-                rate(session.calls.done / seconds if seconds else None),
+                rate(session.calls.done / seconds if seconds > SHORTEST else None),
             )
         )
     titles = ("Started, UTC", "Ended, UTC:", "How", "Lasted#", "Requests#", "Rows/s#")

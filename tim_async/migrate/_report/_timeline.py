@@ -18,6 +18,9 @@ WIDTH = 1000.0
 _CELLS = 240
 """Steps on the whole axis: about as many as a phone's chart has pixels."""
 
+SHORTEST = 1e-3
+"""Seconds from which on a rate can be told."""
+
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Seconds between two labels of the axis."""
 
@@ -45,7 +48,7 @@ class Cell:
 
     def per_second(self, count: int) -> float:
         """A count of its slot as a rate."""
-        return count / self.seconds if self.seconds > 0 else 0.0
+        return count / max(self.seconds, SHORTEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Panel:
 
     def x(self, moment: float) -> float:
         """Where a moment is on the axis."""
-        return self.left + (self.right - self.left) * (moment - self.start) / (self.end - self.start)
+        return self.left + (self.right - self.left) * (moment - self.start) / max(self.end - self.start, SHORTEST)
 
 
 class Tick(NamedTuple):
@@ -94,7 +97,7 @@ def lay_out(sessions: Sequence[Session]) -> list[Panel]:
     if not found:
         return []
     least = 0.15 * sum(one.seconds for _, one in found) / len(found)
-    lengths = [max(one.seconds, least) for _, one in found]
+    lengths = [max(one.seconds, least, SHORTEST) for _, one in found]
     gap = min(16.0, 200.0 / len(found))
     scale = (WIDTH - gap * (len(found) - 1)) / sum(lengths)
     panels, left = [], 0.0
