@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import itertools
+import json
+import os
+import resource
+import signal
+import sqlite3
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from tim_async.migrate import Row
-from tim_async.migrate._store import About
+from tests.programs import PIPE, ForkedProgram
+from tim_async.migrate import JournalError, Rejected, Row, SqliteStore, Store, read_status
+from tim_async.migrate._journal import is_held, reading
+from tim_async.migrate._store import About, Calls, Outcome, State
 
+ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = "a1" * 32
 ABOUT = About(
     kind="unread",
@@ -20,6 +32,8 @@ ABOUT = About(
     base_url="http://127.0.0.1:8099",
 )
 KNOWN = dataclasses.replace(ABOUT, fingerprint=FINGERPRINT)
+LONG = "UnreadMsgNum is of no use here: " + "x" * 500
+KILLED = -signal.SIGKILL
 
 
 def rows(count: int, members: int | None = None) -> Iterator[Row]:
@@ -29,9 +43,262 @@ def rows(count: int, members: int | None = None) -> Iterator[Row]:
         yield Row(number + 2, (f"group{member % 7}", f"member{member}", number))
 
 
+def mixed(count: int) -> Iterator[Row | Rejected]:
+    """The same with a tenth rejected, and most members twice."""
+    for row in rows(count, count * 2 // 3):
+        yield Rejected(row.line, "UnreadMsgNum", LONG) if row.line % 10 == 3 else row
+
+
+async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABOUT) -> None:
+    """Begin a migration of these rows; the store stays open."""
+    assert await store.open(about) is None
+    given = iter(given)
+    while batch := list(itertools.islice(given, 5000)):
+        await store.plan(batch)
+    await store.planned(FINGERPRINT)
+
+
+@contextlib.asynccontextmanager
+async def planned(path: Path, given: Iterable[Row | Rejected], about: About = ABOUT) -> AsyncIterator[SqliteStore]:
+    """A journal of these rows, open for a run; it is begun if it is not there."""
+    store = SqliteStore(path)
+    try:
+        if await store.open(about) is None:
+            given = iter(given)
+            while batch := list(itertools.islice(given, 5000)):
+                await store.plan(batch)
+            await store.planned(about.fingerprint or FINGERPRINT)
+        yield store
+    finally:
+        await store.close("limit")
+
+
+async def journal(path: Path, given: Iterable[Row | Rejected], about: About = ABOUT) -> Path:
+    """The same, closed again."""
+    async with planned(path, given, about):
+        return path
+
+
+async def settle(store: Store, *, done: Iterable[int] = (), failed: Iterable[int] = (), reason: str = LONG) -> None:
+    """Settle rows that were claimed."""
+    outcomes = [Outcome(line, State.DONE) for line in done]
+    outcomes += [Outcome(line, State.FAILED, 10007, reason) for line in failed]
+    await store.exchange(outcomes, 0, Calls())
+
+
+def states(path: Path) -> dict[int, str]:
+    """What a journal says of each line: the name of its state, and "sending" for one that is claimed."""
+    with reading(path) as db:
+        found = db.execute("SELECT row.line, state, since IS NOT NULL FROM row LEFT JOIN claim USING (line)")
+        return {line: "sending" if claimed else State(state).name.lower() for line, state, claimed in found}
+
+
+def beside(path: Path) -> list[str]:
+    """The journal and what is beside it by a similar name, apart from the lock, which stays."""
+    names = sorted(other.name for other in path.parent.iterdir() if other.name.startswith(path.name))
+    return [name for name in names if not name.endswith(".lock")]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The same as bytes."""
+    return {name: (path.parent / name).read_bytes() for name in beside(path)}
+
+
 @contextlib.contextmanager
 def ram_folder() -> Iterator[Path]:
     """A folder in memory, where there is such: many journals in turn need not each wait for a disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
+
+
+def process(name: str, *arguments: object) -> ForkedProgram:
+    """Start one of the functions below in a process of its own."""
+    return ForkedProgram("-m", "tests.migrate.storing", name, *map(str, arguments), cwd=ROOT, stdin=PIPE, stdout=PIPE)
+
+
+def outcome(name: str, *arguments: object) -> Any:
+    """What one of the functions below says at its end, as JSON."""
+    with process(name, *arguments) as running:
+        text, _ = running.communicate()
+    assert running.returncode == 0
+    return json.loads(text)
+
+
+def said(running: ForkedProgram, count: int = sys.maxsize) -> Iterator[Any]:
+    """What a process says next, line by line; to its end, unless only so much is asked for."""
+    assert running.stdout is not None
+    return map(json.loads, itertools.islice(running.stdout, count))
+
+
+# In processes of their own
+
+
+def _say(value: Any) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+async def hold(path: str) -> None:
+    """Hold a journal until killed, or told to end."""
+    async with planned(Path(path), rows(10)):
+        _say("held")
+        sys.stdin.read()
+
+
+async def look(path: str) -> None:
+    """Say whether a run holds the journal."""
+    _say(is_held(Path(path)))
+
+
+async def note(path: str) -> None:
+    """Keep a note, as whoever sets the pace of a run does."""
+    store = SqliteStore(path)
+    await store.note("note", "kept")
+    await store.close()
+
+
+async def die_while_planning(path: str, count: str, steps: str) -> None:
+    """Begin a journal and plan rows, and be killed after so many instructions of SQLite's machine."""
+    left = int(steps)
+
+    def step() -> int:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    connect = sqlite3.connect
+
+    def connected(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*args, **kwargs)
+        db.set_progress_handler(step, 1)
+        return db
+
+    sqlite3.connect = connected  # type: ignore[assignment]
+    await journal(Path(path), mixed(int(count)))
+    _say(left)
+
+
+async def die_after_an_exchange(path: str) -> None:
+    """Settle ten rows, claim three, and be killed before anything can be tidied up."""
+    store = SqliteStore(path)
+    await store.open(ABOUT)
+    claims = (await store.exchange([], 10, Calls())).claims
+    await store.exchange([Outcome(claim.row.line, State.DONE) for claim in claims], 3, Calls())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def exchange_on_and_on(path: str, size: str) -> None:
+    """Exchange so many outcomes for as many claims, the last of them failed, and say each claim once it is made."""
+    async with planned(Path(path), ()) as store:
+        outcomes: list[Outcome] = []
+        while claims := (await store.exchange(outcomes, int(size), Calls())).claims:
+            lines = [claim.row.line for claim in claims]
+            _say(lines)
+            outcomes = [Outcome(line, State.DONE) for line in lines[:-1]]
+            outcomes.append(Outcome(lines[-1], State.FAILED, 10007, LONG))
+
+
+async def status(path: str) -> None:
+    """Say what a journal tells somebody who may write nothing."""
+    if os.geteuid() == 0:  # whom no permission stops
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        found = read_status(path)
+    except JournalError as error:
+        _say(str(error))
+    else:
+        _say([found.counts.done, found.counts.left, found.running])
+
+
+async def done(path: str) -> None:
+    """Say how many rows are done."""
+    _say(read_status(path).counts.done)
+
+
+async def memory(path: str, count: str, members: str) -> None:
+    """Plan rows, and say how much memory that took at most, in kB."""
+    await journal(Path(path), rows(int(count), int(members) or None))
+    # Not getrusage: that also counts what the process was before it became this one.
+    used = Path("/proc/self/status")
+    if used.exists():
+        (most,) = (line.split()[1] for line in used.read_text().splitlines() if line.startswith("VmHWM:"))
+        _say(int(most))
+    else:
+        _say(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+async def fill_the_disk(folder: str, count: str, *sizes: str) -> None:
+    """Carry a migration out on disks of different sizes, and then go on with more room; say where each was full."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _say([await _fill(Path(folder) / f"{size}.journal", int(count), int(size)) for size in sizes])
+
+
+async def _fill(path: Path, count: int, size: int) -> dict[str, Any]:
+    """One migration; no file may be longer than ``size`` at first."""
+    settled: dict[int, str] = {}
+    store = SqliteStore(path)
+    stage, error = "begin", ""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        await store.open(ABOUT)
+        stage = "plan"
+        await store.plan(list(mixed(count)))
+        stage = "planned"
+        await store.planned(FINGERPRINT)
+        stage = "exchange"
+        await _settle_all(store, settled)
+        stage = "done"
+    except JournalError as caught:
+        error = str(caught)
+    with contextlib.suppress(JournalError):
+        await store.close("failed")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    async with planned(path, mixed(count)) as store:
+        there = states(path)
+        assert {line: there[line] for line in settled} == settled
+        await _settle_all(store, settled)
+        there = states(path)
+        assert {line: there[line] for line in settled} == settled
+        counts = await store.counts()
+    return {"stage": stage, "error": error, "beside": beside(path), "total": counts.total, "left": counts.left}
+
+
+async def _settle_all(store: Store, settled: dict[int, str]) -> None:
+    """Settle all rows, and note what was saved."""
+    lines: list[int] = []
+    while True:
+        outcomes = [
+            Outcome(line, State.DONE) if line % 5 else Outcome(line, State.FAILED, 10007, LONG) for line in lines
+        ]
+        claims = (await store.exchange(outcomes, 40, Calls())).claims
+        settled.update((outcome.line, outcome.state.name.lower()) for outcome in outcomes)
+        lines = [claim.row.line for claim in claims]
+        if not lines:
+            return
+
+
+async def sort_without_room(path: str) -> None:
+    """Say what a lack of room for temporary files is called, and what becomes of the rows with more of it."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = SqliteStore(path)
+    await store.open(ABOUT)
+    await store.plan(list(rows(60_000, 1)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        await store.planned(FINGERPRINT)
+    except JournalError as caught:
+        error = str(caught)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await store.planned(FINGERPRINT)
+    counts = await store.counts()
+    await store.close()
+    _say([error, [counts.pending, counts.superseded]])
+
+
+if __name__ == "__main__":
+    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))

@@ -1,236 +1,212 @@
-"""Who holds a journal: one run, for as long as it lives, and whoever looks disturbs nobody."""
+"""Who holds a journal: one run, for as long as it lives; and whoever looks, or keeps a note, disturbs nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tim_async.migrate import JournalError, JournalInUse, locking
-from tim_async.migrate.journal import Journal
-from tim_async.migrate.locking import FileLock, being_read, head_of, is_held
-from tim_async.migrate.status import reading
+from tim_async.migrate import Counts, JournalError, JournalInUse, MemoryStore, SqliteStore, read_status
+from tim_async.migrate._journal import is_held, reading
+from tim_async.migrate._store import Calls
 
-from .storing import ABOUT, KILLED, outcome, plan, process, rows, said
+from .storing import ABOUT, KILLED, beside, journal, outcome, plan, planned, process, rows, said, settle
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return plan(tmp_path / "rows.journal", rows(10))
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.journal"
+    asyncio.run(journal(path, rows(10)))
+    return path
 
 
-def test_two_runs_of_one_process(journal: Path) -> None:
-    """The second is refused, and the first is none the worse."""
-    with Journal(journal, ABOUT) as first:
-        for _ in range(2):
-            with pytest.raises(JournalInUse, match="another run of this process"):
-                Journal(journal, ABOUT)
-        assert first.counts().pending == 10
-        assert outcome("look", journal) is True
-    assert not is_held(journal)
-    Journal(journal, ABOUT).close()
+async def refused(path: Path, error: type[JournalError] = JournalInUse, says: str = "wait for its end, or") -> None:
+    store = SqliteStore(path)
+    with pytest.raises(error, match=says) as caught:
+        await store.open(ABOUT)
+    assert type(caught.value) is error
+    assert str(path) in str(caught.value)
+    await store.close()
 
 
-def test_by_whatever_name(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = tmp_path / "link.journal"
-    link.symlink_to(journal)
+async def test_two_runs_of_one_process(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever name, the second is refused, and the first is none the worse."""
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.journal"
+    link.symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    with Journal(link, ABOUT):
-        for name in (journal, link, Path("rows.journal")):
+    async with planned(link, ()) as first:
+        for name in (path, link, Path("rows.journal"), Path("elsewhere/../rows.journal")):
             assert is_held(name)
-            with pytest.raises(JournalInUse):
-                Journal(name, ABOUT)
+            await refused(name)
+        assert outcome("look", path) is True
+        assert lines_of(await first.exchange([], 2, Calls())) == [2, 3]
+        assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["link.journal"]
+    assert not is_held(link)
+    async with planned(path, ()) as next_one:
+        assert await next_one.counts() == Counts(pending=8, sending=2)
 
 
-def test_two_processes(journal: Path) -> None:
-    """The second is refused with what to do, until the first ends."""
-    with process("hold", journal) as holder:
+def lines_of(reply: Any) -> list[int]:
+    return [claim.row.line for claim in reply.claims]
+
+
+async def test_a_store_in_memory_is_of_one_run_too() -> None:
+    store = MemoryStore()
+    await plan(store, rows(2))
+    with pytest.raises(JournalInUse):
+        await store.open(ABOUT)
+    await store.close()
+    await store.open(ABOUT)
+
+
+async def test_a_holder_keeps_it_until_it_ends(path: Path) -> None:
+    """One that is stopped, too, such as one in the background of a shell; one that is killed leaves it free."""
+    with process("hold", path) as holder:
         assert list(said(holder, 1)) == ["held"]
-        assert is_held(journal)
-        with pytest.raises(JournalInUse, match=r"another run holds the journal .*rows\.journal; wait for its end"):
-            Journal(journal, ABOUT)
-        assert is_held(journal)
+        await refused(path)
+        holder.send_signal(signal.SIGSTOP)
+        await refused(path)
+        assert is_held(path)
+        holder.send_signal(signal.SIGCONT)
         holder.communicate()
     assert holder.returncode == 0
-    assert not is_held(journal)
-    Journal(journal, ABOUT).close()
-
-
-def test_a_holder_that_is_killed_leaves_it_free(journal: Path) -> None:
-    with process("hold", journal) as holder:
+    with process("hold", path) as holder:
         list(said(holder, 1))
         holder.kill()
         assert holder.wait() == KILLED
-        assert not is_held(journal)
-        with Journal(journal, ABOUT) as taken:
-            assert taken.counts().pending == 10
-
-
-def test_a_holder_that_is_stopped_keeps_it(journal: Path) -> None:
-    """One in the background of a shell may go on at any time."""
-    with process("hold", journal) as holder:
-        list(said(holder, 1))
-        holder.send_signal(signal.SIGSTOP)
-        try:
-            with pytest.raises(JournalInUse):
-                Journal(journal, ABOUT)
-        finally:
-            holder.send_signal(signal.SIGCONT)
+    assert not is_held(path)
+    async with planned(path, ()) as taken:
+        assert await taken.counts() == Counts(pending=10)
 
 
 def test_threads_that_begin_at_once(tmp_path: Path) -> None:
-    """One of them has it, however they meet."""
+    """One of them has it, however they meet; also where one removes what it never planned."""
     path = tmp_path / "new.journal"
     begin, end = threading.Barrier(8), threading.Barrier(8)
     outcomes: list[str] = []
 
-    def run() -> None:
-        with contextlib.ExitStack() as stack:
-            begin.wait()
-            try:
-                stack.enter_context(Journal(path, ABOUT))
-                outcomes.append("held")
-            except JournalInUse:
-                outcomes.append("refused")
-            end.wait()
+    async def run() -> None:
+        store = SqliteStore(path)
+        begin.wait()
+        with contextlib.suppress(JournalInUse):
+            await store.open(ABOUT)
+            outcomes.append("held")
+        end.wait()
+        await store.close()
 
-    threads = [threading.Thread(target=run) for _ in range(8)]
+    threads = [threading.Thread(target=asyncio.run, args=[run()]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["held"] + ["refused"] * 7
+    assert outcomes == ["held"]
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_who_only_looks_does_not_refuse_a_run(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look has the lock for a moment; a run that begins in that moment asks again."""
-    import fcntl
-
-    look = os.open(journal, os.O_RDONLY)
+async def test_who_only_looks_does_not_refuse_a_run(path: Path) -> None:
+    """A look has the lock for a moment; a run that begins in that moment asks again, and other looks see no run."""
+    look = os.open(f"{path}.lock", os.O_RDONLY)
     fcntl.flock(look, fcntl.LOCK_SH)
-    assert not is_held(journal)  # those who look do not see each other
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 2:
-            os.close(look)
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    with Journal(journal, ABOUT):
-        assert is_held(journal)
-    assert len(waits) == 2
-    assert sum(locking._PAUSES) < 1.0
+    assert not is_held(path)
+    store = SqliteStore(path)
+    opening = asyncio.create_task(store.open(ABOUT))
+    await asyncio.sleep(0)
+    os.close(look)
+    assert await opening is not None
+    await store.close()
 
 
-def test_a_file_that_is_removed_before_it_is_locked(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that discards its journal must not leave the next with one that nobody else can find."""
-    lock = locking._lock
-
-    def late(file: int, *, shared: bool) -> bool:
-        monkeypatch.setattr(locking, "_lock", lock)
-        journal.unlink()
-        return lock(file, shared=shared)
-
-    monkeypatch.setattr(locking, "_lock", late)
-    with Journal(journal, ABOUT):
-        assert outcome("look", journal) is True
-        with pytest.raises(JournalInUse):
-            Journal(journal, ABOUT)
+async def test_a_lock_that_is_removed_before_it_is_taken(path: Path) -> None:
+    """By a run that removes what it never planned: whoever waits for that lock takes the next one."""
+    other = path.with_name("other.journal")
+    first = SqliteStore(other)
+    await first.open(ABOUT)
+    second = SqliteStore(other)
+    opening = asyncio.create_task(second.open(ABOUT))
+    await asyncio.sleep(0)
+    await first.close()
+    await opening
+    assert is_held(other)
+    await refused(other)
+    await second.close()
 
 
 def test_a_look_makes_no_file(tmp_path: Path) -> None:
-    assert not is_held(tmp_path / "nowhere.journal")
-    assert not is_held(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    assert not is_held(tmp_path / "pipe")
-    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    os.mkfifo(tmp_path / "pipe.lock")
+    (tmp_path / "planted.lock").symlink_to(tmp_path / "victim")
+    for name in ("nowhere", "no/folder", "pipe", "planted", ""):
+        assert not is_held(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe.lock", "planted.lock"]
 
 
-def test_what_cannot_be_held(tmp_path: Path) -> None:
-    """One line that names the file and the reason."""
-    os.mkfifo(tmp_path / "pipe")
-    for path, reason in (
-        (tmp_path, "Is a directory"),
-        (tmp_path / "nowhere" / "rows.journal", "No such file"),
-        (tmp_path / "pipe", "no regular file"),
-        (Path("/dev/null"), "no regular file"),
-        (tmp_path / ("x" * 300), "too long"),
-    ):
-        with pytest.raises(JournalError, match=rf"cannot write the journal .*{reason}.*; another place") as caught:
-            Journal(path, ABOUT)
-        assert str(path) in str(caught.value)
-        assert not isinstance(caught.value, JournalInUse)
+async def test_a_lock_that_cannot_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, instead of that somebody else holds the file; a link that was planted is not followed."""
+    lock = Path(f"{path}.lock")
+    lock.unlink()
+    victim = path.with_name("victim")
+    victim.write_text("precious")
+    lock.symlink_to(victim)
+    await refused(path, JournalError, r"cannot write the journal .*rows\.journal: .*; use another --journal")
+    assert victim.read_text() == "precious"
+    lock.unlink()
+
+    for number in (errno.ENOLCK, errno.ENOSYS):
+
+        def flock(*_: Any, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", flock)
+            await refused(path, JournalError, os.strerror(number))
+            assert not is_held(path)
+    await journal(path, ())
 
 
-def test_a_drive_without_locks(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, instead of that somebody else holds the file."""
-    import fcntl
-
-    def flock(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(JournalError, match="No locks available") as caught:
-        Journal(journal, ABOUT)
-    assert not isinstance(caught.value, JournalInUse)
-    assert not is_held(journal)
+# SQLite's own locks
 
 
-def test_looks_leave_the_locks_of_a_reader(journal: Path) -> None:
-    """On POSIX to close a file is to give up all of the process's locks on it, those of SQLite included."""
-    with process("hold", journal) as other:
-        list(said(other, 1))
-        with reading(journal) as db:
-            db.execute("SELECT count(*) FROM row")
-            other.communicate()
-            assert outcome("sqlite_locks", journal) is True
-            for _ in range(50):
-                assert not is_held(journal)
-                assert head_of(journal, 6) == b"SQLite"
-                FileLock(journal).release()
-            assert outcome("sqlite_locks", journal) is True
-            (kept,) = locking._kept.values()
-            assert len(kept) <= 51  # one for each lock, and no more for looks
-    assert outcome("sqlite_locks", journal) is False
-    assert (locking._kept, locking._read, locking._held) == ({}, {}, {})
+async def test_looks_leave_the_log_to_the_run(path: Path) -> None:
+    """On POSIX to close a file is to give up all locks that the process has on it, those of SQLite included.
+
+    Without them the next to close the journal takes itself for the last, and removes the log that the run writes to.
+    """
+    async with planned(path, ()) as store:
+        await store.exchange([], 9, Calls())
+        for done in range(2, 8):
+            assert read_status(path).running
+            await store.note("note", str(done))
+            await refused(path)
+            with process("note", path) as other:
+                assert other.wait() == 0
+            assert await store.note("note") == "kept"
+            assert len(beside(path)) == 3
+            await settle(store, done=[done])
+            assert outcome("done", path) == done - 1
+    assert read_status(path).counts == Counts(pending=1, sending=3, done=6)
+    assert beside(path) == ["rows.journal"]
 
 
-def test_looks_leave_the_locks_of_a_run(journal: Path) -> None:
-    """Nor does a second run that is refused, or whoever reads."""
-    with Journal(journal, ABOUT):
-        assert outcome("sqlite_locks", journal) is True
-        with pytest.raises(JournalInUse):
-            Journal(journal, ABOUT)
-        assert is_held(journal)
-        assert head_of(journal, 6) == b"SQLite"
-        with reading(journal) as db:
-            db.execute("SELECT count(*) FROM row")
-        assert outcome("sqlite_locks", journal) is True
-    assert outcome("sqlite_locks", journal) is False
-
-
-def test_looks_during_a_read_open_no_more_files(journal: Path) -> None:
-    with being_read(journal):
-        for _ in range(100):
-            is_held(journal)
-            head_of(journal, 6)
-        assert [len(kept) for kept in locking._kept.values()] == [1]
-    assert locking._kept == {}
-
-
-def test_what_a_look_kept_open_is_no_lock(journal: Path) -> None:
-    """Another process can hold the journal while this one goes on reading it."""
-    with being_read(journal):
-        assert not is_held(journal)
-        FileLock(journal).release()
-        with process("hold", journal) as holder:
-            assert list(said(holder, 1)) == ["held"]
-            assert is_held(journal)
+async def test_a_reader_never_holds_a_writer_up(path: Path) -> None:
+    """One that never ends sees what was there when it began, while a whole run begins, saves and ends."""
+    query = "SELECT count(*) FROM row WHERE state = 0"
+    with reading(path) as db:
+        db.execute("BEGIN")
+        assert db.execute(query).fetchone() == (10,)
+        with process("exchange_on_and_on", path, 5) as running:
+            assert len(list(said(running))) == 2
+            assert running.wait() == 0
+        assert read_status(path).counts == Counts(done=8, failed=2)
+        assert db.execute(query).fetchone() == (10,)
+        with pytest.raises(JournalError, match="cannot read the journal"), reading(path) as other:
+            other.execute("DELETE FROM row")
+    assert read_status(path).counts == Counts(done=8, failed=2)
+    assert beside(path) == ["rows.journal"]

@@ -6,6 +6,7 @@ Everything here blocks.  `tim_async.migrate._sqlite` writes it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -97,25 +98,31 @@ def is_journal(path: Path, *, any_version: bool = False) -> bool:
         JournalError: it is not there, or something else, or of another version.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise JournalError(f"there is no journal {path}") from None
     except OSError as error:
         raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise JournalError(f"{path} is no regular file, and so no journal")
+    if not os.access(path, os.R_OK):
+        raise JournalError(f"{path} is no journal that can be read: {os.strerror(errno.EACCES)}")
     # Opened by SQLite alone, and as a file that nobody changes: so SQLite takes no lock, and leaves alone what is
     # beside it.  Were it opened here, to close it would be to give up, as POSIX has it, the locks of a run of this
     # process, and the next to close the journal would remove the log that the run still writes to.
     try:
         with contextlib.closing(_opened(path, "mode=ro&immutable=1")) as db:
-            return is_begun(db, path, any_version=any_version)
+            begun = is_begun(db, path, any_version=any_version)
     except sqlite3.Error as error:
-        if code(error) not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise JournalError(f"{path} is no journal that can be read: {error}") from None
-        if Path(f"{os.path.realpath(path)}-journal").exists():
-            return True  # SQLite undoes what was cut short, and then finds out for itself
-        raise JournalError(f"{path} is no journal of a migration") from None
+        # Cut short, which SQLite undoes, or about to grow, as the log is written into it: whoever opens it finds out.
+        if code(error) == sqlite3.SQLITE_CORRUPT or Path(f"{os.path.realpath(path)}-journal").exists():
+            return True
+        if code(error) == sqlite3.SQLITE_NOTADB:
+            raise JournalError(f"{path} is no journal of a migration") from None
+        raise JournalError(f"{path} is no journal that can be read: {error}") from None
+    if not begun and found.st_size:  # a single byte, which SQLite takes for nothing
+        raise JournalError(f"{path} is no journal of a migration")
+    return begun
 
 
 def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -> bool:
@@ -125,11 +132,10 @@ def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -
         sqlite3.Error: it is no database.
         JournalError: it is something else, or of another version.
     """
-    names = ("page_count", "application_id", "user_version")
-    pages, application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
-    if not pages:
-        return False
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if application != APPLICATION:
+        if not db.execute("PRAGMA page_count").fetchone()[0]:
+            return False
         raise JournalError(f"{path} is an SQLite database, and no journal of a migration")
     if version != VERSION and not any_version:
         raise JournalError(
@@ -348,7 +354,8 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         db.execute("PRAGMA busy_timeout = 10000")
         if not writable:
             db.execute("PRAGMA query_only = ON")
-        db.execute("SELECT count(*) FROM sqlite_master")
+        if not is_begun(db, path):
+            raise JournalError(f"{path} is empty: no run has begun it")
     except sqlite3.OperationalError as error:
         db.close()
         # Where nothing can be written, neither beside it nor at all, one that is complete can be read as it is.
