@@ -59,9 +59,9 @@ def write(folder: Path, rows: Rows, header: str = HEADER) -> Path:
 async def carry(tim: TIMClient, file: Path, kind: Kind = UNREAD, **options: Any) -> list[Event]:
     """All events of a run."""
     options = {"group_check": False, "interval": 0.05, **options}
-    with FileSource(file, kind) as source:
-        async with contextlib.aclosing(run(tim, source, file.with_suffix(".journal"), **options)) as events:
-            return [event async for event in events]
+    source = FileSource(file, kind, until_now=True)
+    async with contextlib.aclosing(run(tim, source, file.with_suffix(".journal"), **options)) as events:
+        return [event async for event in events]
 
 
 def of(kind: type[E], events: Sequence[Event]) -> list[E]:

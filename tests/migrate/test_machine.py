@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import sys; sys.path.insert(0, "/tmp/w"); import mended
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

@@ -19,7 +19,6 @@ from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
     from ._engine import run as run
-    from ._engine import set_pace as set_pace
     from ._journal import read_status as read_status
     from ._memory import MemoryStore as MemoryStore
     from ._notes import Notes as Notes
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from ._sqlite import SqliteStore as SqliteStore
     from ._store import Calls as Calls
     from ._store import FailureCount as FailureCount
+    from ._store import Pace as Pace
     from ._store import Session as Session
     from ._store import Status as Status
     from ._store import Store as Store
@@ -92,6 +92,7 @@ _HOME = {
     "MigrateOptions": "_options",
     "Notes": "_notes",
     "PaceChanged": "events",
+    "Pace": "_store",
     "Progress": "events",
     "READ": "_rows",
     "Reading": "events",
@@ -118,7 +119,6 @@ _HOME = {
     "read_status": "_journal",
     "render": "_report",
     "run": "_engine",
-    "set_pace": "_engine",
     "survey": "_surveying",
     "verify": "_verifying",
     "write_rejects": "_rejects",

@@ -121,8 +121,7 @@ async def plan(
     if not rows:
         raise _empty(source)
     await store.planned(source.fingerprint())
-    if (notes := getattr(source, "notes", None)) is not None:
-        await store.note("notes", notes.to_json())
+    await store.note("notes", source.notes.to_json())
     return about, False
 
 
