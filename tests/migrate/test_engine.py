@@ -59,7 +59,7 @@ def write(folder: Path, rows: Rows, header: str = HEADER) -> Path:
 async def carry(tim: TIMClient, file: Path, kind: Kind = UNREAD, **options: Any) -> list[Event]:
     """All events of a run."""
     options = {"group_check": False, "interval": 0.05, **options}
-    source = FileSource(file, kind, until_now=True)
+    source = FileSource(file, kind, until_now=kind is READ)
     async with contextlib.aclosing(run(tim, source, file.with_suffix(".journal"), **options)) as events:
         return [event async for event in events]
 

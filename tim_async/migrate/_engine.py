@@ -248,6 +248,7 @@ class _Run:
             sdk_app_id=self._client.sdk_app_id,
             base_url=self._client.base_url,
             restart=self._restart,
+            mends=self._mended is not None,
         )
 
     async def _mend(self, mended: Source) -> None:

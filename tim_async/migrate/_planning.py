@@ -19,6 +19,8 @@ from .events import Reading
 
 T = TypeVar("T")
 
+_RULES = ("until_now", "strict_ids")
+"""The arguments of a source that decide which rows are valid, and nothing else."""
 _BATCH = 5_000
 """Rows that are read and planned together."""
 
@@ -74,6 +76,7 @@ async def plan(
     sdk_app_id: int,
     base_url: str,
     restart: bool,
+    mends: bool = False,
 ) -> tuple[About, bool]:
     """Open a store, and plan the rows of a source unless they are.
 
@@ -86,6 +89,7 @@ async def plan(
         sdk_app_id: the app; 0 when it is not known.
         base_url: the URL of the app's service.
         restart: forget everything that the store knows.
+        mends: whether rows will be corrected: those are checked by the rules of this run, whatever the others were.
 
     Returns:
         What the store holds, and whether the rows were planned before.
@@ -95,7 +99,8 @@ async def plan(
         SourceError: the rows cannot be read, or there are none.
         JournalError: the store is of another migration, or failed.
     """
-    about = About(source.kind.name, source.name, "", dict(source.arguments), sdk_app_id, base_url)
+    arguments = {name: value for name, value in source.arguments.items() if not (mends and name in _RULES)}
+    about = About(source.kind.name, source.name, "", arguments, sdk_app_id, base_url)
     # What cannot be read must not cost the journal that it was to replace.
     batches = _Batches(source)
     first = await reader.read(batches.next) if restart else None

@@ -410,7 +410,8 @@ def differing(found: About, wanted: About) -> str:
 
     Args:
         found: what the journal is of.
-        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any.
+        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any, and so does an argument
+            that is not given.
     """
     differences = []
     if found.kind != wanted.kind:
@@ -421,8 +422,9 @@ def differing(found: About, wanted: About) -> str:
             differences.append(f"of another file: {found.source} ({then}…), and this is {wanted.source} ({now}…)")
         else:
             differences.append(f"of an earlier content of {found.source}: its SHA-256 was {then}… and is {now}…")
-    if as_json(found.arguments) != as_json(wanted.arguments):
-        then, now = _named(found.arguments), _named(wanted.arguments)
+    compared = {name: found.arguments.get(name) for name in wanted.arguments}
+    if _named(compared) != _named(wanted.arguments):
+        then, now = _named(compared), _named(wanted.arguments)
         differences.append(f"of other arguments: {then} then, {now} now")
     if found.sdk_app_id and wanted.sdk_app_id:
         if found.sdk_app_id != wanted.sdk_app_id:
@@ -462,7 +464,7 @@ def _place(base_url: str) -> tuple[str | None, int | None, str] | str:
 def _named(arguments: Mapping[str, Any]) -> str:
     """Arguments as a message can hold them: those that say something."""
     values = {name: value for name, value in arguments.items() if value}
-    return json.dumps(values, ensure_ascii=False) if values else "none"
+    return json.dumps(values, ensure_ascii=False, sort_keys=True) if values else "none"
 
 
 def shortened(reason: str) -> str:
