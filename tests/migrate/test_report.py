@@ -24,6 +24,7 @@ from tim_async.migrate import (
     DryRun,
     FailureCount,
     FileSource,
+    Notes,
     Recorder,
     Series,
     Session,
@@ -163,16 +164,16 @@ def one_of_all() -> Status:
 @pytest.mark.parametrize(
     ("changes", "title", "said"),
     [
-        ({"counts": Counts(done=5)}, "Every row arrived", "took 5 of 5 rows"),
+        ({"counts": Counts(done=5)}, "Every row arrived", "accepted 5 of 5 rows"),
         ({"counts": Counts(done=4, lowered=1, superseded=2)}, "Every row arrived", "2 were superseded by later ones"),
         ({"counts": Counts(done=5, failed=1)}, "1 row did not arrive", "1 failed"),
-        ({"counts": Counts(done=5, failed=1_000, rejected=1)}, "1,001 rows did not arrive", "1 could not be valid"),
+        ({"counts": Counts(done=5, failed=1_000, rejected=1)}, "1,001 rows did not arrive", "1 was invalid"),
         ({"counts": Counts()}, "There were no rows", "holds none"),
         ({"counts": Counts(pending=7)}, "Not begun, 7 rows left", "same command"),
         ({"counts": Counts(pending=7, done=1), "running": True}, "Still running, 7 rows left", "As of 2025-11-20"),
         ({"counts": Counts(pending=9), "running": True, "planned": False}, "Still reading the file", "9 rows so far"),
         ({"planned": False}, "Nothing was sent", "Run it again"),
-        ({"counts": Counts(pending=7, done=1), "missing": 7}, "7 rows lost by the store", "took 1 of 8 rows"),
+        ({"counts": Counts(pending=7, done=1), "missing": 7}, "7 rows lost by the store", "accepted 1 of 8 rows"),
         ({"counts": Counts(pending=600, done=1), "running": True, "rate": 20.0}, "Still running", "About 30 s left"),
     ],
 )
@@ -299,11 +300,13 @@ def test_a_dry_run() -> None:
         failures=[FailureCount(None, rejected[0].reason, 1203, 2, rejected=True)],
     )
     first = [{"GroupId": "@TGS#public", "Member_Account": "<i>alice</i>", "UnreadMsgNum": 5}]
-    text = render(found, ["3 ids are suspicious"], dry_run=DryRun(200.0, first, iter(rejected)))
+    notes = Notes(without_time=1234)
+    notes.add_suspicion(7, "Member_Account", "NULL", "stands for nothing")
+    text = render(found, notes, dry_run=DryRun(200.0, first, iter(rejected)))
     page = Page(text)
     assert page.text_of("h1") == ["1,203 rows would be rejected"]
     assert "12,000 rows of 13,208 would be sent in about 1 min 00 s at 200.0/s. Nothing was sent." in page.text
-    assert page.text_of("li") == ["3 ids are suspicious"]
+    assert page.text_of("li") == [f"{sentence}." for sentence in notes.sentences()]
     assert text.count(r"b\u200bob") == 1000
     assert "And 203 more: the rejected file has all of them." in page.text
     assert "<i>alice</i>" in page.text
@@ -595,7 +598,7 @@ async def test_of_a_real_migration(tmp_path: Path) -> None:
     page = Page(render(read_status(journal)))
     assert page.text_of("h1") == ["2 rows did not arrive"]
     assert "Migration of unread counts · rooms <1>.csv" in page.text_of("p")
-    assert "The service took 1 of 4 rows." in page.text
+    assert "The service accepted 1 of 4 rows." in page.text
     assert "1 was superseded by a later one" in page.text
     assert "rejected" in page.text_of("td")
     assert "finished" in page.text_of("td")

@@ -90,11 +90,11 @@ def _summary(counts: Counts) -> str:
     if counts.failed:
         more.append(f"{counts.failed:,} failed")
     if counts.rejected:
-        more.append(f"{counts.rejected:,} could not be valid and {were(counts.rejected)} never sent")
+        more.append(f"{counts.rejected:,} {were(counts.rejected)} invalid and never sent")
     if counts.superseded:
         by = "a later one" if counts.superseded == 1 else "later ones"
         more.append(f"{counts.superseded:,} {were(counts.superseded)} superseded by {by}")
-    text = f"The service took {counts.taken:,} of {rows(counts.total)}."
+    text = f"The service accepted {counts.taken:,} of {rows(counts.total)}."
     return f"{text} {', '.join(more)}." if more else text
 
 

@@ -9,6 +9,7 @@ from itertools import islice, pairwise
 from pathlib import PureWindowsPath
 from typing import Any
 
+from tim_async.migrate._notes import Notes
 from tim_async.migrate._recorder import Slot, quantile
 from tim_async.migrate._store import Calls, FailureCount, Problem, Session, Status
 
@@ -51,14 +52,14 @@ _PAGE = """<!doctype html>
 """
 
 
-def render(status: Status, notes: Iterable[str] = (), *, dry_run: DryRun | None = None) -> str:
+def render(status: Status, notes: Notes | None = None, *, dry_run: DryRun | None = None) -> str:
     """Make one self-contained HTML page about a migration.
 
     The same status gives the same page, to the byte: what it says of time is what the store knows.
 
     Args:
         status: what the store knows, see `read_status`.
-        notes: what is worth checking in the rows, a sentence each.
+        notes: what is worth checking in the rows, as the source has noted it.
         dry_run: what a dry run tells; None for a migration.
 
     Returns:
@@ -68,11 +69,12 @@ def render(status: Status, notes: Iterable[str] = (), *, dry_run: DryRun | None 
     kind = _KINDS.get(status.kind, f"Migration of {status.kind}") + ("" if dry_run is None else ", dry run")
     source = "standard input" if status.source == "-" else PureWindowsPath(status.source).name
     what = " · ".join(part for part in (kind, source, status.name) if part)
+    said = "".join(f"<li>{safe(sentence)}.</li>" for sentence in notes.sentences()) if notes is not None else ""
     parts = [
         f'<header class="{headline.tone}"><p class="what">{safe(what)}</p>'
         f"<h1>{safe(headline.title)}</h1><p class=said>{safe(headline.said)}</p></header>",
         _states(status, dry=dry_run is not None),
-        _section("Worth checking", "".join(f"<li>{safe(note)}</li>" for note in notes), "ul", "notes"),
+        _section("Worth checking", said, "ul", "notes"),
     ]
     if dry_run is None:
         panels = lay_out(status.sessions)
@@ -89,13 +91,13 @@ def render(status: Status, notes: Iterable[str] = (), *, dry_run: DryRun | None 
 def _states(status: Status, *, dry: bool) -> str:
     """The rows by state: a bar and a table."""
     counts, read = status.counts, status.kind == "read"
-    left = "They can be valid." if dry else "Their end is still to come."
+    left = "Valid." if dry else "Not settled yet."
     if counts.sending:
         when = "under way" if status.running else "under way when the run ended; sent again by the next"
         left += f" Of these {counts.sending:,} {were(counts.sending)} {when}."
     member = "conversation" if read else "member"
     found = [
-        ("Taken", "done", counts.taken, "The service took them."),
+        ("Taken", "done", counts.taken, "The service accepted them."),
         ("of these lowered", "lowered", counts.lowered, "Above the group's messages; the service lowers it to that."),
         (
             "Superseded",
@@ -104,7 +106,7 @@ def _states(status: Status, *, dry: bool) -> str:
             f"A later row is for the same {member}; only the last is sent.",
         ),
         ("Failed", "failed", counts.failed, f"The service refused {'' if read else 'or would ignore '}them."),
-        ("Rejected", "rejected", counts.rejected, "They cannot be valid; never sent."),
+        ("Rejected", "rejected", counts.rejected, "Invalid; never sent."),
         ("To be sent" if dry else "Left", "left", counts.left, left),
     ]
     # Of a conversation there is no such thing as lowered, and of a dry run no answer.
