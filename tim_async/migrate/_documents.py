@@ -153,9 +153,9 @@ class _Stream:
         return f"is not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else _TOO_DEEP
 
     def _more(self) -> bool:
-        rest = self._text[self._at :]
-        block = self._read(max(_BLOCK, len(rest)))
-        self._text, self._at = rest + block, 0
+        block = self._read(max(_BLOCK, len(self._text) - self._at))
+        if block:
+            self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
 
     def _go(self, to: int) -> None:

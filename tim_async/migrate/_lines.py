@@ -140,13 +140,11 @@ class TextFile:
         with self._plainly(), self._bytes() as stream, _unpacked(stream, self.name) as unpacked:
             sample = unpacked.read(_BLOCK)
             is_cut = len(sample) == _BLOCK
-            if not sample.strip():
-                raise SourceError(f"{self.name} is empty")
             self._refuse_foreign(sample)
             if self._encoding == UTF_8:
                 sample = sample.removeprefix(codecs.BOM_UTF8)
-            head = codecs.getincrementaldecoder(self._encoding)("surrogateescape").decode(sample)
-            if not head.strip():
+            head = codecs.getincrementaldecoder(self._encoding)("surrogateescape").decode(sample, not is_cut)
+            if not head.strip() and not is_cut:
                 raise SourceError(f"{self.name} is empty")
             if "\x00" in head:
                 hint = f"; --encoding {guess} may be meant" if (guess := likely(sample)) else ""

@@ -176,7 +176,9 @@ class FileSource(_Rows):
             Columns(kind, columns or {}, id_formats or {}, null, until_now=until_now),
         )
         self._format: Format | None = "csv" if given and format is None else format
-        self._dialect = Dialect.of("tab" if format == "tsv" and delimiter is None else delimiter, quote, header)
+        if format == "tsv" and delimiter not in (None, "\t", "tab"):
+            raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; that is CSV")
+        self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
             self._columns.of_fields(self._dialect.header)
         self._arguments: dict[str, Any] = {
@@ -198,7 +200,12 @@ class FileSource(_Rows):
         return self._arguments
 
     def _rows(self, text: Text) -> Iterator[Row | Rejected]:
-        return self._of_documents(text) if self._form(text) == "jsonl" else self._of_records(text)
+        form = self._form(text)
+        if form == "jsonl":
+            return self._of_documents(text)
+        if form == "tsv":
+            return self._of_records(text, dataclasses.replace(self._dialect, delimiters=("\t",)))
+        return self._of_records(text, self._dialect)
 
     def _form(self, text: Text) -> Format:
         if self._format is not None:
@@ -231,9 +238,9 @@ class FileSource(_Rows):
         if objects and absent:
             raise SourceError(f"{self._file.name}: no row has a {self._columns.missing(absent, list(paths))}")
 
-    def _of_records(self, text: Text) -> Iterator[Row | Rejected]:
+    def _of_records(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:
         try:
-            table = find_table(text, self._columns, self._dialect)
+            table = find_table(text, self._columns, dialect)
         except ValueError as error:
             raise SourceError(f"{self._file.name} {error}") from None
         for line, fields, lines, problem in table.records:

@@ -111,8 +111,8 @@ def find_table(text: Text, columns: Columns, dialect: Dialect) -> Table:
                 return Table(len(names), _fields_under(names, columns), found)
             fields = _fields_below(names, columns, dialect.header)
         except ValueError as error:
-            if len(names) > widest:
-                widest, problem = len(names), str(error)
+            if first.count(delimiter) > widest:
+                widest, problem = first.count(delimiter), str(error)
             lines.put_back(taken)
         else:
             lines.put_back(taken)
@@ -138,6 +138,8 @@ def _fields_under(names: list[str], columns: Columns) -> Fields:
     try:
         return columns.of_fields(names)
     except ValueError as error:
+        if names[0].startswith(("{", "[")):
+            raise ValueError(f"{error}; --format jsonl reads JSON") from None
         if any(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
             raise ValueError(f"{error}; --quote '\"' takes the quotes for what they are") from None
         if any(map(_is_count, names)):

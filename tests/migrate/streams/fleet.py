@@ -167,7 +167,7 @@ def write(path: Path, rows: Sequence[tuple[str, ...]], kind: str = "unread") -> 
 
 async def loaded(file: Path, url: str, kind: Kind = UNREAD, **options: Any) -> Loaded:
     """Load a file, to its end."""
-    with FileSource(file, kind) as source:
+    with FileSource(file, kind, until_now=True) as source:
         async with contextlib.aclosing(load(source, url, **options)) as events:
             found = [event async for event in events]
     assert isinstance(found[-1], Loaded)
