@@ -39,7 +39,7 @@ local FIXED = { about, rows, counts, states, moved, replaced, claims, problems, 
 local clock = tonumber(redis.call('TIME')[1])
 local position  -- the last line that was planned; beyond it an entry is foreign, unless it is in `moved`
 local changes = {}  -- of `counts`
-local last  -- the highest id that the stream has had
+local last  -- the highest id of a row that was planned, or of an entry that the stream has had
 
 local function count(name, by) changes[name] = (changes[name] or 0) + by end
 
@@ -60,7 +60,7 @@ local function hash(name) return object(redis.call('HGETALL', name)) end
 
 -- Rows
 
-local function state_of(line) return redis.call('BITFIELD', states, 'GET', 'u4', '#' .. line)[1] end
+local function state_of(line) return redis.call('BITFIELD_RO', states, 'GET', 'u4', '#' .. line)[1] end
 
 local function move(line, from, to)
     redis.call('BITFIELD', states, 'SET', 'u4', '#' .. line, to)
@@ -361,50 +361,45 @@ function ops.planned()
     return {}
 end
 
-local function mend(row, state)
-    local line = row.line
-    if state == PENDING and is_claimed(line) then return 'busy' end
-    local values = state ~= REJECTED and values_at(id_of(line)) or nil
-    local same = false
-    if row.values then
-        local bucket, field = member(row.values)
-        if values then
-            local old_bucket, old_field = member(values)
-            same = bucket == old_bucket and field == old_field
-        end
-        local before = last_of(bucket, field)
-        if before and before < line and state_of(before) == PENDING and is_claimed(before) then return 'busy' end
-    end
-    if state ~= PENDING then remove_problem(line) end
-    if values then
-        remove(line)
-        if not same then leave(line, values) end
-    end
-    local after = REJECTED
-    if not row.values then
-        add_problem(line, line, row.cause, row.document)
-    elseif same then
-        append(line, row.values)
-        after = PENDING
-    else
-        after = join(line, row.values)
-    end
-    move(line, state, after)
-    return after == PENDING and 'taken' or after == REJECTED and 'rejected' or 'superseded'
+-- Why a row cannot be mended: "skipped" for ever, or "busy" now; nil when it can.
+local function obstacle(row)
+    local state = row.line > 0 and row.line <= position and state_of(row.line) or 0
+    if state ~= PENDING and state ~= FAILED and state ~= REJECTED then return 'skipped' end
+    if state == PENDING and is_claimed(row.line) then return 'busy' end
+    local before = row.values and last_of(member(row.values))
+    if before and before < row.line and state_of(before) == PENDING and is_claimed(before) then return 'busy' end
 end
 
--- Mend rows, which are by falling line, so that none of them supersedes one before it.  What became of each, in order.
+-- Mend rows, by falling line.  First all leave the members that they were of, so that none is superseded by another's
+-- new values while it still has its old ones.  What became of each, in order.
 function ops.mend()
     local found = redis.call('HMGET', about, 'mend', 'mended')
     if found[1] == request.once then return cjson.decode(found[2]) end
     if highest_id() > WHOLE - 3 * #request.rows then return { error = 'full' } end
-    local before, results = {}, {}
+    local results = {}
+    for at, row in ipairs(request.rows) do results[at] = obstacle(row) or '' end
     for at, row in ipairs(request.rows) do
-        before[at] = row.line > 0 and row.line <= position and state_of(row.line) or 0
+        if results[at] == '' then
+            row.state = state_of(row.line)
+            local values = row.state ~= REJECTED and values_at(id_of(row.line))
+            if row.state ~= PENDING then remove_problem(row.line) end
+            if values then
+                remove(row.line)
+                leave(row.line, values)
+            end
+        end
     end
     for at, row in ipairs(request.rows) do
-        local open = before[at] == PENDING or before[at] == FAILED or before[at] == REJECTED
-        results[at] = open and mend(row, before[at]) or 'skipped'
+        if results[at] == '' then
+            local state = REJECTED
+            if row.values then
+                state = join(row.line, row.values)
+            else
+                add_problem(row.line, row.line, row.cause, row.document)
+            end
+            move(row.line, row.state, state)
+            results[at] = NAMES[state]
+        end
     end
     local reply = { results = results }
     redis.call('HSET', about, 'mend', request.once, 'mended', cjson.encode(reply))
@@ -461,26 +456,33 @@ local function add_claims(found, entries)
     end
 end
 
--- Settle rows and claim others: those that somebody left, if `idle` says after how many milliseconds they count as left,
--- and then new ones.
+local function claim_left(found)
+    local cursor = '0-0'
+    repeat
+        local room = request.room - #found
+        local claimed = redis.call('XAUTOCLAIM', rows, GROUP, request.worker, request.lease, cursor, 'COUNT', room)
+        cursor = claimed[1]
+        add_claims(found, claimed[2])
+    until cursor == '0-0' or #found >= request.room
+end
+
+local function claim_new(found)
+    local room = request.room - #found
+    if room == 0 then return end
+    local read = redis.call('XREADGROUP', 'GROUP', GROUP, request.worker, 'COUNT', room, 'STREAMS', rows, '>')
+    if read then add_claims(found, read[1][2]) end
+end
+
+-- Settle rows and claim others.  What a dead worker left can wait as long as there are new rows, but not for ever.
 function ops.exchange()
     local new, found = 0, {}
     for _, outcome in ipairs(request.settled) do new = new + settle(outcome) end
     save_counts()
     if new > 0 then note_outcomes(new) end
-    if request.room > 0 and request.idle and redis.call('XLEN', rows) > 0 then
-        local cursor = '0-0'
-        repeat
-            local room = request.room - #found
-            local claimed = redis.call('XAUTOCLAIM', rows, GROUP, request.worker, request.idle, cursor, 'COUNT', room)
-            cursor = claimed[1]
-            add_claims(found, claimed[2])
-        until cursor == '0-0' or #found >= request.room
-    end
-    if request.room > #found then
-        local room = request.room - #found
-        local read = redis.call('XREADGROUP', 'GROUP', GROUP, request.worker, 'COUNT', room, 'STREAMS', rows, '>')
-        if read then add_claims(found, read[1][2]) end
+    if request.room > 0 then
+        if request.left_first then claim_left(found) end
+        claim_new(found)
+        if #found < request.room and not request.left_first then claim_left(found) end
     end
     if not see_worker(new) then forget_workers() end
     return add_progress({ claims = found, pace = hash(pace) })

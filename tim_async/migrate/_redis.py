@@ -148,7 +148,6 @@ class RedisStore:
         self._calls = Calls()
         self._pace: Mapping[str, str] = {}
         self._looked = -math.inf
-        self._starved = True
 
     def _key(self, part: str) -> str:
         return key_of(self.stream, part)
@@ -274,17 +273,18 @@ class RedisStore:
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
         given = {row.line: row for row in rows}  # the last of a line wins
-        lines = sorted(given, reverse=True)
+        lines = sorted(given)
         results: dict[int, str] = {}
+        # By rising line, so that no row is superseded by one of a later step while it still has its old values.
         for first in range(0, len(lines), _BATCH):
-            part = lines[first : first + _BATCH]
+            part = lines[first : first + _BATCH][::-1]
             packed = [replies.packed(given[line]) for line in part]
             reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._idle)
             with self._reading():
                 results.update(zip(part, replies.as_list(reply["results"]), strict=True))
         many = Counter(results.values())
         skipped, busy = (tuple(sorted(line for line in lines if results[line] == one)) for one in ("skipped", "busy"))
-        return Mended(many["taken"], many["superseded"], many["rejected"], skipped, busy)
+        return Mended(many["left"], many["superseded"], many["rejected"], skipped, busy)
 
     # Rows out
 
@@ -298,7 +298,6 @@ class RedisStore:
             del self._held[outcome.line]
         with self._reading():
             entries = [replies.entry_of(self._kind, entry) for entry in replies.as_list(reply["claims"])]
-        self._starved = room > 0 and not entries
         rejected = {entry: entry.row for entry in entries if isinstance(entry.row, Rejected)}
         if rejected:
             settled = [_addressed(entry, State.REJECTED) | replies.rejection(row) for entry, row in rejected.items()]
@@ -310,7 +309,7 @@ class RedisStore:
                 claims.append(entry.row)
         with self._reading():
             progress = replies.progress_of(reply)
-        if self._starved and progress.left > progress.delivered:
+        if room > 0 and not entries and progress.left > progress.delivered:
             raise self._error("lost", progress.left - progress.delivered)
         return Exchange(
             claims=claims,
@@ -324,12 +323,18 @@ class RedisStore:
 
     async def _exchange(self, settled: list[dict[str, Any]], room: int) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
-        request: dict[str, Any] = {"settled": settled, "room": room, "worker": self._worker, "info": self._info()}
-        # What a dead worker left can wait as long as new rows come, but not for ever.
-        if room and (self._starved or now >= self._looked + self._lease / 4):
+        left_first = room > 0 and now >= self._looked + self._lease / 4
+        if left_first:
             self._looked = now
-            request["idle"] = self._idle
-        return await self._call("exchange", **request)
+        return await self._call(
+            "exchange",
+            settled=settled,
+            room=room,
+            lease=self._idle,
+            left_first=left_first,
+            worker=self._worker,
+            info=self._info(),
+        )
 
     @property
     def _idle(self) -> int:

@@ -39,7 +39,8 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
     workers, sessions = [], []
     for worker, session in _workers(reply["workers"], series, now):
         workers.append(worker)
-        sessions.append(session)
+        if worker.rows or session.calls != Calls() or session.series is not None:  # it has sent something
+            sessions.append(session)
     with contextlib.suppress(*UNREADABLE):
         forgotten = json.loads(reply["about"]["forgotten"])
         sessions.append(_session(forgotten, forgotten, None))
@@ -55,7 +56,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         running=any(worker.working for worker in workers),
         counts=progress.counts,
         failures=sorted(failures, key=lambda failure: (-failure.rows, failure.first_line)),
-        sessions=merged(session for session in sessions if session.calls != Calls() or session.series is not None),
+        sessions=merged(sessions),
         workers=sorted(workers, key=lambda worker: (worker.seen, worker.name)),
         name=name,
         rate=_rate(reply["recent"], now),

@@ -1,4 +1,4 @@
-"""Migrations on many machines: the rows of a file on a stream of Redis or Valkey, and any number of workers.
+"""Migrations on many machines: the rows of a file in a Redis or Valkey, and any number of workers.
 
 ::
 
@@ -13,27 +13,9 @@ and, in as many processes on as many hosts as wanted::
         async for event in events:
             ...
 
-``tim-async migrate load`` and ``work`` are these with a face.  It needs the extra ``redis``, and a server that knows
-XAUTOCLAIM: Redis 6.2 or later, or any Valkey.
-
-What is guaranteed, and by what:
-
-- *The last row of a member wins.*  As with a file, only that row is on the stream at all: `load` finds the others
-  before the first row is there.  So no order has to be kept between workers, and no late attempt can overwrite another
-  value.
-- *Nothing is lost.*  A row is on the stream until its outcome is in the store, written with its removal in one step.
-  What a worker holds when it dies is taken over by the others once its lease has run out, and is sent a second time.
-- *Nothing is counted twice.*  Of two workers that both sent a row, as when one was suspended for longer than its lease,
-  the first to write the outcome is heard.
-- *Only rows of the file are sent.*  An entry that something else added, or that cannot be a row, is rejected.
-- *A row without a time of its own*, of kind "read", gets the store's time, written there before it is first sent.
-
-What depends on the store's persistence: everything above holds while the store keeps what it has answered.  Whatever
-a store that restarts has kept is its state of some earlier moment; the rows whose outcomes came after that are sent
-again, with the same values, and a load that was not yet complete then has to be continued by the same command.  With
-``appendfsync everysec`` that is the last second, with snapshots alone the time since the last one, and without
-persistence it is all of it: workers then end and say so, and the file has to be loaded again.  Only the times of rows
-without their own are drawn anew, up to that much later.
+`tim_async.migrate.run` with the URL of a store does both: it loads the rows unless they are, and works.
+``tim-async migrate load`` and ``work`` are these two on the command line.  What is guaranteed, and what of it depends
+on the store's persistence, is told in `tim_async.migrate._redis`.
 """
 
 from __future__ import annotations
@@ -43,28 +25,28 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from .errors import StoreError as StoreError
-    from .errors import StreamMismatch as StreamMismatch
-    from .events import Loaded as Loaded
-    from .events import Loading as Loading
-    from .fleet import Fleet as Fleet
-    from .fleet import Worker as Worker
-    from .fleet import read_fleet as read_fleet
-    from .fleet import write_fleet_rejects as write_fleet_rejects
-    from .loading import load as load
-    from .working import work as work
+    from ._fleet import load as load
+    from ._fleet import read_fleet as read_fleet
+    from ._fleet import work as work
+    from ._fleet import write_fleet_rejects as write_fleet_rejects
+    from ._names import Fleet as Fleet
+    from ._names import Loaded as Loaded
+    from ._names import Loading as Loading
+    from ._names import StoreError as StoreError
+    from ._names import StreamMismatch as StreamMismatch
+    from ._names import Worker as Worker
 
 _HOME = {
-    "Fleet": "fleet",
-    "Loaded": "events",
-    "Loading": "events",
-    "StoreError": "errors",
-    "StreamMismatch": "errors",
-    "Worker": "fleet",
-    "load": "loading",
-    "read_fleet": "fleet",
-    "work": "working",
-    "write_fleet_rejects": "fleet",
+    "Fleet": "_names",
+    "Loaded": "_names",
+    "Loading": "_names",
+    "StoreError": "_names",
+    "StreamMismatch": "_names",
+    "Worker": "_names",
+    "load": "_fleet",
+    "read_fleet": "_fleet",
+    "work": "_fleet",
+    "write_fleet_rejects": "_fleet",
 }
 
 __all__ = list(_HOME)

@@ -1,0 +1,216 @@
+"""Loading, working and looking, on the engine and `RedisStore`.  Importing this imports redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tim_async.migrate._breaker import Stopped
+from tim_async.migrate._engine import drive
+from tim_async.migrate._event_queue import EventQueue, running
+from tim_async.migrate._options import MigrateOptions
+from tim_async.migrate._planning import Reader, plan
+from tim_async.migrate._recorder import Recorder
+from tim_async.migrate._redis import DEFAULT_LEASE, DEFAULT_NAME, RedisStore
+from tim_async.migrate._rejects import Written, write_problems
+from tim_async.migrate._sources import Source
+from tim_async.migrate._store import Problem, Status
+from tim_async.migrate.errors import StoreAway
+from tim_async.migrate.events import Counts, Event, Reading, Resumed, Waiting
+
+from ._names import Loaded
+
+if TYPE_CHECKING:
+    from tim_async.client import TIMClient
+
+T = TypeVar("T")
+
+_WINDOW = 1000
+"""Problems that are read together."""
+
+
+async def load(
+    source: Source,
+    url: str,
+    *,
+    name: str = DEFAULT_NAME,
+    sdk_app_id: int | None = None,
+    base_url: str | None = None,
+    restart: bool = False,
+    stop: asyncio.Event | None = None,
+) -> AsyncGenerator[Reading | Waiting | Resumed | Loaded, None]:
+    """Load the rows of a source into a store, for workers that are there already or come later.
+
+    However a load ends, the same call completes it: it begins anew, since no worker sends a row before all are loaded.
+
+    Args:
+        source: the rows, such as a `FileSource`.
+        url: the store: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with a password if it needs one.
+        name: the name of the migration; several can be in one database.
+        sdk_app_id: the app that the rows are for; None to leave it to the first worker.
+        base_url: the URL of the app's service; goes with ``sdk_app_id``.
+        restart: forget what the store knows of a migration of this name.
+        stop: set it to end the load early.
+
+    Yields:
+        `Loading` with the rows so far, `Waiting` and `Resumed` when the store is unreachable meanwhile; `Loaded` as the
+        last.
+
+    Raises:
+        ValueError: a URL or a name that cannot be.
+        SourceError: the rows cannot be read.
+        StreamMismatch: the store holds another migration of this name; nothing was changed.
+        StoreError: the store refuses, cannot be reached in the first place, or loses rows.
+    """
+    stop = asyncio.Event() if stop is None else stop
+    events = EventQueue()
+    store = RedisStore(url, name, stop=stop, tell=events.store_outage)
+    app = (sdk_app_id or 0, base_url or "")
+    async with running(_load(source, store, app, stop, events, restart=restart)) as task:
+        async for event in events.all(task):
+            yield event
+
+
+async def _load(
+    source: Source, store: RedisStore, app: tuple[int, str], stop: asyncio.Event, events: EventQueue, *, restart: bool
+) -> Loaded:
+    reader = Reader(stop)
+    sdk_app_id, base_url = app
+    try:
+        _, before = await plan(
+            source, store, reader, stop, events.emit, sdk_app_id=sdk_app_id, base_url=base_url, restart=restart
+        )
+        status = await store.status()
+        return Loaded(True, before, status.counts, status.failures, "" if before else await store.outlives())
+    except Stopped:
+        return Loaded(False, False, Counts())
+    except StoreAway:
+        if not stop.is_set():
+            raise
+        return Loaded(False, False, Counts())
+    finally:
+        reader.hurry()
+        try:
+            await store.close()
+        finally:
+            await reader.close()
+
+
+async def work(
+    client: TIMClient,
+    url: str,
+    *,
+    name: str = DEFAULT_NAME,
+    lease: float = DEFAULT_LEASE,
+    mended: Source | None = None,
+    stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
+    options: MigrateOptions | None = None,
+    **changes: Any,
+) -> AsyncGenerator[Event, None]:
+    """Send the rows of a store, beside any number of other workers, until every row is settled.
+
+    It waits until all rows are loaded, and for the rows that other workers hold.  Everything else is as for
+    `tim_async.migrate.run`.
+
+    Args:
+        client: makes the calls, at the rate it was made with.
+        url: the store, as for `load`.
+        name: the name of the migration.
+        lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
+        mended: corrected rows, as for `tim_async.migrate.run`.
+        stop: set it to end early.
+        recorder: the one that counts the attempts of ``client``; its series is kept in the store, for the report.
+        options: how to send; by default `MigrateOptions()`.
+        changes: options by name, instead of those in ``options``.
+
+    Yields:
+        The events of `tim_async.migrate.run`: `RowFailed` and `RowLowered` for rows of this worker, `Progress` with the
+        counts of all.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be right.
+        StreamMismatch: the migration is for another app.
+        StoreError: the store refuses, or has lost the migration or rows of it.
+        MigrateError: a part of the run failed, or was cancelled, otherwise.
+        AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
+        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
+    """
+    options = dataclasses.replace(options or MigrateOptions(), **changes)
+    events = drive(
+        client,
+        lambda stop, tell: RedisStore(url, name, lease=lease, stop=stop, tell=tell),
+        None,
+        mended,
+        restart=False,
+        stop=stop,
+        recorder=recorder,
+        options=options,
+    )
+    async with contextlib.aclosing(events):
+        async for event in events:
+            yield event
+
+
+async def read_fleet(url: str, *, name: str = DEFAULT_NAME) -> Status:
+    """Read the status of a migration and its workers.
+
+    Args:
+        url: the store, as for `load`.
+        name: the name of the migration.
+
+    Raises:
+        ValueError: a URL or a name that cannot be.
+        StoreError: there is no such migration, or the store cannot be reached or refuses.
+    """
+    async with _store(url, name) as store:
+        return await store.status()
+
+
+async def write_fleet_rejects(url: str, to: str | Path, *, name: str = DEFAULT_NAME) -> Written:
+    """Write the failed and rejected rows of a migration as JSON Lines, as `tim_async.migrate.write_rejects` does.
+
+    Args:
+        url: the store, as for `load`.
+        to: the file; removed when there is nothing to write.
+        name: the name of the migration.
+
+    Raises:
+        ValueError: a URL or a name that cannot be.
+        StoreError: there is no such migration, or the store cannot be reached or refuses.
+        OSError: the file cannot be written.
+    """
+    async with _store(url, name) as store:
+        loop = asyncio.get_running_loop()
+
+        def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+        def problems() -> Iterator[Problem]:
+            found = store.problems()
+            while window := wait_for(_window(found)):
+                yield from window
+
+        return await asyncio.to_thread(
+            write_problems, problems(), Path(to), lambda key, value: wait_for(store.note(key, value))
+        )
+
+
+async def _window(problems: AsyncIterator[Problem]) -> list[Problem]:
+    found: list[Problem] = []
+    while len(found) < _WINDOW and (problem := await anext(problems, None)) is not None:
+        found.append(problem)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _store(url: str, name: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(url, name)
+    try:
+        yield store
+    finally:
+        await store.close()
