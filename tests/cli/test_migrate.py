@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
 
+from tim_async.cli.app import cli
 from tim_async.emulator import Emulator
-from tim_async.migrate import run as run_of_all
-from tim_async.migrate.locking import FileLock
+from tim_async.migrate import MigrateOptions
+from tim_async.migrate._engine import drive
 
 from .conftest import Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, events, names, one, status_of, table, write
@@ -26,17 +31,44 @@ def test_unread(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Pa
     assert table(result.stdout) == {"all": 3, "taken": 2, "failed": 0, "rejected": 0, "superseded": 1, "left": 0}
     assert "for 2 calls" in result.stdout
     assert result.stderr == "started: 2 of 3 rows are to be sent; 1 superseded\n"
-    assert not (tmp_path / "counts.csv.rejected.jsonl").exists()
+    assert names(tmp_path) == ["counts.csv", "counts.csv.journal", "counts.csv.journal.lock"]
     assert status_of(file).counts.taken == 2
 
 
 def test_read(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """It says once, before the first row, what the service does for each of them."""
     file = write(tmp_path / "reads.csv", READ, "alice,bob,1700000000", "alice,carol,")
-    result = run("migrate", "read", file, env=reach)
+    result = run("migrate", "read", file, "--until-now", env=reach)
     assert result.exit_code == 0, result.stderr
     assert service.state.read_time("alice", "bob") == 1700000000
-    assert (service.state.unread("alice", "bob"), service.state.unread("alice", "carol")) == (3, 0)
+    assert (service.state.read_time("alice", "carol") or 0) > 1700000000
     assert "get_group_info" not in service.report().endpoints
+    first, second = result.stderr.splitlines()
+    assert "the app's webhook C2C.CallbackAfterMsgReport" in first
+    assert second.startswith("started: ")
+    assert "1 row has no time" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("Report_Account,Peer_Account,LastReadTime", "alice,bob,1700000000", "--map MsgReadTime=LastReadTime"),
+        ("Report_Account,Peer_Account", "alice,bob", "--until-now"),
+    ],
+)
+def test_a_time_is_never_guessed(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, header: str, row: str, says: str
+) -> None:
+    """Without the column nothing is sent; a row without its time is rejected; --until-now is the consent."""
+    file = write(tmp_path / "reads.csv", header, row)
+    for options in ((), ("--dry-run",)):
+        result = run("migrate", "read", file, *options, env=reach)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+    assert service.report().total.calls == 0
+    empty = write(tmp_path / "empty.csv", READ, "alice,bob,", "alice,carol,1700000000")
+    assert table(run("migrate", "read", empty, env=reach).stdout)["rejected"] == 1
+    assert service.state.read_time("alice", "bob") == 0
 
 
 def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -49,61 +81,82 @@ def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path:
     assert result.stderr.count("asks for more than its group's 120 messages") == 1
 
 
-def test_what_does_not_arrive_is_valid_input(
+# What did not arrive
+
+
+def command_in(stderr: str) -> list[str]:
+    """The words of the command that is printed for the rows that did not arrive."""
+    (line,) = [line for line in stderr.splitlines() if "fix them there and run: " in line]
+    words = shlex.split(line.split(" and run: ")[1])
+    assert words[:2] == ["tim-async", "migrate"]
+    return words[1:]
+
+
+def test_the_rows_that_did_not_arrive_are_mended(
     run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path
 ) -> None:
-    """Exit code 3; the file of those rows needs no --map and no --id-format, and once mended they arrive."""
+    """Exit code 3; the file of those rows is edited, and the printed command sends them in their places."""
     file = tmp_path / "rooms.jsonl"
     rows = [
-        {"room": {"id": "public"}, "who": "alice", "n": 4},
         {"room": {"id": "later"}, "who": "alice", "n": 5},
         {"room": {"id": "public"}, "who": "bob", "n": -1},
         {"room": {"id": "avchatroom"}, "who": "bob", "n": 1},
+        {"room": {"id": "public"}, "who": "alice", "n": "1,204"},
+        {"room": {"id": "public"}, "who": "alice", "n": 3},
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    maps = ("--map", "GroupId=room.id", "--map", "Member_Account=who", "--map", "UnreadMsgNum=n")
-    result = run("migrate", "unread", str(file), *maps, "--id-format", "GroupId=@TGS#{}", env=reach)
+    maps = ("--map", "GroupId=room.id", "--map", "Member_Account=who", "--map=UnreadMsgNum=n")
+    result = run("migrate", "unread", str(file), *maps, "--id-format", "GroupId=@TGS#{}", "--limit", "9", env=reach)
     assert result.exit_code == 3
-    assert table(result.stdout) == {"all": 4, "taken": 1, "failed": 2, "rejected": 1, "superseded": 0, "left": 0}
-    assert "10010" in result.stdout
+    assert table(result.stdout) == {"all": 5, "taken": 1, "failed": 2, "rejected": 2, "superseded": 0, "left": 0}
     assert "of type AVChatRoom" in result.stdout
     assert "UnreadMsgNum: is negative: -1" in result.stdout
-    assert "line 2 failed: 10010" in result.stderr
+    assert "line 1 failed: 10010" in result.stderr
     rejected = tmp_path / "rooms.jsonl.rejected.jsonl"
-    assert f"fix them there and run: tim-async migrate unread {rejected}\n" in result.stderr
     left = [json.loads(line) for line in rejected.read_text().splitlines()]
-    assert [row["Line"] for row in left] == [2, 3, 4]
+    assert [row["Line"] for row in left] == [1, 2, 3, 4]
     service.state.add_group("@TGS#later", messages=10, members=["alice"])
     mended = [{**row, "GroupId": row["GroupId"].replace("avchatroom", "work"), "UnreadMsgNum": 2} for row in left]
     rejected.write_text("".join(json.dumps(row) + "\n" for row in mended))
-    again = run("migrate", "unread", str(rejected), env=reach)
-    assert again.exit_code == 0, again.stdout
+    again = command_in(result.stderr)
+    assert (again[-2:], "--limit" in again) == (["--mended", str(rejected)], False)
+    result = run(*again, env=reach)
+    assert result.exit_code == 0, result.stderr
+    assert "mended: 3 rows to be sent; 1 superseded by later rows" in result.stderr
     assert service.state.unread_in_group("@TGS#later", "alice") == 2
     assert service.state.unread_in_group("@TGS#public", "bob") == 2
     assert service.state.unread_in_group("@TGS#work", "bob") == 2
+    assert service.state.unread_in_group("@TGS#public", "alice") == 3, "her last row, and not the mended one before it"
 
 
-def test_nothing_to_do(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Told at once and without a call; 3 again if rows had failed, whose file is not written over."""
-    good = write(tmp_path / "good.csv", UNREAD, f"{GROUP},alice,7")
-    assert run("migrate", "unread", good, env=reach).exit_code == 0
-    bad = write(tmp_path / "bad.csv", UNREAD, f"{GROUP},alice,8", "nowhere,alice,1")
-    assert run("migrate", "unread", bad, env=reach).exit_code == 3
-    before = service.report().total.calls
-    again = run("migrate", "unread", good, env=reach)
-    assert again.exit_code == 0
-    assert again.stderr == "Nothing to do: every row has come to its end already.\n"
-    assert table(again.stdout)["taken"] == 1
+def test_an_edited_file_of_rows_is_never_overwritten(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """The rows go to another one, which is named; what nobody has edited is replaced."""
+    file = write(tmp_path / "bad.csv", UNREAD, f"{GROUP},alice,8", "nowhere,alice,1")
+    assert run("migrate", "unread", file, env=reach).exit_code == 3
     rejected = tmp_path / "bad.csv.rejected.jsonl"
     rejected.write_text("half mended")
-    again = run("migrate", "unread", bad, env=reach)
+    again = run("migrate", "unread", file, env=reach)
     assert again.exit_code == 3
     assert rejected.read_text() == "half mended"
+    other = tmp_path / "bad.csv.rejected-2.jsonl"
+    assert json.loads(other.read_text())["GroupId"] == "nowhere"
+    assert command_in(again.stderr)[-1] == str(other)
+    other.unlink()
     rejected.unlink()
-    again = run("migrate", "unread", bad, env=reach)
-    assert again.exit_code == 3
+    assert run("migrate", "unread", file, env=reach).exit_code == 3
     assert json.loads(rejected.read_text())["GroupId"] == "nowhere"
-    assert service.report().total.calls == before
+
+
+def test_names_that_look_like_options(run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    """The printed command is the same one, "--" included; as a shell takes it, spaces and all."""
+    monkeypatch.chdir(tmp_path)
+    write(Path("-my rows.csv"), UNREAD, "nowhere,alice,1")
+    result = run("migrate", "unread", "--rejected=-no good.jsonl", "--", "-my rows.csv", env=reach)
+    assert result.exit_code == 3, result.stderr
+    again = command_in(result.stderr)
+    rejected = str(tmp_path / "-no good.jsonl")
+    assert again[2:] == ["--rejected=-no good.jsonl", "--mended", rejected, "--", "-my rows.csv"]
+    assert run(*again, env=reach).exit_code == 3
 
 
 def test_only_the_first_failures_are_told(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -115,30 +168,81 @@ def test_only_the_first_failures_are_told(run: Run, reach: dict[str, str], tmp_p
     assert len((tmp_path / "counts.csv.rejected.jsonl").read_text().splitlines()) == 12
 
 
+# Again, from the beginning, and in parts
+
+
+def test_nothing_to_do(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """Told at once and without a call."""
+    good = write(tmp_path / "good.csv", UNREAD, f"{GROUP},alice,7")
+    assert run("migrate", "unread", good, env=reach).exit_code == 0
+    before = service.report().total.calls
+    again = run("migrate", "unread", good, env=reach)
+    assert again.exit_code == 0
+    assert again.stderr == "Nothing to do: all rows are already processed.\n"
+    assert table(again.stdout)["taken"] == 1
+    assert service.report().total.calls == before
+
+
+def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """It says what it forgets, and sends all of it again; of a file that cannot be read, it forgets nothing."""
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,x")
+    assert "forgets" not in run("migrate", "unread", file, "--restart", env=reach).stderr
+    service.state.set_unread_in_group(GROUP, "alice", 0)
+    write(Path(file), UNREAD, f"{GROUP},alice,8")
+    refused = run("migrate", "unread", file, env=reach)
+    assert refused.exit_code == 2
+    assert "--restart" in refused.stderr
+    result = run("migrate", "unread", file, "--restart", env=reach)
+    assert (result.exit_code, table(result.stdout)["taken"]) == (0, 1)
+    assert result.stderr.startswith("--restart forgets 3 rows, 2 of them accepted.\n")
+    assert service.state.unread_in_group(GROUP, "alice") == 8
+    Path(file).unlink()
+    assert run("migrate", "unread", file, "--restart", env=reach).exit_code == 2
+    assert status_of(file).counts.taken == 1
+
+
+def test_a_canary(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """--limit sends the first rows, which is no failure, and says how to send the rest."""
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,3")
+    result = run("migrate", "unread", file, "--limit", "2", "--share", "0.9", env=reach)
+    assert (result.exit_code, table(result.stdout)["left"]) == (0, 1)
+    rest = f"tim-async migrate unread {file} --share 0.9"
+    assert result.stderr.endswith(f"Stopped by --limit after 2 rows; the rest is sent by: {rest}\n")
+    assert service.state.unread_in_group(GROUP, "carol") != 3
+    end = one(run("migrate", "unread", file, "--limit", "1", "--json", env=reach).stdout, "finished")
+    assert (end["ended"], end["counts"]["left"]) == ("done", 0)
+    assert service.state.unread_in_group(GROUP, "carol") == 3
+
+
 def test_json_lines(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     """One object for each event, and nothing on standard error."""
-    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,500", "nowhere,bob,1", f"{GROUP},,1")
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,500", "nowhere,bob,1", f"{GROUP},,1", "g,NULL,1")
     result = run("migrate", "unread", file, "--json", "--share", "0.8", env=reach)
     assert (result.exit_code, result.stderr) == (3, "")
     told = [document["event"] for document in events(result.stdout)]
-    assert (told[0], told[-1], len(told)) == ("started", "finished", 4)
+    assert (told[0], told[-1], len(told)) == ("started", "finished", 5)
     begun = one(result.stdout, "started")
-    assert (begun["resumed"], begun["counts"]["total"], begun["counts"]["left"]) == (False, 3, 2)
-    failed = one(result.stdout, "row_failed")
+    assert (begun["resumed"], begun["counts"]["total"], begun["counts"]["left"]) == (False, 4, 3)
+    failed = next(document for document in events(result.stdout) if document["event"] == "row_failed")
     assert (failed["line"], failed["values"], failed["code"]) == (3, ["nowhere", "bob", 1], 10010)
     assert one(result.stdout, "row_lowered")["messages"] == 120
     end = one(result.stdout, "finished")
     assert (end["ended"], end["exit_code"], end["limit"], end["done"]) == ("done", 3, 160.0, 1)
     counts = end["counts"]
-    assert (counts["taken"], counts["lowered"], counts["failed"], counts["rejected"], counts["left"]) == (1, 1, 1, 1, 0)
+    assert (counts["taken"], counts["lowered"], counts["failed"], counts["rejected"], counts["left"]) == (1, 1, 2, 1, 0)
     assert {(failure["code"], failure["rows"], failure["first_line"]) for failure in end["failures"]} == {
-        (10010, 1, 3),
+        (10010, 2, 3),
         (None, 1, 4),
     }
     assert end["rejected"] == f"{file}.rejected.jsonl"
-    again = run("migrate", "unread", file, "--json", env=reach)
+    assert [suspicion["value"] for suspicion in end["notes"]["suspicions"]] == ["'NULL'"]
+    again = run("migrate", "unread", file, "--mended", end["rejected"], "--json", env=reach)
     assert (again.exit_code, again.stderr) == (3, "")
-    assert one(again.stdout, "finished")["ended"] == "nothing to do"
+    mended = one(again.stdout, "mended")
+    assert (mended["taken"], mended["rejected"]) == (2, 1)
+
+
+# Where the rows come from, and where everything goes
 
 
 def test_files_elsewhere(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -157,38 +261,46 @@ def test_files_elsewhere(run: Run, reach: dict[str, str], tmp_path: Path) -> Non
 
 
 def test_formats(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """By name, by content, or as it is told; gzipped, too."""
+    """By name, by content, or as it is told; compressed, too."""
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"{UNREAD}\n{GROUP},alice,1\n".encode()))
     (tmp_path / "b").write_text(f"{UNREAD}\n{GROUP},alice,2\n".replace(",", "\t"))
     (tmp_path / "c.txt").write_text(json.dumps({"GroupId": GROUP, "Member_Account": "alice", "UnreadMsgNum": 3}))
-    for number, name in enumerate(("a.csv.gz", "b", "c.txt"), 1):
-        assert run("migrate", "unread", str(tmp_path / name), env=reach).exit_code == 0
+    (tmp_path / "d.csv").write_bytes(f"'{GROUP}'~alice~'4'\n'Zürich'~-~1\n".encode("latin-1"))
+    options = ["--delimiter", "~", "--quote", "'", "--encoding", "latin-1", "--null", "-"]
+    options += ["--no-header", "--columns", UNREAD]
+    for number, (name, how) in enumerate((("a.csv.gz", []), ("b", []), ("c.txt", []), ("d.csv", options)), 1):
+        result = run("migrate", "unread", str(tmp_path / name), *how, env=reach)
+        assert result.exit_code == (3 if how else 0), result.stderr
         assert service.state.unread_in_group(GROUP, "alice") == number
+    assert "Member_Account: is empty" in result.stdout
     assert run("migrate", "unread", str(tmp_path / "b"), "--format", "jsonl", "--dry-run").exit_code == 3
 
 
 def test_standard_input(
     service: Emulator, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its journal is in this folder, and the same rows piped in again are known."""
-    from click.testing import CliRunner
-
-    from tim_async.cli.app import cli
-
+    """Its journal is in this folder; the same rows piped in again are known, and a mend needs none."""
     monkeypatch.chdir(tmp_path)
     rows = f"{UNREAD}\n{GROUP},alice,9\n{GROUP},nobody,9\n"
     first = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows, env=reach)
     assert first.exit_code == 3, first.stderr
-    assert first.stderr.startswith("reading standard input to its end\n")
+    assert first.stderr.startswith("reading standard input\n")
     assert service.state.unread_in_group(GROUP, "alice") == 9
-    assert (tmp_path / "stdin.journal").is_file()
-    assert (tmp_path / "stdin.rejected.jsonl").is_file()
+    assert names(tmp_path) == ["stdin.journal", "stdin.journal.lock", "stdin.rejected.jsonl"]
     again = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows, env=reach)
     assert again.exit_code == 3
     assert "Nothing to do" in again.stderr
     other = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows.replace("9", "8"), env=reach)
     assert other.exit_code == 2
-    assert "another file" in other.stderr
+    assert "--restart" in other.stderr
+    Path("stdin.rejected.jsonl").write_text(json.dumps({"GroupId": GROUP, "Line": 3} | MENDED))
+    assert command_in(first.stderr)[-2:] == ["<", "/dev/null"]
+    mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
+    assert mended.exit_code == 0, mended.stderr
+    assert service.state.unread_in_group(GROUP, "carol") == 9
+
+
+MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
 
 
 def test_no_group_check(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
@@ -206,27 +318,27 @@ def test_the_pace(run: Run, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.stderr
         assert service.report().endpoints["set_unread_msg_num"].fullest_sliding_second <= 6
         assert arrived(service, 12) == 11
-    assert "of 5/s" in result.stdout
+    assert "100 % of 5/s" in result.stdout
 
 
-def test_what_bounds_a_run_reaches_it(
+def test_options_reach_the_engine(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: dict[str, object] = {}
+    given: list[MigrateOptions] = []
 
-    def spy(*args: object, **options: object) -> object:
-        given.update(options)
-        return run_of_all(*args, **options)  # type: ignore[arg-type]
+    def spy(*args: Any) -> Any:
+        given.append(args[-1])
+        return drive(*args)
 
-    monkeypatch.setattr("tim_async.cli.migrate.job.run", spy)
+    monkeypatch.setattr("tim_async.cli.migrate.job.drive", spy)
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
-    options = ("--concurrency", "7", "--max-errors", "3", "--max-outage", "2.5")
-    assert run("migrate", "unread", file, *options, env=reach).exit_code == 0
-    wanted: dict[str, object] = {"concurrency": 7, "max_errors": 3, "max_outage": 2.5, "group_check": True}
-    assert {name: given[name] for name in wanted} == wanted
-    assert run("migrate", "unread", file, "--no-group-check", env=reach).exit_code == 0
-    wanted = {"concurrency": 100, "max_errors": None, "max_outage": None, "group_check": False}
-    assert {name: given[name] for name in wanted} == wanted
+    options = ("--concurrency", "7", "--max-errors", "3", "--max-outage", "2.5", "--limit", "2", "--rate", "300")
+    assert run("migrate", "unread", file, *options, "--no-group-check", env=reach).exit_code == 0
+    assert run("migrate", "unread", file, env=reach).exit_code == 0
+    assert given == [
+        MigrateOptions(concurrency=7, max_errors=3, max_outage=2.5, limit=2, rate=300.0, group_check=False),
+        MigrateOptions(),
+    ]
 
 
 def test_credentials_from_a_file(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -236,44 +348,17 @@ def test_credentials_from_a_file(run: Run, reach: dict[str, str], tmp_path: Path
     assert run("migrate", "unread", file, "--credentials", str(credentials)).exit_code == 0
 
 
-# --dry-run
-
-
-def test_a_dry_run(run: Run, tmp_path: Path) -> None:
-    """Without credentials: counts, reasons, how long it would take; and nothing is left behind."""
-    file = write(tmp_path / "counts.csv", UNREAD, *(f"g,m{number},1" for number in range(400)), "g,m1,2")
-    result = run("migrate", "unread", file, "--dry-run", "--share", "0.5")
-    assert result.exit_code == 0, result.stderr
-    assert table(result.stdout) == {"all": 401, "taken": 0, "failed": 0, "rejected": 0, "superseded": 1, "left": 400}
-    assert "about 0:00:04 at 100/s" in result.stdout
-    assert result.stderr == "A dry run: nothing was sent, and nothing written.\n"
-    assert names(tmp_path) == ["counts.csv"]
-
-
-def test_a_dry_run_of_bad_rows(run: Run, tmp_path: Path) -> None:
-    file = write(tmp_path / "reads.csv", READ, "alice,,", "alice,bob,yesterday", "alice,carol,1")
-    result = run("migrate", "read", file, "--dry-run")
-    assert result.exit_code == 3
-    assert "Peer_Account: is empty" in result.stdout
-    assert "yesterday" in result.stdout
-    found = run("migrate", "read", file, "--dry-run", "--json")
-    assert (found.exit_code, found.stderr) == (3, "")
-    document = one(found.stdout, "surveyed")
-    assert (document["counts"]["rejected"], document["counts"]["left"], document["exit_code"]) == (2, 1, 3)
-    assert [failure["first_line"] for failure in document["failures"]] == [2, 3]
-
-
 # Failures
 
 
 def test_a_wrong_key(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """It stops at once, no row is marked failed, and the right key goes on."""
+    """It stops at once, no row is marked failed, and with the right key it resumes."""
     for check in ((), ("--no-group-check",)):
         file = write(tmp_path / f"counts{len(check)}.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,")
         wrong = {**reach, "TIM_SECRET_KEY": "f" * 64}
         result = run("migrate", "unread", file, *check, env=wrong)
         assert result.exit_code == 1
-        assert "No row was marked failed for that; once the credentials are right" in result.stderr
+        assert "No row was marked failed for that; with the right credentials, the same command" in result.stderr
         assert "Error: " in result.stderr
         assert table(result.stdout) == {"all": 2, "taken": 0, "failed": 0, "rejected": 1, "superseded": 0, "left": 1}
         assert (tmp_path / f"counts{len(check)}.csv.rejected.jsonl").is_file()
@@ -294,17 +379,9 @@ def test_groups_that_cannot_be_looked_up(
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 1
-    assert "with --no-group-check as well, the same command goes on" in result.stderr
+    assert "with --no-group-check, the same command resumes" in result.stderr
     assert table(result.stdout)["failed"] == 0
     assert run("migrate", "unread", file, "--no-group-check", env=reach).exit_code == 0
-
-
-def test_a_journal_that_cannot_be_written(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
-    result = run("migrate", "unread", file, "--journal", str(tmp_path / "nowhere" / "j"), env=reach)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot write the journal" in result.stderr
-    assert result.stderr.count("\n") == 1
 
 
 def test_a_journal_in_use(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
@@ -312,32 +389,48 @@ def test_a_journal_in_use(run: Run, service: Emulator, reach: dict[str, str], tm
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     (tmp_path / "counts.csv.rejected.jsonl").unlink()
-    lock = FileLock(tmp_path / "counts.csv.journal")
-    try:
-        result = run("migrate", "unread", file, env=reach)
-    finally:
-        lock.release()
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "holds the journal" in result.stderr
+    with FileLock(f"{file}.journal.lock"):
+        for options in ((), ("--restart",)):
+            result = run("migrate", "unread", file, *options, env=reach)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert "another run" in result.stderr
     assert not (tmp_path / "counts.csv.rejected.jsonl").exists()
+    assert status_of(file).counts.taken == 1
 
 
-@pytest.mark.parametrize("what", ["--rejected", "--report"])
-def test_a_file_that_cannot_be_written(run: Run, reach: dict[str, str], tmp_path: Path, what: str) -> None:
-    """It is said, and costs the exit code, and hides nothing of the summary."""
+@pytest.mark.parametrize("what", ["--journal", "--rejected", "--report"])
+def test_a_file_that_cannot_be_written(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, what: str
+) -> None:
+    """It is found before the first call, with the way out; of what a dry run writes, also there."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
     place = str(tmp_path / "nowhere" / "file")
-    result = run("migrate", "unread", file, what, place, env=reach)
+    for options in ((), ("--dry-run",)) if what != "--journal" else ((),):
+        result = run("migrate", "unread", file, what, place, *options, env=reach)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"Error: cannot write {place}: No such file or directory; use another {what}\n"
+    assert service.report().total.calls == 0
+    assert names(tmp_path) == ["counts.csv"]
+
+
+def test_files_that_cannot_be_written_any_more(
+    run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That costs the exit code, and hides nothing of the summary."""
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tim_async.cli.migrate.ending.write_rejects", full)
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
+    result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 1
-    assert f"Error: cannot write {place}: No such file or directory\n" in result.stderr
+    assert f"Error: cannot write {file}.rejected.jsonl: No space left on device\n" in result.stderr
     assert table(result.stdout)["taken"] == 1
-    again = run("migrate", "unread", file, what, place, "--json", env=reach)
-    assert again.exit_code == 1
-    document = one(again.stdout, "finished")
+    document = one(run("migrate", "unread", file, "--json", env=reach).stdout, "finished")
     assert (document["exit_code"], len(document["problems"])) == (1, 1)
     # The run's own end is the worse news.
-    file = write(tmp_path / "others.csv", UNREAD, "nowhere,alice,7", "nowhere,bob,1")
-    stopped = run("migrate", "unread", file, what, place, "--max-errors", "0", env=reach)
+    stopped = run("migrate", "unread", file, "--restart", "--max-errors", "0", env=reach)
     assert stopped.exit_code == 4
     assert "cannot write" in stopped.stderr
 
@@ -346,13 +439,13 @@ def test_a_file_that_cannot_be_written(run: Run, reach: dict[str, str], tmp_path
 
 
 def test_max_errors(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Rejected rows count as well; a higher limit lets the same command go on."""
+    """Rejected rows count as well; with a higher limit the same command resumes."""
     rows = [f"{GROUP},alice,", f"{GROUP},bob,5", "nowhere,carol,1"]
     file = write(tmp_path / "counts.csv", UNREAD, *rows)
     result = run("migrate", "unread", file, "--max-errors", "0", env=reach)
     assert result.exit_code == 4
-    assert "Stopped: 1 rows failed or were rejected" in result.stderr
-    assert "the same command goes on where this stopped" in result.stderr
+    assert "Stopped: 1 failed or rejected" in result.stderr
+    assert result.stderr.endswith("; the same command resumes.\n")
     assert table(result.stdout)["left"] == 2
     assert service.report().total.calls == 0
     assert (tmp_path / "counts.csv.rejected.jsonl").is_file()
@@ -370,7 +463,7 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
     result = run("migrate", "unread", file, "--max-outage", "0.1", "--no-group-check", env=reach)
     assert result.exit_code == 4
     assert "\nwaiting: " in result.stderr
-    assert "Stopped: the service took nothing" in result.stderr
+    assert "Stopped: the service" in result.stderr
     assert table(result.stdout)["left"] == 1
     service.clear_faults()
     assert run("migrate", "unread", file, env=reach).exit_code == 0
@@ -393,6 +486,7 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--concurrency", "0"), "--concurrency"),
         (("--max-errors", "-1"), "--max-errors"),
         (("--max-outage", "0"), "--max-outage"),
+        (("--limit", "0"), "--limit"),
         (("--format", "xlsx"), "--format"),
         (("--map", "GroupId"), "--map takes FIELD=COLUMN, not 'GroupId'"),
         (("--map", "GroupId="), "--map takes FIELD=COLUMN"),
@@ -402,6 +496,17 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--id-format", "GroupId"), "--id-format takes FIELD=TEMPLATE"),
         (("--id-format", "UnreadMsgNum={}"), "UnreadMsgNum"),
         (("--id-format", "GroupId=room"), "GroupId"),
+        (("--no-header",), "--no-header and --columns A,B,… need each other"),
+        (("--columns", "a,b"), "--no-header and --columns A,B,… need each other"),
+        (("--no-header", "--columns", "a,,b"), "has no column GroupId"),
+        (("--delimiter", "::"), "the delimiter must be one character"),
+        (("--quote", "''"), "the quote must be none, or one character"),
+        (("--encoding", "latin-99"), "latin-99"),
+        (("--mended", "nothing.jsonl"), "nothing.jsonl"),
+        (("--name", "other"), "--name is for a journal in Redis or Valkey"),
+        (("--quota", "http://store"), "--quota"),
+        (("--quota", "redis://store", "--no-quota"), "exclude each other"),
+        (("--quota", "redis://store:port"), "--quota"),
     ],
 )
 def test_what_cannot_be_asked_for(
@@ -421,6 +526,8 @@ def test_what_cannot_be_asked_for(
     [
         ("--journal", "counts.csv"),
         ("--rejected", "counts.csv"),
+        ("--rejected", "link.csv"),
+        ("--mended", "counts.csv"),
         ("--report", "counts.csv"),
         ("--report", "counts.csv.journal"),
         ("--rejected", "x/../counts.csv.journal"),
@@ -430,9 +537,10 @@ def test_what_cannot_be_asked_for(
 def test_no_file_is_written_over_another(
     run: Run, reach: dict[str, str], tmp_path: Path, option: str, name: str
 ) -> None:
-    """Least of all over the rows."""
+    """Least of all over the rows; a hard link is the file itself, too."""
     (tmp_path / "x").mkdir()
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
+    (tmp_path / "link.csv").hardlink_to(file)
     before = Path(file).read_bytes()
     result = run("migrate", "unread", file, option, str(tmp_path / name), env=reach)
     assert result.exit_code == 2
@@ -440,26 +548,19 @@ def test_no_file_is_written_over_another(
     assert Path(file).read_bytes() == before
 
 
-def test_another_name_of_the_rows(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """A hard link is the file itself, too."""
-    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
-    (tmp_path / "link.csv").hardlink_to(file)
-    result = run("migrate", "unread", file, "--rejected", str(tmp_path / "link.csv"), env=reach)
-    assert result.exit_code == 2
-    assert "are the same file" in result.stderr
-
-
 def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """Exit code 2, one line; the same with --dry-run."""
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "binary.csv").write_bytes(b"a\x00b" * 100)
     (tmp_path / "header.csv").write_text("GroupId,Member_Account\n")
+    (tmp_path / "rowless.csv").write_text(UNREAD + "\n")
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(f"{UNREAD}\n".encode() * 5000)[:-20])
     for name, said in {
         "none.csv": "No such file",
         "empty.csv": "is empty",
         "binary.csv": "binary",
         "header.csv": "UnreadMsgNum",
+        "rowless.csv": "no rows",
         "cut.csv.gz": "cut or damaged",
         ".": "folder",
     }.items():
@@ -472,7 +573,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
 
 
 def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Another file, other arguments or another app: refused with the reason, and nothing written."""
+    """Another file, other arguments or another app: refused with the reason and the remedy, and nothing written."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     rejected = tmp_path / "counts.csv.rejected.jsonl"
@@ -486,8 +587,7 @@ def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[st
         result = run("migrate", "unread", file, *options, env=env)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "is the journal of" in result.stderr
-    write(Path(file), UNREAD, f"{GROUP},alice,8")
-    assert run("migrate", "unread", file, env=reach).exit_code == 2
+        assert "--restart" in result.stderr
     assert not rejected.exists()
     assert service.report().total.calls == before
 
@@ -502,9 +602,6 @@ def test_without_credentials(run: Run, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "too short" in result.stderr
     assert names(tmp_path) == ["counts.csv"]
-
-
-# Text of others
 
 
 def test_text_of_a_file_steers_nothing(run: Run, reach: dict[str, str], tmp_path: Path) -> None:

@@ -157,13 +157,16 @@ def test_recent_rate() -> None:
     assert watching.recent_rate(clock.now + 11) == 0.0
 
 
-def test_recent_rate_at_the_very_start() -> None:
-    """One answer in a twentieth of a second is 20 a second; no time at all is no rate."""
+def test_no_rate_exceeds_the_limit() -> None:
+    """A second holds at most 200 calls, and a part of one may hold as many: only whole seconds count."""
     clock = Clock()
     watching = recorder(clock)
-    watching.attempt(attempt(took=0.05))
-    assert watching.recent_rate(clock.now) == pytest.approx(20, rel=0.01)
-    assert watching.recent_rate(clock.now - 1) == 0.0
+    for second in range(4):
+        for at in range(200):
+            clock.now = START + second + 0.05 + at / 250
+            watching.attempt(attempt(took=0.05))
+            assert watching.recent_rate(clock.now) <= 200
+    assert watching.series.rate == 200
 
 
 @given(series)

@@ -233,7 +233,7 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
             return await work(tim)
 
     async def carry_out_watched() -> Value:
-        from tim_async.migrate.supervision import beside
+        from tim_async.migrate._supervision import beside
 
         with _Bar(calls) as bar:
             return await beside(carry_out(bar.attempt), bar.keep_fresh())

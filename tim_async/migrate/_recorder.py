@@ -109,6 +109,12 @@ class Series:
         whole = self.width * len(self.slots)
         return min(whole, self.until - self.started) if self.until > self.started else whole
 
+    @property
+    def rate(self) -> float:
+        """Calls that succeeded a second, over whole slots: the limit holds for any one second, and not for a part."""
+        whole = self.slots[:-1] or self.slots
+        return sum(slot.done for slot in whole) / (self.width * len(whole)) if whole else 0.0
+
     def to_json(self) -> str:
         """This, as lists without names: it is saved every few seconds."""
         document = {
@@ -219,21 +225,24 @@ class Recorder:
             slot.took[bin_] = slot.took.get(bin_, 0) + 1
 
     def recent_rate(self, now: float) -> float:
-        """Calls that succeeded a second, over the last 10 s or since the first attempt when that is shorter.
+        """Calls that succeeded a second, over the last 10 whole seconds or those since the first attempt.
+
+        Whole seconds, since the limit holds for any one: half a second may hold as many calls as a whole one.
 
         Args:
             now: the time, unix seconds, by the recorder's clock.
 
         Returns:
-            Calls/s; 0 before the first attempt.
+            Calls/s; 0 before the first attempt, and during the first second the calls so far.
         """
-        elapsed = now + self._ahead - self.series.started
-        if not self._before or elapsed <= 0:
-            return 0.0
-        # Whole seconds at the far end, as they were counted.
-        first = max(0, math.ceil(elapsed) - _RECENT)
-        before = next((done for second, done in self._before if second >= first), self.done)
-        return (self.done - before) / (elapsed - first)
+        second = math.floor(now + self._ahead - self.series.started)
+        if not self._before or second <= 0:
+            return float(self.done) if second == 0 else 0.0
+        first = max(0, second - _RECENT)
+        return (self._done_before(second) - self._done_before(first)) / (second - first)
+
+    def _done_before(self, second: int) -> int:
+        return next((done for began, done in self._before if began >= second), self.done)
 
     def _turn(self, now: float, took: float) -> None:
         """Begin another second, and with it perhaps another slot."""

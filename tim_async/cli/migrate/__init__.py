@@ -1,8 +1,7 @@
-"""``tim-async migrate``: rows of a file to the service, so that every row arrives or is named with its reason.
+"""``tim-async migrate``: the rows of a file to the service, so that every row arrives or is named with its reason.
 
-``command`` holds the commands and ``options`` what they are given; ``job`` runs the migration, ``signals`` takes
-Ctrl-C, ``tally`` knows how far it is, ``pace`` how long it will take, ``progress`` shows it and ``ending`` says what
-came of it; ``rehearsal`` is ``--dry-run``, ``status`` and ``verify`` are the commands of these names, ``journals``
-finds the journal they are about, and ``tables`` is what all of these print.  ``load`` and ``work`` are the commands of
-these names, for many machines, and ``streams`` is what they and ``status`` are given.
+``command`` holds the commands and ``options`` their options, whose values `settings.Settings` holds.  ``job`` runs the
+commands that migrate: ``signals`` ends it, ``tally`` knows its progress, ``throughput`` the time left, ``display``
+shows both, and ``ending`` reports the end.  ``rehearsal`` is ``--dry-run``, ``status`` is ``status``, ``set`` and
+``drop``, and ``verify`` is ``verify``.  ``places`` finds journals and checks files; ``tables`` is what all of them print.
 """

@@ -2,51 +2,96 @@
 
 from __future__ import annotations
 
-import shlex
+import asyncio
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse, described
 from tim_async.cli.output import plain, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
+    Counts,
     Ended,
-    FileSource,
-    JournalError,
+    Finished,
     JournalMismatch,
     MigrateError,
+    Notes,
+    Recorder,
     SourceError,
     Status,
-    read_status,
-    render,
     write_rejects,
 )
-from tim_async.migrate.files import replacing
 
+from .places import STDIN, asked, quoted, write_report
 from .signals import terminated_like_interrupted
-from .tables import counts_as_plain, counts_table, duration, emit, failures_table, speed
+from .tables import (
+    complain,
+    counts_as_plain,
+    counts_table,
+    duration,
+    emit,
+    failures_as_plain,
+    failures_table,
+    notes_as_text,
+    speed,
+)
+from .tally import Tally
 
 if TYPE_CHECKING:
-    from .job import Outcome
-    from .options import Settings
+    from .settings import Settings
 
-_GOES_ON = "the same command goes on where this stopped"
+_LOOK = 2.0
+"""Seconds for a store to say how a migration stands at the end."""
+_NOT_AGAIN = {"--mended": 1, "--limit": 1, "--restart": 0, "--yes": 0, "--dry-run": 0}
+"""Options that are not repeated in a command that is printed, with how many values each has."""
 
 
 @dataclass(slots=True)
-class Files:
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        tally: what is known of it.
+        recorder: counted its calls.
+        finished: its last event; None when something cut it short.
+        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
+        seconds: how long it was sending.
+    """
+
+    tally: Tally
+    recorder: Recorder
+    finished: Finished | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why it ended; None for an error."""
+        if self.error is not None:
+            return None
+        return Ended.INTERRUPTED if self.finished is None else self.finished.ended
+
+    @property
+    def reason(self) -> str:
+        """The error, or the limit that was reached; "" for neither."""
+        if self.error is not None:
+            return described(self.error)
+        return "" if self.finished is None else self.finished.reason
+
+
+@dataclass(slots=True)
+class _Files:
     """What was written beside the journal.
 
     Attributes:
         rejected: the file of rows that did not arrive; None when there is none.
         report: the report; None when there is none.
         problems: what could not be written, and why.
-        interrupted: whether somebody did not want to wait for it.
+        interrupted: whether a signal came meanwhile.
     """
 
     rejected: Path | None = None
@@ -55,119 +100,108 @@ class Files:
     interrupted: bool = False
 
 
-def end(settings: Settings, source: FileSource, outcome: Outcome) -> int:
-    """Write and say what came of a run.
+def end(settings: Settings, outcome: Outcome) -> int:
+    """Write and say how a run ended.
 
     Returns:
         The exit code.
 
     Raises:
         OutputLost: nobody reads what it prints; the files are written.
-        Failure, Misuse: there is nothing to say but why it could not begin, or its journal cannot be read any more.
+        Failure, Misuse: it did not begin, or its journal cannot be read any more.
     """
     if not outcome.tally.started:
-        said = "while reading; nothing was sent, and the same command begins anew."
-        misuse = (SourceError, JournalMismatch)
-        return end_before_the_first_row(outcome, misuse, said, as_json=settings.as_json)
+        return _not_begun(settings, outcome)
     try:
-        status = read_status(settings.journal)
-    except JournalError as error:
+        status, notes = _look(settings)
+    except (MigrateError, TimeoutError) as error:
+        # What keeps the journal from being read has ended the run, too.
         raise Failure(plain(described(outcome.error or error))) from None
-    files = _write(settings, source, outcome, status)
+    files = _write(settings, status)
     code = _code(outcome, status, files)
     if isinstance(outcome.error, OutputLost):
-        raise outcome.error  # nobody is there to be told
+        raise outcome.error
     if settings.as_json:
-        emit("finished", _as_plain(settings, outcome, status, files, code))
+        emit("finished", _as_plain(outcome, status, files, notes, code))
     else:
-        show(*_summary(outcome, status))
+        show(*_summary(settings, outcome, status, notes))
     for problem in files.problems:
         complain(problem)
-    if files.rejected is not None and not settings.as_json:
-        say(_how_to_use(settings, status, files.rejected))
-    last_words(outcome, as_json=settings.as_json)
+    if status.counts.errors and not settings.as_json:
+        say(_how_to_mend(settings, status.counts, files.rejected))
+    _last_words(settings, outcome)
     return code
 
 
-def end_before_the_first_row(
-    outcome: Outcome, misuse: tuple[type[MigrateError], ...], said: str, *, as_json: bool
-) -> int:
-    """Say why nothing was sent.
-
-    Args:
-        outcome: how it ended.
-        misuse: errors that are the user's own.
-        said: what there is to say of an interruption.
-        as_json: whether events go to standard output.
-
-    Returns:
-        The exit code of an interruption.
-
-    Raises:
-        Misuse, Failure, OutputLost: it was no interruption.
-    """
+def _not_begun(settings: Settings, outcome: Outcome) -> int:
+    """Say why nothing was sent; the exit code of an interruption."""
     error = outcome.error
     if isinstance(error, OutputLost):
         raise error
-    if isinstance(error, misuse):
+    if isinstance(error, SourceError | JournalMismatch):
         raise Misuse(plain(str(error)))
     if error is not None:
         raise Failure(plain(described(error)))
-    if as_json:
+    if settings.as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
-    say(f"Interrupted {said}")
+    say("Interrupted before the first row; nothing was sent, and the same command starts over.")
     return INTERRUPTED
 
 
-def _write(settings: Settings, source: FileSource, outcome: Outcome, status: Status) -> Files:
+def _look(settings: Settings) -> tuple[Status, Notes]:
+    async def look() -> tuple[Status, str]:
+        async with asyncio.timeout(_LOOK if settings.in_store else None):
+            return await asked(settings.make_store, lambda store: store.status()), await asked(
+                settings.make_store, lambda store: store.note("notes")
+            )
+
+    status, notes = asyncio.run(look())
+    return status, Notes.from_json(notes)
+
+
+# Files
+
+
+def _write(settings: Settings, status: Status) -> _Files:
     """Write the rows that did not arrive, and the report."""
-    files = Files()
-    rejected, report = settings.rejected, settings.report
-    # When there was nothing to do, an earlier run has written it, and somebody may be mending it.
-    kept = ended_by(outcome) is Ended.NOTHING_TO_DO and rejected.exists()
-    there = kept or _try(files, rejected, lambda: write_rejects(source, settings.journal, rejected))
-    if there and status.counts.errors:
-        files.rejected = rejected
-    if report is not None and _try(files, report, lambda: write_report(status, report)):
-        files.report = report
+    files = _Files()
+    if settings.rejected is not None:
+        rejected = settings.rejected
+        files.rejected = _tried(files, rejected, lambda: write_rejects_of(settings, rejected))
+    if settings.report is not None:
+        report = settings.report
+        files.report = _tried(files, report, lambda: write_report(status, report))
     return files
 
 
-def _try(files: Files, path: Path, write: Callable[[], object]) -> bool:
-    """Write a file; whether it was."""
+def write_rejects_of(settings: Settings, to: Path) -> Path | None:
+    """Write the failed and rejected rows of a journal; the file, or None when there are none."""
+    if not settings.in_store:
+        return write_rejects(settings.journal, to).path
+    from tim_async.migrate.streams import write_fleet_rejects
+
+    return asyncio.run(write_fleet_rejects(settings.journal, to, name=settings.name)).path
+
+
+def _tried(files: _Files, path: Path, write: Callable[[], Path | None]) -> Path | None:
+    """Write a file; where it is."""
     try:
         with terminated_like_interrupted():
-            write()
+            return write()
     except KeyboardInterrupt:
         files.interrupted = True
         files.problems.append(f"interrupted before {path} was written")
-        return False
     except (OSError, MigrateError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         files.problems.append(f"cannot write {path}: {reason}")
-        return False
-    return True
+    return None
 
 
-def write_report(status: Status, path: Path) -> None:
-    """Write the report of a migration.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with replacing(path) as file:
-        file.write(render(status))
+# The end in words, in JSON and as a number
 
 
-def ended_by(outcome: Outcome) -> Ended | None:
-    """Why it ended; None for an error."""
-    if outcome.error is not None:
-        return None
-    return Ended.INTERRUPTED if outcome.finished is None else outcome.finished.ended
-
-
-def _code(outcome: Outcome, status: Status, files: Files) -> int:
-    match ended_by(outcome):
+def _code(outcome: Outcome, status: Status, files: _Files) -> int:
+    match outcome.ended:
         case Ended.INTERRUPTED:
             return INTERRUPTED
         case Ended.LIMIT:
@@ -181,107 +215,102 @@ def _code(outcome: Outcome, status: Status, files: Files) -> int:
     return PARTIAL if status.counts.errors else 0
 
 
-def _summary(outcome: Outcome, status: Status) -> list[Any]:
+def _summary(settings: Settings, outcome: Outcome, status: Status, notes: Notes) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
     if outcome.recorder.sent:
-        parts.append(f"\n{calls(outcome)}")
+        parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(outcome)}")
     if status.failures:
         parts += ["", failures_table(status.failures)]
-    return parts
+    return [*parts, *notes_as_text(notes)]
 
 
-def calls(outcome: Outcome) -> str:
+def _calls(outcome: Outcome) -> str:
     """The calls of a run in one line."""
-    recorder, limit = outcome.recorder, outcome.tally.limit
+    tally, recorder = outcome.tally, outcome.recorder
+    share = tally.share_of_limit
+    used = f"{100 * share:.0f} % of {speed(tally.limit)}" if share is not None else "the limit changed meanwhile"
     return (
-        f"{duration(outcome.seconds)} for {recorder.done:,} calls: {_rate(outcome):.1f}/s, "
-        f"{100 * _rate(outcome) / limit:.0f} % of {speed(limit)}; "
+        f"{duration(outcome.seconds)} for {recorder.done:,} calls: {tally.mean_rate:.1f}/s, {used}; "
         f"{recorder.refused:,} refused, {recorder.retried:,} retried"
     )
 
 
-def calls_as_plain(outcome: Outcome) -> dict[str, Any]:
-    """The calls of a run, ready for JSON."""
-    recorder, limit = outcome.recorder, outcome.tally.limit
+def _as_plain(outcome: Outcome, status: Status, files: _Files, notes: Notes, code: int) -> dict[str, Any]:
+    tally = outcome.tally
+    share = tally.share_of_limit
     return {
-        "seconds": round(outcome.seconds, 3),
-        "rate": round(_rate(outcome), 1),
-        "limit": limit,
-        "share_of_limit": round(_rate(outcome) / limit, 3),
-        "sent": recorder.sent,
-        "done": recorder.done,
-        "refused": recorder.refused,
-        "retried": recorder.retried,
-        "faults": recorder.faults,
-    }
-
-
-def _as_plain(settings: Settings, outcome: Outcome, status: Status, files: Files, code: int) -> dict[str, Any]:
-    ended = ended_by(outcome)
-    return {
-        "ended": "failed" if ended is None else ended.value,
+        "ended": "failed" if outcome.ended is None else outcome.ended.value,
         "exit_code": code,
-        "reason": reason_of(outcome),
+        "reason": outcome.reason,
+        "kind": status.kind,
         "counts": counts_as_plain(status.counts),
-        "failures": [asdict(failure) for failure in status.failures],
-        **calls_as_plain(outcome),
-        "journal": str(settings.journal),
+        "failures": failures_as_plain(status.failures),
+        "notes": json.loads(notes.to_json()),
+        "seconds": round(outcome.seconds, 3),
+        "rate": round(tally.mean_rate, 1),
+        "limit": tally.limit,
+        "share_of_limit": None if share is None else round(share, 3),
+        **tally.calls(),
+        "journal": status.journal,
+        "name": status.name or None,
         "rejected": None if files.rejected is None else str(files.rejected),
         "report": None if files.report is None else str(files.report),
         "problems": files.problems,
     }
 
 
-def _rate(outcome: Outcome) -> float:
-    """Calls/s that succeeded, on average."""
-    return outcome.recorder.done / outcome.seconds if outcome.seconds > 0 else 0.0
+def again(settings: Settings, *more: str) -> str:
+    """The same command with other options, as a shell takes it.
+
+    Args:
+        settings: what was asked for.
+        more: the options.
+    """
+    words = list(settings.words)
+    cut = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    given = iter(words[:cut])
+    for word in given:
+        name, equals, _ = word.partition("=")
+        if name not in _NOT_AGAIN:
+            kept.append(word)
+        elif _NOT_AGAIN[name] and not equals:
+            next(given, None)
+    command = quoted(["tim-async", "migrate", settings.command, *kept, *more, *words[cut:]])
+    return f"{command} < /dev/null" if settings.file == STDIN else command
 
 
-def reason_of(outcome: Outcome) -> str:
-    """What cut a run short, or the limit that it reached; "" for neither."""
-    if outcome.error is not None:
-        return described(outcome.error)
-    return "" if outcome.finished is None else outcome.finished.reason
+def _how_to_mend(settings: Settings, counts: Counts, rejected: Path | None) -> str:
+    errors = f"Rows that did not arrive: {counts.errors:,}."
+    if rejected is not None:
+        fixed = again(settings, "--mended", str(rejected))
+        return f"{errors}  {plain(str(rejected))} holds each with its reason; fix them there and run: {fixed}"
+    words = ["tim-async", "migrate", "status", "--name", settings.name, "--rejected", "PATH", settings.journal]
+    return f"{errors}  To have each with its reason: {quoted(words)}; then: {again(settings, '--mended', 'PATH')}"
 
 
-def _how_to_use(settings: Settings, status: Status, rejected: Path) -> str:
-    return (
-        f"Rows that did not arrive: {status.counts.errors:,}.  {plain(str(rejected))} holds each with its reason;"
-        f" fix them there and run: tim-async migrate {settings.kind} {plain(shlex.quote(str(rejected)))}"
-    )
+def _remedy(error: Exception) -> str:
+    if isinstance(error, PermissionDenied | InvalidRequest):  # of the look-up: of a row it would be that row's failure
+        return "Groups cannot be looked up with these credentials; with --no-group-check"
+    if isinstance(error, AuthError):
+        return "No row was marked failed for that; with the right credentials"
+    return "Once that is fixed"
 
 
-def last_words(outcome: Outcome, *, as_json: bool) -> None:
+def _last_words(settings: Settings, outcome: Outcome) -> None:
     """Say how it ended, where the summary does not say it all."""
-    match outcome.error:
-        case None:
-            pass
-        case PermissionDenied() | InvalidRequest():  # of the look-up: of a row it would be that row's failure
-            complain(reason_of(outcome))
-            say(f"No group can be looked up like this; with --no-group-check as well, {_GOES_ON}.")
-        case AuthError():
-            complain(reason_of(outcome))
-            say(f"No row was marked failed for that; once the credentials are right, {_GOES_ON}.")
-        case SourceError():
-            complain(reason_of(outcome))
-            say(f"With the file as it was, {_GOES_ON}.")
-        case _:
-            complain(reason_of(outcome))
-            say(f"Once that is mended, {_GOES_ON}.")
-    how_it_ended(outcome, _GOES_ON, as_json=as_json)
-
-
-def how_it_ended(outcome: Outcome, goes_on: str, *, as_json: bool) -> None:
-    """Say what ended it, where that was no error; and how it goes on."""
-    match ended_by(outcome):
+    resumes = "the same command resumes"
+    if settings.command == "work":
+        resumes = f"the other workers continue, and {resumes}"
+    if outcome.error is not None:
+        complain(outcome.reason)
+        say(f"{_remedy(outcome.error)}, {resumes}.")
+    match outcome.ended:
         case Ended.INTERRUPTED:
-            say(f"Interrupted; {goes_on}.")
+            say(f"Interrupted; {resumes}.")
         case Ended.LIMIT:
-            say(f"Stopped: {plain(reason_of(outcome))}; {goes_on}.")
-        case Ended.NOTHING_TO_DO if not as_json:
-            say("Nothing to do: every row has come to its end already.")
-
-
-def complain(message: str) -> None:
-    """Say on standard error what failed."""
-    click.echo(f"Error: {plain(message)}", err=True)
+            say(f"Stopped: {plain(outcome.reason)}; {resumes}.")
+        case Ended.ROW_LIMIT:
+            say(f"Stopped by --limit after {settings.options.limit:,} rows; the rest is sent by: {again(settings)}")
+        case Ended.NOTHING_TO_DO if not settings.as_json:
+            say("Nothing to do: all rows are already processed.")

@@ -1,149 +1,192 @@
-"""Runs a migration: client, signals, display, and what has become of it in the end."""
+"""Carries out ``unread``, ``read``, ``load`` and ``work``: one job, of which ``load`` and ``work`` are the halves."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
-from tim_async.cli.failures import plainly, trace
+from tim_async.cli.failures import Misuse, trace
 from tim_async.cli.output import plain, say
-from tim_async.client import TIMClient
-from tim_async.migrate import Event, FileSource, Finished, MigrateError, Recorder, run
+from tim_async.migrate import (
+    KINDS,
+    READ,
+    Event,
+    FileSource,
+    Finished,
+    JournalError,
+    Kind,
+    MendedSource,
+    Recorder,
+    Started,
+)
+from tim_async.migrate._engine import drive
 
-from .options import STDIN, Settings, pace
-from .progress import Display, display_for, shown
-from .signals import Stopping, interruptible, run_stoppable
+from .display import Display
+from .ending import Outcome, end
+from .places import STDIN, asked, confirm, explained, forgetting, is_pipe
+from .settings import Settings, read_status
+from .signals import Stopping, run_stoppable
 from .tally import Tally
 
-Events = Callable[[asyncio.Event], AsyncGenerator[Event, None]]
+_HASTE = 0.5
+"""Seconds for reading to end: nothing has been sent that would have to finish."""
+_WEBHOOK = "C2C.CallbackAfterMsgReport"
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What has become of a run.
+def carry_out(settings: Settings) -> int:
+    """Carry out a job to its end, whatever that is.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Misuse, Failure: it could not begin, or its journal cannot be read any more.
+        OutputLost: nobody reads what it prints.
+    """
+    with explained():
+        if settings.dry_run:
+            from .rehearsal import rehearse
+
+            return rehearse(settings)
+        job = _Job(settings)
+        if settings.restart:
+            _confirm_restart(settings)
+        if settings.file and is_pipe(settings.file) and not settings.as_json:
+            say(f"reading {'standard input' if settings.file == STDIN else plain(settings.file)}")
+        try:
+            run_stoppable(job.run)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows the rows, and that is reported
+            job.outcome.error = error
+            trace(error)
+        return end(settings, job.outcome)
+
+
+def kind_of(settings: Settings) -> Kind:
+    """The kind of the rows of a file.
+
+    Raises:
+        Misuse: it cannot be told.
+    """
+    known = settings.what()
+    if known is not None:
+        return known
+    if is_pipe(settings.file):
+        raise Misuse("a pipe needs --kind unread or --kind read")
+    from tim_async.migrate._kinds import kind_of as found_in
+
+    found = found_in(settings.file, **settings.source)
+    if found is None:
+        # The reason why it is not of one kind, told for the more usual one.
+        for _ in settings.open_source(KINDS["unread"]).read():
+            break
+        raise Misuse(
+            f"{plain(settings.file)} has neither the columns of unread counts nor those of read conversations, or both;"
+            " use --kind unread or --kind read, and --map for columns of other names"
+        )
+    return found
+
+
+def _confirm_restart(settings: Settings) -> None:
+    """Ask whether what a journal knows may be forgotten, if it knows something."""
+    try:
+        found = read_status(settings)
+    except JournalError as error:
+        if settings.in_store or Path(settings.journal).exists():
+            say(f"--restart: {plain(str(error))}")
+        return
+    if found.counts.total:
+        confirm(f"--restart forgets {forgetting(found)}.", yes=settings.yes)
+
+
+def _mended_of(settings: Settings, source: FileSource | None) -> MendedSource:
+    """The edited rows."""
+    kind = KINDS[read_status(settings).kind] if source is None else source.kind
+    options = {name: settings.source[name] for name in ("until_now", "strict_ids") if name in settings.source}
+    return MendedSource(str(settings.mended), kind, **options)
+
+
+class _Job:
+    """A run and its display.
 
     Attributes:
-        tally: what is known of it.
-        recorder: what its calls were counted by.
-        finished: its last event; None when something cut it short.
-        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
-        seconds: how long it was sending.
+        outcome: how it goes, and in the end how it ended.
     """
 
-    tally: Tally
-    recorder: Recorder
-    finished: Finished | None = None
-    error: Exception | None = None
-    seconds: float = 0.0
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        work = settings.command == "work"
+        self._source: FileSource | None = None if work else settings.open_source(kind_of(settings))
+        kinds = list(KINDS.values()) if self._source is None else [self._source.kind]
+        endpoints = [kind.endpoint.name for kind in kinds]
+        self._recorder = Recorder(endpoints, settings.limit)
+        self._client = None if settings.command == "load" else settings.client(endpoints, self._recorder.attempt)
+        self._mended = None if settings.mended is None else _mended_of(settings, self._source)
+        self.outcome = Outcome(Tally(self._recorder, settings.options.rate, settings.options.share), self._recorder)
 
+    async def run(self, stopping: Stopping) -> None:
+        """Follow it to its end, and show it meanwhile."""
+        display = Display(self.outcome.tally, as_json=self._settings.as_json)
 
-def carry_out(settings: Settings, source: FileSource, client_options: dict[str, Any]) -> Outcome:
-    """Run a migration to its end, whatever that is, showing how far it is.
+        def begun() -> None:
+            if self.outcome.tally.started:
+                display.say("finishing the calls under way; Ctrl-C again to stop at once")
+            else:
+                asyncio.get_running_loop().call_later(_HASTE, stopping.cut)
 
-    Args:
-        settings: what was asked for.
-        source: the rows.
-        client_options: the credentials, as keyword arguments of a ``TIMClient``.
+        stopping.begun = begun
+        await display.during(self._follow(display, stopping.event))
 
-    Raises:
-        Misuse: the credentials cannot be right.
-    """
-    endpoint = settings.what().endpoint
-    recorder = Recorder(endpoint.name, settings.limit)
-    with plainly():
-        client = TIMClient(
-            **client_options,
-            **pace([endpoint.name], settings.rate, settings.share, settings.quota),
-            on_attempt=recorder.attempt,
+    async def _follow(self, display: Display, stop: asyncio.Event) -> None:
+        tally = self.outcome.tally
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                if self._client is not None:
+                    await stack.enter_async_context(self._client)
+                events = await stack.enter_async_context(contextlib.aclosing(self._events(stop)))
+                async for event in events:
+                    tally.take(event)
+                    document = tally.document_of(event)
+                    if isinstance(event, Started) and event.counts.left and await self._kind() is READ:
+                        display.happened(
+                            f"note: for each row, the service calls the app's webhook {_WEBHOOK}, if it is enabled",
+                            None,
+                        )
+                        document = document and (document[0], {**document[1], "webhook": _WEBHOOK})
+                    display.happened(tally.news(event), document)
+                    if isinstance(event, Finished):
+                        self.outcome.finished = event
+        finally:
+            self.outcome.seconds = tally.seconds
+
+    def _events(self, stop: asyncio.Event) -> AsyncGenerator[Event, None]:
+        settings = self._settings
+        if self._client is None:
+            from tim_async.migrate.streams import load
+
+            assert self._source is not None
+            return load(
+                self._source,
+                settings.journal,
+                name=settings.name,
+                restart=settings.restart,
+                stop=stop,
+                **settings.app(),
+            )
+        return drive(
+            self._client,
+            settings.make_store,
+            self._source,
+            self._mended,
+            settings.restart,
+            stop,
+            self._recorder,
+            settings.options,
         )
-    outcome = Outcome(Tally(recorder, settings.limit), recorder)
 
-    def events(stop: asyncio.Event) -> AsyncGenerator[Event, None]:
-        return run(
-            client,
-            source,
-            settings.journal,
-            concurrency=settings.concurrency,
-            group_check=settings.group_check,
-            max_errors=settings.max_errors,
-            max_outage=settings.max_outage,
-            stop=stop,
-            recorder=recorder,
-        )
-
-    try:
-        taken = take_in(settings.file, source, as_json=settings.as_json)
-    except MigrateError as error:
-        outcome.error = error
-        return outcome
-    if taken:
-        conduct(client, events, outcome, as_json=settings.as_json)
-    return outcome
-
-
-def conduct(client: TIMClient, events: Events, outcome: Outcome, *, as_json: bool) -> None:
-    """Follow a run to its end, showing how far it is, and note how it ended.
-
-    Args:
-        client: what carries it out; closed at the end.
-        events: begins it; given what is set for it to end early.
-        outcome: where to note it.
-        as_json: whether events go to standard output.
-    """
-    try:
-        run_stoppable(lambda stopping: _conduct(client, events, outcome, stopping, as_json=as_json))
-    except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows how far it got, and that is told
-        outcome.error = error
-        trace(error)
-
-
-def take_in(file: str, source: FileSource, *, as_json: bool) -> bool:
-    """Have what can be read only once copied while Ctrl-C still ends a wait for it; whether it did not.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    path = Path(file)
-    if file == STDIN:
-        name = "standard input"
-    elif path.is_fifo() or path.is_char_device():
-        name = plain(file)
-    else:
-        return True
-    try:
-        with interruptible() as part:
-            source.reserve()
-            if not as_json:
-                say(f"reading {name} to its end")
-            with part:
-                source.fingerprint()
-    except KeyboardInterrupt:
-        return False
-    return True
-
-
-async def _conduct(client: TIMClient, events: Events, outcome: Outcome, stopping: Stopping, *, as_json: bool) -> None:
-    display = display_for(outcome.tally, as_json=as_json)
-    stopping.begun = lambda: display.warn("finishing what is under way; Ctrl-C again to stop at once")
-
-    async def course() -> None:
-        async with client:
-            await _follow(events(stopping.event), outcome, display)
-
-    await shown(display, course())
-
-
-async def _follow(events: AsyncGenerator[Event, None], outcome: Outcome, display: Display) -> None:
-    try:
-        async with contextlib.aclosing(events):
-            async for event in events:
-                outcome.tally.take(event)
-                display.take(event)
-                if isinstance(event, Finished):
-                    outcome.finished = event
-    finally:
-        outcome.seconds = outcome.tally.seconds
+    async def _kind(self) -> Kind | None:
+        """The kind of the rows; of a stream only known once it is there."""
+        if self._source is not None:
+            return self._source.kind
+        return KINDS.get((await asked(self._settings.make_store, lambda store: store.status())).kind)

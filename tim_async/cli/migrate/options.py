@@ -1,345 +1,253 @@
-"""What the commands are given: their options, and these together as settings that can be worked with."""
+"""The options of the commands, each declared once; `Settings` takes their values by name."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from tim_async.cli.failures import Failure, Misuse
+from tim_async.cli.failures import Misuse
 
-if TYPE_CHECKING:
-    from tim_async.migrate import FileSource, Kind
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-STDIN = "-"
+NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
 RATE = 200.0
-QUOTA = "TIM_QUOTA_URL"
-"""Calls a second that the service allows on an endpoint unless more was bought."""
-
-_STDIN_NAME = "stdin"
-_FORMATS = ["csv", "tsv", "jsonl"]
+"""Calls/s that the service allows on an endpoint unless more was bought."""
+_STORE = "redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.  Put one with a password into the environment."
+_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """One migration as it was asked for.
-
-    Attributes:
-        kind: the name of the kind of its rows.
-        file: the file with the rows as it was given; "-" for standard input.
-        journal: where its journal is.
-        rejected: where failed and rejected rows go.
-        report: where the report goes; None for nowhere.
-        columns: columns by field.
-        id_formats: templates of ids by field.
-        format: the file's format; None to find out.
-        rate: calls/s that the service allows.
-        share: the part of them to use, above 0 and up to 1.
-        quota: the store with the quota of the whole fleet; None for a rate of its own.
-        concurrency: calls under way at a time.
-        max_errors: failed and rejected rows that are borne; None for any number.
-        max_outage: seconds that an outage is borne; None for as long as it takes.
-        group_check: whether groups are looked up before their rows are sent.
-        as_json: whether events go to standard output, as JSON lines.
-    """
-
-    kind: str
-    file: str
-    journal: Path
-    rejected: Path
-    report: Path | None
-    columns: dict[str, str]
-    id_formats: dict[str, str]
-    format: Any
-    rate: float
-    share: float
-    quota: str | None
-    concurrency: int
-    max_errors: int | None
-    max_outage: float | None
-    group_check: bool
-    as_json: bool
-
-    @classmethod
-    def of(
-        cls,
-        kind: str,
-        file: str,
-        *,
-        journal: Path | None,
-        rejected: Path | None,
-        columns: Iterable[str],
-        id_formats: Iterable[str],
-        group_check: bool = True,
-        **others: Any,
-    ) -> Settings:
-        """Make settings of the options as click has read them.
-
-        Raises:
-            Misuse: they contradict each other, or one cannot be right.
-        """
-        settings = cls(
-            kind,
-            file,
-            journal=journal_of(file) if journal is None else journal,
-            rejected=rejected_of(file) if rejected is None else rejected,
-            columns=pairs("--map", "COLUMN", columns),
-            id_formats=pairs("--id-format", "TEMPLATE", id_formats),
-            group_check=group_check,
-            **others,
-        )
-        check_share(settings.rate, settings.share)
-        _check_places(settings)
-        return settings
-
-    @property
-    def limit(self) -> float:
-        """Calls/s to the endpoint of the rows."""
-        return self.rate * self.share
-
-    def source(self) -> FileSource:
-        """The rows.
-
-        Raises:
-            Misuse: a field, a column or a template that cannot be.
-        """
-        from tim_async.migrate import KINDS, FileSource
-
-        try:
-            return FileSource(
-                self.file,
-                KINDS[self.kind],
-                format=self.format,
-                columns=self.columns,
-                id_formats=self.id_formats,
-            )
-        except ValueError as error:
-            raise Misuse(str(error)) from None
-
-    def what(self) -> Kind:
-        """The kind of its rows."""
-        from tim_async.migrate import KINDS
-
-        return KINDS[self.kind]
+def _pairs(_: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """The values of an option that takes FIELD=…, by field."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise Misuse(f"{option.opts[0]} takes {option.make_metavar(_)}, not {text!r}")
+        if name in found:
+            raise Misuse(f"{option.opts[0]} is given twice for {name}")
+        found[name] = value
+    return found
 
 
-def journal_of(file: str) -> Path:
-    """Where the journal of a file is unless another place was named; that of standard input is in this folder."""
-    return Path(f"{_base(file)}.journal")
+def _names(_: click.Context, __: click.Parameter, text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
 
 
-def takes_file(command: Command) -> Command:
-    """Give a command FILE and all that says where its rows are."""
-    for option in reversed(
-        (
-            click.argument("file"),
-            click.option(
-                "--format",
-                type=click.Choice(_FORMATS),
-                help="Format of FILE; by default that of its name, or else of its content.",
-            ),
-            click.option(
-                "--map",
-                "columns",
-                metavar="FIELD=COLUMN",
-                multiple=True,
-                help="Read a field from another column, or from a dotted path into JSON.  May be given several times.",
-            ),
-            click.option(
-                "--id-format",
-                "id_formats",
-                metavar="FIELD=TEMPLATE",
-                multiple=True,
-                help="Template of an id: {} is the value read, {name} that of another column.  "
-                "May be given several times.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def _inverted(_: click.Context, __: click.Parameter, flag: bool) -> bool:
+    return not flag
 
 
-def takes_rejected(command: Command) -> Command:
-    """Give a command ``--rejected``."""
-    return click.option(
-        "--rejected",
-        type=_file(),
-        metavar="PATH",
-        help="File for failed and rejected rows, with the reasons; FILE.rejected.jsonl by default.",
-    )(command)
+def _flag(name: str, text: str, **more: Any) -> click.Option:
+    return click.Option([f"--{name}", *more.pop("names", ())], is_flag=True, help=text, **more)
 
 
-def takes_rows(command: Command) -> Command:
-    """Give a command FILE and all that says where its rows are and where what comes of them goes."""
-    command = takes_rejected(command)
-    command = click.option(
-        "--journal", type=_file(), metavar="PATH", help="File that records the progress; FILE.journal by default."
-    )(command)
-    return takes_file(command)
+FILE = click.Argument(["file"])
+JOURNAL = click.Argument(["journal"])
+URL = click.Argument(["journal"], metavar="URL")
+
+SOURCE = (
+    click.Option(
+        ["--format"],
+        type=click.Choice(["csv", "tsv", "jsonl"]),
+        help="Format of FILE; by default that of its name, or else of its content.",
+    ),
+    click.Option(
+        ["--map", "columns"],
+        metavar="FIELD=COLUMN",
+        multiple=True,
+        callback=_pairs,
+        help="Read a field from another column, or from a dotted path into JSON.  May be given several times.",
+    ),
+    click.Option(
+        ["--id-format", "id_formats"],
+        metavar="FIELD=TEMPLATE",
+        multiple=True,
+        callback=_pairs,
+        help="Template of an id: {} is the value read, {name} that of another column.  May be given several times.",
+    ),
+    click.Option(["--delimiter"], metavar="CHAR", help="Character between the fields, or tab; by default found out."),
+    click.Option(
+        ["--quote"],
+        metavar="CHAR|none",
+        help='Character around fields; by default " where commas are between them, and none where tabs are.',
+    ),
+    click.Option(["--encoding"], metavar="NAME", help="Encoding of FILE; UTF-8 by default."),
+    click.Option(["--null"], metavar="TEXT", help=r"Text that stands for an empty field, such as NULL or \N."),
+    _flag("no-header", "FILE has no header; --columns names its columns."),
+    click.Option(
+        ["--columns", "header"], metavar="A,B,…", callback=_names, help="Names of the columns, for --no-header."
+    ),
+    _flag("strict-ids", "Reject rows with suspicious ids, such as NULL, 1.38E+10 or ids that are too long."),
+)
+"""What `FileSource` takes, by its names; ``--no-header`` only confirms ``--columns``."""
+
+UNTIL_NOW = _flag(
+    "until-now", "Mark rows without a MsgReadTime read up to the moment at which each is sent; else they are rejected."
+)
+KIND = click.Option(
+    ["--kind"],
+    type=click.Choice(["unread", "read"]),
+    help="Kind of the rows, as in the commands of these names; by default that of their columns.",
+)
+NAMED = click.Option(
+    ["--name"],
+    default=NAME,
+    show_default=True,
+    help="Name of the migration in Redis or Valkey; one database can hold several.",
+)
+REJECTED = click.Option(
+    ["--rejected"],
+    type=_PATH,
+    metavar="PATH",
+    help="File for failed and rejected rows, with the reasons; FILE.rejected.jsonl by default.",
+)
+REJECTED_OF = click.Option(
+    ["--rejected"], type=_PATH, metavar="PATH", help="Write the failed and rejected rows, with the reasons, to PATH."
+)
+REPORT = click.Option(["--report"], type=_PATH, metavar="PATH", help="Write a report, one page of HTML, to PATH.")
+MENDED = click.Option(
+    ["--mended"],
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Take new values of failed and rejected rows from PATH, the edited file of rejected rows.",
+)
+YES = _flag("yes", "Do not ask.")
+RESTART = (
+    _flag("restart", "Forget what the journal knows of an earlier run, and start over; asks first on a terminal."),
+    YES,
+)
+REPLACE = _flag("replace", "Drop a stream of this name with other rows.")
+KEPT = (
+    click.Option(
+        ["--journal"],
+        metavar="PATH|URL",
+        help="Where to record the progress: a file, FILE.journal by default, or a Redis or Valkey: " + _STORE,
+    ),
+    NAMED,
+    REJECTED,
+    REPORT,
+    MENDED,
+    *RESTART,
+)
 
 
-def takes_report(command: Command) -> Command:
-    """Give a command ``--report``."""
-    return click.option("--report", type=_file(), metavar="PATH", help="Write a report, one page of HTML, to PATH.")(
-        command
+def stream(option: str) -> click.Option:
+    """The URL of the store, by an option of this name."""
+    return click.Option(
+        [option, "journal"],
+        metavar="URL",
+        required=True,
+        envvar="TIM_REDIS_URL",
+        help=f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]",
     )
 
 
-def takes_pace(command: Command) -> Command:
-    """Give a command ``--rate`` and ``--share``."""
-    command = click.option(
-        "--share",
+TO = stream("--to")
+FROM = stream("--from")
+
+PACE = (
+    click.Option(
+        ["--rate"],
+        type=click.FloatRange(min=1),
+        metavar="CALLS/S",
+        default=RATE,
+        help="Calls/s that the service allows; 200 by default.",
+    ),
+    click.Option(
+        ["--share"],
         type=click.FloatRange(min=0, max=1, min_open=True),
         metavar="PART",
         default=1.0,
         help="Use this share of the rate and leave the rest to live traffic; 1 by default.  "
         "0.8 also stays below the vendor's alert at 80 %.",
-    )(command)
-    return click.option(
-        "--rate",
-        type=click.FloatRange(min=1),
-        metavar="CALLS/S",
-        default=RATE,
-        help="Calls/s that the service allows; 200 by default.",
-    )(command)
-
-
-def takes_quota(command: Command) -> Command:
-    """Give a command ``--quota``."""
-    return click.option(
-        "--quota",
+    ),
+    click.Option(
+        ["--quota"],
         metavar="URL",
-        envvar=QUOTA,
-        help="Share the rate with all users of this store's quota: redis://HOST:PORT/DB, rediss:// for TLS, or "
-        f"unix://PATH.  Put one with a password into the environment.  [env: {QUOTA}]",
-    )(command)
+        envvar="TIM_QUOTA_URL",
+        help="Share the rate with all users of this store's quota; with a journal in Redis or Valkey, of that one by "
+        f"default: {_STORE}  [env: TIM_QUOTA_URL]",
+    ),
+    _flag("no-quota", "Use --rate for this process alone."),
+)
+NEW_PACE = (
+    click.Option(
+        ["--rate"], type=click.FloatRange(min=1), metavar="CALLS/S", help="Calls/s that the service allows from now on."
+    ),
+    click.Option(
+        ["--share"],
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        metavar="PART",
+        help="Share of the rate to use from now on.",
+    ),
+)
+
+BOUNDS = (
+    click.Option(
+        ["--concurrency"], type=click.IntRange(min=1), default=100, show_default=True, help="Concurrent calls."
+    ),
+    click.Option(
+        ["--max-errors"],
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Stop after more failed or rejected rows than this.",
+    ),
+    click.Option(
+        ["--max-outage"],
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Stop when the service accepts no row for this long; by default, never.",
+    ),
+    click.Option(["--limit"], type=click.IntRange(min=1), metavar="N", help="Stop after N rows, resumably."),
+)
+GROUP_CHECK = _flag(
+    "no-group-check",
+    "Do not look up each group first.  Rows of groups without unread counts then count as accepted, "
+    "although the service ignores them.",
+    names=["group_check"],
+    callback=_inverted,
+)
+LEASE = click.Option(
+    ["--lease"],
+    type=click.FloatRange(min=0.5, max=3600),
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="Seconds of silence after which other workers take over a worker's rows.",
+)
+DRY_RUN = (
+    _flag("dry-run", "Read and check everything, and send nothing; needs no credentials."),
+    _flag("check-groups", "With --dry-run: also look up the groups, which needs credentials."),
+)
+JSON_LINES = click.Option(
+    ["--json", "as_json"], is_flag=True, help="Print JSON lines, one object for each event, instead of a table."
+)
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document instead of a table.")
 
 
-def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None) -> dict[str, Any]:
-    """What keeps a client to its part of the rate, as keyword arguments of a ``TIMClient``.
+class Remembering(click.Command):
+    """A command that remembers its words, to be shown again with another option among them."""
 
-    Args:
-        endpoints: those that are called, by method name.
-        rate: calls/s that the service allows on each of them.
-        share: the part of them to use; it also holds for looking up groups.
-        quota: the store with the quota of the whole fleet; None for a rate of its own.
-
-    Raises:
-        Misuse: no such URL.
-        Failure: redis-py is not installed.
-    """
-    if quota is None:
-        lookups = {"get_group_info": max(1.0, RATE * share)}
-        return {"rates": dict.fromkeys(endpoints, rate * share) | lookups}
-    from tim_async.quota import RedisQuota
-
-    try:
-        # All who share it must mean the same limit: this one's part is what its bulk calls leave.
-        return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share)}
-    except ValueError as error:
-        raise Misuse(f"--quota: {error}") from None
-    except ImportError as error:
-        raise Failure(str(error)) from None
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words as any command does."""
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
 
 
-def takes_limits(command: Command) -> Command:
-    """Give a command what bounds a run."""
-    for option in reversed(
-        (
-            click.option(
-                "--concurrency",
-                type=click.IntRange(min=1),
-                default=100,
-                show_default=True,
-                help="Concurrent calls.",
-            ),
-            click.option(
-                "--max-errors",
-                type=click.IntRange(min=0),
-                metavar="N",
-                help="Stop after more failed or rejected rows than this.",
-            ),
-            click.option(
-                "--max-outage",
-                type=click.FloatRange(min=0, min_open=True),
-                metavar="SECONDS",
-                help="Stop when the service accepts no row for this long; by default, never.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def words_of(ctx: click.Context) -> list[str]:
+    """The words of a `Remembering` command that come after its name."""
+    words: list[str] = ctx.meta.get(__name__, [])
+    return words
 
 
-def takes_json_lines(command: Command) -> Command:
-    """Give a command the flag ``--json`` for a stream of events."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON lines, one object for each event, instead of a table."
-    )(command)
-
-
-def check_share(rate: float, share: float) -> None:
-    """See that ``rate`` and its ``share`` leave a pace that can be kept.
-
-    Raises:
-        Misuse: they do not.
-    """
-    if not 1.0 <= rate * share < math.inf:  # what is no number fails this, too
-        raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
-
-
-def rejected_of(file: str) -> Path:
-    """Where the rows of a file that did not arrive go unless another place was named."""
-    return Path(f"{_base(file)}.rejected.jsonl")
-
-
-def _base(file: str) -> str:
-    return _STDIN_NAME if file == STDIN else file
-
-
-def _file() -> click.Path:
-    return click.Path(dir_okay=False, path_type=Path)
-
-
-def pairs(option: str, what: str, texts: Iterable[str]) -> dict[str, str]:
-    """What an option that takes FIELD=… says, by field.
+def source_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a `FileSource` among the values of options.
 
     Raises:
-        Misuse: it is not of that form, or says something of a field twice.
+        Misuse: ``--no-header`` without ``--columns``, or the other way round.
     """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise Misuse(f"{option} takes FIELD={what}, not {text!r}")
-        if name in found:
-            raise Misuse(f"{option} is given twice for {name}")
-        found[name] = value
-    return found
-
-
-def _check_places(settings: Settings) -> None:
-    """See that no file is written over another, least of all over the rows."""
-    places = {} if settings.file == STDIN else {identity_of(Path(settings.file)): "FILE"}
-    named = {"--journal": settings.journal, "--rejected": settings.rejected, "--report": settings.report}
-    for option, path in named.items():
-        if path is None:
-            continue
-        other = places.setdefault(identity_of(path), option)
-        if other != option:
-            raise Misuse(f"{option} and {other} are the same file: {path}")
-
-
-def identity_of(path: Path) -> tuple[int, int] | Path:
-    """What two names of one file have in common."""
-    try:
-        found = path.stat()
-    except OSError:
-        return path.resolve()
-    return found.st_dev, found.st_ino
+    names = {str(option.name) for option in (*SOURCE, UNTIL_NOW)} - {"no_header"}
+    if bool(given.get("no_header")) != (given.get("header") is not None):
+        raise Misuse("--no-header and --columns A,B,… need each other")
+    return {name: given[name] for name in given.keys() & names if given[name]}

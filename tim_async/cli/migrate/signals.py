@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second for one at once, and the end comes in any case.
+"""SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends at once, and the end comes anyway.
 
 ::
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import select
 import signal
@@ -16,14 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Self, TypeVar
 
 import click
 
 from tim_async.cli.failures import INTERRUPTED
-from tim_async.migrate.supervision import end, result_of
+from tim_async.cli.stdio import OutputLost, lose
+from tim_async.migrate._supervision import end, result_of
 
 T = TypeVar("T")
 
@@ -31,28 +32,42 @@ GRACE = 5.0
 """Seconds in which what is under way may finish."""
 
 LAST = 6.0
-"""Seconds after that in which everything must have been put away: twice what a dead file system is waited for."""
+"""Seconds after that in which everything must have been closed: twice what a dead file system is waited for."""
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_LOOKS = 0.2
+"""Seconds between two looks of the watchdog."""
 _LAST_WORD = b"Interrupted; it did not end by itself.\n"
 
 
+def _numbers() -> list[signal.Signals]:
+    """The signals that end a run; SIGHUP is left alone where it is ignored, as under nohup."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 class Stopping:
-    """How a course that can be stopped learns of it.
+    """How a coroutine that can be stopped learns of it.
 
     Attributes:
         event: set when it is to end.
         begun: called then, in the event loop.
+        cut: cancels the coroutine.
     """
 
     def __init__(self) -> None:
         self.event: asyncio.Event = asyncio.Event()
-        self.begun: Callable[[], None] = lambda: None
+        self.begun: Callable[[], object] = lambda: None
+        self.cut: Callable[[], object] = lambda: None
 
     def begin(self) -> None:
         """Ask for the end."""
         self.event.set()
-        self.begun()
+        try:
+            self.begun()
+        except OutputLost as error:  # the terminal is gone, which is no reason to end less orderly
+            lose(error)
 
 
 def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
@@ -88,10 +103,11 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Call
     def begin() -> None:
         try:
             stopping.begin()
-        except Exception as error:  # noqa: BLE001 - nobody calls this who could be told
+        except Exception as error:  # noqa: BLE001 - the loop calls this, and raises nothing to anybody
             failures.append(error)
             running.cancel()
 
+    stopping.cut = cut
     try:
         with stop_signals(begin, cut, asked):
             await asyncio.wait([running])
@@ -106,7 +122,7 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Call
 def stop_signals(
     first: Callable[[], None], second: Callable[[], None], asked: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Have signals end what runs in the block: SIGINT, which is Ctrl-C, and SIGTERM alike.
+    """Have signals end what runs in the block: SIGINT, which is Ctrl-C, SIGTERM and SIGHUP alike.
 
     To be entered in a running loop of the main thread.  From the third signal on they do what they always did.
 
@@ -135,7 +151,7 @@ def stop_signals(
         loop.call_soon_threadsafe(take)
 
     with timers, contextlib.ExitStack() as handlers:
-        for number in _NUMBERS:
+        for number in _numbers():
             handlers.callback(signal.signal, number, signal.signal(number, signalled))
         yield
 
@@ -147,48 +163,41 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._told: SimpleQueue[str] = SimpleQueue()  # whose put() may be called in a signal's handler
+        self._ended = threading.Event()
+        self._deadline = math.inf
+        self._paused = False
 
     def __enter__(self) -> Self:
-        _watchdogs.append(self)
         threading.Thread(target=self._watch, name="tim-async-signals", daemon=True).start()
+        _watchdogs.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _watchdogs.remove(self)
-        self._told.put("end")
+        self._ended.set()
 
     def asked(self) -> None:
-        """Note that a signal has come."""
-        self._told.put("asked")
+        """Note that a signal has come; called by its handler."""
+        self._deadline = min(self._deadline, time.monotonic() + GRACE + LAST)
 
-    def pause(self) -> None:
-        """Let what is done now take its time."""
-        self._told.put("pause")
-
-    def resume(self) -> None:
-        """Go on; what is left has `LAST` seconds if a signal came before."""
-        self._told.put("resume")
+    @contextlib.contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Let the block take its time; what comes after it has `LAST` seconds if a signal came before."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            if self._deadline < math.inf:
+                self._deadline = time.monotonic() + LAST
+            self._paused = False
 
     def _watch(self) -> None:
-        deadline: float | None = None
-        paused = False
-        while True:
-            try:
-                left = None if deadline is None or paused else max(0.0, deadline - time.monotonic())
-                message = self._told.get(timeout=left)
-            except Empty:
+        while not self._ended.wait(_LOOKS):
+            if not self._paused and time.monotonic() > self._deadline:
                 # Unless nobody reads that either; Windows asks that of sockets only.
                 if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
                     os.write(2, _LAST_WORD)
                 os._exit(INTERRUPTED)
-            if message == "end":
-                return
-            if message == "asked" and deadline is None:
-                deadline = time.monotonic() + GRACE + LAST
-            elif message == "resume" and deadline is not None:
-                deadline = time.monotonic() + LAST
-            paused = message == "pause" or (paused and message != "resume")
 
 
 _watchdogs: list[_Watchdog] = []
@@ -197,7 +206,7 @@ _watchdogs: list[_Watchdog] = []
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop.
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop.
 
     After a signal that came before it, the block may take its time.
     """
@@ -205,48 +214,9 @@ def terminated_like_interrupted() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    for watchdog in _watchdogs:
-        watchdog.pause()
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
         for watchdog in _watchdogs:
-            watchdog.resume()
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[contextlib.AbstractContextManager[None]]:
-    """Hold SIGINT and SIGTERM back in the block, but for the part of it that is within what is yielded.
-
-    There they raise KeyboardInterrupt, also those that came before.  For code outside an event loop, whose parts must
-    not be interrupted while they are made.
-    """
-    noted = within = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal noted
-        noted = True
-        if within:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def part() -> Iterator[None]:
-        nonlocal within
-        within = True
-        try:
-            if noted:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            within = False
-
-    before = [(number, signal.signal(number, interrupt)) for number in _NUMBERS]
-    try:
-        yield part()
-        if noted:
-            raise KeyboardInterrupt
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+            stack.enter_context(watchdog.pausing())
+        for number in set(_numbers()) - {signal.SIGINT}:
+            stack.callback(signal.signal, number, signal.signal(number, interrupt))
+        yield

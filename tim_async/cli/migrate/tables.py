@@ -1,4 +1,4 @@
-"""Counts, failures, durations and events as people read them, and as machines do."""
+"""Counts, failures, notes and events, as people read them and as programs do."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tim_async._plaintext import plain_json
-from tim_async.cli.output import make_table
+from tim_async.cli.output import make_table, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tim_async.migrate import Counts, FailureCount
+    from tim_async.migrate import Counts, FailureCount, Notes
 
 
 def counts_table(counts: Counts) -> Table:
-    """How many rows are in which state, with what each state means."""
+    """The rows by state, with what each state means."""
     table = make_table("", "rows", "", right=["rows"])
     table.add_row("in all", f"{counts.total:,}", "")
-    table.add_row("taken", f"{counts.taken:,}", "by the service")
+    table.add_row("taken", f"{counts.taken:,}", "accepted by the service")
     if counts.lowered:
         table.add_row(
             "  lowered",
@@ -30,25 +30,25 @@ def counts_table(counts: Counts) -> Table:
             "of these: above the group's number of messages, to which the service lowers them",
         )
     table.add_row("failed", f"{counts.failed:,}", "refused, or of a group that would ignore them")
-    table.add_row("rejected", f"{counts.rejected:,}", "cannot be valid, never sent")
+    table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
     table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row is for the same two ids")
     table.add_row("left", f"{counts.left:,}", "still to be sent")
     return table
 
 
 def failures_table(failures: Iterable[FailureCount]) -> Table:
-    """Failed and rejected rows by what was wrong with them, each with an example."""
+    """Failed and rejected rows by cause, each with an example."""
     table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
     for failure in failures:
-        table.add_row(code_name(failure), f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
+        code = "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code)
+        table.add_row(code, f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
     return table
 
 
-def code_name(failure: FailureCount) -> str:
-    """What stands for a failure's code: there is none for what was never sent, or never answered."""
-    if failure.rejected:
-        return "rejected"
-    return "none" if failure.code is None else str(failure.code)
+def notes_as_text(notes: Notes) -> list[str]:
+    """What is worth saying of the rows of a file, in lines below a table."""
+    lines = [f"note: {plain(sentence)}" for sentence in notes.sentences()]
+    return ["", *lines] if lines else []
 
 
 def speed(limit: float) -> str:
@@ -63,6 +63,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
+def number_of(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 row", "2 rows"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def complain(message: str) -> None:
+    """Print an error on standard error."""
+    click.echo(f"Error: {plain(message)}", err=True)
+
+
 def emit(event: str, fields: Mapping[str, Any]) -> None:
     """Print one event as one line of JSON on standard output."""
     # ASCII, so that every stream can hold it and no reader takes a line separator in a reason for a line's end.
@@ -72,3 +82,8 @@ def emit(event: str, fields: Mapping[str, Any]) -> None:
 def counts_as_plain(counts: Counts) -> dict[str, int]:
     """Counts by state, with their sums, ready for JSON."""
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
+
+
+def failures_as_plain(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
+    """Failed and rejected rows by cause, ready for JSON."""
+    return [asdict(failure) for failure in failures]

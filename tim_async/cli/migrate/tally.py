@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tim_async.cli.output import plain
@@ -12,6 +13,8 @@ from tim_async.migrate import (
     Counts,
     Event,
     Finished,
+    MendedRows,
+    PaceChanged,
     Progress,
     Reading,
     Resumed,
@@ -21,43 +24,61 @@ from tim_async.migrate import (
     Waiting,
 )
 
-from .pace import Pace
-from .tables import duration, speed
+from .display import Bar
+from .tables import counts_as_plain, duration, number_of, speed
+from .throughput import Throughput
 
 if TYPE_CHECKING:
     from tim_async.migrate import Recorder
 
 _MOST_CODES = 4
 _MOST_FAILURES_SHOWN = 5
+_NAMES: dict[type, str] = {
+    Started: "started",
+    RowFailed: "row_failed",
+    RowLowered: "row_lowered",
+    Waiting: "waiting",
+    Resumed: "resumed",
+    PaceChanged: "pace_changed",
+    MendedRows: "mended",
+}
+"""Events that are printed as JSON when they come, by name; the view tells of the others every so often."""
 
 
 class Tally:
-    """What is known of a run so far.
+    """What is known of a run so far; a `View` of it, for a `Display`.
 
     Args:
-        recorder: what its calls are counted by.
-        limit: the calls/s it keeps to.
+        recorder: counts its calls.
+        rate: calls/s that the service allows.
+        share: the share of them to use.
         clock: seconds, from any origin, never running backwards.
 
     Attributes:
-        limit: as given.
         read: rows read, while the file is being read.
         counts: rows by state; None until sending begins.
         codes: rows that failed in this run, by code.
-        waiting: the latest word of an outage; None when there is none.
+        waiting: the latest event of an outage; None when there is none.
     """
 
-    def __init__(self, recorder: Recorder, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = limit
+    def __init__(
+        self, recorder: Recorder, rate: float, share: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.read: int = 0
         self.counts: Counts | None = None
         self.codes: Counter[int | None] = Counter()
         self.waiting: Waiting | None = None
         self._recorder = recorder
+        self._rate = rate
+        self._share = share
         self._clock = clock
-        self._pace = Pace(clock(), 0)
+        self._throughput = Throughput(clock(), 0)
         self._began: float | None = None
+        self._paced: float | None = None
+        """When the present limit came into force, if another held before."""
         self._outage_began = 0.0
+        self._outage_is_new = False
+        self._lowered = 0
 
     def take(self, event: Event) -> None:
         """Add an event."""
@@ -69,23 +90,34 @@ class Tally:
                 self.read = rows
             case Started(counts):
                 self._began = now
-                self._pace = Pace(now, counts.settled)
+                self._throughput = Throughput(now, counts.settled)
             case Progress(counts):
-                self._pace.advance(now, counts.settled)
+                self._throughput.advance(now, counts.settled)
             case RowFailed(code=code):
                 self.codes[code] += 1
+            case RowLowered():
+                self._lowered += 1
+            case PaceChanged(rate, share):
+                self._rate, self._share = rate, share
+                self._paced = now
             case Waiting(seconds=seconds):
+                self._outage_is_new = self.waiting is None
                 self.waiting = event
                 self._outage_began = now - seconds
-                self._pace.wait(now, seconds)
+                self._throughput.wait(now, seconds)
             case Resumed():
                 self.waiting = None
-                self._pace.resume(now)
+                self._throughput.resume(now)
 
     @property
     def started(self) -> bool:
-        """Whether all rows are known, so that there is something to say of them."""
+        """Whether all rows are known, so that there are counts to report."""
         return self._began is not None
+
+    @property
+    def limit(self) -> float:
+        """The calls/s that the run keeps to."""
+        return self._rate * self._share
 
     @property
     def seconds(self) -> float:
@@ -93,146 +125,162 @@ class Tally:
         return 0.0 if self._began is None else self._clock() - self._began
 
     @property
-    def waited(self) -> float:
-        """Seconds that the present outage has lasted; 0 when there is none."""
-        return 0.0 if self.waiting is None else self._clock() - self._outage_began
-
-    @property
     def rate(self) -> float:
         """Calls/s that succeeded lately."""
         return self._recorder.recent_rate(time.time())
 
     @property
+    def mean_rate(self) -> float:
+        """Calls/s that succeeded on average."""
+        return self._recorder.series.rate
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """The mean rate as a share of the limit; None when the limit was changed meanwhile."""
+        return None if self._paced is not None else self.mean_rate / self.limit
+
+    @property
     def left(self) -> float | None:
         """Seconds until the end; None while that cannot be known."""
-        return None if self.counts is None else self._pace.left(self.counts.left, self._clock())
+        return None if self.counts is None else self._throughput.left(self.counts.left, self._clock())
 
     @property
-    def retried(self) -> int:
-        """Requests that were repeats."""
-        return self._recorder.retried
+    def waited(self) -> float:
+        """Seconds that the present outage has lasted; 0 when there is none."""
+        return 0.0 if self.waiting is None else self._clock() - self._outage_began
 
-    @property
-    def refused(self) -> int:
-        """Requests over the rate."""
-        return self._recorder.refused
+    # In words
 
-    def as_plain(self) -> dict[str, Any]:
-        """The numbers beside the counts, ready for JSON."""
+    def line(self) -> str:
+        """How far it is, in one line."""
+        counts = self.counts
+        if counts is None:
+            return f"reading: {self.read:,} rows so far"
+        parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
+        parts.append(self._outage() or f"{self.rate:.1f}/s of {speed(self.limit)}")
+        parts += [", ".join(self._troubles()), self._remaining()]
+        return "; ".join(part for part in parts if part)
+
+    def bar(self) -> Bar:
+        """The same for a terminal."""
+        counts = self.counts
+        if counts is None:
+            return Bar(None, [self.line()])
+        numbers = [
+            f"{percent(counts):.1f} %",
+            f"{counts.settled:,}/{counts.total:,}",
+            f"{self.rate:.0f}/s of {speed(self.limit)}",
+            self._remaining(),
+        ]
+        return Bar(percent(counts) / 100, [part for part in numbers if part], self._troubles(), self._outage())
+
+    def _remaining(self) -> str:
         left = self.left
-        return {
-            "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
-            "limit": self.limit,
-            "sent": self._recorder.sent,
-            "done": self._recorder.done,
-            "refused": self.refused,
-            "retried": self.retried,
-            "faults": self._recorder.faults,
-            "seconds_left": None if left is None else round(left, 1),
-        }
+        return "" if left is None else f"{duration(left)} left"
 
+    def _outage(self) -> str:
+        if self.waiting is None:
+            return ""
+        return f"waiting for {duration(self.waited)}: {plain(self.waiting.reason)}"
 
-def line(tally: Tally) -> str:
-    """How far it is, in one line."""
-    counts = tally.counts
-    if counts is None:
-        return f"reading: {tally.read:,} rows so far"
-    parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
-    parts.append(pace(tally) if tally.waiting is None else waiting(tally))
-    parts += [troubles(tally), remaining(tally)]
-    return "; ".join(part for part in parts if part)
+    def _troubles(self) -> list[str]:
+        """Everything that did not go smoothly, as numbers."""
+        counts = self.counts or Counts()
+        # Failures are told one by one, and counts every second.
+        failed = max(counts.failed, self.codes.total())
+        parts = [f"{self._recorder.retried:,} retried", f"{self._recorder.refused:,} refused"]
+        parts.append(f"{failed:,} failed{self._by_code()}")
+        if counts.rejected:
+            parts.append(f"{counts.rejected:,} rejected")
+        if counts.lowered:
+            parts.append(f"{counts.lowered:,} lowered")
+        return parts
 
+    def _by_code(self) -> str:
+        """The failures of this run by code, in brackets; "" when there are none."""
+        if not self.codes:
+            return ""
+        most = self.codes.most_common(_MOST_CODES)
+        named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
+        return f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})"
 
-def percent(counts: Counts) -> float:
-    """How much of the rows has come to its end, 0 to 100, and 100 only when all have."""
-    if not counts.left:
-        return 100.0
-    return min(99.9, 100.0 * counts.settled / counts.total)
-
-
-def pace(tally: Tally) -> str:
-    """The rate beside what it may be."""
-    return f"{tally.rate:.1f}/s of {speed(tally.limit)}"
-
-
-def remaining(tally: Tally) -> str:
-    """The time left; "" while it cannot be known."""
-    left = tally.left
-    return "" if left is None else f"{duration(left)} left"
-
-
-def waiting(tally: Tally) -> str:
-    """What is waited for; "" when nothing is."""
-    if tally.waiting is None:
-        return ""
-    return f"waiting for {duration(tally.waited)}: {plain(tally.waiting.reason)}"
-
-
-def troubles(tally: Tally) -> str:
-    """What went otherwise than hoped for, as numbers."""
-    counts = tally.counts or Counts()
-    # Failures are told one by one, and counts every second.
-    failed = max(counts.failed, tally.codes.total())
-    parts = [f"{tally.retried:,} retried", f"{tally.refused:,} refused", f"{failed:,} failed{codes(tally)}"]
-    if counts.rejected:
-        parts.append(f"{counts.rejected:,} rejected")
-    if counts.lowered:
-        parts.append(f"{counts.lowered:,} lowered")
-    return ", ".join(parts)
-
-
-def codes(tally: Tally) -> str:
-    """The failures of this run by code, in brackets; "" when there are none."""
-    if not tally.codes:
-        return ""
-    named = [
-        f"{'no code' if code is None else code}: {number:,}" for code, number in tally.codes.most_common(_MOST_CODES)
-    ]
-    if len(tally.codes) > _MOST_CODES:
-        named.append("…")
-    return f" ({', '.join(named)})"
-
-
-class News:
-    """What is worth a line of its own among the events of a run: beginnings, outages and the first few failures."""
-
-    def __init__(self) -> None:
-        self._failed = 0
-        self._lowered = 0
-        self._waiting = False
-
-    def of(self, event: Event) -> str:
-        """An event in one line; "" when it is not worth one."""
+    def news(self, event: Event) -> str:
+        """An event that was just taken, in one line; "" when it is not worth one."""
         match event:
             case Started(counts, resumed):
                 return _started(counts, resumed=resumed)
             case RowFailed(line, _, code, reason):
-                self._failed += 1
-                return self._failure(line, code, reason)
-            case RowLowered(line, _, messages):
-                self._lowered += 1
-                if self._lowered == 1:
-                    return (
-                        f"line {line} asks for more than its group's {messages:,} messages, and the service lowers it"
-                        " to that; more such rows are only counted"
-                    )
-            case Waiting(reason, _, until):
-                if not self._waiting:
-                    self._waiting = True
-                    return f"waiting: {plain(reason)}; it goes on as soon as {until}"
+                return self._failure(line, code, plain(reason))
+            case RowLowered(line, _, messages) if self._lowered == 1:
+                return (
+                    f"line {line} asks for more than its group's {messages:,} messages, and the service lowers it"
+                    " to that; more such rows are only counted"
+                )
+            case Waiting(reason, _, until) if self._outage_is_new:
+                return f"waiting: {plain(reason)}; it resumes as soon as {until}"
             case Resumed(seconds):
-                self._waiting = False
                 return f"back after {duration(seconds)}"
+            case PaceChanged():
+                return f"the pace is now {speed(self.limit)} (--rate {self._rate:g}, --share {self._share:g})"
+            case MendedRows(taken, superseded, rejected, skipped):
+                others = {
+                    "superseded by later rows": superseded,
+                    "still invalid": rejected,
+                    "skipped: accepted or superseded already, or not of this file": len(skipped),
+                }
+                rest = [f"{count:,} {what}" for what, count in others.items() if count]
+                return "; ".join([f"mended: {number_of(taken, 'row')} to be sent", *rest])
         return ""
 
     def _failure(self, line: int, code: int | None, reason: str) -> str:
-        if self._failed > _MOST_FAILURES_SHOWN:
+        failed = self.codes.total()
+        if failed > _MOST_FAILURES_SHOWN:
             return ""
-        last = "; more failures are only counted" if self._failed == _MOST_FAILURES_SHOWN else ""
+        last = "; more failures are only counted" if failed == _MOST_FAILURES_SHOWN else ""
         # The service's own words name the code already.
         named = "" if code is None or str(code) in reason else f"{code}: "
-        return f"line {line} failed: {named}{plain(reason)}{last}"
+        return f"line {line} failed: {named}{reason}{last}"
+
+    # As JSON
+
+    def document(self) -> tuple[str, dict[str, Any]]:
+        """How far it is, as an event with its name."""
+        if self.counts is None:
+            return "reading", {"rows": self.read}
+        if self.waiting is not None:
+            return "waiting", {**asdict(self.waiting), "seconds": round(self.waited, 3)}
+        left = self.left
+        return "progress", {
+            "counts": counts_as_plain(self.counts),
+            "seconds": round(self.seconds, 3),
+            "rate": round(self.rate, 1),
+            "limit": self.limit,
+            **self.calls(),
+            "seconds_left": None if left is None else round(left, 1),
+        }
+
+    def document_of(self, event: Event) -> tuple[str, dict[str, Any]] | None:
+        """An event that was just taken, with its name; None for those that come again and again."""
+        name = _NAMES.get(type(event))
+        if name is None or (isinstance(event, Waiting) and not self._outage_is_new):
+            return None
+        match event:
+            case Started(counts):
+                return name, {"resumed": event.resumed, "counts": counts_as_plain(counts)}
+            case PaceChanged():
+                return name, {"rate": self._rate, "share": self._share, "limit": self.limit}
+        return name, asdict(event)
+
+    def calls(self) -> dict[str, int]:
+        """The requests so far."""
+        return {name: getattr(self._recorder, name) for name in ("sent", "done", "refused", "retried", "faults")}
+
+
+def percent(counts: Counts) -> float:
+    """The settled part of the rows, 0 to 100, and 100 only when all are."""
+    if not counts.left:
+        return 100.0
+    return min(99.9, 100.0 * counts.settled / counts.total)
 
 
 def _started(counts: Counts, *, resumed: bool) -> str:
@@ -242,6 +290,6 @@ def _started(counts: Counts, *, resumed: bool) -> str:
         if not counts.left:
             return ""
         rest = f" ({rest})" if rest else ""
-        return f"going on: {counts.taken:,} of {counts.total:,} rows are taken, {counts.left:,} are left{rest}"
+        return f"resuming: {counts.taken:,} of {counts.total:,} rows are accepted, {counts.left:,} are left{rest}"
     rest = f"; {rest}" if rest else ""
     return f"started: {counts.left:,} of {counts.total:,} rows are to be sent{rest}"

@@ -1,4 +1,4 @@
-"""How fast rows come to their end, and so how long the rest will take."""
+"""How fast rows are settled, and so how long the rest will take."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _LEAST = 1e-3
 """Seconds below which nothing can be said; what subtracting leaves of no time at all is less."""
 
 
-class Pace:
-    """Rows a second over the run so far, where a row counts the less the longer ago it was.
+class Throughput:
+    """Rows a second over the run so far, where a row counts the less the longer ago it was settled.
 
-    At first that is the plain average, so the very first guess is a fair one; later the last few minutes decide, so
-    that a changed pace shows.  Time in which the service took nothing is left out: an outage says nothing of how fast
-    it will go on.
+    At first that is the plain average, so that the first estimate is a fair one; later the last few minutes decide, so
+    that a changed pace shows.  Time in which the service accepted nothing is left out: an outage says nothing of the
+    speed after it.
 
     Args:
         now: when the run began, seconds on a clock of any origin.
-        settled: rows that had come to their end by then.
-        memory: seconds after which what was seen counts 1/e.
+        settled: rows that were settled by then.
+        memory: seconds after which an observation counts 1/e.
     """
 
     def __init__(self, now: float, settled: int, *, memory: float = _MEMORY) -> None:
@@ -32,7 +32,7 @@ class Pace:
         self._seconds = 0.0
 
     def advance(self, now: float, settled: int) -> None:
-        """Note how many rows have come to their end by ``now``."""
+        """Note how many rows are settled by ``now``."""
         rows, self._settled = settled - self._settled, settled
         passed = now - self._now
         if self._waiting:
@@ -50,7 +50,7 @@ class Pace:
         self._seconds = self._seconds * fading + seconds
 
     def wait(self, now: float, seconds: float) -> None:
-        """Note that nothing has been taken for ``seconds``, and that this will last until `resume`."""
+        """Note that nothing has been accepted for ``seconds``, and that this will last until `resume`."""
         if self._waiting:
             return
         self._waiting = True
@@ -60,7 +60,7 @@ class Pace:
         self._seconds = max(0.0, self._seconds - self._faded(mistaken))
 
     def resume(self, now: float) -> None:
-        """Note that rows are being taken again."""
+        """Note that rows are accepted again."""
         self._waiting = False
         self._since = self._now = self._grew = max(now, self._now)
 
@@ -85,5 +85,5 @@ class Pace:
         return None if rate is None or self._waiting else max(0.0, rows / rate - max(0.0, now - self._now))
 
     def _faded(self, seconds: float) -> float:
-        """What the last ``seconds`` weigh."""
+        """The weight of the last ``seconds``."""
         return -self._memory * math.expm1(-seconds / self._memory)

@@ -1,4 +1,4 @@
-"""What is shown while a migration runs, event by event, and what its commands say of themselves."""
+"""What is shown while a migration runs, event by event; how signals end it; and what its commands say of themselves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -19,25 +20,22 @@ from rich.console import Console
 
 from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
-from tim_async.cli.migrate import ending, signals, tally
+from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.command import migrate
-from tim_async.cli.migrate.progress import EVERY, REFRESH, Bar, JsonLines, Lines, display_for, picture, shown
-from tim_async.cli.migrate.signals import (
-    Stopping,
-    interruptible,
-    run_stoppable,
-    stop_signals,
-    terminated_like_interrupted,
-)
+from tim_async.cli.migrate.display import EVERY, REFRESH, Display
+from tim_async.cli.migrate.signals import Stopping, run_stoppable, stop_signals, terminated_like_interrupted
 from tim_async.cli.migrate.tables import duration
-from tim_async.cli.migrate.tally import News, Tally
+from tim_async.cli.migrate.tally import Tally, percent
 from tim_async.cli.output import console_for
+from tim_async.cli.stdio import OutputLost
 from tim_async.migrate import (
     Counts,
     Ended,
     Event,
     FileSource,
     Finished,
+    MendedRows,
+    PaceChanged,
     Progress,
     Reading,
     Recorder,
@@ -53,6 +51,7 @@ from .conftest import Run
 from .migrating import GROUP, UNREAD, events, one, write
 
 COMMANDS = migrate.commands
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Clock:
@@ -69,44 +68,60 @@ class Terminal(io.StringIO):
 
 
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
-    found = Tally(Recorder("set_unread_msg_num", 200.0), 200.0, clock or Clock())
+    found = Tally(Recorder("set_unread_msg_num", 200.0), 200.0, 1.0, clock or Clock())
     for event in happened:
         found.take(event)
     return found
+
+
+def told(tally: Tally, event: Event) -> str:
+    """What is said of an event that has just happened."""
+    tally.take(event)
+    return tally.news(event)
 
 
 # In words
 
 
 def test_a_line_while_reading() -> None:
-    assert tally.line(tally_of()) == "reading: 0 rows so far"
-    assert tally.line(tally_of(Reading(120_000))) == "reading: 120,000 rows so far"
+    assert tally_of().line() == "reading: 0 rows so far"
+    assert tally_of(Reading(120_000)).line() == "reading: 120,000 rows so far"
 
 
 def test_a_line_on_the_way() -> None:
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10_000), resumed=False), clock=clock)
-    assert tally.line(seen) == "0 of 10,000 rows (0.0 %); 0.0/s of 200/s; 0 retried, 0 refused, 0 failed"
+    assert seen.line() == "0 of 10,000 rows (0.0 %); 0.0/s of 200/s; 0 retried, 0 refused, 0 failed"
     seen.take(RowFailed(5, ("g", "m", 1), 10010, "no such group: g"))
     clock.now += 10.0
     seen.take(Progress(Counts(pending=7_900, sending=100, done=1_990, lowered=5, failed=1, rejected=3, superseded=1)))
-    assert tally.line(seen) == (
+    assert seen.line() == (
         "2,000 of 10,000 rows (20.0 %); 0.0/s of 200/s; "
         "0 retried, 0 refused, 1 failed (10010: 1), 3 rejected, 5 lowered; 0:00:40 left"
     )
+    for code in (10010, None, 2, 3, 4, 5):
+        seen.take(RowFailed(1, (), code, ""))
+    assert "7 failed (10010: 2, no code: 1, 2: 1, 3: 1, …)" in seen.line()
 
 
-def test_a_line_counts_requests() -> None:
+def test_requests_are_counted() -> None:
     recorder = Recorder("set_unread_msg_num", 160.0)
-    seen = Tally(recorder, 160.0, Clock())
+    seen = Tally(recorder, 200.0, 0.8, Clock())
     seen.take(Started(Counts(pending=9), resumed=False))
     recorder.attempt(Attempt("set_unread_msg_num", 1, Lane.BULK, 0.0, 0.1, 60007, "RateLimited"))
     recorder.attempt(Attempt("set_unread_msg_num", 2, Lane.BULK, 0.0, 0.1, 0, None))
     recorder.attempt(Attempt("get_group_info", 1, Lane.BULK, 0.0, 0.1, 0, None))
-    assert "/s of 160/s; 1 retried, 1 refused, 0 failed" in tally.line(seen)
-    numbers = seen.as_plain()
+    assert "/s of 160/s; 1 retried, 1 refused, 0 failed" in seen.line()
+    name, numbers = seen.document()
+    assert (name, numbers["seconds_left"]) == ("progress", None)
     assert (numbers["sent"], numbers["done"], numbers["refused"], numbers["retried"]) == (2, 1, 1, 1)
-    assert numbers["seconds_left"] is None
+    assert seen.share_of_limit == 1 / 160
+    assert told(seen, PaceChanged(300.0, 0.5)) == "the pace is now 150/s (--rate 300, --share 0.5)"
+    assert seen.document_of(PaceChanged(300.0, 0.5)) == (
+        "pace_changed",
+        {"rate": 300.0, "share": 0.5, "limit": 150.0},
+    )
+    assert seen.share_of_limit is None
 
 
 def test_a_line_during_an_outage() -> None:
@@ -117,46 +132,44 @@ def test_a_line_during_an_outage() -> None:
     clock.now += 60.0
     seen.take(Waiting("no\x1bbody there", 30.0))
     clock.now += 50.0
-    assert tally.line(seen) == (
+    assert seen.line() == (
         "50 of 100 rows (50.0 %); waiting for 0:01:20: no\\x1bbody there; 0 retried, 0 refused, 0 failed"
     )
     seen.take(Resumed(80.0))
-    assert tally.line(seen).endswith("; 0:00:05 left")
+    assert seen.line().endswith("; 0:00:05 left")
 
 
 def test_a_hundred_percent_is_all() -> None:
-    assert tally.percent(Counts(pending=1, done=10**9)) == 99.9
-    assert tally.percent(Counts(done=3)) == 100.0
-    assert tally.percent(Counts()) == 100.0
-
-
-def test_many_codes() -> None:
-    """The most frequent few, and a sign that there are others."""
-    seen = tally_of(*(RowFailed(1, (), code, "") for code in (1, 1, None, 2, 3, 4, 5)))
-    assert tally.codes(seen) == " (1: 2, no code: 1, 2: 1, 3: 1, …)"
+    assert percent(Counts(pending=1, done=10**9)) == 99.9
+    assert percent(Counts(done=3)) == 100.0
+    assert percent(Counts()) == 100.0
 
 
 def test_news() -> None:
     """Beginnings, ends of outages and first failures; not what comes every second."""
-    news = News()
-    assert news.of(Reading(5)) == ""
-    assert news.of(Started(Counts(pending=5, rejected=2), resumed=False)) == (
+    seen = tally_of()
+    assert told(seen, Reading(5)) == ""
+    assert told(seen, Started(Counts(pending=5, rejected=2), resumed=False)) == (
         "started: 5 of 7 rows are to be sent; 2 rejected"
     )
-    assert news.of(Started(Counts(pending=5, done=2, failed=1), resumed=True)) == (
-        "going on: 2 of 8 rows are taken, 5 are left (1 failed)"
+    assert told(seen, Started(Counts(pending=5, done=2, failed=1), resumed=True)) == (
+        "resuming: 2 of 8 rows are accepted, 5 are left (1 failed)"
     )
-    assert news.of(Progress(Counts())) == ""
-    assert news.of(Waiting("refused", 0.0)).startswith("waiting: refused")
-    assert news.of(Waiting("refused", 5.0)) == ""
-    assert news.of(Resumed(65.0)) == "back after 0:01:05"
-    assert news.of(Waiting("refused", 0.0)) != ""
-    assert news.of(RowLowered(9, ("g", "m", 7), 5)) != ""
-    assert news.of(RowLowered(10, ("g", "m", 7), 5)) == ""
-    told = [news.of(RowFailed(line, (), 10007, "\x1b no")) for line in range(8)]
-    assert told[0] == "line 0 failed: 10007: \\x1b no"
-    assert [bool(text) for text in told] == [True] * 5 + [False] * 3
-    assert news.of(Finished(Counts(), Ended.DONE)) == ""
+    assert told(seen, Progress(Counts())) == ""
+    assert told(seen, Waiting("refused", 0.0)).startswith("waiting: refused")
+    assert told(seen, Waiting("refused", 5.0)) == ""
+    assert told(seen, Resumed(65.0)) == "back after 0:01:05"
+    assert told(seen, Waiting("refused", 0.0)) != ""
+    assert told(seen, RowLowered(9, ("g", "m", 7), 5)) != ""
+    assert told(seen, RowLowered(10, ("g", "m", 7), 5)) == ""
+    failures = [told(seen, RowFailed(line, (), 10007, "\x1b no")) for line in range(8)]
+    assert failures[0] == "line 0 failed: 10007: \\x1b no"
+    assert [bool(text) for text in failures] == [True] * 5 + [False] * 3
+    assert told(seen, MendedRows(1, 2, 0, (3, 4))) == (
+        "mended: 1 row to be sent; 2 superseded by later rows; 2 skipped: accepted or superseded already, or not of"
+        " this file"
+    )
+    assert told(seen, Finished(Counts(), Ended.DONE)) == ""
 
 
 @given(st.floats(0, 10**7))
@@ -170,50 +183,39 @@ def test_durations(seconds: float) -> None:
 # Displays
 
 
-def test_which_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar on a terminal; beside JSON only when that goes elsewhere."""
-    for out, err, as_json, kind in (
-        (False, False, False, Lines),
-        (True, False, False, Lines),
-        (False, True, False, Bar),
-        (True, True, False, Bar),
-        (False, False, True, JsonLines),
-        (False, True, True, JsonLines),
-        (True, True, True, JsonLines),
-    ):
-        monkeypatch.setattr(sys, "stdout", Terminal() if out else io.StringIO())
-        monkeypatch.setattr(sys, "stderr", terminal := Terminal() if err else io.StringIO())
-        display = display_for(tally_of(), as_json=as_json)
-        display.close()
-        assert type(display) is kind
-        assert ("\x1b[?25l" in terminal.getvalue()) == (err and not (out and as_json))
-
-
-def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """One every ten seconds, and one at once for news."""
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
+def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
+    """A bar on a terminal that can; beside JSON only when that goes elsewhere, and else no words at all."""
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
+    monkeypatch.setattr(sys, "stderr", stderr := Terminal() if err else io.StringIO())
     seen = tally_of(Started(Counts(pending=5), resumed=False))
-    lines = Lines(seen)
-    lines.take(Progress(Counts(pending=5)))
-    lines.take(RowFailed(3, (), 10010, "gone"))
-    lines.tick()
-    lines.warn("stopping")
-    lines.close()
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.splitlines() == ["line 3 failed: 10010: gone", tally.line(seen), "stopping"]
-    assert lines.every == EVERY == 10.0
+    display = Display(seen, as_json=as_json)
+    with display:
+        display.tick()
+        display.happened("line 3 failed", ("row_failed", {"line": 3}))
+        display.say("stopping")
+    bar = err and term != "dumb" and not (out and as_json)
+    assert ("\x1b[?25l" in stderr.getvalue()) == bar
+    assert display.every == (REFRESH if bar else EVERY)
+    plain = ["stopping"] if as_json else [seen.line(), "line 3 failed", "stopping"]
+    if not bar:
+        assert stderr.getvalue().splitlines() == plain
+    assert [document["event"] for document in events(stdout.getvalue())] == (["row_failed"] if as_json else [])
 
 
 def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is looked at; also while reading, and during an outage."""
     clock = Clock()
-    monkeypatch.setattr("tim_async.cli.migrate.progress.time.monotonic", clock)
+    monkeypatch.setattr("tim_async.cli.migrate.display.time.monotonic", clock)
     seen = tally_of(clock=clock)
-    display = JsonLines(seen)
+    display = Display(seen, as_json=True)
 
     def happens(event: Event) -> None:
         seen.take(event)
-        display.take(event)
+        display.happened(seen.news(event), seen.document_of(event))
 
     def pass_time(seconds: float) -> None:
         for _ in range(round(seconds / REFRESH)):
@@ -232,41 +234,39 @@ def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch:
     happens(Finished(Counts(), Ended.DONE))
     out, err = capsys.readouterr()
     assert err == ""
-    told = events(out)
-    names = "reading started progress progress waiting waiting progress resumed"
-    assert [document["event"] for document in told] == names.split()
-    assert told[2]["counts"]["done"] == 10
-    assert told[5]["seconds"] > 1.0
-    assert told[6]["seconds_left"] is None
+    documents = events(out)
+    names = "reading started progress progress waiting waiting resumed"
+    assert [document["event"] for document in documents] == names.split()
+    assert documents[2]["counts"]["done"] == 10
+    assert documents[5]["seconds"] > 1.0
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
+@pytest.mark.parametrize("width", [28, 40, 60, 80, 120, 200])
 def test_the_bar_fits_its_terminal(width: int) -> None:
-    """Two lines, or three while it waits, none of them longer than the terminal is wide."""
+    """No line is longer than the terminal is wide, and no number is cut; only the reason of an outage may be."""
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
     seen.take(Progress(Counts(pending=10**7 - 20_000, done=20_000)))
-    for expected in (2, 3):
+    seen.take(RowFailed(1, (), 10010, ""))
+    for waits in (False, True):
         file = Terminal()
-        console = Console(file=file, width=width, force_terminal=True, color_system=None)
-        console.print(picture(seen))
-        lines = file.getvalue().splitlines()
-        assert len(lines) == expected
-        assert all(len(line) <= width for line in lines)
-        if width >= 80 and expected == 2:
-            assert "20,000/10,000,000" in lines[0]
-            assert "0.2 %" in lines[0]
-            assert "13:51:40 left" in lines[0]
+        Console(file=file, width=width, force_terminal=True, color_system=None).print(seen.bar())
+        text = file.getvalue()
+        assert all(len(line) <= width for line in text.splitlines())
+        numbers = ["0.2 %", "20,000/10,000,000", "0/s of 200/s", "0 retried", "0 refused", "1 failed (10010: 1)"]
+        for number in numbers if waits else [*numbers, "13:51:40 left"]:
+            assert number in text
+        if width >= 80:
+            assert len(text.splitlines()) == 2 + waits
         seen.take(Waiting("the service is not there " * 10, 1.0))
 
 
-def test_a_bar_without_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_without_utf8() -> None:
     """It is drawn with what there is."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
-    seen = tally_of(Started(Counts(pending=4, done=4), resumed=True))
-    console_for(stream).print(picture(seen))
+    console_for(stream).print(tally_of(Started(Counts(pending=4, done=4), resumed=True)).bar())
     stream.flush()
     assert "\\u" not in raw.getvalue().decode("ascii")
     assert "4/8" in raw.getvalue().decode("ascii")
@@ -276,30 +276,31 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the run; news stay, and are no markup."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    bar = Bar(tally_of(Started(Counts(pending=4), resumed=False)))
+    monkeypatch.setenv("TERM", "xterm")
+    bar = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
 
     async def run_to_a_bad_end() -> None:
         bar.tick()
-        bar.take(RowFailed(3, (), None, "[red]no[/red] :smile:"))
+        bar.happened("[red]no[/red] :smile:", None)
         raise RuntimeError("the end")
 
     with pytest.raises(RuntimeError, match="the end"):
-        await shown(bar, run_to_a_bad_end())
+        await bar.during(run_to_a_bad_end())
     assert "[red]no[/red] :smile:" in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
 
-async def test_a_display_that_breaks_is_not_kept_secret() -> None:
+async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one on a terminal that is gone: what it showed is ended, not left to run unseen."""
 
-    class Broken(Lines):
-        every = 0.0
+    def broken() -> Any:
+        raise BrokenPipeError
 
-        def tick(self) -> None:
-            raise BrokenPipeError
-
+    monkeypatch.setattr(Display, "every", 0.0)
+    seen = tally_of()
+    monkeypatch.setattr(seen, "line", broken)
     with pytest.raises(BrokenPipeError):
-        await shown(Broken(tally_of()), asyncio.Event().wait())
+        await Display(seen, as_json=False).during(asyncio.Event().wait())
 
 
 # Signals
@@ -320,14 +321,14 @@ async def signals_to(first: list[str], *, number: signal.Signals) -> None:
             told.clear()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_signals(number: signal.Signals) -> None:
     """First and second are told apart; then all is as it was."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     told: list[str] = []
     await signals_to(told, number=number)
     assert told == ["first", "second"]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,46 +367,38 @@ def test_what_ends_in_time_has_its_result() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_half_made_is_not_interrupted(number: signal.Signals) -> None:
-    """The signal waits for the part that may be."""
-    reached: list[str] = []
-
-    def interrupted_before() -> None:
-        with interruptible() as part:
-            os.kill(os.getpid(), number)
-            reached.append("made")
-            with part:
-                reached.append("never")
-
-    def interrupted_within() -> None:
-        with interruptible() as part, part:
-            os.kill(os.getpid(), number)
-            reached.append("never")
-
-    def interrupted_after() -> None:
-        with interruptible() as part:
-            with part:
-                pass
-            os.kill(os.getpid(), number)
-            reached.append("put away")
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_before()
-    assert reached == ["made"]
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_within()
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_after()
-    assert reached == ["made", "put away"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+async def test_nohup() -> None:
+    """A SIGHUP that is ignored stays ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals(lambda: None, lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
-def test_terminated_outside_a_loop() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_a_terminal_that_is_gone() -> None:
+    """With the terminal goes what is said to it, and not the orderly end."""
+
+    async def heedful(stopping: Stopping) -> str:
+        def fail() -> None:
+            raise OutputLost("standard error", "")
+
+        stopping.begun = fail
+        os.kill(os.getpid(), signal.SIGHUP)
+        await stopping.event.wait()
+        return "result"
+
+    assert run_stoppable(heedful) == "result"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_terminated_outside_a_loop(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -428,7 +421,9 @@ def test_ctrl_c_in_the_middle_of_reading(
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert result.stderr.endswith("Interrupted while reading; nothing was sent, and the same command begins anew.\n")
+    assert result.stderr.endswith(
+        "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
+    )
     pressed = 0
     result = run("migrate", "unread", file, "--json", env=reach)
     assert result.exit_code == 130

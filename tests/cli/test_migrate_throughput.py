@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tim_async.cli.migrate.pace import Pace
+from tim_async.cli.migrate.throughput import Throughput
 
 steps = st.lists(st.floats(0.01, 30.0), min_size=1, max_size=60)
 rates = st.floats(1.0, 10_000.0)
@@ -20,7 +20,7 @@ class Run:
         self.rate = rate
         self.now = began
         self.settled = float(settled)
-        self.pace = Pace(began, settled)
+        self.pace = Throughput(began, settled)
 
     def work(self, seconds: float, look_every: float = 1.0) -> None:
         until = self.now + seconds
@@ -47,7 +47,7 @@ class Run:
 
 
 def test_nothing_is_known_at_first() -> None:
-    pace = Pace(0.0, 5)
+    pace = Throughput(0.0, 5)
     assert pace.rate is None
     assert pace.left(10, 5.0) is None
     pace.advance(0.0, 5)
@@ -57,7 +57,7 @@ def test_nothing_is_known_at_first() -> None:
 
 @given(rates, steps)
 def test_no_rows_take_no_time(rate: float, looks: list[float]) -> None:
-    pace, now = Pace(0.0, 0), 0.0
+    pace, now = Throughput(0.0, 0), 0.0
     assert pace.left(0, now) == 0.0
     for step in looks:
         now += step
@@ -68,7 +68,7 @@ def test_no_rows_take_no_time(rate: float, looks: list[float]) -> None:
 @given(rates, steps, st.integers(0, TOTAL))
 def test_an_even_speed_is_told_exactly(rate: float, looks: list[float], settled: int) -> None:
     """However often it is looked at, and whatever an earlier run had done."""
-    pace, now = Pace(50.0, settled), 50.0
+    pace, now = Throughput(50.0, settled), 50.0
     for step in looks:
         now += step
         pace.advance(now, settled + round(rate * (now - 50.0)))
@@ -146,7 +146,7 @@ def test_while_it_waits_nobody_knows(rate: float, seconds: float) -> None:
 )
 def test_whatever_happens_it_is_a_time_or_unknown(happenings: list[tuple[str, float, float]]) -> None:
     """Never negative, never infinite, never an error; clocks that stand still included."""
-    pace, now, settled = Pace(0.0, 0), 0.0, 0
+    pace, now, settled = Throughput(0.0, 0), 0.0, 0
     for what, passed, number in happenings:
         now += passed
         if what == "work":

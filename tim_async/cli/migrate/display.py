@@ -1,0 +1,190 @@
+"""What is shown while something takes long: a bar on a terminal, plain lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tim_async.cli.output import console_for, plain_lines, say, show
+from tim_async.migrate._supervision import beside
+
+from .tables import emit
+
+T = TypeVar("T")
+
+REFRESH = 0.4
+"""Seconds between two drawings of a bar."""
+
+EVERY = 10.0
+"""Seconds between two lines, or JSON lines, of progress."""
+
+_NARROWEST = 10
+"""Columns of a bar beside its numbers; narrower, it takes a line of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar and its numbers, in as many lines as the terminal's width asks for: no number is cut.
+
+    Attributes:
+        part: how much of it is full, 0 to 1; None for no bar.
+        numbers: what stands beside it.
+        troubles: what stands below.
+        outage: what stands below that, cut if it is too long; "" for nothing.
+    """
+
+    part: float | None
+    numbers: Sequence[str]
+    troubles: Sequence[str] = ()
+    outage: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        width = options.max_width
+        numbers = "  ".join(self.numbers)
+        room = width - len(numbers) - 1
+        if self.part is not None and room >= _NARROWEST:
+            row = Table.grid(padding=(0, 1, 0, 0))
+            row.add_column(width=room)
+            row.add_column(no_wrap=True)
+            row.add_row(ProgressBar(total=1.0, completed=self.part, width=room), numbers)
+            yield row
+        else:
+            if self.part is not None:
+                yield ProgressBar(total=1.0, completed=self.part, width=width)
+            yield from _flowing(self.numbers, "  ", width)
+        yield from _flowing(self.troubles, ", ", width)
+        if self.outage:
+            yield Text(self.outage, no_wrap=True, overflow="ellipsis")
+
+
+def _flowing(items: Sequence[str], between: str, width: int) -> Iterator[Text]:
+    """Items one after the other, in lines that are no wider than ``width`` unless a single item is."""
+    line = ""
+    for number, item in enumerate(items, 1):
+        text = item + (between.rstrip() if number < len(items) else "")
+        longer = f"{line} {text}" if line and between.strip() else f"{line}{between}{text}" if line else text
+        if line and len(longer) > width:
+            yield Text(line, no_wrap=True, overflow="crop")
+            longer = text
+        line = longer
+    if line:
+        yield Text(line, no_wrap=True, overflow="crop")
+
+
+class View(Protocol):
+    """Something whose progress can be shown."""
+
+    def line(self) -> str:
+        """Its progress in one line."""
+
+    def bar(self) -> Bar:
+        """The same for a terminal."""
+
+    def document(self) -> tuple[str, dict[str, Any]]:
+        """The same as a JSON event, with its name."""
+
+
+class Display:
+    """Shows a view, and what happens meanwhile; a context manager that leaves the terminal as it was.
+
+    With JSON on a standard output that is elsewhere, a terminal has its bar all the same.
+
+    Args:
+        view: what is shown.
+        as_json: whether events go to standard output, as JSON lines.
+    """
+
+    def __init__(self, view: View, *, as_json: bool) -> None:
+        self._view = view
+        self._as_json = as_json
+        smart = sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+        self._live: Live | None = None
+        if smart and not (as_json and sys.stdout.isatty()):
+            self._live = Live(
+                Text(""),
+                console=console_for(sys.stderr),
+                auto_refresh=False,  # not by a thread of its own, whose failures nobody would hear of
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+        self._spoken = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def every(self) -> float:
+        """Seconds from one `tick` to the next."""
+        return EVERY if self._live is None else REFRESH
+
+    def happened(self, news: str, document: tuple[str, dict[str, Any]] | None) -> None:
+        """Show an event at once.
+
+        Args:
+            news: the event in one line; "" for nothing.
+            document: the event as JSON, with its name; None for nothing.
+        """
+        if news and (self._live is not None or not self._as_json):
+            self.say(news)
+        if document is not None and self._as_json:
+            emit(*document)
+
+    def tick(self) -> None:
+        """Show the progress."""
+        now = time.monotonic()
+        due = now - self._spoken >= EVERY - 0.001
+        if self._live is not None:
+            self._live.update(self._view.bar(), refresh=True)
+        elif not self._as_json:
+            say(self._view.line())
+        if due:
+            self._spoken = now
+            if self._as_json:
+                emit(*self._view.document())
+
+    def say(self, message: str) -> None:
+        """Print a line on standard error, above the bar."""
+        if self._live is not None:
+            self._live.console.print(plain_lines(message), soft_wrap=True)
+        else:
+            say(message)
+
+    def result(self, line: str) -> None:
+        """Print a line of data on standard output."""
+        if self._live is not None and sys.stdout.isatty():
+            self.say(line)  # the same terminal
+        else:
+            show(line)
+
+    async def during(self, course: Coroutine[Any, Any, T]) -> T:
+        """Carry out a coroutine, and show its progress every so often.
+
+        Raises:
+            OutputLost: nobody can see it any more; the coroutine was cancelled for that.
+        """
+        with self:
+            return await beside(course, self._keep_fresh())
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self.every)
+            self.tick()

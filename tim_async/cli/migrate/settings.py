@@ -1,0 +1,250 @@
+"""What a command was asked to do: the values of its options as one value, and what is made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tim_async import config
+from tim_async._stores import is_url, redis_url
+from tim_async.cli import credentials
+from tim_async.cli.failures import Failure, Misuse, plainly
+from tim_async.cli.output import plain
+from tim_async.migrate import KINDS, FileSource, Kind, MigrateOptions
+from tim_async.migrate._sqlite import SqliteStore
+from tim_async.regions import Hosts
+
+from .options import NAME, RATE, source_options, words_of
+from .places import STDIN, asked, beside, check_writable, find_journal, identity_of
+
+if TYPE_CHECKING:
+    from tim_async import TIMClient
+    from tim_async.migrate import Status
+    from tim_async.migrate._store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of a command, by their names; a command that lacks one has its default.
+
+    Attributes:
+        command: the command's name.
+        words: what stood after it on the command line.
+        kind: the name of the kind of the rows; None while it is not known.
+        journal: a path, or the URL of a store.
+        rejected: where failed and rejected rows go; None for nowhere.
+        source: the keyword arguments of the `FileSource`.
+        options: how to send.
+    """
+
+    command: str
+    words: tuple[str, ...] = ()
+    file: str = ""
+    kind: str | None = None
+    journal: str = ""
+    name: str = NAME
+    lease: float = 10.0
+    rejected: Path | None = None
+    report: Path | None = None
+    mended: Path | None = None
+    restart: bool = False
+    replace: bool = False
+    yes: bool = False
+    dry_run: bool = False
+    check_groups: bool = False
+    quota: str | None = None
+    no_quota: bool = False
+    as_json: bool = False
+    credentials_file: Path | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    options: MigrateOptions = field(default_factory=MigrateOptions)
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Settings:
+        """Take the values that click has read.
+
+        Raises:
+            Misuse: they contradict each other, or one cannot be right.
+        """
+        given: dict[str, Any] = {"command": str(ctx.command.name), "words": tuple(words_of(ctx)), **ctx.params}
+        if given["command"] in KINDS:
+            given["kind"] = given["command"]
+        if "file" not in given:
+            given["journal"] = find_journal(given["journal"])
+        else:
+            given["journal"] = given["journal"] or beside(given["file"], "journal")
+            if given["rejected"] is None and not given.get("dry_run"):
+                given["rejected"] = Path(beside(given["file"], "rejected.jsonl"))
+        if given.get("quota") and given.get("no_quota"):
+            if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError("--quota and --no-quota exclude each other")
+            given["quota"] = None
+        given["source"] = source_options(given)
+        check_pace(given.get("rate", RATE), given.get("share", 1.0))
+        given["options"] = MigrateOptions(**_among(MigrateOptions, given))
+        settings = cls(**_among(cls, given))
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """See that no file is written over another, least of all over the rows, and that each can be written.
+
+        Raises:
+            Misuse, Failure: it is not so.
+        """
+        if self.name != NAME and not is_url(self.journal):
+            raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
+        places = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
+        journal = None if is_url(self.journal) else Path(self.journal)
+        written = {"--journal": journal, "--rejected": self.rejected, "--report": self.report}
+        for option, path in written.items():
+            other = option if path is None else places.setdefault(identity_of(path), option)
+            if other != option:
+                raise Misuse(f"{option} and {other} are the same file: {path}")
+        if self.mended is not None and places.get(identity_of(self.mended), "--rejected") != "--rejected":
+            raise Misuse(f"--mended and {places[identity_of(self.mended)]} are the same file: {self.mended}")
+        if not self.file or self.dry_run:
+            del written["--journal"]
+        for option, path in written.items():
+            if path is not None:
+                check_writable(option, path)
+
+    @property
+    def limit(self) -> float:
+        """Calls/s to the endpoint of the rows."""
+        return self.options.rate * self.options.share
+
+    @property
+    def in_store(self) -> bool:
+        """Whether the journal is in Redis or Valkey."""
+        return is_url(self.journal)
+
+    def what(self) -> Kind | None:
+        """The kind of the rows; None while it is not known."""
+        return None if self.kind is None else KINDS[self.kind]
+
+    def open_source(self, kind: Kind) -> FileSource:
+        """The rows.
+
+        Raises:
+            Misuse: an option that cannot be right.
+        """
+        try:
+            return FileSource(self.file, kind, **self.source)
+        except ValueError as error:
+            raise Misuse(plain(str(error))) from None
+
+    def make_store(self, stop: asyncio.Event, tell: Callable[[str | None, float], None]) -> Store:
+        """The journal; see `StoreFactory`.
+
+        Raises:
+            Misuse: a URL or a name that cannot be.
+            Failure: redis-py is not installed.
+        """
+        if not self.in_store:
+            return SqliteStore(self.journal)
+        with plainly():
+            redis_url(self.journal)
+        try:
+            import redis  # noqa: F401
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "redis":
+                raise
+            raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
+        from tim_async.migrate._redis import RedisStore
+
+        with plainly():
+            return RedisStore(self.journal, self.name, lease=self.lease, stop=stop, tell=tell)
+
+    def client(self, endpoints: Iterable[str], on_attempt: Callable[[Any], None]) -> TIMClient:
+        """A client that keeps to the pace.
+
+        Args:
+            endpoints: those that are called, by method name.
+            on_attempt: called for each attempt.
+
+        Raises:
+            Misuse: credentials or a URL that cannot be right.
+            Failure: redis-py is not installed.
+        """
+        from tim_async.client import TIMClient
+
+        given = credentials.load(self.credentials_file).client_options()
+        quota = None if self.no_quota else self.quota or (self.journal if self.in_store else None)
+        with plainly():
+            limits = pace(endpoints, self.options.rate, self.options.share, quota)
+            return TIMClient(**given, **limits, on_attempt=on_attempt)
+
+    def app(self) -> dict[str, Any]:
+        """The app, as far as it is known: a load needs no key, and the first worker knows the app too."""
+        if self.credentials_file is not None:
+            found = credentials.load(self.credentials_file).client_options()
+        else:
+            # Neither the key, nor the file that may hold it, has to be there.
+            wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
+            with plainly():
+                found = config.options({name: os.environ.get(name, "") for name in wanted})
+                if "sdk_app_id" not in found or not {"region", "base_url"} & found.keys():
+                    return {}
+                config.require_place(found)
+        with plainly():
+            host = Hosts.of(found.get("region"), found.get("base_url"), allow_http=found.get("allow_http", False))
+            return {"sdk_app_id": found["sdk_app_id"], "base_url": host.current}
+
+
+def read_status(settings: Settings) -> Status:
+    """Everything that a journal knows but the rows.
+
+    Raises:
+        JournalError: it cannot be read, or there is none.
+    """
+    return asyncio.run(asked(settings.make_store, lambda store: store.status()))
+
+
+def _among(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are fields of a dataclass."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def check_pace(rate: float, share: float) -> None:
+    """See that a rate and a share of it are a pace that can be kept.
+
+    Raises:
+        Misuse: they are not.
+    """
+    if not 1.0 <= rate * share < float("inf"):  # what is no number fails this, too
+        raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
+
+
+def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None) -> dict[str, Any]:
+    """The keyword arguments of a ``TIMClient`` that keep it to its part of the rate.
+
+    Args:
+        endpoints: those that are called, by method name.
+        rate: calls/s that the service allows on each of them.
+        share: the share of them to use; it also holds for looking up groups.
+        quota: the store with the quota of the whole fleet; None for a rate of its own.
+
+    Raises:
+        Misuse: no such URL.
+        Failure: redis-py is not installed.
+    """
+    if quota is None:
+        lookups = {"get_group_info": max(1.0, RATE * share)}
+        return {"rates": dict.fromkeys(endpoints, rate * share) | lookups}
+    from tim_async.quota import RedisQuota
+
+    try:
+        # All who share it must mean the same limit: this one's part is what its bulk calls leave.
+        return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share)}
+    except ValueError as error:
+        raise Misuse(f"--quota: {error}") from None
+    except ImportError as error:
+        raise Failure(str(error)) from None
