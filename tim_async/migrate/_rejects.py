@@ -83,11 +83,14 @@ def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, s
 
     def choose(part: Path) -> Path:
         nonlocal chosen
+        target = followed(to)
         digest = _sha256(part)
-        chosen = _free_name(followed(to), digest, note)
+        path = _free_name(target, digest, note)
+        if path != target:
+            chosen = to.with_name(path.name)
         if rows:  # before the file is there: one that is not known would pass for an edited one
-            note(_name(chosen), digest)
-        return chosen
+            note(_name(path), digest)
+        return path
 
     rows = 0
     with replacing(to, choose) as file:
