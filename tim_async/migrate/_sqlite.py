@@ -458,7 +458,10 @@ class SqliteStore:
             """,
             *(self._cursor, State.PENDING, _WINDOW),
         )
-        found = json.loads(text)
+        try:
+            found = json.loads(text)
+        except ValueError:  # SQLite also holds numbers that JSON cannot
+            raise sqlite3.DatabaseError("it is damaged: a value of a row is none") from None
         _journal.require(
             all(since is None or _journal.is_moment(since) for _, since, *_ in found), "a time of a row is no time"
         )
