@@ -406,6 +406,12 @@ def read_status(path: str | Path) -> Status:
         )
 
 
+def read_source(path: Path) -> str:
+    """The name of the file whose rows a journal holds."""
+    with reading(path) as db:
+        return read_about(db)[0].source
+
+
 def read_problems(path: Path, after: int, most: int) -> list[Problem]:
     """The failed and rejected rows after a line, at most so many."""
     query = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tim_async._plaintext import plain_json
 from . import _journal
 from ._files import followed, replacing
 from ._store import Problem
+from .errors import JournalError
 
 _WINDOW = 1000
 _BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
@@ -45,17 +47,26 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
             written to as it is.
 
     Raises:
-        ValueError: ``to`` is the journal.
+        ValueError: ``to`` is the journal, or the file of the rows.
         JournalError: the journal cannot be read.
         OSError: the file cannot be written.
     """
     journal, to = Path(journal), Path(to)
-    for suffix in _BESIDE:
-        if _is_same(to, Path(os.path.realpath(journal) + suffix)):
-            raise ValueError(f"the rejected rows cannot be written to {to}: that is the journal")
+    precious = [(Path(os.path.realpath(journal) + suffix), "the journal") for suffix in _BESIDE]
+    precious.append((Path(_journal.read_source(journal)), "the file of the rows"))
+    for path, what in precious:
+        if _is_same(to, path) or _is_same(to.with_name(f"{to.name}.part"), path):
+            raise ValueError(
+                f"the rejected rows cannot be written to {to}: that is {what}, or would overwrite it"
+            )
 
     def note(name: str, value: str | None) -> str:
-        return _journal.keep_note(journal, name, value)
+        try:
+            return _journal.keep_note(journal, name, value)
+        except JournalError:
+            if value is None:
+                raise
+            return value  # where the journal may only be read; a file that is not known later is not overwritten then
 
     return write_problems(_problems(journal), to, note)
 
@@ -95,23 +106,32 @@ def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, s
     rows = 0
     with replacing(to, choose) as file:
         for problem in problems:
-            file.write(plain_json(problem.to_document()) + "\n")
+            file.write(_line(problem))
             rows += 1
     return Written(chosen if rows else None, rows)
+
+
+def _line(problem: Problem) -> str:
+    # What was read may hold NaN, which is not JSON.
+    document = json.loads(json.dumps(problem.to_document()), parse_constant=str)
+    return plain_json(document) + "\n"
 
 
 def _free_name(to: Path, digest: str, note: Callable[[str, str | None], str]) -> Path:
     """The file itself, or the first of its numbered names that holds nothing which somebody has edited."""
     number = 1
     path = to
-    while path.exists() and _sha256(path) not in (digest, note(_name(path), None)):
+    while path.exists() and (
+        (number > 1 and not path.is_file()) or _sha256(path) not in (digest, note(_name(path), None))
+    ):
         number += 1
         path = to.with_name(f"{to.stem}-{number}{to.suffix}")
     return path
 
 
 def _name(path: Path) -> str:
-    return f"rejected:{path.resolve()}"
+    # Names need not be text.
+    return f"rejected:{os.fsencode(path.resolve()).decode('utf-8', 'backslashreplace')}"
 
 
 def _sha256(path: Path) -> str:

@@ -21,8 +21,8 @@ from tim_async.models import C2CUnread, Done
 from ._breaker import CircuitBreaker
 from ._engine import store_factory
 from ._rows import READ, Row
-from ._store import About, Store, differing, mismatch
-from .errors import MigrateError
+from ._store import About, Store, differing
+from .errors import JournalMismatch, MigrateError
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -102,7 +102,7 @@ async def verify(
         about = About(status.kind, status.source, "", status.arguments, client.sdk_app_id, client.base_url)
         found = About(status.kind, status.source, "", status.arguments, status.sdk_app_id, status.base_url)
         if differences := differing(found, about):
-            raise mismatch(store.name, differences)
+            raise JournalMismatch(f"{store.name} is the journal {differences}; verify it with the credentials of that app")
         if status.kind != READ.name:
             yield Verified(0, 0, status.counts.taken)
             return

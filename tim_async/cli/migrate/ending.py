@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, Misuse, described
-from tim_async.cli.output import plain, say, show
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, described
+from tim_async.cli.output import make_table, plain, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
-    Counts,
     Ended,
     Finished,
     JournalMismatch,
     MigrateError,
     Notes,
-    Recorder,
     SourceError,
     Status,
+    Store,
     write_rejects,
 )
+from tim_async.migrate.streams._names import Loaded
 
 from .places import STDIN, asked, quoted, write_report
 from .signals import terminated_like_interrupted
@@ -37,6 +36,7 @@ from .tables import (
     failures_as_plain,
     failures_table,
     notes_as_text,
+    number_of,
     speed,
 )
 from .tally import Tally
@@ -46,132 +46,86 @@ if TYPE_CHECKING:
 
 _LOOK = 2.0
 """Seconds for a store to say how a migration stands at the end."""
-_NOT_AGAIN = {"--mended": 1, "--limit": 1, "--restart": 0, "--yes": 0, "--dry-run": 0}
+_NOT_AGAIN = {"--mended": 1, "--limit": 1, "--restart": 0, "--replace": 0, "--yes": 0, "--dry-run": 0}
 """Options that are not repeated in a command that is printed, with how many values each has."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        tally: what is known of it.
-        recorder: counted its calls.
-        finished: its last event; None when something cut it short.
-        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
-        seconds: how long it was sending.
-    """
-
-    tally: Tally
-    recorder: Recorder
-    finished: Finished | None = None
-    error: Exception | None = None
-    seconds: float = 0.0
-
-    @property
-    def ended(self) -> Ended | None:
-        """Why it ended; None for an error."""
-        if self.error is not None:
-            return None
-        return Ended.INTERRUPTED if self.finished is None else self.finished.ended
-
-    @property
-    def reason(self) -> str:
-        """The error, or the limit that was reached; "" for neither."""
-        if self.error is not None:
-            return described(self.error)
-        return "" if self.finished is None else self.finished.reason
-
-
-@dataclass(slots=True)
-class _Files:
-    """What was written beside the journal.
-
-    Attributes:
-        rejected: the file of rows that did not arrive; None when there is none.
-        report: the report; None when there is none.
-        problems: what could not be written, and why.
-        interrupted: whether a signal came meanwhile.
-    """
-
-    rejected: Path | None = None
-    report: Path | None = None
-    problems: list[str] = field(default_factory=list)
-    interrupted: bool = False
-
-
-def end(settings: Settings, outcome: Outcome) -> int:
-    """Write and say how a run ended.
-
-    Returns:
-        The exit code.
+def end(settings: Settings, tally: Tally) -> int:
+    """Write and say how a run ended; the exit code.
 
     Raises:
         OutputLost: nobody reads what it prints; the files are written.
-        Failure, Misuse: it did not begin, or its journal cannot be read any more.
+        Failure, MigrateError: it did not begin, or its journal cannot be read any more.
     """
-    if not outcome.tally.started:
-        return _not_begun(settings, outcome)
+    loaded = isinstance(tally.finished, Loaded) and tally.finished.complete
+    if not tally.started and not loaded:
+        return _not_begun(settings, tally)
     try:
-        status, notes = _look(settings)
-    except (MigrateError, TimeoutError) as error:
-        # What keeps the journal from being read has ended the run, too.
-        raise Failure(plain(described(outcome.error or error))) from None
-    files = _write(settings, status)
-    code = _code(outcome, status, files)
-    if isinstance(outcome.error, OutputLost):
-        raise outcome.error
+        status, notes = asyncio.run(_look(settings))
+    except (MigrateError, TimeoutError) as error:  # what has ended the run, too
+        raise Failure(plain(described(tally.error or error))) from None
+    written: dict[str, Path | None] = {"rejected": None, "report": None}
+    code, problems = _write(settings, status, written)
+    code = _code(tally, status, code)
+    if isinstance(tally.error, OutputLost):
+        raise tally.error
     if settings.as_json:
-        emit("finished", _as_plain(outcome, status, files, notes, code))
+        fields = _as_plain(tally, status, notes, code)
+        paths = {name: None if path is None else str(path) for name, path in written.items()}
+        emit("finished", {**fields, **paths, "problems": problems})
     else:
-        show(*_summary(settings, outcome, status, notes))
-    for problem in files.problems:
+        show(*_summary(settings, tally, status, notes))
+    for problem in problems:
         complain(problem)
     if status.counts.errors and not settings.as_json:
-        say(_how_to_mend(settings, status.counts, files.rejected))
-    _last_words(settings, outcome)
+        say(_how_to_mend(settings, status, written["rejected"]))
+    _last_words(settings, tally)
     return code
 
 
-def _not_begun(settings: Settings, outcome: Outcome) -> int:
+def _not_begun(settings: Settings, tally: Tally) -> int:
     """Say why nothing was sent; the exit code of an interruption."""
-    error = outcome.error
-    if isinstance(error, OutputLost):
-        raise error
-    if isinstance(error, SourceError | JournalMismatch):
-        raise Misuse(plain(str(error)))
-    if error is not None:
-        raise Failure(plain(described(error)))
+    if isinstance(tally.error, OutputLost | SourceError | JournalMismatch):
+        raise tally.error
+    if tally.error is not None:
+        raise Failure(plain(described(tally.error)))
     if settings.as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
     say("Interrupted before the first row; nothing was sent, and the same command starts over.")
     return INTERRUPTED
 
 
-def _look(settings: Settings) -> tuple[Status, Notes]:
-    async def look() -> tuple[Status, str]:
-        async with asyncio.timeout(_LOOK if settings.in_store else None):
-            return await asked(settings.make_store, lambda store: store.status()), await asked(
-                settings.make_store, lambda store: store.note("notes")
-            )
+async def _look(settings: Settings) -> tuple[Status, Notes]:
+    """What the journal knows at the end."""
 
-    status, notes = asyncio.run(look())
-    return status, Notes.from_json(notes)
+    async def ask(store: Store) -> tuple[Status, Notes]:
+        return await store.status(), Notes.from_json(await store.note("notes"))
 
-
-# Files
+    async with asyncio.timeout(_LOOK if settings.in_store else None):
+        return await asked(settings.make_store, ask)
 
 
-def _write(settings: Settings, status: Status) -> _Files:
-    """Write the rows that did not arrive, and the report."""
-    files = _Files()
-    if settings.rejected is not None:
-        rejected = settings.rejected
-        files.rejected = _tried(files, rejected, lambda: write_rejects_of(settings, rejected))
-    if settings.report is not None:
-        report = settings.report
-        files.report = _tried(files, report, lambda: write_report(status, report))
-    return files
+def _write(settings: Settings, status: Status, written: dict[str, Path | None]) -> tuple[int, list[str]]:
+    """Write the rows that did not arrive, and the report; an exit code, and what could not be written."""
+    code, problems = 0, []
+    writing: list[tuple[str, Path | None, Callable[[Path], Path | None]]] = [
+        ("rejected", settings.rejected, lambda path: write_rejects_of(settings, path)),
+        ("report", settings.report, lambda path: write_report(status, path)),
+    ]
+    for name, path, write in writing:
+        if path is None:
+            continue
+        try:
+            with terminated_like_interrupted():
+                written[name] = write(path)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+            problems.append(f"interrupted before {path} was written")
+        except (OSError, MigrateError) as error:
+            code = code or FAILED
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            problems.append(f"cannot write {path}: {reason}")
+    return code, problems
 
 
 def write_rejects_of(settings: Settings, to: Path) -> Path | None:
@@ -183,90 +137,85 @@ def write_rejects_of(settings: Settings, to: Path) -> Path | None:
     return asyncio.run(write_fleet_rejects(settings.journal, to, name=settings.name)).path
 
 
-def _tried(files: _Files, path: Path, write: Callable[[], Path | None]) -> Path | None:
-    """Write a file; where it is."""
-    try:
-        with terminated_like_interrupted():
-            return write()
-    except KeyboardInterrupt:
-        files.interrupted = True
-        files.problems.append(f"interrupted before {path} was written")
-    except (OSError, MigrateError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        files.problems.append(f"cannot write {path}: {reason}")
-    return None
+# The end as a number, in words and in JSON
 
 
-# The end in words, in JSON and as a number
+def _code(tally: Tally, status: Status, written: int) -> int:
+    """The exit code, given that of the files."""
+    if tally.ended is None:
+        return USAGE if isinstance(tally.error, SourceError) else FAILED
+    early = {Ended.INTERRUPTED: INTERRUPTED, Ended.LIMIT: LIMIT}.get(tally.ended)
+    return early or written or (PARTIAL if status.counts.errors else 0)
 
 
-def _code(outcome: Outcome, status: Status, files: _Files) -> int:
-    match outcome.ended:
-        case Ended.INTERRUPTED:
-            return INTERRUPTED
-        case Ended.LIMIT:
-            return LIMIT
-        case None:
-            return USAGE if isinstance(outcome.error, SourceError) else FAILED
-    if files.interrupted:
-        return INTERRUPTED
-    if files.problems:
-        return FAILED
-    return PARTIAL if status.counts.errors else 0
-
-
-def _summary(settings: Settings, outcome: Outcome, status: Status, notes: Notes) -> list[Any]:
+def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
-    if outcome.recorder.sent:
-        parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(outcome)}")
+    if isinstance(tally.finished, Loaded):
+        parts = [_loaded_table(settings, status)]
+    elif tally.calls()["sent"]:
+        parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
         parts += ["", failures_table(status.failures)]
     return [*parts, *notes_as_text(notes)]
 
 
-def _calls(outcome: Outcome) -> str:
+def _loaded_table(settings: Settings, status: Status) -> Any:
+    counts = status.counts
+    table = make_table("", "rows", "", right=["rows"])
+    table.add_row("in all", f"{counts.total:,}", f"of kind {status.kind}")
+    table.add_row("loaded", f"{counts.total - counts.rejected - counts.superseded:,}", f"on the stream {settings.name}")
+    table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
+    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row is for the same two ids")
+    return table
+
+
+def _calls(tally: Tally) -> str:
     """The calls of a run in one line."""
-    tally, recorder = outcome.tally, outcome.recorder
-    share = tally.share_of_limit
+    calls, share = tally.calls(), tally.share_of_limit
     used = f"{100 * share:.0f} % of {speed(tally.limit)}" if share is not None else "the limit changed meanwhile"
     return (
-        f"{duration(outcome.seconds)} for {recorder.done:,} calls: {tally.mean_rate:.1f}/s, {used}; "
-        f"{recorder.refused:,} refused, {recorder.retried:,} retried"
+        f"{duration(tally.seconds)} for {number_of(calls['done'], 'call')}: {tally.mean_rate:.1f}/s, {used}; "
+        f"{calls['refused']:,} refused, {calls['retried']:,} retried"
     )
 
 
-def _as_plain(outcome: Outcome, status: Status, files: _Files, notes: Notes, code: int) -> dict[str, Any]:
-    tally = outcome.tally
-    share = tally.share_of_limit
-    return {
-        "ended": "failed" if outcome.ended is None else outcome.ended.value,
+def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
+    ended, finished, share = tally.ended, tally.finished, tally.share_of_limit
+    nothing = isinstance(finished, Loaded) and finished.before
+    fields = {
+        "ended": "failed" if ended is None else "nothing to do" if nothing else ended.value,
         "exit_code": code,
-        "reason": outcome.reason,
+        "reason": _reason(tally),
         "kind": status.kind,
+        "journal": status.journal,
+        "name": status.name or None,
         "counts": counts_as_plain(status.counts),
         "failures": failures_as_plain(status.failures),
         "notes": json.loads(notes.to_json()),
-        "seconds": round(outcome.seconds, 3),
+    }
+    if isinstance(finished, Loaded):
+        return fields | {"loaded": status.counts.left + status.counts.taken + status.counts.failed} | {
+            "warning": finished.warning
+        }
+    return fields | {
+        "seconds": round(tally.seconds, 3),
         "rate": round(tally.mean_rate, 1),
         "limit": tally.limit,
         "share_of_limit": None if share is None else round(share, 3),
         **tally.calls(),
-        "journal": status.journal,
-        "name": status.name or None,
-        "rejected": None if files.rejected is None else str(files.rejected),
-        "report": None if files.report is None else str(files.report),
-        "problems": files.problems,
     }
 
 
-def again(settings: Settings, *more: str) -> str:
-    """The same command with other options, as a shell takes it.
+def _reason(tally: Tally) -> str:
+    """What cut a run short, or the limit that it reached; "" for neither."""
+    if tally.error is not None:
+        return described(tally.error)
+    return tally.finished.reason if isinstance(tally.finished, Finished) else ""
 
-    Args:
-        settings: what was asked for.
-        more: the options.
-    """
-    words = list(settings.words)
+
+def again(settings: Settings, *more: str) -> str:
+    """The same command with other options, as a shell takes it."""
+    words = settings.words
     cut = words.index("--") if "--" in words else len(words)
     kept: list[str] = []
     given = iter(words[:cut])
@@ -276,17 +225,21 @@ def again(settings: Settings, *more: str) -> str:
             kept.append(word)
         elif _NOT_AGAIN[name] and not equals:
             next(given, None)
-    command = quoted(["tim-async", "migrate", settings.command, *kept, *more, *words[cut:]])
+    command = quoted("tim-async", "migrate", settings.command, *kept, *more, *words[cut:])
     return f"{command} < /dev/null" if settings.file == STDIN else command
 
 
-def _how_to_mend(settings: Settings, counts: Counts, rejected: Path | None) -> str:
-    errors = f"Rows that did not arrive: {counts.errors:,}."
-    if rejected is not None:
-        fixed = again(settings, "--mended", str(rejected))
-        return f"{errors}  {plain(str(rejected))} holds each with its reason; fix them there and run: {fixed}"
-    words = ["tim-async", "migrate", "status", "--name", settings.name, "--rejected", "PATH", settings.journal]
-    return f"{errors}  To have each with its reason: {quoted(words)}; then: {again(settings, '--mended', 'PATH')}"
+def _how_to_mend(settings: Settings, status: Status, rejected: Path | None) -> str:
+    errors = f"Rows that did not arrive: {status.counts.errors:,}."
+    named = ["--name", settings.name, "--rejected", "PATH", settings.journal]
+    if rejected is None:
+        how = quoted("tim-async", "migrate", "status", *named)
+        return f"{errors}  To get each with its reason: {how}; fix them there and run: {again(settings, '--mended', 'PATH')}"
+    fixed = again(settings, "--mended", str(rejected))
+    if settings.command == "load":
+        work = ["work", "--from", settings.journal, "--name", settings.name]
+        fixed = quoted("tim-async", "migrate", *work, "--mended", str(rejected))
+    return f"{errors}  {plain(str(rejected))} holds each with its reason; fix them there and run: {fixed}"
 
 
 def _remedy(error: Exception) -> str:
@@ -297,20 +250,27 @@ def _remedy(error: Exception) -> str:
     return "Once that is fixed"
 
 
-def _last_words(settings: Settings, outcome: Outcome) -> None:
+def _last_words(settings: Settings, tally: Tally) -> None:
     """Say how it ended, where the summary does not say it all."""
     resumes = "the same command resumes"
     if settings.command == "work":
         resumes = f"the other workers continue, and {resumes}"
-    if outcome.error is not None:
-        complain(outcome.reason)
-        say(f"{_remedy(outcome.error)}, {resumes}.")
-    match outcome.ended:
+    if tally.error is not None:
+        complain(_reason(tally))
+        say(f"{_remedy(tally.error)}, {resumes}.")
+    if isinstance(tally.finished, Loaded):
+        if tally.finished.before and not settings.as_json:
+            say("Nothing to do: all rows are loaded already.")
+        if tally.finished.warning:
+            say(f"Warning: {tally.finished.warning}.")
+        return
+    match tally.ended:
         case Ended.INTERRUPTED:
             say(f"Interrupted; {resumes}.")
         case Ended.LIMIT:
-            say(f"Stopped: {plain(outcome.reason)}; {resumes}.")
+            say(f"Stopped: {plain(_reason(tally))}; {resumes}.")
         case Ended.ROW_LIMIT:
-            say(f"Stopped by --limit after {settings.options.limit:,} rows; the rest is sent by: {again(settings)}")
+            limit = number_of(settings.options.limit or 0, "row")
+            say(f"Stopped by --limit after {limit}; the rest is sent by: {again(settings)}")
         case Ended.NOTHING_TO_DO if not settings.as_json:
             say("Nothing to do: all rows are already processed.")

@@ -168,6 +168,6 @@ def forgetting(status: Status) -> str:
     return f"{number_of(counts.total, 'row')}, {counts.taken:,} of them accepted"
 
 
-def quoted(words: list[str] | tuple[str, ...]) -> str:
+def quoted(*words: str) -> str:
     """Words as a shell takes them, and as they may be shown: URLs without their passwords."""
     return plain(shlex.join(shown_url(word) if is_url(word) else word for word in words))

@@ -15,18 +15,16 @@ from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
 from tim_async.cli.failures import Failure, Misuse, plainly
-from tim_async.cli.output import plain
-from tim_async.migrate import KINDS, FileSource, Kind, MigrateOptions
+from tim_async.migrate import KINDS, MigrateOptions
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
 
-from .options import NAME, RATE, source_options, words_of
+from .options import NAME, RATE, source_options
 from .places import STDIN, asked, beside, check_writable, find_journal, identity_of
 
 if TYPE_CHECKING:
     from tim_async import TIMClient
-    from tim_async.migrate import Status
-    from tim_async.migrate._store import Store
+    from tim_async.migrate import Status, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class Settings:
     """
 
     command: str
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...]
     file: str = ""
     kind: str | None = None
     journal: str = ""
@@ -60,6 +58,8 @@ class Settings:
     check_groups: bool = False
     quota: str | None = None
     no_quota: bool = False
+    new_rate: float | None = None
+    new_share: float | None = None
     as_json: bool = False
     credentials_file: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -71,8 +71,9 @@ class Settings:
 
         Raises:
             Misuse: they contradict each other, or one cannot be right.
+            Failure: a file that is to be written cannot be.
         """
-        given: dict[str, Any] = {"command": str(ctx.command.name), "words": tuple(words_of(ctx)), **ctx.params}
+        given: dict[str, Any] = {"command": ctx.command.name, "words": ctx.meta.get("words", ()), **ctx.params}
         if given["command"] in KINDS:
             given["kind"] = given["command"]
         if "file" not in given:
@@ -85,63 +86,40 @@ class Settings:
             if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError("--quota and --no-quota exclude each other")
             given["quota"] = None
-        given["source"] = source_options(given)
         check_pace(given.get("rate", RATE), given.get("share", 1.0))
+        given["source"] = source_options(given)
         given["options"] = MigrateOptions(**_among(MigrateOptions, given))
         settings = cls(**_among(cls, given))
-        settings.check()
+        settings.check_places()
         return settings
 
-    def check(self) -> None:
-        """See that no file is written over another, least of all over the rows, and that each can be written.
-
-        Raises:
-            Misuse, Failure: it is not so.
-        """
-        if self.name != NAME and not is_url(self.journal):
+    def check_places(self) -> None:
+        """See that no file is written over another, least of all over the rows, and that each can be written."""
+        if self.name != NAME and not self.in_store:
             raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
-        places = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
-        journal = None if is_url(self.journal) else Path(self.journal)
-        written = {"--journal": journal, "--rejected": self.rejected, "--report": self.report}
-        for option, path in written.items():
-            other = option if path is None else places.setdefault(identity_of(path), option)
+        taken = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
+        written = {"--rejected": self.rejected, "--report": self.report}
+        for option, path in {"--journal": None if self.in_store else Path(self.journal), **written}.items():
+            other = option if path is None else taken.setdefault(identity_of(path), option)
             if other != option:
                 raise Misuse(f"{option} and {other} are the same file: {path}")
-        if self.mended is not None and places.get(identity_of(self.mended), "--rejected") != "--rejected":
-            raise Misuse(f"--mended and {places[identity_of(self.mended)]} are the same file: {self.mended}")
-        if not self.file or self.dry_run:
-            del written["--journal"]
-        for option, path in written.items():
-            if path is not None:
+            if path is not None and (option != "--journal" or (self.file and not self.dry_run)):
                 check_writable(option, path)
-
-    @property
-    def limit(self) -> float:
-        """Calls/s to the endpoint of the rows."""
-        return self.options.rate * self.options.share
+        if self.mended is not None and taken.get(identity_of(self.mended), "--rejected") != "--rejected":
+            raise Misuse(f"--mended and {taken[identity_of(self.mended)]} are the same file: {self.mended}")
 
     @property
     def in_store(self) -> bool:
         """Whether the journal is in Redis or Valkey."""
         return is_url(self.journal)
 
-    def what(self) -> Kind | None:
-        """The kind of the rows; None while it is not known."""
-        return None if self.kind is None else KINDS[self.kind]
+    @property
+    def limit(self) -> float:
+        """Calls/s to the endpoint of the rows."""
+        return self.options.rate * self.options.share
 
-    def open_source(self, kind: Kind) -> FileSource:
-        """The rows.
-
-        Raises:
-            Misuse: an option that cannot be right.
-        """
-        try:
-            return FileSource(self.file, kind, **self.source)
-        except ValueError as error:
-            raise Misuse(plain(str(error))) from None
-
-    def make_store(self, stop: asyncio.Event, tell: Callable[[str | None, float], None]) -> Store:
-        """The journal; see `StoreFactory`.
+    def make_store(self, stop: asyncio.Event, tell: Callable[..., None]) -> Store:
+        """The journal; see `tim_async.migrate._engine.StoreFactory`.
 
         Raises:
             Misuse: a URL or a name that cannot be.
@@ -168,10 +146,6 @@ class Settings:
         Args:
             endpoints: those that are called, by method name.
             on_attempt: called for each attempt.
-
-        Raises:
-            Misuse: credentials or a URL that cannot be right.
-            Failure: redis-py is not installed.
         """
         from tim_async.client import TIMClient
 
@@ -183,27 +157,22 @@ class Settings:
 
     def app(self) -> dict[str, Any]:
         """The app, as far as it is known: a load needs no key, and the first worker knows the app too."""
-        if self.credentials_file is not None:
-            found = credentials.load(self.credentials_file).client_options()
-        else:
-            # Neither the key, nor the file that may hold it, has to be there.
-            wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
-            with plainly():
+        with plainly():
+            if self.credentials_file is not None:
+                found = credentials.load(self.credentials_file).client_options()
+            else:
+                # Neither the key, nor the file that may hold it, has to be there.
+                wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
                 found = config.options({name: os.environ.get(name, "") for name in wanted})
                 if "sdk_app_id" not in found or not {"region", "base_url"} & found.keys():
                     return {}
                 config.require_place(found)
-        with plainly():
             host = Hosts.of(found.get("region"), found.get("base_url"), allow_http=found.get("allow_http", False))
             return {"sdk_app_id": found["sdk_app_id"], "base_url": host.current}
 
 
 def read_status(settings: Settings) -> Status:
-    """Everything that a journal knows but the rows.
-
-    Raises:
-        JournalError: it cannot be read, or there is none.
-    """
+    """Everything that a journal knows but the rows."""
     return asyncio.run(asked(settings.make_store, lambda store: store.status()))
 
 
@@ -214,11 +183,7 @@ def _among(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_pace(rate: float, share: float) -> None:
-    """See that a rate and a share of it are a pace that can be kept.
-
-    Raises:
-        Misuse: they are not.
-    """
+    """See that a rate and a share of it are a pace that can be kept."""
     if not 1.0 <= rate * share < float("inf"):  # what is no number fails this, too
         raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
 
@@ -231,10 +196,6 @@ def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None)
         rate: calls/s that the service allows on each of them.
         share: the share of them to use; it also holds for looking up groups.
         quota: the store with the quota of the whole fleet; None for a rate of its own.
-
-    Raises:
-        Misuse: no such URL.
-        Failure: redis-py is not installed.
     """
     if quota is None:
         lookups = {"get_group_info": max(1.0, RATE * share)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,9 +15,9 @@ from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
 from .ending import write_rejects_of
-from .places import asked, confirm, explained, forgetting, write_report
+from .places import asked, confirm, forgetting, write_report
 from .settings import Settings, check_pace, read_status
-from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_table, speed
+from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,21 +32,18 @@ def show_status(settings: Settings) -> None:
     Raises:
         Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
     """
-    with explained():
-        status = read_status(settings)
-        if settings.as_json:
-            show_json(_as_plain(status))
-        else:
-            show(*_as_text(status))
-        for path, write in (
-            (settings.rejected, lambda path: write_rejects_of(settings, path)),
-            (settings.report, lambda path: write_report(status, path)),
-        ):
-            if path is not None:
-                _say_written(path, write)
+    status = read_status(settings)
+    if settings.as_json:
+        show_json(_as_plain(status))
+    else:
+        show(*_as_text(status))
+    if settings.rejected is not None:
+        _say_written(settings.rejected, lambda path: write_rejects_of(settings, path))
+    if settings.report is not None:
+        _say_written(settings.report, lambda path: write_report(status, path))
 
 
-def _say_written(path: Path, write: Any) -> None:
+def _say_written(path: Path, write: Callable[[Path], Path | None]) -> None:
     try:
         written = write(path)
     except OSError as error:
@@ -56,42 +54,28 @@ def _say_written(path: Path, write: Any) -> None:
         say(f"{plain(str(path))} was edited since it was written; this is in {plain(str(written))}.")
 
 
-def set_pace(settings: Settings, rate: float | None, share: float | None) -> None:
-    """Change the pace of the runs that work on a journal.
-
-    Raises:
-        Misuse, Failure: no pace, no journal, or it cannot be written.
-    """
+def set_pace(settings: Settings) -> None:
+    """Change the pace of the runs that work on a journal."""
+    rate, share = settings.new_rate, settings.new_share
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
     check_pace(1.0 if rate is None else rate, 1.0)
-    with explained():
-        status = read_status(settings)
-        asyncio.run(asked(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
-    parts = [f"--rate {speed(rate)}" if rate else "", f"--share {share:g}" if share else ""]
-    what = " and ".join(part for part in parts if part)
-    if status.running:
-        say(f"Set {what}; the runs under way take it with their next rows.")
-    else:
-        say(f"Set {what}; no run is under way now.")
+    status = read_status(settings)
+    asyncio.run(asked(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
+    parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
+    then = "the runs under way take it with their next rows" if status.running else "no run is under way now"
+    say(f"Set {' and '.join(part for part in parts if part)}; {then}.")
 
 
 def drop(settings: Settings) -> None:
-    """Remove a migration from its store.
-
-    Raises:
-        Misuse, Failure: no such migration, one with rows left that nobody agreed to lose, or a store that fails.
-    """
+    """Remove a migration from its store."""
     if not settings.in_store:
-        raise Misuse(
-            f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes"
-        )
-    with explained():
-        status = read_status(settings)
+        raise Misuse(f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes")
+    status = read_status(settings)
+    if status.counts.left or status.running:
         question = f"{forgetting(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
-        if status.counts.left or status.running:
-            confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
-        asyncio.run(asked(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
+        confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
+    asyncio.run(asked(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
     say(f"Dropped {plain(settings.name)} from {plain(status.journal)}.")
 
 

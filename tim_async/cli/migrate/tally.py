@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tim_async.cli.output import plain
 from tim_async.migrate import (
     Counts,
+    Ended,
     Event,
     Finished,
     MendedRows,
@@ -23,6 +24,7 @@ from tim_async.migrate import (
     Started,
     Waiting,
 )
+from tim_async.migrate.streams._names import Loaded
 
 from .display import Bar
 from .tables import counts_as_plain, duration, number_of, speed
@@ -59,6 +61,8 @@ class Tally:
         counts: rows by state; None until sending begins.
         codes: rows that failed in this run, by code.
         waiting: the latest event of an outage; None when there is none.
+        finished: the last event; None when something cut the run short.
+        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
     """
 
     def __init__(
@@ -68,23 +72,27 @@ class Tally:
         self.counts: Counts | None = None
         self.codes: Counter[int | None] = Counter()
         self.waiting: Waiting | None = None
+        self.finished: Finished | Loaded | None = None
+        self.error: Exception | None = None
         self._recorder = recorder
         self._rate = rate
         self._share = share
         self._clock = clock
         self._throughput = Throughput(clock(), 0)
         self._began: float | None = None
-        self._paced: float | None = None
-        """When the present limit came into force, if another held before."""
+        self._ended: float | None = None
+        self._paced = False
         self._outage_began = 0.0
         self._outage_is_new = False
         self._lowered = 0
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event | Loaded) -> None:
         """Add an event."""
         now = self._clock()
         if isinstance(event, Started | Progress | Finished):
             self.counts = event.counts
+        if isinstance(event, Finished | Loaded):
+            self.finished, self._ended = event, now
         match event:
             case Reading(rows):
                 self.read = rows
@@ -99,12 +107,12 @@ class Tally:
                 self._lowered += 1
             case PaceChanged(rate, share):
                 self._rate, self._share = rate, share
-                self._paced = now
+                self._paced = True
             case Waiting(seconds=seconds):
                 self._outage_is_new = self.waiting is None
                 self.waiting = event
                 self._outage_began = now - seconds
-                self._throughput.wait(now, seconds)
+                self._throughput.wait()
             case Resumed():
                 self.waiting = None
                 self._throughput.resume(now)
@@ -115,14 +123,24 @@ class Tally:
         return self._began is not None
 
     @property
+    def ended(self) -> Ended | None:
+        """Why the run ended; None for an error."""
+        if self.error is not None:
+            return None
+        if isinstance(self.finished, Finished):
+            return self.finished.ended
+        return Ended.DONE if self.finished is not None and self.finished.complete else Ended.INTERRUPTED
+
+    @property
     def limit(self) -> float:
         """The calls/s that the run keeps to."""
         return self._rate * self._share
 
     @property
     def seconds(self) -> float:
-        """Seconds since sending began; 0 before."""
-        return 0.0 if self._began is None else self._clock() - self._began
+        """Seconds of sending so far; 0 before."""
+        now = self._clock() if self._ended is None else self._ended
+        return 0.0 if self._began is None else now - self._began
 
     @property
     def rate(self) -> float:
@@ -137,7 +155,7 @@ class Tally:
     @property
     def share_of_limit(self) -> float | None:
         """The mean rate as a share of the limit; None when the limit was changed meanwhile."""
-        return None if self._paced is not None else self.mean_rate / self.limit
+        return None if self._paced else self.mean_rate / self.limit
 
     @property
     def left(self) -> float | None:
@@ -204,7 +222,7 @@ class Tally:
         named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
         return f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})"
 
-    def news(self, event: Event) -> str:
+    def news(self, event: Event | Loaded) -> str:
         """An event that was just taken, in one line; "" when it is not worth one."""
         match event:
             case Started(counts, resumed):
@@ -259,7 +277,7 @@ class Tally:
             "seconds_left": None if left is None else round(left, 1),
         }
 
-    def document_of(self, event: Event) -> tuple[str, dict[str, Any]] | None:
+    def document_of(self, event: Event | Loaded) -> tuple[str, dict[str, Any]] | None:
         """An event that was just taken, with its name; None for those that come again and again."""
         name = _NAMES.get(type(event))
         if name is None or (isinstance(event, Waiting) and not self._outage_is_new):

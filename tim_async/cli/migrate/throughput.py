@@ -2,72 +2,60 @@
 
 from __future__ import annotations
 
-import math
+from collections import deque
 
 _MEMORY = 120.0
+"""Seconds that are looked back, so that a changed pace shows."""
+_SPACING = 1.0
+"""Seconds between two observations that are kept."""
 _LEAST = 1e-3
-"""Seconds below which nothing can be said; what subtracting leaves of no time at all is less."""
+"""Seconds below which nothing can be said."""
 
 
 class Throughput:
-    """Rows a second over the run so far, where a row counts the less the longer ago it was settled.
-
-    At first that is the plain average, so that the first estimate is a fair one; later the last few minutes decide, so
-    that a changed pace shows.  Time in which the service accepted nothing is left out: an outage says nothing of the
-    speed after it.
+    """Rows a second over the last two minutes in which the service accepted rows: an outage says nothing of the speed.
 
     Args:
         now: when the run began, seconds on a clock of any origin.
         settled: rows that were settled by then.
-        memory: seconds after which an observation counts 1/e.
     """
 
-    def __init__(self, now: float, settled: int, *, memory: float = _MEMORY) -> None:
-        self._memory = memory
-        self._since = self._now = self._grew = now
-        self._settled = settled
+    def __init__(self, now: float, settled: int) -> None:
+        self._seen = deque([(now, settled)])
+        self._latest = (now, settled)
         self._waiting = False
-        # Both fade alike; their quotient is the rate.
-        self._rows = 0.0
-        self._seconds = 0.0
 
     def advance(self, now: float, settled: int) -> None:
         """Note how many rows are settled by ``now``."""
-        rows, self._settled = settled - self._settled, settled
-        passed = now - self._now
         if self._waiting:
             return
-        if passed <= 0.0:
-            self._rows += rows
-            return
-        self._now = now
-        if rows:
-            self._grew = now
-        seconds = self._faded(passed)
-        fading = math.exp(-passed / self._memory)
-        # As if they had come evenly in that time, so that it does not matter how often one looks.
-        self._rows = self._rows * fading + rows * seconds / passed
-        self._seconds = self._seconds * fading + seconds
+        self._latest = (max(now, self._latest[0]), settled)
+        if now >= self._seen[-1][0] + _SPACING:
+            self._seen.append(self._latest)
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _MEMORY:
+            self._seen.popleft()
 
-    def wait(self, now: float, seconds: float) -> None:
-        """Note that nothing has been accepted for ``seconds``, and that this will last until `resume`."""
-        if self._waiting:
-            return
+    def wait(self) -> None:
+        """Note that nothing is accepted, until `resume`; the time since rows were settled last is part of that."""
         self._waiting = True
-        # It was taken for work until retries had shown it to be an outage.
-        began = max(min(now - seconds, self._grew), self._since)
-        mistaken = max(0.0, self._now - began)
-        self._seconds = max(0.0, self._seconds - self._faded(mistaken))
+        while len(self._seen) > 1 and self._seen[-1][1] == self._latest[1] == self._seen[-2][1]:
+            self._seen.pop()
+        if self._seen[-1][1] == self._latest[1]:
+            self._latest = self._seen[-1]
 
     def resume(self, now: float) -> None:
         """Note that rows are accepted again."""
-        self._waiting = False
-        self._since = self._now = self._grew = max(now, self._now)
+        if self._waiting:
+            self._waiting = False
+            away = max(0.0, now - self._latest[0])
+            self._seen = deque((then + away, settled) for then, settled in self._seen)
+            self._latest = (self._latest[0] + away, self._latest[1])
 
     @property
     def rate(self) -> float | None:
         """Rows a second; None as long as nothing is known."""
-        return self._rows / self._seconds if self._rows > 0.0 and self._seconds > _LEAST else None
+        (began, before), (now, settled) = self._seen[0], self._latest
+        return (settled - before) / (now - began) if settled > before and now - began > _LEAST else None
 
     def left(self, rows: int, now: float) -> float | None:
         """Seconds from ``now`` until the end.
@@ -82,8 +70,4 @@ class Throughput:
         if rows <= 0:
             return 0.0
         rate = self.rate
-        return None if rate is None or self._waiting else max(0.0, rows / rate - max(0.0, now - self._now))
-
-    def _faded(self, seconds: float) -> float:
-        """The weight of the last ``seconds``."""
-        return -self._memory * math.expm1(-seconds / self._memory)
+        return None if rate is None or self._waiting else max(0.0, rows / rate - max(0.0, now - self._latest[0]))

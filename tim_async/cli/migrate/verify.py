@@ -12,7 +12,6 @@ from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Bar, Display
-from .places import explained
 from .settings import Settings, read_status
 from .signals import Stopping, run_stoppable
 from .tables import emit, number_of
@@ -34,21 +33,20 @@ def verify_journal(settings: Settings) -> int:
         Misuse: no journal, or it is of another app.
         Failure: the service, or the journal, failed.
     """
-    with explained():
-        status = read_status(settings)
-        kind = KINDS.get(status.kind)
-        if kind is None:
-            raise Misuse(f"{plain(status.journal)} is of an unknown kind of migration, {plain(repr(status.kind))}")
-        if not status.planned:
-            raise Misuse(f"{plain(status.journal)} is of a file that was not read to its end; nothing can be verified")
-        if kind.groups:
-            return _end(settings, status, Verified(0, 0, status.counts.taken))
-        progress = _Progress()
-        client = settings.client([_READS_BACK], progress.attempt)
-        try:
-            verified = run_stoppable(lambda stopping: _read_back(settings, client, progress, stopping))
-        except TIMError as error:
-            raise Failure(plain(str(error))) from None
+    status = read_status(settings)
+    kind = KINDS.get(status.kind)
+    if kind is None:
+        raise Misuse(f"{plain(status.journal)} is of an unknown kind of migration, {plain(repr(status.kind))}")
+    if not status.planned:
+        raise Misuse(f"{plain(status.journal)} is of a file that was not read to its end; nothing can be verified")
+    if kind.groups:
+        return _end(settings, status, Verified(0, 0, status.counts.taken))
+    progress = _Progress()
+    client = settings.client([_READS_BACK], progress.attempt)
+    try:
+        verified = run_stoppable(lambda stopping: _read_back(settings, client, progress, stopping))
+    except TIMError as error:
+        raise Failure(plain(str(error))) from None
     if verified is None:
         raise KeyboardInterrupt
     return _end(settings, status, verified)
