@@ -322,7 +322,7 @@ def test_dialects(file: File, delimiter: str, quote: str, name: str) -> None:
     """Whatever the name but .tsv, which says what it is.  Between tabs a quote is none."""
     if name == "rows.tsv" and delimiter != "\t":
         return
-    options = {"quote": quote} if quote and delimiter == "\t" else {}
+    options: dict[str, Any] = {"quote": quote} if quote and delimiter == "\t" else {}
     text = f"{HEADER}\ng,m,5\n".replace(",", f"{quote}{delimiter}{quote}").replace("\n", f"{quote}\r\n{quote}")
     assert file(quote + text.removesuffix(quote), name=name, **options) == [Row(2, ("g", "m", 5))]
 
@@ -895,7 +895,12 @@ def test_what_a_source_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     assert source.kind is UNREAD
     assert source.name == str(tmp_path / "rows.csv")
     assert source.arguments["columns"] == columns
-    options = {"header": ["g", "n", "Member_Account"], "columns": columns, "delimiter": "tab", "until_now": True}
+    options: dict[str, Any] = {
+        "header": ["g", "n", "Member_Account"],
+        "columns": columns,
+        "delimiter": "tab",
+        "until_now": True,
+    }
     one = FileSource("rows.csv", UNREAD, **options)
     other = FileSource("rows.csv", UNREAD, **json.loads(json.dumps(one.arguments)))
     assert json.dumps(one.arguments) == json.dumps(other.arguments)

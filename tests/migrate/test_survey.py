@@ -1,8 +1,13 @@
-"""The rehearsal: the same answer as a run's own reading, and nothing left of it."""
+"""The dry run: the same answer as a run's own reading, and nothing left of it."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,13 +21,15 @@ from tim_async.migrate import (
     FileSource,
     JournalError,
     Kind,
+    Notes,
     Rejected,
     Row,
     SourceError,
+    Status,
     survey,
 )
 
-from .storing import mixed, plan, rows
+from .storing import mixed, planned, rows
 
 HEADER = "GroupId,Member_Account,UnreadMsgNum\n"
 
@@ -35,6 +42,7 @@ class Rows:
 
     def __init__(self, make: Callable[[], Iterator[Row | Rejected]]) -> None:
         self.arguments: dict[str, object] = {}
+        self.notes = Notes()
         self.read = make
 
     def fingerprint(self) -> str:
@@ -53,6 +61,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert [*folder.iterdir(), *here.iterdir()] == []
 
 
+async def status_of(journal: Path, given: Iterator[Row | Rejected]) -> Status:
+    async with planned(journal, given) as store:
+        return await store.status()
+
+
 def write(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "rows.csv"
     file.write_text(text, encoding="utf-8")
@@ -60,40 +73,70 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_what_a_run_would_do(tmp_path: Path, temporary: Path) -> None:
-    file = write(tmp_path, HEADER + "g,a,1\ng,b,2\ng,a,3\n,c,4\ng,d,-1\ng,e,many\n")
-    with FileSource(file, UNREAD) as source:
-        found = survey(source, 100.0)
-        assert survey(source, 0.5).seconds == 4.0
-    assert found.counts == Counts(pending=2, rejected=3, superseded=1)
+    """With the first rows that would be sent: those that no later one supersedes."""
+    file = write(tmp_path, HEADER + "g,a,1\ng,NULL,2\ng,a,3\n,c,4\ng,d,-1\ng,e,many\ng,f,5\ng,h,6\n")
+    source = FileSource(file, UNREAD)
+    found = survey(source, 100.0)
+    assert survey(source, 0.5).seconds == 8.0
+    assert found.counts == Counts(pending=4, rejected=3, superseded=1)
     assert found.failures == [
         FailureCount(None, "UnreadMsgNum: is negative: -1", 2, 6, rejected=True),
         FailureCount(None, "GroupId: is empty", 1, 5, rejected=True),
     ]
-    assert found.seconds == 0.02
+    assert found.seconds == 0.04
+    assert found.first == [Row(3, ("g", "NULL", 2)), Row(4, ("g", "a", 3)), Row(8, ("g", "f", 5))]
+    assert [(problem.line, problem.reason) for problem in found.problems] == [
+        (5, "GroupId: is empty"),
+        (6, "UnreadMsgNum: is negative: -1"),
+        (7, "UnreadMsgNum: is not a whole number: 'many'"),
+    ]
+    assert found.notes == source.notes
+    assert "NULL" in str(found.notes.sentences())
+    assert (found.status.kind, found.status.source, found.status.running) == ("unread", str(file), False)
+    assert found.rejected is None
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["rows.csv"]
+
+
+def test_the_rejected_rows_of_a_dry_run(tmp_path: Path, temporary: Path) -> None:
+    """All of them, to be mended before anything is sent."""
+    file, to = write(tmp_path, HEADER + "g,a,1\ng,b\n"), tmp_path / "rejected.jsonl"
+    found = survey(FileSource(file, UNREAD), rejected=to)
+    assert found.rejected == to
+    assert json.loads(to.read_text("utf-8")) == {
+        **dict.fromkeys(("GroupId", "Member_Account", "UnreadMsgNum")),
+        "Text": "g,b",
+        "Line": 3,
+        "Code": None,
+        "Reason": "2 columns where the header has 3",
+    }
+    to.write_text(to.read_text("utf-8").replace("null", "7"), encoding="utf-8")
+    assert survey(FileSource(file, UNREAD), rejected=to).rejected == to.with_name("rejected-2.jsonl")
 
 
 def test_many_rows_as_a_run_counts_them(tmp_path: Path, temporary: Path) -> None:
     """Exactly what the journal of a run would say."""
     found = survey(Rows(lambda: mixed(25_000)))
-    about = plan(tmp_path / "journal", mixed(25_000))
-    from tim_async.migrate import read_status
-
-    assert (found.counts, found.failures) == (read_status(about).counts, read_status(about).failures)
+    status = asyncio.run(status_of(tmp_path / "journal", mixed(25_000)))
+    assert (found.counts, found.failures) == (status.counts, status.failures)
     assert found.seconds == found.counts.pending / 200
+    assert len(found.problems) == 1000
 
 
 def test_the_other_kind(tmp_path: Path, temporary: Path) -> None:
     file = write(tmp_path, "Report_Account,Peer_Account,MsgReadTime\na,b,\na,c,1700000000\na,d,1700000000000\n")
-    with FileSource(file, READ) as source:
-        assert survey(source).counts == Counts(pending=2, rejected=1)
+    assert survey(FileSource(file, READ)).counts == Counts(pending=1, rejected=2)
+    assert survey(FileSource(file, READ, until_now=True)).counts == Counts(pending=2, rejected=1)
+
+
+async def test_in_a_program_with_a_loop(temporary: Path) -> None:
+    assert (await asyncio.to_thread(survey, Rows(lambda: rows(5)))).counts == Counts(pending=5)
 
 
 def test_rows_that_cannot_be_read(tmp_path: Path, temporary: Path) -> None:
     """Before the first of them, or at the last."""
-    for text in ("", "A,B\n1,2\n"):
-        with FileSource(write(tmp_path, text), UNREAD) as source, pytest.raises(SourceError):
-            survey(source)
+    for text in ("", "A,B\n1,2\n", HEADER):
+        with pytest.raises(SourceError):
+            survey(FileSource(write(tmp_path, text), UNREAD))
 
     def cut() -> Iterator[Row | Rejected]:
         yield from rows(15_000)
@@ -103,13 +146,26 @@ def test_rows_that_cannot_be_read(tmp_path: Path, temporary: Path) -> None:
         survey(Rows(cut))
 
 
-def test_interrupted(temporary: Path) -> None:
-    def stop() -> Iterator[Row | Rejected]:
-        yield from rows(15_000)
-        raise KeyboardInterrupt
+def test_interrupted(tmp_path: Path, temporary: Path) -> None:
+    """Also while it waits for a pipe that nobody writes to."""
+    pipe = tmp_path / "fifo"
+    os.mkfifo(pipe)
+    over = threading.Event()
 
-    with pytest.raises(KeyboardInterrupt):
-        survey(Rows(stop))
+    def write() -> None:
+        with pipe.open("wb", 0) as stream:
+            stream.write(HEADER.encode())
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            survey(FileSource(pipe, UNREAD))
+    finally:
+        over.set()
+        writer.join()
 
 
 @pytest.mark.parametrize("rate", [0, -1.0, float("inf"), float("nan")])

@@ -197,7 +197,7 @@ def _likeness(column: Column, name: str) -> float:
         for part in parts
     )
     alike = difflib.SequenceMatcher(None, column.name.casefold(), "".join(parts)).ratio()
-    return alike / 2 + min(words, 2) * 0.4
+    return float(alike / 2 + min(words, 2) * 0.4)
 
 
 def _made_of(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> Any:

@@ -44,7 +44,21 @@ from . import _redis_replies as replies
 from ._redis_link import TIMEOUT, Link, Tell
 from ._redis_status import status_of
 from ._rows import KINDS, BadField, Kind, Rejected, Row
-from ._store import About, Calls, Claim, Exchange, FailureCount, Mended, Outcome, Pace, Problem, State, Status, differing, mismatch
+from ._store import (
+    About,
+    Calls,
+    Claim,
+    Exchange,
+    FailureCount,
+    Mended,
+    Outcome,
+    Pace,
+    Problem,
+    State,
+    Status,
+    differing,
+    mismatch,
+)
 from .errors import JournalError
 from .events import Counts
 
