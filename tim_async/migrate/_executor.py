@@ -26,11 +26,12 @@ class SerialExecutor:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._waiting: set[asyncio.Future[Any]] = set()
+        # Those of the jobs that are not over, also if their callers were cancelled.
+        self._unfinished: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._given_up: JournalError | None = None
         self._thread = threading.Thread(
-            target=_work_off, args=(self._jobs, self._loop), name="tim-async-migrate", daemon=True
+            target=_work_off, args=(self._jobs, self._loop, self._finish), name="tim-async-migrate", daemon=True
         )
         self._thread.start()
 
@@ -43,8 +44,7 @@ class SerialExecutor:
         if self._given_up is not None:
             raise self._given_up
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
+        self._unfinished.add(future)
         self._jobs.put(_Job(future, function, args))
         return await future
 
@@ -54,10 +54,14 @@ class SerialExecutor:
             self._timer = self._loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
-        if self._waiting:
+        if self._unfinished:
             self._given_up = JournalError(f"the file system has not responded for {PATIENCE:g} s")
-            for future in [*self._waiting]:
+            for future in self._unfinished:
                 _settle(future, None, self._given_up)
+
+    def _finish(self, future: asyncio.Future[Any], value: object, error: Exception | None) -> None:
+        self._unfinished.discard(future)
+        _settle(future, value, error)
 
     async def close(self) -> None:
         """Wait for what is under way, and end the thread."""
@@ -80,7 +84,11 @@ class _Job(NamedTuple):
     args: tuple[object, ...]
 
 
-def _work_off(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -> None:
+def _work_off(
+    jobs: SimpleQueue[_Job | None],
+    loop: asyncio.AbstractEventLoop,
+    finish: Callable[[asyncio.Future[Any], object, Exception | None], None],
+) -> None:
     """Do the jobs until there is a None; nothing that is raised ends the thread or is lost."""
     while (job := jobs.get()) is not None:
         value, error = None, None
@@ -92,7 +100,7 @@ def _work_off(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -
             # A future refuses the first, and the others would end the event loop.
             error = RuntimeError(f"{error!r} in the thread of the migration")
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            loop.call_soon_threadsafe(_settle, job.future, value, error)
+            loop.call_soon_threadsafe(finish, job.future, value, error)
         del job, value, error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
@@ -14,7 +15,7 @@ from ._rows import Rejected, Row
 from ._sources import Source
 from ._store import About, Store, differing, mismatch
 from ._supervision import end
-from .errors import SourceError
+from .errors import JournalError, SourceError
 from .events import Reading
 
 T = TypeVar("T")
@@ -53,9 +54,10 @@ class Reader:
         finally:
             await end([reading, stopping])
 
-    async def finish(self, function: Callable[[], T]) -> T:
-        """Call what closes a source, also when the run is to end."""
-        return await self._executor.run(function)
+    async def finish(self, function: Callable[[], None]) -> None:
+        """Call what closes a source, also when the run is to end; unless the thread still waits for a pipe."""
+        with contextlib.suppress(JournalError):
+            await self._executor.run(function)
 
     def hurry(self) -> None:
         """Have it end soon, also if a disk does not respond any more."""
