@@ -12,7 +12,7 @@ from ._rows import Column, is_visible
 
 _LINES_NAMED = 5
 
-_ORDINARY = re.compile(r"(?!(?i:null|nan|none|nil|undefined|nat)$|NA$)[A-Za-z0-9_@#$:-]{1,32}")
+_ORDINARY = re.compile(r"(?!(?i:null|-?nan|none|nil|undefined|nat)$|NA$)[A-Za-z0-9_@#$:-]{1,32}")
 """Ids with which nothing can be wrong; nearly all are."""
 _EMPTY = {"null", "nan", "none", "nil", "undefined", "nat", "n/a", "\\n", "-nan", "#n/a", "#null!", "#value!", "#ref!"}
 _EMPTY |= {"#name?", "#num!", "#div/0!", "<na>", "<null>", "(null)", "[null]", "{}", "[]", "[object object]"}
