@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tim_async.migrate import KINDS, READ, UNREAD, FileSource, Kind, MendedSource, Notes, Rejected, Row, SourceError
+from tim_async.migrate._kinds import kind_of
 from tim_async.migrate._lines import LONGEST
 from tim_async.migrate._records import Lines
 from tim_async.migrate._rows import is_visible, shown
@@ -943,6 +944,7 @@ ROW = Row(2, ("g", "m", 5))
         (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": r"\t"}),
         (f"sep=;\n{HEADER}\n".replace(",", ";").removesuffix("\n") + "\n", {}),
         (f"{HEADER}\n'g','m','5'\n", {"quote": "'"}),
+        (f"{HEADER}\n|g|,|m|,|5|\n", {"quote": "|"}),
         (f"{HEADER},x\n'g','m','5','it''s, it\nis'\n", {"quote": "'"}),
         (f'{HEADER},x\ng,m,5,"y\n', {"quote": "none"}),
         ("\ng,m,5", {"header": ["GroupId", "Member_Account", "UnreadMsgNum"]}),
@@ -1055,6 +1057,31 @@ def test_ten_megabytes_are_never_in_memory(file: File, name: str, bad: Any) -> N
         finally:
             tracemalloc.stop()
     assert peak < 60 * MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("rows.csv", f"{HEADER}\ng,m,1\n", UNREAD),
+        ("rows.csv", f"{HEADER}\ng,m,x\n", UNREAD),
+        ("rows.csv", "Report_Account,Peer_Account,MsgReadTime\na,b,1756602000\n", READ),
+        ("rows.csv", "Report_Account,Peer_Account\na,b\n", READ),
+        ("rows.jsonl", json.dumps(GOOD), UNREAD),
+        ("rows.jsonl", json.dumps(CONVERSATION), READ),
+        ("rows.jsonl", f"x\n{json.dumps(CONVERSATION)}", READ),
+        ("rows.csv", f"{HEADER},Report_Account,Peer_Account\ng,m,1,a,b\n", None),
+        ("rows.csv", "a,b\n1,2\n", None),
+        ("rows.csv", "", None),
+    ],
+)
+def test_the_kind_of_a_file(tmp_path: Path, name: str, data: str, kind: Kind | None) -> None:
+    """By its columns, when only one kind has them."""
+    path = tmp_path / name
+    path.write_text(data, encoding="utf-8")
+    assert kind_of(path) is kind
+    options = {"columns": {"GroupId": "Report_Account"}}
+    if kind is READ and "rows.csv" in name:
+        assert kind_of(path, **options) is None, "the other kind has not that field, and this one has not its columns"
 
 
 # Notes

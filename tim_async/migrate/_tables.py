@@ -23,7 +23,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 _MOST_SHOWN = 12
 
-_SEP = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
+_SEP = re.compile(r'"?sep=([^\w"\'\\]|\\t)"?', re.IGNORECASE)
 """The line by which a spreadsheet is told the delimiter."""
 
 
@@ -77,7 +77,8 @@ class Dialect:
         if header is not None and (isinstance(header, str) or not header):
             raise ValueError(f"the header must be the names of columns, not {header!r}")
         names = None if header is None else tuple(name.strip() for name in header)
-        return cls(DELIMITERS if delimiter is None else (delimiter,), quote, names)
+        usual = tuple(one for one in DELIMITERS if one != quote)
+        return cls(usual if delimiter is None else (delimiter,), quote, names)
 
     def records(self, lines: Lines, delimiter: str) -> Iterator[Record]:
         """The records with one of the delimiters."""
