@@ -15,7 +15,7 @@ local PENDING, DONE, LOWERED, FAILED, REJECTED, SUPERSEDED = 1, 2, 3, 4, 5, 6  -
 local NAMES = { 'left', 'done', 'lowered', 'failed', 'rejected', 'superseded' }
 local BUCKETS = 16384  -- hashes of the index: so small that the store keeps them packed
 local MOST_CAUSES, MOST_WORKERS = 1000, 1000
-local HOUR, YEARS, WHOLE = 3600, 100000000000, 2 ^ 53
+local YEARS, WHOLE = 100000000000, 2 ^ 53
 
 local request = cjson.decode(ARGV[1])
 local prefix = string.sub(KEYS[1], 1, -#'about' - 1)
@@ -243,7 +243,7 @@ end
 local function forget_workers()
     for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', rows, GROUP)) do
         local consumer = object(flat)
-        if consumer.pending == 0 and consumer.idle > 1000 * HOUR then
+        if consumer.pending == 0 and consumer.idle >= 1000 * request.forget_after then
             redis.call('XGROUP', 'DELCONSUMER', rows, GROUP, consumer.name)
         end
     end
@@ -255,7 +255,7 @@ local function forget_workers()
         local read, info = pcall(cjson.decode, document or '')
         if not read or type(info) ~= 'table' then seen, info = 0, {} end
         seen = tonumber(seen) or 0
-        if info.how ~= '' or clock - seen > HOUR then found[#found + 1] = { seen, name, info } end
+        if info.how ~= '' or clock - seen >= request.forget_after then found[#found + 1] = { seen, name, info } end
     end
     table.sort(found, function(one, other) return one[1] < other[1] end)
     local read, total = pcall(cjson.decode, redis.call('HGET', about, 'forgotten') or '{}')

@@ -74,6 +74,8 @@ _BATCH = 500
 """Rows in one step: some thousandths of a second of the store's time."""
 _OFTEN = 3.0
 """Seconds between two signs of life, at most: workers with other leases hear them in time, too."""
+_FORGET_AFTER = 3600
+"""Seconds of silence after which a worker is not expected to come back."""
 _SOON, _LATER = 0.1, 1.0
 """Seconds between two looks for a migration that is not there yet, at first and at most."""
 _REASONS = {
@@ -312,9 +314,9 @@ class RedisStore:
             del self._held[outcome.line]
         with self._reading():
             entries = [replies.entry_of(self._kind, entry) for entry in replies.as_list(reply["claims"])]
-        rejected = {entry: entry.row for entry in entries if isinstance(entry.row, Rejected)}
+        rejected = [(entry, entry.row) for entry in entries if isinstance(entry.row, Rejected)]
         if rejected:
-            settled = [_addressed(entry, State.REJECTED) | replies.rejection(row) for entry, row in rejected.items()]
+            settled = [_addressed(entry, State.REJECTED) | replies.rejection(row) for entry, row in rejected]
             reply = await self._exchange(settled, 0)
         claims = []
         for entry in entries:
@@ -331,7 +333,7 @@ class RedisStore:
             # Entries that were claimed by a step whose reply was lost are this worker's, but not in hand.
             over=progress.left == 0 or progress.left == progress.mine == len(self._held),
             held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
-            rejected=list(rejected.values()),
+            rejected=[row for _, row in rejected],
             pace=self._new_pace(reply),
         )
 
@@ -346,6 +348,7 @@ class RedisStore:
             room=room,
             lease=self._idle,
             left_first=left_first,
+            forget_after=_FORGET_AFTER,
             worker=self._worker,
             info=self._info(),
         )

@@ -78,9 +78,15 @@ def _workers(found: Mapping[str, str], series: Mapping[str, str], now: int) -> I
             info = json.loads(document)
             ago = max(0.0, now - as_moment(seen))
             working = not info["how"] and ago <= max(float(info["lease"]), _SHORTEST_LEASE)
-            watched = Series.from_json(series[name]) if name in series else None
-            session = _session(info, info["calls"], watched)
+            session = _session(info, info["calls"], _watched(series.get(name)))
             yield Worker(name, int(rows), ago, session.started, session.how, working), session
+
+
+def _watched(series: str | None) -> Series | None:
+    try:
+        return Series.from_json(series) if series else None
+    except UNREADABLE:
+        return None
 
 
 def _session(info: Mapping[str, Any], calls: Mapping[str, Any], series: Series | None) -> Session:

@@ -1,30 +1,147 @@
-"""What the tests of streams share: a service that counts, processes that are killed, and looks into the store."""
+"""What the tests of streams share: rows, stores, a service that counts, and looks into the store."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from tests.programs import PIPE, ForkedProgram, in_thread
-from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
-from tim_async.migrate import READ, UNREAD, FileSource, Kind
-from tim_async.migrate.streams import Loaded, load
-from tim_async.migrate.streams.keys import KEYS, keys_of
+from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
+from tim_async.migrate import READ, UNREAD, Event, FileSource, Kind, Row
+from tim_async.migrate._redis import DEFAULT_NAME, RedisStore, key_of
+from tim_async.migrate._rows import Rejected
+from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, State
+from tim_async.migrate.streams import Loaded, load, work
 
-ROOT = Path(__file__).resolve().parents[3]
+ABOUT = About("unread", "counts.csv", "", {"delimiter": ";"}, 1400000000, "https://example.com")
 HEADERS = {"unread": "GroupId,Member_Account,UnreadMsgNum", "read": "Report_Account,Peer_Account,MsgReadTime"}
-NAME = "migration"
+FAST = {"set_unread_msg_num": 2000, "admin_set_msg_read": 2000, "get_group_info": 2000}
 
 Pair = tuple[str, str]
 E = TypeVar("E")
+
+
+# Stores
+
+
+def row(line: int, member: str, number: int = 0) -> Row:
+    return Row(line, ("g", member, number or line))
+
+
+def rejected(line: int, reason: str = "is empty", field: str = "GroupId") -> Rejected:
+    return Rejected(line, field, reason, {"Text": f"line {line}"})
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, about: About = ABOUT, **options: Any) -> AsyncIterator[RedisStore]:
+    """A store that takes part in a migration that is planned."""
+    store = RedisStore(url, **options)
+    try:
+        assert await store.open(about) is not None
+        yield store
+    finally:
+        await store.close("done")
+
+
+async def planned(url: str, rows: Sequence[Row | Rejected], about: About = ABOUT, name: str = DEFAULT_NAME) -> None:
+    """Begin a migration of these rows."""
+    store = RedisStore(url, name)
+    assert await store.open(about) is None
+    await store.plan(rows)
+    await store.planned("f" * 64)
+    await store.close()
+
+
+async def claim(store: RedisStore, room: int = 100) -> list[Claim]:
+    return (await store.exchange([], room, Calls())).claims
+
+
+async def settle(store: RedisStore, states: Mapping[int, State], code: int | None = 10007) -> Exchange:
+    outcomes = [
+        Outcome(line, state, code, f"no {line}") if state is State.FAILED else Outcome(line, state)
+        for line, state in states.items()
+    ]
+    return await store.exchange(outcomes, 0, Calls(sent=len(outcomes)))
+
+
+def lines(claims: Sequence[Claim]) -> list[int]:
+    return sorted(claim.row.line for claim in claims)
+
+
+@contextlib.asynccontextmanager
+async def looking(url: str) -> AsyncIterator[Any]:
+    """A plain client of the store; whose types speak of every way to make one."""
+    redis = Redis.from_url(url, decode_responses=True)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+def key(part: str, name: str = DEFAULT_NAME) -> str:
+    return key_of(name, part)
+
+
+async def let_leases_end(url: str) -> None:
+    """Have it be an hour since any worker said a word."""
+    async with looking(url) as redis:
+        for entry in await redis.xpending_range(key("rows"), "workers", "-", "+", 1000):
+            await redis.execute_command(
+                "XCLAIM", key("rows"), "workers", entry["consumer"], 0, entry["message_id"], "IDLE", 3_600_000
+            )
+
+
+# Files and runs
+
+
+def write(path: Path, rows: Sequence[tuple[str, ...]], kind: str = "unread") -> Path:
+    path.write_text("\n".join([HEADERS[kind], *(",".join(row) for row in rows), ""]), encoding="utf-8")
+    return path
+
+
+def simple(folder: Path, count: int) -> Path:
+    """A file with so many rows, for as many members."""
+    return write(folder / "counts.csv", [(f"g{number % 3}", f"m{number}", "1") for number in range(count)])
+
+
+def rows_of(dice: random.Random, rows: int, pairs: int, values: int = 1000) -> list[tuple[str, str, str]]:
+    """Rows for so many pairs in no order, some of them many times, and each at least once."""
+    found = [*range(pairs), *(dice.randrange(pairs) for _ in range(rows - pairs))]
+    dice.shuffle(found)
+    return [(f"g{pair % 40}", f"m{pair}", str(dice.randrange(values))) for pair in found]
+
+
+def last_of(rows: Sequence[tuple[str, str, str]]) -> dict[Pair, int]:
+    """What a file's end state is."""
+    return {(first, second): int(value) for first, second, value in rows}
+
+
+async def loaded(file: Path, url: str, kind: Kind = UNREAD, **options: Any) -> Loaded:
+    """Load a file, to its end."""
+    with FileSource(file, kind) as source:
+        async with contextlib.aclosing(load(source, url, **options)) as events:
+            found = [event async for event in events]
+    assert isinstance(found[-1], Loaded)
+    return found[-1]
+
+
+async def working(service: StandIn, url: str, *, client: dict[str, Any] | None = None, **options: Any) -> list[Event]:
+    """All events of a worker."""
+    options = {"group_check": False, "interval": 0.05, **options}
+    async with (
+        client_of(service, rates=FAST, **(client or {})) as tim,
+        contextlib.aclosing(work(tim, url, **options)) as events,
+    ):
+        return [event async for event in events]
+
+
+def of(kind: type[E], events: Sequence[object]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 class Service:
@@ -50,9 +167,6 @@ class Service:
 
     def answer(self, seen: Seen) -> Action:
         body = seen.json
-        if seen.path.endswith("/get_group_info"):
-            groups = [{"GroupId": group_id, "ErrorCode": 0, "Type": "Public"} for group_id in body["GroupIdList"]]
-            return ok(GroupInfo=groups)
         self.rows += 1
         if self.rows in self.at:
             self.at.pop(self.rows)()
@@ -81,116 +195,5 @@ async def served(service: Service) -> AsyncIterator[StandIn]:
     assert [violation for violation in running.violations if "came twice" not in violation] == []
 
 
-class Processes:
-    """``tim-async migrate …`` as processes, which do not outlive the block.
-
-    Args:
-        base_url: where the service is; "" for commands that do not need one.
-    """
-
-    def __init__(self, base_url: str = "") -> None:
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
-            **({"TIM_SDK_APP_ID": str(APP), "TIM_SECRET_KEY": KEY, "TIM_BASE_URL": base_url} if base_url else {}),
-            "PYTHONPATH": str(ROOT),
-        }
-        self._all: list[ForkedProgram] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for process in self._all:
-            process.kill()
-            process.wait()
-            process.close()
-
-    async def start(self, *arguments: str, before: str = "") -> ForkedProgram:
-        """Start a command; with ``before`` as the first lines of its program."""
-        program = f"import sys\nsys.argv[0] = 'tim-async'\n{before}\nfrom tim_async.cli import main\nsys.exit(main())"
-        process = ForkedProgram("-c", program, "migrate", *arguments, env=self._environment, stdout=PIPE, stderr=PIPE)
-        self._all.append(process)
-        return process
-
-    async def ended(self, process: ForkedProgram) -> tuple[int, str, str]:
-        """Its exit code, and what it said; it must have said it plainly."""
-        out, err = await in_thread(process.communicate)
-        assert process.returncode is not None
-        assert "Traceback" not in err, err
-        assert "Warning:" not in err.replace("Warning: the store", ""), err
-        return process.returncode, out, err
-
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        return await self.ended(await self.start(*arguments))
-
-
-class Slot:
-    """One place of a fleet: a worker that is killed when told so, and then started again by the same command."""
-
-    def __init__(self, processes: Processes, arguments: Sequence[str]) -> None:
-        self._processes = processes
-        self._arguments = arguments
-        self.process: ForkedProgram | None = None
-        self.kills = 0
-
-    def kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process = None
-            self.kills += 1
-
-    async def work(self) -> tuple[int, str, str]:
-        """Start it again until it ends by itself; how that was."""
-        while True:
-            process = self.process = await self._processes.start(*self._arguments)
-            ended = await self._processes.ended(process)
-            if ended[0] != -signal.SIGKILL:
-                return ended
-
-
-def rows_of(dice: random.Random, rows: int, pairs: int, values: int = 1000) -> list[tuple[str, str, str]]:
-    """Rows for so many pairs in no order, some of them many times, and each at least once."""
-    found = [*range(pairs), *(dice.randrange(pairs) for _ in range(rows - pairs))]
-    dice.shuffle(found)
-    return [(f"g{pair % 40}", f"m{pair}", str(dice.randrange(values))) for pair in found]
-
-
-def last_of(rows: Sequence[tuple[str, str, str]]) -> dict[Pair, str]:
-    """What a file's end state is."""
-    return {(first, second): value for first, second, value in rows}
-
-
-def write(path: Path, rows: Sequence[tuple[str, ...]], kind: str = "unread") -> Path:
-    path.write_text("\n".join([HEADERS[kind], *(",".join(row) for row in rows), ""]), encoding="utf-8")
-    return path
-
-
-async def loaded(file: Path, url: str, kind: Kind = UNREAD, **options: Any) -> Loaded:
-    """Load a file, to its end."""
-    with FileSource(file, kind, until_now=True) as source:
-        async with contextlib.aclosing(load(source, url, **options)) as events:
-            found = [event async for event in events]
-    assert isinstance(found[-1], Loaded)
-    return found[-1]
-
-
 def kind_named(name: str) -> Kind:
     return {"unread": UNREAD, "read": READ}[name]
-
-
-@contextlib.asynccontextmanager
-async def looking(url: str) -> AsyncIterator[Any]:
-    """A plain client of the store; whose types speak of every way to make one."""
-    redis = Redis.from_url(url, decode_responses=True)
-    try:
-        yield redis
-    finally:
-        await redis.aclose()
-
-
-def key(what: str, name: str = NAME) -> str:
-    return keys_of(name)[KEYS.index(what)]
-
-
-def of(kind: type[E], events: Sequence[object]) -> list[E]:
-    return [event for event in events if isinstance(event, kind)]
