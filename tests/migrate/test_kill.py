@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.programs import DEVNULL, PIPE, ForkedProgram, in_thread
 from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
-from tim_async.migrate.schema import State
+from tim_async.migrate import read_status
+
+from .storing import beside, states
 
 pytestmark = pytest.mark.processes
 
@@ -99,14 +99,11 @@ async def migrate(service: Faulty, url: str, file: Path) -> int:
     return code
 
 
-def settled(journal: Path, lines: dict[int, Member]) -> set[Member]:
-    """The members whose rows are done, by what the killed process has left."""
-    if not journal.exists():
-        return set()
-    with closing(sqlite3.connect(journal)) as db:
-        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'row'").fetchone()[0]:
-            return set()
-        return {lines[line] for (line,) in db.execute("SELECT line FROM row WHERE state = ?", (State.DONE,))}
+def known(journal: Path, lines: dict[int, Member]) -> dict[Member, str]:
+    """What the killed process has left in the journal about each member."""
+    if not beside(journal) or not read_status(journal).planned:
+        return {}
+    return {lines[line]: state for line, state in states(journal).items()}
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -125,7 +122,10 @@ async def test_nothing_is_lost(number: int, faulty: tuple[Faulty, StandIn], tmp_
     for _ in range(dice.randint(1, 5)):
         service.kill_at = dice.randint(1, ROWS // 3)
         kills += await migrate(service, running.url, file) != 0
-        service.settled = settled(journal, lines)
+        left = known(journal, lines)
+        service.settled = {member for member, state in left.items() if state == "done"}
+        assert {left[member] for member in service.arrivals} <= {"done", "sending"}
+        assert sum(state == "sending" for state in left.values()) <= CONCURRENCY
     service.kill_at = 0
     assert await migrate(service, running.url, file) == 0
 

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tim_async.migrate import JournalError, ledger
-from tim_async.migrate.errors import MigrateError
-from tim_async.migrate.ledger import Disk
+from tim_async.migrate import JournalError, MigrateError
+from tim_async.migrate._executor import SerialExecutor
 from tim_async.migrate._supervision import beside, together
 
 
@@ -106,70 +105,71 @@ async def test_together() -> None:
 # The thread
 
 
-@pytest.mark.parametrize("error", [ValueError, OverflowError, MemoryError])
-async def test_the_thread_hands_on_what_is_raised(error: type[Exception]) -> None:
-    disk = Disk()
+@pytest.mark.parametrize(
+    "error", [ValueError, MemoryError, StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit]
+)
+async def test_the_thread_hands_on_what_is_raised(error: type[BaseException]) -> None:
+    """And survives it: a future does not take a StopIteration, and what is no Exception would end the event loop."""
+    executor = SerialExecutor()
 
     def work() -> None:
         raise error("mine")
 
-    with pytest.raises(error, match="mine"):
-        await disk.do(work)
-    assert await disk.do(lambda: 7) == 7
-    await disk.close()
-
-
-@pytest.mark.parametrize("error", [StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit])
-async def test_the_thread_survives_what_ends_others(error: type[BaseException]) -> None:
-    """A future does not take the first, and the others would end the event loop."""
-    disk = Disk()
-
-    def work() -> None:
-        raise error("mine")
-
-    with pytest.raises(RuntimeError, match="mine"):
-        await disk.do(work)
-    assert await disk.do(lambda: 7) == 7
-    await disk.close()
+    with pytest.raises(error if error in (ValueError, MemoryError) else RuntimeError, match="mine"):
+        await executor.run(work)
+    assert await executor.run(lambda: 7) == 7
+    await executor.close()
 
 
 async def test_what_a_cancelled_caller_asked_for_is_done() -> None:
     """Also if it had not begun."""
     done: list[int] = []
-    disk, go = Disk(), threading.Event()
-    waiting = asyncio.create_task(disk.do(go.wait))
-    queued = asyncio.create_task(disk.do(done.append, 1))
+    executor, go = SerialExecutor(), threading.Event()
+    waiting = asyncio.create_task(executor.run(go.wait))
+    queued = asyncio.create_task(executor.run(done.append, 1))
     await asyncio.sleep(0)
     queued.cancel()
     go.set()
     await waiting
-    await disk.close()
+    await executor.close()
     assert done == [1]
 
 
-async def test_a_thread_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the run is to end: those who wait are told, and those who come."""
-    monkeypatch.setattr(ledger, "PATIENCE", 0.05)
-    disk, go = Disk(), threading.Event()
+async def test_a_thread_that_hangs_is_given_up() -> None:
+    """Once the run is to end, however long after that: those who wait are told, those who come, and nobody hangs."""
+    executor, go = SerialExecutor(), threading.Event()
     try:
-        waiting = asyncio.create_task(disk.do(go.wait))
-        await asyncio.sleep(0)
-        disk.hurry()
-        with pytest.raises(JournalError, match="has not responded"):
-            await waiting
-        with pytest.raises(JournalError, match="has not responded"):
-            await disk.do(lambda: None)
-        await disk.close()
+        executor.hurry(0.02)
+        assert await executor.run(lambda: 7) == 7
+        for job in (go.wait, lambda: None):
+            waiting = [asyncio.create_task(executor.run(job)) for _ in range(2)]
+            for result in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(result, JournalError)
+                assert "has not responded for 0.02 s" in str(result)
+        await executor.close()
     finally:
         go.set()
-        disk._thread.join()
+        executor._thread.join()
 
 
-async def test_a_hurry_harms_nobody_whose_disk_responds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "PATIENCE", 0.0)
-    disk = Disk()
-    disk.hurry()
+async def test_an_end_that_waits_for_a_thread_that_hangs() -> None:
+    """It is bounded, too."""
+    executor, go = SerialExecutor(), threading.Event()
+    try:
+        waiting = asyncio.create_task(executor.run(go.wait))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        executor.hurry(0.0)
+        await executor.close()
+    finally:
+        go.set()
+        executor._thread.join()
+
+
+async def test_a_hurry_harms_nobody_whose_disk_responds() -> None:
+    executor = SerialExecutor()
+    executor.hurry(0.0)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert await disk.do(lambda: 7) == 7
-    await disk.close()
+    assert await executor.run(lambda: 7) == 7
+    await executor.close()

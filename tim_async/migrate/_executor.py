@@ -26,12 +26,11 @@ class SerialExecutor:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        # Those of the jobs that are not over, also if their callers were cancelled.
-        self._unfinished: set[asyncio.Future[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._seconds: float | None = None
         self._given_up: JournalError | None = None
         self._thread = threading.Thread(
-            target=_work_off, args=(self._jobs, self._loop, self._finish), name="tim-async-migrate", daemon=True
+            target=_work_off, args=(self._jobs, self._loop), name="tim-async-migrate", daemon=True
         )
         self._thread.start()
 
@@ -44,34 +43,38 @@ class SerialExecutor:
         if self._given_up is not None:
             raise self._given_up
         future: asyncio.Future[T] = self._loop.create_future()
-        self._unfinished.add(future)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        if self._seconds is not None:
+            self._bound(future, self._seconds)
         self._jobs.put(_Job(future, function, args))
         return await future
 
     def hurry(self, seconds: float = PATIENCE) -> None:
-        """From now on, wait for the thread at most so many seconds: the run is to end."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._give_up)
+        """From now on, wait for each call at most so many seconds: the run is to end."""
+        if self._seconds is None or seconds < self._seconds:
+            self._seconds = seconds
+            for future in self._waiting:
+                self._bound(future, seconds)
 
-    def _give_up(self) -> None:
-        if self._unfinished:
-            self._given_up = JournalError(f"the file system has not responded for {PATIENCE:g} s")
-            for future in self._unfinished:
+    def _bound(self, future: asyncio.Future[Any], seconds: float) -> None:
+        timer = self._loop.call_later(seconds, self._give_up, future, seconds)
+        future.add_done_callback(lambda _: timer.cancel())
+
+    def _give_up(self, late: asyncio.Future[Any], seconds: float) -> None:
+        if not late.done():
+            self._given_up = JournalError(f"the file system has not responded for {seconds:g} s")
+            for future in [*self._waiting]:
                 _settle(future, None, self._given_up)
 
-    def _finish(self, future: asyncio.Future[Any], value: object, error: Exception | None) -> None:
-        self._unfinished.discard(future)
-        _settle(future, value, error)
-
     async def close(self) -> None:
-        """Wait for what is under way, and end the thread."""
+        """Wait for what is under way, and end the thread; leave it if it is given up."""
         try:
             if self._given_up is None:
-                await self.run(lambda: None)
+                with contextlib.suppress(JournalError):
+                    await self.run(lambda: None)
         finally:
             self._jobs.put(None)
-            if self._timer is not None:
-                self._timer.cancel()
         if self._given_up is None:
             self._thread.join()  # it has nothing left to do
 
@@ -84,11 +87,7 @@ class _Job(NamedTuple):
     args: tuple[object, ...]
 
 
-def _work_off(
-    jobs: SimpleQueue[_Job | None],
-    loop: asyncio.AbstractEventLoop,
-    finish: Callable[[asyncio.Future[Any], object, Exception | None], None],
-) -> None:
+def _work_off(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -> None:
     """Do the jobs until there is a None; nothing that is raised ends the thread or is lost."""
     while (job := jobs.get()) is not None:
         value, error = None, None
@@ -100,7 +99,7 @@ def _work_off(
             # A future refuses the first, and the others would end the event loop.
             error = RuntimeError(f"{error!r} in the thread of the migration")
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            loop.call_soon_threadsafe(finish, job.future, value, error)
+            loop.call_soon_threadsafe(_settle, job.future, value, error)
         del job, value, error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
@@ -15,7 +14,7 @@ from ._rows import Rejected, Row
 from ._sources import Source
 from ._store import About, Store, differing, mismatch
 from ._supervision import end
-from .errors import JournalError, SourceError
+from .errors import SourceError
 from .events import Reading
 
 T = TypeVar("T")
@@ -35,6 +34,7 @@ class Reader:
 
     def __init__(self, stop: asyncio.Event) -> None:
         self._stop = stop
+        self._stuck = False
         self._executor = SerialExecutor()
 
     async def read(self, function: Callable[[], T]) -> T:
@@ -48,15 +48,16 @@ class Reader:
         try:
             await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
+                self._stuck = True
                 self._executor.hurry(0.0)
                 raise Stopped
             return reading.result()
         finally:
             await end([reading, stopping])
 
-    async def finish(self, function: Callable[[], None]) -> None:
-        """Call what closes a source, also when the run is to end; unless the thread still waits for a pipe."""
-        with contextlib.suppress(JournalError):
+    async def finish(self, function: Callable[[], object]) -> None:
+        """Call what closes a source, also when the run is to end; one that is still being read stays open."""
+        if not self._stuck:
             await self._executor.run(function)
 
     def hurry(self) -> None:

@@ -102,7 +102,7 @@ async def verify(
         about = About(status.kind, status.source, "", status.arguments, client.sdk_app_id, client.base_url)
         found = About(status.kind, status.source, "", status.arguments, status.sdk_app_id, status.base_url)
         if differences := differing(found, about):
-            raise JournalMismatch(f"{store.name} is the journal {differences}; verify it with the credentials of that app")
+            raise JournalMismatch(f"{store.name} is the journal {differences}; use the credentials of that app")
         if status.kind != READ.name:
             yield Verified(0, 0, status.counts.taken)
             return

@@ -1,0 +1,182 @@
+"""Between the store and the service: outcomes are saved together, and nobody is told before they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stand_in import Action, Seen, StandIn, client_of, error, ok
+from tim_async.migrate import (
+    UNREAD,
+    Ended,
+    Event,
+    FileSource,
+    Finished,
+    JournalError,
+    MemoryStore,
+    MigrateError,
+    Notes,
+    Rejected,
+    Row,
+    RowFailed,
+    Source,
+    Store,
+    run,
+)
+from tim_async.migrate._store import Calls, Exchange, Outcome
+
+from .storing import FINGERPRINT, rows
+
+RATES = {"set_unread_msg_num": 5000}
+
+
+class Rows:
+    """A source of so many rows."""
+
+    kind = UNREAD
+    name = "rows"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.arguments: dict[str, Any] = {}
+        self.notes = Notes()
+
+    def fingerprint(self) -> str:
+        return FINGERPRINT
+
+    def read(self) -> Iterator[Row]:
+        return rows(self.count)
+
+
+class Watched(MemoryStore):
+    """Notes what is exchanged; fails when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exchanges: list[list[Outcome]] = []
+        self.most = 0
+        self.error_at = -1
+        self.error: BaseException = JournalError("no room")
+
+    async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
+        if len(self.exchanges) == self.error_at:
+            raise self.error
+        await asyncio.sleep(0)
+        reply = await super().exchange(outcomes, room, calls)
+        self.exchanges.append(list(outcomes))
+        self.most = max(self.most, reply.counts.sending)
+        return reply
+
+
+async def migrate(service: StandIn, store: Store, source: Source, **options: Any) -> list[Event]:
+    async with client_of(service, rates=RATES) as tim:
+        events = run(tim, source, store, group_check=False, **options)
+        async with contextlib.aclosing(events):
+            return [event async for event in events]
+
+
+@pytest.mark.parametrize("concurrency", [1, 7, 64])
+async def test_outcomes_are_saved_together(service: StandIn, concurrency: int) -> None:
+    """And a row counts as under way until its outcome is: no more are claimed at once."""
+    store = Watched()
+    events = await migrate(service, store, Rows(500), concurrency=concurrency)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].counts.done == 500
+    saved = [outcome.line for outcomes in store.exchanges for outcome in outcomes]
+    assert sorted(saved) == list(range(2, 502))
+    assert store.most <= max(2, concurrency)
+    assert len(store.exchanges) <= 2 + 500 / (max(2, concurrency) // 2)
+
+
+async def test_nobody_is_told_before_it_is_saved(service: StandIn) -> None:
+    """Whether it failed by the service's word or was never sent."""
+    service.answer = lambda _: error(10015, "no")
+    store = Watched()
+    told = 0
+    async with client_of(service, rates=RATES) as tim:
+        async for event in run(tim, Rows(100), store, group_check=False, concurrency=8):
+            told += isinstance(event, RowFailed)
+            assert told <= (await store.counts()).failed
+    assert told == 100
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5, 20])
+@pytest.mark.parametrize("kind", [JournalError, RuntimeError])
+async def test_a_store_that_fails_ends_the_run(service: StandIn, at: int, kind: type[Exception]) -> None:
+    """With its error; what was under way is sent again by the next run, and nothing else."""
+    store = Watched()
+    store.error_at, store.error = at, kind("no room")
+    with pytest.raises(kind, match="no room"):
+        await migrate(service, store, Rows(200), concurrency=4)
+    store.error_at = -1
+    events = await migrate(service, store, Rows(200), concurrency=4)
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].ended, events[-1].counts.done) == (Ended.DONE, 200)
+    assert {body["Member_Account"] for body in service.bodies} == {f"member{number}" for number in range(200)}
+    assert len(service.seen) <= 200 + 4
+
+
+async def test_a_task_that_somebody_cancels_ends_the_run(service: StandIn) -> None:
+    """As a loop over all tasks would; each of them, and the run's own error says so."""
+    for number in range(12):
+        store = Watched()
+
+        def answer(_: Seen, number: int = number) -> Action:
+            if len(service.seen) == 30:
+                mine = [task for task in asyncio.all_tasks() if "migrate" in repr(task.get_coro())]
+                of_run = sorted(mine, key=lambda task: task.get_name())[1:]
+                of_run[number % len(of_run)].cancel()
+            return ok()
+
+        service.answer = answer
+        service.seen.clear()
+        with contextlib.suppress(MigrateError):
+            async with asyncio.timeout(60):
+                await migrate(service, store, Rows(100), concurrency=4)
+        service.answer = lambda _: ok()
+        events = await migrate(service, store, Rows(100), concurrency=4)
+        assert isinstance(events[-1], Finished)
+        assert events[-1].counts.done == 100
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel", "leave"])
+async def test_a_pipe_that_nobody_writes_to_holds_nobody_up(service: StandIn, tmp_path: Path, how: str) -> None:
+    """However the run is to end; no journal is left."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    stop, opened = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Pipe(FileSource):
+        def read(self) -> Iterator[Row | Rejected]:
+            loop.call_soon_threadsafe(opened.set)
+            return super().read()
+
+    source = Pipe(tmp_path / "pipe", UNREAD, format="csv")
+    async with client_of(service) as tim:
+        events = run(tim, source, tmp_path / "journal", stop=stop, interval=0.01)
+        waiting = asyncio.ensure_future(anext(events))
+        await opened.wait()
+        async with asyncio.timeout(60):
+            if how == "stop":
+                stop.set()
+                event = await waiting
+                assert isinstance(event, Finished)
+                assert event.ended is Ended.INTERRUPTED
+            else:
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            await events.aclose()
+    os.close(writer)
+    for thread in threading.enumerate():
+        if thread.name == "tim-async-migrate":
+            thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
