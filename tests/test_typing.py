@@ -21,13 +21,13 @@ MISTAKES = Path(__file__).with_name("typing_mistakes.py")
 ROOT = Path(tim_async.__file__).parents[1]
 
 
-def test_mypy_accepts_a_users_program_and_finds_a_users_mistakes(tmp_path: Path) -> None:
+def test_mypy_accepts_a_users_program_and_finds_a_users_mistakes() -> None:
     """In strict mode and without this project's configuration.  A mistake that is not found is an unused comment."""
     found = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file="),
             # One run for both programs: most of its time goes into the types of aiohttp.
-            *(f"--cache-dir={tmp_path / 'cache'}", str(SAMPLE), str(MISTAKES)),
+            *("--cache-dir=/dev/null", str(SAMPLE), str(MISTAKES)),
         ],
         capture_output=True,
         text=True,

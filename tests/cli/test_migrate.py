@@ -68,7 +68,7 @@ def test_a_time_is_never_guessed(
     assert service.report().total.calls == 0
     empty = write(tmp_path / "empty.csv", READ, "alice,bob,", "alice,carol,1700000000")
     assert table(run("migrate", "read", empty, env=reach).stdout)["rejected"] == 1
-    assert service.state.read_time("alice", "bob") == 0
+    assert service.state.read_time("alice", "bob") is None
 
 
 def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
@@ -154,8 +154,7 @@ def test_names_that_look_like_options(run: Run, reach: dict[str, str], tmp_path:
     result = run("migrate", "unread", "--rejected=-no good.jsonl", "--", "-my rows.csv", env=reach)
     assert result.exit_code == 3, result.stderr
     again = command_in(result.stderr)
-    rejected = str(tmp_path / "-no good.jsonl")
-    assert again[2:] == ["--rejected=-no good.jsonl", "--mended", rejected, "--", "-my rows.csv"]
+    assert again[2:] == ["--rejected=-no good.jsonl", "--mended=-no good.jsonl", "--", "-my rows.csv"]
     assert run(*again, env=reach).exit_code == 3
 
 
@@ -326,9 +325,9 @@ def test_options_reach_the_engine(
 ) -> None:
     given: list[MigrateOptions] = []
 
-    def spy(*args: Any) -> Any:
-        given.append(args[-1])
-        return drive(*args)
+    def spy(*args: Any, **others: Any) -> Any:
+        given.append(others["options"])
+        return drive(*args, **others)
 
     monkeypatch.setattr("tim_async.cli.migrate.job.drive", spy)
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
@@ -346,6 +345,72 @@ def test_credentials_from_a_file(run: Run, reach: dict[str, str], tmp_path: Path
     credentials.write_text("".join(f"{name}={value}\n" for name, value in reach.items()))
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     assert run("migrate", "unread", file, "--credentials", str(credentials)).exit_code == 0
+
+
+# --dry-run
+
+
+def test_a_dry_run(run: Run, tmp_path: Path) -> None:
+    """Without credentials: counts, what is odd, the first requests, the time; and nothing is left behind."""
+    rows = [*(f"g,m{number},1," for number in range(400)), "g,m1,2,", "g,NULL,3,", 'g,zoe,4,"a\nb"', "g,,5,"]
+    file = write(tmp_path / "counts.csv", f"{UNREAD},Comment", *rows)
+    result = run("migrate", "unread", file, "--dry-run", "--share", "0.5")
+    assert result.exit_code == 3, result.stderr
+    assert table(result.stdout) == {"all": 404, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 402}
+    assert "about 0:00:04 at 100/s" in result.stdout
+    assert (
+        "note: 1 suspicious id, the first on line 403: Member_Account 'NULL' stands for an empty value" in result.stdout
+    )
+    assert "note: 1 record extends over several lines, from line 404" in result.stdout
+    assert '{"GroupId": "g", "Member_Account": "m0", "UnreadMsgNum": 1}\n' in result.stdout
+    assert result.stderr == "A dry run: nothing was sent.\n"
+    assert names(tmp_path) == ["counts.csv"]
+    strict = run("migrate", "unread", file, "--dry-run", "--strict-ids", "--json")
+    assert one(strict.stdout, "surveyed")["counts"]["rejected"] == 2
+
+
+def test_a_dry_run_of_bad_rows(run: Run, tmp_path: Path) -> None:
+    """Each is in the file and the report that are asked for; all reasons are counted."""
+    rows = ("alice,,", "alice,bob,yesterday", "alice,carol,1", "alice,carol,1700000000", "alice,dora,NULL")
+    file = write(tmp_path / "reads.csv", READ, *rows)
+    rejected, report = tmp_path / "bad.jsonl", tmp_path / "dry.html"
+    files = ("--rejected", str(rejected), "--report", str(report), "--null", "NULL")
+    result = run("migrate", "read", file, "--dry-run", *files)
+    assert result.exit_code == 3
+    assert "Peer_Account: is empty" in result.stdout
+    assert "the app's webhook C2C.CallbackAfterMsgReport" in result.stderr
+    assert names(tmp_path) == ["bad.jsonl", "dry.html", "reads.csv"]
+    bad = [json.loads(line) for line in rejected.read_text().splitlines()]
+    assert [(row["Line"], row["Reason"].partition(":")[0]) for row in bad] == [
+        (2, "Peer_Account"),
+        (3, "MsgReadTime"),
+        (4, "MsgReadTime"),
+        (6, "MsgReadTime"),
+    ]
+    assert "yesterday" in report.read_text()
+    found = run("migrate", "read", file, "--dry-run", "--until-now", "--null", "NULL", "--json")
+    assert (found.exit_code, found.stderr) == (3, "")
+    document = one(found.stdout, "surveyed")
+    assert (document["counts"]["rejected"], document["counts"]["left"], document["exit_code"]) == (3, 2, 3)
+    assert document["notes"]["without_time"] == 1
+    assert document["first"][1] == {"Report_Account": "alice", "Peer_Account": "dora"}
+
+
+def test_a_dry_run_that_looks_groups_up(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """Those that would ignore their rows are told of, by reason; nothing else is called."""
+    rows = [f"nowhere{number},alice,1" for number in range(60)]
+    file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "@TGS#avchatroom,bob,1", *rows)
+    result = run("migrate", "unread", file, "--dry-run", "--check-groups", env=reach)
+    assert result.exit_code == 3, result.stderr
+    assert [line.split()[:3] for line in result.stdout.splitlines() if line.startswith(("10010", "none"))] == [
+        ["none", "1", "1"],
+        ["10010", "60", "60"],
+    ]
+    assert set(service.report().endpoints) == {"get_group_info"}
+    groups = one(run("migrate", "unread", file, "--dry-run", "--check-groups", "--json", env=reach).stdout, "surveyed")
+    assert len(groups["groups"]) == 61
+    assert run("migrate", "unread", file, "--dry-run", "--check-groups").exit_code == 2
+    assert run("migrate", "unread", file, "--check-groups", env=reach).exit_code == 2
 
 
 # Failures

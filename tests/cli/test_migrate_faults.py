@@ -1,4 +1,4 @@
-"""Whatever fails or hangs in a run: it ends by itself or at the first signal, says why, and goes on later."""
+"""Whatever fails or hangs in a run: it ends by itself or at the first signal, says why, and resumes later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
         yield service, write(tmp_path / "counts.csv", UNREAD, "nowhere,m1,1", *crowd(service, ROWS))
 
 
-def goes_on(run: Run, service: Emulator, file: str) -> None:
+def resumed(run: Run, service: Emulator, file: str) -> None:
     """Without the fault, the same command ends as it should: the one row fails, and all others arrive."""
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 3, result.output
@@ -43,7 +43,7 @@ def goes_on(run: Run, service: Emulator, file: str) -> None:
     [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::12])],
 )
 def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]) -> None:
-    """The run ends, says why in one line, and the same command goes on."""
+    """The run ends, says why in one line, and the same command resumes."""
     service, file = crowded
     with with_fault(fault, ["unread", file, "--rate", "20", *options], env_of(service)) as process:
         _, err = process.communicate(timeout=PATIENCE)
@@ -57,7 +57,7 @@ def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: 
     assert "never retrieved" not in err
     if "cannot be closed" not in fault:  # of a database that is not closed, Python 3.13 warns
         assert "Exception ignored" not in err
-    goes_on(run, service, file)
+    resumed(run, service, file)
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -111,4 +111,4 @@ def test_it_hangs(run: Run, crowded: tuple[Emulator, str], fault: str, number: s
     assert process.returncode in (1, 130), err
     assert "Traceback" not in err
     assert "nterrupted" in err or "Error: " in err
-    goes_on(run, service, file)
+    resumed(run, service, file)

@@ -54,26 +54,27 @@ def ended(process: ForkedProgram) -> tuple[int, str, str]:
 
 
 def resumed(run: Run, service: Emulator, file: str) -> None:
-    """The same command goes on where it was, to the end."""
+    """The same command resumes, to the end."""
     before = status_of(file).counts
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 0, result.output
-    assert f"going on: {before.taken:,} of {ROWS:,} rows are taken" in result.stderr
+    resuming = f"resuming: {before.taken:,} of {ROWS:,} rows are accepted" if before.taken else "started: "
+    assert resuming in result.stderr
     assert table(result.stdout)["taken"] == ROWS
     assert arrived(service, ROWS) == ROWS - 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c(run: Run, crowded: tuple[Emulator, str], number: signal.Signals) -> None:
-    """What is under way is finished and saved, the summary says how far it got, and the same command goes on."""
+    """What is under way is finished and saved, the summary says how far it got, and the same command resumes."""
     service, file = crowded
     with started(["unread", file, "--rate", "20"], env_of(service)) as process:
         read_until(process, "started: ")
         process.send_signal(number)
         code, out, err = ended(process)
     assert code == 130
-    assert "finishing what is under way; Ctrl-C again to stop at once\n" in err
-    assert err.endswith("Interrupted; the same command goes on where this stopped.\n")
+    assert "finishing the calls under way; Ctrl-C again to stop at once\n" in err
+    assert err.endswith("Interrupted; the same command resumes.\n")
     counts = status_of(file).counts
     assert counts.sending == 0
     assert counts.left > 0
@@ -94,7 +95,7 @@ def test_ctrl_c_twice(run: Run, crowded: tuple[Emulator, str], number: signal.Si
         process.send_signal(number)
         code, out, err = ended(process)
     assert code == 130
-    assert err.endswith("Interrupted; the same command goes on where this stopped.\n")
+    assert err.endswith("Interrupted; the same command resumes.\n")
     assert table(out)["left"] == ROWS
     service.clear_faults()
     resumed(run, service, file)
@@ -109,8 +110,7 @@ def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
         code, out, err = ended(process)
     assert code == 130
     assert err == (
-        "finishing what is under way; Ctrl-C again to stop at once\n"
-        "Interrupted; the same command goes on where this stopped.\n"
+        "finishing the calls under way; Ctrl-C again to stop at once\nInterrupted; the same command resumes.\n"
     )
     end = one(begun + out, "finished")
     assert (end["ended"], end["exit_code"], end["counts"]["sending"]) == ("interrupted", 130, 0)
@@ -130,7 +130,7 @@ def test_ctrl_c_while_a_pipe_is_waited_for(
         assert out is not None
         assert err is not None
         assert (code, out.read()) == (130, "")
-        assert err.read() == "Interrupted while reading; nothing was sent, and the same command begins anew.\n"
+        assert err.read() == "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
     assert names(tmp_path) == ["counts.csv"]
 
 
@@ -177,7 +177,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
         process.kill()
         process.wait()
     shown = run("migrate", "status", file)
-    assert "stopped; the same command goes on" in shown.stdout
+    assert "stopped; the same command resumes" in shown.stdout
     assert " killed " in shown.stdout
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 3
@@ -194,7 +194,7 @@ def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path
     env = env_of(crowded[0], base_url=f"http://127.0.0.1:{port}")
     with started(["unread", file], env) as process:
         said = read_until(process, "waiting: ")
-        assert "it goes on as soon as the service is back" in said
+        assert "it resumes as soon as the service is back" in said
         with service:
             code, out, err = ended(process)
     assert code == 0
@@ -322,7 +322,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
             screen = Screen(ours, process)
             screen.until("/s of 200")
             process.send_signal(signal.SIGINT)
-            screen.until("finishing what is under way")
+            screen.until("finishing the calls under way")
             if presses == 1:
                 service.resume()
             else:
@@ -331,7 +331,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
             assert process.returncode == 130
         assert termios.tcgetattr(theirs) == before
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    assert "Interrupted; the same command goes on where this stopped." in text
+    assert "Interrupted; the same command resumes." in text
     service.resume()
     assert run("migrate", "unread", file, env=env_of(service)).exit_code == 0
 
@@ -351,7 +351,7 @@ def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: 
             process.send_signal(signal.SIGINT)
             text = screen.rest()
             assert process.returncode == 130
-    assert "Interrupted while reading; nothing was sent" in text
+    assert "Interrupted before the first row; nothing was sent" in text
     assert service.report().total.calls == 0
 
 

@@ -175,7 +175,7 @@ def test_verify_asks_only_its_share(run: Run, reach: dict[str, str], reads: str)
 def test_set(run: Run, reach: dict[str, str], counts: str) -> None:
     """What cannot be a pace is refused; a run that begins later has its own."""
     result = run("migrate", "set", counts, "--rate", "300", "--share", "0.5")
-    assert (result.exit_code, result.stderr) == (0, "Set --rate 300/s and --share 0.5; no run is under way now.\n")
+    assert (result.exit_code, result.stderr) == (0, "Set --rate 300 and --share 0.5; no run is under way now.\n")
     for options, says in (
         ((), "give --rate, --share or both"),
         (("--rate", "nan"), "--rate"),
@@ -190,4 +190,4 @@ def test_set(run: Run, reach: dict[str, str], counts: str) -> None:
     assert end["limit"] == 200.0
     dropped = run("migrate", "drop", counts)
     assert dropped.exit_code == 2
-    assert "is a file" in dropped.stderr
+    assert "must begin with redis://" in dropped.stderr

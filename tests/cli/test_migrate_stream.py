@@ -16,9 +16,10 @@ import pytest
 from redis import Redis
 
 from tests.store import Store
-from tim_async.cli.migrate.streams import NAME
+from tim_async.cli.migrate.options import NAME
+from tim_async.cli.migrate.settings import pace
 from tim_async.emulator import Emulator
-from tim_async.migrate.streams.keys import DEFAULT_NAME, KEYS, keys_of
+from tim_async.migrate._redis import DEFAULT_NAME, key_of
 
 from .conftest import ROOT, Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
@@ -52,7 +53,8 @@ def test_from_load_to_report(
     assert result.exit_code == 3
     assert re.search(r"loaded +4  on the stream migration", result.stdout)
     assert table(result.stdout) == {"all": 6, "rejected": 1, "superseded": 1}
-    assert f"{file}.rejected.jsonl holds each rejected row with its reason." in result.stderr
+    work = f"tim-async migrate work --from {store.url} --name migration --mended {file}.rejected.jsonl"
+    assert f"{file}.rejected.jsonl holds each with its reason; fix them there and run: {work}\n" in result.stderr
     assert result.stderr.count("Warning: the store keeps no append-only file") == 1
 
     result = run("migrate", "status", store.url)
@@ -64,6 +66,7 @@ def test_from_load_to_report(
     assert table(result.stdout) == {"all": 6, "taken": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
     assert "this worker: " in result.stdout
     assert "line 7 failed: 10010: no such group: nowhere" in result.stderr
+    assert "tim-async migrate status --name migration --rejected PATH" in result.stderr
     assert unread(service, "alice", "bob", "carol") == [3, 2, 4]
 
     report, rejected = tmp_path / "r.html", tmp_path / "failed.jsonl"
@@ -72,7 +75,7 @@ def test_from_load_to_report(
     assert result.exit_code == 0
     said = json.loads(result.stdout)
     assert (said["name"], said["complete"], said["running"], said["seconds_left"]) == ("migration", True, False, 0.0)
-    assert said["counts"]["taken"] == 3
+    assert (said["counts"]["taken"], said["loaded"]) == (3, 4)
     (worker,) = said["workers"]
     assert (worker["rows"], worker["how"]) == (4, "done")
     (ran,) = said["runs"]
@@ -81,17 +84,55 @@ def test_from_load_to_report(
     documents = [json.loads(line) for line in rejected.read_text(encoding="utf-8").splitlines()]
     assert [(document["Line"], document["Code"]) for document in documents] == [(6, None), (7, 10010)]
 
-    # The failed rows are a file to migrate by itself.
-    mended = tmp_path / "mended.jsonl"
-    mended.write_text(json.dumps({**documents[1], "GroupId": GROUP, "Member_Account": "bob"}), encoding="utf-8")
-    assert run("migrate", "unread", str(mended), env=reach).exit_code == 0
+    # The edited rows take their places.
+    edited = {**documents[1], "GroupId": GROUP, "Member_Account": "bob"}
+    rejected.write_text(json.dumps(edited), encoding="utf-8")
+    assert run("migrate", "work", "--from", store.url, "--mended", str(rejected), env=reach).exit_code == 3
     assert unread(service, "bob") == [6]
 
     result = run("migrate", "load", file, "--to", store.url, env=reach)
-    assert "Nothing to do: every row has been put on the stream already." in result.stderr
+    assert "Nothing to do: all rows are loaded already." in result.stderr
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3
-    assert "Nothing to do: every row has come to its end already." in result.stderr
+    assert "Nothing to do: all rows are already processed." in result.stderr
+
+
+def test_in_one_command(
+    run: Run, reach: dict[str, str], service: Emulator, store: Store, file: str, tmp_path: Path
+) -> None:
+    """A journal in the store: unread loads and works, and everything else is as with a file."""
+    where = ("--journal", store.url, "--name", "one")
+    result = run("migrate", "unread", file, *where, "--limit", "2", env=reach)
+    assert (result.exit_code, table(result.stdout)["left"]) == (3, 2)
+    result = run("migrate", "unread", file, *where, env=reach)
+    assert (result.exit_code, table(result.stdout)["taken"]) == (3, 3)
+    rejected = tmp_path / "counts.csv.rejected.jsonl"
+    documents = [json.loads(line) for line in rejected.read_text().splitlines()]
+    rejected.write_text(
+        "".join(json.dumps({**row, "GroupId": GROUP, "Member_Account": "bob"}) + "\n" for row in documents)
+    )
+    assert run("migrate", "unread", file, *where, "--mended", str(rejected), env=reach).exit_code == 0
+    assert unread(service, "alice", "bob", "carol") == [3, 6, 4]
+    assert not list(tmp_path.glob("*.journal*"))
+    again = run("migrate", "unread", file, *where, "--restart", env=reach)
+    assert again.stderr.startswith("--restart forgets 6 rows, 4 of them accepted.\n")
+    assert run("migrate", "set", store.url, "--name", "one", "--rate", "9").exit_code == 0
+
+
+def test_drop(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
+    """Of rows that are left it is not done unless somebody agrees; then nothing of it is in the store."""
+    assert run("migrate", "load", file, "--to", store.url, env=reach).exit_code == 3
+    refused = run("migrate", "drop", store.url)
+    assert refused.exit_code == 2
+    assert "6 rows, 0 of them accepted, 4 still to be sent" in refused.stderr
+    assert "--yes" in refused.stderr
+    dropped = run("migrate", "drop", store.url, "--yes")
+    assert (dropped.exit_code, dropped.stderr.splitlines()[-1]) == (0, f"Dropped migration from {store.url}.")
+    with Redis.from_url(store.url) as redis:
+        assert redis.dbsize() == 0
+    assert run("migrate", "drop", store.url, "--yes").exit_code == 1
+    assert run("migrate", "unread", file, "--journal", store.url, "--no-quota", env=reach).exit_code == 3
+    assert run("migrate", "drop", store.url).exit_code == 0, "all rows are processed"
 
 
 def test_the_command_and_the_library_call_a_stream_alike() -> None:
@@ -115,12 +156,47 @@ def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store
     service.state.add_messages("alice", "dora", 3, at=time.time() - 5)
     reads = write(tmp_path / "reads.csv", READ, "alice,dora,")
     env = {**reach, "TIM_REDIS_URL": store.url}
-    assert run("migrate", "load", reads, "--name", "reads", env=env).exit_code == 0
+    assert run("migrate", "load", reads, "--name", "reads", "--until-now", env=env).exit_code == 0
     assert run("migrate", "load", write(tmp_path / "c.csv", UNREAD, f"{GROUP},bob,1"), env=env).exit_code == 0
-    assert run("migrate", "work", "--name", "reads", env=env).exit_code == 0
+    worked = run("migrate", "work", "--name", "reads", env=env)
+    assert worked.exit_code == 0
+    assert "webhook C2C.CallbackAfterMsgReport" in worked.stderr
     assert service.state.unread("alice", "dora") == 0
     assert "migration at" in run("migrate", "status", store.url).stdout
     assert "finished" in run("migrate", "status", store.url, "--name", "reads").stdout
+    verified = run("migrate", "verify", store.url, "--name", "reads", env=env)
+    assert (verified.exit_code, verified.stdout) == (0, "1 row read back, 0 differences\n")
+
+
+def slots(store: Store) -> set[str]:
+    """The endpoints whose slots are in the store."""
+    with Redis.from_url(store.url, decode_responses=True) as redis:
+        keys: Any = redis.keys("tim_async:*:slots")
+        return {key.split("/")[-1].partition("}")[0] for key in keys}
+
+
+def test_a_file_within_the_quota_of_a_fleet(
+    run: Run, reach: dict[str, str], service: Emulator, store: Store, tmp_path: Path
+) -> None:
+    """Named by the option or by the environment; also for looking groups up, and for reading back."""
+    file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 30))
+    assert run("migrate", "unread", file, "--quota", store.url, "--share", "0.5", env=reach).exit_code == 0
+    assert arrived(service, 30) == 29
+    assert slots(store) == {"set_unread_msg_num", "get_group_info"}
+    reads = write(tmp_path / "reads.csv", READ, f"alice,bob,{int(time.time()) + 60}")
+    env = {**reach, "TIM_QUOTA_URL": store.url}
+    assert run("migrate", "read", reads, env=env).exit_code == 0
+    assert run("migrate", "verify", reads, env=env).exit_code == 0
+    assert slots(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
+
+
+def test_all_who_share_it_mean_the_same_limit() -> None:
+    """``--share`` is what bulk leaves of the common rate, not another rate that the others would have to fit in."""
+    shared = pace(["set_unread_msg_num"], 200.0, 0.8, "redis://store")
+    assert shared["rates"] == {"set_unread_msg_num": 200.0}
+    assert shared["quota"]._shares.bulk == 0.8
+    alone = pace(["set_unread_msg_num"], 200.0, 0.8, None)
+    assert alone == {"rates": {"set_unread_msg_num": 160.0, "get_group_info": 160.0}}
 
 
 def test_the_quota_is_shared(store: Store, tmp_path: Path) -> None:
@@ -156,7 +232,7 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
             out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in err
-        assert err.endswith("Interrupted; the other workers go on, and so does the same command.\n")
+        assert err.endswith("Interrupted; the other workers continue, and the same command resumes.\n")
         assert table(out)["left"] > 0
         result = run("migrate", "work", "--from", store.url, "--rate", "2000", "--no-quota", env=env_of(service))
         assert result.exit_code == 0
@@ -183,7 +259,7 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
         (["work", "--from", "URL", "--quota", "nonsense"], 2, "redis://"),
         (["status", "URL"], 1, "there is no stream migration at redis://127.0.0.1:"),
         (["status", "redis://127.0.0.1:1"], 1, "cannot reach the store"),
-        (["status", "FILE", "--rejected", "x"], 2, "are for streams"),
+        (["status", "FILE", "--name", "x"], 2, "is no journal, and there is no"),
         (["status", "URL", "--rejected", "x", "--report", "x"], 2, "are the same file"),
     ],
 )
@@ -211,12 +287,11 @@ def test_another_file_or_app(run: Run, reach: dict[str, str], store: Store, file
     other = write(tmp_path / "other.csv", UNREAD, f"{GROUP},bob,1")
     result = run("migrate", "load", other, "--to", store.url, env=reach)
     assert result.exit_code == 2
-    assert "is of another file" in result.stderr
-    assert "--name" in result.stderr
-    assert "--replace" in result.stderr
+    assert "another file" in result.stderr
+    assert "--restart" in result.stderr
     result = run("migrate", "work", "--from", store.url, env={**reach, "TIM_SDK_APP_ID": "1400000001"})
     assert result.exit_code == 2
-    assert "is of app" in result.stderr
+    assert "of app" in result.stderr
     assert run("migrate", "load", other, "--to", store.url, "--replace", env=reach).exit_code == 0
 
 
@@ -233,7 +308,7 @@ def test_refused_credentials(run: Run, reach: dict[str, str], store: Store, file
 def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
     """A wrong password, and keys of something else: one line each, without the password."""
     with Redis.from_url(store.url) as redis:
-        redis.set(keys_of("x")[KEYS.index("about")], "y")
+        redis.set(key_of("x", "about"), "y")
         redis.config_set("requirepass", "s3cret")
     wrong = store.url.replace("//", "//:wr0ng@")
     right = store.url.replace("//", "//:s3cret@")
@@ -268,20 +343,3 @@ def test_without_redis(reach: dict[str, str], file: str, args: list[str]) -> Non
     )
     assert done.returncode == 1
     assert done.stderr == "Error: this needs redis, which an extra brings: pip install 'tim-async[redis]'\n"
-
-
-def test_help_does_not_load_redis() -> None:
-    program = "import sys; from tim_async.cli.app import cli; assert 'redis' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-
-
-@pytest.mark.parametrize("name", ["load", "work", "status"])
-def test_help(run: Run, name: str) -> None:
-    """Its examples are ones that the command takes."""
-    from tim_async.cli.app import cli
-
-    migrate: Any = cli.commands["migrate"]
-    text = run("migrate", name, "--help").stdout
-    examples = [line.strip() for line in text.split("Examples:\n")[1].splitlines()]
-    for example in filter(lambda line: line.startswith("tim-async"), examples):
-        migrate.commands[name].make_context(name, example.split()[3:])

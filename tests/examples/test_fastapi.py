@@ -1,4 +1,4 @@
-"""The FastAPI example under uvicorn with four processes, started as its text says."""
+"""The FastAPI example under uvicorn with two processes, started as its text says."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ def service() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """For most tests; at the end nothing may have gone wrong unseen."""
+    """For most tests; at the end nothing may have gone wrong unseen, and SIGTERM ends every process with its client."""
     folder = tmp_path_factory.mktemp("fastapi")
     with (
         Store(folder / "valkey") as store,
-        program(folder, service, 4, store.url, TIM_WEBHOOK_TOKEN=TOKEN) as running,
+        program(folder, service, 2, store.url, TIM_WEBHOOK_TOKEN=TOKEN) as running,
     ):
         yield running
         assert running.end() == []
+        assert running.output.count("Application shutdown complete.") == 2
 
 
 class TestFastAPI(Routes):
@@ -96,13 +97,6 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
         assert await tim.get_all_c2c_unread_msg_num("alice") == 5
     with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
-
-
-def test_it_ends_when_it_is_told(service: Emulator, store: Store, tmp_path: Path) -> None:
-    """SIGTERM: every process says good-bye, and the client with it."""
-    with program(tmp_path, service, 2, store.url) as running:
-        assert running.end() == []
-    assert running.output.count("Application shutdown complete.") == 2
 
 
 async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:

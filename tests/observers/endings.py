@@ -24,7 +24,7 @@ from .places import (
     percent_encoded_where_needed,
 )
 
-FILLER = "- " * 500
+FILLER = " ".join(map(str, range(300))) + " "
 
 
 class Interrupt(enum.Enum):

@@ -126,6 +126,7 @@ if __name__ == "__main__":
         import uvloop
 
         factory = uvloop.new_event_loop
+    logging.lastResort = None  # nobody reads what no observer takes
     watcher = OBSERVERS[observer_name]()
     gc.freeze()  # what was imported need not be collected
     with asyncio.Runner(loop_factory=factory) as runner:

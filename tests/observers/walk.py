@@ -10,8 +10,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import rich.traceback
-
 _TESTS = str(Path(__file__).parents[1])
 _LIBRARIES = ("aiohttp", "yarl", "multidict")
 """Objects of these are walked through: observers read their attributes.  Of all others, what they print counts."""
@@ -106,6 +104,8 @@ def texts_as_printed(failure: BaseException) -> Iterator[str]:
     """What the usual printers of tracebacks make of it, with all variables."""
     yield "".join(traceback.format_exception(failure))
     yield "".join(traceback.TracebackException.from_exception(failure, capture_locals=True).format())
+    import rich.traceback  # here, since most observers do not need it
+
     # What rich shows, without drawing it.
     trace = rich.traceback.Traceback.extract(
         type(failure),

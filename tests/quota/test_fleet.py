@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs import PIPE, ForkedProgram, in_thread
 from tests.stand_in import StandIn
 from tests.store import Store
 from tim_async.quota import RedisQuota
@@ -28,50 +26,27 @@ LIMIT = 60
 
 
 @contextlib.asynccontextmanager
-async def fleet(service: StandIn, quota: RedisQuota, *workers: dict[str, Any]) -> AsyncIterator[dict[str, Process]]:
+async def fleet(
+    service: StandIn, quota: RedisQuota, *workers: dict[str, Any]
+) -> AsyncIterator[dict[str, ForkedProgram]]:
     """Processes by name, all calling; at the end each must have ended well, unless it was killed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     usual = {"url": service.url, "store": quota._url, "limit": LIMIT, "tasks": 5}
-    running: dict[str, Process] = {}
-    try:
+    counting = service.answer
+    assert isinstance(counting, Counting)
+    with contextlib.ExitStack() as started:
+        running: dict[str, ForkedProgram] = {}
         for number, worker in enumerate(workers):
             name = f"worker{number}"
             settings = {**usual, "name": name, "quota": {"namespace": quota._namespace}, **worker}
-            command = [sys.executable, "-m", "tests.quota.worker", json.dumps(settings)]
-            running[name] = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stderr=PIPE, env=environment, cwd=ROOT
-            )
-        counting = service.answer
-        assert isinstance(counting, Counting)
+            command = ("-m", "tests.quota.worker", json.dumps(settings))
+            running[name] = started.enter_context(ForkedProgram(*command, cwd=ROOT, stdin=PIPE, stderr=PIPE))
         await until(lambda: len(counting.by) == len(workers), 60)
         yield running
-        for process in running.values():
-            hang_up(process)
-        for process in running.values():
-            errors = await end_of(process)
-            lines = errors.decode().splitlines()
-            assert all(line.startswith("the shared quota at ") for line in lines), errors
+        # Each ends with its standard input.
+        ends = await asyncio.gather(*(in_thread(process.communicate) for process in running.values()))
+        for process, (_, errors) in zip(running.values(), ends, strict=True):
+            assert all(line.startswith("the shared quota at ") for line in errors.splitlines()), errors
             assert process.returncode in (0, -signal.SIGKILL)
-    finally:
-        for process in running.values():
-            if process.returncode is None:
-                process.kill()
-                hang_up(process)
-                await end_of(process)
-
-
-def hang_up(process: Process) -> None:
-    """End its standard input; not by `communicate`, which uvloop refuses for a process that has ended."""
-    assert process.stdin is not None
-    process.stdin.close()
-
-
-async def end_of(process: Process) -> bytes:
-    """Wait for its end; gives what it has written to standard error."""
-    assert process.stderr is not None
-    errors = await process.stderr.read()
-    await process.wait()
-    return errors
 
 
 async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasting: Store) -> None:
@@ -102,7 +77,7 @@ async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: st
         done = counting.by["worker0"]
         await until(lambda: counting.by["worker0"] > done)
         running["worker2"].kill()
-        await running["worker2"].wait()
+        await in_thread(running["worker2"].wait)
         before = answers(counting)
         await until(lambda: answers(counting) >= before + LIMIT)
     # A process that is stopped after it has its permit and before the bytes are out sends them when it goes on.

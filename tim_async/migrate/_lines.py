@@ -169,7 +169,8 @@ class TextFile:
         if self._begun and not regular:  # what is left of it would pass for all of it
             raise SourceError(f"{self.name} can be read only once, and has been already")
         with contextlib.ExitStack() as stack:
-            source = _stdin() if self.path == STDIN else stack.enter_context(Path(self.path).open("rb"))
+            opened = _stdin() if self.path == STDIN else Path(self.path).open("rb")  # noqa: SIM115 - entered at once
+            source = stack.enter_context(opened)
             self._begun = True
             yield io.BufferedReader(_Hashed(source, self._know), _BUFFER)
 
@@ -272,8 +273,11 @@ class _Joined(io.RawIOBase):
         return len(read)
 
 
-def _stdin() -> io.BufferedReader:
+@contextlib.contextmanager
+def _stdin() -> Iterator[io.BufferedReader]:
     """Standard input as bytes.
+
+    By a reader of its own: at its end, the interpreter aborts if a thread is reading by the usual one.
 
     Raises:
         SourceError: there is none.
@@ -281,8 +285,13 @@ def _stdin() -> io.BufferedReader:
     stdin = getattr(sys.stdin, "buffer", None)
     if stdin is None or stdin.closed:
         raise SourceError("there is no standard input")
+    try:
+        number = os.dup(stdin.fileno())
+    except OSError:  # what stands in for it in a test is no file of the system
+        yield cast("io.BufferedReader", stdin)
+        return
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):  # what stands in for it in a test is no file of the system
-            # If another process has made it so that it does not wait, a pause of the writer would look like the end.
-            os.set_blocking(stdin.fileno(), True)
-    return cast("io.BufferedReader", stdin)
+        # If another process has made it so that it does not wait, a pause of the writer would look like the end.
+        os.set_blocking(number, True)
+    with open(number, "rb") as own:  # noqa: PTH123 - a descriptor
+        yield own

@@ -29,7 +29,8 @@ async def beside(main: Coroutine[Any, Any, T], *background: Coroutine[Any, Any, 
         MigrateError: a task was cancelled by somebody else.
     """
     wanted = asyncio.create_task(main)
-    pending: set[asyncio.Task[Any]] = {wanted, *map(asyncio.create_task, background)}
+    tasks: list[asyncio.Task[Any]] = [wanted, *map(asyncio.create_task, background)]
+    pending: set[asyncio.Task[Any]] = {*tasks}
     try:
         while not wanted.done():
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -37,7 +38,7 @@ async def beside(main: Coroutine[Any, Any, T], *background: Coroutine[Any, Any, 
                 result_of(task)
         return result_of(wanted)
     finally:
-        await end(pending)
+        await end(tasks)  # those that have failed at the same moment, too
 
 
 async def together(*pieces: Coroutine[Any, Any, T]) -> list[T]:

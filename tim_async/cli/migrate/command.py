@@ -68,7 +68,7 @@ def _add(
     """
 
     @click.pass_context
-    def carry_out(ctx: click.Context, /, **_: object) -> None:
+    def carry_out(ctx: click.Context, /, **_given: object) -> None:
         # Help needs neither an HTTP client nor a database.
         from .places import explained
         from .settings import Settings
@@ -78,7 +78,7 @@ def _add(
             code = getattr(importlib.import_module(f".{module}", __package__), function)(Settings.of(ctx))
         ctx.exit(code or 0)
 
-    epilog = examples(*example)
+    epilog: str = examples(*example)
     if codes is not None:
         carry_out = takes_credentials(carry_out)  # it makes calls
         epilog += "\n\n\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in codes.items())

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, described
 from tim_async.cli.output import make_table, plain, say, show
@@ -20,12 +20,12 @@ from tim_async.migrate import (
     Notes,
     SourceError,
     Status,
-    Store,
     write_rejects,
 )
 from tim_async.migrate.streams._names import Loaded
 
-from .places import STDIN, asked, quoted, write_report
+from .places import STDIN, quoted, write_report
+from .settings import Settings, look
 from .signals import terminated_like_interrupted
 from .tables import (
     complain,
@@ -40,9 +40,6 @@ from .tables import (
     speed,
 )
 from .tally import Tally
-
-if TYPE_CHECKING:
-    from .settings import Settings
 
 _LOOK = 2.0
 """Seconds for a store to say how a migration stands at the end."""
@@ -61,11 +58,11 @@ def end(settings: Settings, tally: Tally) -> int:
     if not tally.started and not loaded:
         return _not_begun(settings, tally)
     try:
-        status, notes = asyncio.run(_look(settings))
+        status, notes = look(settings, _LOOK if settings.in_store else None)
     except (MigrateError, TimeoutError) as error:  # what has ended the run, too
         raise Failure(plain(described(tally.error or error))) from None
     written: dict[str, Path | None] = {"rejected": None, "report": None}
-    code, problems = _write(settings, status, written)
+    code, problems = _write(settings, status, notes, written)
     code = _code(tally, status, code)
     if isinstance(tally.error, OutputLost):
         raise tally.error
@@ -95,22 +92,12 @@ def _not_begun(settings: Settings, tally: Tally) -> int:
     return INTERRUPTED
 
 
-async def _look(settings: Settings) -> tuple[Status, Notes]:
-    """What the journal knows at the end."""
-
-    async def ask(store: Store) -> tuple[Status, Notes]:
-        return await store.status(), Notes.from_json(await store.note("notes"))
-
-    async with asyncio.timeout(_LOOK if settings.in_store else None):
-        return await asked(settings.make_store, ask)
-
-
-def _write(settings: Settings, status: Status, written: dict[str, Path | None]) -> tuple[int, list[str]]:
+def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, Path | None]) -> tuple[int, list[str]]:
     """Write the rows that did not arrive, and the report; an exit code, and what could not be written."""
     code, problems = 0, []
     writing: list[tuple[str, Path | None, Callable[[Path], Path | None]]] = [
         ("rejected", settings.rejected, lambda path: write_rejects_of(settings, path)),
-        ("report", settings.report, lambda path: write_report(status, path)),
+        ("report", settings.report, lambda path: write_report(status, path, notes)),
     ]
     for name, path, write in writing:
         if path is None:
@@ -194,9 +181,11 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
         "notes": json.loads(notes.to_json()),
     }
     if isinstance(finished, Loaded):
-        return fields | {"loaded": status.counts.left + status.counts.taken + status.counts.failed} | {
-            "warning": finished.warning
-        }
+        return (
+            fields
+            | {"loaded": status.counts.left + status.counts.taken + status.counts.failed}
+            | {"warning": finished.warning}
+        )
     return fields | {
         "seconds": round(tally.seconds, 3),
         "rate": round(tally.mean_rate, 1),
@@ -233,9 +222,10 @@ def _how_to_mend(settings: Settings, status: Status, rejected: Path | None) -> s
     errors = f"Rows that did not arrive: {status.counts.errors:,}."
     named = ["--name", settings.name, "--rejected", "PATH", settings.journal]
     if rejected is None:
-        how = quoted("tim-async", "migrate", "status", *named)
-        return f"{errors}  To get each with its reason: {how}; fix them there and run: {again(settings, '--mended', 'PATH')}"
-    fixed = again(settings, "--mended", str(rejected))
+        how, then = quoted("tim-async", "migrate", "status", *named), again(settings, "--mended", "PATH")
+        return f"{errors}  To get each with its reason: {how}; fix them there and run: {then}"
+    name = str(rejected)
+    fixed = again(settings, *([f"--mended={name}"] if name.startswith("-") else ["--mended", name]))
     if settings.command == "load":
         work = ["work", "--from", settings.journal, "--name", settings.name]
         fixed = quoted("tim-async", "migrate", *work, "--mended", str(rejected))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tim_async.cli.failures import Misuse, trace
 from tim_async.cli.output import plain, say
@@ -28,13 +29,16 @@ from tim_async.migrate.streams._names import Loaded
 from .display import Display
 from .ending import end
 from .places import STDIN, asked, confirm, forgetting, is_pipe
-from .settings import Settings, read_status
+from .settings import Settings, look
 from .signals import Stopping, run_stoppable
 from .tally import Tally
 
+Made = TypeVar("Made", bound=FileSource)
+
 _HASTE = 0.5
 """Seconds for reading to end: nothing has been sent that would have to finish."""
-_WEBHOOK = "C2C.CallbackAfterMsgReport"
+_CALLBACK = "C2C.CallbackAfterMsgReport"
+WEBHOOK = f"note: for each row, the service calls the app's webhook {_CALLBACK}, if it is enabled"
 
 
 def carry_out(settings: Settings) -> int:
@@ -51,8 +55,6 @@ def carry_out(settings: Settings) -> int:
     job = _Job(settings)
     if settings.restart:
         _confirm_restart(settings)
-    if settings.file and is_pipe(settings.file) and not settings.as_json:
-        say(f"reading {'standard input' if settings.file == STDIN else plain(settings.file)}")
     try:
         run_stoppable(job.run)
     except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows the rows, and that is reported
@@ -61,20 +63,24 @@ def carry_out(settings: Settings) -> int:
     return end(settings, job.tally)
 
 
-def source_of(settings: Settings) -> FileSource:
+def source_of(settings: Settings, make: Callable[..., Made] = FileSource) -> Made:  # type: ignore[assignment]
     """The rows of a file, of the kind that the settings name, or else of that which its columns show.
+
+    Args:
+        settings: what was asked for.
+        make: makes the source.
 
     Raises:
         Misuse: the kind cannot be told, or an option cannot be right.
     """
     try:
         if settings.kind is not None:
-            return FileSource(settings.file, KINDS[settings.kind], **settings.source)
+            return make(settings.file, KINDS[settings.kind], **settings.source)
         if is_pipe(settings.file):
             raise Misuse("a pipe needs --kind unread or --kind read")
         kind = kind_of(settings.file, **settings.source)
         if kind is not None:
-            return FileSource(settings.file, kind, **settings.source)
+            return make(settings.file, kind, **settings.source)
         # The reason why it is not of one kind, told for the more usual one.
         with FileSource(settings.file, KINDS["unread"], **settings.source) as source:
             next(iter(source.read()))
@@ -90,7 +96,7 @@ def _mended_of(settings: Settings, source: FileSource | None) -> MendedSource | 
     """The edited rows."""
     if settings.mended is None:
         return None
-    kind = KINDS[read_status(settings).kind] if source is None else source.kind
+    kind = KINDS[look(settings)[0].kind] if source is None else source.kind
     options = {name: settings.source[name] for name in ("until_now", "strict_ids") if name in settings.source}
     return MendedSource(settings.mended, kind, **options)
 
@@ -98,7 +104,7 @@ def _mended_of(settings: Settings, source: FileSource | None) -> MendedSource | 
 def _confirm_restart(settings: Settings) -> None:
     """Ask whether what a journal knows may be forgotten, if it knows something."""
     try:
-        found = read_status(settings)
+        found, _ = look(settings)
     except JournalError as error:
         if settings.in_store or Path(settings.journal).exists():
             say(f"--restart: {plain(str(error))}")
@@ -138,6 +144,9 @@ class _Job:
         await display.during(self._follow(display, stopping.event))
 
     async def _follow(self, display: Display, stop: asyncio.Event) -> None:
+        file = self._settings.file
+        if file and is_pipe(file):
+            display.happened(f"reading {'standard input' if file == STDIN else plain(file)}", None)
         async with contextlib.AsyncExitStack() as stack:
             if self._client is not None:
                 await stack.enter_async_context(self._client)
@@ -146,8 +155,8 @@ class _Job:
                 self.tally.take(event)
                 document = self.tally.document_of(event)
                 if isinstance(event, Started) and event.counts.left and await self._kind() is READ:
-                    display.happened(f"note: for each row, the service calls the app's webhook {_WEBHOOK}", None)
-                    document = document and (document[0], {**document[1], "webhook": _WEBHOOK})
+                    display.happened(WEBHOOK, None)
+                    document = document and (document[0], {**document[1], "webhook": _CALLBACK})
                 display.happened(self.tally.news(event), document)
 
     async def _kind(self) -> Kind | None:

@@ -85,7 +85,8 @@ SOURCE = (
 """What `FileSource` takes, by its names; ``--no-header`` only confirms ``--columns``."""
 
 UNTIL_NOW = _flag(
-    "--until-now", "Mark rows without a MsgReadTime read up to the moment at which each is sent; else they are rejected."
+    "--until-now",
+    "Mark rows without a MsgReadTime read up to the moment at which each is sent; else they are rejected.",
 )
 KIND = _option(
     "--kind",
@@ -139,16 +140,16 @@ PACE = (
     _option("--rate", "Calls/s that the service allows; 200 by default.", "CALLS/S", type=_CALLS, default=RATE),
     _option(
         "--share",
-        "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the vendor's"
-        " alert at 80 %.",
+        "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the"
+        " vendor's alert at 80 %.",
         "PART",
         type=_PART,
         default=1.0,
     ),
     _option(
         "--quota",
-        "Share the rate with all users of this store's quota; with a journal in Redis or Valkey, of that one by default: "
-        f"{_STORE}  [env: TIM_QUOTA_URL]",
+        "Share the rate with all users of this store's quota; with a journal in Redis or Valkey, of that one by "
+        f"default: {_STORE}  [env: TIM_QUOTA_URL]",
         "URL",
         envvar="TIM_QUOTA_URL",
     ),
@@ -171,8 +172,8 @@ BOUNDS = (
 )
 GROUP_CHECK = _flag(
     "--no-group-check group_check",
-    "Do not look up each group first.  Rows of groups without unread counts then count as accepted, although the service"
-    " ignores them.",
+    "Do not look up each group first.  Rows of groups without unread counts then count as accepted, although the"
+    " service ignores them.",
     callback=lambda _ctx, _option, flag: not flag,
 )
 LEASE = _option(

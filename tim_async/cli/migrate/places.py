@@ -24,7 +24,7 @@ from tim_async.migrate._files import replacing
 from .tables import number_of
 
 if TYPE_CHECKING:
-    from tim_async.migrate import Status
+    from tim_async.migrate import DryRun, Notes, Status
     from tim_async.migrate._engine import StoreFactory
     from tim_async.migrate._store import Store
 
@@ -69,14 +69,14 @@ def _is_database(path: Path) -> bool:
         return False
 
 
-def write_report(status: Status, path: Path) -> Path:
+def write_report(status: Status, path: Path, notes: Notes, dry_run: DryRun | None = None) -> Path:
     """Write the report of a migration; the path.
 
     Raises:
         OSError: it cannot be written.
     """
     with replacing(path) as file:
-        file.write(render(status))
+        file.write(render(status, notes, dry_run=dry_run))
     return path
 
 

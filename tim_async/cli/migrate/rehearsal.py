@@ -2,11 +2,123 @@
 
 from __future__ import annotations
 
-from tim_async.cli.failures import Failure
+import asyncio
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from .settings import Settings
+from tim_async._plaintext import plain_json
+from tim_async.cli.failures import PARTIAL, Failure
+from tim_async.cli.output import make_table, plain, say, show
+from tim_async.errors import TIMError
+from tim_async.migrate import READ, DryRun, FileSource, Rejected, Row, survey
+from tim_async.migrate._breaker import CircuitBreaker
+from tim_async.migrate._groups import GroupFound, Groups
+
+from .places import write_report
+from .signals import terminated_like_interrupted
+from .tables import (
+    counts_as_plain,
+    counts_table,
+    duration,
+    emit,
+    failures_as_plain,
+    failures_table,
+    notes_as_text,
+    speed,
+)
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+
+class _Source(FileSource):
+    """A source that counts the rows of each group."""
+
+    groups: Counter[str]
+
+    def read(self) -> Iterator[Row | Rejected]:
+        self.groups = Counter()
+        for row in super().read():
+            if isinstance(row, Row):
+                self.groups[str(row.values[0])] += 1
+            yield row
 
 
 def rehearse(settings: Settings) -> int:
-    """Check all rows, and say what a run would do with them."""
-    raise Failure(f"--dry-run of {settings.file}: not in this state of the engine")
+    """Check all rows, and say what a run would do with them; the exit code, 3 when rows were rejected."""
+    from .job import WEBHOOK, source_of
+
+    source = source_of(settings, _Source)
+    with terminated_like_interrupted():
+        found = survey(source, settings.limit, rejected=settings.rejected)
+    deaf = _look_up(settings, source.groups) if settings.check_groups else {}
+    code = PARTIAL if found.counts.errors or deaf else 0
+    bodies = [source.kind.endpoint.build(*row.values[:3]) for row in found.first]
+    if settings.report is not None:
+        dry_run = DryRun(settings.limit, bodies, found.problems)
+        write_report(found.status, settings.report, found.notes, dry_run)
+    if settings.as_json:
+        fields = {
+            "exit_code": code,
+            "counts": counts_as_plain(found.counts),
+            "failures": failures_as_plain(found.failures),
+            "seconds": round(found.seconds, 1),
+            "limit": settings.limit,
+            "notes": json.loads(found.notes.to_json()),
+            "first": bodies,
+            "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in deaf.items()],
+            "rejected": None if found.rejected is None else str(found.rejected),
+            "report": None if settings.report is None else str(settings.report),
+        }
+        emit("surveyed", fields)
+        return code
+    show(counts_table(found.counts))
+    if found.counts.left:
+        show(f"\nabout {duration(found.seconds)} at {speed(settings.limit)}")
+    if found.failures:
+        show("", failures_table(found.failures))
+    if deaf:
+        show("", _groups_table(deaf, source.groups))
+    show(*notes_as_text(found.notes))
+    if bodies:
+        show(f"\nthe first requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
+    for path in (found.rejected, settings.report):
+        if path is not None:
+            say(f"{plain(str(path))} is written.")
+    if source.kind is READ:
+        say(WEBHOOK)
+    say("A dry run: nothing was sent.")
+    return code
+
+
+def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
+    """The groups that would ignore their rows, or that do not exist."""
+
+    async def ask() -> dict[str, GroupFound]:
+        breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
+        async with settings.client([], lambda _: None) as client:
+            return await Groups(client, breaker).look_up(groups)
+
+    try:
+        with terminated_like_interrupted():
+            found = asyncio.run(ask())
+    except TIMError as error:
+        raise Failure(plain(str(error))) from None
+    return {group: one for group, one in found.items() if one.reason}
+
+
+def _groups_table(deaf: dict[str, GroupFound], groups: Counter[str]) -> Any:
+    """The groups by reason, each with an example."""
+    table = make_table("code", "groups", "rows", "for example", right=["groups", "rows"])
+    by_reason: dict[tuple[int | None, str], list[str]] = {}
+    for group, one in deaf.items():
+        # The service's words may name the group.
+        by_reason.setdefault((one.code, one.reason.replace(group, "")), []).append(group)
+    for (code, _), named in by_reason.items():
+        rows = sum(groups[group] for group in named)
+        example = f"{named[0]}: {deaf[named[0]].reason}"
+        table.add_row("none" if code is None else str(code), f"{len(named):,}", f"{rows:,}", example)
+    return table

@@ -15,7 +15,7 @@ from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
 from tim_async.cli.failures import Failure, Misuse, plainly
-from tim_async.migrate import KINDS, MigrateOptions
+from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
 
@@ -76,9 +76,9 @@ class Settings:
         given: dict[str, Any] = {"command": ctx.command.name, "words": ctx.meta.get("words", ()), **ctx.params}
         if given["command"] in KINDS:
             given["kind"] = given["command"]
-        if "file" not in given:
+        if given["command"] in ("status", "verify", "set"):
             given["journal"] = find_journal(given["journal"])
-        else:
+        elif "file" in given:
             given["journal"] = given["journal"] or beside(given["file"], "journal")
             if given["rejected"] is None and not given.get("dry_run"):
                 given["rejected"] = Path(beside(given["file"], "rejected.jsonl"))
@@ -86,17 +86,35 @@ class Settings:
             if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError("--quota and --no-quota exclude each other")
             given["quota"] = None
+        if given.get("check_groups") and not given["dry_run"]:
+            raise Misuse("--check-groups is for --dry-run; without it, each group is looked up before its first row")
         check_pace(given.get("rate", RATE), given.get("share", 1.0))
         given["source"] = source_options(given)
         given["options"] = MigrateOptions(**_among(MigrateOptions, given))
         settings = cls(**_among(cls, given))
+        settings.check_store()
         settings.check_places()
         return settings
 
+    def check_store(self) -> None:
+        """See that the journal can be where it is said to be."""
+        if not self.in_store and self.command not in ("load", "work", "drop"):
+            if self.name != NAME:
+                raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
+            return
+        with plainly():
+            redis_url(self.journal)
+        try:
+            from tim_async.migrate._redis import checked_name
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "redis":
+                raise
+            raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
+        with plainly():
+            checked_name(self.name)
+
     def check_places(self) -> None:
         """See that no file is written over another, least of all over the rows, and that each can be written."""
-        if self.name != NAME and not self.in_store:
-            raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
         taken = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
         written = {"--rejected": self.rejected, "--report": self.report}
         for option, path in {"--journal": None if self.in_store else Path(self.journal), **written}.items():
@@ -119,26 +137,12 @@ class Settings:
         return self.options.rate * self.options.share
 
     def make_store(self, stop: asyncio.Event, tell: Callable[..., None]) -> Store:
-        """The journal; see `tim_async.migrate._engine.StoreFactory`.
-
-        Raises:
-            Misuse: a URL or a name that cannot be.
-            Failure: redis-py is not installed.
-        """
+        """The journal; see `tim_async.migrate._engine.StoreFactory`."""
         if not self.in_store:
             return SqliteStore(self.journal)
-        with plainly():
-            redis_url(self.journal)
-        try:
-            import redis  # noqa: F401
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "redis":
-                raise
-            raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
         from tim_async.migrate._redis import RedisStore
 
-        with plainly():
-            return RedisStore(self.journal, self.name, lease=self.lease, stop=stop, tell=tell)
+        return RedisStore(self.journal, self.name, lease=self.lease, stop=stop, tell=tell)
 
     def client(self, endpoints: Iterable[str], on_attempt: Callable[[Any], None]) -> TIMClient:
         """A client that keeps to the pace.
@@ -171,9 +175,25 @@ class Settings:
             return {"sdk_app_id": found["sdk_app_id"], "base_url": host.current}
 
 
-def read_status(settings: Settings) -> Status:
-    """Everything that a journal knows but the rows."""
-    return asyncio.run(asked(settings.make_store, lambda store: store.status()))
+def look(settings: Settings, seconds: float | None = None) -> tuple[Status, Notes]:
+    """What a journal knows beside the rows.
+
+    Args:
+        settings: where it is.
+        seconds: the most that it may take; None for any time.
+
+    Raises:
+        JournalError, TimeoutError: it cannot be read, or there is none; or not in time.
+    """
+
+    async def ask(store: Store) -> tuple[Status, Notes]:
+        return await store.status(), Notes.from_json(await store.note("notes"))
+
+    async def limited() -> tuple[Status, Notes]:
+        async with asyncio.timeout(seconds):
+            return await asked(settings.make_store, ask)
+
+    return asyncio.run(limited())
 
 
 def _among(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +17,8 @@ from tim_async.migrate._store import Pace
 
 from .ending import write_rejects_of
 from .places import asked, confirm, forgetting, write_report
-from .settings import Settings, check_pace, read_status
-from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_table
+from .settings import Settings, check_pace, look
+from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_table, notes_as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,15 +33,15 @@ def show_status(settings: Settings) -> None:
     Raises:
         Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
     """
-    status = read_status(settings)
+    status, notes = look(settings)
     if settings.as_json:
-        show_json(_as_plain(status))
+        show_json(_as_plain(status) | {"notes": json.loads(notes.to_json())})
     else:
-        show(*_as_text(status))
+        show(*_as_text(status), *notes_as_text(notes))
     if settings.rejected is not None:
         _say_written(settings.rejected, lambda path: write_rejects_of(settings, path))
     if settings.report is not None:
-        _say_written(settings.report, lambda path: write_report(status, path))
+        _say_written(settings.report, lambda path: write_report(status, path, notes))
 
 
 def _say_written(path: Path, write: Callable[[Path], Path | None]) -> None:
@@ -60,7 +61,7 @@ def set_pace(settings: Settings) -> None:
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
     check_pace(1.0 if rate is None else rate, 1.0)
-    status = read_status(settings)
+    status, _ = look(settings)
     asyncio.run(asked(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
     parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
     then = "the runs under way take it with their next rows" if status.running else "no run is under way now"
@@ -70,8 +71,10 @@ def set_pace(settings: Settings) -> None:
 def drop(settings: Settings) -> None:
     """Remove a migration from its store."""
     if not settings.in_store:
-        raise Misuse(f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes")
-    status = read_status(settings)
+        raise Misuse(
+            f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes"
+        )
+    status, _ = look(settings)
     if status.counts.left or status.running:
         question = f"{forgetting(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
         confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
@@ -181,6 +184,7 @@ def _as_plain(status: Status) -> dict[str, Any]:
             "url": status.journal,
             "complete": status.planned,
             "rows": status.counts.total,
+            "loaded": status.counts.total - status.counts.rejected - status.counts.superseded,
             "missing": status.missing,
             "rate": round(status.rate, 1),
             "seconds_left": None if status.seconds_left is None else round(status.seconds_left, 1),

@@ -89,17 +89,17 @@ class Tally:
     def take(self, event: Event | Loaded) -> None:
         """Add an event."""
         now = self._clock()
-        if isinstance(event, Started | Progress | Finished):
-            self.counts = event.counts
-        if isinstance(event, Finished | Loaded):
-            self.finished, self._ended = event, now
         match event:
             case Reading(rows):
                 self.read = rows
+            case Finished() | Loaded():
+                self.finished, self._ended = event, now
+                self.counts = event.counts
             case Started(counts):
-                self._began = now
+                self._began, self.counts = now, counts
                 self._throughput = Throughput(now, counts.settled)
             case Progress(counts):
+                self.counts = counts
                 self._throughput.advance(now, counts.settled)
             case RowFailed(code=code):
                 self.codes[code] += 1
@@ -304,9 +304,9 @@ def percent(counts: Counts) -> float:
 def _started(counts: Counts, *, resumed: bool) -> str:
     others = {"rejected": counts.rejected, "superseded": counts.superseded, "failed": counts.failed}
     rest = ", ".join(f"{number:,} {name}" for name, number in others.items() if number)
-    if resumed:
-        if not counts.left:
-            return ""
+    if resumed and not counts.left:
+        return ""
+    if resumed and counts.taken + counts.failed:
         rest = f" ({rest})" if rest else ""
         return f"resuming: {counts.taken:,} of {counts.total:,} rows are accepted, {counts.left:,} are left{rest}"
     rest = f"; {rest}" if rest else ""

@@ -12,7 +12,7 @@ from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Bar, Display
-from .settings import Settings, read_status
+from .settings import Settings, look
 from .signals import Stopping, run_stoppable
 from .tables import emit, number_of
 
@@ -33,7 +33,7 @@ def verify_journal(settings: Settings) -> int:
         Misuse: no journal, or it is of another app.
         Failure: the service, or the journal, failed.
     """
-    status = read_status(settings)
+    status, _ = look(settings)
     kind = KINDS.get(status.kind)
     if kind is None:
         raise Misuse(f"{plain(status.journal)} is of an unknown kind of migration, {plain(repr(status.kind))}")
