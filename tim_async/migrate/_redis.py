@@ -87,7 +87,7 @@ _REASONS = {
     " again",
     "full": "something else has added entries to {what}, and no row can be put behind them; load the file under another"
     " --name",
-    "left": "{rows:,} rows of {what} are left: send them first, or use --force",
+    "left": "{rows:,} rows of {what} are left: send them first, or drop it with --yes",
     "lost": "{what} has lost {rows:,} rows without an outcome: it was trimmed, or damaged; load the file again by"
     " --restart, or under another --name",
 }
@@ -198,10 +198,9 @@ class RedisStore:
                 return await self._enter(found, wanted)
             waited = asyncio.get_running_loop().time() - began
             if looks:  # the first is not worth a word
-                what = (
-                    f"the rows of {self._what} are not all loaded" if "about" in found else f"there is no {self._what}"
-                )
-                self._tell(f"{what} yet", waited, "they are; a load that was cut short needs the same command again")
+                here = "about" in found
+                reason = f"not all rows of {self._what} are loaded yet" if here else f"there is no {self._what} yet"
+                self._tell(reason, waited, "all are loaded; a load that was cut short needs the same command again")
             looks += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_LATER, _SOON * looks)):

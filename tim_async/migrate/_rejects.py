@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,13 +52,8 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
         OSError: the file cannot be written.
     """
     journal, to = Path(journal), Path(to)
-    precious = [(Path(os.path.realpath(journal) + suffix), "the journal") for suffix in _BESIDE]
-    precious.append((Path(_journal.read_source(journal)), "the file of the rows"))
-    for path, what in precious:
-        if _is_same(to, path) or _is_same(to.with_name(f"{to.name}.part"), path):
-            raise ValueError(
-                f"the rejected rows cannot be written to {to}: that is {what}, or would overwrite it"
-            )
+    precious = {Path(os.path.realpath(journal) + suffix): "the journal" for suffix in _BESIDE}
+    refuse_to_overwrite(to, {Path(_journal.read_source(journal)): "the file of the rows", **precious})
 
     def note(name: str, value: str | None) -> str:
         try:
@@ -69,6 +64,17 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
             return value  # where the journal may only be read; a file that is not known later is not overwritten then
 
     return write_problems(_problems(journal), to, note)
+
+
+def refuse_to_overwrite(to: Path, precious: Mapping[Path, str]) -> None:
+    """Check that a file is none of these, and that writing it overwrites none.
+
+    Raises:
+        ValueError: it is, or would.
+    """
+    for path, what in precious.items():
+        if _is_same(to, path) or _is_same(to.with_name(f"{to.name}.part"), path):
+            raise ValueError(f"the rejected rows cannot be written to {to}: that is {what}, or would overwrite it")
 
 
 def _problems(journal: Path) -> Iterator[Problem]:

@@ -4,164 +4,217 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.programs import in_thread
-from tests.store import Store
+from tests.programs import PIPE, ForkedProgram, in_thread
+from tests.stand_in import Fate, StandIn
+from tests.store import Store as Valkey
 from tim_async.migrate import Counts
 from tim_async.migrate.streams import read_fleet
 
-from .fleet import Processes, Service, Slot, key, last_of, loaded, looking, rows_of, served, write
+from .fleet import Service, key, last_of, loaded, looking, rows_of, served, simple, write
 
 pytestmark = pytest.mark.processes
 
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = 2000
 PAIRS = 1600
 CONCURRENCY = 20
+ENDS_WITHIN = 20.0
+"""Seconds; it takes 2 to 7 where the machine has nothing else to do."""
 
 
-def worker(url: str, *more: str) -> list[str]:
-    """The command of a worker whose rate leaves the time to kill it."""
-    return ["work", "--from", url, "--no-quota", "--rate", "400", "--concurrency", str(CONCURRENCY), *more]
+class Fleet:
+    """Workers and loads as processes, which do not outlive the test."""
+
+    def __init__(self) -> None:
+        self._all: list[ForkedProgram] = []
+
+    def start(
+        self, url: str, base_url: str = "", *, file: str = "", kind: str = "unread", **options: Any
+    ) -> ForkedProgram:
+        if not file:
+            options = {"concurrency": CONCURRENCY, **options}
+        given = {"base_url": base_url, "rate": 400, "url": url, "file": file, "kind": kind, "options": options}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        arguments = ("-m", "tests.migrate.streams.program", json.dumps(given))
+        process = ForkedProgram(*arguments, env=environment, stdout=PIPE, stderr=PIPE)
+        self._all.append(process)
+        return process
+
+    async def ended(self, process: ForkedProgram) -> tuple[str, str]:
+        """How it ended, "" when it was killed; and what it said."""
+        out, err = await in_thread(process.communicate)
+        if process.returncode == -signal.SIGKILL:
+            return "", err
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+        return json.loads(out)["how"], err
+
+    def close(self) -> None:
+        for process in self._all:
+            process.kill()
+            process.wait()
+            process.close()
 
 
-async def test_workers_that_are_killed(tmp_path: Path, store: Store) -> None:
-    """Three workers, each killed up to five times at a random request and started again by the same command."""
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    running = Fleet()
+    yield running
+    await in_thread(running.close)
+
+
+class Slot:
+    """One place of a fleet: a worker that is killed when told so, and then started again."""
+
+    def __init__(self, fleet: Fleet, url: str, base_url: str) -> None:
+        self._fleet = fleet
+        self._given = (url, base_url)
+        self.process: ForkedProgram | None = None
+        self.kills = 0
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process = None
+            self.kills += 1
+
+    async def work(self) -> str:
+        """Start it again until it ends by itself; how that was."""
+        while True:
+            process = self.process = self._fleet.start(*self._given, lease=1.5)
+            how, _ = await self._fleet.ended(process)
+            if how:
+                return how
+
+
+async def left_behind(url: str) -> dict[str, int]:
+    """What is in the store of rows that are under way."""
+    async with looking(url) as redis:
+        sizes = {
+            "pending": (await redis.xpending(key("rows"), "workers"))["pending"],
+            "claims": await redis.hlen(key("claims")),
+            "consumers": len(await redis.xinfo_consumers(key("rows"), "workers")),
+        }
+    return {name: size for name, size in sizes.items() if size}
+
+
+async def test_workers_that_are_killed(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
+    """Three workers, each killed up to five times at a random request and started again."""
     dice = random.Random(4)
     service = Service(dice)
     rows = rows_of(dice, ROWS, PAIRS)
-    wanted = {pair: int(value) for pair, value in last_of(rows).items()}
-    file = write(tmp_path / "counts.csv", rows)
-    async with served(service) as running, Processes(running.url) as processes:
-        code, out, err = await processes.run("load", str(file), "--to", store.url)
-        assert code == 0, err
-        assert f"{PAIRS:,}" in out
-        slots = [Slot(processes, worker(store.url, "--lease", "1.5")) for _ in range(3)]
+    wanted = last_of(rows)
+    await loaded(write(tmp_path / "counts.csv", rows), store.url)
+    async with served(service) as running:
+        slots = [Slot(fleet, store.url, running.url) for _ in range(3)]
         for slot in slots:
             for number in dice.sample(range(1, PAIRS * 9 // 10), dice.randint(1, 5)):
                 service.at[number] = slot.kill
         ended = await asyncio.gather(*(slot.work() for slot in slots))
-    assert [code for code, _, _ in ended] == [0, 0, 0]
+    assert set(ended) <= {"DONE", "NOTHING_TO_DO"}
     assert service.state == wanted
     # Not one value of a row that a later one supersedes, at any time.
     assert {pair: {value} for pair, value in wanted.items()} == service.values
     kills = sum(slot.kills for slot in slots)
     assert kills >= 3
     assert sum(service.arrivals.values()) - len(wanted) <= CONCURRENCY * kills + service.faults
-    fleet = await read_fleet(store.url)
-    assert fleet.status.counts == Counts(done=PAIRS, superseded=ROWS - PAIRS)
-    hows = [worker.how for worker in fleet.workers]
+    status = await read_fleet(store.url)
+    assert status.counts == Counts(done=PAIRS, superseded=ROWS - PAIRS)
+    hows = [worker.how for worker in status.workers]
     assert len([how for how in hows if how in ("done", "nothing_to_do")]) == 3
     assert set(hows) <= {"done", "nothing_to_do", ""}
-    assert sum(worker.rows for worker in fleet.workers) <= PAIRS
-    assert await left_behind(store.url) == {}
+    assert sum(worker.rows for worker in status.workers) == PAIRS
+    assert (await left_behind(store.url)).keys() <= {"consumers"}
 
 
-async def left_behind(url: str) -> dict[str, int]:
-    """What is in the store of rows that have come to their end."""
-    async with looking(url) as redis:
-        sizes = {
-            "rows": await redis.xlen(key("rows")),
-            "pending": (await redis.xpending(key("rows"), "workers"))["pending"],
-            "pins": await redis.hlen(key("pins")),
-        }
-    return {name: size for name, size in sizes.items() if size}
-
-
-async def test_a_time_is_drawn_once(tmp_path: Path, store: Store) -> None:
+async def test_a_time_is_drawn_once(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
     """A row without a time is sent with the same one by whoever sends it again; those with one keep theirs."""
-    dice = random.Random(5)
-    service = Service(dice)
+    service = Service(random.Random(5))
     rows = [(f"u{number}", f"p{number % 7}", str(1700000000 + number) if number % 3 else "") for number in range(700)]
     file = write(tmp_path / "reads.csv", rows, "read")
     before = int(time.time())
-    async with served(service) as running, Processes(running.url) as processes:
-        assert (await processes.run("load", str(file), "--to", store.url))[0] == 0
-        slots = [Slot(processes, worker(store.url, "--lease", "1")) for _ in range(2)]
+    async with served(service) as running:
+        how, _ = await fleet.ended(fleet.start(store.url, file=str(file), kind="read"))
+        assert how
+        slots = [Slot(fleet, store.url, running.url) for _ in range(2)]
         for number in (100, 300, 420, 500):
             service.at[number] = slots[number // 100 % 2].kill
-        ended = await asyncio.gather(*(slot.work() for slot in slots))
-    assert [code for code, _, _ in ended] == [0, 0]
+        assert set(await asyncio.gather(*(slot.work() for slot in slots))) <= {"DONE", "NOTHING_TO_DO"}
     assert sum(slot.kills for slot in slots) >= 2
     assert set(service.values) == {row[:2] for row in rows}
     for first, second, value in rows:
         (sent,) = service.values[first, second]
         assert sent == value if value else before <= int(sent) <= time.time()
-    assert await left_behind(store.url) == {}
+    assert (await left_behind(store.url)).keys() <= {"consumers"}
 
 
-async def test_a_load_that_is_killed(tmp_path: Path, store: Store) -> None:
-    """The same command goes on where it was, each time; then every row is on the stream once, in its order."""
-    dice = random.Random(6)
-    rows = rows_of(dice, 18_000, 15_000)
-    file = write(tmp_path / "counts.csv", rows)
-    arguments = ("load", str(file), "--to", store.url)
+async def test_a_load_that_is_killed(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
+    """The same command begins anew, each time; then every row is on the stream once, in its order."""
+    rows = rows_of(random.Random(6), 18_000, 15_000)
+    file = str(write(tmp_path / "counts.csv", rows))
     kills = 0
-    async with Processes() as processes, looking(store.url) as redis:
+    async with looking(store.url) as redis:
         for upto in (1, 7_000):
-            process = await processes.start(*arguments)
+            await redis.flushdb()
+            process = fleet.start(store.url, file=file)
             while process.poll() is None and await redis.xlen(key("rows")) < upto:  # noqa: ASYNC110 - as fast as can be
                 await asyncio.sleep(0.002)
             process.kill()
-            await in_thread(process.communicate)
-            kills += process.returncode == -signal.SIGKILL
+            kills += await fleet.ended(process) == ("", "")
             assert await redis.hget(key("about"), "complete") == "0" or not kills
-        code, out, _ = await processes.run(*arguments)
-        assert code == 0
-        assert "loaded      15,000" in out
         assert kills == 2
+        assert await fleet.ended(fleet.start(store.url, file=file)) == (True, "")
         entries = await redis.xrange(key("rows"))
-        code, _, err = await processes.run(*arguments)
-        assert (code, err) == (0, "Nothing to do: every row has been put on the stream already.\n")
-        assert await redis.xlen(key("rows")) == 15_000
     found = [tuple(json.loads(fields["v"])) for _, fields in entries]
     lasts = {row[:2]: (line, row) for line, row in enumerate(rows)}
     assert found == [(first, second, int(value)) for _, (first, second, value) in sorted(lasts.values())]
 
 
-async def test_a_store_that_is_killed(tmp_path: Path) -> None:
-    """With an append-only file it comes back with all that counts; workers and a load wait for it, and go on."""
+async def test_a_store_that_is_killed(tmp_path: Path, fleet: Fleet) -> None:
+    """With an append-only file it comes back with all that counts; workers wait for it, and go on."""
     dice = random.Random(7)
     service = Service(dice)
     rows = rows_of(dice, 1600, 1400)
     file = write(tmp_path / "counts.csv", rows)
-    wanted = {pair: int(value) for pair, value in last_of(rows).items()}
-    with Store(tmp_path / "valkey", appendonly="yes", appendfsync="everysec") as store:
+    with Valkey(tmp_path / "valkey", appendonly="yes", appendfsync="everysec") as store:
         down = asyncio.Event()
         service.at[400] = down.set
-        async with served(service) as running, Processes(running.url) as processes:
+        async with served(service) as running:
             assert (await loaded(file, store.url)).complete
-            workers = [await processes.start(*worker(store.url, "--lease", "1")) for _ in range(2)]
+            workers = [fleet.start(store.url, running.url, lease=1) for _ in range(2)]
             await down.wait()
             store.kill()
-            await asyncio.sleep(0.5)
+            for worker in workers:
+                assert worker.stderr is not None
+                assert "cannot reach the store at redis://127.0.0.1:" in await in_thread(worker.stderr.readline)
             store.start()
-            ended = await asyncio.gather(*map(processes.ended, workers))
-        fleet = await read_fleet(store.url)
+            ended = await asyncio.gather(*map(fleet.ended, workers))
+        status = await read_fleet(store.url)
         assert await left_behind(store.url) == {}
-    assert [code for code, _, _ in ended] == [0, 0], ended
-    for _, _, err in ended:
-        assert err.count("waiting: cannot reach the store at redis://127.0.0.1:") == 1, err
-        assert err.count("it goes on as soon as the store is back") == 1
-        assert "back after" in err
-    assert service.state == wanted
-    assert fleet.status.counts == Counts(done=1400, superseded=200)
+    assert [how for how, _ in ended] == ["DONE", "DONE"]
+    assert all("Resumed(" in err for _, err in ended)
+    assert service.state == last_of(rows)
+    assert status.counts == Counts(done=1400, superseded=200)
 
 
-async def test_a_worker_that_is_suspended(tmp_path: Path, store: Store) -> None:
+async def test_a_worker_that_is_suspended(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
     """Others send what it holds; when it wakes up, it sends the same again, and counts for nothing."""
     service = Service(random.Random(8), faulty=0.0)
     rows = [(f"g{number % 5}", f"m{number}", str(number % 90)) for number in range(500)]
-    file = write(tmp_path / "counts.csv", rows)
     asleep = asyncio.Event()
-    async with served(service) as running, Processes(running.url) as processes:
-        assert (await loaded(file, store.url)).complete
-        first = await processes.start(*worker(store.url, "--lease", "1"))
+    async with served(service) as running:
+        assert (await loaded(write(tmp_path / "counts.csv", rows), store.url)).complete
+        first = fleet.start(store.url, running.url, lease=1)
 
         def suspend() -> None:
             first.send_signal(signal.SIGSTOP)
@@ -169,15 +222,34 @@ async def test_a_worker_that_is_suspended(tmp_path: Path, store: Store) -> None:
 
         service.at[200] = suspend
         await asleep.wait()
-        code, _, err = await processes.run(*worker(store.url, "--lease", "1"))
-        assert code == 0, err
-        fleet = await read_fleet(store.url)
+        assert (await fleet.ended(fleet.start(store.url, running.url, lease=1)))[0] == "DONE"
+        status = await read_fleet(store.url)
         first.send_signal(signal.SIGCONT)
-        code, _, err = await processes.ended(first)
-        assert code == 0, err
+        assert (await fleet.ended(first))[0] in ("DONE", "NOTHING_TO_DO")
         after = await read_fleet(store.url)
-    assert fleet.status.counts == after.status.counts == Counts(done=500)
+    assert status.counts == after.counts == Counts(done=500)
     assert sum(worker.rows for worker in after.workers) == 500
     assert {pair: {value} for pair, value in service.state.items()} == service.values
-    assert service.state == {(group, member): int(count) for group, member, count in rows}
+    assert service.state == last_of(rows)
     assert sum(service.arrivals.values()) - 500 <= CONCURRENCY
+
+
+@pytest.mark.parametrize("what", ["store", "service", "both"])
+async def test_a_signal_while_all_hangs(
+    tmp_path: Path, store: Valkey, service: StandIn, fleet: Fleet, what: str
+) -> None:
+    """It ends a worker within seconds, whatever does not answer."""
+    await loaded(simple(tmp_path, 2000), store.url)
+    if what != "store":
+        service.answer = lambda _: Fate.HOLD
+    worker = fleet.start(store.url, service.url, concurrency=5, lease=1)
+    await service.until(5)
+    if what != "service":
+        store.freeze()
+    try:
+        worker.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(ENDS_WITHIN):
+            assert (await fleet.ended(worker))[0] == "INTERRUPTED"
+    finally:
+        store.thaw()
+    service.let_go.set()

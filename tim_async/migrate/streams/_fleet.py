@@ -16,7 +16,7 @@ from tim_async.migrate._options import MigrateOptions
 from tim_async.migrate._planning import Reader, plan
 from tim_async.migrate._recorder import Recorder
 from tim_async.migrate._redis import DEFAULT_LEASE, DEFAULT_NAME, RedisStore
-from tim_async.migrate._rejects import Written, write_problems
+from tim_async.migrate._rejects import Written, refuse_to_overwrite, write_problems
 from tim_async.migrate._sources import Source
 from tim_async.migrate._store import Problem, Status
 from tim_async.migrate.errors import StoreAway
@@ -180,11 +180,12 @@ async def write_fleet_rejects(url: str, to: str | Path, *, name: str = DEFAULT_N
         name: the name of the migration.
 
     Raises:
-        ValueError: a URL or a name that cannot be.
+        ValueError: a URL or a name that cannot be, or ``to`` is the file of the rows.
         StoreError: there is no such migration, or the store cannot be reached or refuses.
         OSError: the file cannot be written.
     """
     async with _store(url, name) as store:
+        refuse_to_overwrite(Path(to), {Path((await store.status()).source): "the file of the rows"})
         loop = asyncio.get_running_loop()
 
         def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:

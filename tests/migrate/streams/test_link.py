@@ -1,0 +1,251 @@
+"""The connection to a store: what is waited for and what is not, and one plain error for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.stand_in import failure_of
+from tests.store import Store as Valkey
+from tim_async.migrate import JournalError
+from tim_async.migrate._redis import RedisStore
+from tim_async.migrate.errors import StoreAway
+
+from .fleet import ABOUT, claim, key, looking, opened, planned, row
+
+ROWS = [row(line, f"m{line}") for line in range(2, 12)]
+LINK = "tim_async.migrate._redis_link"
+
+
+async def status_at(url: str) -> Any:
+    store = RedisStore(url)
+    try:
+        return await store.status()
+    finally:
+        await store.close()
+
+
+async def broken(redis: Any, how: str) -> None:
+    """Have the store refuse."""
+    match how:
+        case "WRONGTYPE":
+            await redis.set(key("workers"), "x")
+        case "NOPERM":
+            await redis.execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        case "READONLY":
+            await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        case "no number":
+            await redis.hset(key("counts"), "left", "many")
+        case "gone":
+            await redis.flushdb()
+        case "NOKEYS":
+            await redis.execute_command("ACL", "SETUSER", "default", "resetkeys", "~other:*")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("WRONGTYPE", "is of something else"),
+        ("NOPERM", "refuses: "),
+        ("READONLY", "is read-only, such as a replica; give the primary's URL"),
+        ("no number", "stream migration at"),
+        ("gone", "is gone: "),
+        ("NOKEYS", "refuses: "),
+    ],
+)
+async def test_a_store_that_begins_to_refuse(
+    store: Valkey, monkeypatch: pytest.MonkeyPatch, how: str, says: str
+) -> None:
+    """One line says what is wrong; nothing that will not pass is waited for."""
+    monkeypatch.setattr(f"{LINK}._READ_ONLY", 0.2)
+    await planned(store.url, ROWS)
+    async with opened(store.url) as one, looking(store.url) as redis:
+        await broken(redis, how)
+        async with asyncio.timeout(20):
+            raised = await failure_of(claim(one))
+        assert isinstance(raised, JournalError)
+        assert says in str(raised)
+
+
+async def test_a_failover_is_waited_for(store: Valkey) -> None:
+    """A store that may soon be written to again is no reason to end."""
+    await planned(store.url, ROWS)
+    said: list[str | None] = []
+    waits = asyncio.Event()
+
+    def tell(reason: str | None, _: float) -> None:
+        said.append(reason)
+        waits.set()
+
+    async with opened(store.url, tell=tell) as one, looking(store.url) as redis:
+        await broken(redis, "READONLY")
+        claiming = asyncio.create_task(claim(one))
+        await waits.wait()
+        await redis.execute_command("REPLICAOF", "NO", "ONE")
+        assert len(await claiming) == len(ROWS)
+    assert "read only replica" in str(said[0])
+    assert said[-1] is None
+
+
+async def test_a_store_that_is_away_for_very_long(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
+    """A night's outage is as good as a minute's, however often one has looked; but not for who only looks."""
+    monkeypatch.setattr(f"{LINK}._LONGEST_PAUSE", 0.0)
+    said: list[str | None] = []
+    stop = asyncio.Event()
+    store.kill()
+    assert isinstance(await failure_of(status_at(store.url)), StoreAway)
+    assert isinstance(await failure_of(RedisStore(store.url).open(ABOUT)), StoreAway)
+
+    def tell(reason: str | None, _seconds: float, until: str = "") -> None:
+        said.append(reason)
+        if len(said) == 1500:
+            store.start()
+        if until:
+            stop.set()
+
+    one = RedisStore(store.url, "s", stop=stop, tell=tell)
+    assert await one.join(1, "x") is None
+    await one.close()
+    assert said[1500] is None
+    assert set(said[:1500]) == {said[0]}
+    assert str(said[0]).startswith(f"cannot reach the store at {store.url}: ")
+    assert str(said[-1]).startswith("there is no stream s at ")
+
+
+async def test_secrets(store: Valkey) -> None:
+    """Each refusal is one line, without the password."""
+    async with looking(store.url) as redis:
+        await redis.config_set("requirepass", "s3cret")
+        await redis.execute_command("AUTH", "s3cret")
+        await redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
+        raised = [
+            await failure_of(status_at(store.url.replace("//", f"//{user}")))
+            for user in ("", ":wr0ng@", "reader:pw@", ":s3cret@")
+        ]
+    for one in raised:
+        assert isinstance(one, JournalError)
+        assert store.url in str(one)
+        assert "\n" not in str(one)
+        assert not any(secret in str(one) for secret in ("s3cret", "wr0ng", "pw@"))
+    assert ["refuses" in str(one) for one in raised] == [True, True, True, False]
+
+
+NONSENSE = [
+    b"+OK\r\n",
+    b"$2\r\nOK\r\n",
+    b":1\r\n",
+    b":many\r\n",
+    b"$many\r\n",
+    b"$-7\r\n",
+    b"*-7\r\n",
+    b"*many\r\n",
+    b"*1\r\n$4\r\nnone\r\n",
+    b"$2\r\n{}\r\n",
+    b"$15\r\n" + b'{"about":[5,{}]}'[:15] + b"\r\n",
+    b'$17\r\n{"about":{"id":1}\r\n',
+    b'$12\r\n{"counts":5}\r\n',
+    b'$15\r\n{"error":[1,2]}\r\n',
+    b"$3000\r\n" + b"[" * 3000 + b"\r\n",
+    b"*1\r\n" * 3000,
+    b"%1\r\n+a\r\n",
+    b"%1\r\n*1\r\n+a\r\n+b\r\n",
+    b"~1\r\n*0\r\n",
+    b"(999999999999999999999\r\n",
+    b"_\r\n",
+    b"-\r\n",
+    b"-ERR\r\n",
+    b"\x00\xff\xfe\r\n",
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+    b"\r\n" * 100,
+]
+
+
+@contextlib.asynccontextmanager
+async def answering(reply: bytes) -> AsyncIterator[str]:
+    """Something that answers each command alike."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                # As many answers as there are commands, so that none is too late for its own.
+                writer.write(reply * max(1, data.count(b"*")))
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("reply", NONSENSE, ids=range(len(NONSENSE)))
+async def test_something_else_than_a_store(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
+    """Whatever answers, each step ends with one error; who joins is told, or waits and can be stopped."""
+    monkeypatch.setattr(f"{LINK}.TIMEOUT", 0.1)
+    monkeypatch.setattr(f"{LINK}._GRACE", 0.1)
+    async with asyncio.timeout(30), answering(reply) as url:
+        raised = await failure_of(status_at(url))
+        assert isinstance(raised, JournalError), raised
+        assert "\n" not in str(raised)
+        stop = asyncio.Event()
+        store = RedisStore(url, stop=stop)
+        asyncio.get_running_loop().call_later(0.1, stop.set)
+        with contextlib.suppress(JournalError):
+            assert await store.join(1, "x") is None
+        await store.close("failed")
+
+
+async def test_a_command_that_swallows_its_cancellation(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
+    """As redis-py's time-outs may on Python 3.11: neither the caller, nor the end of the run waits for it."""
+    over, begun = asyncio.Event(), asyncio.Event()
+    deaf: list[asyncio.Task[Any] | None] = []
+
+    async def command(*_: Any, **__: Any) -> None:
+        deaf.append(asyncio.current_task())
+        begun.set()
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+
+    monkeypatch.setattr(Redis, "evalsha", command)
+    monkeypatch.setattr(f"{LINK}._CLOSING", 0.1)
+    monkeypatch.setattr(f"{LINK}._GRACE", 0.1)
+    async with asyncio.timeout(20):
+        one, other = RedisStore(store.url), RedisStore(store.url)
+        running = asyncio.create_task(one.status())
+        await begun.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        await one.close()
+        begun.clear()
+        running = asyncio.create_task(other.join(1, "x"))
+        await begun.wait()
+        other.hurry()
+        for step in (running, other.counts(), other.counts()):  # those after the first are not tried
+            assert isinstance(await failure_of(step), StoreAway)
+        await other.close()
+        over.set()
+        await asyncio.wait([task for task in deaf if task is not None])
+    assert len(deaf) == 2
+
+
+async def test_a_command_that_somebody_cancels(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
+    """It is carried out again: nobody asked the caller to end."""
+    await planned(store.url, ROWS)
+    cancelled: list[bool] = []
+    real: Callable[..., Any] = Redis.evalsha
+
+    async def once(*args: Any, **options: Any) -> Any:
+        if not cancelled:
+            cancelled.append(True)
+            raise asyncio.CancelledError
+        return await real(*args, **options)
+
+    monkeypatch.setattr(Redis, "evalsha", once)
+    assert (await status_at(store.url)).counts.pending == len(ROWS)
+    assert cancelled

@@ -1,0 +1,568 @@
+"""Loads and workers against a real store and a real server: what is sent, what is kept, and how each ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import json
+import pkgutil
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stand_in import APP, NOT_GZIP, Fate, Raw, Reply, Seen, StandIn, client_of, error, failure_of, ok, page
+from tests.store import Store as Valkey
+from tim_async import AuthError, RetryPolicy
+from tim_async.migrate import (
+    READ,
+    UNREAD,
+    Counts,
+    Ended,
+    Event,
+    FileSource,
+    Finished,
+    MendedRows,
+    MendedSource,
+    PaceChanged,
+    Recorder,
+    Resumed,
+    RowFailed,
+    RowLowered,
+    SourceError,
+    Started,
+    Waiting,
+    run,
+    streams,
+    verify,
+)
+from tim_async.migrate._redis import RedisStore
+from tim_async.migrate._store import About, Pace
+from tim_async.migrate.streams import (
+    Loaded,
+    Loading,
+    StoreError,
+    StreamMismatch,
+    load,
+    read_fleet,
+    work,
+    write_fleet_rejects,
+)
+
+from .fleet import FAST, key, last_of, loaded, looking, of, row, rows_of, simple, working, write
+
+ENDS_WITHIN = 20.0
+"""Seconds; it takes 2 to 7 where the machine has nothing else to do."""
+
+
+def finished(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+# A load
+
+
+async def test_all_rows(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """The last row of each member is sent, once; and then there is nothing to do."""
+    rows = rows_of(random.Random(1), 300, 200)
+    found = await loaded(write(tmp_path / "counts.csv", rows), store.url)
+    assert (found.complete, found.before, found.counts) == (True, False, Counts(pending=200, superseded=100))
+    events = await working(service, store.url)
+    wanted = Counts(done=200, superseded=100)
+    assert of(Started, events) == [Started(Counts(pending=200, superseded=100), resumed=True)]
+    assert finished(events) == Finished(wanted, Ended.DONE)
+    sent = {(body["GroupId"], body["Member_Account"]): body["UnreadMsgNum"] for body in service.bodies}
+    assert sent == last_of(rows)
+    assert len(service.bodies) == 200
+    assert finished(await working(service, store.url)) == Finished(wanted, Ended.NOTHING_TO_DO)
+    assert len(service.bodies) == 200
+    assert (await loaded(tmp_path / "counts.csv", store.url)).before
+
+
+async def test_a_run_loads_and_works(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """With the URL of a store, `run` is both; each of many takes part in what the first has loaded."""
+    file = simple(tmp_path, 30)
+    async with client_of(service, rates=FAST) as tim:
+        for ended in (Ended.DONE, Ended.NOTHING_TO_DO):
+            with FileSource(file, UNREAD) as source:
+                async with contextlib.aclosing(run(tim, source, store.url, group_check=False)) as events:
+                    assert finished([event async for event in events]) == Finished(Counts(done=30), ended)
+    assert len(service.bodies) == 30
+
+
+async def test_loads_at_once(tmp_path: Path, store: Valkey) -> None:
+    """The one that began last loads each row once; the others are told, or find all done."""
+    file = write(tmp_path / "counts.csv", [("g", f"m{number}", "1") for number in range(6000)])
+    results = await asyncio.gather(*(loaded(file, store.url) for _ in range(3)), return_exceptions=True)
+    failed = [str(result) for result in results if isinstance(result, BaseException)]
+    assert len(failed) < 3
+    assert all("another load replaced it" in text for text in failed)
+    assert (await read_fleet(store.url)).counts == Counts(pending=6000)
+
+
+async def test_a_load_that_is_stopped(tmp_path: Path, store: Valkey) -> None:
+    """It is begun anew by the next."""
+    file = write(tmp_path / "counts.csv", [("g", f"m{number}", "1") for number in range(11_000)])
+    stop = asyncio.Event()
+    with FileSource(file, UNREAD) as source:
+        async with contextlib.aclosing(load(source, store.url, stop=stop)) as events:
+            async for event in events:
+                if isinstance(event, Loading):
+                    stop.set()
+    assert event == Loaded(complete=False, before=False, counts=Counts())
+    assert not (await read_fleet(store.url)).planned
+    assert (await loaded(file, store.url)).counts == Counts(pending=11_000)
+
+
+async def test_another_file(tmp_path: Path, store: Valkey) -> None:
+    """It is refused, with what is in the way; a source that cannot be read costs nothing."""
+    file = simple(tmp_path, 3)
+    other = write(tmp_path / "other.csv", [("g", "m", "1")])
+    app: dict[str, Any] = {"sdk_app_id": 1400000000, "base_url": "https://a.example"}
+    await loaded(file, store.url, **app)
+    for options, says in (
+        ({"file": other}, "of another file"),
+        ({"file": file, **app, "sdk_app_id": 7}, "of app 1400000000, and this is app 7"),
+    ):
+        raised = await failure_of(loaded(**{"url": store.url, **options}))
+        assert isinstance(raised, StreamMismatch)
+        assert says in str(raised)
+        assert "--restart" in str(raised)
+    for path in (tmp_path / "none.csv", write(tmp_path / "empty.csv", [])):
+        assert isinstance(await failure_of(loaded(path, store.url, restart=True)), SourceError)
+    assert (await loaded(other, store.url, name="other")).counts == Counts(pending=1)
+    assert (await loaded(other, store.url, restart=True)).counts == Counts(pending=1)
+
+
+async def test_rejected_rows_are_mended(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """From a load over the rejected file and a worker that takes it back, to the verification."""
+    file = write(tmp_path / "reads.csv", [("a", "b", "1700000000"), ("a", "", "5"), ("a", "c", "x")], "read")
+    assert (await loaded(file, store.url, READ)).counts == Counts(pending=1, rejected=2)
+    to = tmp_path / "rejected.jsonl"
+    written = await write_fleet_rejects(store.url, to)
+    assert (written.path, written.rows) == (to, 2)
+    documents = [json.loads(line) for line in to.read_text().splitlines()]
+    assert [document["Line"] for document in documents] == [3, 4]
+    documents[1]["MsgReadTime"] = 1700000007
+    to.write_text("\n".join(map(json.dumps, documents)))
+    with MendedSource(to, READ) as mended:
+        events = await working(service, store.url, mended=mended)
+    assert of(MendedRows, events) == [MendedRows(taken=1, superseded=0, rejected=1)]
+    assert finished(events).counts == Counts(done=2, rejected=1)
+    # Somebody has edited it, so it is left as it is.
+    written = await write_fleet_rejects(store.url, to)
+    assert (written.path, written.rows) == (tmp_path / "rejected-2.jsonl", 1)
+    async with client_of(service) as tim, contextlib.aclosing(verify(tim, store.url)) as results:
+        assert [one async for one in results][-1].checked == 2  # type: ignore[union-attr]
+
+
+async def test_the_file_that_must_not_be_overwritten(tmp_path: Path, store: Valkey) -> None:
+    file = write(tmp_path / "counts.csv", [("g", "", "1")])
+    await loaded(file, store.url)
+    assert "is the file of the rows" in str(await failure_of(write_fleet_rejects(store.url, file)))
+
+
+# A worker
+
+
+async def test_before_the_load(store: Valkey, service: StandIn) -> None:
+    """A worker waits for the rows, and says so, also while they are loaded."""
+    said: list[Event] = []
+    waits = asyncio.Event()
+
+    async def watched() -> None:
+        async with (
+            client_of(service, rates=FAST) as tim,
+            contextlib.aclosing(work(tim, store.url, group_check=False)) as events,
+        ):
+            async for event in events:
+                said.append(event)
+                waits.set()
+
+    worker = asyncio.create_task(watched())
+    await waits.wait()
+    loader = RedisStore(store.url)
+    await loader.open(About("unread", "counts.csv"))
+    await loader.plan([row(line, f"m{line}") for line in range(2, 52)])
+    while not said or "not all rows of" not in of(Waiting, said)[-1].reason:
+        waits.clear()
+        await waits.wait()
+    await loader.planned("")
+    await loader.close()
+    await worker
+    assert of(Waiting, said)[0].reason == f"there is no stream migration at {store.url} yet"
+    assert of(Resumed, said)
+    assert finished(said).counts == Counts(done=50)
+
+
+async def test_outcomes(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """Refused rows fail with their code; rows that their groups would ignore unsent, and some are lowered."""
+
+    def answer(seen: Seen) -> Any:
+        body = seen.json
+        if not seen.path.endswith("/get_group_info"):
+            return error(10007, "no") if body["Member_Account"] in ("m3", "m9") else ok()
+        kinds = {"g0": "Public", "g1": "Meeting", "g2": "Private"}
+        groups = [
+            {"GroupId": name, "ErrorCode": 0, "Type": kinds[name], "NextMsgSeq": 1 if name == "g2" else 9}
+            for name in body["GroupIdList"]
+        ]
+        return ok(GroupInfo=groups)
+
+    service.answer = answer
+    await loaded(simple(tmp_path, 30), store.url)
+    events = await working(service, store.url, group_check=True, concurrency=8)
+    assert finished(events) == Finished(Counts(done=8, lowered=10, failed=12), Ended.DONE, {10007: 2, None: 10})
+    assert (len(of(RowLowered, events)), len(of(RowFailed, events))) == (10, 12)
+    first, second = (await read_fleet(store.url)).failures
+    assert (first.code, "Meeting" in first.reason, first.rows, first.first_line) == (None, True, 10, 3)
+    assert (second.code, second.rows, second.first_line, second.rejected) == (10007, 2, 5, False)
+    assert {body["GroupId"] for body in service.bodies if "Member_Account" in body} == {"g0", "g2"}
+
+
+async def test_rows_without_a_time_of_their_own(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """They are sent with the store's time, already the first time."""
+    file = write(tmp_path / "reads.csv", [("a", "b", ""), ("c", "d", "1700000000")], "read")
+    with FileSource(file, READ, until_now=True) as source:
+        async with contextlib.aclosing(load(source, store.url)) as events:
+            assert [event async for event in events]
+    async with looking(store.url) as redis:
+        before, _ = await redis.time()
+        await working(service, store.url)
+        after, _ = await redis.time()
+        assert await redis.exists(key("claims")) == 0
+    times = {body["Report_Account"]: int(body["MsgReadTime"]) for body in service.bodies}
+    assert times["c"] == 1700000000
+    assert before <= times["a"] <= after
+
+
+@pytest.mark.parametrize("how", ["stop", "leave"])
+async def test_the_rest_is_given_back(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
+    """A stop finishes what is under way, and leaving cuts it short; others need not wait for a lease."""
+    await loaded(simple(tmp_path, 60), store.url)
+    service.answer = lambda _: Fate.HOLD
+    stop = asyncio.Event()
+    first = asyncio.create_task(working(service, store.url, concurrency=10, stop=stop, lease=1000.0))
+    await service.until(10)
+    async with looking(store.url) as redis:
+        assert (await redis.xpending(key("rows"), "workers"))["pending"] == 10
+        if how == "stop":
+            stop.set()
+            service.answer = lambda _: ok()
+            service.let_go.set()
+            assert finished(await first) == Finished(Counts(pending=50, done=10), Ended.INTERRUPTED)
+        else:
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            service.answer = lambda _: ok()
+            service.let_go.set()
+        consumers = await redis.xinfo_consumers(key("rows"), "workers")
+        assert {consumer["name"] for consumer in consumers} <= {"returned"}
+    assert [worker.how for worker in (await read_fleet(store.url)).workers] == ["interrupted"]
+    assert finished(await working(service, store.url, lease=1000.0)).counts == Counts(done=60)
+
+
+async def test_what_a_dead_worker_held_is_taken_over(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """Once its lease is over; a living worker keeps its own, however long a call takes."""
+    await loaded(simple(tmp_path, 20), store.url)
+    async with looking(store.url) as redis:
+        await redis.xreadgroup("workers", "dead", {key("rows"): ">"}, count=5)
+    service.script.extend([Fate.HOLD] * 3)
+    slow = asyncio.create_task(working(service, store.url, concurrency=3, lease=1.5))
+    await service.until(3)
+    # The others have everything but the three, which are held for longer than a lease: they have waited for one.
+    others = asyncio.create_task(working(service, store.url, lease=1.5))
+    await service.until(20)
+    async with looking(store.url) as redis:
+        while (await redis.xpending(key("rows"), "workers"))["pending"] > 3:
+            pass
+    service.let_go.set()
+    assert finished(await slow).counts == finished(await others).counts == Counts(done=20)
+    assert len(service.bodies) == 20
+
+
+async def test_refused_credentials(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """They end the worker at once; no row fails, and others send all of them."""
+    await loaded(simple(tmp_path, 20), store.url)
+    service.answer = lambda _: error(70003, "bad signature")
+    assert isinstance(await failure_of(working(service, store.url, lease=1000.0)), AuthError)
+    fleet = await read_fleet(store.url)
+    assert (fleet.counts.failed, [worker.how for worker in fleet.workers]) == (0, ["failed"])
+    service.answer = lambda _: ok()
+    assert finished(await working(service, store.url, lease=1000.0)).counts == Counts(done=20)
+    raised = await failure_of(working(service, store.url, client={"sdk_app_id": 1400000001}))
+    assert isinstance(raised, StreamMismatch)
+
+
+async def test_an_outage_of_the_service(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """It is waited out, or ends the worker when it was told so; no row fails."""
+    await loaded(simple(tmp_path, 20), store.url)
+    service.answer = lambda _: page(503)
+    one = {"retry": RetryPolicy(attempts=1)}
+    end = finished(await working(service, store.url, max_outage=0.2, client=one))
+    assert (end.ended, end.counts.failed) == (Ended.LIMIT, 0)
+    worker = asyncio.create_task(working(service, store.url, client=one))
+    await service.until(len(service.seen) + 12)
+    service.answer = lambda _: ok()
+    events = await worker
+    assert of(Resumed, events)
+    assert finished(events).counts == Counts(done=20)
+
+
+async def test_too_many_errors(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """They are those of all workers; each stops at its own limit."""
+    await loaded(simple(tmp_path, 40), store.url)
+    service.answer = lambda _: error(10007, "no")
+    first = finished(await working(service, store.url, max_errors=4, concurrency=2))
+    assert first.ended is Ended.LIMIT
+    assert 5 <= first.counts.failed <= 7
+    sent = len(service.bodies)
+    assert finished(await working(service, store.url, max_errors=4)).ended is Ended.LIMIT
+    assert len(service.bodies) == sent
+
+
+async def test_garbage_on_the_stream(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """What something else added is told of and counts as errors, and hides no row."""
+    await loaded(simple(tmp_path, 6), store.url)
+    async with looking(store.url) as redis:
+        for _ in range(6):
+            await redis.xadd(key("rows"), {"v": '["g","m0",9]'})
+        await redis.xreadgroup("workers", "dead", {key("rows"): ">"}, count=6)
+    events = await working(service, store.url, lease=0.5)
+    assert finished(events) == Finished(Counts(done=6, rejected=6), Ended.DONE, {None: 6})
+    assert len(of(RowFailed, events)) == 6
+    assert [body["UnreadMsgNum"] for body in service.bodies] == [1] * 6
+
+
+async def test_the_pace_is_set(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """While workers send."""
+    await loaded(simple(tmp_path, 200), store.url)
+
+    def answer(_: Seen) -> Any:
+        if len(service.bodies) == 20:
+            told.append(asyncio.ensure_future(tell()))
+        return ok()
+
+    async def tell() -> None:
+        setter = RedisStore(store.url)
+        await setter.set_pace(Pace(rate=1999.0))
+        await setter.close()
+
+    told: list[asyncio.Future[None]] = []
+    service.answer = answer
+    events = await working(service, store.url, concurrency=5, rate=2000.0)
+    assert of(PaceChanged, events) == [PaceChanged(1999.0, 1.0)]
+    await asyncio.gather(*told)
+
+
+async def test_the_recorders_of_two_workers(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """Their calls are one session of the fleet."""
+    await loaded(simple(tmp_path, 60), store.url)
+    recorders = [Recorder("set_unread_msg_num", 200.0) for _ in range(2)]
+    async with asyncio.TaskGroup() as group:
+        for recorder in recorders:
+            group.create_task(
+                working(service, store.url, concurrency=5, recorder=recorder, client={"on_attempt": recorder.attempt})
+            )
+    (session,) = (await read_fleet(store.url)).sessions
+    assert session.series is not None
+    assert (session.how, session.series.limit) == ("done", 200.0)
+    assert sum(slot.done for slot in session.series.slots) == 60 == session.calls.done
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"concurrency": 0}, "concurrency"),
+        ({"lease": 0.0}, "lease"),
+        ({"max_outage": 0}, "max_outage"),
+        ({"name": "a b"}, "name"),
+        ({"url": "http://localhost"}, "redis://"),
+    ],
+)
+async def test_arguments(service: StandIn, options: dict[str, Any], problem: str) -> None:
+    given = {"url": "redis://127.0.0.1:1", **options}
+    raised = await failure_of(working(service, given.pop("url"), **given))
+    assert isinstance(raised, ValueError)
+    assert problem in str(raised)
+
+
+# Whatever breaks
+
+
+async def begin_to_work(folder: Path, store: Valkey, service: StandIn, stop: asyncio.Event) -> asyncio.Task[Any]:
+    """A worker with five calls under way, of a hundred rows."""
+    await loaded(simple(folder, 100), store.url, sdk_app_id=APP, base_url=service.url)
+    service.answer = lambda _: Fate.HOLD
+    worker = asyncio.create_task(working(service, store.url, concurrency=5, stop=stop, lease=0.5))
+    await service.until(5)
+    return worker
+
+
+def let_go(service: StandIn) -> None:
+    service.answer = lambda _: ok()
+    service.let_go.set()
+
+
+@pytest.mark.parametrize("how", ["lost", "trimmed", "full"])
+async def test_a_store_that_breaks(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
+    """A worker ends with one line where rows are lost; one that is full only gets no more of them."""
+    worker = await begin_to_work(tmp_path, store, service, asyncio.Event())
+    async with looking(store.url) as redis:
+        if how == "lost":
+            store.kill()
+            store.start()
+        elif how == "trimmed":
+            await redis.xtrim(key("rows"), maxlen=90, approximate=False)
+        else:
+            await redis.config_set("maxmemory", "1")
+    let_go(service)
+    async with asyncio.timeout(ENDS_WITHIN):
+        if how == "full":
+            assert finished(await worker).counts == Counts(done=100)
+            return
+        raised = await failure_of(worker)
+    assert isinstance(raised, StoreError)
+    assert {"lost": "is gone: ", "trimmed": "has lost 5 rows"}[how] in str(raised)
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_a_stop_while_the_store_is_away(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
+    """The end does not wait for it for long: what could not be written is sent again by others."""
+    stop = asyncio.Event()
+    worker = await begin_to_work(tmp_path, store, service, stop)
+    if how == "killed":
+        store.kill()
+    else:
+        store.freeze()
+    stop.set()
+    let_go(service)
+    async with asyncio.timeout(ENDS_WITHIN):
+        assert finished(await worker).ended is Ended.INTERRUPTED
+    if how == "killed":
+        store.start()
+    else:
+        store.thaw()
+
+
+class Injected(RuntimeError):
+    pass
+
+
+BROKEN = [
+    ("tim_async.migrate._engine", "_Run._keep_series", 0),
+    ("tim_async.migrate._engine", "_Run._open", 0),
+    ("tim_async.migrate._sending", "Sender._admit_all", 0),
+    ("tim_async.client", "TIMClient.set_unread_msg_num", 3),
+    ("tim_async.migrate._redis", "RedisStore.join", 0),
+    ("tim_async.migrate._redis", "RedisStore.exchange", 1),
+    ("tim_async.migrate._redis", "RedisStore.keep", 0),
+    ("tim_async.migrate._redis", "RedisStore.status", 0),
+    ("tim_async.migrate._redis_replies", "entry_of", 12),
+    ("tim_async.migrate._redis_link", "Link.run", 4),
+    ("tim_async.migrate._redis_link", "Link._attempt", 5),
+    ("redis.asyncio", "Redis.evalsha", 5),
+    ("redis.asyncio.connection", "AbstractConnection.send_packed_command", 8),
+]
+
+
+@pytest.mark.parametrize("point", BROKEN, ids=lambda point: point[1])
+async def test_an_exception_anywhere(
+    tmp_path: Path,
+    store: Valkey,
+    service: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    point: tuple[str, str, int],
+) -> None:
+    """It ends the worker with one error, and all rows are there for others."""
+    module, name, skipped = point
+    owner = importlib.import_module(module)
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    real = getattr(owner, last)
+    calls = 0
+
+    def due() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > skipped:
+            raise Injected("injected")
+
+    async def broken_async(*args: Any, **options: Any) -> Any:
+        due()
+        return await real(*args, **options)
+
+    def broken(*args: Any, **options: Any) -> Any:
+        due()
+        return real(*args, **options)
+
+    await loaded(simple(tmp_path, 100), store.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, last, broken_async if inspect.iscoroutinefunction(real) else broken)
+        async with asyncio.timeout(ENDS_WITHIN):
+            raised = await failure_of(working(service, store.url, concurrency=5, lease=0.5))
+    assert "injected" in str(raised)
+    assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=100)
+
+
+@pytest.mark.parametrize("step", range(10))
+async def test_every_task_is_cancelled_at_some_step(tmp_path: Path, store: Valkey, service: StandIn, step: int) -> None:
+    """Whatever survives that, the run ends, and its rows are there for others."""
+    await loaded(simple(tmp_path, 40), store.url)
+    task = asyncio.create_task(working(service, store.url, concurrency=4, lease=1.0))
+    for _ in range(3**step % 200):
+        await asyncio.sleep(0)
+    if step > 5:
+        await service.until(2 * step - 10)
+    mine = asyncio.current_task()
+    for other in asyncio.all_tasks():
+        if other not in (mine, task) and not re.search(r"\b(StandIn|_accept_connection2)\b", repr(other)):
+            other.cancel()
+    async with asyncio.timeout(ENDS_WITHIN):
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+    assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [error(10**30, "x"), NOT_GZIP, Reply(b"\xff\xfe"), Reply(b"[" * 5000), Raw(b"HTTP/1.1 200 OK\r\n\r\n{}")],
+    ids=range(5),
+)
+async def test_garbage_from_the_service(tmp_path: Path, store: Valkey, service: StandIn, answer: Any) -> None:
+    """A row that gets it fails once others have got through; when all do, that is an outage."""
+
+    def some(seen: Seen) -> Any:
+        return answer if seen.json["Member_Account"] == "m3" else ok()
+
+    await loaded(simple(tmp_path, 30), store.url)
+    service.answer = lambda _: answer
+    for _ in range(2):
+        end = finished(await working(service, store.url, client={"retry": RetryPolicy(attempts=1)}, max_outage=0.3))
+        service.answer = some
+    assert end.counts.done in (0, 29)
+    assert end.counts.total == 30
+
+
+# Names
+
+
+def test_names() -> None:
+    """Each is there, listed and documented; none is a module's; and importing them loads nothing."""
+    for name in streams.__all__:
+        assert getattr(streams, name).__doc__
+        assert name in dir(streams)
+    assert {module.name for module in pkgutil.iter_modules(streams.__path__)}.isdisjoint(streams.__all__)
+    program = "import sys; from tim_async.migrate.streams import StoreError; print('redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
