@@ -23,7 +23,7 @@ from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.command import migrate
 from tim_async.cli.migrate.display import EVERY, REFRESH, Display
-from tim_async.cli.migrate.signals import Stopping, run_stoppable, stop_signals, terminated_like_interrupted
+from tim_async.cli.migrate.signals import Stopping, run_stoppable, terminated_like_interrupted
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import Tally, percent
 from tim_async.cli.output import console_for
@@ -306,28 +306,23 @@ async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.Monk
 # Signals
 
 
-async def signals_to(first: list[str], *, number: signal.Signals) -> None:
-    """Two of them, one after the other."""
-    told = asyncio.Event()
-
-    def note(what: str) -> None:
-        first.append(what)
-        told.set()
-
-    with stop_signals(lambda: note("first"), lambda: note("second")):
-        for _ in range(2):
-            os.kill(os.getpid(), number)
-            await told.wait()
-            told.clear()
-
-
 @pytest.mark.parametrize("number", SIGNALS)
-async def test_signals(number: signal.Signals) -> None:
-    """First and second are told apart; then all is as it was."""
+def test_two_signals(number: signal.Signals) -> None:
+    """The first asks, the second does not wait; then all is as it was."""
     before = signal.getsignal(number)
     told: list[str] = []
-    await signals_to(told, number=number)
-    assert told == ["first", "second"]
+
+    async def deaf(stopping: Stopping) -> None:
+        def begun() -> None:
+            told.append("asked")
+            os.kill(os.getpid(), number)
+
+        stopping.begun = begun
+        os.kill(os.getpid(), number)
+        await asyncio.Event().wait()
+
+    assert run_stoppable(deaf) is None
+    assert told == ["asked"]
     assert signal.getsignal(number) is before
 
 
@@ -367,15 +362,20 @@ def test_what_ends_in_time_has_its_result() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-async def test_nohup() -> None:
+def test_nohup() -> None:
     """A SIGHUP that is ignored stays ignored."""
+
+    async def look(_: Stopping) -> tuple[Any, Any]:
+        return signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
+
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stop_signals(lambda: None, lambda: None):
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        found = run_stoppable(look)
     finally:
         signal.signal(signal.SIGHUP, before)
+    assert found is not None
+    assert found[0] is signal.SIG_IGN
+    assert found[1] is not signal.SIG_DFL
 
 
 def test_a_terminal_that_is_gone() -> None:

@@ -44,16 +44,19 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _add(
-    name: str,
-    does: str,
-    *params: click.Parameter,
-    short: str,
-    text: str,
-    example: tuple[str, ...],
-    codes: dict[str, str] | None = None,
-    end: str = "",
-) -> None:
+_CODES = (
+    "\n\n\b\nExit codes:\n"
+    "  0    all rows are accepted, or as many as --limit allows; load: loaded; verify: no differences\n"
+    "  1    failed: the credentials were refused, a file or a store cannot be written, …\n"
+    "  2    wrong usage: bad arguments, a FILE without rows, a journal of something else\n"
+    "  3    finished, and some rows failed or were rejected; verify: differences\n"
+    "  4    stopped by --max-errors or --max-outage\n"
+    "  130  interrupted\n\n"
+    "However it ended, the same command resumes."
+)
+
+
+def _add(name: str, does: str, *params: click.Parameter, short: str, text: str, shown: tuple[str, ...]) -> None:
     """Add a command.
 
     Args:
@@ -62,9 +65,7 @@ def _add(
         params: its arguments and options.
         short: its help in one line.
         text: its help.
-        example: commands that it takes.
-        codes: its exit codes and what each means, where they are not those of any command.
-        end: the last word of its help.
+        shown: examples.
     """
 
     @click.pass_context
@@ -78,26 +79,17 @@ def _add(
             code = getattr(importlib.import_module(f".{module}", __package__), function)(Settings.of(ctx))
         ctx.exit(code or 0)
 
-    epilog: str = examples(*example)
-    if codes is not None:
-        carry_out = takes_credentials(carry_out)  # it makes calls
-        epilog += "\n\n\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in codes.items())
-        epilog += f"\n\n{end}"
-    add = migrate.command(
-        name, cls=_Command, params=list(params), help=inspect.cleandoc(text), short_help=short, epilog=epilog
-    )
-    add(carry_out)
+    calls = o.JSON_LINES in params
+    migrate.command(
+        name,
+        cls=_Command,
+        params=list(params),
+        help=inspect.cleandoc(text),
+        short_help=short,
+        epilog=examples(*(f"tim-async migrate {example}" for example in shown)) + (_CODES if calls else ""),
+    )(takes_credentials(carry_out) if calls else carry_out)
 
 
-_CODES = {
-    "0": "every row was accepted, or as many as --limit allows",
-    "1": "failed: the credentials were refused, a file cannot be written, …",
-    "2": "wrong usage: bad arguments, a FILE without rows, a journal of something else",
-    "3": "finished, and some rows failed or were rejected",
-    "4": "stopped by --max-errors or --max-outage",
-    "130": "interrupted",
-}
-_RESUMES = "However it ended, the same command resumes."
 _SENDS = (*o.KEPT, *o.PACE, *o.BOUNDS, o.LEASE, o.DRY_RUN)
 
 _add(
@@ -113,16 +105,14 @@ _add(
     ChatRoom, Meeting and AVChatRoom groups; rows of such groups, and of groups that do not exist, fail without being
     sent.
     """,
-    example=(
-        "tim-async migrate unread counts.csv",
-        "tim-async migrate unread counts.csv.gz --share 0.8 --max-errors 1000",
-        "tim-async migrate unread counts.csv --limit 100",
-        "tim-async migrate unread subscriptions.jsonl --map GroupId=rid --map Member_Account=u._id "
+    shown=(
+        "unread counts.csv",
+        "unread counts.csv.gz --share 0.8 --max-errors 1000",
+        "unread counts.csv --limit 100",
+        "unread subscriptions.jsonl --map GroupId=rid --map Member_Account=u._id "
         "--map UnreadMsgNum=unread --id-format GroupId=rc_{}",
-        "zcat counts.csv.gz | tim-async migrate unread - --json | jq .counts",
+        "unread counts.csv --json | jq .counts",
     ),
-    codes=_CODES,
-    end=_RESUMES,
 )
 
 _add(
@@ -138,13 +128,11 @@ _add(
     rejected, unless --until-now takes the moment when it is sent.  Of several rows for the same two accounts the last
     one counts.  For each row, the service calls the app's webhook C2C.CallbackAfterMsgReport, if it is enabled.
     """,
-    example=(
-        "tim-async migrate read reads.csv",
-        "tim-async migrate read reads.jsonl --rate 200 --share 0.5 --report reads.html",
-        "tim-async migrate read old.tsv --map Report_Account=user --map Peer_Account=friend --until-now --dry-run",
+    shown=(
+        "read reads.csv",
+        "read reads.jsonl --rate 200 --share 0.5 --report reads.html",
+        "read old.tsv --map Report_Account=user --map Peer_Account=friend --until-now --dry-run",
     ),
-    codes=_CODES,
-    end=_RESUMES,
 )
 
 _add(
@@ -159,18 +147,10 @@ _add(
     last of several rows for the same two ids is sent.  No key is needed: where the environment names the app, workers
     of another are refused, and else the first worker's is the app.  Workers may be there already, or come later.
     """,
-    example=(
-        "tim-async migrate load counts.csv --to redis://store:6379/0",
-        "tim-async migrate load reads.csv.gz --to redis://store:6379/0 --kind read --name reads",
+    shown=(
+        "load counts.csv --to redis://store:6379/0",
+        "load reads.csv.gz --to redis://store:6379/0 --kind read --name reads",
     ),
-    codes={
-        "0": "every row is on the stream",
-        "1": "failed: the store cannot be reached, refuses, …",
-        "2": "wrong usage: bad arguments, a FILE without rows, a stream of something else",
-        "3": "every row is on the stream but those that were rejected",
-        "130": "interrupted",
-    },
-    end=_RESUMES,
 )
 
 _add(
@@ -186,16 +166,10 @@ _add(
     most --concurrency rows are then sent a second time.  It waits for the stream, for a load that is not complete, and
     for rows that are leased to others.
     """,
-    example=(
-        "tim-async migrate work --from redis://store:6379/0",
-        "tim-async migrate work --from redis://store:6379/0 --name reads --share 0.8 --max-errors 1000",
+    shown=(
+        "work --from redis://store:6379/0",
+        "work --from redis://store:6379/0 --name reads --share 0.8 --max-errors 1000",
     ),
-    codes={
-        **_CODES,
-        "1": "failed: the credentials were refused, the store refuses or has lost the stream, …",
-        "2": "wrong usage: bad arguments, no credentials, a stream for another app",
-    },
-    end="However it ended, the other workers continue, and the same command resumes.",
 )
 
 _add(
@@ -209,11 +183,11 @@ _add(
     JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
     stream and its workers.
     """,
-    example=(
-        "tim-async migrate status counts.csv.journal",
-        "tim-async migrate status counts.csv --json",
-        "tim-async migrate status counts.csv --report counts.html",
-        "tim-async migrate status redis://store:6379/0 --rejected failed.jsonl",
+    shown=(
+        "status counts.csv.journal",
+        "status counts.csv --json",
+        "status counts.csv --report counts.html",
+        "status redis://store:6379/0 --rejected failed.jsonl",
     ),
 )
 
@@ -228,18 +202,11 @@ _add(
     JOURNAL may also be the URL of a Redis or Valkey.  Only one-to-one conversations can be read back, by their unread
     counts; the service has no call that reads a group member's count.
     """,
-    example=(
-        "tim-async migrate verify reads.csv",
-        "tim-async migrate verify reads.csv.journal --share 0.5",
-        "tim-async migrate verify reads.csv --json | jq 'select(.event == \"difference\")'",
+    shown=(
+        "verify reads.csv",
+        "verify reads.csv.journal --share 0.5",
+        "verify reads.csv --json | jq 'select(.event == \"difference\")'",
     ),
-    codes={
-        "0": "no differences",
-        "1": "failed",
-        "2": "wrong usage: no journal, another app, missing credentials",
-        "3": "differences; the output lists them",
-        "130": "interrupted",
-    },
 )
 
 _add(
@@ -252,9 +219,9 @@ _add(
 
     A run that begins later has its own --rate and --share.
     """,
-    example=(
-        "tim-async migrate set counts.csv --share 0.5",
-        "tim-async migrate set redis://store:6379/0 --rate 400 --share 0.8",
+    shown=(
+        "set counts.csv --share 0.5",
+        "set redis://store:6379/0 --rate 400 --share 0.8",
     ),
 )
 
@@ -268,8 +235,8 @@ _add(
 
     It asks first while rows are left; where nobody can be asked, --yes is needed.
     """,
-    example=(
-        "tim-async migrate drop redis://store:6379/0",
-        "tim-async migrate drop redis://store:6379/0 --name reads --yes",
+    shown=(
+        "drop redis://store:6379/0",
+        "drop redis://store:6379/0 --name reads --yes",
     ),
 )

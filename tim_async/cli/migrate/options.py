@@ -41,45 +41,28 @@ def _pairs(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) 
     return found
 
 
+def _names(_ctx: click.Context, _option: click.Parameter, text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
+
+
 FILE = click.Argument(["file"])
 JOURNAL = click.Argument(["journal"])
 URL = click.Argument(["journal"], metavar="URL")
 
+_OF_FIELDS: dict[str, Any] = {"multiple": True, "callback": _pairs}
+_FORMAT = "Format of FILE; by default that of its name, or else of its content."
+_MAP = "Read a field from another column, or from a dotted path into JSON.  May be given several times."
+_ID_FORMAT = "Template of an id: {} is the value read, {name} that of another column.  May be given several times."
 SOURCE = (
-    _option(
-        "--format",
-        "Format of FILE; by default that of its name, or else of its content.",
-        type=click.Choice(["csv", "tsv", "jsonl"]),
-    ),
-    _option(
-        "--map columns",
-        "Read a field from another column, or from a dotted path into JSON.  May be given several times.",
-        "FIELD=COLUMN",
-        multiple=True,
-        callback=_pairs,
-    ),
-    _option(
-        "--id-format id_formats",
-        "Template of an id: {} is the value read, {name} that of another column.  May be given several times.",
-        "FIELD=TEMPLATE",
-        multiple=True,
-        callback=_pairs,
-    ),
+    _option("--format", _FORMAT, type=click.Choice(["csv", "tsv", "jsonl"])),
+    _option("--map columns", _MAP, "FIELD=COLUMN", **_OF_FIELDS),
+    _option("--id-format id_formats", _ID_FORMAT, "FIELD=TEMPLATE", **_OF_FIELDS),
     _option("--delimiter", "Character between the fields, or tab; by default found out.", "CHAR"),
-    _option(
-        "--quote",
-        'Character around fields; by default " where commas are between them, and none where tabs are.',
-        "CHAR|none",
-    ),
+    _option("--quote", 'Character around fields; by default " with commas, and none with tabs.', "CHAR|none"),
     _option("--encoding", "Encoding of FILE; UTF-8 by default.", "NAME"),
     _option("--null", r"Text that stands for an empty field, such as NULL or \N.", "TEXT"),
     _flag("--no-header", "FILE has no header; --columns names its columns."),
-    _option(
-        "--columns header",
-        "Names of the columns, for --no-header.",
-        "A,B,…",
-        callback=lambda _ctx, _option, text: None if text is None else text.split(","),
-    ),
+    _option("--columns header", "Names of the columns, for --no-header.", "A,B,…", callback=_names),
     _flag("--strict-ids", "Reject rows with suspicious ids, such as NULL, 1.38E+10 or ids that are too long."),
 )
 """What `FileSource` takes, by its names; ``--no-header`` only confirms ``--columns``."""
@@ -88,102 +71,60 @@ UNTIL_NOW = _flag(
     "--until-now",
     "Mark rows without a MsgReadTime read up to the moment at which each is sent; else they are rejected.",
 )
-KIND = _option(
-    "--kind",
-    "Kind of the rows, as in the commands of these names; by default that of their columns.",
-    type=click.Choice(["unread", "read"]),
-)
-NAMED = _option(
-    "--name",
-    "Name of the migration in Redis or Valkey; one database can hold several.",
-    default=NAME,
-    show_default=True,
-)
+_KIND = "Kind of the rows, as in the commands of these names; by default that of their columns."
+KIND = _option("--kind", _KIND, type=click.Choice(["unread", "read"]))
+_NAMED = "Name of the migration in Redis or Valkey; one database can hold several."
+NAMED = _option("--name", _NAMED, default=NAME, show_default=True)
 REJECTED = _path("--rejected", "File for failed and rejected rows, with the reasons; FILE.rejected.jsonl by default.")
 REJECTED_OF = _path("--rejected", "Write the failed and rejected rows, with the reasons, to PATH.")
 REPORT = _path("--report", "Write a report, one page of HTML, to PATH.")
-MENDED = _path(
-    "--mended", "Take new values of failed and rejected rows from PATH, the edited file of rejected rows.", exists=True
-)
+_MENDED = "Take new values of failed and rejected rows from PATH, the edited file of rejected rows."
+MENDED = _path("--mended", _MENDED, exists=True)
+_RESTART = "Forget what the journal knows of an earlier run, and start over; asks first on a terminal."
 YES = _flag("--yes", "Do not ask.")
-RESTART = (
-    _flag("--restart", "Forget what the journal knows of an earlier run, and start over; asks first on a terminal."),
-    YES,
-)
+RESTART = (_flag("--restart", _RESTART), YES)
 REPLACE = _flag("--replace", "Drop a stream of this name with other rows.")
-KEPT = (
-    _option(
-        "--journal",
-        f"Where to record the progress: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}",
-        "PATH|URL",
-    ),
-    NAMED,
-    REJECTED,
-    REPORT,
-    MENDED,
-    *RESTART,
-)
-TO, FROM = (
-    _option(
-        f"{option} journal",
-        f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]",
-        "URL",
-        required=True,
-        envvar="TIM_REDIS_URL",
-    )
-    for option in ("--to", "--from")
-)
+_JOURNAL = f"Where to record the progress: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}"
+KEPT = (_option("--journal", _JOURNAL, "PATH|URL"), NAMED, REJECTED, REPORT, MENDED, *RESTART)
+_AT = f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]"
+TO = _option("--to journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
+FROM = _option("--from journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
 
 _CALLS = click.FloatRange(min=1)
 _PART = click.FloatRange(min=0, max=1, min_open=True)
+_SHARE = (
+    "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the vendor's "
+    "alert at 80 %."
+)
+_QUOTA = (
+    "Share the rate with all users of this store's quota; with a journal in Redis or Valkey, of that one by default: "
+    f"{_STORE}  [env: TIM_QUOTA_URL]"
+)
 PACE = (
     _option("--rate", "Calls/s that the service allows; 200 by default.", "CALLS/S", type=_CALLS, default=RATE),
-    _option(
-        "--share",
-        "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the"
-        " vendor's alert at 80 %.",
-        "PART",
-        type=_PART,
-        default=1.0,
-    ),
-    _option(
-        "--quota",
-        "Share the rate with all users of this store's quota; with a journal in Redis or Valkey, of that one by "
-        f"default: {_STORE}  [env: TIM_QUOTA_URL]",
-        "URL",
-        envvar="TIM_QUOTA_URL",
-    ),
+    _option("--share", _SHARE, "PART", type=_PART, default=1.0),
+    _option("--quota", _QUOTA, "URL", envvar="TIM_QUOTA_URL"),
     _flag("--no-quota", "Use --rate for this process alone."),
 )
 NEW_PACE = (
     _option("--rate new_rate", "Calls/s that the service allows from now on.", "CALLS/S", type=_CALLS),
     _option("--share new_share", "Share of the rate to use from now on.", "PART", type=_PART),
 )
+_SECONDS = click.FloatRange(min=0, min_open=True)
+_OUTAGE = "Stop when the service accepts no row for this long; by default, never."
 BOUNDS = (
     _option("--concurrency", "Concurrent calls.", type=click.IntRange(min=1), default=100, show_default=True),
     _option("--max-errors", "Stop after more failed or rejected rows than this.", "N", type=click.IntRange(min=0)),
-    _option(
-        "--max-outage",
-        "Stop when the service accepts no row for this long; by default, never.",
-        "SECONDS",
-        type=click.FloatRange(min=0, min_open=True),
-    ),
+    _option("--max-outage", _OUTAGE, "SECONDS", type=_SECONDS),
     _option("--limit", "Stop after N rows, resumably.", "N", type=click.IntRange(min=1)),
 )
-GROUP_CHECK = _flag(
-    "--no-group-check group_check",
-    "Do not look up each group first.  Rows of groups without unread counts then count as accepted, although the"
-    " service ignores them.",
-    callback=lambda _ctx, _option, flag: not flag,
+_UNCHECKED = (
+    "Do not look up each group first.  Rows of groups without unread counts then count as accepted, although the "
+    "service ignores them."
 )
-LEASE = _option(
-    "--lease",
-    "Seconds of silence after which other workers take over a worker's rows.",
-    "SECONDS",
-    type=click.FloatRange(min=0.5, max=3600),
-    default=10.0,
-    show_default=True,
-)
+GROUP_CHECK = _flag("--no-group-check group_check", _UNCHECKED, callback=lambda _ctx, _option, flag: not flag)
+_HELD = "Seconds of silence after which other workers take over a worker's rows."
+LEASE = _option("--lease", _HELD, "SECONDS", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True)
 DRY_RUN = _flag("--dry-run", "Read and check everything, and send nothing; needs no credentials.")
 CHECK_GROUPS = _flag("--check-groups", "With --dry-run: also look up the groups, which needs credentials.")
 JSON_LINES = _flag("--json as_json", "Print JSON lines, one object for each event, instead of a table.")

@@ -39,14 +39,6 @@ _LOOKS = 0.2
 _LAST_WORD = b"Interrupted; it did not end by itself.\n"
 
 
-def _numbers() -> list[signal.Signals]:
-    """The signals that end a run; SIGHUP is left alone where it is ignored, as under nohup."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
-
-
 class Stopping:
     """How a coroutine that can be stopped learns of it.
 
@@ -56,10 +48,10 @@ class Stopping:
         cut: cancels the coroutine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[], object]) -> None:
         self.event: asyncio.Event = asyncio.Event()
         self.begun: Callable[[], object] = lambda: None
-        self.cut: Callable[[], object] = lambda: None
+        self.cut: Callable[[], object] = cut
 
     def begin(self) -> None:
         """Ask for the end."""
@@ -71,9 +63,9 @@ class Stopping:
 
 
 def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
-    """Run a coroutine in an event loop of its own, and have signals end it.
+    """Run a coroutine in an event loop of its own, and have signals end it; to be called in the main thread.
 
-    To be called in the main thread.
+    From the third signal on, signals do what they always did.
 
     Args:
         course: makes the coroutine; given what tells it of the first signal.
@@ -85,14 +77,12 @@ def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | N
         # To the end of the command: what it prints last may hang, too.
         command = click.get_current_context(silent=True)
         watchdog = (stack.enter_context if command is None else command.with_resource)(_Watchdog())
-        return asyncio.run(_run(course, watchdog.asked))
+        return asyncio.run(_run(course, watchdog))
 
 
-async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Callable[[], object]) -> T | None:
-    stopping = Stopping()
-    # Not by the loop's task factory: an eager task would begin before the signals are handled.
-    running = asyncio.Task(course(stopping))
-    cut_short = False
+async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
+    loop = asyncio.get_running_loop()
+    asked, cut_short = 0, False
     failures: list[Exception] = []
 
     def cut() -> None:
@@ -100,16 +90,30 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Call
         cut_short = True
         running.cancel()
 
-    def begin() -> None:
+    def take() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            handlers.close()
+            cut()
+            return
+        timers.callback(loop.call_later(GRACE, cut).cancel)
         try:
             stopping.begin()
         except Exception as error:  # noqa: BLE001 - the loop calls this, and raises nothing to anybody
             failures.append(error)
             running.cancel()
 
-    stopping.cut = cut
+    # Not the loop's own handlers: those wait for a loop that may be waiting for a pipe that nobody reads.
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        watchdog.asked()
+        loop.call_soon_threadsafe(take)
+
+    stopping = Stopping(cut)
+    # Not by the loop's task factory: an eager task would begin before the signals are handled.
+    running = asyncio.Task(course(stopping))
     try:
-        with stop_signals(begin, cut, asked):
+        with contextlib.ExitStack() as timers, _handled(_numbers(), handle) as handlers:
             await asyncio.wait([running])
     finally:
         await end([running])
@@ -118,42 +122,23 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], asked: Call
     return None if cut_short and running.cancelled() else result_of(running)
 
 
+def _numbers() -> list[signal.Signals]:
+    """The signals that end a run; SIGHUP is left alone where it is ignored, as under nohup."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 @contextlib.contextmanager
-def stop_signals(
-    first: Callable[[], None], second: Callable[[], None], asked: Callable[[], object] = lambda: None
-) -> Iterator[None]:
-    """Have signals end what runs in the block: SIGINT, which is Ctrl-C, SIGTERM and SIGHUP alike.
-
-    To be entered in a running loop of the main thread.  From the third signal on they do what they always did.
-
-    Args:
-        first: called in the loop at the first signal; it should ask for an orderly end.
-        second: called in the loop at the next, or after `GRACE`; it should see to an end at once.
-        asked: called at each signal, whatever the loop is doing.
-    """
-    loop = asyncio.get_running_loop()
-    count = 0
-    timers = contextlib.ExitStack()
-
-    def take() -> None:
-        nonlocal count
-        count += 1
-        if count == 1:
-            timers.callback(loop.call_later(GRACE, second).cancel)
-            first()
-        else:
-            handlers.close()
-            second()
-
-    # Not the loop's own handlers: those wait for a loop that may be waiting for a pipe that nobody reads.
-    def signalled(_number: int, _frame: FrameType | None) -> None:
-        asked()
-        loop.call_soon_threadsafe(take)
-
-    with timers, contextlib.ExitStack() as handlers:
-        for number in _numbers():
-            handlers.callback(signal.signal, number, signal.signal(number, signalled))
-        yield
+def _handled(
+    numbers: list[signal.Signals], handle: Callable[[int, FrameType | None], object]
+) -> Iterator[contextlib.ExitStack]:
+    """Handle signals in the block, or until what is yielded is closed."""
+    with contextlib.ExitStack() as handlers:
+        for number in numbers:
+            handlers.callback(signal.signal, number, signal.signal(number, handle))
+        yield handlers
 
 
 class _Watchdog:
@@ -217,6 +202,5 @@ def terminated_like_interrupted() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for watchdog in _watchdogs:
             stack.enter_context(watchdog.pausing())
-        for number in set(_numbers()) - {signal.SIGINT}:
-            stack.callback(signal.signal, number, signal.signal(number, interrupt))
+        stack.enter_context(_handled([one for one in _numbers() if one is not signal.SIGINT], interrupt))
         yield

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tim_async.cli.output import plain
 from tim_async.migrate import (
@@ -18,6 +18,7 @@ from tim_async.migrate import (
     PaceChanged,
     Progress,
     Reading,
+    Recorder,
     Resumed,
     RowFailed,
     RowLowered,
@@ -29,9 +30,6 @@ from tim_async.migrate.streams._names import Loaded
 from .display import Bar
 from .tables import counts_as_plain, duration, number_of, speed
 from .throughput import Throughput
-
-if TYPE_CHECKING:
-    from tim_async.migrate import Recorder
 
 _MOST_CODES = 4
 _MOST_FAILURES_SHOWN = 5
@@ -48,7 +46,7 @@ _NAMES: dict[type, str] = {
 
 
 class Tally:
-    """What is known of a run so far; a `View` of it, for a `Display`.
+    """What is known of a run; a `View` of it, for a `Display`.
 
     Args:
         recorder: counts its calls.
@@ -75,15 +73,12 @@ class Tally:
         self.finished: Finished | Loaded | None = None
         self.error: Exception | None = None
         self._recorder = recorder
-        self._rate = rate
-        self._share = share
+        self._rate, self._share, self._paced = rate, share, False
         self._clock = clock
         self._throughput = Throughput(clock(), 0)
         self._began: float | None = None
         self._ended: float | None = None
-        self._paced = False
-        self._outage_began = 0.0
-        self._outage_is_new = False
+        self._outage_began, self._outage_is_new = 0.0, False
         self._lowered = 0
 
     def take(self, event: Event | Loaded) -> None:
@@ -92,9 +87,6 @@ class Tally:
         match event:
             case Reading(rows):
                 self.read = rows
-            case Finished() | Loaded():
-                self.finished, self._ended = event, now
-                self.counts = event.counts
             case Started(counts):
                 self._began, self.counts = now, counts
                 self._throughput = Throughput(now, counts.settled)
@@ -106,16 +98,16 @@ class Tally:
             case RowLowered():
                 self._lowered += 1
             case PaceChanged(rate, share):
-                self._rate, self._share = rate, share
-                self._paced = True
+                self._rate, self._share, self._paced = rate, share, True
             case Waiting(seconds=seconds):
                 self._outage_is_new = self.waiting is None
-                self.waiting = event
-                self._outage_began = now - seconds
+                self.waiting, self._outage_began = event, now - seconds
                 self._throughput.wait()
             case Resumed():
                 self.waiting = None
                 self._throughput.resume(now)
+            case Finished() | Loaded():
+                self.finished, self.counts, self._ended = event, event.counts, now
 
     @property
     def started(self) -> bool:
@@ -127,14 +119,9 @@ class Tally:
         """Why the run ended; None for an error."""
         if self.error is not None:
             return None
-        if isinstance(self.finished, Finished):
-            return self.finished.ended
-        return Ended.DONE if self.finished is not None and self.finished.complete else Ended.INTERRUPTED
-
-    @property
-    def limit(self) -> float:
-        """The calls/s that the run keeps to."""
-        return self._rate * self._share
+        if isinstance(self.finished, Loaded):
+            return Ended.DONE if self.finished.complete else Ended.INTERRUPTED
+        return Ended.INTERRUPTED if self.finished is None else self.finished.ended
 
     @property
     def seconds(self) -> float:
@@ -143,9 +130,9 @@ class Tally:
         return 0.0 if self._began is None else now - self._began
 
     @property
-    def rate(self) -> float:
-        """Calls/s that succeeded lately."""
-        return self._recorder.recent_rate(time.time())
+    def limit(self) -> float:
+        """The calls/s that the run keeps to."""
+        return self._rate * self._share
 
     @property
     def mean_rate(self) -> float:
@@ -158,14 +145,16 @@ class Tally:
         return None if self._paced else self.mean_rate / self.limit
 
     @property
-    def left(self) -> float | None:
-        """Seconds until the end; None while that cannot be known."""
-        return None if self.counts is None else self._throughput.left(self.counts.left, self._clock())
+    def _rate_now(self) -> float:
+        return self._recorder.recent_rate(time.time())
 
     @property
-    def waited(self) -> float:
-        """Seconds that the present outage has lasted; 0 when there is none."""
-        return 0.0 if self.waiting is None else self._clock() - self._outage_began
+    def _seconds_left(self) -> float | None:
+        return None if self.counts is None else self._throughput.left(self.counts.left, self._clock())
+
+    def calls(self) -> dict[str, int]:
+        """The requests so far."""
+        return {name: getattr(self._recorder, name) for name in ("sent", "done", "refused", "retried", "faults")}
 
     # In words
 
@@ -175,7 +164,7 @@ class Tally:
         if counts is None:
             return f"reading: {self.read:,} rows so far"
         parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
-        parts.append(self._outage() or f"{self.rate:.1f}/s of {speed(self.limit)}")
+        parts.append(self._outage() or f"{self._rate_now:.1f}/s of {speed(self.limit)}")
         parts += [", ".join(self._troubles()), self._remaining()]
         return "; ".join(part for part in parts if part)
 
@@ -184,51 +173,41 @@ class Tally:
         counts = self.counts
         if counts is None:
             return Bar(None, [self.line()])
-        numbers = [
-            f"{percent(counts):.1f} %",
-            f"{counts.settled:,}/{counts.total:,}",
-            f"{self.rate:.0f}/s of {speed(self.limit)}",
-            self._remaining(),
-        ]
+        numbers = [f"{percent(counts):.1f} %", f"{counts.settled:,}/{counts.total:,}"]
+        numbers += [f"{self._rate_now:.0f}/s of {speed(self.limit)}", self._remaining()]
         return Bar(percent(counts) / 100, [part for part in numbers if part], self._troubles(), self._outage())
 
     def _remaining(self) -> str:
-        left = self.left
+        left = self._seconds_left
         return "" if left is None else f"{duration(left)} left"
 
     def _outage(self) -> str:
         if self.waiting is None:
             return ""
-        return f"waiting for {duration(self.waited)}: {plain(self.waiting.reason)}"
+        return f"waiting for {duration(self._clock() - self._outage_began)}: {plain(self.waiting.reason)}"
 
     def _troubles(self) -> list[str]:
         """Everything that did not go smoothly, as numbers."""
-        counts = self.counts or Counts()
+        counts, most = self.counts or Counts(), self.codes.most_common(_MOST_CODES)
+        named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
+        by_code = f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})" if named else ""
         # Failures are told one by one, and counts every second.
         failed = max(counts.failed, self.codes.total())
         parts = [f"{self._recorder.retried:,} retried", f"{self._recorder.refused:,} refused"]
-        parts.append(f"{failed:,} failed{self._by_code()}")
-        if counts.rejected:
-            parts.append(f"{counts.rejected:,} rejected")
-        if counts.lowered:
-            parts.append(f"{counts.lowered:,} lowered")
-        return parts
-
-    def _by_code(self) -> str:
-        """The failures of this run by code, in brackets; "" when there are none."""
-        if not self.codes:
-            return ""
-        most = self.codes.most_common(_MOST_CODES)
-        named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
-        return f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})"
+        parts.append(f"{failed:,} failed{by_code}")
+        parts += [f"{counts.rejected:,} rejected"] * bool(counts.rejected)
+        return parts + [f"{counts.lowered:,} lowered"] * bool(counts.lowered)
 
     def news(self, event: Event | Loaded) -> str:
         """An event that was just taken, in one line; "" when it is not worth one."""
         match event:
             case Started(counts, resumed):
                 return _started(counts, resumed=resumed)
-            case RowFailed(line, _, code, reason):
-                return self._failure(line, code, plain(reason))
+            case RowFailed(line, _, code, reason) if self.codes.total() <= _MOST_FAILURES_SHOWN:
+                last = "; more failures are only counted" if self.codes.total() == _MOST_FAILURES_SHOWN else ""
+                # The service's own words name the code already.
+                named = "" if code is None or str(code) in reason else f"{code}: "
+                return f"line {line} failed: {named}{plain(reason)}{last}"
             case RowLowered(line, _, messages) if self._lowered == 1:
                 return (
                     f"line {line} asks for more than its group's {messages:,} messages, and the service lowers it"
@@ -250,15 +229,6 @@ class Tally:
                 return "; ".join([f"mended: {number_of(taken, 'row')} to be sent", *rest])
         return ""
 
-    def _failure(self, line: int, code: int | None, reason: str) -> str:
-        failed = self.codes.total()
-        if failed > _MOST_FAILURES_SHOWN:
-            return ""
-        last = "; more failures are only counted" if failed == _MOST_FAILURES_SHOWN else ""
-        # The service's own words name the code already.
-        named = "" if code is None or str(code) in reason else f"{code}: "
-        return f"line {line} failed: {named}{reason}{last}"
-
     # As JSON
 
     def document(self) -> tuple[str, dict[str, Any]]:
@@ -266,12 +236,12 @@ class Tally:
         if self.counts is None:
             return "reading", {"rows": self.read}
         if self.waiting is not None:
-            return "waiting", {**asdict(self.waiting), "seconds": round(self.waited, 3)}
-        left = self.left
+            return "waiting", {**asdict(self.waiting), "seconds": round(self._clock() - self._outage_began, 3)}
+        left = self._seconds_left
         return "progress", {
             "counts": counts_as_plain(self.counts),
             "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
+            "rate": round(self._rate_now, 1),
             "limit": self.limit,
             **self.calls(),
             "seconds_left": None if left is None else round(left, 1),
@@ -286,19 +256,13 @@ class Tally:
             case Started(counts):
                 return name, {"resumed": event.resumed, "counts": counts_as_plain(counts)}
             case PaceChanged():
-                return name, {"rate": self._rate, "share": self._share, "limit": self.limit}
+                return name, asdict(event) | {"limit": self.limit}
         return name, asdict(event)
-
-    def calls(self) -> dict[str, int]:
-        """The requests so far."""
-        return {name: getattr(self._recorder, name) for name in ("sent", "done", "refused", "retried", "faults")}
 
 
 def percent(counts: Counts) -> float:
     """The settled part of the rows, 0 to 100, and 100 only when all are."""
-    if not counts.left:
-        return 100.0
-    return min(99.9, 100.0 * counts.settled / counts.total)
+    return min(99.9, 100.0 * counts.settled / counts.total) if counts.left else 100.0
 
 
 def _started(counts: Counts, *, resumed: bool) -> str:
@@ -309,5 +273,4 @@ def _started(counts: Counts, *, resumed: bool) -> str:
     if resumed and counts.taken + counts.failed:
         rest = f" ({rest})" if rest else ""
         return f"resuming: {counts.taken:,} of {counts.total:,} rows are accepted, {counts.left:,} are left{rest}"
-    rest = f"; {rest}" if rest else ""
-    return f"started: {counts.left:,} of {counts.total:,} rows are to be sent{rest}"
+    return f"started: {counts.left:,} of {counts.total:,} rows are to be sent{f'; {rest}' if rest else ''}"
