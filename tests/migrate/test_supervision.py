@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tim_async.migrate import JournalError, MigrateError
+from tim_async.migrate._event_queue import running
 from tim_async.migrate._executor import SerialExecutor
 from tim_async.migrate._supervision import beside, together
 
@@ -102,6 +103,34 @@ async def test_together() -> None:
         await together(forever(), fails(), forever())
 
 
+async def test_a_run_outlasts_those_who_cancel_it_again_and_again() -> None:
+    """What cleans up is never left behind."""
+    go, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def course() -> None:
+        try:
+            await forever()
+        finally:
+            await go.wait()
+            cleaned.set()
+
+    async def caller() -> None:
+        async with running(course()):
+            await forever()
+
+    task = asyncio.create_task(caller())
+    for _ in range(5):
+        await asyncio.sleep(0)
+        task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned.is_set()
+
+
 # The thread
 
 
@@ -168,7 +197,7 @@ async def test_an_end_that_waits_for_a_thread_that_hangs() -> None:
 
 async def test_a_hurry_harms_nobody_whose_disk_responds() -> None:
     executor = SerialExecutor()
-    executor.hurry(0.0)
+    executor.hurry()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert await executor.run(lambda: 7) == 7

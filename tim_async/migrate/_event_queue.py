@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from ._store import shortened
-from ._supervision import result_of
+from ._supervision import outlast, result_of
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
 
 T = TypeVar("T")
@@ -84,6 +84,6 @@ async def running(course: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[
         yield task
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        await outlast(task)
         if not task.cancelled():
             task.exception()  # raised already, unless the caller left before it came

@@ -67,3 +67,15 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def outlast(task: asyncio.Task[Any]) -> None:
+    """Wait until a task has ended, however often the caller is cancelled meanwhile: it still has to be cleaned up."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
