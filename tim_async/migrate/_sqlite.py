@@ -104,7 +104,11 @@ class SqliteStore:
 
     async def open(self, about: About, *, restart: bool = False) -> About | None:
         """See `Store.open`."""
-        return await self._thread.run(self._open, about, restart)
+        try:
+            return await self._thread.run(self._open, about, restart)
+        except Exception:
+            await self.close()
+            raise
 
     async def join(self, sdk_app_id: int, base_url: str) -> About | None:
         """See `Store.join`."""
