@@ -23,6 +23,8 @@ from .events import Counts
 
 _FIRST = 3
 _MOST_PROBLEMS = 1000
+_SLEEP = 0.2
+"""Seconds after which the loop wakes: a Ctrl-C that comes just before it sleeps does not wake it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ async def _plan(source: Source, journal: Path) -> tuple[Status, list[Row]]:
     )
     try:
         try:
-            await asyncio.wait([planning])
+            while not planning.done():
+                await asyncio.wait([planning], timeout=_SLEEP)
         except asyncio.CancelledError:
             stop.set()  # it may be waiting for a pipe
             await asyncio.wait([planning])
