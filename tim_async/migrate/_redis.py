@@ -31,83 +31,42 @@ import contextlib
 import json
 import math
 import os
-import re
 import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from . import _redis_replies as replies
-from ._redis_link import TIMEOUT, Link, Tell
-from ._redis_status import status_of
-from ._rows import KINDS, BadField, Kind, Rejected, Row
+from ._redis_link import Tell
+from ._redis_reader import BATCH, DEFAULT_NAME, RedisReader, checked_name, key_of
+from ._rows import Rejected, Row
 from ._store import (
     About,
     Calls,
     Claim,
     Exchange,
-    FailureCount,
     Mended,
     Outcome,
     Pace,
-    Problem,
     State,
-    Status,
     differing,
     mismatch,
 )
 from .errors import JournalError
-from .events import Counts
 
-DEFAULT_NAME = "migration"
-"""The name of a shared migration, unless there are several in one database."""
+__all__ = ["DEFAULT_LEASE", "DEFAULT_NAME", "RedisStore", "checked_name", "key_of"]
+
 DEFAULT_LEASE = 10.0
 """Seconds without a sign of life after which a worker counts as dead."""
-LAYOUT = 2
-"""Version of what ``_redis.lua`` keeps; to be raised when its keys or fields change their meaning."""
-
-_NAME = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,100}")
-_BATCH = 500
-"""Rows in one step: some thousandths of a second of the store's time."""
 _OFTEN = 3.0
 """Seconds between two signs of life, at most: workers with other leases hear them in time, too."""
 _FORGET_AFTER = 3600
 """Seconds of silence after which a worker is not expected to come back."""
 _SOON, _LATER = 0.1, 1.0
 """Seconds between two looks for a migration that is not there yet, at first and at most."""
-_REASONS = {
-    "none": "there is no {what}",
-    "old": "{what} was loaded by an earlier release; finish it with that one, or load the file under another --name",
-    "stray": "{what} is damaged: some of its keys are gone, or something else made them; --restart starts over",
-    "gone": "{what} is gone: another load replaced it, it was dropped, or the store has lost it; load the file again",
-    "incomplete": "{what} went back to an earlier state, in which not all rows were loaded; run the same load command"
-    " again",
-    "full": "something else has added entries to {what}, and no row can be put behind them; load the file under another"
-    " --name",
-    "left": "{rows:,} rows of {what} are left: send them first, or drop it with --yes",
-    "lost": "{what} has lost {rows:,} rows without an outcome: it was trimmed, or damaged; load the file again by"
-    " --restart, or under another --name",
-}
-"""What the errors of ``_redis.lua`` mean."""
-
-
-def checked_name(name: str) -> str:
-    """Check the name of a shared migration.
-
-    Raises:
-        ValueError: it cannot be one.
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"a stream's name is 1 to 100 characters without white space and braces, not {name!r}")
-    return name
-
-
-def key_of(name: str, part: str) -> str:
-    """A key of a shared migration; one hash tag keeps all of them on one node of a cluster."""
-    return f"tim_async:{{migration:{name}}}:{LAYOUT}:{part}"
 
 
 class _Held(NamedTuple):
@@ -117,7 +76,7 @@ class _Held(NamedTuple):
     again: bool
 
 
-class RedisStore:
+class RedisStore(RedisReader):
     """Shares a migration among machines; see `Store` for its methods.
 
     `open` fails at once where the store cannot be reached, as does what needs neither `open` nor `join`.  From then on,
@@ -147,16 +106,12 @@ class RedisStore:
         stop: asyncio.Event | None = None,
         tell: Tell | None = None,
     ) -> None:
-        self.stream: str = checked_name(stream)
         if not 0 < lease < math.inf:
             raise ValueError(f"lease must be above 0, not {lease}")
-        self._lease = lease
         self._stop = asyncio.Event() if stop is None else stop
         self._tell = tell or _silent
-        self._link = Link(url, [self._key("about"), f"tim_async:{{migration:{stream}}}:about"], self._stop, self._tell)
-        self.name: str = self._link.shown
-        self._id = ""
-        self._about: About | None = None
+        super().__init__(url, stream, self._stop, self._tell)
+        self._lease = lease
         self._position = 0
         self._worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._began: float | None = None
@@ -164,13 +119,6 @@ class RedisStore:
         self._calls = Calls()
         self._pace: Mapping[str, str] = {}
         self._looked = -math.inf
-
-    def _key(self, part: str) -> str:
-        return key_of(self.stream, part)
-
-    @property
-    def _what(self) -> str:
-        return f"stream {self.stream} at {self.name}"
 
     # Begin and end
 
@@ -224,10 +172,6 @@ class RedisStore:
         self._pace = found.get("pace") or {}
         return about
 
-    def _read_about(self, found: Mapping[str, Any]) -> About:
-        with self._reading():
-            return replies.about_of(found["about"])
-
     def hurry(self) -> None:
         """See `Store.hurry`."""
         self._link.hurry()
@@ -244,39 +188,12 @@ class RedisStore:
             self._id = ""
             await self._link.close()
 
-    async def drop(self, *, anyway: bool = False) -> None:
-        """Erase the migration, and free its memory.
-
-        Args:
-            anyway: although rows are left.
-
-        Raises:
-            JournalError: rows are left, or there is no such migration.
-        """
-        await self._call("drop", anyway=anyway)
-
-    async def outlives(self) -> str:
-        """Have what was written outlive a restart of the store, where it can; why it may not, "" if it does."""
-        reasons = []
-        persistence = await self._link.info("persistence")
-        if str(persistence.get("aof_enabled", "1")) == "0":
-            reasons.append(
-                "keeps no append-only file (appendonly is off), so that a restart loses rows, all or those since its"
-                " last snapshot"
-            )
-        else:
-            await self._link.wait_for_disk(TIMEOUT / 2)
-        policy = str((await self._link.info("memory")).get("maxmemory_policy", ""))
-        if policy.startswith("allkeys"):
-            reasons.append(f"may evict rows when its memory is full (maxmemory-policy {policy})")
-        return f"the store {' and '.join(reasons)}" if reasons else ""
-
     # Rows in
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
-        for first in range(0, len(rows), _BATCH):
-            part = rows[first : first + _BATCH]
+        for first in range(0, len(rows), BATCH):
+            part = rows[first : first + BATCH]
             upto = part[-1].line
             await self._call("plan", after=self._position, upto=upto, rows=[replies.packed(row) for row in part])
             self._position = upto
@@ -291,8 +208,8 @@ class RedisStore:
         lines = sorted(given)
         results: dict[int, str] = {}
         # By rising line, so that no row is superseded by one of a later step while it still has its old values.
-        for first in range(0, len(lines), _BATCH):
-            part = lines[first : first + _BATCH][::-1]
+        for first in range(0, len(lines), BATCH):
+            part = lines[first : first + BATCH][::-1]
             packed = [replies.packed(given[line]) for line in part]
             reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._idle)
             with self._reading():
@@ -374,16 +291,6 @@ class RedisStore:
                     values[name] = value
         return Pace(**values) if values else None
 
-    async def counts(self) -> Counts:
-        """See `Store.counts`."""
-        reply = await self._call("counts")
-        with self._reading():
-            return replies.progress_of(reply).counts
-
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        return (await self.status()).failures
-
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
         held = [(line, self._held[line]) for line in lines]
@@ -408,107 +315,6 @@ class RedisStore:
         now = time.time()
         info = {"started": self._began or now, "ended": now if how else None, "how": how, "lease": self._lease}
         return json.dumps(info | {"calls": asdict(self._calls)})
-
-    # At any time
-
-    async def status(self) -> Status:
-        """See `Store.status`."""
-        reply = await self._call("status")
-        series = {name: text async for name, text in self._scan("series")}
-        with self._reading():
-            return status_of(self.name, self.stream, reply, series)
-
-    async def problems(self) -> AsyncIterator[Problem]:
-        """See `Store.problems`."""
-        kind = await self._look_up_kind()
-        names = {name async for name, _ in self._scan("problems")}
-        with self._reading():
-            ordered = sorted(names, key=replies.place_of)
-        for first in range(0, len(ordered), _BATCH):
-            reply = await self._call("problems", names=ordered[first : first + _BATCH])
-            with self._reading():
-                found = [replies.problem_of(kind, problem) for problem in replies.as_list(reply["problems"])]
-            for problem in found:
-                yield problem
-
-    async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
-        """See `Store.accepted`."""
-        kind = await self._look_up_kind()
-        place: int | None = after
-        while place is not None and most > 0:
-            reply = await self._call("accepted", after=place, most=min(most, _BATCH))
-            rows = []
-            with self._reading():
-                place = reply.get("after")
-                for found in replies.as_list(reply["rows"])[:most]:
-                    with contextlib.suppress(BadField):  # nobody has sent it
-                        rows.append(replies.row_of(kind, replies.as_number(found["line"]), found["values"]))
-            most -= len(rows)
-            for row in rows:
-                yield row
-
-    async def set_pace(self, pace: Pace) -> None:
-        """See `Store.set_pace`."""
-        changed = {name: str(value) for name, value in asdict(pace).items() if value is not None}
-        await self._call("set_pace", pace=changed)
-
-    async def note(self, name: str, value: str | None = None) -> str:
-        """See `Store.note`."""
-        given = {} if value is None else {"value": value}
-        return str((await self._call("note", name=name, **given))["value"])
-
-    async def _look_up_kind(self) -> Kind:
-        if self._about is None:
-            self._about = self._read_about(await self._call("look"))
-        return self._kind
-
-    @property
-    def _kind(self) -> Kind:
-        kind = "" if self._about is None else self._about.kind
-        if kind not in KINDS:
-            raise JournalError(f"{self._what} holds rows of an unknown kind, {kind!r}")
-        return KINDS[kind]
-
-    async def _scan(self, part: str) -> AsyncIterator[tuple[str, str]]:
-        """The fields of a hash, each at least once."""
-        cursor = -1
-        while cursor:
-            cursor, found = await self._link.scan(self._key(part), max(0, cursor))
-            for pair in found.items():
-                yield pair
-
-    # One step
-
-    async def _call(self, op: str, *, tolerated: str = "", **arguments: Any) -> dict[str, Any]:
-        """Have the store carry out an operation.
-
-        Args:
-            op: its name in ``_redis.lua``.
-            tolerated: an error that the caller takes as a reply.
-            arguments: its arguments.
-        """
-        request = {"op": op, **arguments}
-        if self._id:
-            request["id"] = self._id
-        reply = await self._link.run(request)
-        error = reply.get("error", tolerated)
-        if error != tolerated:
-            raise self._error(str(error), reply.get("rows", 0))
-        return reply
-
-    def _error(self, name: str, rows: int = 0) -> JournalError:
-        what = self._what
-        return JournalError(_REASONS.get(name, f"{what} is damaged: {name!r}").format(what=what, rows=rows))
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn what reading a damaged reply raises into a plain error."""
-        try:
-            yield
-        except replies.UNREADABLE as error:
-            raise JournalError(
-                f"{self._what} is damaged: {type(error).__name__}: {error}; --restart starts over"
-            ) from error
 
 
 def _addressed(entry: replies.Entry, state: State) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.resources
 import json
 import random
@@ -35,6 +36,8 @@ _CLOSING = 1.0
 """Seconds for cancelled commands to end, and for connections to close."""
 _READ_ONLY = 10.0
 """Seconds for which a store may refuse writes: a failover passes, the URL of a replica does not."""
+_PARTS = ("keys", "rows", "members", "workers", "whole")
+"""The files of the script, in ``_lua``."""
 _REFUSED = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
@@ -60,7 +63,7 @@ class Link:
 
     Args:
         url: the store's.
-        keys: the keys of ``_redis.lua``.
+        keys: the keys of ``_lua``.
         stop: set when the run is to end; then an unreachable store is not waited for much longer.
         tell: called while the store is unreachable, with the reason and the seconds so far, and with None afterwards.
 
@@ -94,8 +97,7 @@ class Link:
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-        source = importlib.resources.files("tim_async.migrate").joinpath("_redis.lua").read_text(encoding="utf-8")
-        self._script = self._redis.register_script(source)
+        self._script = self._redis.register_script(_source())
         options = self._redis.connection_pool.connection_kwargs
         self._limit = float(options["socket_connect_timeout"]) + float(options["socket_timeout"])
 
@@ -121,7 +123,7 @@ class Link:
             await self._redis.aclose()
 
     async def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Have the store carry out an operation of ``_redis.lua``; its reply.
+        """Have the store carry out an operation of ``_lua``; its reply.
 
         It may be carried out twice, when its first reply was lost: each operation bears that.
 
@@ -290,6 +292,13 @@ class Link:
         if "user_script" in text:
             return f"{about} or a key beside it at {self.shown} is damaged ({text}); --restart starts over"
         return f"the store at {self.shown}: {text}"
+
+
+@functools.cache
+def _source() -> str:
+    """The script: one chunk, so that each of its files sees the local names of those before it."""
+    folder = importlib.resources.files("tim_async.migrate") / "_lua"
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
 
 
 async def _set(event: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""What goes to ``_redis.lua`` and comes back: what a migration is of, its rows, its problems, its counts.
+"""What goes to ``_lua`` and comes back: what a migration is of, its rows, its problems, its counts.
 
 Anybody may write to a store.  So everything is checked that is read here; a reader raises one of `UNREADABLE` for what
 it cannot use, apart from rows: one that is invalid is rejected.

@@ -17,7 +17,7 @@ from ._store import Calls, FailureCount, Session, Status, Worker
 
 _MINUTE = 60
 _SLOT = 5
-"""Seconds of a slot of ``recent``, see ``_redis.lua``."""
+"""Seconds of a slot of ``recent``, see ``_lua``."""
 _PAUSE = 30.0
 """Seconds without any worker after which what follows is another session."""
 _SHORTEST_LEASE = 2.0
@@ -44,7 +44,6 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
     with contextlib.suppress(*UNREADABLE):
         forgotten = json.loads(reply["about"]["forgotten"])
         sessions.append(_session(forgotten, forgotten, None))
-    failures = [_failure(cause) for cause in as_list(reply["causes"])]
     return Status(
         journal=journal,
         kind=about.kind,
@@ -55,13 +54,19 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         planned=reply["about"].get("complete") == "1",
         running=any(worker.working for worker in workers),
         counts=progress.counts,
-        failures=sorted(failures, key=lambda failure: (-failure.rows, failure.first_line)),
+        failures=failures_of(reply),
         sessions=merged(sessions),
         workers=sorted(workers, key=lambda worker: (worker.seen, worker.name)),
         name=name,
         rate=_rate(reply["recent"], now),
         missing=progress.missing,
     )
+
+
+def failures_of(reply: Mapping[str, Any]) -> list[FailureCount]:
+    """The failed and rejected rows by what they have in common, the most frequent first."""
+    failures = [_failure(cause) for cause in as_list(reply["causes"])]
+    return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))
 
 
 def _failure(found: Mapping[str, Any]) -> FailureCount:

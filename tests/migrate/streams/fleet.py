@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
 from tim_async.migrate import READ, UNREAD, Event, FileSource, Kind, Row
-from tim_async.migrate._redis import DEFAULT_NAME, RedisStore, key_of
+from tim_async.migrate._redis import RedisStore
+from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
 from tim_async.migrate._rows import Rejected
 from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, State
 from tim_async.migrate.streams import Loaded, load, work

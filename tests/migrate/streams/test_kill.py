@@ -50,7 +50,7 @@ class Fleet:
         self._all.append(process)
         return process
 
-    async def ended(self, process: ForkedProgram) -> tuple[str, str]:
+    async def ended(self, process: ForkedProgram) -> tuple[str | bool, str]:
         """How it ended, "" when it was killed; and what it said."""
         out, err = await in_thread(process.communicate)
         if process.returncode == -signal.SIGKILL:
@@ -88,7 +88,7 @@ class Slot:
             self.process = None
             self.kills += 1
 
-    async def work(self) -> str:
+    async def work(self) -> str | bool:
         """Start it again until it ends by itself; how that was."""
         while True:
             process = self.process = self._fleet.start(*self._given, lease=1.5)

@@ -223,10 +223,10 @@ async def test_a_command_that_swallows_its_cancellation(monkeypatch: pytest.Monk
         assert running.cancelled()
         await one.close()
         begun.clear()
-        running = asyncio.create_task(other.join(1, "x"))
+        joining = asyncio.create_task(other.join(1, "x"))
         await begun.wait()
         other.hurry()
-        for step in (running, other.counts(), other.counts()):  # those after the first are not tried
+        for step in (joining, other.counts(), other.counts()):  # those after the first are not tried
             assert isinstance(await failure_of(step), StoreAway)
         await other.close()
         over.set()

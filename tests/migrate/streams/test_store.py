@@ -150,7 +150,7 @@ def test_any_sequence(shared: Valkey, rows: list[Any], todo: list[Any]) -> None:
 @pytest.mark.parametrize("batch", [500, 1])
 async def test_mending(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case: str, batch: int) -> None:
     """Of the rows of one member the last is the one that is sent, also over steps of many rows."""
-    monkeypatch.setattr("tim_async.migrate._redis._BATCH", batch)
+    monkeypatch.setattr("tim_async.migrate._redis_reader.BATCH", batch)
     given, outcomes, mended, total, states = CASES[case]
     async with looking(shared.url) as redis:
         await redis.flushdb()
@@ -456,7 +456,11 @@ async def test_another_migration(store: Valkey, make: Make) -> None:
     """One that is planned is kept, whatever begins; an app is bound once."""
     unbound = replace(ABOUT, sdk_app_id=0, base_url="")
     await planned(store.url, [row(2, "a")], unbound)
-    for other in (replace(ABOUT, kind="read"), replace(ABOUT, arguments={}), replace(ABOUT, fingerprint="e" * 64)):
+    for other in (
+        replace(ABOUT, kind="read"),
+        replace(ABOUT, arguments={"delimiter": ","}),
+        replace(ABOUT, fingerprint="e" * 64),
+    ):
         assert isinstance(await failure_of(make().open(other)), JournalMismatch)
     one = make()
     assert await one.join(ABOUT.sdk_app_id, "https://example.com/") == replace(KNOWN, base_url="https://example.com/")
@@ -512,7 +516,7 @@ async def test_one_slot_and_nothing_left(store: Valkey, make: Make) -> None:
 
 async def test_accepted_rows_and_problems_by_page(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """By line, also where a row was mended and is at the end of the stream."""
-    monkeypatch.setattr("tim_async.migrate._redis._BATCH", 3)
+    monkeypatch.setattr("tim_async.migrate._redis_reader.BATCH", 3)
     given = [rejected(line, f"reason {line}", "") if line % 4 == 0 else row(line, f"m{line}") for line in range(2, 30)]
     await planned(store.url, given)
     async with opened(store.url) as one:
