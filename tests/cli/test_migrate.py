@@ -396,6 +396,16 @@ def test_a_dry_run_of_bad_rows(run: Run, tmp_path: Path) -> None:
     assert document["first"][1] == {"Report_Account": "alice", "Peer_Account": "dora"}
 
 
+def test_a_dry_run_of_mended_rows(run: Run, tmp_path: Path) -> None:
+    """The edits are checked, and not the whole file again."""
+    file = write(tmp_path / "counts.csv", UNREAD, "g,a,x", "g,b,1", "g,c,")
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps({"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": "7", "Line": 2}))
+    result = run("migrate", "unread", file, "--mended", str(mended), "--dry-run")
+    assert (result.exit_code, table(result.stdout)["all"]) == (0, 1)
+    assert '"UnreadMsgNum": 7}' in result.stdout
+
+
 def test_a_dry_run_that_looks_groups_up(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """Those that would ignore their rows are told of, by reason; nothing else is called."""
     rows = [f"nowhere{number},alice,1" for number in range(60)]
@@ -635,6 +645,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
             assert said in result.stderr
             assert result.stderr.count("\n") == 1
     assert service.report().total.calls == 0
+    assert "none.csv.journal.lock" not in names(tmp_path)
 
 
 def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:

@@ -247,15 +247,15 @@ def test_the_bar_fits_its_terminal(width: int) -> None:
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
-    seen.take(Progress(Counts(pending=10**7 - 20_000, done=20_000)))
+    seen.take(Progress(Counts(pending=10**7 - 1_020_000, done=1_020_000)))
     seen.take(RowFailed(1, (), 10010, ""))
     for waits in (False, True):
         file = Terminal()
         Console(file=file, width=width, force_terminal=True, color_system=None).print(seen.bar())
         text = file.getvalue()
         assert all(len(line) <= width for line in text.splitlines())
-        numbers = ["0.2 %", "20,000/10,000,000", "0/s of 200/s", "0 retried", "0 refused", "1 failed (10010: 1)"]
-        for number in numbers if waits else [*numbers, "13:51:40 left"]:
+        numbers = ["10.2 %", "1,020,000/10,000,000", "0/s of 200/s", "0 retried", "0 refused", "1 failed (10010: 1)"]
+        for number in numbers if waits else [*numbers, "0:14:40 left"]:
             assert number in text
         if width >= 80:
             assert len(text.splitlines()) == 2 + waits

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import PIPE, ForkedProgram
+from tests.store import Store
 from tim_async.emulator import Emulator
 
 from .conftest import Run
@@ -165,6 +166,24 @@ def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
         code, out, _ = ended(process)
     assert (code, table(out)["taken"]) == (0, ROWS)
     assert ": finished\n" in run("migrate", "status", file).stdout
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Store, shared: bool) -> None:
+    """While it runs, and by another process; the run says so."""
+    service, file = crowded
+    options = ["--journal", store.url] if shared else []
+    journal = store.url if shared else file
+    with started(["unread", file, *options, "--rate", "5", "--json"], env_of(service)) as process:
+        read_until(process, '"started"', "stdout")
+        said = run("migrate", "set", journal, "--rate", "1000", "--share", "0.5")
+        assert said.stderr == ("Set --rate 1000 and --share 0.5; the runs under way take it with their next rows.\n")
+        changed = json.loads(read_until(process, '"pace_changed"', "stdout").splitlines()[-1])
+        code, out, _ = ended(process)
+    assert (changed["rate"], changed["share"], changed["limit"]) == (1000.0, 0.5, 500.0)
+    end = one(out, "finished")
+    assert (code, end["limit"], end["share_of_limit"]) == (0, 500.0, None)
+    assert arrived(service, ROWS) == ROWS - 1
 
 
 def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:

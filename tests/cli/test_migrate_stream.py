@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -51,8 +50,8 @@ def test_from_load_to_report(
     """The whole way, with what each command says and ends with."""
     result = run("migrate", "load", file, "--to", store.url, env=reach)
     assert result.exit_code == 3
-    assert re.search(r"loaded +4  on the stream migration", result.stdout)
-    assert table(result.stdout) == {"all": 6, "rejected": 1, "superseded": 1}
+    assert "loaded: 4 rows of kind unread, on the stream migration" in result.stdout
+    assert table(result.stdout) == {"all": 6, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 4}
     work = f"tim-async migrate work --from {store.url} --name migration --mended {file}.rejected.jsonl"
     assert f"{file}.rejected.jsonl holds each with its reason; fix them there and run: {work}\n" in result.stderr
     assert result.stderr.count("Warning: the store keeps no append-only file") == 1
@@ -321,6 +320,10 @@ def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, fil
         result = run("migrate", *args, "--name", "x", env=reach)
         assert result.exit_code == 1, args
         assert "is of something else" in result.stderr
+        assert "s3cret" not in result.output
+    for where in (["--journal", right], [f"--journal={right}"]):
+        result = run("migrate", "unread", file, *where, env=reach)
+        assert "fix them there and run: tim-async migrate unread" in result.stderr
         assert "s3cret" not in result.output
 
 

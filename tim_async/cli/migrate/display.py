@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -63,24 +64,21 @@ class Bar:
         else:
             if self.part is not None:
                 yield ProgressBar(total=1.0, completed=self.part, width=width)
+                yield Segment.line()
             yield from _flowing(self.numbers, "  ", width)
-        yield from _flowing(self.troubles, ", ", width)
+        yield from _flowing([f"{one}," for one in self.troubles[:-1]] + [*self.troubles[-1:]], " ", width)
         if self.outage:
             yield Text(self.outage, no_wrap=True, overflow="ellipsis")
 
 
-def _flowing(items: Sequence[str], between: str, width: int) -> Iterator[Text]:
+def _flowing(items: Sequence[str], gap: str, width: int) -> Iterator[Text]:
     """Items one after the other, in lines that are no wider than ``width`` unless a single item is."""
-    line = ""
-    for number, item in enumerate(items, 1):
-        text = item + (between.rstrip() if number < len(items) else "")
-        longer = f"{line} {text}" if line and between.strip() else f"{line}{between}{text}" if line else text
-        if line and len(longer) > width:
-            yield Text(line, no_wrap=True, overflow="crop")
-            longer = text
-        line = longer
-    if line:
-        yield Text(line, no_wrap=True, overflow="crop")
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(gap) + len(item) > width:
+            lines.append("")
+        lines[-1] += gap + item if lines[-1] else item
+    return (Text(line, no_wrap=True, overflow="crop") for line in lines if line)
 
 
 class View(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, described
-from tim_async.cli.output import make_table, plain, say, show
+from tim_async.cli.output import plain, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
@@ -138,22 +138,13 @@ def _code(tally: Tally, status: Status, written: int) -> int:
 def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
     if isinstance(tally.finished, Loaded):
-        parts = [_loaded_table(settings, status)]
+        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
+        parts.append(f"\nloaded: {number_of(loaded, 'row')} of kind {status.kind}, on the stream {settings.name}")
     elif tally.calls()["sent"]:
         parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
         parts += ["", failures_table(status.failures)]
     return [*parts, *notes_as_text(notes)]
-
-
-def _loaded_table(settings: Settings, status: Status) -> Any:
-    counts = status.counts
-    table = make_table("", "rows", "", right=["rows"])
-    table.add_row("in all", f"{counts.total:,}", f"of kind {status.kind}")
-    table.add_row("loaded", f"{counts.total - counts.rejected - counts.superseded:,}", f"on the stream {settings.name}")
-    table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
-    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row is for the same two ids")
-    return table
 
 
 def _calls(tally: Tally) -> str:
@@ -181,11 +172,8 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
         "notes": json.loads(notes.to_json()),
     }
     if isinstance(finished, Loaded):
-        return (
-            fields
-            | {"loaded": status.counts.left + status.counts.taken + status.counts.failed}
-            | {"warning": finished.warning}
-        )
+        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
+        return fields | {"loaded": loaded, "warning": finished.warning}
     return fields | {
         "seconds": round(tally.seconds, 3),
         "rate": round(tally.mean_rate, 1),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TypeVar
 
 from tim_async.cli.failures import Misuse, trace
-from tim_async.cli.output import plain, say
+from tim_async.cli.output import plain
 from tim_async.migrate import (
     KINDS,
     READ,
@@ -32,8 +31,6 @@ from .places import STDIN, asked, confirm, forgetting, is_pipe
 from .settings import Settings, look
 from .signals import Stopping, run_stoppable
 from .tally import Tally
-
-Made = TypeVar("Made", bound=FileSource)
 
 _HASTE = 0.5
 """Seconds for reading to end: nothing has been sent that would have to finish."""
@@ -63,24 +60,20 @@ def carry_out(settings: Settings) -> int:
     return end(settings, job.tally)
 
 
-def source_of(settings: Settings, make: Callable[..., Made] = FileSource) -> Made:  # type: ignore[assignment]
+def source_of(settings: Settings) -> FileSource:
     """The rows of a file, of the kind that the settings name, or else of that which its columns show.
-
-    Args:
-        settings: what was asked for.
-        make: makes the source.
 
     Raises:
         Misuse: the kind cannot be told, or an option cannot be right.
     """
     try:
         if settings.kind is not None:
-            return make(settings.file, KINDS[settings.kind], **settings.source)
+            return FileSource(settings.file, KINDS[settings.kind], **settings.source)
         if is_pipe(settings.file):
             raise Misuse("a pipe needs --kind unread or --kind read")
         kind = kind_of(settings.file, **settings.source)
         if kind is not None:
-            return make(settings.file, kind, **settings.source)
+            return FileSource(settings.file, kind, **settings.source)
         # The reason why it is not of one kind, told for the more usual one.
         with FileSource(settings.file, KINDS["unread"], **settings.source) as source:
             next(iter(source.read()))
@@ -92,7 +85,7 @@ def source_of(settings: Settings, make: Callable[..., Made] = FileSource) -> Mad
     )
 
 
-def _mended_of(settings: Settings, source: FileSource | None) -> MendedSource | None:
+def mended_of(settings: Settings, source: FileSource | None) -> MendedSource | None:
     """The edited rows."""
     if settings.mended is None:
         return None
@@ -103,14 +96,15 @@ def _mended_of(settings: Settings, source: FileSource | None) -> MendedSource | 
 
 def _confirm_restart(settings: Settings) -> None:
     """Ask whether what a journal knows may be forgotten, if it knows something."""
+    journal = Path(settings.journal)
     try:
         found, _ = look(settings)
-    except JournalError as error:
-        if settings.in_store or Path(settings.journal).exists():
-            say(f"--restart: {plain(str(error))}")
-        return
-    if found.counts.total:
-        confirm(f"--restart forgets {forgetting(found)}.", yes=settings.yes)
+        what = forgetting(found) if found.counts.total else ""
+    except JournalError:
+        unread = not settings.in_store and journal.is_file() and journal.stat().st_size
+        what = f"{plain(str(journal))}, which cannot be read" if unread else ""
+    if what:
+        confirm(f"--restart forgets {what}.", yes=settings.yes)
 
 
 class _Job:
@@ -127,7 +121,7 @@ class _Job:
         endpoints = [kind.endpoint.name for kind in kinds]
         self._recorder = Recorder(endpoints, settings.limit)
         self._client = None if settings.command == "load" else settings.client(endpoints, self._recorder.attempt)
-        self._mended = _mended_of(settings, self._source)
+        self._mended = mended_of(settings, self._source)
         self.tally = Tally(self._recorder, settings.options.rate, settings.options.share)
 
     async def run(self, stopping: Stopping) -> None:

@@ -170,4 +170,9 @@ def forgetting(status: Status) -> str:
 
 def quoted(*words: str) -> str:
     """Words as a shell takes them, and as they may be shown: URLs without their passwords."""
-    return plain(shlex.join(shown_url(word) if is_url(word) else word for word in words))
+
+    def shown(word: str) -> str:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        return f"{name}{equals}{shown_url(value) if is_url(value) else value}"
+
+    return plain(shlex.join(map(shown, words)))

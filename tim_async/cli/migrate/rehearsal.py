@@ -13,7 +13,7 @@ from tim_async._plaintext import plain_json
 from tim_async.cli.failures import PARTIAL, Failure
 from tim_async.cli.output import make_table, plain, say, show
 from tim_async.errors import TIMError
-from tim_async.migrate import READ, DryRun, FileSource, Rejected, Row, survey
+from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._groups import GroupFound, Groups
 
@@ -34,24 +34,44 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-class _Source(FileSource):
-    """A source that counts the rows of each group."""
+class _Counted:
+    """A source that counts the rows of each group.
 
-    groups: Counter[str]
+    Args:
+        source: the rows.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.kind, self.name, self.arguments, self.fingerprint = (
+            source.kind,
+            source.name,
+            source.arguments,
+            source.fingerprint,
+        )
+        self.groups: Counter[str] = Counter()
+        self._source = source
+
+    @property
+    def notes(self) -> Notes:
+        return self._source.notes
 
     def read(self) -> Iterator[Row | Rejected]:
-        self.groups = Counter()
-        for row in super().read():
+        for row in self._source.read():
             if isinstance(row, Row):
                 self.groups[str(row.values[0])] += 1
             yield row
 
 
 def rehearse(settings: Settings) -> int:
-    """Check all rows, and say what a run would do with them; the exit code, 3 when rows were rejected."""
-    from .job import WEBHOOK, source_of
+    """Check all rows, or those that were mended, and say what a run would do with them.
 
-    source = source_of(settings, _Source)
+    Returns:
+        The exit code: 3 when rows were rejected, or would fail.
+    """
+    from .job import WEBHOOK, mended_of, source_of
+
+    rows = source_of(settings)
+    source = _Counted(mended_of(settings, rows) or rows)
     with terminated_like_interrupted():
         found = survey(source, settings.limit, rejected=settings.rejected)
     deaf = _look_up(settings, source.groups) if settings.check_groups else {}

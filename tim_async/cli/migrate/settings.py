@@ -15,6 +15,7 @@ from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
 from tim_async.cli.failures import Failure, Misuse, plainly
+from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
@@ -77,7 +78,10 @@ class Settings:
         if given["command"] in KINDS:
             given["kind"] = given["command"]
         if given["command"] in ("status", "verify", "set"):
-            given["journal"] = find_journal(given["journal"])
+            found = find_journal(given["journal"])
+            if found != given["journal"]:
+                given["file"] = given["journal"]  # whose journal it is
+            given["journal"] = found
         elif "file" in given:
             given["journal"] = given["journal"] or beside(given["file"], "journal")
             if given["rejected"] is None and not given.get("dry_run"):
@@ -93,7 +97,7 @@ class Settings:
         given["options"] = MigrateOptions(**_among(MigrateOptions, given))
         settings = cls(**_among(cls, given))
         settings.check_store()
-        settings.check_places()
+        settings.check_places(creates="file" in ctx.params and not settings.dry_run)
         return settings
 
     def check_store(self) -> None:
@@ -113,16 +117,24 @@ class Settings:
         with plainly():
             checked_name(self.name)
 
-    def check_places(self) -> None:
-        """See that no file is written over another, least of all over the rows, and that each can be written."""
+    def check_places(self, *, creates: bool) -> None:
+        """See that no file is written over another, least of all over the rows, and that each can be written.
+
+        Args:
+            creates: whether the journal is written, too.
+        """
         taken = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
         written = {"--rejected": self.rejected, "--report": self.report}
-        for option, path in {"--journal": None if self.in_store else Path(self.journal), **written}.items():
+        journal = None if self.in_store else Path(self.journal)
+        for option, path in {"--journal": journal, **written}.items():
             other = option if path is None else taken.setdefault(identity_of(path), option)
             if other != option:
                 raise Misuse(f"{option} and {other} are the same file: {path}")
-            if path is not None and (option != "--journal" or (self.file and not self.dry_run)):
+            if path is not None and (option != "--journal" or creates):
                 check_writable(option, path)
+        begun = not creates or journal is None or journal.exists()
+        if not begun and self.file != STDIN and not os.path.lexists(self.file):  # of a typo, no journal is to be left
+            raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
         if self.mended is not None and taken.get(identity_of(self.mended), "--rejected") != "--rejected":
             raise Misuse(f"--mended and {taken[identity_of(self.mended)]} are the same file: {self.mended}")
 
