@@ -191,6 +191,17 @@ async def test_a_file_that_was_edited_is_never_overwritten(source: FileSource, j
     assert (to.read_text(encoding="utf-8"), second.read_text()) == (edited, "edited, too")
 
 
+async def test_a_journal_that_starts_over_knows_its_files(source: FileSource, journal: Path, to: Path) -> None:
+    """What was written before, and edited by nobody, does not stay to be taken for the new rows."""
+    write_rejects(journal, to)
+    store = SqliteStore(journal)
+    assert await store.open(About("unread", "other", "", {}), restart=True) is None
+    await store.plan([Row(2, ("g", "m", 1)), Rejected(3, "", "is wrong")])
+    await store.planned("b2" * 32)
+    await store.close()
+    assert write_rejects(journal, to) == Written(to, 1)
+
+
 @pytest.mark.parametrize("content", [b"", b"anything", b"\xff\x00"])
 def test_a_file_of_somebody_else_is_not_overwritten_either(journal: Path, to: Path, content: bytes) -> None:
     """Nor is what only looks like a number of it."""

@@ -460,6 +460,15 @@ def note_of(db: sqlite3.Connection, name: str) -> str:
     return str(found[0][0]) if found else ""
 
 
+FILE = "rejected:"
+"""How the names of notes of rejected files begin, which hold the SHA-256 of each as it was written."""
+
+
+def notes_of_files(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """The notes of rejected files: true of the files whatever becomes of the journal."""
+    return fetch(db, "SELECT name, value FROM note WHERE substr(name, 1, ?) = ?", len(FILE), FILE)
+
+
 _PACE = "pace"
 """The note that holds the pace of the runs under way, with a number that rises."""
 

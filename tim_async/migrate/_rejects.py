@@ -137,7 +137,7 @@ def _free_name(to: Path, digest: str, note: Callable[[str, str | None], str]) ->
 
 def _name(path: Path) -> str:
     # Names need not be text.
-    return f"rejected:{os.fsencode(path.resolve()).decode('utf-8', 'backslashreplace')}"
+    return f"{_journal.FILE}{os.fsencode(path.resolve()).decode('utf-8', 'backslashreplace')}"
 
 
 def _sha256(path: Path) -> str:

@@ -240,10 +240,13 @@ class SqliteStore:
         # What was begun may be planned, and is removed only once it is known not to be.
         self._planned = None if begun else False
         self._session, self._calls, self._looked = 0, Calls(), 0.0
+        kept: list[tuple[str, str]] = []
         with explained(self._path):
             if restart and begun:
                 with contextlib.closing(sqlite3.connect(path)) as db:
                     _journal.is_begun(db, self._path, any_version=True)  # once what was cut short is undone
+                    with contextlib.suppress(sqlite3.Error):
+                        kept = _journal.notes_of_files(db)
                 _empty(path)
                 self._planned = False
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -256,6 +259,7 @@ class SqliteStore:
                     for statement in TABLES.split(";"):
                         self._db.execute(statement)
                     _journal.write_about(self._db, about, planned=False)
+                    self._db.executemany("INSERT INTO note VALUES (?, ?)", kept)
                     self._db.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -263,7 +267,7 @@ class SqliteStore:
             found, self._planned = _journal.read_about(self._db)
             if not self._planned:  # nothing was ever sent by it, so it may as well be of this
                 with self._transaction():
-                    for table in ("row", "claim", "problem", "note", "session"):
+                    for table in ("row", "claim", "problem", "session"):
                         self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
                     _journal.write_about(self._db, about, planned=False)
                 found = about
