@@ -254,7 +254,7 @@ async def migrate(tim: TIMClient) -> None:
                     print(event)
                 elif isinstance(event, Finished):
                     assert_type(event.counts.done, int)
-        async with aclosing(verify(tim, source, "export.journal")) as differences:
+        async with aclosing(verify(tim, "export.journal")) as differences:
             assert_type([found.reason async for found in differences if isinstance(found, Difference)], list[str])
         async with (
             aclosing(load(source, "redis://127.0.0.1")) as loading,

@@ -19,6 +19,7 @@ from tim_async._plaintext import is_unsafe
 from tim_async.migrate import (
     READ,
     JournalError,
+    Notes,
     Row,
     SqliteStore,
     Store,
@@ -64,6 +65,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.arguments: dict[str, object] = {}
+        self.notes = Notes()
 
     def fingerprint(self) -> str:
         return FINGERPRINT

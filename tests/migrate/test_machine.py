@@ -196,9 +196,9 @@ class Migration(RuleBasedStateMachine):
     def take(self, document: dict[str, Any]) -> None:
         line = document["Line"]
         if line in self.rows and line not in self.done and not self.superseded(line):
-            number = document.get("UnreadMsgNum")
-            valid = isinstance(number, int) and document.get("Member_Account")
-            self.rows[line] = (document["Member_Account"], number % VERSIONS) if valid else None
+            member, number = document.get("Member_Account"), document.get("UnreadMsgNum")
+            valid = isinstance(number, int) and isinstance(member, str)
+            self.rows[line] = (str(member), int(number or 0) % VERSIONS) if valid else None
 
     # How it is done
 

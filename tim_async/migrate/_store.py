@@ -410,8 +410,8 @@ def differing(found: About, wanted: About) -> str:
 
     Args:
         found: what the journal is of.
-        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any, and so does an argument
-            that is not given.
+        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any; so does an argument that
+            is not given.
     """
     differences = []
     if found.kind != wanted.kind:
