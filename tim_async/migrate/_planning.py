@@ -23,6 +23,8 @@ _RULES = ("until_now", "strict_ids")
 """The arguments of a source that decide which rows are valid, and nothing else."""
 _BATCH = 5_000
 """Rows that are read and planned together."""
+_GRACE = 1.0
+"""Seconds for rows that are being read once the run is to end: so long takes no file, but a pipe may take for ever."""
 
 
 class Reader:
@@ -47,6 +49,8 @@ class Reader:
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await asyncio.wait([reading], timeout=_GRACE)
             if not reading.done():
                 self._stuck = True
                 self._executor.hurry(0.0)

@@ -5,6 +5,7 @@ A row that cannot be valid is a `Rejected` with its line, field and reason, and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,8 @@ class _Rows:
 
     def __exit__(self, *_: object) -> None:
         if self._reading is not None:
-            self._reading.close()
+            with contextlib.suppress(ValueError):  # a thread still waits for a pipe that nobody writes to
+                self._reading.close()
 
     @property
     def name(self) -> str:

@@ -465,7 +465,7 @@ BROKEN = [
     ("tim_async.migrate._redis", "RedisStore.join", 0),
     ("tim_async.migrate._redis", "RedisStore.exchange", 1),
     ("tim_async.migrate._redis", "RedisStore.keep", 0),
-    ("tim_async.migrate._redis", "RedisStore.status", 0),
+    ("tim_async.migrate._redis_reader", "RedisReader.failures", 0),
     ("tim_async.migrate._redis_replies", "entry_of", 12),
     ("tim_async.migrate._redis_link", "Link.run", 4),
     ("tim_async.migrate._redis_link", "Link._attempt", 5),
