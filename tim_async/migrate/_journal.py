@@ -18,7 +18,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from filelock import FileLock, Timeout
+try:
+    from filelock import FileLock, Timeout
+except ImportError:
+    raise ImportError("a journal needs filelock: pip install 'tim-async[cli]'") from None
 
 from ._recorder import Series
 from ._rows import KINDS, Row
