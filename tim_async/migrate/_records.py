@@ -67,6 +67,7 @@ def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]
         delimiter: the character between fields.
         quote: the character around fields that hold the delimiter or the end of a line; None for none.
     """
+    between = f"{quote}{delimiter}{quote}"
     apart = 0  # lines before this one are known not to close what a line among them opens
     for line in lines:
         number = lines.number
@@ -76,7 +77,12 @@ def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]
             if not line.isspace():
                 yield number, line.rstrip("\r\n").split(delimiter), (line,), ""
         else:
-            with contextlib.suppress(csv.Error):  # nearly all end on the line where they begin, as here
+            text = line.rstrip("\r\n")
+            fields = text[1:-1].split(between)
+            if text[0] == text[-1] == quote and text.count(quote) == 2 * len(fields):  # each field within quotes
+                yield number, fields, (line,), ""
+                continue
+            with contextlib.suppress(csv.Error):  # nearly all end on the line where they begin
                 fields = next(csv.reader((line,), delimiter=delimiter, quotechar=quote, strict=True))
                 yield number, fields, (line,), ""
                 continue
