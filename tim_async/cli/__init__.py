@@ -23,6 +23,7 @@ def main() -> int:
             return _run()
         except stdio.OutputLost as error:
             stdio.lose(error)
+            stdio.flush()
             return 1
     except KeyboardInterrupt:  # as early as this, or as late, nothing else would keep its traceback in
         return _INTERRUPTED

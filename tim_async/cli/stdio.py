@@ -57,6 +57,15 @@ def lose(error: OutputLost) -> None:
             lose(other)
 
 
+def flush() -> None:
+    """Write what is left in the standard streams, and drop it where that fails: the interpreter would fail with it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OutputLost as error:
+            lose(error)
+
+
 def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
     raw: io.RawIOBase
     if isinstance(stream, io.TextIOWrapper):
