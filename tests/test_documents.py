@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,7 +154,8 @@ def test_the_example_test_passes(environment: dict[str, str], tmp_path: Path) ->
     # Without the plugins of what only this suite has installed.
     others = "-p no:ddtrace -p no:logfire -p no:pytest_logfire -p no:hypothesispytest -p no:xdist"
     options = shlex.split(f"-q --rootdir {tmp_path} {installed} {others}")
-    ended = run(environment, tmp_path, "-m", "pytest", *options, str(tmp_path))
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,47 +13,44 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.programs import PIPE, ForkedProgram
 from tim_async.emulator import DEFAULT_SECRET_KEY
 
 pytestmark = pytest.mark.processes
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., ForkedProgram]
 
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
     """Start ``python -m tim_async.cli``; whatever still runs after the test is ended."""
-    started: list[subprocess.Popen[str]] = []
+    with contextlib.ExitStack() as started:
 
-    def run(*args: str, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[str]:
-        streams: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
-            [sys.executable, "-m", "tim_async.cli", *args],
-            env={**environment, **(env or {})},
-            encoding="utf-8",
-            **streams,
-        )
-        started.append(process)
-        return process
+        def run(
+            *args: str, env: dict[str, str] | None = None, code: str | None = None, stdout: int = PIPE
+        ) -> ForkedProgram:
+            program = ("-m", "tim_async.cli") if code is None else ("-c", code)
+            process = ForkedProgram(*program, *args, env={**environment, **(env or {})}, stdout=stdout, stderr=PIPE)
+            return started.enter_context(process)
 
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        yield run
 
 
-def read_until(process: subprocess.Popen[str], wanted: str) -> str:
+def real(environment: dict[str, str], *args: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it from its very start, which is what the test is about."""
+    program = ("-m", "tim_async.cli") if code is None else ("-c", code)
+    command = [sys.executable, *program, *args]
+    return subprocess.run(command, check=False, env=environment, capture_output=True, encoding="utf-8")
+
+
+def read_until(process: ForkedProgram, wanted: str) -> str:
     """What a process says on standard error up to a line that holds ``wanted``."""
     assert process.stderr is not None
-    said = ""
+    said: list[str] = []
     for line in process.stderr:
-        said += line
+        said.append(line)
         if wanted in line:
-            return said
+            return "".join(said)
     raise AssertionError(said)
 
 
@@ -60,10 +58,10 @@ def exports(said: str) -> dict[str, str]:
     return dict(re.findall(r"^  export (\w+)=(\S+)$", said, re.MULTILINE))
 
 
-def test_version(start: Start) -> None:
-    out, err = start("--version").communicate()
-    assert out.startswith("tim-async ")
-    assert err == ""
+def test_version(environment: dict[str, str]) -> None:
+    done = real(environment, "--version")
+    assert done.stdout.startswith("tim-async ")
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -122,13 +120,7 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     waiting += "real = aiohttp.ClientSession.post\n"
     waiting += "def post(*args, **given):\n print('sent', file=sys.stderr, flush=True)\n return real(*args, **given)\n"
     waiting += "aiohttp.ClientSession.post = post\nfrom tim_async.cli import main\nsys.exit(main())"
-    client = subprocess.Popen(
-        [sys.executable, "-c", waiting, "unread", "alice"],
-        env={**os.environ, **env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
+    client = start("unread", "alice", code=waiting, env=env)
     read_until(client, "sent")
     client.send_signal(signal.SIGINT)
     out, err = client.communicate()
@@ -166,9 +158,7 @@ def test_nobody_reads(start: Start, args: tuple[str, ...]) -> None:
 def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
     """One line says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None\nfrom tim_async.cli import main\nsys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "demo"], check=False, env=environment, capture_output=True, text=True
-    )
+    done = real(environment, "demo", code=code)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n"
@@ -176,23 +166,18 @@ def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
 
 def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:
     code = "import sys; sys.modules['tim_async.cli.calls'] = None\nfrom tim_async.cli import main\nsys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True)
-    assert "ModuleNotFoundError" in done.stderr
+    assert "ModuleNotFoundError" in real(environment, code=code).stderr
 
 
 def test_help_loads_no_http_client(environment: dict[str, str]) -> None:
     code = "import sys; from tim_async.cli import main; main(); sys.stderr.write(str('aiohttp' in sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--help"], check=False, env=environment, capture_output=True, text=True
-    )
-    assert done.stderr == "False"
+    assert real(environment, "--help", code=code).stderr == "False"
 
 
-def test_a_stream_without_utf8(start: Start) -> None:
+def test_a_stream_without_utf8(environment: dict[str, str]) -> None:
     """Names that it cannot show are shown as code points, and nothing breaks."""
-    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    process = start("demo", "--rows", "3", "--limit", "5000", env=env)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert out.isascii()
-    assert "0 lost, 0 wrong, 0 refused" in out
+    env = {**environment, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = real(env, "demo", "--rows", "3", "--limit", "5000")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "0 lost, 0 wrong, 0 refused" in done.stdout

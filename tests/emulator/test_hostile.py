@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stand_in import FIELDS, METHODS
@@ -67,6 +67,7 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     """HTTP 200, and a JSON object with an ErrorCode."""
     caller = BlockingCaller(running)
 
+    @settings(max_examples=50)
     @given(
         st.sampled_from([*WELL_FORMED]),
         st.booleans(),

@@ -9,6 +9,7 @@ import json
 import logging
 import ssl
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,6 +128,7 @@ if __name__ == "__main__":
 
         factory = uvloop.new_event_loop
     logging.lastResort = None  # nobody reads what no observer takes
+    warnings.resetwarnings()  # those of the observers are their own
     watcher = OBSERVERS[observer_name]()
     gc.freeze()  # what was imported need not be collected
     with asyncio.Runner(loop_factory=factory) as runner:

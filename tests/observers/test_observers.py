@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import vcr  # type: ignore[import-untyped]  # it brings no types
 from vcr.errors import CannotOverwriteExistingCassetteException  # type: ignore[import-untyped]
 
+from tests.programs import PIPE, ForkedProgram
 from tests.stand_in import StandIn, failure_of
 from tim_async import TIMError
 
@@ -33,10 +32,11 @@ RUNS = [
 @pytest.mark.parametrize(("observer", "network", "loop"), RUNS, ids=[", ".join(run) for run in RUNS])
 def test_no_ending_shows_an_observer_a_secret(observer: str, network: str, loop: str) -> None:
     """Each observer has a process of its own, for most of them change the whole process."""
-    command = [sys.executable, "-m", "tests.observers.run", observer, network, loop]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    reports = {report["ending"]: report for report in map(json.loads, run.stdout.splitlines())}
+    command = ("-m", "tests.observers.run", observer, network, loop)
+    with ForkedProgram(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE) as run:
+        output, errors = run.communicate(timeout=300)
+        assert run.wait() == 0, errors[-3000:]
+    reports = {report["ending"]: report for report in map(json.loads, output.splitlines())}
     assert list(reports) == [ending.name for ending in ENDINGS]
     assert {name: report["outcome"] for name, report in reports.items() if not report["expected"]} == {}
     assert reports["answered"]["proved"], "the observer did not observe"

@@ -357,13 +357,13 @@ def test_a_lower_limit_counts_all_calls_in_use_and_a_higher_one_adds_no_slot_tha
 def test_processes_that_disagree_go_on(redis: Redis) -> None:
     """Neither takes the other's slots away, however often they ask."""
     script, granted = Script(redis, 20), {10: 0, 20: 0}
-    for _ in range(3 * 1000 // 5):
+    for _ in range(2 * 1000 // 5):
         for limit in granted:
             for permit in script.ask(1, limit=limit, budget=0.3).permits:
                 granted[limit] += 1
                 script.ask(limit=limit, answered=[(permit.number, script.now - permit.due)])
         script.now += 0.005
-    assert sum(granted.values()) > 2.5 * 20, granted
+    assert sum(granted.values()) > 1.5 * 20, granted
 
 
 @pytest.mark.parametrize("told", [{"alone": True}, {"lately": True}])

@@ -422,7 +422,7 @@ async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store
                 tim.set_rate(NAME, after)
                 await asyncio.sleep(0.05)
             changed = len(counting.arrivals)
-            await until(lambda: len(counting.arrivals) >= changed + 3 * after)
+            await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
         assert one.stats()[NAME].rate == two.stats()[NAME].rate == after
     assert counting.refused == 0
     del counting.arrivals[: changed + after]  # some were permitted before
