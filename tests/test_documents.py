@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the files that the documents migrate."""
     counts = "GroupId,Member_Account,UnreadMsgNum\n@TGS#public,alice,7\n@TGS#public,bob,2\n@TGS#public,carol,1000000\n"
     (tmp_path / "counts.csv").write_text(counts, encoding="utf-8")
-    (tmp_path / "reads.csv").write_text("Report_Account,Peer_Account\nalice,bob\nbob,alice\n", encoding="utf-8")
+    now = int(time.time()) + 1
+    reads = f"Report_Account,Peer_Account,MsgReadTime\nalice,bob,{now}\nbob,alice,{now}\n"
+    (tmp_path / "reads.csv").write_text(reads, encoding="utf-8")
     return tmp_path
 
 

@@ -146,6 +146,8 @@ class Sender:
             self._breaker.last_calls = self._over or self._rows_left == 0
             if not self._in_hand and not self._free():
                 return
+            if reply is not None and reply.rejected and not reply.claims:
+                continue
             if reply is None or reply.claims or not self._free():
                 looks = 0
                 self._waiting("", "")

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from tim_async._stores import is_url
+
 from ._recorder import Series
 from ._rows import Rejected, Row
 from .errors import JournalMismatch
@@ -410,8 +412,8 @@ def differing(found: About, wanted: About) -> str:
 
     Args:
         found: what the journal is of.
-        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any; so does an argument that
-            is not given.
+        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any, and so does an
+            argument that is not given.
     """
     differences = []
     if found.kind != wanted.kind:
@@ -441,8 +443,9 @@ def mismatch(name: str, differences: str) -> JournalMismatch:
         name: the store's name.
         differences: as `differing` gives them.
     """
+    other = "--name" if is_url(name) else "--journal"
     return JournalMismatch(
-        f"{name} is the journal {differences}.  Use --restart to start over, or another --journal; failed and rejected"
+        f"{name} is the journal {differences}.  Use --restart to start over, or another {other}; failed and rejected"
         " rows are corrected by --mended"
     )
 
