@@ -49,13 +49,14 @@ def mixed(count: int) -> Iterator[Row | Rejected]:
         yield Rejected(row.line, "UnreadMsgNum", LONG) if row.line % 10 == 3 else row
 
 
-async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABOUT) -> None:
-    """Begin a migration of these rows; the store stays open."""
-    assert await store.open(about) is None
-    given = iter(given)
-    while batch := list(itertools.islice(given, 5000)):
-        await store.plan(batch)
-    await store.planned(FINGERPRINT)
+async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABOUT, batch: int = 5000) -> Store:
+    """Open a store, and plan these rows unless they are planned."""
+    if await store.open(about) is None:
+        given = iter(given)
+        while some := list(itertools.islice(given, batch)):
+            await store.plan(some)
+        await store.planned(FINGERPRINT)
+    return store
 
 
 @contextlib.asynccontextmanager
@@ -63,11 +64,7 @@ async def planned(path: Path, given: Iterable[Row | Rejected], about: About = AB
     """A journal of these rows, open for a run; it is begun if it is not there."""
     store = SqliteStore(path)
     try:
-        if await store.open(about) is None:
-            given = iter(given)
-            while batch := list(itertools.islice(given, 5000)):
-                await store.plan(batch)
-            await store.planned(about.fingerprint or FINGERPRINT)
+        await plan(store, given, about)
         yield store
     finally:
         await store.close("limit")

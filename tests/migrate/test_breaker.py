@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -15,17 +16,19 @@ from tests import virtual_time
 from tim_async import AuthError, ConnectFailed, GroupNotFound, RateLimited, ServerBusy, TIMError
 from tim_async.migrate._breaker import CircuitBreaker, OutageTooLong, Stopped
 
-Told = list[tuple[str | None, float]]
+
+def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in virtual time."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **options: Any) -> None:
+        virtual_time.run(test(*arguments, **options))
+
+    return run
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def busy(attempts: int = 8) -> ServerBusy:
-    error = ServerBusy(10002, "busy")
-    error.attempts = attempts
-    return error
 
 
 class Service:
@@ -45,187 +48,137 @@ class Service:
             await asyncio.sleep(self.took)
             elapsed = now() - self.began
             if key == self.poison or any(start <= elapsed < end for start, end in self.outages):
-                raise busy()
+                error = ServerBusy(10002, "busy")
+                error.attempts = 8
+                raise error
             self.taken.append(key)
             return key
 
         return once
 
+    async def carry_out(
+        self, keys: range, at_once: int, told: list[tuple[str | None, float]] | None = None
+    ) -> list[str]:
+        """Carry keys out with so many workers; those that were given up."""
+        circuit = breaker(told)
+        failed: list[str] = []
+        queue = iter(map(str, keys))
 
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    virtual_time.run(main())
+        async def worker() -> None:
+            for key in queue:
+                try:
+                    await circuit.call(self.call(key))
+                except ServerBusy:
+                    failed.append(key)
+            circuit.last_calls = True
+
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+        assert sorted(self.taken + failed) == sorted(map(str, keys))
+        return failed
 
 
-def breaker(told: Told, most: float = math.inf, stop: asyncio.Event | None = None) -> CircuitBreaker:
-    return CircuitBreaker(
-        asyncio.Event() if stop is None else stop, most, lambda e, s: told.append((None if e is None else str(e), s))
-    )
-
-
-async def work(breaker: CircuitBreaker, service: Service, keys: list[str], at_once: int) -> list[str]:
-    """Carry the keys out with so many workers; those that were given up."""
-    failed: list[str] = []
-    queue = iter(keys)
-
-    async def worker() -> None:
-        for key in queue:
-            try:
-                await breaker.call(service.call(key))
-            except ServerBusy:
-                failed.append(key)
-        breaker.last_calls = True
-
-    await asyncio.gather(*(worker() for _ in range(at_once)))
-    return failed
+def breaker(
+    told: list[tuple[str | None, float]] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
+) -> CircuitBreaker:
+    tell = [] if told is None else told
+    return CircuitBreaker(stop or asyncio.Event(), most, lambda e, s: tell.append((None if e is None else str(e), s)))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60, 8 * 3600])
-def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
+@virtually
+async def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
     """Not one call is given up, the service is asked gently meanwhile, and found soon when it is back."""
-
-    async def main() -> None:
-        told: Told = []
-        service = Service((0.1, 0.1 + seconds))
-        keys = [str(number) for number in range(300)]
-        assert await work(breaker(told), service, keys, 20) == []
-        assert sorted(service.taken) == sorted(keys)
-        during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
-        assert len(during) <= 30 + seconds / 5
-        back = next(at for at, _ in service.asked if at >= 0.1 + seconds)
-        assert back <= 0.1 + seconds + 5.1
-        assert told[-1][0] is None
-        assert told[-1][1] == pytest.approx(seconds, abs=6)
-
-    run(main)
+    told: list[tuple[str | None, float]] = []
+    service = Service((0.1, 0.1 + seconds))
+    assert await service.carry_out(range(300), 20, told) == []
+    during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
+    assert len(during) <= 30 + seconds / 5
+    assert next(at for at, _ in service.asked if at >= 0.1 + seconds) <= 0.1 + seconds + 5.1
+    assert told[-1][0] is None
+    assert told[-1][1] == pytest.approx(seconds, abs=6)
 
 
 @given(st.lists(st.tuples(st.floats(0, 500), st.floats(0.01, 300)), max_size=6), st.integers(1, 8))
-def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_once: int) -> None:
+@virtually
+async def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_once: int) -> None:
     """Short and long, apart and overlapping."""
-
-    async def main() -> None:
-        service = Service(*((start, start + length) for start, length in spans), took=1.0)
-        keys = [str(number) for number in range(60)]
-        assert await work(breaker([]), service, keys, at_once) == []
-        assert sorted(service.taken) == sorted(keys)
-
-    run(main)
+    service = Service(*((start, start + length) for start, length in spans), took=1.0)
+    assert await service.carry_out(range(60), at_once) == []
 
 
 @pytest.mark.parametrize("at_once", [2, 20])
-def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
-    """In the middle, where others succeed, after some forty attempts."""
-
-    async def main() -> None:
-        service = Service(poison="7", took=1.0)
-        keys = [str(number) for number in range(600)]
-        assert await work(breaker([]), service, keys, at_once) == ["7"]
-        assert sorted(service.taken) == sorted({*keys} - {"7"})
-        assert 5 <= sum(key == "7" for _, key in service.asked) <= 12
-
-    run(main)
+@virtually
+async def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
+    """Where others succeed, after some forty attempts; with no other left to compare it with, after ten minutes."""
+    service = Service(poison="7", took=1.0)
+    assert await service.carry_out(range(600), at_once) == ["7"]
+    assert 5 <= sum(key == "7" for _, key in service.asked) <= 12
+    service = Service(poison="9")
+    assert await service.carry_out(range(10), 2) == ["9"]
+    assert 600 <= now() - service.began <= 700
 
 
-def test_a_call_that_fails_when_no_other_is_left_is_given_up_in_the_end() -> None:
-    """Nothing tells it from an outage, so it is given ten minutes."""
+@virtually
+async def test_a_word_of_the_service_is_the_last_and_ends_an_outage() -> None:
+    """It answers, so it is back; refused credentials are nobody's outage."""
+    told: list[tuple[str | None, float]] = []
+    errors: list[TIMError] = [ServerBusy(10002, "busy"), GroupNotFound(10010, "gone"), AuthError(70003, "bad")]
 
-    async def main() -> None:
-        service = Service(poison="9")
-        assert await work(breaker([]), service, [str(number) for number in range(10)], 2) == ["9"]
-        assert 600 <= now() - service.began <= 700
+    async def call() -> None:
+        raise errors.pop(0)
 
-    run(main)
-
-
-def test_a_word_of_the_service_is_the_last_and_ends_an_outage() -> None:
-    """It answers, so it is back."""
-
-    async def main() -> None:
-        told: Told = []
-        errors: list[TIMError] = [busy(), GroupNotFound(10010, "gone")]
-
-        async def call() -> None:
-            raise errors.pop(0)
-
-        with pytest.raises(GroupNotFound):
-            await breaker(told).call(call)
-        assert [error for error, _ in told] == ["error 10002: busy after 8 attempts", None]
-
-    run(main)
-
-
-def test_refused_credentials_are_nobody_s_outage() -> None:
-    """At once, whoever else may succeed."""
-
-    async def main() -> None:
-        async def call() -> None:
-            raise AuthError(70003, "bad signature")
-
-        told: Told = []
-        with pytest.raises(AuthError):
-            await breaker(told).call(call)
-        assert told == []
-
-    run(main)
+    circuit = breaker(told)
+    for kind in (GroupNotFound, AuthError):
+        with pytest.raises(kind):
+            await circuit.call(call)
+    assert [error for error, _ in told] == ["error 10002: busy", None]
 
 
 @pytest.mark.parametrize("error", [ConnectFailed("refused"), RateLimited(60007), ServerBusy(91000)])
-def test_a_transient_error_is_repeated(error: TIMError) -> None:
-    async def main() -> None:
-        failures = [error] * 3
+@virtually
+async def test_a_transient_error_is_repeated(error: TIMError) -> None:
+    failures = [error] * 3
 
-        async def call() -> str:
-            if failures:
-                raise failures.pop()
-            return "done"
+    async def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
 
-        assert await breaker([]).call(call) == "done"
-
-    run(main)
+    assert await breaker().call(call) == "done"
 
 
-def test_an_outage_may_be_limited() -> None:
+@virtually
+async def test_an_outage_may_be_limited() -> None:
     """Then it ends the run."""
-
-    async def main() -> None:
-        service = Service((0.0, math.inf))
-        with pytest.raises(OutageTooLong, match="has accepted nothing for"):
-            await breaker([], most=60).call(service.call("a"))
-        assert 60 <= now() - service.began <= 70
-
-    run(main)
+    service = Service((0.0, math.inf))
+    with pytest.raises(OutageTooLong, match="has accepted nothing for"):
+        await breaker(most=60).call(service.call("a"))
+    assert 60 <= now() - service.began <= 70
 
 
-def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
+@virtually
+async def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
     """Whether there is an outage or not."""
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        service = Service((0.0, math.inf))
-        patient = breaker([], stop=stop)
-        waiting = asyncio.create_task(patient.call(service.call("a")))
-        await asyncio.sleep(100)
-        asked = len(service.asked)
-        stop.set()
+    stop = asyncio.Event()
+    service = Service((0.0, math.inf))
+    circuit = breaker(stop=stop)
+    waiting = asyncio.create_task(circuit.call(service.call("a")))
+    await asyncio.sleep(100)
+    asked = len(service.asked)
+    stop.set()
+    for call in (waiting, circuit.call(service.call("b"))):
         with pytest.raises(Stopped):
-            await waiting
-        with pytest.raises(Stopped):
-            await patient.call(service.call("b"))
-        assert len(service.asked) == asked
-
-    run(main)
+            await call
+    assert len(service.asked) == asked
 
 
-def test_a_cancelled_prober_leaves_the_probe_to_the_next() -> None:
+@virtually
+async def test_a_cancelled_prober_leaves_the_probe_to_the_next() -> None:
     """Whoever was trying and is cancelled does not keep the others waiting for ever."""
-
-    async def main() -> None:
-        service = Service((0.0, 100.0))
-        patient = breaker([])
-        tasks = [asyncio.create_task(patient.call(service.call(str(number)))) for number in range(5)]
-        await asyncio.sleep(50)
-        for task in tasks[:4]:
-            task.cancel()
-        assert await tasks[4] == "4"
-
-    run(main)
+    service = Service((0.0, 100.0))
+    circuit = breaker()
+    tasks = [asyncio.create_task(circuit.call(service.call(str(number)))) for number in range(5)]
+    await asyncio.sleep(50)
+    for task in tasks[:4]:
+        task.cancel()
+    assert await tasks[4] == "4"

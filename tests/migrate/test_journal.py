@@ -44,13 +44,13 @@ def path(tmp_path: Path) -> Path:
 
 async def refused(path: Path, says: str, *, restart: bool = False) -> None:
     """Neither a run nor anybody who looks takes the file for a journal."""
-    with pytest.raises(JournalError, match=says) as caught:
-        await SqliteStore(path).open(ABOUT, restart=restart)
-    assert str(path) in str(caught.value)
-    if not restart:
+    store = SqliteStore(path)
+    for use in (store.open(ABOUT, restart=restart), *([] if restart else [asyncio.to_thread(read_status, path)])):
         with pytest.raises(JournalError, match=says) as caught:
-            read_status(path)
+            await use
         assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    await store.close()
 
 
 # What it takes for a journal
@@ -110,11 +110,7 @@ async def test_what_cannot_be_one(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     before = sorted(file.name for file in tmp_path.iterdir())
     path = tmp_path / name
-    for use in (SqliteStore(path).open(ABOUT), asyncio.to_thread(read_status, path)):
-        with pytest.raises(JournalError) as caught:
-            await use
-        assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
+    await refused(path, "journal")
     assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 

@@ -24,11 +24,13 @@ from tim_async.migrate import (
     Rejected,
     Row,
     SqliteStore,
+    Status,
     Store,
 )
 from tim_async.migrate._recorder import Series
 from tim_async.migrate._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, State, shortened
 
+from . import storing
 from .storing import ABOUT, FINGERPRINT, KNOWN, ram_folder, rows
 
 T = TypeVar("T")
@@ -48,22 +50,21 @@ def row(line: int, member: str, number: int = 0) -> Row:
     return Row(line, ("g", member, number or line))
 
 
-async def plan_only(store: Store, given: Sequence[Row | Rejected]) -> None:
-    assert await store.open(ABOUT) is None
-    for start in range(0, len(given), 3):
-        await store.plan(given[start : start + 3])
-    await store.planned(FINGERPRINT)
-
-
 async def plan(store: Store, given: Sequence[Row | Rejected]) -> Store:
-    """Begin a migration of these rows."""
-    await plan_only(store, given)
-    return store
+    return await storing.plan(store, given, batch=3)
 
 
 async def resume(store: Store, about: About = KNOWN) -> Store:
     assert await store.open(about) == KNOWN
     return store
+
+
+async def look(kept: Open) -> Status:
+    """What somebody else is told."""
+    store = kept()
+    status = await store.status()
+    await store.close()
+    return status
 
 
 async def claim(store: Store, room: int = 100) -> list[Claim]:
@@ -124,10 +125,9 @@ async def test_from_the_first_row_to_the_last(kept: Open) -> None:
         FailureCount(10007, "not a member", 1, 5, rejected=False),
     ]
     await store.close("done")
-    status = await kept().status()
+    status = await look(kept)
     assert About(status.kind, status.source, FINGERPRINT, status.arguments, status.sdk_app_id, status.base_url) == KNOWN
     assert (status.running, status.counts) == (False, last.counts)
-    await kept().close()
 
 
 members = st.lists(st.one_of(st.none(), st.tuples(st.sampled_from(["a", "a:1", "b"]), st.sampled_from("ab:1"))))
@@ -185,8 +185,7 @@ async def test_rows_claimed_by_a_run_that_was_killed(kept: Open, monkeypatch: py
         await store.release([3, 5])
         assert await store.counts() == Counts(pending=3, sending=2, done=1)
         await store.close()
-    assert [session.started for session in (await kept().status()).sessions] == [1000.5, 2000.5, 3000.5]
-    await kept().close()
+    assert [session.started for session in (await look(kept)).sessions] == [1000.5, 2000.5, 3000.5]
 
 
 async def test_it_is_over_when_nothing_is_left_to_claim(kept: Open) -> None:
@@ -197,13 +196,6 @@ async def test_it_is_over_when_nothing_is_left_to_claim(kept: Open) -> None:
     assert (lines(reply.claims), reply.over or (await store.exchange([], 1, Calls())).over) == ([6], True)
     assert (await claim(store), await store.counts()) == ([], Counts(sending=4, done=1))
     await store.close()
-
-
-async def test_no_rows_to_send(kept: Open) -> None:
-    store = await plan(kept(), [Rejected(2, "", "is not JSON"), Rejected(3, "", "is not JSON")])
-    reply = await store.exchange([], 5, Calls())
-    assert (reply.claims, reply.over, reply.counts) == ([], True, Counts(rejected=2))
-    await store.close("done")
 
 
 async def test_failures_are_grouped(kept: Open) -> None:
@@ -397,7 +389,8 @@ def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
 
     async def main(path: Path) -> None:
         both = Both(path)
-        await both(lambda store: plan_only(store, given))
+        for store in both.stores:
+            await plan(store, given)
         for _ in range(data.draw(st.integers(1, 4))):
             mended = data.draw(corrections)
             total = await both(lambda store, mended=mended: store.mend(mended))  # type: ignore[misc]
@@ -551,12 +544,11 @@ async def test_runs(kept: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     await claim(store, 1)
     monkeypatch.setattr(time, "time", lambda: 2000.5)
     await store.close("interrupted")
-    killed, second = (await kept().status()).sessions
+    killed, second = (await look(kept)).sessions
     assert (killed.started, killed.ended, killed.how, killed.series) == (1000.5, None, "", series)
     assert killed.calls == Calls(sent=3, done=1, refused=1, retried=2)
     assert (second.started, second.ended, second.how, second.series) == (1000.5, 2000.5, "interrupted", None)
     assert second.calls == Calls()
-    await kept().close()
 
 
 async def test_notes_and_the_pace(kept: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,8 @@ async def is_cancelled() -> None:
 
 
 async def test_the_background_ends_with_the_main_thing() -> None:
+    """And a piece of it that merely returns ends nothing."""
     assert await beside(returns(), forever(), forever()) == "value"
-
-
-async def test_a_piece_that_returns_ends_nothing() -> None:
     go = asyncio.Event()
 
     async def main() -> str:
@@ -55,6 +53,7 @@ async def test_a_piece_that_returns_ends_nothing() -> None:
         go.set()
 
     assert await beside(main(), piece()) == "value"
+    assert await together(returns(), returns()) == ["value", "value"]
 
 
 async def test_a_piece_that_fails_ends_the_main_thing() -> None:
@@ -71,6 +70,8 @@ async def test_a_piece_that_fails_ends_the_main_thing() -> None:
     with pytest.raises(KeyError, match="mine"):
         await beside(main(), forever(), fails())
     assert cleaned
+    with pytest.raises(KeyError, match="mine"):
+        await together(forever(), fails(), forever())
 
 
 async def test_a_piece_that_is_cancelled_has_failed() -> None:
@@ -95,12 +96,6 @@ async def test_whoever_waits_may_be_cancelled() -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-
-
-async def test_together() -> None:
-    assert await together(returns(), returns()) == ["value", "value"]
-    with pytest.raises(KeyError, match="mine"):
-        await together(forever(), fails(), forever())
 
 
 async def test_a_run_outlasts_those_who_cancel_it_again_and_again() -> None:
