@@ -387,8 +387,7 @@ def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
     model = Model(given)
     corrections = st.lists(st.builds(of_member, st.integers(1, 9), st.sampled_from("abc-"), st.just(77)), max_size=4)
 
-    async def main(path: Path) -> None:
-        both = Both(path)
+    async def main(both: Both) -> None:
         for store in both.stores:
             await plan(store, given)
         for _ in range(data.draw(st.integers(1, 4))):
@@ -410,11 +409,17 @@ def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
             await both(lambda store: store.close("limit"))
             both.again()
             assert await both(lambda store: store.open(KNOWN)) == KNOWN
-        await both(lambda store: store.close())
+
+    async def whole(path: Path) -> None:
+        both = Both(path)
+        try:
+            await main(both)
+        finally:  # hypothesis gives some examples up
+            await both(lambda store: store.close())
 
     with pytest.MonkeyPatch.context() as patched, ram_folder() as folder:
         patched.setattr(time, "time", lambda: 1000.5)
-        asyncio.run(main(folder / "journal"))
+        asyncio.run(whole(folder / "journal"))
 
 
 # What it refuses
