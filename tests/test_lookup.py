@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async import (
@@ -34,6 +34,7 @@ from tim_async import (
 from tim_async._coalesce import Lookups
 from tim_async.errors import BadResponse, QuotaExhausted
 
+from .hypotheses import at_most
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
 from .test_cancellation import others, run, skip
 
@@ -673,7 +674,7 @@ async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn
 # Whatever the order.
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(
     wishes=st.lists(
         st.tuples(st.sampled_from("xyz"), st.integers(0, 14), st.integers(0, 3), st.booleans()), min_size=1, max_size=60

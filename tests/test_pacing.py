@@ -20,6 +20,7 @@ from tim_async._limiter.queue import RequestQueue
 from tim_async.emulator._windows import Window
 
 from . import virtual_time
+from .hypotheses import at_most
 
 Delay = Callable[[], tuple[float, float]]
 
@@ -90,7 +91,7 @@ def lognormal(seed: int, mean: float, variation: float) -> Delay:
     return lambda: (source.lognormvariate(mu, sigma), source.lognormvariate(mu, sigma))
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(
     delays=st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 1.5)), min_size=1, max_size=40),
     limit=st.integers(1, 30),

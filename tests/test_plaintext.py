@@ -6,10 +6,12 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async._plaintext import is_unsafe, plain, plain_json
+
+from .hypotheses import at_most
 
 ANY = st.text(st.characters(exclude_categories=()))
 
@@ -51,7 +53,7 @@ def test_once_is_enough(text: str) -> None:
     assert not any(map(is_unsafe, plain(text)))
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(st.recursive(ANY | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY, inner)))
 def test_json_keeps_its_meaning(document: Any) -> None:
     """On one line, without an unsafe character, and every value comes back."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async import ClientClosed, Lane
@@ -19,6 +19,7 @@ from tim_async.emulator._windows import Bucket, Window, WindowKind
 from tim_async.endpoints import GET_GROUP_INFO, SET_UNREAD_MSG_NUM
 
 from . import virtual_time
+from .hypotheses import at_most
 from .stand_in import StandIn, client_of
 from .test_pacing import Delay, lognormal
 
@@ -86,7 +87,7 @@ def simulate(
     return calls
 
 
-@settings(max_examples=50)
+@at_most(50)
 @given(
     delays=st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 1.5)), min_size=1, max_size=20),
     first=st.integers(1, 30),

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hypotheses import at_most
 from tests.stand_in import FIELDS, METHODS
 from tim_async.emulator import Emulator
 
@@ -67,7 +68,7 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
     """HTTP 200, and a JSON object with an ErrorCode."""
     caller = BlockingCaller(running)
 
-    @settings(max_examples=50)
+    @at_most(50)
     @given(
         st.sampled_from([*WELL_FORMED]),
         st.booleans(),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hypotheses import at_most
 from tim_async.emulator import RecentContact
 
 from .support import NOW, RECEIPT, RECEIPT_DETAIL, RECENT_CONTACTS, BlockingCaller, emulator
@@ -59,7 +60,7 @@ def flat(pages: Iterator[list[Any]]) -> list[Any]:
 MEMBERS = st.lists(st.text(min_size=1, max_size=4), unique=True, max_size=25)
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(MEMBERS, st.data(), st.integers(1, 30))
 def test_each_recipient_is_on_exactly_one_page(members: list[str], data: st.DataObject, count: int) -> None:
     readers = data.draw(st.sets(st.sampled_from(members))) if members else set()
@@ -78,7 +79,7 @@ def test_each_recipient_is_on_exactly_one_page(members: list[str], data: st.Data
         assert (numbers["ReadNum"], numbers["UnreadNum"]) == (len(readers), unread_num)
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(st.integers(1, 15), st.data(), st.integers(1, 5), st.booleans())
 def test_members_who_read_between_pages_displace_no_other(
     number: int, data: st.DataObject, count: int, read: bool
@@ -106,7 +107,7 @@ CONTACTS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(CONTACTS, st.integers(1, 10))
 def test_each_contact_is_on_exactly_one_page(contacts: list[tuple[Any, int, int, bool]], size: int) -> None:
     """Pinned ones first, then newest first, many of them within a second, some at 0."""
@@ -122,7 +123,7 @@ def test_each_contact_is_on_exactly_one_page(contacts: list[tuple[Any, int, int,
         assert len(pages) == max(1, -(-len(expected) // size))
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=15), st.data(), st.integers(1, 5))
 def test_a_contact_with_a_new_message_displaces_no_other(
     contacts: list[tuple[int, bool]], data: st.DataObject, size: int
