@@ -303,6 +303,25 @@ async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.Monk
         await Display(seen, as_json=False).during(asyncio.Event().wait())
 
 
+async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of as often as it is tried, and ends nothing by itself."""
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise OutputLost("standard error", "Input/output error")
+
+    for name in ("say", "emit"):
+        monkeypatch.setattr(f"tim_async.cli.migrate.display.{name}", lost)
+    for as_json in (False, True):
+        display = Display(tally_of(), as_json=as_json)
+        with pytest.raises(OutputLost):
+            display.happened("news", ("news", {}))
+        told: list[OutputLost] = []
+        display.lost = told.append
+        display.happened("news", ("news", {}))
+        display.say("news")
+        assert len(told) == 2
+
+
 # Signals
 
 
@@ -376,21 +395,6 @@ def test_nohup() -> None:
     assert found is not None
     assert found[0] is signal.SIG_IGN
     assert found[1] is not signal.SIG_DFL
-
-
-def test_a_terminal_that_is_gone() -> None:
-    """With the terminal goes what is said to it, and not the orderly end."""
-
-    async def heedful(stopping: Stopping) -> str:
-        def fail() -> None:
-            raise OutputLost("standard error", "")
-
-        stopping.begun = fail
-        os.kill(os.getpid(), signal.SIGHUP)
-        await stopping.event.wait()
-        return "result"
-
-    assert run_stoppable(heedful) == "result"
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -355,6 +355,42 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
     assert run("migrate", "unread", file, env=env_of(service)).exit_code == 0
 
 
+def test_a_terminal_that_is_closed(run: Run, crowded: tuple[Emulator, str]) -> None:
+    """As when a connection is lost: SIGHUP comes, nothing can be said any more, and the end is as orderly as any."""
+    service, file = crowded
+    with terminal() as (ours, theirs):
+        options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        command = ["unread", file, "--rate", "20", "--concurrency", "10"]
+        with started(command, {**env_of(service), **TTY}, **options) as process:
+            Screen(ours, process).until("/s of 20")
+            with Path(os.devnull).open("rb") as nothing:
+                os.dup2(nothing.fileno(), ours)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(60) in (1, 130)
+    status = status_of(file)
+    assert (status.sessions[0].how, status.counts.sending) == ("interrupted", 0)
+    resumed(run, service, file)
+
+
+def test_a_restart_is_asked_for(crowded: tuple[Emulator, str]) -> None:
+    """On a terminal; without a yes, nothing is forgotten."""
+    service, file = crowded
+    with started(["unread", file], env_of(service)) as process:
+        assert ended(process)[0] == 0
+    for answer, code in (("n", 1), ("y", 0)):
+        with terminal() as (ours, theirs):
+            env = {**env_of(service), **TTY}
+            options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+            with started(["unread", file, "--restart", "--rate", "2000"], env, **options) as process:
+                screen = Screen(ours, process)
+                screen.until("--restart forgets 200 rows, 200 of them accepted.  Go ahead? [y/N]")
+                os.write(ours, f"{answer}\n".encode())
+                text = screen.rest()
+                assert process.wait(60) == code
+        assert ("Nothing was changed." in text) == (answer == "n")
+        assert len(status_of(file).sessions) == 1
+
+
 def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
     """It stops there, nothing was sent, and no journal is left."""
     service, _ = crowded

@@ -45,12 +45,13 @@ def prepare() -> None:
 
 
 def lose(error: OutputLost) -> None:
-    """Report a lost stream on standard error where possible, and drop what is written to it from now on."""
+    """Report a lost stream on standard error where possible, once, and drop what is written to it from now on."""
+    known = False
     for stream in (sys.stdout, sys.stderr):
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         if isinstance(raw, _Output) and raw.called == error.stream:
-            raw.lost = True
-    if error.reason:
+            known, raw.lost = raw.lost, True
+    if error.reason and not known:
         try:
             sys.stderr.write(f"Error: {error}\n")
         except OutputLost as other:

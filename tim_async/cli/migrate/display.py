@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tim_async.cli.output import console_for, plain_lines, say, show
+from tim_async.cli.stdio import OutputLost, lose
 from tim_async.migrate._supervision import beside
 
 from .tables import emit
@@ -102,9 +104,13 @@ class Display:
     Args:
         view: what is shown.
         as_json: whether events go to standard output, as JSON lines.
+
+    Attributes:
+        lost: called when nobody can see what is shown any more, and then nothing is shown there; by default, it raises.
     """
 
     def __init__(self, view: View, *, as_json: bool) -> None:
+        self.lost: Callable[[OutputLost], object] | None = None
         self._view = view
         self._as_json = as_json
         smart = sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
@@ -129,6 +135,16 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[None]:
+        try:
+            yield
+        except OutputLost as error:
+            if self.lost is None:
+                raise
+            lose(error)
+            self.lost(error)
+
     @property
     def every(self) -> float:
         """Seconds from one `tick` to the next."""
@@ -144,27 +160,29 @@ class Display:
         if news and (self._live is not None or not self._as_json):
             self.say(news)
         if document is not None and self._as_json:
-            emit(*document)
+            with self._showing():
+                emit(*document)
 
     def tick(self) -> None:
         """Show the progress."""
         now = time.monotonic()
-        due = now - self._spoken >= EVERY - 0.001
-        if self._live is not None:
-            self._live.update(self._view.bar(), refresh=True)
-        elif not self._as_json:
-            say(self._view.line())
-        if due:
+        with self._showing():
+            if self._live is not None:
+                self._live.update(self._view.bar(), refresh=True)
+            elif not self._as_json:
+                say(self._view.line())
+        if now - self._spoken >= EVERY - 0.001:
             self._spoken = now
             if self._as_json:
-                emit(*self._view.document())
+                self.happened("", self._view.document())
 
     def say(self, message: str) -> None:
         """Print a line on standard error, above the bar."""
-        if self._live is not None:
-            self._live.console.print(plain_lines(message), soft_wrap=True)
-        else:
-            say(message)
+        with self._showing():
+            if self._live is not None:
+                self._live.console.print(plain_lines(message), soft_wrap=True)
+            else:
+                say(message)
 
     def result(self, line: str) -> None:
         """Print a line of data on standard output."""
@@ -177,7 +195,7 @@ class Display:
         """Carry out a coroutine, and show its progress every so often.
 
         Raises:
-            OutputLost: nobody can see it any more; the coroutine was cancelled for that.
+            OutputLost: nobody can see it any more, and `lost` was not set; the coroutine was cancelled for that.
         """
         with self:
             return await beside(course, self._keep_fresh())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tim_async.cli.failures import Misuse, trace
 from tim_async.cli.output import plain
+from tim_async.cli.stdio import OutputLost
 from tim_async.migrate import (
     KINDS,
     READ,
@@ -134,7 +135,11 @@ class _Job:
             else:
                 asyncio.get_running_loop().call_later(_HASTE, stopping.cut)
 
-        stopping.begun = begun
+        def lost(error: OutputLost) -> None:
+            self.tally.error = error
+            stopping.event.set()
+
+        stopping.begun, display.lost = begun, lost
         await display.during(self._follow(display, stopping.event))
 
     async def _follow(self, display: Display, stop: asyncio.Event) -> None:

@@ -23,7 +23,6 @@ from typing import Any, Self, TypeVar
 import click
 
 from tim_async.cli.failures import INTERRUPTED
-from tim_async.cli.stdio import OutputLost, lose
 from tim_async.migrate._supervision import end, result_of
 
 T = TypeVar("T")
@@ -52,14 +51,6 @@ class Stopping:
         self.event: asyncio.Event = asyncio.Event()
         self.begun: Callable[[], object] = lambda: None
         self.cut: Callable[[], object] = cut
-
-    def begin(self) -> None:
-        """Ask for the end."""
-        self.event.set()
-        try:
-            self.begun()
-        except OutputLost as error:  # the terminal is gone, which is no reason to end less orderly
-            lose(error)
 
 
 def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
@@ -98,8 +89,9 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _
             cut()
             return
         timers.callback(loop.call_later(GRACE, cut).cancel)
+        stopping.event.set()
         try:
-            stopping.begin()
+            stopping.begun()
         except Exception as error:  # noqa: BLE001 - the loop calls this, and raises nothing to anybody
             failures.append(error)
             running.cancel()
