@@ -61,7 +61,7 @@ async def fails(*_: Any, **__: Any) -> Any:
 
 
 async def is_cancelled(*_: Any, **__: Any) -> Any:
-    """A task that somebody has cancelled: not the run, and not whoever waits for it."""
+    """A task that somebody has cancelled: not the run, and not its caller."""
     task = asyncio.current_task()
     assert task is not None
     task.cancel(SAID)

@@ -204,7 +204,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
 
 
 def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """It waits, says so, and goes on by itself."""
+    """It waits, says so, and resumes by itself."""
     with contextlib.closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -221,7 +221,7 @@ def test_the_quota_is_shared(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) -> None:
-    """What is under way is finished, the rest given back; the same command goes on at once."""
+    """What is under way is finished, the rest given back; the same command resumes at once."""
     with Emulator() as service:
         file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 200))
         assert run("migrate", "load", file, "--to", store.url, env=env_of(service)).exit_code == 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def show_status(settings: Settings) -> None:
-    """Show what a journal says, and write what was asked for.
+    """Show what a journal says, and write the files that are wanted.
 
     Raises:
         Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
