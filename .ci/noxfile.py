@@ -34,7 +34,7 @@ import tim_async
 from tim_async import TIMClient
 folder = Path(tim_async.__file__).parent
 assert folder.parent.name == "site-packages", folder
-for name in ("py.typed", "_limiter/quota.lua", "migrate/_lua/rows.lua", "migrate/_report/style.css", "migrate/RECIPES.md"):
+for name in ("py.typed", "_limiter/quota.lua", "migrate/_lua/rows.lua", "migrate/_report/style.css", "FLEET.md"):
     assert (folder / name).is_file(), name
 print(version("tim-async"))
 """
