@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stand_in import StandIn, client_of, ok
@@ -135,7 +135,6 @@ async def use(path: Path, service: StandIn) -> None:
                         pass
 
 
-@settings(max_examples=150)
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_anything_anywhere(good: bytes, place: tuple[str, str], value: object) -> None:
     """Shown safely, or refused as a damaged journal; never another exception, never anything that steers a page."""
