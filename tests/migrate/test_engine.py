@@ -27,6 +27,7 @@ from tim_async.migrate import (
     JournalInUse,
     JournalMismatch,
     Kind,
+    MemoryStore,
     PaceChanged,
     Progress,
     Reading,
@@ -459,6 +460,28 @@ async def test_the_pace_can_be_changed_while_it_sends(
                     assert tim.stats()["set_unread_msg_num"].rate == rate
                     stop.set()
         assert finished([event]).ended is Ended.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("shared", "asked"),
+    [(False, (("set_unread_msg_num", 150.0), {})), (True, (("set_unread_msg_num", 300.0), {"bulk_share": 0.5}))],
+)
+async def test_in_a_fleet_the_share_is_that_of_bulk_calls(
+    service: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, asked: object
+) -> None:
+    """All processes mean the same rate; a run of its own has less of it."""
+    calls: list[object] = []
+    monkeypatch.setattr(TIMClient, "set_rate", lambda _, *args, **options: calls.append((args, options)))
+    store = MemoryStore()
+    stop = asyncio.Event()
+    async with client_of(service, rates={"set_unread_msg_num": 100}) as tim:
+        file = write(tmp_path, [("g", f"m{row}", row) for row in range(500)])
+        async for event in run(tim, FileSource(file, UNREAD), store, shared_quota=shared, stop=stop, group_check=False):
+            if isinstance(event, Started):
+                await store.set_pace(Pace(300.0, 0.5))
+            elif isinstance(event, PaceChanged):
+                stop.set()
+    assert calls == [asked]
 
 
 async def test_what_the_recorder_saw_is_kept(service: StandIn, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -175,7 +176,7 @@ class _Job:
             restart=self._settings.restart,
             stop=stop,
             recorder=self._recorder,
-            options=self._settings.options,
+            options=dataclasses.replace(self._settings.options, shared_quota=self._settings.fleet is not None),
         )
 
     async def _load(self, stop: asyncio.Event) -> AsyncGenerator[Event | Loaded, None]:

@@ -148,6 +148,11 @@ class Settings:
         """Calls/s to the endpoint of the rows."""
         return self.options.rate * self.options.share
 
+    @property
+    def fleet(self) -> str | None:
+        """The URL of the quota that is shared with others; None for a rate of its own."""
+        return None if self.no_quota else self.quota or (self.journal if self.in_store else None)
+
     def make_store(self, stop: asyncio.Event, tell: Callable[..., None]) -> Store:
         """The journal; see `tim_async.migrate._engine.StoreFactory`."""
         if not self.in_store:
@@ -166,9 +171,8 @@ class Settings:
         from tim_async.client import TIMClient
 
         given = credentials.load(self.credentials_file).client_options()
-        quota = None if self.no_quota else self.quota or (self.journal if self.in_store else None)
         with plainly():
-            limits = pace(endpoints, self.options.rate, self.options.share, quota)
+            limits = pace(endpoints, self.options.rate, self.options.share, self.fleet)
             return TIMClient(**given, **limits, on_attempt=on_attempt)
 
     def app(self) -> dict[str, Any]:
