@@ -299,7 +299,7 @@ class _Run:
         self.events.emit(Waiting(reason, now - self._waited, until))
 
     def _set_pace(self, endpoint: str, pace: Pace) -> None:
-        """Apply a pace that was set while the run goes on."""
+        """Apply a pace that was set during the run."""
         rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
         if self._options.shared_quota:
             self._client.set_rate(endpoint, rate, bulk_share=share)

@@ -44,7 +44,7 @@ from .errors import JournalError, JournalInUse
 from .events import Counts
 
 _LOCKING = 0.5
-"""Seconds for which a lock is waited for: whoever only looks whether a run holds the journal has it for a moment."""
+"""Seconds for which a lock is waited for: a look at whether a run holds the journal takes it for a moment."""
 _WINDOW = 1000
 """Rows that are read ahead."""
 _BESIDE = ("-wal", "-shm", "-journal")

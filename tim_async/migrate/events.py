@@ -1,4 +1,4 @@
-"""What a migration tells while it runs."""
+"""The events of a migration, in the order in which a run yields them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Counts:
 
     Attributes:
         pending: not sent yet.
-        sending: under way, or were when a run was killed: their fate is unknown, and they are sent again.
-        done: the service took them.
+        sending: under way, or claimed by a run that was killed, so that they may have been sent; they are sent again.
+        done: accepted by the service.
         lowered: done, with a number above the group's messages, which the service lowers to that.
-        failed: the service refused them, or the group ignores unread counts.
-        rejected: cannot be valid; never sent.
+        failed: refused by the service, or their group ignores unread counts.
+        rejected: invalid; never sent.
         superseded: a later row is for the same member; never sent.
     """
 
@@ -37,17 +37,17 @@ class Counts:
 
     @property
     def left(self) -> int:
-        """Rows whose end is still to come."""
+        """Rows that are not settled."""
         return self.pending + self.sending
 
     @property
     def settled(self) -> int:
-        """Rows that need nothing more."""
+        """Rows that are settled."""
         return self.done + self.lowered + self.failed + self.rejected + self.superseded
 
     @property
     def taken(self) -> int:
-        """Rows that the service took."""
+        """Rows that the service accepted."""
         return self.done + self.lowered
 
     @property
@@ -99,7 +99,7 @@ class RowFailed:
 
 @dataclass(frozen=True, slots=True)
 class RowLowered:
-    """One row was taken with a number above its group's messages, which the service lowers to that.
+    """One row was accepted with a number above its group's messages, which the service lowers to that.
 
     Attributes:
         line: where it is in the file.
@@ -114,12 +114,12 @@ class RowLowered:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The service takes nothing at present; the migration waits, and tries again every few seconds.
+    """The service accepts nothing at present; the migration waits, and tries again every few seconds.
 
     Attributes:
         reason: the latest error.
-        seconds: how long it has been so.
-        until: what is waited for.
+        seconds: how long that has lasted.
+        until: the event that ends the wait.
     """
 
     reason: str
@@ -129,10 +129,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What was waited for has come, such as the service.
+    """The wait is over: the service, or whatever was waited for, is back.
 
     Attributes:
-        seconds: how long that took.
+        seconds: how long it lasted.
     """
 
     seconds: float
@@ -140,7 +140,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it is.
+    """The progress so far.
 
     Attributes:
         counts: the rows by state.
@@ -168,7 +168,7 @@ class MendedRows:
 
 @dataclass(frozen=True, slots=True)
 class PaceChanged:
-    """The pace was changed while the run goes on.
+    """The pace was changed during the run.
 
     Attributes:
         rate: calls/s that the service allows.
@@ -183,9 +183,9 @@ class Ended(enum.Enum):
     """Why a run ended."""
 
     DONE = "done"
-    """Every row has come to its end."""
+    """All rows are settled."""
     NOTHING_TO_DO = "nothing to do"
-    """An earlier run had done everything."""
+    """All rows were settled before."""
     INTERRUPTED = "interrupted"
     """It was asked to stop."""
     LIMIT = "limit"
@@ -201,7 +201,7 @@ class Finished:
     Attributes:
         counts: the rows by state.
         ended: why it ended.
-        failures: how many failed and rejected rows by code; None is for those without one.
+        failures: the number of failed and rejected rows by code; None stands for those without one.
         reason: the limit that was reached, "" for any other end.
     """
 

@@ -41,7 +41,7 @@ WEBHOOK = f"note: for each row, the service calls the app's webhook {_CALLBACK},
 
 
 def carry_out(settings: Settings) -> int:
-    """Carry out a job to its end, whatever that is; the exit code.
+    """Run a job to its end; return the exit code.
 
     Raises:
         Misuse, Failure: it could not begin, or its journal cannot be read any more.
