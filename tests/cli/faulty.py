@@ -15,10 +15,11 @@ from tim_async.cli import main
 from tim_async.cli.migrate import display, ending, signals
 from tim_async.cli.migrate.tally import Tally
 from tim_async.client import TIMClient
-from tim_async.migrate import FileSource, Recorder, Series, SqliteStore, _engine
+from tim_async.migrate import FileSource, Recorder, Series, _engine
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._event_queue import EventQueue
 from tim_async.migrate._executor import SerialExecutor
+from tim_async.migrate._journal_writer import Writer
 from tim_async.migrate._sending import Sender
 
 SAID = "this was injected"
@@ -90,20 +91,20 @@ def rows_then(fault: Fault) -> Fault:
     return cut
 
 
-_exchange = SqliteStore._exchange
+_exchange = Writer.exchange
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     # Threads
-    "the journal refuses a value": (SqliteStore, "_exchange", overflow),
-    "the journal has a bug": (SqliteStore, "_exchange", after(3, _exchange, type_error)),
-    "the disk is full": (SqliteStore, "_exchange", disk_full),
-    "no memory to save": (SqliteStore, "_exchange", no_memory),
-    "the journal's thread is left": (SqliteStore, "_exchange", leave),
-    "the journal's thread ends an iteration": (SqliteStore, "_exchange", stop_iteration),
-    "the journal cannot be read": (SqliteStore, "_read_ahead", type_error),
-    "the journal has no sessions": (SqliteStore, "_save_session", type_error),
-    "the journal cannot be closed": (SqliteStore, "_close", type_error),
-    "planning has a bug": (SqliteStore, "_plan", type_error),
+    "the journal refuses a value": (Writer, "exchange", overflow),
+    "the journal has a bug": (Writer, "exchange", after(3, _exchange, type_error)),
+    "the disk is full": (Writer, "exchange", disk_full),
+    "no memory to save": (Writer, "exchange", no_memory),
+    "the journal's thread is left": (Writer, "exchange", leave),
+    "the journal's thread ends an iteration": (Writer, "exchange", stop_iteration),
+    "the journal cannot be read": (Writer, "_read_ahead", type_error),
+    "the journal has no sessions": (Writer, "save_session", type_error),
+    "the journal cannot be closed": (Writer, "close", type_error),
+    "planning has a bug": (Writer, "plan", type_error),
     "the source has a bug": (FileSource, "read", rows_then(type_error)),
     "the source cannot be compared": (FileSource, "fingerprint", type_error),
     "no thread can be started": (threading.Thread, "start", no_memory),
@@ -142,11 +143,11 @@ TEXT_FAULTS: dict[str, tuple[Any, str, Any]] = {
 """The same of what is there without ``--json`` only."""
 
 HANGS: dict[str, tuple[Any, str, Any]] = {
-    "the journal": (SqliteStore, "_exchange", hang),
-    "the journal, late": (SqliteStore, "_exchange", after(3, _exchange, hang)),
-    "the series": (SqliteStore, "_save_session", hang),
-    "closing": (SqliteStore, "_close", hang),
-    "opening": (SqliteStore, "_open", hang),
+    "the journal": (Writer, "exchange", hang),
+    "the journal, late": (Writer, "exchange", after(3, _exchange, hang)),
+    "the series": (Writer, "save_session", hang),
+    "closing": (Writer, "close", hang),
+    "opening": (Writer, "open", hang),
     "the source": (FileSource, "read", rows_then(hang)),
     "the event loop": (Tally, "news", hang),
 }

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.programs import PIPE, ForkedProgram
 from tim_async.migrate import JournalError, Rejected, Row, SqliteStore, Store, read_status
-from tim_async.migrate._journal import is_held, reading
+from tim_async.migrate._journal_file import is_held, reading
 from tim_async.migrate._store import About, Calls, Outcome, State
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tim_async.migrate import Counts, JournalError, Rejected, Row, SqliteStore, read_status
-from tim_async.migrate._journal import APPLICATION, VERSION, reading
+from tim_async.migrate._journal_file import APPLICATION, VERSION, reading
 from tim_async.migrate._store import Calls
 
 from .storing import (
@@ -127,7 +127,7 @@ async def test_it_says_what_it_is(path: Path) -> None:
     """In the file's own header from the start, where other programs look; and what it is of as JSON."""
     async with planned(path, rows(1)) as store:
         assert path.read_bytes()[68:72] == APPLICATION.to_bytes(4, "big") == b"TIMJ"
-        db = store._db
+        db = store._writer._db
         assert db is not None
         # Every exchange reaches the disk, into a log, so that readers are in nobody's way.
         asked = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tim_async.migrate import Counts, JournalError, JournalInUse, MemoryStore, SqliteStore, read_status
-from tim_async.migrate._journal import is_held, reading
+from tim_async.migrate._journal_file import is_held, reading
 from tim_async.migrate._store import Calls
 
 from .storing import ABOUT, KILLED, beside, journal, outcome, plan, planned, process, rows, said, settle
@@ -59,13 +59,16 @@ def lines_of(reply: Any) -> list[int]:
     return [claim.row.line for claim in reply.claims]
 
 
-async def test_a_store_in_memory_is_of_one_run_too() -> None:
-    store = MemoryStore()
-    await plan(store, rows(2))
-    with pytest.raises(JournalInUse):
-        await store.open(ABOUT)
-    await store.close()
-    await store.open(ABOUT)
+async def test_a_store_is_of_one_run_at_a_time(tmp_path: Path) -> None:
+    """Whatever keeps it."""
+    for store in (MemoryStore(), SqliteStore(tmp_path / "own.journal")):
+        await plan(store, rows(2))
+        with pytest.raises(JournalInUse):
+            await store.open(ABOUT)
+        assert lines_of(await store.exchange([], 1, Calls())) == [2]
+        await store.close()
+        assert await store.open(ABOUT) is not None
+        await store.close()
 
 
 async def test_a_holder_keeps_it_until_it_ends(path: Path) -> None:

@@ -1,36 +1,21 @@
-"""The file of a journal: what it holds, and how that is read by anybody at any time, also while a run writes it.
-
-Everything here blocks.  `tim_async.migrate._sqlite` writes it.
-"""
+"""What a journal holds, and how that is read by anybody at any time, also while a run writes it; blocks."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
-import os
 import sqlite3
-import stat
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
-try:
-    from filelock import FileLock, Timeout
-except ImportError:
-    raise ImportError("a journal needs filelock: pip install 'tim-async[cli]'") from None
-
+from ._journal_file import fetch, is_held, reading, require
 from ._recorder import Series
 from ._rows import KINDS, Row
 from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, as_json, with_field
-from .errors import JournalError
 from .events import Counts
 
-APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
-VERSION = 2
 _MOST_NESTED = 500
 """Arrays and objects in what a journal is of."""
 _LONGEST_REASON = 1000
@@ -49,171 +34,9 @@ CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
-# Who holds it
-
-
-def lock_of(path: Path, timeout: float = 0.0) -> FileLock:
-    """The lock that a run holds on a journal; it is in a file of its own beside it, whatever link names the journal."""
-    lock = f"{os.path.realpath(path)}.lock"
-    return FileLock(lock, timeout=timeout, mode=0o600, thread_local=False, preserve_lock_file=True)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a run holds the journal at this moment; False also where that cannot be known."""
-    lock = lock_of(path)
-    if sys.platform == "win32":
-        try:
-            with lock:
-                return False
-        except Timeout:
-            return True
-        except OSError:  # not ours to lock
-            return False
-    import fcntl
-
-    # As filelock does, but shared: those who look do not see each other, and to be allowed to read is enough.
-    try:
-        file = os.open(lock.lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-    return False
-
-
-# What the file is
-
-
-def is_journal(path: Path, *, any_version: bool = False) -> bool:
-    """Whether a file is a journal; False if it is empty.
-
-    Args:
-        path: the file.
-        any_version: take journals of other releases, too.
-
-    Raises:
-        JournalError: it is not there, or something else, or of another version.
-    """
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise JournalError(f"there is no journal {path}") from None
-    except OSError as error:
-        raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise JournalError(f"{path} is no regular file, and so no journal")
-    if not os.access(path, os.R_OK):
-        raise JournalError(f"{path} is no journal that can be read: {os.strerror(errno.EACCES)}")
-    # Opened by SQLite alone, and as a file that nobody changes: so SQLite takes no lock, and leaves alone what is
-    # beside it.  Were it opened here, to close it would be to give up, as POSIX has it, the locks of a run of this
-    # process, and the next to close the journal would remove the log that the run still writes to.
-    try:
-        with contextlib.closing(_opened(path, "mode=ro&immutable=1")) as db:
-            begun = is_begun(db, path, any_version=any_version)
-    except sqlite3.Error as error:
-        # Cut short, which SQLite undoes, or about to grow, as the log is written into it: whoever opens it finds out.
-        if code(error) == sqlite3.SQLITE_CORRUPT or Path(f"{os.path.realpath(path)}-journal").exists():
-            return True
-        if code(error) == sqlite3.SQLITE_NOTADB:
-            raise JournalError(f"{path} is no journal of a migration") from None
-        raise JournalError(f"{path} is no journal that can be read: {error}") from None
-    if not begun and found.st_size:  # a single byte, which SQLite takes for nothing
-        raise JournalError(f"{path} is no journal of a migration")
-    return begun
-
-
-def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -> bool:
-    """The same of an open file.
-
-    Raises:
-        sqlite3.Error: it is no database.
-        JournalError: it is something else, or of another version.
-    """
-    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if application != APPLICATION:
-        if not db.execute("PRAGMA page_count").fetchone()[0]:
-            return False
-        raise JournalError(f"{path} is an SQLite database, and no journal of a migration")
-    if version != VERSION and not any_version:
-        raise JournalError(
-            f"{path} is a journal of version {version}, and this release reads version {VERSION}; finish it with the"
-            " release that began it, or use --restart to start over, or another --journal"
-        )
-    return True
-
-
-@contextlib.contextmanager
-def explained(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turn the exceptions of SQLite into one plain error.
-
-    Args:
-        path: the journal.
-        doing: what is done with it, "read" or "write".
-
-    Raises:
-        JournalError: instead of any error of SQLite, and of any value that it cannot hold.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise JournalError(_explained(path, error, doing)) from None
-    except OverflowError as error:
-        raise JournalError(f"the journal {path} cannot hold a value: {error}") from None
-    except UnicodeDecodeError as error:
-        if not error.object.startswith(b"malformed"):
-            raise
-        # What SQLite says of damaged tables quotes them.
-        said = error.object.decode("utf-8", "backslashreplace")
-        raise JournalError(f"{path} is no journal of a migration, or damaged: {said}") from None
-
-
-def _explained(path: Path, error: sqlite3.Error, doing: str) -> str:
-    match code(error):
-        case sqlite3.SQLITE_FULL:
-            return f"no room for the journal {path}; free some space and run the same command again"
-        case sqlite3.SQLITE_IOERR:
-            return f"the disk of the journal {path} fails or is full ({error}); run the same command again after that"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM if doing == "read":
-            return f"cannot read the journal {path}: {error}; a copy of it and of {path.name}-wal can be read elsewhere"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return f"cannot write the journal {path}: {error}; use another --journal"
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return f"{path} is no journal of a migration, or damaged: {error}"
-    return f"the journal {path}: {error}"
-
-
-def code(error: sqlite3.Error) -> int:
-    """SQLite's primary code; 0 for what Python found out itself."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def require(condition: bool, otherwise: str) -> None:
-    """See that something holds of what was read: SQLite lets any column hold anything.
-
-    Raises:
-        sqlite3.DatabaseError: it does not.
-    """
-    if not condition:
-        raise sqlite3.DatabaseError(f"it is damaged: {otherwise}")
-
-
 def is_moment(value: object) -> TypeGuard[float]:
     """Whether a value can be unix seconds of a run."""
     return isinstance(value, int | float) and 0 <= value < 1e11
-
-
-# What is in it
-
-
-def fetch(db: sqlite3.Connection, query: str, *args: Any) -> list[tuple[Any, ...]]:
-    """All rows of an answer: an error that somebody keeps must not keep a cursor, and so the journal, open."""
-    return db.execute(query, args).fetchall()
 
 
 def read_about(db: sqlite3.Connection) -> tuple[About, bool]:
@@ -320,67 +143,6 @@ def read_sessions(db: sqlite3.Connection) -> list[Session]:
         require(all(type(number) is int for number in asdict(counted).values()), "a number of calls is none")
         sessions.append(Session(started, ended, how[:100], Series.from_json(series) if series else None, counted))
     return sessions
-
-
-# Reading without a run
-
-
-@contextlib.contextmanager
-def reading(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
-    """A journal opened at any time, whether or not a run holds it.
-
-    Args:
-        path: the journal.
-        writable: whether it will be written to.
-
-    Raises:
-        JournalError: it cannot be read, or is no journal.
-    """
-    if not is_journal(path):
-        raise JournalError(f"{path} is empty: no run has begun it")
-    with (
-        explained(path, "write" if writable else "read"),
-        contextlib.closing(_connect(path, writable=writable)) as db,
-    ):
-        try:
-            yield db
-        except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"the journal {path} is damaged: {error!r}") from None
-
-
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    held = is_held(path)
-    # While a run holds it, never more than reading.  After that the last to close it also tidies up: it takes in what
-    # a run that was killed has left in the log, and removes that.
-    db = _opened(path, "mode=ro" if held and not writable else "mode=rw")
-    try:
-        db.execute("PRAGMA busy_timeout = 10000")
-        if not writable:
-            db.execute("PRAGMA query_only = ON")
-        if not is_begun(db, path):
-            raise JournalError(f"{path} is empty: no run has begun it")
-    except sqlite3.OperationalError as error:
-        db.close()
-        # Where nothing can be written, neither beside it nor at all, one that is complete can be read as it is.
-        if held or writable or code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or _has_log(path):
-            raise
-        return _opened(path, "mode=ro&immutable=1")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _opened(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-
-
-def _has_log(path: Path) -> bool:
-    """Whether changes of a journal may be beside it, and not in it yet."""
-    try:
-        return Path(f"{path.resolve()}-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 def read_status(path: str | Path) -> Status:

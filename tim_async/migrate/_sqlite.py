@@ -6,66 +6,19 @@ A run holds it by a lock in a file beside it, and writes it in a thread of its o
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import sqlite3
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
 
 from . import _journal
 from ._executor import SerialExecutor
-from ._files import create, followed
-from ._journal import APPLICATION, TABLES, VERSION, explained, fetch
+from ._journal_writer import Writer
 from ._rows import Rejected, Row
-from ._store import (
-    About,
-    Calls,
-    Claim,
-    Exchange,
-    FailureCount,
-    Mended,
-    Outcome,
-    Pace,
-    Problem,
-    State,
-    Status,
-    differing,
-    mismatch,
-    shortened,
-)
+from ._store import About, Calls, Exchange, FailureCount, Mended, Outcome, Pace, Problem, Status
 from .errors import JournalError, JournalInUse
 from .events import Counts
 
-_LOCKING = 0.5
-"""Seconds for which a lock is waited for: a look at whether a run holds the journal takes it for a moment."""
 _WINDOW = 1000
-"""Rows that are read ahead."""
-_BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database."""
-
-# One statement for a whole exchange: the thread lets go of the interpreter once, and not for each row.
-_EXCHANGE = """
-CREATE TEMP VIEW exchange (done, lowered, failed, settled, claimed, at, session, calls) AS
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
-CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON exchange BEGIN
-    UPDATE row SET state = {DONE:d} WHERE line IN (SELECT value FROM json_each(NEW.done));
-    UPDATE row SET state = {LOWERED:d} WHERE line IN (SELECT value FROM json_each(NEW.lowered));
-    UPDATE row SET state = {FAILED:d} WHERE line IN (SELECT json_extract(value, '$[0]') FROM json_each(NEW.failed));
-    INSERT OR REPLACE INTO problem (line, code, reason)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-        FROM json_each(NEW.failed);
-    DELETE FROM claim WHERE line IN (SELECT value FROM json_each(NEW.settled));
-    INSERT INTO claim SELECT value, NEW.at FROM json_each(NEW.claimed);
-    UPDATE session SET calls = NEW.calls WHERE id = NEW.session;
-END;
-"""
+"""Failed and rejected rows that are read together."""
 
 
 class SqliteStore:
@@ -82,20 +35,7 @@ class SqliteStore:
         self._path = Path(path)
         self.name = str(path)
         self._executor: SerialExecutor | None = None
-        self._lock: FileLock | None = None
-        self._target = self._path
-        self._db: sqlite3.Connection | None = None
-        self._kind = ""
-        self._planned: bool | None = None
-        self._counts: Counter[str] = Counter()
-        self._session = 0
-        self._calls = Calls()
-        self._ahead: list[tuple[Any, ...]] = []
-        self._cursor = 0
-        self._exhausted = False
-        self._before: set[int] = set()
-        self._pace = 0
-        self._looked = 0.0
+        self._writer = Writer(self._path)
 
     def hurry(self) -> None:
         """Have the run end soon, also if the file system does not respond any more."""
@@ -104,8 +44,10 @@ class SqliteStore:
 
     async def open(self, about: About, *, restart: bool = False) -> About | None:
         """See `Store.open`."""
+        if self._writer.is_open:
+            raise JournalInUse(f"another run uses this store of {self.name}")
         try:
-            return await self._thread.run(self._open, about, restart)
+            return await self._thread.run(self._writer.open, about, restart)
         except Exception:
             await self.close()
             raise
@@ -119,35 +61,35 @@ class SqliteStore:
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
-        await self._thread.run(self._plan, rows)
+        await self._thread.run(self._writer.plan, rows)
 
     async def planned(self, fingerprint: str) -> None:
         """See `Store.planned`."""
-        await self._thread.run(self._finish_plan, fingerprint)
+        await self._thread.run(self._writer.finish_plan, fingerprint)
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
-        return await self._thread.run(self._mend, rows)
+        return await self._thread.run(self._writer.mend, rows)
 
     async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
         """See `Store.exchange`."""
-        return await self._thread.run(self._exchange, outcomes, room, calls)
+        return await self._thread.run(self._writer.exchange, outcomes, room, calls)
 
     async def counts(self) -> Counts:
         """See `Store.counts`."""
-        return Counts(**self._counts)
+        return self._writer.counts
 
     async def failures(self) -> list[FailureCount]:
         """See `Store.failures`."""
-        return await self._thread.run(self._failures)
+        return await self._thread.run(self._writer.failures)
 
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
-        await self._thread.run(self._release, lines)
+        await self._thread.run(self._writer.release, lines)
 
     async def save_series(self, series: str) -> None:
         """See `Store.save_series`."""
-        await self._thread.run(self._save_session, "series = ?", series)
+        await self._thread.run(self._writer.save_session, "series = ?", series)
 
     async def keep(self) -> None:
         """See `Store.keep`: the lock needs no renewal."""
@@ -183,7 +125,7 @@ class SqliteStore:
         if self._executor is None:
             return
         try:
-            await self._thread.run(self._close, how)
+            await self._thread.run(self._writer.close, how)
         finally:
             await self._thread.close()
             self._executor = None
@@ -193,357 +135,3 @@ class SqliteStore:
         if self._executor is None:
             self._executor = SerialExecutor()
         return self._executor
-
-    # In the thread: begin and end
-
-    def _open(self, about: About, restart: bool) -> About | None:
-        path = self._place(restart)
-        lock = _journal.lock_of(path, _LOCKING)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise JournalInUse(f"another run holds the journal {self._path}; wait for its end, or stop it") from None
-        except (OSError, NotImplementedError) as error:
-            raise self._unwritable(getattr(error, "strerror", None) or error) from None
-        self._lock, self._target = lock, path
-        try:
-            return self._prepare(path, about, restart)
-        except BaseException:
-            self._end()
-            raise
-
-    def _place(self, restart: bool) -> Path:
-        """Where the journal is to be; nothing is made, not even a lock, where there is something else.
-
-        Raises:
-            JournalError: there is something else, or it is out of reach.
-        """
-        try:
-            path = followed(self._path).absolute()  # to SQLite some names, such as ":memory:", are no files
-            path.parent.stat()  # the lock would make a folder that is not there
-            if path.exists():
-                _journal.is_journal(self._path, any_version=restart)
-        except OSError as error:
-            raise self._unwritable(error.strerror or error) from None
-        return path
-
-    def _unwritable(self, reason: object) -> JournalError:
-        return JournalError(f"cannot write the journal {self._path}: {reason}; use another --journal")
-
-    def _prepare(self, path: Path, about: About, restart: bool) -> About | None:
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.close(create(path))
-        except OSError as error:
-            raise self._unwritable(error.strerror or error) from None
-        begun = _journal.is_journal(self._path, any_version=restart)
-        # What was begun may be planned, and is removed only once it is known not to be.
-        self._planned = None if begun else False
-        self._session, self._calls, self._looked = 0, Calls(), 0.0
-        kept: list[tuple[str, str]] = []
-        with explained(self._path):
-            if restart and begun:
-                with contextlib.closing(sqlite3.connect(path)) as db:
-                    _journal.is_begun(db, self._path, any_version=True)  # once what was cut short is undone
-                    with contextlib.suppress(sqlite3.Error):
-                        kept = _journal.notes_of_files(db)
-                _empty(path)
-                self._planned = False
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA busy_timeout = 10000")
-            # Every commit reaches the disk: what is claimed is known to be so after a loss of power.
-            self._db.execute("PRAGMA synchronous = FULL")
-            if not _journal.is_begun(self._db, self._path):
-                # Not into a log: from now on the file itself says what it is.
-                with self._transaction():
-                    for statement in TABLES.split(";"):
-                        self._db.execute(statement)
-                    _journal.write_about(self._db, about, planned=False)
-                    self._db.executemany("INSERT INTO note VALUES (?, ?)", kept)
-                    self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-                    self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_EXCHANGE.format_map({state.name: state for state in State}))
-            found, self._planned = _journal.read_about(self._db)
-            if not self._planned:  # nothing was ever sent by it, so it may as well be of this
-                with self._transaction():
-                    for table in ("row", "claim", "problem", "session"):
-                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
-                    _journal.write_about(self._db, about, planned=False)
-                found = about
-            elif differences := differing(found, about):
-                raise mismatch(self.name, differences)
-            self._kind = found.kind
-            self._load()
-            return found if self._planned else None
-
-    def _load(self) -> None:
-        """Read how far the migration is."""
-        db = self._connection
-        self._counts = Counter(asdict(_journal.read_counts(db)))
-        self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}
-        self._ahead, self._cursor, self._exhausted = [], 0, False
-        self._pace, _ = _journal.read_pace(db)
-
-    def _close(self, how: str) -> None:
-        if self._db is None:
-            return
-        try:
-            if self._session and how:
-                self._save_session("ended = ?, how = ?", time.time(), how)
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        """Close the file, remove one that was never planned, and let others have it."""
-        try:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
-            if self._lock is not None and self._planned is False:
-                # Emptied first, so that a log that is left beside it, should this be cut short, is never taken for
-                # that of the next.
-                with contextlib.suppress(OSError):
-                    _empty(self._target)
-                    self._target.unlink()
-                    Path(self._lock.lock_file).unlink()  # who waits for it notices, and makes another
-        finally:
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
-
-    # In the thread: rows
-
-    def _plan(self, rows: Sequence[Row | Rejected]) -> None:
-        with self._transaction():
-            self._put(rows)
-
-    def _put(self, rows: Sequence[Row | Rejected]) -> None:
-        """Write rows, in place of those of the same lines."""
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (row.line, State.PENDING, *row.values, *((None,) * (4 - len(row.values))))
-                if isinstance(row, Row)
-                else (row.line, State.REJECTED, None, None, None, None)
-                for row in rows
-            ),
-        )
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO problem VALUES (?, NULL, ?, ?, ?)",
-            (
-                (row.line, row.field, shortened(row.reason), json.dumps(dict(row.found)))
-                for row in rows
-                if isinstance(row, Rejected)
-            ),
-        )
-
-    def _finish_plan(self, fingerprint: str) -> None:
-        with self._transaction(), self._sorting():
-            # SQLite sorts in temporary files, so that memory stays bounded whatever the number of rows.
-            self._connection.execute(
-                """
-                UPDATE row SET state = ? WHERE line IN (SELECT line FROM (
-                    SELECT line, lead(line) OVER (PARTITION BY first, second ORDER BY line) AS later FROM row
-                    WHERE state = ?) WHERE later IS NOT NULL)
-                """,
-                (State.SUPERSEDED, State.PENDING),
-            )
-            about, _ = _journal.read_about(self._connection)
-            _journal.write_about(self._connection, replace(about, fingerprint=fingerprint), planned=True)
-        self._planned = True
-        with explained(self._path):
-            self._load()
-
-    def _mend(self, rows: Sequence[Row | Rejected]) -> Mended:
-        db = self._connection
-        given = {row.line: row for row in rows}  # the last of a line wins
-        lines = json.dumps(list(given))
-        with self._transaction():
-            found = fetch(
-                db,
-                "SELECT line FROM row WHERE line IN (SELECT value FROM json_each(?)) AND state IN (?, ?, ?)",
-                lines,
-                *(State.PENDING, State.FAILED, State.REJECTED),
-            )
-            open_ = {line for (line,) in found}
-            mended = [given[line] for line in sorted(open_)]
-            mended_lines = json.dumps([row.line for row in mended])
-            # The members of the old values, and of the new ones: of each, the last row must win again.
-            db.execute("CREATE TEMP TABLE member (first, second, PRIMARY KEY (first, second)) WITHOUT ROWID")
-            members = (
-                "INSERT OR IGNORE INTO member SELECT first, second FROM row WHERE first IS NOT NULL"
-                " AND line IN (SELECT value FROM json_each(?))"
-            )
-            db.execute(members, (mended_lines,))
-            db.execute("DELETE FROM problem WHERE line IN (SELECT value FROM json_each(?))", (mended_lines,))
-            self._put(mended)
-            db.execute(members, (mended_lines,))
-            self._supersede()
-            db.execute("DROP TABLE member")
-            db.execute("DELETE FROM claim WHERE line NOT IN (SELECT line FROM row WHERE state = ?)", (State.PENDING,))
-            states = Counter(
-                state
-                for (state,) in fetch(
-                    db, "SELECT state FROM row WHERE line IN (SELECT value FROM json_each(?))", mended_lines
-                )
-            )
-        with explained(self._path):
-            self._load()
-        skipped = tuple(sorted(given.keys() - open_))
-        return Mended(states[State.PENDING], states[State.SUPERSEDED], states[State.REJECTED], skipped)
-
-    def _supersede(self) -> None:
-        """Of the rows of each of these members, have the last be pending, unless it is settled, and no other."""
-        db = self._connection
-        of_members = "FROM row JOIN member USING (first, second) WHERE state <> ?"
-        db.execute(
-            f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (State.REJECTED,)
-        )
-        last = "(SELECT line FROM last)"
-        db.execute(
-            f"UPDATE row SET state = ? WHERE state = ? AND line IN {last}",  # noqa: S608
-            (State.PENDING, State.SUPERSEDED),
-        )
-        db.execute(
-            f"UPDATE row SET state = ? WHERE state IN (?, ?) AND line NOT IN {last}"  # noqa: S608
-            f" AND line IN (SELECT line {of_members})",
-            (State.SUPERSEDED, State.PENDING, State.FAILED, State.REJECTED),
-        )
-        db.execute("DELETE FROM problem WHERE line IN (SELECT line FROM row WHERE state = ?)", (State.SUPERSEDED,))
-        db.execute("DROP TABLE last")
-
-    def _exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
-        with explained(self._path):
-            if not self._session:
-                ran = self._connection.execute("INSERT INTO session (started, how) VALUES (?, '')", (time.time(),))
-                self._session = ran.lastrowid or 0
-            claims = self._next(room, int(time.time()))
-            new = [claim for claim in claims if not claim.again]
-            if outcomes or new or calls != self._calls:
-                by_state = {state: [one for one in outcomes if one.state is state] for state in State}
-                self._connection.execute(
-                    "INSERT INTO exchange VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        json.dumps([one.line for one in by_state[State.DONE]]),
-                        json.dumps([one.line for one in by_state[State.LOWERED]]),
-                        json.dumps([(one.line, one.code, shortened(one.reason)) for one in by_state[State.FAILED]]),
-                        json.dumps([one.line for one in outcomes]),
-                        json.dumps([claim.row.line for claim in new]),
-                        int(time.time()),
-                        self._session,
-                        json.dumps(asdict(calls)),
-                    ),
-                )
-                self._calls = calls
-            self._counts["pending"] -= len(new)
-            self._counts["sending"] += len(new) - len(outcomes)
-            for outcome in outcomes:
-                self._counts[outcome.state.name.lower()] += 1
-            self._before.difference_update(outcome.line for outcome in outcomes)
-            return Exchange(claims, Counts(**self._counts), self._exhausted and not self._ahead, pace=self._new_pace())
-
-    def _next(self, room: int, now: int) -> list[Claim]:
-        """The next rows to be claimed, by line."""
-        claims: list[Claim] = []
-        while len(claims) < room and not (self._exhausted and not self._ahead):
-            if not self._ahead:
-                self._read_ahead()
-                continue
-            line, since, *values = self._ahead.pop()
-            row = _journal.read_row(self._kind, line, *values)
-            claims.append(Claim(row, now if since is None else since, again=line in self._before))
-        return claims
-
-    def _read_ahead(self) -> None:
-        # As one JSON document, for the same reason as `_EXCHANGE`.
-        [(text,)] = fetch(
-            self._connection,
-            """
-            SELECT json_group_array(json_array(line, since, first, second, third, fourth)) FROM (
-                SELECT row.line, since, first, second, third, fourth FROM row LEFT JOIN claim USING (line)
-                WHERE row.line > ? AND state = ? ORDER BY row.line LIMIT ?)
-            """,
-            *(self._cursor, State.PENDING, _WINDOW),
-        )
-        try:
-            found = json.loads(text)
-        except ValueError:  # SQLite also holds numbers that JSON cannot
-            raise sqlite3.DatabaseError("it is damaged: a value of a row is none") from None
-        _journal.require(
-            all(since is None or _journal.is_moment(since) for _, since, *_ in found), "a time of a row is no time"
-        )
-        self._exhausted = len(found) < _WINDOW
-        if found:
-            self._cursor = found[-1][0]
-        self._ahead = found[::-1]
-
-    def _release(self, lines: Sequence[int]) -> None:
-        given = [line for line in lines if line not in self._before]
-        with self._transaction():
-            self._connection.execute(
-                "DELETE FROM claim WHERE line IN (SELECT value FROM json_each(?))", (json.dumps(given),)
-            )
-        self._counts["sending"] -= len(given)
-        self._counts["pending"] += len(given)
-
-    # In the thread: the rest
-
-    def _failures(self) -> list[FailureCount]:
-        with explained(self._path):
-            return _journal.read_failures(self._connection)
-
-    def _save_session(self, assignments: str, *values: object) -> None:
-        with self._transaction():
-            self._connection.execute(
-                f"UPDATE session SET {assignments} WHERE id = ?",  # noqa: S608 - assignments of ours
-                (*values, self._session),
-            )
-
-    def _new_pace(self) -> Pace | None:
-        if time.monotonic() < self._looked + 1.0:
-            return None
-        self._looked = time.monotonic()
-        version, pace = _journal.read_pace(self._connection)
-        if version == self._pace:
-            return None
-        self._pace = version
-        return pace
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        assert self._db is not None, "the store is not open"
-        return self._db
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        db = self._connection
-        with explained(self._path):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # when the disk is full, SQLite has rolled back itself
-                    db.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _sorting(self) -> Iterator[None]:
-        """Explain a lack of room where temporary files are needed, too."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            if _journal.code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-                raise
-            raise JournalError(
-                f"no room for the journal {self._path}, or for sorting its rows ({error}), which takes up to 100 bytes"
-                " a row in the folder that SQLITE_TMPDIR names, or else in one for temporary files"
-            ) from None
-
-
-def _empty(path: Path) -> None:
-    """Empty a database, and remove what SQLite keeps beside it."""
-    os.truncate(path, 0)
-    for suffix in _BESIDE:
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
