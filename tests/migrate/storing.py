@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.programs import PIPE, ForkedProgram
+from tests.stand_in import APP, KEY
 from tim_async.migrate import JournalError, Rejected, Row, SqliteStore, Store, read_status
-from tim_async.migrate._journal_file import is_held, reading
+from tim_async.migrate._journal_file import reading
 from tim_async.migrate._store import About, Calls, Outcome, State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,18 @@ def ram_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def command(url: str, *arguments: object, **streams: Any) -> ForkedProgram:
+    """Start ``tim-async migrate`` against a stand-in."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
+        "TIM_SDK_APP_ID": str(APP),
+        "TIM_SECRET_KEY": KEY,
+        "TIM_BASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+    }
+    return ForkedProgram("-m", "tim_async.cli", "migrate", *map(str, arguments), env=environment, **streams)
+
+
 def process(name: str, *arguments: object) -> ForkedProgram:
     """Start one of the functions below in a process of its own."""
     return ForkedProgram("-m", "tests.migrate.storing", name, *map(str, arguments), cwd=ROOT, stdin=PIPE, stdout=PIPE)
@@ -141,11 +154,6 @@ async def hold(path: str) -> None:
     async with planned(Path(path), rows(10)):
         _say("held")
         sys.stdin.read()
-
-
-async def look(path: str) -> None:
-    """Say whether a run holds the journal."""
-    _say(is_held(Path(path)))
 
 
 async def note(path: str) -> None:
@@ -212,9 +220,10 @@ async def status(path: str) -> None:
         _say([found.counts.done, found.counts.left, found.running])
 
 
-async def done(path: str) -> None:
-    """Say how many rows are done."""
-    _say(read_status(path).counts.done)
+async def look(path: str) -> None:
+    """Say whether a run holds the journal, and how many rows are done."""
+    found = read_status(path)
+    _say([found.running, found.counts.done])
 
 
 async def memory(path: str, count: str, members: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.programs import PIPE, ForkedProgram, in_thread
-from tests.stand_in import APP, KEY, Action, Reply, Seen, StandIn, ok
+from tests.stand_in import Action, Reply, Seen, StandIn, ok
+
+from .storing import command
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "unread": "GroupId,Member_Account,UnreadMsgNum\n" + "".join(f"g,m{number},1\n" for number in range(30)),
     "read": "Report_Account,Peer_Account,MsgReadTime\n" + "".join(f"a,p{number},1756602000\n" for number in range(30)),
@@ -38,15 +38,7 @@ ANSWERS = {
 
 
 def migrate(kind: str, file: Path, url: str, *options: str) -> ForkedProgram:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
-        "TIM_SDK_APP_ID": str(APP),
-        "TIM_SECRET_KEY": KEY,
-        "TIM_BASE_URL": url,
-        "PYTHONPATH": str(ROOT),
-    }
-    command = ("-m", "tim_async.cli", "migrate", kind, str(file), "--concurrency", "5", *options)
-    return ForkedProgram(*command, env=environment, stdout=PIPE, stderr=PIPE)
+    return command(url, kind, file, "--concurrency", 5, *options, stdout=PIPE, stderr=PIPE)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections import Counter
@@ -12,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.programs import DEVNULL, PIPE, ForkedProgram, in_thread
-from tests.stand_in import APP, KEY, Action, Fate, Seen, StandIn, error, ok, page
+from tests.stand_in import Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate import read_status
 
-from .storing import beside, states
+from .storing import beside, command, states
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 1000
 CONCURRENCY = 20
 
@@ -74,25 +72,8 @@ async def faulty(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Faulty, 
 
 async def migrate(service: Faulty, url: str, file: Path) -> int:
     """The one command, again and again."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
-        "TIM_SDK_APP_ID": str(APP),
-        "TIM_SECRET_KEY": KEY,
-        "TIM_BASE_URL": url,
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [
-        "-m",
-        "tim_async.cli",
-        "migrate",
-        "unread",
-        str(file),
-        "--rate",
-        "5000",
-        "--concurrency",
-        str(CONCURRENCY),
-    ]
-    with ForkedProgram(*command, env=environment, stdout=DEVNULL, stderr=PIPE) as service.client:
+    options = ("--rate", 5000, "--concurrency", CONCURRENCY)
+    with command(url, "unread", file, *options, stdout=DEVNULL, stderr=PIPE) as service.client:
         _, complaints = await in_thread(service.client.communicate)
         code = service.client.wait()
     assert code in (0, -signal.SIGKILL), complaints
