@@ -28,6 +28,7 @@ from tim_async.migrate import (
     JournalMismatch,
     Kind,
     MemoryStore,
+    MendedSource,
     PaceChanged,
     Progress,
     Reading,
@@ -482,6 +483,32 @@ async def test_in_a_fleet_the_share_is_that_of_bulk_calls(
             elif isinstance(event, PaceChanged):
                 stop.set()
     assert calls == [asked]
+
+
+async def test_corrections_need_rows(service: StandIn, tmp_path: Path) -> None:
+    """A mistyped journal does not become a migration of its own; and what restarts has none either."""
+    file = write(tmp_path, [("g", "m", 1)])
+    edited = tmp_path / "edited.jsonl"
+    edited.write_text('{"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 2, "Line": 2}\n')
+    with pytest.raises(JournalMismatch, match="without --mended first"):
+        async with client_of(service) as tim:
+            await carry(tim, file, mended=MendedSource(edited, UNREAD))
+    with pytest.raises(ValueError, match="would forget"):
+        async with client_of(service) as tim:
+            await carry(tim, file, mended=MendedSource(edited, UNREAD), restart=True)
+    assert names(tmp_path) == ["edited.jsonl", "rows.csv"]
+    assert service.seen == []
+
+
+async def test_a_store_in_use_is_left_to_its_run(service: StandIn, tmp_path: Path) -> None:
+    file = write(tmp_path, [("g", f"m{row}", row) for row in range(40)])
+    store = SqliteStore(tmp_path / "j")
+    async with client_of(service) as tim:
+        async for event in run(tim, FileSource(file, UNREAD), store, group_check=False):
+            if isinstance(event, Started):
+                with pytest.raises(JournalInUse):
+                    await drain(run(tim, FileSource(file, UNREAD), store, group_check=False))
+    assert finished([event]).counts == Counts(done=40)
 
 
 async def test_what_the_recorder_saw_is_kept(service: StandIn, tmp_path: Path) -> None:

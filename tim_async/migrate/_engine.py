@@ -32,7 +32,7 @@ from ._sending import Sender
 from ._sources import Source
 from ._store import About, Pace, Store
 from ._supervision import beside
-from .errors import MigrateError, StoreAway
+from .errors import JournalInUse, MigrateError, StoreAway
 from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Resumed, Started, Waiting
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ async def run(
         InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
     """
     options = dataclasses.replace(options or MigrateOptions(), **changes)
+    if restart and mended is not None:
+        raise ValueError("restart would forget the rows that mended corrects")
     make = store_factory(journal)
     async for event in drive(client, make, source, mended, restart, stop, recorder, options):
         yield event
@@ -172,11 +174,14 @@ class _Run:
     async def migrate(self) -> Finished:
         """The whole run, from the first look at the source to the closed store."""
         LANE.set(Lane.BULK)
-        how = "interrupted"
+        how, ours = "interrupted", True
         try:
             finished = await beside(self._migrate(), self._heed())
             how = finished.ended.name.lower()
             return finished
+        except JournalInUse:
+            ours = False
+            raise
         except StoreAway:
             if not self._users_stop.is_set():
                 raise
@@ -186,7 +191,8 @@ class _Run:
             raise
         finally:
             try:
-                await self._store.close(how)
+                if ours:
+                    await self._store.close(how)
             finally:
                 await self._reader.close()
 

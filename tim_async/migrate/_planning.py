@@ -14,7 +14,7 @@ from ._rows import Rejected, Row
 from ._sources import Source
 from ._store import About, Store, differing, mismatch
 from ._supervision import end
-from .errors import SourceError
+from .errors import JournalMismatch, SourceError
 from .events import Reading
 
 T = TypeVar("T")
@@ -119,6 +119,8 @@ async def plan(
         if differences := differing(found, dataclasses.replace(about, fingerprint=fingerprint)):
             raise mismatch(store.name, differences)
         return found, True
+    if mends:
+        raise JournalMismatch(f"{store.name} holds no rows to be corrected; run the command without --mended first")
     try:
         rows = 0
         while batch := first or await reader.read(batches.next):

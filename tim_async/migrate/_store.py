@@ -373,7 +373,7 @@ class Store(Protocol):
         """The failed and rejected rows by code or field, the most frequent first."""
 
     async def release(self, lines: Sequence[int]) -> None:
-        """Give rows back that were claimed and not sent."""
+        """Give rows back that were claimed and not sent; this run does not claim them again."""
 
     async def save_series(self, series: str) -> None:
         """Save how the calls of this run went over time, as `Series.to_json` writes it."""

@@ -90,6 +90,8 @@ class Settings:
             if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError("--quota and --no-quota exclude each other")
             given["quota"] = None
+        if given.get("restart") and given.get("mended"):
+            raise Misuse("--restart forgets the rows that --mended corrects; use one of them")
         if given.get("check_groups") and not given["dry_run"]:
             raise Misuse("--check-groups is for --dry-run; without it, each group is looked up before its first row")
         check_pace(given.get("rate", RATE), given.get("share", 1.0))
