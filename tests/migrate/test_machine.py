@@ -33,6 +33,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.hypotheses import at_most
 from tests.stand_in import Action, Seen, StandIn, client_of, error, ok
 from tests.store import Store as Valkey
 from tim_async.migrate import (
@@ -287,9 +288,7 @@ class InMemory(Migration):
         return self.kept
 
 
-SETTINGS = settings(
-    max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SETTINGS = settings(at_most(20), stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("machine", [OnSqlite, InMemory])

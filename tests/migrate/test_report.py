@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hypotheses import at_most
 from tim_async import Attempt, Lane, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.migrate import (
@@ -382,7 +383,7 @@ some_series = st.builds(
 @given(
     st.lists(st.builds(Session, moments, st.none() | moments, st.text(max_size=3), st.none() | some_series), max_size=3)
 )
-@settings(max_examples=50)
+@at_most(25)
 def test_whatever_a_store_may_hold(sessions: list[Session]) -> None:
     """Clocks that were far off, and counts that somebody made up: a page all the same, and its numbers are numbers."""
     calls = Calls(sent=2**53, done=2**53 - 1)
@@ -528,7 +529,7 @@ def test_sessions_without_attempts_are_not_drawn() -> None:
 @given(
     st.lists(st.tuples(st.integers(1, 100_000), st.integers(0, 10**6)), min_size=1, max_size=12),
 )
-@settings(max_examples=50)
+@at_most(25)
 def test_any_timeline(lengths: list[tuple[int, int]]) -> None:
     """All attempts are in a cell, cells are in order and no finer than a phone can show, and labels are apart."""
     start, sessions = START, []

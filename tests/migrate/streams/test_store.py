@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
+from tests.hypotheses import at_most
 from tests.migrate.test_store import CASES, OUTCOMES, STATES, of_member
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
@@ -140,7 +141,7 @@ async def compare(url: str, rows: list[Any], todo: list[Any]) -> None:
 
 
 @given(rows=st.lists(member, min_size=1, max_size=8), todo=st.lists(steps, max_size=20))
-@settings(max_examples=60)
+@at_most(25)
 def test_any_sequence(shared: Valkey, rows: list[Any], todo: list[Any]) -> None:
     """Whatever happens to rows, the store in memory says the same of them."""
     asyncio.run(compare(shared.url, rows, todo))
@@ -282,7 +283,7 @@ fields = st.dictionaries(st.sampled_from([b"v", b"l", b"x", b"\xff"]), st.binary
 
 
 @given(junk=st.lists(st.sampled_from(JUNK), max_size=4), foreign=st.lists(fields, max_size=4), good=st.integers(0, 3))
-@settings(max_examples=25)
+@at_most(15)
 def test_garbage(shared: Valkey, junk: list[str], foreign: list[dict[bytes, bytes]], good: int) -> None:
     """Valid rows are given out; everything else is rejected with its reason, and leaves nothing behind."""
     texts = [*(json.dumps(["g", f"m{number}", 1]) for number in range(1, good + 1)), *junk]
