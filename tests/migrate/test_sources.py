@@ -731,12 +731,12 @@ def test_a_first_line_that_was_cut(file: File, first: str) -> None:
 
 def test_an_array_is_never_in_memory(file: File) -> None:
     path = file.folder / "rows.json"
-    text = json.dumps([{**GOOD, "note": "x" * 500_000}, *[GOOD] * 100_000])
+    text = json.dumps([*[{**GOOD, "note": "x" * 500_000}] * 14, *[GOOD] * 1000])
     path.write_text(text, encoding="utf-8")
     source = FileSource(path, UNREAD)
     tracemalloc.start()
     try:
-        assert sum(isinstance(row, Row) for row in source.read()) == 100_001
+        assert sum(isinstance(row, Row) for row in source.read()) == 1014
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
