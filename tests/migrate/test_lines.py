@@ -102,7 +102,11 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> Iterator[None]:
 def test_what_is_read_is_what_is_there(tmp_path: Path, data: bytes, bom: bool, cuts: list[int] | None) -> None:
     """Every byte, and each line by itself, whichever end it has; the byte-order mark alone is left out."""
     text = data.strip()
-    if not data.decode(errors="surrogateescape").strip() or b"\0" in data or data.startswith((b"\x1f", BOM, b"\xff\xfe", b"\xfe\xff", *lines._FOREIGN)):
+    if (
+        not data.decode(errors="surrogateescape").strip()
+        or b"\0" in data
+        or data.startswith((b"\x1f", BOM, b"\xff\xfe", b"\xfe\xff", *lines._FOREIGN))
+    ):
         return
     path = tmp_path / "file"
     written = BOM * bom + data
