@@ -511,6 +511,20 @@ async def test_a_store_in_use_is_left_to_its_run(service: StandIn, tmp_path: Pat
     assert finished([event]).counts == Counts(done=40)
 
 
+async def test_who_has_left_a_run_may_begin_another_at_once(service: StandIn, tmp_path: Path) -> None:
+    """The block ends when the run has ended, and its store is free."""
+    file = write(tmp_path, [("g", f"m{row}", row) for row in range(40)])
+    store = MemoryStore()
+    async with client_of(service) as tim:
+        async with contextlib.aclosing(run(tim, FileSource(file, UNREAD), store, group_check=False)) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    break
+        async with contextlib.aclosing(run(tim, FileSource(file, UNREAD), store, group_check=False)) as events:
+            last = [event async for event in events][-1]
+    assert finished([last]).counts == Counts(done=40)
+
+
 async def test_what_the_recorder_saw_is_kept(service: StandIn, tmp_path: Path) -> None:
     """For the report."""
     recorder = Recorder("set_unread_msg_num", 200)

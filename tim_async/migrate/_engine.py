@@ -12,6 +12,7 @@ nor retries can leave the value of another.  After any end the same call resumes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
@@ -99,8 +100,10 @@ async def run(
     if restart and mended is not None:
         raise ValueError("restart would forget the rows that mended corrects")
     make = store_factory(journal)
-    async for event in drive(client, make, source, mended, restart, stop, recorder, options):
-        yield event
+    # Closed here, and not when the interpreter comes to it: who has left a run may begin another at once.
+    async with contextlib.aclosing(drive(client, make, source, mended, restart, stop, recorder, options)) as events:
+        async for event in events:
+            yield event
 
 
 def store_factory(journal: str | Path | Store, name: str | None = None) -> StoreFactory:
