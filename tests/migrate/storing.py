@@ -157,7 +157,7 @@ async def hold(path: str) -> None:
 
 
 async def note(path: str) -> None:
-    """Keep a note, as whoever sets the pace of a run does."""
+    """Keep a note, as `migrate set` does."""
     store = SqliteStore(path)
     await store.note("note", "kept")
     await store.close()

@@ -174,7 +174,7 @@ async def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
 
 @virtually
 async def test_a_cancelled_prober_leaves_the_probe_to_the_next() -> None:
-    """Whoever was trying and is cancelled does not keep the others waiting for ever."""
+    """A probe that is cancelled does not block the other calls."""
     service = Service((0.0, 100.0))
     circuit = breaker()
     tasks = [asyncio.create_task(circuit.call(service.call(str(number)))) for number in range(5)]

@@ -395,7 +395,7 @@ def test_a_beginning_that_was_cut_by_a_loss_of_power(tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """Wherever it strikes, it is one clear error; what was saved stays, and with more room the journal goes on."""
+    """At any moment it is one clear error; what was saved stays, and with more room the run resumes."""
     count = 1500
     sizes = [0, 1, 1000, 4096, 20_000, 30_000, 50_000, *range(60_000, 420_000, 12_000), 10_000_000]
     found = outcome("fill_the_disk", tmp_path, count, *sizes)

@@ -1,4 +1,4 @@
-"""Who holds a journal: one run, for as long as it lives; and whoever looks, or keeps a note, disturbs nobody."""
+"""One run holds a journal for as long as it lives; reading it, or keeping a note, disturbs nobody."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_who_only_looks_does_not_refuse_a_run(path: Path) -> None:
 
 
 async def test_a_lock_that_is_removed_before_it_is_taken(path: Path) -> None:
-    """By a run that removes what it never planned: whoever waits for that lock takes the next one."""
+    """By a run that removes a journal it never planned: a run that waits for that lock takes the next one."""
     other = path.with_name("other.journal")
     first = SqliteStore(other)
     await first.open(ABOUT)

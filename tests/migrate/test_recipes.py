@@ -158,7 +158,7 @@ MIRA, JONAS, LI, ZOE, GONE = (
 
 
 def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
-    """Write each line of an export anew."""
+    """Rewrite each line of an export."""
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("".join(json.dumps(change(json.loads(line))) + "\n" for line in lines), encoding="utf-8")
 

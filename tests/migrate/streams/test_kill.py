@@ -159,7 +159,7 @@ async def test_a_time_is_drawn_once(tmp_path: Path, store: Valkey, fleet: Fleet)
 
 
 async def test_a_load_that_is_killed(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
-    """The same command begins anew, each time; then every row is on the stream once, in its order."""
+    """The same command starts over, each time; then every row is on the stream once, in order."""
     rows = rows_of(random.Random(6), 18_000, 15_000)
     file = str(write(tmp_path / "counts.csv", rows))
     kills = 0

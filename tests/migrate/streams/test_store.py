@@ -177,7 +177,7 @@ async def test_mending(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case: st
 
 
 async def test_who_holds_a_row(store: Valkey) -> None:
-    """A claim is another's until its lease ends; whoever then takes it over hears of it."""
+    """A claim belongs to its worker until the lease ends; the next worker is told that it may have been sent."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 8)])
     async with opened(store.url) as one, opened(store.url) as other:
         (first,) = await claim(one, 1)
@@ -419,7 +419,7 @@ async def test_damage(store: Valkey, make: Make, what: str) -> None:
 
 
 async def test_a_plan_that_is_replaced(store: Valkey, make: Make) -> None:
-    """The loader that began last goes on; the one before it is told, and nothing of it is left."""
+    """The loader that began last continues; the one before it fails, and nothing of it is left."""
     first, second = make(), make()
     assert await first.open(ABOUT) is None
     await first.plan([row(2, "old"), rejected(3), row(4, "old")])
@@ -475,7 +475,7 @@ async def test_another_migration(store: Valkey, make: Make) -> None:
 
 
 async def test_keys_of_something_else(store: Valkey, make: Make) -> None:
-    """They are left alone unless all is to begin anew; an earlier release's are named."""
+    """They are left alone unless --restart is given; those of an earlier release are named."""
     async with looking(store.url) as redis:
         for part in ("rows", "counts", "problems"):
             await redis.flushdb()

@@ -108,7 +108,7 @@ async def test_loads_at_once(tmp_path: Path, store: Valkey) -> None:
 
 
 async def test_a_load_that_is_stopped(tmp_path: Path, store: Valkey) -> None:
-    """It is begun anew by the next."""
+    """The next one starts over."""
     file = write(tmp_path / "counts.csv", [("g", f"m{number}", "1") for number in range(11_000)])
     stop = asyncio.Event()
     with FileSource(file, UNREAD) as source:
