@@ -37,6 +37,7 @@ from .errors import JournalInUse, MigrateError, StoreAway
 from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Resumed, Started, Waiting
 
 if TYPE_CHECKING:
+    from tim_async._redis_clients import Client
     from tim_async.client import TIMClient
 
 _SAVE_EVERY = 10.0
@@ -51,7 +52,7 @@ StoreFactory = Callable[[asyncio.Event, Callable[..., None]], Store]
 async def run(
     client: TIMClient,
     source: Source,
-    journal: str | Path | Store,
+    journal: str | Path | Client | Store,
     *,
     mended: Source | None = None,
     restart: bool = False,
@@ -75,7 +76,7 @@ async def run(
         client: makes the calls, at the rate it was made with.
         source: the rows, such as a `FileSource`.  A source that is not there any more is no obstacle once its rows
             are planned.
-        journal: a path, or the URL of a Redis or Valkey that several workers share, or a store.
+        journal: a path, or the URL or a client of a Redis or Valkey that several workers share, or a store.
         mended: corrected rows, such as a `MendedSource`; they take the places of failed and rejected rows.
         restart: forget everything that the journal knows, and start over.
         stop: set it to end the run early.
@@ -106,22 +107,28 @@ async def run(
             yield event
 
 
-def store_factory(journal: str | Path | Store, name: str | None = None) -> StoreFactory:
+def store_factory(journal: str | Path | Client | Store, name: str | None = None) -> StoreFactory:
     """What makes the store that a journal names.
 
     Args:
-        journal: a path, a URL, or a store as it is.
+        journal: a path, a URL, a client of ``redis.asyncio``, or a store as it is.
         name: of a shared store, the migration's name; None for the usual one.
     """
+    if not isinstance(journal, str | Path | Store):
+        return _shared(journal, name)
     if isinstance(journal, str) and is_url(journal):
-        from ._redis import DEFAULT_NAME, RedisStore
-
-        return lambda stop, tell: RedisStore(journal, name or DEFAULT_NAME, stop=stop, tell=tell)
+        return _shared(journal, name)
     if isinstance(journal, str | Path):
         from ._sqlite import SqliteStore
 
         return lambda _stop, _tell: SqliteStore(journal)
     return lambda _stop, _tell: journal
+
+
+def _shared(store: str | Client, name: str | None) -> StoreFactory:
+    from ._redis import DEFAULT_NAME, RedisStore
+
+    return lambda stop, tell: RedisStore(store, name or DEFAULT_NAME, stop=stop, tell=tell)
 
 
 async def drive(

@@ -39,6 +39,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from tim_async._redis_clients import Client
+
 from . import _redis_replies as replies
 from ._redis_link import Tell
 from ._redis_reader import BATCH, DEFAULT_NAME, RedisReader, checked_name, key_of
@@ -83,23 +85,25 @@ class RedisStore(RedisReader):
     and by `join` at any time, an unreachable store is waited for.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with a password if the store needs one.
+        store: its URL: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://…`` or ``redis+cluster://…``,
+            with a password if the store needs one.  Or a client of ``redis.asyncio``: `Redis`, also one from
+            ``Sentinel(…).master_for(…)``, or `RedisCluster`; it is never closed.
         stream: the migration's name; several can be in one database.
         lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
         stop: set when the run is to end; then an unreachable store is not waited for much longer.
         tell: called while something is waited for, with the reason and the seconds so far, and with None afterwards.
 
     Attributes:
-        name: the URL without its password.
+        name: the store as it may be shown.
         stream: as given.
 
     Raises:
-        ValueError: a URL, a name or a lease that cannot be.
+        TypeError, ValueError: a store, a name or a lease that cannot be.
     """
 
     def __init__(
         self,
-        url: str,
+        store: str | Client,
         stream: str = DEFAULT_NAME,
         *,
         lease: float = DEFAULT_LEASE,
@@ -108,9 +112,7 @@ class RedisStore(RedisReader):
     ) -> None:
         if not 0 < lease < math.inf:
             raise ValueError(f"lease must be above 0, not {lease}")
-        self._stop = asyncio.Event() if stop is None else stop
-        self._tell = tell or _silent
-        super().__init__(url, stream, self._stop, self._tell)
+        super().__init__(store, stream, stop or asyncio.Event(), tell or _silent)
         self._lease = lease
         self._position = 0
         self._worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -183,7 +185,8 @@ class RedisStore(RedisReader):
                 # What cannot be given back now, others claim once the lease is over.
                 self._link.hurry()
                 with contextlib.suppress(JournalError):
-                    await self._call("close", worker=self._worker, info=self._info(how or "interrupted"))
+                    info = self._info(how or "interrupted")
+                    await self._call("close", worker=self._worker, info=info, lease=self._idle)
         finally:
             self._id = ""
             await self._link.close()
@@ -199,7 +202,8 @@ class RedisStore(RedisReader):
             self._position = upto
 
     async def planned(self, fingerprint: str) -> None:
-        """See `Store.planned`."""
+        """See `Store.planned`.  Replicas have all rows before the first can be claimed."""
+        await self.replicated()
         await self._call("planned", fingerprint=json.dumps(fingerprint))
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
@@ -214,6 +218,7 @@ class RedisStore(RedisReader):
             reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._idle)
             with self._reading():
                 results.update(zip(part, replies.as_list(reply["results"]), strict=True))
+        await self.replicated()  # what was mended must not come back with its old values
         many = Counter(results.values())
         skipped, busy = (tuple(sorted(line for line in lines if results[line] == one)) for one in ("skipped", "busy"))
         return Mended(many["left"], many["superseded"], many["rejected"], skipped, busy)

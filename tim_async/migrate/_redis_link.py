@@ -1,5 +1,8 @@
 """The connection to a shared store: one script, repeated for as long as the store is unreachable, and plain errors.
 
+The script is called through any client of redis-py, also one of the user's, and nothing else is asked of the store but
+to wait for its disk.
+
 Each command runs in a task of its own, which is cancelled and left alone when its time is over: on Python 3.11
 redis-py's time-outs may swallow a cancellation, so that nothing here may wait for a cancelled command.
 
@@ -15,16 +18,15 @@ import importlib.resources
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
-from redis import asyncio as redis
 from redis import exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import RedisCluster
 
-from tim_async._stores import redis_url, shown_url
+from tim_async._redis_clients import Client, Script, connect, execute
 
-from .errors import JournalError, StoreAway
+from ._redis_faults import AWAY, Kind, kind_of
+from .errors import JournalError, StoreAway, StoreMisconfigured
 
 TIMEOUT = 5.0
 """Seconds for one reply of the store."""
@@ -34,24 +36,10 @@ _GRACE = 2.0
 """Seconds for which a store that does not respond is still waited for once the run is to end."""
 _CLOSING = 1.0
 """Seconds for cancelled commands to end, and for connections to close."""
-_READ_ONLY = 10.0
-"""Seconds for which a store may refuse writes: a failover passes, the URL of a replica does not."""
 _PARTS = ("keys", "rows", "members", "workers", "whole")
 """The files of the script, in ``_lua``."""
-_REFUSED = (
-    exceptions.AuthenticationError,
-    exceptions.AuthorizationError,
-    exceptions.NoPermissionError,
-    exceptions.MaxConnectionsError,
-)
-_AWAY = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    exceptions.ClusterDownError,  # also of a replica without its master
-    exceptions.TryAgainError,
-    OSError,
-)
+_READS = frozenset({"look", "status", "counts", "failures", "problems", "accepted", "scan", "info"})
+"""Operations that a replica carries out, too; so it does those that only read what the migration is of."""
 
 Tell = Callable[..., None]
 """Given why something is waited for and the seconds so far, and perhaps until what; and None when it is there."""
@@ -62,44 +50,37 @@ class Link:
     """A connection to a store that keeps one migration.
 
     Args:
-        url: the store's.
+        store: its URL, or a client, which is never closed.
         keys: the keys of ``_lua``.
         stop: set when the run is to end; then an unreachable store is not waited for much longer.
         tell: called while the store is unreachable, with the reason and the seconds so far, and with None afterwards.
 
     Attributes:
         patient: whether an unreachable store is waited for at all.
-        shown: the URL as it may be shown.
+        shown: the store as it may be shown.
 
     Raises:
-        ValueError: the URL is invalid.
+        TypeError, ValueError: no such client, or the URL is invalid.
     """
 
-    def __init__(self, url: str, keys: list[str], stop: asyncio.Event, tell: Tell) -> None:
-        url = redis_url(url)
-        self.shown: str = shown_url(url)
+    def __init__(self, store: str | Client, keys: list[str], stop: asyncio.Event, tell: Tell) -> None:
+        # Our own waiting instead of redis-py's, where it is our client: it tells, and ends when the run does.
+        ours = isinstance(store, str)
+        options: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT} if ours else {}
+        self._connected = connect(store, **options)
+        self._client = self._connected.client
+        self.shown: str = self._connected.shown
         self.patient = False
+        self._about = keys[0]
         self._keys = keys
         self._stop = stop
         self._tell = tell
         self._ending: asyncio.Future[Any] | None = None
         self._since: float | None = None
-        self._read_only_since: float | None = None
+        self._written = False
         self._given_up = ""
         self._commands: set[asyncio.Task[Any]] = set()
-        # Our own waiting instead of redis-py's: it tells, and ends when the run does.
-        self._redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            # Bytes that are not UTF-8 become lone surrogates, as in a file, and spoil no more than their own row.
-            encoding_errors="surrogateescape",
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._script = self._redis.register_script(_source())
-        options = self._redis.connection_pool.connection_kwargs
-        self._limit = float(options["socket_connect_timeout"]) + float(options["socket_timeout"])
+        self._limit = _longest(self._client)
 
     def hurry(self) -> None:
         """From now on, wait for an unreachable store only briefly."""
@@ -119,8 +100,8 @@ class Link:
 
     async def _disconnect(self) -> None:
         # An unreachable store cannot be told; its connections are closed all the same.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
-            await self._redis.aclose()
+        with contextlib.suppress(*AWAY, exceptions.RedisError):
+            await self._connected.aclose()
 
     async def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Have the store carry out an operation of ``_lua``; its reply.
@@ -131,37 +112,31 @@ class Link:
             JournalError: the store refuses, or replies something else.
             StoreAway: it is unreachable, and not waited for.
         """
-        document = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
-        text = await self._patiently(lambda: self._script(keys=self._keys, args=[document]))
+        text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+        # Bytes that are not UTF-8 become lone surrogates, as in a file, and spoil no more than their own row.
+        document = text.encode(errors="surrogateescape")
+        reply = await self._patiently(lambda: _script().run(self._client, self._keys, document))
         try:
-            reply = json.loads(text)
-            if not isinstance(reply, dict):
-                raise TypeError(f"{type(reply).__name__}")
-        except (TypeError, ValueError, RecursionError) as error:
+            found = json.loads(reply.decode(errors="surrogateescape"))
+            if not isinstance(found, dict):
+                raise TypeError(f"{type(found).__name__}")
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise self._nonsense(error) from error
-        return reply
-
-    async def scan(self, key: str, cursor: int) -> tuple[int, dict[str, str]]:
-        """Read some fields of a hash; the cursor of the others, 0 at the end."""
-        found = await self._patiently(lambda: self._redis.hscan(key, cursor, count=1000))
-        return cast("tuple[int, dict[str, str]]", found)
-
-    async def info(self, section: str) -> dict[str, Any]:
-        """Read what the store says of itself; nothing where it does not."""
-        try:
-            return cast("dict[str, Any]", await self._patiently(lambda: self._redis.info(section)))
-        except JournalError:  # who may use a migration need not be allowed to look around
-            return {}
+        self._written = self._written or (request["op"] not in _READS and "about" not in found)
+        return found
 
     async def wait_for_disk(self, seconds: float) -> None:
         """Wait until what was written is in the append-only file on the store's disk, or so long."""
-
-        async def wait() -> None:
-            await self._redis.execute_command("WAITAOF", 1, 0, int(1000 * seconds))  # type: ignore[no-untyped-call]
-
         # Unknown to older servers; and where the disk is slow, there is nothing to be done about it here.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
-            await self._attempt(wait)
+        with contextlib.suppress(*AWAY, exceptions.RedisError):
+            await self._attempt(lambda: self._at_the_keys("WAITAOF", 1, 0, int(1000 * seconds)))
+
+    async def _at_the_keys(self, *command: Any) -> Any:
+        """Run a command on the node that has the keys."""
+        if not isinstance(self._client, RedisCluster):
+            return await execute(self._client, *command)
+        node = self._client.get_node_from_key(self._about)
+        return await self._client.execute_command(*command, target_nodes=node)
 
     async def _patiently(self, command: Command) -> Any:
         """Carry a command out, however long the store is unreachable."""
@@ -172,15 +147,22 @@ class Link:
             began = asyncio.get_running_loop().time()
             try:
                 value = await self._attempt(command)
-            except _REFUSED as error:
-                raise JournalError(f"the store at {self.shown} refuses: {error}") from None
-            except _AWAY as error:
-                await self._missed(error, rounds, began)
-                rounds += 1
-            except exceptions.RedisError as error:
-                raise JournalError(self._explained(error)) from None
-            except Exception as error:  # of the driver, which trusts whatever answers
-                raise self._nonsense(error) from error
+            except Exception as error:  # also of a driver that trusts whatever answers
+                kind, remedy = kind_of(error, cluster=isinstance(self._client, RedisCluster))
+                if kind is Kind.REFUSE:
+                    raise StoreMisconfigured(f"the store at {self.shown} refuses: {error}; {remedy}") from None
+                if isinstance(error, exceptions.ReadOnlyError) and not (self._written or self._connected.by_name):
+                    raise StoreMisconfigured(
+                        f"the store at {self.shown} is read-only, such as a replica; give the primary's URL, or"
+                        " redis+sentinel://"
+                    ) from None
+                if kind is Kind.WAIT:
+                    await self._missed(error, rounds, began)
+                    rounds += 1
+                elif isinstance(error, exceptions.RedisError):
+                    raise JournalError(self._explained(error)) from None
+                else:
+                    raise self._nonsense(error) from error
             else:
                 self._answered()
                 return value
@@ -232,7 +214,6 @@ class Link:
         return task.result()
 
     def _answered(self) -> None:
-        self._read_only_since = None
         if self._since is not None:
             seconds, self._since = asyncio.get_running_loop().time() - self._since, None
             self._tell(None, seconds)
@@ -244,9 +225,8 @@ class Link:
             JournalError: there is to be no other.
         """
         # Connections to a store that went away, or is no longer the one to write to, are of no more use.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
-            await self._attempt(lambda: self._redis.connection_pool.disconnect(inuse_connections=False))
-        self._check_read_only(error, began)
+        with contextlib.suppress(*AWAY, exceptions.RedisError):
+            await self._attempt(self._connected.give_up)
         if rounds == 0 and self._since is None and not isinstance(error, exceptions.TimeoutError):
             return  # a connection may end without the store; the next attempt makes another one
         now = asyncio.get_running_loop().time()
@@ -264,18 +244,9 @@ class Link:
         else:
             await asyncio.wait([self._end], timeout=pause)
 
-    def _check_read_only(self, error: Exception, began: float) -> None:
-        if not isinstance(error, exceptions.ReadOnlyError):
-            self._read_only_since = None
-            return
-        if self._read_only_since is None:
-            self._read_only_since = began
-        if asyncio.get_running_loop().time() - self._read_only_since >= _READ_ONLY:
-            raise JournalError(f"the store at {self.shown} is read-only, such as a replica; give the primary's URL")
-
     def _explained(self, error: exceptions.RedisError) -> str:
         text = str(error)
-        about = self._keys[0]
+        about = self._about
         if isinstance(error, exceptions.OutOfMemoryError):
             return f"the store at {self.shown} has no memory left: {text}"
         if "WRONGTYPE" in text:
@@ -287,18 +258,26 @@ class Link:
                 f"something else has added entries to the stream beside {about} at {self.shown}, and no row can be put"
                 " behind them; load the file under another --name"
             )
-        if isinstance(error, exceptions.MovedError):
-            return f"{self.shown} is a node of a cluster, and not the one that holds {about}: {text}"
         if "user_script" in text:
             return f"{about} or a key beside it at {self.shown} is damaged ({text}); --restart starts over"
         return f"the store at {self.shown}: {text}"
 
 
 @functools.cache
-def _source() -> str:
+def _script() -> Script:
     """The script: one chunk, so that each of its files sees the local names of those before it."""
     folder = importlib.resources.files("tim_async.migrate") / "_lua"
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
+    return Script("\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS))
+
+
+def _longest(client: Client) -> float:
+    """Seconds after which a command has failed, whatever its client does: it may have to connect first."""
+    options: Mapping[str, Any]
+    if isinstance(client, RedisCluster):
+        options = client.get_connection_kwargs()
+    else:
+        options = client.connection_pool.connection_kwargs
+    return sum(float(options.get(name) or TIMEOUT) for name in ("socket_connect_timeout", "socket_timeout"))
 
 
 async def _set(event: asyncio.Event) -> None:

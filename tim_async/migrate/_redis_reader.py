@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tim_async._redis_clients import Client
+
 from . import _redis_replies as replies
 from ._redis_link import TIMEOUT, Link, Tell
 from ._redis_status import failures_of, status_of
@@ -22,12 +24,30 @@ DEFAULT_NAME = "migration"
 LAYOUT = 2
 """Version of what ``_lua`` keeps; to be raised when its keys or fields change their meaning."""
 
+_PARTS = (
+    "rows",
+    "counts",
+    "states",
+    "moved",
+    "replaced",
+    "claims",
+    "problems",
+    "causes",
+    "workers",
+    "series",
+    "recent",
+    "pace",
+    "notes",
+)
 _NAME = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,100}")
+_REPLICAS, _WORD, _LOOK = 60.0, 2.0, 0.1
+"""Seconds for replicas to catch up, at most; until it is told that they are waited for; and between two looks."""
 BATCH = 500
 """Rows in one step: some thousandths of a second of the store's time."""
 _REASONS = {
     "none": "there is no {what}",
     "old": "{what} was loaded by an earlier release; finish it with that one, or load the file under another --name",
+    "new": "{what} was loaded by a later release; use that one, or load the file under another --name",
     "stray": "{what} is damaged: some of its keys are gone, or something else made them; --restart starts over",
     "gone": "{what} is gone: another load replaced it, it was dropped, or the store has lost it; load the file again",
     "incomplete": "{what} went back to an earlier state, in which not all rows were loaded; run the same load command"
@@ -57,27 +77,34 @@ def key_of(name: str, part: str) -> str:
     return f"tim_async:{{migration:{name}}}:{LAYOUT}:{part}"
 
 
+def _keys_of(name: str) -> list[str]:
+    """The keys in the order in which ``_lua/keys.lua`` names them."""
+    unversioned = [f"tim_async:{{migration:{name}}}:{part}" for part in ("about", "layout")]
+    return [key_of(name, "about"), key_of(name, "nothing"), *unversioned, *(key_of(name, part) for part in _PARTS)]
+
+
 class RedisReader:
     """What is known of a shared migration.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with a password if the store needs one.
+        store: its URL, as `tim_async._stores` reads it; or a client of ``redis.asyncio``, which is never closed.
         stream: the migration's name; several can be in one database.
         stop: set when the run is to end; then an unreachable store is not waited for much longer.
         tell: called while something is waited for, with the reason and the seconds so far, and with None afterwards.
 
     Attributes:
-        name: the URL without its password.
+        name: the store as it may be shown.
         stream: as given.
 
     Raises:
-        ValueError: a URL or a name that cannot be.
+        TypeError, ValueError: a store or a name that cannot be.
     """
 
-    def __init__(self, url: str, stream: str, stop: asyncio.Event, tell: Tell) -> None:
+    def __init__(self, store: str | Client, stream: str, stop: asyncio.Event, tell: Tell) -> None:
         self.stream: str = checked_name(stream)
-        old = f"tim_async:{{migration:{stream}}}:about"
-        self._link = Link(url, [self._key("about"), old], stop, tell)
+        self._stop = stop
+        self._tell = tell
+        self._link = Link(store, _keys_of(stream), stop, tell)
         self.name: str = self._link.shown
         self._id = ""
         self._about: About | None = None
@@ -161,11 +188,16 @@ class RedisReader:
 
     async def _scan(self, part: str) -> AsyncIterator[tuple[str, str]]:
         """The fields of a hash, each at least once."""
-        cursor = -1
-        while cursor:
-            cursor, found = await self._link.scan(self._key(part), max(0, cursor))
-            for pair in found.items():
+        cursor = "0"
+        while True:
+            reply = await self._call("scan", part=part, cursor=cursor)
+            with self._reading():
+                cursor, found = str(reply["cursor"]), replies.as_list(reply["fields"])
+                pairs = list(zip(found[::2], found[1::2], strict=True))
+            for pair in pairs:
                 yield pair
+            if cursor == "0":
+                return
 
     async def drop(self, *, anyway: bool = False) -> None:
         """Erase the migration, and free its memory.
@@ -179,20 +211,53 @@ class RedisReader:
         await self._call("drop", anyway=anyway)
 
     async def outlives(self) -> str:
-        """Have what was written outlive a restart of the store, where it can; why it may not, "" if it does."""
+        """Have what was written outlive a restart of the store and a failover, where it can.
+
+        Returns:
+            Why it may not, "" if it does.
+        """
         reasons = []
-        persistence = await self._link.info("persistence")
-        if str(persistence.get("aof_enabled", "1")) == "0":
+        info = await self._info_of("persistence", "memory")
+        if info.get("aof_enabled", "1") == "0":
             reasons.append(
                 "keeps no append-only file (appendonly is off), so that a restart loses rows, all or those since its"
                 " last snapshot"
             )
         else:
             await self._link.wait_for_disk(TIMEOUT / 2)
-        policy = str((await self._link.info("memory")).get("maxmemory_policy", ""))
+        if not await self.replicated():
+            reasons.append("has a replica that does not keep up, so that a failover now loses rows")
+        policy = info.get("maxmemory_policy", "")
         if policy.startswith("allkeys"):
             reasons.append(f"may evict rows when its memory is full (maxmemory-policy {policy})")
         return f"the store {' and '.join(reasons)}" if reasons else ""
+
+    async def replicated(self) -> bool:
+        """Wait until all replicas have what was written so far; whether they have.
+
+        WAIT is for the writes of its own connection, which a client need not use twice.
+        """
+        loop = asyncio.get_running_loop()
+        began, wanted, told = loop.time(), -1, False
+        while True:
+            info = await self._info_of("replication")
+            if wanted < 0:
+                wanted = int(info.get("master_repl_offset", "0"))
+            behind = [one for one in info.values() if (offset := _offset(one)) is not None and offset < wanted]
+            waited = loop.time() - began
+            if not behind or waited >= _REPLICAS or self._stop.is_set():
+                if told:
+                    self._tell(None, waited)
+                return not behind
+            if waited >= _WORD:
+                self._tell(f"a replica of the store at {self.name} has not got all rows yet", waited)
+                told = True
+            await asyncio.sleep(_LOOK)
+
+    async def _info_of(self, *sections: str) -> dict[str, str]:
+        """Read what the store says of itself, as far as the user may."""
+        lines = str((await self._call("info", sections=sections)).get("info", "")).splitlines()
+        return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
     # One step
 
@@ -230,3 +295,9 @@ class RedisReader:
             raise JournalError(
                 f"{self._what} is damaged: {type(error).__name__}: {error}; --restart starts over"
             ) from error
+
+
+def _offset(text: str) -> int | None:
+    """How far a replica is that is there, of what INFO says of it."""
+    found = re.search(r"state=online,offset=(\d+)", text)
+    return int(found[1]) if found else None

@@ -20,7 +20,7 @@ import enum
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from tim_async._stores import is_url
@@ -310,6 +310,7 @@ class Status:
         return self.counts.left / self.rate if self.rate else None
 
 
+@runtime_checkable
 class Store(Protocol):
     """Keeps one migration.  All methods but `close` raise `JournalError` when the store fails.
 

@@ -25,6 +25,7 @@ from ._store import About, Store, differing
 from .errors import JournalMismatch, MigrateError
 
 if TYPE_CHECKING:
+    from tim_async._redis_clients import Client
     from tim_async.client import TIMClient
 
 _WINDOW = 5000
@@ -69,7 +70,7 @@ class Verified:
 
 
 async def verify(
-    client: TIMClient, journal: str | Path | Store, *, name: str | None = None, concurrency: int = 20
+    client: TIMClient, journal: str | Path | Client | Store, *, name: str | None = None, concurrency: int = 20
 ) -> AsyncGenerator[Difference | Verified, None]:
     """Read back the unread counts of the conversations that a migration has marked read, 10 a call.
 
@@ -80,7 +81,7 @@ async def verify(
 
     Args:
         client: makes the calls.
-        journal: the migration: a path, the URL of a shared one, or a store.
+        journal: the migration: a path, the URL or a client of the store of a shared one, or a store.
         name: of a shared migration, its name.
         concurrency: calls under way at once, at least 1.
 

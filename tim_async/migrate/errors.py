@@ -25,3 +25,7 @@ class JournalInUse(JournalError):
 
 class StoreAway(JournalError):
     """The store cannot be reached, and the run is to end."""
+
+
+class StoreMisconfigured(JournalError):
+    """The store cannot be used as it is named: a wrong password, a missing right, a replica's URL."""

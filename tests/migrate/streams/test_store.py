@@ -575,6 +575,10 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 9)])
     info = {"started": 1000.0, "ended": None, "how": "", "lease": 10.0, "calls": {"sent": 2, "done": 1}}
     async with looking(store.url) as redis:
+
+        async def names() -> set[str]:
+            return {found["name"] for found in await redis.xinfo_consumers(key("rows"), "workers")}
+
         found = {f"old{number}": f"{1000 + number} 2 {json.dumps(info)}" for number in range(1003)}
         await redis.hset(key("workers"), mapping={**found, "odd": "nonsense"})
         await redis.hset(key("series"), mapping={"old0": "x", "old1002": "y"})
@@ -584,16 +588,21 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("tim_async.migrate._redis._FORGET_AFTER", 0)
         async with opened(store.url) as one:
             await claim(one, 1)
-            assert {found["name"] for found in await redis.xinfo_consumers(key("rows"), "workers")} == {
-                "killed",
-                one._worker,
-            }
+            assert await names() == {"idle", "killed", one._worker}
             assert await redis.hlen(key("workers")) == 1000
             assert await redis.hkeys(key("series")) == ["old1002"]
             await settle(one, {3: State.DONE})
+        # Consumers of the dead that hold nothing go with the next worker that comes or ends.
+        assert await names() == {"idle", "killed"}
+        await let_leases_end(store.url)
+        monkeypatch.setattr("tim_async.migrate._redis.RedisStore._idle", 1)
+        async with opened(store.url) as one:
+            taken = lines(await claim(one, 9))
+            await settle(one, dict.fromkeys(taken, State.DONE))
+        assert await names() == set()
     fleet = await status_of(store.url)
     assert (len(fleet.workers), fleet.workers[0].how) == (1000, "done")
-    assert sum(session.calls.sent for session in fleet.sessions) == 2 * 1003 + 1
+    assert sum(session.calls.sent for session in fleet.sessions) == 2 * 1003 + 7
     assert sum(session.calls.done for session in fleet.sessions) == 1003
 
 

@@ -43,10 +43,11 @@ local function highest_id()
     return last
 end
 
--- Put a row on the stream once more, behind all others.
+-- Put a row on the stream once more, behind all others.  No id is given twice, not even by a store that has lost what it
+-- wrote last: a worker may still have in hand what it was given under that id.
 local function append(line, values)
     last = highest_id() + 1
-    local id = string.format('%.0f-0', last)
+    local id = string.format('%.0f-%.0f', last, 1000000 * clock + time[2])
     add_entry(id, values)
     redis.call('ZADD', moved, line, id)
 end
@@ -90,6 +91,12 @@ function ops.problems()
         end
     end
     return { problems = found }
+end
+
+-- Some fields of a hash, and the cursor of the others.
+function ops.scan()
+    local found = redis.call('HSCAN', key(request.part), request.cursor, 'COUNT', 1000)
+    return { cursor = found[1], fields = found[2] }
 end
 
 -- Rows that are done, of some lines after one; and the line from which on there may be others, if any.

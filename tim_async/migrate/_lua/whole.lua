@@ -5,7 +5,7 @@ local function erase()
     if redis.call('TYPE', causes).ok == 'set' then
         for _, cause in ipairs(redis.call('SMEMBERS', causes)) do redis.call('UNLINK', key('cause:' .. cause)) end
     end
-    redis.call('UNLINK', unpack(FIXED))
+    redis.call('UNLINK', layout, unpack(FIXED))
     for first = 0, BUCKETS - 1, 1024 do
         local names = {}
         for bucket = first, first + 1023 do names[#names + 1] = key('index:' .. bucket) end
@@ -13,17 +13,26 @@ local function erase()
     end
 end
 
+-- What another release has under this name, if any.
+local function foreign_layout()
+    local found = tonumber(redis.call('GET', layout) or version)
+    if redis.call('EXISTS', first) == 1 or found < tonumber(version) then return 'old' end
+    return found > tonumber(version) and 'new' or nil
+end
+
 -- Begin a migration, unless all rows of one are planned; what it is of then.
 function ops.open()
+    local other = foreign_layout()
+    if other then return { error = other } end
     local found = hash(about)
     if not request.restart and found.complete == '1' then return { about = found, pace = hash(pace) } end
     if not request.restart and not found.id then
-        if redis.call('EXISTS', KEYS[2]) == 1 then return { error = 'old' } end
         if redis.call('EXISTS', unpack(FIXED)) > 0 then return { error = 'stray' } end
     end
     erase()
     for name, value in pairs(request.about) do redis.call('HSET', about, name, value) end
     redis.call('HSET', about, 'id', request.new, 'position', 0, 'complete', 0)
+    redis.call('SET', layout, version)
     redis.call('XGROUP', 'CREATE', rows, GROUP, '0', 'MKSTREAM')
     return {}
 end
@@ -70,6 +79,16 @@ function ops.note()
     return { value = redis.call('HGET', notes, request.name) or '' }
 end
 
+-- What the store says of itself, as far as the user may ask.
+function ops.info()
+    local found = {}
+    for _, section in ipairs(request.sections) do
+        local text = redis.pcall('INFO', section)
+        if type(text) == 'string' then found[#found + 1] = text end
+    end
+    return { info = table.concat(found) }
+end
+
 function ops.drop()
     local left = tonumber(redis.call('HGET', counts, 'left') or 0)
     if left > 0 and not request.anyway then return { error = 'left', rows = left } end
@@ -81,7 +100,8 @@ local function reply_to_request()
     if request.op == 'open' then return ops.open() end
     local id, complete, line = unpack(redis.call('HMGET', about, 'id', 'complete', 'position'))
     if not id then
-        if redis.call('EXISTS', KEYS[2]) == 1 then return { error = 'old' } end
+        local other = foreign_layout()
+        if other then return { error = other } end
         if redis.call('EXISTS', unpack(FIXED)) > 0 then return { error = request.id and 'gone' or 'stray' } end
     end
     if request.id and id ~= request.id then return { error = 'gone' } end

@@ -24,15 +24,18 @@ local function see_worker(new)
     return known
 end
 
--- Forget consumers that hold nothing and were killed long ago; and of the workers that ended or were killed all but the
--- ones seen last, whose numbers are added up in `about`.
-local function forget_workers()
+-- Remove consumers that hold nothing and are silent: one that lives is made anew by its next claim.
+local function remove_consumers()
     for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', rows, GROUP)) do
         local consumer = object(flat)
-        if consumer.pending == 0 and consumer.idle >= 1000 * request.forget_after then
+        if consumer.pending == 0 and (consumer.name == RETURNED or consumer.idle >= request.lease) then
             redis.call('XGROUP', 'DELCONSUMER', rows, GROUP, consumer.name)
         end
     end
+end
+
+-- Forget of the workers that ended or were killed all but the ones seen last; their numbers are added up in `about`.
+local function forget_workers()
     local many = redis.call('HLEN', workers) - MOST_WORKERS
     if many <= 0 then return end
     local found = {}
@@ -77,6 +80,7 @@ end
 
 local function settle(outcome)
     local id, line = outcome.id, outcome.line
+    if line and line_of(id) ~= line then return 0 end  -- it was mended meanwhile
     if redis.call('XACK', rows, GROUP, id) == 0 then return 0 end  -- somebody has settled it already
     if not line then
         redis.call('XDEL', rows, id)
@@ -152,7 +156,10 @@ function ops.exchange()
         claim_new(found)
         if #found < request.room and not request.left_first then claim_left(found) end
     end
-    if not see_worker(new) then forget_workers() end
+    if not see_worker(new) then
+        remove_consumers()
+        forget_workers()
+    end
     return add_progress({ claims = found, pace = hash(pace) })
 end
 loaded.exchange = true
@@ -190,6 +197,7 @@ end
 function ops.close()
     claim(held_by(request.worker), RETURNED, YEARS)
     redis.call('XGROUP', 'DELCONSUMER', rows, GROUP, request.worker)
+    remove_consumers()
     if request.info then see_worker(0) end
     return {}
 end

@@ -25,6 +25,7 @@ from tim_async.migrate.events import Counts, Event, Reading, Resumed, Waiting
 from ._names import Loaded
 
 if TYPE_CHECKING:
+    from tim_async._redis_clients import Client
     from tim_async.client import TIMClient
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ _WINDOW = 1000
 
 async def load(
     source: Source,
-    url: str,
+    store: str | Client,
     *,
     name: str = DEFAULT_NAME,
     sdk_app_id: int | None = None,
@@ -49,7 +50,9 @@ async def load(
 
     Args:
         source: the rows, such as a `FileSource`.
-        url: the store: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with a password if it needs one.
+        store: its URL: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://…`` or ``redis+cluster://…``,
+            with a password if it needs one.  Or a client of ``redis.asyncio``: `Redis`, also one from
+            ``Sentinel(…).master_for(…)``, or `RedisCluster`; it is never closed.
         name: the name of the migration; several can be in one database.
         sdk_app_id: the app that the rows are for; None to leave it to the first worker.
         base_url: the URL of the app's service; goes with ``sdk_app_id``.
@@ -61,16 +64,16 @@ async def load(
         last.
 
     Raises:
-        ValueError: a URL or a name that cannot be.
+        TypeError, ValueError: a store or a name that cannot be.
         SourceError: the rows cannot be read.
         StreamMismatch: the store holds another migration of this name; nothing was changed.
         StoreError: the store refuses, cannot be reached in the first place, or loses rows.
     """
     stop = asyncio.Event() if stop is None else stop
     events = EventQueue()
-    store = RedisStore(url, name, stop=stop, tell=events.store_outage)
+    shared = RedisStore(store, name, stop=stop, tell=events.store_outage)
     app = (sdk_app_id or 0, base_url or "")
-    async with running(_load(source, store, app, stop, events, restart=restart)) as task:
+    async with running(_load(source, shared, app, stop, events, restart=restart)) as task:
         async for event in events.all(task):
             yield event
 
@@ -102,7 +105,7 @@ async def _load(
 
 async def work(
     client: TIMClient,
-    url: str,
+    store: str | Client,
     *,
     name: str = DEFAULT_NAME,
     lease: float = DEFAULT_LEASE,
@@ -119,7 +122,7 @@ async def work(
 
     Args:
         client: makes the calls, at the rate it was made with.
-        url: the store, as for `load`.
+        store: as for `load`.
         name: the name of the migration.
         lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
         mended: corrected rows, as for `tim_async.migrate.run`.
@@ -143,7 +146,7 @@ async def work(
     options = dataclasses.replace(options or MigrateOptions(), **changes)
     events = drive(
         client,
-        lambda stop, tell: RedisStore(url, name, lease=lease, stop=stop, tell=tell),
+        lambda stop, tell: RedisStore(store, name, lease=lease, stop=stop, tell=tell),
         None,
         mended,
         restart=False,
@@ -156,48 +159,48 @@ async def work(
             yield event
 
 
-async def read_fleet(url: str, *, name: str = DEFAULT_NAME) -> Status:
+async def read_fleet(store: str | Client, *, name: str = DEFAULT_NAME) -> Status:
     """Read the status of a migration and its workers.
 
     Args:
-        url: the store, as for `load`.
+        store: as for `load`.
         name: the name of the migration.
 
     Raises:
-        ValueError: a URL or a name that cannot be.
+        TypeError, ValueError: a store or a name that cannot be.
         StoreError: there is no such migration, or the store cannot be reached or refuses.
     """
-    async with _store(url, name) as store:
-        return await store.status()
+    async with _opened(store, name) as opened:
+        return await opened.status()
 
 
-async def write_fleet_rejects(url: str, to: str | Path, *, name: str = DEFAULT_NAME) -> Written:
+async def write_fleet_rejects(store: str | Client, to: str | Path, *, name: str = DEFAULT_NAME) -> Written:
     """Write the failed and rejected rows of a migration as JSON Lines, as `tim_async.migrate.write_rejects` does.
 
     Args:
-        url: the store, as for `load`.
+        store: as for `load`.
         to: the file; removed when there is nothing to write.
         name: the name of the migration.
 
     Raises:
-        ValueError: a URL or a name that cannot be, or ``to`` is the file of the rows.
+        TypeError, ValueError: a store or a name that cannot be, or ``to`` is the file of the rows.
         StoreError: there is no such migration, or the store cannot be reached or refuses.
         OSError: the file cannot be written.
     """
-    async with _store(url, name) as store:
-        refuse_to_overwrite(Path(to), {Path((await store.status()).source): "the file of the rows"})
+    async with _opened(store, name) as opened:
+        refuse_to_overwrite(Path(to), {Path((await opened.status()).source): "the file of the rows"})
         loop = asyncio.get_running_loop()
 
         def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
         def problems() -> Iterator[Problem]:
-            found = store.problems()
+            found = opened.problems()
             while window := wait_for(_window(found)):
                 yield from window
 
         return await asyncio.to_thread(
-            write_problems, problems(), Path(to), lambda key, value: wait_for(store.note(key, value))
+            write_problems, problems(), Path(to), lambda key, value: wait_for(opened.note(key, value))
         )
 
 
@@ -209,9 +212,9 @@ async def _window(problems: AsyncIterator[Problem]) -> list[Problem]:
 
 
 @contextlib.asynccontextmanager
-async def _store(url: str, name: str) -> AsyncIterator[RedisStore]:
-    store = RedisStore(url, name)
+async def _opened(store: str | Client, name: str) -> AsyncIterator[RedisStore]:
+    opened = RedisStore(store, name)
     try:
-        yield store
+        yield opened
     finally:
-        await store.close()
+        await opened.close()
