@@ -1,5 +1,14 @@
 """The URLs of Redis and Valkey stores, checked completely when they are read: redis-py checks them at first use.
 
+A URL names a single server, the Sentinels that watch one, or nodes of a cluster::
+
+    redis://[[user]:password@]host[:port][/db][?option=value&…]
+    unix://[[user]:password@]/path[?db=number]
+    redis+sentinel://[[user]:password@]host[:port],host[:port]/name[/db]
+    redis+cluster://[[user]:password@]host[:port],host[:port]
+
+``rediss`` instead of ``redis`` is TLS; ``valkey`` and ``valkeys`` mean the same.
+
 redis-py takes a ``/db`` that is not a number for database 0, a port of 0 for 6379 and an empty host for localhost; it
 passes unknown options on to a connection, which then fails with a TypeError.  No message here quotes a value: any part
 of a URL may be a part of its password.
@@ -10,10 +19,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
-SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-_AS_REDIS = {"valkey": "redis", "valkeys": "rediss"}
+SENTINEL, CLUSTER = "+sentinel", "+cluster"
+_AS_REDIS = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+SCHEMES = ("unix", *(f"{name}{kind}" for kind in ("", SENTINEL, CLUSTER) for name in _AS_REDIS))
+_PORTS = {SENTINEL: 26379, CLUSTER: 6379}
 _MOST_DATABASES = 2**31
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
@@ -75,7 +87,16 @@ _TLS: dict[str, Check] = {
     "ssl_keyfile": _file,
     "ssl_ciphers": _any,
 }
-_OPTIONS: dict[str, Mapping[str, Check]] = {"redis": _TCP, "rediss": _TLS, "unix": _ALL}
+_OF_SENTINELS: dict[str, Check] = {"sentinel_username": _any, "sentinel_password": _any}
+_OPTIONS: dict[str, Mapping[str, Check]] = {
+    "redis": _TCP,
+    "rediss": _TLS,
+    "unix": _ALL,
+    "redis+sentinel": {**_TCP, **_OF_SENTINELS},
+    "rediss+sentinel": {**_TLS, **_OF_SENTINELS},
+    "redis+cluster": {name: check for name, check in _TCP.items() if name != "db"},
+    "rediss+cluster": {name: check for name, check in _TLS.items() if name != "db"},
+}
 """The options of a URL, by scheme: those that text can hold and that every supported redis-py knows."""
 
 
@@ -84,34 +105,79 @@ def is_url(text: str) -> bool:
     return text.partition("://")[0].lower() in SCHEMES and "://" in text
 
 
-def redis_url(url: str) -> str:
-    """Check a store's URL and return it as redis-py takes it.
+class StoreURL(NamedTuple):
+    """A checked URL.
 
-    Args:
-        url: ``redis://[[user]:password@]host[:port][/db][?option=value&…]``, ``rediss://`` or ``valkeys://`` for TLS,
-            ``valkey://``, or ``unix://[[user]:password@]/path[?db=number]``.
+    Attributes:
+        url: of a single server, as redis-py takes it; of the first node, where there are several.
+        kind: ``SENTINEL``, ``CLUSTER``, or "" for a single server.
+        nodes: host and port of each Sentinel, or of each node of the cluster.
+        service: what the Sentinels call the primary.
+        sentinels: the options for connections to the Sentinels.
+    """
+
+    url: str
+    kind: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinels: tuple[tuple[str, str], ...] = ()
+
+
+def redis_url(url: str) -> str:
+    """Check a store's URL and return it with the scheme's name as this module writes it.
 
     Raises:
         ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
     """
     if not is_url(url):
-        raise ValueError("the store's URL must begin with redis://, rediss:// or unix://")
+        raise ValueError(
+            "the store's URL must begin with redis://, rediss://, unix:// or redis+sentinel://, …+cluster://"
+        )
     scheme, _, rest = url.partition("://")
-    url = f"{_AS_REDIS.get(scheme.lower(), scheme.lower())}://{rest}"
+    name, plus, kind = scheme.lower().partition("+")
+    url = f"{_AS_REDIS.get(name, name)}{plus}{kind}://{rest}"
     _check_characters(url)
     parts = _split(url)
     if parts.scheme == "unix":
         _check_path(parts)
+    elif plus:
+        _nodes(parts, plus + kind)
+        _check_service(parts, plus + kind)
     else:
         _check_host(parts)
-        _check_database(parts)
+        _check_database(parts.path)
     _check_options(parts, _OPTIONS[parts.scheme])
     return url
 
 
+def read_url(url: str) -> StoreURL:
+    """Check a store's URL and take it apart.
+
+    Raises:
+        ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
+    """
+    url = redis_url(url)
+    parts = _split(url)
+    scheme, plus, kind = parts.scheme.partition("+")
+    if not plus:
+        return StoreURL(url)
+    kind = plus + kind
+    nodes = _nodes(parts, kind)
+    service, _, database = parts.path.strip("/").partition("/")
+    options = dict(option.split("=", 1) for option in parts.query.split("&") if option)
+    sentinels = {
+        name.removeprefix("sentinel_"): unquote_plus(options.pop(name)) for name in _OF_SENTINELS if name in options
+    }
+    credentials = "".join(parts.netloc.rpartition("@")[:2])
+    first = parts.netloc.rpartition("@")[2].partition(",")[0]
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    single = urlunsplit((scheme, f"{credentials}{first}", database, query, ""))
+    return StoreURL(single, kind, nodes, unquote(service), tuple(sentinels.items()))
+
+
 def shown_url(url: str) -> str:
     """Return a checked URL as it may be shown: without its password, and without its query, which may contain one."""
-    parts = urlsplit(url)
+    parts = _split(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -133,6 +199,11 @@ def _check_characters(url: str) -> None:
 
 
 def _split(url: str) -> SplitResult:
+    scheme, _, rest = url.partition("://")
+    if "+" in scheme:  # several hosts, which urlsplit would take for one
+        rest, _, query = rest.partition("?")
+        hosts, slash, path = rest.partition("/")
+        return SplitResult(scheme, hosts, slash + path, query, "")
     try:
         return urlsplit(url)
     except ValueError:  # its message quotes the host
@@ -161,8 +232,33 @@ def _check_host(parts: SplitResult) -> None:
         )
 
 
-def _check_database(parts: SplitResult) -> None:
-    path = parts.path.strip("/")
+def _nodes(parts: SplitResult, kind: str) -> tuple[tuple[str, int], ...]:
+    """Host and port of each node."""
+    found = []
+    for node in parts.netloc.rpartition("@")[2].split(","):
+        one = _split(f"redis://{node}")
+        _check_host(one)
+        found.append((unquote(one.hostname or ""), one.port or _PORTS[kind]))
+    return tuple(found)
+
+
+def _check_service(parts: SplitResult, kind: str) -> None:
+    service, slash, database = parts.path.strip("/").partition("/")
+    if kind == SENTINEL:
+        if not service:
+            raise ValueError(
+                "the store's URL does not name the primary; write redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB"
+            )
+        if slash:
+            _check_database(database)
+    elif parts.path.strip("/") not in ("", "0"):
+        raise ValueError(
+            "the store's URL has a database, and a cluster has none; write redis+cluster://HOST:PORT,HOST:PORT"
+        )
+
+
+def _check_database(path: str) -> None:
+    path = path.strip("/")
     if path and not _is_database(path):
         raise ValueError("the store's URL has a database that is not a number; write redis://HOST:PORT/0")
 
@@ -179,11 +275,19 @@ def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
         value = unquote_plus(value)
         if not equals or not value:
             raise ValueError(f"the store's URL has the option {name} without a value; write {name}=VALUE")
-        if name in found or (name == "db" and parts.scheme != "unix" and parts.path.strip("/")):
+        if name in found or (name == "db" and _has_database(parts)):
             raise ValueError(f"the store's URL sets {name} twice; remove one of them")
         found.add(name)
         if must := known[name](value):
             raise ValueError(f"the store's URL has a wrong {name}; it must be {must}")
+
+
+def _has_database(parts: SplitResult) -> bool:
+    """Whether the path names a database."""
+    if parts.scheme == "unix":
+        return False
+    path = parts.path.strip("/")
+    return "/" in path if "+" in parts.scheme else bool(path)
 
 
 def _is_database(text: str) -> bool:

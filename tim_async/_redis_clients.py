@@ -1,0 +1,165 @@
+"""redis-py's clients for the stores that are named by a URL or given by the user.
+
+A client of the user's is neither closed nor configured here.  Importing this imports redis-py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import Any, NamedTuple
+
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
+
+from ._stores import CLUSTER, SENTINEL, StoreURL, read_url, redis_url, shown_url
+
+Client = Redis | RedisCluster
+"""What a store is used by; from ``Sentinel.master_for``, it is a `Redis`."""
+_TO_SENTINELS = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "protocol", "retry", "ssl")
+
+
+class Connected(NamedTuple):
+    """A client for a store.
+
+    Attributes:
+        client: redis-py's.
+        ours: whether `aclose` closes it; False for the user's.
+        shown: the store as it may be shown: no password, no options.
+    """
+
+    client: Client
+    ours: bool
+    shown: str
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the primary is found by asking: Sentinels, or the nodes of a cluster."""
+        return isinstance(self.client, RedisCluster) or isinstance(self.client.connection_pool, SentinelConnectionPool)
+
+    async def give_up(self) -> None:
+        """Close the idle connections, so that the next command connects, and finds the primary, anew.
+
+        Commands under way on other connections are left alone.  An unreachable store raises nothing here.
+        """
+        with contextlib.suppress(exceptions.RedisError, OSError):
+            if isinstance(self.client, RedisCluster):
+                for node in self.client.get_nodes():
+                    await node.disconnect_free_connections()
+                return
+            pool = self.client.connection_pool
+            if self.ours and isinstance(pool, SentinelConnectionPool):
+                sentinels = pool.sentinel_manager.sentinels
+                sentinels.append(sentinels.pop(0))  # the one asked last may be the one that does not answer
+            await pool.disconnect(inuse_connections=False)
+
+    async def aclose(self) -> None:
+        """Close the client, unless it is the user's."""
+        if not self.ours:
+            return
+        await self.client.aclose()
+        if not isinstance(self.client, RedisCluster) and isinstance(
+            self.client.connection_pool, SentinelConnectionPool
+        ):
+            for sentinel in self.client.connection_pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+def connect(store: str | Client, *, cluster: bool = False, **options: Any) -> Connected:
+    """Find or make the client for a store; nothing is sent yet.
+
+    Args:
+        store: its URL, as in `_stores`; or a client of the user's.
+        cluster: whether the URL of a single server is that of a node of a cluster.
+        options: redis-py's, for the connections to a URL; those in the URL itself come first.  RESP2, which older
+            servers and proxies know, too, and no retries are the defaults.
+
+    Raises:
+        ValueError: the URL is invalid; the message quotes no value.
+        TypeError: the store is neither, or redis-py does not know an option.
+    """
+    if isinstance(store, str):
+        url = read_url(store)
+        options = {"protocol": 2, "retry": Retry(NoBackoff(), 0), **options}
+        if cluster and not url.kind:
+            url = url._replace(kind=CLUSTER)
+        try:
+            return Connected(_made(url, options), ours=True, shown=shown_url(redis_url(store)))
+        except exceptions.RedisClusterException as error:  # such as a database, which a cluster has not
+            raise ValueError(f"the store's URL is not one of a cluster: {error}") from None
+    if not isinstance(store, (Redis, RedisCluster)):
+        raise TypeError(f"the store must be a URL or a client of redis.asyncio, not {_name(store)}")
+    if options or cluster:
+        raise TypeError(f"{next(iter(options), 'cluster')} is for a store's URL; give it to the client that you make")
+    return Connected(store, ours=False, shown=_shown(store))
+
+
+class Script:
+    """A Lua script.
+
+    EVALSHA is tried first, then EVAL, which also loads it.  redis-py's ``register_script`` would load it into all nodes
+    of a cluster, and so needs all of them.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Client, keys: list[str], *arguments: str | bytes) -> Any:
+        """Run it; text in the reply is bytes, whatever the client decodes."""
+        rest = (len(keys), *keys, *arguments)
+        try:
+            return await execute(client, "EVALSHA", self._sha, *rest)
+        except exceptions.NoScriptError:
+            return await execute(client, "EVAL", self._source, *rest)
+
+
+async def execute(client: Client, *command: Any) -> Any:
+    """Run a command; text in the reply is bytes, whatever the client decodes."""
+    return await client.execute_command(*command, **{NEVER_DECODE: True})
+
+
+def _made(url: StoreURL, options: dict[str, Any]) -> Client:
+    if not url.kind:
+        return _checked(Redis.from_url(url.url, **options))
+    options = {**options, **parse_url(url.url)}
+    first = (options.pop("host", "localhost"), options.pop("port", 6379))
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    if url.kind == CLUSTER:
+        nodes = [ClusterNode(*node) for node in url.nodes or (first,)]
+        # A shard that is away must not keep the others from being used.
+        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
+    to_sentinels = {name: value for name, value in options.items() if name in _TO_SENTINELS or name.startswith("ssl_")}
+    of_sentinels = {**to_sentinels, **dict(url.sentinels)}
+    sentinel: Any = Sentinel(list(url.nodes), sentinel_kwargs=of_sentinels, **options)  # type: ignore[no-untyped-call]
+    return _checked(sentinel.master_for(url.service))
+
+
+def _checked(client: Redis) -> Redis:
+    """Have an unknown option be a TypeError now, not with the first command."""
+    client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # it connects with its first command
+    return client
+
+
+def _shown(client: Client) -> str:
+    if isinstance(client, RedisCluster):
+        return f"redis+cluster://{','.join(f'{node.host}:{node.port}' for node in client.startup_nodes)}"
+    pool = client.connection_pool
+    options = pool.connection_kwargs
+    database = options.get("db") or 0
+    if isinstance(pool, SentinelConnectionPool):
+        return f"redis{SENTINEL}:///{pool.service_name}/{database}"
+    if "path" in options:
+        return f"unix://{options['path']}"
+    return f"redis://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{database}"
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
