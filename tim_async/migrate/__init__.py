@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .errors import JournalMismatch as JournalMismatch
     from .errors import MigrateError as MigrateError
     from .errors import SourceError as SourceError
+    from .errors import StoreMisconfigured as StoreMisconfigured
     from .events import Counts as Counts
     from .events import Ended as Ended
     from .events import Event as Event
@@ -111,6 +112,7 @@ _HOME = {
     "Started": "events",
     "Status": "_store",
     "Store": "_store",
+    "StoreMisconfigured": "errors",
     "Survey": "_surveying",
     "UNREAD": "_rows",
     "Verified": "_verifying",

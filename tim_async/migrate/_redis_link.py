@@ -275,6 +275,10 @@ def _longest(client: Client) -> float:
     options: Mapping[str, Any]
     if isinstance(client, RedisCluster):
         options = client.get_connection_kwargs()
+        if not options.get("socket_timeout"):
+            raise ValueError(
+                "a RedisCluster looks for a new primary after a time-out only: set its socket_timeout, such as 5"
+            )
     else:
         options = client.connection_pool.connection_kwargs
     return sum(float(options.get(name) or TIMEOUT) for name in ("socket_connect_timeout", "socket_timeout"))

@@ -226,7 +226,7 @@ class RedisReader:
         else:
             await self._link.wait_for_disk(TIMEOUT / 2)
         if not await self.replicated():
-            reasons.append("has a replica that does not keep up, so that a failover now loses rows")
+            reasons.append("has a replica that lags, so that a failover now loses rows")
         policy = info.get("maxmemory_policy", "")
         if policy.startswith("allkeys"):
             reasons.append(f"may evict rows when its memory is full (maxmemory-policy {policy})")
@@ -250,7 +250,7 @@ class RedisReader:
                     self._tell(None, waited)
                 return not behind
             if waited >= _WORD:
-                self._tell(f"a replica of the store at {self.name} has not got all rows yet", waited)
+                self._tell(f"a replica of the store at {self.name} lags", waited, "it has all rows")
                 told = True
             await asyncio.sleep(_LOOK)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
+from tim_async._redis_clients import Client
 from tim_async.migrate import READ, UNREAD, Event, FileSource, Kind, Row
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
@@ -39,14 +40,14 @@ def rejected(line: int, reason: str = "is empty", field: str = "GroupId") -> Rej
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, about: About = ABOUT, **options: Any) -> AsyncIterator[RedisStore]:
+async def opened(store: str | Client, about: About = ABOUT, **options: Any) -> AsyncIterator[RedisStore]:
     """A store that takes part in a migration that is planned."""
-    store = RedisStore(url, **options)
+    one = RedisStore(store, **options)
     try:
-        assert await store.open(about) is not None
-        yield store
+        assert await one.open(about) is not None
+        yield one
     finally:
-        await store.close("done")
+        await one.close("done")
 
 
 async def planned(url: str, rows: Sequence[Row | Rejected], about: About = ABOUT, name: str = DEFAULT_NAME) -> None:
@@ -122,21 +123,23 @@ def last_of(rows: Sequence[tuple[str, str, str]]) -> dict[Pair, int]:
     return {(first, second): int(value) for first, second, value in rows}
 
 
-async def loaded(file: Path, url: str, kind: Kind = UNREAD, **options: Any) -> Loaded:
+async def loaded(file: Path, store: str | Client, kind: Kind = UNREAD, **options: Any) -> Loaded:
     """Load a file, to its end."""
     with FileSource(file, kind) as source:
-        async with contextlib.aclosing(load(source, url, **options)) as events:
+        async with contextlib.aclosing(load(source, store, **options)) as events:
             found = [event async for event in events]
     assert isinstance(found[-1], Loaded)
     return found[-1]
 
 
-async def working(service: StandIn, url: str, *, client: dict[str, Any] | None = None, **options: Any) -> list[Event]:
+async def working(
+    service: StandIn, store: str | Client, *, client: dict[str, Any] | None = None, **options: Any
+) -> list[Event]:
     """All events of a worker."""
     options = {"group_check": False, "interval": 0.05, **options}
     async with (
         client_of(service, rates=FAST, **(client or {})) as tim,
-        contextlib.aclosing(work(tim, url, **options)) as events,
+        contextlib.aclosing(work(tim, store, **options)) as events,
     ):
         return [event async for event in events]
 

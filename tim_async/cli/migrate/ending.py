@@ -20,6 +20,7 @@ from tim_async.migrate import (
     Notes,
     SourceError,
     Status,
+    StoreMisconfigured,
     write_rejects,
 )
 from tim_async.migrate.streams._names import Loaded
@@ -82,7 +83,7 @@ def end(settings: Settings, tally: Tally) -> int:
 
 def _not_begun(settings: Settings, tally: Tally) -> int:
     """Say why nothing was sent; the exit code of an interruption."""
-    if isinstance(tally.error, OutputLost | SourceError | JournalMismatch):
+    if isinstance(tally.error, OutputLost | SourceError | JournalMismatch | StoreMisconfigured):
         raise tally.error
     if tally.error is not None:
         raise Failure(plain(described(tally.error)))

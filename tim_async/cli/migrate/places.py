@@ -18,7 +18,7 @@ import click
 from tim_async._stores import is_url, shown_url
 from tim_async.cli.failures import Failure, Misuse
 from tim_async.cli.output import plain, say
-from tim_async.migrate import JournalMismatch, MigrateError, SourceError, render
+from tim_async.migrate import JournalMismatch, MigrateError, SourceError, StoreMisconfigured, render
 from tim_async.migrate._files import replacing
 
 from .tables import number_of
@@ -100,7 +100,7 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except (SourceError, JournalMismatch) as error:
+    except (SourceError, JournalMismatch, StoreMisconfigured) as error:
         raise Misuse(plain(str(error))) from None
     except MigrateError as error:
         raise Failure(plain(str(error))) from None

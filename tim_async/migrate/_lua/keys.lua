@@ -32,7 +32,7 @@ local moved  -- a sorted set: entries whose id is not of their line, which is th
 local replaced  -- a hash: by line the row that a row superseded, as "<line> <values>"
 local claims  -- a hash: by line when a pending row was claimed first; "" when it was given back unsent
 local problems  -- a hash: failed and rejected rows, as "<cause>\0<document>"; by line or foreign id
-local causes  -- a set: what they have in common.  Of each, cause:… is a sorted set of them by line
+local causes  -- a set: what they have in common.  Of each, cause:... is a sorted set of them by line
 local workers  -- a hash: by worker "<seen> <rows> <document>"
 local series  -- a hash: how each worker's calls went over time
 local recent  -- a hash: outcomes of the last minute, by time

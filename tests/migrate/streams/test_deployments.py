@@ -1,0 +1,259 @@
+"""Stores as they are deployed: clients of the user's, clusters, and failovers that lose what was written last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as blocking
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+
+from tests.stand_in import StandIn, client_of, failure_of
+from tests.store import Store as Valkey
+from tim_async.migrate import UNREAD, Counts, FileSource, Resumed, Waiting, run
+from tim_async.migrate._store import Mended, State
+from tim_async.migrate.errors import StoreMisconfigured
+from tim_async.migrate.streams import load, read_fleet, write_fleet_rejects
+
+from .deployments import Cluster, Pair
+from .fleet import (
+    Service,
+    claim,
+    key,
+    last_of,
+    lines,
+    loaded,
+    looking,
+    opened,
+    planned,
+    rejected,
+    row,
+    rows_of,
+    served,
+    settle,
+    simple,
+    working,
+    write,
+)
+
+Make = Callable[[str], Any]
+
+
+# Clients of the user's
+
+
+CLIENTS: dict[str, Make] = {
+    "RESP2, text": lambda url: Redis.from_url(url, protocol=2, decode_responses=True),
+    "RESP3, another encoding": lambda url: Redis.from_url(
+        url, protocol=3, decode_responses=True, encoding="latin-1", health_check_interval=1
+    ),
+    "one connection": lambda url: Redis.from_url(url, single_connection_client=True, socket_timeout=3),
+    "retries": lambda url: Redis.from_url(url, retry=Retry(ConstantBackoff(0.01), 3), retry_on_error=[OSError]),
+    "a pool that waits": lambda url: Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=1)),
+    "a pool that refuses": lambda url: Redis.from_url(url, max_connections=1),
+}
+
+
+@pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
+async def test_a_client_of_the_users(tmp_path: Path, store: Valkey, service: StandIn, make: Make) -> None:
+    """It is used as it is, whatever it decodes, by everything that takes a URL; and it is not closed."""
+    file = write(tmp_path / "counts.csv", [("gé", f"m{number}", "1") for number in range(20)] + [("", "x", "1")])
+    async with make(store.url) as client:
+        assert (await loaded(file, client)).counts == Counts(pending=20, rejected=1)
+        await working(service, client, concurrency=3)
+        with FileSource(file, UNREAD) as source:
+            async with client_of(service) as tim, contextlib.aclosing(run(tim, source, client)) as events:
+                assert [event async for event in events][-1].counts == Counts(done=20, rejected=1)  # type: ignore[union-attr]
+        assert (await read_fleet(client)).counts == Counts(done=20, rejected=1)
+        assert (await write_fleet_rejects(client, tmp_path / "rejected")).rows == 1
+        assert await client.ping()
+    assert {body["GroupId"] for body in service.bodies} == {"gé"}
+
+
+@pytest.mark.parametrize("what", [blocking.Redis(), 7, None])
+async def test_no_such_client(what: Any) -> None:
+    with pytest.raises(TypeError, match=r"the store must be a URL or a client of redis\.asyncio"):
+        await read_fleet(what)
+
+
+async def test_a_cluster_client_that_may_wait_for_ever() -> None:
+    """It would not look for the new primary while the old one hangs."""
+    with pytest.raises(ValueError, match="set its socket_timeout, such as 5"):
+        await read_fleet(RedisCluster(host="127.0.0.1", port=1, socket_timeout=None))
+
+
+async def test_a_pool_without_a_free_connection(store: Valkey) -> None:
+    """It is waited for like any outage: others of the program give their connections back."""
+    await planned(store.url, [row(2, "a")])
+    said: list[str | None] = []
+    waits = asyncio.Event()
+
+    def tell(reason: str | None, _: float) -> None:
+        said.append(reason)
+        waits.set()
+
+    async with Redis.from_url(store.url, max_connections=1) as client, opened(client, tell=tell) as one:
+        taken = await client.connection_pool.get_connection()
+        claiming = asyncio.create_task(claim(one))
+        await waits.wait()
+        await client.connection_pool.release(taken)
+        assert lines(await claiming) == [2]
+    assert "onnection" in str(said[0])
+    assert said[-1] is None
+
+
+async def test_what_no_waiting_cures(store: Valkey) -> None:
+    """A node of a cluster, another database than there are, an unknown option: said at once, with what to do."""
+    clients: dict[str, Any] = {
+        "name a database that it has": Redis(port=store.port, db=999),
+        "it is no cluster": RedisCluster(host="127.0.0.1", port=store.port),
+        "check its user, its password": Redis.from_url(store.url, username="nobody", password="s3cret"),
+        "remove the option": Redis.from_url(store.url, no_such_option=1),
+    }
+    for remedy, client in clients.items():
+        raised = await failure_of(read_fleet(client))
+        assert isinstance(raised, StoreMisconfigured), raised
+        assert remedy in str(raised)
+        assert "s3cret" not in str(raised)
+        await client.aclose()
+
+
+# A cluster
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with Cluster(tmp_path / "cluster").running() as running:
+        yield running
+
+
+async def test_a_slot_that_moves(cluster: Cluster) -> None:
+    """Key by key, to another node: no step is carried out while some keys are there and some here."""
+    await planned(cluster.url, [row(line, f"m{line}") for line in range(2, 12)])
+    raised = await failure_of(read_fleet(f"redis://127.0.0.1:{cluster.other.port}/0"))
+    assert isinstance(raised, StoreMisconfigured)
+    assert "write redis+cluster://" in str(raised)
+    said: list[str | None] = []
+    async with opened(cluster.url, tell=lambda reason, _: said.append(reason)) as one:
+        assert lines(await claim(one, 3)) == [2, 3, 4]
+        names = await cluster.begin_move()
+        settling = asyncio.create_task(settle(one, {2: State.DONE, 3: State.FAILED}))
+        for name in names:
+            await cluster.move(name)
+        while not said:  # noqa: ASYNC110 - as soon as it has found all keys gone
+            await asyncio.sleep(0.01)
+        assert not settling.done()
+        await cluster.end_move()
+        assert (await settling).counts == Counts(done=1, failed=1, sending=1, pending=7)
+        assert said[-1] is None
+        assert await one.mend([row(3, "m3", 9)]) == Mended(taken=1)
+        assert lines(await claim(one)) == [3, *range(5, 12)]
+
+
+async def test_a_failover_of_a_cluster(tmp_path: Path, cluster: Cluster) -> None:
+    """A primary that hangs is as good as a dead one, to a URL's client and to one of the user's."""
+    service = Service(random.Random(3), faulty=0.0)
+    down = asyncio.Event()
+    service.at[60] = down.set
+    url = f"{cluster.url}?socket_timeout=0.5&socket_connect_timeout=0.5"
+    options: dict[str, Any] = {"decode_responses": True, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    async with served(service) as running, RedisCluster(host="127.0.0.1", port=cluster.other.port, **options) as client:
+        assert (await loaded(simple(tmp_path, 200), client)).complete
+        work = asyncio.gather(*(working(running, store, concurrency=5, lease=1) for store in (url, client)))
+        await down.wait()
+        cluster.owner.freeze()
+        await cluster.take_over()
+        try:
+            await work
+        finally:
+            cluster.owner.thaw()
+        assert (await read_fleet(client)).counts == Counts(done=200)
+    assert len(service.state) == 200
+
+
+# A failover that loses the last writes
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with Pair(tmp_path / "pair").running() as running:
+        yield running
+
+
+async def test_nothing_is_lost(tmp_path: Path, pair: Pair) -> None:
+    """Rows whose outcomes were lost are sent again, and no other; each with its last value."""
+    dice = random.Random(9)
+    service = Service(dice, faulty=0.0)
+    rows = rows_of(dice, 500, 400)
+    detached, failed = asyncio.Event(), asyncio.Event()
+    service.at |= {150: detached.set, 230: failed.set}
+    async with served(service) as running:
+        assert (await loaded(write(tmp_path / "counts.csv", rows), pair.url)).complete
+        work = asyncio.gather(*(working(running, pair.url, concurrency=5, lease=1) for _ in range(3)))
+        await detached.wait()
+        await pair.detach()
+        await failed.wait()
+        pair.fail_over()
+        workers = await work
+    wanted = last_of(rows)
+    assert {pair: {value} for pair, value in wanted.items()} == service.values
+    status = await read_fleet(pair.url)
+    assert status.counts == Counts(done=len(wanted), superseded=500 - len(wanted))
+    twice = sum(service.arrivals.values()) - len(wanted)
+    assert 60 <= twice <= 140, "about those between the last write that was kept and the failover"
+    for events in workers:
+        assert [type(event) for event in events if isinstance(event, Waiting | Resumed)][-1:] in ([], [Resumed])
+
+
+async def test_ids_are_not_given_twice(pair: Pair) -> None:
+    """An outcome of a row that was mended in writes that were lost is not one of what was mended after that."""
+    await planned(pair.url, [rejected(2), rejected(3), row(4, "c")])
+    async with opened(pair.url) as one:
+        await pair.detach()
+        await one.mend([row(2, "a", 1), row(3, "b", 1)])
+        assert lines(await claim(one)) == [2, 3, 4]
+        pair.fail_over()
+        async with opened(pair.url) as other:
+            await other.mend([row(3, "b", 7)])  # at the place where line 2 was
+            reply = await settle(one, {2: State.DONE, 3: State.DONE})
+            assert reply.counts == Counts(rejected=1, pending=2)
+            assert [claim.row for claim in await claim(other)] == [row(4, "c"), row(3, "b", 7)]
+            # What it still has in hand counts, since nothing else became of it.
+            assert (await settle(one, {4: State.DONE})).counts == Counts(rejected=1, done=1, sending=1)
+
+
+async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row can be claimed before all replicas have all rows, which is why a load may wait for them."""
+    monkeypatch.setattr("tim_async.migrate._redis_reader._WORD", 0.0)
+    pair.replica.freeze()
+    said: list[Any] = []
+    with FileSource(simple(tmp_path, 20), UNREAD) as source:
+        async with contextlib.aclosing(load(source, pair.url)) as events, looking(pair.primary.url) as redis:
+            async for event in events:
+                said.append(event)
+                if isinstance(event, Waiting) and [type(one) for one in said].count(Waiting) == 1:
+                    assert await redis.hget(key("about"), "complete") == "0"
+                    pair.replica.thaw()
+    waiting = next(event for event in said if isinstance(event, Waiting))
+    assert (waiting.reason, waiting.until) == (f"a replica of the store at {pair.url} lags", "it has all rows")
+    assert (said[-1].complete, "replica" in said[-1].warning) == (True, False)
+    await pair.detach()
+    pair.fail_over()
+    assert (await read_fleet(pair.url)).planned
+
+
+async def test_a_replica_that_does_not_keep_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for endlessly; a load warns of it."""
+    monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
+    pair.replica.freeze()
+    await planned(pair.url, [row(2, "a")])
+    async with opened(pair.url) as one:
+        assert "has a replica that lags, so that a failover now loses rows" in await one.outlives()
+    pair.replica.thaw()
