@@ -6,7 +6,9 @@ A client of the user's is neither closed nor configured here.  Importing this im
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from redis import exceptions
@@ -22,7 +24,9 @@ from ._stores import CLUSTER, SENTINEL, StoreURL, read_url, redis_url, shown_url
 
 Client = Redis | RedisCluster
 """What a store is used by; from ``Sentinel.master_for``, it is a `Redis`."""
-_TO_SENTINELS = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "protocol", "retry", "ssl")
+_TO_SENTINELS = ("socket_keepalive", "protocol", "retry", "ssl")
+_STEP = 0.5
+"""Seconds for an answer of one Sentinel, before another one is asked."""
 
 
 class Connected(NamedTuple):
@@ -54,10 +58,12 @@ class Connected(NamedTuple):
                     await node.disconnect_free_connections()
                 return
             pool = self.client.connection_pool
+            await pool.disconnect(inuse_connections=False)
             if self.ours and isinstance(pool, SentinelConnectionPool):
                 sentinels = pool.sentinel_manager.sentinels
                 sentinels.append(sentinels.pop(0))  # the one asked last may be the one that does not answer
-            await pool.disconnect(inuse_connections=False)
+                for sentinel in sentinels:
+                    await sentinel.connection_pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
         """Close the client, unless it is the user's."""
@@ -113,11 +119,15 @@ class Script:
 
     async def run(self, client: Client, keys: list[str], *arguments: str | bytes) -> Any:
         """Run it; text in the reply is bytes, whatever the client decodes."""
+        return await self.by(functools.partial(execute, client), keys, *arguments)
+
+    async def by(self, command: Callable[..., Awaitable[Any]], keys: list[str], *arguments: str | bytes) -> Any:
+        """Run it by a function that runs commands."""
         rest = (len(keys), *keys, *arguments)
         try:
-            return await execute(client, "EVALSHA", self._sha, *rest)
+            return await command("EVALSHA", self._sha, *rest)
         except exceptions.NoScriptError:
-            return await execute(client, "EVAL", self._source, *rest)
+            return await command("EVAL", self._source, *rest)
 
 
 async def execute(client: Client, *command: Any) -> Any:
@@ -137,7 +147,7 @@ def _made(url: StoreURL, options: dict[str, Any]) -> Client:
         # A shard that is away must not keep the others from being used.
         return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     to_sentinels = {name: value for name, value in options.items() if name in _TO_SENTINELS or name.startswith("ssl_")}
-    of_sentinels = {**to_sentinels, **dict(url.sentinels)}
+    of_sentinels = {**to_sentinels, "socket_timeout": _STEP, "socket_connect_timeout": _STEP, **dict(url.sentinels)}
     sentinel: Any = Sentinel(list(url.nodes), sentinel_kwargs=of_sentinels, **options)  # type: ignore[no-untyped-call]
     return _checked(sentinel.master_for(url.service))
 

@@ -19,22 +19,31 @@ class Demand:
         queue: the calls that wait.
         granted: the permits in hand.
         store: what is known from the store's replies.
-        limit: calls/s.
     """
 
-    __slots__ = ("_bulk_block", "_granted", "_most", "_queue", "_store", "_wanted")
+    __slots__ = ("_granted", "_queue", "_store", "_wanted")
 
-    def __init__(self, queue: QueueView, granted: GrantedPermits, store: StoreView, limit: float) -> None:
+    MARGIN = 0.008
+    """Seconds beyond the way to the store and back for which permits may be granted in advance."""
+    NEAR = 0.004
+    """Seconds to the store and back up to which nothing is asked for before all permits in hand are used."""
+
+    def __init__(self, queue: QueueView, granted: GrantedPermits, store: StoreView) -> None:
         self._queue = queue
         self._granted = granted
         self._store = store
         self._wanted: Lane | None = None
-        self.set_limit(limit)
 
-    def set_limit(self, limit: float) -> None:
-        """Change the limit, calls/s."""
-        self._most = max(1, int(limit / 10))
-        self._bulk_block = max(1, round(limit / 50))
+    @property
+    def horizon(self) -> float:
+        """Seconds for which permits may be granted in advance: long enough to ask for the next ones meanwhile."""
+        return 2.5 * self._store.round_trip + self.MARGIN
+
+    def wait(self, lane: Lane, now: float) -> float:
+        """Seconds until the store should be asked; infinity where nothing is lacking."""
+        if not self._missing(lane, now):
+            return math.inf
+        return max(0.0, self._store.not_before(lane, self._queue.patience()) - now)
 
     def add(self, lane: Lane) -> None:
         """Want permits for a lane."""
@@ -44,17 +53,31 @@ class Demand:
         """Want none: a reply has come, after which the queue asks again."""
         self._wanted = None
 
-    def ask(self, request: Request, now: float) -> None:
-        """Put into a request what is still wanted."""
+    def ask(self, request: Request, now: float) -> Lane | None:
+        """Put into a request what is still wanted; returns for which lane."""
         lane, self._wanted = self._wanted, None
-        if lane is None or not self._queue.queued(lane) or not self._granted.lack(lane, now):
-            return
-        # Enough for the time until the next ones are there; bulk takes blocks at least.
-        block = 1 + int(2 * self._store.round_trip * self._store.pace(now))
+        missing = 0 if lane is None else self._missing(lane, now)
+        if lane is None or missing == 0:
+            return None
+        limit, pace = self._store.limit, self._store.pace(now)
+        block = 1 + int(pace * (self.horizon - self.MARGIN / 2))
         if lane is Lane.BULK:
-            block = max(block, self._bulk_block)
+            block = max(block, round(limit / 50))
         request["lane"] = "bulk" if lane is Lane.BULK else "interactive"
-        request["wanted"] = min(self._queue.queued(lane), block, self._most)
+        request["wanted"] = min(missing, block, max(1, int(limit / 2)))
         patience = self._queue.patience() - now
         if patience < math.inf:
             request["budget"] = micro(max(0.0, patience))
+        return lane
+
+    def _missing(self, lane: Lane, now: float) -> int:
+        """Permits that the queue can use soon, beyond those in hand."""
+        queued = self._queue.queued(lane)
+        if not queued:
+            return 0
+        if not self._granted.suits(lane, now):
+            return max(1, queued - len(self._granted))
+        trip = self._store.round_trip
+        if self._granted.latest() >= now + (1.3 * trip if trip > self.NEAR else 0.0):
+            return 0
+        return max(0, queued - len(self._granted))

@@ -3,50 +3,144 @@
 from __future__ import annotations
 
 import math
-import random
+from collections.abc import Callable
 
 from tim_async._lanes import Lane
 
 from .local import LocalLimiter, Permit, Use
+from .reply import StoreView
+from .sharing import Shares
 
 QUIET = 0.3
-"""Seconds without a call when the store is lost: otherwise the calls it let go would meet those made alone."""
+"""Seconds without a call when the store is lost: otherwise the calls it let go would meet a burst of those made
+alone."""
 HUSH = 0.15
 """Seconds without a call before the store grants again; longer than a tick, so that all calls are reported by then."""
+UNKNOWN = 10
+"""Processes that are assumed to take part until the store has said how many do."""
+
+
+class Timetable:
+    """Calls one by one, each at its time: as many processes call evenly, none of them often.
+
+    Where the limit is shared by many, the calls that each may make in a second are few or less than one, and what
+    matters is that they do not all come at the same time.  So each has its own times, spread by a phase.
+
+    Args:
+        rate: calls/s, above 0.
+        phase: which of the evenly spread times, 0 to 1.
+        clock: turns a loop time into one that all processes share, more or less.
+    """
+
+    __slots__ = ("_clock", "_period", "_phase", "_stretch", "_used")
+
+    LATE = 0.02
+    """Seconds after its time at which a call may still go."""
+    MOST = 8
+    """At most so many times are left out after refusals."""
+
+    def __init__(self, rate: float, phase: float, clock: Callable[[float], float]) -> None:
+        self._period = 1.0 / rate
+        self._phase = phase
+        self._clock = clock
+        self._used = -math.inf
+        self._stretch = 1
+
+    def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - there is one time for both lanes
+        """Seconds until one call may go: 0 for now."""
+        at = self._clock(now)
+        turn = math.floor(at / self._period - self._phase)
+        if turn >= self._used + self._stretch and at - self._time(turn) <= self.LATE:
+            return 0.0
+        return max(1e-4, self._time(max(turn + 1, self._used + self._stretch)) - at)
+
+    def take(self, now: float) -> Permit:
+        """Take the permit that `wait` found."""
+        self._used = math.floor(self._clock(now) / self._period - self._phase)
+        return Permit(now)
+
+    def leave(self, permit: Permit, now: float, use: Use) -> None:  # noqa: ARG002 - as a `LocalLimiter`
+        """Return a permit; an answer that is no refusal makes up for one that was."""
+        if use is Use.ANSWERED and self._stretch > 1:
+            self._stretch -= 1
+
+    def refused(self, sent: float, now: float) -> None:  # noqa: ARG002 - as a `LocalLimiter`
+        """The server refused a call: leave out some times."""
+        self._stretch = min(self.MOST, 2 * self._stretch + 1)
+
+    def slow_down(self, accepted: float, now: float) -> None:
+        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
+        if accepted < 1.0:
+            self.refused(now, now)
+
+    def drain(self) -> None:
+        """Nothing to do: there is no burst."""
+
+    def set_limit(self, limit: float) -> None:
+        """Change the rate, calls/s, above 0."""
+        self._period = 1.0 / limit
+        self._used = -math.inf
+
+    def rate(self, now: float) -> float:  # noqa: ARG002 - as a `LocalLimiter`
+        """Calls/s."""
+        return 1.0 / (self._period * self._stretch)
+
+    def _time(self, turn: float) -> float:
+        return (turn + self._phase) * self._period
 
 
 class Fallback:
     """A process's own share of an endpoint's limit.
 
-    Its permits have negative numbers, drawn at random, so that the store can be told of them, too.
-
     Args:
         limit: calls/s.
-        share: the part of it that this process may use alone, above 0 and up to 1; None to let no call go.
+        shares: the parts of it that matter to this process.
+        store: what is known from the store's replies.
         strict: as `LocalLimiter` takes it.
     """
 
-    __slots__ = ("_limiter", "_quiet_until", "_settles_at", "_share")
+    __slots__ = ("_limit", "_limiter", "_quiet_until", "_settles_at", "_share", "_shares", "_store", "_strict")
 
-    def __init__(self, limit: float, share: float | None, *, strict: bool) -> None:
-        self._limiter: LocalLimiter | None = None
-        self._share = share
-        if share is not None:
-            self._limiter = LocalLimiter(max(1.0, share * limit), strict=strict, burst=2.0)
+    FEW = 10.0
+    """Calls/s below which a timetable is better than slots, which come in whole numbers."""
+    MARGIN = 0.94
+    """Share of the limit that all timetables together fill: they do not see each other's calls."""
+
+    def __init__(self, limit: float, shares: Shares, store: StoreView, *, strict: bool) -> None:
+        self._limit = limit
+        self._shares = shares
+        self._store = store
+        self._strict = strict
+        self._share = 1.0
+        self._limiter: LocalLimiter | Timetable | None = None
         self._quiet_until = self._settles_at = -math.inf
-
-    def set_limit(self, limit: float) -> None:
-        """Change the limit, calls/s."""
-        if self._limiter is not None and self._share is not None:
-            self._limiter.set_limit(max(1.0, self._share * limit))
 
     def begin(self, last: float) -> None:
         """The store is lost; the last call that it let go is sent at a loop time."""
-        self._quiet_until = last + QUIET
+        if self._shares.closed:
+            return
+        store, alone = self._store, self._shares.alone
+        self._share = 1.0 / (store.members or UNKNOWN) if alone is None else alone
+        rate = self._share * min(self._limit, store.limit)
+        if rate < self.FEW:
+            self._limiter = Timetable(self.MARGIN * rate, store.phase, lambda loop: loop + store.ahead)
+            self._quiet_until = last
+        else:
+            self._limiter = LocalLimiter(rate, strict=self._strict, burst=2.0)
+            self._quiet_until = last + QUIET
 
     def settles(self, at: float) -> None:
         """The store grants again from a loop time on."""
         self._settles_at = at
+
+    def set_limit(self, limit: float) -> None:
+        """Change the limit, calls/s."""
+        self._limit = limit
+        match self._limiter:
+            case Timetable():
+                self._limiter.set_limit(self.MARGIN * self._share * limit)
+            case LocalLimiter():
+                self._limiter.set_limit(max(1.0, self._share * limit))
 
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until one call may go: 0 for now; infinity when only the store can tell."""
@@ -63,25 +157,20 @@ class Fallback:
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
         if self._limiter is None:
-            raise RuntimeError("there is no permit to take: fail_closed lets no call go without the store")
+            raise RuntimeError("there is no permit to take: no call goes without the store")
         permit = self._limiter.take(now)
-        permit.number = -1 - random.getrandbits(52)
+        permit.source = self._limiter  # which may be another one in the next outage
         return permit
-
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
-        """Return a permit that it granted."""
-        if self._limiter is not None:
-            self._limiter.leave(permit, now, use)
 
     def refused(self, sent: float, now: float) -> None:
         """The server refused a call."""
         if self._limiter is not None:
             self._limiter.refused(sent, now)
 
-    def slow_down(self, taken: float, now: float) -> None:
-        """An alert says that the server takes only a share, 0 to 1, of the calls."""
+    def slow_down(self, accepted: float, now: float) -> None:
+        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
         if self._limiter is not None:
-            self._limiter.slow_down(taken, now)
+            self._limiter.slow_down(accepted, now)
 
     def rate(self, now: float, otherwise: float) -> float:
         """Calls/s that this process lets go by itself at most; ``otherwise`` where it waits for the store."""

@@ -204,12 +204,12 @@ class Rate:
             self._fall(now, value - 1.0)
         return begins
 
-    def lower(self, now: float, taken: float) -> None:
+    def lower(self, now: float, accepted: float) -> None:
         """Fall to a share, 0 to 1, of the rate; at least by 5 % and at most by 60 %, and at most once a second."""
         if now - self._event_at >= 1.0:
             self._event_at = now
             self._measured = self.value(now)
-            self._fall(now, min(0.95, max(0.4, 0.97 * taken)) * self._measured)
+            self._fall(now, min(0.95, max(0.4, 0.97 * accepted)) * self._measured)
 
     def _fall(self, now: float, low: float) -> None:
         self._low = max(self._floor, low)

@@ -35,14 +35,21 @@ class Permit:
 
     Attributes:
         sent: the loop time at which the attempt may be sent, or was.
-        number: identifies the permit where the limiter needs that.
+        source: what a `Limiter` has it from, where that has to know of its return.
     """
 
-    __slots__ = ("number", "sent")
+    __slots__ = ("sent", "source")
 
-    def __init__(self, sent: float, number: int = 0) -> None:
+    def __init__(self, sent: float) -> None:
         self.sent: float = sent
-        self.number: int = number
+        self.source: Source | None = None
+
+
+class Source(Protocol):
+    """Where a limiter may have a permit from."""
+
+    def leave(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit."""
 
 
 class Limiter(Protocol):
@@ -72,7 +79,7 @@ class Limiter(Protocol):
     def refused(self, sent: float, now: float) -> None:
         """The service refused a call sent at ``sent`` for its rate."""
 
-    def slow_down(self, taken: float, now: float) -> None:
+    def slow_down(self, accepted: float, now: float) -> None:
         """The service alerted that it accepts only a share, 0 to 1, of the calls."""
 
     def paused(self, seconds: float) -> None:
@@ -275,9 +282,9 @@ class LocalLimiter:
             if not probing:
                 self._burst.refused(now)
 
-    def slow_down(self, taken: float, now: float) -> None:
+    def slow_down(self, accepted: float, now: float) -> None:
         """Fall to a share of the rate."""
-        self._rate.lower(now, taken)
+        self._rate.lower(now, accepted)
 
     def paused(self, seconds: float) -> None:
         """Nothing to do: the quota is not shared."""

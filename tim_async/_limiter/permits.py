@@ -1,4 +1,4 @@
-"""The permits that a shared quota grants: those in hand, and the outcomes to be reported."""
+"""The permits that a shared quota grants: those in hand, and what the store must know of the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections import deque
 
 from tim_async._lanes import Lane
 
-from .request import REMEMBERED, Request, Told, micro
+from .request import Request, micro
 
-TICK = 0.1
-"""Seconds between reports, and between attempts to reach a store that is away."""
 GRACE = 0.1
 """Seconds after which a permit that was not used is void: its slot may have been granted to another process."""
 FAR_OFF = 0.01
@@ -21,17 +19,19 @@ FAR_OFF = 0.01
 class GrantedPermits:
     """Permits granted and not used yet, the next one first.  Times are the event loop's."""
 
-    __slots__ = ("_heap",)
+    __slots__ = ("_heap", "_latest")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Lane]] = []
+        self._heap: list[tuple[float, Lane]] = []
+        self._latest = -math.inf
 
-    def __bool__(self) -> bool:
-        return bool(self._heap)
+    def __len__(self) -> int:
+        return len(self._heap)
 
-    def add(self, due: float, number: int, lane: Lane) -> None:
+    def add(self, due: float, lane: Lane) -> None:
         """Keep one that was asked for a lane and may be used from ``due`` on."""
-        heapq.heappush(self._heap, (due, number, lane))
+        self._latest = max(due, self.latest())
+        heapq.heappush(self._heap, (due, lane))
 
     def soonest(self) -> float:
         """When the next one is due; infinity without any."""
@@ -39,91 +39,89 @@ class GrantedPermits:
 
     def latest(self) -> float:
         """When the last one is due; minus infinity without any."""
-        return max((due for due, _, _ in self._heap), default=-math.inf)
+        return self._latest if self._heap else -math.inf
 
-    def lack(self, lane: Lane, now: float) -> bool:
-        """Whether to ask for more: an interactive call does not wait long for a permit that was asked for bulk."""
+    def suits(self, lane: Lane, now: float) -> bool:
+        """Whether there is one for a lane: an interactive call does not wait long for one that was asked for bulk."""
         if not self._heap:
-            return True
+            return False
         return (
-            lane is Lane.INTERACTIVE
-            and self._heap[0][0] > now + FAR_OFF
-            and all(asked_for is not lane for _, _, asked_for in self._heap)
+            lane is not Lane.INTERACTIVE
+            or self._heap[0][0] <= now + FAR_OFF
+            or any(asked_for is lane for _, asked_for in self._heap)
         )
 
-    def pop(self, due_by: float = math.inf) -> int | None:
-        """Take the next one out and return its number; None when none is due by a time."""
-        return heapq.heappop(self._heap)[1] if self._heap and self._heap[0][0] <= due_by else None
+    def pop(self, due_by: float = math.inf) -> float | None:
+        """Take the next one out and return when it was due; None when none is due by a time."""
+        return heapq.heappop(self._heap)[0] if self._heap and self._heap[0][0] <= due_by else None
 
 
-class PermitOutcomes:
-    """Outcomes of permits that the store has not been told yet.
+class Ledger:
+    """This process's calls as the store should count them: how many are out, and when those that ended are free again.
 
-    Calls made by the fallback share, with permits of numbers below 0, are reported, too.  Times are the event loop's;
-    the store is told how long ago something was.
+    What has been told is kept until it is over, for a store that has forgotten.  Times are the event loop's; the store
+    is told how far they lie ahead.
+
+    Attributes:
+        in_flight: calls under way, whoever permitted them.
     """
 
-    __slots__ = ("_answered", "_held_at", "_in_flight", "_unused")
+    __slots__ = ("_freed", "in_flight")
+
+    SAME = 0.001
+    """Seconds within which calls are told together."""
 
     def __init__(self) -> None:
-        self._in_flight: dict[int, float] = {}
-        self._held_at = -math.inf
-        self._answered: deque[tuple[float, int]] = deque()
-        self._unused: deque[int] = deque()
+        self.in_flight = 0
+        # When they are free, how many, and the number of the request that told first, 0 for none yet.
+        self._freed: deque[list[float | int]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._in_flight or self._answered or self._unused)
+    def freed(self, at: float) -> None:
+        """A call that has ended no longer counts from a loop time on."""
+        last = self._freed[-1] if self._freed else None
+        if last is not None and last[2] == 0 and abs(at - last[0]) < self.SAME:
+            last[0] = max(at, last[0])
+            last[1] += 1
+        else:
+            self._freed.append([at, 1, 0])
 
-    def sent(self, permit: int, now: float) -> None:
-        """Its call is sent now."""
-        self._in_flight[permit] = now
+    def untold(self) -> bool:
+        """Whether the store has not heard of a call that has ended."""
+        return bool(self._freed) and self._freed[-1][2] == 0
 
-    def answered(self, permit: int, when: float) -> None:
-        """Its slot's second starts ``when``."""
-        del self._in_flight[permit]
-        self._answered.append((when, permit))
+    def counts(self, now: float) -> bool:
+        """Whether any call of this process still counts."""
+        self._forget(now)
+        return bool(self.in_flight or self._freed)
 
-    def unsent(self, permit: int) -> None:
-        """Its call was not sent after all."""
-        del self._in_flight[permit]
-        self._unused.append(permit)
+    def tell_again(self, heard: int) -> None:
+        """The store has forgotten what it was told up to a request."""
+        for entry in self._freed:
+            if entry[2] <= heard:
+                entry[2] = 0
 
-    def unused(self, permit: int) -> None:
-        """No call took it in time."""
-        self._unused.append(permit)
+    def tell(self, request: Request, now: float, in_hand: int, heard: int) -> None:
+        """Put it into a request.
 
-    def forget(self, now: float) -> None:
-        """Drop the outcomes that no longer concern other processes."""
-        while self._answered and self._answered[0][0] < now - REMEMBERED:
-            self._answered.popleft()
+        Args:
+            request: which.
+            now: loop time.
+            in_hand: permits that are not used yet.
+            heard: number of the last request that the store is known to have.
+        """
+        self._forget(now)
+        request["out"] = self.in_flight + in_hand
+        number = request["number"]
+        told = []
+        for entry in self._freed:
+            if entry[2] == 0:
+                entry[2] = number
+            if entry[2] > heard:
+                told.append((int(entry[2]), micro(entry[0] - now), int(entry[1])))
+        if told:
+            request["freed"] = told
 
-    def due(self, now: float) -> bool:
-        """Whether there is something to tell."""
-        return bool(self._answered or self._unused or self._held(now))
-
-    def tell(self, request: Request, now: float) -> Told:
-        """Put them into a request."""
-        answered, unused = len(self._answered), len(self._unused)
-        held = self._held(now)
-        if answered:
-            request["answered"] = [(str(permit), micro(now - when)) for when, permit in self._answered]
-        if unused:
-            request["unused"] = [str(permit) for permit in self._unused]
-        if held:
-            request["in_flight"] = [str(permit) for permit in held]
-
-        def told() -> None:
-            if held:
-                self._held_at = now
-            for _ in range(answered):
-                self._answered.popleft()
-            for _ in range(unused):
-                self._unused.popleft()
-
-        return told
-
-    def _held(self, now: float) -> list[int]:
-        """Permits of calls that have been in flight for a while, unless that was told just now."""
-        if now < self._held_at + 0.9 * TICK:
-            return []
-        return [permit for permit, sent in self._in_flight.items() if permit < 0 or sent <= now - TICK]
+    def _forget(self, now: float) -> None:
+        freed = self._freed
+        while freed and freed[0][0] <= now:
+            freed.popleft()

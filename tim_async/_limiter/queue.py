@@ -106,6 +106,7 @@ class RequestQueue:
         self._waiting = 0
         self._waking = 0
         self._closed = False
+        self._refusal: Callable[[], Exception] | None = None
         self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
     def now(self) -> float:
@@ -152,7 +153,10 @@ class RequestQueue:
         Raises:
             QuotaExhausted: it would take longer, which is raised at once where it can be foreseen.
             ClientClosed: the client was closed meanwhile.
+            TIMError: what `refuse` was given.
         """
+        if self._refusal is not None:
+            raise self._refusal()
         now = self._loop.time()
         # Callers with a permit that have not woken yet are still ahead.
         if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
@@ -246,9 +250,9 @@ class RequestQueue:
         self._limiter.set_limit(limit, bulk_share)
         self.advance()
 
-    def slow_down(self, taken: float) -> None:
+    def slow_down(self, accepted: float) -> None:
         """The service alerted that it accepts only a share, 0 to 1, of the calls."""
-        self._limiter.slow_down(taken, self._loop.time())
+        self._limiter.slow_down(accepted, self._loop.time())
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so many seconds, at most 60; a longer pause under way stays."""
@@ -269,12 +273,21 @@ class RequestQueue:
         self._closed = True
         self._timer.cancel()
         self._limiter.close()
+        self._turn_all_away(lambda: ClientClosed("the client was closed"))
+
+    def refuse(self, why: Callable[[], Exception] | None) -> None:
+        """Raise an error in every caller that waits or comes, until this is called with None."""
+        self._refusal = why
+        if why is not None:
+            self._turn_all_away(why)
+
+    def _turn_all_away(self, why: Callable[[], Exception]) -> None:
         for lane in self._lanes:
             while lane:
                 waiting, _ = lane.popitem(last=False)
                 self._waiting -= 1
                 if not waiting.done():
-                    waiting.set_exception(ClientClosed("the client was closed"))
+                    waiting.set_exception(why())
 
     def advance(self) -> None:
         """Grant the permits that are free now, and set the timer for the next one."""

@@ -1,187 +1,439 @@
 -- One endpoint's quota, shared by all processes of an app.  The theory is at the top of sharing.py.
 --
--- KEYS[1]  slots: a sorted set of as many members as calls are allowed in a second, by the highest limit of the
---          processes; the score is when each is free again
--- KEYS[2]  state: a hash of everything else; its fields are FIELDS, below
+-- KEYS[1]  state: a hash; its fields are FIELDS, below
+-- KEYS[2]  cooling: calls that have ended and still count; "number:calls" by the time from which they do not
+-- KEYS[3]  members: the processes, by the time until which nothing need be heard of them
+-- KEYS[4]  about: a hash of what is known of each member; its value is RECORD, below
+-- KEYS[5]  waiting: the members that wait for permits, in order
+-- KEYS[6]  limits: what active members say that the service allows, by the time until which that holds
 -- ARGV[1]  the request, a JSON object: see request.py.  The reply is one, too: see reply.py.
 --
--- Times are microseconds of this store's own clock, and spans relative to it; no clock of a caller is compared with it.
--- Numbers that may pass 10^14 (times, permits) are exact as doubles up to 2^53, but neither tostring nor cjson.encode
--- writes more than 14 digits: digits() does, and permits travel as strings, in both directions.
+-- Times are microseconds of the fleet's clock, which the first part keeps; requests and replies hold spans relative to
+-- now.  No clock of a caller is compared with it.
+-- Numbers that may pass 10^14 (times) are exact as doubles up to 2^53, but neither tostring nor cjson.encode writes more
+-- than 14 digits: digits() does, and in requests and replies they are strings.
 -- cjson.encode writes an empty table as {}, and cjson.decode reads null as a true value: both leave out what is absent.
 --
 -- The keys' names hold the version of this layout (LAYOUT in quota.py).  It changes when what is stored here changes its
 -- meaning; a new field that may be missing, or a change of the code alone, leaves it as it is.
+local MS, S = 1000, 1000000
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
-local DAY, LATELY, GONE, LONG_AGO, SOON = 86400000000, 10000000, 300000, 2000000, 10000
+local HOLD = 2 * S  -- without a word from a process, its calls are taken to have ended
+local ABSENT = 60 * S  -- without a word from an idle process, it is taken to have gone
+local MEANT = 10 * S  -- how long the limit that an active process names holds
+local LATELY, GONE, LONG_AGO, SOON = 10 * S, 300 * MS, 2 * S, 10 * MS
+local LATE = 500 * MS  -- for one that waits to ask again
+local BULK = 1e12  -- added to the tickets of those that wait for bulk
+local DAY = 86400
 local FIELDS = {
-    'at',  -- time of the last call
-    'settled',  -- from when on permits are granted; 0 where nothing is known
+    'at', 'real',  -- the fleet's clock and the store's at the last request
+    'server',  -- which server this was
+    'epoch',  -- when all this began to be known; 0 where nothing is
+    'settled',  -- from when on permits are granted
     'unsure_until',  -- until then somebody may still know of calls made before this store knew anything
-    'seq',  -- number of the last permit
+    'seq',  -- last number used: for what cools, for tickets
+    'places',  -- members that have come so far
+    'limit',  -- calls/s that the service allows, as agreed
+    'out', 'cooling', 'latest',  -- calls under way or permitted; those that cool, and when the last of them is free
     'urgent', 'bulk',  -- theoretical arrival times (GCRA): of interactive calls, and of all
     'resumed',  -- when grants began after the last gap
     'seen', 'heat',  -- last interactive request, and interactive calls/s of late
-    'cut_at', 'after_cut', 'cuts',  -- the adaptive rate: last cut, calls/s right after it, number of cuts
-    'refused_at', 'refused',  -- last refusal, and refused calls/s of late
+    'lowered',  -- 1 while the adaptive rate is below the limit
+    'low', 'plateau', 'measured', 'changed_at', 'event_at', 'cuts',  -- the adaptive rate: see Rate in learning.py
+    'refused_at', 'refused',  -- last refusal, and refused calls of the last second
     'opens',  -- end of the pause
 }
+local RECORD = {
+    'number',  -- of its last request
+    'out',  -- its calls that are under way or permitted
+    'heard', 'due',  -- time of its last request, and of the last permit then granted
+    'taken',  -- permits so far
+    'limit', 'binding',  -- calls/s that it named, and whether that binds others
+    'place',  -- how many members had come before it
+    'since',  -- when it came
+    'granted',  -- permits of its last request
+}
 
-local slots_key, state_key = KEYS[1], KEYS[2]
+local state_key, cooling_key, members_key = KEYS[1], KEYS[2], KEYS[3]
+local about_key, waiting_key, limits_key = KEYS[4], KEYS[5], KEYS[6]
 local request = cjson.decode(ARGV[1])
-local limit, lead, hold = request.limit, request.lead, request.hold
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+local id = request.id
 
 local function digits(number) return string.format('%.17g', number) end
+
+local function read_record(member)
+    local text = redis.call('HGET', about_key, member)
+    if not text then return nil end
+    local record, i = {}, 0
+    for word in string.gmatch(text, '%S+') do
+        i = i + 1
+        record[RECORD[i]] = tonumber(word)
+    end
+    return record
+end
+
+local function write_record(member, record)
+    local words = {}
+    for i = 1, #RECORD do words[i] = digits(record[RECORD[i]]) end
+    redis.call('HSET', about_key, member, table.concat(words, ' '))
+end
 
 local saved, state = redis.call('HMGET', state_key, unpack(FIELDS)), {}
 for i = 1, #FIELDS do
     saved[i] = tonumber(saved[i]) or 0
     state[FIELDS[i]] = saved[i]
 end
--- Permits or calls of which this store knows nothing show that it has forgotten.
-local forgotten = now < state.at - SECOND
-if forgotten then
-    -- A clock that was set back makes nonsense of every time that is known.
-    for _, field in ipairs(FIELDS) do
-        if field ~= 'cuts' then state[field] = 0 end
-    end
+local member = read_record(id)
+local stale = member and request.number <= member.number
+
+-- The fleet's clock.  It goes as this store's does, unless that has been set: forward by more than the time that the
+-- caller can have needed since its last request, or back.
+local told = redis.call('TIME')
+local real = told[1] * S + told[2]
+local gap = real - state.real
+local now = state.at
+if now == 0 then
+    now, gap = real, math.huge
+elseif member and request.heard == member.number then
+    local least = member.heard + request.heard_ago - state.at
+    local likely = least + request.round_trip
+    if gap > likely + request.round_trip + 20 * MS then gap = likely end
+    now = now + math.max(0, gap, least)
+elseif gap < 2 * S then
+    now = now + math.min(50 * MS, math.max(0, gap))
+else
+    now = now + gap
 end
 
-local function add_slots(count, free)
-    for _ = 1, count do
-        state.seq = state.seq + 1
-        redis.call('ZADD', slots_key, digits(free), digits(state.seq))
-    end
+-- Let calls count until a time.
+local function cool(free, calls)
+    state.seq = state.seq + 1
+    redis.call('ZADD', cooling_key, digits(free), digits(state.seq) .. ':' .. calls)
+    if state.cooling == 0 then redis.call('EXPIRE', cooling_key, DAY) end
+    state.cooling = state.cooling + calls
+    state.latest = math.max(state.latest, free)
 end
 
--- Have as many slots as the limit, from the start or after it was raised; return how many more there are.  Those stay
--- after it was lowered, or for processes with a higher limit: a caller with a lower one leaves as many free.
-local function fit_slots()
-    local have = redis.call('ZCARD', slots_key)
-    if state.settled == 0 then
-        -- Nothing is known: a store that has forgotten, or a fleet that starts.  Who asks first has called nobody
-        -- lately, and begins at once; the others may still know better.
-        state.settled = now
-        if forgotten or request.alone or request.called_lately then
-            state.settled = now + request.settle
-        else
-            state.unsure_until = now + LONG_AGO
+-- Whether this store has forgotten what it knew, as after a failover, an eviction or a restart from an old copy.
+local function has_forgotten()
+    if gap > 20 * MS then
+        local info = redis.pcall('INFO', 'server')
+        local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+        if server then
+            server = tonumber(string.sub(server, 1, 12), 16)
+            local other = state.server ~= 0 and state.server ~= server
+            state.server = server
+            if other then return true end
         end
-        state.seq = now  -- numbers of permits given out before must not come again
-        redis.call('DEL', slots_key)
-        add_slots(limit, 0)
-    elseif have < limit then
-        add_slots(limit - have, now + SECOND)
+    end
+    if state.epoch == 0 then return false end
+    if tonumber(request.epoch) == state.epoch and request.heard_ago < ABSENT - 10 * S then
+        if not member or member.number < request.heard then return true end
+    end
+    local members = redis.call('ZCARD', members_key)
+    return members ~= redis.call('HLEN', about_key)
+        or members == 0 and state.out > 0
+        or state.latest > now and redis.call('ZCARD', cooling_key) == 0
+end
+
+-- Begin to know.  Who asks first and has called nobody lately may go on at once; the others may still know better.
+-- After an outage that all have noticed they come back soon; otherwise only time tells that earlier calls have ended.
+local function begin(forgotten)
+    redis.call('DEL', cooling_key, members_key, about_key, waiting_key)
+    member = nil
+    state.epoch, state.out, state.cooling, state.latest = now, 0, 0, 0
+    state.settled, state.unsure_until = now, 0
+    if request.alone then
+        state.settled = now + request.settle
+    elseif forgotten or request.called_lately then
+        state.settled = now + math.max(request.settle, SECOND)
     else
-        return have - limit
-    end
-    return 0
-end
-
--- Take a slot until a time for a call.  One whose permit is not known here, because the store has forgotten it or has
--- given its slot to another meanwhile, occupies a slot all the same; and so does one made without a permit.
-local function occupy(permit, free)
-    if not redis.call('ZSCORE', slots_key, permit) then
-        -- It changes nothing where all slots are free later than that anyway; and none may become free sooner by it.
-        if free <= now then return end
-        forgotten = true
-        local first = redis.call('ZRANGE', slots_key, 0, 0, 'WITHSCORES')
-        if tonumber(first[2]) >= free then return end
-        redis.call('ZREM', slots_key, first[1])
-    end
-    redis.call('ZADD', slots_key, digits(free), permit)
-end
-
--- Hear what became of permits: a slot is free one second after its response, the credit taken off by the caller.
-local function hear_outcomes()
-    for _, outcome in ipairs(request.answered or {}) do
-        occupy(outcome[1], now + SECOND - outcome[2])
-    end
-    for _, permit in ipairs(request.unused or {}) do
-        -- Free when it was due, not at once: the slot's call before it may be less than a second old.
-        local score = redis.call('ZSCORE', slots_key, permit)
-        if score then redis.call('ZADD', slots_key, digits(score - SECOND - hold + lead), permit) end
-    end
-    for _, permit in ipairs(request.in_flight or {}) do
-        occupy(permit, now + SECOND + hold)
+        state.unsure_until = now + LONG_AGO
     end
 end
 
--- The adaptive rate of the fleet, calls/s: all that is known of refusals is learned here, and nowhere else.
-local function learn_rate()
-    -- After a cut it grows by 2(1 + t) calls/s each second, on 200 calls a second.
-    local t = (now - state.cut_at) / 1000000
-    local rate = math.min(request.ceiling, state.after_cut + (2 * t + t * t) * limit / 200)
-    local taken = request.taken
-    if request.refusals then
-        -- Those of about the last second, of the fleet's calls in it.
-        local decay = math.exp(math.min(0, state.refused_at - now) / 1000000)
-        state.refused, state.refused_at = state.refused * decay + request.refusals, now
-        taken = math.min(taken or 1, 1 - math.min(1, state.refused / limit))
+-- Forget who is silent: what waits, then what is out, then the member itself.
+local function sweep()
+    for _, silent in ipairs(redis.call('ZRANGEBYSCORE', members_key, '-inf', digits(now), 'LIMIT', 0, 20)) do
+        local record = read_record(silent)
+        redis.call('ZREM', waiting_key, silent)
+        if record.out > 0 and record.heard + HOLD <= now then
+            state.out = state.out - record.out
+            cool(now + SECOND, record.out)
+            record.out, record.granted = 0, 0
+            write_record(silent, record)
+        end
+        local until_then = record.heard + (record.out > 0 and HOLD or ABSENT)
+        if until_then > now then
+            redis.call('ZADD', members_key, digits(until_then), silent)
+        else
+            redis.call('ZREM', members_key, silent)
+            redis.call('HDEL', about_key, silent)
+        end
     end
-    if taken and now - request.refused_ago > state.cut_at and t >= 1 then
-        local kept = math.min(0.95, math.max(0.4, 0.97 * taken))
-        rate = math.max(request.floor, kept * math.min(limit, rate))
-        state.after_cut, state.cut_at, state.cuts = rate, now, state.cuts + 1
+end
+
+local function let_cool()
+    if state.cooling == 0 then return end
+    if state.latest <= now then
+        redis.call('DEL', cooling_key)
+        state.cooling = 0
+        return
     end
-    return rate
+    local free = redis.call('ZRANGEBYSCORE', cooling_key, '-inf', digits(now))
+    if #free == 0 then return end
+    for _, entry in ipairs(free) do
+        state.cooling = state.cooling - tonumber(string.match(entry, '%d+$'))
+    end
+    redis.call('ZREMRANGEBYSCORE', cooling_key, '-inf', digits(now))
+end
+
+-- The limit that holds: the smallest that binds, or the largest where none does.
+local function agree()
+    local active = request.wanted or request.out > 0
+    if active then
+        local kind = request.binding and 'f:' or 'w:'
+        redis.call('ZADD', limits_key, digits(now + MEANT), kind .. digits(request.limit))
+    end
+    local smallest, largest
+    for _, entry in ipairs(redis.call('ZRANGEBYSCORE', limits_key, digits(now), '+inf')) do
+        local limit = tonumber(string.sub(entry, 3))
+        if string.sub(entry, 1, 1) == 'f' then
+            smallest = math.min(smallest or limit, limit)
+        else
+            largest = math.max(largest or limit, limit)
+        end
+    end
+    redis.call('ZREMRANGEBYSCORE', limits_key, '-inf', '(' .. digits(now))
+    state.limit = smallest or largest or (state.limit > 0 and state.limit or request.limit)
+end
+
+-- Hear how many calls of the caller are out, and until when others count.
+local function hear()
+    local before = 0
+    if not member then
+        member = { number = 0, out = 0, due = 0, taken = 0, place = state.places, since = now, granted = 0 }
+        state.places = state.places + 1
+    elseif request.heard ~= member.number then
+        -- Its last reply was lost, and the permits in it with that: they are free when they were due.
+        member.taken = member.taken - member.granted
+        if member.granted > 0 and member.due > now then cool(member.due, member.granted) end
+    end
+    state.out = state.out + request.out - member.out
+    for _, freed in ipairs(request.freed or {}) do
+        if freed[1] > member.number and freed[2] > 0 then cool(now + freed[2], freed[3]) end
+    end
+    member.number, member.out, member.heard, member.granted = request.number, request.out, now, 0
+    member.limit, member.binding = request.limit, request.binding and 1 or 0
 end
 
 -- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
 -- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
 local function settle()
     local gone = now - state.settled > LONG_AGO and (now - state.bulk > GONE or now - state.resumed < GONE)
-    if request.alone and gone or now < state.unsure_until and (request.alone or forgotten) then
-        state.settled, state.unsure_until = now + request.settle, 0
+    local news = request.alone or request.called_lately and tonumber(request.epoch) ~= state.epoch
+    if request.alone and gone or now < state.unsure_until and news then
+        state.settled, state.unsure_until = math.max(state.settled, now + request.settle), 0
     end
 end
 
--- Grant what is wanted, into the reply.
-local function grant(reply, rate, surplus)
+-- The adaptive rate of the fleet, calls/s; below the limit only after refusals.  All that is known of them is learned
+-- here, by the rules of Rate in learning.py.
+local function learn_rate()
+    local limit, floor = state.limit, math.min(state.limit, math.max(1, state.limit / 20))
+    local function value()
+        if state.lowered == 0 then return limit end
+        local beyond = (now - state.changed_at) / S - 2
+        if beyond < 0 then return state.plateau - (state.plateau - state.low) * (-beyond / 2) ^ 3 end
+        local gentle = math.min(beyond, 2.5)
+        local rate = state.plateau + limit * (gentle ^ 3 / 150 + (beyond - gentle) / 8)
+        if rate < limit then return rate end
+        state.lowered = 0
+        return limit
+    end
+    local function fall(low)
+        state.low = math.max(floor, low)
+        state.plateau = math.max(state.low, math.min(state.measured, state.low / 0.85))
+        state.changed_at, state.lowered = now, 1
+    end
+    local rate = value()
+    local begins = now - state.event_at >= S
+    if request.accepted and begins then
+        state.event_at, state.measured = now, rate
+        fall(math.min(0.95, math.max(0.4, 0.97 * request.accepted)) * rate)
+    end
+    local refusals = request.refusals
+    if refusals then
+        local decay = math.max(0, 1 - (now - state.refused_at) / S)
+        state.refused, state.refused_at = state.refused * decay + refusals, now
+        local answered = state.cooling
+        if state.lowered == 0 or state.refused >= 0.03 * answered then
+            if begins then
+                if now - request.refused_ago > state.event_at then
+                    if state.lowered == 0 then state.cuts = state.cuts + 1 end
+                    state.event_at = now
+                    state.measured = math.min(rate, math.max(answered, 0.9 * rate))
+                    fall(0.99 * state.measured)
+                end
+            else
+                fall(rate - refusals)
+            end
+        end
+    end
+    return math.min(limit, value())
+end
+
+-- Grant what is wanted, into the reply; or say when to ask again.
+local function grant(reply, rate)
+    local limit, strict = state.limit, request.strict
     local for_bulk = request.lane == 'bulk'
     local lately = now - state.seen < LATELY
+    local free = math.floor(limit) - state.out - state.cooling
+    local pace = limit * (strict and 1 or 1.1)
+    if state.lowered == 1 then
+        free = math.min(free, math.floor(rate) - state.cooling)
+        pace = rate
+    end
     -- Bulk leaves some slots free for calls that somebody waits for: as many as will be asked for before bulk, too, has
     -- to wait for the next ones.
-    local spare = 0
     if for_bulk then
-        spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * state.heat) + 1 or 0)
-        spare = math.min(limit - 1, math.max(request.left_by_bulk, math.min(spare, math.ceil(limit / 20))))
+        local spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * state.heat) + 1 or 0)
+        local left = math.ceil((1 - request.bulk_share) * limit - 1e-6)
+        free = free - math.min(math.floor(limit) - 1, math.max(left, math.min(spare, math.ceil(limit / 20))))
     else
-        state.heat = state.heat * math.exp((state.seen - now) / 1000000) + request.wanted
+        state.heat = state.heat * math.exp((state.seen - now) / S)
         state.seen = now
     end
-    local interval = 1000000 / rate
-    local tolerance = (request.burst - 1) * interval
-    if now - state.bulk > GONE then state.resumed = now end
-    local permits = {}
-    for number = 1, request.wanted do
-        local slot = redis.call('ZRANGE', slots_key, surplus + spare, surplus + spare, 'WITHSCORES')
-        local free = tonumber(slot[2]) - lead
-        local due = math.max(now, state.opens, (for_bulk and state.bulk or state.urgent) - tolerance)
-        if free > due then
-            due = free
-            reply.slot_bound = true
+    -- Those that wait already go first.
+    local ticket, ahead = nil, 0
+    if redis.call('ZCARD', waiting_key) > 0 then
+        ticket = tonumber(redis.call('ZSCORE', waiting_key, id) or nil)
+        if ticket and (ticket >= BULK) ~= for_bulk then
+            redis.call('ZREM', waiting_key, id)
+            ticket = nil
         end
-        local wait = math.floor(due - now + 0.5)
-        if request.budget and due - now > request.budget then
-            reply.over = wait
+        ahead = ticket and redis.call('ZRANK', waiting_key, id)
+            or redis.call('ZCOUNT', waiting_key, '-inf', for_bulk and '+inf' or '(' .. digits(BULK))
+    end
+
+    local interval = S / pace
+    local tolerance = (math.max(4, limit / (strict and 50 or 20)) - 1) * interval
+    if now - state.bulk > GONE then state.resumed = now end
+    -- What cools, in order, read as far as it is needed: `entry` calls are free at `free_at`, and `left` of them not
+    -- spoken for.
+    local page, place, left, free_at, entry, used = {}, 0, 0, now, nil, 0
+    local read = 0
+    local function put_back()
+        if used > 0 then
+            redis.call('ZREM', cooling_key, entry)
+            read = read - 1
+            state.cooling = state.cooling - used
+            local rest = tonumber(string.match(entry, '%d+$')) - used
+            if rest > 0 then
+                cool(free_at, rest)
+                state.cooling = state.cooling - rest
+                read = read + 1
+            end
+        end
+        used = 0
+    end
+    local function next_slot(calls, take)
+        while calls > 0 do
+            if left == 0 then
+                put_back()
+                if place == #page then
+                    page, place = redis.call('ZRANGE', cooling_key, read, read + 31, 'WITHSCORES'), 0
+                    if #page == 0 then return nil end
+                end
+                entry, free_at = page[place + 1], tonumber(page[place + 2])
+                left, place, read = tonumber(string.match(entry, '%d+$')), place + 2, read + 1
+            end
+            local some = math.min(left, calls)
+            left, calls = left - some, calls - some
+            if take then used = used + some end
+        end
+        return free_at
+    end
+
+    local skipped = ahead - free
+    local known = true
+    if skipped > 0 then
+        free = 0
+        known = skipped <= 64 and next_slot(skipped, false) ~= nil
+    else
+        free = -skipped
+    end
+    local runs, granted, due = {}, 0, now
+    local wait
+    while granted < request.wanted do
+        local slot = now
+        if free == 0 then
+            slot = known and next_slot(1, false)
+            if not slot then
+                -- It will be known long before it is free.
+                wait = math.max(100 * MS, skipped * S / rate)
+                break
+            end
+        end
+        due = math.max(now, slot - request.lead, state.opens, (for_bulk and state.bulk or state.urgent) - tolerance)
+        local ahead_of = due - now
+        if ahead_of > request.horizon or request.budget and ahead_of > request.budget then
+            wait = ahead_of
             break
         end
         -- What is promised to bulk cannot go to a call that comes meanwhile.
-        if for_bulk and lately and number > 1 and due - now > SOON then break end
-        redis.call('ZREM', slots_key, slot[1])
-        add_slots(1, due + SECOND + hold)
+        if for_bulk and lately and granted > 0 and ahead_of > SOON then
+            break
+        end
+        if free > 0 then
+            free = free - 1
+        else
+            used = used + 1
+            reply.slot_bound = true
+        end
+        state.out = state.out + 1
         state.bulk = math.max(state.bulk, due) + interval
         if not for_bulk then state.urgent = math.max(state.urgent, due) + interval end
-        permits[number] = { digits(state.seq), wait }
+        granted = granted + 1
+        local when = math.ceil(ahead_of)
+        local run = runs[#runs]
+        if run and when - run[1] < MS then
+            run[1], run[2] = when, run[2] + 1
+        else
+            runs[#runs + 1] = { when, 1 }
+        end
     end
-    if permits[1] then reply.permits = permits end
+    put_back()
+
+    if granted > 0 then
+        reply.permits = runs
+        member.out, member.granted, member.due = member.out + granted, granted, due
+        member.taken = member.taken + granted
+        if not for_bulk then state.heat = state.heat + granted end
+        if ticket then redis.call('ZREM', waiting_key, id) end
+        return
+    end
+    if request.budget and wait > request.budget then
+        reply.again, reply.over = math.ceil(wait), true
+        if ticket then redis.call('ZREM', waiting_key, id) end
+        return
+    end
+    if not ticket then
+        state.seq = state.seq + 1
+        redis.call('ZADD', waiting_key, digits(state.seq + (for_bulk and BULK or 0)), id)
+        redis.call('EXPIRE', waiting_key, DAY)
+    end
+    -- Others may go away: who waits long asks in between.
+    if wait > 50 * MS and ahead > 0 then
+        wait = 0.75 * wait
+    else
+        wait = math.max(MS, wait - request.horizon / 2)
+    end
+    reply.again = math.ceil(wait)
 end
 
-local function save_state()
-    state.at = now
+local function save()
+    state.at, state.real = now, real
     local changed, size = {}, 0
     for i = 1, #FIELDS do
         local value = state[FIELDS[i]]
@@ -191,20 +443,47 @@ local function save_state()
         end
     end
     if size > 0 then redis.call('HSET', state_key, unpack(changed)) end
-    redis.call('PEXPIRE', slots_key, DAY / 1000)
-    redis.call('PEXPIRE', state_key, DAY / 1000)
+    if math.floor(saved[1] / (3600 * S)) ~= math.floor(now / (3600 * S)) then
+        for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], DAY) end
+    end
 end
 
-local surplus = fit_slots()
-hear_outcomes()
-local rate = learn_rate()
+if stale then
+    -- Sent twice, or overtaken by a later one.
+    return cjson.encode({ number = member.number })
+end
+local forgotten = has_forgotten()
+if forgotten or state.epoch == 0 then begin(forgotten) end
+sweep()
+let_cool()
+agree()
+hear()
 settle()
+local rate = learn_rate()
 if request.pause then state.opens = math.max(state.opens, now + request.pause) end
-local reply = { rate = rate, cuts = state.cuts, opens = math.max(0, state.opens - now) }
+local reply = {
+    epoch = digits(state.epoch), now = digits(now), number = request.number,
+    limit = state.limit, rate = rate, cuts = state.cuts,
+    members = redis.call('ZCARD', members_key), place = member.place,
+}
+if state.opens > now then reply.opens = state.opens - now end
+local silent_for = ABSENT
 if state.settled > now then
     reply.settling = state.settled - now
 elseif (request.wanted or 0) > 0 then
-    grant(reply, rate, surplus)
+    grant(reply, rate)
+    if reply.again then silent_for = reply.again + LATE end
+else
+    redis.call('ZREM', waiting_key, id)
 end
-save_state()
+if request.leaving and request.out == 0 then
+    redis.call('ZREM', members_key, id)
+    redis.call('ZREM', waiting_key, id)
+    redis.call('HDEL', about_key, id)
+else
+    if member.out > 0 then silent_for = math.min(silent_for, HOLD) end
+    redis.call('ZADD', members_key, digits(now + silent_for), id)
+    write_record(id, member)
+end
+save()
 return cjson.encode(reply)

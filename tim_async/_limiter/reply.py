@@ -6,27 +6,48 @@ import json
 import math
 from typing import NamedTuple
 
+from tim_async._lanes import Lane
+
 
 class Reply(NamedTuple):
     """The JSON object that ``quota.lua`` returns.  It has microseconds and leaves out what is 0 or absent.
 
     Attributes:
+        number: of the request; of a later one where the request came too late, and then there is nothing more.
+        epoch: since when the store knows what it knows; another one than before shows that it has forgotten.
+        now: the fleet's clock, seconds.
+        limit: calls/s that the service allows, as all processes together say.
         rate: calls/s that all processes let go together at most.
-        cuts: how often the adaptive rate was cut so far.
+        cuts: how often refusals have shown at the limit so far.
+        members: processes that take part.
+        place: how many had come before this one.
         opens: seconds until the end of the pause.
         settling: seconds until the store begins to grant.
         slot_bound: a permit is due later than the rate alone would have it, because no slot was free.
-        over: seconds until a permit that was not granted because that exceeds the budget.
-        permits: number, and seconds until it is due, of each permit granted.
+        again: seconds after which to ask again, where nothing is granted.
+        over: that is more than the budget, and no place in the queue is kept.
+        permits: seconds until due, and number, of the permits granted, the soonest first.
     """
 
-    rate: float
-    cuts: int
+    number: int
+    epoch: str = "0"
+    now: float = 0.0
+    limit: float = 1.0
+    rate: float = 1.0
+    cuts: int = 0
+    members: int = 1
+    place: int = 0
     opens: float = 0.0
     settling: float = 0.0
     slot_bound: bool = False
-    over: float = 0.0
-    permits: tuple[tuple[int, float], ...] = ()
+    again: float = 0.0
+    over: bool = False
+    permits: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def stale(self) -> bool:
+        """Whether the request came too late, so that nothing else is known."""
+        return self.epoch == "0"
 
 
 def read_reply(data: object) -> Reply:
@@ -37,19 +58,28 @@ def read_reply(data: object) -> Reply:
     """
     try:
         fields = json.loads(data)  # type: ignore[arg-type]  # it raises TypeError for what is no text
+        if "epoch" not in fields:
+            return Reply(int(fields["number"]))
         reply = Reply(
+            number=int(fields["number"]),
+            epoch=str(fields["epoch"]),
+            now=float(fields["now"]) / 1e6,
+            limit=float(fields["limit"]),
             rate=float(fields["rate"]),
             cuts=int(fields["cuts"]),
-            opens=fields["opens"] / 1e6,
+            members=int(fields["members"]),
+            place=int(fields["place"]),
+            opens=fields.get("opens", 0) / 1e6,
             settling=fields.get("settling", 0) / 1e6,
             slot_bound=bool(fields.get("slot_bound")),
-            over=fields.get("over", 0) / 1e6,
-            permits=tuple((int(number), wait / 1e6) for number, wait in fields.get("permits", ())),
+            again=fields.get("again", 0) / 1e6,
+            over=bool(fields.get("over")),
+            permits=tuple((wait / 1e6, int(count)) for wait, count in fields.get("permits", ())),
         )
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError("the store's reply is not that of quota.lua") from error
-    spans = (reply.opens, reply.settling, reply.over, *(wait for _, wait in reply.permits))
-    if not 0 < reply.rate < math.inf or not all(map(math.isfinite, spans)):
+    spans = (reply.now, reply.opens, reply.settling, reply.again, *(wait for wait, _ in reply.permits))
+    if not (0 < reply.rate < math.inf and 0 < reply.limit < math.inf) or not all(map(math.isfinite, spans)):
         raise ValueError("the store's reply has a rate or a time that cannot be")
     return reply
 
@@ -58,49 +88,93 @@ class StoreView:
     """What a process knows of the quota from the store's replies.
 
     Args:
-        limit: calls/s.
-        ceiling: calls/s at first.
+        limit: calls/s at first.
 
     Attributes:
+        limit: calls/s that the service allows, as all processes together say.
         rate: calls/s that all processes let go together at most.
+        members: processes that take part; the most of those heard lately, since a store that has forgotten them hears
+            of them one by one.
+        phase: where in a common timetable this process is, 0 to 1; such that all are spread evenly.
+        ahead: seconds by which the fleet's clock is ahead of the event loop's.
         round_trip: smoothed time to the store and back, seconds.
         saturated: the last permits had to wait for a slot.
-        not_before: loop time before which no permit is due, as far as the store said so.
     """
 
-    __slots__ = ("_cuts", "_heard_at", "_interval", "_limit", "not_before", "rate", "round_trip", "saturated")
+    __slots__ = (
+        "_asked_for",
+        "_asking_since",
+        "_cuts",
+        "_heard_at",
+        "_interval",
+        "_members_at",
+        "_not_before",
+        "_refused",
+        "ahead",
+        "limit",
+        "members",
+        "phase",
+        "rate",
+        "round_trip",
+        "saturated",
+    )
 
-    def __init__(self, limit: float, ceiling: float) -> None:
-        self._limit = limit
-        self.rate = ceiling
+    REMEMBERED = 60.0
+    """Seconds for which the largest number of members counts."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = self.rate = limit
+        self.members = 0
+        self.phase = 0.0
+        self.ahead = 0.0
         self.round_trip = 0.0
         self.saturated = False
-        self.not_before = -math.inf
-        self._heard_at = -math.inf
+        self._asked_for: Lane | None = None
+        self._asking_since = math.inf
+        self._refused = False
+        self._not_before = -math.inf
+        self._heard_at = self._members_at = -math.inf
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
-    def set_limit(self, limit: float, ceiling: float) -> None:
-        """Change the limit and the ceiling, calls/s, until the next reply tells more."""
-        self._limit = limit
-        self.rate = min(ceiling, self.rate)
-        self.not_before = -math.inf
+    def not_before(self, lane: Lane, patience: float) -> float:
+        """Loop time before which it makes no sense to ask, for a call of a lane that waits until ``patience``."""
+        if self._asked_for is None or lane < self._asked_for:
+            return -math.inf
+        # Who would not have waited so long has no place in the store's queue; the next one may want one.
+        return -math.inf if self._refused and patience > self._not_before else self._not_before
 
-    def hear(self, reply: Reply, asked: float, now: float) -> bool:
-        """Take a reply in; returns whether the fleet's rate has been cut since the last one."""
+    def hear(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
+        """Take in a reply to a request for a lane, or None; returns whether refusals have shown at the limit since the last."""
         self._heard_at = now
-        self.round_trip += 0.2 * (now - asked - self.round_trip)
-        self.rate = reply.rate
-        self.not_before = now + reply.over
-        if reply.permits:
-            self.saturated = reply.slot_bound
-            interval = max(1.0 / self.rate, reply.permits[-1][1] / len(reply.permits))
-            self._interval += 0.3 * (interval - self._interval)
+        took = now - asked
+        self.round_trip += (0.2 if self.round_trip else 1.0) * (took - self.round_trip)
+        self.limit, self.rate = reply.limit, reply.rate
+        if reply.members >= self.members or now > self._members_at + self.REMEMBERED:
+            self.members, self._members_at = reply.members, now
+        self.phase = reply.place * 0.618033988749895 % 1.0
+        self.ahead = reply.now + took / 2 - now
+        self._asked_for, self._not_before, self._refused = lane, now + reply.again, reply.over
+        self._measure(reply, asked, now)
         cut = self._cuts is not None and reply.cuts > self._cuts
         self._cuts = reply.cuts
         return cut
 
+    def _measure(self, reply: Reply, asked: float, now: float) -> None:
+        """Learn how long one permit takes, from the first request for it until it is due."""
+        if reply.permits:
+            self.saturated = reply.slot_bound
+            granted = sum(count for _, count in reply.permits)
+            took = now + reply.permits[-1][0] - min(asked, self._asking_since)
+            self._asking_since = math.inf
+            self._interval += 0.3 * (max(1.0 / self.rate, took / granted) - self._interval)
+        elif reply.again:
+            self._asking_since = min(asked, self._asking_since)
+            self._interval = max(self._interval, now + reply.again - self._asking_since)
+        else:
+            self._asking_since = math.inf
+
     def pace(self, now: float) -> float:
         """Calls/s that this process can expect: what it had of late, or all there are when no other process asks."""
-        rate = min(self._limit, self.rate)
+        rate = min(self.limit, self.rate)
         return rate if now > self._heard_at + 1.0 else min(rate, 1.0 / self._interval)

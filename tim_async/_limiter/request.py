@@ -7,37 +7,47 @@ from collections.abc import Callable
 from typing import TypedDict
 
 REMEMBERED = 2.0
-"""Seconds after which neither a call's outcome nor a refusal concerns the other processes any more."""
-HOLD = 0.5
-"""Seconds beyond its time for which a permit's slot stays taken when no process reports its outcome."""
+"""Seconds after which a refusal does not concern the other processes any more."""
 SETTLE = 0.45
-"""Seconds for which the store grants nothing after an outage, or after it has lost its data."""
+"""Seconds for which the store grants nothing after an outage; more where it is far away."""
 
 Told = Callable[[], None]
 """To be called once the store has what was put into a request; until then it stays to be told."""
 
 
 class Request(TypedDict, total=False):
-    """The JSON object that ``quota.lua`` takes; all spans of time are microseconds, permits are decimal strings.
+    """The JSON object that ``quota.lua`` takes; all spans of time are microseconds.
 
-    A field without a value is left out, never null.
+    A field without a value is left out, never null.  A request may be lost, repeated or overtaken by a later one
+    without harm: its number tells, and ``out`` is no difference.
     """
 
-    # In every request.
-    limit: int
-    """Slots: calls that the server allows in a second."""
-    ceiling: float
-    """Calls/s that may be let go while nothing is refused."""
-    floor: float
-    """Calls/s below which the adaptive rate never falls."""
-    burst: float
-    """Calls that may go at once after a while without any."""
-    left_by_bulk: int
-    """Slots that bulk leaves free."""
+    # In every request: who asks.
+    id: str
+    number: int
+    """Of this request, from 1 on."""
+    heard: int
+    """Number of the last request whose reply came; 0 for none."""
+    heard_ago: int
+    """Since that reply came."""
+    round_trip: int
+    """Typical time to the store and back."""
+    epoch: str
+    """As in the last reply; "0" before the first."""
+
+    # In every request: by what is granted.
+    limit: float
+    """Calls/s that the service allows all processes together."""
+    binding: bool
+    """Whether that holds for the other processes, too; else it is what this one takes at most."""
+    strict: bool
+    bulk_share: float
+    """The part of the limit beyond which bulk is granted nothing."""
     lead: int
     """The caller's half of the credit."""
-    hold: int
     settle: int
+    horizon: int
+    """Nothing is granted that is due later than this."""
 
     # What is asked.
     lane: str
@@ -45,51 +55,52 @@ class Request(TypedDict, total=False):
     wanted: int
     """Permits, at least 1."""
     budget: int
-    """A permit that is due later than this is not granted."""
+    """A permit that is due later than this is not waited for."""
 
     # What is told.
+    out: int
+    """Permits in hand and calls under way, in every request."""
+    freed: list[tuple[int, int, int]]
+    """Calls that have ended: the number of the request that told first, the time from which they no longer count, and
+    how many."""
     alone: bool
     """The caller used its fallback share until now."""
     called_lately: bool
-    """The caller has sent a call within `REMEMBERED`."""
+    """The caller has made calls that still count."""
+    leaving: bool
+    """The caller will not come back."""
     pause: int
     """All processes pause for this long."""
-    taken: float
-    """The share of calls that the server takes, 0 to 1, by an alert."""
+    accepted: float
+    """The share of calls that the server accepts, 0 to 1, by an alert."""
     refusals: int
     """Calls refused since the last request."""
     refused_ago: int
-    """Since the last refused call was sent; present with ``taken`` and with ``refusals``."""
-    answered: list[tuple[str, int]]
-    """Permits, and how long ago their slot's second began."""
-    unused: list[str]
-    """Permits whose call was not sent."""
-    in_flight: list[str]
-    """Permits whose call has been under way for a while."""
+    """Since the last refused call was sent; present with ``accepted`` and with ``refusals``."""
 
 
 class News:
     """What the other processes should learn at once, until the store has it."""
 
-    __slots__ = ("_pause_until", "_refusals", "_refused_at", "_taken")
+    __slots__ = ("_accepted", "_pause_until", "_refusals", "_refused_at")
 
     def __init__(self) -> None:
         self._refusals = 0
         self._refused_at = -math.inf
-        self._taken: float | None = None
+        self._accepted: float | None = None
         self._pause_until: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._refusals) or self._taken is not None or self._pause_until is not None
+        return bool(self._refusals) or self._accepted is not None or self._pause_until is not None
 
     def refused(self, sent: float) -> None:
         """The server refused a call sent at a loop time."""
         self._refusals += 1
         self._refused_at = max(self._refused_at, sent)
 
-    def slow_down(self, taken: float, now: float) -> None:
-        """An alert says that the server takes only a share, 0 to 1, of the calls."""
-        self._taken = taken if self._taken is None else min(taken, self._taken)
+    def slow_down(self, accepted: float, now: float) -> None:
+        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
+        self._accepted = accepted if self._accepted is None else min(accepted, self._accepted)
         self._refused_at = now
 
     def pause(self, until: float) -> None:
@@ -99,46 +110,25 @@ class News:
     def tell(self, request: Request, now: float) -> Told:
         """Put it into a request."""
         if self._refused_at < now - REMEMBERED:  # from before an outage
-            self._refusals, self._taken = 0, None
-        refusals, taken, pause_until = self._refusals, self._taken, self._pause_until
+            self._refusals, self._accepted = 0, None
+        refusals, accepted, pause_until = self._refusals, self._accepted, self._pause_until
         if refusals:
             request["refusals"] = refusals
-        if taken is not None:
-            request["taken"] = taken
-        if refusals or taken is not None:
+        if accepted is not None:
+            request["accepted"] = accepted
+        if refusals or accepted is not None:
             request["refused_ago"] = micro(now - self._refused_at)
         if pause_until is not None and pause_until > now:
             request["pause"] = micro(pause_until - now)
 
         def told() -> None:
             self._refusals -= refusals
-            if self._taken == taken:
-                self._taken = None
+            if self._accepted == accepted:
+                self._accepted = None
             if self._pause_until == pause_until:
                 self._pause_until = None
 
         return told
-
-
-def terms(limit: float, bulk_share: float, *, strict: bool) -> Request:
-    """The part of every request that follows from an endpoint's limit.
-
-    Args:
-        limit: calls/s that the server allows all processes together, at least 1.
-        bulk_share: the part of it up to which bulk calls may fill it, above 0 and up to 1.
-        strict: nothing beyond the limit, not even to catch up.
-    """
-    ceiling = limit * (1.0 if strict else 1.1)
-    burst = max(4.0, limit / (50 if strict else 20))
-    return {
-        "limit": int(limit),
-        "ceiling": ceiling,
-        "burst": burst,
-        "floor": 1.01 * ceiling / burst,
-        "left_by_bulk": math.ceil((1.0 - bulk_share) * limit - 1e-6),
-        "hold": micro(HOLD),
-        "settle": micro(SETTLE),
-    }
 
 
 def micro(seconds: float) -> int:

@@ -2,7 +2,8 @@
 
 The theory is at the top of `sharing`.  The limiter's states and transitions are the table in `states`.  A `request`
 tells the store what concerns other processes and asks for what `demand` says; its reply is read in `reply`.  `permits`
-keeps the permits in hand, and `fallback` paces the calls while the store is away.
+keeps the permits in hand and what the store must know of the others, and `fallback` paces the calls while the store is
+away.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import math
 import random
+from collections import deque
 
 from tim_async._background import Background, Timer
 from tim_async._lanes import Lane
@@ -18,12 +20,23 @@ from tim_async._lanes import Lane
 from .demand import Demand
 from .fallback import Fallback
 from .learning import Credit
-from .local import Permit, Use
-from .permits import GRACE, TICK, GrantedPermits, PermitOutcomes
+from .local import SECOND, LocalLimiter, Permit, Use
+from .permits import GRACE, GrantedPermits, Ledger
 from .reply import Reply, StoreView
-from .request import REMEMBERED, News, Request, Told, micro, terms
+from .request import SETTLE, News, Request, Told, micro
 from .sharing import Exchange, QueueView, Shares, StoreAway
 from .states import TRANSITIONS, Action, Event, State
+
+TICK = 0.1
+"""Seconds between attempts to reach a store that is away, and between looks at an exchange."""
+REPORT = 0.3
+"""Seconds after which the store is told of calls that are under way or have ended, when nothing is asked anyway."""
+HEARTBEAT = 20.0
+"""Seconds after which an idle process says that it still takes part."""
+FORGETFUL = 3
+"""Times within `FORGOTTEN_WITHIN` from which a store that forgets is logged."""
+FORGOTTEN_WITHIN = 60.0
+"""Seconds."""
 
 _log = logging.getLogger("tim_async")
 
@@ -35,8 +48,10 @@ class SharedLimiter:
         exchange: tells and asks the store.
         queue: the calls that wait before this limiter.
         limit: what the server allows all processes together, calls/s, at least 1.
+        name: the endpoint's, for the log.
+        member: what this process is called in the store; no other has the same name.
         strict: give up the credit, and with it the chance of being refused by our own jitter.
-        shares: the parts of the limit that matter to this process.
+        shares: how this process takes part.
         overdue: seconds after which an exchange that has neither answered nor failed counts as failed.
     """
 
@@ -46,6 +61,8 @@ class SharedLimiter:
         queue: QueueView,
         limit: float,
         *,
+        name: str,
+        member: str,
         strict: bool,
         shares: Shares,
         overdue: float,
@@ -54,35 +71,41 @@ class SharedLimiter:
         self._exchange = exchange
         self._queue = queue
         self._limit = limit
+        self._name = name
+        self._member = member
         self._strict = strict
+        self._shares = shares
         self._overdue = overdue
-        self._bulk_share = shares.bulk
-        self._terms = terms(limit, shares.bulk, strict=strict)
 
         self._state = State.HOLDING
         self._talk = Background(self._converse, self._broke_off)
         self._ticker = Timer(self._tick)
         self._asked_at = -math.inf
-        self._defect_logged = False
+        self._defect_logged = self._disagreement_logged = False
+        self._forgot_at: deque[float] = deque(maxlen=FORGETFUL)
 
         # To be told.
+        self._number = self._heard = 0
+        self._heard_at = -math.inf
+        self._epoch = "0"
         self._news = News()
-        self._outcomes = PermitOutcomes()
+        self._ledger = Ledger()
         self._sent_at = -math.inf
         # By which calls may go.
-        self._store = StoreView(limit, self._terms["ceiling"])
+        self._store = StoreView(limit)
         self._granted = GrantedPermits()
         self._credit = Credit()
-        self._fallback = Fallback(limit, shares.alone, strict=strict)
+        self._fallback = Fallback(limit, shares, self._store, strict=strict)
+        self._own = LocalLimiter(limit) if shares.own_rates else None
         # To be asked.
-        self._demand = Demand(queue, self._granted, self._store, limit)
+        self._demand = Demand(queue, self._granted, self._store)
 
     # What the queue asks and tells.
 
     @property
     def latency(self) -> float:
         """Seconds that `wait` may need to find out: some round trips to the store."""
-        return min(0.25, max(0.03, 3 * self._store.round_trip))
+        return min(1.0, max(0.03, 3 * self._store.round_trip))
 
     @property
     def grace(self) -> float:
@@ -94,42 +117,57 @@ class SharedLimiter:
         """Whether the store could be reached when it was last asked."""
         return self._state not in (State.ALONE, State.CLOSED)
 
+    @property
+    def limit(self) -> float:
+        """Calls/s that the service allows, as all processes together say."""
+        return self._store.limit
+
+    @property
+    def processes(self) -> int:
+        """Clients that take part, as far as the store has said."""
+        return max(1, self._store.members)
+
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until one call may go: 0 for now; infinity when the store's reply will tell."""
         self._return_late(now)
+        if self._own is not None and (delay := self._own.wait(now, lane)) > 0.0:
+            return delay
         soonest = self._granted.soonest() - now
         if soonest <= 0.0:
             return 0.0
         if self._apart:
             return min(soonest, self._fallback.wait(now, lane))
-        if self._granted.lack(lane, now):
-            if self._queue.patience() <= self._store.not_before > now:
-                return self._store.not_before - now
+        asking = self._demand.wait(lane, now)
+        if asking == 0.0:
             self._demand.add(lane)
             self._on(Event.NEED)
-        return soonest
+            return soonest
+        return min(soonest, asking)
 
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
-        self._keep_ticking()
         self._sent_at = now
-        number = self._granted.pop(due_by=now)
-        permit = self._fallback.take(now) if number is None else Permit(now, number)
-        self._outcomes.sent(permit.number, now)
+        granted = self._granted.pop(due_by=now) is not None
+        permit = Permit(now) if granted else self._fallback.take(now)
+        if self._own is not None:
+            self._own.take(now)
+        self._ledger.in_flight += 1
+        self._keep_ticking()
         return permit
 
     def leave(self, permit: Permit, now: float, use: Use) -> None:
-        """Return a permit, and note its outcome for the store."""
+        """Return a permit, and note for the store when its call no longer counts."""
         answered = use is Use.ANSWERED
-        if use is Use.UNSENT:
-            self._outcomes.unsent(permit.number)
-        else:
+        self._ledger.in_flight -= 1
+        if use is not Use.UNSENT:
             # The arrival of a call without an answer is unknown.
-            self._outcomes.answered(permit.number, now - self._credit.value / 2 if answered else now)
-        if permit.number < 0:
-            self._fallback.leave(permit, now, use)
+            self._ledger.freed(now + SECOND - (self._credit.value / 2 if answered else 0.0))
+        if self._own is not None:
+            self._own.leave(permit, now, use)
+        if permit.source is not None:
+            permit.source.leave(permit, now, use)
         elif answered and not self._strict:
-            self._credit.answered(now - permit.sent, self._limit, self._store.saturated)
+            self._credit.answered(now - permit.sent, self._store.limit, self._store.saturated)
         self._keep_ticking()
 
     def refused(self, sent: float, now: float) -> None:
@@ -139,11 +177,11 @@ class SharedLimiter:
         self._news.refused(sent)
         self._on(Event.NEED)
 
-    def slow_down(self, taken: float, now: float) -> None:
-        """An alert says that the server takes only a share, 0 to 1, of the calls."""
+    def slow_down(self, accepted: float, now: float) -> None:
+        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
         if self._apart:
-            self._fallback.slow_down(taken, now)
-        self._news.slow_down(taken, now)
+            self._fallback.slow_down(accepted, now)
+        self._news.slow_down(accepted, now)
         self._on(Event.NEED)
 
     def paused(self, seconds: float) -> None:
@@ -153,24 +191,27 @@ class SharedLimiter:
 
     def rate(self, now: float) -> float:
         """Calls/s that all processes let go together at most; this one's own while it is without the store."""
-        shared = min(self._limit, self._store.rate)
+        shared = min(self._store.limit, self._store.rate)
         return self._fallback.rate(now, otherwise=shared) if self._apart else shared
 
     def pace(self, now: float) -> float:
         """Calls/s that this process can expect."""
-        return self.rate(now) if self._apart else self._store.pace(now)
+        pace = self.rate(now) if self._apart else self._store.pace(now)
+        return pace if self._own is None else min(pace, self._own.pace(now))
 
     def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
         """Change what the server allows all processes together, and the part that this one's bulk calls may fill."""
         if limit < self._limit:
             self._credit.start_over()
         self._limit = limit
-        self._bulk_share = self._bulk_share if bulk_share is None else bulk_share
-        self._terms = terms(limit, self._bulk_share, strict=self._strict)
-        self._store.set_limit(limit, self._terms["ceiling"])
+        if bulk_share is not None:
+            self._shares = self._shares._replace(bulk=bulk_share)
+        if self._own is None:
+            self._store.limit = limit
+        else:
+            self._own.set_limit(limit)
         self._fallback.set_limit(limit)
-        self._demand.set_limit(limit)
-        self._on(Event.NEED)  # the store should have as many slots soon
+        self._on(Event.NEED)  # the others should know soon
 
     def close(self) -> None:
         """Ask for no more permits."""
@@ -182,9 +223,9 @@ class SharedLimiter:
         try:
             if not await self._talk.finish(self._overdue):
                 return  # the permits' slots are free again after a while
-            while (number := self._granted.pop()) is not None:
-                self._outcomes.unused(number)
-            if self._outcomes.due(self._loop.time()):
+            while (due := self._granted.pop()) is not None:
+                self._not_used(due)
+            if self._number:
                 self._on(Event.DUE)
                 await self._talk.finish(self._overdue)
         finally:
@@ -209,37 +250,49 @@ class SharedLimiter:
                 self._fallback.begin(max(self._granted.latest(), self._sent_at))
 
     def _tick(self) -> None:
-        """Watch the exchange; report the outcomes that no question took along; try a store that is away."""
+        """Watch the exchange; report what no question took along; try a store that is away; be heard of."""
         now = self._loop.time()
         self._return_late(now)
-        if not self._talk.running:
-            self._outcomes.forget(now)
-            if self._apart or self._news or self._outcomes.due(now):
-                self._on(Event.DUE)
-        elif now > self._asked_at + self._overdue:
-            self._talk.abandon()
-            self._lost()
-        if self._apart or self._talk.running or self._granted or self._outcomes:
-            self._keep_ticking()
+        if self._talk.running:
+            if now > self._asked_at + self._overdue:
+                self._talk.abandon()
+                self._lost()
+        elif self._news or now >= self._asked_at + 0.9 * self._rhythm():
+            self._on(Event.DUE)
+        self._keep_ticking()
+
+    def _rhythm(self) -> float:
+        """Seconds between two requests at most."""
+        if self._apart:
+            return TICK
+        if self._ledger.in_flight or self._ledger.untold() or self._granted:
+            return REPORT
+        return HEARTBEAT
 
     def _keep_ticking(self, within: float = math.inf) -> None:
         if self._state in (State.LEAVING, State.CLOSED):
             return
+        rhythm = TICK if self._talk.running else self._rhythm()
+        within = min(within, rhythm * random.uniform(0.9, 1.1))
         now = self._loop.time()
-        if self._ticker.due == math.inf or self._ticker.due > now + within:
-            self._ticker.set(now + min(within, TICK * random.uniform(0.8, 1.2)))
+        if self._ticker.due > now + 1.3 * within:
+            self._ticker.set(now + within)
 
     def _return_late(self, now: float) -> None:
         """Permits that no call used in time go back."""
-        while (number := self._granted.pop(due_by=now - GRACE)) is not None:
-            self._outcomes.unused(number)
+        while (due := self._granted.pop(due_by=now - GRACE)) is not None:
+            self._not_used(due)
+
+    def _not_used(self, due: float) -> None:
+        """A permit's slot is free as it was before, a credit after the permit was due."""
+        self._ledger.freed(due + self._credit.value / 2)
 
     # The exchange with the store.
 
     async def _converse(self) -> None:
         """Ask and tell, until there is nothing more to say."""
         while True:
-            request, told = self._next_request()
+            request, lane, told = self._next_request()
             asked = self._asked_at
             try:
                 reply = await self._exchange(request)
@@ -249,8 +302,11 @@ class SharedLimiter:
                 return
             if not self._talk.is_current():  # abandoned as overdue; its reply no longer counts
                 return
-            told()
-            self._hear(reply, request, asked)
+            self._number = max(self._number, reply.number)
+            self._demand.clear()
+            if not reply.stale:
+                told()
+                self._hear(reply, lane, asked)
             self._queue.advance()
             if self._news:  # it came during the exchange
                 self._on(Event.NEED)
@@ -274,39 +330,82 @@ class SharedLimiter:
         self._keep_ticking()
         self._queue.advance()
 
-    def _next_request(self) -> tuple[Request, Told]:
-        """What to ask and tell now; and what to call when the store has it."""
+    def _next_request(self) -> tuple[Request, Lane | None, Told]:
+        """What to ask and tell now, for which lane, and what to call when the store has it."""
         now = self._asked_at = self._loop.time()
-        request: Request = {**self._terms, "lead": micro(self._credit.value / 2)}
-        self._demand.ask(request, now)
+        self._number += 1
+        request: Request = {
+            "id": self._member,
+            "number": self._number,
+            "heard": self._heard,
+            "heard_ago": micro(now - self._heard_at) if self._heard else 0,
+            "round_trip": micro(self._store.round_trip),
+            "epoch": self._epoch,
+            "limit": self._limit,
+            "binding": not self._shares.own_rates,
+            "strict": self._strict,
+            "bulk_share": self._shares.bulk,
+            "lead": micro(self._credit.value / 2),
+            "settle": micro(SETTLE + 2 * self._store.round_trip),
+            "horizon": micro(self._demand.horizon),
+        }
+        lane = self._demand.ask(request, now)
         if self._apart:
             request["alone"] = True
-        if self._sent_at > now - REMEMBERED:
+        if self._state is State.LEAVING:
+            request["leaving"] = True
+        if self._ledger.counts(now):
             request["called_lately"] = True
-        tellings = (self._news.tell(request, now), self._outcomes.tell(request, now))
+        self._ledger.tell(request, now, len(self._granted), self._heard)
+        return request, lane, self._news.tell(request, now)
 
-        def told() -> None:
-            for each in tellings:
-                each()
-
-        return request, told
-
-    def _hear(self, reply: Reply, request: Request, asked: float) -> None:
+    def _hear(self, reply: Reply, lane: Lane | None, asked: float) -> None:
         """Take in the store's reply to a request."""
         # Later than the store meant it, by its reply's way here: that is on the safe side.
         now = self._loop.time()
         self._defect_logged = False
-        if self._store.hear(reply, asked, now):
+        if reply.epoch != self._epoch:
+            if self._epoch != "0":
+                self._forgot(now)
+                self._ledger.tell_again(self._heard)
+            self._epoch = reply.epoch
+        self._heard, self._heard_at = reply.number, now
+        if self._store.hear(reply, lane, asked, now):
             self._credit.refused()
+        self._disagree(reply.limit)
         if reply.opens:
             self._queue.pause_until(now + reply.opens)
-        self._demand.clear()
-        lane = Lane.BULK if request.get("lane") == "bulk" else Lane.INTERACTIVE
-        for number, wait in reply.permits:
-            self._granted.add(now + wait, number, lane)
+        for wait, count in reply.permits:
+            for _ in range(count):
+                self._granted.add(now + wait, Lane.INTERACTIVE if lane is None else lane)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._on(Event.SETTLING)
             self._keep_ticking(reply.settling + 0.001)
         else:
             self._on(Event.GRANTED)
+
+    def _forgot(self, now: float) -> None:
+        """The store has forgotten what it knew: once is a failover or a restart."""
+        self._forgot_at.append(now)
+        if len(self._forgot_at) == FORGETFUL and now < self._forgot_at[0] + FORGOTTEN_WITHIN:
+            self._forgot_at.clear()
+            _log.warning(
+                "the store of the shared quota has forgotten what it knew of %s %d times within a minute: is its memory"
+                " full (maxmemory-policy should be noeviction), or is it flushed or restarted?",
+                self._name,
+                FORGETFUL,
+            )
+
+    def _disagree(self, limit: float) -> None:
+        """Log once that other processes name a smaller limit."""
+        differs = limit < self._limit and not self._shares.own_rates
+        if differs and not self._disagreement_logged:
+            _log.warning(
+                "%s: this client's rate is %g calls/s, but another process names %g, which all keep to; give all"
+                " processes the same rates",
+                self._name,
+                self._limit,
+                limit,
+            )
+        self._disagreement_logged = differs

@@ -1,0 +1,120 @@
+"""What a store's error means: an outage, which passes by itself, or a fault of the configuration, which somebody mends.
+
+Importing this imports redis-py.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from redis import exceptions
+
+from .errors import printable
+
+FAILURES = (
+    exceptions.RedisError,
+    exceptions.RedisClusterException,
+    OSError,
+    TimeoutError,
+    # A parser that reads garbage raises EOFError and ValueError, a closed transport of uvloop RuntimeError.
+    EOFError,
+    ValueError,
+    RuntimeError,
+)
+"""What may come out of a client that talks with a store, or with something else."""
+
+_STALE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,  # also MASTERDOWN: a replica without its primary
+    exceptions.TryAgainError,
+    exceptions.MovedError,
+    exceptions.RedisClusterException,
+    OSError,
+    EOFError,
+    RuntimeError,
+)
+_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.MaxConnectionsError)
+_RIGHTS = re.compile(r"NOPERM|ACL failure|no permissions|can't run this command|can't access at least one of the keys")
+_PASSING = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED", "UNKILLABLE", "NOTBUSY")
+"""Codes of errors that a store gives for a time, and for which redis-py has no class."""
+
+
+def is_stale(error: BaseException) -> bool:
+    """Whether another connection may do better: this one ended, or leads to what is no longer the primary."""
+    if any(isinstance(each, _REFUSED) for each in _chain(error)):
+        return False
+    return isinstance(error, _STALE)
+
+
+def is_of_the_keys(error: BaseException) -> bool:
+    """Whether it concerns an endpoint's keys, and not the store."""
+    return "WRONGTYPE" in str(error)
+
+
+def in_words(error: BaseException) -> str:
+    """An error for the log."""
+    # A server that does not know a command repeats its arguments, and AUTH has a password among them.
+    text = printable(str(error).partition(", with args beginning with")[0].strip())
+    if not text and isinstance(error, TimeoutError):
+        text = "no answer in time"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def remedy(error: BaseException, *, by_name: bool) -> str:
+    """What to do about a fault of the configuration; "" for an outage.
+
+    Args:
+        error: what the client raised.
+        by_name: whether the primary is found by asking Sentinels or a cluster; then a replica is no mistake.
+    """
+    for each in _chain(error):
+        if found := _remedy(each, by_name):
+            return found
+    return ""
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, and those that redis-py wrapped."""
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def _remedy(error: BaseException, by_name: bool) -> str:
+    text = str(error)
+    match error:
+        case exceptions.NoPermissionError() | exceptions.AuthorizationError():
+            return "give its user the rights listed in FLEET.md"
+        case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
+            return "check the user and the password"
+        case exceptions.ReadOnlyError() if not by_name:
+            return "it is a replica; give the primary's URL, or redis+sentinel:// to have it found"
+        case exceptions.MovedError() | exceptions.AskError() if not by_name:
+            return "it is a node of a cluster; give a URL that begins with redis+cluster://"
+        case exceptions.RedisClusterException() if "Cluster mode is not enabled" in text:
+            return "it is no cluster; give a URL that begins with redis:// or rediss://"
+        case exceptions.InvalidResponse():
+            return "it does not speak the protocol of Redis; check host and port"
+        case ssl.SSLCertVerificationError():
+            return "its certificate is not trusted; give ssl_ca_certs"
+        case ssl.SSLError() if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
+            return "it does not speak TLS; give a URL that begins with redis:// or redis+…://"
+        case exceptions.ResponseError():
+            return _of_response(text)
+    return ""
+
+
+def _of_response(text: str) -> str:
+    if _RIGHTS.search(text):
+        return "give its user the rights listed in FLEET.md"
+    if "WRONGTYPE" in text:
+        return "something else has stored the keys of this endpoint; give another namespace"
+    if "unknown command" in text.lower() or "unknown subcommand" in text.lower():
+        return "it is older than Redis 6.2, or a proxy without scripts; give another store, or protocol=2 for HELLO"
+    if "invalid DB index" in text or "DB index is out of range" in text:
+        return "it does not have this database; give another number"
+    return ""
