@@ -167,10 +167,10 @@ def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store
     assert (verified.exit_code, verified.stdout) == (0, "1 row read back, 0 differences\n")
 
 
-def slots(store: Store) -> set[str]:
-    """The endpoints whose slots are in the store."""
+def endpoints(store: Store) -> set[str]:
+    """The endpoints that the quota in the store has."""
     with Redis.from_url(store.url, decode_responses=True) as redis:
-        keys: Any = redis.keys("tim_async:*:slots")
+        keys: Any = redis.keys("tim_async:*:state")
         return {key.split("/")[-1].partition("}")[0] for key in keys}
 
 
@@ -181,12 +181,12 @@ def test_a_file_within_the_quota_of_a_fleet(
     file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 30))
     assert run("migrate", "unread", file, "--quota", store.url, "--share", "0.5", env=reach).exit_code == 0
     assert arrived(service, 30) == 29
-    assert slots(store) == {"set_unread_msg_num", "get_group_info"}
+    assert endpoints(store) == {"set_unread_msg_num", "get_group_info"}
     reads = write(tmp_path / "reads.csv", READ, f"alice,bob,{int(time.time()) + 60}")
     env = {**reach, "TIM_QUOTA_URL": store.url}
     assert run("migrate", "read", reads, env=env).exit_code == 0
     assert run("migrate", "verify", reads, env=env).exit_code == 0
-    assert slots(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
+    assert endpoints(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
 
 
 def test_all_who_share_it_mean_the_same_limit() -> None:
@@ -313,7 +313,7 @@ def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, fil
     right = store.url.replace("//", "//:s3cret@")
     for args in (["load", file, "--to", wrong], ["work", "--from", wrong], ["status", wrong]):
         result = run("migrate", *args, env=reach)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert f"Error: the store at {store.url} refuses" in result.stderr
         assert "wr0ng" not in result.output
     for args in (["load", file, "--to", right], ["work", "--from", right], ["status", right]):

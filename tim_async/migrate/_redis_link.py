@@ -24,8 +24,8 @@ from redis import exceptions
 from redis.asyncio import RedisCluster
 
 from tim_async._redis_clients import Client, Script, connect, execute
+from tim_async._store_faults import in_words, is_of_the_keys, remedy
 
-from ._redis_faults import AWAY, Kind, kind_of
 from .errors import JournalError, StoreAway, StoreMisconfigured
 
 TIMEOUT = 5.0
@@ -40,6 +40,19 @@ _PARTS = ("keys", "rows", "members", "workers", "whole")
 """The files of the script, in ``_lua``."""
 _READS = frozenset({"look", "status", "counts", "failures", "problems", "accepted", "scan", "info"})
 """Operations that a replica carries out, too; so it does those that only read what the migration is of."""
+_AWAY = (
+    exceptions.ConnectionError,  # also LOADING, a pool without a free connection, and Sentinels without a primary
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterError,  # CLUSTERDOWN, MASTERDOWN, and a cluster whose nodes disagree
+    exceptions.RedisClusterException,
+    exceptions.AskError,  # also MOVED
+    exceptions.TryAgainError,
+    OSError,
+)
+"""Errors of a store that is away, unless there is a remedy for them."""
+_PASSING = ("BUSY", "MISCONF", "NOREPLICAS")
+"""How those begin that redis-py has no class for: a script that runs, a full disk, too few replicas."""
 
 Tell = Callable[..., None]
 """Given why something is waited for and the seconds so far, and perhaps until what; and None when it is there."""
@@ -100,7 +113,7 @@ class Link:
 
     async def _disconnect(self) -> None:
         # An unreachable store cannot be told; its connections are closed all the same.
-        with contextlib.suppress(*AWAY, exceptions.RedisError):
+        with contextlib.suppress(*_AWAY, exceptions.RedisError):
             await self._connected.aclose()
 
     async def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +141,7 @@ class Link:
     async def wait_for_disk(self, seconds: float) -> None:
         """Wait until what was written is in the append-only file on the store's disk, or so long."""
         # Unknown to older servers; and where the disk is slow, there is nothing to be done about it here.
-        with contextlib.suppress(*AWAY, exceptions.RedisError):
+        with contextlib.suppress(*_AWAY, exceptions.RedisError):
             await self._attempt(lambda: self._at_the_keys("WAITAOF", 1, 0, int(1000 * seconds)))
 
     async def _at_the_keys(self, *command: Any) -> Any:
@@ -148,15 +161,13 @@ class Link:
             try:
                 value = await self._attempt(command)
             except Exception as error:  # also of a driver that trusts whatever answers
-                kind, remedy = kind_of(error, cluster=isinstance(self._client, RedisCluster))
-                if kind is Kind.REFUSE:
-                    raise StoreMisconfigured(f"the store at {self.shown} refuses: {error}; {remedy}") from None
-                if isinstance(error, exceptions.ReadOnlyError) and not (self._written or self._connected.by_name):
+                if cure := self._remedy(error):
                     raise StoreMisconfigured(
-                        f"the store at {self.shown} is read-only, such as a replica; give the primary's URL, or"
-                        " redis+sentinel://"
+                        f"the store at {self.shown} refuses: {in_words(error).rstrip('.')}; {cure}"
                     ) from None
-                if kind is Kind.WAIT:
+                if isinstance(error, _AWAY) or (
+                    isinstance(error, exceptions.ResponseError) and str(error).startswith(_PASSING)
+                ):
                     await self._missed(error, rounds, began)
                     rounds += 1
                 elif isinstance(error, exceptions.RedisError):
@@ -166,6 +177,18 @@ class Link:
             else:
                 self._answered()
                 return value
+
+    def _remedy(self, error: Exception) -> str:
+        """What to do about an error that no waiting cures; "" for others."""
+        if is_of_the_keys(error):
+            return ""
+        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+            return "its client has an option that redis-py does not know; remove it"
+        if "Unknown Redis command" in str(error):
+            return "it is older than Redis 6.2; give another store"
+        # A store that was written to is no replica by mistake: a failover is under way.
+        failover = self._written and isinstance(error, exceptions.ReadOnlyError)
+        return remedy(error, by_name=failover or self._connected.by_name)
 
     def _nonsense(self, error: Exception) -> JournalError:
         return JournalError(
@@ -225,7 +248,7 @@ class Link:
             JournalError: there is to be no other.
         """
         # Connections to a store that went away, or is no longer the one to write to, are of no more use.
-        with contextlib.suppress(*AWAY, exceptions.RedisError):
+        with contextlib.suppress(*_AWAY, exceptions.RedisError):
             await self._attempt(self._connected.give_up)
         if rounds == 0 and self._since is None and not isinstance(error, exceptions.TimeoutError):
             return  # a connection may end without the store; the next attempt makes another one

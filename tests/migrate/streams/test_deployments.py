@@ -99,6 +99,7 @@ async def test_a_pool_without_a_free_connection(store: Valkey) -> None:
         said.append(reason)
         waits.set()
 
+    client: Any
     async with Redis.from_url(store.url, max_connections=1) as client, opened(client, tell=tell) as one:
         taken = await client.connection_pool.get_connection()
         claiming = asyncio.create_task(claim(one))
@@ -112,10 +113,10 @@ async def test_a_pool_without_a_free_connection(store: Valkey) -> None:
 async def test_what_no_waiting_cures(store: Valkey) -> None:
     """A node of a cluster, another database than there are, an unknown option: said at once, with what to do."""
     clients: dict[str, Any] = {
-        "name a database that it has": Redis(port=store.port, db=999),
+        "it does not have this database": Redis(port=store.port, db=999),
         "it is no cluster": RedisCluster(host="127.0.0.1", port=store.port),
-        "check its user, its password": Redis.from_url(store.url, username="nobody", password="s3cret"),
-        "remove the option": Redis.from_url(store.url, no_such_option=1),
+        "check the user and the password": Redis.from_url(store.url, username="nobody", password="s3cret"),
+        "remove it": Redis.from_url(store.url, no_such_option=1),
     }
     for remedy, client in clients.items():
         raised = await failure_of(read_fleet(client))
@@ -139,7 +140,7 @@ async def test_a_slot_that_moves(cluster: Cluster) -> None:
     await planned(cluster.url, [row(line, f"m{line}") for line in range(2, 12)])
     raised = await failure_of(read_fleet(f"redis://127.0.0.1:{cluster.other.port}/0"))
     assert isinstance(raised, StoreMisconfigured)
-    assert "write redis+cluster://" in str(raised)
+    assert "begins with redis+cluster://" in str(raised)
     said: list[str | None] = []
     async with opened(cluster.url, tell=lambda reason, _: said.append(reason)) as one:
         assert lines(await claim(one, 3)) == [2, 3, 4]

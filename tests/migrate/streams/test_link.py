@@ -54,8 +54,8 @@ async def broken(redis: Any, how: str) -> None:
     [
         ("WRONGTYPE", "is of something else"),
         ("NOPERM", "refuses: "),
-        ("READONLY", "is read-only, such as a replica; give the primary's URL"),
-        ("NOCOMMAND", "grant its user the commands and keys that FLEET.md lists"),
+        ("READONLY", "it is a replica; give the primary's URL"),
+        ("NOCOMMAND", "give its user the rights listed in FLEET.md"),
         ("no number", "stream migration at"),
         ("gone", "is gone: "),
         ("NOKEYS", "refuses: "),

@@ -61,6 +61,8 @@ def end(settings: Settings, tally: Tally) -> int:
     try:
         status, notes = look(settings, _LOOK if settings.in_store else None)
     except (MigrateError, TimeoutError) as error:  # what has ended the run, too
+        if isinstance(error, StoreMisconfigured):
+            raise
         raise Failure(plain(described(tally.error or error))) from None
     written: dict[str, Path | None] = {"rejected": None, "report": None}
     code, problems = _write(settings, status, notes, written)

@@ -13,7 +13,10 @@ from tim_async.cli.failures import Misuse
 NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
 RATE = 200.0
 """Calls/s that the service allows on an endpoint unless more was bought."""
-_STORE = "redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.  Put one with a password into the environment."
+_STORE = (
+    "redis://HOST:PORT/DB, rediss:// for TLS, unix://PATH, redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB, or "
+    "redis+cluster://HOST:PORT,HOST:PORT.  Put one with a password into the environment."
+)
 
 
 def _option(names: str, text: str, metavar: str | None = None, **more: Any) -> click.Option:
