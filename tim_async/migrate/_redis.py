@@ -16,11 +16,12 @@ What it guarantees, and how:
 
 What depends on the store's persistence: all of this holds while the store keeps what it has replied.  A store that
 restarts, or whose replica takes over, is in its state of some earlier moment: rows whose outcomes came after that are
-sent again with the same values, and rows that were not all planned by then are planned again by the same command.  With
-``appendfsync everysec`` it is the last second, with snapshots alone the time since the last one, and without persistence
-all of it: workers then end with an error, and the file has to be loaded again.  Two things must not be lost, and wait for
-all replicas: rows before the first of them can be claimed, and what was mended before it is sent.  And no entry's id is
-given to two rows, not even by a store that has forgotten the first: an outcome of that would count for the second.
+sent again with the same values, and rows that were not all planned by then are planned again by the same command.
+With ``appendfsync everysec`` it is the last second, with snapshots alone the time since the last one, and without
+persistence all of it: workers then end with an error, and the file has to be loaded again.  Two things must not be
+lost, and wait for all replicas: rows before the first of them can be claimed, and what was mended before it is sent.
+And no entry's id is given to two rows, not even by a store that has forgotten the first: an outcome of that would
+count for the second.
 
 The state of each row is a number of four bits; an entry stays on the stream once it is settled, so that it can be
 verified.  An entry's id is ``<line>-0``; one that was mended or became pending again is put behind all others, and its

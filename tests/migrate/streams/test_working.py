@@ -131,7 +131,7 @@ async def test_another_file(tmp_path: Path, store: Valkey) -> None:
         ({"file": other}, "of another file"),
         ({"file": file, **app, "sdk_app_id": 7}, "of app 1400000000, and this is app 7"),
     ):
-        raised = await failure_of(loaded(**{"url": store.url, **options}))
+        raised = await failure_of(loaded(**{"store": store.url, **options}))
         assert isinstance(raised, StreamMismatch)
         assert says in str(raised)
         assert "--restart" in str(raised)
