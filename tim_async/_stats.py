@@ -45,6 +45,9 @@ class EndpointStats:
         retries: attempts after the first of a call.
         exhausted: calls that had no permit within their ``max_wait``.
         shared: whether the quota is shared now: False without one, and while its store is unreachable.
+        limit: calls/s that the service allows; with a shared quota as all processes together say, which is less than
+            this client's rate where another one names less.
+        processes: clients that share the quota on this endpoint, this one included, as far as the store has said.
     """
 
     rate: float
@@ -54,6 +57,8 @@ class EndpointStats:
     retries: int
     exhausted: int
     shared: bool
+    limit: float
+    processes: int
 
 
 class Counters:

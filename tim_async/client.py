@@ -269,7 +269,8 @@ class TIMClient:
 
         Args:
             method: the endpoint, by method name or command.
-            rate: calls/s that the *server* allows; with a shared quota, all processes together: set it in each of them.
+            rate: calls/s that the *server* allows; with a shared quota, all processes together: set it in each of them,
+                since the smallest holds for all; with ``RedisQuota(own_rates=True)``, the most that this process takes.
             bulk_share: with a shared quota, the part of the rate, above 0 and up to 1, up to which bulk calls of this
                 process may fill it.  None leaves it unchanged.
 

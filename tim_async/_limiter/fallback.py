@@ -16,7 +16,7 @@ QUIET = 0.3
 alone."""
 HUSH = 0.15
 """Seconds without a call before the store grants again; longer than a tick, so that all calls are reported by then."""
-UNKNOWN = 10
+UNKNOWN = 50
 """Processes that are assumed to take part until the store has said how many do."""
 
 

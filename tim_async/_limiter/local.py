@@ -67,6 +67,14 @@ class Limiter(Protocol):
     def shared(self) -> bool:
         """Whether the permits are shared with other processes now."""
 
+    @property
+    def limit(self) -> float:
+        """Calls/s that the service allows."""
+
+    @property
+    def processes(self) -> int:
+        """Clients that share the limit, this one included, as far as is known."""
+
     def wait(self, now: float, lane: Lane) -> float:
         """Seconds until a permit for one call of a lane: 0 for now; infinity while unknown, until the store replies."""
 
@@ -165,6 +173,9 @@ class LocalLimiter:
         limit: what the server allows, calls/s, at least 1.
         strict: learn nothing, and never be refused for the client's own jitter.
         burst: calls that may be sent at once after idle time, at least; more where the limit is high.
+
+    Attributes:
+        limit: calls/s.
     """
 
     HEADROOM = 1.1
@@ -173,6 +184,7 @@ class LocalLimiter:
     latency = 0.0
     grace = math.inf  # no other call can have its slot before it is returned
     shared = False
+    processes = 1
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float = 4.0) -> None:
         self._strict = strict
@@ -189,7 +201,7 @@ class LocalLimiter:
 
     def _fit(self, limit: float) -> None:
         """Have the slots and the bucket of a limit."""
-        self._limit = limit
+        self.limit = limit
         self._size = int(limit)
         self._ceiling = limit * (1.0 if self._strict else self.HEADROOM)
         self._capacity = max(self._least_burst, limit / (50 if self._strict else 20))
@@ -208,7 +220,7 @@ class LocalLimiter:
         The slots stay occupied for as long as they are, so the promise holds: the next call waits until they are fewer
         than the new limit.  The bucket starts empty, since the one before may just have let a burst go.
         """
-        if limit < self._limit:
+        if limit < self.limit:
             self._credit.start_over()
         self._fit(limit)
         self._rate.set_limit(limit, self._floor)
@@ -270,7 +282,7 @@ class LocalLimiter:
             return
         self._slots.give_back(now)
         if use is Use.ANSWERED and not self._strict:
-            self._credit.answered(now - permit.sent, self._limit, self._saturated and self._rate.full)
+            self._credit.answered(now - permit.sent, self.limit, self._saturated and self._rate.full)
 
     def refused(self, sent: float, now: float) -> None:
         """Lower what is learned after a refusal."""

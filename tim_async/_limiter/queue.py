@@ -137,6 +137,16 @@ class RequestQueue:
         """Whether the permits are shared with other processes now."""
         return self._limiter.shared
 
+    @property
+    def limit(self) -> float:
+        """Calls/s that the service allows."""
+        return self._limiter.limit
+
+    @property
+    def processes(self) -> int:
+        """Clients that share the limit, this one included."""
+        return self._limiter.processes
+
     async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Permit:
         """Wait for a connection and a permit.
 

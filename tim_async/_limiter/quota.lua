@@ -126,14 +126,14 @@ local function has_forgotten()
             if other then return true end
         end
     end
-    if state.epoch == 0 then return false end
+    if state.epoch == 0 or request.leaving then return false end
     if tonumber(request.epoch) == state.epoch and request.heard_ago < ABSENT - 10 * S then
         if not member or member.number < request.heard then return true end
     end
     local members = redis.call('ZCARD', members_key)
     return members ~= redis.call('HLEN', about_key)
         or members == 0 and state.out > 0
-        or state.latest > now and redis.call('ZCARD', cooling_key) == 0
+        or state.cooling > 0 and redis.call('ZCARD', cooling_key) == 0
 end
 
 -- Begin to know.  Who asks first and has called nobody lately may go on at once; the others may still know better.
@@ -154,21 +154,24 @@ end
 
 -- Forget who is silent: what waits, then what is out, then the member itself.
 local function sweep()
-    for _, silent in ipairs(redis.call('ZRANGEBYSCORE', members_key, '-inf', digits(now), 'LIMIT', 0, 20)) do
-        local record = read_record(silent)
-        redis.call('ZREM', waiting_key, silent)
-        if record.out > 0 and record.heard + HOLD <= now then
-            state.out = state.out - record.out
-            cool(now + SECOND, record.out)
-            record.out, record.granted = 0, 0
-            write_record(silent, record)
-        end
-        local until_then = record.heard + (record.out > 0 and HOLD or ABSENT)
-        if until_then > now then
-            redis.call('ZADD', members_key, digits(until_then), silent)
-        else
-            redis.call('ZREM', members_key, silent)
-            redis.call('HDEL', about_key, silent)
+    local overdue = redis.call('ZRANGEBYSCORE', members_key, '-inf', digits(now), 'LIMIT', 0, 20)
+    for _, silent in ipairs(overdue) do
+        if silent ~= id then
+            local record = read_record(silent)
+            redis.call('ZREM', waiting_key, silent)
+            if record.out > 0 and record.heard + HOLD <= now then
+                state.out = state.out - record.out
+                cool(now + SECOND, record.out)
+                record.out, record.granted = 0, 0
+                write_record(silent, record)
+            end
+            local until_then = record.heard + (record.out > 0 and HOLD or ABSENT)
+            if until_then > now then
+                redis.call('ZADD', members_key, digits(until_then), silent)
+            else
+                redis.call('ZREM', members_key, silent)
+                redis.call('HDEL', about_key, silent)
+            end
         end
     end
 end
@@ -220,8 +223,11 @@ local function hear()
         if member.granted > 0 and member.due > now then cool(member.due, member.granted) end
     end
     state.out = state.out + request.out - member.out
+    -- Since the request was sent, as far as the caller's idea of this clock can be right.
+    local ago = math.min(2 * request.round_trip, math.max(0, now - (tonumber(request.at) or now)))
     for _, freed in ipairs(request.freed or {}) do
-        if freed[1] > member.number and freed[2] > 0 then cool(now + freed[2], freed[3]) end
+        local free = freed[2] - ago
+        if freed[1] > member.number and free > 0 then cool(now + free, freed[3]) end
     end
     member.number, member.out, member.heard, member.granted = request.number, request.out, now, 0
     member.limit, member.binding = request.limit, request.binding and 1 or 0
@@ -423,9 +429,9 @@ local function grant(reply, rate)
         redis.call('ZADD', waiting_key, digits(state.seq + (for_bulk and BULK or 0)), id)
         redis.call('EXPIRE', waiting_key, DAY)
     end
-    -- Others may go away: who waits long asks in between.
+    -- Others may go away, and so may this store: who waits long asks in between.
     if wait > 50 * MS and ahead > 0 then
-        wait = 0.75 * wait
+        wait = math.min(600 * MS, 0.9 * wait)
     else
         wait = math.max(MS, wait - request.horizon / 2)
     end

@@ -96,7 +96,8 @@ class StoreView:
         members: processes that take part; the most of those heard lately, since a store that has forgotten them hears
             of them one by one.
         phase: where in a common timetable this process is, 0 to 1; such that all are spread evenly.
-        ahead: seconds by which the fleet's clock is ahead of the event loop's.
+        ahead: seconds by which the fleet's clock is ahead of the event loop's, by the exchange of late that was the
+            quickest, as if its ways there and back took the same time.
         round_trip: smoothed time to the store and back, seconds.
         saturated: the last permits had to wait for a slot.
     """
@@ -104,11 +105,13 @@ class StoreView:
     __slots__ = (
         "_asked_for",
         "_asking_since",
+        "_compared_at",
         "_cuts",
         "_heard_at",
         "_interval",
         "_members_at",
         "_not_before",
+        "_quickest",
         "_refused",
         "ahead",
         "limit",
@@ -133,7 +136,8 @@ class StoreView:
         self._asking_since = math.inf
         self._refused = False
         self._not_before = -math.inf
-        self._heard_at = self._members_at = -math.inf
+        self._heard_at = self._members_at = self._compared_at = -math.inf
+        self._quickest = math.inf
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
@@ -145,7 +149,7 @@ class StoreView:
         return -math.inf if self._refused and patience > self._not_before else self._not_before
 
     def hear(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
-        """Take in a reply to a request for a lane, or None; returns whether refusals have shown at the limit since the last."""
+        """Take in a reply to a request for a lane, or None; returns whether calls were refused at the limit since."""
         self._heard_at = now
         took = now - asked
         self.round_trip += (0.2 if self.round_trip else 1.0) * (took - self.round_trip)
@@ -153,12 +157,19 @@ class StoreView:
         if reply.members >= self.members or now > self._members_at + self.REMEMBERED:
             self.members, self._members_at = reply.members, now
         self.phase = reply.place * 0.618033988749895 % 1.0
-        self.ahead = reply.now + took / 2 - now
+        self._compare_clocks(reply.now, asked, now)
         self._asked_for, self._not_before, self._refused = lane, now + reply.again, reply.over
         self._measure(reply, asked, now)
         cut = self._cuts is not None and reply.cuts > self._cuts
         self._cuts = reply.cuts
         return cut
+
+    def _compare_clocks(self, fleet: float, asked: float, now: float) -> None:
+        """Take in what the fleet's clock was at some time between two loop times."""
+        fits = fleet - now <= self.ahead <= fleet - asked
+        if not fits or now - asked <= self._quickest or now > self._compared_at + self.REMEMBERED:
+            self.ahead = fleet - (asked + now) / 2
+            self._quickest, self._compared_at = now - asked, now
 
     def _measure(self, reply: Reply, asked: float, now: float) -> None:
         """Learn how long one permit takes, from the first request for it until it is due."""

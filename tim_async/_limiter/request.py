@@ -32,6 +32,9 @@ class Request(TypedDict, total=False):
     """Since that reply came."""
     round_trip: int
     """Typical time to the store and back."""
+    at: str
+    """The fleet's clock when this was sent, as far as the caller can tell; left out to let spans of time begin when
+    this arrives, which is never too early."""
     epoch: str
     """As in the last reply; "0" before the first."""
 

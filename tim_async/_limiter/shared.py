@@ -18,7 +18,7 @@ from tim_async._background import Background, Timer
 from tim_async._lanes import Lane
 
 from .demand import Demand
-from .fallback import Fallback
+from .fallback import HUSH, Fallback
 from .learning import Credit
 from .local import SECOND, LocalLimiter, Permit, Use
 from .permits import GRACE, GrantedPermits, Ledger
@@ -28,11 +28,15 @@ from .sharing import Exchange, QueueView, Shares, StoreAway
 from .states import TRANSITIONS, Action, Event, State
 
 TICK = 0.1
-"""Seconds between attempts to reach a store that is away, and between looks at an exchange."""
-REPORT = 0.3
+"""Seconds between looks at an exchange, and between attempts to reach a store that is away."""
+TICK_OF_MANY = 0.3
+"""The same where hundreds of processes try; less than `SETTLE`."""
+REPORT = 0.5
 """Seconds after which the store is told of calls that are under way or have ended, when nothing is asked anyway."""
 HEARTBEAT = 20.0
 """Seconds after which an idle process says that it still takes part."""
+FRESH = 1.0
+"""Seconds after a request for which the permits in its reply may be used."""
 FORGETFUL = 3
 """Times within `FORGOTTEN_WITHIN` from which a store that forgets is logged."""
 FORGOTTEN_WITHIN = 60.0
@@ -264,7 +268,7 @@ class SharedLimiter:
     def _rhythm(self) -> float:
         """Seconds between two requests at most."""
         if self._apart:
-            return TICK
+            return min(TICK_OF_MANY, max(TICK, self._store.members / 1000))
         if self._ledger.in_flight or self._ledger.untold() or self._granted:
             return REPORT
         return HEARTBEAT
@@ -349,6 +353,8 @@ class SharedLimiter:
             "settle": micro(SETTLE + 2 * self._store.round_trip),
             "horizon": micro(self._demand.horizon),
         }
+        if self._heard and not self._strict:
+            request["at"] = str(micro(now + self._store.ahead))
         lane = self._demand.ask(request, now)
         if self._apart:
             request["alone"] = True
@@ -361,7 +367,6 @@ class SharedLimiter:
 
     def _hear(self, reply: Reply, lane: Lane | None, asked: float) -> None:
         """Take in the store's reply to a request."""
-        # Later than the store meant it, by its reply's way here: that is on the safe side.
         now = self._loop.time()
         self._defect_logged = False
         if reply.epoch != self._epoch:
@@ -375,13 +380,18 @@ class SharedLimiter:
         self._disagree(reply.limit)
         if reply.opens:
             self._queue.pause_until(now + reply.opens)
-        for wait, count in reply.permits:
+        # Later than the store meant it, by the reply's way here, is on the safe side.
+        meant = now if self._strict else max(asked, min(now, reply.now - self._store.ahead))
+        # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
+        for wait, count in reply.permits if now - asked < FRESH else ():
             for _ in range(count):
-                self._granted.add(now + wait, Lane.INTERACTIVE if lane is None else lane)
+                self._granted.add(meant + wait, Lane.INTERACTIVE if lane is None else lane)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._on(Event.SETTLING)
-            self._keep_ticking(reply.settling + 0.001)
+            # Once more when all calls made alone have been sent, and then when it grants.
+            silent = reply.settling - HUSH / 2
+            self._keep_ticking(silent if silent > 0.001 else reply.settling + 0.001)
         else:
             self._on(Event.GRANTED)
 

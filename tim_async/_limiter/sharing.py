@@ -11,13 +11,13 @@ answered, and the way there counts where the slot's next call is sent, which may
 **No message matters twice, and none must arrive.**  What is out is told as a number and not as a change of it, and what
 has ended under the number of the request that told it first.  So any request or reply can be lost, repeated or late.
 
-**Nothing is granted that is not known to be free.**  A permit is due within a short horizon, long enough to ask for the
-next one meanwhile.  Who must wait longer stands in the store's queue and is told when to ask again, so that hundreds of
-processes share the rate as well as two.  Only the head of a process's queue asks, for a few permits at a time: processes
-get equal parts, and a crash wastes a handful of permits for some seconds.
+**Nothing is granted that is not known to be free.**  A permit is due within a short horizon, long enough to ask for
+the next one meanwhile.  Who must wait longer stands in the store's queue and is told when to ask again, so that
+hundreds of processes share the rate as well as two.  Only the head of a process's queue asks, for a few permits at a
+time: processes get equal parts, and a crash wastes a handful of permits for some seconds.
 
-**Lanes hold everywhere.**  Interactive calls go before bulk in the store's queue, and bulk never takes the last few free
-slots, so that an interactive call of another process finds one.
+**Lanes hold everywhere.**  Interactive calls go before bulk in the store's queue, and bulk never takes the last few
+free slots, so that an interactive call of another process finds one.
 
 **One limit.**  It is the smallest that any active process names.  A process whose rates are its own names none for
 others: it asks for less.
@@ -26,7 +26,8 @@ others: it asks for less.
 all slow down.
 
 **One clock.**  It is the store's, made even: a process tells how much time has passed since the last reply, and where
-the store's clock says much more, or less, it has been set.
+the store's clock says much more, or less, it has been set.  Each process knows by its quickest exchange how far that
+clock is ahead of its own, so that the way to the store costs nothing; with ``strict`` it assumes the worst instead.
 
 **Silence.**  What a process has out counts until it tells; a living one tells at least every `shared.REPORT` seconds,
 and one that is silent for two seconds is taken to have died.

@@ -22,7 +22,7 @@ class MigrateOptions:
         max_errors: stop when more rows than this have failed or been rejected; None for no limit.
         max_outage: stop when the service has accepted no row for so many seconds; None to wait as long as it takes.
         limit: stop after so many rows, at least 1; None to send all of them.
-        rate: calls/s that the service allows: what the client was made with, so that `Store.set_pace` can change it.
+        rate: calls/s: what the client was made with, so that `Store.set_pace` can change it.
         share: the share of it that the client was made to use, above 0 and up to 1.
         shared_quota: whether the client shares its rates by a `RedisQuota`, where the share is its ``bulk_share``.
         interval: seconds between two `Progress` events.

@@ -95,6 +95,7 @@ FROM = _option("--from journal", _AT, "URL", required=True, envvar="TIM_REDIS_UR
 
 _CALLS = click.FloatRange(min=1)
 _PART = click.FloatRange(min=0, max=1, min_open=True)
+_RATE = "Calls/s that the service allows; with --quota, the most that this process takes; 200 by default."
 _SHARE = (
     "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the vendor's "
     "alert at 80 %."
@@ -104,7 +105,7 @@ _QUOTA = (
     f"{_STORE}  [env: TIM_QUOTA_URL]"
 )
 PACE = (
-    _option("--rate", "Calls/s that the service allows; 200 by default.", "CALLS/S", type=_CALLS, default=RATE),
+    _option("--rate", _RATE, "CALLS/S", type=_CALLS, default=RATE),
     _option("--share", _SHARE, "PART", type=_PART, default=1.0),
     _option("--quota", _QUOTA, "URL", envvar="TIM_QUOTA_URL"),
     _flag("--no-quota", "Use --rate for this process alone."),

@@ -231,7 +231,7 @@ def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None)
 
     Args:
         endpoints: those that are called, by method name.
-        rate: calls/s that the service allows on each of them.
+        rate: calls/s that the service allows on each of them; with a quota, the most that this process takes.
         share: the share of them to use; it also holds for looking up groups.
         quota: the store with the quota of the whole fleet; None for a rate of its own.
     """
@@ -241,8 +241,8 @@ def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None)
     from tim_async.quota import RedisQuota
 
     try:
-        # All who share it must mean the same limit: this one's part is what its bulk calls leave.
-        return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share)}
+        # What the service allows is for the others to say; this one's part is what its bulk calls leave.
+        return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share, own_rates=True)}
     except ValueError as error:
         raise Misuse(f"--quota: {error}") from None
     except ImportError as error:
