@@ -14,6 +14,7 @@ from .demo.command import demo
 from .failures import FAILED, INTERRUPTED, described, trace
 from .migrate.command import migrate
 from .output import examples, plain, say
+from .quota import quota
 from .serve import emulator
 from .sign import usersig
 from .stdio import OutputLost
@@ -28,6 +29,7 @@ _NAME = "tim-async"
         "tim-async unread alice bob carol",
         "tim-async receipts @TGS#public 1-500 --json",
         "tim-async migrate unread counts.csv --dry-run",
+        "tim-async quota redis://store:6379/0 --watch",
     )
     + "\n\n\b\nExit codes:\n"
     "  0    done\n"
@@ -53,7 +55,7 @@ def cli() -> None:
     """
 
 
-for _command in (demo, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, usersig):
+for _command in (demo, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, quota, usersig):
     cli.add_command(_command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import IO, Any, TypeVar
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from tim_async._plaintext import plain, plain_json
@@ -16,6 +18,7 @@ from tim_async._plaintext import plain, plain_json
 __all__ = [
     "console_for",
     "examples",
+    "live_on",
     "make_table",
     "plain",
     "plain_lines",
@@ -51,6 +54,20 @@ def console_for(stream: IO[str]) -> Console:
         markup=False,
         emoji=False,
         highlight=False,
+    )
+
+
+def live_on(stream: IO[str]) -> Live | None:
+    """A part of a terminal that is drawn anew, once it is started; None where a stream is no terminal that can."""
+    if not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return None
+    return Live(
+        "",
+        console=console_for(stream),
+        auto_refresh=False,  # not by a thread of its own, whose failures nobody would hear of
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

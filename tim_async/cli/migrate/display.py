@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from tim_async.cli.output import console_for, plain_lines, say, show
+from tim_async.cli.output import live_on, plain_lines, say, show
 from tim_async.cli.stdio import OutputLost, lose
 from tim_async.migrate._supervision import beside
 
@@ -113,17 +111,7 @@ class Display:
         self.lost: Callable[[OutputLost], object] | None = None
         self._view = view
         self._as_json = as_json
-        smart = sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-        self._live: Live | None = None
-        if smart and not (as_json and sys.stdout.isatty()):
-            self._live = Live(
-                Text(""),
-                console=console_for(sys.stderr),
-                auto_refresh=False,  # not by a thread of its own, whose failures nobody would hear of
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+        self._live = None if as_json and sys.stdout.isatty() else live_on(sys.stderr)
         self._spoken = time.monotonic()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,233 @@
+"""The command that shows who takes part in a shared quota, and how much each takes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from tim_async._plaintext import plain_json
+from tim_async._stores import redis_url
+
+from .failures import Failure, Misuse, plainly
+from .migrate.tables import number_of
+from .output import examples, live_on, make_table, plain, say, show, show_json
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from tim_async._quota_view import Endpoint, QuotaView
+    from tim_async._redis_clients import Connected
+
+EVERY = 1.0
+"""Seconds between two looks."""
+TIMEOUT = 5.0
+"""Seconds for the store to answer."""
+_FEWEST = 3
+"""Members of an endpoint that are shown however low the terminal is."""
+
+
+@click.command(
+    short_help="Show who takes part in a shared quota.",
+    epilog=examples(
+        "tim-async quota redis://store:6379/0",
+        "tim-async quota redis+sentinel://one:26379,two:26379/quota/0 --watch",
+        "tim-async quota redis://store:6379/0 --json",
+    ),
+)
+@click.argument("url", envvar="TIM_QUOTA_URL", required=True)
+@click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
+@click.option("--namespace", default="tim_async", show_default=True, help="What the quota's keys begin with.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a look instead of tables.")
+def quota(url: str, watch: bool, namespace: str, as_json: bool) -> None:
+    """Show who takes part in the quota in a Redis or Valkey, by app and endpoint, and how much each takes.
+
+    URL is that of the `RedisQuota`; put one with a password into the environment, as TIM_QUOTA_URL.  The store is only
+    read.  Without --watch, calls/s are those since each member came.
+    """
+    with plainly():
+        url = redis_url(url)
+    if {"{", "}"} & {*namespace} or not namespace:
+        raise Misuse("--namespace must be text without braces")
+    asyncio.run(_watch(url, namespace, as_json=as_json) if watch else _once(url, namespace, as_json=as_json))
+
+
+async def _once(url: str, namespace: str, *, as_json: bool) -> None:
+    async with _connected(url) as connected:
+        view = await _look(connected, namespace)
+    if as_json:
+        show_json(view.as_dict())
+    elif view.endpoints:
+        show(*_tables(view))
+    else:
+        say(_nobody(view))
+
+
+async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
+    """Look again and again; the first look must succeed, the others are told of when they do not."""
+    live = None if as_json else live_on(sys.stdout)
+    async with _connected(url) as connected:
+        view, trouble = await _look(connected, namespace), ""
+        if live is not None:
+            live.start()
+        try:
+            while True:
+                if live is not None:
+                    live.update(_screen(view, trouble, live.console.height), refresh=True)
+                elif trouble:
+                    say(trouble)
+                elif as_json:
+                    click.echo(plain_json(view.as_dict(), ensure_ascii=True))
+                else:
+                    show(*[_line(view, one) for one in view.endpoints] or [_nobody(view)])
+                await asyncio.sleep(EVERY)
+                try:
+                    found, trouble = await _look(connected, namespace), ""
+                    view = found.since(view)
+                except Failure as error:
+                    trouble = error.message
+        finally:
+            if live is not None:
+                live.stop()
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Connected]:
+    try:
+        from tim_async._redis_clients import connect
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
+    connected = connect(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    try:
+        yield connected
+    finally:
+        await connected.aclose()
+
+
+async def _look(connected: Connected, namespace: str) -> QuotaView:
+    """Look once.
+
+    Raises:
+        Misuse: the store cannot be read as it is named.
+        Failure: it cannot be reached.
+    """
+    from tim_async._quota_view import look
+    from tim_async._store_faults import FAILURES, in_words, remedy
+
+    try:
+        async with asyncio.timeout(2 * TIMEOUT):
+            return await look(connected, namespace)
+    except FAILURES as error:
+        await connected.give_up()
+        if cure := remedy(error, by_name=connected.by_name):
+            raise Misuse(plain(f"the store at {connected.shown} refuses: {in_words(error)}; {cure}")) from None
+        raise Failure(plain(f"cannot reach the store at {connected.shown}: {in_words(error)}")) from None
+
+
+# What is shown
+
+
+def _nobody(view: QuotaView) -> str:
+    return f"Nobody has used a quota at {view.store} within a day whose keys begin with {plain(view.namespace)}."
+
+
+def _line(view: QuotaView, one: Endpoint) -> str:
+    """An endpoint in one line."""
+    clock = time.strftime("%H:%M:%S", time.localtime(view.time))
+    texts = [
+        f"{clock} {one.sdk_app_id} {one.name}: {one.calls_per_second:,.1f} of {one.limit:,g} calls/s",
+        number_of(len(one.members), "member"),
+        f"{one.out:,} out",
+        f"{one.waiting('interactive'):,} waiting",
+        f"{one.waiting('bulk'):,} in bulk",
+        *_remarks(one),
+    ]
+    return ", ".join(texts)
+
+
+def _remarks(one: Endpoint) -> list[str]:
+    """What is not as usual."""
+    texts = []
+    if one.rate < one.limit:
+        texts.append(f"the server takes {one.rate:,.1f}/s")
+    if one.refused >= 0.5:
+        texts.append(f"{one.refused:,.0f} refused in the last second")
+    if one.paused:
+        texts.append(f"paused for {one.paused:,.1f} s")
+    if one.differing:
+        texts.append(f"{len(one.differing):,} named another limit")
+    if one.unreadable:
+        texts.append(f"{one.unreadable:,} unreadable")
+    return texts
+
+
+def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
+    """The endpoints, and the members of each.
+
+    Args:
+        view: what was found.
+        most: members of each endpoint that are shown; None for all.
+    """
+    numbers = ("limit", "calls/s", "out", "cooling", "waiting", "in bulk", "members")
+    endpoints = make_table("app", "endpoint", *numbers, "", right=numbers)
+    for one in view.endpoints:
+        waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
+        counts = [f"{count:,}" for count in (one.out, one.cooling, *waiting, len(one.members))]
+        rates = (f"{one.limit:,g}", f"{one.calls_per_second:,.1f}")
+        endpoints.add_row(one.sdk_app_id, one.name, *rates, *counts, ", ".join(_remarks(one)))
+    members = make_table(
+        "endpoint",
+        "member",
+        "calls/s",
+        "share",
+        "out",
+        "waits",
+        "limit",
+        "for",
+        right=("calls/s", "share", "out", "for"),
+    )
+    for one in view.endpoints:
+        shown = one.members[:most]
+        for member in shown:
+            named = f"{member.limit:,g}" if member.binding else f"{member.limit:,g} for itself"
+            members.add_row(
+                one.name,
+                member.id,
+                f"{member.calls_per_second:,.1f}",
+                f"{member.share:.0%}",
+                f"{member.out:,}",
+                member.waiting,
+                f"{named}, not {one.limit:,g}" if member in one.differing else named,
+                _age(member.age),
+            )
+        if len(one.members) > len(shown):
+            rest = one.members[len(shown) :]
+            rate = sum(member.calls_per_second for member in rest)
+            members.add_row(one.name, f"{len(rest):,} others", f"{rate:,.1f}", f"{sum(m.share for m in rest):.0%}")
+    return [endpoints, "", members]
+
+
+def _age(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def _screen(view: QuotaView, trouble: str, height: int) -> Group:
+    """All of it, in no more lines than a terminal has."""
+    from rich.console import Group
+    from rich.text import Text
+
+    count = len(view.endpoints)
+    room = (height - count - 8) // count - 1 if count else 0
+    parts: Sequence[Table | str] = _tables(view, max(_FEWEST, room)) if count else [_nobody(view)]
+    clock = time.strftime("%H:%M:%S", time.localtime(view.time))
+    head = Text(trouble or f"{view.store}  {clock}  Ctrl-C ends", no_wrap=True, overflow="ellipsis")
+    return Group(head, "", *parts)
