@@ -30,7 +30,7 @@ from .errors import JournalError, StoreAway, StoreMisconfigured
 
 TIMEOUT = 5.0
 """Seconds for one reply of the store."""
-_LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 1.0
 """Seconds between two attempts at an unreachable store, at most."""
 _GRACE = 2.0
 """Seconds for which a store that does not respond is still waited for once the run is to end."""
@@ -188,7 +188,8 @@ class Link:
             return "it is older than Redis 6.2; give another store"
         # A store that was written to is no replica by mistake: a failover is under way.
         failover = self._written and isinstance(error, exceptions.ReadOnlyError)
-        return remedy(error, by_name=failover or self._connected.by_name)
+        # A migration needs more rights than a quota does.
+        return remedy(error, by_name=failover or self._connected.by_name).replace("FLEET.md", "migrate/README.md")
 
     def _nonsense(self, error: Exception) -> JournalError:
         return JournalError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,22 @@ import pytest
 import redis as blocking
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff
+from redis.exceptions import NoPermissionError
 
-from tests.stand_in import StandIn, client_of, failure_of
+import tim_async
+from tests.stand_in import APP, StandIn, client_of, failure_of
 from tests.store import Store as Valkey
+from tests.topologies import PRIMARY, Clustered, Watched, wait
 from tim_async.migrate import UNREAD, Counts, FileSource, Resumed, Waiting, run
-from tim_async.migrate._store import Mended, State
+from tim_async.migrate._store import Mended, Pace, State
 from tim_async.migrate.errors import StoreMisconfigured
 from tim_async.migrate.streams import load, read_fleet, write_fleet_rejects
 
-from .deployments import Cluster, Pair
+from .deployments import Failing
 from .fleet import (
+    ABOUT,
     Service,
     claim,
     key,
@@ -126,69 +133,126 @@ async def test_what_no_waiting_cures(store: Valkey) -> None:
         await client.aclose()
 
 
+async def test_rights(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """Those that the documentation lists are enough, and keys of others are out of reach."""
+    text = (Path(tim_async.__file__).parent / "migrate" / "README.md").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"ACL SETUSER tim on >PASSWORD .*?(?=```)", text, re.DOTALL)
+    url = store.url.replace("//", "//tim:PASSWORD@")
+    with store.client() as client:
+        client.execute_command(*rule.split())
+        client.config_set("appendonly", "yes")
+        client.set("other", "x")
+    file = write(tmp_path / "counts.csv", [("g", f"m{number % 15}", "1") for number in range(20)] + [("", "x", "1")])
+    assert (await loaded(file, url)).warning == ""
+    await working(service, url)
+    async with opened(url, replace(ABOUT, source=str(file), arguments={}, sdk_app_id=APP, base_url=service.url)) as one:
+        assert await one.mend([row(22, "x")]) == Mended(taken=1)
+        assert lines(await claim(one)) == [22]
+        await settle(one, {22: State.FAILED})
+        assert [problem.line async for problem in one.problems()] == [22]
+        assert len([each async for each in one.accepted(0, 100)]) == 15
+        await one.set_pace(Pace(rate=5.0))
+        await one.note("a", "b")
+        await one.save_series("{}")
+        assert (await one.status()).counts.failed == 1
+        await one.drop(anyway=True)
+    async with Redis.from_url(url) as other:
+        assert isinstance(await failure_of(other.get("other")), NoPermissionError)
+
+
 # A cluster
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with Cluster(tmp_path / "cluster").running() as running:
+def cluster(tmp_path: Path) -> Iterator[Clustered]:
+    with Clustered(tmp_path / "cluster", key=key("about"), reshard=False) as running:
         yield running
 
 
-async def test_a_slot_that_moves(cluster: Cluster) -> None:
+async def test_a_slot_that_moves(cluster: Clustered) -> None:
     """Key by key, to another node: no step is carried out while some keys are there and some here."""
     await planned(cluster.url, [row(line, f"m{line}") for line in range(2, 12)])
-    raised = await failure_of(read_fleet(f"redis://127.0.0.1:{cluster.other.port}/0"))
+    target = next(store for store in cluster.stores[:3] if store is not cluster.owner)
+    raised = await failure_of(read_fleet(target.url))
     assert isinstance(raised, StoreMisconfigured)
     assert "begins with redis+cluster://" in str(raised)
     said: list[str | None] = []
-    async with opened(cluster.url, tell=lambda reason, _: said.append(reason)) as one:
-        assert lines(await claim(one, 3)) == [2, 3, 4]
-        names = await cluster.begin_move()
-        settling = asyncio.create_task(settle(one, {2: State.DONE, 3: State.FAILED}))
-        for name in names:
-            await cluster.move(name)
-        while not said:  # noqa: ASYNC110 - as soon as it has found all keys gone
-            await asyncio.sleep(0.01)
-        assert not settling.done()
-        await cluster.end_move()
-        assert (await settling).counts == Counts(done=1, failed=1, sending=1, pending=7)
-        assert said[-1] is None
-        assert await one.mend([row(3, "m3", 9)]) == Mended(taken=1)
-        assert lines(await claim(one)) == [3, *range(5, 12)]
+    source: Any
+    sink: Any
+    with cluster.owner.client() as source, target.client() as sink:
+        slot = source.cluster("KEYSLOT", key("about"))
+        from_id, to_id = source.cluster("MYID"), sink.cluster("MYID")
+        async with opened(cluster.url, tell=lambda reason, _: said.append(reason)) as one:
+            assert lines(await claim(one, 3)) == [2, 3, 4]
+            sink.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", from_id)
+            source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to_id)
+            settling = asyncio.create_task(settle(one, {2: State.DONE, 3: State.FAILED}))
+            for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
+                source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
+                await asyncio.sleep(0.01)
+            while not said:  # noqa: ASYNC110 - as soon as it has found all keys gone
+                await asyncio.sleep(0.01)
+            assert not settling.done()
+            for node in (sink, source):
+                node.execute_command("CLUSTER SETSLOT", slot, "NODE", to_id)
+            assert (await settling).counts == Counts(done=1, failed=1, sending=1, pending=7)
+            assert said[-1] is None
+            assert await one.mend([row(3, "m3", 9)]) == Mended(taken=1)
+            assert lines(await claim(one)) == [3, *range(5, 12)]
 
 
-async def test_a_failover_of_a_cluster(tmp_path: Path, cluster: Cluster) -> None:
-    """A primary that hangs is as good as a dead one, to a URL's client and to one of the user's."""
+HASTY: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+OPTIONS = "?socket_timeout=0.5&socket_connect_timeout=0.5"
+
+
+async def worked_through(
+    folder: Path, url: str, client: Any, disturb: Callable[[], object], decided: Callable[[], bool], settle: Any
+) -> None:
+    """Work by a URL and by a client of the user's, while something happens to the store."""
     service = Service(random.Random(3), faulty=0.0)
-    down = asyncio.Event()
-    service.at[60] = down.set
-    url = f"{cluster.url}?socket_timeout=0.5&socket_connect_timeout=0.5"
-    options: dict[str, Any] = {"decode_responses": True, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
-    async with served(service) as running, RedisCluster(host="127.0.0.1", port=cluster.other.port, **options) as client:
-        assert (await loaded(simple(tmp_path, 200), client)).complete
+    down, up = asyncio.Event(), asyncio.Event()
+    service.at |= {60: down.set, 130: up.set}
+    async with served(service) as running:
+        assert (await loaded(simple(folder, 200), client)).complete
         work = asyncio.gather(*(working(running, store, concurrency=5, lease=1) for store in (url, client)))
         await down.wait()
-        cluster.owner.freeze()
-        await cluster.take_over()
-        try:
-            await work
-        finally:
-            cluster.owner.thaw()
-        assert (await read_fleet(client)).counts == Counts(done=200)
+        disturb()
+        await asyncio.to_thread(wait, decided)
+        await up.wait()
+        settle()
+        await work
+    assert (await read_fleet(client)).counts == Counts(done=200)
     assert len(service.state) == 200
+
+
+async def test_a_failover_of_a_cluster(tmp_path: Path, cluster: Clustered) -> None:
+    """A primary that hangs is as good as a dead one, and lives on as a replica."""
+    async with RedisCluster(host="127.0.0.1", port=cluster.replica.port, decode_responses=True, **HASTY) as client:
+        owner = cluster.owner
+        await worked_through(tmp_path, cluster.url + OPTIONS, client, owner.freeze, cluster.decided, owner.thaw)
+
+
+async def test_a_failover_by_sentinels(tmp_path: Path) -> None:
+    """The same, with Sentinels that tell who the primary is."""
+    make: Any = Sentinel
+    with Watched(tmp_path / "watched", freeze=True) as watched:
+        sentinel = make([("127.0.0.1", watched.sentinel.port)], decode_responses=True, **HASTY)
+        url = watched.url + OPTIONS
+        async with sentinel.master_for(PRIMARY) as client:
+            await worked_through(tmp_path, url, client, watched.disturb, watched.decided, watched.settle)
+        await sentinel.sentinels[0].aclose()
 
 
 # A failover that loses the last writes
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with Pair(tmp_path / "pair").running() as running:
+def pair(tmp_path: Path) -> Iterator[Failing]:
+    with Failing(tmp_path / "pair") as running:
         yield running
 
 
-async def test_nothing_is_lost(tmp_path: Path, pair: Pair) -> None:
+async def test_nothing_is_lost(tmp_path: Path, pair: Failing) -> None:
     """Rows whose outcomes were lost are sent again, and no other; each with its last value."""
     dice = random.Random(9)
     service = Service(dice, faulty=0.0)
@@ -199,7 +263,7 @@ async def test_nothing_is_lost(tmp_path: Path, pair: Pair) -> None:
         assert (await loaded(write(tmp_path / "counts.csv", rows), pair.url)).complete
         work = asyncio.gather(*(working(running, pair.url, concurrency=5, lease=1) for _ in range(3)))
         await detached.wait()
-        await pair.detach()
+        pair.detach()
         await failed.wait()
         pair.fail_over()
         workers = await work
@@ -213,11 +277,11 @@ async def test_nothing_is_lost(tmp_path: Path, pair: Pair) -> None:
         assert [type(event) for event in events if isinstance(event, Waiting | Resumed)][-1:] in ([], [Resumed])
 
 
-async def test_ids_are_not_given_twice(pair: Pair) -> None:
+async def test_ids_are_not_given_twice(pair: Failing) -> None:
     """An outcome of a row that was mended in writes that were lost is not one of what was mended after that."""
     await planned(pair.url, [rejected(2), rejected(3), row(4, "c")])
     async with opened(pair.url) as one:
-        await pair.detach()
+        pair.detach()
         await one.mend([row(2, "a", 1), row(3, "b", 1)])
         assert lines(await claim(one)) == [2, 3, 4]
         pair.fail_over()
@@ -230,31 +294,31 @@ async def test_ids_are_not_given_twice(pair: Pair) -> None:
             assert (await settle(one, {4: State.DONE})).counts == Counts(rejected=1, done=1, sending=1)
 
 
-async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """No row can be claimed before all replicas have all rows, which is why a load may wait for them."""
     monkeypatch.setattr("tim_async.migrate._redis_reader._WORD", 0.0)
-    pair.replica.freeze()
+    pair.two.freeze()
     said: list[Any] = []
     with FileSource(simple(tmp_path, 20), UNREAD) as source:
-        async with contextlib.aclosing(load(source, pair.url)) as events, looking(pair.primary.url) as redis:
+        async with contextlib.aclosing(load(source, pair.url)) as events, looking(pair.one.url) as redis:
             async for event in events:
                 said.append(event)
                 if isinstance(event, Waiting) and [type(one) for one in said].count(Waiting) == 1:
                     assert await redis.hget(key("about"), "complete") == "0"
-                    pair.replica.thaw()
+                    pair.two.thaw()
     waiting = next(event for event in said if isinstance(event, Waiting))
     assert (waiting.reason, waiting.until) == (f"a replica of the store at {pair.url} lags", "it has all rows")
     assert (said[-1].complete, "replica" in said[-1].warning) == (True, False)
-    await pair.detach()
+    pair.detach()
     pair.fail_over()
     assert (await read_fleet(pair.url)).planned
 
 
-async def test_a_replica_that_does_not_keep_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_that_does_not_keep_up(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not waited for endlessly; a load warns of it."""
     monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
-    pair.replica.freeze()
+    pair.two.freeze()
     await planned(pair.url, [row(2, "a")])
     async with opened(pair.url) as one:
         assert "has a replica that lags, so that a failover now loses rows" in await one.outlives()
-    pair.replica.thaw()
+    pair.two.thaw()

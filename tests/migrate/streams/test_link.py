@@ -55,7 +55,7 @@ async def broken(redis: Any, how: str) -> None:
         ("WRONGTYPE", "is of something else"),
         ("NOPERM", "refuses: "),
         ("READONLY", "it is a replica; give the primary's URL"),
-        ("NOCOMMAND", "give its user the rights listed in FLEET.md"),
+        ("NOCOMMAND", "give its user the rights listed in migrate/README.md"),
         ("no number", "stream migration at"),
         ("gone", "is gone: "),
         ("NOKEYS", "refuses: "),
