@@ -28,6 +28,7 @@ from tim_async import (
     TransportError,
 )
 from tim_async.errors import CODES, MAX_INFO, Reaction, classify, printable
+from tim_async.quota import QuotaMisconfigured
 from tim_async.webhooks import WebhookError
 
 # As the vendor's documents have it, typed in here once more: two sides of one mistake would agree.
@@ -129,6 +130,7 @@ EVERY: dict[str, TIMError] = {
     "BadResponse by default": BadResponse("HTTP 200"),
     "QuotaExhausted": located(QuotaExhausted("no permit within max_wait", 0.25)),
     "QuotaExhausted by default": QuotaExhausted(),
+    "QuotaMisconfigured": QuotaMisconfigured("a wrong password"),
     "WebhookError": WebhookError("not signed"),
     "PartialFailure": located(PartialFailure("1 peers failed", UNREAD)),
     "without anything": TIMError(),

@@ -167,8 +167,8 @@ def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store
     assert (verified.exit_code, verified.stdout) == (0, "1 row read back, 0 differences\n")
 
 
-def endpoints(store: Store) -> set[str]:
-    """The endpoints that the quota in the store has."""
+def shared(store: Store) -> set[str]:
+    """The endpoints whose quota is in the store."""
     with Redis.from_url(store.url, decode_responses=True) as redis:
         keys: Any = redis.keys("tim_async:*:state")
         return {key.split("/")[-1].partition("}")[0] for key in keys}
@@ -181,19 +181,20 @@ def test_a_file_within_the_quota_of_a_fleet(
     file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 30))
     assert run("migrate", "unread", file, "--quota", store.url, "--share", "0.5", env=reach).exit_code == 0
     assert arrived(service, 30) == 29
-    assert endpoints(store) == {"set_unread_msg_num", "get_group_info"}
+    assert shared(store) == {"set_unread_msg_num", "get_group_info"}
     reads = write(tmp_path / "reads.csv", READ, f"alice,bob,{int(time.time()) + 60}")
     env = {**reach, "TIM_QUOTA_URL": store.url}
     assert run("migrate", "read", reads, env=env).exit_code == 0
     assert run("migrate", "verify", reads, env=env).exit_code == 0
-    assert endpoints(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
+    assert shared(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
 
 
-def test_all_who_share_it_mean_the_same_limit() -> None:
-    """``--share`` is what bulk leaves of the common rate, not another rate that the others would have to fit in."""
+def test_a_migration_asks_for_less_and_binds_nobody() -> None:
+    """``--rate`` is what this process takes of the shared quota at most, and ``--share`` what bulk may fill of it."""
     shared = pace(["set_unread_msg_num"], 200.0, 0.8, "redis://store")
     assert shared["rates"] == {"set_unread_msg_num": 200.0}
     assert shared["quota"]._shares.bulk == 0.8
+    assert shared["quota"]._shares.own_rates
     alone = pace(["set_unread_msg_num"], 200.0, 0.8, None)
     assert alone == {"rates": {"set_unread_msg_num": 160.0, "get_group_info": 160.0}}
 

@@ -93,7 +93,7 @@ def test_one_look(run: Run, store: Store, redis: Redis) -> None:
     hand.damage("odd:1:ee", b"1 2 nonsense")
     hand.waiting("web-1:7:aa", 17)
     hand.waiting("job:9:cc", 1e12 + 4)
-    hand.state(out=3, cooling=150, refused=4, refused_at=hand.now, opens=hand.now + 30 * S)
+    hand.state(out=3, cooling=150, refused=40, refused_at=hand.now + S, opens=hand.now + 30 * S)
     hand.state(lowered=1, low=80, plateau=100, changed_at=hand.now - 2 * S)
     Hand(redis, SET, app="1400000001").member("web-1:7:ff", 50, age=0)
     Hand(redis, UNREAD, namespace="other").member("x:1:aa", 1)
@@ -104,7 +104,7 @@ def test_one_look(run: Run, store: Store, redis: Redis) -> None:
     assert first[:4] == ["1400000000", "get_c2c_unread_msg_num", "200", "150.0"]
     assert first[4:9] == ["3", "150", "1", "1", "3"]
     assert second[:4] == ["1400000001", "set_unread_msg_num", "200", "50.0"]
-    for remark in ("the server takes", "4 refused", "paused for", "1 named another limit", "1 unreadable"):
+    for remark in ("the server takes", "40 refused", "paused for", "1 named another limit", "1 unreadable"):
         assert remark in result.stdout
     members = [line.split() for line in result.stdout.splitlines() if ":" in line and line.startswith("get_c2c")]
     assert [line[1:4] for line in members] == [
