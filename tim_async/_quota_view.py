@@ -231,7 +231,7 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
         elif one.silence <= FORGOTTEN_WITHIN:
             members.append(one)
     opens = max(0.0, state["opens"] - now) / 1e6
-    decay = max(0.0, 1.0 - (now - state["refused_at"]) / 1e6)
+    decay = min(1.0, max(0.0, 1.0 - (now - state["refused_at"]) / 1e6))
     endpoint = Endpoint(
         sdk_app_id=app,
         command=command,
