@@ -19,7 +19,7 @@ from benchmarks.__main__ import SUBJECTS
 from tim_async import Attempt, Batch, EndpointStats, Lookup, RetryPolicy, TIMClient, webhooks
 from tim_async.cli.app import cli
 from tim_async.config import VARIABLES
-from tim_async.quota import RedisQuota
+from tim_async.quota import QuotaReport, RedisQuota
 from tim_async.regions import ALIASES, REGIONS
 
 from .documents import PATHS, ROOT, Document
@@ -169,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "RedisQuota": lambda: arguments(RedisQuota),
     "environment": environment,
     "regions": regions,
+    "QuotaReport": lambda: attributes(QuotaReport),
     "Attempt": lambda: attributes(Attempt),
     "EndpointStats": lambda: attributes(EndpointStats),
     "Event": lambda: attributes(webhooks.Event),

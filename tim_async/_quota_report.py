@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ._limiter.reply import read_reply
 from ._limiter.request import SETTLE, Request, micro
+from ._redis_sharing import script
 from ._store_faults import FAILURES, in_words, remedy
 from ._store_link import Link
+from .quota import QuotaMisconfigured, QuotaReport
 
 NOT_PERMITTED = "not permitted to see"
 """For what the user's rights do not let it read."""
@@ -25,45 +26,12 @@ FAR = 0.1
 """Seconds of an exchange above which the store is too far away for the whole rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaReport:
-    """A store that works.
-
-    Attributes:
-        store: its name, without password and options.
-        server: "valkey" or "redis"; the name as the store tells it.
-        version: of the server.
-        mode: "standalone" or "cluster"; of a primary found by Sentinels, "standalone", too.
-        role: "master" for a primary; it could not be written to otherwise.
-        run_id: whether the script can see which server it runs on; without it a failover is noticed by what is missing.
-        latency: seconds of one exchange, with its connection made.
-        persistence: "none", "snapshots", "append-only file".
-        eviction: the ``maxmemory-policy``.
-        risks: what should be other than it is; () when all is well.
-    """
-
-    store: str
-    server: str
-    version: str
-    mode: str
-    role: str
-    run_id: bool
-    latency: float
-    persistence: str
-    eviction: str
-    risks: tuple[str, ...]
-
-
-async def examine(link: Link, where: str, namespace: str) -> QuotaReport:
-    """Run the script on keys of its own, and read what the store says of itself.
+async def examine(link: Link, where: str, keys: list[str]) -> QuotaReport:
+    """Run the script on keys that nobody else uses, and read what the store says of itself.
 
     Raises:
         QuotaMisconfigured: it does not work.
     """
-    from .quota import KEYS, LAYOUT, QuotaMisconfigured, script
-
-    key = f"{namespace}:{{check:{secrets.token_hex(8)}}}:{LAYOUT}"
-    keys = [f"{key}:{name}" for name in KEYS]
     try:
         reply = read_reply(await link.run(script(), keys, _request(1, "0")))
         began = link.now()  # the connection is made, and the script is loaded

@@ -49,8 +49,13 @@ class RoundTrips:
 
     @property
     def soon(self) -> float:
-        """Seconds after which an answer is late."""
+        """Seconds after which an answer does not come that usually does."""
         return FIRST / 10 if self._smoothed is None else min(self.limit, max(_SOON, self._usual))
+
+    @property
+    def late(self) -> float:
+        """Seconds after which an answer is late, with some of `limit` left."""
+        return max(self.soon, self.limit / 2)
 
     @property
     def most(self) -> float:

@@ -49,6 +49,11 @@ def is_stale(error: BaseException) -> bool:
     return isinstance(error, _STALE)
 
 
+def is_time_out(error: BaseException) -> bool:
+    """Whether nothing came back in time."""
+    return isinstance(error, TimeoutError | exceptions.TimeoutError)
+
+
 def is_of_the_keys(error: BaseException) -> bool:
     """Whether it concerns an endpoint's keys, and not the store."""
     return "WRONGTYPE" in str(error)
@@ -58,7 +63,7 @@ def in_words(error: BaseException) -> str:
     """An error for the log."""
     # A server that does not know a command repeats its arguments, and AUTH has a password among them.
     text = printable(str(error).partition(", with args beginning with")[0].strip())
-    if not text and isinstance(error, TimeoutError):
+    if not text and is_time_out(error):
         text = "no answer in time"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -8,8 +8,8 @@ SELECT, and the Sentinels' answer), and happens rarely; the script takes one.  B
 
 **A connection may be of no use any more**: closed by the server, dropped silently on the way, or leading to a server
 that is not the primary now (READONLY).  Then idle connections are closed, and the script runs once more, on a new
-connection, for which the name is resolved anew.  A request may be carried out twice without harm.  A connection that
-was idle is not trusted: after a few round trips without an answer a second one is tried beside it.
+connection, for which the name is resolved anew.  Where nothing comes back at all, a new connection is tried beside the
+other: soon where that was idle, and otherwise in time to end with it.  A request may be carried out twice without harm.
 
 Importing this imports redis-py.
 """
@@ -28,17 +28,20 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.client import NEVER_DECODE
+from redis.utils import str_if_bytes
 
 from ._redis_clients import Connected, Script, execute
 from ._round_trips import LONGEST, RoundTrips
-from ._store_faults import FAILURES, is_stale
+from ._store_faults import FAILURES, is_stale, is_time_out
 
 CONNECTIONS = 8
 """Exchanges at the same time: a client has four endpoints with limits, and one exchange of each at a time."""
-IDLE = 1.0
+IDLE = 0.2
 """Seconds after which connections that were not used are not trusted."""
 STEP = 0.7
 """Seconds for each step of a cluster's client, such as to connect to a node, or to ask it for the map."""
+_UNSURE = 1.0
+"""Seconds without an answer after which Sentinels are asked whether a connection still leads to the primary."""
 _OLD = 15.0
 """Seconds after which a connection that was not used, while others were, is made anew."""
 _PATIENT = 2 * LONGEST
@@ -122,7 +125,7 @@ class Link:
                 if not is_stale(error):
                     raise
                 await self._give_up()
-                if isinstance(error, TimeoutError | exceptions.TimeoutError):
+                if is_time_out(error):
                     self._measure()
                     raise
                 if not connected:
@@ -148,32 +151,59 @@ class Link:
             return await execute(client, *command)
 
     async def _watched(self, script: Script, keys: list[str], document: str) -> Any:
-        """Run a script; where the connections were idle, try a new one beside them before long."""
-        if self._heard_at is None or self.now() < self._heard_at + IDLE:
-            return await self._once(script, keys, document)
-        attempts = {self._begin(self._once(script, keys, document))}
-        try:
-            done, waiting = await asyncio.wait(attempts, timeout=self.times.soon)
-            if not done:
-                await self._give_up()
-                waiting.add(self._begin(self._once(script, keys, document)))
-                attempts |= waiting
-            while True:
-                for attempt in done:
-                    if attempt.exception() is None or not waiting:
-                        return attempt.result()
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for attempt in attempts:
-                attempt.cancel()
+        """Run a script; when the answer is late, try a new connection beside the one that may be of no use.
 
-    async def _once(self, script: Script, keys: list[str], document: str) -> Any:
-        """Run a script on one connection."""
+        With the time-out of a busy connection it is over; beside an idle one, the new one is given all it needs.
+        """
+        loop = asyncio.get_running_loop()
+        idle = self._heard_at is not None and self.now() > self._heard_at + IDLE
+        second: asyncio.Task[Any] | None = None
+        timer: asyncio.TimerHandle | None = None
+        over = False
+
+        def arm() -> None:
+            nonlocal timer
+            timer = loop.call_later(self.times.soon if idle else self.times.late, begin)
+
+        def begin() -> None:
+            nonlocal second
+            second = self._begin(self._anew(script, keys, document))
+            second.add_done_callback(ended)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if not over and not task.cancelled() and task.exception() is None:
+                first.reschedule(loop.time())
+
+        try:
+            async with asyncio.timeout(None) as first:
+                return await self._once(script, keys, document, arm)
+        except FAILURES as error:
+            if second is None or (is_time_out(error) and not idle and not second.done()):
+                raise
+            return await second
+        finally:
+            over = True
+            if timer is not None:
+                timer.cancel()
+            if second is not None:
+                second.cancel()
+
+    async def _anew(self, script: Script, keys: list[str], document: str) -> Any:
+        """Run a script on a new connection."""
+        await self._give_up()
+        return await self._once(script, keys, document)
+
+    async def _once(
+        self, script: Script, keys: list[str], document: str, connected: Callable[[], object] = lambda: None
+    ) -> Any:
+        """Run a script on one connection; call a function as soon as it is connected."""
         client = self._connected.client
         try:
             if isinstance(client, RedisCluster):
+                connected()
                 return await self._in_cluster(client, script, keys, document)
             async with self._connection(client.connection_pool, self.times.connecting) as connection:
+                connected()
                 return await script.by(functools.partial(self._talk, connection), keys, document)
         except (AttributeError, IndexError, TypeError) as error:  # redis-py trusts whatever answers
             raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
@@ -218,21 +248,35 @@ class Link:
             await pool.release(connection)
 
     async def _acquire(self, pool: ConnectionPool) -> AbstractConnection:
-        if (
-            isinstance(pool, SentinelConnectionPool)
-            and self._heard_at is not None
-            and self.now() > self._heard_at + IDLE
-        ):
-            # An old primary that was partitioned or paused is not told yet that it is none.
-            with contextlib.suppress(*FAILURES):
-                async with asyncio.timeout(self.times.soon):
-                    await pool.get_master_address()  # type: ignore[no-untyped-call]
         while True:
             try:
                 connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-                return connection
+                break
             except exceptions.MaxConnectionsError:  # the others are in the user's hands
                 await asyncio.sleep(_EXHAUSTED)
+        unsure = self._heard_at is not None and self.now() > self._heard_at + _UNSURE
+        if unsure and isinstance(pool, SentinelConnectionPool) and not await self._leads_to_primary(pool, connection):
+            try:
+                await self._connected.give_up()
+                await connection.disconnect(nowait=True)
+                await connection.connect()  # type: ignore[no-untyped-call]
+            except BaseException:
+                await pool.release(connection)
+                raise
+        return connection
+
+    async def _leads_to_primary(self, pool: SentinelConnectionPool, connection: Any) -> bool:
+        """Ask a Sentinel: an old primary that was partitioned or frozen is not told at once that it is none.
+
+        Returns:
+            False where another is the primary; True also where none of the Sentinels replies soon.
+        """
+        for sentinel in tuple(pool.sentinel_manager.sentinels):
+            with contextlib.suppress(*FAILURES):
+                async with asyncio.timeout(self.times.soon):
+                    address = await sentinel.sentinel_get_master_addr_by_name(pool.service_name)
+                return address is None or (str_if_bytes(address[0]), address[1]) == (connection.host, connection.port)
+        return True
 
     async def _give_up(self) -> None:
         """Close idle connections; in time, whatever they do."""

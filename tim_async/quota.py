@@ -19,25 +19,16 @@ old processes, then on the new ones, and restore them when the old ones are gone
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-import importlib.resources
 import importlib.util
-import json
-import logging
-import os
 import secrets
-import socket
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
-from ._background import Background
-from ._limiter.reply import Reply, read_reply
-from ._limiter.request import Request
-from ._limiter.shared import SharedLimiter
-from ._limiter.sharing import QueueView, Shares, StoreAway
+from ._limiter.sharing import Shares
+from ._redis_sharing import OVERDUE, RedisSharing, leave
 from ._stores import CLUSTER, read_url, redis_url
 from .errors import TIMError
 
@@ -45,26 +36,47 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
 
-    from ._quota_report import QuotaReport
-    from ._redis_clients import Connected, Script
+    from ._redis_clients import Connected
     from ._store_link import Link
 
-CLOSING = 1.0
-"""Seconds for the last reports to the store, and for its client to close its connections."""
-OVERDUE = 10.0
-"""Seconds after which an exchange has failed, whatever its driver does, or 40 time-outs, where these are given."""
-AGAIN = 1.0
-"""Seconds after which a store that is wrongly configured is tried again."""
+
 LAYOUT = 3
 """Version of the data that ``quota.lua`` keeps; to be raised when its keys or fields change their meaning."""
 KEYS = ("state", "cooling", "members", "about", "waiting", "limits")
 """The ends of its keys' names, in the script's order."""
 
-_log = logging.getLogger("tim_async")
-
 
 class QuotaMisconfigured(TIMError):
     """The store of the quota cannot work as it is configured, such as with a wrong password; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReport:
+    """A store that works.
+
+    Attributes:
+        store: its name, without password and options.
+        server: "valkey" or "redis"; the name as the store tells it.
+        version: of the server.
+        mode: "standalone" or "cluster"; of a primary found by Sentinels, "standalone", too.
+        role: "master" for a primary; it could not be written to otherwise.
+        run_id: whether the script can see which server it runs on; without it a failover is noticed by what is missing.
+        latency: seconds of one exchange, with its connection made.
+        persistence: "none", "snapshots", "append-only file".
+        eviction: the ``maxmemory-policy``.
+        risks: what should be other than it is; () when all is well.
+    """
+
+    store: str
+    server: str
+    version: str
+    mode: str
+    role: str
+    run_id: bool
+    latency: float
+    persistence: str
+    eviction: str
+    risks: tuple[str, ...]
 
 
 class RedisQuota:
@@ -75,7 +87,7 @@ class RedisQuota:
     that an active one names, and who named more is told once in its log.
 
     Args:
-        store: the URL of a Redis 6.2 or later, or a Valkey: ``redis://[[user]:password@]host[:port][/db]``,
+        url: of a Redis 6.2 or later, or a Valkey: ``redis://[[user]:password@]host[:port][/db]``,
             ``unix://path``, ``redis+sentinel://host:port,host:port/name[/db]`` or
             ``redis+cluster://host:port,host:port``, and ``rediss`` for TLS.  Or a client of ``redis.asyncio`` that you
             make, such as from ``Sentinel.master_for``: it is used as it is, and you close it, after the `TIMClient`.
@@ -137,9 +149,9 @@ class RedisQuota:
 
     def share(self, sdk_app_id: int) -> RedisSharing:
         """Take part in the quota; `TIMClient` does."""
-        prefix = f"{self._namespace}:{{{sdk_app_id}:"
         overdue = max(OVERDUE, 40 * (self._timeout or 0.0))
-        return RedisSharing(self._link(), repr(self), prefix, self._shares, overdue, fail_fast=self._fail_fast)
+        keys = functools.partial(self._keys, sdk_app_id)
+        return RedisSharing(self._link(), repr(self), keys, self._shares, overdue, fail_fast=self._fail_fast)
 
     async def check(self) -> QuotaReport:
         """Do in the store what calls will do there, on keys of its own, and tell what it is like.
@@ -154,9 +166,13 @@ class RedisQuota:
 
         link = self._link()
         try:
-            return await examine(link, repr(self), self._namespace)
+            return await examine(link, repr(self), self._keys("check", secrets.token_hex(8)))
         finally:
-            await _leave(link, repr(self))
+            await leave(link, repr(self))
+
+    def _keys(self, app: int | str, command: str) -> list[str]:
+        """The names of an endpoint's keys, in the script's order; in a cluster, all are in one slot."""
+        return [f"{self._namespace}:{{{app}:{command}}}:{LAYOUT}:{name}" for name in KEYS]
 
     def _link(self) -> Link:
         """The process's connections to the store, in the running event loop."""
@@ -179,124 +195,3 @@ class RedisQuota:
         cluster = self._options.get("cluster") or read_url(self._store).kind == CLUSTER
         step = (self._timeout or STEP) if cluster else None
         return connect(self._store, **{"socket_timeout": step, "socket_connect_timeout": step, **self._options})
-
-
-class RedisSharing:
-    """One client's part in a quota.
-
-    Args:
-        link: the connections to the store; left with `aclose`.
-        where: the store's name for the log.
-        prefix: what the keys begin with, the hash tag left open.
-        shares: as `SharedLimiter` takes them.
-        overdue: as `SharedLimiter` takes it, seconds.
-        fail_fast: whether calls fail where the store is wrongly configured.
-    """
-
-    def __init__(self, link: Link, where: str, prefix: str, shares: Shares, overdue: float, *, fail_fast: bool) -> None:
-        self._link = link
-        self._where = where
-        self._prefix = prefix
-        self._shares = shares
-        self._overdue = overdue
-        self._fail_fast = fail_fast
-        self._limiters: list[SharedLimiter] = []
-        self._member = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._away: set[str] = set()
-        self._worked: set[str] = set()
-        self._again_at: dict[str, float] = {}
-
-    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> SharedLimiter:
-        """The limiter of one endpoint, which may send ``limit`` calls/s from all processes together."""
-        limiter = SharedLimiter(
-            functools.partial(self._exchange, f"{self._prefix}{command}}}:{LAYOUT}", queue),
-            queue,
-            limit,
-            name=command,
-            member=self._member,
-            strict=strict,
-            shares=self._shares,
-            overdue=self._overdue,
-        )
-        self._limiters.append(limiter)
-        return limiter
-
-    async def aclose(self) -> None:
-        """Give unused permits back, and close the connections; bounded, whatever the store and its client do."""
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSING):
-                    await asyncio.gather(*(limiter.finish() for limiter in self._limiters))
-        finally:
-            await _leave(self._link, self._where)
-
-    async def _exchange(self, key: str, queue: QueueView, request: Request) -> Reply:
-        """Run ``quota.lua`` on an endpoint's keys.
-
-        Raises:
-            StoreAway: the store is unreachable, or replied something else.
-        """
-        from ._store_faults import FAILURES
-
-        now = asyncio.get_running_loop().time()
-        if now < self._again_at.get(key, now):
-            raise StoreAway
-        document = json.dumps(request, separators=(",", ":"), allow_nan=False)
-        try:
-            reply = read_reply(await self._link.run(script(), [f"{key}:{name}" for name in KEYS], document))
-        except FAILURES as error:
-            self._failed(key, queue, error)
-            raise StoreAway from error
-        self._worked.add(key)
-        if self._again_at.pop(key, None) is not None:
-            queue.refuse(None)
-        if key in self._away:
-            self._away.remove(key)
-            if not self._away:
-                _log.warning("the shared quota at %s is reachable again", self._where)
-        return reply
-
-    def _failed(self, key: str, queue: QueueView, error: Exception) -> None:
-        """Tell a fault of the configuration from an outage: calls raise the one, and are warned of the other."""
-        from ._store_faults import in_words, is_of_the_keys, remedy
-
-        what, words = remedy(error, by_name=self._link.by_name), in_words(error)
-        worked = key in self._worked if is_of_the_keys(error) else self._link.worked
-        if what and self._fail_fast and not worked:
-            message = f"the shared quota at {self._where} cannot be used ({words}); {what}"
-            self._again_at[key] = asyncio.get_running_loop().time() + AGAIN
-            queue.refuse(functools.partial(QuotaMisconfigured, message))
-            return
-        if self._again_at.pop(key, None) is not None:
-            queue.refuse(None)
-        if not self._away:
-            share = self._shares.alone
-            effect = "using this client's part of each rate" if share is None else f"using {share:.0%} of each rate"
-            if self._shares.closed:
-                effect = "calls wait for it"
-            if what:
-                effect = f"{effect}; {what}"
-            _log.warning("the shared quota at %s is unreachable (%s); %s", self._where, words, effect)
-        self._away.add(key)
-
-
-async def _leave(link: Link, where: str) -> None:
-    """Leave a link, in time."""
-
-    def failed(error: BaseException) -> None:
-        if isinstance(error, Exception):
-            _log.warning("closing the connections to the shared quota at %s failed", where, exc_info=error)
-
-    closing = Background(link.leave, failed)
-    closing.start()
-    if not await closing.finish(CLOSING):
-        _log.warning("the connections to the shared quota at %s take too long to close", where)
-
-
-@functools.cache
-def script() -> Script:
-    """``quota.lua``."""
-    from ._redis_clients import Script
-
-    source = importlib.resources.files("tim_async._limiter").joinpath("quota.lua")
-    return Script(source.read_text(encoding="utf-8"))

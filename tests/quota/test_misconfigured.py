@@ -1,0 +1,188 @@
+"""A store that cannot work as it is configured: calls say so at once, with what to do, and go on once it is mended."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.documents import ROOT
+from tests.stand_in import StandIn, failure_of
+from tests.store import SERVERS, Store
+from tests.topologies import Pair
+from tim_async import TIMError
+from tim_async.quota import QuotaMisconfigured, RedisQuota
+
+from .support import NAME, Counting, calling, client, quota_on, until
+from .test_outage import SECRET, always, scripted, some, stranger, warned
+
+LIMIT = 50
+FAULTS = {
+    "http": (always(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), "protocol of Redis"),
+    "garbage": (always(b"\x00\xff\xfe garbage \r\n"), "protocol of Redis"),
+    "readonly": (scripted(b"-READONLY You can't write against a read only replica.\r\n"), "a replica"),
+    "noperm": (scripted(b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n"), "the rights listed"),
+    "moved": (scripted(b"-MOVED 3999 127.0.0.1:6381\r\n"), "redis\\+cluster://"),
+    "proxy": (
+        scripted(f"-ERR unknown command `EVALSHA`, with args beginning with: `{SECRET}`\r\n".encode()),
+        "a proxy without scripts",
+    ),
+    "wrongpass": (always(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"), "the password"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("fail_closed", [False, True])
+async def test_a_fault_fails_the_first_call_with_what_to_do(
+    service: StandIn, caplog: pytest.LogCaptureFixture, kind: str, fail_closed: bool
+) -> None:
+    serve, says = FAULTS[kind]
+    async with stranger(serve) as url, client(service, RedisQuota(url, fail_closed=fail_closed), LIMIT) as tim:
+        for _ in range(2):
+            error = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
+            assert type(error) is QuotaMisconfigured
+            assert re.search(says, str(error))
+            assert re.search(rf"^{NAME}: the shared quota at RedisQuota\('redis://127.0.0.1:\d+/0'\)", str(error))
+            assert str(pickle.loads(pickle.dumps(error))) == str(error)
+            assert SECRET not in f"{error!r}{error}"
+    assert service.seen == []
+    assert warned(caplog) == []
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_a_fault_may_count_as_an_outage(service: StandIn, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    serve, says = FAULTS[kind]
+    async with (
+        stranger(serve) as url,
+        client(service, RedisQuota(url, fail_fast=False, fallback_share=1), LIMIT) as tim,
+    ):
+        await some(tim, 10)
+        assert not tim.stats()[NAME].shared
+    assert warned(caplog) == ["away"]
+    assert re.search(says, caplog.text)
+
+
+async def test_what_is_mended_needs_no_restart(service: StandIn, store: Store) -> None:
+    """A call that fails has sent nothing, and the store is tried again every second."""
+    with store.client() as redis:
+        redis.config_set("requirepass", SECRET)
+    async with client(service, RedisQuota(store.url), LIMIT) as tim:
+        assert "check the user and the password" in str(await failure_of(tim.get_all_c2c_unread_msg_num("alice")))
+        with Redis(port=store.port, password=SECRET) as redis:
+            redis.config_set("requirepass", "")
+
+        await until(lambda: tim.stats()[NAME].shared)
+        await some(tim)
+
+
+async def test_a_store_that_worked_is_away_when_it_refuses(
+    service: StandIn, caplog: pytest.LogCaptureFixture, store: Store
+) -> None:
+    """A right that is taken away, or a password that is changed, stops no process that runs."""
+    async with client(service, RedisQuota(store.url, fallback_share=1), LIMIT) as tim, calling((tim, "alice")):
+        await until(lambda: tim.stats()[NAME].shared and service.seen)
+        with store.client() as redis:
+            redis.acl_setuser("default", commands=["-evalsha", "-eval"], enabled=True)
+            await until(lambda: not tim.stats()[NAME].shared)
+            redis.acl_setuser("default", commands=["+@all"], enabled=True)
+            await until(lambda: tim.stats()[NAME].shared)
+    assert warned(caplog) == ["away", "back"]
+    assert "rights listed in FLEET.md" in caplog.text
+
+
+async def test_a_key_of_somebody_else_fails_its_endpoint_alone(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the key is left as it is."""
+    quota = quota_on(lasting)
+    async with client(service, quota, LIMIT) as tim:
+        await some(tim)
+        with lasting.client() as redis:
+            (name,) = redis.keys(f"{quota._namespace}:*:state")
+            other = str(name).replace("get_c2c_unread_msg_num", "admin_set_msg_read")
+            redis.set(other, "mine")
+            error = await failure_of(tim.admin_set_msg_read("alice", "bob"))
+            assert redis.get(other) == "mine"
+        assert type(error) is QuotaMisconfigured
+        assert "give another namespace" in str(error)
+        await some(tim)
+        assert tim.stats()[NAME].shared
+    assert warned(caplog) == []
+
+
+def wrong(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
+    yield f"redis://127.0.0.1:{pair.two.port}", "it is a replica"
+    yield f"redis+cluster://127.0.0.1:{store.port}", "it is no cluster"
+    yield f"redis://127.0.0.1:{store.port}/99", "does not have this database"
+    yield f"redis://joe:{SECRET}@127.0.0.1:{store.port}", "check the user and the password"
+    yield f"rediss://127.0.0.1:{store.port}", "unreachable|does not speak TLS"
+    yield "redis://127.0.0.1:9", "unreachable"
+
+
+async def test_check_tells_what_is_wrong(lasting: Store, tmp_path: Path) -> None:
+    with Pair(tmp_path) as pair:
+        for url, says in wrong(lasting, pair):
+            error = await failure_of(RedisQuota(url).check())
+            assert type(error) is QuotaMisconfigured
+            assert issubclass(QuotaMisconfigured, TIMError)
+            assert re.search(says, str(error)), str(error)
+            assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize("option", ["nonsense", "decode_response"])
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h", "redis+sentinel://h/m", "redis+cluster://h"])
+def test_an_unknown_option_is_a_type_error_when_it_is_given(url: str, option: str) -> None:
+    with pytest.raises(TypeError, match=option):
+        RedisQuota(url, **{option: 1})  # type: ignore[arg-type]
+
+
+def rule(heading: str) -> str:
+    """A rule as FLEET.md has it."""
+    text = (ROOT / "tim_async" / "FLEET.md").read_text(encoding="utf-8")
+    found = re.search(rf"^ACL SETUSER {heading} .*(?:\n  .*)*", text, re.MULTILINE)
+    assert found is not None
+    return " ".join(found.group().split())
+
+
+def test_the_rule_permits_what_the_script_does() -> None:
+    source = (ROOT / "tim_async" / "_limiter" / "quota.lua").read_text(encoding="utf-8")
+    used = set(re.findall(r"redis\.p?call\('([A-Z]+)'", source))
+    permitted = {word[1:].upper() for word in rule("tim").split() if word.startswith("+")}
+    beside = {"EVALSHA", "EVAL", "PING", "SELECT", "CLIENT|SETINFO", "CLIENT|SETNAME"}
+    assert permitted == used | beside
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_exactly_the_rights_of_the_rule(
+    service: StandIn, caplog: pytest.LogCaptureFixture, tmp_path: Path, server: str
+) -> None:
+    """Calls work, nothing is denied on the way, and a check needs no more."""
+    counting = service.answer = Counting(LIMIT)
+    with Store(tmp_path / "v", server=server) as store, store.client() as redis:
+        redis.execute_command(*rule("tim").replace("PASSWORD", SECRET).split())
+        url = f"redis://tim:{SECRET}@127.0.0.1:{store.port}/0"
+        async with client(service, RedisQuota(url), LIMIT) as tim:
+            await some(tim)
+            assert tim.stats()[NAME].shared
+        report = await RedisQuota(url).check()
+        denied = {entry["object"] for entry in redis.acl_log()}
+        assert denied <= {"client|setinfo"} if server == "redis 6.2" else denied == set()
+        assert report.role == "master"
+        assert report.run_id
+        assert report.risks == ()
+        assert (report.server == "valkey") is (server == "valkey")
+        # Without a right that only tells more, it goes on.
+        redis.acl_setuser("tim", commands=["-info"], enabled=True)
+        report = await RedisQuota(url).check()
+        assert not report.run_id
+        assert report.eviction == report.role == "not permitted to see"
+        assert any("+info" in risk for risk in report.risks)
+        redis.acl_setuser("tim", commands=["-zadd"], enabled=True)
+        assert "rights listed in FLEET.md" in str(await failure_of(RedisQuota(url).check()))
+    assert counting.refused == 0
+    assert warned(caplog) == []

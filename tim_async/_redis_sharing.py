@@ -1,0 +1,165 @@
+"""One client's part in a quota on Redis: it runs ``quota.lua``, and tells faults of the configuration from outages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib.resources
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ._background import Background
+from ._limiter.reply import Reply, read_reply
+from ._limiter.request import Request
+from ._limiter.shared import SharedLimiter
+from ._limiter.sharing import QueueView, Shares, StoreAway
+
+if TYPE_CHECKING:
+    from ._redis_clients import Script
+    from ._store_link import Link
+
+CLOSING = 1.0
+"""Seconds for the last reports to the store, and for its client to close its connections."""
+OVERDUE = 10.0
+"""Seconds after which an exchange has failed, whatever its driver does, or 40 time-outs, where these are given."""
+AGAIN = 1.0
+"""Seconds after which a store that is wrongly configured is tried again."""
+
+_log = logging.getLogger("tim_async")
+
+
+class RedisSharing:
+    """One client's part in a quota.
+
+    Args:
+        link: the connections to the store; left with `aclose`.
+        where: the store's name for the log.
+        keys: gives the names of an endpoint's keys, in the script's order, for its command.
+        shares: as `SharedLimiter` takes them.
+        overdue: as `SharedLimiter` takes it, seconds.
+        fail_fast: whether calls fail where the store is wrongly configured.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        where: str,
+        keys: Callable[[str], list[str]],
+        shares: Shares,
+        overdue: float,
+        *,
+        fail_fast: bool,
+    ) -> None:
+        self._link = link
+        self._where = where
+        self._keys = keys
+        self._shares = shares
+        self._overdue = overdue
+        self._fail_fast = fail_fast
+        self._limiters: list[SharedLimiter] = []
+        self._member = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._away: set[str] = set()
+        self._worked: set[str] = set()
+        self._again_at: dict[str, float] = {}
+
+    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> SharedLimiter:
+        """The limiter of one endpoint, which may send ``limit`` calls/s from all processes together."""
+        limiter = SharedLimiter(
+            functools.partial(self._exchange, self._keys(command), queue),
+            queue,
+            limit,
+            name=command,
+            member=self._member,
+            strict=strict,
+            shares=self._shares,
+            overdue=self._overdue,
+        )
+        self._limiters.append(limiter)
+        return limiter
+
+    async def aclose(self) -> None:
+        """Give unused permits back, and close the connections; bounded, whatever the store and its client do."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING):
+                    await asyncio.gather(*(limiter.finish() for limiter in self._limiters))
+        finally:
+            await leave(self._link, self._where)
+
+    async def _exchange(self, keys: list[str], queue: QueueView, request: Request) -> Reply:
+        """Run ``quota.lua`` on an endpoint's keys.
+
+        Raises:
+            StoreAway: the store is unreachable, or replied something else.
+        """
+        from ._store_faults import FAILURES
+
+        key, now = keys[0], asyncio.get_running_loop().time()
+        if now < self._again_at.get(key, now):
+            raise StoreAway
+        document = json.dumps(request, separators=(",", ":"), allow_nan=False)
+        try:
+            reply = read_reply(await self._link.run(script(), keys, document))
+        except FAILURES as error:
+            self._failed(key, queue, error)
+            raise StoreAway from error
+        self._worked.add(key)
+        if self._again_at.pop(key, None) is not None:
+            queue.refuse(None)
+        if key in self._away:
+            self._away.remove(key)
+            if not self._away:
+                _log.warning("the shared quota at %s is reachable again", self._where)
+        return reply
+
+    def _failed(self, key: str, queue: QueueView, error: Exception) -> None:
+        """Tell a fault of the configuration from an outage: calls raise the one, and are warned of the other."""
+        from ._store_faults import in_words, is_of_the_keys, remedy
+        from .quota import QuotaMisconfigured
+
+        what, words = remedy(error, by_name=self._link.by_name), in_words(error)
+        worked = key in self._worked if is_of_the_keys(error) else self._link.worked
+        if what and self._fail_fast and not worked:
+            message = f"the shared quota at {self._where} cannot be used ({words}); {what}"
+            self._again_at[key] = asyncio.get_running_loop().time() + AGAIN
+            queue.refuse(functools.partial(QuotaMisconfigured, message))
+            return
+        if self._again_at.pop(key, None) is not None:
+            queue.refuse(None)
+        if not self._away:
+            share = self._shares.alone
+            effect = "using this client's part of each rate" if share is None else f"using {share:.0%} of each rate"
+            if self._shares.closed:
+                effect = "calls wait for it"
+            if what:
+                effect = f"{effect}; {what}"
+            _log.warning("the shared quota at %s is unreachable (%s); %s", self._where, words, effect)
+        self._away.add(key)
+
+
+async def leave(link: Link, where: str) -> None:
+    """Leave a link, in time."""
+
+    def failed(error: BaseException) -> None:
+        if isinstance(error, Exception):
+            _log.warning("closing the connections to the shared quota at %s failed", where, exc_info=error)
+
+    closing = Background(link.leave, failed)
+    closing.start()
+    if not await closing.finish(CLOSING):
+        _log.warning("the connections to the shared quota at %s take too long to close", where)
+
+
+@functools.cache
+def script() -> Script:
+    """``quota.lua``."""
+    from ._redis_clients import Script
+
+    source = importlib.resources.files("tim_async._limiter").joinpath("quota.lua")
+    return Script(source.read_text(encoding="utf-8"))
