@@ -55,7 +55,10 @@ class Connected(NamedTuple):
         with contextlib.suppress(exceptions.RedisError, OSError):
             if isinstance(self.client, RedisCluster):
                 for node in self.client.get_nodes():
-                    await node.disconnect_free_connections()
+                    if hasattr(
+                        node, "disconnect_free_connections"
+                    ):  # redis-py 8; others give up what fails by themselves
+                        await node.disconnect_free_connections()
                 return
             pool = self.client.connection_pool
             await pool.disconnect(inuse_connections=False)
@@ -160,7 +163,8 @@ def _checked(client: Redis) -> Redis:
 
 def _shown(client: Client) -> str:
     if isinstance(client, RedisCluster):
-        return f"redis+cluster://{','.join(f'{node.host}:{node.port}' for node in client.startup_nodes)}"
+        nodes = client.nodes_manager.startup_nodes.values()
+        return f"redis+cluster://{','.join(f'{node.host}:{node.port}' for node in nodes)}"
     pool = client.connection_pool
     options = pool.connection_kwargs
     database = options.get("db") or 0

@@ -116,6 +116,8 @@ def _remedy(error: BaseException, by_name: bool) -> str:
 def _of_response(text: str) -> str:
     if _RIGHTS.search(text):
         return "give its user the rights listed in FLEET.md"
+    if text.startswith(("MOVED ", "ASK ")):  # without a class in redis-py before 6
+        return "it is a node of a cluster; give a URL that begins with redis+cluster://"
     if "WRONGTYPE" in text:
         return "something else has stored the keys of this endpoint; give another namespace"
     if "unknown command" in text.lower() or "unknown subcommand" in text.lower():

@@ -121,7 +121,7 @@ async def test_what_no_waiting_cures(store: Valkey) -> None:
     """A node of a cluster, another database than there are, an unknown option: said at once, with what to do."""
     clients: dict[str, Any] = {
         "it does not have this database": Redis(port=store.port, db=999),
-        "it is no cluster": RedisCluster(host="127.0.0.1", port=store.port),
+        "it is no cluster": RedisCluster(host="127.0.0.1", port=store.port, socket_timeout=5),
         "check the user and the password": Redis.from_url(store.url, username="nobody", password="s3cret"),
         "remove it": Redis.from_url(store.url, no_such_option=1),
     }
@@ -190,7 +190,7 @@ async def test_a_slot_that_moves(cluster: Clustered) -> None:
             for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
                 source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
                 await asyncio.sleep(0.01)
-            while not said:  # noqa: ASYNC110 - as soon as it has found all keys gone
+            while not said and not settling.done():  # noqa: ASYNC110 - as soon as it has found all keys gone
                 await asyncio.sleep(0.01)
             assert not settling.done()
             for node in (sink, source):
