@@ -23,6 +23,7 @@ SUBJECTS = {
     "lookups": "calls, time, latency and CPU of look-ups that merge themselves",
     "startup": "import time over that of aiohttp",
     "fleet": "processes that share one quota: rate, parts, waits, and a store that is killed",
+    "simulate": "fleets in virtual time under faults, each from a seed: what must hold, and whether it did",
     "migrate": "rows/s, memory and journal of a migration, and what it keeps of the limit",
     "webapp": "what 200 users of the FastAPI example feel, below the quota and above it",
 }
@@ -36,6 +37,7 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "lookups": {"seconds": 5.0, "singles": 100, "pairs": 1},
     "startup": {"runs": 7},
     "fleet": {"scenarios": ("equal", "lanes")},
+    "simulate": {"seeds": 20},
     "migrate": {"sizes": (20_000,), "seconds": 10},
     "webapp": {"seconds": 5.0, "loops": ("asyncio",)},
 }
@@ -89,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     fleet = added["fleet"]
     fleet.add_argument("--scenario", dest="scenarios", action="append", help="may be repeated; default: the usual five")
     fleet.add_argument("--rounds", type=int, default=1, help="each scenario so often (%(default)s)")
+    simulate = added["simulate"]
+    simulate.add_argument("--seeds", type=int, default=1000, help="how many (%(default)s)")
+    simulate.add_argument("--first", type=int, default=0, help="the first of them (%(default)s)")
+    simulate.add_argument("--seconds", type=float, default=60.0, help="virtual, of each (%(default)s)")
+    simulate.add_argument("--processes", type=int, default=2, help="of this machine (%(default)s)")
+    simulate.add_argument("--seed", type=int, help="this one alone")
+    simulate.add_argument("--trace", action="store_true", help="with --seed: print each step")
+    simulate.add_argument("--mutants", action="store_true", help="put faults in by hand: is each found?")
     migrate = added["migrate"]
     migrate.add_argument(
         "--rows", dest="sizes", type=int, action="append", help="may be repeated; default: 100,000 and 1,000,000"
@@ -118,18 +128,20 @@ def main() -> int:
     }
     # With the JSON on stdout, the tables must not be there too.
     out = sys.stderr if target == "-" else sys.stdout
+    failed = False
     for name, options in wanted.items():
         module = import_module(f"benchmarks.{name}")
         given = {key: value for key, value in options.items() if value is not None}
         measured = module.measure(**given, say=lambda text: print(text, file=sys.stderr, flush=True))
         document["results"][name] = measured
+        failed = failed or (hasattr(module, "failed") and module.failed(measured))
         print("\n" + "\n\n".join([*module.tables(measured), "\n".join(module.NOTES)]), file=out, flush=True)
     if target == "-":
         json.dump(document, sys.stdout, indent=1)
         print()
     elif target:
         Path(target).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -256,6 +256,36 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
     assert isinstance(task.exception(), TIMError)
 
 
+async def test_closing_that_is_cancelled_still_leaves_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its permits belong to a whole fleet."""
+    left = asyncio.Event()
+    closing = asyncio.Event()
+
+    class Sharing:
+        async def aclose(self) -> None:
+            left.set()
+
+    class Quota:
+        def share(self, sdk_app_id: int) -> Any:
+            return Sharing()
+
+    class Slow(aiohttp.TCPConnector):
+        async def close(self, **options: Any) -> None:
+            await super().close(**options)
+            closing.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(_transport, "own_session", lambda: aiohttp.ClientSession(connector=Slow()))
+    tim = TIMClient(sdk_app_id=1, secret_key=KEY, region="singapore", quota=Quota())
+    await tim.__aenter__()
+    task = asyncio.create_task(tim.aclose())
+    await closing.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert left.is_set()
+
+
 async def test_closing_twice_and_closing_unused_is_fine() -> None:
     """Nothing is made for a client that was never used."""
     tim = TIMClient(sdk_app_id=1, secret_key=KEY, region="singapore")

@@ -145,8 +145,10 @@ class Caller:
         """Refuse all calls that wait, and close the session unless it was given."""
         self._closed.set()
         self.channels.close()
-        await self._transport.aclose()
-        await self.channels.aclose()
+        try:
+            await self._transport.aclose()
+        finally:  # also when closing is cancelled: the permits belong to a whole fleet
+            await self.channels.aclose()
 
     def channel(self, endpoint: Endpoint[..., Any]) -> Channel:
         """The channel of an endpoint.
@@ -181,6 +183,9 @@ class Caller:
                 error.hint = self._hint(error.code, call.endpoint)
             # The frames that read an answer hold it, and a peer may have echoed the signature anywhere in it.
             answer = error.__traceback__ = None
+            # A caller's scope that has ended in this turn of the loop may still be about to cancel (anyio's cannot
+            # cancel a task that is about to wake), and comes before the error.
+            await asyncio.sleep(0)
             raise
         call.channel.budget.succeeded()
         return value

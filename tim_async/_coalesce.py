@@ -116,7 +116,10 @@ class Lookups:
         entry = loader.add(item, waiter)
         try:
             return await waiter
-        except BaseException:  # its own error, a cancellation, or the end of a coroutine that is no longer awaited
+        except TIMError:
+            await asyncio.sleep(0)  # as in `Caller.make`
+            raise
+        except BaseException:  # a cancellation, or the end of a coroutine that is no longer awaited
             loader.leave(entry, waiter)
             raise
         finally:
@@ -219,10 +222,13 @@ class Loader:
         batch = self._open
         if batch is not None and batch.handle is not None:
             batch.handle.cancel()
-            error = ClientClosed("the client was closed")
-            error.endpoint = self._endpoint.name
-            self._fail(batch, error)
+            self._fail(batch, self._closed())
             self._tidy()
+
+    def _closed(self) -> ClientClosed:
+        error = ClientClosed("the client was closed")
+        error.endpoint = self._endpoint.name
+        return error
 
     def _join(self, entry: LookupEntry) -> None:
         """Put an entry into the open batch, and start the batch's call when it is full."""
@@ -276,6 +282,8 @@ class Loader:
             self._answer(batch, task.result(), call.attempts)
         elif isinstance(error, QuotaExhausted) and not closed:
             self._turn_away(batch, error)
+        elif task.cancelling() and closed:
+            self._fail(batch, self._closed())
         else:
             self._fail(batch, error)
         self._tidy()

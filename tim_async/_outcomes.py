@@ -58,10 +58,22 @@ class Outcomes(Generic[Item, Value]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended = True
-        for worker in self._workers:
-            worker.cancel()
         # Not a TaskGroup, which would wrap an exception of the block in an ExceptionGroup.
-        await asyncio.wait(self._workers)
+        running = self._workers
+        cancelled: asyncio.CancelledError | None = None
+        while running:
+            for worker in running:
+                worker.cancel()
+            try:
+                await asyncio.wait(running)
+            except asyncio.CancelledError as again:  # raised when the workers have ended, as by a TaskGroup
+                cancelled = again
+            running = [worker for worker in running if not worker.done()]
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                cancelled = None  # or it would refer to itself, by its traceback
 
     def __aiter__(self) -> Self:
         if not self._workers:

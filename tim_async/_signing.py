@@ -21,6 +21,7 @@ from aiohttp import ClientRequest, ClientResponse, StreamReader
 from aiohttp.connector import Connection
 from yarl import URL
 
+from ._deadlines import Deadline, cancel_again
 from ._foreign import FOREIGN, TooLarge, translate
 from ._secret import Secret
 
@@ -93,6 +94,7 @@ class Signing:
 
     Args:
         signer: what signs.
+        deadline: the attempt's.
 
     Attributes:
         began: whether any byte of the request was handed to a connection; if not, the service cannot have it.
@@ -100,10 +102,11 @@ class Signing:
         proxied: whether there is a proxy.
     """
 
-    __slots__ = ("_connection", "_pool", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
+    __slots__ = ("_connection", "_deadline", "_pool", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, deadline: Deadline) -> None:
         self._signature, self._scrub, self._pool = signer
+        self._deadline = deadline
         self._connection: object = None
         self._sent = 0.0
         self.began = False
@@ -155,6 +158,8 @@ class Signing:
             self._pool.silent(self._connection, self._sent, timed_out=timed_out)
 
     async def _send(self, send: Send, connection: Connection) -> ClientResponse:
+        if self._deadline.swallowed():  # by a race of addresses, while it discards those that lost
+            await cancel_again()
         protocol = connection.protocol
         if protocol is not None and protocol.transport is not None:
             if self._pool.suspects(protocol):

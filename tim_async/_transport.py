@@ -16,7 +16,7 @@ from multidict import CIMultiDict, istr
 from yarl import URL
 
 from . import __version__
-from ._deadlines import Deadline, Deadlines
+from ._deadlines import Deadline, Deadlines, cancel_again
 from ._foreign import FOREIGN, translate
 from ._options import ClientSettings
 from ._secret import Secret
@@ -115,7 +115,8 @@ class Transport:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
         timeout = connect_timeout(seconds, self._given is None)
-        signing = Signing(signer)
+        signing = Signing(signer, deadline)
+        error: TransportError | None = None
         try:
             reply = await _exchange(session, url, payload, self._proxy_of[host], signing, timeout)
         except (TransportError, *FOREIGN, asyncio.CancelledError, RuntimeError) as raised:
@@ -125,14 +126,19 @@ class Transport:
                     signing.given_up()
                     raised.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
                 raise
-        else:
+        # From here on outside the except block, so that what is raised carries no context.
+        if error is None:
             signing.answered()
-            return reply
-        signing.unanswered(timed_out=isinstance(error, RequestTimeout))
-        error.__traceback__ = None  # its frames are aiohttp's, too
-        if isinstance(error, ConnectFailed):
-            _forget_address(session, signing)
-        raise error  # outside the except block, so that it carries no context
+        else:
+            signing.unanswered(timed_out=isinstance(error, RequestTimeout))
+            error.__traceback__ = None  # its frames are aiohttp's, too
+            if isinstance(error, ConnectFailed):
+                _forget_address(session, signing)
+        if deadline.overruled():  # by a cancellation that a middleware swallowed, or an error of its clean-up replaced
+            await cancel_again()
+        if error is not None:
+            raise error
+        return reply
 
 
 def _failure(
@@ -144,13 +150,12 @@ def _failure(
     if isinstance(raised, FOREIGN):
         return translate(raised, began=signing.began)
     if isinstance(raised, asyncio.CancelledError):
-        if deadline.caused_cancellation():
-            return translate(TimeoutError(), began=signing.began)
-        task = asyncio.current_task()
-        if not session.closed or (task is not None and task.cancelling()):
+        if deadline.overruled():
             return None
+        if deadline.expired:
+            return translate(TimeoutError(), began=signing.began)
         # Nobody cancelled the caller: a closing session cancels a DNS query under way, and what awaits it.
-        return ClientClosed("the session was closed")
+        return ClientClosed("the session was closed") if session.closed else None
     return ClientClosed("the session is closed") if session.closed else None
 
 

@@ -186,8 +186,10 @@ class TIMClient:
 
         May be called more than once.  A session that was given to the client stays open.
         """
-        await self._caller.aclose()
-        await self._lookups.aclose()
+        try:
+            await self._caller.aclose()
+        finally:
+            await self._lookups.aclose()
 
     def with_options(
         self,

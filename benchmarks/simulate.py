@@ -1,0 +1,196 @@
+"""Many simulated fleets, each from its seed: what was tried, and what did not hold.
+
+What is simulated is told at the top of `tests.simulation`.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.tables import table
+from tests.simulation.mutants import MUTANTS
+
+ENOUGH = 50
+"""Seeds within which each mutant is to be found."""
+
+
+def measure(
+    *,
+    seeds: int = 1000,
+    seconds: float = 60.0,
+    first: int = 0,
+    seed: int | None = None,
+    trace: bool = False,
+    processes: int = 2,
+    mutants: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Run seeds, or one, or the mutants.
+
+    Args:
+        seeds: how many.
+        seconds: virtual time of each.
+        first: the first of them.
+        seed: this one alone.
+        trace: print each step of it.
+        processes: of this machine.
+        mutants: run the product with a fault put in by hand instead, each until it is found.
+        say: progress.
+    """
+    if seed is not None:
+        from tests.simulation.worker import summary  # imports the product
+
+        found = [summary(seed, seconds, _show if trace else None)]
+    elif mutants:
+        return {"seconds": seconds, "mutants": _mutants(seconds, first, processes, say)}
+    else:
+        found = []
+        began = time.monotonic()
+        for result in _many(range(first, first + seeds), seconds, processes, None):
+            found.append(result)
+            for violation in result["violations"]:
+                say(f"simulate: seed {result['seed']}: {violation['invariant']}: {violation['text']}")
+            if len(found) % 50 == 0:
+                say(f"simulate: {len(found)} of {seeds} seeds, {time.monotonic() - began:.0f} s")
+    return {"seconds": seconds, **_sums(found)}
+
+
+def _many(seeds: range, seconds: float, processes: int, mutant: str | None) -> Iterator[dict[str, Any]]:
+    """Run seeds in some processes; results as they come."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    workers = []
+    for number in range(min(processes, len(seeds))):
+        task = {"seeds": [*seeds[number::processes]], "seconds": seconds, "mutant": mutant}
+        # Processes of their own: a mutant must be in place before the product is imported.
+        command = [sys.executable, "-m", "tests.simulation.worker", json.dumps(task)]
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        workers.append(worker)
+        threading.Thread(target=_read, args=(worker, lines), daemon=True).start()
+    try:
+        running = len(workers)
+        while running:
+            line = lines.get()
+            if line is None:
+                running -= 1
+            else:
+                yield json.loads(line)
+        for worker in workers:
+            if worker.wait():
+                raise RuntimeError(f"a worker has failed with {worker.returncode}")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _read(worker: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def _show(step: int, at: float, text: str) -> None:
+    sys.stdout.write(f"{step:8} {at:12.6f}  {text}\n")
+
+
+def _mutants(seconds: float, first: int, processes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows = []
+    for name in MUTANTS:
+        tried = 0
+        found: dict[str, Any] | None = None
+        for result in _many(range(first, first + ENOUGH), seconds, processes, name):
+            tried += 1
+            if result["violations"]:
+                found = result
+                break
+        say(f"simulate: {name}: {'not found' if found is None else 'found'} in {tried} seeds")
+        rows.append(
+            {
+                "mutant": name,
+                "tried": tried,
+                "seed": None if found is None else found["seed"],
+                "invariant": "" if found is None else found["violations"][0]["invariant"],
+            }
+        )
+    return rows
+
+
+def _sums(found: list[dict[str, Any]]) -> dict[str, Any]:
+    found = sorted(found, key=lambda result: int(result["seed"]))
+    faults: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+    for result in found:
+        faults.update(result["faults"])
+        ended.update(result["ended"])
+    learning = [result for result in found if not result["strict"]]
+    return {
+        "seeds": len(found),
+        "hours": sum(result["seconds"] for result in found) / 3600,
+        "totals": {
+            name: sum(result[name] for result in found)
+            for name in ("processes", "calls", "attempts", "scripts", "steps", "refused", "refused_excused")
+        },
+        "learning": {name: sum(result[name] for result in learning) for name in ("attempts", "refused")},
+        "faults": dict(faults.most_common()),
+        "ended": dict(ended.most_common()),
+        "fingerprints": {result["seed"]: result["fingerprint"] for result in found[:3]},
+        "violations": [
+            {"seed": result["seed"], "plan": result["plan"], **violation}
+            for result in found
+            for violation in result["violations"]
+        ],
+    }
+
+
+def failed(result: dict[str, Any]) -> bool:
+    """Whether something did not hold, or a mutant was not found."""
+    return bool(result.get("violations")) or any(row["seed"] is None for row in result.get("mutants", ()))
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """What was tried, how calls ended, and what was found."""
+    if "mutants" in result:
+        rows = [
+            [row["mutant"], "-" if row["seed"] is None else str(row["seed"]), str(row["tried"]), row["invariant"]]
+            for row in result["mutants"]
+        ]
+        return [table("Faults put in by hand", ["fault", "found by seed", "seeds tried", "invariant"], rows)]
+    totals, learning = result["totals"], result["learning"]
+    figures = [
+        ["seeds", f"{result['seeds']:,}"],
+        ["virtual hours", f"{result['hours']:.1f}"],
+        *([name.replace("_", ", "), f"{value:,}"] for name, value in totals.items()),
+        ["refused in 10,000 of a learning fleet", f"{1e4 * learning['refused'] / max(1, learning['attempts']):.2f}"],
+    ]
+    shown = [
+        table("SIMULATION", ["what was tried", ""], figures),
+        table("Faults", ["fault", "times"], [[name, f"{count:,}"] for name, count in result["faults"].items()]),
+        table("Ends of calls", ["end", "calls"], [[name, f"{count:,}"] for name, count in result["ended"].items()]),
+    ]
+    if result["violations"]:
+        rows = [
+            [v["invariant"], str(v["seed"]), str(v["step"]), f"{v['at']:.3f}", v["text"]] for v in result["violations"]
+        ]
+        shown.append(table("VIOLATIONS", ["invariant", "seed", "step", "at, s", "seen"], rows))
+    else:
+        shown.append("No violation.")
+    if len(result["fingerprints"]) < 3:
+        shown.append(
+            "\n".join(f"fingerprint of seed {seed}: {hash_}" for seed, hash_ in result["fingerprints"].items())
+        )
+    return shown
+
+
+NOTES = [
+    "refused, excused: within the windows that a fault states; see tests/simulation/faults.py",
+    "a seed again, each step printed: python -m benchmarks simulate --seed N --trace",
+]

@@ -1,0 +1,310 @@
+"""The faults: what they do, for how long, and what they excuse.
+
+Each takes the simulation and a source of chance, begins, and says when it ends.  What it excuses is stated here:
+
+* `CALM`: goodput, fairness and lanes are not demanded while it lasts, nor within `RECOVERY` seconds after it;
+* `REFUSALS`: a fleet that learns may be refused: another consumer takes a part; processes that cannot reach the store
+  use their fallback shares while the others share the whole limit; calls of a process that was stopped come late;
+* `STRICT`: a strict fleet may be over the limit: the same, but never with ``fail_closed``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import service as of_service
+from . import store as of_store
+from .watch import CALM, REFUSALS, STRICT
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+RECOVERY = 2.0
+"""Seconds after a fault within which a fleet is at its limit again."""
+REGAIN = 15.0
+"""The same after another consumer has gone: the rate is found again by trying."""
+
+Fault = Callable[["Simulation", random.Random], float]
+"""Begins, and returns for how many seconds it lasts."""
+
+
+def _excuse(sim: Simulation, seconds: float, *kinds: str, recovery: float = RECOVERY) -> None:
+    now = sim.world.now
+    for kind in kinds:
+        sim.watch.windows.add(kind, now, now + seconds + (recovery if kind == CALM else 1.5))
+
+
+def _excuse_apart(sim: Simulation, seconds: float) -> None:
+    """Some processes use their fallback shares while others share the whole limit."""
+    kinds = () if sim.plan.terms.quota.get("fail_closed") else (REFUSALS, STRICT)
+    _excuse(sim, seconds, CALM, *kinds)
+
+
+def _some(sim: Simulation, dice: random.Random) -> list[of_store.StoreClient]:
+    clients = [process.store for process in sim.running()]
+    return [client for client in clients if dice.random() < 0.5] or clients[:1]
+
+
+# The way to the store.
+
+
+def slow_path(sim: Simulation, dice: random.Random) -> float:
+    """Every message to the store and back takes longer; not so long that it is given up."""
+    seconds, more = dice.uniform(1, 6), dice.uniform(0.005, 0.08)
+    for client in _some(sim, dice):
+        _during(sim, seconds, client.weather, "more", more)
+    _excuse_apart(sim, seconds)
+    return seconds
+
+
+def late(sim: Simulation, dice: random.Random) -> float:
+    """Some messages to the store or back come late, also after they were given up."""
+    seconds, share = dice.uniform(1, 6), dice.choice((0.02, 0.1, 0.5))
+    lateness = dice.choice((0.2, 1.0, 3.0))
+    for client in _some(sim, dice):
+        _during(sim, seconds, client.weather, "late", share)
+        client.weather.lateness = lateness
+    _excuse_apart(sim, seconds + lateness)
+    return seconds + lateness
+
+
+def lossy(sim: Simulation, dice: random.Random) -> float:
+    """Some requests or replies are lost, and so is the time until they are given up."""
+    seconds, share = dice.uniform(1, 6), dice.choice((0.02, 0.1, 0.3))
+    for client in _some(sim, dice):
+        _during(sim, seconds, client.weather, "lost", share)
+    _excuse_apart(sim, seconds)
+    return seconds
+
+
+def twice(sim: Simulation, dice: random.Random) -> float:
+    """Some requests arrive twice."""
+    seconds = dice.uniform(1, 6)
+    for client in _some(sim, dice):
+        _during(sim, seconds, client.weather, "twice", dice.choice((0.05, 0.5, 1.0)))
+    _excuse(sim, seconds, CALM)
+    return seconds
+
+
+def partition(sim: Simulation, dice: random.Random) -> float:
+    """Some processes cannot reach the store; what they sent arrives afterwards."""
+    seconds = dice.uniform(0.1, 5)
+    for client in _some(sim, dice):
+        _during(sim, seconds, client.weather, "cut", True)
+        sim.world.after(seconds + 1e-6, client.mend)
+    _excuse_apart(sim, seconds + 1.0)
+    return seconds
+
+
+def broken_links(sim: Simulation, dice: random.Random) -> float:
+    """Connections to the store end: some processes', or all."""
+    for client in _some(sim, dice) if dice.random() < 0.5 else [process.store for process in sim.running()]:
+        client.break_connections()
+    _excuse_apart(sim, 0.5)
+    return 0.0
+
+
+# The store.
+
+
+def outage(sim: Simulation, dice: random.Random) -> float:
+    """The store ends, and runs again: with all it had, with nothing, or with what it had some time before."""
+    seconds, store = dice.uniform(0.05, 6), sim.store
+    memory = dice.choice(("all", "none", "some"))
+    data = None if memory == "none" else store.primary.copied() if memory == "all" else sim.saved_lately(dice)
+    store.stop()
+    sim.world.after(seconds, store.restart, data)
+    _excuse_apart(sim, seconds + 1.0)
+    return seconds
+
+
+def restart(sim: Simulation, dice: random.Random) -> float:
+    """The store runs anew at once, with nothing or with what it had some time before."""
+    sim.store.restart(dice.choice((None, sim.saved_lately(dice))))
+    _excuse_apart(sim, 1.0)
+    return 0.0
+
+
+def failover(sim: Simulation, dice: random.Random) -> float:
+    """A replica takes over without the last writes, its clock another; the old primary dies, or becomes a replica."""
+    seconds, store = dice.choice((0.0, dice.uniform(0.05, 5))), sim.store
+    demoted = dice.random() < 0.3
+    data, shift = sim.saved_lately(dice), store.primary.shift + dice.uniform(-0.5, 0.5)
+    if seconds:
+        store.stop()
+    sim.world.after(seconds, lambda: store.fail_over(data, shift=shift, demoted=demoted and not seconds))
+    _excuse_apart(sim, seconds + 1.0)
+    return seconds
+
+
+def clock_step(sim: Simulation, dice: random.Random) -> float:
+    """The store's clock is set, by up to half a second."""
+    sim.store.primary.shift += dice.uniform(-0.5, 0.5)
+    _excuse(sim, 0.5, CALM)
+    return 0.0
+
+
+def clock_drift(sim: Simulation, dice: random.Random) -> float:
+    """The store's clock gains or loses up to 300 ppm."""
+    server = sim.store.primary
+    before = server.speed
+    server.speed = 1.0 + dice.uniform(-3e-4, 3e-4)
+    # Its time goes on from where it is.
+    server.shift += sim.world.now * (before - server.speed)
+    return 0.0
+
+
+def slow_store(sim: Simulation, dice: random.Random) -> float:
+    """Each script takes longer."""
+    seconds = dice.uniform(0.5, 4)
+    _during(sim, seconds, sim.store.primary, "slow", dice.uniform(0.0002, 0.002))
+    _excuse_apart(sim, seconds)
+    return seconds
+
+
+def eviction(sim: Simulation, dice: random.Random) -> float:
+    """The store forgets one of its keys."""
+    keys = sim.store.primary.keys()
+    if keys:
+        sim.store.primary.evict(dice.choice(keys))
+    _excuse_apart(sim, 1.0)
+    return 0.0
+
+
+# The processes.
+
+
+def stopped(sim: Simulation, dice: random.Random) -> float:
+    """A process is stopped (SIGSTOP) and goes on: what it had been granted may be sent late."""
+    seconds = dice.uniform(0.5, 6)
+    _hold(sim, dice, seconds)
+    _excuse(sim, seconds, CALM, REFUSALS)
+    return seconds
+
+
+def blocked(sim: Simulation, dice: random.Random) -> float:
+    """The event loop of a process, or of some, is blocked."""
+    seconds = dice.uniform(0.05, 2)
+    for _ in range(dice.choice((1, 1, 3))):
+        _hold(sim, dice, seconds)
+    _excuse(sim, seconds, CALM, REFUSALS)
+    return seconds
+
+
+def _hold(sim: Simulation, dice: random.Random, seconds: float) -> None:
+    dice.choice(sim.running()).hold(seconds, dice.choice((0, dice.randrange(1, 400))))
+
+
+def killed(sim: Simulation, dice: random.Random) -> float:
+    """A process is killed, and perhaps another started."""
+    if len(sim.running()) > 1:
+        process = dice.choice(sim.running())
+        process.kill()
+        if dice.random() < 0.7:
+            sim.world.after(dice.uniform(0.0, 1.0), sim.start, process.profile)
+    _excuse(sim, 1.0, CALM)
+    return 0.0
+
+
+def closed(sim: Simulation, dice: random.Random) -> float:
+    """A process ends in order, and perhaps another is started."""
+    if len(sim.running()) > 1:
+        process = dice.choice(sim.running())
+        process.close()
+        if dice.random() < 0.7:
+            sim.world.after(dice.uniform(0.0, 1.0), sim.start, process.profile)
+    _excuse(sim, 1.0, CALM)
+    return 0.0
+
+
+def started(sim: Simulation, dice: random.Random) -> float:
+    """Some more processes."""
+    for _ in range(dice.randrange(1, 4)):
+        sim.start(dice.choice(sim.plan.profiles))
+    _excuse(sim, 1.0, CALM)
+    return 0.0
+
+
+def cancellations(sim: Simulation, dice: random.Random) -> float:
+    """Many callers are cancelled at once."""
+    for process in sim.running():
+        if dice.random() < 0.5:
+            process.cancel_callers(dice.uniform(0.2, 1.0))
+    _excuse(sim, 1.0, CALM)
+    return 0.0
+
+
+# The service.
+
+
+def foreign(sim: Simulation, dice: random.Random) -> float:
+    """Another consumer takes a part of the limit."""
+    seconds = dice.uniform(2, 8)
+    sim.start_foreign(dice.uniform(0.1, 0.6) * sim.plan.limit, seconds, refusable=dice.random() < 0.5)
+    _excuse(sim, seconds, CALM, REFUSALS, recovery=REGAIN)
+    return seconds
+
+
+def service_trouble(sim: Simulation, dice: random.Random) -> float:
+    """Calls are lost, or answered with a transient error; connections end, or cannot be made."""
+    seconds = dice.uniform(1, 6)
+    kind = dice.choice(("lost", "dropped", "refused", "busy"))
+    _during(sim, seconds, sim.service.weather, kind, dice.choice((0.01, 0.1, 0.4)))
+    # A call that is lost holds its slot until it is given up.
+    _excuse(sim, seconds + 5.0, CALM)
+    return seconds
+
+
+def slow_service(sim: Simulation, dice: random.Random) -> float:
+    """The service, or the way there, is slower for a while."""
+    seconds = dice.uniform(0.5, 5)
+    _during(sim, seconds, sim.service.weather, "more", dice.uniform(0.01, 0.5))
+    # Credit was earned on the path as it was: calls that come late meet those sent early.
+    _excuse(sim, seconds + 1.0, CALM, REFUSALS)
+    return seconds
+
+
+def _during(
+    sim: Simulation,
+    seconds: float,
+    on: of_store.Weather | of_service.Weather | of_store.Server,
+    name: str,
+    value: float | bool,
+) -> None:
+    """Set an attribute for some seconds; the last one to set it decides."""
+    usual = type(on)().__getattribute__(name) if not isinstance(on, of_store.Server) else 50e-6
+    setattr(on, name, value)
+
+    def end() -> None:
+        if getattr(on, name) == value:
+            setattr(on, name, usual)
+
+    sim.world.after(seconds, end)
+
+
+FAULTS: dict[str, Fault] = {
+    "the way to the store is slow": slow_path,
+    "messages to the store or back are late": late,
+    "messages to the store or back are lost": lossy,
+    "requests to the store arrive twice": twice,
+    "processes are cut off from the store": partition,
+    "connections to the store end": broken_links,
+    "the store is away": outage,
+    "the store restarts": restart,
+    "the store fails over": failover,
+    "the store's clock is set": clock_step,
+    "the store's clock drifts": clock_drift,
+    "the store is slow": slow_store,
+    "the store evicts a key": eviction,
+    "a process is stopped": stopped,
+    "a loop is blocked": blocked,
+    "a process is killed": killed,
+    "a process is closed": closed,
+    "processes are started": started,
+    "callers are cancelled": cancellations,
+    "another consumer": foreign,
+    "calls fail": service_trouble,
+    "the service is slow": slow_service,
+}

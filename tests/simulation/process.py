@@ -1,0 +1,348 @@
+"""The processes: each a real `TIMClient` with the quota, in an event loop of its own, and those that call.
+
+Only two things of a client are not the product's: its transport (`service.Wire`) and the connection of its quota to the
+store (`store.StoreClient`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from tim_async import Attempt, TIMClient
+from tim_async._lanes import Lane
+from tim_async._redis_clients import Connected
+from tim_async.errors import TIMError
+from tim_async.quota import RedisQuota
+from tim_async.retrying import RetryPolicy
+
+from .network import Path
+from .service import Service, Wire
+from .store import Store, StoreClient
+from .watch import LOOKUP, Watch
+from .world import ProcessLoop, World
+
+APP = 1400000000
+METHOD = "get_c2c_unread_msg_num"
+TIMEOUT = 4.0
+"""Seconds of one attempt."""
+RETRY = RetryPolicy(attempts=6, total=8.0)
+
+
+class SimulatedQuota(RedisQuota):
+    """The product's quota, with a client of another store."""
+
+    def __init__(self, client: StoreClient, **options: Any) -> None:
+        self._simulated = client
+        super().__init__("redis://simulated", **options)
+
+    def _connect(self) -> Connected:
+        return Connected(cast("Redis", self._simulated), True, "simulated")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a process has to call.
+
+    Attributes:
+        interactive: callers that call again at once.
+        bulk: concurrency of a batch that never ends.
+        visitors: interactive calls/s, at random.
+        lookups: look-ups/s, at random, of few items.
+        cancel: share of the visitors' calls that are cancelled soon.
+        max_wait: of the visitors' calls, seconds; None for as long as it takes.
+    """
+
+    interactive: int = 0
+    bulk: int = 0
+    visitors: float = 0.0
+    lookups: float = 0.0
+    cancel: float = 0.0
+    max_wait: float | None = None
+
+    @property
+    def busy(self) -> int:
+        """Callers that call again at once, in either lane."""
+        return self.interactive + self.bulk
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A process, before it runs.
+
+    Attributes:
+        load: what it has to call.
+        rate: the rate it names, calls/s.
+        to_service, to_store: its paths, each way.
+        offset: what its clock shows at the beginning.
+        speed: seconds of its clock in one of the world.
+    """
+
+    load: Load
+    rate: float
+    to_service: Path
+    to_store: Path
+    offset: float = 1000.0
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all processes of a fleet have in common.
+
+    Attributes:
+        strict: as `TIMClient` takes it.
+        quota: options of the quota.
+    """
+
+    strict: bool = False
+    quota: dict[str, Any] = field(default_factory=dict)
+
+
+class Process:
+    """One process.
+
+    Attributes:
+        name: unique in the world.
+        began: the world's time.
+        stopping: whether its callers call no more.
+        closed: whether its client is closed.
+        held: the world's time until which it is stopped or blocked at least.
+        told: attempts that its hook was told of.
+        told_closed: those of them that failed since the client was closed; it may not have sent them.
+    """
+
+    def __init__(self, name: str, profile: Profile, terms: Terms, world: World, service: Service, store: Store) -> None:
+        self.name = name
+        self.profile = profile
+        self.world = world
+        self.began = world.now
+        self.stopping = self.closed = False
+        self.held = -1.0
+        self.told = self.told_closed = 0
+        self._calls = 0
+        self._dice = world.dice(f"process {name}")
+        watch = service.watcher
+        self.watch: Watch = watch
+        self.loop = ProcessLoop(  # type: ignore[abstract]  # without sockets, threads and signals
+            world, profile.offset, profile.speed, lambda: watch.violated("spins", name)
+        )
+        self.wire = Wire(service, self, profile.to_service)
+        self.store = StoreClient(store, self, profile.to_store)
+        self._terms = terms
+        self._callers: set[asyncio.Task[None]] = set()
+        self.client: TIMClient | None = None
+        self._stop: asyncio.Event | None = None
+        self.loop.begin(self._main())
+
+    # What the world does.
+
+    def hold(self, seconds: float, callbacks: int = 0) -> None:
+        """Stop or block it for some seconds, which begin after so many callbacks more."""
+        self.loop.hold(seconds, callbacks)
+        self.held = max(self.held, self.world.now + seconds)
+
+    def kill(self) -> None:
+        """As by SIGKILL."""
+        self.loop.kill()
+        self.wire.vanish()
+        self.store.vanish()
+        self.watch.killed(self)
+        if self.client is not None:
+            self.client._caller._opened = False  # or its end would warn that it was not closed
+
+    def stop_callers(self) -> None:
+        """Call no more; the calls under way go on."""
+        self.stopping = True
+
+    def close(self) -> None:
+        """End in order: the calls under way fail with `ClientClosed`."""
+        self.stopping = True
+        if self._stop is not None:
+            self.loop.arrive(self._stop.set)
+
+    def cancel_callers(self, share: float) -> None:
+        """Cancel some of the callers that call again at once, all in one turn of the loop; others take their places."""
+
+        def cancel() -> None:
+            for task in sorted(self._callers, key=lambda task: task.get_name()):
+                if self._dice.random() < share:
+                    task.cancel()
+
+        self.loop.arrive(cancel)
+
+    def set_rate(self, rate: float) -> None:
+        """Name another rate."""
+
+        def change() -> None:
+            if self.client is not None and not self.stopping:
+                self.client.set_rate(METHOD, rate)
+
+        self.loop.arrive(change)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return not self.loop.dead and not self.closed
+
+    @property
+    def calls(self) -> int:
+        """Calls begun."""
+        return self._calls
+
+    # What it does.
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        terms, load = self._terms, self.profile.load
+        client = TIMClient(
+            sdk_app_id=APP,
+            secret_key="5" * 64,
+            base_url="http://127.0.0.1:1",
+            rates={METHOD: self.profile.rate},
+            timeout=TIMEOUT,
+            retry=RETRY,
+            strict=terms.strict,
+            quota=SimulatedQuota(self.store, **terms.quota),
+            on_attempt=self._attempted,
+        )
+        client._caller._transport = cast("Any", self.wire)
+        self.client = client
+        background = []
+        # Not by `async with`: the end of a process that was killed closes nothing.
+        await client.__aenter__()
+        for number in range(load.interactive):
+            self._keep_calling(number)
+        if load.bulk:
+            background.append(asyncio.create_task(self._batch(load.bulk)))
+        if load.visitors:
+            background.append(asyncio.create_task(self._visits(load.visitors, self._visit)))
+        if load.lookups:
+            background.append(asyncio.create_task(self._visits(load.lookups, self._look_up)))
+        await self._stop.wait()
+        closing = self.world.now
+        await client.aclose()
+        self.watch.closed(self, self.world.now - max(closing, self.held))
+        # Who called sees the end of its call.
+        for task in background:
+            await asyncio.wait([task], timeout=1.0)
+            task.cancel()
+        self.closed = True
+
+    def _attempted(self, attempt: Attempt) -> None:
+        self.told += 1
+        self.told_closed += attempt.error == "ClientClosed"
+        self.watch.attempted(self, attempt)
+
+    async def call(self, client: TIMClient, *, max_wait: float | None = None) -> None:
+        """Make one call, and see to it that it ends in one of the ways that it may."""
+        self._calls += 1
+        account = f"{self.name}.{self._calls}"
+        await self._watched(account, lambda: client.get_all_c2c_unread_msg_num(account), max_wait)
+
+    async def _watched(self, account: str, call: Callable[[], Awaitable[object]], max_wait: float | None) -> None:
+        watch = self.watch
+        watch.begun(self, account)
+        ended = "lost"
+        attempts: int | None = None
+        try:
+            await call()
+            ended = "value"
+        except TIMError as error:
+            ended, attempts = type(error).__name__, error.attempts
+        except asyncio.CancelledError:
+            ended = "cancelled"
+            raise
+        except GeneratorExit:  # the end of the simulation
+            return
+        except BaseException as error:
+            ended = repr(error)
+            raise
+        finally:
+            watch.ended(self, account, ended, attempts, max_wait)
+
+    def _keep_calling(self, number: int) -> None:
+        """One caller; another takes its place when it is cancelled."""
+        if self.stopping:
+            return
+        client = self.client
+        assert client is not None
+
+        async def caller() -> None:
+            while not self.stopping:
+                await self.call(client)
+                if client._caller.closed:
+                    return
+
+        task: asyncio.Task[None] = asyncio.create_task(caller(), name=f"{number:06}")
+        self._callers.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._callers.discard(task)
+            if task.cancelled():
+                self._keep_calling(number)
+
+        task.add_done_callback(ended)
+
+    async def _batch(self, concurrency: int) -> None:
+        client = self.client
+        assert client is not None
+
+        async def rows() -> AsyncIterator[tuple[()]]:
+            while not self.stopping:
+                yield ()
+
+        async with client.batch.map(lambda: self.call(client), rows(), concurrency=concurrency) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    async def _visits(self, rate: float, visit: Callable[[TIMClient], Awaitable[None]]) -> None:
+        client = self.client
+        assert client is not None
+        load = self.profile.load
+        if load.max_wait is not None:
+            client = client.with_options(max_wait=load.max_wait)
+        visits: set[asyncio.Task[None]] = set()
+        while not self.stopping:
+            await asyncio.sleep(self._dice.expovariate(rate))
+            if self.stopping:
+                break
+            task = asyncio.ensure_future(visit(client))
+            visits.add(task)
+            task.add_done_callback(visits.discard)
+            if load.cancel and self._dice.random() < load.cancel:
+                asyncio.get_running_loop().call_later(_soon(self._dice), task.cancel)
+        if visits:
+            await asyncio.wait(visits)
+
+    async def _visit(self, client: TIMClient) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.call(client, max_wait=self.profile.load.max_wait)
+
+    async def _look_up(self, client: TIMClient) -> None:
+        """Ask what several ask for."""
+        self._calls += 1
+        group = self._calls // 4
+        peer = f"peer{self._dice.randrange(12)}"
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watched(
+                f"{LOOKUP}{self.name}.{self._calls}",
+                lambda: client.lookup.c2c_unread_msg_num(f"{self.name}.shared{group}", peer),
+                self.profile.load.max_wait,
+            )
+
+
+def _soon(dice: random.Random) -> float:
+    """When a call is cancelled: in the turn in which it began, on its way, or later."""
+    return dice.choice((0.0, 0.001, dice.expovariate(1 / 0.05), dice.expovariate(1 / 0.5)))
+
+
+def is_bulk(attempt: Attempt) -> bool:
+    """Whether an attempt was of the bulk lane."""
+    return attempt.lane is Lane.BULK

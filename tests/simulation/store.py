@@ -1,0 +1,431 @@
+"""The store: servers that run the real ``quota.lua``, and the connections of redis-py to them.
+
+A server keeps its data in tables of Lua (``redis.lua``), has a clock of its own that may be set and may drift, and runs
+one script at a time.  A name leads to the primary; a failover lets it lead to another server, which has what was
+written until some time before.
+
+A connection keeps its messages in order.  Where the network is broken they wait, as TCP's do, and come late, or are
+lost with the connection.  A client that has had no reply in time gives its connection up; what it asked may be done
+all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis import exceptions
+
+from .chance import EPOCH
+from .network import Path
+from .world import ProcessLoop, World
+
+SOURCE = importlib.resources.files(__package__).joinpath("redis.lua")
+
+
+class Engine:
+    """The Lua in which scripts run, with the commands of Redis; one for all servers, since it keeps no data."""
+
+    def __init__(self) -> None:
+        try:
+            runtime = importlib.import_module("lupa.luajit21").LuaRuntime()
+        except ImportError:  # it runs scripts as Redis' own Lua does, at half the speed
+            runtime = importlib.import_module("lupa.lua51").LuaRuntime()
+        self.lua: Any = runtime.execute(SOURCE.read_text(encoding="utf-8"))
+        self._scripts: dict[str, Any] = {}
+
+    def script(self, source: str) -> Any:
+        """Compile a script, once."""
+        if source not in self._scripts:
+            self._scripts[source] = self.lua.load(source)
+        return self._scripts[source]
+
+
+class Server:
+    """One server of the store.
+
+    Args:
+        engine: what runs its scripts.
+        world: where it is.
+        name: its run_id.
+        data: what it begins with; nothing by default.
+
+    Attributes:
+        name: its run_id.
+        up: whether it runs.
+        primary: whether it takes writes.
+        slow: seconds that each script takes.
+        shift: what its clock is ahead, seconds.
+        speed: seconds of its clock in one of the world.
+        ran: scripts run.
+        listeners: called after each script, with its keys, its argument and its reply.
+    """
+
+    def __init__(self, engine: Engine, world: World, name: str, data: Any = None) -> None:
+        self._engine = engine
+        self._world = world
+        self._busy_until = 0.0
+        self._loaded: dict[str, str] = {}
+        self.name = name
+        self.data: Any = engine.lua.new() if data is None else data
+        self.up = True
+        self.primary = True
+        self.slow = 50e-6
+        self.shift = 0.0
+        self.speed = 1.0
+        self.ran = 0
+        self.listeners: list[Callable[[Server, list[str], str, str], None]] = []
+
+    def clock(self) -> int:
+        """Its time, microseconds."""
+        return int((EPOCH + self._world.now * self.speed + self.shift) * 1e6)
+
+    def when_ready(self) -> float:
+        """When a script that arrives now has run."""
+        self._busy_until = max(self._busy_until, self._world.now) + self.slow
+        return self._busy_until
+
+    def evaluate(self, command: str, text: str, count: int, *rest: str) -> bytes | Exception:
+        """EVAL, or EVALSHA where the script was loaded before."""
+        sha = text if command == "EVALSHA" else hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        if command == "EVAL":
+            self._loaded[sha] = text
+        if sha not in self._loaded:
+            return exceptions.NoScriptError("No matching script. Please use EVAL.")
+        return self.run(self._loaded[sha], [*rest[:count]], rest[count]).encode()
+
+    def run(self, source: str, keys: list[str], argument: str) -> str:
+        """Run a script."""
+        lua = self._engine.lua
+        self.ran += 1
+        named = lua.split("\n".join(keys))
+        reply = str(lua.run(self._engine.script(source), self.data, self.clock(), self.name, named, argument))
+        for listen in self.listeners:
+            listen(self, keys, argument, reply)
+        return reply
+
+    def copied(self) -> Any:
+        """What it has now, to be given to another."""
+        return self._engine.lua.copy(self.data)
+
+    def keys(self) -> list[str]:
+        """The names of its keys."""
+        return str(self._engine.lua.names(self.data)).split()
+
+    def evict(self, key: str) -> None:
+        """Forget one key."""
+        self._engine.lua.evict(self.data, key)
+
+    def dump(self, key: str) -> str:
+        """All of a key, as JSON."""
+        return str(self._engine.lua.dump(self.data, key))
+
+    def size(self) -> int:
+        """Elements kept, over all keys."""
+        return int(self._engine.lua.size(self.data))
+
+
+@dataclass
+class Weather:
+    """What befalls the messages of one process to the store and back.
+
+    Attributes:
+        lost: share of messages lost, and the connection with them.
+        late: share of messages that are up to ``lateness`` seconds late.
+        lateness: seconds.
+        twice: share of requests that arrive twice.
+        cut: whether nothing passes; what is sent meanwhile waits.
+        more: seconds added to each way.
+    """
+
+    lost: float = 0.0
+    late: float = 0.0
+    lateness: float = 1.0
+    twice: float = 0.0
+    cut: bool = False
+    more: float = 0.0
+
+
+class Host(Protocol):
+    """A process, as the store's client sees it."""
+
+    loop: ProcessLoop
+    name: str
+
+
+class Store:
+    """The servers, and the name that leads to the primary.
+
+    Args:
+        engine: what runs the scripts.
+        world: where it is.
+    """
+
+    def __init__(self, engine: Engine, world: World) -> None:
+        self._engine = engine
+        self.world = world
+        self.dice = world.dice("store")
+        self._number = 0
+        self.servers: list[Server] = []
+        self.primary = self.server()
+        self.clients: list[StoreClient] = []
+
+    def server(self, data: Any = None) -> Server:
+        """Start another server."""
+        self._number += 1
+        server = Server(self._engine, self.world, f"{self._number:040x}", data)
+        if self.servers:
+            server.listeners = self.servers[0].listeners
+        self.servers.append(server)
+        return server
+
+    @property
+    def ran(self) -> int:
+        """Scripts run on all servers."""
+        return sum(server.ran for server in self.servers)
+
+    def stop(self) -> None:
+        """The primary ends; its connections end with it."""
+        self.primary.up = False
+        self.break_connections(self.primary)
+
+    def restart(self, data: Any) -> None:
+        """The primary runs again, with some data; as another process, so its run_id is new."""
+        old = self.primary
+        old.up = False
+        self.break_connections(old)
+        self.primary = self.server(data)
+        self.primary.shift, self.primary.speed = old.shift, old.speed
+
+    def fail_over(self, data: Any, *, shift: float, demoted: bool) -> None:
+        """The name leads to a replica that has some data, and a clock of its own.
+
+        Args:
+            data: what the replica has.
+            shift: what its clock is ahead, seconds.
+            demoted: whether the old primary lives on as a replica and keeps its connections, rather than dying.
+        """
+        old = self.primary
+        if demoted:
+            old.primary = False
+        else:
+            old.up = False
+            self.break_connections(old)
+        self.primary = self.server(data)
+        self.primary.shift = shift
+
+    def break_connections(self, server: Server) -> None:
+        """All connections to a server end."""
+        for client in self.clients:
+            client.break_connections(server)
+
+
+class Connection:
+    """One connection: what the quota uses of redis-py's.
+
+    Args:
+        client: whose it is.
+
+    Attributes:
+        server: where it leads; None before it is connected.
+        alive: whether it can be used.
+        held: messages that wait for the network to be mended.
+    """
+
+    def __init__(self, client: StoreClient) -> None:
+        self._client = client
+        self._there = self._back = 0.0  # before which nothing more arrives at either end: messages keep their order
+        self._reply: asyncio.Future[bytes] | None = None
+        self.server: Server | None = None
+        self.alive = False
+        self.held: list[Callable[[], None]] = []
+
+    # What the quota calls.
+
+    async def connect(self) -> None:
+        """Connect to the server that the name leads to: a round trip, and one more for the greeting."""
+        client = self._client
+        world, loop = client.world, asyncio.get_running_loop()
+        server = client.store.primary
+        for _ in range(2):
+            answered = loop.create_future()
+            if not client.weather.cut and not client.loses():
+                seconds = client.delay() + client.delay()
+                world.after(seconds, client.host.loop.arrive, _settle, answered, server.up)
+            if not await answered:
+                raise exceptions.ConnectionError("Connection refused")
+        self.server, self.alive = server, True
+        self._there = self._back = 0.0
+        client.connections.append(self)
+
+    async def send_command(self, *command: Any, **_: Any) -> None:
+        """Send one command; its reply is that of the next `read_response`."""
+        if not self.alive:
+            raise exceptions.ConnectionError("Connection closed by server.")
+        client, reply = self._client, asyncio.get_running_loop().create_future()
+        self._reply = reply
+        if client.loses():
+            return
+
+        def arrive() -> None:
+            self._serve(reply, command)
+
+        for _again in range(1 + (client.store.dice.random() < client.weather.twice)):
+            if client.weather.cut:
+                self.held.append(arrive)
+            else:
+                self._there = max(self._there, client.world.now + client.delay())
+                client.world.at(self._there, arrive)
+
+    async def read_response(self, **_: Any) -> bytes:
+        """Wait for the reply."""
+        assert self._reply is not None
+        return await self._reply
+
+    async def disconnect(self, **_: Any) -> None:
+        """This end closes the connection: what was asked may still arrive."""
+        self.alive = False
+        self._reply = None
+        if self in self._client.connections and not self.held:
+            self._client.connections.remove(self)
+
+    # What the world does.
+
+    def reset(self) -> None:
+        """The other end closes the connection; who waits at it hears of it."""
+        self.alive = False
+        if self in self._client.connections:
+            self._client.connections.remove(self)
+        if self._reply is not None:
+            error = exceptions.ConnectionError("Connection closed by server.")
+            self._client.world.after(self._client.delay(), self._client.host.loop.arrive, _settle, self._reply, error)
+
+    def _serve(self, reply: asyncio.Future[bytes], command: tuple[Any, ...]) -> None:
+        """The command is at the server, which carries it out even when nobody waits for its reply any more."""
+        server = self.server
+        assert server is not None
+        if not server.up:
+            self.reset()
+        elif command[0] == "PING":
+            self._answer(reply, b"PONG")
+        elif not server.primary:
+            self._answer(reply, exceptions.ReadOnlyError("You can't write against a read only replica."))
+        else:
+            self._client.world.at(server.when_ready(), self._execute, reply, command)
+
+    def _execute(self, reply: asyncio.Future[bytes], command: tuple[Any, ...]) -> None:
+        server = self.server
+        assert server is not None
+        if server.up:
+            self._answer(reply, server.evaluate(*command))
+
+    def _answer(self, reply: asyncio.Future[bytes], answer: bytes | Exception) -> None:
+        client = self._client
+
+        def arrive() -> None:
+            client.host.loop.arrive(_settle, reply, answer)
+
+        if not self.alive or client.loses():
+            return
+        if client.weather.cut:
+            self.held.append(arrive)
+            return
+        self._back = max(self._back, client.world.now + client.delay())
+        client.world.at(self._back, arrive)
+
+
+class StoreClient:
+    """One process's client of the store, and its pool: what the quota uses of `redis.asyncio.Redis`.
+
+    Args:
+        store: where it leads.
+        host: the process.
+        path: each way.
+    """
+
+    max_connections = 1000
+
+    def __init__(self, store: Store, host: Host, path: Path) -> None:
+        self.store = store
+        self.world = store.world
+        self.host = host
+        self._path = path
+        self._idle: list[Connection] = []
+        self.connections: list[Connection] = []
+        self.weather = Weather()
+        store.clients.append(self)
+
+    # What the quota calls.
+
+    @property
+    def connection_pool(self) -> StoreClient:
+        """Its pool, which is itself."""
+        return self
+
+    async def get_connection(self) -> Connection:
+        """One that is connected; one that was found closed is connected anew."""
+        connection = self._idle.pop() if self._idle else Connection(self)
+        if not connection.alive:
+            await connection.connect()
+        return connection
+
+    async def release(self, connection: Connection) -> None:
+        """Give one back."""
+        self._idle.append(connection)
+
+    async def disconnect(self, *, inuse_connections: bool = True) -> None:
+        """Close the idle connections, or all."""
+        for connection in [*(self.connections if inuse_connections else self._idle)]:
+            await connection.disconnect()
+
+    async def aclose(self) -> None:
+        """The connections end."""
+        await self.disconnect()
+        self.vanish()
+
+    # What the world does.
+
+    def break_connections(self, server: Server | None = None) -> None:
+        """Connections end: those to one server, or all."""
+        for connection in [*self.connections]:
+            if server is None or connection.server is server:
+                connection.reset()
+
+    def mend(self) -> None:
+        """What waited for the network passes now."""
+        for connection in self.connections:
+            held, connection.held = connection.held, []
+            for pass_on in held:
+                self.world.after(self.store.dice.uniform(0.0, 0.3), pass_on)
+        self.connections = [connection for connection in self.connections if connection.alive]
+
+    def vanish(self) -> None:
+        """The process has ended; what is on its way arrives."""
+        self.connections.clear()
+        if self in self.store.clients:
+            self.store.clients.remove(self)
+
+    def delay(self) -> float:
+        """Draw the seconds of one way."""
+        dice, weather = self.store.dice, self.weather
+        seconds = self._path.delay(dice) + weather.more
+        if weather.late and dice.random() < weather.late:
+            seconds += dice.random() * weather.lateness
+        return seconds
+
+    def loses(self) -> bool:
+        """Draw whether a message is lost."""
+        return bool(self.weather.lost) and self.store.dice.random() < self.weather.lost
+
+
+def _settle(waiting: asyncio.Future[Any], result: Any) -> None:
+    if waiting.done():
+        return
+    if isinstance(result, Exception):
+        waiting.set_exception(result)
+    else:
+        waiting.set_result(result)

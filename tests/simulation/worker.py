@@ -1,0 +1,48 @@
+"""A process that runs seeds, and writes a line of JSON for each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from . import mutants
+from .world import Trace
+
+
+def summary(seed: int, seconds: float, trace: Trace | None = None) -> dict[str, Any]:
+    """Run a seed; return what is told of it."""
+    from .simulation import simulate  # imports the product: a mutant must be in place before
+
+    result = simulate(seed, seconds, trace)
+    counts = result.counts
+    return {
+        "seed": seed,
+        "plan": str(result.plan),
+        "fingerprint": result.fingerprint,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "faults": dict(result.faults),
+        "calls": counts.calls,
+        "attempts": counts.attempts,
+        "ended": dict(counts.ended),
+        "refused": counts.refused,
+        "refused_excused": counts.refused_excused,
+        "strict": result.plan.terms.strict,
+        "scripts": result.scripts,
+        "processes": result.processes,
+        "violations": [violation.__dict__ for violation in result.violations],
+    }
+
+
+def main() -> None:
+    """Do what the argument says."""
+    task = json.loads(sys.argv[1])
+    mutants.apply(task["mutant"])
+    for seed in task["seeds"]:
+        sys.stdout.write(json.dumps(summary(seed, task["seconds"])) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""What coincides with a caller's cancellation or deadline, in one turn of the event loop: the caller takes precedence.
+
+The time-out of the attempt, the answer, the end of the connection, a connection being made, a permit, the end of the
+client: each may happen in the same turn, before or after, or a few turns later; the network is a script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+import aiohttp
+import anyio
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tim_async import RetryPolicy, TIMClient, TIMError
+
+from .stand_in import KEY
+from .virtual_network import NEVER, NOW, Moment, Network, Script
+
+AT = 10.0
+"""When everything happens, seconds."""
+GOOD = {
+    "ErrorCode": 0,
+    "ActionStatus": "OK",
+    "AllC2CUnreadMsgNum": 7,
+    "C2CUnreadMsgNumList": [{"Peer_Account": "bob", "C2CUnreadMsgNum": 7}],
+}
+BUSY = {"ErrorCode": 10002, "ActionStatus": "FAIL", "ErrorInfo": "busy"}
+WRONG = {"ErrorCode": 70003, "ActionStatus": "FAIL", "ErrorInfo": "wrong"}
+LONG = 1e6
+"""Seconds of a time-out that is not meant to end anything."""
+
+Call = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What coincides.
+
+    Attributes:
+        what: the kind of call.
+        caller: how its caller ends it; "" for not at all.
+        when: the moment of that.
+        script: the network's.
+        timeout: the attempt's, seconds.
+        close: when the client is closed.
+        given: whether the session, of one connection, is the caller's.
+        ahead: when a call is answered that has the only permit; None without one.
+        max_wait: the most seconds to wait for a permit.
+        eager: whether tasks start at once.
+    """
+
+    what: str
+    caller: str
+    when: Moment
+    script: Script
+    timeout: float = LONG
+    close: Moment = NEVER
+    given: bool = False
+    ahead: Moment | None = None
+    max_wait: float = LONG
+    eager: bool = False
+
+
+async def watched(call: Call) -> None:
+    """Make a call; a cancellation that was requested must end it, and nothing else may look like one."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        await call()
+    except asyncio.CancelledError:
+        assert task.cancelling() > before, "it was cancelled by nobody"
+        before = task.cancelling()
+        raise
+    finally:
+        assert task.cancelling() == before, "a cancellation was swallowed"
+
+
+class Tolerated:
+    """Suppresses a `TIMError`, and what else is named, and keeps it."""
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self._kinds: tuple[type[BaseException], ...] = (TIMError, *kinds)
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
+        self.error = error
+        return isinstance(error, self._kinds)
+
+
+# The callers: each makes a call, ends it, and checks that it sees its own end where there was one.
+
+
+async def let_be(case: Case, network: Network, call: Call) -> None:
+    with Tolerated():
+        await watched(call)
+
+
+async def cancel(case: Case, network: Network, call: Call, times: int = 1) -> None:
+    inner = asyncio.ensure_future(watched(call))
+    accepted: list[bool] = []
+    for more in range(times):
+        network.at(replace(case.when, hops=case.when.hops + more), lambda: accepted.append(inner.cancel()))
+    await asyncio.wait([inner])
+    if any(accepted):
+        assert inner.cancelled()
+        assert inner.cancelling() == accepted.count(True)
+    else:
+        with Tolerated():
+            inner.result()
+
+
+async def cancel_twice(case: Case, network: Network, call: Call) -> None:
+    await cancel(case, network, call, 2)
+
+
+async def timeouts(case: Case, network: Network, call: Call) -> None:
+    when = network.began + case.when.exactly
+    with Tolerated(TimeoutError) as seen:
+        async with asyncio.timeout_at(when) as outer, asyncio.timeout_at(when + 0.0001) as inner:
+            await watched(call)
+    assert (outer.expired() or inner.expired()) == (type(seen.error) is TimeoutError)
+
+
+async def wait_for(case: Case, network: Network, call: Call) -> None:
+    with Tolerated(TimeoutError):
+        await asyncio.wait_for(watched(call), case.when.exactly)
+
+
+async def task_group(case: Case, network: Network, call: Call) -> None:
+    async def fail() -> None:
+        await network.moment(case.when)
+        raise KeyError("mine")
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(watched(call))
+
+    # In a task of its own: before Python 3.13 it forgets to uncancel it.
+    error = await asyncio.create_task(caught(together))
+    assert isinstance(error, ExceptionGroup)
+    assert {type(one) for one in error.exceptions if not isinstance(one, TIMError)} <= {KeyError}
+
+
+async def caught(call: Call) -> BaseException | None:
+    with Tolerated(ExceptionGroup) as seen:
+        await call()
+    return seen.error
+
+
+async def cancel_scope(case: Case, network: Network, call: Call) -> None:
+    with Tolerated() as seen, anyio.CancelScope() as scope:
+        network.at(case.when, scope.cancel)
+        await watched(call)
+    assert seen.error is None or not scope.cancel_called
+
+
+async def cancel_scopes(case: Case, network: Network, call: Call) -> None:
+    when = network.began + case.when.exactly
+    with Tolerated(TimeoutError) as seen, anyio.CancelScope(deadline=when + 0.0001) as outer:
+        with anyio.fail_after(case.when.exactly) as inner:
+            await watched(call)
+    if outer.cancel_called or inner.cancel_called:
+        assert type(seen.error) in (TimeoutError, type(None))
+
+
+CALLERS = {
+    caller.__name__: caller
+    for caller in (
+        let_be,
+        cancel,
+        cancel_twice,
+        timeouts,
+        wait_for,
+        task_group,
+        cancel_scope,
+        cancel_scopes,
+    )
+}
+
+
+def calls_of(tim: TIMClient) -> dict[str, Call]:
+    """The kinds of calls."""
+    running: set[str] = set()
+
+    async def one() -> None:
+        await tim.get_all_c2c_unread_msg_num("alice")
+
+    async def counted(account: str) -> None:
+        running.add(account)
+        try:
+            await tim.get_all_c2c_unread_msg_num(account)
+        finally:
+            running.remove(account)
+
+    async def batch() -> None:
+        try:
+            async with tim.batch.map(counted, [("a",), ("b",)], concurrency=2) as outcomes:
+                async for _ in outcomes:
+                    pass
+        finally:
+            assert not running, "the block was left before its calls"
+
+    async def look_up() -> None:
+        await tim.lookup.c2c_unread_msg_num("alice", "bob")
+
+    return {"call": one, "batch": batch, "look-up": look_up}
+
+
+async def play(case: Case, network: Network) -> None:
+    """Let everything happen; then nothing is lost, and nothing is left."""
+    if case.eager:
+        network.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    async with contextlib.AsyncExitStack() as stack:
+        session = None
+        if case.given:
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)))
+        tim = await stack.enter_async_context(client(case, session))
+        others = [asyncio.ensure_future(let_be(case, network, call)) for call in await beside(case, network, tim)]
+        network.at(case.close, lambda: others.append(asyncio.ensure_future(tim.aclose())))
+        call = calls_of(tim.with_options(max_wait=case.max_wait))[case.what]
+        await CALLERS[case.caller](case, network, call)
+        assert case.caller == "let_be" or network.time() < network.began + AT + 1.0, "it took too long"
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        network.script = Script(answer=GOOD)
+        await asyncio.sleep(AT)
+        if others:
+            await asyncio.wait(others, timeout=10 * LONG)
+        for other in others:
+            other.result()  # or it hangs
+        if case.close is NEVER:
+            for _ in range(2):
+                assert await tim.get_all_c2c_unread_msg_num("alice") == 7, "permit and connection are there again"
+        deadlines = tim._caller._transport._deadlines
+    await asyncio.sleep(LONG)
+    assert not deadlines._timers
+    assert not any(deadlines._queues.values())
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert all(transport.closed for transport in network.transports)
+    assert all(sock.fileno() == -1 for sock in network.sockets)
+    assert network.complaints == []
+
+
+def client(case: Case, session: aiohttp.ClientSession | None) -> TIMClient:
+    """A client with one permit a second."""
+    return TIMClient(
+        sdk_app_id=1400000000,
+        secret_key=KEY,
+        base_url="http://chat.example",
+        allow_http=True,
+        session=session,
+        rates={"get_c2c_unread_msg_num": 1},
+        strict=True,
+        timeout=case.timeout,
+        retry=RetryPolicy(attempts=2, wait=(0.0, 0.0)),
+    )
+
+
+async def beside(case: Case, network: Network, tim: TIMClient) -> list[Call]:
+    """Start the call ahead, if there is one; return what other callers do."""
+    calls: list[Call] = [calls_of(tim)["look-up"]] if case.what == "look-up" else []  # who shares it, and stays
+    if case.ahead is not None:
+        network.script = Script(answered=case.ahead, answer=GOOD)
+        ahead = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("first"))
+        await network.requested.wait()
+
+        async def end() -> None:
+            await ahead
+
+        calls.append(end)
+    network.script = case.script
+    return calls
+
+
+@contextlib.contextmanager
+def runner_of() -> Iterator[tuple[asyncio.Runner, Network]]:
+    """A network, and what runs on it."""
+    with asyncio.Runner(loop_factory=Network) as runner:
+        network = runner.get_loop()
+        assert isinstance(network, Network)
+        yield runner, network
+
+
+ranks, hops = st.integers(0, 5), st.integers(0, 4)
+then = st.builds(Moment, st.just(AT), ranks, hops)
+exactly = ranks.map(lambda rank: Moment(AT, rank).exactly)
+scripts = st.builds(
+    Script,
+    st.one_of(st.just(NOW), then),
+    st.one_of(
+        st.tuples(st.one_of(st.just(NOW), then, st.just(NEVER))),
+        st.tuples(st.one_of(then, st.just(NEVER)), st.one_of(then, st.just(Moment(AT / 2)))),
+    ),
+    st.one_of(then, st.just(NEVER)),
+    st.sampled_from([GOOD, BUSY, WRONG, None]),
+)
+cases = st.builds(
+    Case,
+    st.sampled_from(["call", "look-up", "batch"]),
+    st.sampled_from([*CALLERS]),
+    then,
+    scripts,
+    # The half of it is the time in which there must be a connection.
+    st.one_of(exactly, exactly.map(lambda seconds: 2 * seconds), st.just(LONG)),
+    st.one_of(st.just(NEVER), then),
+    st.booleans(),
+    st.one_of(st.none(), st.builds(Moment, st.just(AT - 1.0), ranks, hops)),
+    st.one_of(st.just(LONG), exactly),
+    st.booleans() if sys.version_info >= (3, 12) else st.just(False),
+)
+
+
+@settings(max_examples=4 * settings().max_examples)
+@given(cases)
+@example(Case("call", "cancel", Moment(AT, 1), Script(answered=NEVER), timeout=AT))
+@example(Case("call", "cancel", Moment(AT, 1, 4), Script(connected=(NEVER, Moment(AT, 1)), answered=NEVER)))
+@example(Case("call", "cancel_scope", Moment(AT, 2), Script(answered=NEVER), timeout=AT))
+@example(Case("look-up", "cancel_scope", Moment(AT, 0, 4), Script(answered=Moment(AT), answer=WRONG)))
+@example(Case("batch", "cancel_twice", Moment(AT), Script(answered=NEVER)))
+def test_the_caller_takes_precedence(case: Case) -> None:
+    """The examples: the time-out comes first; of two addresses one has won, while the other is given up; anyio."""
+    with runner_of() as (runner, network):
+        runner.run(play(case, network))
+
+
+@pytest.mark.parametrize("error", [None, OSError("while cleaning up")], ids=["swallowed", "replaced"])
+def test_a_middleware_that_loses_a_cancellation_does_not_lose_the_callers(error: Exception | None) -> None:
+    """It answers instead, or raises what would be attempted again."""
+
+    async def lossy(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+            network.script = Script(answer=GOOD)
+            return await handler(request)
+
+    async def main() -> None:
+        network.script = Script(answered=NEVER)
+        case = Case("call", "cancel", Moment(AT), network.script)
+        async with aiohttp.ClientSession(middlewares=[lossy]) as session, client(case, session) as tim:
+            await cancel(case, network, calls_of(tim)["call"])
+
+    with runner_of() as (runner, network):
+        runner.run(main())
