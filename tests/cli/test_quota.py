@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from redis.crc import key_slot
 from rich.console import Console
 
 from tests.hypotheses import at_most
@@ -32,6 +33,7 @@ from tim_async.cli.quota import _screen
 from tim_async.quota import LAYOUT, RedisQuota
 
 from .conftest import Run
+from .migrating import GROUP, write
 
 UNREAD = "v4/openim/get_c2c_unread_msg_num"
 SET = "v4/group_open_http_svc/set_unread_msg_num"
@@ -235,18 +237,24 @@ async def test_real_clients(store: Store) -> None:
     assert (measured.limit, second.limit, second.binding, measured.differing) == (100, 30, False, ())
 
 
-def test_a_cluster(run: Run, tmp_path: Path) -> None:
-    """The endpoints of all primaries are found."""
+def test_a_cluster(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """The endpoints of all primaries are found, and so are those of a migration in that cluster."""
+    members = "".join(f"{GROUP},{member},1\n" for member in ("alice", "bob", "carol"))
+    file = write(tmp_path / "counts.csv", "GroupId,Member_Account,UnreadMsgNum", members)
     with Clustered(tmp_path, key="x", reshard=False) as cluster:
         for number, store in enumerate(cluster.stores[:3]):
             with store.client() as redis:
-                for app in range(1000):
-                    name = f"tim_async:{{{app}:{UNREAD}}}:{LAYOUT}:state"
-                    slot: Any = redis.execute_command("CLUSTER KEYSLOT", name)
-                    if 5462 * number <= slot < 5462 * (number + 1):
-                        Hand(redis, UNREAD, app=str(app)).member(f"n{number}:1:x", 10)
-                        break
+                mine = range(5462 * number, 5462 * (number + 1))
+                app = next(app for app in range(1000) if key_slot(f"{app}:{UNREAD}".encode()) in mine)
+                Hand(redis, UNREAD, app=str(app)).member(f"n{number}:1:x", 10)
+        assert run("migrate", "load", file, "--to", cluster.url, env=reach).exit_code == 0
+        assert run("migrate", "work", "--from", cluster.url, env=reach).exit_code == 0
         result = run("quota", cluster.url, "--json")
         assert result.exit_code == 0, result.output
-        members = [one["members"][0]["id"] for one in json.loads(result.stdout)["endpoints"]]
-        assert sorted(members) == ["n0:1:x", "n1:1:x", "n2:1:x"]
+        found = json.loads(result.stdout)["endpoints"]
+    assert sorted(one["members"][0]["id"] for one in found if one["command"] == UNREAD) == [
+        "n0:1:x",
+        "n1:1:x",
+        "n2:1:x",
+    ]
+    assert {one["command"] for one in found} == {UNREAD, SET, "v4/group_open_http_svc/get_group_info"}

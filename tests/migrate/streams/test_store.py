@@ -24,6 +24,7 @@ from tim_async.migrate import Counts, JournalError, JournalMismatch, MemoryStore
 from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate._redis import DEFAULT_NAME, RedisStore
 from tim_async.migrate._redis_link import Link
+from tim_async.migrate._redis_reader import LAYOUT
 from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, State, Status
 
 from .fleet import ABOUT, claim, key, let_leases_end, lines, looking, opened, planned, rejected, row, settle
@@ -487,8 +488,13 @@ async def test_keys_of_something_else(store: Valkey, make: Make) -> None:
             await again.close()
         await redis.flushdb()
         await redis.hset("tim_async:{migration:old}:about", "version", 1)
-        for step in (make("old").open(ABOUT), make("old").join(1, "x")):
-            assert "was loaded by an earlier release" in str(await failure_of(step))
+        # No restart takes what another release may still work on; and this one leaves word for the others.
+        await redis.set("tim_async:{migration:new}:layout", LAYOUT + 1)
+        for name, says in (("old", "was loaded by an earlier release"), ("new", "was loaded by a later release")):
+            for step in (make(name).open(ABOUT), make(name).open(ABOUT, restart=True), make(name).join(1, "x")):
+                assert says in str(await failure_of(step))
+        await planned(store.url, [row(2, "a")], name="mine")
+        assert await redis.get("tim_async:{migration:mine}:layout") == str(LAYOUT)
 
 
 async def test_one_slot_and_nothing_left(store: Valkey, make: Make) -> None:
