@@ -80,7 +80,7 @@ def key_of(name: str, part: str) -> str:
 def _keys_of(name: str) -> list[str]:
     """The keys in the order in which ``_lua/keys.lua`` names them."""
     unversioned = [f"tim_async:{{migration:{name}}}:{part}" for part in ("about", "layout")]
-    return [key_of(name, "about"), key_of(name, "nothing"), *unversioned, *(key_of(name, part) for part in _PARTS)]
+    return [key_of(name, "about"), *unversioned, *(key_of(name, part) for part in _PARTS)]
 
 
 class RedisReader:

@@ -22,10 +22,10 @@ from redis.exceptions import NoPermissionError
 import tim_async
 from tests.stand_in import APP, StandIn, client_of, failure_of
 from tests.store import Store as Valkey
-from tests.topologies import PRIMARY, Clustered, Watched, wait
+from tests.topologies import PRIMARY, Clustered, Switched, Watched, wait
 from tim_async.migrate import UNREAD, Counts, FileSource, Resumed, Waiting, run
 from tim_async.migrate._store import Mended, Pace, State
-from tim_async.migrate.errors import StoreMisconfigured
+from tim_async.migrate.errors import StoreAway, StoreMisconfigured
 from tim_async.migrate.streams import load, read_fleet, write_fleet_rejects
 
 from .deployments import Failing
@@ -243,6 +243,18 @@ async def test_a_failover_by_sentinels(tmp_path: Path) -> None:
         await sentinel.sentinels[0].aclose()
 
 
+async def test_an_address_that_moves(tmp_path: Path) -> None:
+    """Connections to the old primary, which lives on as a replica, are given up."""
+    with Switched(tmp_path / "switched") as switched:
+        async with Redis.from_url(switched.url) as client:
+            await worked_through(tmp_path, switched.url, client, switched.disturb, switched.decided, switched.settle)
+
+
+async def test_a_cluster_that_is_away() -> None:
+    """It is an outage."""
+    assert isinstance(await failure_of(read_fleet("redis+cluster://127.0.0.1:1,127.0.0.1:2")), StoreAway)
+
+
 # A failover that loses the last writes
 
 
@@ -286,10 +298,10 @@ async def test_ids_are_not_given_twice(pair: Failing) -> None:
         assert lines(await claim(one)) == [2, 3, 4]
         pair.fail_over()
         async with opened(pair.url) as other:
-            await other.mend([row(3, "b", 7)])  # at the place where line 2 was
-            reply = await settle(one, {2: State.DONE, 3: State.DONE})
-            assert reply.counts == Counts(rejected=1, pending=2)
+            await other.mend([row(3, "b", 7)])  # at the place where it was with the value that is lost
             assert [claim.row for claim in await claim(other)] == [row(4, "c"), row(3, "b", 7)]
+            reply = await settle(one, {2: State.DONE, 3: State.DONE})
+            assert reply.counts == Counts(rejected=1, sending=2)
             # What it still has in hand counts, since nothing else became of it.
             assert (await settle(one, {4: State.DONE})).counts == Counts(rejected=1, done=1, sending=1)
 
@@ -314,11 +326,17 @@ async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Failing, monke
     assert (await read_fleet(pair.url)).planned
 
 
-async def test_a_replica_that_does_not_keep_up(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not waited for endlessly; a load warns of it."""
-    monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
+async def test_a_replica_that_lags(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was mended waits for it, but not endlessly; a load warns of it."""
+    monkeypatch.setattr("tim_async.migrate._redis_reader._WORD", 0.0)
+    await planned(pair.url, [row(2, "a"), rejected(3)])
+    told = asyncio.Event()
     pair.two.freeze()
-    await planned(pair.url, [row(2, "a")])
-    async with opened(pair.url) as one:
+    async with opened(pair.url, tell=lambda *_: told.set()) as one:
+        mending = asyncio.create_task(one.mend([row(3, "b")]))
+        await told.wait()
+        assert not mending.done()
+        monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
+        assert await mending == Mended(taken=1)
         assert "has a replica that lags, so that a failover now loses rows" in await one.outlives()
     pair.two.thaw()

@@ -4,13 +4,13 @@
 --          name beforehand are buckets of the index and the rows of a cause, which begin alike and are in that slot, too
 -- ARGV[1]  the request, a JSON object; `op` names one of the operations below.  The reply is one, too
 --
--- `nothing` never exists.  While a slot moves to another node of a cluster key by key, a node refuses scripts that name a
--- key it does not have (TRYAGAIN), and so it refuses this one as long as it may lack any other key of the slot.
---
 -- The keys' names hold the version of this layout (LAYOUT in _redis_reader.py).  It changes when what is stored here
 -- changes its meaning.  `layout` holds it under a name without a version, for older and newer releases to see; `first` is
 -- the key of releases before that.  Each operation bears being carried out twice: the link repeats it when its reply was
 -- lost.
+--
+-- While a slot moves to another node of a cluster key by key, a node refuses scripts that name a key it does not have
+-- (TRYAGAIN).  `first` is not there, so both nodes refuse this one until the slot has moved, with all of its keys.
 --
 -- What frees memory comes first where it can: a store whose memory is full then allows the rest, too.
 -- cjson.encode writes no more than 14 digits, so that times and entries' ids travel as strings; it writes an empty
@@ -24,7 +24,7 @@ local YEARS, WHOLE = 100000000000, 2 ^ 53
 
 local request = cjson.decode(ARGV[1])
 local about  -- a hash; what the migration is of
-local nothing, first, layout
+local first, layout
 local rows  -- a stream with a group: each row that is sent, or was
 local counts  -- a hash: rows by state, and entries that must be on the stream
 local states  -- a bit field: four bits for each line
@@ -38,7 +38,7 @@ local series  -- a hash: how each worker's calls went over time
 local recent  -- a hash: outcomes of the last minute, by time
 local pace  -- a hash: rate and share as they were set, as "<version> <value>"
 local notes  -- a hash of texts
-about, nothing, first, layout, rows, counts, states, moved, replaced, claims, problems, causes, workers, series, recent,
+about, first, layout, rows, counts, states, moved, replaced, claims, problems, causes, workers, series, recent,
     pace, notes = unpack(KEYS)
 local FIXED = {
     about, rows, counts, states, moved, replaced, claims, problems, causes, workers, series, recent, pace, notes,

@@ -80,7 +80,6 @@ end
 
 local function settle(outcome)
     local id, line = outcome.id, outcome.line
-    if line and line_of(id) ~= line then return 0 end  -- it was mended meanwhile
     if redis.call('XACK', rows, GROUP, id) == 0 then return 0 end  -- somebody has settled it already
     if not line then
         redis.call('XDEL', rows, id)
