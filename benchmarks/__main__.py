@@ -23,6 +23,8 @@ SUBJECTS = {
     "lookups": "calls, time, latency and CPU of look-ups that merge themselves",
     "startup": "import time over that of aiohttp",
     "fleet": "processes that share one quota: rate, parts, waits, and a store that is killed",
+    "limiters": "the same beside limits, pyrate-limiter, throttled-py and self-limiters on the same store",
+    "deployments": "a fleet on single servers, Sentinel and a cluster, each with its failure",
     "simulate": "fleets in virtual time under faults, each from a seed: what must hold, and whether it did",
     "migrate": "rows/s, memory and journal of a migration, and what it keeps of the limit",
     "webapp": "what 200 users of the FastAPI example feel, below the quota and above it",
@@ -37,6 +39,8 @@ BOUNDED: dict[str, dict[str, Any]] = {
     "lookups": {"seconds": 5.0, "singles": 100, "pairs": 1},
     "startup": {"runs": 7},
     "fleet": {"scenarios": ("equal", "lanes")},
+    "limiters": {"seconds": 5.0},
+    "deployments": {"only": "Sentinel, primary killed"},
     "simulate": {"seeds": 20},
     "migrate": {"sizes": (20_000,), "seconds": 10},
     "webapp": {"seconds": 5.0, "loops": ("asyncio",)},
@@ -89,8 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     lookups.add_argument("--pairs", type=int, default=3, help="paired runs of the CPU (%(default)s)")
     lookups.add_argument("--calls", type=int, default=2000, help="of ten, in each of those (%(default)s)")
     fleet = added["fleet"]
-    fleet.add_argument("--scenario", dest="scenarios", action="append", help="may be repeated; default: the usual five")
+    fleet.add_argument(
+        "--scenario",
+        dest="scenarios",
+        action="append",
+        help="may be repeated; default: the usual five",
+    )
     fleet.add_argument("--rounds", type=int, default=1, help="each scenario so often (%(default)s)")
+    limiters = added["limiters"]
+    limiters.add_argument(
+        "--library", dest="libraries", action="append", help="may be repeated; default: all installed"
+    )
+    limiters.add_argument("--seconds", type=float, default=15.0, help="for each (%(default)s)")
+    limiters.add_argument("--rounds", type=int, default=1, help="each library so often (%(default)s)")
+    added["deployments"].add_argument("--only", default="", help="deployments whose name contains this")
+    added["deployments"].add_argument("--rounds", type=int, default=1, help="each so often (%(default)s)")
     simulate = added["simulate"]
     simulate.add_argument("--seeds", type=int, default=1000, help="how many (%(default)s)")
     simulate.add_argument("--first", type=int, default=0, help="the first of them (%(default)s)")

@@ -1,111 +1,195 @@
-"""One process of a fleet: calls at will with the shared quota, and says once and again how it fares.
+"""One process of a fleet: its clients call at will with the shared quota, and say once and again how they fare.
 
-Started by `benchmarks.fleet` with its settings as the one argument.  Each line it prints is a JSON object.
+Started by `benchmarks.fleet_run` with its settings as the one argument.  Each line it prints is a JSON object.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import logging
 import random
 import sys
 import time
 from typing import Any
 
+from benchmarks.fleet_run import started
 from benchmarks.policies import client
 from tim_async import Attempt, Failed, TIMClient, TIMError
 from tim_async.quota import RedisQuota
 
 EVERY = 0.25
 """Seconds between two lines."""
+NAME = "set_unread_msg_num"
+
+
+class Member:
+    """One client of the fleet.
+
+    Args:
+        settings: as those of the worker.
+        number: among the clients of its process.
+    """
+
+    def __init__(self, settings: dict[str, Any], number: int) -> None:
+        self._settings = settings
+        self._number = number
+        self.shared = True
+        self.done = self.failed = self.flaps = 0
+        self.first: float | None = None
+        self.waits: list[float] = []
+
+    async def run(self) -> None:
+        """From begin to end; a newcomer makes one call, at its time."""
+        settings = self._settings
+        quota = RedisQuota(settings["store"], **settings.get("quota", {})) if settings["store"] else None
+        hook = None if settings["tasks"] else self._attempt
+        options = settings.get("options", {})
+        newcomers = settings.get("newcomers")
+        if newcomers:
+            await _until(settings["begin"] + newcomers[self._number])
+        async with client(settings["base_url"], settings["limit"], quota=quota, on_attempt=hook, **options) as self.tim:
+            if newcomers:
+                start = time.monotonic()
+                await self._one()
+                self.first = time.monotonic() - start
+                return
+            await _until(settings["begin"])
+            tasks = [asyncio.create_task(work) for work in self._work()]
+            await _until(settings["end"])
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def look(self) -> bool:
+        """Count how often the quota stopped or began to be shared; whether it just has."""
+        if not hasattr(self, "tim") or self._settings.get("newcomers"):
+            return False
+        before, self.shared = self.shared, self.tim.stats()[NAME].shared
+        self.flaps += self.shared is not before
+        return self.shared is not before
+
+    def _work(self) -> list[Any]:
+        settings = self._settings
+        if "calls" in settings:
+            return [self._few(settings["calls"])]
+        if not settings["tasks"]:
+            return [self._ask()]
+        if settings["lane"] == "bulk":
+            return [self._map()]
+        return [self._loop() for _ in range(settings["tasks"])]
+
+    async def _loop(self) -> None:
+        while True:
+            await self._one()
+
+    async def _few(self, calls: int) -> None:
+        for _ in range(calls):
+            await self._one()
+
+    async def _map(self) -> None:
+        rows = (("group", f"member{n}", 1) for n in itertools.count())
+        tasks = self._settings["tasks"]
+        async with self.tim.batch.map(self.tim.set_unread_msg_num, rows, concurrency=tasks) as outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    self._fail(outcome.error)
+                else:
+                    self.done += 1
+
+    async def _ask(self) -> None:
+        gaps = random.Random(0)
+        while True:
+            await asyncio.sleep(gaps.uniform(0.08, 0.12))
+            await self._one()
+
+    async def _one(self) -> None:
+        try:
+            await self.tim.set_unread_msg_num("group", f"member{self._number}", 1)
+            self.done += 1
+        except TIMError as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed += 1
+        print(repr(error), file=sys.stderr)
+
+    def _attempt(self, attempt: Attempt) -> None:
+        self.waits.append(attempt.waited)
+
+    tim: TIMClient
 
 
 class Worker:
-    """Calls one endpoint until it is time to end.
+    """The process.
 
     Args:
         settings: base_url, limit, store (URL), begin and end (monotonic seconds), lane ("interactive" or "bulk"),
-            tasks (so many saturate the endpoint; 0 asks about every 100 ms), more options of the client.
+            tasks (so many saturate the endpoint; 0 asks about every 100 ms), clients (1), calls (so many, then idle),
+            newcomers (seconds after the begin at which each client makes its one call), options of the client and of
+            the quota.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
-        self._done = self._failed = 0
-        self._waits: list[float] = []
+        self._members = [Member(settings, number) for number in range(settings.get("clients", 1))]
+        self._logged: list[str] = []
 
     async def run(self) -> None:
         """From begin to end."""
-        settings = self._settings
-        quota = RedisQuota(settings["store"], **settings.get("quota", {})) if settings["store"] else None
-        options = settings.get("options", {})
-        async with client(
-            settings["base_url"], settings["limit"], quota=quota, on_attempt=self._attempt, **options
-        ) as tim:
-            await asyncio.sleep(max(0.0, settings["begin"] - time.monotonic()))
-            tasks = [asyncio.create_task(self._tell())]
-            if not settings["tasks"]:
-                tasks.append(asyncio.create_task(self._ask(tim)))
-            elif settings["lane"] == "bulk":
-                tasks.append(asyncio.create_task(self._map(tim)))
-            else:
-                tasks.extend(asyncio.create_task(self._loop(tim, n)) for n in range(settings["tasks"]))
-            await asyncio.sleep(max(0.0, settings["end"] - time.monotonic()))
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        self._say(waits=self._waits, ended=True)
-
-    async def _loop(self, tim: TIMClient, number: int) -> None:
-        while True:
-            try:
-                await tim.set_unread_msg_num("group", f"member{number}", 1)
-                self._done += 1
-            except TIMError as error:
-                self._failed += 1
-                print(repr(error), file=sys.stderr)
-
-    async def _map(self, tim: TIMClient) -> None:
-        rows = (("group", f"member{n}", 1) for n in itertools.count())
-        async with tim.batch.map(tim.set_unread_msg_num, rows, concurrency=self._settings["tasks"]) as outcomes:
-            async for outcome in outcomes:
-                if isinstance(outcome, Failed):
-                    self._failed += 1
-                    print(repr(outcome.error), file=sys.stderr)
-                else:
-                    self._done += 1
-
-    async def _ask(self, tim: TIMClient) -> None:
-        gaps = random.Random(0)
-        while True:
-            await asyncio.sleep(gaps.uniform(0.08, 0.12))
-            await self._one(tim)
-
-    async def _one(self, tim: TIMClient) -> None:
-        try:
-            await tim.set_unread_msg_num("group", "asked", 1)
-            self._done += 1
-        except TIMError as error:
-            self._failed += 1
-            print(repr(error), file=sys.stderr)
+        logging.getLogger("tim_async").addHandler(_Collector(self._logged))
+        telling = asyncio.create_task(self._tell())
+        await asyncio.gather(*(member.run() for member in self._members))
+        telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
+        self._say(
+            waits=[wait for member in self._members for wait in member.waits],
+            each=[member.done for member in self._members],
+            firsts=[member.first for member in self._members if member.first is not None],
+            flaps=max(member.flaps for member in self._members),
+            logged=self._logged,
+            cpu=time.process_time(),
+            ended=True,
+        )
 
     async def _tell(self) -> None:
+        await _until(self._settings["begin"])
+        step = EVERY if len(self._members) > 1 else 0.01
+        said = time.monotonic()
         while True:
-            await asyncio.sleep(EVERY)
-            self._say()
-
-    def _attempt(self, attempt: Attempt) -> None:
-        if not self._settings["tasks"]:
-            self._waits.append(attempt.waited)
+            await asyncio.sleep(step)
+            changed = sum(member.look() for member in self._members) > 0
+            if changed or time.monotonic() >= said + EVERY:
+                said = time.monotonic()
+                self._say(**({"shared": all(member.shared for member in self._members)} if changed else {}))
 
     def _say(self, **more: Any) -> None:
-        line = {"at": time.monotonic(), "done": self._done, "failed": self._failed, **more}
+        done, failed = (sum(getattr(member, what) for member in self._members) for what in ("done", "failed"))
+        line = {"at": time.monotonic(), "done": done, "failed": failed, "cpu": time.process_time(), **more}
         print(json.dumps(line), flush=True)
+
+
+class _Collector(logging.Handler):
+    """Keeps what is logged from WARNING on."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+
+async def _until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
 
 def main() -> None:
     """Run with the settings given."""
-    settings = json.loads(sys.argv[1])
+    settings = started()
     skew = settings.get("skew", 0.0)
     if skew:
         told = time.time

@@ -48,19 +48,27 @@ class Remote:
 @contextlib.contextmanager
 def server(config: Config) -> Iterator[Remote]:
     """A fresh stand-in server in a process of its own, ended with the block."""
+    with listening("benchmarks.server", arguments(config)) as port:
+        yield Remote(port)
+
+
+@contextlib.contextmanager
+def listening(module: str, *args: str) -> Iterator[int]:
+    """A module in a process of its own, which prints its port and ends with its standard input; yields the port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server", arguments(config)],
+        [sys.executable, "-m", module, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment(),
+        cwd=ROOT,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError("the stand-in server did not start")
-        yield Remote(int(line))
+            raise RuntimeError(f"{module} did not start")
+        yield int(line)
     finally:
         process.stdin.close()
         try:

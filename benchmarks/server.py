@@ -185,6 +185,15 @@ async def serve(config: Config) -> None:
     await site.start()
     print(runner.addresses[0][1], flush=True)
 
+    # What is imported never becomes garbage; looking at it again would only make arrivals late.
+    gc.collect()
+    gc.freeze()
+    await until_stdin_closes()
+    await runner.cleanup()
+
+
+async def until_stdin_closes() -> None:
+    """Wait for the end of standard input, which is that of the process which holds the other end."""
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -194,11 +203,7 @@ async def serve(config: Config) -> None:
             loop.call_soon_threadsafe(closed.set)
 
     threading.Thread(target=watch, daemon=True).start()
-    # What is imported never becomes garbage; looking at it again would only make arrivals late.
-    gc.collect()
-    gc.freeze()
     await closed.wait()
-    await runner.cleanup()
 
 
 def arguments(config: Config) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import TracebackType
+
 SHORTEST, FIRST, LONGEST = 0.25, 1.0, 2.0
 """Seconds for one round trip: at least, before the first was measured, at most."""
 _TRIPS = 8
 """Round trips to connect, with some to spare: name, TCP, TLS, AUTH, SELECT."""
-_WORK = 0.4
-"""Seconds for what both sides do while they connect, such as TLS."""
+_WORK = 0.25
+"""Seconds for what both sides do while they connect, such as TLS.  With a tick of the limiter it is less than the time
+for which a store grants nothing after an outage, so that whoever tried an old primary in vain is back in time."""
+_BLOCKED = 0.05
+"""Seconds by which an event loop that calls late was blocked."""
 _SOON = 0.03
 """Seconds after which another connection may be tried, at least."""
 
@@ -79,3 +85,37 @@ class RoundTrips:
         """Seconds within which answers come."""
         assert self._smoothed is not None
         return self._smoothed + 4 * self._deviation
+
+
+class Within:
+    """As `asyncio.timeout`; but what arrived while the event loop itself was blocked is in time.
+
+    Args:
+        seconds: how long the block may take.
+    """
+
+    __slots__ = ("_due", "_loop", "_scope", "_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._scope.__aenter__()
+        self._due = self._loop.time() + self._seconds
+        self._timer = self._loop.call_at(self._due, self._expire)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._scope.__aexit__(kind, error, traceback)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        if now > self._due + _BLOCKED:  # what has arrived is read before this is called again
+            self._due = now + _BLOCKED
+            self._timer = self._loop.call_at(self._due, self._expire)
+        else:
+            self._scope.reschedule(now)

@@ -62,7 +62,10 @@ def is_of_the_keys(error: BaseException) -> bool:
 def in_words(error: BaseException) -> str:
     """An error for the log."""
     # A server that does not know a command repeats its arguments, and AUTH has a password among them.
-    text = printable(str(error).partition(", with args beginning with")[0].strip())
+    text = str(error).partition(", with args beginning with")[0]
+    if type(error).__name__ == "MasterNotFoundError":  # redis-py shows how it connects to each Sentinel
+        text = text.partition(" : ")[0]
+    text = printable(text.strip())
     if not text and is_time_out(error):
         text = "no answer in time"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

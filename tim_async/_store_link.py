@@ -31,7 +31,7 @@ from redis.client import NEVER_DECODE
 from redis.utils import str_if_bytes
 
 from ._redis_clients import Connected, Script, execute
-from ._round_trips import LONGEST, RoundTrips
+from ._round_trips import LONGEST, RoundTrips, Within
 from ._store_faults import FAILURES, is_stale, is_time_out
 
 CONNECTIONS = 8
@@ -178,6 +178,7 @@ class Link:
             async with asyncio.timeout(None) as first:
                 return await self._once(script, keys, document, arm)
         except FAILURES as error:
+            over = True  # so is the time-out
             if second is None or (is_time_out(error) and not idle and not second.done()):
                 raise
             return await second
@@ -221,7 +222,7 @@ class Link:
     async def _talk(self, connection: AbstractConnection, *command: Any) -> Any:
         """Run a command on a connection."""
         began = self.now()
-        async with asyncio.timeout(self.times.limit):
+        async with Within(self.times.limit):
             await connection.send_command(*command)
             reply = await connection.read_response(disable_decoding=True)
         self.times.heard(self.now() - began)
@@ -230,7 +231,7 @@ class Link:
     @contextlib.asynccontextmanager
     async def _connection(self, pool: ConnectionPool, within: float) -> AsyncIterator[AbstractConnection]:
         """A connection that is connected."""
-        async with asyncio.timeout(within):
+        async with Within(within):
             connection = await self._acquire(pool)
         try:
             used = self._used.get(connection)

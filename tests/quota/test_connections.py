@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,17 @@ async def test_a_store_that_moves_far_away_is_found_again(
             await until(lambda: link.times.limit > 0.7)
             await until(lambda: tim.stats()[NAME].shared)
     assert warned(caplog)[:1] == ["away"]
+
+
+async def test_a_reply_that_came_while_the_loop_was_blocked_is_in_time(
+    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client(service, quota_on(lasting, timeout=0.1), LIMIT) as tim:
+        await some(tim)
+        for _ in range(3):
+            calling = asyncio.create_task(some(tim, 1))
+            await asyncio.sleep(0)
+            time.sleep(0.25)  # noqa: ASYNC251 - as a callback of the application's does
+            await calling
+        assert tim.stats()[NAME].shared
+    assert warned(caplog) == []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from . import service as of_service
 from . import store as of_store
-from .watch import CALM, REFUSALS, STRICT
+from .watch import CALM, PAUSED, REFUSALS, STRICT
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -33,7 +33,7 @@ Fault = Callable[["Simulation", random.Random], float]
 def _excuse(sim: Simulation, seconds: float, *kinds: str, recovery: float = RECOVERY) -> None:
     now = sim.world.now
     for kind in kinds:
-        sim.watch.windows.add(kind, now, now + seconds + (recovery if kind == CALM else 1.5))
+        sim.watch.windows.add(kind, now, now + seconds + (recovery if kind in (CALM, PAUSED) else 1.5))
 
 
 def _excuse_apart(sim: Simulation, seconds: float) -> None:
@@ -257,6 +257,16 @@ def service_trouble(sim: Simulation, dice: random.Random) -> float:
     return seconds
 
 
+def paused_service(sim: Simulation, dice: random.Random) -> float:
+    """Some calls are answered with a Retry-After."""
+    seconds, pause = dice.uniform(0.1, 2), dice.randrange(1, 4)
+    sim.service.weather.pause = pause
+    _during(sim, seconds, sim.service.weather, "paused", dice.choice((0.02, 0.2)))
+    # A call may be on its way for long, and what it brings be told late; what follows a pause comes at once.
+    _excuse(sim, seconds + pause + 2.0, PAUSED, REFUSALS)
+    return seconds + pause
+
+
 def slow_service(sim: Simulation, dice: random.Random) -> float:
     """The service, or the way there, is slower for a while."""
     seconds = dice.uniform(0.5, 5)
@@ -307,4 +317,5 @@ FAULTS: dict[str, Fault] = {
     "another consumer": foreign,
     "calls fail": service_trouble,
     "the service is slow": slow_service,
+    "the service asks for pauses": paused_service,
 }

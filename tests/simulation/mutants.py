@@ -1,7 +1,7 @@
 """Faults put into the product's code by hand, to see that they are found.
 
-`apply` comes before anything of the product is imported: it changes the text of a module, or of the script, as that is
-read.
+`apply` comes before anything of the product is imported: it changes the text of a module as that is read, or that of
+the script as it is run.
 """
 
 from __future__ import annotations
@@ -21,27 +21,66 @@ class Mutant:
     """One fault.
 
     Attributes:
-        module: the module's name; the script is read by ``tim_async.quota``.
+        module: the module's name; "" for the script.
         old: what is there; it must be there once.
         new: what is there instead.
-        script: whether it is in ``quota.lua`` and not in the module.
     """
 
     module: str
     old: str
     new: str
-    script: bool = False
 
 
-MUTANTS: dict[str, Mutant] = {}
+MUTANTS: dict[str, Mutant] = {
+    "slot freed early": Mutant(
+        "",
+        "local free = freed[2] - ago\n",
+        "local free = freed[2] - ago - 300 * MS\n",
+    ),
+    "report lost": Mutant(
+        "tim_async._limiter.permits",
+        "        if told:\n",
+        "        if told and number % 4:\n",
+    ),
+    "pause ignored": Mutant(
+        "tim_async._limiter.queue",
+        "        if now < self._paused_until:\n",
+        "        if now < self._paused_until - 0.5:\n",
+    ),
+    "credit doubled": Mutant(
+        "tim_async._limiter.learning",
+        "        self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)\n",
+        "        self._sure = 2.0 * max(0.0, 0.9 * self._smallest - self.SLACK)\n",
+    ),
+    "queue jumped": Mutant(
+        "tim_async._limiter.queue",
+        "            if delay == 0.0:\n                waiting, _ = waiters.popitem(last=False)\n",
+        "            if delay == 0.0:\n                waiting, _ = waiters.popitem(last=True)\n",
+    ),
+}
+
+
+_in_script: list[Mutant] = []
 
 
 def apply(name: str | None) -> None:
     """Let the product have a fault, in this process, from its import on; None for none."""
-    if name is not None:
-        if any(loaded.startswith("tim_async") for loaded in sys.modules):
-            raise RuntimeError("the product has been imported already")
-        sys.meta_path.insert(0, _Finder(MUTANTS[name]))
+    if name is None:
+        return
+    if any(loaded.startswith("tim_async") for loaded in sys.modules):
+        raise RuntimeError("the product has been imported already")
+    mutant = MUTANTS[name]
+    if mutant.module:
+        sys.meta_path.insert(0, _Finder(mutant))
+    else:
+        _in_script.append(mutant)
+
+
+def as_run(script: str) -> str:
+    """The script as it is run: with the fault in it, if there is one."""
+    for mutant in _in_script:
+        script = changed(script, mutant)
+    return script
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -66,16 +105,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         """Compile the changed text; what is cached is the unchanged one's."""
-        source = self.get_data(self.path).decode()
-        if not self._mutant.script:
-            source = changed(source, self._mutant)
+        source = changed(self.get_data(self.path).decode(), self._mutant)
         return compile(source, self.path, "exec", dont_inherit=True)
-
-    def exec_module(self, module: ModuleType) -> None:
-        super().exec_module(module)
-        if self._mutant.script:
-            text = changed(module._source(), self._mutant)
-            module._source = lambda: text  # type: ignore[attr-defined]
 
 
 def changed(source: str, mutant: Mutant) -> str:
@@ -85,5 +116,5 @@ def changed(source: str, mutant: Mutant) -> str:
         ValueError: what is to be changed is not there, or more than once.
     """
     if source.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.module} has {mutant.old!r} {source.count(mutant.old)} times")
+        raise ValueError(f"{mutant.module or 'the script'} has {mutant.old!r} {source.count(mutant.old)} times")
     return source.replace(mutant.old, mutant.new)

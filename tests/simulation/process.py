@@ -133,7 +133,7 @@ class Process:
         self.loop = ProcessLoop(  # type: ignore[abstract]  # without sockets, threads and signals
             world, profile.offset, profile.speed, lambda: watch.violated("spins", name)
         )
-        self.wire = Wire(service, self, profile.to_service)
+        self.wire: Wire = Wire(service, self, profile.to_service)
         self.store = StoreClient(store, self, profile.to_store)
         self._terms = terms
         self._callers: set[asyncio.Task[None]] = set()

@@ -29,6 +29,7 @@ class Weather:
         dropped: share of calls whose connection ends after they arrived.
         refused: share of calls that find no connection.
         busy: share of calls answered with a transient error.
+        paused: share of calls answered with HTTP 503 and a Retry-After of ``pause`` seconds.
         more: seconds added to each way.
     """
 
@@ -36,6 +37,8 @@ class Weather:
     dropped: float = 0.0
     refused: float = 0.0
     busy: float = 0.0
+    paused: float = 0.0
+    pause: int = 1
     more: float = 0.0
 
 
@@ -122,6 +125,9 @@ class Service:
         if weather.dropped and dice.random() < weather.dropped:
             world.after(back, flight.host.loop.arrive, fail, flight.answer, ConnectionLost("the connection was lost"))
             return
+        if taken and weather.paused and dice.random() < weather.paused:
+            world.after(back, flight.host.loop.arrive, answer, flight, Reply(503, b"", float(weather.pause), False))
+            return
         code = 60007 if not taken else 10002 if weather.busy and dice.random() < weather.busy else 0
         world.after(back, flight.host.loop.arrive, answer, flight, _reply(code, flight))
 
@@ -175,6 +181,7 @@ class Wire:
     Attributes:
         sent: attempts sent so far.
         under_way: those whose connection has not ended.
+        pause: when it was last told to pause, and until when; the world's time.
     """
 
     service: Service
@@ -183,6 +190,7 @@ class Wire:
     usersigs: _UserSigs = field(default_factory=_UserSigs)
     sent: int = 0
     under_way: dict[int, Flight] = field(default_factory=dict)
+    pause: tuple[float, float] = (-1.0, -1.0)
     closed: bool = False
 
     def open(self) -> None:
@@ -215,6 +223,7 @@ class Wire:
         )
         there, back = self.path.delay(dice) + weather.more, self.path.delay(dice) + weather.more
         self.under_way[id(flight)] = flight
+        service.watcher.sending(self.host, flight.account)
         if weather.refused and dice.random() < weather.refused:
             world.after(there + back, self.host.loop.arrive, fail, flight.answer, ConnectFailed("no connection"))
             flight.arrived = True  # it never leaves
@@ -222,11 +231,15 @@ class Wire:
             world.after(there, service.arrive, flight, back)
         try:
             async with asyncio.timeout(seconds):
-                return await flight.answer
+                reply = await flight.answer
         except TimeoutError:
             raise RequestTimeout("no answer in time") from None
         finally:
             self._end(flight)
+        if reply.retry_after is not None:
+            self.pause = world.now, max(self.pause[1], world.now + reply.retry_after)
+            service.watcher.paused(*self.pause)
+        return reply
 
     def _end(self, flight: Flight) -> None:
         """The connection ends: a request that is still on its way is there now, or never."""

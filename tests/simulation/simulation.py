@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tim_async import _store_link
+
 from . import chance
 from .faults import FAULTS
 from .plan import Plan, drawn
@@ -23,7 +25,7 @@ from .watch import CALM, Counts, Violation, Watch
 from .world import Trace, World
 
 DRAIN = 15.0
-"""Seconds after the callers have stopped within which every call has ended."""
+"""Seconds after the callers have stopped within which every call has ended; more where more are waiting."""
 SAVED = 0.25
 """Seconds between the copies of the store's data that a failover can bring back."""
 
@@ -151,7 +153,7 @@ class Simulation:
         world, watch = self.world, self.watch
         for process in self.processes:
             process.stop_callers()
-        until = world.now + DRAIN
+        until = world.now + DRAIN + 2 * len(watch.open) / self.plan.limit
         while watch.open and world.now < until:
             world.run(min(until, world.now + 0.5))
         watch.judge_open()
@@ -224,6 +226,7 @@ def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, plan:
             result = _run(simulation)
             with _unheard():
                 del simulation
+                _store_link._links.clear()  # those of processes that were killed
                 gc.collect()
         return result
     finally:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from redis import exceptions
 
+from . import mutants
 from .chance import EPOCH
 from .network import Path
 from .world import ProcessLoop, World
@@ -41,7 +42,7 @@ class Engine:
     def script(self, source: str) -> Any:
         """Compile a script, once."""
         if source not in self._scripts:
-            self._scripts[source] = self.lua.load(source)
+            self._scripts[source] = self.lua.load(mutants.as_run(source))
         return self._scripts[source]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tim_async import Attempt
-from tim_async._lanes import Lane
+from tim_async._lanes import LANE, Lane
 
 from .service import Flight
 
@@ -25,6 +25,8 @@ LOOKUP = "lookup "
 """What the name of a look-up begins with: it shares its attempts with others."""
 CALM = "calm"
 """Not demanded within such a window: goodput, fairness, lanes."""
+PAUSED = "paused"
+"""The same, since the service has asked for a pause."""
 REFUSALS = "refusals"
 """Within such a window a fleet that learns may be refused."""
 STRICT = "strict"
@@ -86,15 +88,15 @@ class Windows:
     """Spans of time, by kind."""
 
     def __init__(self) -> None:
-        self._spans: dict[str, list[tuple[float, float]]] = {CALM: [], REFUSALS: [], STRICT: []}
+        self._spans: dict[str, list[tuple[float, float]]] = {CALM: [], PAUSED: [], REFUSALS: [], STRICT: []}
 
     def add(self, kind: str, start: float, end: float) -> None:
         """Add one."""
         self._spans[kind].append((start, end))
 
-    def hold(self, kind: str, start: float, end: float) -> bool:
-        """Whether one overlaps a span."""
-        return any(first < end and start < last for first, last in self._spans[kind])
+    def hold(self, kinds: tuple[str, ...], start: float, end: float) -> bool:
+        """Whether one of some kinds overlaps a span."""
+        return any(first < end and start < last for kind in kinds for first, last in self._spans[kind])
 
 
 class Watch:
@@ -113,6 +115,9 @@ class Watch:
         self.violations: list[Violation] = []
         self.open: dict[str, Process] = {}
         self._begun: dict[str, float] = {}
+        self._queued: dict[tuple[Process, Lane], dict[str, None]] = {}
+        self._lane_of: dict[str, Lane] = {}
+        self._paused: deque[tuple[float, float]] = deque(maxlen=4)
         self._attempts: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
         self._second: deque[float] = deque()
@@ -133,6 +138,9 @@ class Watch:
         self.counts.calls += 1
         self.open[account] = process
         self._begun[account] = self.world.now
+        if not account.startswith(LOOKUP):
+            lane = self._lane_of[account] = LANE.get()
+            self._queued.setdefault((process, lane), {})[account] = None
 
     def ended(self, process: Process, account: str, how: str, attempts: int | None, max_wait: float | None) -> None:
         """A call ends: once, by a value, an error of the product's, or a cancellation."""
@@ -143,6 +151,7 @@ class Watch:
             self.violated("once", f"{account} ended twice, at last by {how}")
         self.counts.ended[how] += 1
         begun = self._begun.pop(account)
+        self._leave_queue(process, account)
         arrived, taken = self._attempts.pop(account, 0), self._taken.pop(account, 0)
         if not how.isidentifier():
             self.violated("foreign error", f"{account} ended by {how}")
@@ -155,6 +164,33 @@ class Watch:
         if how == "value" and not taken and not account.startswith(LOOKUP):
             self.violated("value", f"{account} has a value, and the service took no attempt of it")
 
+    def _leave_queue(self, process: Process, account: str) -> bool:
+        """Whether it was the first in its lane, or none of those that wait for their first attempt."""
+        lane = self._lane_of.pop(account, None)
+        if lane is None:
+            return True
+        queued = self._queued[process, lane]
+        first = next(iter(queued)) == account
+        del queued[account]
+        return first
+
+    def sending(self, process: Process, account: str) -> None:
+        """A process sends an attempt."""
+        now, (told, until) = self.world.now, process.wire.pause
+        if not self._leave_queue(process, account):
+            self.violated("order", f"{account} is sent before one that waited longer in its lane")
+        if told < now < until - 0.01 and process.held < told:
+            self.violated("pause", f"{account} is sent, although {process.name} has paused until {until:.3f} s")
+        for told, until in self._paused:
+            # The others have heard of it by then, where nothing is in the way.
+            late = told + 1.0 < now < until - 0.05 and process.held < told - 1.0
+            if late and not self.windows.hold((CALM,), told - 1.0, now):
+                self.violated("pause of all", f"{account} is sent, although all have paused until {until:.3f} s")
+
+    def paused(self, told: float, until: float) -> None:
+        """A process was told to pause."""
+        self._paused.append((told, until))
+
     def attempted(self, process: Process, attempt: Attempt) -> None:
         """A process was told of an attempt of its own."""
         self.counts.attempts += 1
@@ -164,7 +200,7 @@ class Watch:
             and attempt.number == 1
             and self.bounds.wait < math.inf
             and process.held < now - attempt.took - attempt.waited - 1.0
-            and not self.windows.hold(CALM, now - attempt.took - attempt.waited, now - attempt.took)
+            and not self.windows.hold((CALM, PAUSED), now - attempt.took - attempt.waited, now - attempt.took)
         ):
             self._waits.append(attempt.waited)
             if attempt.waited > self.bounds.wait:
@@ -180,13 +216,13 @@ class Watch:
         while second and second[0] <= now - 1.0:
             second.popleft()
         second.append(now)
-        if self.bounds.strict and len(second) > self.bounds.limit and not self.windows.hold(STRICT, now - 1.0, now):
+        if self.bounds.strict and len(second) > self.bounds.limit and not self.windows.hold((STRICT,), now - 1.0, now):
             self.violated("strict", f"{len(second)} arrivals in a second; the limit is {self.bounds.limit}")
         if taken:
             self._taken[flight.account] += 1
             self._by.append((now, flight.host))  # type: ignore[arg-type]
             return
-        excused = self.windows.hold(REFUSALS, now - 1.0, now)
+        excused = self.windows.hold((REFUSALS,), now - 1.0, now)
         self.counts.refused_excused += excused
         self.counts.refused += not excused
         if not excused:
@@ -237,7 +273,7 @@ class Watch:
         start, length = 3.0, 3.0
         while start + length <= until:
             end = start + length
-            if not self.windows.hold(CALM, start, end):
+            if not self.windows.hold((CALM, PAUSED), start, end):
                 self._judge(processes, start, end)
                 start = end
             else:

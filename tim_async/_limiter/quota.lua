@@ -87,7 +87,8 @@ local member = read_record(id)
 local stale = member and request.number <= member.number
 
 -- The fleet's clock.  It goes as this store's does, unless that has been set: forward by more than the time that the
--- caller can have needed since its last request, or back.
+-- caller can have needed since its last request, or back.  Then it goes on from where it was.  It may fall behind, and
+-- never catches up: a second of it would be less than one.
 local told = redis.call('TIME')
 local real = told[1] * S + told[2]
 local gap = real - state.real
@@ -96,9 +97,8 @@ if now == 0 then
     now, gap = real, math.huge
 elseif member and request.heard == member.number then
     local least = member.heard + request.heard_ago - state.at
-    local likely = least + request.round_trip
-    if gap > likely + request.round_trip + 20 * MS then gap = likely end
-    now = now + math.max(0, gap, least)
+    if gap > least + 2 * request.round_trip + 20 * MS then gap = least end
+    now = now + math.max(0, gap)
 elseif gap < 2 * S then
     now = now + math.min(50 * MS, math.max(0, gap))
 else
@@ -126,9 +126,13 @@ local function has_forgotten()
             if other then return true end
         end
     end
-    if state.epoch == 0 or request.leaving then return false end
-    if tonumber(request.epoch) == state.epoch and request.heard_ago < ABSENT - 10 * S then
-        if not member or member.number < request.heard then return true end
+    local lately = request.heard_ago < ABSENT - 10 * S
+    if state.epoch == 0 then
+        return redis.call('ZCARD', members_key) > 0 or lately and tonumber(request.epoch) > 0
+    end
+    if request.leaving then return false end
+    if lately and tonumber(request.epoch) == state.epoch and (not member or member.number < request.heard) then
+        return true
     end
     local members = redis.call('ZCARD', members_key)
     return members ~= redis.call('HLEN', about_key)

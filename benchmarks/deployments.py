@@ -1,0 +1,120 @@
+"""A fleet on the store as operators run it: each deployment with its failure, under load.
+
+The servers, and what happens to them, are those of `tests.topologies`.  Every process of the fleet, the strict service
+and the servers are processes of their own, on one machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.calls import COMMANDS
+from benchmarks.fleet_run import begin_together, worker
+from benchmarks.fleet_worker import NAME
+from benchmarks.policies import SDK_APP_ID
+from benchmarks.remote import server
+from benchmarks.server import Config
+from benchmarks.tables import table
+from benchmarks.windows import fullest_second
+from tests.topologies import Topology, deployments, wait
+
+CONFIG = Config(rtt=0.005)
+KEY = f"tim_async:{{{SDK_APP_ID}:{COMMANDS[NAME]}}}"
+PROCESSES, TASKS = 4, 50
+START_UP, BEFORE, AFTER = 0.5, 4.0, 6.0
+"""Seconds until the processes begin together, of load before the failure, and from when there is a primary again."""
+
+
+def run(make: Callable[[], Topology], *, fail_closed: bool) -> dict[str, Any]:
+    """Let a fleet live through the failure of a deployment."""
+    with contextlib.ExitStack() as stack:
+        topology = stack.enter_context(make())
+        remote = stack.enter_context(server(CONFIG))
+        settings = {
+            "base_url": remote.base_url,
+            "limit": CONFIG.limit,
+            "store": topology.url,
+            "quota": {"fail_closed": fail_closed},
+            "seconds": 600,  # they are killed before
+            "lane": "interactive",
+            "tasks": TASKS,
+        }
+        processes = [stack.enter_context(worker("benchmarks.fleet_worker", settings)) for _ in range(PROCESSES)]
+        busy = begin_together(processes, START_UP)
+        time.sleep(START_UP + BEFORE)
+        failed = time.monotonic()
+        topology.disturb()
+        wait(topology.decided)
+        decided = time.monotonic()
+        time.sleep(AFTER / 2)
+        topology.settle()
+        time.sleep(AFTER / 2)
+        for each in processes:
+            each.process.kill()
+        return _figures([each.lines() for each in processes], remote.report()[NAME], busy, failed, decided)
+
+
+def _figures(
+    told: list[list[dict[str, Any]]], seen: dict[str, Any], busy: float, failed: float, decided: float
+) -> dict[str, Any]:
+    returns = [line["at"] for lines in told for line in lines if line.get("shared") and line["at"] > failed]
+    back = max(decided, *returns) if returns else decided
+    accepted = seen["accepted_times"]
+
+    def share(start: float, stop: float) -> float:
+        return float(sum(start <= at < stop for at in accepted) / (stop - start) / CONFIG.limit)
+
+    return {
+        "failed": sum(lines[-1]["failed"] for lines in told),
+        "refused": seen["refused"],
+        "fullest": fullest_second(sorted(accepted + seen["refused_times"])),
+        "without": decided - failed,
+        "back": back - decided,
+        "before": share(busy + 1, failed),
+        "after": share(back + 1, decided + AFTER),
+    }
+
+
+def measure(*, only: str = "", rounds: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Each deployment, with processes that go on alone and with processes that wait."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for number in range(rounds):
+        for closed in (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                for name, make in deployments(Path(folder), KEY):
+                    if only in name:
+                        title = f"{name}{', fail_closed' if closed else ''}"
+                        say(f"deployments: {title}, round {number + 1} of {rounds}")
+                        found.setdefault(title, []).append(run(make, fail_closed=closed))
+    return {"deployments": found}
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """One line for each run."""
+    rows = [
+        [
+            title,
+            f"{run['failed']}",
+            f"{run['refused']}",
+            f"{run['fullest']}",
+            f"{run['without']:.1f}",
+            f"{run['back']:.2f}",
+            f"{run['before']:.3f}",
+            f"{run['after']:.3f}",
+        ]
+        for title, runs in result["deployments"].items()
+        for run in runs
+    ]
+    header = ["deployment", "failed", "refused", "fullest s", "without, s", "back, s", "before", "after"]
+    return [table(f"DEPLOYMENTS: {PROCESSES} saturating processes, limit {CONFIG.limit}, RTT 5 ms", header, rows)]
+
+
+NOTES = [
+    "failed: calls; fullest s: most arrivals in any second; without: from the failure until there is a primary again;",
+    "back: from then until the last process shares the quota again; before and after: of the limit, from 1 s on",
+]

@@ -1,0 +1,70 @@
+"""The script by itself, where the simulation found it wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from tim_async.quota import KEYS
+
+from .store import Engine, Server
+from .world import World
+
+
+class Member:
+    """A process that asks the script, as far as it matters here."""
+
+    def __init__(self, server: Server, world: World, name: str, source: str) -> None:
+        self._server, self._world, self._source = server, world, source
+        self._numbers = itertools.count(1)
+        self._heard, self._heard_at = 0, 0.0
+        self._epoch = "0"
+        self.name = name
+
+    def ask(self, *, sent: float | None = None, **fields: Any) -> dict[str, Any]:
+        """Run the script now, with a request that was sent before; the reply comes at once."""
+        now = self._world.now
+        request = {
+            "id": self.name,
+            "number": next(self._numbers),
+            "heard": self._heard,
+            "heard_ago": round(((now if sent is None else sent) - self._heard_at) * 1e6) if self._heard else 0,
+            "round_trip": 1000,
+            "epoch": self._epoch,
+            "limit": 1,
+            "binding": True,
+            "strict": True,
+            "bulk_share": 1.0,
+            "lead": 0,
+            "settle": 0,
+            "horizon": 10_000,
+            "out": 0,
+            **fields,
+        }
+        reply: dict[str, Any] = json.loads(
+            self._server.run(self._source, [*KEYS], json.dumps(request, separators=(",", ":")))
+        )
+        self._heard, self._heard_at, self._epoch = reply["number"], now, reply["epoch"]
+        return reply
+
+
+def test_a_request_that_was_long_on_its_way_frees_nothing_early(source: str) -> None:
+    world = World(0)
+    server = Server(Engine(), world, "a" * 40)
+    first, second = Member(server, world, "first", source), Member(server, world, "second", source)
+    for member in (first, second):
+        member.ask()
+    world.now = 10.0
+    for member in (first, second):
+        member.ask()
+    # It was sent at 10.05 and is here at 10.2: for all that the store knows, its clock was set.
+    world.now = 10.2
+    first.ask(sent=10.05, freed=[[3, 1_000_500, 1]])
+    # Another one's request shows that it was not.
+    world.now = 10.21
+    assert "permits" not in second.ask(wanted=1, lane="interactive")
+    world.now = 11.19
+    assert "permits" not in second.ask(wanted=1, lane="interactive")
+    world.now = 11.6
+    assert second.ask(wanted=1, lane="interactive")["permits"]
