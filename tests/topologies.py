@@ -132,8 +132,7 @@ class Watched(Pair):
 
 
 def _has_replica(sentinel: Redis) -> bool:
-    state: Any = sentinel.sentinel_master(PRIMARY)
-    return bool(state["num-slaves"] == 1)
+    return bool(sentinel.info("sentinel")["master0"]["slaves"] == 1)
 
 
 class Switched(Pair):

@@ -231,8 +231,17 @@ class Link:
     @contextlib.asynccontextmanager
     async def _connection(self, pool: ConnectionPool, within: float) -> AsyncIterator[AbstractConnection]:
         """A connection that is connected."""
-        async with Within(within):
-            connection = await self._acquire(pool)
+        patience = self.now() + LONGEST
+        while True:
+            try:
+                async with Within(within):
+                    connection = await self._acquire(pool)
+                break
+            except exceptions.ConnectionError as error:
+                # The others may be in the user's hands.
+                if "Too many connections" not in str(error) or self.now() > patience:
+                    raise
+                await asyncio.sleep(_EXHAUSTED)
         try:
             used = self._used.get(connection)
             if used is not None and self.now() > used + _OLD:
@@ -249,12 +258,7 @@ class Link:
             await pool.release(connection)
 
     async def _acquire(self, pool: ConnectionPool) -> AbstractConnection:
-        while True:
-            try:
-                connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-                break
-            except exceptions.MaxConnectionsError:  # the others are in the user's hands
-                await asyncio.sleep(_EXHAUSTED)
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
         unsure = self._heard_at is not None and self.now() > self._heard_at + _UNSURE
         if unsure and isinstance(pool, SentinelConnectionPool) and not await self._leads_to_primary(pool, connection):
             try:
