@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seconds", type=float, default=60.0, help="virtual, of each (%(default)s)")
     simulate.add_argument("--processes", type=int, default=2, help="of this machine (%(default)s)")
     simulate.add_argument("--seed", type=int, help="this one alone")
+    simulate.add_argument("--small", action="store_true", help="few processes and calls in each, as in the test run")
     simulate.add_argument("--trace", action="store_true", help="with --seed: print each step")
     simulate.add_argument("--mutants", action="store_true", help="put faults in by hand: is each found?")
     migrate = added["migrate"]

@@ -31,6 +31,7 @@ def measure(
     trace: bool = False,
     processes: int = 2,
     mutants: bool = False,
+    small: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run seeds, or one, or the mutants.
@@ -42,19 +43,20 @@ def measure(
         seed: this one alone.
         trace: print each step of it.
         processes: of this machine.
+        small: few processes and calls in each, and faults soon.
         mutants: run the product with a fault put in by hand instead, each until it is found.
         say: progress.
     """
     if seed is not None:
         from tests.simulation.worker import summary  # imports the product
 
-        found = [summary(seed, seconds, _show if trace else None)]
+        found = [summary(seed, seconds, _show if trace else None, small=small)]
     elif mutants:
         return {"seconds": seconds, "mutants": _mutants(seconds, first, processes, say)}
     else:
         found = []
         began = time.monotonic()
-        for result in _many(range(first, first + seeds), seconds, processes, None):
+        for result in _many(range(first, first + seeds), seconds, processes, small=small):
             found.append(result)
             for violation in result["violations"]:
                 say(f"simulate: seed {result['seed']}: {violation['invariant']}: {violation['text']}")
@@ -63,12 +65,14 @@ def measure(
     return {"seconds": seconds, **_sums(found)}
 
 
-def _many(seeds: range, seconds: float, processes: int, mutant: str | None) -> Iterator[dict[str, Any]]:
+def _many(
+    seeds: range, seconds: float, processes: int, *, small: bool = False, mutant: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Run seeds in some processes; results as they come."""
     lines: queue.Queue[str | None] = queue.Queue()
     workers = []
     for number in range(min(processes, len(seeds))):
-        task = {"seeds": [*seeds[number::processes]], "seconds": seconds, "mutant": mutant}
+        task = {"seeds": [*seeds[number::processes]], "seconds": seconds, "small": small, "mutant": mutant}
         # Processes of their own: a mutant must be in place before the product is imported.
         command = [sys.executable, "-m", "tests.simulation.worker", json.dumps(task)]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -107,7 +111,7 @@ def _mutants(seconds: float, first: int, processes: int, say: Callable[[str], No
     for name in MUTANTS:
         tried = 0
         found: dict[str, Any] | None = None
-        for result in _many(range(first, first + ENOUGH), seconds, processes, name):
+        for result in _many(range(first, first + ENOUGH), seconds, processes, mutant=name):
             tried += 1
             if result["violations"]:
                 found = result

@@ -28,9 +28,9 @@ class Plan:
         window: the arguments of its `Window`.
         terms: what all processes have in common.
         profiles: the processes at the beginning.
-        newcomer: those that are started later.
         bounds: what is demanded.
         agreed: the rate that all processes keep to together, calls/s.
+        small: whether it is for a short look.
     """
 
     seed: int
@@ -42,6 +42,7 @@ class Plan:
     profiles: tuple[Profile, ...]
     bounds: Bounds
     agreed: float
+    small: bool = False
 
     def make_window(self) -> Window:
         """The service's window."""
@@ -54,14 +55,22 @@ class Plan:
         return f"{len(self.profiles)} processes, {self.shape}, {strict}{closed}; {window}"
 
 
-def drawn(seed: int, seconds: float) -> Plan:
-    """Draw a plan."""
+def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
+    """Draw a plan.
+
+    Args:
+        seed: what it is drawn from.
+        seconds: how long the callers call.
+        small: few processes and calls, and faults soon: for a short look.
+    """
     dice = random.Random(f"{seed} plan")
     limit = dice.choice((20, 20, 30, 30, 40, 50, 60, 80, 100, 200))
     strict = dice.random() < 0.4
     shape = dice.choice(SHAPES)
     size = dice.randrange(30, 120) if dice.random() < 0.08 else dice.randrange(2, 13)
     limit = min(limit, 80) if size > 12 else limit
+    if small:
+        size, limit = min(size, 6), dice.choice((20, 20, 30))
     window = _window(dice, limit)
     closed = dice.random() < (0.5 if strict else 0.3)
     terms = Terms(strict, _quota_options(dice, closed, size))
@@ -92,6 +101,7 @@ def drawn(seed: int, seconds: float) -> Plan:
         profiles=tuple(profiles),
         bounds=_bounds(shape, limit, agreed, terms, to_service, to_store, loads),
         agreed=agreed,
+        small=small,
     )
 
 

@@ -117,7 +117,7 @@ class Simulation:
             world.at(dice.uniform(0.0, 0.2), self.start, profile)
         self.watch.windows.add(CALM, 0.0, 3.0)
         self._save()
-        for at in _times(dice, plan.seconds):
+        for at in _times(dice, plan):
             world.at(at, self._befall, dice)
         world.run(plan.seconds)
         self._ending = True
@@ -169,10 +169,10 @@ class Simulation:
         watch.judge_refusals()
 
 
-def _times(dice: random.Random, seconds: float) -> Iterator[float]:
-    """When faults begin: some together, some alone; the last ones have ended when the callers stop."""
-    at, mean = 2.0, dice.choice((2.0, 6.0, 12.0))
-    while (at := at + dice.expovariate(1 / mean)) < seconds - 8.0:
+def _times(dice: random.Random, plan: Plan) -> Iterator[float]:
+    """When faults begin: some together, some alone; most have ended when the callers stop."""
+    at, mean, last = (1.0, 2.0, 3.0) if plan.small else (2.0, dice.choice((2.0, 6.0, 12.0)), 8.0)
+    while (at := at + dice.expovariate(1 / mean)) < plan.seconds - last:
         yield at
 
 
@@ -208,16 +208,16 @@ def _run(simulation: Simulation) -> Result:
     return result
 
 
-def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, plan: Plan | None = None) -> Result:
+def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, *, small: bool = False) -> Result:
     """Run one seed.
 
     Args:
         seed: what everything is drawn from.
         seconds: virtual time for which the callers call.
         trace: receives every step.
-        plan: instead of the one that the seed stands for.
+        small: as `drawn` takes it.
     """
-    plan = drawn(seed, seconds) if plan is None else plan
+    plan = drawn(seed, seconds, small=small)
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would end what killed processes have left, at a step of its own
     try:

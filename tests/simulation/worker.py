@@ -10,11 +10,11 @@ from . import mutants
 from .world import Trace
 
 
-def summary(seed: int, seconds: float, trace: Trace | None = None) -> dict[str, Any]:
+def summary(seed: int, seconds: float, trace: Trace | None = None, *, small: bool = False) -> dict[str, Any]:
     """Run a seed; return what is told of it."""
     from .simulation import simulate  # imports the product: a mutant must be in place before
 
-    result = simulate(seed, seconds, trace)
+    result = simulate(seed, seconds, trace, small=small)
     counts = result.counts
     return {
         "seed": seed,
@@ -40,7 +40,7 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     mutants.apply(task["mutant"])
     for seed in task["seeds"]:
-        sys.stdout.write(json.dumps(summary(seed, task["seconds"])) + "\n")
+        sys.stdout.write(json.dumps(summary(seed, task["seconds"], small=task["small"])) + "\n")
         sys.stdout.flush()
 
 

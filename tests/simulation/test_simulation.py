@@ -1,0 +1,41 @@
+"""Short simulations in every test run; ``python -m benchmarks simulate`` runs longer ones, and more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .simulation import simulate
+
+SECONDS = 8.0
+PARTS = 10
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_fleet_holds_what_it_promises_under_faults(part: int) -> None:
+    for seed in range(part, 100, PARTS):
+        result = simulate(seed, SECONDS, small=True)
+        again = f"python -m benchmarks simulate --small --seconds {SECONDS:g} --trace --seed {seed}"
+        assert not result.violations, f"{result.violations[0]}; again by {again}"
+
+
+@pytest.mark.processes
+def test_a_seed_replays_to_the_same_step_whatever_hashes_and_clocks_are() -> None:
+    program = (
+        "from tests.simulation.simulation import simulate\n"
+        "for seed in (5, 14, 29): print(simulate(seed, 12.0).fingerprint)"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+    assert len(seen) == 1
+    assert len({*next(iter(seen)).split()}) == 3
