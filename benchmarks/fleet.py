@@ -63,6 +63,15 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "latency": [
         Scenario(f"8, store {milliseconds} ms away", _many(8), far=milliseconds / 2000) for milliseconds in (50, 200)
     ],
+    "big": [
+        Scenario(
+            "4 processes, 20,000/s, no service",
+            _many(4, tasks=500),
+            seconds=10.0,
+            config=Config(limit=20_000),
+            direct=True,
+        )
+    ],
 }
 USUAL = ("equal", "kill", "skew", "lanes", "outage")
 

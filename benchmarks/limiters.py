@@ -26,7 +26,8 @@ from typing import Any
 from redis import Redis
 
 from benchmarks import calls
-from benchmarks.fleet_run import NAME, START_UP, Store, begin_together, started, worker
+from benchmarks.fleet_run import NAME, START_UP, begin_together, started, worker
+from benchmarks.fleet_store import Store
 from benchmarks.policies import client, post, wide_session
 from benchmarks.remote import server
 from benchmarks.server import Config
