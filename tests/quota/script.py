@@ -45,7 +45,7 @@ class Script:
             assert source.count(asked) == 1
             source = source.replace(asked, answer)
         self._run = redis.register_script(source)
-        self.redis = redis
+        self.redis: Any = redis  # its types are those of every possible option
         self.keys = {end: f"{name}:{end}" for end in KEYS}
         self.now = 0.0
         self.ahead = 0.0
@@ -59,8 +59,8 @@ class Script:
 
     def state(self) -> dict[str, float]:
         """The fields of its state; what is not there is 0."""
-        fields = self.redis.hgetall(self.keys["state"]).items()
-        return defaultdict(float, {name.decode(): float(value) for name, value in fields})
+        fields = self.redis.hgetall(self.keys["state"])
+        return defaultdict(float, {name.decode(): float(value) for name, value in fields.items()})
 
     def check(self) -> None:
         """The store's counts are the sums of what they count."""
@@ -125,7 +125,7 @@ class Member:
         }
         request.update(self.usual)  # type: ignore[typeddict-item]
         if wanted:
-            request.update(lane=lane, wanted=wanted)
+            request["lane"], request["wanted"] = lane, wanted
         if self.ledger.counts(now):
             request["called_lately"] = True
         self.ledger.tell(request, now, len(self.hand), self.heard)
@@ -343,8 +343,16 @@ class World:
     def living(self) -> list[Process]:
         return [process for process in self.processes if process.alive]
 
-    def fail_over(self) -> None:
-        """Another server takes over: what is under way is lost, and connections are made anew."""
+    def fail_over(self, copy: Mapping[str, bytes | None] | None) -> None:
+        """Another server takes over, with other data unless None.
+
+        What is under way is lost, and connections are made anew.
+        """
+        if copy is not None:
+            self.script.redis.flushall()
+            for key, value in copy.items():
+                if value is not None:
+                    self.script.redis.restore(key, 0, value)
         self.script.server = f"{self.dice.getrandbits(160):040x}"
         kept = [event for event in self._events if event[2].__name__ not in ("reached", "replied")]
         self._events = kept

@@ -10,10 +10,18 @@ import math
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import virtual_time
+from tests.hypotheses import at_most
 from tim_async import Lane
-from tim_async._limiter.fallback import HUSH, QUIET, Fallback
+from tim_async._limiter.fallback import HUSH, QUIET, UNKNOWN, Fallback, Timetable
+from tim_async._limiter.local import Use
+from tim_async._limiter.reply import Reply, StoreView
+from tim_async._limiter.sharing import Shares
+
+from .script import fullest
 
 
 def in_virtual_time(check: Callable[[float], None]) -> None:
@@ -25,34 +33,126 @@ def in_virtual_time(check: Callable[[float], None]) -> None:
     virtual_time.run(main())
 
 
-def at_once(fallback: Fallback, now: float) -> int:
-    """Calls that may go at one moment."""
-    count = 0
-    while fallback.wait(now, Lane.INTERACTIVE) <= 0.0:
-        fallback.take(now)
-        count += 1
-    return count
+def view(limit: float, members: int, place: int = 0) -> StoreView:
+    """What is known of a store that has been asked."""
+    store = StoreView(limit)
+    if members:
+        store.hear(Reply(1, "1", limit=limit, rate=limit, members=members, place=place), None, 0.0, 0.0)
+    return store
+
+
+def made(limit: float = 200, alone: float | None = 0.5, *, members: int = 2, closed: bool = False) -> Fallback:
+    return Fallback(limit, Shares(alone=alone, closed=closed), view(limit, members), strict=False)
+
+
+def times(limiter: Fallback | Timetable, now: float, until: float) -> list[float]:
+    """When a caller that never runs out may call."""
+    sent = []
+    while now < until:
+        if (delay := limiter.wait(now, Lane.INTERACTIVE)) <= 0.0:
+            sent.append(now)
+            limiter.take(now)
+        now += delay
+    return sent
+
+
+@at_most(50)
+@given(
+    limit=st.sampled_from([50, 60, 100, 200]),
+    each=st.floats(0.1, 9.9),
+    place=st.integers(0, 1000),
+    start=st.floats(0, 1e4),
+)
+def test_timetables_together_keep_the_limit_and_use_it(limit: int, each: float, place: int, start: float) -> None:
+    """As many processes as there are, whichever places they have; also where each calls less than once a second."""
+    members = math.ceil(limit / each)
+    arrivals = list[float]()
+    for number in range(members):
+        fallback = Fallback(limit, Shares(), view(limit, members, place + number), strict=True)
+        fallback.begin(start)
+        arrivals += times(fallback, start, start + 6.0)
+    assert fullest(arrivals) <= limit
+    assert len(arrivals) >= 0.9 * 6.0 * limit
+
+
+@pytest.mark.parametrize("late", [0.019, 0.021])
+def test_a_call_that_is_late_goes_at_once_or_waits_for_the_next_time(late: float) -> None:
+    table = Timetable(2.0, 0.5, lambda now: now)
+    assert table.wait(10.0, Lane.BULK) == pytest.approx(0.25)
+    wait = table.wait(10.25 + late, Lane.BULK)
+    assert wait == (0.0 if late < Timetable.LATE else pytest.approx(0.5 - late))
+    table.take(10.25)
+    assert table.wait(10.26, Lane.BULK) == pytest.approx(0.49), "there is one call for each time"
+
+
+def test_refusals_leave_times_out_and_answers_bring_them_back() -> None:
+    table = Timetable(4.0, 0.0, lambda now: now)
+    for rate in (4 / 3, 4 / 7, 4 / 8, 4 / 8):
+        table.refused(0.0, 0.0)
+        assert table.rate(0.0) == pytest.approx(rate)
+    assert [b - a for a, b in zip(sent := times(table, 10.0, 17.0), sent[1:], strict=False)] == [pytest.approx(2.0)] * 3
+    permit = table.take(20.0)
+    for use, rate in ((Use.UNSENT, 0.5), (Use.UNANSWERED, 0.5), (Use.ANSWERED, 4 / 7), (Use.ANSWERED, 4 / 6)):
+        table.leave(permit, 20.0, use)
+        assert table.rate(20.0) == pytest.approx(rate)
+    table.slow_down(1.0, 20.0)
+    assert table.rate(20.0) == pytest.approx(4 / 6)
+    table.slow_down(0.9, 20.0)
+    assert table.rate(20.0) == pytest.approx(4 / 8)
+
+
+@pytest.mark.parametrize(
+    ("limit", "alone", "members", "rate"),
+    [
+        (200, None, 4, 50),
+        (200, None, 20, 10),
+        (200, None, 21, 0.94 * 200 / 21),
+        (200, None, 0, 0.94 * 200 / UNKNOWN),
+        (200, None, 1000, 0.94 * 0.2),
+        (200, 0.5, 1000, 100),
+        (200, 0.01, 1, 0.94 * 2),
+    ],
+)
+def test_the_share_is_that_of_one_member_or_the_one_given(
+    limit: float, alone: float | None, members: int, rate: float
+) -> None:
+    """By slots, or by a timetable where slots would be few; the quota's limit holds where it is lower."""
+
+    def check(now: float) -> None:
+        fallback = made(limit, alone, members=members)
+        assert fallback.wait(now, Lane.BULK) == math.inf
+        assert fallback.rate(now, otherwise=17.0) == 17.0
+        fallback.begin(now)
+        assert fallback.rate(now, otherwise=17.0) == pytest.approx(rate)
+        fallback.set_limit(limit / 2)
+        assert fallback.rate(now, otherwise=17.0) == pytest.approx(max(1.0 if rate >= 10 else 0.0, rate / 2))
+        again = Fallback(2 * limit, Shares(alone=alone), view(limit, members), strict=False)
+        again.begin(now)
+        assert again.rate(now, otherwise=17.0) == pytest.approx(rate)
+
+    in_virtual_time(check)
 
 
 def test_it_begins_with_silence_and_then_without_a_burst() -> None:
     """What the store let go last would otherwise meet the bursts of all processes in one second."""
 
     def check(now: float) -> None:
-        fallback = Fallback(200, 0.5, strict=False)
+        fallback = made()
         fallback.begin(now)
         assert fallback.wait(now, Lane.INTERACTIVE) == pytest.approx(QUIET)
         assert fallback.wait(now + 0.9 * QUIET, Lane.BULK) == pytest.approx(0.1 * QUIET)
-        assert at_once(fallback, now + QUIET) <= 1
+        assert len(times(fallback, now + QUIET, now + QUIET + 0.001)) <= 1
 
     in_virtual_time(check)
 
 
 @pytest.mark.parametrize("settling", [0.05, 0.45])
 def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> None:
-    """Until then each of its calls must have been reported; and should the store be late, calls go on."""
+    """Until then each of its calls must have been told; and should the store be late, calls go on."""
 
     def check(now: float) -> None:
-        fallback = Fallback(200, 0.5, strict=False)
+        fallback = made()
+        fallback.begin(now - 1.0)
         fallback.settles(now + settling)
         for after in (settling - 0.9 * HUSH, settling, settling + 0.9 * HUSH):
             assert fallback.wait(now + after, Lane.INTERACTIVE) == pytest.approx(settling + HUSH - after)
@@ -62,26 +162,16 @@ def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> Non
     in_virtual_time(check)
 
 
-def test_without_a_share_it_waits_for_the_store() -> None:
+def test_with_nothing_of_its_own_it_waits_for_the_store() -> None:
     def check(now: float) -> None:
-        fallback = Fallback(200, None, strict=False)
+        fallback = made(closed=True)
+        fallback.begin(now)
         assert fallback.wait(now, Lane.INTERACTIVE) == math.inf
         fallback.refused(now, now)
         fallback.slow_down(0.5, now)
+        fallback.set_limit(100)
         assert fallback.rate(now, otherwise=200.0) == 200.0
-        with pytest.raises(
-            RuntimeError, match=r"^there is no permit to take: fail_closed lets no call go without the store$"
-        ):
+        with pytest.raises(RuntimeError, match=r"^there is no permit to take: no call goes without the store$"):
             fallback.take(now)
-
-    in_virtual_time(check)
-
-
-def test_its_permits_have_negative_numbers_that_the_store_reads_exactly() -> None:
-    def check(now: float) -> None:
-        fallback = Fallback(5000, 1.0, strict=False)
-        permits = [fallback.take(now) for _ in range(100)]
-        assert all(-(2**53) < permit.number < 0 for permit in permits)
-        assert len({permit.number for permit in permits}) == 100
 
     in_virtual_time(check)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
+from redis import Redis, ResponseError
 
 from tests.hypotheses import at_most
 from tests.store import Store
+from tim_async._limiter.learning import Rate
+from tim_async._limiter.local import SECOND
+from tim_async._limiter.request import micro
+from tim_async.quota import KEYS, LAYOUT
 
-from .script import Member, Script, World, fullest
+from .script import SOURCE, START, Member, Script, World, fullest
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +93,15 @@ def everything_is_free(world: World, limit: int) -> None:
 
 def redis_counts(script: Script) -> dict[str, int]:
     """The keys, and how many entries each has; 1 for the state."""
-    kinds = {
-        "state": None,
-        "cooling": "zcard",
-        "members": "zcard",
-        "about": "hlen",
-        "waiting": "zcard",
-        "limits": "zcard",
-    }
-    counts = {
-        end: script.redis.exists(key) if kinds[end] is None else getattr(script.redis, kinds[end])(key)
-        for end, key in script.keys.items()
-    }
-    return {end: count for end, count in counts.items() if count}
+    count: dict[str, Any] = {"state": script.redis.exists, "about": script.redis.hlen}
+    counts = {end: count.get(end, script.redis.zcard)(key) for end, key in script.keys.items()}
+    return {end: entries for end, entries in counts.items() if entries}
 
 
 FORGETS = ("state", "cooling", "members", "about", "waiting", "limits", "older", "empty", "nothing", "clock")
 
 
-@at_most(60)
+@at_most(50)
 @given(limit=st.integers(2, 9), processes=st.integers(1, 5), seed=SEEDS, forgets=st.sampled_from(FORGETS))
 def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
     redis: Redis, limit: int, processes: int, seed: int, forgets: str
@@ -125,17 +124,466 @@ def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
             script.ahead += dice.choice([-0.5, 0.5, -3600.0, 3600.0])
             dice.choice(world.living()).tell_at_once()
         else:
-            world.fail_over()
-            if forgets != "nothing":
-                redis.flushall()
-            for key, value in copy.items():
-                if value is not None and forgets == "older":
-                    redis.restore(key, 0, value)
+            world.fail_over(copy if forgets == "older" else {} if forgets == "empty" else None)
         if dice.random() < 0.3 and len(world.living()) > 1:
             dice.choice(world.living()).kill()
             if forgets != "empty":  # a newcomer would be the first to ask, and nothing says that there were others
                 world.join(limit)
-        world.pass_time(2.5)
+        world.pass_time(2.0)
     assert fullest(world.arrivals) <= limit
     assert len(world.arrivals) > 0
     everything_is_free(world, limit)
+
+
+# The queue.
+
+
+class Crowd:
+    """Members that want one permit after the other, each as soon as it is told to ask.
+
+    Attributes:
+        granted: who was granted a permit, and when it was due, in order.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.granted: list[tuple[float, Member]] = []
+        self.gone: set[Member] = set()
+        self._asks: list[tuple[float, int, Member, str]] = []
+
+    def join(self, limit: float, lane: str = "interactive") -> Member:
+        member = Member(self.script, limit)
+        heapq.heappush(self._asks, (self.script.now, len(self._asks), member, lane))
+        return member
+
+    def go_on(self, seconds: float) -> None:
+        until = self.script.now + seconds
+        while self._asks[0][0] <= until:
+            self.script.now, place, member, lane = heapq.heappop(self._asks)
+            if member in self.gone:
+                continue
+            while member.hand:
+                member.send()
+                member.end()
+            reply = member.ask(1, lane)
+            self.granted += [(due, member) for due in member.hand]
+            soon = member.hand[-1] if member.hand else self.script.now + reply.again
+            heapq.heappush(self._asks, (max(soon, self.script.now + 1e-5), place, member, lane))
+        self.script.now = until
+
+
+def in_turn(granted: list[tuple[float, Member]], members: list[Member]) -> None:
+    """At any time nobody has had two permits more than another."""
+    counts = dict.fromkeys(members, 0)
+    for _, member in granted:
+        counts[member] += 1
+        assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_first_come_first_served_and_all_of_the_limit(redis: Redis) -> None:
+    """With more members than the limit has calls; one that comes has its part, and one that vanishes delays nobody."""
+    limit = 20
+    script = Script(redis)
+    crowd = Crowd(script)
+    members = [crowd.join(limit) for _ in range(30)]
+    crowd.go_on(8.0)
+    assert [member for _, member in crowd.granted[:30]] == members
+    in_turn(crowd.granted, members)
+    in_time = [due for due, _ in crowd.granted if 2.0 <= due < 8.0]
+    assert len(in_time) >= 0.95 * 6 * limit
+    assert fullest([due for due, _ in crowd.granted]) <= limit
+    begin, newcomer = script.now, crowd.join(limit)
+    crowd.gone.update(members[::3])
+    crowd.go_on(4.0)
+    first = next(due for due, member in crowd.granted if member is newcomer)
+    assert first - begin <= 1.5 * 30 / limit
+    after = [due for due, _ in crowd.granted if begin <= due]
+    assert max(later - sooner for sooner, later in itertools.pairwise(after)) < 0.3
+    script.check()
+    assert redis.zcard(script.keys["waiting"]) <= 21
+
+
+def test_interactive_members_go_before_bulk(redis: Redis) -> None:
+    """Whoever waits for bulk keeps its place meanwhile."""
+    script = Script(redis)
+    crowd = Crowd(script)
+    bulk = [crowd.join(20, "bulk") for _ in range(30)]
+    crowd.go_on(3.0)
+    for _ in range(5):
+        begin, caller = script.now, Member(script, 20)
+        while not (reply := caller.ask(1)).permits:
+            crowd.go_on(reply.again)
+        assert script.now - begin < 0.12
+        caller.send()
+        crowd.go_on(0.05)
+        caller.end()
+        caller.ask(leaving=True)
+    crowd.go_on(3.0)
+    in_turn(crowd.granted, bulk)
+
+
+def test_a_wait_beyond_the_budget_takes_no_place(redis: Redis) -> None:
+    script = Script(redis)
+    one, two, three = (Member(script, 4) for _ in range(3))
+    one.call(4)
+    for member in (one, two, three):
+        member.ask()
+    before = script.state()
+    for lane in ("bulk", "interactive"):
+        reply = two.ask(3, lane, budget=900_000)
+        assert (reply.permits, reply.over) == ((), True)
+        assert 0.9 < reply.again <= SECOND
+    after = script.state()
+    assert {name for name in after if after[name] != before[name]} <= {"heat", "seen", "limit", "places"}
+    assert redis.zcard(script.keys["waiting"]) == 0
+    assert not two.ask(3, budget=2_000_000).over
+    assert redis.zcard(script.keys["waiting"]) == 1
+    assert two.ask(1, budget=0).over, "and it gives up the place that it had"
+    assert redis.zcard(script.keys["waiting"]) == 0
+    script.now += 1.2
+    assert three.ask(2, budget=0).permits == ((0.0, 2),)
+
+
+@pytest.mark.parametrize(
+    ("limit", "bulk_share", "urgent", "left"),
+    [(200, 1.0, False, 1), (400, 1.0, False, 2), (20, 1.0, False, 0), (200, 0.8, False, 40), (25, 0.5, False, 13),
+     (10, 0.9, False, 1), (1, 0.5, False, 0), (200, 1.0, True, 3)],
+)  # fmt: skip
+def test_bulk_leaves_slots_that_interactive_takes(
+    redis: Redis, limit: int, bulk_share: float, urgent: bool, left: int
+) -> None:
+    """A part of the limit, and some more where somebody interactive calls; 0.8 of 200 are 160 and not 161."""
+    script = Script(redis)
+    member, other = (Member(script, limit, bulk_share=bulk_share) for _ in range(2))
+    if urgent:
+        member.call()
+        script.now += 1.1
+    for _ in range(25):
+        member.ask(limit, "bulk")
+        script.now += 0.05
+    assert member.out == limit - left
+    for _ in range(25):
+        other.ask(limit)
+        script.now += 0.05
+    assert other.out == left
+
+
+def test_the_credit_wins_back_the_round_trip(redis: Redis) -> None:
+    """Half of it by the lead, half of it by what is told; a round trip to the store costs nothing, either."""
+    limit, way = 20, 0.05
+    script = Script(redis)
+    member = Member(script, limit, lead=micro(way))
+    member.round_trip = 2 * way
+    arrivals, under_way = list[float](), list[float]()
+    while script.now < 6.0:
+        request = member.request(20, at=str(START + micro(script.now)))
+        script.now += way
+        reply = script.run(request)
+        store_time = script.now
+        script.now += way
+        member.heard, member.heard_at, member.epoch = reply.number, script.now, reply.epoch
+        due = sorted(store_time + wait for wait, count in reply.permits for _ in range(count))
+        member.ledger.in_flight += len(due)
+        under_way += due
+        arrivals += [sent + way for sent in due]
+        for sent in [sent for sent in under_way if sent + 2 * way <= script.now]:
+            under_way.remove(sent)
+            member.ledger.in_flight -= 1
+            member.ledger.freed(sent + 2 * way + SECOND - way)
+    assert fullest(arrivals) <= limit
+    assert sum(1.0 <= at < 6.0 for at in arrivals) >= 0.95 * 5 * limit
+
+
+# What all should know.
+
+
+def test_a_pause_holds_everybody_and_the_longest_counts(redis: Redis) -> None:
+    script = Script(redis)
+    one, two = Member(script, 4), Member(script, 4)
+    two.ask()
+    assert one.ask(1, pause=2_000_000).opens == 2.0
+    script.now += 0.5
+    reply = two.ask(2, pause=1_000_000)
+    assert reply.opens == pytest.approx(1.5)
+    assert reply.permits == ()
+    assert 0.5 < reply.again <= 1.5
+    script.now += 1.5
+    reply = two.ask(2)
+    assert (reply.opens, reply.permits) == (0.0, ((0.0, 2),))
+
+
+@given(
+    limit=st.sampled_from([1, 5, 20, 200, 1000]),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from([0.013, 0.21, 0.57, 1.07, 2.53, 7.1]),
+            st.sampled_from(["refused", "refused", "alert", "nothing"]),
+            st.integers(0, 12),
+            st.sampled_from([0.0, 0.1007, 0.9003, 1.5009]),
+            st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+        ),
+        max_size=25,
+    ),
+)
+@at_most(60)
+def test_the_rate_is_learned_as_by_one_client_alone(
+    redis: Redis, limit: int, steps: list[tuple[float, str, int, float, float]]
+) -> None:
+    """Step by step, the rate of the fleet is that of `Rate`, told the same."""
+    redis.flushall()
+    script = Script(redis)
+    member = Member(script, limit)
+    model = Rate(limit, min(limit, max(1, limit / 20)))
+    refused, refused_at, cuts = 0.0, -math.inf, 0
+    for passing, what, calls, ago, share in steps:
+        script.now += passing
+        member.ledger.in_flight += calls
+        for _ in range(calls):
+            member.end()
+        now, fields = script.now, dict[str, Any]()
+        if what == "alert":
+            fields = {"accepted": share, "refused_ago": 0}
+            model.lower(now, share)
+        reply = None
+        if what == "refused":
+            member.ask()
+            answered = script.state()["cooling"]
+            fields = {"refusals": 1, "refused_ago": micro(ago)}
+            refused = refused * max(0.0, 1 - (now - refused_at)) + 1
+            refused_at = now
+            model.value(now)
+            at_limit = model.full
+            begins = model.refused(now, now - ago, answered, refused)
+            cuts += begins and at_limit
+        reply = member.ask(**fields)
+        assert reply.rate == pytest.approx(model.value(now), rel=1e-5)
+        assert reply.cuts == cuts
+        assert member.ask().rate == pytest.approx(reply.rate)
+
+
+def test_a_lower_rate_uses_fewer_slots_and_spreads_the_calls(redis: Redis) -> None:
+    limit = 20
+    script = Script(redis)
+    crowd = Crowd(script)
+    for _ in range(5):
+        crowd.join(limit)
+    crowd.go_on(3.0)
+    Member(script, limit).ask(accepted=0.5, refused_ago=0)
+    crowd.go_on(1.5)
+    due = [due for due, _ in crowd.granted if due > 3.3]
+    assert 5 <= len(due) <= 12
+    assert fullest(due) <= 11
+
+
+def test_one_limit_is_agreed_on(redis: Redis) -> None:
+    """The smallest that binds and was named lately by a member that calls; one's own rate binds nobody."""
+    script = Script(redis)
+    high, low, own = (Member(script, limit) for limit in (300, 200, 50))
+    own.usual["binding"] = False
+    assert own.ask(1).limit == 50, "nobody knows better"
+    assert high.ask(1).limit == 300
+    assert own.ask(1).limit == 300
+    assert low.ask().limit == 300, "it calls nobody"
+    assert [low.ask(1).limit, high.ask(1).limit] == [200, 200]
+    for _ in range(30):
+        script.now += 0.3
+        high.send()
+        high.end()
+        assert high.ask(1).limit == 200
+    for _ in range(5):
+        script.now += 0.3
+        high.send()
+        high.end()
+        reply = high.ask(1)
+    assert reply.limit == 300, "the other one has named its limit ten seconds ago"
+    assert redis.zcard(script.keys["limits"]) == 1
+
+
+def test_a_limit_that_is_lowered_holds_at_once_and_one_that_is_raised_within_a_second(redis: Redis) -> None:
+    """Unless somebody else still means the old one."""
+    script = Script(redis)
+    one, two = Member(script, 10), Member(script, 10)
+    one.ask(1)
+    two.ask(1)
+    one.usual["limit"] = 6
+    assert one.ask(4, horizon=10_000_000).limit == 6
+    assert (one.out, two.out) == (5, 1)
+    assert two.ask(1).permits == ()
+    one.usual["limit"] = 12
+    assert one.ask(1).limit == 6
+    script.now += 1.01
+    assert one.ask(1).limit == 10, "the other one's"
+    two.usual["limit"] = 12
+    two.ask(1)
+    script.now += 1.01
+    assert two.ask(1).limit == 12
+
+
+# Epochs.
+
+
+@pytest.mark.parametrize(("told", "settling"), [({}, 0.0), ({"alone": True}, 0.45), ({"called_lately": True}, 1.0005)])
+def test_a_store_that_knows_nothing_begins(redis: Redis, told: dict[str, Any], settling: float) -> None:
+    """At once for a newcomer; after an outage when all have told; and else when all earlier calls are over."""
+    script = Script(redis)
+    first, late = Member(script, 10), Member(script, 10)
+    assert first.ask(2, **told).settling == pytest.approx(settling)
+    assert first.out == (0 if settling else 2)
+    late.ledger.in_flight = 3
+    script.now += 0.05
+    left = settling - 0.05 if settling else 0.45
+    for _ in range(2):
+        assert late.ask(alone=True).settling == pytest.approx(left, abs=2e-6)
+    script.now += left + 0.001
+    first.ask(20, horizon=10_000_000)
+    assert first.out + late.out == 10
+
+
+def test_who_comes_back_makes_all_wait_only_where_nothing_was_granted_meanwhile(redis: Redis) -> None:
+    script = Script(redis)
+    one, two = Member(script, 10), Member(script, 10)
+    for _ in range(10):
+        one.call()
+        script.now += 0.3
+    one.ask()
+    assert two.ask(alone=True).settling == 0.0
+    script.now += 3.0
+    assert two.ask(alone=True).settling == 0.45
+    assert one.ask(3).permits == ()
+
+
+def test_forgetting_is_known_by_the_epoch(redis: Redis) -> None:
+    """And by whom it is noticed first; who leaves does not disturb the others."""
+    script = Script(redis)
+    one, two = Member(script, 10), Member(script, 10)
+    one.call()
+    two.call(2)
+    epoch = one.ask().epoch
+    assert two.ask().epoch == epoch
+    redis.hdel(script.keys["about"], two.id)
+    redis.zrem(script.keys["members"], two.id)
+    assert two.ask(leaving=True).epoch == epoch
+    script.now += 0.03
+    script.server = None
+    assert one.ask().epoch == epoch, "a user who may not ask which server it is"
+    script.now += 0.03
+    script.server = "b" * 40
+    reply = one.ask(1)
+    assert (reply.permits, reply.settling) == ((), SECOND)
+    assert reply.epoch != epoch
+    assert one.ask().epoch == two.ask().epoch == reply.epoch
+
+
+@pytest.mark.parametrize("step", [-3600.0, -0.5, 0.5, 3600.0])
+def test_the_fleets_clock_is_even_where_the_stores_is_not(redis: Redis, step: float) -> None:
+    script = Script(redis)
+    one, two = Member(script), Member(script)
+    times = []
+    for number in range(20):
+        script.now += 0.1
+        if number == 10:
+            script.ahead += step
+        times.append((one, two)[number % 2].ask().now)
+    passed = [later - sooner for sooner, later in itertools.pairwise(times[2:])]
+    assert passed.pop(7) <= 0.1 + 1e-6
+    assert passed == [pytest.approx(0.1, abs=2e-6)] * len(passed)
+
+
+# What is stored.
+
+
+def test_numbers_keep_all_their_digits(redis: Redis) -> None:
+    """Lua would write 1.7e+15."""
+    script = Script(redis)
+    script.now += 0.123457
+    member = Member(script, 5)
+    member.call(2)
+    reply = member.ask(5, "bulk", pause=1_000_000, accepted=0.5, refused_ago=0)
+    now = START + 123_457
+    assert reply.epoch == str(now)
+    assert micro(reply.now) == now
+    state = script.redis.hgetall(script.keys["state"])
+    for field in (b"at", b"real", b"settled", b"bulk", b"urgent", b"event_at", b"opens", b"seen", b"latest"):
+        assert re.fullmatch(rb"[0-9]{16}(\.[0-9]+)?", state[field])
+        assert abs(float(state[field]) - now) < 10_000_000
+    assert scores(script, "cooling") == [now + 1_000_500]
+    assert scores(script, "members") == [now + micro(reply.again) + 500_000]
+
+
+def scores(script: Script, end: str) -> list[float]:
+    return [score for _, score in script.redis.zrange(script.keys[end], 0, -1, withscores=True)]
+
+
+def test_what_is_stored_is_what_the_version_in_the_keys_stands_for(redis: Redis) -> None:
+    """Where this fails, releases that read them otherwise would share keys: raise LAYOUT, and say so in CHANGELOG."""
+    script = Script(redis)
+    script.now += 0.1
+    member = Member(script, 5)
+    member.call(2)
+    member.ask(5, "bulk", pause=1_000_000, refusals=1, accepted=0.5, refused_ago=0)
+    assert LAYOUT == 3
+    assert script.state().keys() <= {
+        *("at", "real", "server", "epoch", "settled", "unsure_until", "seq", "places", "limit", "out", "cooling"),
+        *("latest", "urgent", "bulk", "resumed", "seen", "heat", "lowered", "low", "plateau", "measured"),
+        *("changed_at", "event_at", "cuts", "refused_at", "refused", "opens"),
+    }
+    now = START + 100_000
+    (record,) = redis.hvals(script.keys["about"])
+    number, out, heard, due, taken, limit, binding, place, since, granted = map(float, record.split())
+    assert (number, out, heard, due, taken) == (2, 0, now, now, 2)
+    assert (limit, binding, place, since, granted) == (5, 1, 0, now, 0)
+    cooling = script.redis.zrange(script.keys["cooling"], 0, -1)
+    assert [entry.partition(b":")[2] for entry in cooling] == [b"2"]
+    assert redis.zrange(script.keys["limits"], 0, -1, withscores=True) == [(b"f:5", now + 10_000_000)]
+    assert redis.zrange(script.keys["waiting"], 0, -1) == [member.id.encode()]
+
+
+NEXT_RELEASE = SOURCE.replace("    'opens',", "    'opens', 'calls',").replace(
+    "local rate = learn_rate()", "state.calls = state.calls + (request.calls or 0)\nlocal rate = learn_rate()"
+)
+"""A script that takes one argument more, and keeps one field more; the layout is the same."""
+
+
+def test_two_releases_with_one_layout_share_one_quota(redis: Redis) -> None:
+    """Each with its own script; neither loses what only the other knows."""
+    old, new = Script(redis), Script(redis, source=NEXT_RELEASE)
+    one, two = Member(old, 5), Member(new, 5)
+    for _ in range(3):
+        one.ask(2)
+        two.ask(2, calls=1)
+        old.now += 0.1
+        new.now += 0.1
+    assert (one.out, two.out) == (3, 2)
+    assert new.state()["calls"] == 3
+    new.check()
+
+
+def test_every_key_expires_after_a_day(redis: Redis) -> None:
+    """Also one that comes into being again after a while."""
+    script = Script(redis)
+    for _ in range(2):
+        member = Member(script, 1)
+        member.call()
+        member.ask(1)
+        ttls = {end: redis.ttl(key) for end, key in script.keys.items()}
+        assert all(86_390 < ttl <= 86_400 for ttl in ttls.values()), ttls
+        script.now += 11.0
+        member.ask(leaving=True)
+    assert redis_counts(script) == {"state": 1}
+    script.now += 4000.0
+    redis.expire(script.keys["state"], 100)
+    Member(script).ask(1)
+    assert redis.ttl(script.keys["state"]) > 86_390
+
+
+@pytest.mark.parametrize("end", KEYS)
+def test_a_key_of_another_type_is_an_error_and_stays(redis: Redis, end: str) -> None:
+    script = Script(redis)
+    member = Member(script, 1)
+    member.call()
+    member.ask(1)
+    redis.delete(script.keys[end])
+    redis.set(script.keys[end], "mine")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        member.ask(1)
+    assert redis.get(script.keys[end]) == b"mine"

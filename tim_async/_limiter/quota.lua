@@ -197,10 +197,14 @@ end
 
 -- The limit that holds: the smallest that binds, or the largest where none does.
 local function agree()
+    local meant = (request.binding and 'f:' or 'w:') .. digits(request.limit)
+    local before = member and (member.binding == 1 and 'f:' or 'w:') .. digits(member.limit)
+    if before and before ~= meant and redis.call('ZSCORE', limits_key, before) then
+        redis.call('ZADD', limits_key, digits(now + S), before)  -- others may still mean it, and soon tell
+    end
     local active = request.wanted or request.out > 0
-    if active then
-        local kind = request.binding and 'f:' or 'w:'
-        redis.call('ZADD', limits_key, digits(now + MEANT), kind .. digits(request.limit))
+    if active and redis.call('ZADD', limits_key, digits(now + MEANT), meant) == 1 then
+        redis.call('EXPIRE', limits_key, DAY)
     end
     local smallest, largest
     for _, entry in ipairs(redis.call('ZRANGEBYSCORE', limits_key, digits(now), '+inf')) do
@@ -492,8 +496,12 @@ if request.leaving and request.out == 0 then
     redis.call('HDEL', about_key, id)
 else
     if member.out > 0 then silent_for = math.min(silent_for, HOLD) end
-    redis.call('ZADD', members_key, digits(now + silent_for), id)
+    local is_new = redis.call('ZADD', members_key, digits(now + silent_for), id) == 1
     write_record(id, member)
+    if is_new then
+        redis.call('EXPIRE', members_key, DAY)
+        redis.call('EXPIRE', about_key, DAY)
+    end
 end
 save()
 return cjson.encode(reply)
