@@ -8,7 +8,7 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis import Redis
 
@@ -18,8 +18,6 @@ from tests.store import Store
 from tim_async import TIMClient
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.quota import RedisQuota
-
-from .script import Script
 
 COMMAND = GET_C2C_UNREAD_MSG_NUM.command
 NAME = "get_c2c_unread_msg_num"
@@ -75,26 +73,17 @@ def quota_on(store: Store, **options: Any) -> RedisQuota:
     return RedisQuota(**{"url": store.url, "namespace": f"test{next(_names)}", **options})
 
 
-class Keys(NamedTuple):
-    """An endpoint's keys in the store."""
-
-    slots: str
-    state: str
-
-
-def keys_of(quota: RedisQuota, *, command: str = COMMAND, app: int = APP) -> Keys:
-    """As an operator sees them; the version of their layout is part of the names."""
+def keys_of(quota: RedisQuota, *, command: str = COMMAND, app: int = APP) -> dict[str, str]:
+    """An endpoint's keys as an operator sees them, by their ends; the version of their layout is part of the names."""
     key = f"{quota._namespace}:{{{app}:{command}}}:{tim_async.quota.LAYOUT}"
-    return Keys(f"{key}:slots", f"{key}:state")
+    return {end: f"{key}:{end}" for end in tim_async.quota.KEYS}
 
 
-def prepare(store: Store, quota: RedisQuota, limit: int, *, command: str = COMMAND, app: int = APP) -> Script:
-    """Let the store know the endpoint, as if it had been used long ago: it need not wait for reports first."""
+def in_use(store: Store, quota: RedisQuota) -> tuple[float, float]:
+    """The calls that are out, and the calls that cool, as the store counts them."""
     with Redis.from_url(store.url) as redis:
-        script = Script(redis, limit, keys=keys_of(quota, command=command, app=app))
-        script.ask()
-        assert redis.zcard(script.slots) == limit
-    return script
+        out, cooling = redis.hmget(keys_of(quota)["state"], "out", "cooling")
+        return float(out or 0), float(cooling or 0)
 
 
 def client(service: StandIn, quota: RedisQuota | None, limit: float, **options: Any) -> TIMClient:

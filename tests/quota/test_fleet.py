@@ -17,7 +17,7 @@ from tests.stand_in import StandIn
 from tests.store import Store
 from tim_async.quota import RedisQuota
 
-from .support import Counting, answers, prepare, quota_on, until
+from .support import Counting, answers, quota_on, until
 
 pytestmark = pytest.mark.processes
 
@@ -30,7 +30,7 @@ async def fleet(
     service: StandIn, quota: RedisQuota, *workers: dict[str, Any]
 ) -> AsyncIterator[dict[str, ForkedProgram]]:
     """Processes by name, all calling; at the end each must have ended well, unless it was killed."""
-    usual = {"url": service.url, "store": quota._url, "limit": LIMIT, "tasks": 5}
+    usual = {"url": service.url, "store": quota._store, "limit": LIMIT, "tasks": 5}
     counting = service.answer
     assert isinstance(counting, Counting)
     with contextlib.ExitStack() as started:
@@ -52,7 +52,6 @@ async def fleet(
 async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(LIMIT)
     quota = quota_on(lasting)
-    prepare(lasting, quota, LIMIT)
     async with fleet(service, quota, *({"skew": skew} for skew in (-5.0, 5.0, 0.0, 3600.0))):
         counting.by.clear()
         await until(lambda: answers(counting) >= 120)
@@ -67,7 +66,6 @@ async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: st
     """The others take its part meanwhile."""
     counting = service.answer = Counting(LIMIT)
     quota = quota_on(lasting)
-    prepare(lasting, quota, LIMIT)
     async with fleet(service, quota, *({"lane": lane} for _ in range(4))) as running:
         for name in ("worker0", "worker1"):
             running[name].send_signal(signal.SIGSTOP)
