@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
 from tests.stand_in import failure_of
-from tim_async._stores import _OPTIONS, redis_url
+from tim_async._redis_clients import connect
+from tim_async._stores import _OPTIONS, read_url, redis_url
 from tim_async.migrate.streams import read_fleet
 from tim_async.quota import RedisQuota
 
@@ -67,6 +69,22 @@ WRONG = [
     ("unix://redis.sock", "three slashes"),
     ("unix://", "three slashes"),
     ("unix:///run/x.sock?db=x", "db"),
+    ("redis+sentinel://h:26379", "does not name the primary"),
+    ("redis+sentinel:///name/0", "no host"),
+    ("redis+sentinel://h,,h/name", "no host"),
+    ("redis+sentinel://h:0,h/name", "port"),
+    (f"redis+sentinel://joe:{SECRET}", "port"),
+    ("redis+sentinel://h/name/x", "database"),
+    ("redis+sentinel://h/name/1?db=2", "twice"),
+    (f"redis+sentinel://h/name?sentinel={SECRET}", "unknown option sentinel"),
+    ("redis+sentinel://h/name?ssl_cert_reqs=none", "unknown option ssl_cert_reqs"),
+    ("redis+sentinel://[::1,h/name", "IPv6"),
+    ("redis+cluster://h:6379,/", "no host"),
+    ("redis+cluster://h/1", "a cluster has none"),
+    ("redis+cluster://h?db=0", "unknown option db"),
+    (f"redis+cluster://:{SECRET}/{SECRET}@h", "%2F"),
+    ("unix+cluster://h", "must begin with redis://"),
+    ("redis+other://h", "must begin with redis://"),
     ("http://h/0", "must begin with redis://"),
     ("", "must begin with redis://"),
 ]
@@ -104,6 +122,44 @@ def test_what_can_be(url: str, wanted: dict[str, Any]) -> None:
     assert found == wanted
 
 
+@pytest.mark.parametrize(
+    ("url", "nodes", "wanted"),
+    [
+        ("redis+sentinel://h/m", [("h", 26379)], {"db": 0}),
+        ("valkey+sentinel://a:1,b,[::1]:3/m/2", [("a", 1), ("b", 26379), ("::1", 3)], {"db": 2}),
+        ("redis+sentinel://joe:p%40w@a,b/my%2Fm?db=1", [("a", 26379), ("b", 26379)], {"db": 1, "password": "p@w"}),
+        ("redis+cluster://a:1,b", [("a", 1), ("b", 6379)], {}),
+        ("REDISS+CLUSTER://joe:pw@[::1]", [("::1", 6379)], {"username": "joe", "password": "pw", "ssl": True}),
+    ],
+)
+def test_several_nodes(url: str, nodes: list[tuple[str, int]], wanted: dict[str, Any]) -> None:
+    """They mean to redis-py what they say, and are shown without what is secret."""
+    found = read_url(url)
+    assert list(found.nodes) == nodes
+    made = connect(url)
+    assert made.ours
+    assert made.by_name
+    assert "pw" not in made.shown
+    assert "p%40w" not in made.shown
+    options = made.client.connection_kwargs if isinstance(made.client, RedisCluster) else pool_options(made.client)
+    assert {name: options.get(name, 0) for name in wanted if name != "ssl"} == {
+        name: value for name, value in wanted.items() if name != "ssl"
+    }
+
+
+def pool_options(client: Redis) -> dict[str, Any]:
+    return dict(client.connection_pool.connection_kwargs)
+
+
+def test_the_sentinels_have_credentials_of_their_own() -> None:
+    made = connect("redis+sentinel://joe:pw@h/m?sentinel_username=s&sentinel_password=p%2Fw")
+    assert isinstance(made.client, Redis)
+    (sentinel,) = made.client.connection_pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
+    options = pool_options(sentinel)
+    assert (options["username"], options["password"]) == ("s", "p/w")
+    assert pool_options(made.client)["password"] == "pw"
+
+
 def test_tls_options(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("")
@@ -112,7 +168,13 @@ def test_tls_options(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "connection"),
-    [("redis", Connection), ("rediss", SSLConnection), ("unix", UnixDomainSocketConnection)],
+    [
+        ("redis", Connection),
+        ("rediss", SSLConnection),
+        ("unix", UnixDomainSocketConnection),
+        ("redis+cluster", RedisCluster),
+        ("rediss+cluster", RedisCluster),
+    ],
 )
 def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
     """What it does not know, it raises a TypeError for at first use."""
@@ -124,9 +186,9 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 @example("redis://[")
 def test_any_text_is_a_url_or_one_error(text: str) -> None:
     """What passes, redis-py takes."""
-    for scheme in ("", "redis://", "rediss://", "unix://"):
-        url = ""
+    for scheme in ("", "redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"):
+        found = None
         with contextlib.suppress(ValueError):
-            url = redis_url(scheme + text)
-        if url:
-            parse_url(url)
+            found = read_url(scheme + text)
+        if found is not None:
+            parse_url(found.url)
