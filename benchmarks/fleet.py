@@ -126,8 +126,8 @@ def tables(result: dict[str, Any]) -> list[str]:
             _cell(run, "scripts", ".0f"),
             _cell(run, "script_us", ".0f"),
             _cell(run, "slowest_ms", ".1f"),
-            _cell(run, "store_cpu", ".1%"),
-            _cell(run, "idle_cpu", ".1%"),
+            _cell(run, "store_cpu", ".2f"),
+            _cell(run, "cpu", ".2f"),
             f"{run['flaps']}",
             f"{len(run['logged'])}",
         ]
@@ -142,7 +142,18 @@ def tables(result: dict[str, Any]) -> list[str]:
         ),
         table(
             "FLEET: the store and newcomers",
-            ["fleet", "first call", "of fair", "scripts/s", "µs", "slowest ms", "store CPU", "CPU", "flaps", "logged"],
+            [
+                "fleet",
+                "first call",
+                "of fair",
+                "scripts/s",
+                "µs",
+                "slowest ms",
+                "store CPU",
+                "CPU of all",
+                "flaps",
+                "logged",
+            ],
             cost,
         ),
     ]
@@ -156,6 +167,7 @@ NOTES = [
     "process was killed; wait: of the interactive process, ms",
     "first call: the slowest first call of three newcomers, s, and as a multiple of clients / limit (of fair)",
     "µs, slowest ms: of a script, by the store's own clock (which counts the time that other processes had its core)",
-    "CPU: of the clients, where they idle; flaps: most changes of a client between sharing and its fallback",
+    "store CPU, CPU of all: cores that the store took, and the processes of the fleet together",
+    "flaps: most changes of a client between sharing and its fallback",
     "logged: lines from WARNING on, all processes together",
 ]

@@ -237,8 +237,8 @@ def _figures(
         if away is not None and back is not None:
             figures["meanwhile"] = share(away + 1, back)
             figures["after"] = share(back + 1, scenario.seconds)
-    if scenario.measured is not None:
-        figures["idle_cpu"] = sum(_cpu(told, begin, scenario.measured) for told in lines)
+    measured = scenario.measured or (0.0, scenario.seconds)
+    figures["cpu"] = sum(_cpu(told, begin, measured) for told in lines)
     return figures
 
 
