@@ -79,6 +79,7 @@ class RedisSharing:
             strict=strict,
             shares=self._shares,
             overdue=self._overdue,
+            settle=self._link.settle,
         )
         self._limiters.append(limiter)
         return limiter

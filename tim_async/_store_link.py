@@ -30,6 +30,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.client import NEVER_DECODE
 from redis.utils import str_if_bytes
 
+from ._limiter.request import SETTLE
 from ._redis_clients import Connected, Script, execute
 from ._round_trips import LONGEST, RoundTrips, Within
 from ._store_faults import FAILURES, is_stale, is_time_out
@@ -40,6 +41,8 @@ IDLE = 0.2
 """Seconds after which connections that were not used are not trusted."""
 STEP = 0.7
 """Seconds for each step of a cluster's client, such as to connect to a node, or to ask it for the map."""
+SETTLE_OF_CLUSTER = 0.8
+"""Seconds to find a cluster's new primary: its client pauses for 0.25 s, and a node that hangs costs a step."""
 _UNSURE = 1.0
 """Seconds without an answer after which Sentinels are asked whether a connection still leads to the primary."""
 _OLD = 15.0
@@ -66,6 +69,7 @@ class Link:
         by_name: whether the primary is found by asking.
         times: the time-outs.
         worked: whether the store has ever carried out the script.
+        settle: seconds within which every process reaches it again, where the way to it takes no time.
     """
 
     def __init__(self, connected: Connected, timeout: float | None) -> None:
@@ -73,6 +77,8 @@ class Link:
         self.by_name: bool = connected.by_name
         self.times = RoundTrips(timeout)
         self.worked = False
+        cluster = isinstance(connected.client, RedisCluster)
+        self.settle: float = SETTLE_OF_CLUSTER if cluster else SETTLE
         self._connected = connected
         self._users = 0
         self._key: Hashable = None

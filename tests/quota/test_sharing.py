@@ -128,12 +128,8 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
     assert counting.fullest() > 10
     with Redis.from_url(lasting.url) as redis:
         keys = redis.keys(f"{quota._namespace}:*")
-    slots = {
-        key.rpartition(b":")[0]: {key_slot(each) for each in keys if each.startswith(key.rpartition(b":")[0])}
-        for key in keys
-    }
-    assert (len(slots), [len(each) for each in slots.values()]) == (3, [1, 1, 1])
-    assert len(set.union(*slots.values())) == 3
+    slots = {(key.rpartition(b":")[0], key_slot(key)) for key in keys}
+    assert len({key for key, _ in slots}) == len({slot for _, slot in slots}) == len(slots) == 3
 
 
 async def test_releases_with_different_layouts_leave_each_other_alone(
@@ -219,7 +215,7 @@ async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandI
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
         client(service, quota, 40, session=session) as one,
         client(service, quota, 40) as two,
-        calling((one.with_options(lane=Lane.BULK), "one"), (two, "two"), tasks=30),
+        calling((one.with_options(lane=Lane.BULK), "one"), (two.with_options(lane=Lane.BULK), "two"), tasks=30),
     ):
         await until(lambda: answers(counting) >= 60)
     assert counting.refused == 0
@@ -388,15 +384,18 @@ async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store
     """One process after the other; the service takes the higher rate.  None is refused, and the new rate is used."""
     counting = service.answer = Counting(max(before, after))
     quota = quota_on(lasting, timeout=PATIENT)
-    async with client(service, quota, before) as one, client(service, quota, before) as two:
-        async with calling((one, "one"), (two, "two")):
-            await until(lambda: answers(counting) >= before)
-            for tim in (one, two):
-                tim.set_rate(NAME, after)
-                await asyncio.sleep(0.05)
-            await until(lambda: one.stats()[NAME].limit == two.stats()[NAME].limit == after)
-            changed = len(counting.arrivals)
-            await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
+    async with (
+        client(service, quota, before) as one,
+        client(service, quota, before) as two,
+        calling((one, "one"), (two, "two")),
+    ):
+        await until(lambda: answers(counting) >= before)
+        for tim in (one, two):
+            tim.set_rate(NAME, after)
+            await asyncio.sleep(0.05)
+        await until(lambda: one.stats()[NAME].limit == two.stats()[NAME].limit == after)
+        changed = len(counting.arrivals)
+        await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
     assert counting.refused == 0
     del counting.arrivals[: changed + after]  # some were permitted before
     assert 0.9 * after <= counting.fullest() <= after

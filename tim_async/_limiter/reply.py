@@ -98,6 +98,7 @@ class StoreView:
         phase: where in a common timetable this process is, 0 to 1; such that all are spread evenly.
         ahead: seconds by which the fleet's clock is ahead of the event loop's, by the exchange of late that was the
             quickest, as if its ways there and back took the same time.
+        knows_clock: whether that exchange was a usual one, and not one that had to connect first.
         round_trip: smoothed time to the store and back, seconds.
         saturated: the last permits had to wait for a slot.
     """
@@ -114,6 +115,7 @@ class StoreView:
         "_quickest",
         "_refused",
         "ahead",
+        "knows_clock",
         "limit",
         "members",
         "phase",
@@ -130,6 +132,7 @@ class StoreView:
         self.members = 0
         self.phase = 0.0
         self.ahead = 0.0
+        self.knows_clock = False
         self.round_trip = 0.0
         self.saturated = False
         self._asked_for: Lane | None = None
@@ -166,10 +169,14 @@ class StoreView:
 
     def _compare_clocks(self, fleet: float, asked: float, now: float) -> None:
         """Take in what the fleet's clock was at some time between two loop times."""
+        took = now - asked
         fits = fleet - now <= self.ahead <= fleet - asked
-        if not fits or now - asked <= self._quickest or now > self._compared_at + self.REMEMBERED:
+        # From time to time again, since clocks drift; not by an exchange that had to connect first, which is lopsided.
+        due = now > self._compared_at + self.REMEMBERED and took <= 2 * self.round_trip
+        if not fits or took <= self._quickest or due:
             self.ahead = fleet - (asked + now) / 2
-            self._quickest, self._compared_at = now - asked, now
+            self._quickest, self._compared_at = took, now
+            self.knows_clock = self._cuts is not None and took <= 2 * self.round_trip
 
     def _measure(self, reply: Reply, asked: float, now: float) -> None:
         """Learn how long one permit takes, from the first request for it until it is due."""

@@ -9,7 +9,8 @@ from typing import TypedDict
 REMEMBERED = 2.0
 """Seconds after which a refusal does not concern the other processes any more."""
 SETTLE = 0.45
-"""Seconds for which the store grants nothing after an outage; more where it is far away."""
+"""Seconds for which the store grants nothing after an outage, so that all processes can find it again; more where it is
+far away."""
 
 Told = Callable[[], None]
 """To be called once the store has what was put into a request; until then it stays to be told."""

@@ -35,6 +35,8 @@ REPORT = 0.5
 """Seconds after which the store is told of calls that are under way or have ended, when nothing is asked anyway."""
 HEARTBEAT = 20.0
 """Seconds after which an idle process says that it still takes part."""
+ROUND_TRIPS = 8
+"""To reach a store that is back: name, TCP, TLS, AUTH, SELECT, the script."""
 FRESH = 1.0
 """Seconds after a request for which the permits in its reply may be used."""
 FORGETFUL = 3
@@ -57,6 +59,7 @@ class SharedLimiter:
         strict: give up the credit, and with it the chance of being refused by our own jitter.
         shares: how this process takes part.
         overdue: seconds after which an exchange that has neither answered nor failed counts as failed.
+        settle: seconds within which every process reaches a store that is back, where the way to it takes no time.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class SharedLimiter:
         strict: bool,
         shares: Shares,
         overdue: float,
+        settle: float = SETTLE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
@@ -80,6 +84,7 @@ class SharedLimiter:
         self._strict = strict
         self._shares = shares
         self._overdue = overdue
+        self._settle = settle
 
         self._state = State.HOLDING
         self._talk = Background(self._converse, self._broke_off)
@@ -350,10 +355,10 @@ class SharedLimiter:
             "strict": self._strict,
             "bulk_share": self._shares.bulk,
             "lead": micro(self._credit.value / 2),
-            "settle": micro(SETTLE + 2 * self._store.round_trip),
+            "settle": micro(self._settle + ROUND_TRIPS * self._store.round_trip),
             "horizon": micro(self._demand.horizon),
         }
-        if self._heard and not self._strict:
+        if self._store.knows_clock and not self._strict:
             request["at"] = str(micro(now + self._store.ahead))
         lane = self._demand.ask(request, now)
         if self._apart:
@@ -381,11 +386,13 @@ class SharedLimiter:
         if reply.opens:
             self._queue.pause_until(now + reply.opens)
         # Later than the store meant it, by the reply's way here, is on the safe side.
-        meant = now if self._strict else max(asked, min(now, reply.now - self._store.ahead))
+        known = self._store.knows_clock and not self._strict
+        meant = max(asked, min(now, reply.now - self._store.ahead)) if known else now
         # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
         for wait, count in reply.permits if now - asked < FRESH else ():
             for _ in range(count):
-                self._granted.add(meant + wait, Lane.INTERACTIVE if lane is None else lane)
+                # Usable from when it is heard of: a long way here takes nothing of its time.
+                self._granted.add(max(now, meant + wait), Lane.INTERACTIVE if lane is None else lane)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._on(Event.SETTLING)
