@@ -319,8 +319,12 @@ local function grant(reply, rate)
         state.seen = now
     end
     -- Those that wait already go first.
-    local ticket, ahead = nil, 0
-    if redis.call('ZCARD', waiting_key) > 0 then
+    local ticket, ahead, wanted = nil, 0, request.wanted
+    local waiting = redis.call('ZCARD', waiting_key)
+    if waiting > 0 then
+        -- Equal parts: nobody takes more at once than all can.
+        local part = math.ceil(limit * request.horizon / S / (waiting + 1))
+        wanted = math.min(wanted, for_bulk and math.max(part, math.ceil(limit / 50)) or part)
         ticket = tonumber(redis.call('ZSCORE', waiting_key, id) or nil)
         if ticket and (ticket >= BULK) ~= for_bulk then
             redis.call('ZREM', waiting_key, id)
@@ -379,7 +383,7 @@ local function grant(reply, rate)
     end
     local runs, granted, due = {}, 0, now
     local wait
-    while granted < request.wanted do
+    while granted < wanted do
         local slot = now
         if free == 0 then
             slot = known and next_slot(1, false)

@@ -108,6 +108,7 @@ class StoreView:
         "_asking_since",
         "_compared_at",
         "_cuts",
+        "_exchanges",
         "_heard_at",
         "_interval",
         "_members_at",
@@ -141,6 +142,7 @@ class StoreView:
         self._not_before = -math.inf
         self._heard_at = self._members_at = self._compared_at = -math.inf
         self._quickest = math.inf
+        self._exchanges = 0
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
@@ -155,7 +157,11 @@ class StoreView:
         """Take in a reply to a request for a lane, or None; returns whether calls were refused at the limit since."""
         self._heard_at = now
         took = now - asked
-        self.round_trip += (0.2 if self.round_trip else 1.0) * (took - self.round_trip)
+        if self._exchanges < 2:  # the first one had to connect
+            self.round_trip = took
+        else:
+            self.round_trip += 0.2 * (min(took, 3 * self.round_trip + 0.01) - self.round_trip)
+        self._exchanges += 1
         self.limit, self.rate = reply.limit, reply.rate
         if reply.members >= self.members or now > self._members_at + self.REMEMBERED:
             self.members, self._members_at = reply.members, now
@@ -176,7 +182,7 @@ class StoreView:
         if not fits or took <= self._quickest or due:
             self.ahead = fleet - (asked + now) / 2
             self._quickest, self._compared_at = took, now
-            self.knows_clock = self._cuts is not None and took <= 2 * self.round_trip
+            self.knows_clock = self._exchanges > 1 and took <= 2 * self.round_trip
 
     def _measure(self, reply: Reply, asked: float, now: float) -> None:
         """Learn how long one permit takes, from the first request for it until it is due."""
