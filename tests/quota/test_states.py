@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tim_async._limiter.fallback import QUIET
 from tim_async._limiter.queue import RequestQueue
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
-from tim_async._limiter.shared import SharedLimiter
+from tim_async._limiter.shared import REPORT, SharedLimiter
 from tim_async._limiter.sharing import Shares, StoreAway
 from tim_async._limiter.states import TRANSITIONS, Action, Event, State
 
@@ -22,6 +23,8 @@ LIMIT = 50
 OVERDUE = 2.5
 PROBED = 0.125
 """Seconds after which a tick has come, by the latest."""
+REPORTED = 1.2 * REPORT
+"""Seconds after which what is to be reported is, by the latest."""
 REPLIES = (Event.GRANTED, Event.SETTLING, Event.LOST, Event.CANCELLED)
 """What can become of an exchange."""
 
@@ -66,7 +69,16 @@ class Walk:
 
         def limiter(queue: RequestQueue) -> SharedLimiter:
             made.append(
-                SharedLimiter(self.store.exchange, queue, LIMIT, strict=False, shares=Shares(1.0, 1.0), overdue=2.5)
+                SharedLimiter(
+                    self.store.exchange,
+                    queue,
+                    LIMIT,
+                    name="endpoint",
+                    member="host:1:a",
+                    strict=False,
+                    shares=Shares(1.0, 1.0),
+                    overdue=OVERDUE,
+                )
             )
             return made[0]
 
@@ -108,15 +120,21 @@ class Walk:
         """Make one call, as a client does."""
         calling = asyncio.create_task(self.queue.enter())
         await steps()
-        self.store.reply.set_result(Reply(LIMIT, 0, permits=((1, 0.0),)))
+        self.reply(permits=((0.0, 1),))
         self.queue.leave(await calling, answered=True)
+
+    def reply(self, **fields: Any) -> None:
+        """Answer the exchange that is under way."""
+        number = self.store.requests[-1]["number"]
+        known: dict[str, Any] = {"epoch": "1", "now": self.loop.time(), "limit": LIMIT, "rate": LIMIT}
+        self.store.reply.set_result(Reply(number, **known, **fields))
 
     def end_exchange(self, event: Event) -> None:
         match event:
             case Event.GRANTED:
-                self.store.reply.set_result(Reply(LIMIT, 0))
+                self.reply()
             case Event.SETTLING:
-                self.store.reply.set_result(Reply(LIMIT, 0, settling=10.0))
+                self.reply(settling=10.0)
             case Event.LOST:
                 self.store.reply.set_exception(StoreAway())
             case Event.CANCELLED:
@@ -135,7 +153,7 @@ class Walk:
             case Event.DUE if self.state is State.LEAVING:
                 self.finishing = asyncio.create_task(self.limiter.finish())
             case Event.DUE:
-                await asyncio.sleep(PROBED)
+                await asyncio.sleep(REPORTED if self.state is State.HOLDING else PROBED)
             case Event.CLOSE:
                 self.limiter.close()
             case Event.FINISHED if self.state in (State.LEAVING, State.CLOSED):
@@ -213,7 +231,7 @@ def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
         late = walk.store.reply
         await asyncio.sleep(OVERDUE + PROBED)
         rate = walk.limiter.rate(walk.loop.time())
-        late.set_result(Reply(rate=1.0, cuts=5, permits=((7, 0.0),)))
+        late.set_result(Reply(7, epoch="1", rate=1.0, limit=1.0, cuts=5, permits=((0.0, 7),)))
         await steps()
         assert not walk.limiter.shared
         assert walk.limiter.rate(walk.loop.time()) == rate
@@ -221,7 +239,7 @@ def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
         walk.end_exchange(Event.GRANTED)
         await steps()
         assert walk.limiter.shared
-        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "permit 7 is not in hand"
+        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permits are not in hand"
         await walk.end()
 
     virtual_time.run(main())
