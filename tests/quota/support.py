@@ -16,6 +16,9 @@ import tim_async.quota
 from tests.stand_in import APP, Action, Seen, StandIn, client_of, error, sensible
 from tests.store import Store
 from tim_async import TIMClient
+from tim_async._limiter.queue import RequestQueue
+from tim_async._limiter.shared import SharedLimiter
+from tim_async._limiter.sharing import Exchange, Shares
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
 from tim_async.quota import RedisQuota
 
@@ -77,6 +80,27 @@ def keys_of(quota: RedisQuota, *, command: str = COMMAND, app: int = APP) -> dic
     """An endpoint's keys as an operator sees them, by their ends; the version of their layout is part of the names."""
     key = f"{quota._namespace}:{{{app}:{command}}}:{tim_async.quota.LAYOUT}"
     return {end: f"{key}:{end}" for end in tim_async.quota.KEYS}
+
+
+EQUAL = Shares()
+"""All processes take part alike."""
+
+
+def limiter_of(
+    exchange: Exchange, limit: float, *, strict: bool = False, shares: Shares = EQUAL, overdue: float = 2.5
+) -> tuple[RequestQueue, SharedLimiter]:
+    """A queue and its limiter, which tells and asks a store of the test's."""
+    made: list[SharedLimiter] = []
+
+    def limiter(queue: RequestQueue) -> SharedLimiter:
+        made.append(
+            SharedLimiter(
+                exchange, queue, limit, name=NAME, member="one", strict=strict, shares=shares, overdue=overdue
+            )
+        )
+        return made[0]
+
+    return RequestQueue(limit, limiter=limiter), made[0]
 
 
 def in_use(store: Store, quota: RedisQuota) -> tuple[float, float]:

@@ -7,7 +7,6 @@ at which all tasks are cancelled, and the rest be virtual time.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import re
 import sys
@@ -29,7 +28,7 @@ from tim_async._limiter.shared import SharedLimiter
 from tim_async._limiter.sharing import Shares, StoreAway
 from tim_async.quota import RedisQuota
 
-from .support import NAME, calling, client, prepare, quota_on, until
+from .support import NAME, calling, client, limiter_of, quota_on, until
 
 LIMIT = 50
 OVERDUE = 2.5
@@ -56,7 +55,6 @@ class FakeStore:
         self.delay = 0.0
         self.released = asyncio.Event()
         self.requests: list[Request] = []
-        self._permits = itertools.count(1)
 
     async def exchange(self, request: Request) -> Reply:
         self.requests.append(request)
@@ -77,20 +75,13 @@ class FakeStore:
                 raise StoreAway
             case "defect":
                 raise TypeError("a defect")
-        permits = tuple((next(self._permits), 0.0) for _ in range(request.get("wanted", 0)))
-        return Reply(rate=LIMIT, cuts=0, permits=permits)
+        wanted = request.get("wanted", 0)
+        return Reply(request["number"], "1", limit=LIMIT, rate=LIMIT, permits=((0.0, wanted),) if wanted else ())
 
 
 def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLimiter]:
-    limiters: list[SharedLimiter] = []
-
-    def limiter(queue: RequestQueue) -> SharedLimiter:
-        limiters.append(
-            SharedLimiter(store.exchange, queue, LIMIT, strict=False, shares=Shares(1.0, alone), overdue=OVERDUE)
-        )
-        return limiters[0]
-
-    return RequestQueue(LIMIT, limiter=limiter), limiters[0]
+    """A limiter that calls by a share of its own without the store; not at all where that is None."""
+    return limiter_of(store.exchange, LIMIT, shares=Shares(alone=alone, closed=alone is None), overdue=OVERDUE)
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -195,8 +186,8 @@ def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
         assert record.exc_info[0] is TypeError
 
 
-def test_each_outcome_is_told_once_and_then_there_is_silence() -> None:
-    """But for a call in flight, which is told at every tick, though not in every request."""
+def test_what_has_ended_is_told_once_and_then_there_is_silence() -> None:
+    """With the requests that are made anyway; and how many are out, with each."""
 
     async def main() -> None:
         store = FakeStore()
@@ -205,16 +196,15 @@ def test_each_outcome_is_told_once_and_then_there_is_silence() -> None:
         limiter.leave(unused, asyncio.get_running_loop().time(), Use.UNSENT)
         for _ in range(80):
             await call(queue)
+        assert {request["out"] for request in store.requests[2:]} == {1}
         queue.leave(flying, answered=True)
         await asyncio.sleep(1.0)
         told = len(store.requests)
-        assert told > 80
         await asyncio.sleep(10.0)
-        assert len(store.requests) == told
-        reports = [number for request in store.requests for number, _ in request.get("answered", ())]
-        assert len(reports) == len({*reports}) == 81
-        assert [n for request in store.requests for n in request.get("unused", ())] == [str(unused.number)]
-        assert 5 <= sum(request.get("in_flight") == [str(flying.number)] for request in store.requests) <= 12
+        assert len(store.requests) == told == 2 + 80 + 1
+        freed = [calls for request in store.requests for _, _, calls in request.get("freed", ())]
+        assert sum(freed) == 81
+        assert store.requests[-1]["out"] == 0
         queue.close()
         await limiter.finish()
 
@@ -283,45 +273,6 @@ def test_closing_gives_up_an_exchange_that_is_under_way_and_does_not_end() -> No
     assert virtual_time.run(main()) == pytest.approx(OVERDUE)
 
 
-def test_permits_that_no_call_takes_are_returned() -> None:
-    """The call that asked was cancelled: other processes can have its permit."""
-
-    async def main() -> None:
-        store = FakeStore()
-        queue, limiter = gated(store, 0.1)
-        waiting = asyncio.create_task(call(queue))
-        while not store.requests:  # noqa: ASYNC110 - no event says so
-            await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.sleep(1.0)
-        assert [n for request in store.requests for n in request.get("unused", ())] == ["1"]
-        queue.close()
-        await limiter.finish()
-
-    virtual_time.run(main())
-
-
-def test_an_alert_slows_a_process_that_is_without_the_store() -> None:
-    """By its share of the fallback, too; once the store is back, all are told."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        store = FakeStore()
-        store.manner = "away"
-        queue, limiter = gated(store, 0.5)
-        await call(queue)
-        before = limiter.rate(loop.time())
-        limiter.slow_down(0.5, loop.time())
-        assert limiter.rate(loop.time()) < before
-        store.manner = "answers"
-        await asyncio.sleep(1.0)
-        assert limiter.shared
-        queue.close()
-        await limiter.finish()
-
-    virtual_time.run(main())
-
-
 def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
     async def main() -> None:
         store = FakeStore()
@@ -350,18 +301,12 @@ async def test_a_connection_that_is_lost_is_replaced_within_a_second(
     if factory is not None:
         loop.set_task_factory(factory)
     quota = quota_on(store)
-    prepare(store, quota, LIMIT)
     with redis.Redis.from_url(store.url) as operator:
         async with client(service, quota, LIMIT) as tim, calling((tim, "alice")):
-
-            def lost() -> bool:
-                """One that is idle is replaced without a word."""
+            for _ in range(5):
+                seen = len(service.seen)
+                await until(lambda: len(service.seen) > seen + 5)  # noqa: B023 - called at once
                 operator.client_kill_filter(_type="normal", skipme=True)
-                return not tim.stats()[NAME].shared
-
-            await until(lambda: tim.stats()[NAME].shared)
-            for _ in range(3):
-                await until(lost)
                 await until(lambda: tim.stats()[NAME].shared, 1.0)
 
 
@@ -373,7 +318,6 @@ async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store
     if factory is not None:
         loop.set_task_factory(factory)
     quota = quota_on(lasting, fail_closed=True)
-    prepare(lasting, quota, 500)
     async with client(service, quota, 500) as tim:
         for steps in range(40):
             calls = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
@@ -384,26 +328,6 @@ async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store
                 assert await tim.get_all_c2c_unread_msg_num("alice") == 7
             await asyncio.wait(calls)
         await until(lambda: tim.stats()[NAME].shared)
-
-
-async def test_a_driver_that_fails_by_a_defect_is_named_once(
-    service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quota = quota_on(lasting, fallback_share=1)
-
-    async def broken(*_: Any) -> Any:
-        raise TypeError("a defect of the driver")
-
-    async with client(service, quota, LIMIT) as tim:
-        await tim.get_all_c2c_unread_msg_num("alice")
-        with monkeypatch.context() as patch:
-            patch.setattr(redis.asyncio.Redis, "evalsha", broken)
-            for _ in range(5):
-                assert await tim.get_all_c2c_unread_msg_num("alice") == 7
-            await until(lambda: not tim.stats()[NAME].shared)
-        await until(lambda: tim.stats()[NAME].shared)
-    defects = [record for record in caplog.records if record.exc_info is not None]
-    assert [str(record.exc_info[1]) for record in defects if record.exc_info] == ["a defect of the driver"]
 
 
 async def test_closing_waits_for_no_driver_that_does_not_close(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable
 
@@ -90,7 +91,8 @@ def test_refusals_leave_times_out_and_answers_bring_them_back() -> None:
     for rate in (4 / 3, 4 / 7, 4 / 8, 4 / 8):
         table.refused(0.0, 0.0)
         assert table.rate(0.0) == pytest.approx(rate)
-    assert [b - a for a, b in zip(sent := times(table, 10.0, 17.0), sent[1:], strict=False)] == [pytest.approx(2.0)] * 3
+    sent = times(table, 10.0, 17.0)
+    assert [later - sooner for sooner, later in itertools.pairwise(sent)] == [pytest.approx(2.0)] * 3
     permit = table.take(20.0)
     for use, rate in ((Use.UNSENT, 0.5), (Use.UNANSWERED, 0.5), (Use.ANSWERED, 4 / 7), (Use.ANSWERED, 4 / 6)):
         table.leave(permit, 20.0, use)
@@ -156,8 +158,8 @@ def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> Non
         fallback.settles(now + settling)
         for after in (settling - 0.9 * HUSH, settling, settling + 0.9 * HUSH):
             assert fallback.wait(now + after, Lane.INTERACTIVE) == pytest.approx(settling + HUSH - after)
-        assert fallback.wait(now + settling - 1.1 * HUSH, Lane.INTERACTIVE) == 0.0
-        assert fallback.wait(now + settling + 1.1 * HUSH, Lane.INTERACTIVE) == 0.0
+        for after in (settling - 1.1 * HUSH, settling + 1.1 * HUSH):
+            assert fallback.wait(now + after, Lane.INTERACTIVE) < 0.02, "as long as one call takes"
 
     in_virtual_time(check)
 

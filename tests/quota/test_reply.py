@@ -17,12 +17,12 @@ from tim_async._limiter.reply import Reply, read_reply
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
 NUMBERS = st.integers(0, 10**7) | st.sampled_from([10**400, float("inf"), float("nan"), -1, None, "1"])
 
 
-@at_most(50)
+@at_most(30)
 @given(ANYTHING.map(json.dumps) | st.text() | st.binary() | ANYTHING)
 def test_garbage_is_a_value_error(data: Any) -> None:
     """Whatever a store, a proxy or another program answers: never another exception."""

@@ -6,42 +6,26 @@ whole limiter is tested in test_limiter.py.
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
+import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tim_async import Lane
 from tim_async._limiter.demand import Demand
-from tim_async._limiter.permits import GrantedPermits, PermitOutcomes
-from tim_async._limiter.reply import Reply, StoreView, read_reply
-from tim_async._limiter.request import News, Request, terms
-
-# The part of every request that follows from the limit.
-
-
-@pytest.mark.parametrize(
-    ("limit", "strict", "ceiling", "burst"),
-    [(200, False, 220, 10), (200, True, 200, 4), (500, True, 500, 10), (20, False, 22, 4), (20.5, True, 20.5, 4)],
-)
-def test_the_terms_of_a_limit(limit: float, strict: bool, ceiling: float, burst: float) -> None:
-    """A tenth more to catch up and a twentieth at once; strictly the limit and a fiftieth; four at least."""
-    assert terms(limit, 0.9, strict=strict) == {
-        "limit": int(limit),
-        "ceiling": pytest.approx(ceiling),
-        "burst": pytest.approx(burst),
-        "floor": pytest.approx(1.01 * ceiling / burst),
-        "left_by_bulk": math.ceil(limit / 10 - 1e-6),
-        "hold": 500_000,
-        "settle": 450_000,
-    }
-
+from tim_async._limiter.permits import GrantedPermits, Ledger
+from tim_async._limiter.reply import Reply, StoreView
+from tim_async._limiter.request import News, Request
 
 # News.
 
 
-def told_by(news: News | PermitOutcomes, now: float) -> tuple[Request, Callable[[], None]]:
+def told_by(news: News, now: float) -> tuple[Request, Callable[[], None]]:
     request: Request = {}
     told = news.tell(request, now)
     return request, told
@@ -68,7 +52,7 @@ def test_refusals_and_alerts_are_forgotten_after_two_seconds(now: float, known: 
     news.refused(10.0)
     news.slow_down(0.5, 10.0)
     request, told = told_by(news, now)
-    assert request == ({"refusals": 1, "taken": 0.5, "refused_ago": 2_000_000} if known else {})
+    assert request == ({"refusals": 1, "accepted": 0.5, "refused_ago": 2_000_000} if known else {})
     told()
     assert not news
 
@@ -79,12 +63,12 @@ def test_of_two_alerts_the_lower_share_is_told(shares: tuple[float, float]) -> N
     for share in shares:
         news.slow_down(share, 10.0)
     request, told = told_by(news, 10.5)
-    assert request == {"taken": 0.5, "refused_ago": 500_000}
+    assert request == {"accepted": 0.5, "refused_ago": 500_000}
     news.slow_down(0.4, 10.6)
     told()
     assert news
     request, told = told_by(news, 10.6)
-    assert request == {"taken": 0.4, "refused_ago": 0}
+    assert request == {"accepted": 0.4, "refused_ago": 0}
     told()
     assert not news
 
@@ -115,86 +99,101 @@ def test_a_pause_that_is_over_is_not_told(end: float) -> None:
     assert not news
 
 
-# Permits in hand, and their outcomes.
+# Permits in hand, and what has become of others.
 
 
 def test_permits_are_used_in_the_order_in_which_they_are_due() -> None:
     granted = GrantedPermits()
-    assert (bool(granted), granted.soonest(), granted.latest(), granted.pop()) == (False, math.inf, -math.inf, None)
-    for due, number in ((10.2, 1), (10.1, 3), (10.3, 2)):
-        granted.add(due, number, Lane.BULK)
-    assert (bool(granted), granted.soonest(), granted.latest()) == (True, 10.1, 10.3)
+    assert (len(granted), granted.soonest(), granted.latest(), granted.pop()) == (0, math.inf, -math.inf, None)
+    for due in (10.2, 10.1, 10.3):
+        granted.add(due, Lane.BULK)
+    assert (len(granted), granted.soonest(), granted.latest()) == (3, 10.1, 10.3)
     assert granted.pop(due_by=10.0) is None
-    assert granted.pop(due_by=10.1) == 3
+    assert granted.pop(due_by=10.1) == 10.1
     assert granted.pop(due_by=10.1) is None
-    assert [granted.pop(), granted.pop(), granted.pop()] == [1, 2, None]
+    assert [granted.pop(), granted.pop(), granted.pop()] == [10.2, 10.3, None]
+    granted.add(5.0, Lane.BULK)
+    assert granted.latest() == 5.0
 
 
 def test_an_interactive_call_does_not_wait_long_for_a_permit_of_bulk() -> None:
     """It asks for one of its own, once; bulk takes what there is."""
     granted = GrantedPermits()
-    assert granted.lack(Lane.BULK, 10.0)
-    assert granted.lack(Lane.INTERACTIVE, 10.0)
-    granted.add(10.02, 1, Lane.BULK)
-    assert granted.lack(Lane.INTERACTIVE, 10.0)
-    assert not granted.lack(Lane.INTERACTIVE, 10.0101)
-    assert not granted.lack(Lane.BULK, 10.0)
-    granted.add(10.03, 2, Lane.INTERACTIVE)
-    assert not granted.lack(Lane.INTERACTIVE, 10.0)
+    assert not granted.suits(Lane.BULK, 10.0)
+    granted.add(10.02, Lane.BULK)
+    assert not granted.suits(Lane.INTERACTIVE, 10.0)
+    assert granted.suits(Lane.INTERACTIVE, 10.0101)
+    assert granted.suits(Lane.BULK, 10.0)
+    granted.add(10.03, Lane.INTERACTIVE)
+    assert granted.suits(Lane.INTERACTIVE, 10.0)
 
 
-def test_outcomes_are_told_until_the_store_has_them() -> None:
-    outcomes = PermitOutcomes()
-    assert not outcomes
-    for number in (1, 2, 3):
-        outcomes.sent(number, 10.0)
-    assert outcomes
-    assert not outcomes.due(10.05)
-    outcomes.answered(1, 10.02)
-    outcomes.unsent(2)
-    outcomes.unused(4)
-    assert outcomes.due(10.05)
-    request, told = told_by(outcomes, 10.05)
-    assert request == told_by(outcomes, 10.05)[0] == {"answered": [("1", 30_000)], "unused": ["2", "4"]}
-    outcomes.answered(3, 10.06)
-    told()
-    assert outcomes
-    request, told = told_by(outcomes, 10.06)
-    outcomes.unused(5)
-    assert request == {"answered": [("3", 0)]}
-    told()
-    assert outcomes
-    request, told = told_by(outcomes, 10.06)
-    assert request == {"unused": ["5"]}
-    told()
-    assert not outcomes
-    assert not outcomes.due(1000.0)
+class Books:
+    """What a store knows of one process, by the rule that ``quota.lua`` follows."""
+
+    def __init__(self) -> None:
+        self.number = self.out = 0
+        self.cooling: list[float] = []
+
+    def hear(self, request: Request, now: float, granted: int = 0) -> bool:
+        """Take in a request; returns whether it is news."""
+        if request["number"] <= self.number:
+            return False
+        for first, ahead, calls in request.get("freed", ()):
+            if first > self.number:
+                self.cooling += [now + ahead / 1e6] * calls
+        self.number, self.out = request["number"], request["out"] + granted
+        return True
 
 
-def test_a_call_in_flight_is_told_of_at_every_tick() -> None:
-    """Not before it has lasted for one; a call by the fallback share at once, since the store knows nothing of it."""
-    outcomes = PermitOutcomes()
-    outcomes.sent(7, 10.0)
-    assert not outcomes.due(10.099)
-    assert outcomes.due(10.101)
-    outcomes.sent(-1, 10.101)
-    request, told = told_by(outcomes, 10.101)
-    assert request == {"in_flight": ["7", "-1"]}
-    assert outcomes.due(10.101)
-    told()
-    assert not outcomes.due(10.19)
-    assert told_by(outcomes, 10.192)[0] == {"in_flight": ["7", "-1"]}
+@given(seed=st.integers(0, 2**32), steps=st.integers(0, 40))
+def test_whatever_is_lost_late_or_repeated_the_store_knows_in_the_end(seed: int, steps: int) -> None:
+    """How many calls are out; and of each that has ended, once, when it counts no more, or later.
 
-
-def test_an_answer_is_forgotten_after_two_seconds() -> None:
-    outcomes = PermitOutcomes()
-    for number, when in ((1, 10.0), (2, 10.5)):
-        outcomes.sent(number, when)
-        outcomes.answered(number, when)
-    outcomes.forget(12.0)
-    assert told_by(outcomes, 12.0)[0] == {"answered": [("1", 2_000_000), ("2", 1_500_000)]}
-    outcomes.forget(12.001)
-    assert told_by(outcomes, 12.0)[0] == {"answered": [("2", 1_500_000)]}
+    A store that has forgotten is told again.
+    """
+    dice, now, number, heard = random.Random(seed), 1000.0, 0, 0
+    books, ledger, granted = Books(), Ledger(), GrantedPermits()
+    known = books
+    freed, sent = list[float](), list[Request]()
+    for step in range(steps + 2):
+        now += dice.choice([0.0, 0.0004, 0.3])
+        for what in dice.choices(["send", "end", "return"], k=dice.randint(0, 3)):
+            if what == "end" and ledger.in_flight:
+                ledger.in_flight -= 1
+                freed.append(now + dice.choice([0.9, 1.0005]))
+                ledger.freed(freed[-1])
+            elif what != "end" and (due := granted.pop()) is not None:
+                ledger.in_flight += what == "send"
+                if what == "return":
+                    freed.append(due)
+                    ledger.freed(due)
+        number += 1
+        request: Request = {"number": number}
+        ledger.tell(request, now, len(granted), heard)
+        sent.append(request)
+        fates = ("heard", "heard", "lost", "no reply", "overtaken", "forgotten", "forgotten, no reply")
+        fate = dice.choice(fates) if step < steps else "heard"
+        if fate == "overtaken":
+            for old in dice.sample(sent, k=len(sent)):
+                books.hear(old, now)
+        if fate.startswith("forgotten"):
+            books = Books()
+        new = dice.randint(0, 3)
+        if fate == "lost" or not books.hear(request, now, new) or fate.endswith("no reply"):
+            continue
+        if books is not known:
+            ledger.tell_again(heard)
+            known = books
+        heard = number
+        for _ in range(new):
+            granted.add(now + 0.1, Lane.BULK)
+    assert books.out == ledger.in_flight + len(granted)
+    assert len(books.cooling) <= len(freed)
+    for free in [free for free in freed if free > now]:
+        assert sum(each >= free - 1e-5 for each in books.cooling) >= sum(each >= free for each in freed)
+    assert ledger.counts(now) == bool(ledger.in_flight or any(free > now for free in freed))
+    assert not ledger.untold()
 
 
 # What is asked for.
@@ -220,11 +219,15 @@ class Callers:
         raise AssertionError
 
 
-def reached(limit: float, round_trip: float) -> StoreView:
+def said(**fields: Any) -> Reply:
+    """A reply of a store with a limit of 200."""
+    return Reply(**{"number": 1, "epoch": "1", "limit": 200.0, "rate": 200.0, **fields})
+
+
+def reached(limit: float = 200, round_trip: float = 0.0) -> StoreView:
     """The view of a store that is so far away, and that was asked before time 50."""
-    store = StoreView(limit, limit)
-    for _ in range(100):
-        store.hear(Reply(limit, 0), 50.0 - round_trip, 50.0)
+    store = StoreView(limit)
+    store.hear(said(limit=limit, rate=limit), None, 50.0 - round_trip, 50.0)
     return store
 
 
@@ -238,23 +241,22 @@ def asked(demand: Demand, now: float = 100.0) -> Request:
     ("lane", "limit", "round_trip", "waiting", "wanted"),
     [
         ("interactive", 200, 0.0, 50, 1),
-        ("interactive", 200, 0.0401, 50, 17),  # those of two round trips, and one
+        ("interactive", 200, 0.0401, 50, 21),  # those of the time until the next reply to a request
         ("interactive", 200, 0.0401, 9, 9),
-        ("interactive", 200, 0.1, 50, 20),  # a tenth of the limit
-        ("interactive", 9, 1.0, 50, 1),
+        ("interactive", 200, 1.0, 150, 100),  # half of the limit
+        ("interactive", 1, 1.0, 50, 1),
         ("bulk", 200, 0.0, 50, 4),  # a fiftieth of the limit
         ("bulk", 200, 0.0, 3, 3),
-        ("bulk", 200, 0.0401, 50, 17),
+        ("bulk", 200, 0.0401, 50, 21),
         ("bulk", 9, 0.0, 50, 1),
-        ("bulk", 20, 0.0, 50, 1),
         ("bulk", 2500, 0.0, 500, 50),
     ],
 )
 def test_as_many_permits_are_asked_for_as_can_be_used_soon(
     lane: str, limit: float, round_trip: float, waiting: int, wanted: int
 ) -> None:
-    queue = Callers(**{lane: waiting})
-    demand = Demand(queue, GrantedPermits(), reached(limit, round_trip), limit)
+    demand = Demand(Callers(**{lane: waiting}), GrantedPermits(), reached(limit, round_trip))
+    assert demand.horizon == pytest.approx(2.5 * round_trip + 0.008)
     demand.add(Lane[lane.upper()])
     assert asked(demand) == {"lane": lane, "wanted": wanted}
     assert asked(demand) == {}, "it is asked once"
@@ -262,7 +264,7 @@ def test_as_many_permits_are_asked_for_as_can_be_used_soon(
 
 @pytest.mark.parametrize("order", [(Lane.INTERACTIVE, Lane.BULK), (Lane.BULK, Lane.INTERACTIVE)])
 def test_interactive_calls_are_asked_for_first(order: tuple[Lane, ...]) -> None:
-    demand = Demand(Callers(interactive=1, bulk=5), GrantedPermits(), reached(200, 0.0), 200)
+    demand = Demand(Callers(interactive=1, bulk=5), GrantedPermits(), reached())
     for lane in order:
         demand.add(lane)
     assert asked(demand)["lane"] == "interactive"
@@ -270,88 +272,142 @@ def test_interactive_calls_are_asked_for_first(order: tuple[Lane, ...]) -> None:
 
 def test_nothing_is_asked_for_that_nobody_can_use() -> None:
     """When the callers have gone, when there is a permit in hand, and when a reply has come."""
-    granted, store = GrantedPermits(), reached(200, 0.0)
-    gone = Demand(Callers(interactive=1), granted, store, 200)
+    granted, store = GrantedPermits(), reached()
+    gone = Demand(Callers(interactive=1), granted, store)
+    assert gone.wait(Lane.BULK, 100.0) == math.inf
     gone.add(Lane.BULK)
     assert asked(gone) == {}
-    demand = Demand(Callers(interactive=1), granted, store, 200)
+    demand = Demand(Callers(interactive=1), granted, store)
+    assert demand.wait(Lane.INTERACTIVE, 100.0) == 0.0
     demand.add(Lane.INTERACTIVE)
     demand.clear()
     assert asked(demand) == {}
-    granted.add(100.0, 1, Lane.INTERACTIVE)
+    granted.add(100.0, Lane.INTERACTIVE)
+    assert demand.wait(Lane.INTERACTIVE, 100.0) == math.inf
     demand.add(Lane.INTERACTIVE)
     assert asked(demand) == {}
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "due", "asks"),
+    [(0.003, 100.0, False), (0.003, 99.99, True), (0.1, 100.12, True), (0.1, 100.14, False)],
+)
+def test_the_next_permits_are_asked_for_so_that_they_come_in_time(round_trip: float, due: float, asks: bool) -> None:
+    """Where the store is far away, while the last ones in hand are not due yet."""
+    granted = GrantedPermits()
+    granted.add(due, Lane.INTERACTIVE)
+    demand = Demand(Callers(interactive=5), granted, reached(round_trip=round_trip))
+    demand.add(Lane.INTERACTIVE)
+    assert (demand.wait(Lane.INTERACTIVE, 100.0) == 0.0) is asks
+    assert ("wanted" in asked(demand)) is asks
 
 
 @pytest.mark.parametrize(("deadline", "budget"), [(100.25, 250_000), (100.0, 0), (99.0, 0), (math.inf, None)])
 def test_the_first_callers_deadline_is_the_budget(deadline: float, budget: int | None) -> None:
-    demand = Demand(Callers(interactive=1, deadline=deadline), GrantedPermits(), reached(200, 0.0), 200)
+    demand = Demand(Callers(interactive=1, deadline=deadline), GrantedPermits(), reached())
     demand.add(Lane.INTERACTIVE)
     assert asked(demand).get("budget") == budget
 
 
-# Replies.
+def test_who_was_told_when_to_ask_again_does() -> None:
+    """An interactive call is another question than one for bulk; who would wait longer than the one before, too."""
+    store = reached()
+    store.hear(said(again=0.5), Lane.BULK, 100.0, 100.0)
+    callers = Callers(interactive=1, bulk=1, deadline=100.4)
+    demand = Demand(callers, GrantedPermits(), store)
+    assert demand.wait(Lane.BULK, 100.1) == pytest.approx(0.4)
+    assert demand.wait(Lane.BULK, 100.6) == 0.0
+    assert demand.wait(Lane.INTERACTIVE, 100.1) == 0.0
+    store.hear(said(again=0.5, over=True), Lane.INTERACTIVE, 100.0, 100.0)
+    assert demand.wait(Lane.INTERACTIVE, 100.1) == demand.wait(Lane.BULK, 100.1) == pytest.approx(0.4)
+    callers._deadline = 100.6
+    assert demand.wait(Lane.INTERACTIVE, 100.1) == 0.0
+    store.hear(said(), None, 100.2, 100.2)
+    assert demand.wait(Lane.BULK, 100.2) == 0.0
 
 
-def test_a_reply_is_read_whole() -> None:
-    """Spans of time are microseconds there and seconds here."""
-    text = (
-        '{"rate":150.5,"cuts":2,"opens":1500000,"settling":450000,"slot_bound":true,"over":250000,'
-        '"permits":[["9",2000],["10",0]]}'
-    )
-    assert read_reply(text) == Reply(150.5, 2, 1.5, 0.45, True, 0.25, ((9, 0.002), (10, 0.0)))
-    assert read_reply('{"rate":0.5,"cuts":0,"opens":0}').rate == 0.5
+# What replies teach.
 
 
-@pytest.mark.parametrize("missing", ["rate", "cuts", "opens"])
-def test_a_reply_of_another_program_is_named(missing: str) -> None:
-    fields = {"rate": 1, "cuts": 0, "opens": 0}
-    del fields[missing]
-    with pytest.raises(ValueError, match=r"^the store's reply is not that of quota\.lua$"):
-        read_reply(json.dumps(fields))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("rate", 0), ("rate", -1), ("rate", math.inf), *((name, math.nan) for name in ("opens", "settling", "over"))],
-)
-def test_a_time_that_cannot_be_is_named(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=r"^the store's reply has a rate or a time that cannot be$"):
-        read_reply(json.dumps({"rate": 1, "cuts": 0, "opens": 0, field: value}))
-
-
-def test_what_replies_teach() -> None:
-    store = StoreView(200, 220)
-    assert (store.rate, store.round_trip, store.saturated, store.not_before) == (220, 0.0, False, -math.inf)
-    store.hear(Reply(150, 0, over=0.5, slot_bound=True), 99.9, 100.0)
-    assert (store.rate, store.not_before, store.saturated) == (150, 100.5, False)
-    assert store.round_trip == pytest.approx(0.2 * 0.1)
-    store.hear(Reply(150, 0, slot_bound=True, permits=((1, 0.0),)), 100.0, 100.2)
-    assert (store.saturated, store.not_before) == (True, 100.2)
-    assert store.round_trip == pytest.approx(0.02 + 0.2 * (0.2 - 0.02))
-    store.hear(Reply(150, 0, permits=((1, 0.0),)), 100.0, 100.2)
+def test_a_round_trip_is_a_mean_of_late_and_saturated_is_what_waits_for_a_slot() -> None:
+    store = StoreView(200)
+    assert (store.rate, store.limit, store.members, store.round_trip, store.saturated) == (200, 200, 0, 0.0, False)
+    store.hear(said(rate=150, limit=180, members=3, again=0.5, slot_bound=True), Lane.BULK, 99.9, 100.0)
+    assert (store.rate, store.limit, store.members, store.saturated) == (150, 180, 3, False)
+    assert store.round_trip == pytest.approx(0.1)
+    store.hear(said(slot_bound=True, permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
+    assert store.saturated
+    assert store.round_trip == pytest.approx(0.1 + 0.2 * 0.1)
+    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
     assert not store.saturated
+
+
+def test_the_most_members_of_late_count() -> None:
+    """A store that has forgotten hears of them one by one."""
+    store = StoreView(200)
+    counts = []
+    for now, members in ((0.0, 30), (10.0, 1), (20.0, 5), (60.1, 6), (70.0, 9)):
+        store.hear(said(members=members), None, now, now)
+        counts.append(store.members)
+    assert counts == [30, 30, 30, 6, 9]
+
+
+def test_members_are_spread_evenly_over_a_timetable() -> None:
+    phases = []
+    for place in range(50):
+        store = StoreView(200)
+        store.hear(said(place=place), None, 0.0, 0.0)
+        phases.append(store.phase)
+    phases.sort()
+    gaps = [later - sooner for sooner, later in itertools.pairwise([*phases, phases[0] + 1])]
+    assert 0.01 < min(gaps) < max(gaps) < 0.04
+
+
+@given(
+    true=st.floats(-1e6, 1e6),
+    ways=st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)), min_size=1, max_size=10),
+    even=st.booleans(),
+)
+def test_the_fleets_clock_is_known_by_the_ways_there_and_back(
+    true: float, ways: list[tuple[float, float]], even: bool
+) -> None:
+    """Exactly where they take the same time, and else so that it fits the last exchange."""
+    store, now = StoreView(200), 100.0
+    for there, back in ways:
+        asked, now = now, now + there + (there if even else back)
+        store.hear(said(now=asked + there + true), None, asked, now)
+        assert abs(store.ahead - true) <= (0.0 if even else now - asked) + 1e-6
+        now += 0.2
+
+
+def test_the_fleets_clock_is_compared_anew_where_it_no_longer_fits_or_after_a_minute() -> None:
+    store = StoreView(200)
+    for asked, way, ahead in ((0.0, 0.01, 5.0), (1.0, 0.1, 5.0), (2.0, 0.1, 4.0), (62.2, 0.4, 4.1)):
+        store.hear(said(now=asked + way + ahead), None, asked, asked + 2 * way)
+        assert store.ahead == pytest.approx(ahead)
 
 
 def test_a_cut_is_a_count_that_has_grown() -> None:
     """Of the first one it is unknown when it was; a store that has lost its data counts from the start."""
-    store = StoreView(200, 220)
-    assert [store.hear(Reply(200, cuts), 1.0, 1.0) for cuts in (5, 5, 6, 8, 0, 1)] == [
+    store = StoreView(200)
+    assert [store.hear(said(cuts=cuts), None, 1.0, 1.0) for cuts in (5, 5, 6, 8, 0, 1)] == [
         False, False, True, True, False, True
     ]  # fmt: skip
 
 
 def test_the_pace_to_expect_is_what_was_granted_of_late() -> None:
-    """And the whole rate, when nothing was asked for a second."""
-    store = StoreView(200, 220)
+    """Counted from when it was first asked for; and the whole rate, when nothing was asked for a second."""
+    store = StoreView(200)
     assert store.pace(0.0) == 200
-    store.hear(Reply(200, 0, permits=((1, 0.0), (2, 0.1))), 100.0, 100.0)
-    granted = 1 / (0.7 / 200 + 0.3 * 0.1 / 2)
-    assert store.pace(100.0) == store.pace(101.0) == pytest.approx(granted)
+    store.hear(said(permits=((0.0, 1), (0.1, 1))), Lane.BULK, 100.0, 100.0)
+    assert store.pace(100.0) == store.pace(101.0) == pytest.approx(1 / (0.7 / 200 + 0.3 * 0.1 / 2))
     assert store.pace(101.001) == 200
-    store.hear(Reply(40, 0), 102.0, 102.0)
-    assert store.pace(102.0) == 40
-    assert store.pace(200.0) == 40
-    store = StoreView(200, 220)
-    store.hear(Reply(200, 0, permits=((1, 0.0),)), 100.0, 100.0)
+    store.hear(said(rate=40), None, 102.0, 102.0)
+    assert store.pace(102.0) == store.pace(200.0) == 40
+    store = StoreView(200)
+    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.0)
     assert store.pace(100.0) == pytest.approx(200), "permits that are due at once were granted at the rate"
+    store.hear(said(again=0.5), Lane.BULK, 100.0, 100.0)
+    assert store.pace(100.0) == pytest.approx(2)
+    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.5, 100.5)
+    assert store.pace(100.5) == pytest.approx(2)

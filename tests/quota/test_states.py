@@ -12,19 +12,17 @@ from tests import virtual_time
 from tim_async import Lane
 from tim_async._limiter import states
 from tim_async._limiter.fallback import QUIET
-from tim_async._limiter.queue import RequestQueue
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
-from tim_async._limiter.shared import REPORT, SharedLimiter
 from tim_async._limiter.sharing import Shares, StoreAway
 from tim_async._limiter.states import TRANSITIONS, Action, Event, State
 
+from .support import limiter_of
+
 LIMIT = 50
 OVERDUE = 2.5
-PROBED = 0.125
-"""Seconds after which a tick has come, by the latest."""
-REPORTED = 1.2 * REPORT
-"""Seconds after which what is to be reported is, by the latest."""
+PROBED = 0.6
+"""Seconds after which a report has gone, by the latest."""
 REPLIES = (Event.GRANTED, Event.SETTLING, Event.LOST, Event.CANCELLED)
 """What can become of an exchange."""
 
@@ -55,6 +53,11 @@ class HeldStore:
                 await asyncio.wait([reply])
         return await reply
 
+    def grant(self, **fields: Any) -> None:
+        """Reply to the exchange that is under way."""
+        said = {"number": self.requests[-1]["number"], "epoch": "1", "limit": LIMIT, "rate": LIMIT, **fields}
+        self.reply.set_result(Reply(**said))
+
 
 class Walk:
     """A shared limiter on its way through the states, each reached and left as in a client.
@@ -65,25 +68,7 @@ class Walk:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = HeldStore()
-        made: list[SharedLimiter] = []
-
-        def limiter(queue: RequestQueue) -> SharedLimiter:
-            made.append(
-                SharedLimiter(
-                    self.store.exchange,
-                    queue,
-                    LIMIT,
-                    name="endpoint",
-                    member="host:1:a",
-                    strict=False,
-                    shares=Shares(1.0, 1.0),
-                    overdue=OVERDUE,
-                )
-            )
-            return made[0]
-
-        self.queue = RequestQueue(LIMIT, limiter=limiter)
-        self.limiter = made[0]
+        self.queue, self.limiter = limiter_of(self.store.exchange, LIMIT, shares=Shares(alone=1.0), overdue=OVERDUE)
         self.finishing: asyncio.Task[None] | None = None
 
     @property
@@ -120,21 +105,15 @@ class Walk:
         """Make one call, as a client does."""
         calling = asyncio.create_task(self.queue.enter())
         await steps()
-        self.reply(permits=((0.0, 1),))
+        self.store.grant(permits=((0.0, 1),))
         self.queue.leave(await calling, answered=True)
-
-    def reply(self, **fields: Any) -> None:
-        """Answer the exchange that is under way."""
-        number = self.store.requests[-1]["number"]
-        known: dict[str, Any] = {"epoch": "1", "now": self.loop.time(), "limit": LIMIT, "rate": LIMIT}
-        self.store.reply.set_result(Reply(number, **known, **fields))
 
     def end_exchange(self, event: Event) -> None:
         match event:
             case Event.GRANTED:
-                self.reply()
+                self.store.grant()
             case Event.SETTLING:
-                self.reply(settling=10.0)
+                self.store.grant(settling=10.0)
             case Event.LOST:
                 self.store.reply.set_exception(StoreAway())
             case Event.CANCELLED:
@@ -153,7 +132,7 @@ class Walk:
             case Event.DUE if self.state is State.LEAVING:
                 self.finishing = asyncio.create_task(self.limiter.finish())
             case Event.DUE:
-                await asyncio.sleep(REPORTED if self.state is State.HOLDING else PROBED)
+                await asyncio.sleep(PROBED)
             case Event.CLOSE:
                 self.limiter.close()
             case Event.FINISHED if self.state in (State.LEAVING, State.CLOSED):
@@ -231,7 +210,7 @@ def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
         late = walk.store.reply
         await asyncio.sleep(OVERDUE + PROBED)
         rate = walk.limiter.rate(walk.loop.time())
-        late.set_result(Reply(7, epoch="1", rate=1.0, limit=1.0, cuts=5, permits=((0.0, 7),)))
+        late.set_result(Reply(1, "1", limit=LIMIT, rate=1.0, cuts=5, permits=((0.0, 1),)))
         await steps()
         assert not walk.limiter.shared
         assert walk.limiter.rate(walk.loop.time()) == rate
@@ -239,7 +218,7 @@ def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
         walk.end_exchange(Event.GRANTED)
         await steps()
         assert walk.limiter.shared
-        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permits are not in hand"
+        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permit is not in hand"
         await walk.end()
 
     virtual_time.run(main())

@@ -39,6 +39,8 @@ ROUND_TRIPS = 8
 """To reach a store that is back: name, TCP, TLS, AUTH, SELECT, the script."""
 FRESH = 1.0
 """Seconds after a request for which the permits in its reply may be used."""
+AGREE = 2.0
+"""Seconds after a change of the limit in which the old one may still hold: the store keeps it for some time."""
 FORGETFUL = 3
 """Times within `FORGOTTEN_WITHIN` from which a store that forgets is logged."""
 FORGOTTEN_WITHIN = 60.0
@@ -89,7 +91,7 @@ class SharedLimiter:
         self._state = State.HOLDING
         self._talk = Background(self._converse, self._broke_off)
         self._ticker = Timer(self._tick)
-        self._asked_at = -math.inf
+        self._asked_at = self._limit_set_at = -math.inf
         self._defect_logged = self._disagreement_logged = False
         self._forgot_at: deque[float] = deque(maxlen=FORGETFUL)
 
@@ -212,7 +214,7 @@ class SharedLimiter:
         """Change what the server allows all processes together, and the part that this one's bulk calls may fill."""
         if limit < self._limit:
             self._credit.start_over()
-        self._limit = limit
+        self._limit, self._limit_set_at = limit, self._loop.time()
         if bulk_share is not None:
             self._shares = self._shares._replace(bulk=bulk_share)
         if self._own is None:
@@ -281,9 +283,9 @@ class SharedLimiter:
     def _keep_ticking(self, within: float = math.inf) -> None:
         if self._state in (State.LEAVING, State.CLOSED):
             return
-        rhythm = TICK if self._talk.running else self._rhythm()
-        within = min(within, rhythm * random.uniform(0.9, 1.1))
         now = self._loop.time()
+        since, rhythm = (now, TICK) if self._talk.running else (self._asked_at, self._rhythm())
+        within = min(within, max(0.001, since + rhythm * random.uniform(0.9, 1.1) - now))
         if self._ticker.due > now + 1.3 * within:
             self._ticker.set(now + within)
 
@@ -389,10 +391,13 @@ class SharedLimiter:
         known = self._store.knows_clock and not self._strict
         meant = max(asked, min(now, reply.now - self._store.ahead)) if known else now
         # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
-        for wait, count in reply.permits if now - asked < FRESH else ():
+        fresh = now - asked < FRESH
+        for wait, count in reply.permits:
             for _ in range(count):
-                # Usable from when it is heard of: a long way here takes nothing of its time.
-                self._granted.add(max(now, meant + wait), Lane.INTERACTIVE if lane is None else lane)
+                if fresh:  # on its way it has not become late: the grace begins with the reply
+                    self._granted.add(max(now, meant + wait), Lane.INTERACTIVE if lane is None else lane)
+                else:
+                    self._not_used(meant + wait)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._on(Event.SETTLING)
@@ -416,6 +421,8 @@ class SharedLimiter:
 
     def _disagree(self, limit: float) -> None:
         """Log once that other processes name a smaller limit."""
+        if self._loop.time() < self._limit_set_at + AGREE:
+            return
         differs = limit < self._limit and not self._shares.own_rates
         if differs and not self._disagreement_logged:
             _log.warning(
