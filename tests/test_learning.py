@@ -116,6 +116,16 @@ class TestCredit:
         assert credit.value > 1.0
         assert credit.spread == 0.0
 
+    def test_a_way_that_has_become_short_is_not_typical_of_the_long_one(self) -> None:
+        """Few calls are enough to see it: with many processes, each makes few."""
+        credit = Credit()
+        for _ in range(40):
+            credit.answered(1.0, 30, saturated=True)
+        assert credit.value > 0.8
+        for rtt in (0.045, 0.04, 0.05):
+            credit.answered(rtt, 30, saturated=True)
+        assert credit.value < 0.1
+
     @pytest.mark.parametrize(
         ("rtts", "climbed"),
         [

@@ -180,7 +180,6 @@ def stopped(sim: Simulation, dice: random.Random) -> float:
     """A process is stopped (SIGSTOP) and goes on: what it had been granted may be sent late."""
     seconds = dice.uniform(0.5, 6)
     _hold(sim, dice, seconds)
-    _excuse(sim, seconds, CALM, REFUSALS)
     return seconds
 
 
@@ -189,12 +188,12 @@ def blocked(sim: Simulation, dice: random.Random) -> float:
     seconds = dice.uniform(0.05, 2)
     for _ in range(dice.choice((1, 1, 3))):
         _hold(sim, dice, seconds)
-    _excuse(sim, seconds, CALM, REFUSALS)
     return seconds
 
 
 def _hold(sim: Simulation, dice: random.Random, seconds: float) -> None:
-    dice.choice(sim.running()).hold(seconds, dice.choice((0, dice.randrange(1, 400))))
+    callbacks = dice.choice((0, dice.randrange(1, 400)))
+    dice.choice(sim.running()).hold(seconds, callbacks, lambda: _excuse(sim, seconds, CALM, REFUSALS))
 
 
 def killed(sim: Simulation, dice: random.Random) -> float:
@@ -225,6 +224,17 @@ def started(sim: Simulation, dice: random.Random) -> float:
         sim.start(dice.choice(sim.plan.profiles))
     _excuse(sim, 1.0, CALM)
     return 0.0
+
+
+def other_rate(sim: Simulation, dice: random.Random) -> float:
+    """A process names a smaller rate for a while (`TIMClient.set_rate`)."""
+    process, seconds = dice.choice(sim.running()), dice.uniform(1, 5)
+    usual = process.profile.rate
+    process.set_rate(max(1.0, round(usual * dice.uniform(0.3, 0.9))))
+    sim.world.after(seconds, process.set_rate, usual)
+    # What it named holds for ten seconds more.
+    _excuse(sim, seconds + 10.0, CALM)
+    return seconds
 
 
 def cancellations(sim: Simulation, dice: random.Random) -> float:
@@ -314,6 +324,7 @@ FAULTS: dict[str, Fault] = {
     "a process is closed": closed,
     "processes are started": started,
     "callers are cancelled": cancellations,
+    "a process changes its rate": other_rate,
     "another consumer": foreign,
     "calls fail": service_trouble,
     "the service is slow": slow_service,

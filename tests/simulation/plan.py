@@ -76,15 +76,20 @@ def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
     terms = Terms(strict, _quota_options(dice, closed, size))
     to_service = drawn_path(dice, (0.0025, 0.01, 0.025, 0.05))
     to_store = drawn_path(dice, (0.0002, 0.0005, 0.001, 0.005, 0.02))
-    agreed = limit
     loads = _loads(dice, shape, size, limit, 2 * to_service.mean, 2 * to_store.mean)
+    # Some name a smaller rate than the others; some want less for themselves.
+    agreed = float(round(limit * dice.uniform(0.5, 0.95))) if dice.random() < 0.2 else float(limit)
+    wanting = agreed == limit and shape == "mixed" and dice.random() < 0.4
     profiles = []
-    for load in loads:
+    for number, load in enumerate(loads):
+        last = number == len(loads) - 1
+        rate = round(limit * 0.3) if wanting and last else agreed if last or dice.random() < 0.2 else limit
         own = dice.uniform(0.8, 1.2) if shape != "equal" else 1.0
         profiles.append(
             Profile(
                 load=load,
-                rate=float(limit),
+                rate=float(rate),
+                own_rate=wanting and last,
                 to_service=_scaled(to_service, own),
                 to_store=_scaled(to_store, own),
                 offset=dice.uniform(0.0, 1e6),
@@ -166,10 +171,11 @@ def _bounds(
     rtt = 2 * (to_service.mean + to_service.spikes * to_service.spike)
     # The proof gives the limit over a second and a round trip; the credit wins back a part of the round trip.  A slot
     # also waits until its next call is granted.  Bulk leaves two slots free, or more.
-    slots = agreed - (max(2, math.ceil(agreed / 20)) if shape == "lanes" else 0)
+    slots = agreed - (max(2, math.ceil(agreed / 20)) if shape == "lanes" else 0) - 1  # three seconds are few calls
     attainable = slots / (1.001 + rtt + 3 * to_store.mean)
     return Bounds(
         limit=limit,
+        agreed=agreed,
         goodput=0.0 if shape == "quiet" else 0.9 * attainable,
         strict=terms.strict,
         refused=2.0,

@@ -79,6 +79,7 @@ class Profile:
     Attributes:
         load: what it has to call.
         rate: the rate it names, calls/s.
+        own_rate: whether that is what it wants for itself, and not what the service allows.
         to_service, to_store: its paths, each way.
         offset: what its clock shows at the beginning.
         speed: seconds of its clock in one of the world.
@@ -88,6 +89,7 @@ class Profile:
     rate: float
     to_service: Path
     to_store: Path
+    own_rate: bool = False
     offset: float = 1000.0
     speed: float = 1.0
 
@@ -143,10 +145,15 @@ class Process:
 
     # What the world does.
 
-    def hold(self, seconds: float, callbacks: int = 0) -> None:
-        """Stop or block it for some seconds, which begin after so many callbacks more."""
-        self.loop.hold(seconds, callbacks)
-        self.held = max(self.held, self.world.now + seconds)
+    def hold(self, seconds: float, callbacks: int, begins: Callable[[], object]) -> None:
+        """Stop or block it for some seconds, which begin after so many callbacks more; call a function when they do."""
+
+        def held() -> None:
+            self.world.note("held", self.name, f"{seconds:.3f}")
+            self.held = max(self.held, self.world.now + seconds)
+            begins()
+
+        self.loop.hold(seconds, callbacks, held)
 
     def kill(self) -> None:
         """As by SIGKILL."""
@@ -209,7 +216,7 @@ class Process:
             timeout=TIMEOUT,
             retry=RETRY,
             strict=terms.strict,
-            quota=SimulatedQuota(self.store, **terms.quota),
+            quota=SimulatedQuota(self.store, own_rates=self.profile.own_rate, **terms.quota),
             on_attempt=self._attempted,
         )
         client._caller._transport = cast("Any", self.wire)

@@ -220,6 +220,7 @@ def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, *, sm
     plan = drawn(seed, seconds, small=small)
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would end what killed processes have left, at a step of its own
+    gc.freeze()  # what was there before need not be looked through at the end
     try:
         with _in_silence():
             simulation = Simulation(plan, trace)
@@ -230,5 +231,6 @@ def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, *, sm
                 gc.collect()
         return result
     finally:
+        gc.unfreeze()
         if collecting:
             gc.enable()

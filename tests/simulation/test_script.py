@@ -68,3 +68,28 @@ def test_a_request_that_was_long_on_its_way_frees_nothing_early(source: str) -> 
     assert "permits" not in second.ask(wanted=1, lane="interactive")
     world.now = 11.6
     assert second.ask(wanted=1, lane="interactive")["permits"]
+
+
+def test_who_waits_behind_others_does_not_take_their_turn(source: str) -> None:
+    world = World(0)
+    server = Server(Engine(), world, "a" * 40)
+    members = [Member(server, world, name, source) for name in ("busy", "first", "second")]
+    busy, first, second = members
+    asking = {"limit": 20, "lane": "interactive", "wanted": 1}
+    for member in members:
+        member.ask(limit=20)
+    world.now = 10.0
+    taken = 0
+    while "permits" in busy.ask(**asking, out=taken):
+        taken += 1
+    # There are slots; it is the pace that holds back.
+    assert taken < 10
+    waits = []
+    for member in (first, second):
+        world.now += 0.001
+        waits.append(member.ask(**asking)["again"])
+    # The second comes back when the first might be granted a permit, and sooner than that one.
+    world.now += waits[0] / 1e6 - 0.0005
+    assert "permits" not in second.ask(**asking)
+    world.now += 0.001
+    assert "permits" in first.ask(**asking)

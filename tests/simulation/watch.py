@@ -1,7 +1,7 @@
 """What must hold at every step, and what is excused.
 
-Each violation names the invariant.  What a fault excuses is a window of time, stated by the fault itself: nothing is
-excused because it happened.
+Each violation names the invariant.  What a fault excuses is a window of time, stated by the fault itself.  After a
+refusal that was excused, a fleet that learns is slower for some seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tim_async import Attempt
 from tim_async._lanes import LANE, Lane
 
 from .service import Flight
+from .state import inconsistency
 
 if TYPE_CHECKING:
     from .process import Process
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 LOOKUP = "lookup "
 """What the name of a look-up begins with: it shares its attempts with others."""
+LOOKED_AT = 10
+"""Each of so many runs of the script is followed by a look at all that the store keeps."""
+REGAIN = 12.0
+"""Seconds after a refusal within which the rate is found again."""
+LATENCY = 1.05
+"""Seconds that a limiter may need until it knows, at most: see `SharedLimiter.latency`."""
 CALM = "calm"
 """Not demanded within such a window: goodput, fairness, lanes."""
 PAUSED = "paused"
@@ -39,6 +46,7 @@ class Bounds:
 
     Attributes:
         limit: what the service allows, calls/s.
+        agreed: the smallest rate that a process names, calls/s.
         goodput: calls/s that it takes at least in calm seconds; 0 where too little is asked for.
         strict: whether no second may hold more than the limit.
         refused: refused calls in 10,000, of a fleet that learns.
@@ -48,6 +56,7 @@ class Bounds:
     """
 
     limit: int
+    agreed: float
     goodput: float
     strict: bool
     refused: float
@@ -92,7 +101,11 @@ class Windows:
 
     def add(self, kind: str, start: float, end: float) -> None:
         """Add one."""
-        self._spans[kind].append((start, end))
+        spans = self._spans[kind]
+        if spans and spans[-1][0] <= start <= spans[-1][1] <= end:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
 
     def hold(self, kinds: tuple[str, ...], start: float, end: float) -> bool:
         """Whether one of some kinds overlaps a span."""
@@ -159,7 +172,7 @@ class Watch:
             self.violated("attempts", f"{account} says {attempts} attempts, the service saw {arrived}")
         if how == "QuotaExhausted" and max_wait is not None:
             took = self.world.now - begun
-            if took > max_wait + 0.3 and process.held < begun:
+            if took > max_wait + LATENCY and process.held < begun:
                 self.violated("max_wait", f"{account} waited {took:.3f} s, its max_wait is {max_wait:g}")
         if how == "value" and not taken and not account.startswith(LOOKUP):
             self.violated("value", f"{account} has a value, and the service took no attempt of it")
@@ -223,6 +236,8 @@ class Watch:
             self._by.append((now, flight.host))  # type: ignore[arg-type]
             return
         excused = self.windows.hold((REFUSALS,), now - 1.0, now)
+        if excused:
+            self.windows.add(PAUSED, now, now + REGAIN)
         self.counts.refused_excused += excused
         self.counts.refused += not excused
         if not excused:
@@ -237,9 +252,12 @@ class Watch:
         self.world.note("asked", server.name[-4:], argument, reply)
         if len(argument) > 1000 + 100 * self.bounds.limit:
             self.violated("memory", f"a request of {len(argument)} bytes")
-        size = server.size() if server.ran % 20 == 0 else 0
-        if size > self.bounds.elements:
+        if server.ran % LOOKED_AT:
+            return
+        if (size := server.size()) > self.bounds.elements:
             self.violated("memory", f"the store keeps {size} elements")
+        if wrong := inconsistency(server, keys):
+            self.violated("state", wrong)
 
     # Processes.
 
@@ -285,6 +303,7 @@ class Watch:
         if per_second < self.bounds.goodput:
             text = f"{per_second:.1f}/s from {start:g} s to {end:g} s; {self.bounds.goodput:.1f}/s are demanded"
             self.violated("goodput", text)
+        self._judge_rates(by, processes, start, end)
         if self.bounds.fair:
             equal = [
                 process
@@ -297,6 +316,26 @@ class Watch:
                 if min(shares) < self.bounds.fair * mean:
                     text = f"parts from {min(shares)} to {max(shares)} calls, {mean:.1f} in the mean, from {start:g} s"
                     self.violated("fairness", text)
+
+    def _judge_rates(self, by: Counter[str], processes: list[Process], start: float, end: float) -> None:
+        """All keep to the smallest rate that binds; who wants less for itself keeps to that."""
+
+        def there(process: Process) -> bool:
+            return process.alive and process.began < start - 3.0 and process.held < start
+
+        binding = [
+            process.profile.rate
+            for process in processes
+            if there(process) and process.profile.load.busy and not process.profile.own_rate
+        ]
+        per_second = sum(by.values()) / (end - start)
+        if binding and per_second > min(binding) * 1.01 + 1.0:
+            self.violated("agreement", f"{per_second:.1f}/s from {start:g} s on; {min(binding):g}/s are agreed")
+        for process in processes:
+            per_second = by[process.name] / (end - start)
+            if process.profile.own_rate and per_second > process.profile.rate * 1.05 + 1.0:
+                text = f"{process.name} has {per_second:.1f}/s from {start:g} s on; it wants {process.profile.rate:g}/s"
+                self.violated("own rate", text)
 
     def judge_refusals(self) -> None:
         """Count the refusals of a fleet that learns."""

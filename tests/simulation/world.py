@@ -110,7 +110,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._wakes_at = math.inf
         self._running = False
         self._dead = False
-        self._holds: deque[tuple[int, float]] = deque()
+        self._holds: deque[tuple[int, float, Callable[[], object]]] = deque()
         self.held_until = 0.0
         self.failures: list[str] = []
 
@@ -130,12 +130,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def _first(self, main: Coroutine[Any, Any, object]) -> None:
         self._main = self.create_task(main)
 
-    def hold(self, seconds: float, callbacks: int = 0) -> None:
-        """Do nothing for some seconds, which begin after so many callbacks more."""
+    def hold(self, seconds: float, callbacks: int, begins: Callable[[], object]) -> None:
+        """Do nothing for some seconds, which begin after so many callbacks more; call a function when they do."""
         if callbacks:
-            self._holds.append((callbacks, seconds))
+            self._holds.append((callbacks, seconds, begins))
         else:
             self.held_until = max(self.held_until, self._world.now + seconds)
+            begins()
 
     def kill(self) -> None:
         """Do nothing ever again."""
@@ -213,11 +214,12 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def _held(self) -> bool:
         """Whether the loop is held here."""
-        left, seconds = self._holds.popleft()
+        left, seconds, begins = self._holds.popleft()
         if left > 1:
-            self._holds.appendleft((left - 1, seconds))
+            self._holds.appendleft((left - 1, seconds, begins))
             return False
         self.held_until = max(self.held_until, self._world.now + seconds)
+        begins()
         return True
 
     # What asyncio does with it.

@@ -103,6 +103,9 @@ class Credit:
             self._typical = max(rtt, 1e-4)
         if self._seen % self.LEARNT == 0:
             self._of_before, self._of_now = self._of_now, math.inf
+        if self._seen > 1 and rtt < 0.5 * self._smallest:
+            # The way was long, and is no more: what was typical of it is as wrong as what was smallest.
+            self._typical = min(self._typical, max(2 * rtt, 1e-4))
         self._of_now = min(self._of_now, rtt)
         self._smallest = min(self._of_now, self._of_before)
         self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)

@@ -393,7 +393,10 @@ local function grant(reply, rate)
                 break
             end
         end
-        due = math.max(now, slot - request.lead, state.opens, (for_bulk and state.bulk or state.urgent) - tolerance)
+        local paced = for_bulk and state.bulk or state.urgent
+        -- Those that wait in front are spoken for, in time as in slots.
+        if ahead > 0 then paced = math.max(paced, now) + ahead * interval end
+        due = math.max(now, slot - request.lead, state.opens, paced - tolerance)
         local ahead_of = due - now
         if ahead_of > request.horizon or request.budget and ahead_of > request.budget then
             wait = ahead_of
