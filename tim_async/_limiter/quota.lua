@@ -322,13 +322,17 @@ local function grant(reply, rate)
     local ticket, ahead, wanted = nil, 0, request.wanted
     local waiting = redis.call('ZCARD', waiting_key)
     if waiting > 0 then
-        -- Equal parts: nobody takes more at once than all can.
-        local part = math.ceil(limit * request.horizon / S / (waiting + 1))
-        wanted = math.min(wanted, for_bulk and math.max(part, math.ceil(limit / 50)) or part)
         ticket = tonumber(redis.call('ZSCORE', waiting_key, id) or nil)
         if ticket and (ticket >= BULK) ~= for_bulk then
             redis.call('ZREM', waiting_key, id)
             ticket = nil
+            waiting = waiting - 1
+        end
+        local all = ticket and waiting or waiting + 1
+        if all > 1 then
+            -- Equal parts: nobody takes more at once than all can.
+            local part = math.ceil(limit * request.horizon / S / all)
+            wanted = math.min(wanted, math.max(1, part, for_bulk and math.ceil(limit / 50) or 0))
         end
         ahead = ticket and redis.call('ZRANK', waiting_key, id)
             or redis.call('ZCOUNT', waiting_key, '-inf', for_bulk and '+inf' or '(' .. digits(BULK))
