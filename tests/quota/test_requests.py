@@ -337,9 +337,12 @@ def test_a_round_trip_is_a_mean_of_late_and_saturated_is_what_waits_for_a_slot()
     assert store.round_trip == pytest.approx(0.1)
     store.hear(said(slot_bound=True, permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
     assert store.saturated
-    assert store.round_trip == pytest.approx(0.1 + 0.2 * 0.1)
-    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
+    assert store.round_trip == pytest.approx(0.2), "the first one had to connect"
+    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.4)
     assert not store.saturated
+    assert store.round_trip == pytest.approx(0.2 + 0.2 * 0.2)
+    store.hear(said(), None, 100.0, 110.0)
+    assert store.round_trip == pytest.approx(0.24 + 0.2 * (2 * 0.24 + 0.01)), "one that takes very long counts less"
 
 
 def test_the_most_members_of_late_count() -> None:
@@ -382,7 +385,7 @@ def test_the_fleets_clock_is_known_by_the_ways_there_and_back(
 
 def test_the_fleets_clock_is_compared_anew_where_it_no_longer_fits_or_after_a_minute() -> None:
     store = StoreView(200)
-    for asked, way, ahead in ((0.0, 0.01, 5.0), (1.0, 0.1, 5.0), (2.0, 0.1, 4.0), (62.2, 0.4, 4.1)):
+    for asked, way, ahead in ((0.0, 0.01, 5.0), (1.0, 0.1, 5.0), (2.0, 0.1, 4.0), (62.4, 0.15, 4.1), (70.0, 0.8, 4.1)):
         store.hear(said(now=asked + way + ahead), None, asked, asked + 2 * way)
         assert store.ahead == pytest.approx(ahead)
 
