@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tim_async import Lane
-from tim_async._limiter.fallback import HUSH, QUIET, Fallback
+from tim_async._limiter.fallback import Fallback
 from tim_async._limiter.learning import Burst, Credit, Rate
 from tim_async._limiter.local import SECOND, LocalLimiter, Refusals, Slots, Use
 
@@ -194,7 +194,7 @@ def in_virtual_time(check: Callable[[virtual_time.VirtualTimeLoop], None]) -> No
     virtual_time.run(main())
 
 
-def at_once(limiter: LocalLimiter | Fallback, now: float) -> int:
+def at_once(limiter: LocalLimiter, now: float) -> int:
     """Calls that may go at one moment."""
     count = 0
     while limiter.wait(now, Lane.INTERACTIVE) == 0.0:
@@ -233,7 +233,7 @@ def test_a_permit_is_for_the_time_at_which_it_was_taken() -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)
         permit = limiter.take(loop.now)
-        assert (permit.sent, permit.number) == (loop.now, 0)
+        assert (permit.sent, permit.source) == (loop.now, None)
         assert (limiter.latency, limiter.grace, limiter.shared) == (0.0, math.inf, False)
         assert limiter.rate(loop.now) == limiter.pace(loop.now) == 200
 
@@ -310,77 +310,5 @@ def test_only_an_answer_teaches_and_strict_learns_nothing(use: Use, strict: bool
             loop.now += 0.05
             limiter.leave(permit, loop.now, use)
         assert limiter._credit.value == 0.0
-
-    in_virtual_time(check)
-
-
-# The share without a store.
-
-
-@pytest.mark.parametrize(
-    ("limit", "share", "rate", "calls"),
-    [(200, 0.5, 100, 5), (200, 0.1, 20, 2), (200, 0.001, 1, 1), (1000, 1.0, 1000, 50)],
-)
-def test_the_fallback_share_is_a_limit_of_its_own(limit: float, share: float, rate: float, calls: int) -> None:
-    """At least a call a second; at once a twentieth (strict: a fiftieth), and two where there are two slots."""
-
-    def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        for strict in (False, True):
-            fallback = Fallback(limit, share, strict=strict)
-            assert fallback.rate(loop.now, otherwise=limit) == rate
-            first = max(min(2, calls), rate / 50) if strict else calls
-            assert at_once(fallback, loop.now) == first
-            if first > 2:
-                assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(1 / rate / (1.0 if strict else 1.1))
-
-    in_virtual_time(check)
-
-
-def test_a_permit_of_the_fallback_share_is_for_now_and_comes_back() -> None:
-    def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        fallback = Fallback(200, 0.001, strict=True)
-        permit = fallback.take(loop.now)
-        assert permit.sent == loop.now
-        assert fallback.wait(loop.now, Lane.BULK) == math.inf
-        fallback.leave(permit, loop.now, Use.UNSENT)
-        assert fallback.wait(loop.now, Lane.BULK) == 0.0
-        fallback.leave(fallback.take(loop.now), loop.now, Use.ANSWERED)
-        assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(SECOND)
-
-    in_virtual_time(check)
-
-
-def test_refusals_and_alerts_slow_the_fallback_share() -> None:
-    def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        fallback = Fallback(200, 0.5, strict=False)
-        fallback.slow_down(0.5, loop.now)
-        assert fallback.rate(loop.now, otherwise=0.0) == pytest.approx(0.485 * 100)
-        fallback = Fallback(200, 0.5, strict=False)
-        fallback.refused(loop.now - 0.01, loop.now)
-        assert fallback.rate(loop.now, otherwise=0.0) == pytest.approx(0.99 * 0.9 * 100)
-        assert Fallback(200, None, strict=False).rate(loop.now, otherwise=7.0) == 7.0
-
-    in_virtual_time(check)
-
-
-def test_the_silence_counts_from_the_last_call_and_comes_once() -> None:
-    def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        fallback = Fallback(200, 0.5, strict=False)
-        fallback.begin(loop.now + 0.2)
-        assert fallback.wait(loop.now, Lane.BULK) == pytest.approx(0.2 + QUIET)
-        loop.now += 10.0
-        assert at_once(fallback, loop.now) <= 1, "no burst after it"
-        loop.now += 1.0
-        assert at_once(fallback, loop.now) >= 5, "the next burst is as usual"
-
-    in_virtual_time(check)
-
-
-def test_the_end_of_the_silence_brings_no_call_that_the_share_has_not() -> None:
-    def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        fallback = Fallback(200, 0.5, strict=False)
-        fallback.settles(loop.now)
-        loop.now += HUSH
-        assert at_once(fallback, loop.now) == 5
 
     in_virtual_time(check)
