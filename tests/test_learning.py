@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from tim_async import Lane
-from tim_async._limiter.fallback import Fallback
 from tim_async._limiter.learning import Burst, Credit, Rate
 from tim_async._limiter.local import SECOND, LocalLimiter, Refusals, Slots, Use
 
