@@ -75,7 +75,7 @@ def test_who_waits_behind_others_does_not_take_their_turn(source: str) -> None:
     server = Server(Engine(), world, "a" * 40)
     members = [Member(server, world, name, source) for name in ("busy", "first", "second")]
     busy, first, second = members
-    asking = {"limit": 20, "lane": "interactive", "wanted": 1}
+    asking: dict[str, Any] = {"limit": 20, "lane": "interactive", "wanted": 1}
     for member in members:
         member.ask(limit=20)
     world.now = 10.0

@@ -10,7 +10,7 @@ import pytest
 
 from .simulation import simulate
 
-SECONDS = 8.0
+SECONDS = 7.0
 PARTS = 10
 
 
