@@ -234,6 +234,7 @@ def test_a_permit_is_for_the_time_at_which_it_was_taken() -> None:
         permit = limiter.take(loop.now)
         assert (permit.sent, permit.source) == (loop.now, None)
         assert (limiter.latency, limiter.grace, limiter.shared) == (0.0, math.inf, False)
+        assert (limiter.limit, limiter.processes) == (200, 1)
         assert limiter.rate(loop.now) == limiter.pace(loop.now) == 200
 
     in_virtual_time(check)

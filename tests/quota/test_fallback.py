@@ -138,12 +138,55 @@ def test_the_share_is_that_of_one_member_or_the_one_given(
 def test_it_begins_with_silence_and_then_without_a_burst() -> None:
     """What the store let go last would otherwise meet the bursts of all processes in one second."""
 
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        fallback, begin = made(), loop.time()
+        fallback.begin(begin + 0.2)
+        assert fallback.wait(begin, Lane.INTERACTIVE) == pytest.approx(0.2 + QUIET)
+        assert fallback.wait(begin + 0.2 + 0.9 * QUIET, Lane.BULK) == pytest.approx(0.1 * QUIET)
+        await asyncio.sleep(0.2 + QUIET)
+        assert len(times(fallback, loop.time(), loop.time() + 0.001)) <= 1
+        await asyncio.sleep(1.1)
+        assert len(times(fallback, loop.time(), loop.time() + 0.001)) == 5, "the next one is as usual"
+
+    virtual_time.run(main())
+
+
+def test_by_a_timetable_it_begins_after_the_last_call_that_the_store_let_go() -> None:
+    """There is no burst, and the calls of others go on."""
+    fallback = made(alone=None, members=100)
+    fallback.begin(10.0)
+    assert fallback.wait(9.9, Lane.BULK) == pytest.approx(0.1)
+    assert 10.0 <= times(fallback, 9.9, 11.0)[0] <= 10.0 + 1 / (0.94 * 2)
+
+
+@pytest.mark.parametrize(("members", "alert", "refusal"), [(4, 0.485, 0.99 * 0.9), (100, 1 / 3, 1 / 3)])
+def test_refusals_and_alerts_slow_it(members: int, alert: float, refusal: float) -> None:
     def check(now: float) -> None:
-        fallback = made()
-        fallback.begin(now)
-        assert fallback.wait(now, Lane.INTERACTIVE) == pytest.approx(QUIET)
-        assert fallback.wait(now + 0.9 * QUIET, Lane.BULK) == pytest.approx(0.1 * QUIET)
-        assert len(times(fallback, now + QUIET, now + QUIET + 0.001)) <= 1
+        one, two = (made(alone=None, members=members) for _ in range(2))
+        for fallback in (one, two):
+            fallback.begin(now)
+        before = one.rate(now, otherwise=0.0)
+        one.slow_down(0.5, now)
+        two.refused(now - 0.01, now)
+        assert one.rate(now, otherwise=0.0) == pytest.approx(alert * before)
+        assert two.rate(now, otherwise=0.0) == pytest.approx(refusal * before)
+
+    in_virtual_time(check)
+
+
+def test_a_permit_comes_back_to_the_limiter_that_it_is_from() -> None:
+    """Which may be that of the last outage."""
+
+    def check(now: float) -> None:
+        fallback = made(alone=0.05, members=1)
+        fallback.begin(now - 1.0)
+        permit = fallback.take(now)
+        assert permit.sent == now
+        fallback.begin(now - 1.0)
+        assert permit.source is not None
+        permit.source.leave(permit, now, Use.ANSWERED)
+        assert fallback.take(now).source is not permit.source
 
     in_virtual_time(check)
 

@@ -393,7 +393,7 @@ async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store
         for tim in (one, two):
             tim.set_rate(NAME, after)
             await asyncio.sleep(0.05)
-        await until(lambda: one.stats()[NAME].limit == two.stats()[NAME].limit == after)
+        await until(lambda: one.stats()[NAME].limit == two.stats()[NAME].limit == after, 3.0)
         changed = len(counting.arrivals)
         await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
     assert counting.refused == 0
