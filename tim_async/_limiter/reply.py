@@ -125,6 +125,8 @@ class StoreView:
         "saturated",
     )
 
+    DOUBT = 0.002
+    """Seconds of `doubt`, at most."""
     REMEMBERED = 60.0
     """Seconds for which the largest number of members counts."""
 
@@ -197,6 +199,14 @@ class StoreView:
             self._interval = max(self._interval, now + reply.again - self._asking_since)
         else:
             self._asking_since = math.inf
+
+    @property
+    def doubt(self) -> float:
+        """Seconds by which the clocks are taken to differ more than known, each time on the safe side.
+
+        All that the ways there and back leave open, where the store is near; far away that would cost too much.
+        """
+        return min(self._quickest / 2, self.DOUBT)
 
     def pace(self, now: float) -> float:
         """Calls/s that this process can expect: what it had of late, or all there are when no other process asks."""

@@ -361,7 +361,7 @@ class SharedLimiter:
             "horizon": micro(self._demand.horizon),
         }
         if self._store.knows_clock and not self._strict:
-            request["at"] = str(micro(now + self._store.ahead))
+            request["at"] = str(micro(now + self._store.ahead + self._store.doubt))
         lane = self._demand.ask(request, now)
         if self._apart:
             request["alone"] = True
@@ -389,7 +389,7 @@ class SharedLimiter:
             self._queue.pause_until(now + reply.opens)
         # Later than the store meant it, by the reply's way here, is on the safe side.
         known = self._store.knows_clock and not self._strict
-        meant = max(asked, min(now, reply.now - self._store.ahead)) if known else now
+        meant = max(asked, min(now, reply.now - self._store.ahead + self._store.doubt)) if known else now
         # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
         fresh = now - asked < FRESH
         for wait, count in reply.permits:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from tim_async._plaintext import plain, plain_json
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 __all__ = [
     "console_for",
@@ -61,6 +63,8 @@ def live_on(stream: IO[str]) -> Live | None:
     """A part of a terminal that is drawn anew, once it is started; None where a stream is no terminal that can."""
     if not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return None
+    from rich.live import Live
+
     return Live(
         "",
         console=console_for(stream),
