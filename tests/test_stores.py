@@ -184,6 +184,7 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 
 @given(st.text(alphabet="ab1:/@?#&=%[].-_ \n", max_size=30))
 @example("redis://[")
+@example("]@1")
 def test_any_text_is_a_url_or_one_error(text: str) -> None:
     """What passes, redis-py takes."""
     for scheme in ("", "redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"):

@@ -235,8 +235,9 @@ def _check_host(parts: SplitResult) -> None:
 def _nodes(parts: SplitResult, kind: str) -> tuple[tuple[str, int], ...]:
     """Host and port of each node."""
     found = []
-    for node in parts.netloc.rpartition("@")[2].split(","):
-        one = _split(f"redis://{node}")
+    user, mark, nodes = parts.netloc.rpartition("@")
+    for node in nodes.split(","):
+        one = _split(f"redis://{user}{mark}{node}")  # with its user, as redis-py takes it
         _check_host(one)
         found.append((unquote(one.hostname or ""), one.port or _PORTS[kind]))
     return tuple(found)
