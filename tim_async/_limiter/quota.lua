@@ -221,7 +221,6 @@ end
 
 -- Hear how many calls of the caller are out, and until when others count.
 local function hear()
-    local before = 0
     if not member then
         member = { number = 0, out = 0, due = 0, taken = 0, place = state.places, since = now, granted = 0 }
         state.places = state.places + 1
