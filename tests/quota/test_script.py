@@ -23,7 +23,7 @@ from tim_async._limiter.local import SECOND
 from tim_async._limiter.request import micro
 from tim_async.quota import KEYS, LAYOUT
 
-from .script import SOURCE, START, Member, Script, World, fullest
+from .script import HOLD, SOURCE, START, Member, Script, World, fullest
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,57 @@ def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
     assert fullest(world.arrivals) <= limit
     assert len(world.arrivals) > 0
     everything_is_free(world, limit)
+
+
+# One message after the other.
+
+
+def test_what_is_told_again_counts_once(redis: Redis) -> None:
+    """The reply was lost: the process does not know that the store has heard it."""
+    script = Script(redis)
+    member = Member(script, 5)
+    member.call(2)
+    for told in (1, 2, 3):
+        script.run(member.request())
+        assert script.state()["cooling"] == 2, told
+    member.ask()
+    script.now += 0.5
+    member.ask()
+    script.check()
+    assert (script.state()["out"], script.state()["cooling"]) == (0, 2)
+
+
+def test_permits_in_a_reply_that_was_lost_are_free_when_they_were_due(redis: Redis) -> None:
+    """Not before, since the call that had the slot still counts."""
+    script = Script(redis)
+    one, two, three = (Member(script, 1) for _ in range(3))
+    one.call()
+    for member in (one, two, three):
+        member.ask()
+    script.now += 0.998
+    ((due, permits),) = script.run(two.request(1)).permits
+    assert due == pytest.approx(0.0025)
+    assert permits == 1
+    script.now += 0.001
+    assert script.run(two.request()).permits == ()
+    ((due, permits),) = three.ask(1).permits
+    assert due == pytest.approx(0.0015)
+    assert permits == 1
+
+
+def test_the_calls_of_a_silent_process_count_until_they_must_have_ended(redis: Redis) -> None:
+    """For two seconds without a word, and for one more from when it is found to be dead."""
+    script = Script(redis)
+    dead, other = Member(script, 1), Member(script, 1)
+    other.ask()
+    dead.ask(1)
+    while not other.hand:
+        script.now += 0.1
+        other.ask(1)
+        script.check()
+    assert HOLD + SECOND - 1e-5 <= other.hand[0] <= HOLD + SECOND + 0.2
+    assert dead.ask().number == 2, "should it live, it is heard as before"
+    script.check()
 
 
 # The queue.
