@@ -201,6 +201,11 @@ class StoreView:
             self._asking_since = math.inf
 
     @property
+    def shortest_way(self) -> float:
+        """Seconds that a reply takes at least, by the quickest exchange."""
+        return self._quickest / 2
+
+    @property
     def doubt(self) -> float:
         """Seconds by which the clocks are taken to differ more than known, each time on the safe side.
 

@@ -389,7 +389,10 @@ class SharedLimiter:
             self._queue.pause_until(now + reply.opens)
         # Later than the store meant it, by the reply's way here, is on the safe side.
         known = self._store.knows_clock and not self._strict
-        meant = max(asked, min(now, reply.now - self._store.ahead + self._store.doubt)) if known else now
+        meant = now
+        if known:
+            # The fleet's clock may have fallen behind since; then no more than the quickest way here is taken off.
+            meant = min(now, max(reply.now - self._store.ahead + self._store.doubt, now - self._store.shortest_way))
         # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
         fresh = now - asked < FRESH
         for wait, count in reply.permits:
