@@ -97,11 +97,23 @@ def start_all(stores: list[Store]) -> None:
         list(pool.map(Store.start, stores))
 
 
+_SPAN = 1_500
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that no connection of another test is given meanwhile: from below those that the system hands out."""
+    """A port that no connection of another test is given meanwhile: from below those that the system hands out.
+
+    Nothing may listen there yet, so that no other test must be given it either: each process that runs tests has a
+    range of its own, and gives no port of it twice.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     dice = random.SystemRandom()  # not one that hypothesis seeds alike in each process
     while True:
-        port = dice.randrange(20_000, 32_000)
+        port = 20_000 + _SPAN * worker + dice.randrange(_SPAN)
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
