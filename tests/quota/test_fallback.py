@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests import virtual_time
 from tests.hypotheses import at_most
 from tim_async import Lane
-from tim_async._limiter.fallback import HUSH, QUIET, UNKNOWN, Fallback, Timetable
+from tim_async._limiter.fallback import HUSH, QUIET, UNKNOWN, Fallback, Timetable, quiet_of_many
 from tim_async._limiter.local import Use
 from tim_async._limiter.reply import Reply, StoreView
 from tim_async._limiter.sharing import Shares
@@ -70,7 +70,7 @@ def test_timetables_together_keep_the_limit_and_use_it(limit: int, each: float, 
     arrivals = list[float]()
     for number in range(members):
         fallback = Fallback(limit, Shares(), view(limit, members, place + number), strict=True)
-        fallback.begin(start)
+        fallback.begin(start, start)
         arrivals += times(fallback, start, start + 6.0)
     assert fullest(arrivals) <= limit
     assert len(arrivals) >= 0.9 * 6.0 * limit
@@ -124,12 +124,12 @@ def test_the_share_is_that_of_one_member_or_the_one_given(
         fallback = made(limit, alone, members=members)
         assert fallback.wait(now, Lane.BULK) == math.inf
         assert fallback.rate(now, otherwise=17.0) == 17.0
-        fallback.begin(now)
+        fallback.begin(now, now)
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(rate)
         fallback.set_limit(limit / 2)
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(max(1.0 if rate >= 10 else 0.0, rate / 2))
         again = Fallback(2 * limit, Shares(alone=alone), view(limit, members), strict=False)
-        again.begin(now)
+        again.begin(now, now)
         assert again.rate(now, otherwise=17.0) == pytest.approx(rate)
 
     in_virtual_time(check)
@@ -141,7 +141,7 @@ def test_it_begins_with_silence_and_then_without_a_burst() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         fallback, begin = made(), loop.time()
-        fallback.begin(begin + 0.2)
+        fallback.begin(begin, begin + 0.2)
         assert fallback.wait(begin, Lane.INTERACTIVE) == pytest.approx(0.2 + QUIET)
         assert fallback.wait(begin + 0.2 + 0.9 * QUIET, Lane.BULK) == pytest.approx(0.1 * QUIET)
         await asyncio.sleep(0.2 + QUIET)
@@ -152,12 +152,32 @@ def test_it_begins_with_silence_and_then_without_a_burst() -> None:
     virtual_time.run(main())
 
 
-def test_by_a_timetable_it_begins_after_the_last_call_that_the_store_let_go() -> None:
-    """There is no burst, and the calls of others go on."""
+@pytest.mark.parametrize(("now", "last"), [(9.9, 10.0), (10.0, 9.0)])
+def test_by_a_timetable_it_begins_a_little_after_the_loss(now: float, last: float) -> None:
+    """The others' last calls may be later than its own."""
     fallback = made(alone=None, members=100)
-    fallback.begin(10.0)
-    assert fallback.wait(9.9, Lane.BULK) == pytest.approx(0.1)
-    assert 10.0 <= times(fallback, 9.9, 11.0)[0] <= 10.0 + 1 / (0.94 * 2)
+    fallback.begin(now, last)
+    begin = 10.0 + quiet_of_many(200)
+    assert fallback.wait(now, Lane.BULK) == pytest.approx(begin - now)
+    assert begin <= times(fallback, now, 11.0)[0] <= begin + 1 / (0.94 * 2)
+
+
+@at_most(50)
+@given(limit=st.integers(5, 500), each=st.floats(0.5, 9.9), start=st.floats(0, 1e4), part=st.floats(0.1, 1.0))
+def test_no_second_holds_more_than_the_limit_when_the_store_is_lost(
+    limit: int, each: float, start: float, part: float
+) -> None:
+    """However close together the store let the last calls go: a burst of limit/20, or 4, and 1.1 of the limit."""
+    burst = max(4, limit // 20)
+    last = round(part * limit)
+    shared = [start - min(number, last - burst) / (1.1 * limit) for number in range(last)]
+    members = math.ceil(limit / each)
+    arrivals = sorted(shared)
+    for number in range(members):
+        fallback = Fallback(limit, Shares(), view(limit, members, number), strict=False)
+        fallback.begin(start, -math.inf)
+        arrivals += times(fallback, start, start + 2.0)
+    assert fullest(sorted(arrivals)) <= limit
 
 
 @pytest.mark.parametrize(("members", "alert", "refusal"), [(4, 0.485, 0.99 * 0.9), (100, 1 / 3, 1 / 3)])
@@ -165,7 +185,7 @@ def test_refusals_and_alerts_slow_it(members: int, alert: float, refusal: float)
     def check(now: float) -> None:
         one, two = (made(alone=None, members=members) for _ in range(2))
         for fallback in (one, two):
-            fallback.begin(now)
+            fallback.begin(now, now)
         before = one.rate(now, otherwise=0.0)
         one.slow_down(0.5, now)
         two.refused(now - 0.01, now)
@@ -180,10 +200,10 @@ def test_a_permit_comes_back_to_the_limiter_that_it_is_from() -> None:
 
     def check(now: float) -> None:
         fallback = made(alone=0.05, members=1)
-        fallback.begin(now - 1.0)
+        fallback.begin(now - 1.0, now - 1.0)
         permit = fallback.take(now)
         assert permit.sent == now
-        fallback.begin(now - 1.0)
+        fallback.begin(now - 1.0, now - 1.0)
         assert permit.source is not None
         permit.source.leave(permit, now, Use.ANSWERED)
         assert fallback.take(now).source is not permit.source
@@ -197,7 +217,7 @@ def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> Non
 
     def check(now: float) -> None:
         fallback = made()
-        fallback.begin(now - 1.0)
+        fallback.begin(now - 1.0, now - 1.0)
         fallback.settles(now + settling)
         for after in (settling - 0.9 * HUSH, settling, settling + 0.9 * HUSH):
             assert fallback.wait(now + after, Lane.INTERACTIVE) == pytest.approx(settling + HUSH - after)
@@ -210,7 +230,7 @@ def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> Non
 def test_with_nothing_of_its_own_it_waits_for_the_store() -> None:
     def check(now: float) -> None:
         fallback = made(closed=True)
-        fallback.begin(now)
+        fallback.begin(now, now)
         assert fallback.wait(now, Lane.INTERACTIVE) == math.inf
         fallback.refused(now, now)
         fallback.slow_down(0.5, now)

@@ -20,6 +20,18 @@ UNKNOWN = 50
 """Processes that are assumed to take part until the store has said how many do."""
 
 
+def quiet_of_many(limit: float) -> float:
+    """Seconds without a call where there is no burst: by so much sooner than in a second the store lets its calls go.
+
+    It does so by the pace and the tolerance in ``quota.lua``.
+
+    Args:
+        limit: calls/s.
+    """
+    burst = max(4.0 / limit, 0.05)
+    return max(0.0, 1.0 - (1.0 - burst) / 1.1)
+
+
 class Timetable:
     """Calls one by one, each at its time: as many processes call evenly, none of them often.
 
@@ -115,7 +127,7 @@ class Fallback:
         self._limiter: LocalLimiter | Timetable | None = None
         self._quiet_until = self._settles_at = -math.inf
 
-    def begin(self, last: float) -> None:
+    def begin(self, now: float, last: float) -> None:
         """The store is lost; the last call that it let go is sent at a loop time."""
         if self._shares.closed:
             return
@@ -124,7 +136,8 @@ class Fallback:
         rate = self._share * min(self._limit, store.limit)
         if rate < self.FEW:
             self._limiter = Timetable(self.MARGIN * rate, store.phase, lambda loop: loop + store.ahead)
-            self._quiet_until = last
+            # The others' last calls may be later than its own.
+            self._quiet_until = max(now, last) + quiet_of_many(min(self._limit, store.limit))
         else:
             self._limiter = LocalLimiter(rate, strict=self._strict, burst=2.0)
             self._quiet_until = last + QUIET

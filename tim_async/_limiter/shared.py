@@ -258,7 +258,7 @@ class SharedLimiter:
                 self._talk.start()
                 self._keep_ticking()
             case Action.WITHDRAW:
-                self._fallback.begin(max(self._granted.latest(), self._sent_at))
+                self._fallback.begin(self._loop.time(), max(self._granted.latest(), self._sent_at))
 
     def _tick(self) -> None:
         """Watch the exchange; report what no question took along; try a store that is away; be heard of."""
