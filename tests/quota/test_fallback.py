@@ -168,16 +168,14 @@ def test_no_second_holds_more_than_the_limit_when_the_store_is_lost(
     limit: int, each: float, start: float, part: float
 ) -> None:
     """However close together the store let the last calls go: a burst of limit/20, or 4, and 1.1 of the limit."""
-    burst = max(4, limit // 20)
-    last = round(part * limit)
-    shared = [start - min(number, last - burst) / (1.1 * limit) for number in range(last)]
+    burst, last = max(4, limit // 20), round(part * limit)
+    arrivals = [start - min(number, last - burst) / (1.1 * limit) for number in range(last)]
     members = math.ceil(limit / each)
-    arrivals = sorted(shared)
     for number in range(members):
         fallback = Fallback(limit, Shares(), view(limit, members, number), strict=False)
         fallback.begin(start, -math.inf)
         arrivals += times(fallback, start, start + 2.0)
-    assert fullest(sorted(arrivals)) <= limit
+    assert fullest(arrivals) <= limit
 
 
 @pytest.mark.parametrize(("members", "alert", "refusal"), [(4, 0.485, 0.99 * 0.9), (100, 1 / 3, 1 / 3)])

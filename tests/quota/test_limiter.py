@@ -412,6 +412,37 @@ def test_a_caller_that_must_wait_asks_again_when_the_store_says() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("lane", Lane, ids=str)
+@pytest.mark.parametrize("why", ["a call has ended", "a refusal", "a pause"])
+def test_who_waits_keeps_its_place_whatever_is_told_meanwhile(lane: Lane, why: str) -> None:
+    """A request that wants nothing gives the place in the store's queue up; many processes would never come first."""
+
+    async def main(client: Client) -> None:
+        store = client.store
+        permit = await client.queue.enter(lane)
+        store.due, store.reply["again"] = None, 2.0
+        callers = [asyncio.create_task(client.call(lane=lane)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        before = len(store.requests)
+        if why == "a refusal":
+            client.limiter.refused(client.now, client.now)
+        elif why == "a pause":
+            client.limiter.paused(0.001)
+        else:
+            client.queue.leave(permit, answered=True)
+        await asyncio.sleep(1.0)
+        told = store.requests[before:]
+        assert told
+        assert all(request.get("wanted") and request["lane"] == lane.name.lower() for request in told)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        client.limiter.paused(0.001)
+        assert "wanted" not in await client.asked(), "nobody waits any more"
+
+    run(main)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_permit_is_due_from_when_the_store_granted_it(strict: bool) -> None:
     """As far as the clocks tell; strictly, from when its reply comes."""

@@ -56,6 +56,8 @@ class Demand:
     def ask(self, request: Request, now: float) -> Lane | None:
         """Put into a request what is still wanted; returns for which lane."""
         lane, self._wanted = self._wanted, None
+        if lane is None:  # what only reports must not give up the place in the store's queue
+            lane = self._store.place_for
         missing = 0 if lane is None else self._missing(lane, now)
         if lane is None or missing == 0:
             return None

@@ -115,6 +115,7 @@ class StoreView:
         "_not_before",
         "_quickest",
         "_refused",
+        "_waits",
         "ahead",
         "knows_clock",
         "limit",
@@ -140,7 +141,7 @@ class StoreView:
         self.saturated = False
         self._asked_for: Lane | None = None
         self._asking_since = math.inf
-        self._refused = False
+        self._waits = self._refused = False
         self._not_before = -math.inf
         self._heard_at = self._members_at = self._compared_at = -math.inf
         self._quickest = math.inf
@@ -154,6 +155,11 @@ class StoreView:
             return -math.inf
         # Who would not have waited so long has no place in the store's queue; the next one may want one.
         return -math.inf if self._refused and patience > self._not_before else self._not_before
+
+    @property
+    def place_for(self) -> Lane | None:
+        """The lane for which this process has a place in the store's queue, until a request wants nothing for it."""
+        return self._asked_for if self._waits and not self._refused else None
 
     def hear(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
         """Take in a reply to a request for a lane, or None; returns whether calls were refused at the limit since."""
@@ -169,7 +175,8 @@ class StoreView:
             self.members, self._members_at = reply.members, now
         self.phase = reply.place * 0.618033988749895 % 1.0
         self._compare_clocks(reply.now, asked, now)
-        self._asked_for, self._not_before, self._refused = lane, now + reply.again, reply.over
+        self._asked_for, self._not_before = lane, now + reply.again
+        self._waits, self._refused = reply.again > 0, reply.over
         self._measure(reply, asked, now)
         cut = self._cuts is not None and reply.cuts > self._cuts
         self._cuts = reply.cuts
