@@ -447,12 +447,9 @@ local function grant(reply, rate)
         redis.call('ZADD', waiting_key, digits(state.seq + (for_bulk and BULK or 0)), id)
         redis.call('EXPIRE', waiting_key, DAY)
     end
-    -- Others may go away, and so may this store: who waits long asks in between.
-    if wait > 50 * MS and ahead > 0 then
-        wait = math.min(600 * MS, 0.9 * wait)
-    else
-        wait = math.max(MS, wait - request.horizon / 2)
-    end
+    -- Early enough for the ways there and back; who waits long asks in between, since others may go away, as this store.
+    wait = math.max(MS, wait - request.horizon / 2)
+    if wait > 50 * MS and ahead > 0 then wait = math.min(600 * MS, 0.9 * wait) end
     reply.again = math.ceil(wait)
 end
 
