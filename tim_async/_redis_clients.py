@@ -150,7 +150,9 @@ def _made(url: StoreURL, options: dict[str, Any]) -> Client:
         # A shard that is away must not keep the others from being used.
         return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     to_sentinels = {name: value for name, value in options.items() if name in _TO_SENTINELS or name.startswith("ssl_")}
-    of_sentinels = {**to_sentinels, "socket_timeout": _STEP, "socket_connect_timeout": _STEP, **dict(url.sentinels)}
+    own = {name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options}
+    times = {"socket_timeout": _STEP, "socket_connect_timeout": _STEP}
+    of_sentinels = {**to_sentinels, **times, **own, **dict(url.sentinels)}
     sentinel: Any = Sentinel(list(url.nodes), sentinel_kwargs=of_sentinels, **options)  # type: ignore[no-untyped-call]
     return _checked(sentinel.master_for(url.service))
 

@@ -343,8 +343,8 @@ class World:
     def living(self) -> list[Process]:
         return [process for process in self.processes if process.alive]
 
-    def fail_over(self, copy: Mapping[str, bytes | None] | None) -> None:
-        """Another server takes over, with other data unless None.
+    def fail_over(self, copy: Mapping[str, bytes | None] | None, server: str | None = None) -> None:
+        """Another server takes over, a new one unless it is given, with other data unless None.
 
         What is under way is lost, and connections are made anew.
         """
@@ -353,7 +353,7 @@ class World:
             for key, value in copy.items():
                 if value is not None:
                     self.script.redis.restore(key, 0, value)
-        self.script.server = f"{self.dice.getrandbits(160):040x}"
+        self.script.server = server or f"{self.dice.getrandbits(160):040x}"
         kept = [event for event in self._events if event[2].__name__ not in ("reached", "replied")]
         self._events = kept
         heapq.heapify(self._events)

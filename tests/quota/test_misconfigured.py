@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import pickle
 import re
 from collections.abc import Iterator
@@ -9,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, exceptions
 
 from tests.documents import ROOT
-from tests.stand_in import StandIn, failure_of
+from tests.stand_in import APP, StandIn, failure_of
 from tests.store import SERVERS, Store
-from tests.topologies import Pair
+from tests.topologies import Clustered, Pair, Watched, wait
 from tim_async import TIMError
 from tim_async.quota import QuotaMisconfigured, RedisQuota
 
-from .support import NAME, Counting, calling, client, quota_on, until
+from .support import COMMAND, NAME, Counting, calling, client, quota_on, until
 from .test_outage import SECRET, always, scripted, some, stranger, warned
 
 LIMIT = 50
@@ -144,7 +146,7 @@ def test_an_unknown_option_is_a_type_error_when_it_is_given(url: str, option: st
 def rule(heading: str) -> str:
     """A rule as FLEET.md has it."""
     text = (ROOT / "tim_async" / "FLEET.md").read_text(encoding="utf-8")
-    found = re.search(rf"^ACL SETUSER {heading} .*(?:\n  .*)*", text, re.MULTILINE)
+    found = re.search(rf"^ACL SETUSER {re.escape(heading)} .*(?:\n  .*)*", text, re.MULTILINE)
     assert found is not None
     return " ".join(found.group().split())
 
@@ -152,7 +154,7 @@ def rule(heading: str) -> str:
 def test_the_rule_permits_what_the_script_does() -> None:
     source = (ROOT / "tim_async" / "_limiter" / "quota.lua").read_text(encoding="utf-8")
     used = set(re.findall(r"redis\.p?call\('([A-Z]+)'", source))
-    permitted = {word[1:].upper() for word in rule("tim").split() if word.startswith("+")}
+    permitted = {word[1:].upper() for word in rule("tim on").split() if word.startswith("+")}
     beside = {"EVALSHA", "EVAL", "PING", "SELECT", "CLIENT|SETINFO", "CLIENT|SETNAME"}
     assert permitted == used | beside
 
@@ -164,7 +166,7 @@ async def test_exactly_the_rights_of_the_rule(
     """Calls work, nothing is denied on the way, and a check needs no more."""
     counting = service.answer = Counting(LIMIT)
     with Store(tmp_path / "v", server=server) as store, store.client() as redis:
-        redis.execute_command(*rule("tim").replace("PASSWORD", SECRET).split())
+        redis.execute_command(*rule("tim on").replace("PASSWORD", SECRET).split())
         url = f"redis://tim:{SECRET}@127.0.0.1:{store.port}/0"
         async with client(service, RedisQuota(url), LIMIT) as tim:
             await some(tim)
@@ -186,3 +188,36 @@ async def test_exactly_the_rights_of_the_rule(
         assert "rights listed in FLEET.md" in str(await failure_of(RedisQuota(url).check()))
     assert counting.refused == 0
     assert warned(caplog) == []
+
+
+@pytest.mark.parametrize("deployment", ["Sentinel", "cluster"])
+async def test_exactly_the_rights_of_the_rules_through_a_failure(
+    service: StandIn, caplog: pytest.LogCaptureFixture, tmp_path: Path, deployment: str
+) -> None:
+    """Nothing is denied while the primary is found, dies or moves, and is found again."""
+    quota_rules, options = [rule("tim on")], dict[str, Any]()
+    topology: Watched | Clustered
+    if deployment == "cluster":
+        topology = Clustered(tmp_path, key=f"tim_async:{{{APP}:{COMMAND}}}", reshard=True)
+        quota_rules.append(rule("tim +cluster|slots"))
+    else:
+        topology = Watched(tmp_path, freeze=False)
+        options = {"sentinel_username": "watcher", "sentinel_password": SECRET}
+    with topology, contextlib.ExitStack() as stack:
+        every = {store: stack.enter_context(store.client()) for store in topology.stores}
+        for store, redis in every.items():
+            watches = isinstance(topology, Watched) and store is topology.sentinel
+            for words in [rule("watcher on")] if watches else quota_rules:
+                redis.execute_command(*words.replace("PASSWORD", SECRET).split())
+        url = topology.url.replace("://", f"://tim:{SECRET}@")
+        async with client(service, RedisQuota(url, **options), LIMIT) as tim, calling((tim, "alice")):
+            await until(lambda: tim.stats()[NAME].shared and service.seen)
+            await asyncio.to_thread(topology.disturb)
+            await asyncio.to_thread(wait, topology.decided)
+            seen = len(service.seen)
+            await until(lambda: tim.stats()[NAME].shared and len(service.seen) >= seen + LIMIT)
+        assert (await RedisQuota(url, **options).check()).role == "master"
+        for redis in every.values():
+            with contextlib.suppress(exceptions.ConnectionError):  # the one that was killed
+                assert redis.acl_log() == []
+    assert set(warned(caplog)) <= {"away", "back"}

@@ -98,7 +98,7 @@ def redis_counts(script: Script) -> dict[str, int]:
     return {end: entries for end, entries in counts.items() if entries}
 
 
-FORGETS = ("state", "cooling", "members", "about", "waiting", "limits", "older", "empty", "nothing", "clock")
+FORGETS = ("state", "cooling", "members", "about", "waiting", "limits", "older", "back", "empty", "nothing", "clock")
 
 
 @at_most(50)
@@ -123,6 +123,11 @@ def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
         elif forgets == "clock":
             script.ahead += dice.choice([-0.5, 0.5, -3600.0, 3600.0])
             dice.choice(world.living()).tell_at_once()
+        elif forgets == "back":
+            server = script.server
+            world.fail_over({})
+            world.pass_time(dice.choice([0.05, 1.5]))
+            world.fail_over(copy, server)
         else:
             world.fail_over(copy if forgets == "older" else {} if forgets == "empty" else None)
         if dice.random() < 0.3 and len(world.living()) > 1:
@@ -526,6 +531,31 @@ def test_forgetting_is_known_by_the_epoch(redis: Redis) -> None:
     assert (reply.permits, reply.settling) == ((), SECOND)
     assert reply.epoch != epoch
     assert one.ask().epoch == two.ask().epoch == reply.epoch
+
+
+def test_a_copy_from_before_an_epoch_is_known(redis: Redis) -> None:
+    """As where a failover is undone, and the first server has not heard of the second one's writes."""
+    script = Script(redis)
+    one, two = Member(script, 10), Member(script, 10)
+    first, server = one.ask().epoch, script.server
+    assert two.ask().epoch == first
+    copy = {key: redis.dump(key) for key in script.keys.values()}
+    script.now += 0.05
+    script.server = "b" * 40
+    second = one.ask().epoch
+    assert two.ask().epoch == second != first
+    script.now += 1.5
+    for key, value in copy.items():
+        redis.delete(key)
+        if value is not None:
+            redis.restore(key, 0, value)
+    script.server = server
+    reply = two.ask(1)
+    assert int(reply.epoch) > int(second)
+    assert reply.permits == ()
+    assert 0 < reply.settling <= SECOND
+    again = one.ask(1)
+    assert (again.epoch, again.permits) == (reply.epoch, ())
 
 
 @pytest.mark.parametrize("step", [-3600.0, -0.5, 0.5, 3600.0])

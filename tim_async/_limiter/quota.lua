@@ -126,12 +126,13 @@ local function has_forgotten()
             if other then return true end
         end
     end
-    local lately = request.heard_ago < ABSENT - 10 * S
+    local lately, known = request.heard_ago < ABSENT - 10 * S, tonumber(request.epoch)
     if state.epoch == 0 then
-        return redis.call('ZCARD', members_key) > 0 or lately and tonumber(request.epoch) > 0
+        return redis.call('ZCARD', members_key) > 0 or lately and known > 0
     end
     if request.leaving then return false end
-    if lately and tonumber(request.epoch) == state.epoch and (not member or member.number < request.heard) then
+    -- This may be a copy from before the epoch of which the caller has heard.
+    if lately and (known > state.epoch or known == state.epoch and (not member or member.number < request.heard)) then
         return true
     end
     local members = redis.call('ZCARD', members_key)
@@ -145,7 +146,8 @@ end
 local function begin(forgotten)
     redis.call('DEL', cooling_key, members_key, about_key, waiting_key)
     member = nil
-    state.epoch, state.out, state.cooling, state.latest = now, 0, 0, 0
+    state.epoch = math.max(now, tonumber(request.epoch) + 1)  -- later than any of which somebody has heard
+    state.out, state.cooling, state.latest = 0, 0, 0
     state.settled, state.unsure_until = now, 0
     if request.alone then
         state.settled = now + request.settle
