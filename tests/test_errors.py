@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 import tim_async
 from tim_async import (
     APIError,
-    AuthError,
     BadResponse,
     C2CUnread,
     ClientClosed,
@@ -23,11 +23,10 @@ from tim_async import (
     PartialFailure,
     QuotaExhausted,
     RequestTimeout,
-    ServerBusy,
     TIMError,
     TransportError,
 )
-from tim_async.errors import CODES, MAX_INFO, Reaction, classify, printable
+from tim_async.errors import CODES, MAX_INFO, Reaction, brief, classify, printable
 from tim_async.quota import QuotaMisconfigured
 from tim_async.webhooks import WebhookError
 
@@ -103,6 +102,59 @@ def test_a_request_timeout_is_a_timeout_error() -> None:
     assert not any(isinstance(kind, type) and issubclass(kind, TimeoutError) for kind in others)
 
 
+# Meanings and remedies
+
+SENTENCE = re.compile(r"[A-Z][^\n]*[\w`#)]\.")
+"""Of one line, and with a period at its end."""
+LONGEST = 120
+"""Characters: a meaning and its remedy are to stand beside a code in a terminal."""
+
+
+def below(kind: type[TIMError]) -> set[type[TIMError]]:
+    return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+
+WORDS = {
+    **{str(number): (code.meaning, code.remedy) for number, code in CODES.items()},
+    **{
+        kind.__name__: (kind.meaning, kind.remedy)
+        for kind in sorted(below(TIMError) - below(APIError) - {TIMError}, key=str)
+    },
+}
+
+
+@pytest.mark.parametrize(("meaning", "remedy"), WORDS.values(), ids=WORDS)
+def test_every_code_and_class_has_a_meaning_and_a_remedy(meaning: str, remedy: str) -> None:
+    """Short sentences that a terminal, a log and a page can show; none says the other again."""
+    for text in (meaning, remedy):
+        assert all(SENTENCE.fullmatch(sentence) for sentence in re.split(r"(?<=\.) (?=[A-Z])", text))
+        assert len(text) <= LONGEST
+        assert text.isascii()
+        assert text.isprintable()
+    assert meaning != remedy
+
+
+def test_an_error_has_the_words_of_its_code() -> None:
+    """Each code its own; an unknown code has none, and `hint` is the remedy."""
+    for number, code in CODES.items():
+        failure, item = classify(number, "info"), ItemError(number)
+        assert (failure.meaning, failure.remedy) == (item.meaning, item.remedy) == (code.meaning, code.remedy)
+        assert failure.hint == failure.remedy
+    for unknown in (classify(424242), ItemError(424242, "new"), ItemError(None, "unreadable")):
+        assert (unknown.meaning, unknown.remedy) == ("", "")
+
+
+def test_the_text_ends_with_the_words() -> None:
+    """The code and the service's own text come first, in the one line that `brief` gives alone."""
+    failure = located(classify(70009, "sig verify failed."))
+    assert brief(failure) == "set_unread_msg_num: error 70009: sig verify failed. after 3 attempts"
+    assert str(failure) == f"{brief(failure)}. {failure.meaning} {failure.remedy}"
+    assert str(classify(70009, "no.")) == f"error 70009: no. {failure.meaning} {failure.remedy}"
+    assert str(classify(70009)) == f"error 70009. {failure.meaning} {failure.remedy}"
+    assert str(failure).count("\n") == 0
+    assert brief(ConnectFailed("cannot connect")) == str(ConnectFailed("cannot connect")) == "cannot connect"
+
+
 def test_what_may_have_happened_is_known_of_every_error() -> None:
     """The default of outcome_unknown, by class: a transient code does not say that nothing was done either."""
     for codes in CLASSES.values():
@@ -146,6 +198,8 @@ ATTRIBUTES = (
     "status",
     "code",
     "info",
+    "meaning",
+    "remedy",
     "hint",
     "result",
     "retry_after",
@@ -168,10 +222,6 @@ def test_every_exception_survives_pickle_and_copy_whole(failure: TIMError) -> No
 
 def test_every_class_of_the_tree_is_among_those_pickled() -> None:
     """A new exception cannot be forgotten here."""
-
-    def below(kind: type[TIMError]) -> set[type[TIMError]]:
-        return {kind}.union(*(below(child) for child in kind.__subclasses__()))
-
     assert below(TIMError) == {type(failure) for failure in EVERY.values()}
 
 
@@ -182,9 +232,9 @@ def test_every_class_of_the_tree_is_among_those_pickled() -> None:
         (TIMError(), ""),
         (located(ConnectFailed("cannot connect")), "set_unread_msg_num: cannot connect after 3 attempts"),
         (located(RequestTimeout("no answer in time")), "set_unread_msg_num: no answer in time after 3 attempts"),
-        (ServerBusy(10002, "busy"), "error 10002: busy"),
-        (ServerBusy(10002), "error 10002"),
-        (located(AuthError(70003, "bad")), "set_unread_msg_num: error 70003: bad after 3 attempts"),
+        (APIError(1, "busy"), "error 1: busy"),
+        (APIError(1), "error 1"),
+        (located(APIError(1, "bad")), "set_unread_msg_num: error 1: bad after 3 attempts"),
         (PartialFailure("2 peers failed", None), "2 peers failed"),
     ],
 )
@@ -195,9 +245,9 @@ def test_the_text_says_where_what_and_how_often(failure: TIMError, text: str) ->
 
 def test_the_text_of_a_single_attempt_does_not_count_it() -> None:
     """ "after 1 attempts" would help nobody."""
-    failure = APIError(10003, "bad")
+    failure = APIError(1, "bad")
     failure.endpoint, failure.attempts = "set_unread_msg_num", 1
-    assert str(failure) == "set_unread_msg_num: error 10003: bad"
+    assert str(failure) == "set_unread_msg_num: error 1: bad"
 
 
 def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> None:
@@ -238,5 +288,5 @@ def test_any_text_becomes_printable_and_short_and_stays_so(text: str) -> None:
 
 def test_megabytes_of_words_are_cut() -> None:
     """To a line that a person can read."""
-    assert len(str(classify(10003, "x" * 20_000_000))) < 400
+    assert len(brief(classify(10003, "x" * 20_000_000))) < 400
     assert len(ItemError(1, "\x1b" * 20_000_000).info) <= MAX_INFO

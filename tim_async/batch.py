@@ -18,7 +18,6 @@ from .endpoints import (
     ItemsEndpoint,
 )
 from .errors import (
-    APIError,
     AuthError,
     ClientClosed,
     PermissionDenied,
@@ -34,6 +33,7 @@ from .models import (
     ItemError,
     RecentContactList,
     RecentContactPage,
+    item_error,
 )
 
 __all__ = ["DEFAULT_CONCURRENCY", "Batch", "Outcomes"]
@@ -287,7 +287,7 @@ class Batch:
                 ):
                     raise outcome.error
                 else:
-                    errors.update(dict.fromkeys(outcome.item[1], _item_error(outcome.error)))
+                    errors.update(dict.fromkeys(outcome.item[1], item_error(outcome.error)))
         return endpoint.result(_in_order(values, keys), _in_order(errors, keys))
 
 
@@ -316,7 +316,3 @@ def _chunks(items: list[Key], size: int) -> Iterator[list[Key]]:
 
 def _in_order(found: dict[Key, Value], order: list[Key]) -> dict[Key, Value]:
     return {key: found[key] for key in order if key in found}
-
-
-def _item_error(error: TIMError) -> ItemError:
-    return ItemError(error.code, error.info) if isinstance(error, APIError) else ItemError(None, str(error))

@@ -1,15 +1,15 @@
-"""The exceptions of calls, and the reaction to each.
+"""The exceptions of calls.
 
 ::
 
-    TIMError                      .endpoint .attempts .outcome_unknown
+    TIMError                      .endpoint .attempts .outcome_unknown .meaning .remedy
     ├── TransportError            no readable answer
     │   ├── ConnectFailed         nothing was sent
     │   │   └── ClientClosed      the client, or the session given to it, was closed while the call waited
     │   ├── RequestTimeout        no answer in time (also a TimeoutError)
     │   ├── ConnectionLost        the connection ended before the answer did
     │   └── BadResponse           an answer that is not one of the service's;  .status
-    ├── APIError                  the service answered with an error code;  .code .info .hint
+    ├── APIError                  the service answered with an error code;  .code .info
     │   ├── AuthError             credentials, signature or account set-up
     │   ├── PermissionDenied      not allowed on this object
     │   ├── GroupNotFound
@@ -31,9 +31,13 @@ files as it is.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
 from typing import Any, TypeGuard
+
+from . import _codes
+
+CODES = _codes.CODES
+"""Each known ``ErrorCode``: its exception, its reaction, its meaning and its remedy."""
+Reaction = _codes.Reaction
 
 MAX_INFO = 300
 """Characters of an ``ErrorInfo`` that are kept."""
@@ -66,19 +70,6 @@ def is_code(value: object) -> TypeGuard[int]:
     return type(value) is int and -(2**31) <= value < 2**31
 
 
-class Reaction(enum.Enum):
-    """What an error asks for."""
-
-    RETRY = "retry"
-    """A transient failure: try again after a short wait."""
-    SLOW_DOWN = "slow down"
-    """Over the rate: slow the whole endpoint down, then try again."""
-    SIGN_AGAIN = "sign again"
-    """The signature was refused: make a new one and try again, once."""
-    GIVE_UP = "give up"
-    """Trying again can only fail the same way."""
-
-
 class TIMError(Exception):
     """Base class of everything that tim_async raises about a call.
 
@@ -87,10 +78,14 @@ class TIMError(Exception):
         attempts: how many requests were made for the call, retries included.
         outcome_unknown: True when the call may have taken effect: the request may have reached the service and no
             answer says that nothing was done.
+        meaning: what the error means, in a sentence of this library's; "" where its text says all there is.
+        remedy: what to do about it, likewise.
     """
 
     reaction: Reaction = Reaction.GIVE_UP
     outcome_unknown = False
+    meaning: str = ""
+    remedy: str = ""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -110,26 +105,38 @@ class TransportError(TIMError):
 
     reaction = Reaction.RETRY
     outcome_unknown = True
+    meaning = "No readable answer came back."
+    remedy = "Check the network, the proxy and the region."
 
 
 class ConnectFailed(TransportError):
     """No connection to the service, or none in time; nothing was sent to it."""
 
     outcome_unknown = False
+    meaning = "There was no connection to the service, so nothing was sent."
+    remedy = "Check the region, name resolution, the proxy and the firewall."
 
 
 class ClientClosed(ConnectFailed):
     """The client, or the session given to it, was closed while the call waited; nothing was sent."""
 
     reaction = Reaction.GIVE_UP
+    meaning = "The client, or the session given to it, was closed."
+    remedy = "Keep both open until all calls have ended."
 
 
 class RequestTimeout(TransportError, TimeoutError):
     """No answer within the time-out of one attempt."""
 
+    meaning = "No answer came within the time-out."
+    remedy = "Check the network, and keep `timeout` above the 3 s after which the service itself gives up."
+
 
 class ConnectionLost(TransportError):
     """The connection ended after the request was, or may have been, sent."""
+
+    meaning = "The connection ended before the answer did."
+    remedy = "Find out who closed it: the network, a proxy or a firewall."
 
 
 class BadResponse(TransportError):
@@ -138,6 +145,9 @@ class BadResponse(TransportError):
     Attributes:
         status: the HTTP status.
     """
+
+    meaning = "The answer is not one of the service's."
+    remedy = "Check `base_url` and the proxy; a gateway's error page is transient."
 
     def __init__(
         self,
@@ -160,7 +170,8 @@ class APIError(TIMError):
     Attributes:
         code: the exact ``ErrorCode``.
         info: the service's ``ErrorInfo``, printable and at most `MAX_INFO` characters; "" when it gave none.
-        hint: the likely cause, where this library knows one; "" otherwise.
+        meaning: what the service says with the code; "" for a code that this library does not know.
+        remedy: what to do about it, with the host or the command at fault where these are known; "" likewise.
     """
 
     def __init__(self, code: int = 0, info: str = "") -> None:
@@ -169,14 +180,19 @@ class APIError(TIMError):
         self.args: tuple[Any, ...] = (code, info)
         self.code = code
         self.info = info
-        self.hint = ""
-        self.reaction: Reaction = _reaction(code)
+        known = _codes.code_of(code)
+        self.reaction: Reaction = known.reaction
+        self.meaning: str = known.meaning
+        self.remedy: str = known.remedy
+
+    @property
+    def hint(self) -> str:
+        """The same as ``remedy``; its earlier name."""
+        return self.remedy
 
     def __str__(self) -> str:
-        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
-        where = f"{self.endpoint}: " if self.endpoint else ""
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{where}error {self.code}{': ' + self.info if self.info else ''}{tries}{hint}"
+        words = " ".join(text for text in (self.meaning, self.remedy) if text)
+        return f"{brief(self).rstrip(' .')}. {words}" if words else brief(self)
 
 
 class AuthError(APIError):
@@ -223,6 +239,9 @@ class QuotaExhausted(TIMError):
         retry_after: seconds, above 0, after which a permit can be expected.
     """
 
+    meaning = "The rate left no permit within `max_wait`, so nothing was sent."
+    remedy = "Try again after `retry_after` seconds, or allow a longer `max_wait`."
+
     def __init__(self, message: str = "no permit", retry_after: float = 1.0) -> None:
         super().__init__()
         self.args: tuple[Any, ...] = (message, retry_after)
@@ -239,60 +258,19 @@ class PartialFailure(TIMError):
         result: the whole result, with what succeeded and what did not.
     """
 
+    meaning = "Some items of the call failed."
+    remedy = "Read `result`: it has the values of the others, and the error of each that failed."
+
     def __init__(self, message: str = "", result: object = None) -> None:
         super().__init__()
         self.args: tuple[Any, ...] = (message, result)
         self.result = result
 
 
-# The service's codes, by what they mean to a caller.
-# https://www.tencentcloud.com/document/product/1047/34348
-_TABLE: tuple[tuple[type[APIError], Reaction, str], ...] = (
-    (
-        ServerBusy,
-        Reaction.RETRY,
-        "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
-    ),
-    (RateLimited, Reaction.SLOW_DOWN, "60007 60011 60018 60019 10006 429"),  # 429: HTTP's, should one come
-    (AuthError, Reaction.SIGN_AGAIN, "70001 70052 60004 60005 20002"),
-    (
-        AuthError,
-        Reaction.GIVE_UP,
-        # 70050, too many bad signatures, is what looping on the others causes.
-        "70002 70003 70005 70009 70013 70014 70016 70020 70050 70051 60006 60010 60016 60017 60020 60021 60025 60026"
-        " 60028 10059 90009",
-    ),
-    (PermissionDenied, Reaction.GIVE_UP, "10007 10026"),  # 10026: the command is disabled for the app
-    (GroupNotFound, Reaction.GIVE_UP, "10010 10015"),
-    (AccountNotFound, Reaction.GIVE_UP, "70107 90003 90008 90012 90048 10019 20003"),
-    (
-        InvalidRequest,
-        Reaction.GIVE_UP,
-        "10003 10004 10005 10011 10018 60002 60003 60009 60012 60015 70206 70402 90001 90018 93000",
-    ),
-    (ReceiptUnavailable, Reaction.GIVE_UP, "10060 10061 10062"),
-    # Known, and of none of these kinds; 60013: the gateway could not read its backend's answer.
-    (APIError, Reaction.GIVE_UP, "10008 10016 60013 70346"),
-)
-
-WRONG_REGION = frozenset({60026, 70016, 70020})
-"""What a host of another region than the app's answers."""
-UNKNOWN_COMMAND = 60008
-"""What a command that does not exist is answered; also a transient server error."""
-
-
-def _rows() -> Iterator[tuple[int, tuple[type[APIError], Reaction]]]:
-    for kind, reaction, codes in _TABLE:
-        for code in codes.split():
-            yield int(code), (kind, reaction)
-
-
-CODES: dict[int, tuple[type[APIError], Reaction]] = dict(_rows())
-"""Each known ``ErrorCode``: the exception it becomes, and the reaction it asks for."""
-
-
-def _reaction(code: int) -> Reaction:
-    return CODES[code][1] if code in CODES else Reaction.GIVE_UP
+_KINDS: dict[str, type[APIError]] = {
+    "APIError": APIError,
+    **{kind.__name__: kind for kind in APIError.__subclasses__()},
+}
 
 
 def classify(code: int, info: str = "") -> APIError:
@@ -306,5 +284,13 @@ def classify(code: int, info: str = "") -> APIError:
         An `APIError` of the fitting class; its ``reaction`` says what to do.  An unknown code gives a plain
         `APIError` and is never worth a retry.
     """
-    kind = CODES[code][0] if code in CODES else APIError
-    return kind(code, info)
+    return _KINDS[_codes.code_of(code).kind](code, info)
+
+
+def brief(error: BaseException) -> str:
+    """An error as one line without its meaning and remedy, for where these are shown once for many errors."""
+    if not isinstance(error, APIError):
+        return str(error)
+    tries = f" after {error.attempts} attempts" if error.attempts > 1 else ""
+    where = f"{error.endpoint}: " if error.endpoint else ""
+    return f"{where}error {error.code}{': ' + error.info if error.info else ''}{tries}"

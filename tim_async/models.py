@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from . import _fields
-from .errors import BadResponse, PartialFailure, printable
+from ._codes import code_of
+from .errors import APIError, BadResponse, PartialFailure, TIMError, printable
 
 Item_co = TypeVar("Item_co", covariant=True)
 Value_co = TypeVar("Value_co", covariant=True)
@@ -33,6 +34,16 @@ class ItemError:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "info", printable(self.info))
+
+    @property
+    def meaning(self) -> str:
+        """What the service says with the code, in a sentence; "" without a code that this library knows."""
+        return code_of(self.code).meaning
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, likewise."""
+        return code_of(self.code).remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,11 @@ class Failed(Generic[Item_co]):
 
     item: Item_co
     error: Exception
+
+
+def item_error(error: TIMError) -> ItemError:
+    """The error of a whole call as that of one of its items."""
+    return ItemError(error.code, error.info) if isinstance(error, APIError) else ItemError(None, str(error))
 
 
 def all_c2c_unread(answer: Mapping[str, Any]) -> int:

@@ -4,12 +4,15 @@ import json
 
 import pytest
 
+from tim_async import AuthError, ConnectFailed, RequestTimeout, TIMClient, TIMError
 from tim_async.cli import calls
 from tim_async.emulator import Emulator
+from tim_async.errors import CODES
 
 from .conftest import Run
 
 GROUP = "@TGS#public"
+GONE = CODES[70107]
 
 
 def test_unread_of_an_account(run: Run, reach: dict[str, str]) -> None:
@@ -44,14 +47,33 @@ def test_some_peers_fail(run: Run, reach: dict[str, str]) -> None:
     table = run("unread", "alice", "bob", "nobody", env=reach)
     assert table.exit_code == 3
     assert table.stdout.splitlines()[-1].split() == ["nobody", "-", "70107"]
-    assert table.stderr == "1 of the peers failed.\n"
+    assert table.stderr == f"1 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
+    several = run("unread", "alice", "nobody", "nobody-else", env=reach)
+    assert several.stderr == f"2 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
     document = run("unread", "alice", "bob", "nobody", "--json", env=reach)
     assert document.exit_code == 3
     assert json.loads(document.stdout) == {
         "to_account": "alice",
         "counts": {"bob": 3},
-        "errors": {"nobody": {"code": 70107, "info": ""}},
+        "errors": {"nobody": {"code": 70107, "info": "", "meaning": GONE.meaning, "remedy": GONE.remedy}},
     }
+
+
+@pytest.mark.parametrize("kind", [ConnectFailed, RequestTimeout, AuthError])
+def test_an_error_ends_with_its_remedy(kind: type[TIMError], monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Once, whether its text has it already or not."""
+    error = kind(70009, "no.") if issubclass(kind, AuthError) else kind("no.")
+
+    async def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(TIMClient, "get_all_c2c_unread_msg_num", fail)
+    here = {"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": "f" * 64, "TIM_REGION": "cn"}
+    result = run("unread", "alice", env=here)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith(f"no. {error.remedy}\n" if kind is not AuthError else f" {error.remedy}\n")
+    assert result.stderr.count(error.remedy) == 1
 
 
 def test_names_of_every_script(run: Run, reach: dict[str, str], service: Emulator) -> None:
@@ -150,7 +172,8 @@ def test_receipts_of_many(run: Run, reach: dict[str, str], service: Emulator) ->
     assert result.exit_code == 3
     document = json.loads(result.stdout)
     assert sorted(document["receipts"]) == ["118", "119", "120"]
-    assert document["errors"]["1"] == {"code": 10062, "info": ""}
+    assert document["errors"]["1"]["code"] == 10062
+    assert document["errors"]["1"]["remedy"] == CODES[10062].remedy
     assert len(document["errors"]) == 117
     assert service.report().total.calls == 3
 
@@ -171,6 +194,7 @@ def test_what_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[s
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("Error: ")
         assert f"error {code}" in result.stderr
+        assert result.stderr.endswith(f" {CODES[int(code)].remedy}\n")
         assert result.stderr.count("\n") == 1
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator
+from tim_async.errors import CODES
 from tim_async.migrate import MigrateOptions
 from tim_async.migrate._engine import drive
 
@@ -233,12 +234,30 @@ def test_json_lines(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
         (10010, 2, 3),
         (None, 1, 4),
     }
+    gone = CODES[10010]
+    explained = {(failure["code"], failure["meaning"], failure["remedy"]) for failure in end["failures"]}
+    assert explained == {(10010, gone.meaning, gone.remedy), (None, "", "")}
     assert end["rejected"] == f"{file}.rejected.jsonl"
+    assert gone.meaning not in Path(end["rejected"]).read_text()
     assert [suspicion["value"] for suspicion in end["notes"]["suspicions"]] == ["'NULL'"]
     again = run("migrate", "unread", file, "--mended", end["rejected"], "--json", env=reach)
     assert (again.exit_code, again.stderr) == (3, "")
     mended = one(again.stdout, "mended")
     assert (mended["taken"], mended["rejected"]) == (2, 1)
+
+
+def test_the_summary_explains_each_code_once(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """However many rows failed with it, and in the report, too; the lines of the rows are short."""
+    file = write(tmp_path / "counts.csv", UNREAD, *(f"@TGS#none{number},alice,1" for number in range(3)), f"{GROUP},,1")
+    report = tmp_path / "report.html"
+    result = run("migrate", "unread", file, "--no-group-check", "--report", str(report), env=reach)
+    words = f"10010: {CODES[10010].meaning} {CODES[10010].remedy}"
+    assert result.exit_code == 3
+    assert result.stdout.splitlines().count(words) == 1
+    assert result.stderr.count("failed: ") == 3
+    assert CODES[10010].meaning not in result.stderr
+    assert report.read_text().count(f"<li>{words}</li>") == 1
+    assert run("migrate", "status", file).stdout.splitlines().count(words) == 1
 
 
 # Where the rows come from, and where everything goes

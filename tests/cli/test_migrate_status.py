@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator
+from tim_async.errors import CODES
 
 from .conftest import Run
 from .migrating import GROUP, READ, UNREAD, events, one, table, write
@@ -145,6 +146,10 @@ def test_verify(run: Run, service: Emulator, reach: dict[str, str], reads: str, 
     assert (difference["line"], difference["peer"], difference["found"]) == (3, "carol", 4)
     assert events(found.stdout)[-1]["event"] == "verified"
     assert one(found.stdout, "verified")["differences"] == 1
+    service.fault(code=90012)
+    result = run("migrate", "verify", early, env=reach)
+    assert [line.rpartition("; ")[2].split(":")[0] for line in result.stdout.splitlines()[:2]] == ["error 90012"] * 2
+    assert result.stderr.splitlines() == [f"90012: {CODES[90012].meaning} {CODES[90012].remedy}"]
 
 
 def test_verify_says_what_it_did_not_check(run: Run, reach: dict[str, str], tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_a_retry_that_had_no_turn() -> None:
     answer = await failures(make_mocked_request("GET", "/"), handler)
     assert isinstance(answer, web.Response)
     assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
-    assert answer.text == '{"error": "QuotaExhausted", "code": null}'
+    assert answer.text == '{"error": "ServerBusy", "code": 10002}'
 
 
 async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ async def test_a_retry_that_had_no_turn() -> None:
     error.__cause__ = QuotaExhausted("no permit within max_wait", 2.5)
     answer = await failed(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
-    assert answer.body == b'{"error":"QuotaExhausted","code":null}'
+    assert answer.body == b'{"error":"ServerBusy","code":10002}'
 
 
 async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tim_async import AuthError, ConnectFailed, GroupNotFound, RateLimited, ServerBusy, TIMError
+from tim_async.errors import brief
 from tim_async.migrate._breaker import CircuitBreaker, OutageTooLong, Stopped
 
 
@@ -81,7 +82,7 @@ def breaker(
     told: list[tuple[str | None, float]] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
 ) -> CircuitBreaker:
     tell = [] if told is None else told
-    return CircuitBreaker(stop or asyncio.Event(), most, lambda e, s: tell.append((None if e is None else str(e), s)))
+    return CircuitBreaker(stop or asyncio.Event(), most, lambda e, s: tell.append((None if e is None else brief(e), s)))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60, 8 * 3600])

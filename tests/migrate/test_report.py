@@ -220,6 +220,7 @@ def test_the_figures_are_those_of_the_status() -> None:
     assert told["Sent again"] == "6"
     for said in ("2025-11-20 22:10:12", "csv, GroupId from room.id, GroupId as @TGS#{}", "error 10010: no such group"):
         assert said in page.text
+    assert page.text.count(f"10010: {found.failures[0].meaning} {found.failures[0].remedy}") == 1
 
 
 def test_requests_are_those_that_happened() -> None:

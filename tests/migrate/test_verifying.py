@@ -126,8 +126,8 @@ async def test_differences(path: Path) -> None:
         assert await all_of(tim, path) == (
             [
                 Difference(3, "alice", "two", expected=0, found=2, reason=""),
-                Difference(6, "alice", "unknown", expected=0, found=None, reason="error 70107"),
-                Difference(7, "nobody", "two", 0, None, "error 90003: To_Account: no such account: nobody"),
+                Difference(6, "alice", "unknown", expected=0, found=None, reason="error 70107", code=70107),
+                Difference(7, "nobody", "two", 0, None, "error 90003: To_Account: no such account: nobody", 90003),
             ],
             Verified(6, 3, 0),
         )

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
+
+from tim_async._codes import explanations
 
 from . import credentials
 from .failures import PARTIAL, plainly
@@ -19,7 +21,9 @@ from .ranges import parse_seqs, parse_time
 if TYPE_CHECKING:
     from tim_async._attempts import Attempt
     from tim_async.client import TIMClient
-    from tim_async.models import ItemError
+    from tim_async.models import C2CUnread, GroupMsgReceipts, ItemError
+
+    Errors = Mapping[str, ItemError] | Mapping[int, ItemError]
 
 Value = TypeVar("Value")
 
@@ -58,7 +62,7 @@ def unread(
         return
     result = _call(credentials_file, lambda tim: tim.batch.get_c2c_unread_msg_num(account, peers), -(-len(peers) // 10))
     if as_json:
-        show_json({"to_account": account, **asdict(result)})
+        show_json({"to_account": account, **_as_plain(result)})
     else:
         table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
         for peer in dict.fromkeys(peers):
@@ -67,7 +71,7 @@ def unread(
             else:
                 table.add_row(plain(peer), "-", _reason(result.errors[peer]))
         show(table)
-    _end(ctx, len(result.errors), "peers")
+    _end(ctx, result.errors, "peers")
 
 
 @click.command(
@@ -86,7 +90,7 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     """
     result = _call(credentials_file, lambda tim: tim.batch.get_recent_c2c_unread_msg_num(account))
     if as_json:
-        show_json({"from_account": account, **asdict(result)})
+        show_json({"from_account": account, **_as_plain(result)})
     else:
         table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
         for peer, count in result.counts.items():
@@ -94,7 +98,7 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
         for peer, error in result.errors.items():
             table.add_row(plain(peer), "-", _reason(error))
         show(table)
-    _end(ctx, len(result.errors), "peers")
+    _end(ctx, result.errors, "peers")
 
 
 @click.command(
@@ -190,7 +194,7 @@ def receipts(
         credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
     )
     if as_json:
-        show_json({"group_id": group, **asdict(result)})
+        show_json({"group_id": group, **_as_plain(result)})
     else:
         table = make_table(
             "MsgSeq", "Read", "Unread", *_error_column(result.errors), right=["MsgSeq", "Read", "Unread"]
@@ -201,7 +205,7 @@ def receipts(
             else:
                 table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
         show(table)
-    _end(ctx, len(result.errors), "messages")
+    _end(ctx, result.errors, "messages")
 
 
 def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
@@ -274,7 +278,7 @@ class _Bar:
             await asyncio.sleep(_REFRESH)
 
 
-def _error_column(errors: Mapping[str, ItemError] | Mapping[int, ItemError]) -> list[str]:
+def _error_column(errors: Errors) -> list[str]:
     return ["Error"] if errors else []
 
 
@@ -282,7 +286,17 @@ def _reason(error: ItemError) -> str:
     return plain(" ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part))
 
 
-def _end(ctx: click.Context, failed: int, what: str) -> None:
-    if failed:
-        say(f"{failed} of the {what} failed.")
+def _as_plain(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
+    """A result with its errors' meanings and remedies, ready for JSON."""
+    errors = {
+        item: {**asdict(error), "meaning": error.meaning, "remedy": error.remedy}
+        for item, error in result.errors.items()
+    }
+    return {**asdict(result), "errors": errors}
+
+
+def _end(ctx: click.Context, errors: Errors, what: str) -> None:
+    """Say how many items failed, and explain each code once."""
+    if errors:
+        say("\n".join([f"{len(errors)} of the {what} failed.", *explanations(error.code for error in errors.values())]))
         ctx.exit(PARTIAL)

@@ -20,7 +20,7 @@ PARTIAL = 3
 LIMIT = 4
 INTERRUPTED = 130
 
-_LONGEST = 600
+_LONGEST = 800
 """The most characters shown of an error, which may hold a path or two."""
 
 
@@ -39,7 +39,7 @@ class Misuse(click.ClickException):
 def described(error: BaseException) -> str:
     """An error as one line; an unexpected one with its class and the line that raised it."""
     if _is_foreseen(error):
-        text = str(error)
+        text = with_remedy(error) if isinstance(error, TIMError) else str(error)
         return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -49,6 +49,12 @@ def described(error: BaseException) -> str:
         f"unexpected {type(error).__name__}: {str(error)[:_LONGEST]}{where}; please report it, with the traceback that"
         " PYTHONDEVMODE=1 shows"
     )
+
+
+def with_remedy(error: TIMError) -> str:
+    """An error as one line that ends with its remedy, where it has one."""
+    text = str(error)
+    return text if not error.remedy or text.endswith(error.remedy) else f"{text.rstrip(' .')}. {error.remedy}"
 
 
 def _is_foreseen(error: BaseException) -> bool:
@@ -72,6 +78,6 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except TIMError as error:
-        raise Failure(str(error)) from None
+        raise Failure(with_remedy(error)) from None
     except (ValueError, TypeError) as error:
         raise Misuse(str(error)) from None

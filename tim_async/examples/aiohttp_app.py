@@ -24,20 +24,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tim_async import (
-    AccountNotFound,
     APIError,
-    GroupNotFound,
-    InvalidRequest,
-    PermissionDenied,
-    QuotaExhausted,
-    RateLimited,
-    ReceiptUnavailable,
-    RequestTimeout,
     RetryPolicy,
-    ServerBusy,
     TIMClient,
     TIMError,
-    TransportError,
+    http_status,
+    retry_after,
 )
 from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
@@ -143,25 +135,6 @@ async def healthz(_: web.Request) -> web.Response:
     return web.json_response({"ok": True})
 
 
-STATUS: dict[type[Exception], int] = {
-    QuotaExhausted: 429,
-    RateLimited: 429,
-    AccountNotFound: 404,
-    GroupNotFound: 404,
-    ReceiptUnavailable: 404,
-    PermissionDenied: 403,
-    InvalidRequest: 422,
-    ValueError: 422,  # an argument that can never be right: nothing was sent
-    WebhookError: 400,
-    web.RequestPayloadError: 400,
-    ConnectionResetError: 400,  # nobody reads it; without it, the server would log an error of the app's
-    RequestTimeout: 504,
-    ServerBusy: 503,
-    TransportError: 503,
-}
-"""By the first class that is here of an error's own and its bases; 502 for all others, such as refused credentials."""
-
-
 @web.middleware
 async def failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
@@ -169,13 +142,11 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except (TIMError, ValueError, web.RequestPayloadError, ConnectionResetError) as raised:
         error: Exception = raised
-    if isinstance(error.__cause__, QuotaExhausted):  # a transient fault, and no permit for the retry within max_wait
-        error = error.__cause__
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 502)
-    headers = {}
-    if status == 429:
-        seconds = error.retry_after if isinstance(error, QuotaExhausted) else 1.0
-        headers["Retry-After"] = str(math.ceil(seconds))
+    # Nobody reads the answer to a request that was given up; without one, the server would log an error of the app's.
+    gone = isinstance(error, web.RequestPayloadError | ConnectionResetError)
+    status = 400 if gone else http_status(error)
+    seconds = retry_after(error)
+    headers = {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
     code = error.code if isinstance(error, APIError) else None
     return web.json_response({"error": type(error).__name__, "code": code}, status=status, headers=headers)
 

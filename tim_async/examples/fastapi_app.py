@@ -27,23 +27,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tim_async import (
-    AccountNotFound,
     APIError,
     C2CUnread,
     EndpointStats,
     GroupMsgReceipts,
-    GroupNotFound,
-    InvalidRequest,
-    PermissionDenied,
-    QuotaExhausted,
-    RateLimited,
-    ReceiptUnavailable,
-    RequestTimeout,
     RetryPolicy,
-    ServerBusy,
     TIMClient,
     TIMError,
-    TransportError,
+    http_status,
+    retry_after,
 )
 from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
@@ -163,24 +155,6 @@ async def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-STATUS: dict[type[Exception], int] = {
-    QuotaExhausted: 429,
-    RateLimited: 429,
-    AccountNotFound: 404,
-    GroupNotFound: 404,
-    ReceiptUnavailable: 404,
-    PermissionDenied: 403,
-    InvalidRequest: 422,
-    ValueError: 422,  # an argument that can never be right: nothing was sent
-    WebhookError: 400,
-    ClientDisconnect: 400,  # nobody reads it; without it, the server would log an error of the app's
-    RequestTimeout: 504,
-    ServerBusy: 503,
-    TransportError: 503,
-}
-"""By the first class that is here of an error's own and its bases; 502 for all others, such as refused credentials."""
-
-
 class Bounds:
     """Middleware: refuse a query that is too long before anything parses it, which blocks the event loop."""
 
@@ -207,12 +181,9 @@ app.add_middleware(Bounds)
 @app.exception_handler(ValueError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
     """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
-    if isinstance(error.__cause__, QuotaExhausted):  # a transient fault, and no permit for the retry within max_wait
-        error = error.__cause__
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 502)
-    headers = {}
-    if status == 429:
-        seconds = error.retry_after if isinstance(error, QuotaExhausted) else 1.0
-        headers["Retry-After"] = str(math.ceil(seconds))
+    # Nobody reads the answer to a request that was given up; without one, the server would log an error of the app's.
+    status = 400 if isinstance(error, ClientDisconnect) else http_status(error)
+    seconds = retry_after(error)
+    headers = {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
     code = error.code if isinstance(error, APIError) else None
     return JSONResponse({"error": type(error).__name__, "code": code}, status, headers)

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
+from tim_async.errors import brief
+
 from ._store import shortened
 from ._supervision import outlast, result_of
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
@@ -64,7 +66,7 @@ class EventQueue:
 
     def outage(self, error: Exception | None, seconds: float) -> None:
         """Add an outage of the service, or its end."""
-        self.emit(Resumed(seconds) if error is None else Waiting(shortened(str(error)), seconds))
+        self.emit(Resumed(seconds) if error is None else Waiting(shortened(brief(error)), seconds))
 
     def store_outage(self, reason: str | None, seconds: float, until: str = "the store is back") -> None:
         """Add a wait for the store, or its end."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
+from tim_async._codes import code_of
 from tim_async._stores import is_url
 
 from ._recorder import Series
@@ -222,6 +223,16 @@ class FailureCount:
     rows: int
     first_line: int
     rejected: bool
+
+    @property
+    def meaning(self) -> str:
+        """What the service says with the code, in a sentence; "" without a code that this library knows."""
+        return code_of(self.code).meaning
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, likewise."""
+        return code_of(self.code).remedy
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from tim_async import _arguments
 from tim_async._lanes import Lane
 from tim_async._outcomes import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
-from tim_async.errors import APIError, AuthError, ClientClosed, PermissionDenied, TIMError
-from tim_async.models import C2CUnread, Done
+from tim_async.errors import AuthError, ClientClosed, PermissionDenied, TIMError
+from tim_async.models import C2CUnread, Done, ItemError, item_error
 
 from ._breaker import CircuitBreaker
 from ._engine import store_factory
@@ -44,6 +44,7 @@ class Difference:
         expected: the expected count: the row's ``C2CUnreadMsgNum``, 0 where it has none.
         found: the count that was read; None when the service did not say.
         reason: why it did not, "" when it did.
+        code: the service's code, where it gave one as the reason.
     """
 
     line: int
@@ -52,6 +53,7 @@ class Difference:
     expected: int
     found: int | None
     reason: str
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ async def _compared(
             error = outcome.error
             if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
                 raise error
-            yield [_difference(account, row, None, _reason(error)) for row in rows], len(rows)
+            yield [_unread(account, row, item_error(error)) for row in rows], len(rows)
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -179,20 +181,18 @@ def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
 def _compare(account: str, row: Row, found: C2CUnread) -> Difference | None:
     peer = str(row.values[1])
     if peer in found.errors:
-        error = found.errors[peer]
-        return _difference(account, row, None, error.info or f"error {error.code}")
+        return _unread(account, row, found.errors[peer])
     if found.counts[peer] == _expected(row):
         return None
-    return _difference(account, row, found.counts[peer], "")
+    return Difference(row.line, account, peer, _expected(row), found.counts[peer], "")
 
 
-def _difference(account: str, row: Row, found: int | None, reason: str) -> Difference:
-    return Difference(row.line, account, str(row.values[1]), _expected(row), found, reason)
+def _unread(account: str, row: Row, error: ItemError) -> Difference:
+    """The difference of a conversation whose count the service did not say."""
+    named = "" if error.code is None else f"error {error.code}"
+    reason = ": ".join(part for part in (named, error.info) if part)
+    return Difference(row.line, account, str(row.values[1]), _expected(row), None, reason, error.code)
 
 
 def _expected(row: Row) -> int:
     return int(row.values[3] or 0)
-
-
-def _reason(error: TIMError) -> str:
-    return f"error {error.code}: {error.info}" if isinstance(error, APIError) else str(error)

@@ -18,6 +18,9 @@ class WebhookError(TIMError):
     of the body.
     """
 
+    meaning = "The webhook is not authentic, or malformed."
+    remedy = "Refuse it; if it is the service's own, check the token and the clock of this machine."
+
 
 def check(query: Query) -> None:
     """Check that the caller's query is a mapping."""

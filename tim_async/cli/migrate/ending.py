@@ -35,7 +35,7 @@ from .tables import (
     duration,
     emit,
     failures_as_plain,
-    failures_table,
+    failures_shown,
     notes_as_text,
     number_of,
     speed,
@@ -146,7 +146,7 @@ def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> 
     elif tally.calls()["sent"]:
         parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
-        parts += ["", failures_table(status.failures)]
+        parts += ["", *failures_shown(status.failures)]
     return [*parts, *notes_as_text(notes)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tim_async._plaintext import plain_json
-from tim_async.cli.failures import PARTIAL, Failure
+from tim_async.cli.failures import PARTIAL, Failure, with_remedy
 from tim_async.cli.output import make_table, plain, say, show
 from tim_async.errors import TIMError
 from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
@@ -25,7 +25,7 @@ from .tables import (
     duration,
     emit,
     failures_as_plain,
-    failures_table,
+    failures_shown,
     notes_as_text,
     speed,
 )
@@ -99,7 +99,7 @@ def rehearse(settings: Settings) -> int:
     if found.counts.left:
         show(f"\nabout {duration(found.seconds)} at {speed(settings.limit)}")
     if found.failures:
-        show("", failures_table(found.failures))
+        show("", *failures_shown(found.failures))
     if deaf:
         show("", _groups_table(deaf, source.groups))
     show(*notes_as_text(found.notes))
@@ -126,7 +126,7 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
         with terminated_like_interrupted():
             found = asyncio.run(ask())
     except TIMError as error:
-        raise Failure(plain(str(error))) from None
+        raise Failure(plain(with_remedy(error))) from None
     return {group: one for group, one in found.items() if one.reason}
 
 

@@ -18,7 +18,7 @@ from tim_async.migrate._store import Pace
 from .ending import write_rejects_of
 from .places import asked, confirm, forgetting, write_report
 from .settings import Settings, check_pace, look
-from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_table, notes_as_text
+from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_shown, notes_as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,7 +117,7 @@ def _as_text(status: Status) -> list[Any]:
     if status.sessions:
         parts += ["", _sessions_table(status)]
     if status.failures:
-        parts += ["", failures_table(status.failures)]
+        parts += ["", *failures_shown(status.failures)]
     return parts
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tim_async._codes import explanations
 from tim_async._plaintext import plain_json
 from tim_async.cli.output import make_table, plain
 
@@ -36,13 +37,14 @@ def counts_table(counts: Counts) -> Table:
     return table
 
 
-def failures_table(failures: Iterable[FailureCount]) -> Table:
-    """Failed and rejected rows by cause, each with an example."""
+def failures_shown(failures: Sequence[FailureCount]) -> list[Table | str]:
+    """Failed and rejected rows by cause, each with an example; below, each known code in words."""
     table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
     for failure in failures:
         code = "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code)
         table.add_row(code, f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
-    return table
+    lines = explanations(failure.code for failure in failures)
+    return [table, "", *lines] if lines else [table]
 
 
 def notes_as_text(notes: Notes) -> list[str]:
@@ -86,4 +88,4 @@ def counts_as_plain(counts: Counts) -> dict[str, int]:
 
 def failures_as_plain(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
     """Failed and rejected rows by cause, ready for JSON."""
-    return [asdict(failure) for failure in failures]
+    return [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures]

@@ -6,7 +6,8 @@ import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tim_async.cli.failures import PARTIAL, Failure, Misuse
+from tim_async._codes import explanations
+from tim_async.cli.failures import PARTIAL, Failure, Misuse, with_remedy
 from tim_async.cli.output import plain, say, show
 from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
@@ -46,10 +47,13 @@ def verify_journal(settings: Settings) -> int:
     try:
         verified = run_stoppable(lambda stopping: _read_back(settings, client, progress, stopping))
     except TIMError as error:
-        raise Failure(plain(str(error))) from None
+        raise Failure(plain(with_remedy(error))) from None
     if verified is None:
         raise KeyboardInterrupt
-    return _end(settings, status, verified)
+    code = _end(settings, status, verified)
+    for line in () if settings.as_json else explanations(progress.codes):
+        say(line)
+    return code
 
 
 def _end(settings: Settings, status: Status, verified: Verified) -> int:
@@ -85,6 +89,7 @@ async def _read_back(settings: Settings, client: TIMClient, progress: _Progress,
                 if isinstance(item, Verified):
                     return item
                 progress.differences += 1
+                progress.codes[item.code] = None
                 if settings.as_json:
                     emit("difference", asdict(item))
                 else:
@@ -107,10 +112,12 @@ class _Progress:
 
     Attributes:
         differences: those found so far.
+        codes: the service's codes among them, in the order in which they came.
     """
 
     def __init__(self) -> None:
         self.differences: int = 0
+        self.codes: dict[int | None, None] = {}
         self._calls = 0
 
     def attempt(self, attempt: Attempt) -> None:

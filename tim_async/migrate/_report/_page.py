@@ -9,6 +9,7 @@ from itertools import islice, pairwise
 from pathlib import PureWindowsPath
 from typing import Any
 
+from tim_async._codes import explanations
 from tim_async.migrate._notes import Notes
 from tim_async.migrate._recorder import Slot, quantile
 from tim_async.migrate._store import Calls, FailureCount, Problem, Session, Status
@@ -84,7 +85,8 @@ def render(status: Status, notes: Notes | None = None, *, dry_run: DryRun | None
         parts += [_rejected(dry_run.rejected, status.counts.rejected), _first(dry_run.first)]
     parts += [_sessions(status), _workers(status), _about(status)]
     title = safe(f"{headline.title} · {source}")
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    files = (resources.files("tim_async").joinpath("_style.css"), resources.files(__package__).joinpath("style.css"))
+    style = "".join(file.read_text(encoding="utf-8") for file in files)
     return _PAGE.format(title=title, style=style, body="\n".join(part for part in parts if part))
 
 
@@ -186,11 +188,13 @@ def _over_time(sessions: Sequence[Session], panels: Sequence[Panel]) -> str:
 
 
 def _failures(failures: Sequence[FailureCount], title: str) -> str:
-    """The failed and rejected rows by code or field."""
+    """The failed and rejected rows by code or field; below, each known code in words."""
     lines = [
         (_what(failure), f"{failure.rows:,}", f"{failure.first_line:,}", safe(failure.reason)) for failure in failures
     ]
-    return _section(title, _table(("What", "Rows#", "First line#", "One example"), lines))
+    words = "".join(f"<li>{safe(line)}</li>" for line in explanations(failure.code for failure in failures))
+    shown = _table(("What", "Rows#", "First line#", "One example"), lines)
+    return _section(title, shown + (f'<ul class="notes">{words}</ul>' if words else ""))
 
 
 def _what(failure: FailureCount) -> str:

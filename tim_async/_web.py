@@ -1,0 +1,70 @@
+"""The HTTP status and the ``Retry-After`` with which a web app answers its own user when a call fails."""
+
+from __future__ import annotations
+
+from .errors import (
+    AccountNotFound,
+    GroupNotFound,
+    InvalidRequest,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    ReceiptUnavailable,
+    RequestTimeout,
+    ServerBusy,
+    TIMError,
+    TransportError,
+)
+from .webhooks import WebhookError
+
+_STATUS: dict[type[BaseException], int] = {
+    QuotaExhausted: 429,
+    RateLimited: 429,
+    AccountNotFound: 404,
+    GroupNotFound: 404,
+    ReceiptUnavailable: 404,
+    PermissionDenied: 403,
+    InvalidRequest: 422,
+    WebhookError: 400,
+    ValueError: 422,  # an argument that can never be right: nothing was sent
+    RequestTimeout: 504,
+    ServerBusy: 503,
+    TransportError: 503,
+    TIMError: 502,  # such as refused credentials, which are no fault of the user's
+}
+"""By the first class that is here of an error's own and its bases."""
+
+
+def http_status(error: BaseException) -> int:
+    """The HTTP status for the user of a web app in which a call has failed.
+
+    Args:
+        error: a `TIMError`, or the ``ValueError`` of an argument.
+
+    Returns:
+        429 over the rate; 404, 403 or 422 where the request names what does not exist, is not permitted or is invalid;
+        503 or 504 for an outage; 502 for any other `TIMError`, such as refused credentials; 400 for a webhook that is
+        not authentic; 500 for an error that is not of this library.
+    """
+    return next((_STATUS[kind] for kind in type(_cause(error)).__mro__ if kind in _STATUS), 500)
+
+
+def retry_after(error: BaseException) -> float | None:
+    """The seconds after which the user may try again, for the header ``Retry-After``, which takes whole seconds.
+
+    Args:
+        error: as for `http_status`.
+
+    Returns:
+        Seconds, above 0, for each error whose status is 429: ``str(math.ceil(seconds))`` is the header.  None for all
+        others, for which nobody knows.
+    """
+    error = _cause(error)
+    if isinstance(error, QuotaExhausted):
+        return error.retry_after
+    return 1.0 if isinstance(error, RateLimited) else None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that decides: a transient failure whose retry had no permit is a matter of the rate."""
+    return error.__cause__ if isinstance(error.__cause__, QuotaExhausted) else error
