@@ -1,6 +1,6 @@
-"""Many simulated fleets, each from its seed: what was tried, and what did not hold.
+"""Many simulated fleets or migrations, each from its seed: what was tried, and what did not hold.
 
-What is simulated is told at the top of `tests.simulation`.
+What is simulated is told at the top of `tests.simulation` and of `tests.simulation.migrations`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.tables import table
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, OF_MIGRATIONS
 
 ENOUGH = 50
 """Seeds within which each mutant is to be found."""
+_TOTALS = {
+    False: ("processes", "calls", "attempts", "scripts", "steps", "refused", "refused_excused"),
+    True: ("rows", "processes", "calls", "again", "points", "scripts", "looks", "steps"),
+}
+"""What is added up, of fleets and of migrations."""
 
 
 def measure(
@@ -32,49 +37,56 @@ def measure(
     processes: int = 2,
     mutants: bool = False,
     small: bool = False,
+    migrations: bool = False,
+    store: str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run seeds, or one, or the mutants.
 
     Args:
         seeds: how many.
-        seconds: virtual time of each.
+        seconds: virtual time of each; a migration takes as long as it takes.
         first: the first of them.
         seed: this one alone.
         trace: print each step of it.
         processes: of this machine.
         small: few processes and calls in each, and faults soon.
         mutants: run the product with a fault put in by hand instead, each until it is found.
+        migrations: migrations instead of fleets.
+        store: of migrations, "file" or "stream"; None for both.
         say: progress.
     """
+    task = {"seconds": seconds, "small": small, "migrations": migrations, "store": store}
     if seed is not None:
-        from tests.simulation.worker import summary  # imports the product
+        from tests.simulation import worker  # imports the product
 
-        found = [summary(seed, seconds, _show if trace else None, small=small)]
+        show = _show if trace else None
+        if migrations:
+            found = [worker.summary_of_migration(seed, show, small=small, store=store)]
+        else:
+            found = [worker.summary(seed, seconds, show, small=small)]
     elif mutants:
-        return {"seconds": seconds, "mutants": _mutants(seconds, first, processes, say)}
+        return {"seconds": seconds, "mutants": _mutants(task, first, processes, say)}
     else:
         found = []
         began = time.monotonic()
-        for result in _many(range(first, first + seeds), seconds, processes, small=small):
+        for result in _many(range(first, first + seeds), processes, task):
             found.append(result)
             for violation in result["violations"]:
                 say(f"simulate: seed {result['seed']}: {violation['invariant']}: {violation['text']}")
             if len(found) % 50 == 0:
                 say(f"simulate: {len(found)} of {seeds} seeds, {time.monotonic() - began:.0f} s")
-    return {"seconds": seconds, **_sums(found)}
+    return {"seconds": seconds, "migrations": migrations, **_sums(found, _TOTALS[migrations])}
 
 
-def _many(
-    seeds: range, seconds: float, processes: int, *, small: bool = False, mutant: str | None = None
-) -> Iterator[dict[str, Any]]:
+def _many(seeds: range, processes: int, task: dict[str, Any], mutant: str | None = None) -> Iterator[dict[str, Any]]:
     """Run seeds in some processes; results as they come."""
     lines: queue.Queue[str | None] = queue.Queue()
     workers = []
     for number in range(min(processes, len(seeds))):
-        task = {"seeds": [*seeds[number::processes]], "seconds": seconds, "small": small, "mutant": mutant}
+        part = {**task, "seeds": [*seeds[number::processes]], "mutant": mutant}
         # Processes of their own: a mutant must be in place before the product is imported.
-        command = [sys.executable, "-m", "tests.simulation.worker", json.dumps(task)]
+        command = [sys.executable, "-m", "tests.simulation.worker", json.dumps(part)]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         workers.append(worker)
         threading.Thread(target=_read, args=(worker, lines), daemon=True).start()
@@ -106,12 +118,12 @@ def _show(step: int, at: float, text: str) -> None:
     sys.stdout.write(f"{step:8} {at:12.6f}  {text}\n")
 
 
-def _mutants(seconds: float, first: int, processes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def _mutants(task: dict[str, Any], first: int, processes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     rows = []
-    for name in MUTANTS:
+    for name in OF_MIGRATIONS if task["migrations"] else MUTANTS:
         tried = 0
         found: dict[str, Any] | None = None
-        for result in _many(range(first, first + ENOUGH), seconds, processes, mutant=name):
+        for result in _many(range(first, first + ENOUGH), processes, task, mutant=name):
             tried += 1
             if result["violations"]:
                 found = result
@@ -128,21 +140,18 @@ def _mutants(seconds: float, first: int, processes: int, say: Callable[[str], No
     return rows
 
 
-def _sums(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _sums(found: list[dict[str, Any]], totals: tuple[str, ...]) -> dict[str, Any]:
     found = sorted(found, key=lambda result: int(result["seed"]))
     faults: Counter[str] = Counter()
     ended: Counter[str] = Counter()
     for result in found:
         faults.update(result["faults"])
         ended.update(result["ended"])
-    learning = [result for result in found if not result["strict"]]
+    learning = [result for result in found if not result.get("strict", True)]
     return {
         "seeds": len(found),
         "hours": sum(result["seconds"] for result in found) / 3600,
-        "totals": {
-            name: sum(result[name] for result in found)
-            for name in ("processes", "calls", "attempts", "scripts", "steps", "refused", "refused_excused")
-        },
+        "totals": {name: sum(result[name] for result in found) for name in totals},
         "learning": {name: sum(result[name] for result in learning) for name in ("attempts", "refused")},
         "faults": dict(faults.most_common()),
         "ended": dict(ended.most_common()),
@@ -153,6 +162,15 @@ def _sums(found: list[dict[str, Any]]) -> dict[str, Any]:
             for violation in result["violations"]
         ],
     }
+
+
+WORDS = {
+    "refused_excused": "refused, excused",
+    "again": "rows sent by a second process",
+    "points": "moments of the disk",
+    "looks": "looks at the status",
+}
+"""What some totals are called."""
 
 
 def failed(result: dict[str, Any]) -> bool:
@@ -172,13 +190,16 @@ def tables(result: dict[str, Any]) -> list[str]:
     figures = [
         ["seeds", f"{result['seeds']:,}"],
         ["virtual hours", f"{result['hours']:.1f}"],
-        *([name.replace("_", ", "), f"{value:,}"] for name, value in totals.items()),
-        ["refused in 10,000 of a learning fleet", f"{1e4 * learning['refused'] / max(1, learning['attempts']):.2f}"],
+        *([WORDS.get(name, name), f"{value:,}"] for name, value in totals.items()),
     ]
+    if not result["migrations"]:
+        refused = 1e4 * learning["refused"] / max(1, learning["attempts"])
+        figures.append(["refused in 10,000 of a learning fleet", f"{refused:.2f}"])
+    ended = "Ends of processes" if result["migrations"] else "Ends of calls"
     shown = [
         table("SIMULATION", ["what was tried", ""], figures),
         table("Faults", ["fault", "times"], [[name, f"{count:,}"] for name, count in result["faults"].items()]),
-        table("Ends of calls", ["end", "calls"], [[name, f"{count:,}"] for name, count in result["ended"].items()]),
+        table(ended, ["end", "times"], [[name, f"{count:,}"] for name, count in result["ended"].items()]),
     ]
     if result["violations"]:
         rows = [
@@ -196,5 +217,5 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 NOTES = [
     "refused, excused: within the windows that a fault states; see tests/simulation/faults.py",
-    "a seed again, each step printed: python -m benchmarks simulate --seed N --trace",
+    "a seed again, each step printed: python -m benchmarks simulate --seed N --trace, with the same other options",
 ]

@@ -119,7 +119,7 @@ def command(url: str, *arguments: object, **streams: Any) -> ForkedProgram:
         "TIM_BASE_URL": url,
         "PYTHONPATH": str(ROOT),
     }
-    return ForkedProgram("-m", "tim_async.cli", "migrate", *map(str, arguments), env=environment, **streams)
+    return ForkedProgram("-m", "tim_async", "migrate", *map(str, arguments), env=environment, **streams)
 
 
 def process(name: str, *arguments: object) -> ForkedProgram:

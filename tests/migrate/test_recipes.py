@@ -80,7 +80,7 @@ def run(service: Emulator, folder: Path) -> Run:
     def invoke(command: str, *, ends: int = 0) -> str:
         line, _, to = command.partition(" > ")
         first, *words = shlex.split(line)
-        program = {"python3": [sys.executable], "tim-async": [sys.executable, "-m", "tim_async.cli"]}[first]
+        program = {"python3": [sys.executable], "tim-async": [sys.executable, "-m", "tim_async"]}[first]
         with (folder / (to or "printed")).open("wb") as stdout:
             ended = subprocess.run(
                 [*program, *words],

@@ -107,6 +107,34 @@ async def test_nobody_is_told_before_it_is_saved(service: StandIn) -> None:
     assert told == 100
 
 
+class Late(Watched):
+    """Does not take outcomes before it is told to hurry, and then a moment later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.hurried = asyncio.Event(), asyncio.Event()
+
+    async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
+        if outcomes:
+            self.asked.set()
+            await self.hurried.wait()
+        return await super().exchange(outcomes, room, calls)
+
+    def hurry(self) -> None:
+        asyncio.get_running_loop().call_later(0.01, self.hurried.set)
+
+
+async def test_an_outcome_on_its_way_to_the_store_is_saved_when_the_run_is_left(service: StandIn) -> None:
+    store = Late()
+    async with client_of(service, rates=RATES) as tim:
+        events = run(tim, Rows(1), store, group_check=False, interval=0.01)
+        async with contextlib.aclosing(events):
+            async for _ in events:
+                if store.asked.is_set():
+                    break
+    assert (await store.counts()).done == len(service.seen) == 1
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 20])
 @pytest.mark.parametrize("kind", [JournalError, RuntimeError])
 async def test_a_store_that_fails_ends_the_run(service: StandIn, at: int, kind: type[Exception]) -> None:

@@ -59,6 +59,37 @@ MUTANTS: dict[str, Mutant] = {
     ),
 }
 
+"""Of fleets."""
+
+OF_MIGRATIONS: dict[str, Mutant] = {
+    "claim confirmed before it is written": Mutant(
+        "tim_async.migrate._journal_writer",
+        "                        json.dumps([claim.row.line for claim in new]),\n",
+        "                        json.dumps([claim.row.line for claim in new[1:]]),\n",
+    ),
+    "claim written and not synchronized": Mutant(
+        "tim_async.migrate._journal_writer",
+        'self._db.execute("PRAGMA synchronous = FULL")',
+        'self._db.execute("PRAGMA synchronous = NORMAL")',
+    ),
+    "outcome dropped at the end": Mutant(
+        "tim_async.migrate._sending",
+        "            if self._outcomes:\n                await self._exchange(0)\n",
+        "            if self._outcomes and not self._in_hand:\n                await self._exchange(0)\n",
+    ),
+    "claim forgotten on resuming": Mutant(
+        "tim_async.migrate._journal_writer",
+        'self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}',
+        "self._before = set()",
+    ),
+    "lease not renewed": Mutant(
+        "tim_async.migrate._redis",
+        "            ids = [held.id for held in self._held.values()]\n",
+        "            ids: list[str] = []\n",
+    ),
+}
+"""Of migrations."""
+
 
 _in_script: list[Mutant] = []
 
@@ -69,7 +100,7 @@ def apply(name: str | None) -> None:
         return
     if any(loaded.startswith("tim_async") for loaded in sys.modules):
         raise RuntimeError("the product has been imported already")
-    mutant = MUTANTS[name]
+    mutant = {**MUTANTS, **OF_MIGRATIONS}[name]
     if mutant.module:
         sys.meta_path.insert(0, _Finder(mutant))
     else:

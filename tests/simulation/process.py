@@ -162,7 +162,7 @@ class Process:
         self.store.vanish()
         self.watch.killed(self)
         if self.client is not None:
-            self.client._caller._opened = False  # or its end would warn that it was not closed
+            self.client._caller._home = None  # or its end would warn that it was not closed
 
     def stop_callers(self) -> None:
         """Call no more; the calls under way go on."""

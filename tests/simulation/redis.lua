@@ -394,7 +394,8 @@ end
 
 function redis.error_reply(message) return { err = message } end
 function redis.status_reply(message) return { ok = message } end
-function redis.sha1hex() error('ERR the stand-in for the store has no sha1hex') end
+local sha1  -- Python's
+function redis.sha1hex(data) return sha1(data) end
 function redis.log() end
 
 -- cjson.
@@ -440,10 +441,28 @@ cjson.encode = encode
 local WORDS = { ['true'] = true, ['false'] = false, ['null'] = cjson.null }
 local decode
 
+local MEANT = { b = '\b', f = '\f', n = '\n', r = '\r', t = '\t', ['"'] = '"', ['\\'] = '\\', ['/'] = '/' }
+
 local function decode_string(data, at)
     local stop = data:find('["\\]', at)
     if data:byte(stop) == 34 then return data:sub(at, stop - 1), stop + 1 end
-    error('an escape in a string: no request has one')
+    local parts = {}
+    while data:byte(stop) ~= 34 do
+        local letter = data:sub(stop + 1, stop + 1)
+        parts[#parts + 1] = data:sub(at, stop - 1)
+        if letter == 'u' then
+            local code = tonumber(data:sub(stop + 2, stop + 5), 16)
+            if code > 127 then error('an escape of a character that is not ASCII: no request has one') end
+            parts[#parts + 1] = string.char(code)
+            at = stop + 6
+        else
+            parts[#parts + 1] = MEANT[letter]
+            at = stop + 2
+        end
+        stop = data:find('["\\]', at)
+    end
+    parts[#parts + 1] = data:sub(at, stop - 1)
+    return concat(parts), stop + 1
 end
 
 function decode(data, at)
@@ -484,6 +503,19 @@ end
 -- Only what json.dumps with the separators "," and ":" writes.
 function cjson.decode(data) return (decode(data, 1)) end
 
+-- struct: as much of it as a script uses.
+
+local struct = {}
+
+function struct.pack(format_, ...)
+    if format_ ~= '>I4I4' then error('the stand-in for the store does not pack ' .. format_) end
+    local bytes = {}
+    for _, value in ipairs({ ... }) do
+        for shift = 24, 0, -8 do bytes[#bytes + 1] = string.char(floor(value / 2 ^ shift) % 256) end
+    end
+    return concat(bytes)
+end
+
 -- What Python calls.
 
 local store = {}
@@ -495,7 +527,7 @@ function store.load(source)
     local globals = {
         redis = redis, cjson = cjson, string = string, math = math, table = table, unpack = unpack,
         tonumber = tonumber, tostring = tostring, ipairs = ipairs, pairs = pairs, next = next, type = type,
-        select = select, pcall = pcall, error = error, assert = assert,
+        select = select, pcall = pcall, error = error, assert = assert, struct = struct,
     }
     setfenv(chunk, setmetatable(globals, {
         __index = function(_, name) error('Script attempted to access nonexistent global variable ' .. name) end,
@@ -509,6 +541,12 @@ function store.load(source)
 end
 
 function store.new() return {} end
+
+-- More commands: `add` receives them all, how a key is read and an argument becomes text, and the time and the data.
+function store.extend(add, digest)
+    sha1 = digest
+    add(store, commands, get, text, number, function() return now_us, db end)
+end
 
 local function expire(data, time)
     for key, entry in pairs(data) do
@@ -561,7 +599,7 @@ end
 -- How many elements a store holds.
 function store.size(data)
     local size = 0
-    for _, entry in pairs(data) do size = size + #(entry.members or entry.fields) end
+    for _, entry in pairs(data) do size = size + #(entry.members or entry.fields or entry.order or {}) end
     return size
 end
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tim_async._secret import Secret
+from tim_async._transport import Addressed
 from tim_async._wire import Reply
 from tim_async.emulator._windows import Window
 from tim_async.errors import ClientClosed, ConnectFailed, ConnectionLost, RequestTimeout
@@ -64,15 +65,15 @@ class Flight:
         host: who sent it.
         account: whom the request is about: it identifies the call.
         sent: the world's time.
+        request: what is asked.
         arrived: whether it is at the service.
-        ended: whether its connection has ended.
     """
 
     host: Host
     account: str
     sent: float
     answer: asyncio.Future[Reply]
-    peers: tuple[str, ...] | None
+    request: dict[str, Any]
     arrived: bool = False
     ended: bool = False
 
@@ -129,7 +130,23 @@ class Service:
             world.after(back, flight.host.loop.arrive, answer, flight, Reply(503, b"", float(weather.pause), False))
             return
         code = 60007 if not taken else 10002 if weather.busy and dice.random() < weather.busy else 0
-        world.after(back, flight.host.loop.arrive, answer, flight, _reply(code, flight))
+        world.after(back, flight.host.loop.arrive, answer, flight, self.reply(code, flight))
+
+    def account_of(self, request: dict[str, Any]) -> str:
+        """Whom a request is about."""
+        return str(request["To_Account"])
+
+    def reply(self, code: int, flight: Flight) -> Reply:
+        """The answer to a request, by its code."""
+        if code:
+            return failure(code)
+        peers = flight.request.get("Peer_Account")
+        if peers is None:
+            return success(AllC2CUnreadMsgNum=7)
+        return success(C2CUnreadMsgNumList=[{"Peer_Account": p, "C2CUnreadMsgNum": 1} for p in peers])
+
+    def heard(self, flight: Flight, reply: Reply) -> None:
+        """The process has the answer; for a service that wants to know."""
 
     def take_foreign(self, refusable: bool) -> None:
         """A call of another consumer of the same limit."""
@@ -137,16 +154,17 @@ class Service:
         (self.window.admit if refusable else self.window.fill)(self.world.now)
 
 
-_OK = {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0}
+def failure(code: int) -> Reply:
+    """An answer that says what is wrong."""
+    return _reply({"ActionStatus": "FAIL", "ErrorInfo": "simulated", "ErrorCode": code})
 
 
-def _reply(code: int, flight: Flight) -> Reply:
-    if code:
-        body: dict[str, Any] = {"ActionStatus": "FAIL", "ErrorInfo": "simulated", "ErrorCode": code}
-    elif flight.peers is None:
-        body = {**_OK, "AllC2CUnreadMsgNum": 7}
-    else:
-        body = {**_OK, "C2CUnreadMsgNumList": [{"Peer_Account": p, "C2CUnreadMsgNum": 1} for p in flight.peers]}
+def success(**fields: Any) -> Reply:
+    """An answer that says that all is well."""
+    return _reply({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0, **fields})
+
+
+def _reply(body: dict[str, Any]) -> Reply:
     return Reply(200, json.dumps(body).encode(), None, proxied=False)
 
 
@@ -208,8 +226,9 @@ class Wire:
         for flight in [*self.under_way.values()]:
             self._end(flight)
 
-    async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float) -> Reply:
+    async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed) -> Reply:
         """Send one request."""
+        addressed.host = "https://service"
         service, dice = self.service, self.service.dice
         world, weather = service.world, service.weather
         loop = asyncio.get_running_loop()
@@ -217,10 +236,7 @@ class Wire:
         if self.closed:
             raise ClientClosed("the session is closed")
         request = json.loads(payload)
-        peers = request.get("Peer_Account")
-        flight = Flight(
-            self.host, request["To_Account"], world.now, loop.create_future(), None if peers is None else tuple(peers)
-        )
+        flight = Flight(self.host, service.account_of(request), world.now, loop.create_future(), request)
         there, back = self.path.delay(dice) + weather.more, self.path.delay(dice) + weather.more
         self.under_way[id(flight)] = flight
         service.watcher.sending(self.host, flight.account)
@@ -236,6 +252,7 @@ class Wire:
             raise RequestTimeout("no answer in time") from None
         finally:
             self._end(flight)
+        service.heard(flight, reply)
         if reply.retry_after is not None:
             self.pause = world.now, max(self.pause[1], world.now + reply.retry_after)
             service.watcher.paused(*self.pause)

@@ -177,7 +177,7 @@ def _times(dice: random.Random, plan: Plan) -> Iterator[float]:
 
 
 @contextmanager
-def _in_silence() -> Iterator[None]:
+def in_silence() -> Iterator[None]:
     """Say nothing of outages; and of what the simulation leaves unfinished at its end."""
     log = logging.getLogger("tim_async")
     disabled, log.disabled = log.disabled, True
@@ -191,7 +191,7 @@ def _in_silence() -> Iterator[None]:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def unheard() -> Iterator[None]:
     """Say nothing of what coroutines do that are ended by the collector, outside of any event loop."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
@@ -222,10 +222,10 @@ def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, *, sm
     gc.disable()  # a collection in the middle would end what killed processes have left, at a step of its own
     gc.freeze()  # what was there before need not be looked through at the end
     try:
-        with _in_silence():
+        with in_silence():
             simulation = Simulation(plan, trace)
             result = _run(simulation)
-            with _unheard():
+            with unheard():
                 del simulation
                 _store_link._links.clear()  # those of processes that were killed
                 gc.collect()

@@ -26,6 +26,11 @@ from .network import Path
 from .world import ProcessLoop, World
 
 SOURCE = importlib.resources.files(__package__).joinpath("redis.lua")
+MORE = importlib.resources.files(__package__).joinpath("streams.lua")
+
+
+def _sha1(data: str) -> str:
+    return hashlib.sha1(data.encode(), usedforsecurity=False).hexdigest()
 
 
 class Engine:
@@ -37,6 +42,7 @@ class Engine:
         except ImportError:  # it runs scripts as Redis' own Lua does, at half the speed
             runtime = importlib.import_module("lupa.lua51").LuaRuntime()
         self.lua: Any = runtime.execute(SOURCE.read_text(encoding="utf-8"))
+        self.lua.extend(runtime.execute(MORE.read_text(encoding="utf-8")), _sha1)
         self._scripts: dict[str, Any] = {}
 
     def script(self, source: str) -> Any:
@@ -64,6 +70,7 @@ class Server:
         speed: seconds of its clock in one of the world.
         ran: scripts run.
         listeners: called after each script, with its keys, its argument and its reply.
+        reads: whether a command only reads, given its parts; as a replica, it carries out no others.
     """
 
     def __init__(self, engine: Engine, world: World, name: str, data: Any = None) -> None:
@@ -80,6 +87,7 @@ class Server:
         self.speed = 1.0
         self.ran = 0
         self.listeners: list[Callable[[Server, list[str], str, str], None]] = []
+        self.reads: Callable[[tuple[Any, ...]], bool] = lambda _: False
 
     def clock(self) -> int:
         """Its time, microseconds."""
@@ -92,7 +100,7 @@ class Server:
 
     def evaluate(self, command: str, text: str, count: int, *rest: str) -> bytes | Exception:
         """EVAL, or EVALSHA where the script was loaded before."""
-        sha = text if command == "EVALSHA" else hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        sha = text if command == "EVALSHA" else _sha1(text)
         if command == "EVAL":
             self._loaded[sha] = text
         if sha not in self._loaded:
@@ -180,7 +188,7 @@ class Store:
         self._number += 1
         server = Server(self._engine, self.world, f"{self._number:040x}", data)
         if self.servers:
-            server.listeners = self.servers[0].listeners
+            server.listeners, server.reads = self.servers[0].listeners, self.servers[0].reads
         self.servers.append(server)
         return server
 
@@ -313,7 +321,7 @@ class Connection:
             self.reset()
         elif command[0] == "PING":
             self._answer(reply, b"PONG")
-        elif not server.primary:
+        elif not server.primary and not server.reads(command):
             self._answer(reply, exceptions.ReadOnlyError("You can't write against a read only replica."))
         else:
             self._client.world.at(server.when_ready(), self._execute, reply, command)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
+from .replaying import replays
 from .simulation import simulate
 
 SECONDS = 5.0
@@ -29,14 +26,6 @@ def test_a_seed_replays_to_the_same_step_whatever_hashes_and_clocks_are() -> Non
         "from tests.simulation.simulation import simulate\n"
         "for seed in (5, 14, 29): print(simulate(seed, 5.0, small=True).fingerprint)"
     )
-    seen = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": hashes},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for hashes in ("1", "2")
-    }
+    seen = replays(program)
     assert len(seen) == 1
     assert len({*next(iter(seen)).split()}) == 3

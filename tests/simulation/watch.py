@@ -136,6 +136,7 @@ class Watch:
         self._second: deque[float] = deque()
         self._waits: list[float] = []
         self._by: list[tuple[float, Process]] = []
+        self._bulk_sent = -math.inf
         self._refusals: list[float] = []
 
     def violated(self, invariant: str, text: str) -> None:
@@ -207,16 +208,19 @@ class Watch:
     def attempted(self, process: Process, attempt: Attempt) -> None:
         """A process was told of an attempt of its own."""
         self.counts.attempts += 1
-        now = self.world.now
-        if (
-            attempt.lane is Lane.INTERACTIVE
-            and attempt.number == 1
+        sent = self.world.now - attempt.took
+        queued = sent - attempt.waited
+        if attempt.lane is Lane.BULK:
+            self._bulk_sent = max(sent, self._bulk_sent)
+        elif (
+            attempt.number == 1
             and self.bounds.wait < math.inf
-            and process.held < now - attempt.took - attempt.waited - 1.0
-            and not self.windows.hold((CALM, PAUSED), now - attempt.took - attempt.waited, now - attempt.took)
+            and process.held < queued - 1.0
+            and not self.windows.hold((CALM, PAUSED), queued, sent)
         ):
             self._waits.append(attempt.waited)
-            if attempt.waited > self.bounds.wait:
+            # After an outage many may wait who are not bulk: then it waits for these.
+            if attempt.waited > self.bounds.wait and self._bulk_sent > queued + 0.1:
                 self.violated("lanes", f"{process.name}: an interactive call waited {attempt.waited:.3f} s")
 
     # The service.

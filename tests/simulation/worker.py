@@ -35,12 +35,42 @@ def summary(seed: int, seconds: float, trace: Trace | None = None, *, small: boo
     }
 
 
+def summary_of_migration(
+    seed: int, trace: Trace | None = None, *, small: bool = False, store: str | None = None
+) -> dict[str, Any]:
+    """Run a seed of migrations; return what is told of it."""
+    from .migrations.simulation import simulate
+
+    result = simulate(seed, trace, small=small, stream=None if store is None else store == "stream")
+    return {
+        "seed": seed,
+        "plan": str(result.plan),
+        "fingerprint": result.fingerprint,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "faults": dict(result.faults),
+        "ended": dict(result.ended),
+        "processes": sum(result.ended.values()),
+        "rows": len(result.plan.lines),
+        "calls": result.calls,
+        "again": result.again,
+        "points": result.points,
+        "looks": result.looks,
+        "scripts": result.scripts,
+        "violations": [violation.__dict__ for violation in result.violations],
+    }
+
+
 def main() -> None:
     """Do what the argument says."""
     task = json.loads(sys.argv[1])
     mutants.apply(task["mutant"])
     for seed in task["seeds"]:
-        sys.stdout.write(json.dumps(summary(seed, task["seconds"], small=task["small"])) + "\n")
+        if task["migrations"]:
+            found = summary_of_migration(seed, small=task["small"], store=task["store"])
+        else:
+            found = summary(seed, task["seconds"], small=task["small"])
+        sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()
 
 

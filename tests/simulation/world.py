@@ -107,6 +107,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._serial = itertools.count()
         self._cancelled = 0
+        self._shown = offset
         self._wakes_at = math.inf
         self._running = False
         self._dead = False
@@ -192,11 +193,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             due = self.time() + 1e-9
             timers = self._timers
             while timers and (timers[0][0] < due or timers[0][2].cancelled()):
-                timer = heapq.heappop(timers)[2]
+                when, _, timer = heapq.heappop(timers)
                 timer._scheduled = False  # type: ignore[attr-defined]  # the attribute that asyncio's own loops use
                 if timer.cancelled():
                     self._cancelled -= 1
                 else:
+                    # No timer sees a time before its own: it would be set again, and be due at once.
+                    self._shown = max(self._shown, when)
                     ready.append(timer)
             if not ready:
                 return
@@ -226,7 +229,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """This process's monotonic clock."""
-        return self._offset + self._world.now * self._speed
+        return max(self._shown, self._offset + self._world.now * self._speed)
 
     def get_debug(self) -> bool:
         return False

@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tim_async.errors import APIError, AuthError, ClientClosed, TIMError
+from tim_async.errors import APIError, AuthError, ClientClosed, TIMError, brief
 
 from ._breaker import CircuitBreaker, Stopped
 from ._groups import GroupFound, Groups
@@ -24,7 +24,7 @@ from ._options import MigrateOptions
 from ._recorder import Recorder
 from ._rows import Kind
 from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
-from ._supervision import beside
+from ._supervision import beside, outlast, result_of
 from .events import Counts, RowFailed, RowLowered
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Sender:
 
     async def _exchange(self, room: int) -> Exchange:
         finished, self._outcomes = self._outcomes, []
-        reply = await self._store.exchange([outcome for outcome, _ in finished], room, self._calls())
+        reply = await self._exchange_undivided([outcome for outcome, _ in finished], room)
         self.counts = reply.counts
         for outcome, _ in finished:
             del self._in_hand[outcome.line]
@@ -185,6 +185,17 @@ class Sender:
         for row in reply.rejected:
             await self._tell(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
         return reply
+
+    async def _exchange_undivided(self, outcomes: list[Outcome], room: int) -> Exchange:
+        """Exchange to the end, also when the caller is cancelled meanwhile: outcomes under way must not be dropped."""
+        exchanging: asyncio.Task[Exchange] = asyncio.ensure_future(self._store.exchange(outcomes, room, self._calls()))
+        try:
+            await outlast(exchanging)
+        except asyncio.CancelledError:
+            if not exchanging.cancelled() and exchanging.exception() is None:
+                self._unsent += [claim.row.line for claim in exchanging.result().claims]
+            raise
+        return result_of(exchanging)
 
     def _calls(self) -> Calls:
         found = self._recorder
@@ -288,7 +299,7 @@ class Sender:
             except (AuthError, ClientClosed):
                 raise
             except TIMError as error:
-                self._fail(claim, error.code if isinstance(error, APIError) else None, str(error))
+                self._fail(claim, error.code if isinstance(error, APIError) else None, brief(error))
             else:
                 self._succeed(claim)
 
