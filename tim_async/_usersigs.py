@@ -25,6 +25,10 @@ _SHAPE = bytes(120 if chr(byte) in _ALPHABET else 37 if byte in b"%\\" else 0 fo
 _SUSPICIOUS = b"x" * 20
 
 
+def _now() -> float:
+    return time.time()
+
+
 class UserSigCache:
     """The UserSig of a client, renewed well before it expires.
 
@@ -35,7 +39,7 @@ class UserSigCache:
         key: the app's secret key, checked by `check_key`.
         identifier: the account to sign for.
         expire: seconds that each signature is valid.
-        clock: gives unix seconds.
+        clock: gives unix seconds; ``time.time`` as it is at each call, which tests replace, by default.
     """
 
     __slots__ = (
@@ -58,13 +62,13 @@ class UserSigCache:
         key: Secret,
         identifier: str,
         expire: int,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._sdk_app_id = sdk_app_id
         self._key = key
         self._identifier = identifier
         self._expire = expire
-        self._clock = clock
+        self._clock = clock or _now
         self._usersig = Secret("")
         self._used: tuple[Secret, ...] = ()
         self._parts: frozenset[str] = frozenset()

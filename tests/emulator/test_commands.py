@@ -358,12 +358,79 @@ class TestGetGroupInfo:
         assert room == {"GroupId": "room", "ErrorCode": 0, "ErrorInfo": "", "Type": "AVChatRoom"}
         assert (gone["GroupId"], gone["ErrorCode"]) == ("gone", 10010)
 
-    async def test_has_every_field_it_knows_without_a_filter(self, call: Caller) -> None:
+    async def test_has_every_field_it_knows_without_a_filter(self, call: Caller, clock: Clock) -> None:
+        call.service.state.add_group("h", "Work", messages=9, members=["a"], at=NOW - 5, name="H", owner="o")
+        call.service.state.set_unread_in_group("h", "a", 4)
+        clock.now += 60
+        call.service.state.add_members("h", "late")
+        (group,) = (await call.fields(GROUP_INFO, {"GroupIdList": ["h"]}))["GroupInfo"]
+        listed = {member["Member_Account"]: member for member in group.pop("MemberList")}
+        assert group == {
+            "GroupId": "h",
+            "ErrorCode": 0,
+            "ErrorInfo": "",
+            "Type": "Work",
+            "Name": "H",
+            "Appid": 1400000000,
+            **dict.fromkeys(("Introduction", "Notification", "FaceUrl"), ""),
+            "Owner_Account": "o",
+            "CreateTime": NOW,
+            "LastInfoTime": NOW,
+            "LastMsgTime": NOW - 5,
+            "NextMsgSeq": 10,
+            "MemberNum": 3,
+            "MaxMemberNum": 6000,
+            "ApplyJoinOption": "DisableApply",
+            "ShutUpAllMember": "Off",
+        }
+        assert {account: (member["Role"], member["MsgSeq"]) for account, member in listed.items()} == {
+            "o": ("Owner", 9),
+            "a": ("Member", 5),
+            "late": ("Member", 9),
+        }
+
+    async def test_a_group_has_its_id_for_a_name_and_no_owner_unless_told(self, call: Caller) -> None:
         (group,) = (await call.fields(GROUP_INFO, {"GroupIdList": ["g"]}))["GroupInfo"]
-        assert (group["Type"], group["NextMsgSeq"], group["MemberNum"]) == ("Public", 51, 2)
+        assert (group["Name"], group["Owner_Account"], group["ApplyJoinOption"]) == ("g", "", "NeedPermission")
+
+    @pytest.mark.parametrize(
+        ("response_filter", "base", "members"),
+        [
+            ({}, None, None),
+            ({"GroupBaseInfoFilter": ["Name", "MemberNum", "Name", "Nothing"]}, {"Name", "MemberNum"}, None),
+            ({"GroupBaseInfoFilter": []}, set(), None),
+            ({"GroupBaseInfoFilter": None, "MemberInfoFilter": None}, None, None),
+            ({"MemberInfoFilter": ["Account", "Role"]}, None, {"Role"}),
+            ({"GroupBaseInfoFilter": ["Type"], "MemberInfoFilter": []}, {"Type"}, set()),
+            ({"AppDefinedDataFilter_Group": ["x"], "AppDefinedDataFilter_GroupMember": ["y"]}, None, None),
+        ],
+    )
+    async def test_has_what_the_filter_names(
+        self, call: Caller, response_filter: dict[str, Any], base: set[str] | None, members: set[str] | None
+    ) -> None:
+        """All of its own fields where no filter names some; members only where one asks for them."""
+        body = {"GroupIdList": ["g"], "ResponseFilter": response_filter}
+        (group,) = (await call.fields(GROUP_INFO, body))["GroupInfo"]
+        listed = group.pop("MemberList", None)
+        own = group.keys() - {"GroupId", "ErrorCode", "ErrorInfo"}
+        assert own == base if base is not None else len(own) == 15
+        assert (listed is None) == (members is None)
+        for member in listed or ():
+            assert member.keys() == {"Member_Account"} | (members or set())
+
+    async def test_a_live_room_lists_no_members(self, call: Caller) -> None:
+        for body in ({"GroupIdList": ["room"]}, {"GroupIdList": ["room"], "ResponseFilter": {"MemberInfoFilter": []}}):
+            (group,) = (await call.fields(GROUP_INFO, body))["GroupInfo"]
+            assert ("MemberList" in group, group["MemberNum"]) == (False, 1)
 
     async def test_refuses_a_body_of_another_shape(self, call: Caller) -> None:
-        filters: tuple[Any, ...] = ([], {"GroupBaseInfoFilter": "Type"}, {"GroupBaseInfoFilter": [5]}, None)
+        filters: tuple[Any, ...] = (
+            [],
+            {"GroupBaseInfoFilter": "Type"},
+            {"GroupBaseInfoFilter": [5]},
+            {"MemberInfoFilter": 5},
+            None,
+        )
         lists: tuple[Any, ...] = ([], [5], ["g"] * 51, "g", None)
         await assert_codes(
             call,

@@ -64,7 +64,7 @@ async def test_the_report_adds_up(call: Caller, clock: Clock) -> None:
         clock.now += 2
         assert await caller.code(C2C_UNREAD, BODY) == 0
         assert await caller.code(MARK_READ, {}) == 90008
-        assert await caller.code("v4/no/such", {}) == 60009
+        assert await caller.code("v4/no/such", {}) == 60008
         report = service.report()
     seen = report.endpoints["get_c2c_unread_msg_num"]
     assert (seen.calls, seen.succeeded, seen.refused, seen.retried) == (5, 2, 1, 3)
@@ -72,7 +72,7 @@ async def test_the_report_adds_up(call: Caller, clock: Clock) -> None:
     assert (seen.seconds, seen.calls_per_second) == (2.0, 2.0)
     assert seen.codes == {10002: 1, 60007: 1}
     assert seen.faults == {"code 10002": 1, "dropped after": 1}
-    assert report.endpoints["(unknown command)"].codes == {60009: 1}
+    assert report.endpoints["v4/no/such"].codes == {60008: 1}
     assert (report.total.calls, report.total.refused) == (7, 1)
     json.dumps(report.as_dict())
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tim_async.emulator import Emulator, _threads
+from tim_async import _loop_thread
+from tim_async.emulator import Emulator
 
 from .support import C2C_UNREAD, NOW, BlockingCaller
 
@@ -183,7 +184,7 @@ def test_a_loop_that_has_ended_is_an_error_and_not_a_wait() -> None:
     service.__enter__()
     with pytest.raises((OSError, http.client.HTTPException)):
         call(service)
-    with pytest.raises(RuntimeError, match=r"event loop has ended: SystemExit\(3\)") as caught:
+    with pytest.raises(RuntimeError, match=r"event loop of the emulator has ended: SystemExit\(3\)") as caught:
         service.__exit__()
     assert isinstance(caught.value.__cause__, SystemExit)
     gc.collect()  # what was left open warns, and warnings are errors
@@ -194,7 +195,7 @@ def test_a_loop_that_has_ended_is_an_error_and_not_a_wait() -> None:
 
 def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the clock it was given, say; the error shows where.  Looks inside only so as not to wait for 10 s."""
-    monkeypatch.setattr(_threads, "PATIENCE", 0.2)
+    monkeypatch.setattr(_loop_thread, "PATIENCE", 0.2)
     monkeypatch.delattr(sys, "tracebacklimit", raising=False)  # of --loop=debug
     called, release = threading.Event(), threading.Event()
 
@@ -225,7 +226,7 @@ def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytes
 
 def test_a_start_that_is_blocked_is_shown_and_undone_as_soon_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here in the system's call that opens the listener.  Looks inside only so as not to wait for 10 s."""
-    monkeypatch.setattr(_threads, "PATIENCE", 0.2)
+    monkeypatch.setattr(_loop_thread, "PATIENCE", 0.2)
     monkeypatch.delattr(sys, "tracebacklimit", raising=False)
     create_server, release = socket.create_server, threading.Event()
 
@@ -242,7 +243,7 @@ def test_a_start_that_is_blocked_is_shown_and_undone_as_soon_as_it_can_be(monkey
         if thread.name == "tim-emulator":
             thread.join()
     gc.collect()  # what was left open warns, and warnings are errors
-    monkeypatch.setattr(_threads, "PATIENCE", 10.0)
+    monkeypatch.setattr(_loop_thread, "PATIENCE", 10.0)
     with service:
         assert service.url
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tim_async.emulator import Fault
 
 _SPEC = re.compile(r"(?P<kind>[^=@]+)(?:=(?P<share>[0-9.]+)(?P<percent>%)?)?(?:@(?P<endpoint>[a-z0-9_]+))?")
 _KIND = re.compile(r"(?P<code>[0-9]+)|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|delay-(?P<delay>[0-9.]+)")
@@ -32,6 +35,22 @@ def parse_fault(text: str) -> dict[str, Any]:
     if spec["endpoint"] is not None:
         fault["endpoint"] = spec["endpoint"]
     return fault
+
+
+def fault_text(fault: Fault) -> str:
+    """A fault in the form that `parse_fault` reads; what that form cannot say is left out."""
+    if fault.code is not None:
+        kind = str(fault.code)
+    elif fault.status is not None:
+        kind = f"http-{fault.status}"
+    elif fault.drop is not None:
+        kind = f"drop-{fault.drop}"
+    elif fault.truncate:
+        kind = "truncate"
+    else:
+        kind = f"delay-{fault.delay:.12g}" if fault.body is None else fault.kind.replace(" ", "-")
+    share = "" if fault.probability == 1.0 else f"={100 * fault.probability:.12g}%"
+    return kind + share + (f"@{fault.endpoint}" if fault.endpoint else "")
 
 
 def _kind(text: str) -> dict[str, Any]:

@@ -9,16 +9,19 @@ In the loop that is running::
 
 or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop, as the pytest fixture
 ``tim_emulator`` does.  It is written from the vendor's documents and shares nothing with the client, so that neither
-repeats a mistake of the other.
+repeats a mistake of the other.  Its README lists its options, and recipes for SDKs in other languages.
 
-**Not reproduced:** **TLS, hosts and regions**; **the order of the service's checks and the wording of ErrorInfo**;
-**undocumented behaviour**: the emulator takes the strictest useful reading (it refuses an integer MsgReadTime, 11 peers
-and an empty list, and answers 10062 for a message number that does not exist); **the true shape of the rate window**
-(test with each); **limits other than calls a second per endpoint**: none on the app as a whole, on connections or of a
-plan, and 70050 after many bad signatures comes only as a fault; **compressed requests**, which are not JSON here;
-**replication delays**: a write is visible at once; **messages**: they are counted, dated and read, but have no content,
-cannot be sent over HTTP and never expire; **the bits of AssistFlags** (any integer lists every conversation);
-**callbacks**: no webhook is called; **every other command**: 60009.
+**Not reproduced:** **hosts and regions**, and **TLS** except with a certificate of yours; **the order of the service's
+checks and the wording of ErrorInfo**; **undocumented behaviour**: the emulator takes the strictest useful reading (it
+refuses an integer MsgReadTime unless told otherwise, 11 peers and an empty list, and answers 10062 for a message number
+that does not exist) and counts request fields that no document knows without effect; **the true shape of the rate
+window** (test with each); **limits other than calls a second per endpoint**: none on the app as a whole, on connections
+or of a plan, and 70050 after many bad signatures comes only as a fault; **compressed requests**, which are not JSON
+here; **replication delays**: a write is visible at once; **messages**: they are counted, dated and read, but have no
+content, cannot be sent over HTTP and never expire; **the profiles of groups**: texts and custom fields are empty, any
+group may have 6,000 members, and of a member only account, role, MsgSeq and MsgFlag are told; **the bits of
+AssistFlags** (any integer lists every conversation); **callbacks**: no webhook is called; **every other command**:
+60008, as for a name that does not exist.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
+    from tim_async.emulator._apps import App
     from tim_async.emulator._emulator import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
     from tim_async.emulator._faults import Fault
     from tim_async.emulator._groups import Group, GroupType, MessageReceipt
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_SDK_APP_ID",
     "DEFAULT_SECRET_KEY",
+    "App",
     "ContactKind",
     "Emulator",
     "EndpointReport",
@@ -56,6 +61,7 @@ __all__ = [
 # Where tim_async is installed, every run of pytest imports this package on its way to pytest_plugin.  Such a run should
 # not load an HTTP server, so each name is imported when it is first used.
 _MODULES = {
+    "App": "_apps",
     "ContactKind": "_inbox",
     "DEFAULT_SDK_APP_ID": "_emulator",
     "DEFAULT_SECRET_KEY": "_emulator",

@@ -13,6 +13,21 @@ from typing import Any, NamedTuple
 
 from tim_async.emulator._answers import Refusal
 from tim_async.emulator._cursors import Cursors
+from tim_async.emulator._fields import (
+    ACCOUNT,
+    COUNT,
+    FILTER,
+    SECONDS,
+    SEQ,
+    SEQS,
+    STRING,
+    TEXT,
+    Field,
+    array,
+    integer,
+    unknown_fields,
+)
+from tim_async.emulator._group_info import describe
 from tim_async.emulator._groups import Group
 from tim_async.emulator._inbox import RecentContact
 from tim_async.emulator._state import State
@@ -23,69 +38,6 @@ _MOST_PEERS = 10
 _MOST_GROUPS = 50
 _MOST_RECEIPT_ACCOUNTS = 200
 _LONGEST_GROUP_ID = 48
-_LONGEST_TIME = 10
-_LARGEST = 2**63 - 1
-
-
-class _Field(NamedTuple):
-    """The rule for one field of a body.
-
-    Attributes:
-        form: the form of its values, as an ``ErrorInfo`` describes it.
-        matches: tests a value for this form.
-        code: the ``ErrorCode`` of a body that breaks the rule, as one without the field does.
-        optional: whether the field may be missing; its handler then receives None.
-        account: whether its values are accounts, which must exist.
-    """
-
-    form: str
-    matches: Callable[[Any], bool]
-    code: int = 10004
-    optional: bool = False
-    account: bool = False
-
-    def read(self, name: str, body: Mapping[str, Any], state: State) -> Any:
-        """The value of the field in a body; raises `Refusal` for a body that breaks the rule."""
-        if self.optional and name not in body:
-            return None
-        value: Any = body.get(name)
-        if not self.matches(value):
-            raise Refusal(self.code, f"{name} must be {self.form}")
-        if self.account and not state.has_account(value):
-            raise Refusal(self.code, f"{name}: no such account: {value}")
-        return value
-
-
-def _integer(least: int, most: int = _LARGEST) -> _Field:
-    # JSON's true is a bool, which Python would take for 1.
-    return _Field(f"an Integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
-
-
-def _array(of: str, matches: Callable[[Any], bool]) -> _Field:
-    return _Field(
-        f"a non-empty Array of {of}",
-        lambda value: isinstance(value, list) and len(value) > 0 and all(map(matches, value)),
-    )
-
-
-def _is_seconds(value: Any) -> bool:
-    # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
-    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_TIME
-
-
-def _is_filter(value: Any) -> bool:
-    names = value.get("GroupBaseInfoFilter") if isinstance(value, dict) else 0
-    return names is None or (isinstance(names, list) and all(map(_STRING.matches, names)))
-
-
-_STRING = _Field("a String", lambda value: isinstance(value, str))
-_TEXT = _Field("a non-empty String", lambda value: isinstance(value, str) and value != "")
-_ACCOUNT = _TEXT._replace(account=True)
-_SECONDS = _Field("a String of seconds", _is_seconds)
-_COUNT = _integer(0)
-_SEQ = _integer(1)
-_SEQS = _array("{MsgSeq: Integer}", lambda item: isinstance(item, dict) and _SEQ.matches(item.get("MsgSeq")))
-_FILTER = _Field("{GroupBaseInfoFilter: Array of String}", _is_filter)
 
 
 class Command(NamedTuple):
@@ -94,19 +46,29 @@ class Command(NamedTuple):
     name: str
     path: str
     handler: Callable[..., Fields]
-    fields: Mapping[str, _Field]
+    fields: Mapping[str, Field]
 
     def carry_out(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
         """The fields of the answer to a body; raises `Refusal`."""
-        values = (field_.read(name, body, commands.state) for name, field_ in self.fields.items())
+        state, integers = commands.state, commands.integer_read_time
+        values = (rule.read(name, body, state, integers=integers) for name, rule in self.fields.items())
         return self.handler(commands, *values)
+
+    def unknown_fields(self, body: Mapping[str, Any]) -> set[str]:
+        """The names of the fields in a body that the command's document does not know."""
+        return unknown_fields(self.fields, body)
+
+    @property
+    def invalid(self) -> int:
+        """The ``ErrorCode`` of its service for an invalid request."""
+        return 10004 if "/group_open_http_svc/" in self.path else 90001
 
 
 COMMANDS: dict[str, Command] = {}
-"""Every command the emulator serves, by path; any other is 60009."""
+"""Every command the emulator serves, by path."""
 
 
-def _command(path: str, **fields: _Field) -> Callable[[Callable[..., Fields]], Callable[..., Fields]]:
+def _command(path: str, **fields: Field) -> Callable[[Callable[..., Fields]], Callable[..., Fields]]:
     """Enter a handler in `COMMANDS`, under its own name."""
 
     def enter(handler: Callable[..., Fields]) -> Callable[..., Fields]:
@@ -133,19 +95,23 @@ class Commands:
     """The handlers.  Each receives the values of its fields, and returns the fields of its answer or raises `Refusal`.
 
     Attributes:
+        sdk_app_id: the app that they serve.
         state: the state they read and change; the caller holds its lock.
         random: decides the order of answers that have none.
         max_msg_seqs: the most items of one ``MsgSeqList``; None for no limit.
         max_receipt_members: the most members of a group whose messages have receipts.
         contacts_per_page: the most conversations of one page of recent contacts.
+        integer_read_time: whether ``MsgReadTime`` may be an Integer.
         cursors: the cursors of pages.
     """
 
+    sdk_app_id: int
     state: State
     random: Random
     max_msg_seqs: int | None
     max_receipt_members: int
     contacts_per_page: int
+    integer_read_time: bool
     cursors: Cursors = field(default_factory=Cursors)
 
     def __post_init__(self) -> None:
@@ -156,7 +122,7 @@ class Commands:
             )
 
     # https://www.tencentcloud.com/document/product/1047/34909
-    @_command("v4/group_open_http_svc/set_unread_msg_num", GroupId=_TEXT, Member_Account=_TEXT, UnreadMsgNum=_COUNT)
+    @_command("v4/group_open_http_svc/set_unread_msg_num", GroupId=TEXT, Member_Account=TEXT, UnreadMsgNum=COUNT)
     def set_unread_msg_num(self, group_id: str, member: str, number: int) -> Fields:
         """Set a member's unread count in a group, lowered to the number of messages; in some types do nothing."""
         group = self._group(group_id)
@@ -171,11 +137,11 @@ class Commands:
     # https://trtc.io/document/38996
     @_command(
         "v4/openim/admin_set_msg_read",
-        Report_Account=_ACCOUNT._replace(code=90008),
-        Peer_Account=_ACCOUNT._replace(code=90003),
-        MsgReadTime=_SECONDS._replace(code=90001, optional=True),
+        Report_Account=ACCOUNT._replace(code=90008),
+        Peer_Account=ACCOUNT._replace(code=90003),
+        MsgReadTime=SECONDS._replace(code=90001, optional=True),
     )
-    def admin_set_msg_read(self, report: str, peer: str, before: str | None) -> Fields:
+    def admin_set_msg_read(self, report: str, peer: str, before: str | int | None) -> Fields:
         """Mark the messages from one account to another as read, up to a time or up to now."""
         self.state.mark_read(report, peer, None if before is None else int(before))
         return {}
@@ -183,8 +149,8 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/41046
     @_command(
         "v4/openim/get_c2c_unread_msg_num",
-        To_Account=_ACCOUNT._replace(code=90003),
-        Peer_Account=_array("String", _TEXT.matches)._replace(code=90001, optional=True),
+        To_Account=ACCOUNT._replace(code=90003),
+        Peer_Account=array("String", TEXT.matches)._replace(code=90001, optional=True),
     )
     def get_c2c_unread_msg_num(self, account: str, peers: list[str] | None) -> Fields:
         """Count an account's unread one-to-one messages, in all or by peer."""
@@ -204,7 +170,7 @@ class Commands:
         return {name: items for name, items in lists.items() if items}
 
     # https://www.tencentcloud.com/document/product/1047/49439
-    @_command("v4/group_open_http_svc/get_group_msg_receipt", GroupId=_TEXT, MsgSeqList=_SEQS)
+    @_command("v4/group_open_http_svc/get_group_msg_receipt", GroupId=TEXT, MsgSeqList=SEQS)
     def get_group_msg_receipt(self, group_id: str, items: list[dict[str, int]]) -> Fields:
         """Count the readers of some messages of a group."""
         _at_most(self.max_msg_seqs, items, "MsgSeqList", 10004)
@@ -214,11 +180,11 @@ class Commands:
     # https://www.tencentcloud.com/document/product/269/77693
     @_command(
         "v4/group_open_http_svc/get_group_msg_receipt_detail",
-        GroupId=_TEXT,
-        MsgSeq=_SEQ,
-        Filter=_integer(0, 1),
-        Count=_integer(1, _MOST_RECEIPT_ACCOUNTS),
-        Cursor=_STRING,
+        GroupId=TEXT,
+        MsgSeq=SEQ,
+        Filter=integer(0, 1),
+        Count=integer(1, _MOST_RECEIPT_ACCOUNTS),
+        Cursor=STRING,
     )
     def get_group_msg_receipt_detail(self, group_id: str, seq: int, unread: int, size: int, cursor: str) -> Fields:
         """List the members who have, or have not, read one message of a group, page by page."""
@@ -240,12 +206,12 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/43087
     @_command(
         "v4/recentcontact/get_list",
-        From_Account=_ACCOUNT._replace(code=90008),
-        TimeStamp=_COUNT._replace(code=90001),
-        StartIndex=_COUNT._replace(code=90001),
-        TopTimeStamp=_COUNT._replace(code=90001),
-        TopStartIndex=_COUNT._replace(code=90001),
-        AssistFlags=_COUNT._replace(code=90001),
+        From_Account=ACCOUNT._replace(code=90008),
+        TimeStamp=COUNT._replace(code=90001),
+        StartIndex=COUNT._replace(code=90001),
+        TopTimeStamp=COUNT._replace(code=90001),
+        TopStartIndex=COUNT._replace(code=90001),
+        AssistFlags=COUNT._replace(code=90001),
     )
     def get_recent_contact_list(
         self, account: str, time: int, index: int, top_time: int, top_index: int, _flags: int
@@ -270,23 +236,21 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/34961
     @_command(
         "v4/group_open_http_svc/get_group_info",
-        GroupIdList=_array("String", _STRING.matches),
-        ResponseFilter=_FILTER._replace(optional=True),
+        GroupIdList=array("String", STRING.matches),
+        ResponseFilter=FILTER._replace(optional=True),
     )
     def get_group_info(self, ids: list[str], response_filter: Mapping[str, list[str] | None] | None) -> Fields:
         """Describe some groups, or the fields of them that the filter names."""
         _at_most(_MOST_GROUPS, ids, "GroupIdList", 10004)
-        names = (response_filter or {}).get("GroupBaseInfoFilter")
-        return {"GroupInfo": [self._group_info(group_id, names) for group_id in ids]}
+        return {"GroupInfo": [self._group_info(group_id, response_filter) for group_id in ids]}
 
-    def _group_info(self, group_id: str, names: list[str] | None) -> Fields:
+    def _group_info(self, group_id: str, response_filter: Mapping[str, list[str] | None] | None) -> Fields:
         try:
             group = self._group(group_id)
         except Refusal as refusal:
             return {"GroupId": group_id, "ErrorCode": refusal.code, "ErrorInfo": refusal.info}
-        known = {"Type": group.type, "NextMsgSeq": group.messages + 1, "MemberNum": len(group.unread)}
-        wanted = known if names is None else {name: known[name] for name in names if name in known}
-        return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", **wanted}
+        described = describe(group, self.sdk_app_id, response_filter)
+        return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", **described}
 
     def _group(self, group_id: str) -> Group:
         if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):

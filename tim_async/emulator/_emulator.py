@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from tim_async._loop_thread import LoopThread, require_sockets
+from tim_async.emulator._apps import App, Served
+from tim_async.emulator._clocks import SteadyLoop, steady_clock, wall_clock
 from tim_async.emulator._commands import COMMANDS, Commands, check_names
 from tim_async.emulator._faults import Fault, Faults
 from tim_async.emulator._report import CallLog, Report
 from tim_async.emulator._server import Latency, Server, Stall
 from tim_async.emulator._service import Service
 from tim_async.emulator._state import State
-from tim_async.emulator._threads import LoopThread, require_sockets
 from tim_async.emulator._windows import Window, WindowKind
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_SDK_APP_ID = 1_400_000_000
 DEFAULT_SECRET_KEY = "0123456789abcdef" * 4
@@ -32,7 +36,7 @@ class Emulator:
     or threads are not available.
 
     Attributes:
-        sdk_app_id: the app it serves.
+        sdk_app_id: the app it serves, the first where `add_app` added others; the rest describes this one.
         secret_key: the key with which every UserSig must be made.
         identifier: an administrator who may call it, the first of those given.
         state: its state, to fill and read.
@@ -55,10 +59,13 @@ class Emulator:
         max_msg_seqs: int | None = None,
         max_receipt_members: int = 200,
         contacts_per_page: int = 100,
+        integer_read_time: bool = False,
+        refuse_unknown_fields: bool = False,
         latency: float = 0.0,
         jitter: float = 0.0,
         seed: int = 0,
         clock: Callable[[], float] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the service; it listens once it is entered.
 
@@ -75,43 +82,57 @@ class Emulator:
             max_msg_seqs: the most items of one ``MsgSeqList``; None, as documented, for no limit.
             max_receipt_members: the most members of a group whose messages have receipts, at least 0.
             contacts_per_page: the most conversations of one page of recent contacts, at least 1.
+            integer_read_time: whether ``MsgReadTime`` may be an Integer, as some SDKs send it and no document allows.
+            refuse_unknown_fields: whether a request with a field that the documents do not know is refused, by 10004
+                or 90001; by default the report counts such fields, and they have no effect.
             latency: the mean of a round trip, seconds, half of it before a call arrives and half after.
             jitter: the coefficient of variation of the round trip, lognormal.
             seed: seed of the faults, the jitter and the order of answers that have none.
-            clock: the current time, unix seconds, never running backwards, for rates, signatures and read times.
+            clock: the current time of everything, unix seconds, never running backwards.  By default signatures, read
+                times and messages go by ``time.time``, which freezegun and time-machine set, and rates by a monotonic
+                clock, which they do not.
+            ssl_context: serves HTTPS with its certificate, for clients that insist on it; HTTP by default.
 
         Raises:
             ValueError: an option out of its range, or a limit for an endpoint that does not exist.
         """
-        admins = (admins,) if isinstance(admins, str) else tuple(admins)
-        if not admins:
-            raise ValueError("admins must name at least one administrator")
-        self.sdk_app_id = sdk_app_id
-        self.secret_key = secret_key
-        self.identifier: str = admins[0]
-        clock = clock or _steady_clock()
-        self.state: State = State(clock)
-        self.state.add_account(*admins)
+        limits = _limits(limit)
+
+        def new_app(sdk_app_id: int, secret_key: str, admins: str | Iterable[str]) -> Served:
+            state, log = State(clock or wall_clock), CallLog()
+            rules = (max_msg_seqs, max_receipt_members, contacts_per_page, integer_read_time)
+            return Served(
+                App(sdk_app_id, secret_key, admins, state=state, log=log, url=lambda: self.url),
+                Commands(sdk_app_id, state, random.Random(seed), *rules),
+                {
+                    name: Window(window, calls, capacity=bucket_capacity, count_refused=count_refused)
+                    for name, calls in limits.items()
+                    if calls is not None
+                },
+                log,
+            )
+
+        self._new_app = new_app
         self._faults = Faults(seed)
-        self._log = CallLog()
+        first = new_app(sdk_app_id, secret_key, admins)
+        self._app = first.app
+        self.sdk_app_id: int = self._app.sdk_app_id
+        self.secret_key: str = self._app.secret_key
+        self.identifier: str = self._app.identifier
+        self.state: State = self._app.state
         self._service = Service(
-            Commands(self.state, random.Random(seed), max_msg_seqs, max_receipt_members, contacts_per_page),
-            sdk_app_id,
-            secret_key,
-            admins,
-            {
-                name: Window(window, calls, capacity=bucket_capacity, count_refused=count_refused)
-                for name, calls in _limits(limit).items()
-                if calls is not None
-            },
+            {str(sdk_app_id): first},
             rate_code,
-            clock,
+            refuse_unknown_fields,
+            clock or wall_clock,
+            clock or steady_clock(),
             self._faults,
-            self._log,
+            first.log,
         )
         self._port = port
         self._latency = Latency(latency, jitter, seed)
         self._stall = Stall()
+        self._ssl_context = ssl_context
 
     def __repr__(self) -> str:
         return f"<Emulator {self._server.url if self._server else 'not running'}>"
@@ -127,18 +148,48 @@ class Emulator:
             raise RuntimeError("the emulator is not running")
         return self._server.url
 
-    def client_options(self) -> dict[str, Any]:
+    def client_options(self, identifier: str | None = None) -> dict[str, Any]:
         """The keyword arguments that make a ``TIMClient`` talk to this emulator: ``TIMClient(**…)``.
 
+        Args:
+            identifier: which administrator calls; the first by default.
+
         Raises:
+            ValueError: there is no such administrator.
             RuntimeError: it is not running.
         """
-        return {
-            "base_url": self.url,
-            "sdk_app_id": self.sdk_app_id,
-            "secret_key": self.secret_key,
-            "identifier": self.identifier,
-        }
+        return self._app.client_options(identifier)
+
+    def environment(self, identifier: str | None = None) -> dict[str, str]:
+        """The environment that makes ``TIMClient.from_env()`` talk to this emulator; ``TIM_REGION`` must not be set.
+
+        Args:
+            identifier: which administrator calls; the first by default.
+
+        Raises:
+            ValueError: there is no such administrator.
+            RuntimeError: it is not running.
+        """
+        return self._app.environment(identifier)
+
+    def add_app(
+        self, sdk_app_id: int, secret_key: str = DEFAULT_SECRET_KEY, admins: Iterable[str] = ("administrator",)
+    ) -> App:
+        """Serve another app as well, by the same options, with accounts, groups and rates of its own.
+
+        Args:
+            sdk_app_id: the app.
+            secret_key: its secret key.
+            admins: the identifiers that may call, at least one; they are accounts, too.
+
+        Raises:
+            ValueError: it serves this app already, or no administrator is given.
+        """
+        if str(sdk_app_id) in self._service.apps:
+            raise ValueError(f"the app {sdk_app_id} exists; choose another sdk_app_id")
+        added = self._new_app(sdk_app_id, secret_key, admins)
+        self._service.apps[str(sdk_app_id)] = added
+        return added.app
 
     def fault(
         self,
@@ -165,9 +216,18 @@ class Emulator:
         self._faults.add(fault)
         return fault
 
-    def clear_faults(self) -> None:
-        """Remove every fault."""
-        self._faults.clear()
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults that calls may still meet, in the order in which they were added."""
+        return self._faults.active()
+
+    def clear_faults(self, fault: Fault | None = None) -> None:
+        """Remove faults.
+
+        Args:
+            fault: the one to remove, of several equal ones the first; None for all.  One that is not there is no error.
+        """
+        self._faults.clear(fault)
 
     def stall(self, seconds: float) -> None:
         """Send no answer until this many seconds from now.  Calls still arrive, are counted and carried out."""
@@ -178,12 +238,12 @@ class Emulator:
         self._stall.end()
 
     def report(self) -> Report:
-        """Counts of the calls so far."""
-        return self._log.report()
+        """Counts of the calls so far, of all its apps."""
+        return self._app.report()
 
     async def __aenter__(self) -> Self:
         server = self._new_server()
-        require_sockets(loop=False)
+        require_sockets("the emulator", loop=False)
         await server.__aenter__()
         self._server = server
         return self
@@ -195,7 +255,7 @@ class Emulator:
 
     def __enter__(self) -> Self:
         server = self._new_server()
-        self._thread = LoopThread(server)
+        self._thread = LoopThread(server, what="the emulator", name="tim-emulator", new_loop=SteadyLoop)
         self._server = server
         return self
 
@@ -211,13 +271,7 @@ class Emulator:
     def _new_server(self) -> Server:
         if self._server is not None:
             raise RuntimeError("the emulator is running already")
-        return Server(self._service, self._port, self._latency, self._stall)
-
-
-def _steady_clock() -> Callable[[], float]:
-    """Unix time that no correction of the system's clock can turn back."""
-    start = time.time() - time.monotonic()
-    return lambda: start + time.monotonic()
+        return Server(self._service, self._port, self._latency, self._stall, self._ssl_context)
 
 
 def _limits(limit: int | Mapping[str, int | None] | None) -> dict[str, int | None]:

@@ -93,10 +93,16 @@ class Faults:
         with self._lock:
             self._left.append((fault, math.inf if fault.times is None else fault.times))
 
-    def clear(self) -> None:
-        """Remove every fault."""
+    def clear(self, fault: Fault | None) -> None:
+        """Remove the first that equals ``fault``, or every fault."""
         with self._lock:
-            self._left.clear()
+            found = next((index for index, (one, _) in enumerate(self._left) if one == fault), len(self._left))
+            self._left[:] = [] if fault is None else self._left[:found] + self._left[found + 1 :]
+
+    def active(self) -> tuple[Fault, ...]:
+        """The faults that calls may still meet, in order."""
+        with self._lock:
+            return tuple(fault for fault, _ in self._left)
 
     def pick(self, endpoint: str) -> Fault | None:
         """Draw the fault that a call to ``endpoint`` meets: the first that applies to it; None for no fault."""

@@ -60,6 +60,9 @@ class Group:
         unread: each member's unread count, by ``Member_Account``.
         receipts: the receipt of each message that was sent with one, by ``MsgSeq``.
         last_message_at: when the last message was sent, unix seconds.
+        name: its ``Name``.
+        owner: its ``Owner_Account``; "" for none.
+        created_at: when it was created, unix seconds.
     """
 
     group_id: str
@@ -68,6 +71,9 @@ class Group:
     unread: dict[str, int] = field(default_factory=dict)
     receipts: dict[int, MessageReceipt] = field(default_factory=dict)
     last_message_at: float = 0.0
+    name: str = ""
+    owner: str = ""
+    created_at: float = 0.0
 
     @property
     def counts_unread(self) -> bool:

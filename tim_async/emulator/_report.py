@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tim_async.emulator._windows import CalendarSecond, SlidingSecond
 
 _PINNED = "MsgReadTime"
+_OTHERS = "(others)"
+_MOST_NAMES = 100
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class EndpointReport:
         succeeded_per_second: goodput: the same of the calls that succeeded.
         codes: answers by ``ErrorCode`` other than 0, those of faults included.
         faults: injected faults by kind.
+        unknown_fields: requests by each field in them that the documents do not know, e.g. ``"MsgReadedTime"`` or
+            ``"ResponseFilter.Limit"``; of 100 such names, any other is under ``"(others)"``.
     """
 
     calls: int = 0
@@ -43,6 +49,7 @@ class EndpointReport:
     succeeded_per_second: float = 0.0
     codes: dict[int, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    unknown_fields: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +58,8 @@ class Report:
 
     Attributes:
         total: all endpoints together; its fullest seconds are those of the whole, not a sum.
-        endpoints: each endpoint that was called, by its method's name; unknown commands under
-            ``"(unknown command)"``.
+        endpoints: each endpoint that was called, by its method's name; an unknown command by its path, e.g.
+            ``"v4/openim/sendmsg"``; of 100 such paths, any other is under ``"(others)"``.
     """
 
     total: EndpointReport
@@ -70,6 +77,7 @@ class _EndpointCounts:
         self.counts: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
+        self.unknown_fields: Counter[str] = Counter()
         self._seconds: dict[str, SlidingSecond | CalendarSecond] = {
             "fullest_sliding_second": SlidingSecond(),
             "fullest_calendar_second": CalendarSecond(),
@@ -85,6 +93,16 @@ class _EndpointCounts:
             self._fullest[name] = max(self._fullest[name], int(second.count(now)) + 1)
             second.add()
 
+    def count_unknown(self, names: Collection[str]) -> None:
+        others = False
+        for name in names:
+            if _fits(self.unknown_fields, name):
+                self.unknown_fields[name] += 1
+            else:
+                others = True
+        if others:
+            self.unknown_fields[_OTHERS] += 1
+
     def report(self) -> EndpointReport:
         span = self._last - self._first
         # n arrivals have n - 1 gaps between them.
@@ -97,6 +115,7 @@ class _EndpointCounts:
             succeeded_per_second=self.counts["succeeded"] * per_second,
             codes=dict(self.codes),
             faults=dict(self.faults),
+            unknown_fields=dict(self.unknown_fields),
         )
 
 
@@ -107,6 +126,7 @@ class CallLog:
         self._lock = threading.Lock()
         self._total = _EndpointCounts()
         self._endpoints: defaultdict[str, _EndpointCounts] = defaultdict(_EndpointCounts)
+        self._unknown_commands: set[str] = set()
         # Calls that failed and have not been repeated yet.
         self._failed: set[tuple[str, str]] = set()
 
@@ -117,28 +137,36 @@ class CallLog:
         raw: bytes,
         *,
         code: int | None,
+        known: bool = True,
         refused: bool = False,
         fault: str | None = None,
+        unknown_fields: Collection[str] = (),
     ) -> None:
         """Count a call.
 
         Args:
-            endpoint: its endpoint's name.
-            now: when it arrived, unix seconds.
+            endpoint: its endpoint's name, or the path of an unknown command.
+            now: when it arrived, seconds.
             raw: its body.
             code: the ``ErrorCode`` of its answer, 0 for success; None where no such code reached the caller.
+            known: whether its command is known.
             refused: whether it was over the rate.
             fault: the kind of the fault it met, if any.
+            unknown_fields: the fields of its body that the documents do not know.
         """
         with self._lock:
+            if not known:
+                endpoint = endpoint if _fits(self._unknown_commands, endpoint) else _OTHERS
+                self._unknown_commands.add(endpoint)
             retried = self._repeats(endpoint, raw)
             for tally in (self._total, self._endpoints[endpoint]):
                 tally.arrive(now)
-                tally.counts.update(calls=1, succeeded=code == 0, refused=refused, retried=retried)
+                tally.counts.update(calls=1, succeeded=int(code == 0), refused=int(refused), retried=int(retried))
                 if code:
                     tally.codes[code] += 1
                 if fault is not None:
                     tally.faults[fault] += 1
+                tally.count_unknown(unknown_fields)
             if code != 0:
                 self._failed.add((endpoint, _identities(raw)[0]))
 
@@ -154,6 +182,11 @@ class CallLog:
                 self._failed.remove((endpoint, identity))
                 return True
         return False
+
+
+def _fits(names: Collection[str], name: str) -> bool:
+    """Whether a name that a caller made up is kept beside others: a report does not grow with what is sent."""
+    return name in names or (len(names) < _MOST_NAMES and len(name) <= _LONGEST_NAME)
 
 
 def _identities(raw: bytes) -> list[str]:

@@ -7,12 +7,14 @@ import contextlib
 import math
 import random
 import socket
-import time
+import ssl
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from tim_async.emulator._answers import Answer, json_answer
+from tim_async.emulator._clocks import monotonic
 from tim_async.emulator._service import Service
 
 _HOST = "127.0.0.1"
@@ -59,7 +61,7 @@ class Stall:
 
     def start(self, seconds: float) -> None:
         """Stall until this many seconds from now, in place of any stall before."""
-        self._until = time.monotonic() + seconds
+        self._until = monotonic() + seconds
 
     def end(self) -> None:
         """End the stall now."""
@@ -67,7 +69,7 @@ class Stall:
 
     async def wait(self) -> None:
         """Wait for the end of the stall."""
-        while (left := self._until - time.monotonic()) > 0.0:  # noqa: ASYNC110 - see the class
+        while (left := self._until - monotonic()) > 0.0:  # noqa: ASYNC110 - see the class
             await asyncio.sleep(min(left, self._POLL_EVERY))
 
 
@@ -79,26 +81,31 @@ class Server:
         port: the port to listen on; 0 for any free port.
         latency: delays each request and each answer.
         stall: holds the answers while it lasts.
+        ssl_context: serves HTTPS; None for HTTP.
 
     Attributes:
         url: its URL, once it is entered.
     """
 
-    def __init__(self, service: Service, port: int, latency: Latency, stall: Stall) -> None:
+    def __init__(
+        self, service: Service, port: int, latency: Latency, stall: Stall, ssl_context: ssl.SSLContext | None
+    ) -> None:
         self.url = ""
         self._service = service
         self._port = port
         self._latency = latency
         self._stall = stall
+        self._ssl = ssl_context
         self._in_flight: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> None:
         # No access log: the request line holds the UserSig.  A compressed body is not JSON: no document allows one.
         self._http = web.Server(self._handle, access_log=None, auto_decompress=False)
         self._listener = socket.create_server((_HOST, self._port))
-        self.url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
+        scheme = "http" if self._ssl is None else "https"
+        self.url = f"{scheme}://{_HOST}:{self._listener.getsockname()[1]}"
         loop = asyncio.get_running_loop()
-        self._acceptor = await loop.create_server(self._http, sock=self._listener, start_serving=False)
+        self._acceptor = await loop.create_server(self._http, sock=self._listener, ssl=self._ssl, start_serving=False)
         try:
             await self._acceptor.start_serving()
         except BaseException:
@@ -132,7 +139,7 @@ class Server:
         assert task is not None
         self._in_flight.add(task)
         try:
-            return await _respond(request, await self._answer(request))
+            return await _respond(request, await self._answer(request), self._service.clock())
         finally:
             self._in_flight.discard(task)
 
@@ -169,9 +176,10 @@ async def _continue(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # of the answer itself, nothing is written yet
 
 
-async def _respond(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """Send the answer, or as much of it as is not cut off."""
+async def _respond(request: web.BaseRequest, answer: Answer, now: float) -> web.StreamResponse:
+    """Send the answer, or as much of it as is not cut off, with the emulator's own time as its ``Date``."""
     response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
+    response.headers[hdrs.DATE] = formatdate(now, usegmt=True)
     if answer.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(answer.retry_after)
     if not answer.cut:

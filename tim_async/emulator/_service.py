@@ -7,22 +7,21 @@ signature and body checked, and is carried out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import hdrs
 
 from tim_async.emulator._answers import Answer, Refusal, json_answer
-from tim_async.emulator._commands import COMMANDS, Command, Commands
+from tim_async.emulator._apps import App, Served
+from tim_async.emulator._commands import COMMANDS, Command
 from tim_async.emulator._faults import Fault, Faults
 from tim_async.emulator._report import CallLog
 from tim_async.emulator._signature import last_second
-from tim_async.emulator._windows import Window
-
-UNKNOWN_COMMAND = "(unknown command)"
 
 _MOST_RANDOM = 2**32 - 1
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +29,20 @@ class Service:
     """Answers requests.
 
     Attributes:
-        commands: the handlers of its commands.
-        sdk_app_id: the one app there is.
-        secret_key: the app's secret key.
-        admins: the identifiers that may call.
-        windows: each limited endpoint's window, by its method's name.
+        apps: the apps, by their SDKAppID as text; the first has the calls that name none of them.
         rate_code: the ``ErrorCode`` of a call over the rate.
-        clock: the current time, unix seconds.
+        refuse_unknown_fields: whether a request with a field that the documents do not know is refused.
+        clock: the current time, unix seconds, by which signatures expire.
+        rate_clock: seconds that never run backwards, by which calls are counted.
         faults: the faults that calls meet.
-        log: counts the calls.
+        log: counts the calls of all apps.
     """
 
-    commands: Commands
-    sdk_app_id: int
-    secret_key: str
-    admins: tuple[str, ...]
-    windows: Mapping[str, Window]
+    apps: dict[str, Served]
     rate_code: int
+    refuse_unknown_fields: bool
     clock: Callable[[], float]
+    rate_clock: Callable[[], float]
     faults: Faults
     log: CallLog
 
@@ -60,45 +55,62 @@ class Service:
             query: its query.
             raw: its body.
         """
-        now = self.clock()
+        now = self.rate_clock()
         command = COMMANDS.get(path[1:])
-        name = UNKNOWN_COMMAND if command is None else command.name
-        window = self.windows.get(name)
+        name = path[1:] if command is None else command.name
+        served = self.apps.get(query.get("sdkappid", "")) or next(iter(self.apps.values()))
+        window = served.windows.get(name)
         refused = window is not None and not window.admit(now)
         fault = None if refused else self.faults.pick(name)
+        unknown: Collection[str] = ()
         if refused:
             answer = json_answer(self.rate_code, "over the calls a second of this endpoint")
         elif fault is not None and not fault.lets_the_call_through:
             answer = _replacement(fault)
         else:
-            answer = self._carry_out(method, command, query, raw, now)
+            answer, unknown = self._carry_out(served, method, command, query, raw)
         if fault is not None:
             code = None if fault.cut else answer.code
             answer = replace(answer, code=code, retry_after=fault.retry_after, delay=fault.delay, cut=fault.cut)
-        self.log.add(name, now, raw, code=answer.code, refused=refused, fault=fault.kind if fault else None)
+        for log in {self.log, served.log}:
+            log.add(
+                name,
+                now,
+                raw,
+                code=answer.code,
+                known=command is not None,
+                refused=refused,
+                fault=fault.kind if fault else None,
+                unknown_fields=unknown,
+            )
         return answer
 
     def _carry_out(
-        self, method: str, command: Command | None, query: Mapping[str, str], raw: bytes, now: float
-    ) -> Answer:
-        """The answer to a call that is within the rate and meets no fault."""
+        self, served: Served, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
+    ) -> tuple[Answer, Collection[str]]:
+        """The answer to a call that is within the rate and meets no fault, and the unknown fields of its body."""
+        unknown: Collection[str] = ()
         try:
             if method != hdrs.METH_POST:
                 raise Refusal(60002, "the method must be POST")
             if command is None:
-                raise Refusal(60009, "no such command")
-            self._check_query(query, now)
+                raise Refusal(60008, "the request timed out: there is no such command")
+            self._check_query(served.app, query)
             body = _parse(raw)
-            with self.commands.state.lock:
-                return json_answer(0, "", command.carry_out(self.commands, body))
+            unknown = command.unknown_fields(body)
+            if unknown and self.refuse_unknown_fields:
+                some = ", ".join(sorted(unknown)[:_MOST_NAMED])
+                raise Refusal(command.invalid, f"unknown fields: {some}")
+            with served.app.state.lock:
+                return json_answer(0, "", command.carry_out(served.commands, body)), unknown
         except Refusal as refusal:
-            return json_answer(refusal.code, refusal.info)
+            return json_answer(refusal.code, refusal.info), unknown
 
-    def _check_query(self, query: Mapping[str, str], now: float) -> None:
+    def _check_query(self, app: App, query: Mapping[str, str]) -> None:
         sdk_app_id = query.get("sdkappid")
         if not sdk_app_id:
             raise Refusal(60012, "the query has no sdkappid")
-        if sdk_app_id != str(self.sdk_app_id):
+        if sdk_app_id not in self.apps:
             raise Refusal(60006, "no such SDKAppID")
         identifier = query.get("identifier")
         if not identifier:
@@ -109,9 +121,9 @@ class Service:
             raise Refusal(60002, "random must be an unsigned 32-bit integer")
         if query.get("contenttype") != "json":
             raise Refusal(60002, "contenttype must be json")
-        if now > last_second(query.get("usersig", ""), identifier, self.sdk_app_id, self.secret_key):
+        if self.clock() > last_second(query.get("usersig", ""), identifier, app.sdk_app_id, app.secret_key):
             raise Refusal(70001, "UserSig has expired")
-        if identifier not in self.admins:
+        if identifier not in app.identifiers:
             raise Refusal(60010, "the identifier is not an administrator of the app")
 
 

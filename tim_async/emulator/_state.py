@@ -52,6 +52,8 @@ class State:
         messages: int = 0,
         members: Iterable[str] = (),
         at: float | None = None,
+        name: str | None = None,
+        owner: str = "",
     ) -> None:
         """Create a group.
 
@@ -61,6 +63,8 @@ class State:
             messages: its number of messages, all of them read by everyone.
             members: its members.
             at: when the last of its messages was sent.
+            name: its ``Name``; its id by default.
+            owner: its ``Owner_Account``, the first of its members; "" for none.
 
         Raises:
             ValueError: the group exists, too.
@@ -73,9 +77,10 @@ class State:
         with self.lock:
             if group_id in self._groups:
                 raise ValueError(f"the group {group_id!r} exists; choose another id")
-            group = self._groups[group_id] = Group(group_id, group_type)
+            group = self._groups[group_id] = Group(group_id, group_type, name=group_id if name is None else name)
+            group.owner, group.created_at = owner, self._clock()
             self._send_to_group(group, messages, at)
-            self.add_members(group_id, *members)
+            self.add_members(group_id, *filter(None, (owner,)), *members)
 
     def add_members(self, group_id: str, *members: str) -> None:
         """Add members to a group, with nothing unread."""
@@ -281,8 +286,8 @@ def fill_example(state: State) -> None:
         state.add_account(*people)
         state.add_messages("alice", "bob", 3)
         state.add_messages("alice", "carol", 2)
-        state.add_group("@TGS#public", "Public", messages=120, members=people)
-        state.add_group("@TGS#work", "Work", messages=10, members=people)
+        state.add_group("@TGS#public", "Public", messages=120, members=people, name="Everyone", owner="alice")
+        state.add_group("@TGS#work", "Work", messages=10, members=people, name="Work", owner="bob")
         state.add_group("@TGS#avchatroom", "AVChatRoom", messages=5000, members=people)
         for msg_seq, readers in ((118, ("alice", "bob")), (119, ("alice",)), (120, ())):
             state.add_receipt("@TGS#public", msg_seq, readers=readers, sender="carol")

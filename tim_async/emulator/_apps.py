@@ -1,0 +1,102 @@
+"""One app of an emulator: its credentials, its state, its rates and its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from tim_async.emulator._commands import Commands
+from tim_async.emulator._report import CallLog, Report
+from tim_async.emulator._state import State
+from tim_async.emulator._windows import Window
+
+
+class Served(NamedTuple):
+    """An app with the parts that answer its calls.
+
+    Attributes:
+        app: the app.
+        commands: the handlers of its commands.
+        windows: each limited endpoint's window, by its method's name.
+        log: counts its calls.
+    """
+
+    app: App
+    commands: Commands
+    windows: Mapping[str, Window]
+    log: CallLog
+
+
+class App:
+    """One app of an emulator.  It has accounts, groups and rates of its own.
+
+    Attributes:
+        sdk_app_id: its SDKAppID.
+        secret_key: its secret key, with which every UserSig must be made.
+        identifiers: the administrators who may call.
+        state: its state, to fill and read.
+    """
+
+    def __init__(
+        self,
+        sdk_app_id: int,
+        secret_key: str,
+        admins: str | Iterable[str],
+        *,
+        state: State,
+        log: CallLog,
+        url: Callable[[], str],
+    ) -> None:
+        self.sdk_app_id = sdk_app_id
+        self.secret_key = secret_key
+        self.identifiers: tuple[str, ...] = (admins,) if isinstance(admins, str) else tuple(admins)
+        if not self.identifiers:
+            raise ValueError("admins must name at least one administrator")
+        self.state: State = state
+        self.state.add_account(*self.identifiers)
+        self._log = log
+        self._url = url
+
+    def __repr__(self) -> str:
+        return f"<App {self.sdk_app_id}>"
+
+    @property
+    def identifier(self) -> str:
+        """The first of its administrators."""
+        return self.identifiers[0]
+
+    def client_options(self, identifier: str | None = None) -> dict[str, Any]:
+        """The keyword arguments that make a ``TIMClient`` call this app: ``TIMClient(**…)``.
+
+        Args:
+            identifier: which of its administrators calls; the first by default.
+
+        Raises:
+            ValueError: it has no such administrator.
+            RuntimeError: the emulator is not running.
+        """
+        if identifier is not None and identifier not in self.identifiers:
+            raise ValueError(f"no such administrator: {identifier!r}; there are {', '.join(self.identifiers)}")
+        return {
+            "base_url": self._url(),
+            "sdk_app_id": self.sdk_app_id,
+            "secret_key": self.secret_key,
+            "identifier": identifier or self.identifier,
+        }
+
+    def environment(self, identifier: str | None = None) -> dict[str, str]:
+        """The environment that makes ``TIMClient.from_env()`` call this app; ``TIM_REGION`` must not be set.
+
+        Args:
+            identifier: which of its administrators calls; the first by default.
+
+        Raises:
+            ValueError: it has no such administrator.
+            RuntimeError: the emulator is not running.
+        """
+        options = self.client_options(identifier)
+        return {f"TIM_{name.upper()}": str(value) for name, value in options.items()}
+
+    def report(self) -> Report:
+        """Counts of its calls so far."""
+        return self._log.report()
