@@ -8,6 +8,7 @@ seconds of CPU differ by a third from one minute to the next where others use th
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -70,17 +71,58 @@ async def _lean(base_url: str, count: int) -> float:
         return await _cpu_per_call(once, count)
 
 
-async def _tim_async(base_url: str, count: int) -> float:
-    async with client(base_url, 1e6) as tim:
+async def _tim_async(base_url: str, count: int, hook: Callable[[Any], object] | None = None) -> float:
+    async with client(base_url, 1e6, on_attempt=hook) as tim:
         return await _cpu_per_call(lambda n: tim.set_unread_msg_num("group", f"member{n}", 1), count)
 
 
-KINDS = {"bare post": _bare, "lean post": _lean, "tim_async": _tim_async}
+async def _function(base_url: str, count: int) -> float:
+    """A hook that does nothing: the record alone."""
+    return await _tim_async(base_url, count, lambda _: None)
+
+
+async def _prometheus(base_url: str, count: int) -> float:
+    from tim_async.telemetry import Prometheus
+
+    return await _tim_async(base_url, count, Prometheus())
+
+
+async def _opentelemetry(base_url: str, count: int, ratio: float | None) -> float:
+    """With its SDK; a share of the spans is sampled, kept in batches and thrown away; None for metrics alone."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+
+    from tim_async.telemetry import OpenTelemetry
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002 - they go nowhere
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider(sampler=TraceIdRatioBased(ratio or 0.0))
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    meters = MeterProvider([InMemoryMetricReader()])
+    hook = OpenTelemetry(tracer_provider=provider, meter_provider=meters, spans=ratio is not None)
+    return await _tim_async(base_url, count, hook)
+
+
+KINDS: dict[str, Callable[[str, int], Awaitable[float]]] = {
+    "bare post": _bare,
+    "lean post": _lean,
+    "tim_async": _tim_async,
+    "tim_async, a function": _function,
+    "tim_async, Prometheus": _prometheus,
+    "tim_async, OpenTelemetry, metrics": functools.partial(_opentelemetry, ratio=None),
+    "tim_async, OpenTelemetry, 1 % of spans": functools.partial(_opentelemetry, ratio=0.01),
+    "tim_async, OpenTelemetry, all spans": functools.partial(_opentelemetry, ratio=1.0),
+}
 
 
 def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Every kind in turn, `pairs` times over; medians, and the median of the ratios within a turn."""
-    kinds = [kind for kind in KINDS if kind != "tim_async" or "tim_async" in available()]
+    kinds = [kind for kind in KINDS if not kind.startswith("tim_async") or "tim_async" in available()]
     runs: list[dict[str, float]] = []
     with server(Config(window="none", record=False)) as remote:
         for number in range(pairs):
@@ -131,5 +173,9 @@ NOTES = [
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    seconds = asyncio.run(KINDS[asked["kind"]](asked["base_url"], asked["count"]))
+
+    async def main() -> float:
+        return await KINDS[asked["kind"]](asked["base_url"], asked["count"])
+
+    seconds = asyncio.run(main())
     print(json.dumps({"seconds": seconds}))

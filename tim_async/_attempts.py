@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ._lanes import Lane
-from .errors import APIError
-
-_log = logging.getLogger("tim_async")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +19,10 @@ class Attempt:
         took: seconds from sending to the end of the answer, or to the failure.
         code: the service's ``ErrorCode``, 0 for success; None when no readable answer came.
         error: the class name of the exception; None for success.
+        status: the HTTP status; None when no answer came.
+        url: where it was sent, without the query; of two hosts that were tried, the second.
+        started: when it was sent, unix seconds.
+        sdk_app_id: the app's SDKAppID.
     """
 
     endpoint: str
@@ -33,22 +32,7 @@ class Attempt:
     took: float
     code: int | None
     error: str | None
-
-    @classmethod
-    def of(
-        cls, endpoint: str, number: int, lane: Lane, waited: float, took: float, error: BaseException | None
-    ) -> Attempt:
-        """Make the record of an attempt that raised ``error``, None for success."""
-        code = 0 if error is None else error.code if isinstance(error, APIError) else None
-        return cls(endpoint, number, lane, waited, took, code, None if error is None else type(error).__name__)
-
-
-Hook = Callable[[Attempt], object]
-
-
-def tell(hook: Hook, attempt: Attempt) -> None:
-    """Call a hook; an exception of the hook is logged and does not fail the call."""
-    try:
-        hook(attempt)
-    except Exception:  # noqa: BLE001 - a hook of the caller's can raise anything
-        _log.exception("on_attempt raised")
+    status: int | None = None
+    url: str = ""
+    started: float = 0.0
+    sdk_app_id: int = 0

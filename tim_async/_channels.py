@@ -39,6 +39,7 @@ class Channel(NamedTuple):
             shared=queue.shared,
             limit=queue.limit,
             processes=queue.processes,
+            in_flight=counters.attempts - counters.ended,
         )
 
 
@@ -99,8 +100,8 @@ class Channels:
         return command in self._by_command
 
     def __iter__(self) -> Iterator[str]:
-        """The commands used so far."""
-        return iter(self._by_command)
+        """The commands used so far, of this moment: another thread may look at them."""
+        return iter(tuple(self._by_command))
 
     def _rate(self, endpoint: Endpoint[..., Any]) -> float:
         return self._settings.rates.get(endpoint.command, DEFAULT_RATE)

@@ -116,8 +116,9 @@ class Lookups:
         entry = loader.add(item, waiter)
         try:
             return await waiter
-        except TIMError:
+        except TIMError as error:
             await asyncio.sleep(0)  # as in `Caller.make`
+            self.caller.failed(endpoint, lane, error)
             raise
         except BaseException:  # a cancellation, or the end of a coroutine that is no longer awaited
             loader.leave(entry, waiter)

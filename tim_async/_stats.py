@@ -43,11 +43,12 @@ class EndpointStats:
         waits: the waits so far.
         refusals: attempts that the service refused for exceeding the rate.
         retries: attempts after the first of a call.
-        exhausted: calls that had no permit within their ``max_wait``.
+        exhausted: `QuotaExhausted` raised by calls and look-ups; a merged batch counts each of its calls.
         shared: whether the quota is shared now: False without one, and while its store is unreachable.
         limit: calls/s that the service allows; with a shared quota as all processes together say, which is less than
             this client's rate where another one names less.
         processes: clients that share the quota on this endpoint, this one included, as far as the store has said.
+        in_flight: attempts that have been sent, or are about to be, and have not ended.
     """
 
     rate: float
@@ -59,15 +60,38 @@ class EndpointStats:
     shared: bool
     limit: float
     processes: int
+    in_flight: int = 0
+
+    def plus(self, other: EndpointStats) -> EndpointStats:
+        """Add the figures of another client of the same app in the same process."""
+        shared = self.shared or other.shared
+        return EndpointStats(
+            # Each client without a shared quota lets its own rate go.
+            max(self.rate, other.rate) if shared else self.rate + other.rate,
+            Queue(self.queue.interactive + other.queue.interactive, self.queue.bulk + other.queue.bulk),
+            Waits(
+                self.waits.count + other.waits.count,
+                self.waits.total + other.waits.total,
+                max(self.waits.longest, other.waits.longest),
+            ),
+            self.refusals + other.refusals,
+            self.retries + other.retries,
+            self.exhausted + other.exhausted,
+            shared=shared,
+            limit=max(self.limit, other.limit),
+            processes=max(self.processes, other.processes),
+            in_flight=self.in_flight + other.in_flight,
+        )
 
 
 class Counters:
     """The counters of one endpoint."""
 
-    __slots__ = ("attempts", "exhausted", "longest", "refusals", "retries", "waited")
+    __slots__ = ("attempts", "ended", "exhausted", "longest", "refusals", "retries", "waited")
 
     def __init__(self) -> None:
         self.attempts: int = 0
+        self.ended: int = 0
         self.exhausted: int = 0
         self.longest: float = 0.0
         self.refusals: int = 0

@@ -57,7 +57,8 @@ async def observe(ending: Ending, observer: Observer, network: Network) -> str:
     """Make the call, show the observer what comes of it, and return the class of that."""
     outcome: Any = None
     async with ending.place(network.server) as place, network.session(observer) as session:
-        async with client_of(place.url, timeout=ending.timeout, session=session) as tim:
+        options = {"timeout": ending.timeout, "session": session, "on_attempt": observer.on_attempt}
+        async with client_of(place.url, **options) as tim:
             try:
                 with observer.around():
                     outcome = await interrupted(ending, tim, place, observer.meanwhile)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ class Observer:
     Attributes:
         proof: a text that an answered call must leave; without it, the observer has not observed.
         session: makes the session of the caller's, where the observer needs one.
+        on_attempt: the client's hooks.
     """
 
     proof = "/v4/openim/get_c2c_unread_msg_num"
     session: Callable[[dict[str, Any]], aiohttp.ClientSession] | None = None
+    on_attempt: Sequence[Any] = ()
 
     def around(self) -> AbstractContextManager[Any]:
         """What a program has around the call, such as a span."""
@@ -137,6 +139,35 @@ def opentelemetry() -> Observer:
             yield str(reader.get_metrics_data())
 
     return OpenTelemetry()
+
+
+def telemetry() -> Observer:
+    """The library's own, both kinds, beside OpenTelemetry's instrumentation of aiohttp's client."""
+    from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+
+    from tests.telemetry.exporting import Exporting
+
+    exporting = Exporting()
+    AioHttpClientInstrumentor().instrument(tracer_provider=exporting.provider, meter_provider=exporting.meters)
+
+    class Telemetry(Observer):
+        on_attempt = exporting.hooks
+
+        def around(self) -> AbstractContextManager[Any]:
+            return exporting.tracer.start_as_current_span("inbox", record_exception=True)
+
+        def failed(self, failure: BaseException) -> None:
+            with exporting.tracer.start_as_current_span("handling") as span:
+                span.record_exception(failure)
+
+        def texts(self) -> Iterator[str]:
+            yield exporting.text
+            yield from (repr(attempt) for attempt in exporting.attempts)
+            yield from (str(point) for point in exporting.points())
+            yield from (span.to_json() for span in exporting.finished())
+            exporting.attempts.clear()
+
+    return Telemetry()
 
 
 def logfire() -> Observer:
@@ -432,6 +463,7 @@ OBSERVERS: dict[str, Callable[[], Observer]] = {
     "sentry": sentry,
     "sentry with everything": sentry_everything,
     "opentelemetry": opentelemetry,
+    "telemetry": telemetry,
     "logfire": logfire,
     "ddtrace": ddtrace,
     "elastic-apm": elasticapm,

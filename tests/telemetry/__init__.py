@@ -1,0 +1,1 @@
+"""What `tim_async.telemetry` exports is what the server saw and what callers got."""

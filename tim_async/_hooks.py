@@ -1,0 +1,168 @@
+"""Who is told what a client does: functions, which learn of each attempt, and `Telemetry`, which learns more."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ._attempts import Attempt
+from ._lanes import Lane
+from ._stats import EndpointStats
+from .errors import TIMError
+
+_log = logging.getLogger("tim_async")
+_NOTHING = contextlib.nullcontext()
+
+Hook = Callable[[Attempt], object]
+
+
+class Source(Protocol):
+    """A client as a `Telemetry` knows it."""
+
+    @property
+    def sdk_app_id(self) -> int:
+        """The app's SDKAppID."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is closed."""
+
+    def stats(self) -> dict[str, EndpointStats]:
+        """The figures of the endpoints used so far, by name."""
+
+
+class Telemetry:
+    """A hook for ``TIMClient(on_attempt=…)`` that learns more than a function does.
+
+    `OpenTelemetry` and `Prometheus` are two; derive from this class to serve another system.  One object serves any
+    number of clients, event loops and threads: give the same one to each client.  It keeps no client alive.
+
+    Attributes:
+        around: None, or what makes a context manager that each request is sent in.
+    """
+
+    around: Callable[[], AbstractContextManager[object]] | None = None
+
+    def __init__(self) -> None:
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def __call__(self, attempt: Attempt) -> object:
+        """Learn of an attempt that has ended; called in the context of its call."""
+
+    def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> object:
+        """Learn of an error that a call or a look-up is about to raise, `QuotaExhausted` among them.
+
+        Args:
+            sdk_app_id: the app's SDKAppID.
+            endpoint: the method's name, or the command given to ``call``.
+            lane: interactive or bulk.
+            error: what the caller will see.
+        """
+
+    def watch(self, source: Source) -> None:
+        """Take part in the life of a client: `stats` includes it until it is closed or collected."""
+        with self._lock:
+            self._sources.add(source)
+
+    def stats(self) -> dict[tuple[int, str], EndpointStats]:
+        """Return the figures of the clients that are open, by SDKAppID and endpoint; any thread may ask.
+
+        Clients of one app are added up, but for what belongs to a shared quota: that is the same for all of them.
+        """
+        with self._lock:
+            sources = list(self._sources)
+        merged: dict[tuple[int, str], EndpointStats] = {}
+        for source in sources:
+            if not source.closed:
+                for name, stats in source.stats().items():
+                    key = source.sdk_app_id, name
+                    merged[key] = merged[key].plus(stats) if key in merged else stats
+        return merged
+
+
+class Hooks:
+    """The hooks of one client.
+
+    Args:
+        given: a function or a `Telemetry`, several of them, or None.
+
+    Raises:
+        TypeError: one that cannot be called, or would have to be awaited.
+    """
+
+    __slots__ = ("_around", "_hooks", "_telemetry")
+
+    def __init__(self, given: Hook | Iterable[Hook] | None) -> None:
+        if given is not None and not callable(given) and not isinstance(given, Iterable):
+            raise TypeError(f"on_attempt must be a function or several, not {type(given).__name__}")
+        self._hooks: tuple[Hook, ...] = () if given is None else (given,) if callable(given) else tuple(given)
+        for hook in self._hooks:
+            if not callable(hook) or inspect.iscoroutinefunction(hook):
+                raise TypeError("on_attempt must be a plain function, or several; it is called, and not awaited")
+        self._telemetry = tuple(hook for hook in self._hooks if isinstance(hook, Telemetry))
+        self._around = tuple(each.around for each in self._telemetry if each.around is not None)
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    def watch(self, source: Source) -> None:
+        """Let each `Telemetry` read the client's figures."""
+        for telemetry in self._telemetry:
+            telemetry.watch(source)
+
+    def around(self) -> AbstractContextManager[object]:
+        """The context manager that a request is sent in."""
+        if not self._around:
+            return _NOTHING
+        stack = contextlib.ExitStack()
+        for make in self._around:
+            stack.enter_context(_Harmless(make))
+        return stack
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Tell of an attempt; an exception of a hook is logged and does not fail the call."""
+        for hook in self._hooks:
+            try:
+                hook(attempt)
+            except Exception:  # noqa: BLE001 - a hook of the caller's can raise anything
+                _log.exception("on_attempt raised")
+
+    def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> None:
+        """Tell of an error; likewise."""
+        for telemetry in self._telemetry:
+            try:
+                telemetry.failed(sdk_app_id, endpoint, lane, error)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("on_attempt raised")
+
+
+class _Harmless:
+    """A context manager whose own failures are logged, and which sees none of its body's."""
+
+    __slots__ = ("_context", "_make")
+
+    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
+        self._make = make
+        self._context: AbstractContextManager[object] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            context = self._make()
+            context.__enter__()
+            self._context = context
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("on_attempt raised")
+
+    def __exit__(self, *_: object) -> None:
+        if self._context is not None:
+            try:
+                self._context.__exit__(None, None, None)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("on_attempt raised")

@@ -1,0 +1,118 @@
+"""Prometheus: histograms and counters that each event is added to, and gauges that are read when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tim_async._attempts import Attempt
+from tim_async._hooks import Telemetry
+from tim_async._lanes import Lane
+from tim_async.errors import QuotaExhausted, TIMError
+
+from ._metrics import DURATION, FAILURES, GAUGES, REFUSALS, RETRIES, WAIT, Counter, Histogram
+
+try:
+    import prometheus_client
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector, CollectorRegistry
+except ImportError:
+    raise ImportError("Prometheus needs prometheus-client: pip install 'tim-async[prometheus]'") from None
+
+
+class _Series(NamedTuple):
+    """What the calls of one endpoint in one lane are added to."""
+
+    wait: prometheus_client.Histogram
+    retries: prometheus_client.Counter
+    refusals: prometheus_client.Counter
+
+
+class Prometheus(Telemetry, Collector):
+    """Metrics for Prometheus: ``TIMClient(on_attempt=Prometheus())``.
+
+    Make one for each registry, and give it to all clients of the process, in any number of event loops.  Needs the
+    extra ``prometheus``: ``pip install 'tim-async[prometheus]'``.
+
+    In prometheus_client's multiprocess mode the histograms and counters of all workers are summed.  The gauges are not
+    part of it, as no custom collector is.
+
+    Args:
+        registry: where the metrics are registered; None for ``prometheus_client.REGISTRY``.
+
+    Raises:
+        ValueError: the registry has these metrics already.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__()
+        registry = prometheus_client.REGISTRY if registry is None else registry
+        try:
+            self._duration = _histogram(DURATION, registry)
+            self._wait = _histogram(WAIT, registry)
+            self._retries, self._refusals, self._failures = (
+                _counter(each, registry) for each in (RETRIES, REFUSALS, FAILURES)
+            )
+            registry.register(self)
+        except ValueError as error:
+            text = "the registry has tim_async's metrics already; make one Prometheus() and give it to every client"
+            raise ValueError(text) from error
+        # Finding a child by its labels takes several times as long as adding to it.
+        self._durations: dict[tuple[int, str, Lane, int | None, str | None], prometheus_client.Histogram] = {}
+        self._series: dict[tuple[int, str, Lane], _Series] = {}
+
+    def __call__(self, attempt: Attempt) -> None:
+        """Add an attempt."""
+        app, endpoint, lane, code, error = (
+            attempt.sdk_app_id,
+            attempt.endpoint,
+            attempt.lane,
+            attempt.code,
+            attempt.error,
+        )
+        duration = self._durations.get((app, endpoint, lane, code, error))
+        if duration is None:
+            labels = (str(app), endpoint, lane.name.lower(), "" if code is None else str(code), error or "")
+            duration = self._durations[app, endpoint, lane, code, error] = self._duration.labels(*labels)
+        duration.observe(attempt.took)
+        series = self._series.get((app, endpoint, lane)) or self._made(app, endpoint, lane)
+        series.wait.observe(attempt.waited)
+        if attempt.number > 1:
+            series.retries.inc()
+        if error == "RateLimited":
+            series.refusals.inc()
+
+    def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> None:
+        """Add an error."""
+        self._failures.labels(str(sdk_app_id), endpoint, lane.name.lower(), type(error).__name__).inc()
+
+    def _made(self, app: int, endpoint: str, lane: Lane) -> _Series:
+        """All series of an endpoint in a lane; they begin at 0, since a rate needs the step to 1."""
+        labels = (str(app), endpoint, lane.name.lower())
+        metrics = (self._wait, self._retries, self._refusals)
+        self._failures.labels(*labels, QuotaExhausted.__name__)
+        series = self._series[app, endpoint, lane] = _Series._make(metric.labels(*labels) for metric in metrics)
+        return series
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Read the gauges; the registry calls this."""
+        found = self.stats()
+        for gauge in GAUGES:
+            family = GaugeMetricFamily(gauge.prometheus, gauge.meaning, labels=gauge.labels)
+            for (app, endpoint), stats in found.items():
+                for more, value in gauge.read(stats).items():
+                    family.add_metric((str(app), endpoint, *more), value)
+            yield family
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Name the gauges without reading them; the registry calls this."""
+        return [GaugeMetricFamily(gauge.prometheus, gauge.meaning, labels=gauge.labels) for gauge in GAUGES]
+
+
+def _histogram(metric: Histogram, registry: CollectorRegistry) -> prometheus_client.Histogram:
+    name, boundaries = metric.prometheus, metric.boundaries
+    return prometheus_client.Histogram(name, metric.meaning, metric.labels, registry=registry, buckets=boundaries)
+
+
+def _counter(metric: Counter, registry: CollectorRegistry) -> prometheus_client.Counter:
+    return prometheus_client.Counter(metric.prometheus, metric.meaning, metric.labels, registry=registry)
