@@ -1,0 +1,110 @@
+"""The Flask and the Django example, which run no event loop: under gunicorn and under their own servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+from redis import Redis
+
+from tests.store import Store
+from tim_async.emulator import Emulator
+
+from .routes import Visitor, fill
+from .serving import PATIENCE, Program, environment, free_port
+
+pytestmark = pytest.mark.processes
+
+FLASK, DJANGO = "tim_async.examples.flask_app", "tim_async.examples.django_app"
+APPS = {"flask": f"{FLASK}:app", "django": f"{DJANGO}:application"}
+OWN = {
+    "flask": ("-m", "flask", "--app", FLASK, "run", "--port", "{port}"),
+    "django": ("-m", DJANGO, "runserver", "--noreload", "{port}"),
+}
+
+
+def program(folder: Path, service: Emulator, store: str, *command: str) -> Program:
+    port = str(free_port())
+    return Program(
+        folder / "log",
+        *(part.replace("{port}", port) for part in command),
+        env=environment(service, store),
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+def gunicorn(app: str, *options: str) -> tuple[str, ...]:
+    # It is imported before the workers are forked, as with `--preload` in production.
+    return ("-m", "gunicorn", APPS[app], "--bind", "127.0.0.1:{port}", "--preload", "--threads", "8", *options)
+
+
+@pytest.mark.parametrize("app", APPS)
+async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, tmp_path: Path) -> None:
+    """Above the quota: numbers, and 429s that say when to come back; the service refuses nothing."""
+    seen: Counter[int] = Counter()
+
+    async def ask(visitor: Visitor, user: str) -> None:
+        while seen[200] < 250:
+            answer = await visitor.ask_once(f"/users/{user}/unread")
+            seen[answer.status] += 1
+            assert answer.status == 200 or (answer.status == 429 and int(answer.retry_after or 0) >= 1), answer
+
+    users = [f"user{number}" for number in range(24)]
+    with Emulator() as service:
+        service.state.add_account(*users)
+        with program(tmp_path, service, store.url, *gunicorn(app, "--workers", "2")) as running:
+            async with (
+                aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session,
+                asyncio.timeout(PATIENCE),
+                asyncio.TaskGroup() as group,
+            ):
+                for user in users:
+                    group.create_task(ask(Visitor(session), user))
+            assert running.end() == []
+        figures = service.report().endpoints["get_c2c_unread_msg_num"]
+    assert figures.calls >= 250
+    assert (figures.refused, {*seen}) == (0, {200, 429})
+    assert figures.fullest_sliding_second <= 200
+    with Redis.from_url(store.url) as keys:
+        kept = {key.decode().rpartition(":")[2] for key in keys.scan_iter("tim_async:*")}
+    assert "state" in kept
+    assert "members" not in kept  # the processes have closed their clients
+
+
+@pytest.mark.parametrize("app", OWN)
+async def test_what_the_apps_promise(app: str, tmp_path: Path) -> None:
+    """By the server that each framework brings; the second request works, and errors are told without their text."""
+    with Emulator() as service:
+        fill(service)
+        service.fault(code=70009, endpoint="admin_set_msg_read", times=1)
+        with program(tmp_path, service, "", *OWN[app]) as running:
+            async with aiohttp.ClientSession(running.url) as session:
+                visitor = Visitor(session)
+                for _ in range(3):
+                    assert (await visitor.ask("/users/alice/unread")).body == 5
+                peers = await visitor.ask("/users/alice/unread?peer=bob&peer=nobody")
+                assert peers.body["counts"] == {"bob": 3}
+                assert peers.body["errors"]["nobody"]["code"] == 70107
+                asked = [visitor.ask("/users/alice/unread/bob") for _ in range(20)]
+                assert [answer.body for answer in await asyncio.gather(*asked)] == [3] * 20
+                answers = {
+                    path: await visitor.ask(path, method)
+                    for method, path in (
+                        ("GET", "/users/nobody/unread"),
+                        ("GET", "/users/alice/unread?" + "&".join(["peer=bob"] * 101)),
+                        ("POST", "/users/alice/read/bob"),
+                    )
+                }
+                assert [(answer.status, answer.body) for answer in answers.values()] == [
+                    (404, {"error": "AccountNotFound", "code": 90003}),
+                    (422, {"error": "ValueError", "code": None}),
+                    (502, {"error": "AuthError", "code": 70009}),
+                ]
+                assert (await visitor.ask("/users/alice/read/bob", "POST")).status == 200
+                assert (await visitor.ask("/users/alice/unread")).body == 2
+            running.end()
+            assert "Traceback" not in running.output
+        assert service.report().endpoints["get_c2c_unread_msg_num"].calls < 20
