@@ -9,20 +9,27 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from . import _wire
-from ._attempts import Attempt, tell
+import aiohttp
+
+from . import _codes, _wire
+from ._attempts import Attempt
 from ._channels import Channel, Channels
+from ._home import Home, running_loop
 from ._lanes import Lane
 from ._limiter.local import Permit
 from ._options import ClientSettings, Options
 from ._retries import Retries
 from ._secret import Secret
+from ._stats import EndpointStats
 from ._transport import Transport
-from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint
-from .errors import UNKNOWN_COMMAND, WRONG_REGION, APIError, ClientClosed, QuotaExhausted, Reaction, TIMError
+from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint, endpoint_of
+from .errors import APIError, ClientClosed, QuotaExhausted, Reaction, TIMError, brief
 
 T = TypeVar("T")
 _log = logging.getLogger("tim_async")
+
+_COMMANDS = frozenset(endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO))
+"""Those that certainly exist."""
 
 
 class Call(Generic[T]):
@@ -37,8 +44,11 @@ class Call(Generic[T]):
     Attributes:
         attempts: requests made so far.
         channel: the endpoint's; set when the client is found open.
+        date: the ``Date`` header of the last answer; "" before it, and without one.
         body: the request's fields; empty until the first attempt where ``late`` builds them.
         failure: how the last attempt ended; None before the first retry.
+        host: the base URL that the last attempt was sent to; "" before the first.
+        sent_at: when that was, unix seconds; an event loop's clock may be a millisecond behind.
         waited: seconds spent waiting for permits, over all attempts.
     """
 
@@ -46,13 +56,16 @@ class Call(Generic[T]):
         "attempts",
         "body",
         "channel",
+        "date",
         "endpoint",
         "failure",
+        "host",
         "lane",
         "late",
         "options",
         "payload",
         "retries",
+        "sent_at",
         "started",
         "usersig",
         "wait",
@@ -74,15 +87,19 @@ class Call(Generic[T]):
             self.body = body
             self.payload = _wire.encode(body)
         self.attempts: int = 0
+        self.date: str = ""
         self.started: float = 0.0
+        self.sent_at: float = 0.0
         self.wait: float = 0.0
         self.waited: float = 0.0
         self.failure: TIMError | None = None
+        self.host: str = ""
         self.retries: Retries | None = None
 
     def begin(self, sent: float) -> None:
         """Count one attempt; the first one's time is what later ones pin, where that makes them repeatable."""
         self.attempts += 1
+        self.sent_at = time.time()
         if self.attempts == 1:
             self.started = sent
             if self.late is not None:
@@ -100,7 +117,7 @@ class Caller:
 
     # For a client whose constructor raised, which can still be shown and deleted.
     who: str = "not configured"
-    _opened = False
+    _home: Home | None = None
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings: ClientSettings = settings
@@ -109,11 +126,16 @@ class Caller:
         self.channels: Channels = Channels(settings)
         self._transport = Transport(settings)
         # Set with the first call or `async with`: nothing belongs to an event loop before there is one.
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: Home | None = None
         self._closed = asyncio.Event()
+        settings.hooks.watch(self)
 
     def __del__(self) -> None:
-        if self._opened and not self._closed.is_set() and (self.settings.session is None or self.channels.shared):
+        if (
+            self._home is not None
+            and not self._closed.is_set()
+            and (self.settings.session is None or self.channels.shared)
+        ):
             text = f"unclosed client {self.who}: use `async with`, or await its aclose()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
@@ -121,6 +143,23 @@ class Caller:
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._closed.is_set()
+
+    @property
+    def sdk_app_id(self) -> int:
+        """The app's SDKAppID."""
+        return self.settings.sdk_app_id
+
+    def stats(self) -> dict[str, EndpointStats]:
+        """The figures of the endpoints used so far, by name; any thread may ask."""
+        used = [endpoint_of(command, repeatable=False) for command in self.channels]
+        return {endpoint.name: self.channels.stats(endpoint) for endpoint in used}
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session of its connections; after `open`."""
+        session = self._transport.session
+        assert session is not None
+        return session
 
     def open(self) -> None:
         """Make what belongs to the running event loop, unless there is one.
@@ -131,19 +170,28 @@ class Caller:
         """
         if self._closed.is_set():
             raise ClientClosed("the client is closed")
-        loop = asyncio.get_running_loop()
-        if not self._opened:
+        if self._home is None:
+            running_loop()
             # Only a client that has all its parts counts as open: it must not call without the quota that it was given.
             self.channels.open()
             self._transport.open()
-            self._opened = True
-            self._loop = loop
-        elif loop is not self._loop:
-            raise RuntimeError("the client belongs to another event loop; make one for each")
+            self._home = Home()
+        else:
+            self._home.check()
 
     async def aclose(self) -> None:
-        """Refuse all calls that wait, and close the session unless it was given."""
+        """Refuse all calls that wait, and close the session unless it was given.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop; it stays open.
+        """
+        gone = self._home is not None and self._home.is_gone
+        if self._home is not None and not gone:
+            self._home.check()
         self._closed.set()
+        if gone:  # and with it all calls that waited, and the connections to the store
+            await self._transport.aclose()
+            return
         self.channels.close()
         try:
             await self._transport.aclose()
@@ -180,15 +228,31 @@ class Caller:
         except TIMError as error:
             error.endpoint, error.attempts = call.endpoint.name, call.attempts
             if isinstance(error, APIError):
-                error.hint = self._hint(error.code, call.endpoint)
+                error.remedy = self._remedy(error, call.endpoint)
             # The frames that read an answer hold it, and a peer may have echoed the signature anywhere in it.
             answer = error.__traceback__ = None
             # A caller's scope that has ended in this turn of the loop may still be about to cancel (anyio's cannot
             # cancel a task that is about to wake), and comes before the error.
             await asyncio.sleep(0)
+            if call.late is None:  # the call of a look-up batch raises in each of its look-ups, which count
+                self.failed(call.endpoint, call.options.lane_now(), error)
             raise
         call.channel.budget.succeeded()
         return value
+
+    def failed(self, endpoint: Endpoint[..., Any], lane: Lane, error: TIMError) -> None:
+        """Count an error as it is raised: those that callers see, and no others."""
+        if isinstance(error, QuotaExhausted):
+            self.channels.of(endpoint).counters.exhausted += 1
+        self.settings.hooks.failed(self.settings.sdk_app_id, endpoint.name, lane, error)
+
+    async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Reply:
+        """Send one request without a permit, past the pace; only for the probe of `tim_async.doctor`.
+
+        Raises:
+            TransportError: there is no answer.
+        """
+        return await self._transport.send(command, payload, self._transport.usersigs.current(), seconds)
 
     async def _permit(self, call: Call[Any]) -> Permit:
         """Wait for the permit of one attempt."""
@@ -200,7 +264,6 @@ class Caller:
             permit = await queue.enter(call.lane, call.attempts > 0, left)
         except QuotaExhausted as exhausted:
             if call.failure is None:
-                counters.exhausted += 1
                 raise
             raise call.failure from exhausted  # the service's own error tells the caller more
         call.wait = permit.sent - queued
@@ -216,19 +279,25 @@ class Caller:
             if self._closed.is_set():
                 raise ClientClosed("the client was closed")
             call.usersig = self._transport.usersigs.current()
-            reply = await self._transport.send(call.endpoint.command, call.payload, call.usersig, call.options.timeout)
+            with self.settings.hooks.around():
+                reply = await self._transport.send(
+                    call.endpoint.command, call.payload, call.usersig, call.options.timeout, call
+                )
         except BaseException as failure:  # a cancelled request leaves, too
             took = queue.leave(permit, answered=False)
-            self._tell(call, took, failure)
+            call.channel.counters.ended += 1
+            self._tell(call, took, None, failure)
             if isinstance(failure, TIMError):
                 return failure
             raise
         took = queue.leave(permit, answered=True)
+        call.channel.counters.ended += 1
+        call.date = reply.date
         answer = _wire.decode(reply)
         failed = answer if isinstance(answer, TIMError) else None
         if failed is not None:
             self._slow_down(call.channel, permit, failed, reply.retry_after)
-        self._tell(call, took, failed)
+        self._tell(call, took, reply.status, failed)
         return answer
 
     @staticmethod
@@ -266,17 +335,33 @@ class Caller:
             return
         raise failure
 
-    def _hint(self, code: int, endpoint: Endpoint[..., Any]) -> str:
-        """The likely cause of an error, where one is known that the service does not name."""
-        if code in WRONG_REGION:
-            return f"{self._transport.host} was asked; is the app {self.settings.sdk_app_id} in another region?"
-        if code == UNKNOWN_COMMAND and all(endpoint.command != known.command for known in (*ENDPOINTS, GET_GROUP_INFO)):
-            return f"the service answers so, too, when there is no command {endpoint.command}; is it mistyped?"
-        return ""
+    def _remedy(self, error: APIError, endpoint: Endpoint[..., Any]) -> str:
+        """What to do about an error, as far as this client knows more than the table of codes."""
+        if error.code in _codes.WRONG_REGION:
+            return _codes.wrong_region(self._transport.host, self.settings.sdk_app_id)
+        if error.code == _codes.UNKNOWN_COMMAND and endpoint.command not in _COMMANDS:
+            return _codes.unknown_command(endpoint.command)
+        return error.remedy
 
-    def _tell(self, call: Call[Any], took: float, error: BaseException | None) -> None:
-        hook = self.settings.on_attempt
-        if error is not None:
-            _log.debug("%s: attempt %d: %s", call.endpoint.name, call.attempts, str(error) or type(error).__name__)
-        if hook is not None:
-            tell(hook, Attempt.of(call.endpoint.name, call.attempts, call.lane, call.wait, took, error))
+    def _tell(self, call: Call[Any], took: float, status: int | None, error: BaseException | None) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            ended = "done" if error is None else brief(error) or type(error).__name__
+            waited, milliseconds = 1000 * call.wait, 1000 * took
+            name, number = call.endpoint.name, call.attempts
+            _log.debug("%s: attempt %d: %s (waited %.1f ms, took %.1f ms)", name, number, ended, waited, milliseconds)
+        hooks = self.settings.hooks
+        if hooks:
+            attempt = Attempt(
+                call.endpoint.name,
+                call.attempts,
+                call.lane,
+                call.wait,
+                took,
+                0 if error is None else error.code if isinstance(error, APIError) else None,
+                None if error is None else type(error).__name__,
+                status,
+                f"{call.host or self._transport.host}/{call.endpoint.command}",
+                call.sent_at,
+                self.settings.sdk_app_id,
+            )
+            hooks.attempted(attempt)

@@ -51,7 +51,7 @@ def translate(error: Exception, *, began: bool) -> TransportError:
         case aiohttp.ClientResponseError():
             return BadResponse(f"the answer is not HTTP ({name})", error.status)
         case OSError():
-            return ConnectionLost(f"the connection was lost ({_reason(error)})")
+            return ConnectionLost(f"the connection was lost ({reason(error)})")
         case ValueError():
             return BadResponse(f"the answer is not HTTP ({name})")
         case _:
@@ -64,17 +64,17 @@ def _not_connected(error: Exception) -> ConnectFailed:
         case aiohttp.ClientHttpProxyError():
             return proxy_refused(error.status)
         case aiohttp.ClientConnectorDNSError():
-            return ConnectFailed(f"cannot resolve {error.host} ({_reason(error.os_error)})")
+            return ConnectFailed(f"cannot resolve {error.host} ({reason(error.os_error)})")
         case aiohttp.ClientConnectorCertificateError():
             return _untrusted(error)
         case aiohttp.ClientProxyConnectionError():
-            return ConnectFailed(f"cannot connect to the proxy {error.host}:{error.port} ({_reason(error.os_error)})")
+            return ConnectFailed(f"cannot connect to the proxy {error.host}:{error.port} ({reason(error.os_error)})")
         case aiohttp.ClientConnectorError():
-            return ConnectFailed(f"cannot connect to {error.host}:{error.port} ({_reason(error.os_error)})")
+            return ConnectFailed(f"cannot connect to {error.host}:{error.port} ({reason(error.os_error)})")
         case TimeoutError():
             return ConnectFailed("no connection in time")
         case _:
-            return ConnectFailed(f"no connection ({_reason(error)})")
+            return ConnectFailed(f"no connection ({reason(error)})")
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> ConnectFailed:
@@ -97,8 +97,8 @@ _RESOLVER = {
 }
 
 
-def _reason(error: BaseException) -> str:
-    """The reason in the system's or OpenSSL's words for its number; never the exception's own text."""
+def reason(error: BaseException) -> str:
+    """Return the reason in the system's or OpenSSL's words for its number; never the exception's own text."""
     name = type(error).__name__
     if isinstance(error, socket.gaierror):
         return _RESOLVER.get(error.errno, f"resolver error {error.errno}")

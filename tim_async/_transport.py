@@ -8,10 +8,11 @@ import email.utils
 import logging
 import random
 import time
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp import hdrs
 from multidict import CIMultiDict, istr
 from yarl import URL
 
@@ -35,6 +36,12 @@ _HEADERS = CIMultiDict(
     }
 )
 _log = logging.getLogger("tim_async")
+
+
+class Addressed(Protocol):
+    """What learns the host of its request."""
+
+    host: str
 
 
 class Transport:
@@ -76,7 +83,9 @@ class Transport:
         if self.session is not None and self._given is None:
             await self.session.close()
 
-    async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float) -> Reply:
+    async def send(
+        self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed | None = None
+    ) -> Reply:
         """Send one request, to the backup host if the first one cannot be reached.
 
         Args:
@@ -84,6 +93,7 @@ class Transport:
             payload: the request's JSON.
             usersig: what signs it.
             seconds: the time-out, both hosts together.
+            addressed: if given, its ``host`` becomes the base URL that is tried.
 
         Raises:
             TransportError: there is no answer; nothing of aiohttp's, asyncio's or the system's.
@@ -93,6 +103,8 @@ class Transport:
         try:
             host = self._hosts.current
             for _ in range(len(self._hosts) - 1):
+                if addressed is not None:
+                    addressed.host = host
                 try:
                     return await self._post(host, command, payload, signer, seconds, deadline)
                 except ClientClosed:
@@ -102,6 +114,8 @@ class Transport:
                         raise
                     _log.info("%s; trying the backup host", failure)
                     host = self._hosts.after(host)
+            if addressed is not None:
+                addressed.host = host
             return await self._post(host, command, payload, signer, seconds, deadline)
         finally:
             self._deadlines.finish(seconds, deadline)
@@ -180,7 +194,8 @@ async def _exchange(
     )
     # `Signing` has read it, and released its connection, unless a middleware of the caller's answers for the service.
     body = await response.read()
-    return Reply(response.status, body, None if response.status == 200 else _retry_after(response), signing.proxied)
+    retry_after = None if response.status == 200 else _retry_after(response)
+    return Reply(response.status, body, retry_after, signing.proxied, response.headers.get(hdrs.DATE, ""))
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -19,12 +19,14 @@ class Reply(NamedTuple):
         body: the answer's bytes.
         retry_after: seconds, from a Retry-After header; None without one.
         proxied: whether there is a proxy, which may have answered instead of the service.
+        date: the ``Date`` header; "" without one.
     """
 
     status: int
     body: bytes
     retry_after: float | None
     proxied: bool
+    date: str = ""
 
 
 def encode(body: dict[str, Any]) -> bytes:

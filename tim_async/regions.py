@@ -95,7 +95,7 @@ def _checked(base_url: str, allow_http: bool) -> str:
     _ = parts.port  # raises ValueError when it is none
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
         raise ValueError(
             f"base_url with http:// would send the UserSig to {parts.hostname} unencrypted; use https://, or pass"
             " allow_http=True (TIM_ALLOW_HTTP=1) for a network that you trust"
@@ -103,7 +103,8 @@ def _checked(base_url: str, allow_http: bool) -> str:
     return base_url.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or address alone."""
     host = host.rstrip(".").lower()
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,0 +1,1 @@
+"""`tim_async.doctor`: each finding is provoked, and named."""

@@ -1,0 +1,375 @@
+"""The way to the service: names, connections, proxies, TLS, backup hosts and regions, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.networks.support import PASSWORD, Authority, answering, http, self_signed
+from tests.peer import Peer, Talk
+from tests.stand_in import APP, KEY, Seen, StandIn, client_of, error, sensible
+from tim_async import TIMClient
+from tim_async.regions import REGIONS
+
+from .support import Resolver, examine, level, troubles
+
+QUICK = 0.4
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port that lets no connection through, and refuses none: the queue of those to accept is full."""
+    with socket.socket() as full, socket.socket() as one, socket.socket() as two:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for each in (one, two):
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+async def examined(**options: Any) -> Any:
+    async with TIMClient(**{"sdk_app_id": APP, "secret_key": KEY, **options}) as tim:
+        return await examine(tim, timeout=QUICK)
+
+
+async def test_nobody_listens(closed: int) -> None:
+    found = await examined(base_url=f"http://127.0.0.1:{closed}")
+    assert troubles(found) == {"tcp.refused"}
+    assert level(found, "answer") == "skipped"
+
+
+async def test_nothing_answers(black_hole: int) -> None:
+    """It ends when the time of one step has passed."""
+    assert troubles(await examined(base_url=f"http://127.0.0.1:{black_hole}")) == {"tcp.late"}
+
+
+async def test_there_is_no_such_name() -> None:
+    found = await examined(base_url="https://no-such-host.invalid")
+    assert troubles(found) == {"dns.failed"}
+    assert level(found, "tcp") == level(found, "tls") == "skipped"
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+async def test_it_is_no_name(host: str) -> None:
+    assert troubles(await examined(base_url=f"https://{host}")) == {"dns.failed"}
+
+
+async def test_a_name_without_an_address() -> None:
+    """And an address, for which the session's resolver is not asked."""
+    async with StandIn() as service, session_of(Authority(), {"chat.test": None}) as session:
+        assert troubles(await examined(base_url="https://chat.test", session=session)) == {"dns.failed"}
+        assert troubles(await examined(base_url=service.url, session=session)) == set()
+
+
+async def test_the_name_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up is abandoned; nothing waits for its thread."""
+    waiting = threading.Event()
+
+    def lookup(*_: Any, **__: Any) -> Any:
+        waiting.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    try:
+        assert troubles(await examined(base_url="https://slow.invalid")) == {"dns.late"}
+    finally:
+        waiting.set()
+
+
+# TLS
+
+
+@asynccontextmanager
+async def session_of(authority: Authority, ports: Mapping[str, int | None]) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=authority.client(), resolver=Resolver(dict(ports)))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+
+
+@pytest.mark.parametrize("kind", ["unknown authority", "another name", "self-signed"])
+async def test_a_certificate_that_is_not_trusted(kind: str) -> None:
+    authority = Authority()
+    contexts = {
+        "unknown authority": lambda: Authority().server("chat.test"),
+        "another name": lambda: authority.server("other.test"),
+        "self-signed": self_signed,
+    }
+    async with StandIn(tls=contexts[kind]()) as service, session_of(authority, {"chat.test": service.port}) as session:
+        found = await examined(base_url="https://chat.test", session=session)
+        assert service.seen == []
+    assert troubles(found) == {"tls.untrusted"}
+
+
+async def test_a_port_without_tls() -> None:
+    async def refuse(talk: Talk) -> None:
+        await talk.begun()
+        await talk.send(http(400, "The plain HTTP request was sent to HTTPS port"))
+
+    async with Peer(refuse) as peer:
+        assert troubles(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.failed"}
+
+
+async def test_a_port_that_says_nothing() -> None:
+    async with Peer(Talk.hold) as peer:
+        assert troubles(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.late"}
+        assert troubles(await examined(base_url=f"http://127.0.0.1:{peer.port}")) == {"answer.late"}
+
+
+async def test_a_certificate_that_is_trusted() -> None:
+    """By the session's own authority, at the address that its own resolver gives."""
+    authority = Authority()
+    async with (
+        StandIn(tls=authority.server("chat.test")) as service,
+        session_of(authority, {"chat.test": service.port}) as session,
+    ):
+        found = await examined(base_url="https://chat.test", session=session)
+        assert not session.closed
+    assert troubles(found) == set()
+    assert "TLSv1.3" in next(one.found for one in found if one.name == "tls")
+
+
+async def test_a_certificate_that_is_not_verified() -> None:
+    async with (
+        StandIn(tls=self_signed()) as service,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
+    ):
+        found = await examined(base_url=service.url, session=session)
+    assert troubles(found) == {"tls.unverified"}
+
+
+async def test_a_fingerprint() -> None:
+    """Nothing but the calls tells whether it is right."""
+    async with StandIn(tls=self_signed()) as service:
+        connector = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(b"x" * 32))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            found = await examined(base_url=service.url, session=session)
+    assert level(found, "tls") == "skipped"
+    assert troubles(found) == {"answer.not_connected"}
+
+
+async def test_plain_http_to_another_host() -> None:
+    async with StandIn() as service, session_of(Authority(), {"chat.test": service.port}) as session:
+        found = await examined(base_url="http://chat.test", allow_http=True, session=session)
+    assert troubles(found) == {"tls.none"}
+
+
+async def test_a_session_that_connects_in_its_own_way() -> None:
+    """What cannot be known of it is skipped; the calls tell."""
+    async with StandIn() as service:
+        async with aiohttp.ClientSession(trust_env=True) as session:
+            found = await examined(base_url=service.url, session=session)
+        assert troubles(found) == set()
+        assert {level(found, name) for name in ("dns", "tcp", "proxy", "tls")} == {"skipped"}
+        async with aiohttp.ClientSession(proxy="http://127.0.0.1:1") as session:
+            assert troubles(await examined(base_url=service.url, session=session)) == {"answer.not_connected"}
+
+
+# Proxies
+
+
+@asynccontextmanager
+async def proxy_to(port: int, *, password: bool = False) -> AsyncIterator[Peer]:
+    """A proxy that connects to one port, whatever it is asked for."""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def behave(talk: Talk) -> None:
+        seen = await talk.reader.readuntil(b"\r\n\r\n")
+        if password and b"Proxy-Authorization: Basic " not in seen:
+            await talk.send(http(407, "Proxy Authentication Required"))
+            await talk.linger()
+            return
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await talk.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ways = (pipe(talk.reader, writer), pipe(reader, talk.writer))
+            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when="FIRST_COMPLETED")
+        finally:
+            writer.transport.abort()
+
+    async with Peer(behave) as proxy:
+        yield proxy
+
+
+async def test_a_proxy_that_wants_a_password() -> None:
+    """With it, the way through the tunnel is examined to its end."""
+    async with Peer(Talk.hold) as silent, proxy_to(silent.port, password=True) as proxy:
+        host = "https://adminapi.test"
+        assert troubles(await examined(base_url=host, proxy=proxy.url)) == {"proxy.password"}
+        with_password = proxy.url.replace("//", f"//tim:{PASSWORD}@")
+        found = await examined(base_url=host, proxy=with_password)
+    assert troubles(found) == {"tls.late"}
+    assert level(found, "proxy") == "ok"
+    assert PASSWORD not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (http(403, "Forbidden"), "proxy.refused"),
+        (http(502, "Bad Gateway"), "proxy.refused"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "proxy.failed"),
+        (b"", "proxy.failed"),
+        (b"x" * 100_000, "proxy.failed"),
+        (None, "proxy.late"),
+    ],
+)
+async def test_a_proxy_that_lets_nothing_through(answer: bytes | None, name: str) -> None:
+    async with answering(answer) as proxy:
+        assert troubles(await examined(base_url="https://adminapi.test", proxy=proxy.url)) == {name}
+
+
+async def test_a_proxy_that_is_not_there(closed: int) -> None:
+    found = await examined(base_url="https://adminapi.test", proxy=f"http://tim:{PASSWORD}@127.0.0.1:{closed}")
+    assert troubles(found) == {"tcp.refused"}
+    assert "the proxy" in next(one.found for one in found if one.name == "tcp.refused")
+    assert PASSWORD not in str(found)
+    assert troubles(await examined(base_url="https://a.test", proxy="http://no-proxy.invalid:1")) == {"dns.failed"}
+
+
+async def test_a_proxy_whose_certificate_is_not_trusted() -> None:
+    async with Peer(Talk.hold, self_signed()) as proxy:
+        found = await examined(base_url="https://adminapi.test", proxy=proxy.url)
+    assert troubles(found) == {"proxy.failed"}
+    assert "CERTIFICATE_VERIFY_FAILED" in next(one.found for one in found if one.name == "proxy.failed")
+
+
+async def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"ftp://tim:{PASSWORD}@127.0.0.1")
+    tim = TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="https://adminapi.test", trust_env=True)
+    found = await examine(tim)
+    await tim.aclose()
+    assert troubles(found) == {"proxy.invalid"}
+    assert PASSWORD not in str(found)
+
+
+async def test_a_proxy_that_forwards_plain_http(service: StandIn) -> None:
+    """It is asked for whole URLs; the stand-in takes them as well."""
+
+    async def forward(talk: Talk) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        try:
+            while head := await talk.reader.readuntil(b"\r\n\r\n"):
+                size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                whole = head.replace(f"http://127.0.0.1:{service.port}".encode(), b"", 1)
+                writer.write(whole + await talk.reader.readexactly(size))
+                answer = await reader.readuntil(b"\r\n\r\n")
+                size = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                await talk.send(answer + await reader.readexactly(size))
+        finally:
+            writer.transport.abort()
+
+    async with Peer(forward) as proxy:
+        found = await examined(base_url=service.url, proxy=proxy.url)
+    assert troubles(found) == set()
+    assert "forwards plain HTTP" in next(one.found for one in found if one.name == "proxy")
+
+
+# Regions
+
+
+def wrong_region(_: Seen) -> Any:
+    return error(60026, "wrong region")
+
+
+@asynccontextmanager
+async def regions(**answers: Callable[[Seen], Any]) -> AsyncIterator[tuple[aiohttp.ClientSession, dict[str, StandIn]]]:
+    """The hosts of some regions, with certificates of one authority, and a session that reaches them."""
+    authority = Authority()
+    async with AsyncExitStack() as stack:
+        services = {}
+        ports = {}
+        for name, answer in answers.items():
+            region, _, backup = name.partition("__")
+            host = REGIONS[region][bool(backup)]
+            services[name] = await stack.enter_async_context(StandIn(answer=answer, tls=authority.server(host)))
+            ports[host] = services[name].port
+        yield await stack.enter_async_context(session_of(authority, ports)), services
+    assert all(service.violations == [] for service in services.values())
+
+
+async def in_region(session: aiohttp.ClientSession, region: str = "singapore", **options: Any) -> Any:
+    async with TIMClient(sdk_app_id=APP, secret_key=KEY, region=region, session=session) as tim:
+        return await examine(tim, timeout=2.0, **options)
+
+
+async def test_the_right_region() -> None:
+    async with regions(singapore=sensible, singapore__backup=sensible) as (session, services):
+        found = await in_region(session)
+        assert services["singapore__backup"].seen == []
+    assert troubles(found) == set()
+    assert [level(found, name) for name in ("region", "backup")] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [(sensible, "region.wrong"), (lambda _: error(60010), "region.wrong"), (lambda _: error(60006), "region.unknown")],
+)
+async def test_the_region_is_asked_for(answer: Callable[[Seen], Any], name: str) -> None:
+    """Only if wanted, and each other region once; those that are not reached are told."""
+    async with regions(singapore=wrong_region, singapore__backup=wrong_region, seoul=answer, tokyo=wrong_region) as (
+        session,
+        services,
+    ):
+        found = await in_region(session)
+        assert troubles(found) == {"region.wrong"}
+        assert "--try-regions" in next(one.remedy for one in found if one.name == "region.wrong")
+        assert services["seoul"].seen == services["tokyo"].seen == []
+        found = await in_region(session, try_regions=True)
+        assert troubles(found) == {name}
+        trouble = next(one for one in found if one.name == name)
+        if name == "region.wrong":
+            assert trouble.remedy == "Set TIM_REGION, or region=…, to seoul."
+        else:
+            assert "not reached: china," in trouble.found
+        assert len(services["seoul"].seen) == len(services["tokyo"].seen) == 1
+
+
+async def test_another_host_has_no_region() -> None:
+    async with StandIn(answer=wrong_region) as service, client_of(service) as tim:
+        found = await examine(tim, try_regions=True)
+        assert len(service.seen) == 1
+    assert troubles(found) == {"region.wrong"}
+
+
+async def test_the_backup_serves_instead() -> None:
+    """The first host's fault is a warning then, and all else is examined at the backup."""
+    async with regions(singapore__backup=sensible) as (session, services):
+        found = await in_region(session)
+        assert len(services["singapore__backup"].seen) == 5
+    assert troubles(found) == {"dns.failed"}
+    assert level(found, "dns.failed") == "warning"
+    assert level(found, "backup") == "ok"
+
+
+async def test_there_is_no_backup() -> None:
+    """It is told before it is needed."""
+    async with regions(singapore=sensible) as (session, _):
+        found = await in_region(session)
+    assert troubles(found) == {"backup.unreachable"}
+    assert level(found, "backup.unreachable") == "warning"
+
+
+async def test_neither_is_there() -> None:
+    async with regions(seoul=sensible) as (session, _):
+        found = await in_region(session)
+    assert troubles(found) == {"dns.failed", "backup.unreachable"}
+    assert {level(found, name) for name in troubles(found)} == {"failure"}

@@ -1,0 +1,93 @@
+"""The probe: what an endpoint takes, and how it counts the calls of a second."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.stand_in import APP, KEY
+from tim_async import TIMClient, doctor
+from tim_async._doctor._windows import Sent, explain
+from tim_async.emulator import Emulator, WindowKind
+from tim_async.emulator._windows import Window
+
+from .support import examine, troubles
+
+GET = "get_c2c_unread_msg_num"
+SHAPES: dict[str, tuple[WindowKind, bool]] = {
+    "a sliding second": ("sliding", False),
+    "a sliding second, in which refused calls count": ("sliding", True),
+    "a calendar second": ("calendar", False),
+    "a bucket": ("bucket", False),
+}
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.sampled_from([*SHAPES]),
+    limit=st.sampled_from([30, 100, 200, 500]),
+    phase=st.floats(0.0, 1.0),
+    jitter=st.sampled_from([0.0, 0.002, 0.01]),
+    seed=st.integers(0, 1000),
+)
+def test_bursts_show_how_a_window_counts(shape: str, limit: int, phase: float, jitter: float, seed: int) -> None:
+    """Wherever in a second they begin, and although no arrival is known exactly; it takes many bursts to see."""
+    kind, count_refused = SHAPES[shape]
+    window = Window(kind, limit, count_refused=count_refused)
+    chance = random.Random(seed)
+    bursts = []
+    for began in (100.0 + phase, 102.5 + phase):
+        arrivals = sorted(
+            began + number / (2 * limit) + chance.uniform(0, jitter) for number in range(int(2.8 * limit))
+        )
+        bursts.append([Sent(at + chance.uniform(-jitter, jitter), window.admit(at)) for at in arrivals])
+    assert explain(bursts, limit) == shape
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 1000), part=st.floats(0.2, 0.8))
+def test_refusals_without_an_order_show_nothing(seed: int, part: float) -> None:
+    """As where others use the quota, too."""
+    chance = random.Random(seed)
+    calls = [Sent(began + number / 80, chance.random() < part) for began in (0.0, 2.5) for number in range(112)]
+    assert explain([calls[:112], calls[112:]], 17) == ""
+
+
+async def test_an_endpoint_takes_its_rate_or_more_or_less() -> None:
+    """All at the same time, since each takes seconds; the service is only read, and no second trouble is made of it."""
+    expected: dict[str, dict[str, Any]] = {
+        "probe": {"limit": 40, "window": "bucket"},
+        "probe.above": {"limit": None},
+        "probe.below": {"limit": 10},
+    }
+
+    async def one(name: str, options: dict[str, Any]) -> None:
+        async with Emulator(**options) as service, TIMClient(**service.client_options(), rates={GET: 40}) as tim:
+            found = await examine(tim, probe=6)
+            assert found[-1].name == name
+            assert troubles(found) == {name} - {"probe"}
+            if name == "probe":
+                assert found[-1].found.endswith(("in a bucket", "does not show"))
+            assert service.report().endpoints[GET].calls > 200
+            assert len(service.report().endpoints) == 5
+
+    await asyncio.gather(*(one(*each) for each in expected.items()))
+
+
+async def test_a_probe_that_is_too_short() -> None:
+    async with TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="http://127.0.0.1:1") as tim:
+        with pytest.raises(ValueError, match=r"^probe must be at least 6 s, not 1$"):
+            await doctor(tim, probe=1)
+
+
+async def test_a_probe_that_is_not_reached() -> None:
+    """It needs what all calls need."""
+    async with Emulator() as service, TIMClient(**{**service.client_options(), "identifier": "nobody"}) as tim:
+        found = await examine(tim, probe=6)
+        assert (found[-1].name, found[-1].level) == ("probe", "skipped")
+        assert service.report().total.calls == 1

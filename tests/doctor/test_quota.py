@@ -1,0 +1,118 @@
+"""The store of a shared quota: whether it works, what it is like, and who shares it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.quota.support import quota_on
+from tests.stand_in import StandIn, client_of
+from tests.store import Store, free_port
+from tim_async.quota import RedisQuota
+
+from .support import examine, level, troubles
+
+GET = "get_c2c_unread_msg_num"
+PASSWORD = "sesame-81c7"
+
+
+async def examined(service: StandIn, quota: Any) -> Any:
+    async with client_of(service, quota=quota) as tim:
+        return await examine(tim)
+
+
+async def test_a_store_that_works(service: StandIn, store: Store) -> None:
+    """Its version, mode, persistence and latency are told, and the clients that share it."""
+    quota = quota_on(store)
+    found = await examined(service, quota)
+    assert troubles(found) == set()
+    assert level(found, "quota") == level(found, "quota.members") == "ok"
+    told = next(one.found for one in found if one.name == "quota")
+    for part in (f"redis://127.0.0.1:{store.port}/0: valkey ", "standalone", "persistence: ", " ms an exchange"):
+        assert part in told
+    async with client_of(service, quota=quota) as other:
+        await other.get_all_c2c_unread_msg_num("alice")
+        found = await examined(service, quota)
+    assert "1 clients share it" in next(one.found for one in found if one.name == "quota.members")
+
+
+async def test_there_is_no_store(service: StandIn) -> None:
+    """The service is examined without it, so that one fault does not hide the others."""
+    quota = RedisQuota(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
+    found = await examined(service, quota)
+    assert troubles(found) == {"quota.unusable"}
+    assert level(found, "admin") == "ok"
+    assert len(service.seen) == 5
+    assert PASSWORD not in str(found)
+
+
+async def test_a_store_that_refuses(service: StandIn, store: Store) -> None:
+    """A wrong password, then a right that is missing; what to do is told."""
+    with store.client() as admin:
+        admin.config_set("requirepass", PASSWORD)
+    wrong = quota_on(store, url=store.url.replace("//", "//:wrong-pass@"))
+    found = await examined(service, wrong)
+    assert troubles(found) == {"quota.unusable"}
+    assert "password" in next(one.found for one in found if one.name == "quota.unusable")
+    assert "wrong-pass" not in str(found)
+
+
+async def test_a_user_of_few_rights(service: StandIn, store: Store) -> None:
+    """Without the right to ask, less is told, and nothing fails; a failover is noticed late."""
+    quota = quota_on(store, url=store.url.replace("//", f"//tim:{PASSWORD}@"))
+    with store.client() as admin:
+        rights = ["+evalsha", "+eval", "+script|load", "+hget", "+hset", "+hmget", "+hgetall", "+del", "+zadd", "+time"]
+        rights += ["+@hash", "+@sortedset", "+@read", "+@write", "+@scripting", "+@connection", "-info", "-@keyspace"]
+        admin.acl_setuser("tim", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=rights)
+        admin.execute_command("ACL", "SETUSER", "tim", "+del", "+pexpire", "+expire", "+exists", "+type")
+    found = await examined(service, quota)
+    assert troubles(found) == {"quota.run_id"}
+    assert level(found, "quota.members") == "skipped"
+    assert PASSWORD not in str(found)
+
+
+async def test_a_store_that_evicts(service: StandIn, store: Store) -> None:
+    with store.client() as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+    found = await examined(service, quota_on(store))
+    assert troubles(found) == {"quota.eviction"}
+
+
+async def test_a_store_far_away(service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time of one exchange."""
+    check = RedisQuota.check
+
+    async def slow(self: RedisQuota) -> Any:
+        import dataclasses
+
+        return dataclasses.replace(await check(self), latency=0.18)
+
+    monkeypatch.setattr(RedisQuota, "check", slow)
+    assert troubles(await examined(service, quota_on(store))) == {"quota.latency"}
+
+
+async def test_processes_that_name_other_limits(service: StandIn, store: Store) -> None:
+    quota = quota_on(store)
+    async with (
+        client_of(service, quota=quota, rates={GET: 100}) as one,
+        client_of(service, quota=quota, rates={GET: 300}) as two,
+    ):
+        for tim in (one, two):
+            await tim.get_all_c2c_unread_msg_num("alice")
+        found = await examine(one)
+    assert troubles(found) == {"quota.limits_differ"}
+    assert "all keep to 100" in next(one.found for one in found if one.name == "quota.limits_differ")
+
+
+async def test_a_quota_of_another_kind(service: StandIn, store: Store) -> None:
+    """One that only takes part is used, and not examined."""
+    real = quota_on(store)
+
+    class Other:
+        def share(self, sdk_app_id: int) -> Any:
+            return real.share(sdk_app_id)
+
+    found = await examined(service, Other())
+    assert level(found, "quota") == "skipped"
+    assert troubles(found) == set()

@@ -1,0 +1,251 @@
+"""What the service says: of the app, the signature, the identifier, each endpoint and the plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.stand_in import Fate, StandIn, client_of, error, failure_of, ok
+from tim_async import ClientClosed, Finding, RetryPolicy, TIMClient, doctor
+from tim_async.emulator import Emulator, fill_example
+
+from .support import READS, examine, level, troubles
+
+ALICE = "get_c2c_unread_msg_num"
+RECEIPT = "get_group_msg_receipt"
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulator that, at the end, was only read."""
+    with Emulator() as running:
+        fill_example(running.state)
+        yield running
+    assert {*running.report().endpoints} <= READS
+
+
+def client(emulator: Emulator, **options: Any) -> TIMClient:
+    return TIMClient(**{**emulator.client_options(), **options})
+
+
+async def examined(emulator: Emulator, **options: Any) -> tuple[Finding, ...]:
+    async with client(emulator) as tim:
+        return await examine(tim, **options)
+
+
+async def test_all_is_well(emulator: Emulator) -> None:
+    """Five calls, each of another endpoint, and no trouble; with a group also the plan is known."""
+    found = await examined(emulator)
+    assert troubles(found) == set()
+    assert {one.name for one in found if one.level == "skipped"} == {
+        "quota",
+        "region",
+        "receipts",
+        "set_unread_msg_num",
+        "admin_set_msg_read",
+    }
+    report = emulator.report()
+    assert {*report.endpoints} == READS
+    assert report.total.calls == 5
+    found = await examined(emulator, group="@TGS#public")
+    assert troubles(found) == set()
+    assert level(found, "receipts") == "ok"
+
+
+CODES = {
+    60021: "access.address_refused",
+    60026: "region.wrong",
+    70016: "region.wrong",
+    70020: "region.wrong",
+    60006: "app.unknown",
+    60012: "app.not_sent",
+    60016: "app.disabled",
+    60020: "app.disabled",
+    70001: "signature.expired",
+    70002: "signature.not_sent",
+    70003: "signature.unreadable",
+    60004: "signature.refused",
+    70009: "signature.wrong_key",
+    70013: "signature.other_identifier",
+    70014: "signature.other_app",
+    70050: "signature.too_many_failed",
+    60010: "admin.missing",
+    70051: "admin.blocked",
+    10002: "answer.busy",
+    60007: "answer.rate",
+}
+"""What the service answers to each call, and what is wrong then."""
+
+
+@pytest.mark.parametrize(("code", "name"), CODES.items())
+async def test_a_code_is_named_once(emulator: Emulator, code: int, name: str) -> None:
+    """The one fault is one failure; what cannot be known then is skipped, and nothing more is sent."""
+    emulator.fault(code=code)
+    found = await examined(emulator)
+    assert troubles(found) == {name}
+    assert level(found, name) == "failure"
+    assert str(code) in next(one.found for one in found if one.name == name)
+    for one in found:
+        if one.name in READS:
+            assert (one.level, one.found) == ("skipped", f"not run, because of {name}")
+    assert {*emulator.report().endpoints} == {ALICE}
+    assert emulator.report().total.calls <= 2
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "key": ({"secret_key": "f" * 64}, "signature.wrong_key"),
+    "app": ({"sdk_app_id": 1400000001}, "app.unknown"),
+    "identifier": ({"identifier": "alice"}, "admin.missing"),
+    "time-out": ({"timeout": 3.0}, "timeout.short"),
+    "identifier with a blank": ({"identifier": "the admin"}, "identifier.unusual"),
+}
+
+
+@pytest.mark.parametrize(("options", "name"), OTHERS.values(), ids=OTHERS)
+async def test_a_wrong_setting(emulator: Emulator, options: dict[str, Any], name: str) -> None:
+    async with client(emulator, **options) as tim:
+        found = await examine(tim)
+    assert name in troubles(found)
+    assert troubles(found) <= {name, "admin.missing"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ({"status": 502}, "answer.foreign"),
+        ({"status": 404}, "answer.foreign"),
+        ({"body": b"<html>Welcome</html>"}, "answer.foreign"),
+        ({"drop": "before"}, "answer.lost"),
+        ({"truncate": True}, "answer.foreign"),
+        ({"delay": 20.0}, "answer.late"),
+    ],
+)
+async def test_no_answer_of_the_service(emulator: Emulator, fault: dict[str, Any], name: str) -> None:
+    emulator.fault(**fault)
+    assert troubles(await examined(emulator, timeout=0.4)) == {name}
+
+
+async def test_no_permit() -> None:
+    """The client uses its whole rate, so that nothing can be asked."""
+    async with StandIn() as service, client_of(service, rates={ALICE: 1}) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+        found = await examine(tim, timeout=0.1)
+    assert troubles(found) == {"answer.no_permit"}
+
+
+ENDPOINTS = {
+    10007: ("denied", "warning"),
+    10026: ("disabled", "failure"),
+    60009: ("unknown", "failure"),
+    10004: ("refused", "warning"),
+    60007: ("rate", "warning"),
+    10002: ("busy", "failure"),
+    90009: ("denied", "failure"),
+    77777: ("refused", "warning"),
+}
+
+
+@pytest.mark.parametrize("code", ENDPOINTS)
+async def test_an_endpoint_alone_is_refused(emulator: Emulator, code: int) -> None:
+    """All others are examined all the same."""
+    emulator.fault(code=code, endpoint="get_group_info")
+    problem, how = ENDPOINTS[code]
+    found = await examined(emulator)
+    assert troubles(found) == {f"get_group_info.{problem}"}
+    assert level(found, f"get_group_info.{problem}") == how
+    assert {*emulator.report().endpoints} == READS
+
+
+async def test_a_group_that_was_named_wrongly(emulator: Emulator) -> None:
+    found = await examined(emulator, group="@TGS#gone")
+    assert troubles(found) == {f"{RECEIPT}.group", f"{RECEIPT}_detail.group"}
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(10059, "receipts.plan"), (10060, "receipts.group_too_large"), (10061, "receipts.group_type")]
+)
+async def test_no_receipts(emulator: Emulator, code: int, name: str) -> None:
+    """The two endpoints can be reached; a program without receipts needs no more."""
+    for each in (RECEIPT, f"{RECEIPT}_detail"):
+        emulator.fault(code=code, endpoint=each)
+    found = await examined(emulator, group="@TGS#public")
+    assert troubles(found) == {name}
+    assert level(found, name) == "warning"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "name"), [(0, ""), (30, "clock.off"), (-30, "clock.off"), (7200, "clock.wrong"), (-7200, "clock.wrong")]
+)
+async def test_a_clock_that_differs(ahead: int, name: str) -> None:
+    """By the Date of the service's answer; which way is told."""
+    async with Emulator(clock=lambda: time.time() + ahead) as service, client(service) as tim:
+        found = await examine(tim)
+    assert troubles(found) == ({name} if name else set())
+    if name:
+        told = next(one.found for one in found if one.name == name)
+        assert ("behind" if ahead > 0 else "ahead of") in told
+
+
+async def test_a_clock_by_which_the_signature_has_expired() -> None:
+    """Both are told: one is the cause."""
+    async with Emulator(clock=lambda: time.time() + 30 * 86400) as service, client(service) as tim:
+        assert troubles(await examine(tim)) == {"clock.wrong", "signature.expired"}
+
+
+@pytest.mark.parametrize("header", ["", "soon", "Fri, 99 Nov 2026 00:00:00 GMT"])
+async def test_an_answer_without_a_date(service: StandIn, header: str) -> None:
+    answered = ok(AllC2CUnreadMsgNum=7)
+    dated = (*answered.headers, *([("Date", header)] if header else []))
+    service.script.append(answered._replace(headers=dated))
+    async with client_of(service) as tim:
+        found = await examine(tim)
+    assert level(found, "clock") == "skipped"
+    assert troubles(found) == set()
+
+
+async def test_a_slow_way(emulator: Emulator) -> None:
+    """The median of the calls counts, not the first, which connects."""
+    for name in READS - {ALICE, "get_group_info"}:
+        emulator.fault(delay=0.6, endpoint=name)
+    assert troubles(await examined(emulator)) == {"round_trip.slow"}
+
+
+async def test_calls_keep_the_hook_and_the_pace(emulator: Emulator) -> None:
+    """They are calls of the client like all others."""
+    seen: list[str] = []
+    async with client(emulator, on_attempt=lambda attempt: seen.append(attempt.endpoint)) as tim:
+        await examine(tim)
+    assert {*seen} == READS
+
+
+async def test_the_retry_policy_of_the_client_is_not_used(emulator: Emulator) -> None:
+    """A service in trouble is not asked eight times."""
+    emulator.fault(code=10002)
+    async with client(emulator, retry=RetryPolicy(attempts=8)) as tim:
+        await examine(tim)
+    assert emulator.report().total.calls == 2
+
+
+async def test_a_fault_that_passes_is_none(service: StandIn) -> None:
+    """One retry is made."""
+    service.script.extend([error(10002, "busy")])
+    async with client_of(service) as tim:
+        assert troubles(await examine(tim)) == set()
+    service.script.append(Fate.DROP)
+    async with client_of(service) as tim:
+        assert troubles(await examine(tim)) == set()
+
+
+async def test_mistakes_of_the_program_are_raised(emulator: Emulator) -> None:
+    tim = client(emulator)
+    wrong: Any = "tim"
+    with pytest.raises(TypeError, match=r"^tim must be a TIMClient, not str$"):
+        await doctor(wrong)
+    for options in ({"group": ""}, {"timeout": 0}):
+        with pytest.raises(ValueError, match=r"group|timeout"):
+            await doctor(tim, **options)
+    await tim.aclose()
+    assert isinstance(await failure_of(doctor(tim)), ClientClosed)

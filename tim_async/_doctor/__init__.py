@@ -1,0 +1,13 @@
+"""`doctor`: examines a client's configuration, its way to the service, its rights and its quota; it never writes.
+
+``_checks`` has the table of checks and runs them; ``_configuration``, ``_network`` (``_way``), ``_service``,
+``_regions``, ``_quota`` and ``_probe`` (``_windows``) hold the checks; ``_visit`` holds what they share, and
+``_findings`` what they return.
+"""
+
+from __future__ import annotations
+
+from ._checks import doctor
+from ._findings import Finding
+
+__all__ = ["Finding", "doctor"]

@@ -1,0 +1,195 @@
+"""The table of checks, and `doctor`, which runs them in its order.
+
+A check that needs one which failed, or was itself not run, is skipped: one fault is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from tim_async import _arguments
+from tim_async._call import Caller
+from tim_async.client import TIMClient
+
+from . import _configuration, _findings, _network, _probe, _service
+from ._findings import CALLS, Finding, failure
+from ._quota import quota
+from ._regions import region
+from ._visit import Visit
+
+TIMEOUT = 5.0
+"""Seconds for one step, unless said otherwise."""
+TOTAL = 27.0
+"""Seconds for all checks together."""
+
+
+class Check(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        name: what its findings are named after.
+        needs: the checks without whose success it says nothing.
+        run: makes the findings.
+        steps: the time-outs of one step that it has.
+        more: seconds that it has instead, beyond the time of all checks together.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    run: Callable[[Visit], Awaitable[list[Finding]]]
+    steps: int = 2
+    more: float = 0.0
+
+
+_ENDPOINTS = tuple(Check(reading.endpoint.name, ("admin",), _service.endpoint(reading)) for reading in _service.READING)
+CHECKS = (
+    Check("quota", (), quota),
+    Check("network", (), _network.network, 4),
+    Check("answer", ("network",), _service.answer),
+    Check("clock", ("answer",), _service.clock),
+    Check("access", ("answer",), _service.stage("access")),
+    Check("region", ("access",), region),
+    Check("app", ("region",), _service.stage("app")),
+    Check("signature", ("app",), _service.stage("signature")),
+    Check("admin", ("signature",), _service.stage("admin")),
+    *_ENDPOINTS,
+    Check("receipts", tuple(check.name for check in _ENDPOINTS if "receipt" in check.name), _service.receipts),
+    *(Check(one.name, ("admin",), _service.unwritten(one)) for one in _service.WRITING),
+    Check("round_trip", ("admin",), _service.round_trip),
+)
+"""All checks of a client, in their order."""
+
+
+async def doctor(
+    tim: TIMClient,
+    *,
+    group: str | None = None,
+    try_regions: bool = False,
+    probe: float | None = None,
+    timeout: float = TIMEOUT,
+) -> tuple[Finding, ...]:
+    """Examine a client: its configuration, its way to the service, its rights and its quota.
+
+    It makes about five reading calls, at the client's pace, and writes nothing to the service.  Without ``probe`` it
+    takes less than 30 s.  No finding holds the secret key, a UserSig or a password.
+
+    Args:
+        tim: the client.
+        group: a group of the app, with which receipts are examined; without one, a group is named that does not exist.
+        try_regions: where the service says that the region is wrong, ask the hosts of all other regions, with the same
+            signature, which is right.
+        probe: seconds, at least 6, for which to measure whether ``get_c2c_unread_msg_num`` takes its rate, and how the
+            service counts the calls of a second.  It uses all of the endpoint's rate and more, so that calls of others
+            are refused meanwhile.
+        timeout: seconds for one step, such as a connection or a call.
+
+    Returns:
+        All findings, in the order of the checks.  All is well where no ``level`` is ``"failure"``.
+
+    Raises:
+        ClientClosed: the client is closed.
+        RuntimeError: it belongs to another event loop.
+        TypeError, ValueError: an argument that cannot be right.
+    """
+    _arguments.kind("tim", tim, TIMClient)
+    caller = tim._caller  # noqa: SLF001 - of this package
+    settings = caller.settings
+    found = {
+        "sdk_app_id": settings.sdk_app_id,
+        "secret_key": settings.key,
+        "identifier": settings.identifier,
+        "base_url": caller.base_url,
+        "allow_http": True,
+    }
+    source = "the arguments of the client"
+    first = Finding("configuration", "ok", f"app {settings.sdk_app_id}, from {source}")
+    return (
+        first,
+        *_configuration.of(found),
+        *await visit(tim, group=group, try_regions=try_regions, probe=probe, timeout=timeout),
+    )
+
+
+async def visit(
+    tim: TIMClient,
+    *,
+    group: str | None = None,
+    try_regions: bool = False,
+    probe: float | None = None,
+    timeout: float = TIMEOUT,
+) -> tuple[Finding, ...]:
+    """Run all checks but those of the configuration, as `doctor` does."""
+    caller = tim._caller  # noqa: SLF001
+    attempt = _configuration.time_out(caller.settings.options.timeout)
+    seconds = _arguments.positive("timeout", timeout)
+    if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
+        raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
+    known = "" if group is None else _arguments.text("group", group)
+    problem = ""
+    try:
+        caller.open()
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
+        broken = failure("proxy.invalid", f"the environment's: {problem}", "No call can be made.", remedy)
+        return (attempt, broken, *unrun("proxy.invalid"))
+    checks = CHECKS
+    if probe is not None:
+        checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 2 * seconds))
+    findings = await _run(checks, Visit(caller, known, try_regions, seconds))
+    return (attempt, *_findings.shown(findings, caller.settings.key))
+
+
+def unrun(failed: str) -> list[Finding]:
+    """All checks of a client, skipped."""
+    return [finding for check in CHECKS for finding in _skip(check, failed)]
+
+
+def _skip(check: Check, failed: str) -> list[Finding]:
+    names = _network.NAMES if check.name == "network" else (check.name,)
+    return [_findings.unrun(name, failed) for name in names]
+
+
+async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
+    """Run the table."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + TOTAL
+    all_found: list[Finding] = []
+    blocked: dict[str, str] = {}
+    spare: Caller | None = None
+    try:
+        for check in checks:
+            cause = next((blocked[name] for name in check.needs if name in blocked), "")
+            if cause:
+                found, blocked[check.name] = _skip(check, cause), cause
+            else:
+                left = check.more or min(check.steps * visit.timeout, end - loop.time())
+                found = await _run_one(check, visit, left)
+            failed = next((one.name for one in found if one.level == "failure"), "")
+            if failed and check.name == "quota":
+                # The rest is examined without it: one fault must not hide the others.
+                spare = visit.caller = Caller(replace(visit.caller.settings, quota=None))
+                spare.open()
+            elif failed:
+                blocked[check.name] = failed
+            all_found += found
+    finally:
+        if spare is not None:
+            await spare.aclose()
+    return all_found
+
+
+async def _run_one(check: Check, visit: Visit, seconds: float) -> list[Finding]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await check.run(visit)
+    except TimeoutError:
+        found = f"not done within the {max(0.0, seconds):.0f} s that it had"
+    return [failure(f"{check.name}.late", found, _LATE, "Run it again; then check what is between.", CALLS)]
+
+
+_LATE = "The service, or what is before it, is slow."

@@ -1,0 +1,244 @@
+"""The checks of a configuration: whether it is complete, and whether its values can be right.  Nothing is sent."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from tim_async import config
+from tim_async._secret import Secret
+from tim_async._signing import SERVICE_TIMEOUT
+from tim_async.regions import REGIONS, Hosts
+from tim_async.usersig import check_key
+
+from ._findings import CALLS, USERSIG, Finding, failure, ok, shown, skipped, warning
+
+NAMES = ("configuration", "key", "identifier", "place")
+"""The checks, in their order."""
+
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_USUAL = re.compile(r"[!-~]{1,32}")
+_NO_KEY = "Every call will be refused for its signature."
+_COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line ends."
+
+
+class Reading(NamedTuple):
+    """A configuration that was read.
+
+    Attributes:
+        findings: what the checks found.
+        options: the keyword arguments of a `TIMClient`; None where no client can be made of them.
+    """
+
+    findings: tuple[Finding, ...]
+    options: dict[str, Any] | None
+
+
+def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> Reading:
+    """Read variables as `config.options` does, and check them.
+
+    Args:
+        values: the variables, by name.
+        folder: where a relative ``TIM_SECRET_KEY_FILE`` is looked for.
+        source: what to call ``values``.
+    """
+    names = {name for name, value in values.items() if value}
+    try:
+        found = config.options(values, folder=folder, source=source)
+    except OSError as error:
+        why = f"cannot read {error.filename}: {error.strerror or type(error).__name__}"
+        return _unusable("unreadable", why, "Correct TIM_SECRET_KEY_FILE, or the file's rights.")
+    except ValueError as error:
+        return _unusable("invalid", str(error), "Correct it.")
+    findings = [*_complete(found, names, source), *of(found)]
+    usable = all(one.level != "failure" for one in findings)
+    return Reading(tuple(shown(findings, found.get("secret_key"))), found if usable else None)
+
+
+def read_file(file: Path) -> Reading:
+    """Read a file of credentials as `config.read_file` does, and check it."""
+    try:
+        values = config.read_file(file)
+    except OSError as error:
+        why = f"cannot read {file}: {error.strerror or type(error).__name__}"
+        return _unusable("unreadable", why, "Correct --credentials or TIM_CREDENTIALS, or the file's rights.")
+    except ValueError as error:
+        return _unusable("invalid", str(error), "Correct that line.")
+    return read(values, folder=file.parent, source=str(file))
+
+
+def of(found: Mapping[str, Any]) -> list[Finding]:
+    """Check the values of a configuration, as far as they are there.
+
+    Args:
+        found: keyword arguments of a `TIMClient`, the key as a `Secret`.
+    """
+    findings = []
+    if "secret_key" in found:
+        findings.append(_key(found["secret_key"]))
+    else:
+        findings.append(skipped("key", "there is none"))
+    findings.append(_identifier(found.get("identifier", "administrator")))
+    findings.append(_place(found))
+    return shown(findings, found.get("secret_key"))
+
+
+def time_out(seconds: float) -> Finding:
+    """Check the time-out of an attempt."""
+    if seconds > SERVICE_TIMEOUT:
+        return ok("timeout", f"{seconds:g} s for one attempt")
+    return warning(
+        "timeout.short",
+        f"{seconds:g} s for one attempt; the service itself gives up after {SERVICE_TIMEOUT:g} s",
+        "A slow call is given up and repeated, although it may have been carried out.",
+        "Set `timeout` above 3 s; the default is 10 s.",
+        CALLS,
+    )
+
+
+def _unusable(problem: str, found: str, remedy: str) -> Reading:
+    first = failure(f"configuration.{problem}", found, "No client can be made.", remedy)
+    rest = (skipped(name, "the configuration could not be read") for name in NAMES[1:])
+    return Reading(tuple(shown((first, *rest), None)), None)
+
+
+def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Iterator[Finding]:
+    """Whether all settings are there, none of them twice."""
+    missing = ""
+    try:
+        config.require(found, source=source)
+    except ValueError as error:
+        missing = str(error)
+    if missing:
+        strangers = sorted(name for name in names if _meant(name))
+        if strangers:
+            missing += f"; {', '.join(strangers)} is set there, which nothing reads"
+        yield failure(
+            "configuration.incomplete",
+            missing,
+            "No client can be made.",
+            f"Set it; the names are {', '.join(config.VARIABLES)}.",
+        )
+    elif {"TIM_SECRET_KEY", "TIM_SECRET_KEY_FILE"} <= names:
+        yield warning(
+            "configuration.two_keys",
+            f"TIM_SECRET_KEY and TIM_SECRET_KEY_FILE are both set in {source}",
+            "TIM_SECRET_KEY is used, and the file is not read.",
+            "Remove one of them.",
+        )
+    else:
+        yield ok("configuration", f"app {found['sdk_app_id']}, from {source}")
+
+
+def _meant(name: str) -> bool:
+    """Whether a variable that nothing reads has a name much like one that is read."""
+    return (
+        name not in config.VARIABLES
+        and name.upper().startswith(("TIM", "SDK", "SECRET"))
+        and bool(difflib.get_close_matches(name.upper(), config.VARIABLES, 1, 0.7))
+    )
+
+
+def _key(key: Secret) -> Finding:
+    text = str(key.reveal())
+    size = len(text)
+    if text[:1] in ("'", '"', "`") or text[-1:] in ("'", '"', "`"):
+        return failure("key.quoted", f"the {size} characters begin or end with a quotation mark", _NO_KEY, _COPY)
+    if text != text.strip() or any(sign.isspace() for sign in text):
+        return failure("key.blank", f"blanks or line ends are among its {size} characters", _NO_KEY, _COPY)
+    if text.startswith("eJ") and size > 100:
+        return failure(
+            "key.usersig",
+            "it looks like a UserSig, which is made with the key",
+            _NO_KEY,
+            "Set the app's SDKSecretKey; UserSigs are made with it locally.",
+            USERSIG,
+        )
+    del text
+    problem = ""
+    try:
+        check_key(key)
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        name = "key.short" if "too short" in problem else "key.other_kind"
+        return failure(name, problem, "The client refuses it.", _COPY, USERSIG)
+    if _HEX.fullmatch(str(key.reveal())) is None:
+        return warning(
+            "key.unusual",
+            f"{size} characters; keys usually are 64 hexadecimal digits",
+            "Part of it may be missing, or it may be another kind of key.",
+            "Compare it with the SDKSecretKey in the console.",
+            USERSIG,
+        )
+    return ok("key", "64 hexadecimal digits, as keys usually are")
+
+
+def _identifier(identifier: str) -> Finding:
+    if _HEX.fullmatch(identifier):
+        return failure(
+            "identifier.key",
+            "it is 64 hexadecimal digits, as keys are, and so is not shown",
+            "The secret key may be in the wrong setting, and would be sent in every URL.",
+            "Set the identifier of an admin; the default is administrator.",
+        )
+    if _USUAL.fullmatch(identifier) is None:
+        return warning(
+            "identifier.unusual",
+            f"{identifier!r}; identifiers are up to 32 printable ASCII characters without blanks",
+            "The service may not know it.",
+            "Compare it with the admins that the console lists.",
+            CALLS,
+        )
+    return ok("identifier", identifier)
+
+
+def _place(found: Mapping[str, Any]) -> Finding:
+    """Whether a configuration names one place, and one that exists."""
+    problem = ""
+    try:
+        config.require_place(found, source="the configuration")
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        return failure(
+            "place.both" if "both" in problem else "place.missing",
+            problem,
+            "No client can be made.",
+            "Set one of the two.",
+        )
+    region, base_url = found.get("region"), found.get("base_url")
+    try:
+        url = Hosts.of(region, base_url, allow_http=found.get("allow_http", False)).current
+    except ValueError as error:
+        problem = str(error)
+    if problem and region is not None:
+        return failure(
+            "place.unknown_region",
+            problem,
+            "No client can be made.",
+            "Choose the region that the console shows for the app.",
+            CALLS,
+        )
+    if problem:
+        name = "place.unencrypted" if "unencrypted" in problem else "place.invalid"
+        return failure(name, problem, "No client can be made.", "Correct it.")
+    if urlsplit(url).path:
+        return warning(
+            "place.path",
+            f"{url} has a path",
+            "The path of each command, such as v4/openim/…, is put behind it.",
+            "Remove the path, unless your own gateway has it.",
+            CALLS,
+        )
+    return ok("place", url if region is None else f"{region_of(url)}, {url}")
+
+
+def region_of(url: str) -> str:
+    """The region that a base URL belongs to; "" for another host."""
+    host = urlsplit(url).hostname
+    return next((name for name, hosts in REGIONS.items() if host in hosts), "")

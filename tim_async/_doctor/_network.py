@@ -1,0 +1,76 @@
+"""The checks of the way to the service: to the first host, and to its backup."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from tim_async._session import proxy_for
+
+from ._findings import CALLS, Finding, failure, ok, skipped, unrun, warning
+from ._visit import Visit
+from ._way import UNREACHED, Stopped, Way
+
+NAMES = ("dns", "tcp", "proxy", "tls")
+"""The steps, in their order."""
+
+_BACKUP = "Calls go to the backup host; the first one is tried again when that fails."
+
+
+async def network(visit: Visit) -> list[Finding]:
+    """Take the way to each host of the client; where the first fails and its backup works, that is a warning."""
+    settings = visit.caller.settings
+    first, *backups = sorted(settings.hosts, key=lambda url: url != visit.caller.base_url)
+    ways = await asyncio.gather(*(_way(visit, url) for url in (first, *backups)))
+    findings, *others = ways
+    if not others:
+        return findings
+    works = [all(one.level != "failure" for one in way) for way in ways]
+    if works[1] and not works[0]:
+        findings = [
+            replace(one, level="warning", meaning=_BACKUP) if one.level == "failure" else one for one in findings
+        ]
+    return [*findings, _backup(urlsplit(backups[0]).hostname or "", others[0], alone=not works[0])]
+
+
+def _backup(host: str, way: list[Finding], *, alone: bool) -> Finding:
+    failed = [one for one in way if one.level == "failure"]
+    if not failed:
+        return ok("backup", f"{host} can be reached")
+    found, remedy = f"{host}: {failed[0].found}", failed[0].remedy
+    if alone:
+        return failure("backup.unreachable", found, UNREACHED, remedy, CALLS)
+    meaning = "Calls will fail when the first host cannot be reached."
+    return warning("backup.unreachable", found, meaning, remedy, CALLS)
+
+
+async def _way(visit: Visit, url: str) -> list[Finding]:
+    """The findings of all steps to one host."""
+    session = visit.caller.session
+    connector = session.connector
+    given = visit.caller.settings.session is not None
+    if given and (
+        type(connector) is not aiohttp.TCPConnector
+        or session.trust_env
+        or getattr(session, "_default_proxy", None) is not None
+    ):
+        why = "the session that was given connects in a way of its own"
+        return [skipped(name, why) for name in NAMES]
+    settings = visit.caller.settings
+    proxy = None if given else proxy_for(url, settings.proxy, settings.trust_env)
+    way = Way(cast(aiohttp.TCPConnector, connector), url, proxy, visit.timeout)
+    findings: list[Finding] = []
+    try:
+        async for finding in way.steps():
+            findings.append(finding)  # noqa: PERF401 - those before a failure are kept
+    except Stopped as stopped:
+        findings.append(stopped.finding)
+        rest = NAMES[NAMES.index(stopped.finding.name.partition(".")[0]) + 1 :]
+        findings += [unrun(name, stopped.finding.name) for name in rest]
+    finally:
+        way.close()
+    return findings

@@ -1,0 +1,302 @@
+"""The checks that call the service: what it says of the app, the signature, the identifier and each endpoint.
+
+One reading call tells most of it: the service answers with the code of the first thing that it finds wrong.  The order
+in which it looks is not documented; what stands before the refused thing in `STAGES` is taken as accepted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+from collections.abc import Callable
+from statistics import median
+from typing import Any, NamedTuple
+
+from tim_async._codes import WRONG_REGION
+from tim_async.endpoints import (
+    ADMIN_SET_MSG_READ,
+    GET_ALL_C2C_UNREAD_MSG_NUM,
+    GET_GROUP_INFO,
+    GET_GROUP_MSG_RECEIPT,
+    GET_GROUP_MSG_RECEIPT_DETAIL,
+    GET_RECENT_CONTACT_LIST,
+    SET_UNREAD_MSG_NUM,
+    Endpoint,
+)
+from tim_async.errors import (
+    AccountNotFound,
+    APIError,
+    AuthError,
+    BadResponse,
+    ConnectFailed,
+    ConnectionLost,
+    GroupNotFound,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    ReceiptUnavailable,
+    RequestTimeout,
+    ServerBusy,
+    TIMError,
+)
+
+from ._findings import CALLS, CODES, USERSIG, Finding, failure, ok, skipped, warning
+from ._visit import NOBODY, Outcome, Visit
+
+STAGES: dict[str, dict[int, str]] = {
+    "access": {60021: "address_refused"},
+    "region": dict.fromkeys(WRONG_REGION, "wrong"),
+    "app": {
+        60006: "unknown",
+        60012: "not_sent",
+        60016: "disabled",
+        60017: "disabled",
+        60020: "disabled",
+        60025: "disabled",
+        60028: "disabled",
+    },
+    "signature": {
+        70001: "expired",
+        70052: "expired",
+        70002: "not_sent",
+        70003: "unreadable",
+        70005: "unreadable",
+        60004: "refused",
+        60005: "refused",
+        20002: "refused",
+        70009: "wrong_key",
+        70013: "other_identifier",
+        70014: "other_app",
+        70050: "too_many_failed",
+    },
+    "admin": {60010: "missing", 90009: "missing", 70051: "blocked"},
+}
+"""What the service looks at, and for each the codes that refuse it with the names of the problems."""
+
+NO_RECEIPTS = 10059
+"""The code of a plan without read receipts."""
+_REFUSED = {10026: "disabled", 10003: "unknown", 60009: "unknown"}
+"""The codes that refuse a whole command, with the names of the problems."""
+
+CLOSE, APART = 5.0, 60.0
+"""Seconds by which a clock may differ unnoticed, and from which on webhooks are refused."""
+SLOW = 0.5
+"""Seconds of a round trip that no region takes from anywhere."""
+
+
+async def answer(visit: Visit) -> list[Finding]:
+    """Make the first call: whether there is an answer of the service."""
+    outcome = await visit.ask(GET_ALL_C2C_UNREAD_MSG_NUM, visit.caller.settings.identifier)
+    visit.outcomes["answer"] = visit.outcomes[GET_ALL_C2C_UNREAD_MSG_NUM.name] = outcome
+    error = outcome.error
+    if error is None or (isinstance(error, APIError) and not isinstance(error, RateLimited | ServerBusy)):
+        said = "success" if error is None else f"error {error.code}"
+        return [ok("answer", f"{visit.caller.base_url} answered with {said}")]
+    page = CODES if isinstance(error, APIError) else ""
+    return [failure(f"answer.{_problem(error)}", told(error), error.meaning, error.remedy, page)]
+
+
+_UNANSWERED: tuple[tuple[type[TIMError], str], ...] = (
+    (RateLimited, "rate"),
+    (ServerBusy, "busy"),
+    (RequestTimeout, "late"),
+    (BadResponse, "foreign"),
+    (ConnectFailed, "not_connected"),
+    (ConnectionLost, "lost"),
+    (QuotaExhausted, "no_permit"),
+)
+"""The problem of a call that found no answer to work with."""
+
+
+def _problem(error: TIMError) -> str:
+    return next((problem for kind, problem in _UNANSWERED if isinstance(error, kind)), "failed")
+
+
+async def clock(visit: Visit) -> list[Finding]:
+    """Compare this machine's clock with the answer's ``Date``."""
+    outcome = visit.outcomes["answer"]
+    theirs = _seconds(outcome.date)
+    if theirs is None:
+        return [skipped("clock", "the answer has no Date")]
+    # The header has whole seconds, rounded down.
+    apart = outcome.ended - outcome.took / 2 - (theirs + 0.5)
+    found = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the service's"
+    if abs(apart) <= CLOSE:
+        return [ok("clock", "agrees with the service's")]
+    remedy = "Synchronise this machine's clock, e.g. with NTP."
+    if abs(apart) <= APART:
+        meaning = "UserSigs and read times are off by as much; webhooks are refused from 60 s on."
+        return [warning("clock.off", found, meaning, remedy, USERSIG)]
+    meaning = "Webhooks are refused, read times are wrong, and UserSigs may count as expired."
+    return [failure("clock.wrong", found, meaning, remedy, USERSIG)]
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        when = email.utils.parsedate_to_datetime(date)
+        return (when if when.tzinfo is not None else when.replace(tzinfo=dt.UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def stage(name: str) -> Callable[[Visit], Any]:
+    """Make the check of one stage, which looks at the code of the first call."""
+
+    async def look(visit: Visit) -> list[Finding]:
+        error = visit.outcomes["answer"].error
+        problem = STAGES[name].get(error.code) if isinstance(error, APIError) else None
+        if problem is None:
+            return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
+        assert isinstance(error, APIError)
+        return [refused(f"{name}.{problem}", error)]
+
+    return look
+
+
+_ACCEPTED = {
+    "access": "calls from this machine are taken",
+    "app": "the service knows it",
+    "signature": "accepted",
+    "admin": "{!r} may call",
+}
+
+
+def refused(name: str, error: APIError, found: str = "") -> Finding:
+    """The failure for a code of the service."""
+    page = {"signature": USERSIG, "region": CALLS, "admin": CALLS}.get(name.partition(".")[0], CODES)
+    return failure(name, found or told(error), error.meaning, error.remedy, page)
+
+
+def told(error: TIMError) -> str:
+    """An error in one line, with the service's own words."""
+    if isinstance(error, APIError):
+        return f"error {error.code}{': ' + error.info if error.info else ''}"
+    return str(error)
+
+
+# The endpoints
+
+
+class Reading(NamedTuple):
+    """An endpoint, and the harmless call that the doctor makes of it."""
+
+    endpoint: Endpoint[..., Any]
+    arguments: Callable[[Visit], tuple[Any, ...]]
+    page: str
+
+
+READING = (
+    Reading(
+        GET_ALL_C2C_UNREAD_MSG_NUM,
+        lambda visit: (visit.caller.settings.identifier,),
+        "https://www.tencentcloud.com/document/product/1047/41046",
+    ),
+    Reading(
+        GET_RECENT_CONTACT_LIST,
+        lambda visit: (visit.caller.settings.identifier, None),
+        "https://www.tencentcloud.com/document/product/1047/43087",
+    ),
+    Reading(
+        GET_GROUP_MSG_RECEIPT,
+        lambda visit: (visit.group or NOBODY, [1]),
+        "https://www.tencentcloud.com/document/product/1047/49439",
+    ),
+    Reading(
+        GET_GROUP_MSG_RECEIPT_DETAIL,
+        lambda visit: (visit.group or NOBODY, 1, True, "", 1),
+        "https://www.tencentcloud.com/document/product/269/77693",
+    ),
+    Reading(
+        GET_GROUP_INFO,
+        lambda visit: ({"GroupIdList": [visit.group or NOBODY]},),
+        "https://www.tencentcloud.com/document/product/1047/34961",
+    ),
+)
+"""The endpoints that read."""
+WRITING = (SET_UNREAD_MSG_NUM, ADMIN_SET_MSG_READ)
+"""Those that write, which are not called."""
+
+
+def endpoint(reading: Reading) -> Callable[[Visit], Any]:
+    """Make the check of an endpoint that reads."""
+    name = reading.endpoint.name
+
+    async def look(visit: Visit) -> list[Finding]:
+        if name not in visit.outcomes:
+            visit.outcomes[name] = await visit.ask(reading.endpoint, *reading.arguments(visit))
+        return [_endpoint(name, visit.outcomes[name], reading.page, given=bool(visit.group))]
+
+    return look
+
+
+def _endpoint(name: str, outcome: Outcome, page: str, *, given: bool) -> Finding:
+    error = outcome.error
+    if error is None:
+        return ok(name, "permitted")
+    if not isinstance(error, APIError) or isinstance(error, RateLimited | ServerBusy):
+        level = warning if isinstance(error, RateLimited | QuotaExhausted) else failure
+        return level(f"{name}.{_problem(error)}", told(error), error.meaning, error.remedy, page)
+    if error.code == NO_RECEIPTS:
+        return ok(name, f"reachable; {told(error)}")
+    if isinstance(error, GroupNotFound) and given:
+        return warning(f"{name}.group", told(error), error.meaning, error.remedy, page)
+    if isinstance(error, GroupNotFound | AccountNotFound | ReceiptUnavailable):
+        return ok(name, f"permitted; {told(error)}")
+    if error.code in _REFUSED:
+        return failure(f"{name}.{_REFUSED[error.code]}", told(error), error.meaning, error.remedy, page)
+    if isinstance(error, PermissionDenied | AuthError):
+        # About a group that does not exist, it may mean just that.
+        level = failure if given or isinstance(error, AuthError) else warning
+        return level(f"{name}.denied", told(error), error.meaning, error.remedy, page)
+    meaning = error.meaning or "The endpoint can be reached, and refuses this call."
+    return warning(f"{name}.refused", told(error), meaning, error.remedy or "Look the code up.", CODES)
+
+
+def unwritten(one: Endpoint[..., Any]) -> Callable[[Visit], Any]:
+    """Make the place of an endpoint that writes."""
+
+    async def look(_visit: Visit) -> list[Finding]:
+        return [skipped(one.name, "not called, since it writes; it needs what the others need")]
+
+    return look
+
+
+_NONE = {NO_RECEIPTS: "plan", 10060: "group_too_large", 10061: "group_type"}
+"""The codes that say why there are no receipts, with the names of the problems."""
+
+
+async def receipts(visit: Visit) -> list[Finding]:
+    """Whether the app's plan has read receipts, as the calls about them tell."""
+    errors = [visit.outcomes[one.name].error for one in (GET_GROUP_MSG_RECEIPT, GET_GROUP_MSG_RECEIPT_DETAIL)]
+    codes = {error.code: error for error in errors if isinstance(error, APIError)}
+    page = READING[2].page
+    for code, problem in _NONE.items():
+        if code in codes:
+            error = codes[code]
+            return [warning(f"receipts.{problem}", told(error), error.meaning, error.remedy, page)]
+    if None in errors or 10062 in codes:
+        return [ok("receipts", "the app's plan has them")]
+    why = "only a group of the app tells whether its plan has them"
+    return [skipped("receipts", why, "Name one: --group ID, or group=….")]
+
+
+async def round_trip(visit: Visit) -> list[Finding]:
+    """The time of a call, with its connection made."""
+    first = visit.outcomes["answer"]
+    # The first call made the connection, unless there was one.
+    others = [one.took for one in visit.outcomes.values() if one is not first and one.code is not None]
+    if not others:
+        return [skipped("round_trip", "no call was answered")]
+    seconds = median(others)
+    found = f"{seconds * 1000:.0f} ms, median of {len(others)} calls"
+    if seconds <= SLOW:
+        return [ok("round_trip", found)]
+    return [
+        warning(
+            "round_trip.slow",
+            found,
+            "Each call takes that long; the rate is kept, with more of them under way.",
+            "Run the program nearer to the app's region; check proxies and gateways.",
+            CALLS,
+        )
+    ]

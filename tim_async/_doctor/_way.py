@@ -1,0 +1,306 @@
+"""One way to one host, step by step: name, connection, proxy and TLS, with sockets of its own.
+
+It is the way of the client's session: its resolver, its TLS context and its proxy.  Nothing is sent to the service.
+Errors of the system are told by their numbers, as `_foreign` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from tim_async._foreign import reason
+from tim_async._secret import Secret
+from tim_async.errors import printable
+from tim_async.regions import is_loopback
+
+from ._findings import CALLS, Finding, failure, ok, skipped, warning
+
+T = TypeVar("T")
+
+UNREACHED = "The service cannot be reached."
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
+
+
+class Stopped(Exception):
+    """A step failed.
+
+    Attributes:
+        finding: the failure.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.name)
+        self.finding = finding
+
+
+class Way:
+    """The way to one host: a connection that is made step by step."""
+
+    def __init__(self, connector: aiohttp.TCPConnector, url: str, proxy: Secret | None, timeout: float) -> None:
+        parts = urlsplit(url)
+        self._connector = connector
+        self._tls = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._proxy = proxy
+        self._timeout = timeout
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def steps(self) -> AsyncIterator[Finding]:
+        """Make the connection; yields the finding of each step.
+
+        Raises:
+            Stopped: a step failed.
+        """
+        host, port = self._host, self._port
+        if self._proxy is not None:
+            url = cast(URL, self._proxy.reveal())
+            host, port = url.host or "", url.port or 80
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        addresses = await self._resolve(host, port)
+        shown = _listed([each["host"] for each in addresses])
+        yield ok("dns", f"{host} is {shown}, {_ms(loop.time() - began)}" if shown != host else f"{host} is an address")
+        began = loop.time()
+        reached = await self._connect(host, port, addresses)
+        yield ok("tcp", f"connected to {reached} in {_ms(loop.time() - began)}")
+        yield await self._pass_proxy(f"{host}:{port}")
+        yield await self._secure()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    async def _within(self, awaitable: Awaitable[T]) -> T:
+        async with asyncio.timeout(self._timeout):
+            return await awaitable
+
+    async def _resolve(self, host: str, port: int) -> list[Any]:
+        resolver = self._connector._resolver  # noqa: SLF001 - there is no public way to a session's own
+        # As aiohttp, which asks no resolver for an address.
+        own = _is_address(host) or type(resolver) is aiohttp.ThreadedResolver
+        looking: Awaitable[Any] = _resolved(host, port) if own else resolver.resolve(host, port, socket.AF_UNSPEC)
+        try:
+            if found := list(await self._within(looking)):
+                return found
+            why, problem = "the name has no address", "failed"
+        except TimeoutError:
+            why, problem = "no answer of the name server", "late"
+        except OSError as error:
+            why, problem = reason(error), "failed"
+        remedy = "Correct the name, or this machine's DNS."
+        raise Stopped(failure(f"dns.{problem}", f"cannot resolve {host}: {why}", UNREACHED, remedy, CALLS))
+
+    async def _connect(self, host: str, port: int, addresses: list[Any]) -> str:
+        """Connect to whichever address answers first."""
+        tasks = [asyncio.ensure_future(asyncio.open_connection(each["host"], each["port"])) for each in addresses[:6]]
+        errors: list[BaseException] = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                for task in asyncio.as_completed(tasks):
+                    try:
+                        self._reader, self._writer = await task
+                    except OSError as error:
+                        errors.append(error)
+                    else:
+                        return "{}:{}".format(*self._writer.get_extra_info("peername")[:2])
+        except TimeoutError:
+            errors.append(TimeoutError())
+        finally:
+            await _abandon(tasks, self._writer)
+        problem, why = "failed", reason(errors[-1])
+        if isinstance(errors[-1], TimeoutError):
+            problem, why = "late", f"nothing answered within {self._timeout:g} s"
+        elif isinstance(errors[-1], ConnectionRefusedError):
+            problem = "refused"
+        to = f"{host}:{port}" if self._proxy is None else f"the proxy {host}:{port}"
+        remedy = "Let this machine connect to it: check firewalls and routes."
+        if self._proxy is not None:
+            remedy = "Correct the proxy's URL, or start the proxy."
+        elif problem == "refused":
+            remedy = "Correct the host and the port; a firewall may refuse, too."
+        raise Stopped(failure(f"tcp.{problem}", f"cannot connect to {to}: {why}", UNREACHED, remedy, CALLS))
+
+    async def _pass_proxy(self, shown: str) -> Finding:
+        """Have the proxy connect to the host."""
+        if self._proxy is None:
+            return ok("proxy", "none")
+        url = cast(URL, self._proxy.reveal())
+        assert self._writer is not None
+        try:
+            if url.scheme == "https":
+                await self._within(self._writer.start_tls(ssl.create_default_context(), server_hostname=url.host))
+            if not self._tls:
+                return ok("proxy", f"{shown}, which forwards plain HTTP")
+            status = await self._within(self._tunnel(url))
+        except TimeoutError:
+            problem, why = "late", f"no answer within {self._timeout:g} s"
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            problem, why = "failed", reason(error)
+        else:
+            if status == 200:
+                return ok("proxy", f"{shown} connects to {self._host}:{self._port}")
+            problem, why = "password" if status == 407 else "refused", f"HTTP {status}"
+        remedy = {
+            "password": "Put user and password into the proxy's URL: http://user:password@host:3128.",
+            "refused": f"Have the proxy allow CONNECT to {self._host}:{self._port}, or bypass it with NO_PROXY.",
+        }.get(problem, "Check that it is an HTTP proxy, and works.")
+        found = f"the proxy {shown} does not connect to {self._host}:{self._port}: {why}"
+        raise Stopped(failure(f"proxy.{problem}", found, UNREACHED, remedy))
+
+    async def _tunnel(self, url: URL) -> int:
+        """Ask the proxy for a tunnel; returns the HTTP status of its answer."""
+        assert self._writer is not None
+        assert self._reader is not None
+        self._writer.write(_tunnel_request(f"{self._host}:{self._port}", url))
+        await self._writer.drain()
+        status = _STATUS.match(await self._reader.readuntil(b"\r\n\r\n"))
+        if status is None:
+            raise ValueError
+        return int(status[1])
+
+    async def _secure(self) -> Finding:
+        """Set up TLS."""
+        where = f"{self._host}:{self._port}"
+        if not self._tls:
+            if is_loopback(self._host):
+                return ok("tls", "not used: plain HTTP on this machine")
+            return warning(
+                "tls.none",
+                f"plain HTTP to {where}",
+                "The UserSig, an admin's credential, can be read on the way.",
+                "Use https:// in `base_url`.",
+                CALLS,
+            )
+        context = _context(self._connector)
+        if context is None:
+            return skipped("tls", "the session pins a fingerprint")
+        assert self._writer is not None
+        try:
+            await self._within(self._writer.start_tls(context, server_hostname=self._host))
+        except TimeoutError:
+            problem, why = "late", f"no handshake within {self._timeout:g} s"
+        except ssl.SSLCertVerificationError as error:
+            problem, why = "untrusted", printable(error.verify_message)
+        except (OSError, ValueError) as error:
+            problem, why = "failed", reason(error)
+        else:
+            return _secured(self._writer.get_extra_info("ssl_object"), context, where)
+        remedy = {
+            "untrusted": "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE).",
+            "failed": "Check that this port speaks TLS, and what is between.",
+        }.get(problem, "Check what is between this machine and the host.")
+        raise Stopped(failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHED, remedy))
+
+
+def _tunnel_request(to: str, proxy: URL) -> bytes:
+    head = f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n"
+    if proxy.user is None:
+        return f"{head}\r\n".encode()
+    pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode())
+    return f"{head}Proxy-Authorization: Basic {pair.decode()}\r\n\r\n".encode()
+
+
+def _secured(connection: ssl.SSLObject, context: ssl.SSLContext, where: str) -> Finding:
+    if context.verify_mode is ssl.CERT_NONE:
+        return warning(
+            "tls.unverified",
+            f"{connection.version()} with {where}, whose certificate is not verified",
+            "Anybody on the way can pose as the service, and receives an admin's UserSig.",
+            "Remove ssl=False from the session's connector.",
+        )
+    until = (connection.getpeercert() or {}).get("notAfter", "")
+    return ok("tls", f"{connection.version()} with {where}, whose certificate is valid until {printable(str(until))}")
+
+
+def _context(connector: aiohttp.TCPConnector) -> ssl.SSLContext | None:
+    """The TLS context of a connector; None where it has none that says everything."""
+    given = getattr(connector, "_ssl", True)
+    if isinstance(given, ssl.SSLContext):
+        return given
+    if given is True:
+        return ssl.create_default_context()
+    if given is False:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    return None
+
+
+async def _abandon(tasks: Sequence[asyncio.Future[Any]], kept: asyncio.StreamWriter | None) -> None:
+    """End all connections but the one that is kept."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(result, BaseException) and result[1] is not kept:
+            result[1].transport.abort()
+
+
+async def _resolved(host: str, port: int) -> list[dict[str, Any]]:
+    """Resolve a name in a thread of its own, which the interpreter does not wait for when it ends.
+
+    Raises:
+        OSError: it cannot be resolved.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def settle(found: Any) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def work() -> None:
+        found: Any
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            found = error if isinstance(error, OSError) else OSError(None, "not a host name")
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=work, daemon=True, name="tim_async-doctor-dns").start()
+    found = await answer
+    if isinstance(found, OSError):
+        raise found
+    return list(_addresses(found))
+
+
+def _addresses(found: list[Any]) -> Iterator[dict[str, Any]]:
+    seen = set()
+    for *_, address in found:
+        if address[:2] not in seen:
+            seen.add(address[:2])
+            yield {"host": address[0], "port": address[1]}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _listed(addresses: list[str]) -> str:
+    rest = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
+    return f"{addresses[0]}{rest}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

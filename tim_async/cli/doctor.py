@@ -1,0 +1,154 @@
+"""The command that examines a configuration and everything that it leads to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import credentials
+from .failures import FAILED
+from .output import examples, plain, say, show, show_json, takes_json
+
+if TYPE_CHECKING:
+    from tim_async._doctor import Finding
+
+_DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
+
+
+@click.command(
+    short_help="Examine the configuration, the way to the service, rights and quota.",
+    epilog=examples(
+        "tim-async doctor",
+        "tim-async doctor --group @TGS#public --quota redis://store:6379/0",
+        "tim-async doctor --try-regions",
+        "tim-async doctor --probe 10",
+        "tim-async doctor --json | jq '.findings[] | select(.level == \"failure\")'",
+    ),
+)
+@click.option("--group", metavar="GROUP", help="A group of the app: whether its plan has read receipts.")
+@click.option(
+    "--quota",
+    "quota_url",
+    metavar="URL",
+    envvar="TIM_QUOTA_URL",
+    help="The store of a shared quota; with a password, as TIM_QUOTA_URL.  [env: TIM_QUOTA_URL]",
+)
+@click.option(
+    "--try-regions",
+    is_flag=True,
+    help="Where the region is wrong, ask the hosts of all others which is right, with the same signature.",
+)
+@click.option(
+    "--probe",
+    metavar="SECONDS",
+    type=click.FloatRange(min=6),
+    help="Measure whether get_c2c_unread_msg_num takes its rate, for at least 6 s more.  It uses the quota: others'"
+    " calls are refused meanwhile.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="For one step, such as a connection or a call; all together take less than 30 s.",
+)
+@takes_json
+@credentials.takes_credentials
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    group: str | None,
+    quota_url: str | None,
+    try_regions: bool,
+    probe: float | None,
+    timeout: float,
+    as_json: bool,
+    credentials_file: Path | None,
+) -> None:
+    """Examine the configuration, the way to the service, the signature, rights, endpoints, plan and quota.
+
+    It makes about five reading calls, with --probe hundreds, and writes nothing.  No secret is shown.  Exit code 0
+    without failures, else 1.
+    """
+    options = {"group": group or None, "try_regions": try_regions, "probe": probe, "timeout": timeout}
+    found = asyncio.run(_examine(credentials_file, quota_url, options))
+    good = all(one.level != "failure" for one in found)
+    if as_json:
+        show_json({"ok": good, "findings": [asdict(one) for one in found]})
+    else:
+        show(*_lines(found))
+    counts = Counter(one.level for one in found)
+    say(", ".join(f"{counts[level]} {level}" for level in ("ok", "warning", "failure", "skipped")) + ".")
+    if not good:
+        ctx.exit(FAILED)
+
+
+async def _examine(file: Path | None, url: str | None, options: dict[str, Any]) -> list[Finding]:
+    from tim_async._doctor import _checks, _configuration
+    from tim_async.client import TIMClient
+
+    reading = _configuration.read(os.environ) if file is None else _configuration.read_file(file)
+    found = [*reading.findings]
+    if reading.options is None:
+        failed = next(one.name for one in found if one.level == "failure")
+        return [*found, *_checks.unrun(failed)]
+    quota, trouble = _quota(url)
+    # As every command-line tool that calls a service, it takes the environment's proxy.
+    tim = TIMClient(**reading.options, trust_env=True, quota=quota)
+    try:
+        visited = await _checks.visit(tim, **options)
+    finally:
+        await tim.aclose()
+    if trouble is None:
+        return [*found, *visited]
+    return [*found, *(trouble if one.name == "quota" else one for one in visited)]
+
+
+def _quota(url: str | None) -> tuple[Any, Finding | None]:
+    """The quota of a URL, or the failure to make one."""
+    from tim_async._doctor._findings import failure
+    from tim_async.quota import RedisQuota
+
+    if not url:
+        return None, None
+    try:
+        return RedisQuota(url), None
+    except ImportError as error:
+        return None, failure(
+            "quota.not_installed",
+            str(error),
+            "The quota cannot be used.",
+            "Install the extra: pip install 'tim-async[redis]'.",
+        )
+    except ValueError as error:
+        return None, failure("quota.invalid", str(error), "The quota cannot be used.", "Correct the store's URL.")
+
+
+def _lines(found: Iterable[Finding]) -> list[str]:
+    """The findings as text: a line for each, and what to do about it below; those not run together, at the end."""
+    from tim_async._doctor._findings import UNRUN
+
+    found = list(found)
+    width = max(len(one.name) for one in found)
+    lines = []
+    unrun: dict[str, list[str]] = {}
+    for one in found:
+        if one.found.startswith(UNRUN):
+            unrun.setdefault(one.found, []).append(one.name)
+            continue
+        lines.append(f"{one.level:8} {one.name:{width}}  {plain(one.found)}")
+        if one.level != "ok":
+            told = ((label, getattr(one, name)) for name, label in _DETAILS)
+            lines += [f"{'':9}{label + ':':7}{plain(text)}" for label, text in told if text]
+    for why, names in unrun.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} checks, {names[0]} to {names[-1]}"
+        lines.append(f"skipped  {which}: {plain(why)}")
+    return lines
