@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -16,7 +17,7 @@ import nox
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
-WORKERS = os.environ.get("WORKERS", "4")
+WORKERS = os.environ.get("WORKERS", "5")
 """Processes of pytest; many tests wait, so that more than there are cores pay."""
 
 nox.options.default_venv_backend = "uv"
@@ -34,7 +35,11 @@ import tim_async
 from tim_async import TIMClient
 folder = Path(tim_async.__file__).parent
 assert folder.parent.name == "site-packages", folder
-for name in ("py.typed", "_limiter/quota.lua", "migrate/_lua/rows.lua", "migrate/_report/style.css", "FLEET.md"):
+for name in (
+    *("py.typed", "_limiter/quota.lua", "migrate/_lua/rows.lua", "_style.css", "migrate/_report/style.css", "FLEET.md"),
+    *(f"cli/_page/{file}" for file in ("page.html", "page.css", "page.js", "icon.svg")),
+    "telemetry/grafana.json",
+):
     assert (folder / name).is_file(), name
 print(version("tim-async"))
 """
@@ -59,9 +64,10 @@ def wheel(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.install(str(path))
     session.run("python", "-W", "error", "-c", INSTALLED)
-    session.install(f"{path}[cli,redis]")
+    session.install(f"{path}[cli,otel,prometheus,redis]")
     session.run("tim-async", "--version")
     session.run("python", "-W", "error", "-c", "import tim_async.quota, tim_async.migrate.streams")
+    session.run("python", "-W", "error", "-c", "from tim_async.telemetry import OpenTelemetry, Prometheus")
 
 
 @nox.session(default=False)  # by hand: it downloads Node.js and pyright from npm
@@ -107,6 +113,19 @@ def suite(session: nox.Session, resolution: str, loop: str) -> None:
         session.install(*options, "-e", ".[dev]")
         workers = ("-n", WORKERS, "--dist", "worksteal")
         session.run("python", "-m", "pytest", *workers, f"--loop={loop}", *session.posargs)
+
+
+@nox.session(default=False)  # by hand: it needs a browser
+def browser(session: nox.Session) -> None:
+    """The page of ``--ui`` in the ``chromium`` on the PATH, without which it fails: ``… -s browser``.
+
+    With ``SHOTS=FOLDER`` in the environment, pictures of the page are kept there.
+    """
+    if shutil.which("chromium") is None:
+        session.error("there is no chromium on the PATH; install it, e.g. by apt-get install chromium")
+    session.chdir(ROOT)
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "pytest", "tests/ui/in_browser.py", *session.posargs)
 
 
 @nox.session(python="3.12", default=False)

@@ -72,6 +72,12 @@ class Member:
     age: float
     silence: float
 
+    @property
+    def since(self) -> str:
+        """Its age as hours, minutes and seconds."""
+        hours, rest = divmod(int(self.age), 3600)
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -114,6 +120,27 @@ class Endpoint:
     def differing(self) -> tuple[Member, ...]:
         """Members that named another limit than the agreed one, which all keep to."""
         return tuple(one for one in self.members if one.binding and one.limit != self.limit)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not as usual, in words."""
+        texts = []
+        if self.rate < self.limit:
+            texts.append(f"the server takes {self.rate:,.1f}/s")
+        if self.refused >= 0.5:
+            texts.append(f"{self.refused:,.0f} refused in the last second")
+        if self.paused:
+            texts.append(f"paused for {self.paused:,.1f} s")
+        if self.differing:
+            texts.append(f"{len(self.differing):,} named another limit")
+        if self.unreadable:
+            texts.append(f"{self.unreadable:,} unreadable")
+        return tuple(texts)
+
+    def named_by(self, member: Member) -> str:
+        """The limit that a member named, in words."""
+        named = f"{member.limit:,g}" if member.binding else f"{member.limit:,g} for itself"
+        return f"{named}, not {self.limit:,g}" if member in self.differing else named
 
     def waiting(self, lane: str) -> int:
         """Members that wait in the queue of the store, in one lane."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ import click
 from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
+from ._page import page_port, takes_page
 from .failures import Failure, Misuse, plainly
 from .migrate.tables import number_of
 from .output import examples, live_on, make_table, plain, say, show, show_json
@@ -39,13 +41,15 @@ _FEWEST = 3
         "tim-async quota redis://store:6379/0",
         "tim-async quota redis+sentinel://one:26379,two:26379/quota/0 --watch",
         "tim-async quota redis://store:6379/0 --json",
+        "tim-async quota redis://store:6379/0 --ui",
     ),
 )
 @click.argument("url", envvar="TIM_QUOTA_URL", required=True)
 @click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @click.option("--namespace", default="tim_async", show_default=True, help="What the quota's keys begin with.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a look instead of tables.")
-def quota(url: str, watch: bool, namespace: str, as_json: bool) -> None:
+@takes_page
+def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_port: int | None) -> None:
     """Show who takes part in the quota in a Redis or Valkey, by app and endpoint, and how much each takes.
 
     URL is that of the `RedisQuota`; put one with a password into the environment, as TIM_QUOTA_URL.  The store is only
@@ -55,7 +59,13 @@ def quota(url: str, watch: bool, namespace: str, as_json: bool) -> None:
         url = redis_url(url)
     if {"{", "}"} & {*namespace} or not namespace:
         raise Misuse("--namespace must be text without braces")
-    asyncio.run(_watch(url, namespace, as_json=as_json) if watch else _once(url, namespace, as_json=as_json))
+    page = page_port(ui, ui_port)
+    if page is not None:
+        if watch or as_json:
+            raise Misuse("--ui goes with neither --watch nor --json")
+        asyncio.run(_serve(url, namespace, page))
+    else:
+        asyncio.run(_watch(url, namespace, as_json=as_json) if watch else _once(url, namespace, as_json=as_json))
 
 
 async def _once(url: str, namespace: str, *, as_json: bool) -> None:
@@ -95,6 +105,18 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
         finally:
             if live is not None:
                 live.stop()
+
+
+async def _serve(url: str, namespace: str, port: int) -> None:
+    """Serve a page until Ctrl-C; the first look must succeed."""
+    from ._page.quota import QuotaSubject
+    from ._page.server import serve_page
+
+    async with _connected(url) as connected:
+        subject = QuotaSubject(await _look(connected, namespace), partial(_look, connected, namespace))
+        async with serve_page(subject, port) as page:
+            say(f"The page is at {page}; Ctrl-C ends it.")
+            await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -148,25 +170,9 @@ def _line(view: QuotaView, one: Endpoint) -> str:
         f"{one.out:,} out",
         f"{one.waiting('interactive'):,} waiting",
         f"{one.waiting('bulk'):,} in bulk",
-        *_remarks(one),
+        *one.remarks,
     ]
     return ", ".join(texts)
-
-
-def _remarks(one: Endpoint) -> list[str]:
-    """What is not as usual."""
-    texts = []
-    if one.rate < one.limit:
-        texts.append(f"the server takes {one.rate:,.1f}/s")
-    if one.refused >= 0.5:
-        texts.append(f"{one.refused:,.0f} refused in the last second")
-    if one.paused:
-        texts.append(f"paused for {one.paused:,.1f} s")
-    if one.differing:
-        texts.append(f"{len(one.differing):,} named another limit")
-    if one.unreadable:
-        texts.append(f"{one.unreadable:,} unreadable")
-    return texts
 
 
 def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
@@ -182,7 +188,7 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
         waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
         counts = [f"{count:,}" for count in (one.out, one.cooling, *waiting, len(one.members))]
         rates = (f"{one.limit:,g}", f"{one.calls_per_second:,.1f}")
-        endpoints.add_row(one.sdk_app_id, one.name, *rates, *counts, ", ".join(_remarks(one)))
+        endpoints.add_row(one.sdk_app_id, one.name, *rates, *counts, ", ".join(one.remarks))
     members = make_table(
         "endpoint",
         "member",
@@ -197,7 +203,6 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
     for one in view.endpoints:
         shown = one.members[:most]
         for member in shown:
-            named = f"{member.limit:,g}" if member.binding else f"{member.limit:,g} for itself"
             members.add_row(
                 one.name,
                 member.id,
@@ -205,19 +210,14 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
                 f"{member.share:.0%}",
                 f"{member.out:,}",
                 member.waiting,
-                f"{named}, not {one.limit:,g}" if member in one.differing else named,
-                _age(member.age),
+                one.named_by(member),
+                member.since,
             )
         if len(one.members) > len(shown):
             rest = one.members[len(shown) :]
             rate = sum(member.calls_per_second for member in rest)
             members.add_row(one.name, f"{len(rest):,} others", f"{rate:,.1f}", f"{sum(m.share for m in rest):.0%}")
     return [endpoints, "", members]
-
-
-def _age(seconds: float) -> str:
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
 def _screen(view: QuotaView, trouble: str, height: int) -> Group:

@@ -1,0 +1,119 @@
+"""The subject that shows a shared quota: its endpoints, their queues, and who takes how much."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tim_async._plaintext import plain
+
+from .subject import Chart, Look, Table
+
+if TYPE_CHECKING:
+    from tim_async._quota_view import Endpoint, QuotaView
+
+_MOST_ENDPOINTS = 24
+"""Endpoints that have a chart and a table of their own."""
+_MOST_MEMBERS = 20
+"""Members of an endpoint that are shown one by one."""
+_ENDPOINTS = {
+    "endpoint": "text",
+    "limit": "count",
+    "calls/s": "rate",
+    "out": "count",
+    "cooling": "count",
+    "waiting": "count",
+    "in bulk": "count",
+    "members": "count",
+    "remarks": "text",
+}
+_MEMBERS = {
+    "member": "text",
+    "calls/s": "rate",
+    "share": "share",
+    "out": "count",
+    "waits": "text",
+    "limit": "text",
+    "for": "text",
+}
+
+
+class QuotaSubject:
+    """The quotas in a store.
+
+    Args:
+        view: what was found there first.
+        look: looks again; raises `Failure` where it cannot.
+    """
+
+    name = "Shared quota"
+
+    def __init__(self, view: QuotaView, look: Callable[[], Awaitable[QuotaView]]) -> None:
+        self.address = view.store
+        self._view = view
+        self._look = look
+
+    async def look(self) -> Look:
+        """Read the store; see `Subject`."""
+        found = await self._look()
+        view = found.since(self._view)
+        self._view = view
+        apps = len({one.sdk_app_id for one in view.endpoints})
+        names = [f"{one.name} of {one.sdk_app_id}" if apps > 1 else one.name for one in view.endpoints]
+        named = list(zip(map(plain, names), view.endpoints, strict=True))
+        nobody = f"Nobody has used a quota here within a day whose keys begin with {plain(view.namespace)}."
+        tables = [
+            Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], nobody),
+            *(Table(f"Who takes {name}", _MEMBERS, _members(one), "Nobody.") for name, one in named[:_MOST_ENDPOINTS]),
+        ]
+        app = "" if apps != 1 else f"App {view.endpoints[0].sdk_app_id}."
+        return Look(view.time, [_chart(name, one) for name, one in named[:_MOST_ENDPOINTS]], tables, app)
+
+    def faults(self) -> None:
+        """None: a quota is only looked at."""
+
+    def act(self, action: Mapping[str, Any]) -> None:
+        """Refuse: a quota is only looked at."""
+        del action
+        raise ValueError("this page changes nothing")
+
+
+def _chart(name: str, one: Endpoint) -> Chart:
+    waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
+    note = f"{one.out:,} out · {waiting[0]:,} waiting · {waiting[1]:,} in bulk · {len(one.members):,} members"
+    return Chart(
+        key=f"{one.sdk_app_id} {one.command}",
+        title=name,
+        limit=one.limit,
+        passed=max(0.0, one.calls_per_second - one.refused),
+        refused=one.refused,
+        takes=one.rate if one.rate < one.limit else None,
+        note=note,
+    )
+
+
+def _endpoint(name: str, one: Endpoint) -> list[Any]:
+    waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
+    counts = [one.out, one.cooling, *waiting, len(one.members)]
+    return [name, one.limit, one.calls_per_second, *counts, ", ".join(one.remarks)]
+
+
+def _members(one: Endpoint) -> list[list[Any]]:
+    """A row for each member, and one for all beyond those that are shown."""
+    shown, rest = one.members[:_MOST_MEMBERS], one.members[_MOST_MEMBERS:]
+    rows: list[list[Any]] = [
+        [
+            plain(member.id),
+            member.calls_per_second,
+            member.share,
+            member.out,
+            member.waiting,
+            one.named_by(member),
+            member.since,
+        ]
+        for member in shown
+    ]
+    if rest:
+        sums = [sum(m.calls_per_second for m in rest), sum(m.share for m in rest), sum(m.out for m in rest)]
+        rows.append([f"{len(rest):,} others", *sums, "", "", ""])
+    return rows
