@@ -24,6 +24,8 @@ PATHS = sorted(
     ]
 )
 """Every document of the project."""
+TRANSLATIONS = ("tim_async/README.zh-CN.md", "tim_async/README.ko.md")
+"""The README in other languages; each has the README's parts, in its order."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class Document:
         """The fenced code blocks in one of the languages, or all of them where none is named."""
         fences = [token for token in self.tokens() if token.type == "fence"]
         return [token.content for token in fences if not languages or token.info in languages]
+
+    def parts(self) -> list[tuple[str, str, str]]:
+        """The parts in their order, each with its kind, its tag and its code: headings with their levels, paragraphs,
+        items of lists, rows and cells of tables, code blocks with their languages.
+        """
+        return [
+            (f"{token.type} {token.info}".rstrip(), token.tag, token.content if token.type == "fence" else "")
+            for token in self.tokens()
+            if token.type != "inline"
+        ]
+
+    def code_names(self) -> set[str]:
+        """What the prose has in backquotes."""
+        children = (child for token in self.tokens() for child in token.children or [])
+        return {child.content for child in children if child.type == "code_inline"}
 
     def languages(self) -> set[str]:
         """The languages of all code blocks; "" is a block that names none."""

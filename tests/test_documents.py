@@ -16,15 +16,18 @@ import pytest
 
 from tim_async.emulator import Emulator, fill_example
 
-from .documents import PATHS, ROOT, Document
+from .documents import PATHS, ROOT, TRANSLATIONS, Document
 from .generated import COMMAND, REPOSITORY, TABLES, rewritten
 from .programs import DEVNULL, PIPE, ForkedProgram
 from .store import Store
 
 DOCUMENTS = [Document.read(path) for path in PATHS]
 README, MIGRATE = Document.read("README.md"), Document.read("tim_async/migrate/README.md")
-RUN_HERE = [document for document in DOCUMENTS if document.name != "tim_async/migrate/RECIPES.md"]
-"""Those whose code blocks are run here; the recipes are in `tests.migrate.test_recipes`."""
+READMES = [README, *map(Document.read, TRANSLATIONS)]
+RUN_HERE = [document for document in DOCUMENTS if document.name not in ("tim_async/migrate/RECIPES.md", *TRANSLATIONS)]
+"""Those whose code blocks are run here; the recipes are in `tests.migrate.test_recipes`, and the translations have
+those of the README.
+"""
 STORE = "redis://store:6379/0"
 
 
@@ -45,6 +48,8 @@ PRINTED = {
     "README.md 2": ["read by", "done ('@TGS#public', 'alice', 5)", "failed ('@TGS#public', '', 5)", "[3, 2]"],
     "tim_async/REFERENCE.md 1": ["3"],
     "tim_async/FLEET.md 1": ["True"],
+    "tim_async/telemetry/README.md 1": ["{'get_c2c_unread_msg_num.ok': 1}", "get_c2c_unread_msg_num 200"],
+    "tim_async/examples/README.md 1": ["5", "{'bob': 3, 'carol': 2}", "['alice', 'bob']", "250"],
 }
 """What the comments beside the code promise that it prints, and what shows that nothing is left out."""
 LINES = [line for document in RUN_HERE for block in document.blocks("sh") for line in block.splitlines()]
@@ -116,9 +121,23 @@ def test_links_lead_to_files_and_headings(document: Document) -> None:
             assert anchor in Document.read(target).anchors(), f"{document.name}: no heading for {link}"
 
 
-def test_links_of_the_readme_are_absolute() -> None:
-    """PyPI shows the README without the files beside it."""
-    assert [link for link in README.links() if not re.match("https://|#", link)] == []
+@pytest.mark.parametrize("document", READMES, ids=names(READMES))
+def test_links_of_the_readme_are_absolute(document: Document) -> None:
+    """PyPI shows the README without the files beside it; a translation links as the README does."""
+    assert [link for link in document.links() if not re.match("https://|#", link)] == []
+
+
+@pytest.mark.parametrize("translation", READMES[1:], ids=names(READMES[1:]))
+def test_translations_have_the_parts_of_the_readme(translation: Document) -> None:
+    """The same headings, paragraphs, tables and code in the same order, and the same names and links in the prose."""
+    assert translation.parts() == README.parts()
+    assert translation.code_names() == README.code_names()
+    assert links_and_itself(translation) == links_and_itself(README)
+
+
+def links_and_itself(document: Document) -> list[str]:
+    """The targets in alphabetical order, for languages differ in theirs; a README links to those in other languages."""
+    return sorted([*document.links(), f"{REPOSITORY}/blob/main/{document.name}"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
@@ -181,7 +200,7 @@ def test_every_command_is_run() -> None:
 def test_commands_run(line: str, environment: dict[str, str], folder: Path) -> None:
     """With the credentials in the environment; 3 is for the messages of 1-500 that have no receipt."""
     _, *words = shlex.split(line)
-    ended = run(environment, folder, "-m", "tim_async.cli", *words)
+    ended = run(environment, folder, "-m", "tim_async", *words)
     assert ended.returncode == (3 if "1-500" in words else 0), ended.stderr
     assert ended.stdout or words[0] in ("mark-read", "set-unread")
 
@@ -192,7 +211,7 @@ def test_migrations_run(environment: dict[str, str], folder: Path, store: Store)
     assert len(MIGRATIONS) == 8
     for line in MIGRATIONS:
         _, *words = shlex.split(line.replace(STORE, store.url))
-        ended = run(environment, folder, "-m", "tim_async.cli", *words)
+        ended = run(environment, folder, "-m", "tim_async", *words)
         assert (ended.returncode, bool(ended.stdout)) == (0, True), ended.stderr
     assert {"counts.html", "fleet.html"} <= {path.name for path in folder.iterdir()}
 
