@@ -108,15 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     limiters.add_argument("--rounds", type=int, default=1, help="each library so often (%(default)s)")
     added["deployments"].add_argument("--only", default="", help="deployments whose name contains this")
     added["deployments"].add_argument("--rounds", type=int, default=1, help="each so often (%(default)s)")
-    simulate = added["simulate"]
-    simulate.add_argument("--seeds", type=int, default=1000, help="how many (%(default)s)")
-    simulate.add_argument("--first", type=int, default=0, help="the first of them (%(default)s)")
-    simulate.add_argument("--seconds", type=float, default=60.0, help="virtual, of each (%(default)s)")
-    simulate.add_argument("--processes", type=int, default=2, help="of this machine (%(default)s)")
-    simulate.add_argument("--seed", type=int, help="this one alone")
-    simulate.add_argument("--small", action="store_true", help="few processes and calls in each, as in the test run")
-    simulate.add_argument("--trace", action="store_true", help="with --seed: print each step")
-    simulate.add_argument("--mutants", action="store_true", help="put faults in by hand: is each found?")
+    _add_simulate(added["simulate"])
     migrate = added["migrate"]
     migrate.add_argument(
         "--rows", dest="sizes", type=int, action="append", help="may be repeated; default: 100,000 and 1,000,000"
@@ -130,6 +122,19 @@ def _parser() -> argparse.ArgumentParser:
     webapp.add_argument("--seconds", type=float, default=20.0, help="for each load (%(default)s)")
     added["startup"].add_argument("--runs", type=int, default=15, help="fresh interpreters (%(default)s)")
     return parser
+
+
+def _add_simulate(simulate: argparse.ArgumentParser) -> None:
+    simulate.add_argument("--seeds", type=int, default=1000, help="how many (%(default)s)")
+    simulate.add_argument("--first", type=int, default=0, help="the first of them (%(default)s)")
+    simulate.add_argument("--seconds", type=float, default=60.0, help="virtual, of each (%(default)s)")
+    simulate.add_argument("--processes", type=int, default=2, help="of this machine (%(default)s)")
+    simulate.add_argument("--seed", type=int, help="this one alone")
+    simulate.add_argument("--small", action="store_true", help="few processes and calls in each, as in the test run")
+    simulate.add_argument("--trace", action="store_true", help="with --seed: print each step")
+    simulate.add_argument("--mutants", action="store_true", help="put faults in by hand: is each found?")
+    simulate.add_argument("--migrations", action="store_true", help="migrations instead of fleets")
+    simulate.add_argument("--store", choices=("file", "stream"), help="of migrations; default: both")
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def _run(remote: Remote, file: Path, rate: int) -> dict[str, float]:
         "TIM_SECRET_KEY": "0123456789abcdef" * 4,
         "TIM_BASE_URL": remote.base_url,
     }
-    command = [sys.executable, "-m", "tim_async.cli", "migrate", "unread", str(file), "--rate", str(rate)]
+    command = [sys.executable, "-m", "tim_async", "migrate", "unread", str(file), "--rate", str(rate)]
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

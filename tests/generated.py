@@ -1,8 +1,8 @@
 """What the documents take from the code: tables of arguments, of commands and of their options.
 
 ``python -m tests.generated`` rewrites every document; a test fails while one differs.  A table stands between
-``<!-- generated: NAME -->`` and ``<!-- end -->``.  The README's links into the repository begin with the URL that
-pyproject.toml names, since PyPI shows the README elsewhere.
+``<!-- generated: NAME -->`` and ``<!-- end -->``.  The links of the README and of its translations into the repository
+begin with the URL that pyproject.toml names, since PyPI shows the README elsewhere.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from typing import Any
 import click
 
 from benchmarks.__main__ import SUBJECTS
-from tim_async import Attempt, Batch, EndpointStats, Lookup, RetryPolicy, TIMClient, webhooks
+from tim_async import Attempt, Batch, EndpointStats, Finding, Lookup, RetryPolicy, TIMClient, doctor, webhooks
+from tim_async._codes import CODES, RETRIED
+from tim_async.blocking import Portal
 from tim_async.cli.app import cli
 from tim_async.config import VARIABLES
+from tim_async.emulator import Emulator, EndpointReport
 from tim_async.quota import QuotaReport, RedisQuota
 from tim_async.regions import ALIASES, REGIONS
+from tim_async.telemetry._metrics import METRICS, Counter
 
-from .documents import PATHS, ROOT, Document
+from .documents import PATHS, ROOT, TRANSLATIONS, Document
 
 COMMAND = "python -m tests.generated"
 REPOSITORY: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
@@ -96,6 +100,15 @@ def regions() -> str:
     return table(("region", "short name", "host", "backup host"), ([f"`{cell}`" for cell in row] for row in rows))
 
 
+def codes() -> str:
+    """The known codes: the exception that each becomes, whether it is retried, and the words for it."""
+    rows = [
+        (str(number), f"`{code.kind}`", RETRIED[code.reaction], f"{code.meaning}  {code.remedy}")
+        for number, code in sorted(CODES.items())
+    ]
+    return table(("code", "exception", "reaction", "meaning and remedy"), rows)
+
+
 def environment() -> str:
     """The environment variables of the credentials, as the command's own help describes them."""
     lines = re.findall(r"^  (TIM_[\w=]+(?:, TIM_\w+)*) +(\S.*)$", cli.epilog or "", re.MULTILINE)
@@ -161,25 +174,42 @@ def _migrations() -> Iterator[tuple[click.Context, click.Command]]:
     return walk(migrate, click.Context(migrate, info_name="migrate", parent=outer))
 
 
+def metrics() -> str:
+    """The metrics of `tim_async.telemetry`, by both names."""
+    rows = []
+    for metric in METRICS:
+        counter = "_total" if isinstance(metric, Counter) else ""
+        labels = ", ".join(metric.labels)
+        rows.append((f"`{metric.prometheus}{counter}`", f"`{metric.name}`", labels, metric.meaning))
+    return table(("Prometheus", "OpenTelemetry", "labels", "meaning"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "methods": methods,
     "TIMClient": lambda: arguments(TIMClient),
     "TIMClient.with_options": lambda: arguments(TIMClient.with_options),
     "RetryPolicy": lambda: arguments(RetryPolicy),
     "RedisQuota": lambda: arguments(RedisQuota),
+    "Portal": lambda: arguments(Portal),
     "environment": environment,
     "regions": regions,
+    "codes": codes,
     "QuotaReport": lambda: attributes(QuotaReport),
     "Attempt": lambda: attributes(Attempt),
+    "Finding": lambda: attributes(Finding),
+    "doctor": lambda: arguments(doctor),
     "EndpointStats": lambda: attributes(EndpointStats),
     "Event": lambda: attributes(webhooks.Event),
     "MsgReport": lambda: attributes(webhooks.MsgReport),
     "ReadReceipt": lambda: attributes(webhooks.ReadReceipt),
     "MsgReceipt": lambda: attributes(webhooks.MsgReceipt),
+    "Emulator": lambda: arguments(Emulator.__init__),
+    "EndpointReport": lambda: attributes(EndpointReport),
     "RequestOverLimit": lambda: attributes(webhooks.RequestOverLimit),
     "commands": lambda: commands(_single()),
     "options": lambda: options(_single()),
     "migrate commands": lambda: commands(_migrations()),
+    "metrics": metrics,
     "benchmarks": lambda: table(("subject", "measures"), ((f"`{name}`", text) for name, text in SUBJECTS.items())),
     "migrate options": lambda: options(_migrations()),
 }
@@ -200,7 +230,7 @@ def rewritten(document: Document) -> str:
     )
     return (
         re.sub(r"https://github\.com/[\w.-]+/[\w.-]+(?=/blob/main/)", REPOSITORY, text)
-        if document.name == "README.md"
+        if document.name in ("README.md", *TRANSLATIONS)
         else text
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import warnings
 
 import pytest
 
-from tim_async import Attempt, ClientClosed, Lane, QuotaExhausted, RetryPolicy, TIMClient
+from tim_async import APIError, Attempt, ClientClosed, Lane, QuotaExhausted, RetryPolicy, TIMClient
+from tim_async.errors import CODES, brief
 
 from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of
 
@@ -18,15 +20,18 @@ SET = "set_unread_msg_num"
 
 
 @pytest.mark.parametrize("code", [60026, 70016, 70020])
-async def test_the_hint_of_a_wrong_region(service: StandIn, code: int) -> None:
+async def test_the_remedy_for_a_wrong_region(service: StandIn, code: int) -> None:
     service.script.append(error(code, "no"))
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert str(failure) == (f"{NAME}: error {code}: no ({service.url} was asked; is the app {APP} in another region?)")
+    assert isinstance(failure, APIError)
+    remedy = f"{service.url} was asked: check the SDKAppID {APP}, and set the region that the console shows for it."
+    assert failure.remedy == remedy
+    assert str(failure) == f"{NAME}: error {code}: no. {failure.meaning} {remedy}"
 
 
-async def test_the_hint_of_a_command_that_may_not_exist(service: StandIn) -> None:
-    """None where the library knows the command, with a method or without."""
+async def test_the_remedy_for_a_command_that_may_not_exist(service: StandIn) -> None:
+    """The table's where the library knows the command, with a method or without."""
     service.answer = lambda _: error(60008, "late")
     async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
         failures = [
@@ -34,8 +39,12 @@ async def test_the_hint_of_a_command_that_may_not_exist(service: StandIn) -> Non
             await failure_of(tim.call(OTHER, {})),
             await failure_of(tim.get_all_c2c_unread_msg_num("alice")),
         ]
-    hint = "the service answers so, too, when there is no command v4/openim/sendmsgg; is it mistyped?"
-    assert [getattr(failure, "hint", None) for failure in failures] == [hint, "", ""]
+    said = "Check the spelling of v4/openim/sendmsgg: the service answers so, too, when there is no such command."
+    assert [getattr(failure, "remedy", None) for failure in failures] == [
+        said,
+        CODES[60008].remedy,
+        CODES[60008].remedy,
+    ]
 
 
 async def test_a_closed_client_is_named_as_such(service: StandIn) -> None:
@@ -59,15 +68,16 @@ async def test_the_warning_of_an_unclosed_client(service: StandIn) -> None:
     await transport.aclose()
 
 
-async def test_an_attempt_that_failed_is_logged_at_debug(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """And one that succeeded is not."""
+async def test_attempts_are_logged_at_debug(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tim_async")
     service.script.extend([error(10002, "busy"), error(10003, "no")])
     async with client_of(service) as tim:
         await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         await tim.get_all_c2c_unread_msg_num("alice")
     lines = [record.getMessage() for record in caplog.records if record.name == "tim_async"]
-    assert lines == [f"{NAME}: attempt 1: error 10002: busy", f"{NAME}: attempt 2: error 10003: no"]
+    ended = ("attempt 1: error 10002: busy", "attempt 2: error 10003: no", "attempt 1: done")
+    for line, end in zip(lines, ended, strict=True):
+        assert re.fullmatch(rf"{NAME}: {end} \(waited [0-9.]+ ms, took [0-9.]+ ms\)", line)
 
 
 async def test_what_attempts_waited_is_what_stats_sum_up(service: StandIn) -> None:
@@ -90,7 +100,7 @@ async def test_a_call_without_a_permit_is_counted_unless_the_service_failed_it(s
     async with client_of(service, rates={SET: 1}, retry=AT_ONCE) as tim:
         hurried = tim.with_options(max_wait=0)
         failed = await failure_of(hurried.set_unread_msg_num("g", "alice", 1))
-        assert (str(failed), type(failed.__cause__)) == (f"{SET}: error 10002: busy", QuotaExhausted)
+        assert (brief(failed), type(failed.__cause__)) == (f"{SET}: error 10002: busy", QuotaExhausted)
         assert tim.stats()[SET].exhausted == 0
         held = asyncio.create_task(tim.set_unread_msg_num("g", "alice", 1))
         await service.until(2)

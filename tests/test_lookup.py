@@ -652,7 +652,7 @@ async def test_a_closed_client_says_so(service: StandIn) -> None:
 async def test_another_event_loop_is_told(service: StandIn) -> None:
     async with client_of(service) as tim:
         found = await asyncio.to_thread(lambda: asyncio.run(failure_of(tim.lookup.c2c_unread_msg_num("alice", "bob"))))
-        assert type(found) is RuntimeError
+        assert isinstance(found, RuntimeError)
         assert nothing_left(tim)
 
 

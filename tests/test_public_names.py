@@ -29,6 +29,7 @@ NAMES = [
     "Done",
     "EndpointStats",
     "Failed",
+    "Finding",
     "GroupMsgReceiptDetail",
     "GroupMsgReceipts",
     "GroupNotFound",
@@ -50,6 +51,9 @@ NAMES = [
     "TIMClient",
     "TIMError",
     "TransportError",
+    "doctor",
+    "http_status",
+    "retry_after",
 ]
 
 

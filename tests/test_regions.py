@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tim_async import APIError, ConnectFailed, RetryPolicy, TIMClient, TIMError
+from tim_async import APIError, Attempt, ConnectFailed, RetryPolicy, TIMClient, TIMError
 from tim_async.regions import REGIONS, Hosts
 
 from .stand_in import APP, KEY, Fate, Reply, StandIn, client_of, error, failure_of, page
@@ -45,7 +45,7 @@ class Names(AbstractResolver):
 
 
 def client_at(
-    session: aiohttp.ClientSession, *urls: str, retry: RetryPolicy | None = None, timeout: float = 10.0
+    session: aiohttp.ClientSession, *urls: str, retry: RetryPolicy | None = None, timeout: float = 10.0, **options: Any
 ) -> TIMClient:
     """A client of a region whose two hosts are these, over plain HTTP."""
     tim = TIMClient(
@@ -55,6 +55,7 @@ def client_at(
         session=session,
         timeout=timeout,
         retry=retry or RetryPolicy(wait=(0, 0), wait_rate_limited=(0, 0)),
+        **options,
     )
     tim._caller._transport._hosts = Hosts(*urls)  # a region's own are https
     return tim
@@ -109,16 +110,21 @@ async def test_both_failing_is_a_connect_failure_with_nothing_foreign(service: S
 
 
 async def test_the_backup_failing_in_its_turn_gives_way_to_the_first(service: StandIn) -> None:
-    """Whichever works is used."""
+    """Whichever works is used, and the record of an attempt names the one that was."""
     names = Names(first=OSError(-2, "Name or service not known"))
+    attempts: list[Attempt] = []
     async with session_with(names) as session:
-        tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
+        urls = f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}"
+        tim = client_at(session, *urls, on_attempt=attempts.append)
         await tim.get_all_c2c_unread_msg_num("alice")
         names.broken = {BACKUP: OSError(-2, "Name or service not known")}
         await service.disconnect()
         for _ in range(2):
             await tim.get_all_c2c_unread_msg_num("alice")
-    assert [seen.headers["host"].partition(":")[0] for seen in service.seen if seen.path][-1] == FIRST
+    hosts = [seen.headers["host"] for seen in service.seen if seen.path]
+    assert [host.partition(":")[0] for host in (hosts[0], hosts[-1])] == [BACKUP, FIRST]
+    answered = [attempt.url for attempt in attempts if attempt.status == 200]
+    assert answered == [f"http://{host}/v4/openim/get_c2c_unread_msg_num" for host in hosts]
 
 
 async def test_many_calls_at_once_move_to_the_backup_together(service: StandIn) -> None:

@@ -82,6 +82,7 @@ FAILURES: dict[str, Callable[[Seen], Action]] = {
     "echoed in ErrorInfo of a refused signature": lambda seen: error(70001, seen.usersig),
     "echoed in ErrorInfo of a rate": lambda seen: error(60007, url(seen)),
     "echoed in ErrorInfo of an unknown code": lambda seen: error(424242, url(seen)),
+    "echoed in ErrorInfo of another region": lambda seen: error(60026, url(seen)),
     "echoed percent-encoded": lambda seen: error(10003, quote(seen.raw_query, safe="")),
     "echoed with every sign percent-encoded": lambda seen: error(10003, encoded(seen.usersig)),
     "echoed as a body": lambda seen: Reply(seen.usersig.encode()),

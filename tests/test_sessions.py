@@ -6,7 +6,6 @@ import asyncio
 import logging
 import pickle
 import random
-from collections.abc import Coroutine
 from typing import Any
 
 import aiohttp
@@ -80,27 +79,6 @@ def test_two_runs_one_after_the_other_each_with_a_client() -> None:
             return len(done), await tim.get_all_c2c_unread_msg_num("alice")
 
     assert [asyncio.run(main()) for _ in range(2)] == [(5, 7)] * 2
-
-
-def test_one_client_in_two_loops_is_a_clear_runtime_error() -> None:
-    """Rather than a hang or an error from the depths of asyncio."""
-    with asyncio.Runner() as first:
-        service = first.run(StandIn().__aenter__())
-        tim = client_of(service)
-        assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 7
-        with asyncio.Runner() as second:
-            use: Coroutine[Any, Any, Any]
-            for use in (
-                tim.get_all_c2c_unread_msg_num("alice"),
-                tim.__aenter__(),
-                tim.batch.get_group_msg_receipt("g", [1]),
-            ):
-                with pytest.raises(
-                    RuntimeError, match=r"^the client belongs to another event loop; make one for each$"
-                ):
-                    second.run(use)
-        first.run(tim.aclose())
-        first.run(service.__aexit__(None, None, None))
 
 
 async def test_a_call_that_no_task_runs_is_a_clear_runtime_error(service: StandIn) -> None:

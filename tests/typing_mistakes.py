@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tim_async
 from tim_async import TIMClient
+from tim_async.blocking import Portal
 
 
 async def calls(tim: TIMClient) -> None:
@@ -20,6 +21,15 @@ async def calls(tim: TIMClient) -> None:
     print((await tim.get_c2c_unread_msg_num("alice", ["b"])).totals)  # type: ignore[attr-defined]
     print(tim.nothing)  # type: ignore[attr-defined]
     print(tim_async.Nonsense)  # type: ignore[attr-defined]
+
+
+def without_a_loop(portal: Portal) -> None:
+    """What a portal hands on is checked as by a direct call."""
+    portal.run(TIMClient.set_unread_msg_num, "g", "alice", "3")  # type: ignore[arg-type]
+    portal.run(TIMClient.set_unread_msg_num, "g", "alice")  # type: ignore[call-arg]
+    portal.run(TIMClient.stats)  # type: ignore[arg-type]
+    text: str = portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice")  # type: ignore[assignment]
+    print(text)
 
 
 def options() -> None:

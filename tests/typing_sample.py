@@ -27,6 +27,7 @@ from tim_async import (
     Done,
     EndpointStats,
     Failed,
+    Finding,
     GroupMsgReceiptDetail,
     GroupMsgReceipts,
     GroupNotFound,
@@ -48,13 +49,18 @@ from tim_async import (
     TIMClient,
     TIMError,
     TransportError,
+    doctor,
+    http_status,
+    retry_after,
 )
 from tim_async.batch import Outcomes
+from tim_async.blocking import Portal
 from tim_async.config import ClientOptions
 from tim_async.emulator import Emulator
 from tim_async.migrate import READ, Difference, FileSource, Finished, Recorder, RowFailed, run, survey, verify
 from tim_async.migrate.streams import load, work
 from tim_async.quota import RedisQuota
+from tim_async.telemetry import OpenTelemetry, Prometheus
 from tim_async.usersig import Claims, sign
 from tim_async.usersig import verify as verify_usersig
 from tim_async.webhooks import Event, MsgReport, ReadReceipt, RequestOverLimit, parse
@@ -69,12 +75,16 @@ def watch(attempt: Attempt) -> None:
     assert_type(attempt.took + attempt.waited, float)
     assert_type(attempt.code, int | None)
     assert_type(attempt.error, str | None)
+    assert_type(attempt.status, int | None)
+    assert_type(attempt.started, float)
+    assert_type(attempt.url, str)
 
 
 def make(session: aiohttp.ClientSession) -> TIMClient:
     """Every option."""
     assert_type(TIMClient.from_env(on_attempt=watch, quota=None, session=session), TIMClient)
     assert_type(TIMClient.from_env(on_attempt=lambda attempt: print(attempt.took), timeout=5), TIMClient)
+    assert_type(TIMClient.from_env(on_attempt=[OpenTelemetry(spans=False), Prometheus(), watch]), TIMClient)
     return TIMClient(
         sdk_app_id=1400000000,
         secret_key="not a real one",
@@ -233,12 +243,16 @@ async def fail(tim: TIMClient) -> str:
     except (AuthError, PermissionDenied, GroupNotFound, AccountNotFound, InvalidRequest, ReceiptUnavailable) as error:
         return str(assert_type(error.code, int))
     except (RateLimited, ServerBusy, APIError) as error:
+        assert_type(error.remedy, str)
         return assert_type(error.info, str)
     except QuotaExhausted as error:
         return str(assert_type(error.retry_after, float))
     except PartialFailure as error:
         return str(assert_type(error.result, object))
     except TIMError as error:
+        assert_type(http_status(error), int)
+        assert_type(retry_after(error), float | None)
+        assert_type(error.meaning, str)
         return f"{assert_type(error.endpoint, str)} {assert_type(error.attempts, int)}"
     return ""
 
@@ -263,6 +277,28 @@ async def migrate(tim: TIMClient) -> None:
             print([step async for step in loading], [event async for event in working])
 
 
+async def look(tim: TIMClient) -> None:
+    """The doctor's findings."""
+    findings = await doctor(tim, group="@TGS#1", try_regions=True, timeout=5.0)
+    assert_type(findings, tuple[Finding, ...])
+    print([f"{one.name}: {one.found} {one.remedy}" for one in findings if one.level == "failure"])
+
+
+async def counts(tim: TIMClient, account: str, *, most: int = 10) -> list[int]:
+    """A function of the program's own."""
+    return [*(await tim.batch.get_recent_c2c_unread_msg_num(account)).counts.values()][:most]
+
+
+def without_a_loop() -> None:
+    """In a thread that runs no event loop."""
+    with Portal(lambda: TIMClient.from_env().with_options(max_wait=0.1), timeout=5) as portal:
+        assert_type(portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice"), int)
+        assert_type(portal.run(TIMClient.get_c2c_unread_msg_num, "alice", peer_accounts=["bob"]), C2CUnread)
+        assert_type(portal.run(lambda tim: tim.lookup.group_msg_receipt("@TGS#public", 118)), Receipt)
+        assert_type(portal.run(counts, "alice", most=3), list[int])
+        portal.run(TIMClient.set_unread_msg_num, "@TGS#public", "alice", 7)
+
+
 async def emulate() -> None:
     """A program against the emulator, in its own loop and in a thread."""
     with Emulator(limit={"get_c2c_unread_msg_num": 100}) as threaded:
@@ -270,6 +306,7 @@ async def emulate() -> None:
     async with Emulator(latency=0.05) as service, TIMClient(**service.client_options()) as tim:
         service.fault(code=10002, times=1)
         await use(tim)
+        await look(tim)
         print(service.report())
     signed = sign(1400000000, "not a real one", "alice", issued_at=1700000000, expire=3600)
     assert_type(verify_usersig(signed, 1400000000, "not a real one", now=1700000000), Claims)

@@ -13,8 +13,12 @@ from tim_async._lazy import attach as _attach
 if TYPE_CHECKING:
     from ._attempts import Attempt as Attempt
     from ._coalesce import Lookup as Lookup
+    from ._doctor import Finding as Finding
+    from ._doctor import doctor as doctor
     from ._lanes import Lane as Lane
     from ._stats import EndpointStats as EndpointStats
+    from ._web import http_status as http_status
+    from ._web import retry_after as retry_after
     from .batch import Batch as Batch
     from .client import TIMClient as TIMClient
     from .errors import AccountNotFound as AccountNotFound
@@ -62,6 +66,7 @@ _HOME = {
     "Done": "models",
     "EndpointStats": "_stats",
     "Failed": "models",
+    "Finding": "_doctor",
     "GroupMsgReceiptDetail": "models",
     "GroupMsgReceipts": "models",
     "GroupNotFound": "errors",
@@ -83,9 +88,12 @@ _HOME = {
     "TIMClient": "client",
     "TIMError": "errors",
     "TransportError": "errors",
+    "doctor": "_doctor",
+    "http_status": "_web",
+    "retry_after": "_web",
 }
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = list(_HOME)
 
 

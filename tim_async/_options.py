@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from . import _arguments
-from ._attempts import Hook
+from ._hooks import Hooks
 from ._lanes import LANE, Lane
 from ._limiter.sharing import Quota
 from ._secret import Secret
@@ -67,7 +66,7 @@ class ClientSettings:
         quota: the quota of a fleet; None for each endpoint's whole rate.
         strict: whether to learn nothing, and never be refused for the client's own jitter.
         usersig_expire: seconds that each UserSig is valid.
-        on_attempt: called with a record of each attempt.
+        hooks: who is told of attempts.
     """
 
     sdk_app_id: int
@@ -82,7 +81,7 @@ class ClientSettings:
     quota: Quota | None
     strict: bool
     usersig_expire: int
-    on_attempt: Hook | None
+    hooks: Hooks
 
     def __post_init__(self) -> None:
         _arguments.positive("sdk_app_id", _arguments.number("sdk_app_id", self.sdk_app_id))
@@ -96,9 +95,5 @@ class ClientSettings:
             _arguments.kind("session", self.session, aiohttp.ClientSession)
             if self.proxy is not None or self.trust_env:
                 raise ValueError("proxy and trust_env are for the client's own session; set them on the session given")
-        if self.on_attempt is not None and (
-            not callable(self.on_attempt) or inspect.iscoroutinefunction(self.on_attempt)
-        ):
-            raise TypeError("on_attempt must be a plain function; it is called, and not awaited")
         # Last, so that no other mistake is found with the key at hand.
         check_key(self.key)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from ._home import WrongLoop
 from ._lanes import LANE, Lane
 from .models import Done, Failed
 
@@ -122,6 +123,8 @@ class Outcomes(Generic[Item, Value]):
         try:
             args, kwargs = _arguments(item)
             return Done(item, await self._method(*args, **kwargs))
+        except WrongLoop:
+            raise
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the row's outcome
             return Failed(item, error)
 

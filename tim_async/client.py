@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, Unpac
 import aiohttp
 
 from . import _arguments, config
-from ._attempts import Hook
 from ._call import Call, Caller
 from ._coalesce import Lookup, Lookups
+from ._hooks import Hook, Hooks
 from ._lanes import Lane
 from ._limiter.sharing import Quota
 from ._options import ClientSettings, Options
@@ -82,7 +82,8 @@ class TIMClient:
             endpoint's whole rate for itself.
         strict: never be refused for the client's own jitter, at the price of N/(1 + RTT) calls a second.
         usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
-        on_attempt: called with one `Attempt` after each request.  It should return quickly.
+        on_attempt: called with one `Attempt` after each request, and should return quickly; or several such functions.
+            For metrics and traces, see `tim_async.telemetry`.
 
     Raises:
         ValueError, TypeError: an argument that cannot be right, such as a short or malformed key.
@@ -106,7 +107,7 @@ class TIMClient:
         quota: Quota | None = None,
         strict: bool = False,
         usersig_expire: int = 7 * DAY,
-        on_attempt: Hook | None = None,
+        on_attempt: Hook | Iterable[Hook] | None = None,
     ) -> None:
         key, via = Secret.of(secret_key), None if proxy is None else Secret(proxy)
         del secret_key, proxy  # the frame of a mistake in any other argument must hold neither
@@ -125,7 +126,7 @@ class TIMClient:
                 quota=quota,
                 strict=strict,
                 usersig_expire=usersig_expire,
-                on_attempt=on_attempt,
+                hooks=Hooks(on_attempt),
             )
         )
         self.batch: Batch = Batch(self)
@@ -138,6 +139,7 @@ class TIMClient:
 
         Reads ``TIM_SDK_APP_ID``; ``TIM_SECRET_KEY``, or the file that ``TIM_SECRET_KEY_FILE`` names;
         ``TIM_IDENTIFIER`` (default administrator); ``TIM_REGION`` or ``TIM_BASE_URL``; and ``TIM_ALLOW_HTTP``.
+        ``TIM_LOG``, one of debug, info, warning and error, shows the logger ``tim_async`` on standard error.
 
         Args:
             options: any argument of the constructor; it takes precedence over the environment.
@@ -146,6 +148,7 @@ class TIMClient:
             ValueError: a variable is missing or cannot be right.
             OSError: the key's file cannot be read.
         """
+        config.set_up_logging(os.environ)
         found = config.options(os.environ)
         if {"region", "base_url"} & options.keys():
             found = {name: value for name, value in found.items() if name not in ("region", "base_url")}
@@ -185,6 +188,9 @@ class TIMClient:
         """Close the client: calls that still wait raise `ClientClosed`, and a session it created is closed.
 
         May be called more than once.  A session that was given to the client stays open.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop, which is not closed; the client stays open.
         """
         try:
             await self._caller.aclose()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -15,7 +17,7 @@ from ._secret import Secret
 if TYPE_CHECKING:  # nothing here needs an HTTP client
     import aiohttp
 
-    from ._attempts import Hook
+    from ._hooks import Hook
     from ._limiter.sharing import Quota
     from .retrying import RetryPolicy
 
@@ -38,7 +40,7 @@ class ClientOptions(TypedDict, total=False):
     quota: Quota | None
     strict: bool
     usersig_expire: int
-    on_attempt: Hook | None
+    on_attempt: Hook | Iterable[Hook] | None
 
 
 VARIABLES = (
@@ -50,6 +52,8 @@ VARIABLES = (
     "TIM_BASE_URL",
     "TIM_ALLOW_HTTP",
 )
+LEVELS = ("debug", "info", "warning", "error")
+"""Of ``TIM_LOG``."""
 
 
 def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> dict[str, Any]:
@@ -139,6 +143,41 @@ def require_place(found: Mapping[str, Any], *, source: str = "the environment") 
     if ("region" in found) == ("base_url" in found):
         both = "both are" if "region" in found else "neither is"
         raise ValueError(f"set either TIM_REGION, e.g. singapore, or TIM_BASE_URL: {both} set in {source}")
+
+
+class _StandardError(logging.Handler):
+    """Writes records to standard error as it is then: a progress display may have replaced it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - as all handlers of the standard library
+            self.handleError(record)
+
+
+def set_up_logging(values: Mapping[str, str], *, source: str = "the environment") -> None:
+    """Show the records of the logger ``tim_async``, if ``TIM_LOG`` names a level.
+
+    They are written to standard error, unless the program has set up logging: then only the level changes.
+
+    Args:
+        values: the variables, by name.
+        source: what to call ``values`` in an error.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    level = values.get("TIM_LOG")
+    if not level:
+        return
+    if level.lower() not in LEVELS:
+        raise ValueError(f"TIM_LOG in {source} is {level[:20]!r}; the levels are {', '.join(LEVELS)}")
+    log = logging.getLogger("tim_async")
+    log.setLevel(level.upper())
+    if not log.hasHandlers():
+        handler = _StandardError()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
 
 
 EARLIEST = 1_262_304_000

@@ -49,6 +49,9 @@ KEYS = ("state", "cooling", "members", "about", "waiting", "limits")
 class QuotaMisconfigured(TIMError):
     """The store of the quota cannot work as it is configured, such as with a wrong password; nothing was sent."""
 
+    meaning = "The store of the quota cannot work as it is configured, so nothing was sent."
+    remedy = "Correct the store or its URL as the error says; `await quota.check()` tells whether it works."
+
 
 @dataclass(frozen=True, slots=True)
 class QuotaReport:

@@ -80,7 +80,7 @@ def table(stdout: str) -> dict[str, int]:
 
 def started(args: Sequence[str], env: dict[str, str], **options: Any) -> ForkedProgram:
     """Start ``tim-async migrate …``."""
-    return _program("-m", "tim_async.cli", "migrate", *args, env=env, **options)
+    return _program("-m", "tim_async", "migrate", *args, env=env, **options)
 
 
 def with_fault(fault: str, args: Sequence[str], env: dict[str, str], **options: Any) -> ForkedProgram:

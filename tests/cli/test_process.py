@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import signal
+import ssl
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
+import trustme
 
+from tests.emulator.support import query, usersig
 from tests.programs import PIPE, ForkedProgram
 from tim_async.emulator import DEFAULT_SECRET_KEY
 
@@ -23,13 +31,13 @@ Start = Callable[..., ForkedProgram]
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Start ``python -m tim_async.cli``; whatever still runs after the test is ended."""
+    """Start ``python -m tim_async``; whatever still runs after the test is ended."""
     with contextlib.ExitStack() as started:
 
         def run(
             *args: str, env: dict[str, str] | None = None, code: str | None = None, stdout: int = PIPE
         ) -> ForkedProgram:
-            program = ("-m", "tim_async.cli") if code is None else ("-c", code)
+            program = ("-m", "tim_async") if code is None else ("-c", code)
             process = ForkedProgram(*program, *args, env={**environment, **(env or {})}, stdout=stdout, stderr=PIPE)
             return started.enter_context(process)
 
@@ -38,9 +46,46 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
 
 def real(environment: dict[str, str], *args: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run it from its very start, which is what the test is about."""
-    program = ("-m", "tim_async.cli") if code is None else ("-c", code)
+    program = ("-m", "tim_async") if code is None else ("-c", code)
     command = [sys.executable, *program, *args]
     return subprocess.run(command, check=False, env=environment, capture_output=True, encoding="utf-8")
+
+
+PROGRAM = """
+import asyncio, logging, sys
+from tim_async import TIMClient
+if sys.argv[1:]:
+    logging.basicConfig(format="mine: %(message)s")
+async def main():
+    for _ in range(2):
+        async with TIMClient.from_env() as tim:
+            await tim.get_all_c2c_unread_msg_num("alice")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("program", ["command", "library", "program that logs"])
+def test_tim_log_shows_each_request_once(start: Start, reach: dict[str, str], program: str) -> None:
+    """Without the key or a signature; a program that has set up logging keeps its handlers and its format."""
+    arguments = {"command": ("unread", "alice"), "library": (), "program that logs": ("basic",)}[program]
+    with start(
+        *arguments, env={**reach, "TIM_LOG": "Debug"}, code=None if program == "command" else PROGRAM
+    ) as process:
+        _, said = process.communicate()
+    assert process.returncode == 0
+    lines = [line for line in said.splitlines() if "attempt 1: done" in line]
+    assert len(lines) == (1 if program == "command" else 2)
+    start_of = "mine: " if program == "program that logs" else r"\d{4}-\d\d-\d\d [\d:,]+ DEBUG tim_async: "
+    assert all(re.match(f"{start_of}get_c2c_unread_msg_num: ", line) for line in lines)
+    assert reach["TIM_SECRET_KEY"] not in said
+    assert "usersig" not in said
+
+
+def test_a_level_that_does_not_exist_is_wrong_usage(start: Start) -> None:
+    with start("unread", "alice", env={"TIM_LOG": "loud"}) as process:
+        _, said = process.communicate()
+    assert process.returncode == 2
+    assert "TIM_LOG in the environment is 'loud'; the levels are debug, info, warning, error" in said
 
 
 def read_until(process: ForkedProgram, wanted: str) -> str:
@@ -93,7 +138,76 @@ def test_the_emulator_with_faults(start: Start) -> None:
     assert json.loads(out)["total"]["faults"] == {"code 10003": 1}
 
 
-@pytest.mark.parametrize("args", [("--fault", "sometimes"), ("--fault", "10002@nothing"), ("--window", "round")])
+def test_the_emulator_of_an_app_and_identifiers_of_one_s_own(start: Start, tmp_path: Path) -> None:
+    """A file tells how to reach it, for --credentials as well as a shell, and nobody else can read it."""
+    file, key = tmp_path / "emulator.env", "5bd2850f" * 8
+    app = ("--sdk-app-id", "1400000007", "--secret-key", key, "--identifier", "root", "--identifier", "second")
+    emulator = start("emulator", "--port", "0", "--empty", "--json", *app, "--env-file", str(file))
+    said = read_until(emulator, "TIM_IDENTIFIER")
+    assert list(tmp_path.iterdir()) == [file]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    sourced = subprocess.run(
+        ["sh", "-c", 'set -a; . "$0"; env', file], capture_output=True, text=True, check=True, env={}
+    ).stdout.splitlines()
+    assert f"TIM_SECRET_KEY={key}" in sourced
+    assert "TIM_IDENTIFIER=root" in sourced
+    for line in said.strip().splitlines()[-4:]:
+        assert line.strip().removeprefix("export ") in file.read_text(encoding="utf-8")
+    for who in ("root", "second"):
+        client = start("unread", who, "--credentials", str(file), "--json", env={"TIM_IDENTIFIER": who})
+        out, err = client.communicate()
+        assert (json.loads(out)["all_c2c_unread_msg_num"], err) == (0, "")
+    emulator.send_signal(signal.SIGTERM)
+    out, _ = emulator.communicate()
+    assert json.loads(out)["total"]["succeeded"] == 2
+
+
+def test_the_emulator_as_strict_as_one_likes(start: Start, tmp_path: Path) -> None:
+    """Its options of strictness reach it, and it serves HTTPS with a certificate."""
+    authority = trustme.CA()
+    pem = tmp_path / "cert.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    tls = ("--tls-cert", str(pem))
+    emulator = start("emulator", "--port", "0", *tls, "--integer-read-time", "--refuse-unknown-fields")
+    env = exports(read_until(emulator, "receipts"))
+    assert env["TIM_BASE_URL"].startswith("https://127.0.0.1:")
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    caller = http.client.HTTPSConnection(urlsplit(env["TIM_BASE_URL"]).netloc, context=trusted, timeout=60)
+    params = urlencode(query(usersig=usersig(issued_at=int(time.time()))))
+    codes = []
+    for more in ({"MsgReadTime": 1_700_000_000}, {"MsgReadedTime": "1700000000"}):
+        body = json.dumps({"Report_Account": "alice", "Peer_Account": "bob", **more})
+        caller.request("POST", f"/v4/openim/admin_set_msg_read?{params}", body)
+        codes.append(json.loads(caller.getresponse().read())["ErrorCode"])
+    caller.close()
+    assert codes == [0, 90001]
+    emulator.send_signal(signal.SIGTERM)
+    out, err = emulator.communicate()
+    assert out.endswith("admin_set_msg_read: 1 with the field MsgReadedTime, which no document knows\n")
+    assert "Traceback" not in err
+
+
+def test_an_env_file_that_cannot_be_written(start: Start, tmp_path: Path) -> None:
+    emulator = start("emulator", "--port", "0", "--env-file", str(tmp_path / "none" / "emulator.env"))
+    out, err = emulator.communicate()
+    assert (out, emulator.returncode) == ("", 1)
+    assert "cannot write" in err
+    assert "No such file or directory" in err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--fault", "sometimes"),
+        ("--fault", "10002@nothing"),
+        ("--window", "round"),
+        ("--tls-key", __file__),
+        ("--tls-cert", __file__),
+        ("--tls-cert", "/nowhere"),
+        ("--sdk-app-id", "0"),
+    ],
+)
 def test_an_emulator_that_cannot_be(start: Start, args: tuple[str, ...]) -> None:
     process = start("emulator", "--port", "0", *args)
     out, err = process.communicate()

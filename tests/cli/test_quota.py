@@ -147,7 +147,7 @@ def test_watching(environment: dict[str, str], store: Store, redis: Redis) -> No
     """Rates are those since the last look; an outage is told of, and watched through."""
     hand = Hand(redis, UNREAD)
     hand.member("a:1:x", 1000)
-    command = [sys.executable, "-m", "tim_async.cli", "quota", store.url, "--watch"]
+    command = [sys.executable, "-m", "tim_async", "quota", store.url, "--watch"]
     options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--json"], **options) as machine, subprocess.Popen(command, **options) as person:
         assert machine.stdout is not None
@@ -180,7 +180,7 @@ def test_a_terminal(environment: dict[str, str], store: Store, redis: Redis) -> 
     """It is drawn anew in place, and left as it was."""
     Hand(redis, UNREAD).member("a:1:x", 1000)
     near, far = pty.openpty()
-    command = [sys.executable, "-m", "tim_async.cli", "quota", store.url, "--watch"]
+    command = [sys.executable, "-m", "tim_async", "quota", store.url, "--watch"]
     with subprocess.Popen(command, env={**environment, "TERM": "xterm"}, stdout=far, stderr=far) as process:
         os.close(far)
         seen = b""

@@ -79,14 +79,14 @@ def on_a_full_disk(stream: str, args: tuple[str, ...], folder: Path, env: dict[s
     """The exit code, and what the other stream holds, when one is on a disk that is full."""
     with Path("/dev/full").open("w") as full:
         streams = {"stdout": PIPE, "stderr": PIPE, stream: full.fileno()}
-        with ForkedProgram("-m", "tim_async.cli", *args, cwd=folder, env=env, **streams) as process:
+        with ForkedProgram("-m", "tim_async", *args, cwd=folder, env=env, **streams) as process:
             said = "".join(process.communicate(timeout=60))
             return process.wait(), said
 
 
 def redirected(args: tuple[str, ...], redirection: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
     """The exit code, and what the other streams hold, when a shell redirects some."""
-    command = f'exec "$0" -X dev -m tim_async.cli "$@" {redirection}'
+    command = f'exec "$0" -X dev -m tim_async "$@" {redirection}'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, *args],
         check=False,

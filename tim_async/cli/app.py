@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import click
 
 from tim_async import __version__
+from tim_async.config import set_up_logging
 
 from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
+from .doctor import doctor
+from .explain import explain
 from .failures import FAILED, INTERRUPTED, described, trace
 from .migrate.command import migrate
 from .output import examples, plain, say
@@ -26,10 +30,12 @@ _NAME = "tim-async"
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "tim-async demo",
+        "tim-async doctor",
         "tim-async unread alice bob carol",
         "tim-async receipts @TGS#public 1-500 --json",
         "tim-async migrate unread counts.csv --dry-run",
         "tim-async quota redis://store:6379/0 --watch",
+        "tim-async explain 70009",
     )
     + "\n\n\b\nExit codes:\n"
     "  0    done\n"
@@ -44,19 +50,46 @@ _NAME = "tim-async"
     "  TIM_IDENTIFIER                      an admin of the app (default: administrator)\n"
     "  TIM_REGION, TIM_BASE_URL            where the app is, e.g. singapore; or another host\n"
     "  TIM_ALLOW_HTTP=1                    allow http:// to a host that is not this machine\n\n"
-    "\b\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY name the proxy, if there is one.",
+    "\b\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY name the proxy, if there is one.\n"
+    "TIM_LOG=debug logs each request to standard error; other levels are info, warning and error.",
 )
-@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def cli() -> None:
     """Read state of Tencent Cloud Chat (IM): unread counts and read receipts.
 
     Data goes to standard output, as a table or with --json as one JSON document; what takes long prints JSON lines.
     All else goes to standard error.
     """
+    try:
+        set_up_logging(os.environ)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
-for _command in (demo, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, quota, usersig):
+for _command in (
+    demo,
+    doctor,
+    emulator,
+    unread,
+    inbox,
+    mark_read,
+    set_unread,
+    receipts,
+    migrate,
+    quota,
+    usersig,
+    explain,
+):
     cli.add_command(_command)
+
+
+def _tell_version(command: click.Command, *, hidden: bool) -> None:
+    """Take ``--version`` after each command, too; the help of the first names it."""
+    click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s", hidden=hidden)(command)
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _tell_version(inner, hidden=True)
+
+
+_tell_version(cli, hidden=False)
 
 
 def run() -> int:
