@@ -94,7 +94,7 @@ def test_threads_share_one_pace() -> None:
 
 
 def test_a_call_that_takes_too_long_is_cancelled(service: Emulator) -> None:
-    """After the time-out of the portal, which goes on."""
+    """After the time-out of the portal, which stays usable."""
     held = Held()
     with Portal(lambda: TIMClient(**service.client_options()), timeout=0.05) as portal:
         with pytest.raises(RequestTimeout, match=r"^the call did not end within 0\.05 s and was cancelled$"):
@@ -174,7 +174,7 @@ def test_mistakes_are_named(portal: Portal) -> None:
     "error", [SystemExit(3), KeyboardInterrupt(), RequestTimeout("late"), KeyError("a")], ids=lambda e: type(e).__name__
 )
 def test_what_a_function_raises_is_raised_in_its_caller(portal: Portal, error: BaseException) -> None:
-    """Whatever it is, and the loop goes on."""
+    """Of any kind; the loop keeps running."""
     with pytest.raises(type(error)) as caught:
         portal.run(fail, error)
     assert caught.value is error

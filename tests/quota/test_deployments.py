@@ -22,7 +22,7 @@ TABLE = dict(deployments(Path("unused"), "")).keys()
 async def test_a_failure_under_load(
     service: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """One client goes on alone, the other one waits; both share again once there is a primary.
+    """One client continues alone, the other one waits; both share again once there is a primary.
 
     They are strict: what a busy machine adds to a call's way must not decide whether it is refused.
     """

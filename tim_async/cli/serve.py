@@ -188,7 +188,7 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def _write(file: Path, environment: dict[str, str]) -> None:
-    """Write a file of credentials, whole at once, so that whoever waits for it never reads a part."""
+    """Write a file of credentials, whole at once, so that no reader sees a part."""
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         part.touch(mode=0o600)
