@@ -17,7 +17,7 @@ import nox
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
-WORKERS = os.environ.get("WORKERS", "5")
+WORKERS = os.environ.get("WORKERS", "6")
 """Processes of pytest; many tests wait, so that more than there are cores pay."""
 
 nox.options.default_venv_backend = "uv"

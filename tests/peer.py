@@ -186,6 +186,10 @@ class Peer:
         # The client has gone, or the server closes: either is the end of this connection.
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._behaviour(talk)
+        talk.writer.transport.abort()
+        # asyncio keeps a lost connection's error for this, and logs one that nobody has asked for.
+        with contextlib.suppress(ConnectionError):
+            await talk.writer.wait_closed()
 
     def _ended(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
         self._tasks.discard(task)

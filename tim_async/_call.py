@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -30,6 +31,7 @@ _log = logging.getLogger("tim_async")
 
 _COMMANDS = frozenset(endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO))
 """Those that certainly exist."""
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Call(Generic[T]):
@@ -44,9 +46,9 @@ class Call(Generic[T]):
     Attributes:
         attempts: requests made so far.
         channel: the endpoint's; set when the client is found open.
-        date: the ``Date`` header of the last answer; "" before it, and without one.
         body: the request's fields; empty until the first attempt where ``late`` builds them.
         failure: how the last attempt ended; None before the first retry.
+        headers: those of the last answer; empty before it.
         host: the base URL that the last attempt was sent to; "" before the first.
         sent_at: when that was, unix seconds; an event loop's clock may be a millisecond behind.
         waited: seconds spent waiting for permits, over all attempts.
@@ -56,9 +58,9 @@ class Call(Generic[T]):
         "attempts",
         "body",
         "channel",
-        "date",
         "endpoint",
         "failure",
+        "headers",
         "host",
         "lane",
         "late",
@@ -87,12 +89,12 @@ class Call(Generic[T]):
             self.body = body
             self.payload = _wire.encode(body)
         self.attempts: int = 0
-        self.date: str = ""
         self.started: float = 0.0
         self.sent_at: float = 0.0
         self.wait: float = 0.0
         self.waited: float = 0.0
         self.failure: TIMError | None = None
+        self.headers: Mapping[str, str] = _NO_HEADERS
         self.host: str = ""
         self.retries: Retries | None = None
 
@@ -279,10 +281,11 @@ class Caller:
             if self._closed.is_set():
                 raise ClientClosed("the client was closed")
             call.usersig = self._transport.usersigs.current()
-            with self.settings.hooks.around():
-                reply = await self._transport.send(
-                    call.endpoint.command, call.payload, call.usersig, call.options.timeout, call
-                )
+            hooks = self.settings.hooks
+            sending = self._transport.send(
+                call.endpoint.command, call.payload, call.usersig, call.options.timeout, call
+            )
+            reply = await (hooks.inside(sending) if hooks.surround else sending)
         except BaseException as failure:  # a cancelled request leaves, too
             took = queue.leave(permit, answered=False)
             call.channel.counters.ended += 1
@@ -292,7 +295,7 @@ class Caller:
             raise
         took = queue.leave(permit, answered=True)
         call.channel.counters.ended += 1
-        call.date = reply.date
+        call.headers = reply.headers
         answer = _wire.decode(reply)
         failed = answer if isinstance(answer, TIMError) else None
         if failed is not None:

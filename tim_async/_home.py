@@ -38,9 +38,12 @@ class Home:
         Raises:
             WrongLoop: another loop runs in this thread, or none; the error names both and the remedy.
         """
+        try:  # as `running_loop`, which costs each call a function more
+            if asyncio.get_running_loop() is self._loop:
+                return
+        except RuntimeError:
+            pass
         loop = running_loop()
-        if loop is self._loop:
-            return
         state = "closed" if self._loop.is_closed() else "running" if self._loop.is_running() else "not running"
         process = "" if os.getpid() == self._process else f" in process {self._process}, which this one was forked from"
         raise WrongLoop(

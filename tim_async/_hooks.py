@@ -7,9 +7,9 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ._attempts import Attempt
 from ._lanes import Lane
@@ -17,7 +17,7 @@ from ._stats import EndpointStats
 from .errors import TIMError
 
 _log = logging.getLogger("tim_async")
-_NOTHING = contextlib.nullcontext()
+T = TypeVar("T")
 
 Hook = Callable[[Attempt], object]
 
@@ -95,9 +95,12 @@ class Hooks:
 
     Raises:
         TypeError: one that cannot be called, or would have to be awaited.
+
+    Attributes:
+        surround: whether requests have to be sent `inside` something.
     """
 
-    __slots__ = ("_around", "_hooks", "_telemetry")
+    __slots__ = ("_around", "_hooks", "_telemetry", "surround")
 
     def __init__(self, given: Hook | Iterable[Hook] | None) -> None:
         if given is not None and not callable(given) and not isinstance(given, Iterable):
@@ -108,6 +111,7 @@ class Hooks:
                 raise TypeError("on_attempt must be a plain function, or several; it is called, and not awaited")
         self._telemetry = tuple(hook for hook in self._hooks if isinstance(hook, Telemetry))
         self._around = tuple(each.around for each in self._telemetry if each.around is not None)
+        self.surround: bool = bool(self._around)
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
@@ -117,14 +121,12 @@ class Hooks:
         for telemetry in self._telemetry:
             telemetry.watch(source)
 
-    def around(self) -> AbstractContextManager[object]:
-        """The context manager that a request is sent in."""
-        if not self._around:
-            return _NOTHING
-        stack = contextlib.ExitStack()
-        for make in self._around:
-            stack.enter_context(_Harmless(make))
-        return stack
+    async def inside(self, request: Awaitable[T]) -> T:
+        """Await a request inside the context managers of each `Telemetry`."""
+        with contextlib.ExitStack() as stack:
+            for make in self._around:
+                stack.enter_context(_Harmless(make))
+            return await request
 
     def attempted(self, attempt: Attempt) -> None:
         """Tell of an attempt; an exception of a hook is logged and does not fail the call."""

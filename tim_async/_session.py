@@ -8,6 +8,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from ._limiter.queue import Connections
@@ -67,10 +68,11 @@ def _proxy_of_environment(scheme: str) -> Secret | None:
     return Secret(text if "://" in text else f"http://{text}")  # as curl reads it
 
 
-def own_session() -> aiohttp.ClientSession:
+def own_session(headers: CIMultiDict[str]) -> aiohttp.ClientSession:
+    """A client's own session, which sends ``headers`` with each request."""
     # The slots bound how many connections there are; a limit here would make a call wait with its permit taken.
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers)
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> Connections | None:

@@ -15,7 +15,7 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from aiohttp import ClientRequest, ClientResponse, StreamReader
 from aiohttp.connector import Connection
@@ -75,25 +75,13 @@ class Pool:
         return record is not None and record[0] <= self._suspect_before
 
 
-class Signer(NamedTuple):
-    """What signs the requests of one attempt.
-
-    Attributes:
-        signature: the UserSig.
-        scrub: removes signatures from an answer.
-        pool: the connections of the session that sends.
-    """
-
-    signature: Secret
-    scrub: Callable[[bytes], bytes]
-    pool: Pool
-
-
 class Signing:
     """A client middleware of aiohttp, the innermost, that signs one request and reads its answer.
 
     Args:
-        signer: what signs.
+        signature: the UserSig.
+        scrub: removes signatures from an answer.
+        pool: the connections of the session that sends.
         deadline: the attempt's.
 
     Attributes:
@@ -104,8 +92,10 @@ class Signing:
 
     __slots__ = ("_connection", "_deadline", "_pool", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
 
-    def __init__(self, signer: Signer, deadline: Deadline) -> None:
-        self._signature, self._scrub, self._pool = signer
+    def __init__(self, signature: Secret, scrub: Callable[[bytes], bytes], pool: Pool, deadline: Deadline) -> None:
+        self._signature = signature
+        self._scrub = scrub
+        self._pool = pool
         self._deadline = deadline
         self._connection: object = None
         self._sent = 0.0

@@ -12,7 +12,6 @@ from typing import Protocol, cast
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp import hdrs
 from multidict import CIMultiDict, istr
 from yarl import URL
 
@@ -22,7 +21,7 @@ from ._foreign import FOREIGN, translate
 from ._options import ClientSettings
 from ._secret import Secret
 from ._session import connect_timeout, own_session, proxy_for
-from ._signing import Pool, Signer, Signing
+from ._signing import Pool, Signing
 from ._usersigs import UserSigCache
 from ._wire import Reply
 from .errors import ClientClosed, ConnectFailed, RequestTimeout, TransportError
@@ -56,6 +55,8 @@ class Transport:
         self.usersigs = UserSigCache(settings.sdk_app_id, settings.key, settings.identifier, settings.usersig_expire)
         self.session: aiohttp.ClientSession | None = None
         self._given = settings.session
+        # Those of a session cost a request less than its own do.
+        self._headers = None if self._given is None else _HEADERS
         self._proxy = settings.proxy, settings.trust_env
         self._hosts = settings.hosts
         self._pool = Pool()
@@ -76,7 +77,7 @@ class Transport:
         """
         self._proxy_of = {host: proxy_for(host, *self._proxy) for host in self._hosts}
         self._deadlines = Deadlines(asyncio.get_running_loop())
-        self.session = self._given or own_session()
+        self.session = self._given or own_session(_HEADERS)
 
     async def aclose(self) -> None:
         """Close the session unless it was given."""
@@ -98,7 +99,6 @@ class Transport:
         Raises:
             TransportError: there is no answer; nothing of aiohttp's, asyncio's or the system's.
         """
-        signer = Signer(usersig, self.usersigs.scrub, self._pool)
         deadline = self._deadlines.start(seconds)
         try:
             host = self._hosts.current
@@ -106,7 +106,7 @@ class Transport:
                 if addressed is not None:
                     addressed.host = host
                 try:
-                    return await self._post(host, command, payload, signer, seconds, deadline)
+                    return await self._post(host, command, payload, usersig, seconds, deadline)
                 except ClientClosed:
                     raise
                 except ConnectFailed as failure:
@@ -116,12 +116,12 @@ class Transport:
                     host = self._hosts.after(host)
             if addressed is not None:
                 addressed.host = host
-            return await self._post(host, command, payload, signer, seconds, deadline)
+            return await self._post(host, command, payload, usersig, seconds, deadline)
         finally:
             self._deadlines.finish(seconds, deadline)
 
     async def _post(
-        self, host: str, command: str, payload: bytes, signer: Signer, seconds: float, deadline: Deadline
+        self, host: str, command: str, payload: bytes, usersig: Secret, seconds: float, deadline: Deadline
     ) -> Reply:
         """Send one request to one host, and read its whole answer."""
         session = self.session
@@ -129,10 +129,10 @@ class Transport:
         number = random.getrandbits(32)  # a new one for every request, the vendor says
         url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
         timeout = connect_timeout(seconds, self._given is None)
-        signing = Signing(signer, deadline)
+        signing = Signing(usersig, self.usersigs.scrub, self._pool, deadline)
         error: TransportError | None = None
         try:
-            reply = await _exchange(session, url, payload, self._proxy_of[host], signing, timeout)
+            reply = await _exchange(session, url, payload, self._headers, self._proxy_of[host], signing, timeout)
         except (TransportError, *FOREIGN, asyncio.CancelledError, RuntimeError) as raised:
             error = _failure(raised, session, signing, deadline)
             if error is None:
@@ -177,6 +177,7 @@ async def _exchange(
     session: aiohttp.ClientSession,
     url: URL,
     payload: bytes,
+    headers: CIMultiDict[str] | None,
     proxy: Secret | None,
     signing: Signing,
     timeout: aiohttp.ClientTimeout,
@@ -184,7 +185,7 @@ async def _exchange(
     response = await session.post(
         url,
         data=payload,
-        headers=_HEADERS,
+        headers=headers,
         timeout=timeout,
         proxy=None if proxy is None else cast(URL, proxy.reveal()),
         allow_redirects=False,  # a redirect would carry the signature to another host
@@ -195,7 +196,7 @@ async def _exchange(
     # `Signing` has read it, and released its connection, unless a middleware of the caller's answers for the service.
     body = await response.read()
     retry_after = None if response.status == 200 else _retry_after(response)
-    return Reply(response.status, body, retry_after, signing.proxied, response.headers.get(hdrs.DATE, ""))
+    return Reply(response.status, body, retry_after, signing.proxied, response.headers)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from ._foreign import proxy_refused
@@ -19,14 +20,14 @@ class Reply(NamedTuple):
         body: the answer's bytes.
         retry_after: seconds, from a Retry-After header; None without one.
         proxied: whether there is a proxy, which may have answered instead of the service.
-        date: the ``Date`` header; "" without one.
+        headers: the answer's.
     """
 
     status: int
     body: bytes
     retry_after: float | None
     proxied: bool
-    date: str = ""
+    headers: Mapping[str, str]
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -127,7 +127,8 @@ class Service:
             world.after(back, flight.host.loop.arrive, fail, flight.answer, ConnectionLost("the connection was lost"))
             return
         if taken and weather.paused and dice.random() < weather.paused:
-            world.after(back, flight.host.loop.arrive, answer, flight, Reply(503, b"", float(weather.pause), False))
+            paused = Reply(503, b"", float(weather.pause), proxied=False, headers={})
+            world.after(back, flight.host.loop.arrive, answer, flight, paused)
             return
         code = 60007 if not taken else 10002 if weather.busy and dice.random() < weather.busy else 0
         world.after(back, flight.host.loop.arrive, answer, flight, self.reply(code, flight))
@@ -165,7 +166,7 @@ def success(**fields: Any) -> Reply:
 
 
 def _reply(body: dict[str, Any]) -> Reply:
-    return Reply(200, json.dumps(body).encode(), None, proxied=False)
+    return Reply(200, json.dumps(body).encode(), None, proxied=False, headers={})
 
 
 def answer(flight: Flight, reply: Reply) -> None:

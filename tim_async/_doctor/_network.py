@@ -72,5 +72,5 @@ async def _way(visit: Visit, url: str) -> list[Finding]:
         rest = NAMES[NAMES.index(stopped.finding.name.partition(".")[0]) + 1 :]
         findings += [unrun(name, stopped.finding.name) for name in rest]
     finally:
-        way.close()
+        await way.close()
     return findings

@@ -76,4 +76,4 @@ class Visit:
             await (self.caller if caller is None else caller).make(call)
         except TIMError as raised:
             error = raised
-        return Outcome(error, loop.time() - began - call.waited, call.date, self.clock())
+        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), self.clock())

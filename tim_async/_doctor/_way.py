@@ -81,10 +81,13 @@ class Way:
         yield await self._pass_proxy(f"{host}:{port}")
         yield await self._secure()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the connection."""
         if self._writer is not None:
             self._writer.transport.abort()
+            # asyncio keeps a lost connection's error for whoever waits here, and may log one that nobody did.
+            with contextlib.suppress(OSError):
+                await self._within(self._writer.wait_closed())
 
     async def _within(self, awaitable: Awaitable[T]) -> T:
         async with asyncio.timeout(self._timeout):
