@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import service as of_service
@@ -218,6 +219,19 @@ def closed(sim: Simulation, dice: random.Random) -> float:
     return 0.0
 
 
+def deployed(sim: Simulation, dice: random.Random) -> float:
+    """Processes end in order, one after the other, and others of another release take their places."""
+    at = 0.0
+    for process in sim.running():
+        if dice.random() < 0.5:
+            at += dice.uniform(0.0, 0.5)
+            sim.world.after(at, process.close)
+            profile = replace(process.profile, later=not process.profile.later)
+            sim.world.after(at + dice.uniform(0.0, 0.3), sim.start, profile)
+    _excuse(sim, at + 1.0, CALM)
+    return at
+
+
 def started(sim: Simulation, dice: random.Random) -> float:
     """Some more processes."""
     for _ in range(dice.randrange(1, 4)):
@@ -323,6 +337,7 @@ FAULTS: dict[str, Fault] = {
     "a process is killed": killed,
     "a process is closed": closed,
     "processes are started": started,
+    "another release is deployed": deployed,
     "callers are cancelled": cancellations,
     "a process changes its rate": other_rate,
     "another consumer": foreign,

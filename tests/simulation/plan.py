@@ -81,6 +81,9 @@ def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
     agreed = float(round(limit * dice.uniform(0.5, 0.95))) if dice.random() < 0.2 else float(limit)
     wanting = agreed == limit and shape == "mixed" and dice.random() < 0.4
     profiles = []
+    # Some fleets are in the middle of a deployment.
+    releases = random.Random(f"{seed} releases")
+    mixed = releases.random() < 0.3
     for number, load in enumerate(loads):
         last = number == len(loads) - 1
         rate = round(limit * 0.3) if wanting and last else agreed if last or dice.random() < 0.2 else limit
@@ -90,6 +93,7 @@ def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
                 load=load,
                 rate=float(rate),
                 own_rate=wanting and last,
+                later=mixed and releases.random() < 0.5,
                 to_service=_scaled(to_service, own),
                 to_store=_scaled(to_store, own),
                 offset=dice.uniform(0.0, 1e6),

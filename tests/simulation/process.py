@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import importlib.resources
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from tim_async.quota import RedisQuota
 from tim_async.retrying import RetryPolicy
 
 from .network import Path
+from .releases import Later
 from .service import Service, Wire
 from .store import Store, StoreClient
 from .watch import LOOKUP, Watch
@@ -33,6 +36,11 @@ METHOD = "get_c2c_unread_msg_num"
 TIMEOUT = 4.0
 """Seconds of one attempt."""
 RETRY = RetryPolicy(attempts=6, total=8.0)
+
+
+@functools.cache
+def _later() -> Later:
+    return Later(importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8"))
 
 
 class SimulatedQuota(RedisQuota):
@@ -81,6 +89,7 @@ class Profile:
         rate: the rate it names, calls/s.
         own_rate: whether that is what it wants for itself, and not what the service allows.
         to_service, to_store: its paths, each way.
+        later: whether it is of a later release than the others.
         offset: what its clock shows at the beginning.
         speed: seconds of its clock in one of the world.
     """
@@ -90,6 +99,7 @@ class Profile:
     to_service: Path
     to_store: Path
     own_rate: bool = False
+    later: bool = False
     offset: float = 1000.0
     speed: float = 1.0
 
@@ -136,7 +146,7 @@ class Process:
             world, profile.offset, profile.speed, lambda: watch.violated("spins", name)
         )
         self.wire: Wire = Wire(service, self, profile.to_service)
-        self.store = StoreClient(store, self, profile.to_store)
+        self.store = StoreClient(store, self, profile.to_store, _later() if profile.later else None)
         self._terms = terms
         self._callers: set[asyncio.Task[None]] = set()
         self.client: TIMClient | None = None

@@ -23,6 +23,7 @@ from redis import exceptions
 from . import mutants
 from .chance import EPOCH
 from .network import Path
+from .releases import Later
 from .world import ProcessLoop, World
 
 SOURCE = importlib.resources.files(__package__).joinpath("redis.lua")
@@ -277,6 +278,8 @@ class Connection:
             raise exceptions.ConnectionError("Connection closed by server.")
         client, reply = self._client, asyncio.get_running_loop().create_future()
         self._reply = reply
+        if client.later is not None:
+            command = client.later.command(command)
         if client.loses():
             return
 
@@ -354,11 +357,13 @@ class StoreClient:
         store: where it leads.
         host: the process.
         path: each way.
+        later: the later release that it is of; None for this one.
     """
 
     max_connections = 1000
 
-    def __init__(self, store: Store, host: Host, path: Path) -> None:
+    def __init__(self, store: Store, host: Host, path: Path, later: Later | None = None) -> None:
+        self.later = later
         self.store = store
         self.world = store.world
         self.host = host

@@ -8,6 +8,7 @@ from typing import Any
 
 from tim_async.quota import KEYS
 
+from .releases import later
 from .store import Engine, Server
 from .world import World
 
@@ -94,3 +95,24 @@ def test_who_waits_behind_others_does_not_take_their_turn(source: str) -> None:
     assert "permits" not in second.ask(**asking)
     world.now += 0.001
     assert "permits" in first.ask(**asking)
+
+
+def test_two_releases_with_the_same_layout_share_the_quota(source: str) -> None:
+    world = World(0)
+    server = Server(Engine(), world, "a" * 40)
+    this, next_ = Member(server, world, "this", source), Member(server, world, "next", later(source))
+    asking: dict[str, Any] = {"limit": 4, "lane": "interactive", "wanted": 2}
+    world.now = 10.0
+    for _ in range(2):  # each reads what the other has written, and what it has written itself before
+        this.ask(limit=4)
+        next_.ask(limit=4, later=1)
+    assert this.ask(**asking)["permits"] == [[0, 2]]
+    reply = next_.ask(**asking, later=1)
+    assert reply["permits"] == [[0, 2]]
+    assert reply["later"] == 3
+    assert "permits" not in this.ask(**asking, out=2)
+    assert "permits" not in next_.ask(**asking, out=2, later=1)
+    # Who falls silent is forgotten by the other: what is out first, then the member.
+    for member, more in ((this, {}), (next_, {"later": 1}), (this, {})):
+        world.now += 70
+        assert member.ask(limit=4, **more)["members"] == 1

@@ -52,6 +52,7 @@ local RECORD = {
     'place',  -- how many members had come before it
     'since',  -- when it came
     'granted',  -- permits of its last request
+    -- What is added here comes last, and may be missing: a release that does not know it drops it.
 }
 
 local state_key, cooling_key, members_key = KEYS[1], KEYS[2], KEYS[3]
@@ -67,7 +68,7 @@ local function read_record(member)
     local record, i = {}, 0
     for word in string.gmatch(text, '%S+') do
         i = i + 1
-        record[RECORD[i]] = tonumber(word)
+        if RECORD[i] then record[RECORD[i]] = tonumber(word) end  -- a later release may have written more
     end
     return record
 end
@@ -486,8 +487,7 @@ local rate = learn_rate()
 if request.pause then state.opens = math.max(state.opens, now + request.pause) end
 local reply = {
     epoch = digits(state.epoch), now = digits(now), number = request.number,
-    limit = state.limit, rate = rate, cuts = state.cuts,
-    members = redis.call('ZCARD', members_key), place = member.place,
+    limit = state.limit, rate = rate, cuts = state.cuts, place = member.place,
 }
 if state.opens > now then reply.opens = state.opens - now end
 local silent_for = ABSENT
@@ -512,5 +512,6 @@ else
         redis.call('EXPIRE', about_key, DAY)
     end
 end
+reply.members = redis.call('ZCARD', members_key)
 save()
 return cjson.encode(reply)
