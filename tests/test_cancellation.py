@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -229,6 +230,25 @@ async def test_closing_ends_calls_that_wait_to_try_again(service: StandIn) -> No
     assert len(service.seen) == 1
 
 
+async def test_closing_in_the_turn_of_the_loop_in_which_a_call_would_try_again_ends_it(service: StandIn) -> None:
+    """As after the loop was blocked, when the end of its wait and the closing come together."""
+    service.answer = lambda _: error(10002)
+    tim = client_of(service, retry=RetryPolicy(wait=(0.05, 0.05), total=1e9))
+    task = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
+    await service.until(1)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    time.sleep(0.1)  # noqa: ASYNC251 - the loop is blocked
+    await tim.aclose()
+    done, _ = await asyncio.wait([task], timeout=10.0)
+    ended = bool(done)
+    task.cancel()
+    await asyncio.wait([task])
+    assert ended
+    assert isinstance(task.result(), TIMError)
+    assert len(service.seen) == 1
+
+
 async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
     service: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +264,7 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
             pass
 
     monkeypatch.setattr(
-        _transport, "own_session", lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
+        _transport, "own_session", lambda _: aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver()))
     )
     tim = client_of(service, base_url="https://chat.example", retry=AT_ONCE)
     task = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))
@@ -275,7 +295,7 @@ async def test_closing_that_is_cancelled_still_leaves_the_quota(monkeypatch: pyt
             closing.set()
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(_transport, "own_session", lambda: aiohttp.ClientSession(connector=Slow()))
+    monkeypatch.setattr(_transport, "own_session", lambda _: aiohttp.ClientSession(connector=Slow()))
     tim = TIMClient(sdk_app_id=1, secret_key=KEY, region="singapore", quota=Quota())
     await tim.__aenter__()
     task = asyncio.create_task(tim.aclose())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import warnings
@@ -331,12 +332,11 @@ class Caller:
             raise failure
         if failure.reaction is Reaction.SIGN_AGAIN:
             self._transport.usersigs.refused(call.usersig)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
-        except TimeoutError:
-            return
-        raise failure
+        if self._closed.is_set():  # perhaps in the turn of the loop in which the wait was over
+            raise failure
 
     def _remedy(self, error: APIError, endpoint: Endpoint[..., Any]) -> str:
         """What to do about an error, as far as this client knows more than the table of codes."""

@@ -74,6 +74,10 @@ class Connections:
             self._blocked.popitem(last=False)[0].advance()
 
 
+def _closed() -> ClientClosed:
+    return ClientClosed("the client was closed")
+
+
 Waiters = OrderedDict[asyncio.Future[Permit], float]
 """The callers that wait in one lane, in order, each with its deadline."""
 
@@ -105,7 +109,6 @@ class RequestQueue:
         self._expiries: dict[asyncio.Future[Permit], asyncio.TimerHandle] = {}
         self._waiting = 0
         self._waking = 0
-        self._closed = False
         self._refusal: Callable[[], Exception] | None = None
         self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
@@ -220,8 +223,6 @@ class RequestQueue:
     async def _enter_again(self, late: Permit, lane: Lane, max_wait: float) -> Permit:
         """Return a permit that came too late, and wait for another."""
         self._give_up(late)
-        if self._closed:
-            raise ClientClosed("the client was closed")
         return await self.enter(lane, True, max_wait)
 
     def _give_up(self, permit: Permit) -> None:
@@ -279,19 +280,18 @@ class RequestQueue:
         return self._paused_until
 
     def close(self) -> None:
-        """Raise `ClientClosed` in every waiting caller."""
-        self._closed = True
+        """Raise `ClientClosed` in every caller that waits or comes."""
         self._timer.cancel()
         self._limiter.close()
-        self._turn_all_away(lambda: ClientClosed("the client was closed"))
+        self.refuse(_closed)
 
     def refuse(self, why: Callable[[], Exception] | None) -> None:
-        """Raise an error in every caller that waits or comes, until this is called with None."""
+        """Raise an error in every caller that waits or comes, until this is called with None or the queue closed."""
+        if self._refusal is _closed:
+            return
         self._refusal = why
-        if why is not None:
-            self._turn_all_away(why)
-
-    def _turn_all_away(self, why: Callable[[], Exception]) -> None:
+        if why is None:
+            return
         for lane in self._lanes:
             while lane:
                 waiting, _ = lane.popitem(last=False)
