@@ -544,9 +544,9 @@ def test_a_permit_that_came_too_late_to_a_closed_queue_is_an_end() -> None:
 
 
 @pytest.mark.parametrize("lane", Lane)
-@pytest.mark.parametrize("max_wait", [1.9, math.inf])
-def test_a_caller_whose_permit_came_too_late_keeps_its_place_and_its_deadline(lane: Lane, max_wait: float) -> None:
-    """It waits again as a retry does: behind who has its permit now, before all others of its lane."""
+@pytest.mark.parametrize("max_wait", [1.1, 1.9, math.inf])
+def test_a_caller_whose_permit_came_too_late_keeps_its_place(lane: Lane, max_wait: float) -> None:
+    """It is the first again: nobody who came later takes what it returns."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -566,15 +566,30 @@ def test_a_caller_whose_permit_came_too_late_keeps_its_place_and_its_deadline(la
         loop.now = 1001.0
         queue.advance()
         loop.now = 1001.2
-        if max_wait < math.inf:
-            with pytest.raises(QuotaExhausted):
-                await late
-            assert queue.now() <= 1001.9
-            await asyncio.gather(*others)
-            assert log == [("second", 1001.2), ("third", 1002.2)]
-        else:
-            await asyncio.gather(late, *others)
-            assert log == [("second", 1001.2), ("late", 1002.2), ("third", 1003.2)]
+        await asyncio.gather(late, *others)
+        assert log == [("late", 1001.2), ("second", 1002.2), ("third", 1003.2)]
+
+    virtual_time.run(run())
+
+
+def test_a_caller_whose_permit_came_too_late_keeps_its_deadline() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        connections = Connections(1)
+        queue = RequestQueue(1, connections=connections, limiter=lambda _: Brief(1))
+        queue.pause(1)
+        late = asyncio.create_task(queue.enter(max_wait=1.9))
+        await asyncio.sleep(0)
+        loop.now = 1001.0
+        queue.advance()
+        queue.pause(4)
+        loop.now = 1001.2
+        with pytest.raises(QuotaExhausted):
+            await late
+        assert queue.now() <= 1001.9
+        assert connections.free(queue), "what it returned is free"
+        assert queue.waiting == 0
 
     virtual_time.run(run())
 

@@ -28,6 +28,7 @@ from tim_async.migrate import (
     RowFailed,
     Source,
     Store,
+    _sending,
     run,
 )
 from tim_async.migrate._store import Calls, Exchange, Outcome
@@ -83,8 +84,9 @@ async def migrate(service: StandIn, store: Store, source: Source, **options: Any
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 64])
-async def test_outcomes_are_saved_together(service: StandIn, concurrency: int) -> None:
+async def test_outcomes_are_saved_together(service: StandIn, monkeypatch: pytest.MonkeyPatch, concurrency: int) -> None:
     """And a row counts as under way until its outcome is: no more are claimed at once."""
+    monkeypatch.setattr(_sending, "_GATHER", 0.5)  # on a slow machine, too, that many come together
     store = Watched()
     events = await migrate(service, store, Rows(500), concurrency=concurrency)
     assert isinstance(events[-1], Finished)

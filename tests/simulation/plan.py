@@ -174,9 +174,10 @@ def _bounds(
 ) -> Bounds:
     rtt = 2 * (to_service.mean + to_service.spikes * to_service.spike)
     # The proof gives the limit over a second and a round trip; the credit wins back a part of the round trip.  A slot
-    # also waits until its next call is granted.  Bulk leaves two slots free, or more.
+    # also waits until its next call is granted, for the slowest of the messages to the store and back that this takes.
+    # Bulk leaves two slots free, or more.
     slots = agreed - (max(2, math.ceil(agreed / 20)) if shape == "lanes" else 0) - 1  # three seconds are few calls
-    attainable = slots / (1.001 + rtt + 3 * to_store.mean)
+    attainable = slots / (1.001 + rtt + (3 + 2 * to_store.variation) * to_store.mean)
     return Bounds(
         limit=limit,
         agreed=agreed,

@@ -150,7 +150,13 @@ class RequestQueue:
         """Clients that share the limit, this one included."""
         return self._limiter.processes
 
-    async def enter(self, lane: Lane = Lane.INTERACTIVE, again: bool = False, max_wait: float = math.inf) -> Permit:
+    async def enter(
+        self,
+        lane: Lane = Lane.INTERACTIVE,
+        again: bool = False,
+        max_wait: float = math.inf,
+        late: Permit | None = None,
+    ) -> Permit:
         """Wait for a connection and a permit.
 
         Send at once; every `enter` that returned must be followed by one `leave`.
@@ -159,6 +165,7 @@ class RequestQueue:
             lane: interactive goes before bulk.
             again: whether it is for a retry, which goes before the first attempts of its lane.
             max_wait: the most seconds to wait.
+            late: a permit that came too late to be used.  It is returned, and goes to nobody who came later.
 
         Returns:
             The permit.
@@ -168,17 +175,23 @@ class RequestQueue:
             ClientClosed: the client was closed meanwhile.
             TIMError: what `refuse` was given.
         """
-        if self._refusal is not None:
-            raise self._refusal()
         now = self._loop.time()
-        # Callers with a permit that have not woken yet are still ahead.
-        if not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
-            return self._take(now)
         index = 2 * lane + (not again)
         # Many callers may wait for long, and each costs what its frame holds.
         until = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
-        waiting = self._join(index, now, until)
-        del now
+        if late is not None:
+            self._limiter.leave(late, now, Use.UNSENT)
+        try:
+            if self._refusal is not None:
+                raise self._refusal()
+            # Callers with a permit that have not woken yet are still ahead.
+            if late is None and not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
+                return self._take(now)
+            waiting = self._join(index, now, until)
+        finally:
+            if late is not None:  # only now, when this caller has its place again
+                self._make_room()
+        del now, late
         try:
             permit = await waiting
         except BaseException:  # a cancellation, or the end of an abandoned coroutine
@@ -195,7 +208,7 @@ class RequestQueue:
         self._waking -= 1
         woke = self._loop.time()
         if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process was suspended
-            return await self._enter_again(permit, lane, until - woke)
+            return await self.enter(lane, True, until - woke, permit)
         permit.sent = woke
         return permit
 
@@ -220,14 +233,13 @@ class RequestQueue:
             self.advance()
         return waiting
 
-    async def _enter_again(self, late: Permit, lane: Lane, max_wait: float) -> Permit:
-        """Return a permit that came too late, and wait for another."""
-        self._give_up(late)
-        return await self.enter(lane, True, max_wait)
-
     def _give_up(self, permit: Permit) -> None:
         """Return a permit that is not used."""
         self._limiter.leave(permit, self._loop.time(), Use.UNSENT)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Return the connection of a permit that was returned, and let others go on."""
         if self._connections is not None:
             self._connections.give_back()
         self.advance()
