@@ -212,33 +212,20 @@ async def test_closing_ends_calls_in_flight_with_a_tim_error(service: StandIn) -
     assert len(service.seen) == len(METHODS)
 
 
-async def test_closing_ends_calls_that_wait_to_try_again(service: StandIn) -> None:
+@pytest.mark.parametrize(
+    ("policy", "blocked"),
+    [(SLOW, 0.0), (RetryPolicy(wait=(0.05, 0.05), total=1e9), 0.1)],
+    ids=["meanwhile", "in the turn of the loop in which their wait is over"],
+)
+async def test_closing_ends_calls_that_wait_to_try_again(service: StandIn, policy: RetryPolicy, blocked: float) -> None:
     """A call between two attempts makes no further one; it ends, and not only when its wait does."""
     service.answer = lambda _: error(10002)
-    tim = client_of(service, retry=SLOW)
+    tim = client_of(service, retry=policy)
     task = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
     await service.until(1)
     for _ in range(50):
         await asyncio.sleep(0)
-    await tim.aclose()
-    done, _ = await asyncio.wait([task], timeout=10.0)
-    ended = bool(done)
-    task.cancel()
-    await asyncio.wait([task])
-    assert ended
-    assert isinstance(task.result(), TIMError)
-    assert len(service.seen) == 1
-
-
-async def test_closing_in_the_turn_of_the_loop_in_which_a_call_would_try_again_ends_it(service: StandIn) -> None:
-    """As after the loop was blocked, when the end of its wait and the closing come together."""
-    service.answer = lambda _: error(10002)
-    tim = client_of(service, retry=RetryPolicy(wait=(0.05, 0.05), total=1e9))
-    task = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
-    await service.until(1)
-    for _ in range(50):
-        await asyncio.sleep(0)
-    time.sleep(0.1)  # noqa: ASYNC251 - the loop is blocked
+    time.sleep(blocked)  # noqa: ASYNC251 - the loop is blocked
     await tim.aclose()
     done, _ = await asyncio.wait([task], timeout=10.0)
     ended = bool(done)
