@@ -304,7 +304,9 @@ class Watch:
     def _judge(self, processes: list[Process], start: float, end: float) -> None:
         by = Counter(process.name for at, process in self._by if start <= at < end)
         per_second = sum(by.values()) / (end - start)
-        if per_second < self.bounds.goodput:
+        # Those that are left may all want less for themselves.
+        wanted = any(p.alive and p.profile.load.busy and not p.profile.own_rate for p in processes)
+        if wanted and per_second < self.bounds.goodput:
             text = f"{per_second:.1f}/s from {start:g} s to {end:g} s; {self.bounds.goodput:.1f}/s are demanded"
             self.violated("goodput", text)
         self._judge_rates(by, processes, start, end)
