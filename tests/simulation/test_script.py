@@ -115,4 +115,5 @@ def test_two_releases_with_the_same_layout_share_the_quota(source: str) -> None:
     # Who falls silent is forgotten by the other: what is out first, then the member.
     for member, more in ((this, {}), (next_, {"later": 1}), (this, {})):
         world.now += 70
+        member.ask(limit=4, **more)
         assert member.ask(limit=4, **more)["members"] == 1

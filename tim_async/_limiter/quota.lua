@@ -487,7 +487,8 @@ local rate = learn_rate()
 if request.pause then state.opens = math.max(state.opens, now + request.pause) end
 local reply = {
     epoch = digits(state.epoch), now = digits(now), number = request.number,
-    limit = state.limit, rate = rate, cuts = state.cuts, place = member.place,
+    limit = state.limit, rate = rate, cuts = state.cuts,
+    members = redis.call('ZCARD', members_key), place = member.place,  -- 0: who has just come cannot know
 }
 if state.opens > now then reply.opens = state.opens - now end
 local silent_for = ABSENT
@@ -512,6 +513,5 @@ else
         redis.call('EXPIRE', about_key, DAY)
     end
 end
-reply.members = redis.call('ZCARD', members_key)
 save()
 return cjson.encode(reply)
