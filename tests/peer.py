@@ -187,7 +187,7 @@ class Peer:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._behaviour(talk)
         talk.writer.transport.abort()
-        # asyncio keeps a lost connection's error for this, and logs one that nobody has asked for.
+        # If nobody calls wait_closed(), asyncio may log the error of a connection that was lost.
         with contextlib.suppress(ConnectionError):
             await talk.writer.wait_closed()
 

@@ -85,7 +85,7 @@ class Way:
         """End the connection."""
         if self._writer is not None:
             self._writer.transport.abort()
-            # asyncio keeps a lost connection's error for whoever waits here, and may log one that nobody did.
+            # If nobody calls wait_closed(), asyncio may log the error of a connection that was lost.
             with contextlib.suppress(OSError):
                 await self._within(self._writer.wait_closed())
 
