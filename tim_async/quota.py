@@ -8,13 +8,14 @@ Needs the extra ``redis``: ``pip install 'tim-async[redis]'``.  How the quota is
 calls.  The number is the version of their layout.
 
 **Rolling deployments.**  Processes whose releases use the same layout share one quota, even when ``quota.lua`` or its
-arguments differ: each sends its own script and names its arguments.  A script ignores the fields that it does not know;
-it keeps those of the state, and drops those of a member's record when it rewrites that.  Nearly all releases are of this
-kind.  A release that changes the layout says so in its changelog.  Its processes use other keys than the old ones: neither side can corrupt the other's state, but neither
-knows of the other, and each takes the whole limit.  While both run, the server may refuse up to half of the calls, also
-with ``strict=True``; refused calls are retried, and both sides slow down until the server takes what they send.  For a
-deployment without refusals, stop the old processes before the new ones start; or set ``rates`` to one half first on the
-old processes, then on the new ones, and restore them when the old ones are gone.
+arguments differ: each sends its own script and names its arguments.  A script ignores the fields that it does not
+know; it keeps those of the state, and drops those of a member's record when it rewrites that.  Nearly all releases
+are of this kind.  A release that changes the layout says so in its changelog.  Its processes use other keys than the
+old ones: neither side can corrupt the other's state, but neither knows of the other, and each takes the whole limit.
+While both run, the server may refuse up to half of the calls, also with ``strict=True``; refused calls are retried,
+and both sides slow down until the server takes what they send.  For a deployment without refusals, stop the old
+processes before the new ones start; or set ``rates`` to one half first on the old processes, then on the new ones,
+and restore them when the old ones are gone.
 """
 
 from __future__ import annotations
