@@ -43,7 +43,7 @@ def gunicorn(app: str, *options: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("app", APPS)
 async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, tmp_path: Path) -> None:
-    """Above the quota: numbers, and 429s that say when to come back; the service refuses nothing."""
+    """At the quota, and in a pause: numbers, and 429s that say when to come back; the service refuses nothing."""
     seen: Counter[int] = Counter()
 
     async def ask(visitor: Visitor, user: str) -> None:
@@ -55,6 +55,8 @@ async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, 
     users = [f"user{number}" for number in range(24)]
     with Emulator() as service:
         service.state.add_account(*users)
+        # For so long nobody has a turn in time, also where the machine is too slow to use up the quota.
+        service.fault(status=503, retry_after=1, times=1)
         with program(tmp_path, service, store.url, *gunicorn(app, "--workers", "2")) as running:
             async with (
                 aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session,
