@@ -24,7 +24,7 @@ Trace = Callable[[int, float, str], None]
 """Receives each step's number, its time and what happened."""
 
 ENDLESS = 10_000
-"""Iterations of one loop at one moment, after which it is taken to spin."""
+"""Iterations of one loop at one moment, after which it is taken to spin; and events of the world."""
 
 
 class World:
@@ -72,10 +72,19 @@ class World:
         return self._digest.hexdigest()
 
     def run(self, until: float) -> None:
-        """Let the time pass."""
+        """Let the time pass.
+
+        Raises:
+            RuntimeError: it stands still.
+        """
         events = self._events
+        still = 0
         while events and events[0][0] <= until:
-            self.now, _, call, args = heapq.heappop(events)
+            when, _, call, args = heapq.heappop(events)
+            still = still + 1 if when == self.now else 0
+            if still > ENDLESS:
+                raise RuntimeError(f"seed {self.seed}: the time stands still at {when} s, step {self.step}")
+            self.now = when
             self.step += 1
             call(*args)
         self.now = until
@@ -181,9 +190,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if self._ready or self._arrived:
             self._wake(self.held_until)
         elif self._timers:
-            # As a selector waits: from now on, in whole milliseconds.
+            # As a selector waits: from now on, in whole milliseconds, and never none: time would stand still.
             wait = (self._timers[0][0] - self.time()) / self._speed
-            self._wake(world.now + max(0.0, math.ceil(wait * 1e3 - 1e-6) * 1e-3))
+            self._wake(world.now + max(1, math.ceil(wait * 1e3 - 1e-6)) * 1e-3)
 
     def _iterate(self) -> None:
         ready = self._ready
