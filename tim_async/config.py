@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._secret import Secret
+from .errors import is_text
 
 if TYPE_CHECKING:  # nothing here needs an HTTP client
     import aiohttp
@@ -76,11 +77,11 @@ def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "
     del values  # it holds the key as plain text, and this frame may raise
     found: dict[str, Any] = {}
     if app := given.get("TIM_SDK_APP_ID"):
-        if not (app.isascii() and app.isdigit() and len(app) < 20):
-            raise ValueError(f"TIM_SDK_APP_ID in {source} is not a number")
-        found["sdk_app_id"] = int(app)
+        found["sdk_app_id"] = _app(app, source)
     for name in ("identifier", "region", "base_url"):
         if value := given.get(f"TIM_{name.upper()}"):
+            if not is_text(value):
+                raise ValueError(f"TIM_{name.upper()} in {source} is not UTF-8 text")
             found[name] = value
     if allowed := given.get("TIM_ALLOW_HTTP"):
         if allowed not in ("0", "1"):
@@ -244,6 +245,14 @@ def _datetime(text: str) -> dt.datetime:
         if match is not None:
             return dt.datetime.fromisoformat(match[1] + (match[2] or ""))
     raise ValueError("is neither unix seconds nor a time such as 2025-08-31T09:00:00+08:00")
+
+
+def _app(text: str, source: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError(f"TIM_SDK_APP_ID in {source} is not a number")
+    if not int(text):
+        raise ValueError(f"TIM_SDK_APP_ID in {source} is 0, which no app has")
+    return int(text)
 
 
 def _key_of(file: Path) -> Secret:

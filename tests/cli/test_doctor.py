@@ -65,6 +65,10 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
     "no app": ({"TIM_SDK_APP_ID": None}, "configuration.incomplete"),
     "no key": ({"TIM_SECRET_KEY": None}, "configuration.incomplete"),
     "an app of letters": ({"TIM_SDK_APP_ID": "mine"}, "configuration.invalid"),
+    "app 0": ({"TIM_SDK_APP_ID": "0"}, "configuration.invalid"),
+    "an app too large for any": ({"TIM_SDK_APP_ID": "9" * 19}, "configuration.invalid"),
+    "an identifier that is no text": ({"TIM_IDENTIFIER": "\udcff"}, "configuration.invalid"),
+    "a host that is no text": ({"TIM_BASE_URL": "http://\udcff"}, "configuration.invalid"),
     "a switch that is none": ({"TIM_ALLOW_HTTP": "yes"}, "configuration.invalid"),
     "a key file that is not there": (
         {"TIM_SECRET_KEY": None, "TIM_SECRET_KEY_FILE": "/no/such/file"},
