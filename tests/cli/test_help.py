@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 import pytest
 
@@ -9,6 +11,16 @@ from tim_async.cli.app import cli
 from .conftest import Run
 
 COMMANDS = sorted(cli.commands)
+
+
+def numbers(command: click.Command = cli, *words: str) -> Iterator[tuple[str, ...]]:
+    """Each option that takes a float, of all commands, as the words of a command line without the number."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        assert inner.name is not None
+        yield from numbers(inner, *words, inner.name)
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.FloatParamType):
+            yield *words, parameter.opts[0]
 
 
 @pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS), ["migrate", "unread"]], ids=" ".join)
@@ -56,3 +68,11 @@ def test_every_option_has_a_help(name: str) -> None:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, parameter.name
             assert parameter.help.endswith(".") or parameter.help.endswith("]"), parameter.name
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("words", [*numbers()], ids=" ".join)
+def test_what_is_not_finite_is_wrong_usage(run: Run, words: tuple[str, ...], number: str) -> None:
+    result = run(*words, number)
+    assert result.exit_code == 2
+    assert "Invalid value for" in result.stderr

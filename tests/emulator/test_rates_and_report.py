@@ -119,7 +119,11 @@ def test_options_out_of_range_are_refused() -> None:
         {"limit": {"no_such": 5}},
         {"admins": ()},
         {"latency": -1.0},
+        {"latency": float("nan")},
+        {"latency": float("inf")},
         {"jitter": -1.0},
+        {"jitter": float("nan")},
+        {"jitter": float("inf")},
         {"contacts_per_page": 0},
         {"max_receipt_members": -1},
     )

@@ -15,6 +15,7 @@ import click
 from . import credentials
 from .failures import FAILED
 from .output import examples, plain, say, show, show_json, takes_json
+from .ranges import FiniteRange
 
 if TYPE_CHECKING:
     from tim_async._doctor import Finding
@@ -48,14 +49,14 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
 @click.option(
     "--probe",
     metavar="SECONDS",
-    type=click.FloatRange(min=6),
+    type=FiniteRange(min=6),
     help="Measure whether get_c2c_unread_msg_num takes its rate, for at least 6 s more.  It uses the quota: others'"
     " calls are refused meanwhile.",
 )
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="For one step, such as a connection or a call; all together take less than 30 s.",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
+from typing import Any
+
+import click
 
 from tim_async.config import unix_seconds
 
@@ -11,6 +15,17 @@ MOST = 1_000_000
 """Messages that one command asks for at most; more is far likelier a slip of the finger."""
 
 _PART = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, of which ``nan`` and ``inf`` are none: to click, both are in every range without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not finite.", param, ctx)
+        return number
 
 
 def parse_seqs(texts: Iterable[str]) -> list[int]:

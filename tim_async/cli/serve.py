@@ -18,6 +18,7 @@ from ._page import page_port, takes_page
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
 from .output import examples, plain, say, show, show_json, takes_json
+from .ranges import FiniteRange
 from .seen import seen_table
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 @click.option(
     "--tls-key", type=_READABLE, metavar="FILE", help="The PEM file of its key; that of --tls-cert by default."
 )
-@click.option("--latency", type=click.FloatRange(min=0), default=0.0, help="Mean round trip, seconds; 0 by default.")
+@click.option("--latency", type=FiniteRange(min=0), default=0.0, help="Mean round trip, seconds; 0 by default.")
 @click.option(
     "--jitter",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     help="Coefficient of variation of the round trip; 0 by default, 0.3 is much.",
 )

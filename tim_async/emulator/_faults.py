@@ -53,8 +53,10 @@ class Fault:
             raise ValueError(f"drop must be 'before' or 'after', not {self.drop!r}")
         if not 0.0 < self.probability <= 1.0:
             raise ValueError(f"probability must be above 0 and at most 1, not {self.probability}")
-        if self.delay < 0.0 or (self.times is not None and self.times < 1):
-            raise ValueError(f"delay must be at least 0 and times at least 1, not {self.delay} and {self.times}")
+        if not 0.0 <= self.delay < math.inf:
+            raise ValueError(f"delay must be at least 0 and finite, not {self.delay}")
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"times must be at least 1, not {self.times}")
 
     @property
     def kind(self) -> str:

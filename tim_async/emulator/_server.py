@@ -29,12 +29,12 @@ class Latency:
         seed: seed of the draws.
 
     Raises:
-        ValueError: a negative round trip or jitter.
+        ValueError: a round trip or a jitter that is negative or not finite.
     """
 
     def __init__(self, round_trip: float, jitter: float, seed: int) -> None:
-        if round_trip < 0.0 or jitter < 0.0:
-            raise ValueError(f"latency and jitter must be at least 0, not {round_trip} and {jitter}")
+        if not (0.0 <= round_trip < math.inf and 0.0 <= jitter < math.inf):
+            raise ValueError(f"latency and jitter must be at least 0 and finite, not {round_trip} and {jitter}")
         self._mean = round_trip / 2
         # Two independent ways make a round trip; for that to vary by `jitter`, each varies by √2 times as much.
         variance = math.log1p(2 * jitter**2)

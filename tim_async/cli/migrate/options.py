@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tim_async.cli.failures import Misuse
+from tim_async.cli.ranges import FiniteRange
 
 NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
 RATE = 200.0
@@ -93,8 +94,8 @@ _AT = f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]"
 TO = _option("--to journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
 FROM = _option("--from journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
 
-_CALLS = click.FloatRange(min=1)
-_PART = click.FloatRange(min=0, max=1, min_open=True)
+_CALLS = FiniteRange(min=1)
+_PART = FiniteRange(min=0, max=1, min_open=True)
 _RATE = "Calls/s that the service allows; with --quota, the most that this process takes; 200 by default."
 _SHARE = (
     "Use this share of the rate and leave the rest to live traffic; 1 by default.  0.8 also stays below the vendor's "
@@ -114,7 +115,7 @@ NEW_PACE = (
     _option("--rate new_rate", "Calls/s that the service allows from now on.", "CALLS/S", type=_CALLS),
     _option("--share new_share", "Share of the rate to use from now on.", "PART", type=_PART),
 )
-_SECONDS = click.FloatRange(min=0, min_open=True)
+_SECONDS = FiniteRange(min=0, min_open=True)
 _OUTAGE = "Stop when the service accepts no row for this long; by default, never."
 BOUNDS = (
     _option("--concurrency", "Concurrent calls.", type=click.IntRange(min=1), default=100, show_default=True),
@@ -128,7 +129,7 @@ _UNCHECKED = (
 )
 GROUP_CHECK = _flag("--no-group-check group_check", _UNCHECKED, callback=lambda _ctx, _option, flag: not flag)
 _HELD = "Seconds of silence after which other workers take over a worker's rows."
-LEASE = _option("--lease", _HELD, "SECONDS", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True)
+LEASE = _option("--lease", _HELD, "SECONDS", type=FiniteRange(0.5, 3600), default=10.0, show_default=True)
 DRY_RUN = _flag("--dry-run", "Read and check everything, and send nothing; needs no credentials.")
 CHECK_GROUPS = _flag("--check-groups", "With --dry-run: also look up the groups, which needs credentials.")
 JSON_LINES = _flag("--json as_json", "Print JSON lines, one object for each event, instead of a table.")
