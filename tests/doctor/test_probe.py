@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stand_in import APP, KEY
-from tim_async import TIMClient, doctor
+from tim_async import Attempt, TIMClient, doctor
 from tim_async._doctor._windows import Sent, explain
 from tim_async.emulator import Emulator, WindowKind
 from tim_async.emulator._windows import Window
@@ -77,6 +77,43 @@ async def test_an_endpoint_takes_its_rate_or_more_or_less() -> None:
             assert len(service.report().endpoints) == 5
 
     await asyncio.gather(*(one(*each) for each in expected.items()))
+
+
+FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"status": 502}, "HTTP 502 with"),
+    ({"code": 10002}, "error 10002"),
+    ({"code": 4711}, "error 4711"),
+    ({"drop": "before"}, "the connection was lost"),
+    ({"delay": 60.0}, "no answer in time"),
+)
+
+
+async def test_an_endpoint_that_fails_under_its_rate() -> None:
+    """Calls that fail say nothing of the rate; also where each of them takes its whole time, the probe has an end."""
+
+    async def one(fault: dict[str, Any], said: str) -> None:
+        async with Emulator(limit=40) as service:
+
+            def break_it(attempt: Attempt) -> None:
+                if attempt.endpoint == "get_group_info":  # the last that is called before the probe
+                    service.fault(**fault)
+
+            async with TIMClient(**service.client_options(), rates={GET: 40}, on_attempt=break_it) as tim:
+                found = await examine(tim, probe=6, timeout=1.0)
+        assert troubles(found) == {"probe.failed"}
+        assert found[-1].level == "failure"
+        assert said in found[-1].found
+
+    await asyncio.gather(*(one(*each) for each in FAULTS))
+
+
+async def test_an_answer_that_single_calls_have_too_is_no_failure() -> None:
+    """An admin who was never imported: each call says so, and counts."""
+    async with Emulator(limit=40) as service:
+        service.fault(code=70107, endpoint=GET)
+        async with TIMClient(**service.client_options(), rates={GET: 40}) as tim:
+            found = await examine(tim, probe=6)
+    assert troubles(found) == set()
 
 
 async def test_a_probe_that_is_too_short() -> None:

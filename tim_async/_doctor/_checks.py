@@ -139,7 +139,8 @@ async def visit(
         return (attempt, broken, *unrun("proxy.invalid"))
     checks = CHECKS
     if probe is not None:
-        checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 2 * seconds))
+        # It waits for the last answers three times.
+        checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 3 * seconds + 1.0))
     findings = await _run(checks, Visit(caller, known, try_regions, seconds))
     return (attempt, *_findings.shown(findings, caller.settings.key))
 

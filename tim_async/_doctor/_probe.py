@@ -7,13 +7,15 @@ parts of a second, twice as many, so that the service has to refuse some.  So it
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tim_async import _wire
 from tim_async.endpoints import DEFAULT_RATE, GET_ALL_C2C_UNREAD_MSG_NUM
-from tim_async.errors import RateLimited, TIMError
+from tim_async.errors import APIError, RateLimited, TIMError
 
-from ._findings import Finding, ok, warning
+from ._findings import Finding, failure, ok, warning
+from ._service import told
 from ._visit import Visit
 from ._windows import Sent, explain
 
@@ -28,7 +30,7 @@ SHORTEST = 2 * (IDLE + BURST) + 1.0
 STEADY = 0.9
 """The part of the rate that is sent first: at all of it, a few calls that arrive early would be refused."""
 LOST = 0.05
-"""The part of the calls that may be refused by chance, as by others' calls."""
+"""The part of the calls that may be refused by chance, as by others' calls, or fail."""
 
 PAGE = "https://www.tencentcloud.com/document/product/1047/41046"
 
@@ -39,14 +41,31 @@ def probe(seconds: float) -> Callable[[Visit], Awaitable[list[Finding]]]:
     async def look(visit: Visit) -> list[Finding]:
         endpoint = GET_ALL_C2C_UNREAD_MSG_NUM
         rate = visit.caller.settings.rates.get(endpoint.command, DEFAULT_RATE)
-        steady = await _send(visit, STEADY * rate, seconds - SHORTEST + 1.0)
-        bursts: list[list[Sent]] = []
+        answers = [await _send(visit, STEADY * rate, seconds - SHORTEST + 1.0)]
         for _ in range(2):
             await asyncio.sleep(IDLE)
-            bursts.append(await _send(visit, EXCESS * rate, BURST))
+            answers.append(await _send(visit, EXCESS * rate, BURST))
+        for each in answers:
+            errors = [one for one in each if isinstance(one, TIMError)]
+            if len(errors) > LOST * len(each):
+                return [_failed(errors, len(each))]
+        steady, *bursts = ([one for one in each if isinstance(one, Sent)] for each in answers)
         return [_judged(rate, steady, bursts)]
 
     return look
+
+
+def _failed(errors: list[TIMError], calls: int) -> Finding:
+    """The failure for calls of which too many say nothing of the rate."""
+    ((found, _),) = Counter(map(told, errors)).most_common(1)
+    error = next(error for error in errors if told(error) == found)
+    return failure(
+        "probe.failed",
+        f"of {calls} calls, {len(errors)} failed, most with: {found}",
+        error.meaning or "Calls fail at this rate.",
+        error.remedy or "Look the code up.",
+        PAGE,
+    )
 
 
 def _judged(rate: float, steady: list[Sent], bursts: list[list[Sent]]) -> Finding:
@@ -75,20 +94,27 @@ def _judged(rate: float, steady: list[Sent], bursts: list[list[Sent]]) -> Findin
     return ok("probe", f"of {len(steady)} calls at {STEADY * rate:g}/s, {refused} were refused; {how}")
 
 
-async def _send(visit: Visit, rate: float, seconds: float) -> list[Sent]:
-    """Send calls evenly, whatever becomes of them; returns those that were answered."""
+async def _send(visit: Visit, rate: float, seconds: float) -> list[Sent | TIMError]:
+    """Send calls evenly, whatever becomes of them; returns what was answered, or why nothing was."""
+    endpoint = GET_ALL_C2C_UNREAD_MSG_NUM
     loop = asyncio.get_running_loop()
-    payload = _wire.encode(GET_ALL_C2C_UNREAD_MSG_NUM.build(visit.caller.settings.identifier))
+    payload = _wire.encode(endpoint.build(visit.caller.settings.identifier))
+    usual = visit.outcomes[endpoint.name].code
     began = loop.time()
 
-    async def one(at: float) -> Sent | None:
+    async def one(at: float) -> Sent | TIMError:
         await asyncio.sleep(at - loop.time())
         sent = loop.time()
         try:
-            reply = await visit.caller.attempt(GET_ALL_C2C_UNREAD_MSG_NUM.command, payload, visit.timeout)
-        except TIMError:
-            return None  # nothing is known of it
-        return Sent((sent + loop.time()) / 2, not isinstance(_wire.decode(reply), RateLimited))
+            answer = _wire.decode(await visit.caller.attempt(endpoint.command, payload, visit.timeout))
+        except TIMError as error:
+            answer = error
+        # An answer that a single call had as well, such as that there is no such account, is one of a call taken.
+        took = not isinstance(answer, TIMError) or (isinstance(answer, APIError) and answer.code == usual)
+        if isinstance(answer, TIMError) and not took and not isinstance(answer, RateLimited):
+            answer.__traceback__ = None
+            return answer
+        return Sent((sent + loop.time()) / 2, took)
 
-    calls = (one(began + number / rate) for number in range(int(rate * seconds)))
-    return [sent for sent in await asyncio.gather(*calls) if sent is not None]
+    calls = (one(began + number / rate) for number in range(max(1, int(rate * seconds))))
+    return await asyncio.gather(*calls)
