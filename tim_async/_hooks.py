@@ -94,7 +94,7 @@ class Hooks:
         given: a function or a `Telemetry`, several of them, or None.
 
     Raises:
-        TypeError: one that cannot be called, or would have to be awaited.
+        TypeError: one that cannot be called, would have to be awaited, or is a `Telemetry` that was never made.
 
     Attributes:
         surround: whether requests have to be sent `inside` something.
@@ -107,8 +107,7 @@ class Hooks:
             raise TypeError(f"on_attempt must be a function or several, not {type(given).__name__}")
         self._hooks: tuple[Hook, ...] = () if given is None else (given,) if callable(given) else tuple(given)
         for hook in self._hooks:
-            if not callable(hook) or inspect.iscoroutinefunction(hook):
-                raise TypeError("on_attempt must be a plain function, or several; it is called, and not awaited")
+            _check(hook)
         self._telemetry = tuple(hook for hook in self._hooks if isinstance(hook, Telemetry))
         self._around = tuple(each.around for each in self._telemetry if each.around is not None)
         self.surround: bool = bool(self._around)
@@ -143,6 +142,19 @@ class Hooks:
                 telemetry.failed(sdk_app_id, endpoint, lane, error)
             except Exception:  # noqa: BLE001 - as above
                 _log.exception("on_attempt raised")
+
+
+def _check(hook: object) -> None:
+    """Refuse what would only fail, or never run, with each attempt."""
+    if isinstance(hook, type) and issubclass(hook, Telemetry):
+        raise TypeError(f"on_attempt must be an object: {hook.__name__}(), not the class itself")
+    called = [hook, type(hook).__call__] if callable(hook) else []
+    if isinstance(hook, Telemetry):
+        if not hasattr(hook, "_sources"):
+            raise TypeError(f"on_attempt: {type(hook).__name__}.__init__ must call super().__init__()")
+        called.append(hook.failed)
+    if not called or any(map(inspect.iscoroutinefunction, called)):
+        raise TypeError("on_attempt must be a plain function, or several; it is called, and not awaited")
 
 
 class _Harmless:

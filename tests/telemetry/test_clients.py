@@ -176,9 +176,22 @@ def test_what_cannot_be_a_hook_is_refused() -> None:
     async def awaited(attempt: Attempt) -> None:
         """Never runs."""
 
-    for wrong in (awaited, [print, awaited], [None], 7, "print"):
+    class Awaited:
+        async def __call__(self, attempt: Attempt) -> None:
+            """Never runs."""
+
+    class Late(Telemetry):
+        async def failed(self, *about: object) -> None:
+            """Never runs."""
+
+    class Unmade(Telemetry):
+        def __init__(self) -> None:
+            """Without that of its base."""
+
+    classes = (Prometheus, OpenTelemetry, Late)
+    for wrong in (awaited, [print, awaited], [None], 7, "print", Awaited(), Late(), Unmade(), *classes, [Prometheus]):
         given: Any = wrong
-        with pytest.raises(TypeError, match=r"^on_attempt must be "):
+        with pytest.raises(TypeError, match=r"^on_attempt(:| must be) "):
             TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=given)
 
 
