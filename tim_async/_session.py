@@ -37,10 +37,18 @@ def checked_proxy(proxy: Secret | None) -> Secret | None:
         raise TypeError(f"proxy must be a str, not {type(proxy.reveal()).__name__}")
     parsed = Secret(None)
     with contextlib.suppress(ValueError):  # its frames hold the text
-        parsed = Secret(URL(str(proxy.reveal())))
+        parsed = Secret(_in_utf8(URL(str(proxy.reveal()))))
     if not _is_http(parsed):
         raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
     return parsed
+
+
+def _in_utf8(url: URL) -> URL:
+    """Have aiohttp send user and password in UTF-8: it sends Latin-1, and fails with all that this cannot encode."""
+    if f"{url.user}{url.password}".isascii():
+        return url
+    mapped = url.with_user((url.user or "").encode().decode("latin-1"))
+    return mapped if url.password is None else mapped.with_password(url.password.encode().decode("latin-1"))
 
 
 def _is_http(proxy: Secret) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime as dt
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ import pytest
 from tests.networks.support import PASSWORD, Authority, answering, http, self_signed
 from tests.peer import Peer, Talk
 from tests.stand_in import APP, KEY, Seen, StandIn, client_of, error, sensible
-from tim_async import TIMClient
+from tim_async import ConnectFailed, TIMClient
 from tim_async.regions import REGIONS
 
 from .support import Resolver, examine, level, troubles
@@ -114,6 +116,17 @@ async def test_a_certificate_that_is_not_trusted(kind: str) -> None:
         found = await examined(base_url="https://chat.test", session=session)
         assert service.seen == []
     assert troubles(found) == {"tls.untrusted"}
+
+
+@pytest.mark.parametrize("limit", ["not_before", "not_after"])
+async def test_a_certificate_of_another_time(limit: str) -> None:
+    """The clock of this machine may be wrong, of which no Date header tells before there is TLS."""
+    authority, day = Authority(), dt.timedelta(days=1 if limit == "not_before" else -1)
+    tls = authority.server("chat.test", **{limit: dt.datetime.now(dt.UTC) + day})
+    async with StandIn(tls=tls) as service, session_of(authority, {"chat.test": service.port}) as session:
+        found = await examined(base_url="https://chat.test", session=session)
+    assert troubles(found) == {"tls.untrusted"}
+    assert "clock" in next(one.remedy for one in found if one.name == "tls.untrusted")
 
 
 async def test_a_port_without_tls() -> None:
@@ -235,6 +248,40 @@ async def test_a_proxy_that_wants_a_password() -> None:
 async def test_a_proxy_that_lets_nothing_through(answer: bytes | None, name: str) -> None:
     async with answering(answer) as proxy:
         assert troubles(await examined(base_url="https://adminapi.test", proxy=proxy.url)) == {name}
+
+
+@pytest.mark.parametrize(
+    ("host", "user"),
+    [
+        ("[::1]:8443", ""),
+        ("adminapi.test", ""),
+        ("adminapi.test", "tim:"),
+        ("adminapi.test", ":sesame"),
+        ("adminapi.test", "tim:schl\u00fcssel"),
+        ("adminapi.test", "\u8c01:\u5bc6\u7801"),
+    ],
+)
+async def test_a_proxy_is_asked_as_calls_ask_it(host: str, user: str) -> None:
+    """For the same place, as the same user, in UTF-8."""
+    heads: list[Seen] = []
+
+    async def refuse(talk: Talk) -> None:
+        heads.append(Seen.of(await talk.reader.readuntil(b"\r\n\r\n")))
+        await talk.send(http(403, "Forbidden"))
+        await talk.linger()
+
+    async with Peer(refuse) as proxy:
+        url = proxy.url.replace("//", f"//{user}@") if user else proxy.url
+        options: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "base_url": f"https://{host}", "proxy": url}
+        async with TIMClient(**options) as tim:
+            with pytest.raises(ConnectFailed, match="HTTP 403"):
+                await tim.get_all_c2c_unread_msg_num("alice")
+        found = await examined(base_url=f"https://{host}", proxy=url)
+    assert troubles(found) == {"proxy.refused"}
+    sent, asked = ((head.method, head.path, head.headers.get("proxy-authorization")) for head in heads)
+    assert asked == sent
+    assert asked[1] == (host if host.endswith("8443") else f"{host}:443")
+    assert asked[2] == (f"Basic {base64.b64encode(user.encode()).decode()}" if user else None)
 
 
 async def test_a_proxy_that_is_not_there(closed: int) -> None:

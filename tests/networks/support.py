@@ -97,10 +97,12 @@ class Authority:
     def __init__(self) -> None:
         self._ca = trustme.CA()
 
-    def server(self, *names: str, not_after: dt.datetime | None = None) -> ssl.SSLContext:
+    def server(
+        self, *names: str, not_before: dt.datetime | None = None, not_after: dt.datetime | None = None
+    ) -> ssl.SSLContext:
         """A server's context with a certificate for these names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*names, not_after=not_after).configure_cert(context)
+        self._ca.issue_cert(*names, not_before=not_before, not_after=not_after).configure_cert(context)
         return context
 
     def client(self) -> ssl.SSLContext:

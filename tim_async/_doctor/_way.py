@@ -7,7 +7,6 @@ Errors of the system are told by their numbers, as `_foreign` does.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ipaddress
 import re
@@ -33,6 +32,9 @@ T = TypeVar("T")
 UNREACHED = "The service cannot be reached."
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
 
+_BY_THE_CLOCK = (9, 10)
+"""OpenSSL's numbers of a certificate that is not yet valid, and of one that has expired."""
+
 
 class Stopped(Exception):
     """A step failed.
@@ -55,6 +57,7 @@ class Way:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
+        self._where = _place(self._host, self._port)
         self._proxy = proxy
         self._timeout = timeout
         self._reader: asyncio.StreamReader | None = None
@@ -78,7 +81,7 @@ class Way:
         began = loop.time()
         reached = await self._connect(host, port, addresses)
         yield ok("tcp", f"connected to {reached} in {_ms(loop.time() - began)}")
-        yield await self._pass_proxy(f"{host}:{port}")
+        yield await self._pass_proxy(_place(host, port))
         yield await self._secure()
 
     async def close(self) -> None:
@@ -121,7 +124,7 @@ class Way:
                     except OSError as error:
                         errors.append(error)
                     else:
-                        return "{}:{}".format(*self._writer.get_extra_info("peername")[:2])
+                        return _place(*self._writer.get_extra_info("peername")[:2])
         except TimeoutError:
             errors.append(TimeoutError())
         finally:
@@ -131,7 +134,7 @@ class Way:
             problem, why = "late", f"nothing answered within {self._timeout:g} s"
         elif isinstance(errors[-1], ConnectionRefusedError):
             problem = "refused"
-        to = f"{host}:{port}" if self._proxy is None else f"the proxy {host}:{port}"
+        to = _place(host, port) if self._proxy is None else f"the proxy {_place(host, port)}"
         remedy = "Let this machine connect to it: check firewalls and routes."
         if self._proxy is not None:
             remedy = "Correct the proxy's URL, or start the proxy."
@@ -157,20 +160,20 @@ class Way:
             problem, why = "failed", reason(error)
         else:
             if status == 200:
-                return ok("proxy", f"{shown} connects to {self._host}:{self._port}")
+                return ok("proxy", f"{shown} connects to {self._where}")
             problem, why = "password" if status == 407 else "refused", f"HTTP {status}"
         remedy = {
             "password": "Put user and password into the proxy's URL: http://user:password@host:3128.",
-            "refused": f"Have the proxy allow CONNECT to {self._host}:{self._port}, or bypass it with NO_PROXY.",
+            "refused": f"Have the proxy allow CONNECT to {self._where}, or bypass it with NO_PROXY.",
         }.get(problem, "Check that it is an HTTP proxy, and works.")
-        found = f"the proxy {shown} does not connect to {self._host}:{self._port}: {why}"
+        found = f"the proxy {shown} does not connect to {self._where}: {why}"
         raise Stopped(failure(f"proxy.{problem}", found, UNREACHED, remedy))
 
     async def _tunnel(self, url: URL) -> int:
         """Ask the proxy for a tunnel; returns the HTTP status of its answer."""
         assert self._writer is not None
         assert self._reader is not None
-        self._writer.write(_tunnel_request(f"{self._host}:{self._port}", url))
+        self._writer.write(_tunnel_request(self._where, url))
         await self._writer.drain()
         status = _STATUS.match(await self._reader.readuntil(b"\r\n\r\n"))
         if status is None:
@@ -179,7 +182,7 @@ class Way:
 
     async def _secure(self) -> Finding:
         """Set up TLS."""
-        where = f"{self._host}:{self._port}"
+        where, dated = self._where, False
         if not self._tls:
             if is_loopback(self._host):
                 return ok("tls", "not used: plain HTTP on this machine")
@@ -200,6 +203,7 @@ class Way:
             problem, why = "late", f"no handshake within {self._timeout:g} s"
         except ssl.SSLCertVerificationError as error:
             problem, why = "untrusted", printable(error.verify_message)
+            dated = error.verify_code in _BY_THE_CLOCK
         except (OSError, ValueError) as error:
             problem, why = "failed", reason(error)
         else:
@@ -208,15 +212,22 @@ class Way:
             "untrusted": "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE).",
             "failed": "Check that this port speaks TLS, and what is between.",
         }.get(problem, "Check what is between this machine and the host.")
+        if dated:
+            remedy = "Check this machine's clock; if it is right, have those who run the host renew the certificate."
         raise Stopped(failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHED, remedy))
+
+
+def _place(host: str, port: int) -> str:
+    """Host and port, as a proxy is asked for them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _tunnel_request(to: str, proxy: URL) -> bytes:
     head = f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n"
-    if proxy.user is None:
-        return f"{head}\r\n".encode()
-    pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode())
-    return f"{head}Proxy-Authorization: Basic {pair.decode()}\r\n\r\n".encode()
+    pair = aiohttp.BasicAuth.from_url(proxy)  # as aiohttp does
+    if pair is not None:
+        head += f"Proxy-Authorization: {pair.encode()}\r\n"
+    return f"{head}\r\n".encode()
 
 
 def _secured(connection: ssl.SSLObject, context: ssl.SSLContext, where: str) -> Finding:
