@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,23 @@ def test_the_demo(run: Run, world: World) -> None:
     assert {kind for kind, _ in world.groups.values()} >= {"Public", "Meeting"}
     for reason in ("no such group", "the group is of type Meeting", "Member_Account: is empty", "is negative"):
         assert reason in result.stdout
+
+
+def test_the_demo_needs_no_network(run: Run) -> None:
+    """Neither the proxy nor the quota of the environment, which commands take otherwise."""
+    elsewhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:1")
+    elsewhere |= {"no_proxy": "intranet.test", "TIM_QUOTA_URL": "redis://127.0.0.1:1"}
+    result = run("demo", *QUICK, env=elsewhere)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "0 lost, 0 wrong, 0 refused"
+
+
+def test_the_environment_of_the_demo_is_put_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "intranet.test")
+    monkeypatch.delenv("TIM_QUOTA_URL", raising=False)
+    before = dict(os.environ)
+    assert run("demo", *QUICK).exit_code == 0
+    assert dict(os.environ) == before
 
 
 def test_the_demo_as_json(run: Run) -> None:

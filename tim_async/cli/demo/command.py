@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
     from .world import COUNTS, READS, make_world
 
     world = make_world(rows)
-    with _folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
+    with _alone(), _folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
         world.write(folder)
         world.fill(service.state)
         for fault in FAULTS:
@@ -95,6 +96,22 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
         _tell(world, service, differences, as_json=as_json)
     if differences:
         ctx.exit(PARTIAL)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep the environment's proxy and quota out: no proxy leads to this machine, and the app is nobody's."""
+    changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
