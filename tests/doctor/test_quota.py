@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -90,6 +91,19 @@ async def test_a_store_far_away(service: StandIn, store: Store, monkeypatch: pyt
 
     monkeypatch.setattr(RedisQuota, "check", slow)
     assert troubles(await examined(service, quota_on(store))) == {"quota.latency"}
+
+
+async def test_a_store_that_takes_too_long(service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is named, and not the service; all else is examined without it."""
+
+    async def never(_: RedisQuota) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RedisQuota, "check", never)
+    async with client_of(service, quota=quota_on(store)) as tim:
+        found = await examine(tim, timeout=0.5)
+    assert troubles(found) == {"quota.late"}
+    assert "store" in next(one.meaning for one in found if one.name == "quota.late")
 
 
 async def test_processes_that_name_other_limits(service: StandIn, store: Store) -> None:

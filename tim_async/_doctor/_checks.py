@@ -189,8 +189,8 @@ async def _run_one(check: Check, visit: Visit, seconds: float) -> list[Finding]:
         async with asyncio.timeout(seconds):
             return await check.run(visit)
     except TimeoutError:
-        found = f"not done within the {max(0.0, seconds):.0f} s that it had"
-    return [failure(f"{check.name}.late", found, _LATE, "Run it again; then check what is between.", CALLS)]
-
-
-_LATE = "The service, or what is before it, is slow."
+        found = f"not done within the {max(0.0, seconds):.3g} s that it had"
+    remedy = "Run it again; then check what is between."
+    if check.name == "quota":
+        return [failure("quota.late", found, "The quota's store, or what is before it, is slow.", remedy)]
+    return [failure(f"{check.name}.late", found, "The service, or what is before it, is slow.", remedy, CALLS)]
