@@ -390,6 +390,20 @@ async def test_the_region_is_asked_for(answer: Callable[[Seen], Any], name: str)
         assert len(services["seoul"].seen) == len(services["tokyo"].seen) == 1
 
 
+async def test_regions_that_do_not_answer_hide_none_that_does(black_hole: int) -> None:
+    """Each of them takes its whole time, twice."""
+    async with regions(singapore=wrong_region, seoul=sensible) as (session, _):
+        resolver = session.connector._resolver  # type: ignore[union-attr]
+        assert isinstance(resolver, Resolver)
+        resolver.ports |= {
+            host: black_hole for hosts in REGIONS.values() for host in hosts if host not in resolver.ports
+        }
+        async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
+            found = await examine(tim, timeout=1.5, try_regions=True)
+    assert troubles(found) == {"backup.unreachable", "region.wrong"}
+    assert next(one.remedy for one in found if one.name == "region.wrong").endswith("to seoul.")
+
+
 async def test_another_host_has_no_region() -> None:
     async with StandIn(answer=wrong_region) as service, client_of(service) as tim:
         found = await examine(tim, try_regions=True)
