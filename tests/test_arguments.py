@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
 import pytest
 
-from tim_async import RetryPolicy, TIMClient
+from tim_async import RecentContactPage, RetryPolicy, TIMClient
 from tim_async.quota import RedisQuota
 
 from .stand_in import APP, KEY, METHODS, StandIn, client_of
@@ -180,6 +182,41 @@ async def test_a_bad_argument_raises_at_once_and_nothing_is_sent(service: StandI
                 await target(*args, **kwargs)
             assert str(caught.value)
     assert service.connections == 0
+    assert service.seen == []
+
+
+class Peer(enum.StrEnum):
+    BOB = "bob"
+
+
+class Text(str):
+    """A text of a class of its own, such as `numpy.str_`."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("bob", [Peer.BOB, Text("bob")], ids=["StrEnum", "subclass"])
+async def test_a_text_of_another_class_becomes_plain_text(service: StandIn, bob: str) -> None:
+    """Orjson takes no other as a key of a result; who asked still finds it."""
+    async with client_of(service) as tim:
+        for unread in (
+            await tim.get_c2c_unread_msg_num(bob, [bob]),
+            await tim.batch.get_c2c_unread_msg_num(bob, [bob]),
+        ):
+            assert [type(peer) for peer in unread.counts] == [str]
+            assert orjson.loads(orjson.dumps(unread))["counts"] == unread.counts == {bob: unread.counts[bob]}
+        assert await tim.lookup.c2c_unread_msg_num(bob, bob) == unread.counts["bob"]
+    assert {body["To_Account"] for body in service.bodies} == {"bob"}
+
+
+@pytest.mark.parametrize("bad", ["1", -1, True, None, 1.0, 2**63])
+async def test_a_page_that_the_service_cannot_have_given_is_refused(service: StandIn, bad: Any) -> None:
+    """It may come from a web app's user."""
+    async with client_of(service) as tim:
+        for place in range(4):
+            page = RecentContactPage(*[bad if number == place else 1 for number in range(4)])
+            with pytest.raises((ValueError, TypeError), match="of the page"):
+                await tim.get_recent_contact_list("alice", page=page)
     assert service.seen == []
 
 

@@ -17,14 +17,18 @@ T = TypeVar("T", str, int)
 
 
 def text(name: str, value: object) -> str:
-    """A user id, a group id: a str that is not empty and can be encoded."""
+    """A user id, a group id: a str that is not empty and can be encoded.
+
+    Of a subclass, such as a member of a `enum.StrEnum` or `numpy.str_`, its characters: as the key of a result, orjson
+    takes a plain str alone.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not value:
         raise ValueError(f"{name} is empty")
     if not is_text(value):
         raise ValueError(f"{name} holds a lone surrogate and cannot be sent")
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def number(name: str, value: object) -> int:

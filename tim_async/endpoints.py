@@ -240,7 +240,7 @@ def _get_recent_contact_list(from_account: str, page: RecentContactPage | None) 
     _arguments.kind("page", page, RecentContactPage)
     return {
         "From_Account": _arguments.text("from_account", from_account),
-        **page.to_wire(),
+        **{name: _arguments.number(f"{name} of the page", value) for name, value in page.to_wire().items()},
         "AssistFlags": _ASSIST_FLAGS,
     }
 
