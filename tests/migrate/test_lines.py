@@ -169,6 +169,10 @@ SAMPLE = b"GroupId,Member_Account,UnreadMsgNum\n" + b"".join(
 )
 
 
+SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00size"
+"""A frame of zstd without content."""
+
+
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv", "rows", "rows.zip"])
 def test_the_name_says_nothing_of_archives(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -176,10 +180,19 @@ def test_the_name_says_nothing_of_archives(tmp_path: Path, name: str) -> None:
         gzipped(SAMPLE),
         zstd.compress(SAMPLE),
         zstd.compress(SAMPLE[:90]) + zstd.compress(SAMPLE[90:]),
+        b"".join(SKIPPED + zstd.compress(part) for part in (SAMPLE[:90], SAMPLE[90:])),  # as of pzstd
         SAMPLE,
     ):
         path.write_bytes(data)
         assert whole(path) == SAMPLE
+
+
+@pytest.mark.parametrize(("data", "said"), [(SKIPPED, "empty"), (SKIPPED[:-1], "a cut or damaged zstd file")])
+def test_an_archive_without_content(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "rows.csv.zst"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=f"is {said}"):
+        read(path)
 
 
 @pytest.mark.parametrize("parts", [[SAMPLE], [SAMPLE[:100], SAMPLE[100:]], [b"", SAMPLE], [SAMPLE, b""]])

@@ -334,8 +334,10 @@ LAYOUT = [
         "has a header in its first line",
         {"header": ["GroupId", "Member_Account", "UnreadMsgNum"]},
     ),
-    Case(f"{DUCKDB}/25827", "c0\nv0\na;b\n", "has no column GroupId, Member_Account, UnreadMsgNum; there are 'c0'"),
-    Case(f"{DUCKDB}/15576", f"Estrazione del 2025-01-06\n{COUNTS}", "there are 'Estrazione del 2025-01-06'"),
+    Case(
+        f"{DUCKDB}/25827", "c0\nv0\na;b\n", "has no columns GroupId, Member_Account, UnreadMsgNum; there is only 'c0'"
+    ),
+    Case(f"{DUCKDB}/15576", f"Estrazione del 2025-01-06\n{COUNTS}", "there is only 'Estrazione del 2025-01-06'"),
     Case(f"{MILLER}/1260", 'GroupId;Member_Account;UnreadMsgNum;\n"g";"m";"1";\n', [(2, "g", "m", 1)]),
     Case(
         f"{MILLER}/1035",

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import threading
 import tracemalloc
@@ -360,6 +361,11 @@ def test_headers(file: File, header: str, record: str) -> None:
         (f"sep=,\n{HEADER}", "has no rows"),
         ("GroupId,Member_Account\n", "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map"),
         ("GroupId;Member_Account\ng;m\n", "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map"),
+        (HEADER.replace(",", "^") + "\ng^m^5\n", "UnreadMsgNum'; --delimiter CHAR names what separates columns"),
+        (
+            f"sep=|\n{HEADER}\ng,m,5\n",
+            "there is only 'GroupId,Member_Account,UnreadMsgNum'; --format csv --delimiter , may",
+        ),
         ("g,m,5\n", "has no header, but begins with 'g', 'm', '5'; --no-header --columns GroupId,Member_Account,U"),
         (json.dumps({"GroupId": "g"}), "; --format jsonl reads JSON"),
         ("g;m;5;x\n", "has no header, but begins with 'g', 'm', '5', 'x'; --no-header --columns NAME,NAME,… says"),
@@ -542,7 +548,7 @@ GOOD = {"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 1}
     "line",
     [
         '{"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": "1"}',
-        '{"UnreadMsgNum": 9, "GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 1}',
+        '{"x": 9, "GroupId": "g", "Member_Account": "m", "x": 1, "UnreadMsgNum": 1}',
         ' \t{"UnreadMsgNum":1,"Member_Account":"m","GroupId":"g","GroupID":"x"} \r',
         '{"GroupId": "\\u0067", "Member_Account": "m", "UnreadMsgNum": 1, "x": "\\ud83e", "\\udcff": "\\u0000"}',
         '{"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 1, "x": NaN, "y": 1e999, "z": -Infinity}',
@@ -748,6 +754,47 @@ def test_carriage_returns_alone(file: File) -> None:
     for number in (1, 2):
         assert len(file((json.dumps(GOOD) + "\r") * number, name="rows.jsonl")) == number
     assert file(f"{HEADER}\rg,m,1\r\rg,m,2") == [Row(2, ("g", "m", 1)), Row(4, ("g", "m", 2))]
+
+
+@pytest.mark.parametrize(("between", "named"), [(",", ","), (";", "';'"), ("|", "'|'")])
+def test_a_name_that_is_wrong_about_the_delimiter(file: File, between: str, named: str) -> None:
+    """No single column is proposed for a field, but the options that read the file."""
+    text = f"{HEADER}\ng,m,1\n".replace(",", between)
+    with pytest.raises(SourceError, match=rf"; --format csv --delimiter {re.escape(named)} may be meant$"):
+        file(text, name="rows.tsv")
+    assert file(text, name="rows.tsv", format="csv", delimiter=between) == [Row(2, ("g", "m", 1))]
+    with pytest.raises(SourceError, match="has no columns room, Member_Account, UnreadMsgNum; there is only"):
+        file(text, name="rows.tsv", columns={"GroupId": "room"})
+
+
+def test_documents_that_hold_the_rows_in_a_list(file: File) -> None:
+    with pytest.raises(
+        SourceError, match=r"""rows.jsonl has a list of objects in 'rows'; jq '.\["rows"\]\[\]' takes"""
+    ):
+        file.jsonl({"rows": [GOOD], "none": [], "numbers": [1]})
+    with pytest.raises(SourceError, match=r"no row has a GroupId.*; there are none; --map"):
+        file.jsonl({"rows": [GOOD], "others": [GOOD]})
+
+
+def test_a_name_that_is_there_twice(file: File) -> None:
+    """Which of its values is meant is not for a program to say; where no field is read from it, nothing is lost."""
+    twice = '{"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 5, "UnreadMsgNum": 0}'
+    other = json.dumps(GOOD).replace("{", '{"x": 1, "x": 2, "y": {"GroupId": "h", "GroupId": "h"}, ')
+    for text in (f"{twice}\n{other}\n", f"[{twice},\n{other}]"):
+        found = file(text, name="rows.jsonl")
+        assert isinstance(found[0], Rejected)
+        assert (found[0].field, found[0].reason) == ("UnreadMsgNum", "is there twice, as 'UnreadMsgNum'")
+        assert found[0].found["Text"] == twice
+        assert found[1:] == [Row(2, ("g", "m", 1))]
+        nested = file(text, name="rows.jsonl", columns={"GroupId": "y.GroupId"})
+        assert [(row.field, row.reason) for row in nested if isinstance(row, Rejected)][1:] == [
+            ("GroupId", "is there twice, as 'GroupId'")
+        ]
+    many = "{" + '"x": 1, ' * 100_000 + other[1:]
+    assert file(many, name="rows.jsonl") == [Row(1, ("g", "m", 1))]
+    (kept,) = file('{"GroupId": {"a": 1, "a": 2}, "Member_Account": "m", "UnreadMsgNum": 1}', name="rows.jsonl")
+    assert isinstance(kept, Rejected)
+    assert json.loads(json.dumps(dict(kept.found)))["GroupId"] == {"a": "two values"}  # as it is written to a file
 
 
 def test_a_field_that_no_row_has(file: File) -> None:

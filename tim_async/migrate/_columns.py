@@ -21,6 +21,16 @@ _LIKE = 0.4
 """How much a name has to be like that of a field to be named as what may be meant."""
 
 
+class _Repeated(str):
+    """A text that is no other object; a rejected row can be written with it."""
+
+    __slots__ = ()
+
+
+REPEATED = _Repeated("two values")
+"""Stands for the value of a JSON name that is in its object twice."""
+
+
 class Columns:
     """Finds a kind's fields in a record.
 
@@ -102,12 +112,12 @@ class Columns:
         """The fields of a JSON object; those that are not there are left out.
 
         Raises:
-            BadField: the object has two names for one of them that differ in case only.
+            BadField: the object has two names for one of them, which are equal or differ in case only.
         """
         found = {}
         for name, path in self._source.items():
             try:
-                value = document[path] if path in document else _follow(document, path)
+                value = _once(document[path], path) if path in document else _follow(document, path)
             except ValueError as error:
                 raise BadField(name, str(error)) from None
             if value is not _ABSENT:
@@ -122,7 +132,7 @@ class Columns:
             names: the columns or paths that it has.
         """
         lacking = [name for name in self._source if name in fields]
-        there = ", ".join(map(shown, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "")
+        there = ", ".join(map(shown, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "") or "none"
         said = f"{', '.join(self._source[name] for name in lacking)}; there are {there}"
         columns = [column for column in self.kind.columns if column.name in lacking]
         taken = {name for path in self._source.values() for name in _find(names, path)}
@@ -163,6 +173,16 @@ def paths_in(document: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}.{step}" for step, part in value.items() if not isinstance(part, dict | list))
         elif not isinstance(value, list):
             yield name
+
+
+def list_in(document: dict[str, Any]) -> str:
+    """The name of the one list of objects in a JSON object; "" when there is none, or more."""
+    names = [
+        name
+        for name, value in document.items()
+        if isinstance(value, list) and value and all(isinstance(part, dict) for part in value)
+    ]
+    return names[0] if len(names) == 1 else ""
 
 
 _ABSENT: Any = object()
@@ -217,19 +237,30 @@ def _follow(document: Any, path: str) -> Any:
     """The value at a dotted path, through objects and, by number, through arrays.
 
     Raises:
-        ValueError: an object has two names for a step that differ in case only.
+        ValueError: an object has two names for a step, which are equal or differ in case only.
     """
     steps = [path] if isinstance(document, dict) and _find(document, path) else path.split(".")
     for step in steps:
         if isinstance(document, dict) and (names := _find(document, step)):
             if len(names) > 1:
                 raise ValueError(f"is there twice, as {' and '.join(map(shown, names))}")
-            document = document[names[0]]
+            document = _once(document[names[0]], names[0])
         elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", step) and int(step) < len(document):
             document = document[int(step)]
         else:
             return _ABSENT
     return document
+
+
+def _once(value: Any, name: str) -> Any:
+    """The value of a name.
+
+    Raises:
+        ValueError: the name is there twice.
+    """
+    if value is REPEATED:
+        raise ValueError(f"is there twice, as {shown(name)}")
+    return value
 
 
 def _parts(field: str, template: str) -> list[tuple[str, str | None]]:

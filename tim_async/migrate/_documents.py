@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ._columns import REPEATED
 from ._lines import LONGEST, TOO_LONG, Text
 from ._rows import BadField
 from .errors import SourceError
 
 _BLOCK = 1 << 16
-_JSON = json.JSONDecoder()
-_JSON_WITHOUT_INTEGERS = json.JSONDecoder(parse_int=str)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _TOO_DEEP = "is not JSON: nested too deeply"
 _NO_OBJECT = "is no JSON object"
 _DEEPEST = 100
 """Arrays and objects within each other, of a document that can be a row."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a name that is there twice has neither of its values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        times = Counter(name for name, _ in pairs)
+        found.update((name, REPEATED) for name in found if times[name] > 1)
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)
+_JSON_WITHOUT_INTEGERS = json.JSONDecoder(object_pairs_hook=_object, parse_int=str)
 
 Document = tuple[int, dict[str, Any] | BadField, str]
 """The line where it begins, the object or why it is none, and its text."""

@@ -34,6 +34,8 @@ STDIN = "-"
 UTF_8 = "utf-8"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"(\xb5/\xfd"
+_ZSTD_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""Begins a frame without content, with which pzstd begins a file."""
 _BLOCK = 1 << 16
 _BUFFER = 1 << 18
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -207,7 +209,7 @@ def _unpacked(stream: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
     """What is in a file, if it is an archive of a kind that is read; or else the file itself."""
     magic = stream.read(len(_ZSTD))
     whole = cast("IO[bytes]", io.BufferedReader(_Joined(magic, cast("IO[bytes]", stream)), _BUFFER))
-    if magic == _ZSTD:
+    if magic == _ZSTD or _ZSTD_SKIPPED.fullmatch(magic):
         zstd = _zstd(name)
         try:
             with zstd.open(whole) as unpacked:

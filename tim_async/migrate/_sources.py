@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from ._checker import Checker
-from ._columns import Columns, paths_in
+from ._columns import Columns, list_in, paths_in
 from ._documents import documents
 from ._lines import STDIN, UTF_8, Text, TextFile, text_encoding
 from ._notes import Notes
-from ._rows import BadField, Kind, Rejected, Row, read_line
+from ._rows import BadField, Kind, Rejected, Row, read_line, shown
 from ._tables import Dialect, find_table
 from .errors import SourceError
 
@@ -222,7 +224,7 @@ class FileSource(_Rows):
     def _of_documents(self, text: Text) -> Iterator[Row | Rejected]:
         absent = set(self._columns.needed)
         paths: dict[str, None] = {}
-        objects = 0
+        objects, within = 0, ""
         for line, document, written in documents(text, self._file.name):
             try:
                 if isinstance(document, BadField):
@@ -230,14 +232,20 @@ class FileSource(_Rows):
                 objects += 1
                 if objects <= _DOCUMENTS_NAMED:
                     paths |= dict.fromkeys(paths_in(document))
+                    within = within or list_in(document)
                 found = self._columns.of_document(document)
             except BadField as error:
+                if error.field:  # it is there, more than once
+                    absent.clear()
                 yield self._checker.rejected(line, error, written)
                 continue
             if absent:
                 absent.difference_update(found)
             yield self._row(line, found)
         if objects and absent:
+            if not paths and within:
+                jq = shlex.quote(f".[{json.dumps(within)}][]")
+                raise SourceError(f"{self._file.name} has a list of objects in {shown(within)}; jq {jq} takes them out")
             raise SourceError(f"{self._file.name}: no row has a {self._columns.missing(absent, list(paths))}")
 
     def _of_records(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:

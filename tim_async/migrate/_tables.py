@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,7 +19,8 @@ Fields = Callable[[list[str]], dict[str, Any]]
 _TAB = {"tab": "\t", r"\t": "\t"}
 """Ways to write a tab where one cannot be typed."""
 
-DELIMITERS = (",", ";", "\t", "|")
+TAB = "\t"
+DELIMITERS = (",", ";", TAB, "|")
 """Those that are tried when none is named."""
 
 _MOST_SHOWN = 12
@@ -141,6 +143,12 @@ def _fields_under(names: list[str], columns: Columns) -> Fields:
     except ValueError as error:
         if names[0].startswith(("{", "[")):
             raise ValueError(f"{error}; --format jsonl reads JSON") from None
+        if len(names) == 1 and len(columns.needed) > 1:
+            needed = [column.name for column in columns.kind.columns if column.name in columns.needed]
+            missing = ", ".join(columns.paths.get(name, name) for name in needed)
+            raise ValueError(
+                f"has no columns {missing}; there is only {shown(names[0])}; {_separator(names[0], columns)}"
+            ) from None
         if any(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
             raise ValueError(f"{error}; --quote '\"' takes the quotes for what they are") from None
         if any(map(_is_count, names)):
@@ -152,6 +160,14 @@ def _fields_under(names: list[str], columns: Columns) -> Fields:
                 f"has no header, but begins with {shown_names}; --no-header --columns {what} says what its columns are"
             ) from None
         raise
+
+
+def _separator(line: str, columns: Columns) -> str:
+    """The remedy for a header that was taken for a single column."""
+    for one in DELIMITERS:
+        if columns.fit([name.strip().strip('"') for name in line.split(one)]):
+            return f"--format csv --delimiter {'tab' if one == TAB else shlex.quote(one)} may be meant"
+    return "--delimiter CHAR names what separates columns"
 
 
 def _fields_below(names: list[str], columns: Columns, header: tuple[str, ...]) -> Fields:
