@@ -223,6 +223,36 @@ def test_calls_that_wait_are_permitted_by_the_new_rate() -> None:
 # The client.
 
 
+@pytest.mark.parametrize("rate", [10**6, 10**9, 1e300])
+async def test_a_rate_that_is_hardly_a_limit(service: StandIn, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    """The bucket is emptied in few steps: one by one, permits come back faster than they are taken."""
+    acquire, steps = LocalLimiter._acquire, [0]
+
+    def counted(limiter: LocalLimiter, amount: float) -> None:
+        steps[0] += 1
+        assert steps[0] < 10_000
+        acquire(limiter, amount)
+
+    monkeypatch.setattr(LocalLimiter, "_acquire", counted)
+    async with client_of(service) as tim:
+        tim.set_rate(SET, rate)
+        await tim.set_unread_msg_num("g", "alice", 1)
+        assert tim.stats()[SET].limit == rate
+
+
+@pytest.mark.parametrize("limit", [1.0, 1.5, 10, 200, 201, 333.3, 20_000])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_an_emptied_bucket_has_no_whole_permit(limit: float, taken: int) -> None:
+    async def run() -> None:
+        limiter = LocalLimiter(limit)
+        for _ in range(taken):
+            limiter.take(asyncio.get_running_loop().time())
+        limiter.drain()
+        assert not limiter._bucket.has_capacity(1.0)  # no other way to see it without its slots
+
+    virtual_time.run(run())
+
+
 async def test_an_endpoint_of_a_client_gets_another_rate(service: StandIn) -> None:
     """By name or command, before its first call as after it; the others keep theirs, and views have the same one."""
     async with client_of(service, rates={SET: 50}) as tim:
