@@ -56,6 +56,11 @@ VARIABLES = (
 LEVELS = ("debug", "info", "warning", "error")
 """Of ``TIM_LOG``."""
 
+# The parts of a line in a file of credentials.
+_EXPORT = re.compile(r"^export\s+")
+_COMMENT = re.compile(r"\s#.*")
+_QUOTED = re.compile(r"""\s*(["'])(.*?)\1\s*(?:\s#.*)?""")
+
 
 def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> dict[str, Any]:
     """Read what a `TIMClient` needs; a variable that is empty counts as not set.
@@ -110,16 +115,15 @@ def read_file(file: Path) -> dict[str, str]:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        name, equals, value = stripped.removeprefix("export ").partition("=")
-        name, value = name.strip(), value.strip()
+        name, equals, value = _EXPORT.sub("", stripped, count=1).partition("=")
+        name = name.strip()
         # The line itself is never shown: it may be a key that was pasted without its name.
         if not equals:
             raise ValueError(f"{file}, line {number}: not of the form KEY=VALUE")
         if name.startswith("TIM_") and name not in VARIABLES:
             raise ValueError(f"{file}, line {number}: no such setting; there are {', '.join(VARIABLES)}")
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        values[name] = value
+        quoted = _QUOTED.fullmatch(value)
+        values[name] = quoted[2] if quoted else _COMMENT.sub("", value).strip()
     return values
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tim_async import config
 from tim_async._secret import Secret
 from tim_async.cli.credentials import Credentials, load
 from tim_async.cli.failures import Misuse
@@ -34,6 +35,25 @@ def test_a_file_of_credentials(run: Run, reach: dict[str, str], tmp_path: Path) 
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     assert run("unread", "alice", "--credentials", str(file)).exit_code == 0
     assert run("unread", "alice", env={"TIM_CREDENTIALS": str(file)}).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("TIM_IDENTIFIER=a # of the test app", "a"),
+        ("TIM_IDENTIFIER = 'a'\t# it's the test app's", "a"),
+        ('TIM_IDENTIFIER="a # b"', "a # b"),
+        ("TIM_IDENTIFIER=\"it's\" # 'x'", "it's"),
+        ("TIM_IDENTIFIER=a#b", "a#b"),
+        ("TIM_IDENTIFIER=#a", "#a"),
+        ("TIM_IDENTIFIER= # none", ""),
+        ("TIM_IDENTIFIER='' # none", ""),
+        ("export\t TIM_IDENTIFIER=a", "a"),
+    ],
+)
+def test_comments_quotes_and_export_as_in_a_shell(tmp_path: Path, line: str, value: str) -> None:
+    (tmp_path / "credentials").write_text(f"{line}\n")
+    assert config.read_file(tmp_path / "credentials") == {"TIM_IDENTIFIER": value}
 
 
 def test_a_key_file_beside_the_credentials(tmp_path: Path) -> None:
