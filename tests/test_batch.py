@@ -197,6 +197,7 @@ WRONG: list[Any] = [
     {1: 2},
     "g,alice,1",
     b"g",
+    {"g", "alice", 1},
     None,
     3,
     (),

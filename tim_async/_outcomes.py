@@ -132,7 +132,7 @@ class Outcomes(Generic[Item, Value]):
 def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
     if isinstance(row, Mapping):
         return (), row
-    if isinstance(row, str | bytes) or not isinstance(row, Iterable):
+    if isinstance(row, str | bytes | set | frozenset) or not isinstance(row, Iterable):  # a set has no order
         raise TypeError(f"a row must be a tuple or a mapping of arguments, not {type(row).__name__}")
     return row, {}
 
