@@ -283,7 +283,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"rates": {"set_unread_msg_num": "200"}}, "set_unread_msg_num"),
     ({"rates": {"set_unread_msg_num": None}}, "set_unread_msg_num"),
     ({"rates": {"v4/open im/x": 3}}, "endpoint"),
-    ({"rates": {3: 200}}, ""),
+    ({"rates": {3: 200}}, "name of an endpoint"),
     ({"rates": [("set_unread_msg_num", 100)]}, ""),
     ({"session": "a session"}, ""),
     ({"proxy": 5}, "proxy must be a str, not int"),
@@ -371,7 +371,7 @@ def test_regions_are_taken_in_any_common_spelling() -> None:
 async def test_rows_and_a_concurrency_that_cannot_be_are_refused(service: StandIn) -> None:
     """At once, before any row is pulled: a str, a mapping or no iterable at all are no rows."""
     async with client_of(service) as tim:
-        concurrencies: list[Any] = [0, -1, True, 1.5, "3", None]
+        concurrencies: list[Any] = [0, -1, True, 1.5, "3", None, 10**9]
         for value in concurrencies:
             assert "concurrency" in refusal(tim.batch.map, tim.set_unread_msg_num, [], concurrency=value)
         rows: list[Any] = ["rows", b"rows", None, 3, {"a": 1}]

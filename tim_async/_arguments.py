@@ -15,6 +15,9 @@ from .errors import is_text
 
 T = TypeVar("T", str, int)
 
+MOST_CONCURRENT = 100_000
+"""Calls under way at once, at most: a task each, and far more than any rate needs."""
+
 
 def text(name: str, value: object) -> str:
     """A user id, a group id: a str that is not empty and can be encoded.
@@ -55,6 +58,14 @@ def positive(name: str, value: object) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be above 0 and finite, not {value}")
     return value
+
+
+def concurrency(value: object) -> int:
+    """How many calls may be under way at once; each is a task from the beginning."""
+    count = number("concurrency", value)
+    if not 1 <= count <= MOST_CONCURRENT:
+        raise ValueError(f"concurrency must be from 1 to {MOST_CONCURRENT}, not {value}")
+    return count
 
 
 def share(name: str, value: object) -> float:

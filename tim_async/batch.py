@@ -251,7 +251,7 @@ class Batch:
             method: a method of the client, or any function that returns an awaitable.
             rows: argument tuples, or mappings of keyword arguments, from any iterable or async iterable.  They are
                 pulled lazily, at most ``2 * concurrency`` ahead of the outcomes that have been read.
-            concurrency: the number of concurrent calls, 1 or more.
+            concurrency: the number of concurrent calls, 1 to 100,000.
 
         Returns:
             An async context manager; it yields an async iterator of `Done` and `Failed`, in order of completion.
@@ -259,7 +259,7 @@ class Batch:
         Raises:
             ValueError, TypeError: an invalid ``concurrency``, or ``rows`` that are not iterable.
         """
-        _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
+        _arguments.concurrency(concurrency)
         return Outcomes(method, rows, concurrency, Lane.BULK)
 
     async def _merged(

@@ -320,6 +320,7 @@ def rates_by_command(rates: Mapping[str, float]) -> dict[str, float]:
     commands = {endpoint.name: endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO)}
     checked: dict[str, float] = {}
     for name, rate in rates.items():
+        _arguments.kind("the name of an endpoint", name, str)
         if isinstance(rate, bool) or not isinstance(rate, int | float):
             raise TypeError(f"the rate of {name} must be a number of calls/s, not {type(rate).__name__}")
         if not 1 <= rate < math.inf:

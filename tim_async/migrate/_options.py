@@ -16,7 +16,7 @@ class MigrateOptions:
     """How to send the rows of a migration.
 
     Attributes:
-        concurrency: rows under way at once, at least 1.
+        concurrency: rows under way at once, 1 to 100,000.
         group_check: look each group up before its first row is sent, and fail the rows of groups that would ignore
             them; it concerns unread counts only.
         max_errors: stop when more rows than this have failed or been rejected; None for no limit.
@@ -42,7 +42,7 @@ class MigrateOptions:
     interval: float = 1.0
 
     def __post_init__(self) -> None:
-        _arguments.positive("concurrency", _arguments.number("concurrency", self.concurrency))
+        _arguments.concurrency(self.concurrency)
         _arguments.positive("interval", self.interval)
         _arguments.positive("rate", self.rate)
         _arguments.positive("share", self.share)

@@ -85,7 +85,7 @@ async def verify(
         client: makes the calls.
         journal: the migration: a path, the URL or a client of the store of a shared one, or a store.
         name: of a shared migration, its name.
-        concurrency: calls under way at once, at least 1.
+        concurrency: calls under way at once, 1 to 100,000.
 
     Yields:
         Each `Difference`, and `Verified` at the end.
@@ -98,7 +98,7 @@ async def verify(
         ClientClosed, RuntimeError: the client was closed meanwhile.
         MigrateError: a task of it was cancelled by somebody else.
     """
-    _arguments.positive("concurrency", _arguments.number("concurrency", concurrency))
+    _arguments.concurrency(concurrency)
     store = store_factory(journal, name)(asyncio.Event(), lambda *_: None)
     try:
         status = await store.status()

@@ -12,6 +12,7 @@ from tim_async.cli.failures import Misuse
 from tim_async.cli.ranges import FiniteRange
 
 NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
+MOST_CONCURRENT = 100_000  # the library's, too
 RATE = 200.0
 """Calls/s that the service allows on an endpoint unless more was bought."""
 _STORE = (
@@ -118,7 +119,9 @@ NEW_PACE = (
 _SECONDS = FiniteRange(min=0, min_open=True)
 _OUTAGE = "Stop when the service accepts no row for this long; by default, never."
 BOUNDS = (
-    _option("--concurrency", "Concurrent calls.", type=click.IntRange(min=1), default=100, show_default=True),
+    _option(
+        "--concurrency", "Concurrent calls.", type=click.IntRange(1, MOST_CONCURRENT), default=100, show_default=True
+    ),
     _option("--max-errors", "Stop after more failed or rejected rows than this.", "N", type=click.IntRange(min=0)),
     _option("--max-outage", _OUTAGE, "SECONDS", type=_SECONDS),
     _option("--limit", "Stop after N rows, resumably.", "N", type=click.IntRange(min=1)),
