@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis import UsernamePasswordCredentialProvider
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from tests.stand_in import failure_of
 from tim_async._redis_clients import connect
+from tim_async._store_faults import said
 from tim_async._stores import _OPTIONS, read_url, redis_url
 from tim_async.migrate.streams import read_fleet
 from tim_async.quota import RedisQuota
@@ -57,8 +62,10 @@ WRONG = [
     ("redis://h/0?health_check_interval=1.5", "health_check_interval"),
     ("redis://h/0?socket_keepalive=maybe", "socket_keepalive"),
     ("redis://h/0?protocol=4", "protocol"),
+    ("redis://h/0?client_name=a%20b", "client_name"),
     ("rediss://h/0?ssl_cert_reqs=foo", "ssl_cert_reqs"),
     ("rediss://h/0?ssl_ca_certs=/no/such/file", "ssl_ca_certs"),
+    (f"rediss://h/0?ssl_ca_certs={'x' * 100_000}", "ssl_ca_certs"),
     (f"redis://:{SECRET}@{SECRET}@h/0", "%40"),
     (f"redis://:{SECRET}#{SECRET}@h/0", "%23"),
     (f"redis://:{SECRET}/{SECRET}@h/0", "%2F"),
@@ -164,6 +171,59 @@ def test_tls_options(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("")
     redis_url(f"rediss://h/0?ssl_ca_certs={file}&ssl_cert_reqs=none&ssl_check_hostname=false")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "kind", "says"),
+    [
+        ("redis://h", {"socket_timeout": -1}, ValueError, "socket_timeout must be above 0"),
+        ("redis://h", {"socket_timeout": "5"}, TypeError, "socket_timeout must be a number"),
+        ("redis://h", {"socket_connect_timeout": 10**400}, ValueError, "socket_connect_timeout must be above 0"),
+        ("redis://h", {"timeout": 10**400}, ValueError, "timeout must be above 0 and finite"),
+        ("redis://h", {"health_check_interval": -1}, ValueError, "health_check_interval"),
+        ("redis://h", {"db": "x"}, ValueError, "db must be a number"),
+        ("redis://h", {"db": True}, TypeError, "db must not be bool"),
+        ("redis://h", {"protocol": 4}, ValueError, "protocol must be 2 or 3"),
+        ("redis://h", {"client_name": "a b"}, ValueError, "client_name must be ASCII"),
+        ("redis://h", {"encoding": "nonsense"}, ValueError, "encoding must be utf-8"),
+        ("redis://h", {"encoding": "latin-1"}, ValueError, "encoding must be utf-8"),
+        ("redis://h", {"retry": 3}, TypeError, "an option of the store"),
+        ("redis://:pw@h", {"credential_provider": UsernamePasswordCredentialProvider("a", "b")}, ValueError, "option"),
+        ("rediss://h", {"ssl_ca_certs": "/no/such/file"}, ValueError, "ssl_ca_certs must be a file"),
+        ("rediss://h", {"ssl_ca_certs": "x" * 100_000}, ValueError, "ssl_ca_certs must be a file"),
+        ("rediss+cluster://h", {"ssl_certfile": Path("/no/such")}, ValueError, "ssl_certfile must be a file"),
+        ("rediss+cluster://h", {"ssl_cert_reqs": "maybe"}, ValueError, "ssl_cert_reqs must be none, optional"),
+        ("redis+cluster://h", {"ssl_cert_reqs": "none"}, TypeError, "ssl_cert_reqs is for TLS"),
+        ("redis+sentinel://h/m", {"cluster": True}, ValueError, "names Sentinels"),
+    ],
+)
+def test_options_beside_a_url(url: str, options: dict[str, Any], kind: type[Exception], says: str) -> None:
+    """A wrong value is an error when it is given: later it would look like an outage of the store."""
+    with pytest.raises(kind, match=says):
+        RedisQuota(url, **options)
+
+
+def test_options_beside_a_url_that_are_right(tmp_path: Path) -> None:
+    file = tmp_path / "both.pem"
+    trustme.CA().issue_cert("h").private_key_and_cert_chain_pem.write_to_path(file)
+    RedisQuota("redis://h", socket_timeout=0.00001, health_check_interval=0, db="3", protocol=3, client_name="x")
+    RedisQuota("redis://h", socket_timeout=None, db=None, encoding="UTF8", password=None, max_connections=1)
+    RedisQuota("rediss+cluster://h", ssl_ca_certs=str(file), ssl_certfile=file, ssl_cert_reqs=ssl.CERT_NONE)
+    file.write_text("something else")
+    for url in (f"rediss://h?ssl_ca_certs={file}", f"rediss+sentinel://h/m?ssl_certfile={file}"):
+        with pytest.raises(ValueError, match="make no TLS"):
+            RedisQuota(url)
+
+
+@pytest.mark.parametrize("url", ["unix:///run/x.sock", "redis://[::1]:6379/0", "redis+sentinel://a,b:1/m/0"])
+def test_a_store_is_shown_as_it_can_be_given(url: str) -> None:
+    assert connect(url).shown == url
+
+
+def test_what_redis_py_tells_of_sentinels_is_not_shown() -> None:
+    """Some of its versions show the password by which it connects to them."""
+    error = MasterNotFoundError(f"No master found for 'm' : <Connection(password={SECRET})> - ConnectionError()")
+    assert said(error) == "No master found for 'm'"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -55,7 +55,7 @@ def positive(name: str, value: object) -> float:
     """A finite number above 0, in any unit."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be above 0 and finite, not {value}")
     return value
 

@@ -9,6 +9,7 @@ import re
 import ssl
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from .errors import printable
 
@@ -23,6 +24,12 @@ FAILURES = (
     RuntimeError,
 )
 """What may come out of a client that talks with a store, or with something else."""
+
+_NODE = "it is a node of a cluster; give a URL that begins with redis+cluster://"
+STRANGER = "it does not speak the protocol of Redis; check host and port"
+WITH_TLS = "it speaks TLS; give a URL that begins with rediss:// or rediss+…://"
+WITHOUT_TLS = "it does not speak TLS; give a URL that begins with redis:// or redis+…://"
+"""What to do."""
 
 _STALE = (
     exceptions.ConnectionError,
@@ -42,6 +49,19 @@ _PASSING = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED", "UNKILLABLE
 """Codes of errors that a store gives for a time, and for which redis-py has no class."""
 
 
+class Misconfigured(exceptions.ConnectionError):
+    """What redis-py does not tell from an outage, and was found out by asking.
+
+    Args:
+        message: what was found.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
 def is_stale(error: BaseException) -> bool:
     """Whether another connection may do better: this one ended, or leads to what is no longer the primary."""
     if any(isinstance(each, _REFUSED) for each in _chain(error)):
@@ -54,21 +74,31 @@ def is_time_out(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | exceptions.TimeoutError)
 
 
+def is_silence(error: BaseException) -> bool:
+    """Whether nothing was replied that can be read, as far as the error tells."""
+    wrapped = exceptions.RedisClusterException | MasterNotFoundError
+    return is_time_out(error) or isinstance(error, wrapped) or type(error) is exceptions.ConnectionError
+
+
 def is_of_the_keys(error: BaseException) -> bool:
     """Whether it concerns an endpoint's keys, and not the store."""
     return "WRONGTYPE" in str(error)
 
 
 def in_words(error: BaseException) -> str:
-    """An error for the log."""
+    """An error for the log and for messages, with its class."""
+    text = said(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def said(error: BaseException) -> str:
+    """What an error says, without what may be secret; "" where it says nothing."""
     # A server that does not know a command repeats its arguments, and AUTH has a password among them.
     text = str(error).partition(", with args beginning with")[0]
     if type(error).__name__ == "MasterNotFoundError":  # redis-py shows how it connects to each Sentinel
         text = text.partition(" : ")[0]
     text = printable(text.strip())
-    if not text and is_time_out(error):
-        text = "no answer in time"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return "no answer in time" if not text and is_time_out(error) else text
 
 
 def remedy(error: BaseException, *, by_name: bool) -> str:
@@ -95,6 +125,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _remedy(error: BaseException, by_name: bool) -> str:
     text = str(error)
     match error:
+        case Misconfigured():
+            return error.remedy
         case exceptions.NoPermissionError() | exceptions.AuthorizationError():
             return "give its user the rights listed in FLEET.md"
         case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
@@ -102,29 +134,38 @@ def _remedy(error: BaseException, by_name: bool) -> str:
         case exceptions.ReadOnlyError() if not by_name:
             return "it is a replica; give the primary's URL, or redis+sentinel:// to have it found"
         case exceptions.MovedError() | exceptions.AskError() if not by_name:
-            return "it is a node of a cluster; give a URL that begins with redis+cluster://"
+            return _NODE
         case exceptions.RedisClusterException() if "Cluster mode is not enabled" in text:
             return "it is no cluster; give a URL that begins with redis:// or rediss://"
         case exceptions.InvalidResponse():
-            return "it does not speak the protocol of Redis; check host and port"
-        case ssl.SSLCertVerificationError():
-            return "its certificate is not trusted; give ssl_ca_certs"
-        case ssl.SSLError() if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
-            return "it does not speak TLS; give a URL that begins with redis:// or redis+…://"
+            return STRANGER
+        case ssl.SSLError():
+            return _of_tls(error)
         case exceptions.ResponseError():
             return _of_response(text)
     return ""
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted; give ssl_ca_certs"
+    return WITHOUT_TLS if re.search("WRONG_VERSION_NUMBER|RECORD_LAYER", str(error)) else ""
 
 
 def _of_response(text: str) -> str:
     if _RIGHTS.search(text):
         return "give its user the rights listed in FLEET.md"
     if text.startswith(("MOVED ", "ASK ")):  # without a class in redis-py before 6
-        return "it is a node of a cluster; give a URL that begins with redis+cluster://"
+        return _NODE
     if "WRONGTYPE" in text:
         return "something else has stored the keys of this endpoint; give another namespace"
+    if re.search("unknown command .?sentinel", text, re.IGNORECASE):
+        return "it is no Sentinel; give the Sentinels' host and port, or a URL that begins with redis:// or rediss://"
     if "unknown command" in text.lower() or "unknown subcommand" in text.lower():
-        return "it is older than Redis 6.2, or a proxy without scripts; give another store, or protocol=2 for HELLO"
+        return (
+            "it is older than Redis 6.2, a Sentinel, or a proxy without scripts; give another store, redis+sentinel://"
+            " for a Sentinel, or protocol=2 for HELLO"
+        )
     if "invalid DB index" in text or "DB index is out of range" in text:
         return "it does not have this database; give another number"
     return ""

@@ -128,6 +128,8 @@ class Link:
                 async with asyncio.timeout(self.times.most):
                     reply = await self._watched(script, keys, document)
             except FAILURES as error:
+                if not self.worked and (mistake := await self._connected.explained(error)) is not error:
+                    raise mistake from None
                 if not is_stale(error):
                     raise
                 await self._give_up()

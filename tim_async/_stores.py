@@ -16,11 +16,16 @@ of a URL may be a part of its password.
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
+
+from . import _arguments
 
 SENTINEL, CLUSTER = "+sentinel", "+cluster"
 _AS_REDIS = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
@@ -64,14 +69,28 @@ def _requirement(value: str) -> str:
 
 
 def _file(value: str) -> str:
-    return "" if Path(value).is_file() else "a file that exists"
+    try:
+        return "" if Path(value).is_file() else "a file that exists"
+    except (OSError, ValueError):  # such as a name that is too long
+        return "a file that exists"
+
+
+def _client_name(value: str) -> str:
+    return "" if value.isascii() and value.isprintable() and " " not in value else "ASCII without spaces"
+
+
+def _encoding(value: str) -> str:
+    try:
+        return "" if codecs.lookup(value).name == "utf-8" else "utf-8: the keys are the same for all processes"
+    except LookupError:
+        return "utf-8"
 
 
 _ALL: dict[str, Check] = {
     "username": _any,
     "password": _any,
     "db": _database,
-    "client_name": _any,
+    "client_name": _client_name,
     "protocol": _protocol,
     "socket_timeout": _seconds,
     "socket_connect_timeout": _seconds,
@@ -98,6 +117,18 @@ _OPTIONS: dict[str, Mapping[str, Check]] = {
     "rediss+cluster": {name: check for name, check in _TLS.items() if name != "db"},
 }
 """The options of a URL, by scheme: those that text can hold and that every supported redis-py knows."""
+_SECONDS_GIVEN = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
+_TEXTS_GIVEN: Mapping[str, Check] = {
+    "db": _database,
+    "protocol": _protocol,
+    "client_name": _client_name,
+    "encoding": _encoding,
+    "ssl_cert_reqs": _requirement,
+    "ssl_ca_certs": _file,
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+}
+"""Options that are given as arguments beside a URL, and whose wrong values would look like an outage later."""
 
 
 def is_url(text: str) -> bool:
@@ -175,10 +206,30 @@ def read_url(url: str) -> StoreURL:
     return StoreURL(single, kind, nodes, unquote(service), tuple(sentinels.items()))
 
 
+def check_given(options: Mapping[str, object]) -> None:
+    """Check options that are given beside a URL, as far as those in a URL are checked; redis-py knows the others.
+
+    Raises:
+        TypeError, ValueError: a value is wrong.
+    """
+    for name, value in options.items():
+        if value is None or isinstance(value, ssl.VerifyMode):
+            continue
+        if name in _SECONDS_GIVEN:
+            if name != "health_check_interval" or value != 0:
+                _arguments.positive(name, value)
+        elif name in _TEXTS_GIVEN:
+            text = os.fspath(value) if isinstance(value, os.PathLike) else value
+            if not isinstance(text, str | int) or isinstance(text, bool):
+                raise TypeError(f"{name} must not be {type(value).__name__}")
+            if must := _TEXTS_GIVEN[name](str(text)):
+                raise ValueError(f"{name} must be {must}")
+
+
 def shown_url(url: str) -> str:
     """Return a checked URL as it may be shown: without its password, and without its query, which may contain one."""
     parts = _split(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _check_characters(url: str) -> None:

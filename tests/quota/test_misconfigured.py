@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import pickle
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from redis import Redis, exceptions
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.sentinel import Sentinel
 
 from tests.documents import ROOT
 from tests.stand_in import APP, StandIn, failure_of
 from tests.store import SERVERS, Store
-from tests.topologies import Clustered, Pair, Watched, wait
+from tests.topologies import PRIMARY, Clustered, Pair, Watched, wait
 from tim_async import TIMError
 from tim_async.quota import QuotaMisconfigured, RedisQuota
 
@@ -122,7 +127,6 @@ def wrong(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
     yield f"redis+cluster://127.0.0.1:{store.port}", "it is no cluster"
     yield f"redis://127.0.0.1:{store.port}/99", "does not have this database"
     yield f"redis://joe:{SECRET}@127.0.0.1:{store.port}", "check the user and the password"
-    yield f"rediss://127.0.0.1:{store.port}", "unreachable|does not speak TLS"
     yield "redis://127.0.0.1:9", "unreachable"
 
 
@@ -134,6 +138,71 @@ async def test_check_tells_what_is_wrong(lasting: Store, tmp_path: Path) -> None
             assert issubclass(QuotaMisconfigured, TIMError)
             assert re.search(says, str(error)), str(error)
             assert SECRET not in str(error)
+
+
+async def test_check_tells_what_is_wrong_with_sentinels(service: StandIn, tmp_path: Path) -> None:
+    """redis-py has one error for all of it; a primary that is down is an outage all the same."""
+    with Watched(tmp_path, freeze=False) as watched, watched.sentinel.client() as redis:
+        sentinel = f"127.0.0.1:{watched.sentinel.port}"
+        another = watched.url.replace(f"/{PRIMARY}", "/another")
+        mine = Sentinel([("127.0.0.1", watched.sentinel.port)])  # type: ignore[no-untyped-call]
+        for store, says in (
+            (another, "check the primary's name"),
+            (mine.master_for("another"), "check the primary's name"),
+            (mine.slave_for(PRIMARY), "it is a replica"),
+            (f"redis+sentinel://127.0.0.1:{watched.one.port}/{PRIMARY}", "it is no Sentinel"),
+            (f"redis://{sentinel}", "redis\\+sentinel:// for a Sentinel"),
+            (f"{watched.url}?sentinel_password={SECRET}", "check sentinel_username and sentinel_password"),
+        ):
+            error = await failure_of(RedisQuota(store).check())
+            assert type(error) is QuotaMisconfigured
+            assert re.search(says, str(error)), str(error)
+            assert SECRET not in str(error)
+            if isinstance(store, AsyncRedis):
+                await store.aclose()
+        await mine.aclose()
+        async with client(service, RedisQuota(another), LIMIT) as tim:
+            assert type(await failure_of(tim.get_all_c2c_unread_msg_num("alice"))) is QuotaMisconfigured
+        redis.execute_command("ACL", "SETUSER", "default", f">{SECRET}")
+        with Redis(port=watched.sentinel.port, password=SECRET, decode_responses=True) as known:
+            assert "check sentinel_username" in str(await failure_of(RedisQuota(watched.url).check()))
+            known.execute_command("ACL", "SETUSER", "default", "nopass")
+        for store in (watched.one, watched.two):
+            store.kill()
+        await asyncio.to_thread(wait, lambda: redis.sentinel_master(PRIMARY)["is_sdown"])
+        assert "; it is unreachable" in str(await failure_of(RedisQuota(watched.url).check()))
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis+cluster", "redis+sentinel"])
+async def test_check_tells_of_tls_and_of_strangers(store: Store, kind: str) -> None:
+    """A server with TLS hangs up without it, one without TLS waits for more, and some servers of HTTP hang up, too."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = b"") -> None:
+        with contextlib.suppress(OSError, asyncio.LimitOverrunError):
+            await reader.read(1)
+            writer.write(answer)
+        writer.close()
+
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    page = functools.partial(serve, answer=b"<!DOCTYPE HTML>\n<html>")
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as secure,
+        await asyncio.start_server(page, "127.0.0.1", 0) as http,
+        await asyncio.start_server(serve, "127.0.0.1", 0) as silent,
+    ):
+        end = "/m" if kind.endswith("sentinel") else ""
+        ports = [server.sockets[0].getsockname()[1] for server in (secure, http, silent)]
+        for url, says in (
+            (f"{kind}://127.0.0.1:{ports[0]}{end}", "it speaks TLS; give a URL that begins with rediss://"),
+            (f"{kind.replace('redis', 'rediss')}://127.0.0.1:{store.port}{end}", "it does not speak TLS"),
+            (f"{kind}://127.0.0.1:{ports[1]}{end}", "it does not speak the protocol of Redis"),
+            (f"{kind}://127.0.0.1:{ports[2]}{end}", "; it is unreachable"),
+        ):
+            error = await failure_of(RedisQuota(url).check())
+            assert type(error) is QuotaMisconfigured
+            assert says in str(error), str(error)
 
 
 @pytest.mark.parametrize("option", ["nonsense", "decode_response"])

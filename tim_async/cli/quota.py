@@ -147,7 +147,8 @@ async def _look(connected: Connected, namespace: str) -> QuotaView:
     try:
         async with asyncio.timeout(2 * TIMEOUT):
             return await look(connected, namespace)
-    except FAILURES as error:
+    except FAILURES as failure:
+        error = await connected.explained(failure)
         await connected.give_up()
         if cure := remedy(error, by_name=connected.by_name):
             raise Misuse(plain(f"the store at {connected.shown} refuses: {in_words(error)}; {cure}")) from None

@@ -24,7 +24,7 @@ from redis import exceptions
 from redis.asyncio import RedisCluster
 
 from tim_async._redis_clients import Client, Script, connect, execute
-from tim_async._store_faults import in_words, is_of_the_keys, remedy
+from tim_async._store_faults import in_words, is_of_the_keys, remedy, said
 
 from .errors import JournalError, StoreAway, StoreMisconfigured
 
@@ -161,6 +161,7 @@ class Link:
             try:
                 value = await self._attempt(command)
             except Exception as error:  # also of a driver that trusts whatever answers
+                error = await self._looked_into(error)
                 if cure := self._remedy(error):
                     raise StoreMisconfigured(
                         f"the store at {self.shown} refuses: {in_words(error).rstrip('.')}; {cure}"
@@ -178,6 +179,14 @@ class Link:
                 self._answered()
                 return value
 
+    async def _looked_into(self, failure: Exception) -> Exception:
+        """An error, with what the Sentinels say of it; a primary they knew once comes back."""
+        if not self._written:
+            with contextlib.suppress(*_AWAY):
+                found: Exception = await self._attempt(lambda: self._connected.explained(failure))
+                return found
+        return failure
+
     def _remedy(self, error: Exception) -> str:
         """What to do about an error that no waiting cures; "" for others."""
         if is_of_the_keys(error):
@@ -193,8 +202,7 @@ class Link:
 
     def _nonsense(self, error: Exception) -> JournalError:
         return JournalError(
-            f"the store at {self.shown} gives a reply that cannot be read ({type(error).__name__}: {error});"
-            " is it a Redis or Valkey?"
+            f"the store at {self.shown} gives a reply that cannot be read ({in_words(error)}); is it a Redis or Valkey?"
         )
 
     # One attempt
@@ -256,11 +264,11 @@ class Link:
         now = asyncio.get_running_loop().time()
         if self._since is None:
             self._since = began
-        reason = f"cannot reach the store at {self.shown}: {str(error) or type(error).__name__}"
+        reason = f"cannot reach the store at {self.shown}: {said(error) or type(error).__name__}"
         ending = self._end.done()
         if not self.patient or (ending and now - self._since >= _GRACE):
             self._given_up = reason
-            raise StoreAway(reason)
+            raise StoreAway(reason) from None
         self._tell(reason, now - self._since)
         pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(rounds, 10)) * random.uniform(0.5, 1.0)
         if ending:
@@ -269,7 +277,7 @@ class Link:
             await asyncio.wait([self._end], timeout=pause)
 
     def _explained(self, error: exceptions.RedisError) -> str:
-        text = str(error)
+        text = said(error)
         about = self._about
         if isinstance(error, exceptions.OutOfMemoryError):
             return f"the store at {self.shown} has no memory left: {text}"

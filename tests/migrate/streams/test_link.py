@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from redis.asyncio import Redis
 
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
+from tests.store import free_port
 from tim_async.migrate import JournalError
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
@@ -135,6 +138,19 @@ async def test_secrets(store: Valkey) -> None:
         assert "\n" not in str(one)
         assert not any(secret in str(one) for secret in ("s3cret", "wr0ng", "pw@"))
     assert ["refuses" in str(one) for one in raised] == [True, True, True, False]
+
+
+async def test_secrets_of_sentinels(tmp_path: Path) -> None:
+    """redis-py tells how it connects to each Sentinel, with the password in some versions."""
+    away = f"redis+sentinel://127.0.0.1:{free_port()}/m"
+    raised = await failure_of(status_at(f"{away}?sentinel_password=s3cret"))
+    assert isinstance(raised, StoreAway)
+    assert str(raised) == f"cannot reach the store at {away}: No master found for 'm'"
+    assert "s3cret" not in "".join(traceback.format_exception(raised))
+    with Valkey(tmp_path, sentinel=True) as sentinel:
+        raised = await failure_of(status_at(f"redis+sentinel://127.0.0.1:{sentinel.port}/m"))
+    assert isinstance(raised, StoreMisconfigured)
+    assert "check the primary's name in the URL" in str(raised)
 
 
 NONSENSE = [
