@@ -193,7 +193,7 @@ def test_tls_options(tmp_path: Path) -> None:
         ("rediss://h", {"ssl_ca_certs": "x" * 100_000}, ValueError, "ssl_ca_certs must be a file"),
         ("rediss+cluster://h", {"ssl_certfile": Path("/no/such")}, ValueError, "ssl_certfile must be a file"),
         ("rediss+cluster://h", {"ssl_cert_reqs": "maybe"}, ValueError, "ssl_cert_reqs must be none, optional"),
-        ("redis+cluster://h", {"ssl_cert_reqs": "none"}, TypeError, "ssl_cert_reqs is for TLS"),
+        ("redis+cluster://h", {"ssl_cert_reqs": "required"}, TypeError, "ssl_cert_reqs is for TLS"),
         ("redis+sentinel://h/m", {"cluster": True}, ValueError, "names Sentinels"),
     ],
 )
@@ -208,9 +208,9 @@ def test_options_beside_a_url_that_are_right(tmp_path: Path) -> None:
     trustme.CA().issue_cert("h").private_key_and_cert_chain_pem.write_to_path(file)
     RedisQuota("redis://h", socket_timeout=0.00001, health_check_interval=0, db="3", protocol=3, client_name="x")
     RedisQuota("redis://h", socket_timeout=None, db=None, encoding="UTF8", password=None, max_connections=1)
-    RedisQuota("rediss+cluster://h", ssl_ca_certs=str(file), ssl_certfile=file, ssl_cert_reqs=ssl.CERT_NONE)
+    RedisQuota("rediss+cluster://h", ssl_ca_certs=str(file), ssl_certfile=file, ssl_cert_reqs=ssl.CERT_REQUIRED)
     file.write_text("something else")
-    for url in (f"rediss://h?ssl_ca_certs={file}", f"rediss+sentinel://h/m?ssl_certfile={file}"):
+    for url in (f"rediss://h?ssl_ca_certs={file}", f"rediss+sentinel://h/m?ssl_ca_certs={file}"):
         with pytest.raises(ValueError, match="make no TLS"):
             RedisQuota(url)
 

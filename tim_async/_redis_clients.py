@@ -33,6 +33,7 @@ from ._store_faults import (
     is_silence,
     is_time_out,
     remedy,
+    said,
 )
 from ._stores import CLUSTER, SENTINEL, StoreURL, check_given, read_url, redis_url, shown_url
 
@@ -72,7 +73,7 @@ class Connected(NamedTuple):
         Returns:
             `Misconfigured`, or the same error.
         """
-        if remedy(error, by_name=self.by_name) or _REFUSED.search(str(error)):
+        if remedy(error, by_name=self.by_name) or _REFUSED.search(said(error)):
             return error
         if isinstance(error, MasterNotFoundError):
             pool = cast("Any", self.client).connection_pool
