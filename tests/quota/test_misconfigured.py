@@ -160,7 +160,8 @@ async def test_check_tells_what_is_wrong_with_sentinels(service: StandIn, tmp_pa
             assert SECRET not in str(error)
             if isinstance(store, AsyncRedis):
                 await store.aclose()
-        await mine.aclose()
+        for asked in mine.sentinels:
+            await asked.aclose()
         async with client(service, RedisQuota(another), LIMIT) as tim:
             assert type(await failure_of(tim.get_all_c2c_unread_msg_num("alice"))) is QuotaMisconfigured
         redis.execute_command("ACL", "SETUSER", "default", f">{SECRET}")
