@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,83 @@ def test_an_interrupted_wait_cancels_the_call(portal: Portal, arrives: str) -> N
     with pytest.raises(KeyboardInterrupt):
         portal.run(interrupted)
     assert held.cancelled.wait(60)
+    assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
+
+
+@pytest.mark.parametrize("handler", ["runs", "closes", "closes and exits"])
+def test_a_signal_handler_that_interrupts_the_start_does_not_wait_for_it(service: Emulator, handler: str) -> None:
+    """It has interrupted the very thread that starts: to run a call is an error, and to close ends the start."""
+    handled = threading.Event()
+
+    def make() -> TIMClient:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        handled.wait(0 if "closes" in handler else 60)  # it closes only what has been made
+        return TIMClient(**service.client_options())
+
+    def handle(*_: object) -> None:
+        try:
+            if handler == "runs":
+                starting.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
+            starting.close()
+            if handler == "closes and exits":
+                raise SystemExit(3)
+        finally:
+            handled.set()
+
+    kinds = {"runs": RuntimeError, "closes": ClientClosed, "closes and exits": SystemExit}
+    words = {
+        "runs": "the portal is being started by this thread",
+        "closes": "the portal is closed",
+        "closes and exits": "3",
+    }
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with Portal(make) as starting, pytest.raises(kinds[handler], match=f"^{words[handler]}"):
+            starting.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for thread in threading.enumerate():
+        if thread.name == "tim-portal":
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [
+        ("can't start new thread", "end threads or processes"),
+        ("can't create new thread at interpreter shutdown", "start it before the program ends"),
+        ("daemon threads are disabled in this (sub)interpreter", "run it in the main interpreter (with mod_wsgi: WSG"),
+    ],
+)
+def test_where_no_thread_can_be_started_it_says_so(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, refused: str, remedy: str
+) -> None:
+    """With the remedy for each reason, of which Python 3.12 and 3.13 have more; it can be started afterwards."""
+
+    def refuse(_: threading.Thread) -> NoReturn:
+        raise RuntimeError(refused)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match=re.escape(f"the portal cannot start a thread: {refused}; {remedy}")):
+            portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
+    assert repr(portal) == "<Portal: not started>"
+    assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
+
+
+def test_a_thread_that_sees_another_event_loop_says_so(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a second interpreter in a process does, before Python 3.12."""
+    find = asyncio.get_running_loop
+    of_another: list[object] = [object()]
+    monkeypatch.setattr(
+        asyncio,
+        "get_running_loop",
+        lambda: of_another.pop() if of_another and threading.current_thread().name == "tim-portal" else find(),
+    )
+    with pytest.raises(
+        RuntimeError, match=r"^the portal cannot start: its new thread has the event loop of another; run"
+    ):
+        portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
     assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
 
 

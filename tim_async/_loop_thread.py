@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import AbstractAsyncContextManager
 
+ONE_LOOP = "with gevent or eventlet, a process has one event loop, and so one portal or emulator"
+_MOD_WSGI = "with mod_wsgi: WSGIApplicationGroup %{GLOBAL}"
 PATIENCE = 10.0
 """Seconds within which a context manager is entered and left, unless its thread is blocked."""
 
@@ -53,6 +55,25 @@ def require_sockets(what: str, *, loop: bool) -> None:
             ) from error
 
 
+def threads_are_greenlets() -> bool:
+    """Whether gevent or eventlet has replaced threads: all of them then see the one event loop that runs."""
+    return threading.get_ident.__module__ != "_thread"
+
+
+def _refuse_event_loop(what: str) -> None:
+    """Make sure that no event loop runs in this thread, which is a new one.
+
+    Raises:
+        RuntimeError: one does; before Python 3.12, the interpreters of a process share what asyncio knows of it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    cause = ONE_LOOP if threads_are_greenlets() else f"run it in the main interpreter ({_MOD_WSGI})"
+    raise RuntimeError(f"{what} cannot start: its new thread has the event loop of another; {cause}")
+
+
 class LoopThread:
     """Enters an async context manager in a thread with an event loop, and leaves it there.
 
@@ -66,14 +87,8 @@ class LoopThread:
             is closed after a SystemExit.
 
     Attributes:
-        loop: the event loop; set when the context manager has been entered.
-
-    Raises:
-        RuntimeError: sockets or a thread cannot be opened, or entering takes longer than `PATIENCE`.
-        BaseException: entering raises it.
+        loop: the event loop; None before it is made.
     """
-
-    loop: asyncio.AbstractEventLoop
 
     def __init__(
         self,
@@ -83,7 +98,7 @@ class LoopThread:
         name: str,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
     ) -> None:
-        require_sockets(what, loop=True)
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._context = context
         self._what = what
         self._new_loop = new_loop
@@ -91,15 +106,21 @@ class LoopThread:
         self._leaving: Future[None] = Future()
         self._cause: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, and wait until it has entered the context manager.
+
+        Raises:
+            RuntimeError: sockets or a thread cannot be opened, or entering takes longer than `PATIENCE`.
+            BaseException: entering raises it.
+        """
+        require_sockets(self._what, loop=True)
         try:
-            self._thread.start()
-        except RuntimeError as error:
-            raise RuntimeError(f"{what} cannot start a thread: {error}; end threads or processes") from error
-        try:
+            self._start_thread()
             if not wait([self._entered], PATIENCE).done:
                 raise self._blocked()
         except BaseException:
-            self._leaving.set_result(None)  # it leaves as soon as it has entered
+            self._let_go()  # it leaves as soon as it has entered
             raise
         if self._entered.exception() is not None:
             self._thread.join(PATIENCE)
@@ -122,8 +143,7 @@ class LoopThread:
             RuntimeError: the thread has ended before, or does not end within `PATIENCE`.
         """
         ended = not self.is_alive
-        with contextlib.suppress(InvalidStateError):  # cancelled, as the loop ends
-            self._leaving.set_result(None)
+        self._let_go()
         self._thread.join(PATIENCE)
         if self.is_alive:
             raise self._blocked()
@@ -131,9 +151,26 @@ class LoopThread:
             cause = "" if self._cause is None else f": {self._cause!r}"
             raise RuntimeError(f"the event loop of {self._what} has ended{cause}") from self._cause
 
+    def _let_go(self) -> None:
+        with contextlib.suppress(InvalidStateError):  # done before, or cancelled as the loop ended
+            self._leaving.set_result(None)
+
+    def _start_thread(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            text = str(error)
+            remedy = "end threads or processes"
+            if "shutdown" in text:
+                remedy = "start it before the program ends"
+            elif "sub" in text:
+                remedy = f"run it in the main interpreter ({_MOD_WSGI})"
+            raise RuntimeError(f"{self._what} cannot start a thread: {text}; {remedy}") from error
+
     def _main(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            _refuse_event_loop(self._what)
+            with asyncio.Runner(loop_factory=self._make_loop) as runner:
                 runner.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised in the threads that wait for this one
             if self._entered.done():
@@ -141,9 +178,12 @@ class LoopThread:
             else:
                 self._entered.set_exception(error)
 
+    def _make_loop(self) -> asyncio.AbstractEventLoop:
+        self.loop = self._new_loop()
+        return self.loop
+
     async def _run(self) -> None:
         async with self._context:
-            self.loop = asyncio.get_running_loop()
             self._entered.set_result(None)
             await asyncio.wrap_future(self._leaving)
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from . import _arguments
-from ._loop_thread import LoopThread
+from ._loop_thread import ONE_LOOP, LoopThread, threads_are_greenlets
 from .client import TIMClient
 from .errors import ClientClosed, ConnectionLost, RequestTimeout
 
@@ -61,8 +61,8 @@ class Portal:
 
     def __repr__(self) -> str:
         process = self._processes.get(os.getpid())
-        life = None if process is None or process.thread is None else process.life
-        state = "closed" if self._closed else "not started" if life is None else repr(life.client)
+        client = None if process is None or process.thread is None else process.life.client
+        state = "closed" if self._closed else "not started" if client is None else repr(client)
         return f"<Portal: {state}>"
 
     def __enter__(self) -> Self:
@@ -98,7 +98,8 @@ class Portal:
         Raises:
             RequestTimeout: the portal's ``timeout`` is over; the call was cancelled, and may have taken effect.
             ClientClosed: the portal is closed; `ConnectionLost` where that was during the call.
-            RuntimeError: an event loop runs in this thread, which must not wait; or no thread can be started.
+            RuntimeError: an event loop runs in this thread, which must not wait; no thread can be started; or this
+                thread starts the portal, and a signal handler calls it meanwhile.
             TypeError: ``function`` does not return an awaitable, or ``make`` no `TIMClient`.
             BaseException: whatever the function raises, or ``make`` with the first call.
         """
@@ -110,12 +111,16 @@ class Portal:
                 if self._closed:
                     raise ClientClosed("the portal is closed")
                 thread, client = process.started(self)
+                assert thread.loop is not None
                 call = _carry_out(outcome, client, function, *args, **kwargs)
                 asyncio.run_coroutine_threadsafe(call, thread.loop)
             left = math.inf if self._timeout is None else self._timeout
             while not outcome.done() and left > 0:
+                runs = thread.is_alive  # before the wait, by whose end the thread has then done what it will ever do
                 with contextlib.suppress(TimeoutError):  # that of this wait, or the function's own
                     return outcome.result(min(left, _LOOK))
+                if not runs and not outcome.done() and outcome.cancel():
+                    raise ConnectionLost("the portal's event loop ended during the call")
                 left -= _LOOK
             if not outcome.done() and outcome.cancel():
                 raise RequestTimeout(f"the call did not end within {self._timeout:g} s and was cancelled")
@@ -157,9 +162,12 @@ class Portal:
         thread = self._process().thread
         if thread is not None and thread.loop is loop and not thread.is_current:
             return  # where gevent has replaced threads, all of them see the loop that one runs
+        remedy = (
+            ONE_LOOP if threads_are_greenlets() else "or move the code that blocks into a thread (asyncio.to_thread)"
+        )
         raise RuntimeError(
-            "an event loop runs in this thread, and a portal would block it: await the methods of a TIMClient, or move "
-            "the code that blocks into a thread (asyncio.to_thread)"
+            "an event loop runs in this thread, and a portal would block it: await the methods of a TIMClient, "
+            + remedy
         )
 
     def _process(self) -> _Process:
@@ -173,7 +181,7 @@ class _Life:
 
     def __init__(self, make: Callable[[], TIMClient]) -> None:
         self._make = make
-        self.client: TIMClient
+        self.client: TIMClient | None = None
 
     async def __aenter__(self) -> None:
         client = self._make()
@@ -181,6 +189,7 @@ class _Life:
         self.client = await client.__aenter__()
 
     async def __aexit__(self, *_: object) -> None:
+        assert self.client is not None
         await self.client.aclose()
 
 
@@ -188,16 +197,37 @@ class _Process:
     """The client of one process, its thread, and the lock that guards them."""
 
     def __init__(self, life: _Life) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may call the portal in the thread that holds it
         self.life = life
         self.thread: LoopThread | None = None
+        self._starts = False
 
     def started(self, portal: Portal) -> tuple[LoopThread, TIMClient]:
-        """The running thread and its client, made if need be."""
-        if self.thread is None or not self.thread.is_alive:
-            self.thread = LoopThread(self.life, what="the portal", name="tim-portal")
+        """The running thread and its client, made if need be; the caller holds the lock."""
+        if self._starts:
+            raise RuntimeError(
+                "the portal is being started by this thread, which a signal handler has interrupted: "
+                "let the handler set a flag, or call the portal once before the signals come"
+            )
+        thread = self.thread
+        if thread is None or not thread.is_alive:
+            self._starts = True
+            # Known before it runs: where threads are greenlets, others see its event loop from then on.
+            thread = self.thread = LoopThread(self.life, what="the portal", name="tim-portal")
+            try:
+                thread.start()
+            except BaseException:
+                self.thread = None
+                raise
+            finally:
+                self._starts = False
+            if self.thread is None:  # a signal handler has closed the portal meanwhile
+                if thread.is_alive:
+                    thread.leave()
+                raise ClientClosed("the portal is closed")
             atexit.register(portal.close)
-        return self.thread, self.life.client
+        assert self.life.client is not None
+        return thread, self.life.client
 
 
 async def _carry_out(

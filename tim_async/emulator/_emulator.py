@@ -256,6 +256,7 @@ class Emulator:
     def __enter__(self) -> Self:
         server = self._new_server()
         self._thread = LoopThread(server, what="the emulator", name="tim-emulator", new_loop=SteadyLoop)
+        self._thread.start()
         self._server = server
         return self
 
