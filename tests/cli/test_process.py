@@ -196,10 +196,27 @@ def test_an_env_file_that_cannot_be_written(start: Start, tmp_path: Path) -> Non
     assert "No such file or directory" in err
 
 
+def test_an_env_file_that_is_a_pipe_stays_one(start: Start, tmp_path: Path) -> None:
+    """It is written to, as by a shell's ``>``."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    emulator = start("emulator", "--port", "0", "--env-file", str(pipe))
+    assert "TIM_SECRET_KEY=" in pipe.read_text(encoding="utf-8")
+    assert pipe.is_fifo()
+    emulator.send_signal(signal.SIGTERM)
+    emulator.communicate()
+    assert emulator.returncode == 0
+
+
 @pytest.mark.parametrize(
     "args",
     [
         ("--fault", "sometimes"),
+        ("--fault", "http-100"),
+        ("--latency", "nan"),
+        ("--jitter", "inf"),
+        ("--secret-key", ""),
+        ("--identifier", ""),
         ("--fault", "10002@nothing"),
         ("--window", "round"),
         ("--tls-key", __file__),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Any
 
 import aiohttp
@@ -169,6 +170,9 @@ async def test_a_fault_that_contradicts_itself_is_refused(service: Emulator) -> 
         {"delay": float("nan")},
         {"delay": float("inf")},
         {"code": 1, "endpoint": "no_such_method"},
+        {"delay": math.nan},
+        {"delay": math.inf},
+        {"status": 100},
     )
     for fault in wrong:
         with pytest.raises(ValueError):

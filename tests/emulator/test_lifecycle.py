@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import socket
 import threading
 import traceback
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -156,6 +158,35 @@ def test_one_whose_options_were_refused_can_be_shown() -> None:
     frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
     shown = [repr(value) for frame in frames for value in frame.f_locals.values() if isinstance(value, Emulator)]
     assert shown == ["<Emulator not running>"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"port": 65536},
+        {"port": -1},
+        {"sdk_app_id": "1400000000"},
+        {"sdk_app_id": True},
+        {"sdk_app_id": 0},
+        {"secret_key": ""},
+        {"secret_key": b"a-secret"},
+        {"admins": ""},
+        {"admins": ["root", ""]},
+        {"limit": math.nan},
+        {"bucket_capacity": math.nan},
+        {"max_msg_seqs": 0},
+        {"latency": math.nan},
+        {"latency": math.inf},
+        {"jitter": math.nan},
+        {"clock": 1_700_000_000.0},
+    ],
+    ids=str,
+)
+def test_what_no_call_could_pass_is_refused_at_once(option: dict[str, Any]) -> None:
+    """By the option's name; the calls would fail or wait, with no word about it."""
+    with pytest.raises(ValueError, match=" must ") as caught:
+        Emulator(**option)
+    assert "a-secret" not in str(caught.value)
 
 
 def test_offers_what_a_client_needs() -> None:

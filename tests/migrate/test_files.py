@@ -47,6 +47,15 @@ def test_what_is_planted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert victim.read_text() == "precious"
 
 
+def test_what_is_no_file_is_written_to_as_it_is() -> None:
+    """Such as ``/dev/stdout`` where it is a pipe, whose own name leads nowhere."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, encoding="utf-8") as read:
+        with os.fdopen(writer, "w", encoding="utf-8"), replacing(Path(f"/dev/fd/{writer}")) as file:
+            file.write("rows\n")
+        assert read.read() == "rows\n"
+
+
 async def test_new_files_are_their_owners_alone(tmp_path: Path) -> None:
     """One that is replaced keeps its mode, so that it can be shared once and for all."""
     before = os.umask(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shlex
 import signal
 from collections.abc import AsyncIterator
@@ -190,14 +189,12 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 def _write(file: Path, environment: dict[str, str]) -> None:
     """Write a file of credentials, whole at once, so that no reader sees a part."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    from tim_async.migrate._files import replacing
+
     try:
-        part.touch(mode=0o600)
-        lines = (f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
-        part.write_text("".join(lines), encoding="utf-8")
-        part.replace(file)
+        with replacing(file) as out:
+            out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _Unwritable(error.strerror or str(error)) from None
 
 

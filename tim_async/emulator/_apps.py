@@ -50,8 +50,13 @@ class App:
         self.sdk_app_id = sdk_app_id
         self.secret_key = secret_key
         self.identifiers: tuple[str, ...] = (admins,) if isinstance(admins, str) else tuple(admins)
-        if not self.identifiers:
-            raise ValueError("admins must name at least one administrator")
+        # No client can be one of such an app: its calls would be refused as forged, with no word about the option.
+        if type(sdk_app_id) is not int or sdk_app_id < 1:
+            raise ValueError(f"sdk_app_id must be an int of at least 1, not {sdk_app_id!r}")
+        if not isinstance(secret_key, str) or not secret_key:
+            raise ValueError("secret_key must be a str that is not empty")
+        if not self.identifiers or not all(isinstance(name, str) and name for name in self.identifiers):
+            raise ValueError("admins must name at least one administrator, each by a str that is not empty")
         self.state: State = state
         self.state.add_account(*self.identifiers)
         self._log = log

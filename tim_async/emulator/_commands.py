@@ -120,6 +120,8 @@ class Commands:
                 "max_receipt_members must be at least 0 and contacts_per_page at least 1, "
                 f"not {self.max_receipt_members} and {self.contacts_per_page}"
             )
+        if self.max_msg_seqs is not None and self.max_msg_seqs < 1:
+            raise ValueError(f"max_msg_seqs must be at least 1, not {self.max_msg_seqs}")
 
     # https://www.tencentcloud.com/document/product/1047/34909
     @_command("v4/group_open_http_svc/set_unread_msg_num", GroupId=TEXT, Member_Account=TEXT, UnreadMsgNum=COUNT)

@@ -25,6 +25,7 @@ DEFAULT_SECRET_KEY = "0123456789abcdef" * 4
 """The emulator's own key, as long as a real one.  It opens nothing else."""
 
 _LIMIT = 200
+_LAST_PORT = 65535
 
 
 class Emulator:
@@ -97,6 +98,10 @@ class Emulator:
             ValueError: an option out of its range, or a limit for an endpoint that does not exist.
         """
         limits = _limits(limit)
+        if not 0 <= port <= _LAST_PORT:
+            raise ValueError(f"port must be 0 to {_LAST_PORT}, not {port}")
+        if not (clock is None or callable(clock)):
+            raise ValueError(f"clock must be a function that returns unix seconds, not {clock!r}")
 
         def new_app(sdk_app_id: int, secret_key: str, admins: str | Iterable[str]) -> Served:
             state, log = State(clock or wall_clock), CallLog()
@@ -183,7 +188,7 @@ class Emulator:
             admins: the identifiers that may call, at least one; they are accounts, too.
 
         Raises:
-            ValueError: it serves this app already, or no administrator is given.
+            ValueError: it serves this app already, or an argument is out of its range.
         """
         if str(sdk_app_id) in self._service.apps:
             raise ValueError(f"the app {sdk_app_id} exists; choose another sdk_app_id")

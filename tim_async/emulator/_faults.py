@@ -20,7 +20,7 @@ class Fault:
 
     Attributes:
         code: answer this ``ErrorCode`` and change nothing.
-        status: answer this HTTP status with a page of HTML, as a gateway would, and change nothing.
+        status: answer this HTTP status, 200 to 999, with a page of HTML, as a gateway would, and change nothing.
         body: answer these bytes and change nothing; ``b""`` is the empty body.
         drop: close the connection without an answer, ``"before"`` or ``"after"`` the change is made.
         truncate: make the change, then send half of the answer and close the connection.
@@ -57,6 +57,8 @@ class Fault:
             raise ValueError(f"delay must be at least 0 and finite, not {self.delay}")
         if self.times is not None and self.times < 1:
             raise ValueError(f"times must be at least 1, not {self.times}")
+        if self.status is not None and not 200 <= self.status <= 999:  # 100 to 199 only announce an answer
+            raise ValueError(f"status must be 200 to 999, not {self.status}")
 
     @property
     def kind(self) -> str:

@@ -91,7 +91,7 @@ class Window:
     def __init__(
         self, kind: WindowKind, limit: int, *, capacity: int | None = None, count_refused: bool = False
     ) -> None:
-        if limit < 1 or (capacity is not None and capacity < 1):
+        if not (limit >= 1 and (capacity is None or capacity >= 1)):  # nor NaN, which is neither below nor above
             raise ValueError(f"a limit and a capacity must be at least 1, not {limit} and {capacity}")
         if kind not in get_args(WindowKind):
             raise ValueError(f"no such window: {kind!r}; there are {', '.join(get_args(WindowKind))}")

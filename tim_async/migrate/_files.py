@@ -35,11 +35,12 @@ def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Itera
     Raises:
         OSError: it cannot be written.
     """
-    path = followed(path)
-    if _is_special(path):
+    target = followed(path)
+    if _is_special(path):  # by its own name: that of a pipe behind /dev/stdout leads nowhere
         with _text(os.open(path, os.O_WRONLY)) as file:
             yield file
         return
+    path = target
     part = path.with_name(path.name + ".part")
     # What a killed run has left there, or a link that somebody has planted: the name goes, never its target.
     part.unlink(missing_ok=True)
