@@ -197,7 +197,7 @@ def test_a_thread_that_sees_another_event_loop_says_so(portal: Portal, monkeypat
         lambda: of_another.pop() if of_another and threading.current_thread().name == "tim-portal" else find(),
     )
     with pytest.raises(
-        RuntimeError, match=r"^the portal cannot start: its new thread has the event loop of another; run"
+        RuntimeError, match=r"^the portal cannot run an event loop in its thread: another one runs there; run it"
     ):
         portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
     assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3

@@ -60,18 +60,13 @@ def threads_are_greenlets() -> bool:
     return threading.get_ident.__module__ != "_thread"
 
 
-def _refuse_event_loop(what: str) -> None:
-    """Make sure that no event loop runs in this thread, which is a new one.
-
-    Raises:
-        RuntimeError: one does; before Python 3.12, the interpreters of a process share what asyncio knows of it.
-    """
+def _refuse_event_loop() -> None:
+    """Make sure that no event loop runs in this thread, before one is made that could not even be closed."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    cause = ONE_LOOP if threads_are_greenlets() else f"run it in the main interpreter ({_MOD_WSGI})"
-    raise RuntimeError(f"{what} cannot start: its new thread has the event loop of another; {cause}")
+    raise RuntimeError("another one runs there")
 
 
 class LoopThread:
@@ -99,6 +94,7 @@ class LoopThread:
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._runs = False
         self._context = context
         self._what = what
         self._new_loop = new_loop
@@ -159,6 +155,8 @@ class LoopThread:
         try:
             self._thread.start()
         except RuntimeError as error:
+            if self._thread.ident is not None:
+                raise  # it has started, and a signal handler raised this in the wait for that
             text = str(error)
             remedy = "end threads or processes"
             if "shutdown" in text:
@@ -169,12 +167,14 @@ class LoopThread:
 
     def _main(self) -> None:
         try:
-            _refuse_event_loop(self._what)
+            _refuse_event_loop()
             with asyncio.Runner(loop_factory=self._make_loop) as runner:
                 runner.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised in the threads that wait for this one
             if self._entered.done():
                 self._cause = error
+            elif isinstance(error, RuntimeError) and not self._runs:
+                self._entered.set_exception(self._no_loop(error))
             else:
                 self._entered.set_exception(error)
 
@@ -183,9 +183,17 @@ class LoopThread:
         return self.loop
 
     async def _run(self) -> None:
+        self._runs = True
         async with self._context:
             self._entered.set_result(None)
             await asyncio.wrap_future(self._leaving)
+
+    def _no_loop(self, cause: RuntimeError) -> RuntimeError:
+        # Before Python 3.12, the interpreters of a process share what asyncio knows of each thread's loop.
+        remedy = ONE_LOOP if threads_are_greenlets() else f"run it in the main interpreter ({_MOD_WSGI})"
+        error = RuntimeError(f"{self._what} cannot run an event loop in its thread: {cause}; {remedy}")
+        error.__cause__ = cause
+        return error
 
     def _blocked(self) -> RuntimeError:
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the documented way to a stack

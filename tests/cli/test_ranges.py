@@ -77,7 +77,9 @@ def test_faults(text: str, fault: dict[str, object]) -> None:
     assert parse_fault(text) == fault
 
 
-@pytest.mark.parametrize("text", ["", "=1%", "502 error", "http-5", "drop", "10002=", "10002=1..2", "delay-.", "x@Y"])
+@pytest.mark.parametrize(
+    "text", ["", "=1%", "1234567890", "502 error", "http-5", "drop", "10002=", "10002=1..2", "delay-.", "x@Y"]
+)
 def test_no_faults(text: str) -> None:
     with pytest.raises(ValueError):
         parse_fault(text)

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tim_async.emulator import Fault
 
 _SPEC = re.compile(r"(?P<kind>[^=@]+)(?:=(?P<share>[0-9.]+)(?P<percent>%)?)?(?:@(?P<endpoint>[a-z0-9_]+))?")
-_KIND = re.compile(r"(?P<code>[0-9]+)|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|delay-(?P<delay>[0-9.]+)")
+_KIND = re.compile(
+    r"(?P<code>[0-9]{1,9})|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|delay-(?P<delay>[0-9.]+)"
+)
 
 FORMS = "an ErrorCode such as 10002, http-STATUS, drop-before, drop-after, truncate, or delay-SECONDS"
 
@@ -60,7 +62,7 @@ def _kind(text: str) -> dict[str, Any]:
     if kind is None:
         raise ValueError(f"no such fault: {text!r}; it is {FORMS}")
     if kind["code"] is not None:
-        return {"code": int(kind["code"][:9])}
+        return {"code": int(kind["code"])}
     if kind["status"] is not None:
         return {"status": int(kind["status"])}
     if kind["drop"] is not None:
