@@ -27,7 +27,7 @@ from tim_async.retrying import RetryPolicy
 from .network import Path
 from .releases import Later
 from .service import Service, Wire
-from .store import Store, StoreClient
+from .store import SimulatedLink, Store, StoreClient
 from .watch import LOOKUP, Watch
 from .world import ProcessLoop, World
 
@@ -51,7 +51,7 @@ class SimulatedQuota(RedisQuota):
         super().__init__("redis://simulated", **options)
 
     def _connect(self) -> Connected:
-        return Connected(cast("Redis", self._simulated), True, "simulated")
+        return SimulatedLink(cast("Redis", self._simulated), True, "simulated")
 
 
 @dataclass(frozen=True)

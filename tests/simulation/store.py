@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 from redis import exceptions
 
+from tim_async._redis_clients import Connected
+
 from . import mutants
 from .chance import EPOCH
 from .network import Path
@@ -443,3 +445,11 @@ def _settle(waiting: asyncio.Future[Any], result: Any) -> None:
         waiting.set_exception(result)
     else:
         waiting.set_result(result)
+
+
+class SimulatedLink(Connected):
+    """The product's link to a simulated store."""
+
+    async def explained(self, error: Exception) -> Exception:
+        """Return the same error: every one is an outage, and there is no address to look at."""
+        return error

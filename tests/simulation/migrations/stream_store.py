@@ -13,7 +13,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from tests.simulation.network import Path
-from tests.simulation.store import Engine, Host, Store, StoreClient
+from tests.simulation.store import Engine, Host, SimulatedLink, Store, StoreClient
 from tim_async import TIMClient
 from tim_async._redis_clients import Connected
 from tim_async.migrate import UNREAD, FileSource, MigrateOptions, Status, _redis_link
@@ -97,7 +97,8 @@ class StreamStore:
         """Have the product's link lead to the simulated server."""
 
         def connect(*_: object, **__: object) -> Connected:
-            return Connected(cast("Redis", self.client_of(asyncio.get_running_loop())), True, URL)
+            client = self.client_of(asyncio.get_running_loop())
+            return SimulatedLink(cast("Redis", client), True, URL)
 
         def make(*args: Any, **kwargs: Any) -> RedisStore:
             process = self._sim.threads.of(asyncio.get_running_loop())
