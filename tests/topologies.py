@@ -251,13 +251,18 @@ def wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
 class Address:
     """An address that leads to one port after another; a connection stays where it went.
 
+    Args:
+        target: where new connections go.
+        first: where the first one goes, if elsewhere.
+
     Attributes:
         port: the address.
         target: where new connections go.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, first: int | None = None) -> None:
         self.target = target
+        self._first = first
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -273,7 +278,8 @@ class Address:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.target))
+                target, self._first = self._first or self.target, None
+                far = socket.create_connection(("127.0.0.1", target))
                 self._sockets += (near, far)
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=_pump, args=(source, sink), daemon=True).start()

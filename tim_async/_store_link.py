@@ -136,7 +136,8 @@ class Link:
                 if is_time_out(error):
                     self._measure()
                     raise
-                if not connected:
+                # A replica may have been the primary when this one connected to it, a moment ago.
+                if not connected and not isinstance(error, exceptions.ReadOnlyError):
                     raise
                 async with asyncio.timeout(self.times.most):
                     reply = await self._once(script, keys, document)

@@ -21,7 +21,7 @@ from redis.asyncio.sentinel import Sentinel
 from tests.documents import ROOT
 from tests.stand_in import APP, StandIn, failure_of
 from tests.store import SERVERS, Store
-from tests.topologies import PRIMARY, Clustered, Pair, Watched, wait
+from tests.topologies import PRIMARY, Address, Clustered, Pair, Watched, wait
 from tim_async import TIMError
 from tim_async.quota import QuotaMisconfigured, RedisQuota
 
@@ -85,6 +85,19 @@ async def test_what_is_mended_needs_no_restart(service: StandIn, store: Store) -
 
         await until(lambda: tim.stats()[NAME].shared)
         await some(tim)
+
+
+async def test_a_replica_that_was_the_primary_a_moment_ago(
+    service: StandIn, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no mistake of who connected just before a failover: by the same name there is another primary now."""
+    with Store(tmp_path / "old") as old, old.client() as redis:
+        redis.replicaof("127.0.0.1", 1)
+        with contextlib.closing(Address(store.port, first=old.port)) as address:
+            async with client(service, RedisQuota(f"redis://127.0.0.1:{address.port}/0"), LIMIT) as tim:
+                await some(tim)
+                assert tim.stats()[NAME].shared
+    assert warned(caplog) == []
 
 
 async def test_a_store_that_worked_is_away_when_it_refuses(

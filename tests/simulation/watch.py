@@ -169,6 +169,8 @@ class Watch:
         arrived, taken = self._attempts.pop(account, 0), self._taken.pop(account, 0)
         if not how.isidentifier():
             self.violated("foreign error", f"{account} ended by {how}")
+        if how == "QuotaMisconfigured":
+            self.violated("misconfigured", f"{account} ended by {how}; the configuration is right")
         if attempts is not None and attempts < arrived:
             self.violated("attempts", f"{account} says {attempts} attempts, the service saw {arrived}")
         if how == "QuotaExhausted" and max_wait is not None:

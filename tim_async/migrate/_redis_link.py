@@ -162,7 +162,7 @@ class Link:
                 value = await self._attempt(command)
             except Exception as error:  # also of a driver that trusts whatever answers
                 error = await self._looked_into(error)
-                if cure := self._remedy(error):
+                if cure := self._remedy(error, rounds):
                     raise StoreMisconfigured(
                         f"the store at {self.shown} refuses: {in_words(error).rstrip('.')}; {cure}"
                     ) from None
@@ -187,16 +187,17 @@ class Link:
                 return found
         return failure
 
-    def _remedy(self, error: Exception) -> str:
-        """What to do about an error that no waiting cures; "" for others."""
+    def _remedy(self, error: Exception, rounds: int) -> str:
+        """What to do about an error that no waiting cures, after some rounds of waiting; "" for others."""
         if is_of_the_keys(error):
             return ""
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
             return "its client has an option that redis-py does not know; remove it"
         if "Unknown Redis command" in str(error):
             return "it is older than Redis 6.2; give another store"
-        # A store that was written to is no replica by mistake: a failover is under way.
-        failover = self._written and isinstance(error, exceptions.ReadOnlyError)
+        # A store that was written to is no replica by mistake: a failover is under way.  So it may be when the
+        # connection was made just before it.
+        failover = (self._written or not rounds) and isinstance(error, exceptions.ReadOnlyError)
         # A migration needs more rights than a quota does.
         return remedy(error, by_name=failover or self._connected.by_name).replace("FLEET.md", "migrate/README.md")
 

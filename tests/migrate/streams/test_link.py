@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
 from tests.store import free_port
+from tests.topologies import Address
 from tim_async.migrate import JournalError
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
@@ -95,6 +96,16 @@ async def test_a_failover_is_waited_for(store: Valkey) -> None:
         assert len(await claiming) == len(ROWS) - 1
     assert "read only replica" in str(said[0])
     assert said[-1] is None
+
+
+async def test_a_replica_that_was_the_primary_a_moment_ago(store: Valkey, tmp_path: Path) -> None:
+    """Who connected just before a failover looks once more: by the same name there is another primary now."""
+    await planned(store.url, ROWS)
+    with Valkey(tmp_path / "old") as old, old.client() as redis:
+        redis.replicaof("127.0.0.1", 1)
+        with contextlib.closing(Address(store.port, first=old.port)) as address:
+            async with opened(f"redis://127.0.0.1:{address.port}/0") as one:
+                assert len(await claim(one)) == len(ROWS)
 
 
 async def test_a_store_that_is_away_for_very_long(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
