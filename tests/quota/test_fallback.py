@@ -59,7 +59,7 @@ def times(limiter: Fallback | Timetable, now: float, until: float) -> list[float
 
 @at_most(50)
 @given(
-    limit=st.sampled_from([50, 60, 100, 200]),
+    limit=st.integers(5, 500),
     each=st.floats(0.1, 9.9),
     place=st.integers(0, 1000),
     start=st.floats(0, 1e4),
@@ -73,7 +73,8 @@ def test_timetables_together_keep_the_limit_and_use_it(limit: int, each: float, 
         fallback.begin(start, start)
         arrivals += times(fallback, start, start + 6.0)
     assert fullest(arrivals) <= limit
-    assert len(arrivals) >= 0.9 * 6.0 * limit
+    # Of a small limit more is left for what is not quite even.
+    assert len(arrivals) >= (0.9 if limit >= 50 else 0.3) * 6.0 * limit
 
 
 @pytest.mark.parametrize("late", [0.019, 0.021])

@@ -29,7 +29,12 @@ def quiet_of_many(limit: float) -> float:
         limit: calls/s.
     """
     burst = max(4.0 / limit, 0.05)
-    return max(0.0, 1.0 - (1.0 - burst) / 1.1) + 3.0 / limit + 0.01
+    return max(0.0, 1.0 - (1.0 - burst) / 1.1) + 4.0 / limit + 0.01
+
+
+def unevenness(processes: float) -> float:
+    """Calls that a span of time may hold beyond the mean where so many timetables are spread by `StoreView.phase`."""
+    return 1.0 + 0.41 * math.log(processes)
 
 
 class Timetable:
@@ -116,7 +121,7 @@ class Fallback:
     FEW = 10.0
     """Calls/s below which a timetable is better than slots, which come in whole numbers."""
     MARGIN = 0.94
-    """Share of the limit that all timetables together fill: they do not see each other's calls."""
+    """Share of the limit that all timetables together fill at most: they do not see each other's calls."""
 
     def __init__(self, limit: float, shares: Shares, store: StoreView, *, strict: bool) -> None:
         self._limit = limit
@@ -135,7 +140,7 @@ class Fallback:
         self._share = 1.0 / (store.members or UNKNOWN) if alone is None else alone
         rate = self._share * min(self._limit, store.limit)
         if rate < self.FEW:
-            self._limiter = Timetable(self.MARGIN * rate, store.phase, lambda loop: loop + store.ahead)
+            self._limiter = Timetable(self._by_timetable(rate), store.phase, lambda loop: loop + store.ahead)
             # The others' last calls may be later than its own.
             self._quiet_until = max(now, last) + quiet_of_many(min(self._limit, store.limit))
         else:
@@ -151,7 +156,7 @@ class Fallback:
         self._limit = limit
         match self._limiter:
             case Timetable():
-                self._limiter.set_limit(self.MARGIN * self._share * limit)
+                self._limiter.set_limit(self._by_timetable(self._share * limit))
             case LocalLimiter():
                 self._limiter.set_limit(max(1.0, self._share * limit))
 
@@ -174,6 +179,11 @@ class Fallback:
         permit = self._limiter.take(now)
         permit.source = self._limiter  # which may be another one in the next outage
         return permit
+
+    def _by_timetable(self, rate: float) -> float:
+        """Calls/s of a share of so many: all timetables together keep the limit in any second, also a small one."""
+        room = rate - self._share * unevenness(1.0 / self._share)
+        return min(self.MARGIN * rate, max(room, rate / 3))
 
     def refused(self, sent: float, now: float) -> None:
         """The server refused a call."""
