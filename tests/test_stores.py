@@ -7,6 +7,7 @@ import inspect
 import ssl
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trustme
@@ -16,9 +17,10 @@ from redis import UsernamePasswordCredentialProvider
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import ConnectionError as ConnectionFailed
 
 from tests.stand_in import failure_of
-from tim_async._redis_clients import connect
+from tim_async._redis_clients import connect, execute
 from tim_async._store_faults import said
 from tim_async._stores import _OPTIONS, read_url, redis_url
 from tim_async.migrate.streams import read_fleet
@@ -218,6 +220,17 @@ def test_options_beside_a_url_that_are_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["unix:///run/x.sock", "redis://[::1]:6379/0", "redis+sentinel://a,b:1/m/0"])
 def test_a_store_is_shown_as_it_can_be_given(url: str) -> None:
     assert connect(url).shown == url
+
+
+async def test_a_connection_of_a_cluster_that_is_closed_under_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client does so after a failure of another command; when it does cannot be chosen from outside."""
+    client = RedisCluster("h")
+    for text, kind in (
+        ("'NoneType' object has no attribute 'writelines'", ConnectionFailed),
+        ("another", AttributeError),
+    ):
+        monkeypatch.setattr(client, "execute_command", mock.AsyncMock(side_effect=AttributeError(text)))
+        assert type(await failure_of(execute(client, "PING"))) is kind
 
 
 def test_what_redis_py_tells_of_sentinels_is_not_shown() -> None:

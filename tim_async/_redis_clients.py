@@ -196,7 +196,13 @@ class Script:
 
 async def execute(client: Client, *command: Any) -> Any:
     """Run a command; text in the reply is bytes, whatever the client decodes."""
-    return await client.execute_command(*command, **{NEVER_DECODE: True})
+    try:
+        return await client.execute_command(*command, **{NEVER_DECODE: True})
+    except AttributeError as error:
+        # After one failure, redis-py's client of a cluster closes the connections of all other commands, too.
+        if isinstance(client, RedisCluster) and "NoneType" in str(error):
+            raise exceptions.ConnectionError("the connection was closed meanwhile") from error
+        raise
 
 
 def _made(url: StoreURL, options: dict[str, Any]) -> Client:
