@@ -652,7 +652,7 @@ async def test_whether_the_store_keeps_it(tmp_path: Path) -> None:
             assert "keeps no append-only file" in await one.outlives()
             redis.config_set("maxmemory-policy", "allkeys-lru")
             assert "allkeys-lru" in await one.outlives()
-    with Valkey(tmp_path / "b", appendonly="yes") as valkey:
+    with Valkey(tmp_path / "b", appendonly="yes", appendfsync="always") as valkey:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
             assert await one.outlives() == ""
