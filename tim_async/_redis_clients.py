@@ -44,6 +44,8 @@ _REFUSED = re.compile(r"Error -?\d+ connecting to")
 """An outage for sure: the name, or the port, is not there."""
 _STEP = 0.5
 """Seconds for an answer of one Sentinel, before another one is asked."""
+_UNVERIFIED = ("none", ssl.CERT_NONE, None)
+"""Values of ``ssl_cert_reqs`` by which any certificate is taken."""
 
 
 class Connected(NamedTuple):
@@ -149,7 +151,11 @@ def connect(store: str | Client, *, cluster: bool = False, **options: Any) -> Co
     if isinstance(store, str):
         url = read_url(store)
         check_given(options)
-        _check_tls({name: value for name, value in {**options, **parse_url(url.url)}.items() if _is_of_tls(name)})
+        tls = {name: value for name, value in {**options, **parse_url(url.url)}.items() if _is_of_tls(name)}
+        if tls.get("ssl_cert_reqs", ssl.CERT_REQUIRED) in _UNVERIFIED:
+            # Some versions of redis-py would verify the name of a certificate that is not to be verified, and fail.
+            tls["ssl_check_hostname"] = options["ssl_check_hostname"] = False
+        _check_tls(tls)
         if cluster and url.kind == SENTINEL:
             raise ValueError("cluster is for the URL of a single server, and this one names Sentinels")
         options = {"protocol": 2, "retry": Retry(NoBackoff(), 0), **options}

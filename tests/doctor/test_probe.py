@@ -58,6 +58,7 @@ def test_refusals_without_an_order_show_nothing(seed: int, part: float) -> None:
     assert explain([calls[:112], calls[112:]], 17) == ""
 
 
+@pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
 async def test_an_endpoint_takes_its_rate_or_more_or_less() -> None:
     """All at the same time, since each takes seconds; the service is only read, and no second trouble is made of it."""
     expected: dict[str, dict[str, Any]] = {
@@ -88,6 +89,7 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
+@pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
 async def test_an_endpoint_that_fails_under_its_rate() -> None:
     """Calls that fail say nothing of the rate; also where each of them takes its whole time, the probe has an end."""
 
