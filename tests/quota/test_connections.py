@@ -75,10 +75,10 @@ class Way:
 async def test_an_idle_connection_that_was_dropped_costs_nobody_anything(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Silently, as by a NAT; one who waits a tenth of a second at most does not notice."""
+    """Silently, as by a NAT; one who waits a quarter of a second at most does not notice."""
     way = Way(lasting)
     async with way.open() as url, client(service, quota_on(lasting, url=url), LIMIT) as tim:
-        hasty = tim.with_options(max_wait=0.1)
+        hasty = tim.with_options(max_wait=0.25)
         await some(tim)
         for pause in (IDLE, IDLE, 0.0):
             await asyncio.sleep(pause)
@@ -95,7 +95,7 @@ async def test_an_idle_connection_that_was_closed_costs_nobody_anything(
 ) -> None:
     """As by Redis' ``timeout``; and as one that is closed between two calls in a row."""
     async with client(service, quota_on(lasting), LIMIT) as tim:
-        hasty = tim.with_options(max_wait=0.1)
+        hasty = tim.with_options(max_wait=0.25)
         await some(tim)
         with lasting.client() as other:
             for pause in (IDLE, 0.0):
@@ -112,7 +112,7 @@ async def test_an_old_primary_that_lives_on_is_left_at_once(
 ) -> None:
     with Switched(tmp_path) as pair:
         async with client(service, RedisQuota(pair.url), LIMIT) as tim:
-            hasty = tim.with_options(max_wait=0.1)
+            hasty = tim.with_options(max_wait=0.25)
             await some(tim)
             pair.disturb()
             await asyncio.sleep(idle)
