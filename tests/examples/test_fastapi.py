@@ -111,7 +111,7 @@ async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> N
 
     users = [f"user{number}" for number in range(60)]
     service.state.add_account(*users)
-    # For so long nobody has a turn in time, also where the machine is too slow to use up the quota.
+    # A pause of a second: requests are answered 429 also where the machine is too slow to use up the quota.
     service.fault(status=503, retry_after=1, times=1)
     with program(tmp_path, service, 1, "", loop="uvloop") as running:
         async with aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session:

@@ -55,7 +55,7 @@ async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, 
     users = [f"user{number}" for number in range(24)]
     with Emulator() as service:
         service.state.add_account(*users)
-        # For so long nobody has a turn in time, also where the machine is too slow to use up the quota.
+        # A pause of a second: requests are answered 429 also where the machine is too slow to use up the quota.
         service.fault(status=503, retry_after=1, times=1)
         with program(tmp_path, service, store.url, *gunicorn(app, "--workers", "2")) as running:
             async with (
