@@ -351,26 +351,27 @@ class TestRate:
             rate.lower(10.5, 0.1)
             assert rate.value(10) == pytest.approx(kept * 200)
 
-    @given(
-        steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2), st.floats(0, 1000), st.floats(0, 1)), max_size=60),
-        limit=st.floats(1, 5000),
-    )
-    @settings(deadline=None)
-    def test_stays_within_its_bounds_and_begins_one_event_a_second(
-        self, steps: list[tuple[float, float, float, float]], limit: float
-    ) -> None:
-        """Whatever is refused; without a refusal it never falls."""
-        rate, now, begun = Rate(limit, limit / 10), 1000.0, -math.inf
-        value = limit
-        for pause, age, answered, share in steps:
-            now += pause
-            assert value - 1e-6 <= rate.value(now) <= limit
-            if rate.refused(now, now - age, answered, max(1.0, share * answered)):
-                assert now - begun >= 1.0
-                assert now - age > begun
-                begun = now
-            value = rate.value(now)
-            assert limit / 10 <= value <= limit
+
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2), st.floats(0, 1000), st.floats(0, 1)), max_size=60),
+    limit=st.floats(1, 5000),
+)
+@settings(deadline=None)
+def test_a_rate_stays_within_its_bounds_and_begins_one_event_a_second(
+    steps: list[tuple[float, float, float, float]], limit: float
+) -> None:
+    """Whatever is refused; without a refusal it never falls."""
+    rate, now, begun = Rate(limit, limit / 10), 1000.0, -math.inf
+    value = limit
+    for pause, age, answered, share in steps:
+        now += pause
+        assert value - 1e-6 <= rate.value(now) <= limit
+        if rate.refused(now, now - age, answered, max(1.0, share * answered)):
+            assert now - begun >= 1.0
+            assert now - age > begun
+            begun = now
+        value = rate.value(now)
+        assert limit / 10 <= value <= limit
 
 
 class TestBurst:

@@ -8,14 +8,15 @@ import errno
 import fcntl
 import os
 import signal
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tim_async.migrate import Counts, JournalError, JournalInUse, MemoryStore, SqliteStore, read_status
-from tim_async.migrate._journal_file import is_held, reading
+from tim_async.migrate import Counts, JournalError, JournalInUse, MemoryStore, SqliteStore, _journal_file, read_status
+from tim_async.migrate._journal_file import is_held, opened, reading
 from tim_async.migrate._store import Calls
 
 from .storing import ABOUT, KILLED, beside, journal, outcome, plan, planned, process, rows, said, settle
@@ -141,6 +142,24 @@ async def test_a_lock_that_is_removed_before_it_is_taken(path: Path) -> None:
     assert is_held(other)
     await refused(other)
     await second.close()
+
+
+async def test_a_journal_that_is_removed_while_it_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same run, between the look at the file and its opening: the next run begins a new one."""
+    other = path.with_name("other.journal")
+    other.touch()
+
+    def first_removed(path: Path, options: str) -> sqlite3.Connection:
+        other.unlink()
+        patched.undo()
+        return opened(path, options)
+
+    with monkeypatch.context() as patched:  # there is no other way to be sure of the moment
+        patched.setattr(_journal_file, "opened", first_removed)
+        store = SqliteStore(other)
+        await store.open(ABOUT)
+    assert is_held(other)
+    await store.close()
 
 
 def test_a_look_makes_no_file(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stand_in import Action, Seen, StandIn, client_of, error, ok
+from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok
+from tim_async import Attempt
 from tim_async.migrate import (
     UNREAD,
     Ended,
@@ -78,9 +80,12 @@ class Watched(MemoryStore):
 
 async def migrate(service: StandIn, store: Store, source: Source, **options: Any) -> list[Event]:
     async with client_of(service, rates=RATES) as tim:
-        events = run(tim, source, store, group_check=False, **options)
-        async with contextlib.aclosing(events):
-            return [event async for event in events]
+        return await all_of(run(tim, source, store, group_check=False, **options))
+
+
+async def all_of(events: AsyncGenerator[Event, None]) -> list[Event]:
+    async with contextlib.aclosing(events):
+        return [event async for event in events]
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 64])
@@ -135,6 +140,51 @@ async def test_an_outcome_on_its_way_to_the_store_is_saved_when_the_run_is_left(
                 if store.asked.is_set():
                     break
     assert (await store.counts()).done == len(service.seen) == 1
+
+
+class Leased(Watched):
+    """Has rows that others hold; takes the first outcome only when the second is there."""
+
+    def __init__(self, service: StandIn) -> None:
+        super().__init__()
+        self.service = service
+        self.answers = 0
+        self.both = asyncio.Event()
+
+    def attempted(self, _: Attempt) -> None:
+        self.answers += 1
+        if self.answers == 2:
+            self.both.set()
+
+    async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
+        if outcomes:
+            self.service.let_go.set()
+            await self.both.wait()
+            await turns(20)
+        reply = await super().exchange(outcomes, room, calls)
+        return replace(reply, over=False, held_by_others=3)
+
+
+async def turns(count: int) -> None:
+    """Let the event loop turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_run_that_waits_for_others_looks_from_time_to_time(
+    service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its last outcome came during an exchange: it does not ask the store again and again."""
+    monkeypatch.setattr(_sending, "_SOON", 60.0)
+    service.script.extend([ok(), Fate.HOLD])
+    store, stop = Leased(service), asyncio.Event()
+    async with client_of(service, rates=RATES, on_attempt=store.attempted) as tim:
+        running = asyncio.ensure_future(all_of(run(tim, Rows(2), store, group_check=False, concurrency=2, stop=stop)))
+        await store.both.wait()
+        await turns(500)
+        assert [len(outcomes) for outcomes in store.exchanges] == [0, 1, 1]
+        stop.set()
+        assert isinstance((await running)[-1], Finished)
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 20])

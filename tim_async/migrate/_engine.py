@@ -280,6 +280,8 @@ class _Run:
             await asyncio.sleep(_BUSY)
             waited += _BUSY
             total = await self._store.mend([row for row in rows if row.line in total.busy])
+        if waited:
+            self.events.emit(Resumed(waited))
 
     # The rows to the service
 

@@ -124,6 +124,9 @@ class Writer:
             path.parent.stat()  # the lock would make a folder that is not there
             if path.exists():
                 is_journal(self._path, any_version=restart)
+        except JournalError:
+            if path.exists():  # else another run has just removed it, because it never planned its rows
+                raise
         except OSError as error:
             raise self._unwritable(error.strerror or error) from None
         return path

@@ -145,6 +145,7 @@ class Sender:
                 self._over = reply.over
             self._breaker.last_calls = self._over or self._rows_left == 0
             if not self._in_hand and not self._free():
+                self._waiting("", "")
                 return
             if reply is not None and reply.rejected and not reply.claims:
                 continue
@@ -226,6 +227,7 @@ class Sender:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LATER, _SOON * looks)):
                 await self._some.wait()
+        self._some.clear()  # or the next wait would end at once: the exchange that follows takes all outcomes
 
     async def _admit_all(self) -> None:
         """Queue the claimed rows whose groups accept them; the others fail."""
