@@ -80,7 +80,7 @@ OF_MIGRATIONS: dict[str, Mutant] = {
     "outcome dropped at the end": Mutant(
         "tim_async.migrate._sending",
         "            if self._outcomes:\n                await self._exchange(0)\n",
-        "            if self._outcomes and not self._in_hand:\n                await self._exchange(0)\n",
+        "            if self._outcomes and not self._in_flight:\n                await self._exchange(0)\n",
     ),
     "claim forgotten on resuming": Mutant(
         "tim_async.migrate._journal_writer",

@@ -256,7 +256,7 @@ class RedisStore(RedisReader):
             claims=claims,
             counts=progress.counts,
             # Entries that were claimed by a step whose reply was lost are this worker's, but not in hand.
-            over=progress.left == 0 or progress.left == progress.mine == len(self._held),
+            exhausted=progress.left == 0 or progress.left == progress.mine == len(self._held),
             held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
             rejected=[row for _, row in rejected],
             pace=self._new_pace(reply),
