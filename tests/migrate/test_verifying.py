@@ -345,7 +345,7 @@ async def test_no_journal(service: StandIn, path: Path) -> None:
         with pytest.raises(JournalError, match="there is no journal"):
             await all_of(tim, path)
         path.write_bytes(b"no journal at all")
-        with nothing_left(path), pytest.raises(JournalError, match="is no journal"):
+        with nothing_left(path), pytest.raises(JournalError, match="is not a migration's journal"):
             await all_of(tim, path)
     assert service.seen == []
 

@@ -84,8 +84,8 @@ OF_MIGRATIONS: dict[str, Mutant] = {
     ),
     "claim forgotten on resuming": Mutant(
         "tim_async.migrate._journal_writer",
-        'self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}',
-        "self._before = set()",
+        'self._claimed_before = {line for (line,) in fetch(db, "SELECT line FROM claim")}',
+        "self._claimed_before = set()",
     ),
     "lease not renewed": Mutant(
         "tim_async.migrate._redis",
