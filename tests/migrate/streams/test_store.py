@@ -346,7 +346,7 @@ async def test_rows_that_are_lost(store: Valkey) -> None:
         assert (await one.status()).missing == 3
         # What was done need not be there; but what is mended must have a place behind all others.
         await redis.execute_command("XADD", key("rows"), f"{2**64 - 1}-0", "x", "y")
-        assert "something else has added entries" in str(await failure_of(one.mend([row(5, "z")])))
+        assert "another program has added entries" in str(await failure_of(one.mend([row(5, "z")])))
 
 
 DAMAGE: dict[str, tuple[Any, ...]] = {
@@ -450,7 +450,7 @@ async def test_a_store_that_went_back(store: Valkey, make: Make) -> None:
         assert "has lost 1 rows" in str(await failure_of(one.planned("")))
         assert "went back" in str(await failure_of(claim(one)))
         await redis.xadd(key("rows"), {"x": "y"})
-        assert "something else has added entries" in str(await failure_of(one.plan([row(4, "b")])))
+        assert "another program has added entries" in str(await failure_of(one.plan([row(4, "b")])))
     await one.close()
 
 
@@ -601,7 +601,7 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
         # Consumers of the dead that hold nothing go with the next worker that comes or ends.
         assert await names() == {"idle", "killed"}
         await let_leases_end(store.url)
-        monkeypatch.setattr("tim_async.migrate._redis.RedisStore._idle", 1)
+        monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
         async with opened(store.url) as one:
             taken = lines(await claim(one, 9))
             await settle(one, dict.fromkeys(taken, State.DONE))
@@ -649,13 +649,13 @@ async def test_whether_the_store_keeps_it(tmp_path: Path) -> None:
     with Valkey(tmp_path / "a") as valkey, contextlib.closing(Redis.from_url(valkey.url)) as redis:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
-            assert "keeps no append-only file" in await one.outlives()
+            assert "keeps no append-only file" in await one.make_durable()
             redis.config_set("maxmemory-policy", "allkeys-lru")
-            assert "allkeys-lru" in await one.outlives()
+            assert "allkeys-lru" in await one.make_durable()
     with Valkey(tmp_path / "b", appendonly="yes", appendfsync="always") as valkey:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
-            assert await one.outlives() == ""
+            assert await one.make_durable() == ""
             valkey.kill()
             valkey.start()
             assert lines(await claim(one)) == [2]

@@ -87,7 +87,7 @@ async def _load(
             source, store, reader, stop, events.emit, sdk_app_id=sdk_app_id, base_url=base_url, restart=restart
         )
         status = await store.status()
-        return Loaded(True, before, status.counts, status.failures, "" if before else await store.outlives())
+        return Loaded(True, before, status.counts, status.failures, "" if before else await store.make_durable())
     except Stopped:
         return Loaded(False, False, Counts())
     except StoreAway:
