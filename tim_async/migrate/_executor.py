@@ -13,7 +13,7 @@ from .errors import JournalError
 
 T = TypeVar("T")
 
-PATIENCE = 3.0
+GRACE = 3.0
 """Seconds for which a run that is to end waits for an unresponsive file system."""
 
 
@@ -50,7 +50,7 @@ class SerialExecutor:
         self._jobs.put(_Job(future, function, args))
         return await future
 
-    def hurry(self, seconds: float = PATIENCE) -> None:
+    def hurry(self, seconds: float = GRACE) -> None:
         """From now on, wait for each call this many seconds at most: the run is to end."""
         if self._timeout is None or seconds < self._timeout:
             self._timeout = seconds

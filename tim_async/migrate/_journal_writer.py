@@ -120,7 +120,7 @@ class Writer:
             JournalError: there is such a file, or the path is inaccessible.
         """
         try:
-            path = followed(self._path).absolute()  # to SQLite some names, such as ":memory:", are no files
+            path = followed(self._path).absolute()  # SQLite gives some relative names a meaning: ":memory:"
             path.parent.stat()  # the lock would create a missing folder
             if path.exists():
                 is_journal(self._path, any_version=restart)

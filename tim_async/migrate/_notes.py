@@ -59,7 +59,7 @@ class Suspicion:
         ids: the number of ids.
         first_line: the line of the first of them.
         field: the field of the first.
-        value: the first, quoted, with what is invisible escaped.
+        value: the first, quoted, with invisible characters escaped.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""The `Store` protocol, for what keeps the rows of a migration and their outcomes, and the values passed through it.
+"""The `Store` protocol, which keeps the rows of a migration and their outcomes, and the values passed through it.
 
 ::
 
