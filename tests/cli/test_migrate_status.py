@@ -99,8 +99,8 @@ def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         (str(tmp_path / "nowhere.csv"), 2, "there is no journal"),
         ("-", 2, "there is no journal stdin.journal"),
         (str(tmp_path), 2, "no journal"),
-        (str(tmp_path / "bad.journal"), 1, "no journal"),
-        (str(tmp_path / "other.db"), 1, "no journal"),
+        (str(tmp_path / "bad.journal"), 1, "is not a migration's journal"),
+        (str(tmp_path / "other.db"), 1, "not a migration's journal"),
     ):
         for command in ("status", "verify"):
             result = run("migrate", command, name)

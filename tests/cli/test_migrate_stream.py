@@ -320,7 +320,7 @@ def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, fil
     for args in (["load", file, "--to", right], ["work", "--from", right], ["status", right]):
         result = run("migrate", *args, "--name", "x", env=reach)
         assert result.exit_code == 1, args
-        assert "is of something else" in result.stderr
+        assert "belongs to something else" in result.stderr
         assert "s3cret" not in result.output
     for where in (["--journal", right], [f"--journal={right}"]):
         result = run("migrate", "unread", file, *where, env=reach)

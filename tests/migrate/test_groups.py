@@ -161,7 +161,7 @@ async def test_a_code_that_is_none(service: StandIn, code: object) -> None:
     async with client_of(service) as tim:
         found = await Groups(tim, breaker()).look_up(["a", "b"])
     assert found["a"].code is None
-    assert "ErrorCode that cannot be read" in found["a"].reason
+    assert "has an unreadable ErrorCode" in found["a"].reason
     assert found["b"] == GroupFound(messages=7)
 
 

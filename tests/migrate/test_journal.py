@@ -65,7 +65,7 @@ async def refused(path: Path, says: str, *, restart: bool = False) -> None:
 async def test_not_a_database(path: Path, content: bytes, restart: bool) -> None:
     """Least of all the rows themselves are written to; nothing is made beside it, not even a lock."""
     path.write_bytes(content)
-    await refused(path, r"rows\.journal is no journal of a migration", restart=restart)
+    await refused(path, r"rows\.journal is not a migration's journal", restart=restart)
     assert path.read_bytes() == content
     assert [file.name for file in path.parent.iterdir()] == ["rows.journal"]
 
@@ -82,7 +82,7 @@ async def test_somebody_elses_database(path: Path, log: str, restart: bool) -> N
         if log != "live":
             db.close()
         before = contents(path)
-        await refused(path, "is an SQLite database, and no journal of a migration", restart=restart)
+        await refused(path, "is an SQLite database, but not a migration's journal", restart=restart)
         assert contents(path) == before
     assert not Path(f"{path}.lock").exists()
 

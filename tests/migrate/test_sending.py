@@ -162,7 +162,7 @@ class Leased(Watched):
             await self.both.wait()
             await turns(20)
         reply = await super().exchange(outcomes, room, calls)
-        return replace(reply, over=False, held_by_others=3)
+        return replace(reply, exhausted=False, held_by_others=3)
 
 
 async def turns(count: int) -> None:

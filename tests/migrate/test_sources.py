@@ -574,11 +574,11 @@ def test_documents(file: File, line: str | bytes) -> None:
         (json.dumps(GOOD) * 2, "", "is not JSON: Extra data"),
         (json.dumps(GOOD) + "\r" + json.dumps(GOOD), "", "is not JSON: Extra data"),
         ("\ufeff" + json.dumps(GOOD), "", "is not JSON: Expecting value"),
-        ("9" * 5000, "", "is no JSON object"),
+        ("9" * 5000, "", "is not a JSON object"),
         ("9" * 5000 + "x", "", "is not JSON: Extra data"),
-        ("[]", "", "is no JSON object"),
-        ("null", "", "is no JSON object"),
-        ('"GroupId"', "", "is no JSON object"),
+        ("[]", "", "is not a JSON object"),
+        ("null", "", "is not a JSON object"),
+        ('"GroupId"', "", "is not a JSON object"),
         ("[" * 100_000, "", "is not JSON: nested too deeply"),
         ('{"GroupId":' * 10_000, "", "is not JSON: nested too deeply"),
         ('{"GroupId": ' + "[" * 100 + "]" * 100 + "}", "", "is not JSON: nested too deeply"),
@@ -698,7 +698,7 @@ def test_what_is_no_object_in_an_array(file: File) -> None:
     values = [GOOD, 1, None, "x", [GOOD], nested(120), {**GOOD, "GroupId": " "}, SECOND]
     found = file(json.dumps(values, indent=1), name="rows")
     assert [row.reason.split(":")[0] for row in found if isinstance(row, Rejected)] == [
-        *["is no JSON object"] * 4,
+        *["is not a JSON object"] * 4,
         "is not JSON",
         "begins or ends with white space",
     ]
@@ -713,7 +713,7 @@ def test_what_is_no_object_in_an_array(file: File) -> None:
         (f"[\n{json.dumps(GOOD)}\n{json.dumps(GOOD)}]", "line 3: is not JSON: ',' or ']' expected in its array"),
         (f"[\n{json.dumps(GOOD)},\n]", "line 3: is not JSON: Expecting value"),
         (f"[\n{json.dumps(GOOD)}", "line 2: is not JSON: ',' or ']' expected"),
-        (f"[{json.dumps(GOOD)}]\n[", "line 2: there is more after its array; rows are JSON objects"),
+        (f"[{json.dumps(GOOD)}]\n[", "line 2: extra data after its array; rows are JSON objects"),
         (json.dumps([GOOD], indent=1).replace('"m"', "m"), "line 4: is not JSON: Expecting value"),
         ("[" * 100_000, "line 1: is not JSON: nested too deeply"),
         ("{\n" + json.dumps(GOOD)[1:-1] + "\n", "line 3: is not JSON: Expecting ',' delimiter"),
@@ -1295,7 +1295,7 @@ def test_mended_rows_without_a_time(tmp_path: Path) -> None:
         ({**GOOD, "Line": -2}, "Line: is below 1: -2"),
         ({**GOOD, "Line": "two"}, "Line: is not a whole number: 'two'"),
         ({**GOOD, "Line": True}, "Line: is not a whole number: True"),
-        ([GOOD], "is no JSON object"),
+        ([GOOD], "is not a JSON object"),
         ({"Line": 2, "GroupId": "a", "groupid": "b", "GROUPID": "c", "UnreadMsgNum": 1}, ""),
         ({"Line": 2, "groupid": "b", "GROUPID": "c"}, "GroupId: is there twice"),
     ],

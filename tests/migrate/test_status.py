@@ -121,5 +121,5 @@ async def test_while_a_run_writes(shared: Path) -> None:
         assert outcome("status", shared) == [4, 25, True]
     shared.chmod(0)
     told = outcome("status", shared)
-    assert "no journal that can be read" in told
+    assert "cannot read the journal" in told
     assert "Permission denied" in told

@@ -105,11 +105,11 @@ async def test_from_the_first_row_to_the_last(kept: Open) -> None:
     assert await store.counts() == Counts(pending=5, rejected=1, superseded=1)
     first = await store.exchange([], 2, Calls())
     assert [(claim.row, claim.again) for claim in first.claims] == [(row(4, "a"), False), (row(5, "m5"), False)]
-    assert (first.counts, first.over) == (Counts(pending=3, sending=2, rejected=1, superseded=1), False)
+    assert (first.counts, first.exhausted) == (Counts(pending=3, sending=2, rejected=1, superseded=1), False)
     outcomes = [Outcome(4, State.DONE), Outcome(5, State.FAILED, 10007, "not a member")]
     second = await store.exchange(outcomes, 9, Calls(sent=2))
     assert lines(second.claims) == [6, 7, 8]
-    assert second.over
+    assert second.exhausted
     last = await settle(store, {6: State.LOWERED, 8: State.DONE})
     assert last.counts == Counts(sending=1, done=2, lowered=1, failed=1, rejected=1, superseded=1)
     assert last.counts == await store.counts()
@@ -191,9 +191,9 @@ async def test_rows_claimed_by_a_run_that_was_killed(kept: Open, monkeypatch: py
 async def test_it_is_over_when_nothing_is_left_to_claim(kept: Open) -> None:
     """Not before, and whatever is under way."""
     store = await plan(kept(), [row(line, f"m{line}") for line in range(2, 7)])
-    assert not (await store.exchange([], 4, Calls())).over
+    assert not (await store.exchange([], 4, Calls())).exhausted
     reply = await store.exchange([Outcome(2, State.DONE)], 1, Calls())
-    assert (lines(reply.claims), reply.over or (await store.exchange([], 1, Calls())).over) == ([6], True)
+    assert (lines(reply.claims), reply.exhausted or (await store.exchange([], 1, Calls())).exhausted) == ([6], True)
     assert (await claim(store), await store.counts()) == ([], Counts(sending=4, done=1))
     await store.close()
 
@@ -365,7 +365,7 @@ async def send_some(both: Both, model: Model, data: st.DataObject) -> None:
         model.settle(given)
         assert [claim.row for claim in reply.claims] == [model.rows[line] for line in to_send[len(claimed) :][:room]]
         claimed += lines(reply.claims)
-        assert reply.over == (len(claimed) == len(to_send))
+        assert reply.exhausted == (len(claimed) == len(to_send))
         assert reply.counts.total == len(model.rows)
         outcomes = []
         for line in (line for line in claimed if line not in model.accepted | model.failed):

@@ -295,7 +295,7 @@ async def test_a_call_that_always_fails(service: StandIn, path: Path, monkeypatc
         assert [(each.line, each.peer, each.found) for each in bad] == [(12, "p", None), (13, "q", None)]
         assert all(each.reason == "error 10002: busy" for each in bad)
         assert verified == Verified(52, 52, 0)
-        monkeypatch.setattr(_breaker, "_LAST_WORD", 0.0)
+        monkeypatch.setattr(_breaker, "_GIVE_UP_AFTER", 0.0)
         last = await migrated(path.with_name("last.journal"), [("bad", "p")], tim)
         differences, verified = await all_of(tim, last)
         assert ([each.reason for each in differences], verified) == (["error 10002: busy"], Verified(1, 1, 0))
@@ -345,7 +345,7 @@ async def test_no_journal(service: StandIn, path: Path) -> None:
         with pytest.raises(JournalError, match="there is no journal"):
             await all_of(tim, path)
         path.write_bytes(b"no journal at all")
-        with nothing_left(path), pytest.raises(JournalError, match="is no journal"):
+        with nothing_left(path), pytest.raises(JournalError, match="is not a migration's journal"):
             await all_of(tim, path)
     assert service.seen == []
 

@@ -80,12 +80,12 @@ OF_MIGRATIONS: dict[str, Mutant] = {
     "outcome dropped at the end": Mutant(
         "tim_async.migrate._sending",
         "            if self._outcomes:\n                await self._exchange(0)\n",
-        "            if self._outcomes and not self._in_hand:\n                await self._exchange(0)\n",
+        "            if self._outcomes and not self._in_flight:\n                await self._exchange(0)\n",
     ),
     "claim forgotten on resuming": Mutant(
         "tim_async.migrate._journal_writer",
-        'self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}',
-        "self._before = set()",
+        'self._claimed_before = {line for (line,) in fetch(db, "SELECT line FROM claim")}',
+        "self._claimed_before = set()",
     ),
     "lease not renewed": Mutant(
         "tim_async.migrate._redis",

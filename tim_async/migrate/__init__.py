@@ -1,4 +1,4 @@
-"""Migrations that survive anything: resumable, verifiable, nothing lost, nothing silently skipped.
+"""Resumable, verifiable migrations, which lose no row and skip none silently.
 
 ::
 
@@ -7,8 +7,8 @@
         async for event in events:
             ...
 
-``tim-async migrate`` is this with a face.  `tim_async.migrate.streams` does it on many machines at once.  Each name is
-imported when it is first asked for.
+``tim-async migrate`` is this on the command line; `tim_async.migrate.streams` does it on many machines at once.  Each
+name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -129,5 +129,5 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
+if not TYPE_CHECKING:  # a type checker reads the imports above, and reports any other name
     __getattr__, __dir__ = _attach(__name__, _HOME)

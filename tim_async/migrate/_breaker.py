@@ -1,8 +1,8 @@
-"""A circuit breaker that waits outages of the service out, however long they last.
+"""A circuit breaker that waits out outages of the service, however long they last.
 
-A client's own retries end after some 25 seconds; a migration has the night.  When every call fails with a transient
-error, the circuit opens: nothing is sent but one call every few seconds, and once one is answered, all continue.  A
-call that fails while others succeed is at fault itself, and fails after some forty attempts.
+A client's own retries end after some 25 seconds; a migration can wait all night.  When every call fails with a
+transient error, the circuit opens: only one call is sent every few seconds, and once one is answered, all continue.  A
+call that fails while others succeed is itself at fault, and fails after some forty attempts.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from ._store import shortened
 T = TypeVar("T")
 
 _ATTEMPTS = 40
-"""Attempts of one call after which it counts as at fault itself: five times those of the client's retry policy."""
+"""Attempts of a call after which it is itself at fault: five times those of the client's retry policy."""
 _LONGEST_PAUSE = 5.0
 """Seconds between two calls during an outage, and between two rounds of one call, at most."""
 _OK = 200
-"""The HTTP status of every answer of the service; another is a gateway's."""
-_LAST_WORD = 600.0
-"""Seconds after which a call that fails is given up when no other is left to compare it with."""
+"""The HTTP status of every answer of the service; any other is a gateway's."""
+_GIVE_UP_AFTER = 600.0
+"""Seconds after which a failing call is given up when no other call is left to compare it with."""
 
 
 class Stopped(Exception):
-    """The run is to end; the call was not made, or its fate is unknown."""
+    """The run is to end; the call was not made, or its outcome is unknown."""
 
 
 class OutageTooLong(Exception):
@@ -46,15 +46,15 @@ class OutageTooLong(Exception):
 
 
 class CircuitBreaker:
-    """Makes calls, and waits outages out.
+    """Makes calls, and waits out outages.
 
     Args:
         stop: set when the run is to end.
-        longest: seconds that an outage may last; infinity for no limit.
+        longest: the maximum length of an outage, seconds; infinity for no limit.
         tell: called with the latest error and the seconds so far during an outage, and with None at its end.
 
     Attributes:
-        last_calls: set it when no other call is left to begin.
+        last_calls: whether no other call will begin; set by the caller.
     """
 
     def __init__(self, stop: asyncio.Event, longest: float, tell: Callable[[TIMError | None, float], None]) -> None:
@@ -68,14 +68,14 @@ class CircuitBreaker:
         self.last_calls: bool = False
 
     async def call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call, as often as it takes.
+        """Make a call, in as many attempts as needed.
 
         Args:
             call: makes it once.
 
         Raises:
             AuthError: the credentials were refused.
-            TIMError: the service's answer to this call, or the last of very many failures while others succeeded.
+            TIMError: the service's answer to this call, or the last of very many failures while other calls succeeded.
             Stopped: the run is to end.
             OutageTooLong: the outage is longer than allowed.
         """
@@ -94,7 +94,7 @@ class CircuitBreaker:
                     raise
                 rounds += 1
                 attempts += max(1, error.attempts)
-                alone = self.last_calls and self._loop.time() - began >= _LAST_WORD
+                alone = self.last_calls and self._loop.time() - began >= _GIVE_UP_AFTER
                 if attempts >= _ATTEMPTS and (self._answers != answers or alone):
                     raise
                 if self._answers != answers:
@@ -109,17 +109,17 @@ class CircuitBreaker:
                     self._probe.release()
 
     @property
-    def down(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the circuit is open: there is an outage."""
         return self._since is not None
 
     async def _enter(self) -> bool:
-        """Wait while the circuit is open; whether this call is the probe, whose lock it then holds."""
+        """Wait while the circuit is open; return whether this call is the probe, which holds the lock."""
         if self._stop.is_set():
             raise Stopped
         if self._since is None:
             return False
-        # First come, first served: each waiting call is the probe in turn, so that no single one decides for all.
+        # First come, first served: each waiting call is the probe in turn, so that no single call decides for all.
         await self._probe.acquire()
         try:
             if self._since is not None:
@@ -157,8 +157,8 @@ class CircuitBreaker:
 
 
 def is_transient(error: TIMError) -> bool:
-    """Whether an error is of the service's condition, and says nothing about the call itself."""
-    # An answer of the service itself that will stay unreadable is no outage: waiting would never end.
+    """Whether an error is due to the condition of the service, and not to the call."""
+    # An answer of the service itself that will stay unreadable is not an outage: the wait would never end.
     if isinstance(error, BadResponse) and error.status == _OK and error.reaction is Reaction.GIVE_UP:
         return False
     return isinstance(error, TransportError | ServerBusy | RateLimited)

@@ -1,4 +1,4 @@
-"""JSON as documents: one a line, one after the other over any number of lines, or in one array."""
+"""JSON documents: one a line, one after another over any number of lines, or in one array."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BLOCK = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _TOO_DEEP = "is not JSON: nested too deeply"
-_NO_OBJECT = "is no JSON object"
+_NO_OBJECT = "is not a JSON object"
 _DEEPEST = 100
-"""Arrays and objects within each other, of a document that can be a row."""
+"""Levels of nested arrays and objects in a row, at most."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a name that is there twice has neither of its values."""
+    """Return a JSON object; a name that occurs twice has neither of its values."""
     found = dict(pairs)
     if len(found) < len(pairs):
         times = Counter(name for name, _ in pairs)
@@ -35,21 +35,21 @@ _JSON = json.JSONDecoder(object_pairs_hook=_object)
 _JSON_WITHOUT_INTEGERS = json.JSONDecoder(object_pairs_hook=_object, parse_int=str)
 
 Document = tuple[int, dict[str, Any] | BadField, str]
-"""The line where it begins, the object or why it is none, and its text."""
+"""The line where it begins, the object or the problem, and its text."""
 
 
 def documents(text: Text, name: str) -> Iterator[Document]:
-    """Each document of a file, by rising line.
+    """Yield each document of a file, in ascending order of line.
 
-    Where several begin on one line, as in an array that is written without line ends, those after the first count as
-    if each had a line of its own.
+    When several begin on one line, as in an array without line ends, those after the first are numbered as if each had
+    its own line.
 
     Args:
         text: the file.
-        name: what to call it in an error.
+        name: its name in an error.
 
     Raises:
-        SourceError: it holds documents over several lines, and there is no telling where one of them ends.
+        SourceError: its documents extend over several lines, and the end of one of them cannot be found.
     """
     start = text.head.lstrip()
     if start.startswith("[") or (start.startswith("{") and _is_on_several_lines(text.head, is_cut=text.is_cut)):
@@ -63,10 +63,10 @@ def documents(text: Text, name: str) -> Iterator[Document]:
 
 
 def _is_on_several_lines(head: str, *, is_cut: bool) -> bool:
-    """Whether the first document is more than a line, and not merely a line that was cut."""
+    """Whether the first document extends over several lines, and is not just a line that was cut."""
     start = head.strip()
     if is_cut:
-        start = start[: start.rfind("\n") + 1].rstrip()  # not within a word
+        start = start[: start.rfind("\n") + 1].rstrip()  # complete lines only
     try:
         return "\n" in start[: _decoded(start, 0)[1]]
     except json.JSONDecodeError as error:
@@ -110,11 +110,11 @@ def _stream(read: Callable[[int], str], name: str) -> Iterator[Document]:
             if after == "]":
                 break
     if stream.next():
-        raise SourceError(f"{name}, line {stream.line}: there is more after its array; rows are JSON objects")
+        raise SourceError(f"{name}, line {stream.line}: extra data after its array; rows are JSON objects")
 
 
 class _Stream:
-    """Documents that are read one by one.
+    """Reads documents one by one.
 
     Attributes:
         line: the line of the next character.
@@ -128,18 +128,18 @@ class _Stream:
         self._at = 0
 
     def next(self) -> str:
-        """The next character that is not white space; "" at the end."""
+        """Return the next character that is not white space; "" at the end."""
         while True:
             self._go(_after_space(self._text, self._at))
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def skip(self) -> None:
-        """Pass over the next character."""
+        """Skip the next character."""
         self._go(self._at + 1)
 
     def document(self) -> tuple[int, Any, str]:
-        """The next document, which begins with the next character: its line, its value and its text."""
+        """Read the document that begins with the next character; return its line, its value and its text."""
         while True:
             try:
                 value, end = _decoded(self._text, self._at)
@@ -147,7 +147,7 @@ class _Stream:
                 if len(self._text) - self._at <= LONGEST and self._more():
                     continue
                 raise SourceError(f"{self._name}, line {self._line_of(error)}: {self._problem(error)}") from None
-            # A number that ends here may go on.
+            # A number may continue beyond the text read so far.
             if end == len(self._text) and not isinstance(value, dict | list | str) and self._more():
                 continue
             line, text = self.line, self._text[self._at : end]
@@ -191,7 +191,7 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
 
 
 def _is_deep(text: str) -> bool:
-    """Whether a document is nested deeper than any row; it is asked before the stack is used up."""
+    """Whether a document is nested deeper than any row; checked before it could exhaust the stack."""
     if text.count("{") + text.count("[") <= _DEEPEST:
         return False
     depth = 0

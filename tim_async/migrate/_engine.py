@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 _SAVE_EVERY = 10.0
 """Seconds between two saves of the run's series."""
-_BUSY = 0.5
-"""Seconds between two attempts at a mend that another worker's row holds up."""
+_MEND_AGAIN = 0.5
+"""Seconds between two attempts to mend rows that another worker holds."""
 
 StoreFactory = Callable[[asyncio.Event, Callable[..., None]], Store]
-"""Makes the store of a run: given what ends its waiting, and what to tell of its outages."""
+"""Makes the store of a run, given the event that ends its waiting and the callback for its outages."""
 
 
 async def run(
@@ -61,7 +61,7 @@ async def run(
     options: MigrateOptions | None = None,
     **changes: Any,
 ) -> AsyncGenerator[Event, None]:
-    """Send all rows of a source, or resume that.
+    """Send all rows of a source, or resume an earlier run.
 
     ::
 
@@ -70,49 +70,48 @@ async def run(
                 ...
 
     The calls are bulk: interactive ones of the same client go first.  However a run ends, the same call resumes it.
-    Leaving the loop stops it at once; setting ``stop`` gives the calls under way a few seconds to finish.
+    Leaving the loop stops it at once; setting ``stop`` gives the calls in flight a few seconds to finish.
 
     Args:
-        client: makes the calls, at the rate it was made with.
-        source: the rows, such as a `FileSource`.  A source that is not there any more is no obstacle once its rows
-            are planned.
+        client: makes the calls, at its own rate.
+        source: the rows, such as a `FileSource`.  Once its rows are planned, it may be gone.
         journal: a path, or the URL or a client of a Redis or Valkey that several workers share, or a store.
         mended: corrected rows, such as a `MendedSource`; they take the places of failed and rejected rows.
-        restart: forget everything that the journal knows, and start over.
+        restart: erase the journal, and start over.
         stop: set it to end the run early.
-        recorder: the one that counts the attempts of ``client``; its series is kept in the journal, for the report.
-        options: how to send; by default `MigrateOptions()`.
-        changes: options by name, instead of those in ``options``.
+        recorder: the recorder of the client's attempts; its series is kept in the journal, for the report.
+        options: by default `MigrateOptions()`.
+        changes: options by name, which override those in ``options``.
 
     Yields:
         `Reading` while the rows are planned, `MendedRows`, `Started`; then `RowFailed`, `RowLowered`, `Waiting`,
-        `Resumed`, `PaceChanged` and `Progress` as they happen; `Finished` as the last.  An event that is not read
-        holds the run up.
+        `Resumed`, `PaceChanged` and `Progress` as they happen; `Finished` last.  The run waits while too many events
+        are unread.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be right.
+        ValueError, TypeError: an invalid argument.
         SourceError: the rows cannot be read.
-        JournalError: the journal is of another migration, in use, or cannot be written.
-        MigrateError: a part of the run failed, or was cancelled, otherwise.
+        JournalError: the journal belongs to another migration, is in use, or cannot be written.
+        MigrateError: another part of the run failed, or a task of it was cancelled.
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
-        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
+        InvalidRequest: groups cannot be looked up at all; turn ``group_check`` off.
     """
     options = dataclasses.replace(options or MigrateOptions(), **changes)
     if restart and mended is not None:
         raise ValueError("restart would forget the rows that mended corrects")
     make = store_factory(journal)
-    # Closed here, and not when the interpreter comes to it: who has left a run may begin another at once.
+    # Closed here, not by the garbage collector: a caller that leaves a run may start another at once.
     async with contextlib.aclosing(drive(client, make, source, mended, restart, stop, recorder, options)) as events:
         async for event in events:
             yield event
 
 
 def store_factory(journal: str | Path | Client | Store, name: str | None = None) -> StoreFactory:
-    """What makes the store that a journal names.
+    """Return the factory of a journal's store.
 
     Args:
-        journal: a path, a URL, a client of ``redis.asyncio``, or a store as it is.
-        name: of a shared store, the migration's name; None for the usual one.
+        journal: a path, a URL, a client of ``redis.asyncio``, or a store.
+        name: of a shared store, the migration's name; None for the default.
     """
     if not isinstance(journal, str | Path | Store):
         return _shared(journal, name)
@@ -141,7 +140,7 @@ async def drive(
     recorder: Recorder | None,
     options: MigrateOptions,
 ) -> AsyncGenerator[Event, None]:
-    """Run a migration on any store; with ``source`` None, take part in one that was planned by another."""
+    """Run a migration on any store; with ``source`` None, join one that another process planned."""
     this = _Run(client, make, source, mended, restart, stop, recorder, options)
     async with running(this.migrate()) as task:
         try:
@@ -170,7 +169,7 @@ class _Run:
         self._users_stop = asyncio.Event() if stop is None else stop
         self._recorder = recorder
         self._options = options
-        # This run's own, so that a limit can end it too.
+        # The run's own event, so that a limit can set it, too.
         self._stop = asyncio.Event()
         self._limit = ""
         self._sender: Sender | None = None
@@ -179,18 +178,18 @@ class _Run:
         self._store = make(self._stop, self.events.store_outage)
         self._reader = Reader(self._stop)
         self._pace = (options.rate, options.share)
-        self._waited: float | None = None
+        self._waiting_since: float | None = None
 
     async def migrate(self) -> Finished:
-        """The whole run, from the first look at the source to the closed store."""
+        """Run the migration, from opening the source to closing the store."""
         LANE.set(Lane.BULK)
-        how, ours = "interrupted", True
+        how, has_store = "interrupted", True
         try:
-            finished = await beside(self._migrate(), self._heed())
+            finished = await beside(self._migrate(), self._forward_stop())
             how = finished.ended.name.lower()
             return finished
         except JournalInUse:
-            ours = False
+            has_store = False
             raise
         except StoreAway:
             if not self._users_stop.is_set():
@@ -201,17 +200,17 @@ class _Run:
             raise
         finally:
             try:
-                if ours:
+                if has_store:
                     await self._store.close(how)
             finally:
                 await self._reader.close()
 
     def hurry(self) -> None:
-        """Have it end soon, also if a disk or a store does not respond any more."""
+        """End soon, even if a disk or a store no longer responds."""
         self._reader.hurry()
         self._store.hurry()
 
-    async def _heed(self) -> None:
+    async def _forward_stop(self) -> None:
         await self._users_stop.wait()
         self._stop.set()
 
@@ -244,7 +243,10 @@ class _Run:
     # The rows into the store
 
     async def _open(self) -> tuple[About, bool]:
-        """Open the store, and plan the rows unless they are; what they are of, and whether they were planned before.
+        """Open the store, and plan the rows unless they are planned.
+
+        Returns:
+            The identity of the migration, and whether its rows were planned before.
 
         Raises:
             Stopped: the run is to end.
@@ -277,8 +279,8 @@ class _Run:
                 raise Stopped
             reason = f"{len(total.busy):,} corrected rows follow rows that other workers are sending"
             self.events.emit(Waiting(reason, waited, "those are sent"))
-            await asyncio.sleep(_BUSY)
-            waited += _BUSY
+            await asyncio.sleep(_MEND_AGAIN)
+            waited += _MEND_AGAIN
             total = await self._store.mend([row for row in rows if row.line in total.busy])
         if waited:
             self.events.emit(Resumed(waited))
@@ -305,19 +307,19 @@ class _Run:
         )
 
     def _wait_for_others(self, reason: str, until: str) -> None:
-        """Tell that rows of others are waited for; with no reason, that there are rows again."""
+        """Report a wait for rows that other workers hold; with an empty reason, its end."""
         now = asyncio.get_running_loop().time()
         if not reason:
-            if self._waited is not None:
-                self.events.emit(Resumed(now - self._waited))
-            self._waited = None
+            if self._waiting_since is not None:
+                self.events.emit(Resumed(now - self._waiting_since))
+            self._waiting_since = None
             return
-        if self._waited is None:
-            self._waited = now
-        self.events.emit(Waiting(reason, now - self._waited, until))
+        if self._waiting_since is None:
+            self._waiting_since = now
+        self.events.emit(Waiting(reason, now - self._waiting_since, until))
 
     def _set_pace(self, endpoint: str, pace: Pace) -> None:
-        """Apply a pace that was set during the run."""
+        """Apply a pace set during the run."""
         rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
         if self._options.shared_quota:
             self._client.set_rate(endpoint, rate, bulk_share=share)
@@ -325,7 +327,7 @@ class _Run:
             self._client.set_rate(endpoint, rate * share)
         self.events.emit(PaceChanged(rate, share))
 
-    async def _finished(self, sender: Sender, nothing: bool) -> Finished:
+    async def _finished(self, sender: Sender, nothing_sent: bool) -> Finished:
         counts = await self._store.counts()
         limit = self._limit or sender.too_many_errors
         if limit:
@@ -333,7 +335,7 @@ class _Run:
         elif counts.left:
             ended = Ended.ROW_LIMIT if sender.limited and not self._users_stop.is_set() else Ended.INTERRUPTED
         else:
-            ended = Ended.NOTHING_TO_DO if nothing else Ended.DONE
+            ended = Ended.NOTHING_TO_DO if nothing_sent else Ended.DONE
         failures: Counter[int | None] = Counter()
         for failure in await self._store.failures():
             failures[failure.code] += failure.rows

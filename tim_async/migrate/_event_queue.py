@@ -1,4 +1,4 @@
-"""The events of a run, from where they happen to the caller who iterates over them."""
+"""The queue between a run and the caller that iterates over its events."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
 T = TypeVar("T")
 
 _UNREAD_EVENTS = 1000
-"""Unread events of rows that are kept; `EventQueue.row` waits when there are more."""
+"""Unread events of rows at most; `EventQueue.row` waits when there are more."""
 _ENDED = Progress(Counts())
-"""Wakes the reader when no events are to come."""
+"""Wakes the reader when the run has ended."""
 
 
 class EventQueue:
-    """Events that wait to be read, and the progress every so often.
+    """The unread events, with a `Progress` at regular intervals.
 
     Args:
-        counts: the rows by state; None while that is not known.
+        counts: returns the rows by state; None while unknown.
     """
 
     def __init__(self, counts: Callable[[], Counts | None] = lambda: None) -> None:
@@ -38,12 +38,12 @@ class EventQueue:
         """Yield each event until ``task`` ends, and then its result.
 
         Raises:
-            MigrateError: the task was cancelled, and not by the reader.
+            MigrateError: the task was cancelled, but not by the reader.
         """
         task.add_done_callback(lambda _: self._events.put_nowait(_ENDED))
         due = self._loop.time() + interval
         while not (task.done() and self._events.empty()):
-            # Whatever else happens: thousands of failures must not hide the progress.
+            # Before the next event: thousands of failures must not delay the progress.
             if self._loop.time() >= due:
                 due = self._loop.time() + interval
                 counts = self._counts()
@@ -73,19 +73,19 @@ class EventQueue:
         self.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, until))
 
     async def row(self, event: RowFailed | RowLowered) -> None:
-        """Add an event of a row; wait when very many are unread."""
+        """Add an event of a row; wait while too many are unread."""
         await self._room.acquire()
         self.emit(event)
 
 
 @contextlib.asynccontextmanager
-async def running(course: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """A run as a task that ends with the block."""
-    task = asyncio.create_task(course)
+async def running(run: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Run a coroutine as a task that ends with the block."""
+    task = asyncio.create_task(run)
     try:
         yield task
     finally:
         task.cancel()
         await outlast(task)
         if not task.cancelled():
-            task.exception()  # raised already, unless the caller left before it came
+            task.exception()  # marked as retrieved: a caller that has left the block will not do it

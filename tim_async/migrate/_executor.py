@@ -1,4 +1,4 @@
-"""One thread for work that blocks, in the order it was given, so that the event loop never waits for a disk."""
+"""A thread for blocking calls, made in order, so that the event loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .errors import JournalError
 
 T = TypeVar("T")
 
-PATIENCE = 3.0
-"""Seconds that a run which is to end waits for a file system that does not respond."""
+GRACE = 3.0
+"""Seconds for which a run that is to end waits for an unresponsive file system."""
 
 
 class SerialExecutor:
-    """Runs blocking functions one after the other, in a thread of its own.
+    """Runs blocking functions one after the other, in its own thread.
 
-    The thread is a daemon: a file system that does not respond keeps nobody from ending the process.
+    The thread is a daemon, so that an unresponsive file system does not keep the process from ending.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._seconds: float | None = None
+        self._timeout: float | None = None
         self._given_up: JournalError | None = None
         self._thread = threading.Thread(
-            target=_work_off, args=(self._jobs, self._loop), name="tim-async-migrate", daemon=True
+            target=_run_jobs, args=(self._jobs, self._loop), name="tim-async-migrate", daemon=True
         )
         self._thread.start()
 
@@ -38,26 +38,26 @@ class SerialExecutor:
         """Call a function in the thread.  If the caller is cancelled, the function is still called.
 
         Raises:
-            JournalError: the file system does not respond, and the run is to end.
+            JournalError: the file system is unresponsive, and the run is to end.
         """
         if self._given_up is not None:
             raise self._given_up
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
-        if self._seconds is not None:
-            self._bound(future, self._seconds)
+        if self._timeout is not None:
+            self._time_out(future, self._timeout)
         self._jobs.put(_Job(future, function, args))
         return await future
 
-    def hurry(self, seconds: float = PATIENCE) -> None:
-        """From now on, wait for each call at most so many seconds: the run is to end."""
-        if self._seconds is None or seconds < self._seconds:
-            self._seconds = seconds
+    def hurry(self, seconds: float = GRACE) -> None:
+        """From now on, wait for each call this many seconds at most: the run is to end."""
+        if self._timeout is None or seconds < self._timeout:
+            self._timeout = seconds
             for future in self._waiting:
-                self._bound(future, seconds)
+                self._time_out(future, seconds)
 
-    def _bound(self, future: asyncio.Future[Any], seconds: float) -> None:
+    def _time_out(self, future: asyncio.Future[Any], seconds: float) -> None:
         timer = self._loop.call_later(seconds, self._give_up, future, seconds)
         future.add_done_callback(lambda _: timer.cancel())
 
@@ -68,7 +68,7 @@ class SerialExecutor:
                 _settle(future, None, self._given_up)
 
     async def close(self) -> None:
-        """Wait for what is under way, and end the thread; leave it if it is given up."""
+        """Wait for all calls, and end the thread; leave it behind if it was given up."""
         try:
             if self._given_up is None:
                 with contextlib.suppress(JournalError):
@@ -80,15 +80,15 @@ class SerialExecutor:
 
 
 class _Job(NamedTuple):
-    """A call for the thread, and the future that gets its result."""
+    """A call for the thread, and the future for its result."""
 
     future: asyncio.Future[Any]
     function: Callable[..., Any]
     args: tuple[object, ...]
 
 
-def _work_off(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -> None:
-    """Do the jobs until there is a None; nothing that is raised ends the thread or is lost."""
+def _run_jobs(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -> None:
+    """Run the jobs until there is a None; every exception goes to its caller, and none ends the thread."""
     while (job := jobs.get()) is not None:
         value, error = None, None
         try:
@@ -96,9 +96,9 @@ def _work_off(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -
         except BaseException as raised:  # noqa: BLE001 - the waiting caller gets it
             error = raised
         if isinstance(error, StopIteration) or not isinstance(error, Exception | None):
-            # A future refuses the first, and the others would end the event loop.
+            # A future refuses StopIteration, and other BaseExceptions would end the event loop.
             error = RuntimeError(f"{error!r} in the thread of the migration")
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
             loop.call_soon_threadsafe(_settle, job.future, value, error)
         del job, value, error
 
@@ -111,4 +111,4 @@ def _settle(future: asyncio.Future[Any], value: object, error: Exception | None)
         future.set_result(value)
     else:
         future.set_exception(error)
-        future.exception()  # seen: a caller that is cancelled meanwhile will not look
+        future.exception()  # marked as retrieved: a caller that is cancelled meanwhile will not do it

@@ -1,7 +1,7 @@
-"""Which groups would ignore an unread count without saying so: asked before anything is sent to them.
+"""The look-up of groups, before rows are sent to them: some would silently ignore an unread count.
 
 In ChatRoom/Meeting and AVChatRoom groups ``set_unread_msg_num`` succeeds and does nothing; and a count above a group's
-number of messages is lowered to it.  The answer to the call tells neither, ``get_group_info`` tells both.
+number of messages is lowered to it.  The answer to the call shows neither, ``get_group_info`` shows both.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from ._supervision import together
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
 
-_DEAF = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
-_REMEMBERED = 10_000
-"""Groups kept in mind; one that was forgotten costs a fiftieth of a call."""
-_IDS = GROUPS
+_IGNORING_TYPES = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
+_CACHE_SIZE = 10_000
+"""Groups kept in the cache; one that was evicted costs a fiftieth of a call."""
 _UNREADABLE_ANSWERS = 5
-"""Answers in a row without a list of groups, after which no other can be expected."""
-_INTERFACE = range(60_000, 70_000)
-"""Codes of the REST interface, which speak of no group: there is no such command, the query is wrong."""
+"""Consecutive answers without a list of groups after which the look-up gives up."""
+_REST_CODES = range(60_000, 70_000)
+"""Codes of the REST interface, not of a group: no such command, a wrong query."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFound:
-    """What is known of a group.
+    """The result of a group's look-up.
 
     Attributes:
-        code: the service's code when there is no such group, or it cannot be looked at; None otherwise.
-        reason: why nothing can be sent to it, "" when it can.
-        messages: how many messages it holds; None when that is not known.
+        code: the service's code when there is no such group, or it is not accessible; None otherwise.
+        reason: why no row can be sent to it; "" when rows can be sent.
+        messages: its number of messages; None when unknown.
     """
 
     code: int | None = None
@@ -46,11 +45,11 @@ class GroupFound:
 
 
 class Groups:
-    """Looks groups up, 50 a call, and remembers the latest.
+    """Looks up groups, 50 a call, and caches the latest.
 
     Args:
         client: makes the calls.
-        breaker: outlasts the service.
+        breaker: waits out the service's outages.
     """
 
     def __init__(self, client: TIMClient, breaker: CircuitBreaker) -> None:
@@ -60,7 +59,7 @@ class Groups:
         self._unreadable = 0
 
     async def look_up(self, group_ids: Iterable[str]) -> dict[str, GroupFound]:
-        """What is known of some groups.
+        """Look up groups.
 
         https://www.tencentcloud.com/document/product/1047/34961
 
@@ -68,20 +67,20 @@ class Groups:
             group_ids: any number; repeats are folded.
 
         Raises:
-            AuthError, PermissionDenied, InvalidRequest: nobody may ask, or not like this, whatever the group.
-            BadResponse: the answer is none to this question, and asking again would not help.
+            AuthError, PermissionDenied, InvalidRequest: the look-up is refused, whatever the group.
+            BadResponse: the answers are unreadable, and a retry would not help.
             Stopped, OutageTooLong: see `CircuitBreaker`.
         """
         wanted = dict.fromkeys(group_ids)
         new = [group_id for group_id in wanted if group_id not in self._known]
-        chunks = [new[start : start + _IDS] for start in range(0, len(new), _IDS)]
+        chunks = [new[start : start + GROUPS] for start in range(0, len(new), GROUPS)]
         parts = await together(*(self._ask(chunk) for chunk in chunks))
         found = {group_id: group for part in parts for group_id, group in part.items()}
         known = {group_id: found.get(group_id) or self._known[group_id] for group_id in wanted}
         for group_id, group in known.items():
             self._known[group_id] = group
             self._known.move_to_end(group_id)
-        while len(self._known) > _REMEMBERED:
+        while len(self._known) > _CACHE_SIZE:
             self._known.popitem(last=False)
         return known
 
@@ -91,11 +90,11 @@ class Groups:
         except (AuthError, PermissionDenied):
             raise
         except APIError as error:
-            if error.code in _INTERFACE:
+            if error.code in _REST_CODES:
                 raise
             if len(group_ids) == 1:
                 return {group_ids[0]: GroupFound(error.code, f"get_group_info: {error.info or 'refused'}")}
-        # One id that the service does not like must not speak for the others.
+        # One id that the service refuses must not fail the others.
         half = len(group_ids) // 2
         return {**await self._ask(group_ids[:half]), **await self._ask(group_ids[half:])}
 
@@ -119,14 +118,14 @@ class Groups:
 
 
 _UNKNOWN = GroupFound(reason="the service did not say what type of group it is")
-_UNREADABLE = GroupFound(reason="get_group_info: the answer for this group holds an ErrorCode that cannot be read")
+_UNREADABLE = GroupFound(reason="get_group_info: the answer for this group has an unreadable ErrorCode")
 
 
 def _read(row: Mapping[str, Any]) -> GroupFound:
-    """One group of an answer.
+    """Read one group of an answer.
 
     Raises:
-        APIError: a passing fault, which the whole call then is.
+        APIError: a transient error, with which the whole call fails.
     """
     code = row.get("ErrorCode", 0)
     if type(code) is not int or not -(2**31) <= code < 2**31:
@@ -141,7 +140,7 @@ def _read(row: Mapping[str, Any]) -> GroupFound:
     group_type = row.get("Type")
     if not isinstance(group_type, str) or not group_type:
         return _UNKNOWN
-    if group_type in _DEAF:
+    if group_type in _IGNORING_TYPES:
         return GroupFound(reason=f"the group is of type {group_type}, where the service ignores unread counts")
     following = row.get("NextMsgSeq")
     messages = following - 1 if type(following) is int and following >= 1 else None

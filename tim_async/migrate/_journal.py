@@ -1,4 +1,4 @@
-"""What a journal holds, and how that is read by anybody at any time, also while a run writes it; blocks."""
+"""The tables of a journal, and how any process reads them at any time, even while a run writes them; blocks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from ._journal_file import fetch, is_held, reading, require
 from ._recorder import Series
 from ._rows import KINDS, Row
-from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, as_json, with_field
+from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, about_from, as_json, with_field
 from .events import Counts
 
 _MOST_NESTED = 500
-"""Arrays and objects in what a journal is of."""
+"""Arrays and objects in a JSON value of a journal, at most."""
 _LONGEST_REASON = 1000
 """Characters of a reason and its field that are read; a run writes fewer."""
 
-# A row that is claimed is in `claim`, too, and not in another state: a row whose bytes do not grow stays on its page.
+# A claimed row is also in `claim`, instead of a state of its own: a row whose bytes do not grow stays on its page.
 TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE row (line INTEGER PRIMARY KEY, state INTEGER NOT NULL, first TEXT, second TEXT, third INTEGER,
@@ -34,51 +34,44 @@ CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
-def is_moment(value: object) -> TypeGuard[float]:
-    """Whether a value can be unix seconds of a run."""
+def is_time(value: object) -> TypeGuard[float]:
+    """Whether a value can be a time of a run, unix seconds."""
     return isinstance(value, int | float) and 0 <= value < 1e11
 
 
 def read_about(db: sqlite3.Connection) -> tuple[About, bool]:
-    """What the journal is of, and whether its rows are planned.
+    """Return the identity of the migration, and whether its rows are planned.
 
     Raises:
         sqlite3.Error: it cannot be read.
     """
     try:
         found = {name: _loaded(value) for name, value in fetch(db, "SELECT name, value FROM about")}
-        about = About(**{one.name: found[one.name] for one in fields(About)})
+        about = about_from(found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise sqlite3.DatabaseError(f"it is damaged: {error}") from None
-    texts = (about.kind, about.source, about.fingerprint, about.base_url)
-    require(
-        all(isinstance(text, str) for text in texts)
-        and isinstance(about.arguments, dict)
-        and isinstance(about.sdk_app_id, int)
-        and 0 <= about.sdk_app_id < 2**63
-        and isinstance(found.get("planned"), bool),
-        "it does not say what it is of",
-    )
-    return about, found["planned"]
+    planned = found.get("planned")
+    require(isinstance(planned, bool), "whether its rows are planned is not a truth value")
+    return about, planned is True
 
 
 def write_about(db: sqlite3.Connection, about: About, *, planned: bool) -> None:
-    """Write what the journal is of."""
+    """Write the identity of the migration, and whether its rows are planned."""
     values = [*asdict(about).items(), ("planned", planned)]
-    # As JSON in ASCII: the name of a file need not be text.
     db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", [(name, as_json(value)) for name, value in values])
 
 
 def _loaded(text: str) -> Any:
-    # Nested so deep that whatever works on it would run out of stack.
+    # Deeper nesting could exhaust the stack of any code that walks through the value.
     if text.count("[") + text.count("{") > _MOST_NESTED:
         raise ValueError("nested too deep")
     return json.loads(text)
 
 
 def read_counts(db: sqlite3.Connection) -> Counts:
-    """How many rows are in which state."""
-    # Apart, in half the time: nearly all rows are in one of the first two states, and SQLite groups row by row.
+    """Return the number of rows in each state."""
+    # Separate queries take half the time: nearly all rows are in one of the first two states, and SQLite groups row by
+    # row.
     found = dict(fetch(db, "SELECT state, count(*) FROM row WHERE state NOT IN (0, 1) GROUP BY state"))
     require(found.keys() <= set(State), "a row is in an unknown state")
     [(rows,)] = fetch(db, "SELECT count(*) FROM row")
@@ -91,8 +84,8 @@ def read_counts(db: sqlite3.Connection) -> Counts:
 
 
 def read_failures(db: sqlite3.Connection) -> list[FailureCount]:
-    """The failed and rejected rows by code or field, the most frequent first."""
-    # Reasons without a code are few and alike; those with one name ids.  Rejected rows have a field, if only "".
+    """Return the failed and rejected rows by code or field, the most frequent first."""
+    # Reasons without a code are few and alike; those with a code contain ids.  Rejected rows have a field, if only "".
     found = fetch(
         db,
         """
@@ -109,19 +102,19 @@ def read_failures(db: sqlite3.Connection) -> list[FailureCount]:
 
 
 def _checked(code: object, field: object, reason: object) -> tuple[int | None, str]:
-    """A code and a reason as they were read, if they are what a run writes."""
+    """Return a code and a reason, if a run could have written them."""
     require(
         (code is None or isinstance(code, int)) and isinstance(field, str) and isinstance(reason, str),
-        "a code is no number, or a reason no text",
+        "a code is not a number, or a reason not text",
     )
     return code, with_field(str(field), str(reason))[:_LONGEST_REASON]  # type: ignore[return-value]
 
 
 def read_row(kind: str, line: int, *values: Any) -> Row:
-    """A row of the table as one that can be sent.
+    """Return a row of the table as a `Row`.
 
     Raises:
-        sqlite3.DatabaseError: it is none.
+        sqlite3.DatabaseError: it is invalid.
     """
     require(kind in KINDS, f"its rows are of an unknown kind, {kind!r}")
     columns = KINDS[kind].columns
@@ -130,35 +123,35 @@ def read_row(kind: str, line: int, *values: Any) -> Row:
     require(
         all(isinstance(text, str) and text for text in texts)
         and all(number is None or isinstance(number, int) for number in numbers),
-        f"the row of line {line} is none",
+        f"the row of line {line} is invalid",
     )
     return Row(line, taken)
 
 
 def read_sessions(db: sqlite3.Connection) -> list[Session]:
-    """The runs that sent something, in their order."""
+    """Return the runs that sent something, in their order."""
     sessions = []
     for started, ended, how, series, calls in fetch(
         db, "SELECT started, ended, how, series, calls FROM session ORDER BY id"
     ):
-        require(is_moment(started) and (ended is None or is_moment(ended)), "a time of a run is no time")
-        require(isinstance(how, str), "the end of a run is no text")
+        require(is_time(started) and (ended is None or is_time(ended)), "a time of a run is invalid")
+        require(isinstance(how, str), "the end of a run is not text")
         counted = Calls(**_loaded(calls)) if calls else Calls()
-        require(all(type(number) is int for number in asdict(counted).values()), "a number of calls is none")
+        require(all(type(number) is int for number in asdict(counted).values()), "a number of calls is invalid")
         sessions.append(Session(started, ended, how[:100], Series.from_json(series) if series else None, counted))
     return sessions
 
 
 def read_status(path: str | Path) -> Status:
-    """What a journal knows; it may be in use.
+    """Read the status of a journal, which may be in use.
 
     Raises:
-        JournalError: it cannot be read, or is no journal.
+        JournalError: it cannot be read, or is not a journal.
     """
     path = Path(path)
     running = is_held(path)
     with reading(path) as db:
-        db.execute("BEGIN")  # one moment for all of it, whatever a run saves meanwhile
+        db.execute("BEGIN")  # one snapshot for all queries, while a run may write
         about, planned = read_about(db)
         return Status(
             journal=str(path),
@@ -176,13 +169,13 @@ def read_status(path: str | Path) -> Status:
 
 
 def read_source(path: Path) -> str:
-    """The name of the file whose rows a journal holds."""
+    """Return the name of the file whose rows a journal holds."""
     with reading(path) as db:
         return read_about(db)[0].source
 
 
 def read_problems(path: Path, after: int, most: int) -> list[Problem]:
-    """The failed and rejected rows after a line, at most so many."""
+    """Return the failed and rejected rows after a line, ``most`` of them at most."""
     query = """
         SELECT row.line, code, field, reason, found, first, second, third, fourth FROM problem JOIN row USING (line)
         WHERE row.line > ? ORDER BY row.line LIMIT ?
@@ -197,13 +190,13 @@ def read_problems(path: Path, after: int, most: int) -> list[Problem]:
                 fields_ = {name: value for name, value in zip(names, sent, strict=True) if value is not None}
             else:
                 fields_ = _loaded(found)
-            require(isinstance(fields_, Mapping), "the fields of a row are none")
+            require(isinstance(fields_, Mapping), "the fields of a row are invalid")
             problems.append(Problem(line, *_checked(code_, field or "", reason), fields_))
         return problems
 
 
 def read_accepted(path: Path, after: int, most: int) -> list[Row]:
-    """The rows in the state ``DONE`` after a line, at most so many."""
+    """Return the rows in the state ``DONE`` after a line, ``most`` of them at most."""
     query = "SELECT line, first, second, third, fourth FROM row WHERE line > ? AND state = ? ORDER BY line LIMIT ?"
     with reading(path) as db:
         about, _ = read_about(db)
@@ -211,7 +204,7 @@ def read_accepted(path: Path, after: int, most: int) -> list[Row]:
 
 
 def keep_note(path: Path, name: str, value: str | None) -> str:
-    """Keep a text under a name, or read it."""
+    """Keep a text under a name, or with ``value`` None read it; return it."""
     with reading(path, writable=value is not None) as db:
         if value is not None:
             _keep(db, name, value)
@@ -224,26 +217,26 @@ def _keep(db: sqlite3.Connection, name: str, value: str) -> None:
 
 
 def note_of(db: sqlite3.Connection, name: str) -> str:
-    """The text under a name, "" when there is none."""
+    """Return the text under a name, "" when there is none."""
     found = fetch(db, "SELECT value FROM note WHERE name = ?", name)
     return str(found[0][0]) if found else ""
 
 
 FILE = "rejected:"
-"""How the names of notes of rejected files begin, which hold the SHA-256 of each as it was written."""
+"""The prefix of the names of notes on rejected files, each of which holds the file's SHA-256 as it was written."""
 
 
 def notes_of_files(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """The notes of rejected files: true of the files whatever becomes of the journal."""
+    """Return the notes on rejected files, which stay true when the journal starts over."""
     return fetch(db, "SELECT name, value FROM note WHERE substr(name, 1, ?) = ?", len(FILE), FILE)
 
 
 _PACE = "pace"
-"""The note that holds the pace of the runs under way, with a number that rises."""
+"""The note that holds the pace, with a version that rises with each change."""
 
 
 def keep_pace(path: Path, pace: Pace) -> None:
-    """Set the pace of the run under way."""
+    """Set the pace of the current run."""
     with reading(path, writable=True) as db:
         db.execute("BEGIN IMMEDIATE")
         version, _ = read_pace(db)
@@ -252,7 +245,7 @@ def keep_pace(path: Path, pace: Pace) -> None:
 
 
 def read_pace(db: sqlite3.Connection) -> tuple[int, Pace]:
-    """The pace that was set last, and its number; 0 when there is none."""
+    """Return the version of the pace that was set last, and the pace; 0 when there is none."""
     text = note_of(db, _PACE)
     if not text:
         return 0, Pace()
@@ -267,6 +260,6 @@ def read_pace(db: sqlite3.Connection) -> tuple[int, Pace]:
             value is None or (isinstance(value, int | float) and 0 < value < math.inf)
             for value in (pace.rate, pace.share)
         ),
-        "a pace is none",
+        "the pace is invalid",
     )
     return version, pace

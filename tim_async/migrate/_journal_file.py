@@ -1,4 +1,4 @@
-"""The file of a journal: what it is, who holds it, how it is opened, and what SQLite's errors are called.
+"""The file of a journal: its lock, its format, how it is opened, and the errors of SQLite.
 
 Everything here blocks.
 """
@@ -25,17 +25,17 @@ from .errors import JournalError
 APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
 VERSION = 2
 
-# Who holds it
+# The lock
 
 
 def lock_of(path: Path, timeout: float = 0.0) -> FileLock:
-    """The lock that a run holds on a journal; it is in a file of its own beside it, whatever link names the journal."""
+    """Return the lock of a journal: a file beside the journal itself, even if a link names the journal."""
     lock = f"{os.path.realpath(path)}.lock"
     return FileLock(lock, timeout=timeout, mode=0o600, thread_local=False, preserve_lock_file=True)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a run holds the journal at this moment; False also where that cannot be known."""
+    """Whether a run holds the journal at this moment; False also if that cannot be determined."""
     lock = lock_of(path)
     if sys.platform == "win32":
         try:
@@ -43,11 +43,11 @@ def is_held(path: Path) -> bool:
                 return False
         except Timeout:
             return True
-        except OSError:  # not ours to lock
+        except OSError:  # no right to lock it
             return False
     import fcntl
 
-    # As filelock does, but shared: those who look do not see each other, and to be allowed to read is enough.
+    # Like filelock, but shared: readers do not block each other, and need no right to write.
     try:
         file = os.open(lock.lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -63,7 +63,7 @@ def is_held(path: Path) -> bool:
     return False
 
 
-# What the file is
+# The format
 
 
 def is_journal(path: Path, *, any_version: bool = False) -> bool:
@@ -71,51 +71,52 @@ def is_journal(path: Path, *, any_version: bool = False) -> bool:
 
     Args:
         path: the file.
-        any_version: take journals of other releases, too.
+        any_version: accept journals of other releases, too.
 
     Raises:
-        JournalError: it is not there, or something else, or of another version.
+        JournalError: it does not exist, is not a journal, or has another version.
     """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise JournalError(f"there is no journal {path}") from None
     except OSError as error:
-        raise JournalError(f"{path} is no journal that can be read: {error.strerror or error}") from None
+        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise JournalError(f"{path} is no regular file, and so no journal")
+        raise JournalError(f"{path} is not a journal: it is not a regular file")
     if not os.access(path, os.R_OK):
-        raise JournalError(f"{path} is no journal that can be read: {os.strerror(errno.EACCES)}")
-    # Opened by SQLite alone, and as a file that nobody changes: so SQLite takes no lock, and leaves alone what is
-    # beside it.  Were it opened here, to close it would be to give up, as POSIX has it, the locks of a run of this
-    # process, and the next to close the journal would remove the log that the run still writes to.
+        raise JournalError(f"cannot read the journal {path}: {os.strerror(errno.EACCES)}")
+    # Opened by SQLite only, and as immutable, so that SQLite takes no lock and does not touch the files beside it.  If
+    # it were opened here, closing it would release, by the rules of POSIX, the locks of a run in this process, and the
+    # next to close the journal would remove the log that the run still writes to.
     try:
         with contextlib.closing(opened(path, "mode=ro&immutable=1")) as db:
             begun = is_begun(db, path, any_version=any_version)
     except sqlite3.Error as error:
-        # Cut short, which SQLite undoes, or about to grow, as the log is written into it: whoever opens it finds out.
+        # A transaction was cut short, which SQLite rolls back, or the log is being written into the file: opening it
+        # in the normal way will show.
         if code(error) == sqlite3.SQLITE_CORRUPT or Path(f"{os.path.realpath(path)}-journal").exists():
             return True
         if code(error) == sqlite3.SQLITE_NOTADB:
-            raise JournalError(f"{path} is no journal of a migration") from None
-        raise JournalError(f"{path} is no journal that can be read: {error}") from None
-    if not begun and found.st_size:  # a single byte, which SQLite takes for nothing
-        raise JournalError(f"{path} is no journal of a migration")
+            raise JournalError(f"{path} is not a migration's journal") from None
+        raise JournalError(f"cannot read the journal {path}: {error}") from None
+    if not begun and found.st_size:  # a single byte, which SQLite takes for an empty file
+        raise JournalError(f"{path} is not a migration's journal")
     return begun
 
 
 def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -> bool:
-    """The same of an open file.
+    """Whether an open database is a journal; False if it is empty.
 
     Raises:
-        sqlite3.Error: it is no database.
-        JournalError: it is something else, or of another version.
+        sqlite3.Error: it is not a database.
+        JournalError: it is another database, or has another version.
     """
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if application != APPLICATION:
         if not db.execute("PRAGMA page_count").fetchone()[0]:
             return False
-        raise JournalError(f"{path} is an SQLite database, and no journal of a migration")
+        raise JournalError(f"{path} is an SQLite database, but not a migration's journal")
     if version != VERSION and not any_version:
         raise JournalError(
             f"{path} is a journal of version {version}, and this release reads version {VERSION}; finish it with the"
@@ -126,14 +127,14 @@ def is_begun(db: sqlite3.Connection, path: Path, *, any_version: bool = False) -
 
 @contextlib.contextmanager
 def explained(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turn the exceptions of SQLite into one plain error.
+    """Turn the exceptions of SQLite into a `JournalError`.
 
     Args:
         path: the journal.
-        doing: what is done with it, "read" or "write".
+        doing: the operation, "read" or "write".
 
     Raises:
-        JournalError: instead of any error of SQLite, and of any value that it cannot hold.
+        JournalError: instead of any error of SQLite, or of a value that SQLite cannot hold.
     """
     try:
         yield
@@ -144,43 +145,43 @@ def explained(path: Path, doing: str = "write") -> Iterator[None]:
     except UnicodeDecodeError as error:
         if not error.object.startswith(b"malformed"):
             raise
-        # What SQLite says of damaged tables quotes them.
-        said = error.object.decode("utf-8", "backslashreplace")
-        raise JournalError(f"{path} is no journal of a migration, or damaged: {said}") from None
+        # SQLite's message about a damaged table quotes its bytes.
+        message = error.object.decode("utf-8", "backslashreplace")
+        raise JournalError(f"{path} is damaged, or not a migration's journal: {message}") from None
 
 
 def _explained(path: Path, error: sqlite3.Error, doing: str) -> str:
     match code(error):
         case sqlite3.SQLITE_FULL:
-            return f"no room for the journal {path}; free some space and run the same command again"
+            return f"no space for the journal {path}; free some space and run the same command again"
         case sqlite3.SQLITE_IOERR:
-            return f"the disk of the journal {path} fails or is full ({error}); run the same command again after that"
+            return f"the disk of the journal {path} fails or is full ({error}); run the command again once it works"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM if doing == "read":
             return f"cannot read the journal {path}: {error}; a copy of it and of {path.name}-wal can be read elsewhere"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return f"cannot write the journal {path}: {error}; use another --journal"
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return f"{path} is no journal of a migration, or damaged: {error}"
+            return f"{path} is damaged, or not a migration's journal: {error}"
     return f"the journal {path}: {error}"
 
 
 def code(error: sqlite3.Error) -> int:
-    """SQLite's primary code; 0 for what Python found out itself."""
+    """Return SQLite's primary code; 0 for an error that Python's module raises itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def require(condition: bool, otherwise: str) -> None:
-    """See that something holds of what was read: SQLite lets any column hold anything.
+    """Check a condition on values that were read: a column of SQLite may hold values of any type.
 
     Raises:
-        sqlite3.DatabaseError: it does not.
+        sqlite3.DatabaseError: it does not hold.
     """
     if not condition:
         raise sqlite3.DatabaseError(f"it is damaged: {otherwise}")
 
 
 def fetch(db: sqlite3.Connection, query: str, *args: Any) -> list[tuple[Any, ...]]:
-    """All rows of an answer: an error that somebody keeps must not keep a cursor, and so the journal, open."""
+    """Return all rows of a query: a traceback that is kept must not keep a cursor, and so the journal, open."""
     return db.execute(query, args).fetchall()
 
 
@@ -189,14 +190,14 @@ def fetch(db: sqlite3.Connection, query: str, *args: Any) -> list[tuple[Any, ...
 
 @contextlib.contextmanager
 def reading(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
-    """A journal opened at any time, whether or not a run holds it.
+    """Open a journal at any time, whether or not a run holds it.
 
     Args:
         path: the journal.
         writable: whether it will be written to.
 
     Raises:
-        JournalError: it cannot be read, or is no journal.
+        JournalError: it cannot be read, or is not a journal.
     """
     if not is_journal(path):
         raise JournalError(f"{path} is empty: no run has begun it")
@@ -212,8 +213,8 @@ def reading(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connectio
 
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     held = is_held(path)
-    # While a run holds it, never more than reading.  After that the last to close it also tidies up: it takes in what
-    # a run that was killed has left in the log, and removes that.
+    # While a run holds it, read-only.  Otherwise the last connection that closes it also tidies up: it writes the log
+    # that a killed run has left into the journal, and removes the log.
     db = opened(path, "mode=ro" if held and not writable else "mode=rw")
     try:
         db.execute("PRAGMA busy_timeout = 10000")
@@ -223,7 +224,7 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
             raise JournalError(f"{path} is empty: no run has begun it")
     except sqlite3.OperationalError as error:
         db.close()
-        # Where nothing can be written, neither beside it nor at all, one that is complete can be read as it is.
+        # A complete journal can be read as it is where neither the file nor its folder is writable.
         if held or writable or code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or _has_log(path):
             raise
         return opened(path, "mode=ro&immutable=1")
@@ -233,12 +234,13 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     return db
 
 
-def opened(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+def opened(path: Path, query: str) -> sqlite3.Connection:
+    """Open a database by its URI with a query, such as ``mode=ro``."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{query}", uri=True, isolation_level=None)
 
 
 def _has_log(path: Path) -> bool:
-    """Whether changes of a journal may be beside it, and not in it yet."""
+    """Whether the log of a journal may have changes that are not in the journal yet."""
     try:
         return Path(f"{path.resolve()}-wal").stat().st_size > 0
     except FileNotFoundError:
@@ -246,7 +248,7 @@ def _has_log(path: Path) -> bool:
 
 
 def empty(path: Path) -> None:
-    """Empty a database, and remove what SQLite keeps beside it."""
+    """Empty a database, and remove SQLite's files beside it."""
     os.truncate(path, 0)
     for suffix in ("-wal", "-shm", "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The rows of a journal as they are planned and mended: of the rows of one member, the last is the one to be sent.
+"""Planning and mending the rows of a journal: of the rows of one member, only the last is sent.
 
-Everything here blocks, and is part of a transaction of its caller.
+Everything here blocks, and is part of the caller's transaction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._store import Mended, State, shortened
 
 
 def put(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> None:
-    """Write rows, in place of those of the same lines."""
+    """Write rows, replacing those of the same lines."""
     db.executemany(
         "INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -37,8 +37,8 @@ def put(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> None:
 
 
 def supersede_planned(db: sqlite3.Connection) -> None:
-    """Of the pending rows of each member, leave the last."""
-    # SQLite sorts in temporary files, so that memory stays bounded whatever the number of rows.
+    """Mark all pending rows of each member but the last as superseded."""
+    # SQLite sorts in temporary files, so that memory stays bounded for any number of rows.
     db.execute(
         """
         UPDATE row SET state = ? WHERE line IN (SELECT line FROM (
@@ -60,7 +60,7 @@ def mend(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> Mended:
     )
     taken = {line for (line,) in found}
     lines = json.dumps(sorted(taken))
-    # The members of the old values, and of the new ones: of each, the last row must win again.
+    # The members of the old values and of the new ones: for each, the last row must win again.
     db.execute("CREATE TEMP TABLE member (first, second, PRIMARY KEY (first, second)) WITHOUT ROWID")
     members = (
         "INSERT OR IGNORE INTO member SELECT first, second FROM row WHERE first IS NOT NULL"
@@ -81,7 +81,7 @@ def mend(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> Mended:
 
 
 def _supersede(db: sqlite3.Connection) -> None:
-    """Of the rows of each of the members, have the last be pending, unless it is settled, and no other."""
+    """Make the last row of each of the members pending, unless it is settled, and supersede the others."""
     of_members = "FROM row JOIN member USING (first, second) WHERE state <> ?"
     db.execute(
         f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (State.REJECTED,)

@@ -1,4 +1,4 @@
-"""A journal that a run writes: it holds the lock, keeps the connection, and knows how far the migration is; blocks."""
+"""The journal as its run writes it, with its lock, its connection and the progress of the migration; blocks."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from .errors import JournalError, JournalInUse
 from .events import Counts
 
 _LOCKING = 0.5
-"""Seconds for which a lock is waited for: whoever only looks whether a run holds the journal has it for a moment."""
+"""Seconds to wait for the lock: a process that checks whether a run holds the journal has it for a moment."""
 _WINDOW = 1000
-"""Rows that are read ahead."""
+"""Rows read ahead."""
 
-# One statement for a whole exchange: the thread lets go of the interpreter once, and not for each row.
+# One statement for a whole exchange, so that the thread releases the interpreter's lock once, and not for each row.
 _EXCHANGE = """
 CREATE TEMP VIEW exchange (done, lowered, failed, settled, claimed, at, session, calls) AS
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
@@ -64,7 +64,7 @@ class Writer:
     """Writes a journal for one run at a time.
 
     Args:
-        path: the journal; made if there is none, readable by its owner alone.
+        path: the journal; created if it does not exist, readable by its owner only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,25 +80,25 @@ class Writer:
         self._ahead: list[tuple[Any, ...]] = []
         self._cursor = 0
         self._exhausted = False
-        self._before: set[int] = set()
-        self._pace = 0
-        self._looked = 0.0
+        self._claimed_before: set[int] = set()
+        self._pace_version = 0
+        self._pace_read = 0.0
 
     # Begin and end
 
     @property
     def is_open(self) -> bool:
-        """Whether a run has it open."""
+        """Whether a run has opened it."""
         return self._lock is not None
 
     @property
     def counts(self) -> Counts:
-        """How many rows are in which state."""
+        """The number of rows in each state."""
         return Counts(**self._counts)
 
     def open(self, about: About, restart: bool) -> About | None:
         """See `Store.open`."""
-        path = self._place(restart)
+        path = self._resolved(restart)
         lock = lock_of(path, _LOCKING)
         try:
             lock.acquire()
@@ -110,18 +110,18 @@ class Writer:
         try:
             return self._prepare(path, about, restart)
         except BaseException:
-            self._end()
+            self._close()
             raise
 
-    def _place(self, restart: bool) -> Path:
-        """Where the journal is to be; nothing is made, not even a lock, where there is something else.
+    def _resolved(self, restart: bool) -> Path:
+        """Return the path of the journal; create nothing, not even a lock, if there is a file that is not a journal.
 
         Raises:
-            JournalError: there is something else, or it is out of reach.
+            JournalError: there is such a file, or the path is inaccessible.
         """
         try:
-            path = followed(self._path).absolute()  # to SQLite some names, such as ":memory:", are no files
-            path.parent.stat()  # the lock would make a folder that is not there
+            path = followed(self._path).absolute()  # SQLite gives some relative names a meaning: ":memory:"
+            path.parent.stat()  # the lock would create a missing folder
             if path.exists():
                 is_journal(self._path, any_version=restart)
         except JournalError:
@@ -141,24 +141,24 @@ class Writer:
         except OSError as error:
             raise self._unwritable(error.strerror or error) from None
         begun = is_journal(self._path, any_version=restart)
-        # What was begun may be planned, and is removed only once it is known not to be.
+        # An existing journal may be planned, and is removed only once it is known not to be.
         self._planned = None if begun else False
-        self._session, self._calls, self._looked = 0, Calls(), 0.0
+        self._session, self._calls, self._pace_read = 0, Calls(), 0.0
         kept: list[tuple[str, str]] = []
         with explained(self._path):
             if restart and begun:
                 with contextlib.closing(sqlite3.connect(path)) as db:
-                    is_begun(db, self._path, any_version=True)  # once what was cut short is undone
+                    is_begun(db, self._path, any_version=True)  # this rolls back a transaction that was cut short
                     with contextlib.suppress(sqlite3.Error):
                         kept = _journal.notes_of_files(db)
                 empty(path)
                 self._planned = False
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA busy_timeout = 10000")
-            # Every commit reaches the disk: what is claimed is known to be so after a loss of power.
+            # Every commit reaches the disk, so that claims survive a power failure.
             self._db.execute("PRAGMA synchronous = FULL")
             if not is_begun(self._db, self._path):
-                # Not into a log: from now on the file itself says what it is.
+                # Before the log is switched on, so that the file itself shows its format from now on.
                 with self._transaction():
                     for statement in TABLES.split(";"):
                         self._db.execute(statement)
@@ -169,10 +169,10 @@ class Writer:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_EXCHANGE.format_map({state.name: state for state in State}))
             found, self._planned = _journal.read_about(self._db)
-            if not self._planned:  # nothing was ever sent by it, so it may as well be of this
+            if not self._planned:  # none of its rows was ever sent, so this migration may replace it
                 with self._transaction():
                     for table in ("row", "claim", "problem", "session"):
-                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
                     _journal.write_about(self._db, about, planned=False)
                 found = about
             elif differences := differing(found, about):
@@ -182,12 +182,12 @@ class Writer:
             return found if self._planned else None
 
     def _load(self) -> None:
-        """Read how far the migration is."""
+        """Read the progress of the migration."""
         db = self._connection
         self._counts = Counter(asdict(_journal.read_counts(db)))
-        self._before = {line for (line,) in fetch(db, "SELECT line FROM claim")}
+        self._claimed_before = {line for (line,) in fetch(db, "SELECT line FROM claim")}
         self._ahead, self._cursor, self._exhausted = [], 0, False
-        self._pace, _ = _journal.read_pace(db)
+        self._pace_version, _ = _journal.read_pace(db)
 
     def close(self, how: str) -> None:
         """See `Store.close`."""
@@ -197,21 +197,21 @@ class Writer:
             if self._session and how:
                 self.save_session("ended = ?, how = ?", time.time(), how)
         finally:
-            self._end()
+            self._close()
 
-    def _end(self) -> None:
-        """Close the file, remove one that was never planned, and let others have it."""
+    def _close(self) -> None:
+        """Close the file, remove it if it was never planned, and release the lock."""
         try:
             if self._db is not None:
                 self._db.close()
                 self._db = None
             if self._lock is not None and self._planned is False:
-                # Emptied first, so that a log that is left beside it, should this be cut short, is never taken for
-                # that of the next.
+                # Emptied first: if this is cut short, a log that is left behind must not be taken for that of the next
+                # journal.
                 with contextlib.suppress(OSError):
                     empty(self._target)
                     self._target.unlink()
-                    Path(self._lock.lock_file).unlink()  # who waits for it notices, and makes another
+                    Path(self._lock.lock_file).unlink()  # a process that waits for it notices, and creates another
         finally:
             if self._lock is not None:
                 self._lock.release()
@@ -270,11 +270,11 @@ class Writer:
             self._counts["sending"] += len(new) - len(outcomes)
             for outcome in outcomes:
                 self._counts[outcome.state.name.lower()] += 1
-            self._before.difference_update(outcome.line for outcome in outcomes)
+            self._claimed_before.difference_update(outcome.line for outcome in outcomes)
             return Exchange(claims, self.counts, self._exhausted and not self._ahead, pace=self._new_pace())
 
     def _next(self, room: int, now: int) -> list[Claim]:
-        """The next rows to be claimed, by line."""
+        """Return the next rows to be claimed, by line."""
         claims: list[Claim] = []
         while len(claims) < room and not (self._exhausted and not self._ahead):
             if not self._ahead:
@@ -282,7 +282,7 @@ class Writer:
                 continue
             line, since, *values = self._ahead.pop()
             row = _journal.read_row(self._kind, line, *values)
-            claims.append(Claim(row, now if since is None else since, again=line in self._before))
+            claims.append(Claim(row, now if since is None else since, again=line in self._claimed_before))
         return claims
 
     def _read_ahead(self) -> None:
@@ -298,9 +298,9 @@ class Writer:
         )
         try:
             found = json.loads(text)
-        except ValueError:  # SQLite also holds numbers that JSON cannot
-            raise sqlite3.DatabaseError("it is damaged: a value of a row is none") from None
-        require(all(since is None or _journal.is_moment(since) for _, since, *_ in found), "a time of a row is no time")
+        except ValueError:  # SQLite has numbers that JSON has not
+            raise sqlite3.DatabaseError("it is damaged: a value of a row is invalid") from None
+        require(all(since is None or _journal.is_time(since) for _, since, *_ in found), "a time of a row is invalid")
         self._exhausted = len(found) < _WINDOW
         if found:
             self._cursor = found[-1][0]
@@ -308,7 +308,7 @@ class Writer:
 
     def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
-        given = [line for line in lines if line not in self._before]
+        given = [line for line in lines if line not in self._claimed_before]
         with self._transaction():
             self._connection.execute(
                 "DELETE FROM claim WHERE line IN (SELECT value FROM json_each(?))", (json.dumps(given),)
@@ -322,21 +322,21 @@ class Writer:
             return _journal.read_failures(self._connection)
 
     def save_session(self, assignments: str, *values: object) -> None:
-        """Note something about this run."""
+        """Save columns of this run's session."""
         with self._transaction():
             self._connection.execute(
-                f"UPDATE session SET {assignments} WHERE id = ?",  # noqa: S608 - assignments of ours
+                f"UPDATE session SET {assignments} WHERE id = ?",  # noqa: S608 - assignments of our own
                 (*values, self._session),
             )
 
     def _new_pace(self) -> Pace | None:
-        if time.monotonic() < self._looked + 1.0:
+        if time.monotonic() < self._pace_read + 1.0:
             return None
-        self._looked = time.monotonic()
+        self._pace_read = time.monotonic()
         version, pace = _journal.read_pace(self._connection)
-        if version == self._pace:
+        if version == self._pace_version:
             return None
-        self._pace = version
+        self._pace_version = version
         return pace
 
     @property
@@ -353,19 +353,19 @@ class Writer:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                if db.in_transaction:  # when the disk is full, SQLite has rolled back itself
+                if db.in_transaction:  # on a full disk SQLite rolls back by itself
                     db.execute("ROLLBACK")
                 raise
 
     @contextlib.contextmanager
     def _sorting(self) -> Iterator[None]:
-        """Explain a lack of room where temporary files are needed, too."""
+        """Turn the errors of a full disk into one that also mentions the temporary files."""
         try:
             yield
         except sqlite3.Error as error:
             if code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
                 raise
             raise JournalError(
-                f"no room for the journal {self._path}, or for sorting its rows ({error}), which takes up to 100 bytes"
-                " a row in the folder that SQLITE_TMPDIR names, or else in one for temporary files"
+                f"no space for the journal {self._path}, or for sorting its rows ({error}), which takes up to 100 bytes"
+                " a row in the folder that SQLITE_TMPDIR names, or else in that for temporary files"
             ) from None

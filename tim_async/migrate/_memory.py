@@ -1,4 +1,4 @@
-"""A store that lives as long as the process: the plainest form of what a `Store` does, and of use in tests."""
+"""A store in memory, which ends with the process: the simplest implementation of `Store`, and useful in tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MemoryStore:
     """Keeps a migration in memory; see `Store` for its methods.
 
     Args:
-        clock: the time, unix seconds.
+        clock: returns the time, unix seconds.
 
     Attributes:
         name: "memory".
@@ -69,7 +69,7 @@ class MemoryStore:
         if differences := differing(self._about, about):
             raise mismatch(self.name, differences)
         self._in_use = True
-        self._before = set(self._claims)
+        self._claimed_before = set(self._claims)
         self._mine: set[int] = set()
         self._session = False
         self._pace = None
@@ -114,7 +114,7 @@ class MemoryStore:
             self._claims.pop(row.line, None)
 
     def _supersede(self, identities: Iterable[bytes]) -> None:
-        """Of the rows of each of these members, have the last be pending, unless it is settled, and no other."""
+        """Make the last row of each of these members pending, unless it is settled, and supersede the others."""
         members: dict[bytes, list[int]] = {identity: [] for identity in identities}
         for line in sorted(self._rows):
             row = self._rows[line]
@@ -146,7 +146,7 @@ class MemoryStore:
             row = self._rows[line]
             assert isinstance(row, Row)
             since = self._claims.setdefault(line, int(self._clock()))
-            claims.append(Claim(row, since, again=line in self._before))
+            claims.append(Claim(row, since, again=line in self._claimed_before))
             self._mine.add(line)
         pace, self._pace = self._pace, None
         return Exchange(claims, await self.counts(), len(free) <= room, pace=pace)
@@ -175,7 +175,7 @@ class MemoryStore:
         """See `Store.release`."""
         for line in lines:
             self._mine.remove(line)
-            if line not in self._before:
+            if line not in self._claimed_before:
                 del self._claims[line]
 
     async def save_series(self, series: str) -> None:
@@ -235,7 +235,7 @@ class MemoryStore:
         return self._notes.get(name, "")
 
     def hurry(self) -> None:
-        """See `Store.hurry`: nothing is waited for."""
+        """See `Store.hurry`: no method waits."""
 
     async def close(self, how: str = "") -> None:
         """See `Store.close`."""

@@ -1,4 +1,4 @@
-"""The options of a run, listed once: the command line, `run` and `work` all pass this one value on."""
+"""The options of a run, listed once: the command line, `run` and `work` all pass on this one value."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from tim_async import _arguments
 
 DEFAULT_CONCURRENCY = 100
-"""Rows under way at once: enough for 200 calls/s at a round trip of a third of a second."""
+"""Rows in flight at once: enough for 200 calls/s with round trips of a third of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateOptions:
-    """How to send the rows of a migration.
+    """The options for sending the rows of a migration.
 
     Attributes:
-        concurrency: rows under way at once, 1 to 100,000.
-        group_check: look each group up before its first row is sent, and fail the rows of groups that would ignore
+        concurrency: rows in flight at once, 1 to 100,000.
+        group_check: look up each group before its first row is sent, and fail the rows of groups that would ignore
             them; it concerns unread counts only.
         max_errors: stop when more rows than this have failed or been rejected; None for no limit.
-        max_outage: stop when the service has accepted no row for so many seconds; None to wait as long as it takes.
-        limit: stop after so many rows, at least 1; None to send all of them.
-        rate: calls/s: what the client was made with, so that `Store.set_pace` can change it.
-        share: the share of it that the client was made to use, above 0 and up to 1.
+        max_outage: stop when the service has accepted no row for this many seconds; None for no limit.
+        limit: stop after this many rows, at least 1; None to send all of them.
+        rate: the client's rate, calls/s, until `Store.set_pace` changes it.
+        share: the share of the rate that the client uses, above 0 and up to 1, likewise.
         shared_quota: whether the client shares its rates by a `RedisQuota`, where the share is its ``bulk_share``.
         interval: seconds between two `Progress` events.
 
     Raises:
-        ValueError, TypeError: an option that cannot be right.
+        ValueError, TypeError: an invalid option.
     """
 
     concurrency: int = DEFAULT_CONCURRENCY

@@ -1,4 +1,4 @@
-"""Planning: the rows of a source into a store, once.  The engine does it before it sends; `load` does nothing else."""
+"""Planning puts all rows of a source into a store, once.  The engine plans before it sends; `load` only plans."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ T = TypeVar("T")
 _RULES = ("until_now", "strict_ids")
 """The arguments of a source that decide which rows are valid, and nothing else."""
 _BATCH = 5_000
-"""Rows that are read and planned together."""
+"""Rows read and planned together."""
 _GRACE = 1.0
-"""Seconds for rows that are being read once the run is to end: so long takes no file, but a pipe may take for ever."""
+"""Seconds for a read to finish once the run is to end: enough for a file, while a pipe may block for ever."""
 
 
 class Reader:
     """A thread that reads sources.
 
     Args:
-        stop: set when the run is to end; then nothing is waited for.
+        stop: set when the run is to end; ends all waiting.
     """
 
     def __init__(self, stop: asyncio.Event) -> None:
         self._stop = stop
-        self._stuck = False
+        self._blocked = False
         self._executor = SerialExecutor()
 
     async def read(self, function: Callable[[], T]) -> T:
-        """Call what reads a source.
+        """Call a function that reads a source.
 
         Raises:
-            Stopped: the run is to end; a pipe that nobody writes to holds nobody up.
+            Stopped: the run is to end, even if the function blocks on a pipe without a writer.
         """
         reading = asyncio.ensure_future(self._executor.run(function))
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -52,7 +52,7 @@ class Reader:
             if not reading.done():
                 await asyncio.wait([reading], timeout=_GRACE)
             if not reading.done():
-                self._stuck = True
+                self._blocked = True
                 self._executor.hurry(0.0)
                 raise Stopped
             return reading.result()
@@ -60,12 +60,12 @@ class Reader:
             await end([reading, stopping])
 
     async def finish(self, function: Callable[[], object]) -> None:
-        """Call what closes a source, also when the run is to end; one that is still being read stays open."""
-        if not self._stuck:
+        """Call a function that closes a source, also when the run is to end; not while a read blocks."""
+        if not self._blocked:
             await self._executor.run(function)
 
     def hurry(self) -> None:
-        """Have it end soon, also if a disk does not respond any more."""
+        """End soon, even if a disk no longer responds."""
         self._executor.hurry()
 
     async def close(self) -> None:
@@ -85,30 +85,30 @@ async def plan(
     restart: bool,
     mends: bool = False,
 ) -> tuple[About, bool]:
-    """Open a store, and plan the rows of a source unless they are.
+    """Open a store, and plan the rows of a source unless they are planned.
 
     Args:
         source: the rows.
-        store: where to.
+        store: the store for them.
         reader: reads them.
         stop: set when the run is to end.
-        emit: told how many rows there are so far.
-        sdk_app_id: the app; 0 when it is not known.
+        emit: called with the number of rows so far.
+        sdk_app_id: the app; 0 when unknown.
         base_url: the URL of the app's service.
-        restart: forget everything that the store knows.
-        mends: whether rows will be corrected: those are checked by the rules of this run, whatever the others were.
+        restart: erase the store first.
+        mends: whether rows will be corrected; then the rules of this run may differ from those of the planned rows.
 
     Returns:
-        What the store holds, and whether the rows were planned before.
+        The identity of the migration, and whether its rows were planned before.
 
     Raises:
         Stopped: the run is to end.
         SourceError: the rows cannot be read, or there are none.
-        JournalError: the store is of another migration, or failed.
+        JournalError: the store holds another migration, or failed.
     """
     arguments = {name: value for name, value in source.arguments.items() if not (mends and name in _RULES)}
     about = About(source.kind.name, source.name, "", arguments, sdk_app_id, base_url)
-    # What cannot be read must not cost the journal that it was to replace.
+    # An unreadable source must not cost the journal that it was to replace.
     batches = _Batches(source)
     first = await reader.read(batches.next) if restart else None
     if first == []:
@@ -144,14 +144,14 @@ def _empty(source: Source) -> SourceError:
 
 
 class _Batches:
-    """The rows of a source, some thousands at a time; it blocks."""
+    """The rows of a source in batches; reading blocks."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._rows: Iterator[Row | Rejected] | None = None
 
     def next(self) -> list[Row | Rejected]:
-        """The next rows; none at the end.
+        """Return the next rows; none at the end.
 
         Raises:
             SourceError: they cannot be read.

@@ -1,4 +1,4 @@
-"""Lines of delimited text as records: CSV with quotes, or without any."""
+"""Lines of delimited text as records: CSV with quotes or without."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from ._lines import LONGEST, TOO_LONG
 
 UNCLOSED = "is not CSV: opens a quote that is not closed, or not at a field's end"
-"""What there is to say of a record that does not end where it should."""
+"""The problem of a record that does not end where it should."""
 
 
 class Lines:
-    """Lines that know their numbers, and can be put back.
+    """Lines with their numbers, which can be put back.
 
     Attributes:
         number: the number of the line that was read last, counted from 1.
@@ -40,35 +40,35 @@ class Lines:
                     return
 
     def next(self) -> str | None:
-        """The next line; "" at the end."""
+        """Return the next line; "" at the end."""
         line = self._again.pop() if self._again else next(self._lines, "")
         self.number += line != ""
         return line
 
     def put_back(self, lines: Sequence[str | None]) -> None:
-        """Have the lines that were read last read again."""
+        """Put back the lines that were read last, to be read again."""
         self._again.extend(reversed(lines))
         self.number -= len(lines)
 
 
 Record = tuple[int, list[str], Sequence[str | None], str]
-"""The line where a record begins, its fields, its lines, and why it cannot be read: "" when it can."""
+"""The line where a record begins, its fields, its lines, and its problem: "" when it can be read."""
 
 
 def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]:
-    """Each record that is not blank.
+    """Yield each record that is not blank.
 
-    Within a quoted field, everything but a quote stands for itself, and two quotes stand for one.  A quote that is not
-    the first character of its field is a character like any other.  Where a record that a quote opens does not end as
-    it should, its first line alone is the problem, and those after it are read again.
+    Within a quoted field, every character but a quote is literal, and two quotes stand for one.  A quote that is not
+    the first character of its field is literal.  If a record with an open quote does not end as it should, only its
+    first line is invalid, and the lines after it are read again.
 
     Args:
-        lines: what they are read from, never further than the record that was given last.
+        lines: the lines, which are never read beyond the current record.
         delimiter: the character between fields.
-        quote: the character around fields that hold the delimiter or the end of a line; None for none.
+        quote: the character around fields that contain the delimiter or the end of a line; None for none.
     """
     between = f"{quote}{delimiter}{quote}"
-    apart = 0  # lines before this one are known not to close what a line among them opens
+    apart = 0  # no line before this one closes a quote that another of them opens
     for line in lines:
         number = lines.number
         if line is None:
@@ -79,7 +79,7 @@ def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]
         else:
             text = line.rstrip("\r\n")
             fields = text[1:-1].split(between)
-            if text[0] == text[-1] == quote and text.count(quote) == 2 * len(fields):  # each field within quotes
+            if text[0] == text[-1] == quote and text.count(quote) == 2 * len(fields):  # each field is quoted
                 yield number, fields, (line,), ""
                 continue
             with contextlib.suppress(csv.Error):  # nearly all end on the line where they begin
@@ -95,7 +95,7 @@ def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]
                 yield number, record.fields, record.lines, ""
                 continue
             if len(record.lines) > 1:
-                # To try each of many lines that open a quote would be to read a file as often as it has lines.
+                # Without this, a file whose lines all open a quote would be read as often as it has lines.
                 apart = max(apart, lines.number)
                 lines.put_back(record.lines[1:])
                 problem = UNCLOSED
@@ -103,13 +103,13 @@ def records(lines: Lines, delimiter: str, quote: str | None) -> Iterator[Record]
 
 
 class _Quoted:
-    """A record that holds quotes.
+    """A record with quotes.
 
     Attributes:
-        fields: those that are complete.
+        fields: the complete fields.
         lines: its lines so far.
-        is_open: whether its last field goes on in the next line.
-        problem: why it can be no record; "" for nothing.
+        is_open: whether its last field continues on the next line.
+        problem: why it is invalid; "" for no problem.
     """
 
     def __init__(self, delimiter: str, quote: str) -> None:
@@ -141,7 +141,7 @@ class _Quoted:
             if not self.is_open:
                 at += 1
             quoted = self._quoted.match(text, at)
-            assert quoted is not None  # nothing at all matches
+            assert quoted is not None  # the pattern also matches an empty text
             self._parts.append(quoted[0])
             at = quoted.end()
             self.is_open = at == len(text)

@@ -1,31 +1,31 @@
 """A store that many machines share: the rows of a migration on a stream of Redis or Valkey, and any number of workers.
 
-It needs the extra ``redis``, and a server that knows XAUTOCLAIM: Redis 6.2 or later, or any Valkey.
+It needs the extra ``redis``, and a server that has XAUTOCLAIM: Redis 6.2 or later, or any Valkey.
 
-What it guarantees, and how:
+Guarantees:
 
 - *The last row of a member wins.*  Only that row stays on the stream, and no worker claims a row before all are
-  planned.  So workers need no order, and no late attempt can overwrite another value.  A row that was superseded is
-  remembered with its values: when the row after it is mended to another member, it becomes pending again.
+  planned.  So workers need no order, and no late attempt can overwrite another value.  A superseded row is kept with
+  its values: when the row after it is mended to another member, it becomes pending again.
 - *Nothing is lost.*  An outcome is written in one step with the acknowledgement of its entry.  A claim that is not
-  renewed for the time of a lease passes to another worker, and the row is sent a second time.
-- *Nothing is counted twice.*  Of two workers that both sent a row, as when one was suspended for longer than its lease,
-  the first to report the outcome counts.  Outcomes go by entries: one of a row that was mended meanwhile is ignored.
-- *Only rows of the file are sent.*  An entry that something else added, or that is no valid row, is rejected.
-- *A row without a time of its own* is sent with the store's time, kept there before it is first sent.
+  renewed for the length of a lease passes to another worker, and the row is sent a second time.
+- *Nothing is counted twice.*  When two workers have sent a row, for instance because one was suspended for longer than
+  its lease, the first reported outcome counts.  Outcomes are by entry: that of a row mended meanwhile is ignored.
+- *Only rows of the file are sent.*  An entry that another program added, or that is not a valid row, is rejected.
+- *A row without a time of its own* is sent with the store's time, which is kept there before it is first sent.
 
-What depends on the store's persistence: all of this holds while the store keeps what it has replied.  A store that
-restarts, or whose replica takes over, is in its state of some earlier moment: rows whose outcomes came after that are
-sent again with the same values, and rows that were not all planned by then are planned again by the same command.
-With ``appendfsync everysec`` it is the last second, with snapshots alone the time since the last one, and without
-persistence all of it: workers then end with an error, and the file has to be loaded again.  Two things must not be
-lost, and wait for all replicas: rows before the first of them can be claimed, and what was mended before it is sent.
-And no entry's id is given to two rows, not even by a store that has forgotten the first: an outcome of that would
-count for the second.
+All of this holds as long as the store keeps what it has confirmed, which depends on its persistence.  A store that
+restarts, or whose replica takes over, returns to an earlier state: rows whose outcomes came after that are sent again
+with the same values, and if not all rows were planned by then, the same command plans them again.  With
+``appendfsync everysec`` it loses the last second, with snapshots only the time since the last one, and without
+persistence everything: workers then end with an error, and the file has to be loaded again.  Two kinds of data must not
+be lost, and wait for all replicas: planned rows before the first of them can be claimed, and mended rows before they
+are sent.  And no two rows get the same entry id, even from a store that has lost the first row: an outcome of the first
+would count for the second.
 
 The state of each row is a number of four bits; an entry stays on the stream once it is settled, so that it can be
-verified.  An entry's id is ``<line>-0``; one that was mended or became pending again is put behind all others, and its
-id ends with the time in microseconds.
+verified.  An entry's id is ``<line>-0``; an entry that was mended or became pending again is added after all others,
+and its id ends with the time in microseconds.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ from .errors import JournalError
 __all__ = ["DEFAULT_LEASE", "DEFAULT_NAME", "RedisStore", "checked_name", "key_of"]
 
 DEFAULT_LEASE = 10.0
-"""Seconds without a sign of life after which a worker counts as dead."""
-_OFTEN = 3.0
-"""Seconds between two signs of life, at most: workers with other leases hear them in time, too."""
+"""Seconds of silence after which a worker counts as dead."""
+_LONGEST_SILENCE = 3.0
+"""Seconds between two signs of life, at most: in time also for workers with other leases."""
 _FORGET_AFTER = 3600
-"""Seconds of silence after which a worker is not expected to come back."""
+"""Seconds of silence after which a worker is not expected to return."""
 _SOON, _LATER = 0.1, 1.0
-"""Seconds between two looks for a migration that is not there yet, at first and at most."""
+"""Seconds between two polls for a migration that does not exist yet, at first and at most."""
 
 
 class _Held(NamedTuple):
@@ -85,24 +85,24 @@ class _Held(NamedTuple):
 class RedisStore(RedisReader):
     """Shares a migration among machines; see `Store` for its methods.
 
-    `open` fails at once where the store cannot be reached, as does what needs neither `open` nor `join`.  From then on,
-    and by `join` at any time, an unreachable store is waited for.
+    `open` fails at once if the store is unreachable, and so do the methods that may be called without it.  After
+    `open`, every method waits for an unreachable store; `join` always does.
 
     Args:
         store: its URL: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://…`` or ``redis+cluster://…``,
             with a password if the store needs one.  Or a client of ``redis.asyncio``: `Redis`, also one from
             ``Sentinel(…).master_for(…)``, or `RedisCluster`; it is never closed.
         stream: the migration's name; several can be in one database.
-        lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
-        stop: set when the run is to end; then an unreachable store is not waited for much longer.
-        tell: called while something is waited for, with the reason and the seconds so far, and with None afterwards.
+        lease: seconds of silence after which other workers take over a worker's rows; the same for all.
+        stop: set when the run is to end; bounds the wait for an unreachable store.
+        tell: called during a wait, with its reason and the seconds so far, and with None at its end.
 
     Attributes:
-        name: the store as it may be shown.
-        stream: as given.
+        name: the store's URL without its password.
+        stream: the migration's name.
 
     Raises:
-        TypeError, ValueError: a store, a name or a lease that cannot be.
+        TypeError, ValueError: an invalid store, name or lease.
     """
 
     def __init__(
@@ -124,45 +124,45 @@ class RedisStore(RedisReader):
         self._held: dict[int, _Held] = {}
         self._calls = Calls()
         self._pace: Mapping[str, str] = {}
-        self._looked = -math.inf
+        self._took_over = -math.inf
 
     # Begin and end
 
     async def open(self, about: About, *, restart: bool = False) -> About | None:
-        """See `Store.open`.  A plan that was cut short begins anew; one that is under way elsewhere then fails."""
+        """See `Store.open`.  An incomplete plan starts over; if another process is still planning, it fails."""
         new = uuid.uuid4().hex
         found = await self._call("open", about=replies.about_to_fields(about), restart=restart, new=new)
-        self._link.patient = True
+        self._link.waits = True
         if "about" in found:
             return await self._enter(found, about)
         self._id, self._about, self._position = new, about, 0
         return None
 
     async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`.  Waits for a migration that is not there yet, or whose rows are not all loaded."""
-        self._link.patient = True
+        """See `Store.join`.  Waits for a migration that does not exist yet, or whose rows are not all loaded."""
+        self._link.waits = True
         began = asyncio.get_running_loop().time()
-        looks, waited = 0, 0.0
+        polls, waited = 0, 0.0
         while not self._stop.is_set():
             found = await self._call("look", tolerated="none")
             if "about" in found and found["about"].get("complete") == "1":
-                if looks > 1:
+                if polls > 1:
                     self._tell(None, waited)
                 wanted = replace(self._read_about(found), sdk_app_id=sdk_app_id, base_url=base_url)
                 return await self._enter(found, wanted)
             waited = asyncio.get_running_loop().time() - began
-            if looks:  # the first is not worth a word
-                here = "about" in found
-                reason = f"not all rows of {self._what} are loaded yet" if here else f"there is no {self._what} yet"
+            if polls:  # the first wait is too short to report
+                exists = "about" in found
+                reason = f"not all rows of {self._shown} are loaded yet" if exists else f"there is no {self._shown} yet"
                 self._tell(reason, waited, "all are loaded; a load that was cut short needs the same command again")
-            looks += 1
+            polls += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_LATER, _SOON * looks)):
+                async with asyncio.timeout(min(_LATER, _SOON * polls)):
                     await self._stop.wait()
         return None
 
     async def _enter(self, found: Mapping[str, Any], wanted: About) -> About:
-        """Take part in a migration, if it is the wanted one."""
+        """Join a migration, if it is the expected one."""
         about = self._read_about(found)
         if not (differences := differing(about, wanted)):
             self._id = str(found["about"].get("id"))
@@ -170,7 +170,7 @@ class RedisStore(RedisReader):
                 bound = replies.about_to_fields(wanted)
                 app = {name: bound[name] for name in ("sdk_app_id", "base_url")}
                 about = self._read_about(await self._call("bind", app=app))
-                differences = differing(about, wanted)  # another worker may have been faster
+                differences = differing(about, wanted)  # another worker may have bound it first
         if differences:
             self._id = ""
             raise mismatch(self.name, differences)
@@ -186,11 +186,11 @@ class RedisStore(RedisReader):
         """See `Store.close`."""
         try:
             if self._id and (how or self._began is not None):
-                # What cannot be given back now, others claim once the lease is over.
+                # Rows that cannot be given back now are claimed by others once the lease has expired.
                 self._link.hurry()
                 with contextlib.suppress(JournalError):
                     info = self._info(how or "interrupted")
-                    await self._call("close", worker=self._worker, info=info, lease=self._idle)
+                    await self._call("close", worker=self._worker, info=info, lease=self._lease_ms)
         finally:
             self._id = ""
             await self._link.close()
@@ -200,9 +200,9 @@ class RedisStore(RedisReader):
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
         for first in range(0, len(rows), BATCH):
-            part = rows[first : first + BATCH]
-            upto = part[-1].line
-            await self._call("plan", after=self._position, upto=upto, rows=[replies.packed(row) for row in part])
+            batch = rows[first : first + BATCH]
+            upto = batch[-1].line
+            await self._call("plan", after=self._position, upto=upto, rows=[replies.packed(row) for row in batch])
             self._position = upto
 
     async def planned(self, fingerprint: str) -> None:
@@ -215,17 +215,17 @@ class RedisStore(RedisReader):
         given = {row.line: row for row in rows}  # the last of a line wins
         lines = sorted(given)
         results: dict[int, str] = {}
-        # By rising line, so that no row is superseded by one of a later step while it still has its old values.
+        # In ascending order, so that no row is superseded by a row of a later batch that still has its old values.
         for first in range(0, len(lines), BATCH):
-            part = lines[first : first + BATCH][::-1]
-            packed = [replies.packed(given[line]) for line in part]
-            reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._idle)
+            batch = lines[first : first + BATCH][::-1]
+            packed = [replies.packed(given[line]) for line in batch]
+            reply = await self._call("mend", rows=packed, once=uuid.uuid4().hex, lease=self._lease_ms)
             with self._reading():
-                results.update(zip(part, replies.as_list(reply["results"]), strict=True))
-        await self.replicated()  # what was mended must not come back with its old values
-        many = Counter(results.values())
-        skipped, busy = (tuple(sorted(line for line in lines if results[line] == one)) for one in ("skipped", "busy"))
-        return Mended(many["left"], many["superseded"], many["rejected"], skipped, busy)
+                results.update(zip(batch, replies.as_list(reply["results"]), strict=True))
+        await self.replicated()  # a failover must not bring the old values back
+        totals = Counter(results.values())
+        skipped, busy = (tuple(line for line in lines if results[line] == one) for one in ("skipped", "busy"))
+        return Mended(totals["left"], totals["superseded"], totals["rejected"], skipped, busy)
 
     # Rows out
 
@@ -255,8 +255,8 @@ class RedisStore(RedisReader):
         return Exchange(
             claims=claims,
             counts=progress.counts,
-            # Entries that were claimed by a step whose reply was lost are this worker's, but not in hand.
-            over=progress.left == 0 or progress.left == progress.mine == len(self._held),
+            # Entries claimed by a request whose reply was lost are this worker's, but not in `_held`.
+            exhausted=progress.left == 0 or progress.left == progress.mine == len(self._held),
             held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
             rejected=[row for _, row in rejected],
             pace=self._new_pace(reply),
@@ -264,14 +264,14 @@ class RedisStore(RedisReader):
 
     async def _exchange(self, settled: list[dict[str, Any]], room: int) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
-        left_first = room > 0 and now >= self._looked + self._lease / 4
+        left_first = room > 0 and now >= self._took_over + self._lease / 4
         if left_first:
-            self._looked = now
+            self._took_over = now
         return await self._call(
             "exchange",
             settled=settled,
             room=room,
-            lease=self._idle,
+            lease=self._lease_ms,
             left_first=left_first,
             forget_after=_FORGET_AFTER,
             worker=self._worker,
@@ -279,7 +279,7 @@ class RedisStore(RedisReader):
         )
 
     @property
-    def _idle(self) -> int:
+    def _lease_ms(self) -> int:
         return math.ceil(1000 * self._lease)
 
     def _settled(self, outcome: Outcome) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class RedisStore(RedisReader):
     async def keep(self) -> None:
         """See `Store.keep`."""
         while True:
-            await asyncio.sleep(min(self._lease / 3, _OFTEN))
+            await asyncio.sleep(min(self._lease / 3, _LONGEST_SILENCE))
             ids = [held.id for held in self._held.values()]
             await self._call("keep", ids=ids, worker=self._worker, info=self._info())
 
@@ -320,17 +320,17 @@ class RedisStore(RedisReader):
         await self._call("save_series", series=series, worker=self._worker)
 
     def _info(self, how: str = "") -> str:
-        """What others are to know of this worker."""
+        """Return this worker's state as JSON, for the status."""
         now = time.time()
         info = {"started": self._began or now, "ended": now if how else None, "how": how, "lease": self._lease}
         return json.dumps(info | {"calls": asdict(self._calls)})
 
 
 def _addressed(entry: replies.Entry, state: State) -> dict[str, Any]:
-    """What names an entry that is settled."""
+    """Return the id, the line and the new state of an entry, as a request has them."""
     line = {} if entry.line is None else {"line": entry.line}
     return {"id": entry.id, "state": state + 1, **line}
 
 
 def _silent(_reason: str | None, _seconds: float, _until: str = "") -> None:
-    """Tell nobody."""
+    """Ignore a wait."""

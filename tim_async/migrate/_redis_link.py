@@ -1,10 +1,10 @@
 """The connection to a shared store: one script, repeated for as long as the store is unreachable, and plain errors.
 
-The script is called through any client of redis-py, also one of the user's, and nothing else is asked of the store but
-to wait for its disk.
+The script is called through any client of redis-py, also the user's own; the only other command waits for the store's
+disk.
 
-Each command runs in a task of its own, which is cancelled and left alone when its time is over: on Python 3.11
-redis-py's time-outs may swallow a cancellation, so that nothing here may wait for a cancelled command.
+Each command runs in its own task, which is cancelled and abandoned when its time is over: on Python 3.11 redis-py's
+time-outs may swallow a cancellation, so nothing here may wait for a cancelled command.
 
 Importing this imports redis-py.
 """
@@ -29,18 +29,18 @@ from tim_async._store_faults import in_words, is_of_the_keys, remedy, said
 from .errors import JournalError, StoreAway, StoreMisconfigured
 
 TIMEOUT = 5.0
-"""Seconds for one reply of the store."""
+"""Seconds within which the store must reply."""
 _LONGEST_PAUSE = 1.0
-"""Seconds between two attempts at an unreachable store, at most."""
+"""Seconds between two attempts to reach the store, at most."""
 _GRACE = 2.0
-"""Seconds for which a store that does not respond is still waited for once the run is to end."""
+"""Seconds to wait for an unresponsive store once the run is to end."""
 _CLOSING = 1.0
 """Seconds for cancelled commands to end, and for connections to close."""
 _PARTS = ("keys", "rows", "members", "workers", "whole")
 """The files of the script, in ``_lua``."""
 _READS = frozenset({"look", "status", "counts", "failures", "problems", "accepted", "scan", "info"})
-"""Operations that a replica carries out, too; so it does those that only read what the migration is of."""
-_AWAY = (
+"""Operations that a replica executes, too; so it does those that only return the identity of the migration."""
+_UNREACHABLE = (
     exceptions.ConnectionError,  # also LOADING, a pool without a free connection, and Sentinels without a primary
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
@@ -50,12 +50,12 @@ _AWAY = (
     exceptions.TryAgainError,
     OSError,
 )
-"""Errors of a store that is away, unless there is a remedy for them."""
-_PASSING = ("BUSY", "MISCONF", "NOREPLICAS")
-"""How those begin that redis-py has no class for: a script that runs, a full disk, too few replicas."""
+"""Errors of an unreachable store, unless there is a remedy for them."""
+_TRANSIENT = ("BUSY", "MISCONF", "NOREPLICAS")
+"""Prefixes of transient errors without a class in redis-py: a running script, a full disk, too few replicas."""
 
 Tell = Callable[..., None]
-"""Given why something is waited for and the seconds so far, and perhaps until what; and None when it is there."""
+"""Called during a wait with its reason, the seconds so far and optionally the event that ends it; None at its end."""
 Command = Callable[[], Awaitable[Any]]
 
 
@@ -65,26 +65,26 @@ class Link:
     Args:
         store: its URL, or a client, which is never closed.
         keys: the keys of ``_lua``.
-        stop: set when the run is to end; then an unreachable store is not waited for much longer.
-        tell: called while the store is unreachable, with the reason and the seconds so far, and with None afterwards.
+        stop: set when the run is to end; bounds the wait for an unreachable store.
+        tell: called while the store is unreachable, with the reason and the seconds so far, and with None at its end.
 
     Attributes:
-        patient: whether an unreachable store is waited for at all.
-        shown: the store as it may be shown.
+        waits: whether to wait for an unreachable store.
+        shown: the store's URL without its password.
 
     Raises:
-        TypeError, ValueError: no such client, or the URL is invalid.
+        TypeError, ValueError: an unsupported client, or an invalid URL.
     """
 
     def __init__(self, store: str | Client, keys: list[str], stop: asyncio.Event, tell: Tell) -> None:
-        # Our own waiting instead of redis-py's, where it is our client: it tells, and ends when the run does.
+        # In our own client our waits replace those of redis-py: they are reported, and end with the run.
         ours = isinstance(store, str)
         options: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT} if ours else {}
         self._connected = connect(store, **options)
         self._client = self._connected.client
         self.shown: str = self._connected.shown
-        self.patient = False
-        self._about = keys[0]
+        self.waits = False
+        self._about_key = keys[0]
         self._keys = keys
         self._stop = stop
         self._tell = tell
@@ -93,14 +93,14 @@ class Link:
         self._written = False
         self._given_up = ""
         self._commands: set[asyncio.Task[Any]] = set()
-        self._limit = _longest(self._client)
+        self._timeout = _timeout_of(self._client)
 
     def hurry(self) -> None:
         """From now on, wait for an unreachable store only briefly."""
         self._end.cancel()
 
     async def close(self) -> None:
-        """Close the connections, whatever the store does."""
+        """Close the connections, even if the store is unresponsive."""
         self._end.cancel()
         for command in self._commands:
             command.cancel()
@@ -112,47 +112,47 @@ class Link:
             closing.result()
 
     async def _disconnect(self) -> None:
-        # An unreachable store cannot be told; its connections are closed all the same.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
+        # Connections to an unreachable store are closed all the same.
+        with contextlib.suppress(*_UNREACHABLE, exceptions.RedisError):
             await self._connected.aclose()
 
     async def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Have the store carry out an operation of ``_lua``; its reply.
+        """Execute an operation of ``_lua`` in the store, and return its reply.
 
-        It may be carried out twice, when its first reply was lost: each operation bears that.
+        An operation whose first reply was lost is executed twice: each operation allows for that.
 
         Raises:
-            JournalError: the store refuses, or replies something else.
+            JournalError: the store refuses, or its reply is unreadable.
             StoreAway: it is unreachable, and not waited for.
         """
         text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
-        # Bytes that are not UTF-8 become lone surrogates, as in a file, and spoil no more than their own row.
+        # Bytes that are not UTF-8 become lone surrogates, as in a file, and affect only their own row.
         document = text.encode(errors="surrogateescape")
-        reply = await self._patiently(lambda: _script().run(self._client, self._keys, document))
+        reply = await self._retried(lambda: _script().run(self._client, self._keys, document))
         try:
             found = json.loads(reply.decode(errors="surrogateescape"))
             if not isinstance(found, dict):
                 raise TypeError(f"{type(found).__name__}")
         except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise self._nonsense(error) from error
+            raise self._unreadable(error) from error
         self._written = self._written or (request["op"] not in _READS and "about" not in found)
         return found
 
     async def wait_for_disk(self, seconds: float) -> None:
-        """Wait until what was written is in the append-only file on the store's disk, or so long."""
-        # Unknown to older servers; and where the disk is slow, there is nothing to be done about it here.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
-            await self._attempt(lambda: self._at_the_keys("WAITAOF", 1, 0, int(1000 * seconds)))
+        """Wait until all writes are in the append-only file on the store's disk, or for this many seconds."""
+        # Older servers have no WAITAOF, and a slow disk is not an error here.
+        with contextlib.suppress(*_UNREACHABLE, exceptions.RedisError):
+            await self._attempt(lambda: self._execute_on_node("WAITAOF", 1, 0, int(1000 * seconds)))
 
-    async def _at_the_keys(self, *command: Any) -> Any:
-        """Run a command on the node that has the keys."""
+    async def _execute_on_node(self, *command: Any) -> Any:
+        """Execute a command on the node that has the keys."""
         if not isinstance(self._client, RedisCluster):
             return await execute(self._client, *command)
-        node = self._client.get_node_from_key(self._about)
+        node = self._client.get_node_from_key(self._about_key)
         return await self._client.execute_command(*command, target_nodes=node)
 
-    async def _patiently(self, command: Command) -> Any:
-        """Carry a command out, however long the store is unreachable."""
+    async def _retried(self, command: Command) -> Any:
+        """Execute a command, however long the store is unreachable."""
         rounds = 0
         while True:
             if self._given_up:
@@ -160,50 +160,50 @@ class Link:
             began = asyncio.get_running_loop().time()
             try:
                 value = await self._attempt(command)
-            except Exception as error:  # also of a driver that trusts whatever answers
-                error = await self._looked_into(error)
+            except Exception as error:  # also those of a driver that is given nonsense
+                error = await self._explained(error)
                 if cure := self._remedy(error, rounds):
                     raise StoreMisconfigured(
                         f"the store at {self.shown} refuses: {in_words(error).rstrip('.')}; {cure}"
                     ) from None
-                if isinstance(error, _AWAY) or (
-                    isinstance(error, exceptions.ResponseError) and str(error).startswith(_PASSING)
+                if isinstance(error, _UNREACHABLE) or (
+                    isinstance(error, exceptions.ResponseError) and str(error).startswith(_TRANSIENT)
                 ):
-                    await self._missed(error, rounds, began)
+                    await self._back_off(error, rounds, began)
                     rounds += 1
                 elif isinstance(error, exceptions.RedisError):
-                    raise JournalError(self._explained(error)) from None
+                    raise JournalError(self._refusal(error)) from None
                 else:
-                    raise self._nonsense(error) from error
+                    raise self._unreadable(error) from error
             else:
                 self._answered()
                 return value
 
-    async def _looked_into(self, failure: Exception) -> Exception:
-        """An error, with what the Sentinels say of it; a primary they knew once comes back."""
+    async def _explained(self, failure: Exception) -> Exception:
+        """Return an error as the Sentinels explain it; after a write it is unchanged: a known primary comes back."""
         if not self._written:
-            with contextlib.suppress(*_AWAY):
+            with contextlib.suppress(*_UNREACHABLE):
                 found: Exception = await self._attempt(lambda: self._connected.explained(failure))
                 return found
         return failure
 
     def _remedy(self, error: Exception, rounds: int) -> str:
-        """What to do about an error that no waiting cures, after some rounds of waiting; "" for others."""
+        """Return the remedy for an error that no wait resolves, after some rounds of waiting; "" for other errors."""
         if is_of_the_keys(error):
             return ""
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-            return "its client has an option that redis-py does not know; remove it"
+            return "its client has an option that redis-py does not have; remove it"
         if "Unknown Redis command" in str(error):
-            return "it is older than Redis 6.2; give another store"
-        # A store that was written to is no replica by mistake: a failover is under way.  So it may be when the
-        # connection was made just before it.
+            return "it is older than Redis 6.2; use another store"
+        # A store that was written to is not a replica by mistake: it is failing over.  So it may be if the connection
+        # was made just before.
         failover = (self._written or not rounds) and isinstance(error, exceptions.ReadOnlyError)
         # A migration needs more rights than a quota does.
         return remedy(error, by_name=failover or self._connected.by_name).replace("FLEET.md", "migrate/README.md")
 
-    def _nonsense(self, error: Exception) -> JournalError:
+    def _unreadable(self, error: Exception) -> JournalError:
         return JournalError(
-            f"the store at {self.shown} gives a reply that cannot be read ({in_words(error)}); is it a Redis or Valkey?"
+            f"the reply of the store at {self.shown} is unreadable ({in_words(error)}); is it a Redis or Valkey?"
         )
 
     # One attempt
@@ -224,10 +224,10 @@ class Link:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._commands.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: of a command that was left alone nobody asks
+            task.exception()  # marked as retrieved: an abandoned command has no caller
 
     async def _attempt(self, command: Command) -> Any:
-        """Carry a command out once.
+        """Execute a command once.
 
         Raises:
             exceptions.RedisError, OSError: it failed; a time-out is an `exceptions.TimeoutError`.
@@ -235,14 +235,14 @@ class Link:
         task = self._begin(command)
         try:
             if not self._end.done():
-                await asyncio.wait([task, self._end], timeout=self._limit, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([task, self._end], timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._end.done() and not task.done():
                 await asyncio.wait([task], timeout=_GRACE)
         finally:
             task.cancel()
         if not task.done():
             raise exceptions.TimeoutError("no reply in time")
-        if task.cancelled():  # by somebody else
+        if task.cancelled():  # not by this method
             raise exceptions.ConnectionError("the command was cancelled")
         return task.result()
 
@@ -251,23 +251,23 @@ class Link:
             seconds, self._since = asyncio.get_running_loop().time() - self._since, None
             self._tell(None, seconds)
 
-    async def _missed(self, error: Exception, rounds: int, began: float) -> None:
-        """Take note of an attempt that failed, and wait for the next.
+    async def _back_off(self, error: Exception, rounds: int, began: float) -> None:
+        """Report a failed attempt, and wait before the next.
 
         Raises:
-            JournalError: there is to be no other.
+            JournalError: the store is given up.
         """
-        # Connections to a store that went away, or is no longer the one to write to, are of no more use.
-        with contextlib.suppress(*_AWAY, exceptions.RedisError):
+        # Connections to a store that is gone, or no longer the primary, are useless.
+        with contextlib.suppress(*_UNREACHABLE, exceptions.RedisError):
             await self._attempt(self._connected.give_up)
         if rounds == 0 and self._since is None and not isinstance(error, exceptions.TimeoutError):
-            return  # a connection may end without the store; the next attempt makes another one
+            return  # perhaps only the connection has ended; the next attempt makes another one
         now = asyncio.get_running_loop().time()
         if self._since is None:
             self._since = began
         reason = f"cannot reach the store at {self.shown}: {said(error) or type(error).__name__}"
         ending = self._end.done()
-        if not self.patient or (ending and now - self._since >= _GRACE):
+        if not self.waits or (ending and now - self._since >= _GRACE):
             self._given_up = reason
             raise StoreAway(reason) from None
         self._tell(reason, now - self._since)
@@ -277,19 +277,20 @@ class Link:
         else:
             await asyncio.wait([self._end], timeout=pause)
 
-    def _explained(self, error: exceptions.RedisError) -> str:
+    def _refusal(self, error: exceptions.RedisError) -> str:
+        """Return the message for an error that the store has replied."""
         text = said(error)
-        about = self._about
+        about = self._about_key
         if isinstance(error, exceptions.OutOfMemoryError):
             return f"the store at {self.shown} has no memory left: {text}"
         if "WRONGTYPE" in text:
-            return f"{about} or a key beside it at {self.shown} is of something else ({text}); see --name"
+            return f"{about} or a key beside it at {self.shown} belongs to something else ({text}); see --name"
         if "NOGROUP" in text:
             return f"the stream beside {about} at {self.shown} has lost its consumer group; load the file again"
         if "target stream top item" in text:
             return (
-                f"something else has added entries to the stream beside {about} at {self.shown}, and no row can be put"
-                " behind them; load the file under another --name"
+                f"another program has added entries to the stream beside {about} at {self.shown}, and no row can be"
+                " added after them; load the file under another --name"
             )
         if "user_script" in text:
             return f"{about} or a key beside it at {self.shown} is damaged ({text}); --restart starts over"
@@ -298,19 +299,19 @@ class Link:
 
 @functools.cache
 def _script() -> Script:
-    """The script: one chunk, so that each of its files sees the local names of those before it."""
+    """Return the script as one chunk, so that each of its files sees the local names of those before it."""
     folder = importlib.resources.files("tim_async.migrate") / "_lua"
     return Script("\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS))
 
 
-def _longest(client: Client) -> float:
-    """Seconds after which a command has failed, whatever its client does: it may have to connect first."""
+def _timeout_of(client: Client) -> float:
+    """Return the seconds after which a command has failed; it may have to connect first."""
     options: Mapping[str, Any]
     if isinstance(client, RedisCluster):
         options = client.get_connection_kwargs()
         if not options.get("socket_timeout"):
             raise ValueError(
-                "a RedisCluster looks for a new primary after a time-out only: set its socket_timeout, such as 5"
+                "a RedisCluster looks for a new primary only after a time-out: set its socket_timeout, such as 5"
             )
     else:
         options = client.connection_pool.connection_kwargs

@@ -1,4 +1,4 @@
-"""A shared migration as anybody may look at it at any time, without taking part."""
+"""Read access to a shared migration, at any time and without joining it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .errors import JournalError
 from .events import Counts
 
 DEFAULT_NAME = "migration"
-"""The name of a shared migration, unless there are several in one database."""
+"""The default name of a shared migration; several in one database need different names."""
 LAYOUT = 2
-"""Version of what ``_lua`` keeps; to be raised when its keys or fields change their meaning."""
+"""The version of the data of ``_lua``, to be raised when its keys or fields change their meaning."""
 
 _PARTS = (
     "rows",
@@ -40,32 +40,32 @@ _PARTS = (
     "notes",
 )
 _NAME = re.compile(r"[^\s{}\x00-\x1f\x7f]{1,100}")
-_REPLICAS, _WORD, _LOOK = 60.0, 2.0, 0.1
-"""Seconds for replicas to catch up, at most; until it is told that they are waited for; and between two looks."""
+_REPLICAS, _SILENT, _POLL = 60.0, 2.0, 0.1
+"""Seconds to wait for replicas at most, before the wait is reported, and between two polls."""
 BATCH = 500
-"""Rows in one step: some thousandths of a second of the store's time."""
+"""Rows in one request: a few milliseconds of the store's time."""
 _REASONS = {
     "none": "there is no {what}",
     "old": "{what} was loaded by an earlier release; finish it with that one, or load the file under another --name",
     "new": "{what} was loaded by a later release; use that one, or load the file under another --name",
-    "stray": "{what} is damaged: some of its keys are gone, or something else made them; --restart starts over",
+    "stray": "{what} is damaged: some of its keys are gone, or belong to something else; --restart starts over",
     "gone": "{what} is gone: another load replaced it, it was dropped, or the store has lost it; load the file again",
     "incomplete": "{what} went back to an earlier state, in which not all rows were loaded; run the same load command"
     " again",
-    "full": "something else has added entries to {what}, and no row can be put behind them; load the file under another"
-    " --name",
+    "full": "another program has added entries to {what}, and no row can be added after them; load the file under"
+    " another --name",
     "left": "{rows:,} rows of {what} are left: send them first, or drop it with --yes",
     "lost": "{what} has lost {rows:,} rows without an outcome: it was trimmed, or damaged; load the file again by"
     " --restart, or under another --name",
 }
-"""What the errors of ``_lua`` mean."""
+"""The messages for the errors of ``_lua``."""
 
 
 def checked_name(name: str) -> str:
-    """Check the name of a shared migration.
+    """Return a name of a shared migration.
 
     Raises:
-        ValueError: it cannot be one.
+        ValueError: it is invalid.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"a stream's name is 1 to 100 characters without white space and braces, not {name!r}")
@@ -73,31 +73,31 @@ def checked_name(name: str) -> str:
 
 
 def key_of(name: str, part: str) -> str:
-    """A key of a shared migration; one hash tag keeps all of them on one node of a cluster."""
+    """Return a key of a shared migration; one hash tag keeps all keys on one node of a cluster."""
     return f"tim_async:{{migration:{name}}}:{LAYOUT}:{part}"
 
 
 def _keys_of(name: str) -> list[str]:
-    """The keys in the order in which ``_lua/keys.lua`` names them."""
+    """Return the keys in the order in which ``_lua/keys.lua`` names them."""
     unversioned = [f"tim_async:{{migration:{name}}}:{part}" for part in ("about", "layout")]
     return [key_of(name, "about"), *unversioned, *(key_of(name, part) for part in _PARTS)]
 
 
 class RedisReader:
-    """What is known of a shared migration.
+    """Reads a shared migration.
 
     Args:
         store: its URL, as `tim_async._stores` reads it; or a client of ``redis.asyncio``, which is never closed.
         stream: the migration's name; several can be in one database.
-        stop: set when the run is to end; then an unreachable store is not waited for much longer.
-        tell: called while something is waited for, with the reason and the seconds so far, and with None afterwards.
+        stop: set when the run is to end; bounds the wait for an unreachable store.
+        tell: called during a wait, with its reason and the seconds so far, and with None at its end.
 
     Attributes:
-        name: the store as it may be shown.
-        stream: as given.
+        name: the store's URL without its password.
+        stream: the migration's name.
 
     Raises:
-        TypeError, ValueError: a store or a name that cannot be.
+        TypeError, ValueError: an invalid store or name.
     """
 
     def __init__(self, store: str | Client, stream: str, stop: asyncio.Event, tell: Tell) -> None:
@@ -109,11 +109,8 @@ class RedisReader:
         self._id = ""
         self._about: About | None = None
 
-    def _key(self, part: str) -> str:
-        return key_of(self.stream, part)
-
     @property
-    def _what(self) -> str:
+    def _shown(self) -> str:
         return f"stream {self.stream} at {self.name}"
 
     async def counts(self) -> Counts:
@@ -151,14 +148,14 @@ class RedisReader:
     async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
         """See `Store.accepted`."""
         kind = await self._look_up_kind()
-        place: int | None = after
-        while place is not None and most > 0:
-            reply = await self._call("accepted", after=place, most=min(most, BATCH))
+        last: int | None = after
+        while last is not None and most > 0:
+            reply = await self._call("accepted", after=last, most=min(most, BATCH))
             rows = []
             with self._reading():
-                place = reply.get("after")
+                last = reply.get("after")
                 for found in replies.as_list(reply["rows"])[:most]:
-                    with contextlib.suppress(BadField):  # nobody has sent it
+                    with contextlib.suppress(BadField):  # an invalid row was never sent
                         rows.append(replies.row_of(kind, replies.as_number(found["line"]), found["values"]))
             most -= len(rows)
             for row in rows:
@@ -183,11 +180,11 @@ class RedisReader:
     def _kind(self) -> Kind:
         kind = "" if self._about is None else self._about.kind
         if kind not in KINDS:
-            raise JournalError(f"{self._what} holds rows of an unknown kind, {kind!r}")
+            raise JournalError(f"{self._shown} holds rows of an unknown kind, {kind!r}")
         return KINDS[kind]
 
     async def _scan(self, part: str) -> AsyncIterator[tuple[str, str]]:
-        """The fields of a hash, each at least once."""
+        """Yield the fields of a hash, each at least once."""
         cursor = "0"
         while True:
             reply = await self._call("scan", part=part, cursor=cursor)
@@ -203,18 +200,18 @@ class RedisReader:
         """Erase the migration, and free its memory.
 
         Args:
-            anyway: although rows are left.
+            anyway: erase it even if rows are left.
 
         Raises:
             JournalError: rows are left, or there is no such migration.
         """
         await self._call("drop", anyway=anyway)
 
-    async def outlives(self) -> str:
-        """Have what was written outlive a restart of the store and a failover, where it can.
+    async def make_durable(self) -> str:
+        """Wait until all writes would survive a restart of the store and a failover, as far as its settings allow.
 
         Returns:
-            Why it may not, "" if it does.
+            The reasons why they may not survive; "" for none.
         """
         reasons = []
         info = await self._info_of("persistence", "memory")
@@ -233,12 +230,12 @@ class RedisReader:
         return f"the store {' and '.join(reasons)}" if reasons else ""
 
     async def replicated(self) -> bool:
-        """Wait until all replicas have what was written so far; whether they have.
+        """Wait until all replicas have all writes so far; return whether they have.
 
-        WAIT is for the writes of its own connection, which a client need not use twice.
+        The command WAIT would not do: it is for the writes of its own connection, and a client may use another one.
         """
         loop = asyncio.get_running_loop()
-        began, wanted, told = loop.time(), -1, False
+        began, wanted, reported = loop.time(), -1, False
         while True:
             info = await self._info_of("replication")
             if wanted < 0:
@@ -246,27 +243,27 @@ class RedisReader:
             behind = [one for one in info.values() if (offset := _offset(one)) is not None and offset < wanted]
             waited = loop.time() - began
             if not behind or waited >= _REPLICAS or self._stop.is_set():
-                if told:
+                if reported:
                     self._tell(None, waited)
                 return not behind
-            if waited >= _WORD:
+            if waited >= _SILENT:
                 self._tell(f"a replica of the store at {self.name} lags", waited, "it has all rows")
-                told = True
-            await asyncio.sleep(_LOOK)
+                reported = True
+            await asyncio.sleep(_POLL)
 
     async def _info_of(self, *sections: str) -> dict[str, str]:
-        """Read what the store says of itself, as far as the user may."""
+        """Return the sections of INFO that the user may read."""
         lines = str((await self._call("info", sections=sections)).get("info", "")).splitlines()
         return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
-    # One step
+    # One request
 
     async def _call(self, op: str, *, tolerated: str = "", **arguments: Any) -> dict[str, Any]:
-        """Have the store carry out an operation.
+        """Execute an operation in the store, and return its reply.
 
         Args:
             op: its name in ``_lua``.
-            tolerated: an error that the caller takes as a reply.
+            tolerated: an error that is returned as a reply.
             arguments: its arguments.
         """
         request = {"op": op, **arguments}
@@ -279,7 +276,7 @@ class RedisReader:
         return reply
 
     def _error(self, name: str, rows: int = 0) -> JournalError:
-        what = self._what
+        what = self._shown
         return JournalError(_REASONS.get(name, f"{what} is damaged: {name!r}").format(what=what, rows=rows))
 
     def _read_about(self, found: Mapping[str, Any]) -> About:
@@ -288,16 +285,16 @@ class RedisReader:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turn what reading a damaged reply raises into a plain error."""
+        """Turn the exceptions raised by a damaged reply into a `JournalError`."""
         try:
             yield
         except replies.UNREADABLE as error:
             raise JournalError(
-                f"{self._what} is damaged: {type(error).__name__}: {error}; --restart starts over"
+                f"{self._shown} is damaged: {type(error).__name__}: {error}; --restart starts over"
             ) from error
 
 
 def _offset(text: str) -> int | None:
-    """How far a replica is that is there, of what INFO says of it."""
+    """Return the replication offset from INFO's line on a replica; None if it is not online."""
     found = re.search(r"state=online,offset=(\d+)", text)
     return int(found[1]) if found else None

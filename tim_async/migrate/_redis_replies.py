@@ -1,7 +1,7 @@
-"""What goes to ``_lua`` and comes back: what a migration is of, its rows, its problems, its counts.
+"""The requests to ``_lua`` and its replies: a migration's identity, its rows, its problems, its counts.
 
-Anybody may write to a store.  So everything is checked that is read here; a reader raises one of `UNREADABLE` for what
-it cannot use, apart from rows: one that is invalid is rejected.
+Other programs may write to the store, so everything read here is checked.  A function raises one of `UNREADABLE` for
+an invalid value, except for a row: an invalid row is rejected.
 """
 
 from __future__ import annotations
@@ -12,81 +12,74 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, NoReturn
 
 from ._rows import BadField, Kind, Rejected, Row, shown
-from ._store import About, Claim, Problem, shortened, with_field
+from ._store import About, Claim, Problem, about_from, as_json, shortened, with_field
 from .events import Counts
 
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
-"""What reading damaged values raises."""
+"""The exceptions raised by reading damaged values."""
 
 _MOST_NUMBER = 2**53
 _LONGEST_ROW = 20_000
-"""Characters of the values of a row; two ids of the longest kind and two numbers are far below."""
+"""Characters of a row's values at most: far more than two ids of maximum length and two numbers have."""
 _LATEST = 1e11
-"""Unix seconds beyond any clock."""
+"""Unix seconds later than any clock shows."""
 
 
 def as_list(value: Any) -> list[Any]:
-    """An array of a reply; Lua writes an empty one as an object."""
+    """Return an array of a reply; Lua writes an empty one as an object."""
     if value == {}:
         return []
     if not isinstance(value, list):
-        raise TypeError(f"{shown(value)} is no list")
+        raise TypeError(f"{shown(value)} is not a list")
     return value
 
 
 def as_number(value: Any) -> int:
-    """A count or a line."""
+    """Return a count or a line."""
     if type(value) is not int or not 0 <= value < _MOST_NUMBER:
-        raise ValueError(f"{shown(value)} is no count")
+        raise ValueError(f"{shown(value)} is not a count")
     return value
 
 
-def as_moment(value: Any) -> float:
-    """Unix seconds, as text or as a number."""
-    moment = float(str(value))
-    if not 0 <= moment < _LATEST:
-        raise ValueError(f"{shown(value)} is no time")
-    return moment
+def as_time(value: Any) -> float:
+    """Return unix seconds, given as text or as a number."""
+    seconds = float(str(value))
+    if not 0 <= seconds < _LATEST:
+        raise ValueError(f"{shown(value)} is not a time")
+    return seconds
 
 
-# What it is of
+# The identity
 
 
 def about_to_fields(about: About) -> dict[str, str]:
-    """What a migration is of, as the fields of a hash."""
-    # As JSON in ASCII: the name of a file need not be text.
-    return {name: json.dumps(value, sort_keys=True) for name, value in asdict(about).items()}
+    """Return the identity of a migration as the fields of a hash."""
+    return {name: as_json(value) for name, value in asdict(about).items()}
 
 
 def about_of(fields: Mapping[str, str]) -> About:
-    """Read what `about_to_fields` wrote."""
-    found = {name: json.loads(fields[name]) for name in About.__slots__}
-    about = About(**found)
-    texts = (about.kind, about.source, about.fingerprint, about.base_url)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(about.arguments, dict):
-        raise TypeError("it does not say what it is of")
-    as_number(about.sdk_app_id)
-    return about
+    """Read the fields of `about_to_fields`."""
+    return about_from({name: json.loads(fields[name]) for name in About.__slots__})
 
 
 # Rows and problems
 
 
 def packed(row: Row | Rejected) -> dict[str, Any]:
-    """A row to be planned, or one that is mended."""
+    """Return a planned or mended row as a request has it."""
     if isinstance(row, Row):
         return {"line": row.line, "values": json.dumps(row.values, ensure_ascii=False, separators=(",", ":"))}
     return {"line": row.line, **rejection(row)}
 
 
 def rejection(row: Rejected) -> dict[str, str]:
-    """Why a row was rejected; rejected rows have the field at fault in common, or the reason where there is none."""
+    """Return the problem of a rejected row; its cause is the field at fault, or the reason if there is none."""
     reason = shortened(with_field(row.field, row.reason))
     return _problem(f"!{row.field or reason}", reason=reason, fields=dict(row.found))
 
 
 def failure(code: int | None, reason: str) -> dict[str, str]:
-    """Why a row failed; failed rows have the code in common, or the reason, of which those without a code have few."""
+    """Return the problem of a failed row; its cause is the code, or the reason if there is no code: those are few."""
     reason = shortened(reason)
     return _problem(f":{reason}" if code is None else str(code), code=code, reason=reason)
 
@@ -96,21 +89,21 @@ def _problem(cause: str, **document: Any) -> dict[str, str]:
 
 
 def code_and_reason(document: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The code and the reason of a problem."""
+    """Return the code and the reason of a problem."""
     code, reason = document.get("code"), document["reason"]
     if not isinstance(code, int | None) or not isinstance(reason, str):
-        raise TypeError("a code is no number, or a reason no text")
+        raise TypeError("a code is not a number, or a reason not text")
     return code, reason
 
 
 def place_of(name: str) -> tuple[int, int]:
-    """The line of a problem, and a number to order those of foreign entries by."""
+    """Return the line of a problem, and a number that orders the problems of foreign entries."""
     line, _, part = name.partition("-")
     return int(line), int(part or -1)
 
 
 def problem_of(kind: Kind, found: Mapping[str, Any]) -> Problem:
-    """A failed or rejected row, as the store has it."""
+    """Read a failed or rejected row."""
     document = json.loads(found["document"])
     code, reason = code_and_reason(document)
     fields = document.get("fields")
@@ -127,8 +120,8 @@ class Entry(NamedTuple):
 
     Attributes:
         id: its id.
-        line: its row's line; None when something else added it.
-        row: the claim, or why it is invalid.
+        line: its row's line; None when another program added it.
+        row: the claim, or the row as rejected.
     """
 
     id: str
@@ -143,7 +136,7 @@ def entry_of(kind: Kind, found: Mapping[str, Any]) -> Entry:
     read: dict[str, Any] = {}
     try:
         if line is None:
-            raise BadField("", f"is no row that load put on the stream, but entry {id_} of something else")
+            raise BadField("", f"is not a row that was loaded, but entry {id_} of another program")
         read = _fields(kind, dict(zip(fields[::2], fields[1::2], strict=False)).get("v", ""))
         row = kind.row(line, read)
         return Entry(id_, line, Claim(row, _since(found["since"]), found["again"] is True))
@@ -163,13 +156,13 @@ def row_of(kind: Kind, line: int, values: str) -> Row:
 
 def _since(text: str) -> int:
     try:
-        return int(as_moment(text))
+        return int(as_time(text))
     except ValueError:
-        raise BadField("", f"has been claimed already, at a time that is none: {shown(text)}") from None
+        raise BadField("", f"has been claimed already, at an invalid time: {shown(text)}") from None
 
 
 def _fields(kind: Kind, text: str) -> dict[str, Any]:
-    """The values of a row by the names of their fields."""
+    """Return the values of a row by field."""
     if len(text) > _LONGEST_ROW:
         raise BadField("", f"is longer than {_LONGEST_ROW:,} characters")
     try:
@@ -177,7 +170,7 @@ def _fields(kind: Kind, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise BadField("", f"is not JSON: {shown(text)}") from None
     if not isinstance(values, list) or len(values) != len(kind.columns):
-        raise BadField("", f"is no list of {len(kind.columns)} values: {shown(text)}")
+        raise BadField("", f"is not a list of {len(kind.columns)} values: {shown(text)}")
     return {column.name: value for column, value in zip(kind.columns, values, strict=True)}
 
 
@@ -185,17 +178,17 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-# How far it is
+# Progress
 
 
 class Progress(NamedTuple):
-    """How far a migration is.
+    """The progress of a migration.
 
     Attributes:
         left: rows that are not settled.
-        delivered: those that some worker has claimed, or gave back.
-        sending: those that some worker has claimed; entries of something else count, too.
-        mine: those that the worker which asked has.
+        delivered: rows that some worker has claimed, or gave back.
+        sending: rows that some worker has claimed; entries of other programs count, too.
+        mine: rows that the requesting worker has claimed.
         missing: entries that the store has lost.
         counts: the rows by state.
     """
@@ -209,7 +202,7 @@ class Progress(NamedTuple):
 
 
 def progress_of(reply: Mapping[str, Any]) -> Progress:
-    """How far a migration is, as every such reply says."""
+    """Read the progress from a reply that has it."""
     found = {name: as_number(value) for name, value in reply["counts"].items()}
     entries, left = found.pop("entries"), found.pop("left")
     delivered, sending, mine, length = (as_number(reply[name]) for name in ("delivered", "sending", "mine", "length"))

@@ -1,7 +1,4 @@
-"""The status of a shared migration: its workers, and their sessions as those of one.
-
-The sessions of workers that ran at the same time are added up.
-"""
+"""The status of a shared migration: its workers, and their sessions, where those that overlapped count as one."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ._recorder import SLOTS, Series, Slot
-from ._redis_replies import UNREADABLE, about_of, as_list, as_moment, as_number, code_and_reason, place_of, progress_of
+from ._redis_replies import UNREADABLE, about_of, as_list, as_number, as_time, code_and_reason, place_of, progress_of
 from ._store import Calls, FailureCount, Session, Status, Worker
 
 _MINUTE = 60
 _SLOT = 5
 """Seconds of a slot of ``recent``, see ``_lua``."""
 _PAUSE = 30.0
-"""Seconds without any worker after which what follows is another session."""
+"""Seconds without any worker after which the next one begins another session."""
 _SHORTEST_LEASE = 2.0
-"""Seconds after which a silent worker counts as dead at the earliest: the store's clock shows whole seconds."""
+"""Seconds of silence before which no worker counts as dead: the store's clock shows whole seconds."""
 
 
 def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping[str, str]) -> Status:
@@ -30,8 +27,8 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
     Args:
         journal: the store's URL.
         name: the migration's name.
-        reply: of the operation ``status``.
-        series: how each worker's calls went, by worker.
+        reply: the reply to the operation ``status``.
+        series: the calls over time, by worker.
     """
     about = about_of(reply["about"])
     progress = progress_of(reply)
@@ -64,7 +61,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
 
 
 def failures_of(reply: Mapping[str, Any]) -> list[FailureCount]:
-    """The failed and rejected rows by what they have in common, the most frequent first."""
+    """Read the failed and rejected rows by cause, the most frequent first."""
     failures = [_failure(cause) for cause in as_list(reply["causes"])]
     return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))
 
@@ -76,18 +73,18 @@ def _failure(found: Mapping[str, Any]) -> FailureCount:
 
 
 def _workers(found: Mapping[str, str], series: Mapping[str, str], now: int) -> Iterator[tuple[Worker, Session]]:
-    """Each worker with its session; one that is damaged is left out."""
+    """Yield each worker with its session, except damaged ones."""
     for name, text in found.items():
         with contextlib.suppress(*UNREADABLE):
             seen, rows, document = text.split(" ", 2)
             info = json.loads(document)
-            ago = max(0.0, now - as_moment(seen))
-            working = not info["how"] and ago <= max(float(info["lease"]), _SHORTEST_LEASE)
-            session = _session(info, info["calls"], _watched(series.get(name)))
-            yield Worker(name, int(rows), ago, session.started, session.how, working), session
+            silence = max(0.0, now - as_time(seen))
+            working = not info["how"] and silence <= max(float(info["lease"]), _SHORTEST_LEASE)
+            session = _session(info, info["calls"], _series(series.get(name)))
+            yield Worker(name, int(rows), silence, session.started, session.how, working), session
 
 
-def _watched(series: str | None) -> Series | None:
+def _series(series: str | None) -> Series | None:
     try:
         return Series.from_json(series) if series else None
     except UNREADABLE:
@@ -98,8 +95,8 @@ def _session(info: Mapping[str, Any], calls: Mapping[str, Any], series: Series |
     counted = Calls(**{field.name: as_number(calls.get(field.name, 0)) for field in fields(Calls)})
     ended = info.get("ended")
     return Session(
-        as_moment(info["started"]),
-        None if ended is None else as_moment(ended),
+        as_time(info["started"]),
+        None if ended is None else as_time(ended),
         str(info.get("how", "")),
         series,
         counted,
@@ -107,7 +104,7 @@ def _session(info: Mapping[str, Any], calls: Mapping[str, Any], series: Series |
 
 
 def _rate(recent: Mapping[str, str], now: int) -> float:
-    """Outcomes a second over the last minute, or since the first of them when that is less."""
+    """Return the outcomes a second over the last minute, or since the first of them if that is less."""
     slots = {int(slot): int(rows) for slot, rows in recent.items() if now - _MINUTE < int(slot) + _SLOT}
     if not slots:
         return 0.0
@@ -116,14 +113,14 @@ def _rate(recent: Mapping[str, str], now: int) -> float:
 
 
 def merged(sessions: Iterable[Session]) -> list[Session]:
-    """Add sessions up.
+    """Merge sessions that overlapped.
 
     Args:
-        sessions: of workers, those that ran at the same time and those that did not, in any order.
+        sessions: the sessions of all workers, in any order.
 
     Returns:
-        One for each time in which there were workers, in their order.  Its ``how`` is that of the worker that ended
-        last; its limit is the highest of theirs, since they share it.
+        One session for each period with workers, in order.  Its ``how`` is that of the worker that ended last; its
+        limit is the highest of theirs, since they share it.
     """
     groups: list[list[Session]] = []
     until = 0.0
@@ -131,34 +128,34 @@ def merged(sessions: Iterable[Session]) -> list[Session]:
         if not groups or session.started > until + _PAUSE:
             groups.append([])
         groups[-1].append(session)
-        until = max(until, _end(session))
-    return [_one(group) for group in groups]
+        until = max(until, _last_seen(session))
+    return [_merge(group) for group in groups]
 
 
-def _one(sessions: Sequence[Session]) -> Session:
-    """Sessions that ran at about the same time as one."""
-    last = max(sessions, key=_end)
+def _merge(sessions: Sequence[Session]) -> Session:
+    """Return overlapping sessions as one."""
+    last = max(sessions, key=_last_seen)
     found = [session.series for session in sessions if session.series is not None and session.series.slots]
     ends = [session.ended for session in sessions if session.ended is not None]
     return Session(
         started=min(session.started for session in sessions),
-        # One that was killed before the others ended is not what the whole ended by.
+        # A worker that was killed before the others ended does not leave the whole without an end.
         ended=max(ends) if ends and last.ended is not None else None,
         how=last.how,
-        series=_sum(found) if found else None,
+        series=_sum_series(found) if found else None,
         calls=Calls(*map(sum, zip(*(asdict(session.calls).values() for session in sessions), strict=True))),
     )
 
 
-def _end(session: Session) -> float:
-    """The last that is known of it."""
+def _last_seen(session: Session) -> float:
+    """Return the last time at which a session is known to have run."""
     if session.ended is not None:
         return session.ended
     series = session.series
     return session.started if series is None or not series.slots else series.started + series.seconds
 
 
-def _sum(found: Sequence[Series]) -> Series:
+def _sum_series(found: Sequence[Series]) -> Series:
     started = min(series.started for series in found)
     until = max(series.started + series.seconds for series in found)
     width = max(series.width for series in found)
@@ -167,7 +164,7 @@ def _sum(found: Sequence[Series]) -> Series:
     total = Series(started, width, max(series.limit for series in found), until=until)
     for series in found:
         for number, slot in enumerate(series.slots):
-            # By its middle: slots of one width stay apart, wherever each worker's seconds begin.
+            # By its middle, so that slots of equal width stay apart, wherever the seconds of each worker begin.
             index = int((series.started + (number + 0.5) * series.width - started) / width)
             index = min(index, SLOTS - 1)
             while len(total.slots) <= index:

@@ -5,8 +5,8 @@
     exchange: outcomes → store, claims ← store ──> admit: their groups looked up ──> queue
     workers:  queue → one call, however long the service is unreachable → outcome
 
-A row counts against ``concurrency`` from its claim until its outcome is durable, so that a killed process leaves no
-more rows of unknown fate than that.
+A row counts against ``concurrency`` from its claim until its outcome is durable.  This bounds the rows whose outcome is
+unknown after a kill.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 _GATHER = 0.02
 """Seconds for which outcomes are gathered: an exchange costs a round trip, or a write to disk, whatever it holds."""
 _DRAIN = 5.0
-"""Seconds for calls under way to finish once a run is to end."""
+"""Seconds for calls in flight to finish once a run is to end."""
 _SOON, _LATER = 0.1, 1.0
-"""Seconds between two looks at a store that has nothing to be claimed, at first and at most."""
+"""Seconds between two polls of a store without rows to claim, at first and at most."""
 
-_LOOKS = 5
-"""Looks that are not worth a word."""
+_SILENT_POLLS = 5
+"""Polls of such a store before the wait is reported."""
 
 
 class Sender:
@@ -48,19 +48,19 @@ class Sender:
         client: makes the calls.
         kind: the kind of the rows.
         store: gives the rows and takes their outcomes.
-        options: how.
+        options: the options for sending.
         counts: the rows by state.
-        groups: looks the rows' groups up; None where that is not wanted.
+        groups: looks up the rows' groups; None for no look-ups.
         breaker: waits out the service's outages.
         recorder: counts the attempts; None when they are not counted.
         stop: set when the run is to end; set here, too, when there are too many errors.
         tell: reports a failed or lowered row; it may wait.
-        waiting: reports why and until when rows of others are waited for; with "", that they no longer are.
-        set_pace: applies a pace that was set meanwhile.
+        waiting: reports a wait for rows of other workers: its reason and the event that ends it; its end with "".
+        set_pace: applies a pace set during the run.
 
     Attributes:
         counts: the rows by state, as of the last exchange.
-        too_many_errors: the message about more errors than allowed; "" when there are not.
+        too_many_errors: the error message when errors exceed ``max_errors``, else "".
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class Sender:
         self._set_pace = set_pace
         self._most_errors = options.most_errors
         self._rows_left = options.limit
-        # At concurrency 1, too, an outage can be told from one row's own trouble: another row is tried.
-        self._room = max(2, options.concurrency)
-        self._enough = self._room // 2
+        # At least two, so that at concurrency 1, too, another row shows whether a failure is an outage.
+        self._capacity = max(2, options.concurrency)
+        self._enough = self._capacity // 2
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._in_hand: dict[int, Claim] = {}
+        self._in_flight: dict[int, Claim] = {}
         self._claimed: asyncio.Queue[list[Claim]] = asyncio.Queue()
         self._queue: asyncio.Queue[Claim] = asyncio.Queue()
         self._outcomes: list[tuple[Outcome, RowFailed | RowLowered | None]] = []
         self._unsent: list[int] = []
-        self._over = False
+        self._exhausted = False
         self._again = 0
         self._some = asyncio.Event()
         self._many = asyncio.Event()
@@ -110,18 +110,18 @@ class Sender:
 
     @property
     def limited(self) -> bool:
-        """Whether as many rows were claimed as this run was to send."""
+        """Whether this run has claimed as many rows as its ``limit``."""
         return self._rows_left == 0
 
     async def send_all(self) -> None:
-        """Send until no rows are left, or until the run is to end and the calls under way have finished.
+        """Send until no rows are left, or until the run is to end and the calls in flight have finished.
 
         Raises:
             AuthError, PermissionDenied, ClientClosed: nothing more can be sent.
             OutageTooLong: the service accepted nothing for longer than allowed.
             JournalError: the store failed.
         """
-        workers = (self._work() for _ in range(self._room))
+        workers = (self._work() for _ in range(self._capacity))
         try:
             await beside(self._exchange_all(), self._admit_all(), self._end(), self._store.keep(), *workers)
         except Stopped:
@@ -136,42 +136,42 @@ class Sender:
     # Between the store and the workers
 
     async def _exchange_all(self) -> None:
-        """Exchange outcomes for claims until nothing is left to be claimed and all outcomes are saved."""
-        looks = 0
+        """Exchange outcomes for claims until no rows are left to claim and all outcomes are saved."""
+        polls = 0
         while True:
             room = self._free()
             reply = await self._exchange(room) if room or self._outcomes else None
             if reply is not None and room:
-                self._over = reply.over
-            self._breaker.last_calls = self._over or self._rows_left == 0
-            if not self._in_hand and not self._free():
+                self._exhausted = reply.exhausted
+            self._breaker.last_calls = self._exhausted or self._rows_left == 0
+            if not self._in_flight and not self._free():
                 self._waiting("", "")
                 return
             if reply is not None and reply.rejected and not reply.claims:
                 continue
             if reply is None or reply.claims or not self._free():
-                looks = 0
+                polls = 0
                 self._waiting("", "")
                 await self._gather()
             else:
-                looks += 1
-                await self._wait_for_others(reply, looks)
+                polls += 1
+                await self._wait_for_others(reply, polls)
 
     def _free(self) -> int:
-        """How many rows may be claimed now."""
-        if self._over or self._stop.is_set():
+        """Return the number of rows that may be claimed now."""
+        if self._exhausted or self._stop.is_set():
             return 0
-        room = self._room - len(self._in_hand) + len(self._outcomes)
+        room = self._capacity - len(self._in_flight) + len(self._outcomes)
         return room if self._rows_left is None else min(room, self._rows_left)
 
     async def _exchange(self, room: int) -> Exchange:
         finished, self._outcomes = self._outcomes, []
-        reply = await self._exchange_undivided([outcome for outcome, _ in finished], room)
+        reply = await self._exchange_shielded([outcome for outcome, _ in finished], room)
         self.counts = reply.counts
         for outcome, _ in finished:
-            del self._in_hand[outcome.line]
+            del self._in_flight[outcome.line]
         for claim in reply.claims:
-            self._in_hand[claim.row.line] = claim
+            self._in_flight[claim.row.line] = claim
             self._again += claim.again
         if self._rows_left is not None:
             self._rows_left -= len(reply.claims)
@@ -187,8 +187,8 @@ class Sender:
             await self._tell(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
         return reply
 
-    async def _exchange_undivided(self, outcomes: list[Outcome], room: int) -> Exchange:
-        """Exchange to the end, also when the caller is cancelled meanwhile: outcomes under way must not be dropped."""
+    async def _exchange_shielded(self, outcomes: list[Outcome], room: int) -> Exchange:
+        """Finish an exchange even when the caller is cancelled: its outcomes must not be lost."""
         exchanging: asyncio.Task[Exchange] = asyncio.ensure_future(self._store.exchange(outcomes, room, self._calls()))
         try:
             await outlast(exchanging)
@@ -199,10 +199,10 @@ class Sender:
         return result_of(exchanging)
 
     def _calls(self) -> Calls:
-        found = self._recorder
-        if found is None:
+        total = self._recorder
+        if total is None:
             return Calls(again=self._again)
-        return Calls(found.sent, found.done, found.refused, found.faults, found.retried, self._again)
+        return Calls(total.sent, total.done, total.refused, total.faults, total.retried, self._again)
 
     def _check_errors(self) -> None:
         errors = self.counts.errors + sum(outcome.state is State.FAILED for outcome, _ in self._outcomes)
@@ -211,7 +211,7 @@ class Sender:
             self._stop.set()
 
     async def _gather(self) -> None:
-        """Wait for outcomes: for the first, and then a little for more."""
+        """Wait for the first outcome, and then briefly for more."""
         await self._some.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GATHER):
@@ -219,13 +219,13 @@ class Sender:
         self._some.clear()
         self._many.clear()
 
-    async def _wait_for_others(self, reply: Exchange, looks: int) -> None:
-        """Wait a little for rows that others have claimed."""
-        if not self._in_hand and looks > _LOOKS:
+    async def _wait_for_others(self, reply: Exchange, polls: int) -> None:
+        """Wait briefly for rows that other workers have claimed."""
+        if not self._in_flight and polls > _SILENT_POLLS:
             reason = f"{reply.held_by_others:,} rows are leased to other workers"
             self._waiting(reason, "they have sent them, or their leases end")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_LATER, _SOON * looks)):
+            async with asyncio.timeout(min(_LATER, _SOON * polls)):
                 await self._some.wait()
         self._some.clear()  # or the next wait would end at once: the exchange that follows takes all outcomes
 
@@ -253,7 +253,7 @@ class Sender:
         return await self._groups.look_up(str(claim.row.values[0]) for claim in claims)
 
     async def _end(self) -> None:
-        """Once the run is to end, give back what is not begun, and bound the time for what is.
+        """Once the run is to end, give back the queued rows, and wait a bounded time for the calls in flight.
 
         Raises:
             Stopped: the time is over.
@@ -262,12 +262,12 @@ class Sender:
         while not self._queue.empty():
             self._drop(self._queue.get_nowait())
         self._wake()
-        await asyncio.sleep(0.0 if self._breaker.down else _DRAIN)
+        await asyncio.sleep(0.0 if self._breaker.is_open else _DRAIN)
         raise Stopped
 
     def _drop(self, claim: Claim) -> None:
-        """Give a row back that was not sent."""
-        del self._in_hand[claim.row.line]
+        """Give back a row that was not sent."""
+        del self._in_flight[claim.row.line]
         self._unsent.append(claim.row.line)
         self._wake()
 
@@ -295,8 +295,8 @@ class Sender:
             except Stopped:
                 if not begun:
                     self._drop(claim)
-                else:  # its fate is unknown: it stays claimed
-                    del self._in_hand[claim.row.line]
+                else:  # its outcome is unknown: it stays claimed
+                    del self._in_flight[claim.row.line]
                     self._wake()
             except (AuthError, ClientClosed):
                 raise
@@ -314,7 +314,7 @@ class Sender:
             self._settle(Outcome(row.line, State.LOWERED), RowLowered(row.line, row.values, messages))
 
     def _fail(self, claim: Claim, code: int | None, reason: str) -> None:
-        row, reason = claim.row, shortened(reason)  # what is told is what is kept
+        row, reason = claim.row, shortened(reason)  # the event has the reason as it is kept
         self._settle(Outcome(row.line, State.FAILED, code, reason), RowFailed(row.line, row.values, code, reason))
         self._check_errors()
 

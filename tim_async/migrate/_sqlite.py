@@ -1,6 +1,6 @@
-"""The store of a migration in one file: the journal, an SQLite database.
+"""The store in one file: the journal, an SQLite database.
 
-A run holds it by a lock in a file beside it, and writes it in a thread of its own.
+A run locks it by a file beside it, and writes it in a thread of its own.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .errors import JournalError, JournalInUse
 from .events import Counts
 
 _WINDOW = 1000
-"""Failed and rejected rows that are read together."""
+"""Failed and rejected rows read at once."""
 
 
 class SqliteStore:
     """Keeps a migration in a file; see `Store` for its methods.
 
     Args:
-        path: the journal; made if there is none, readable by its owner alone.
+        path: the journal; created if it does not exist, readable by its owner only.
 
     Attributes:
         name: the path.
@@ -38,7 +38,7 @@ class SqliteStore:
         self._writer = Writer(self._path)
 
     def hurry(self) -> None:
-        """Have the run end soon, also if the file system does not respond any more."""
+        """See `Store.hurry`."""
         if self._executor is not None:
             self._executor.hurry()
 
@@ -56,7 +56,7 @@ class SqliteStore:
         """See `Store.join`."""
         status = await self.status()
         if not status.planned:
-            raise JournalError(f"the rows of {self.name} are not all known: run the command with the file again")
+            raise JournalError(f"not all rows of {self.name} are planned; run the command with the file again")
         return await self.open(About(status.kind, status.source, "", status.arguments, sdk_app_id, base_url))
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:

@@ -1,14 +1,14 @@
-"""Where a migration keeps its rows and their outcomes: the `Store` protocol, and the values that pass through it.
+"""The `Store` protocol, which keeps the rows of a migration and their outcomes, and the values passed through it.
 
 ::
 
     open ──> plan* ──> planned ──> exchange* ──> close
        └──────────────────┴──> mend
 
-A store knows the values of every row.  A row is known by its line: the line in the file it was read from.  Rows are
-*planned* once: all are added, and of the rows of one member all but the last become superseded.  Then a run *exchanges*
-outcomes for claims: the outcomes of finished rows go in, rows to be sent come out, in one step.  A claim is durable
-before `exchange` returns; so after a kill at most the rows that were claimed are sent a second time.
+A store holds the values of every row, and identifies a row by its line in the file.  Rows are *planned* once: all are
+added, and of the rows of one member all but the last become superseded.  Then a run *exchanges* outcomes for claims:
+the outcomes of finished rows go in, rows to be sent come out, in one step.  A claim is durable before `exchange`
+returns, so that after a kill only claimed rows may be sent a second time.
 
 `tim_async.migrate._sqlite` keeps a migration in one file, `tim_async.migrate._redis` shares it among machines, and
 `tim_async.migrate._memory` keeps it as long as the process lives.
@@ -33,9 +33,9 @@ from .events import Counts
 
 _PORTS = {"http": 80, "https": 443}
 _DIGITS_SHOWN = 12
-"""Digits of a fingerprint that a message shows."""
+"""Digits of a fingerprint shown in a message."""
 _LONGEST_REASON = 300
-"""Bytes of a reason that are kept: with hundreds of thousands of failures they are most of the store."""
+"""Bytes kept of a reason: with hundreds of thousands of failures, reasons fill most of the store."""
 
 
 class State(enum.IntEnum):
@@ -46,7 +46,7 @@ class State(enum.IntEnum):
     DONE = 1
     """Accepted by the service."""
     LOWERED = 2
-    """Accepted, with a number above the group's messages, which the service lowers to that."""
+    """Accepted, with a count above the group's number of messages, to which the service lowers it."""
     FAILED = 3
     """Refused by the service, or its group ignores unread counts."""
     REJECTED = 4
@@ -57,15 +57,15 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a migration is of.
+    """The identity of a migration: its source and its app.
 
     Attributes:
         kind: the name of the kind of its rows.
         source: the name of the file, "-" for standard input.
-        fingerprint: the SHA-256 of the file, as hexadecimal digits; "" while it is not known.
-        arguments: the keyword arguments of its `FileSource`, which shape the rows.
-        sdk_app_id: the app; 0 while it is not known.
-        base_url: the URL of the app's service, "" while it is not known.
+        fingerprint: the SHA-256 of the file, as hexadecimal digits; "" while unknown.
+        arguments: the keyword arguments of its `FileSource`, which determine the rows.
+        sdk_app_id: the app; 0 while unknown.
+        base_url: the URL of the app's service, "" while unknown.
     """
 
     kind: str
@@ -78,13 +78,13 @@ class About:
 
 @dataclass(slots=True)
 class Claim:
-    """A row to be sent.
+    """A claimed row, to be sent.
 
     Attributes:
         row: the row.
-        since: when it was claimed first, unix seconds; a row without a time of its own is marked read up to then.
+        since: the time of its first claim, unix seconds; a row without a time of its own is marked read up to it.
         again: whether an earlier run claimed it and did not settle it, so that it may have been sent already.
-        messages: how many messages its group holds; None when that is not known.
+        messages: the number of messages in its group; None when unknown.
     """
 
     row: Row
@@ -95,13 +95,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a claimed row ended.
+    """The outcome of a claimed row.
 
     Attributes:
         line: its line.
         state: ``DONE``, ``LOWERED`` or ``FAILED``.
         code: of a failed row, the service's code; None when there was none.
-        reason: of a failed row, why; see `shortened`.
+        reason: of a failed row, why it failed; see `shortened`.
     """
 
     line: int
@@ -112,15 +112,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The requests of one run.
+    """The numbers of requests of one run.
 
     Attributes:
-        sent: all of them.
+        sent: all requests.
         done: those that succeeded.
         refused: those over the rate.
         faults: those that failed otherwise.
         retried: those that were not the first of their call.
-        again: rows that an earlier run may have sent already.
+        again: rows sent that an earlier run may have sent already.
     """
 
     sent: int = 0
@@ -133,7 +133,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A rate that was set while a migration runs, by `tim-async migrate set`.
+    """A rate or a share set during a run, by `tim-async migrate set`.
 
     Attributes:
         rate: calls/s that the service allows; None for unchanged.
@@ -146,21 +146,21 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The answer to an exchange.
+    """The result of an exchange.
 
     Attributes:
         claims: rows to be sent.
         counts: all rows by state.
-        over: whether no more rows will come: each is settled, or claimed by this run.  Without claims and without
-            ``over``, rows are claimed by others, and may come back.
+        exhausted: whether no more rows will come: each is settled, or claimed by this run.  If False and without
+            claims, other workers have claimed rows, and may give them back.
         held_by_others: rows that other workers have claimed.
-        rejected: rows that turned out to be invalid only now; the store has counted them.
+        rejected: rows found to be invalid in this exchange; the store has counted them.
         pace: the pace that was set since the last exchange; None for none.
     """
 
     claims: list[Claim]
     counts: Counts
-    over: bool
+    exhausted: bool
     held_by_others: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     pace: Pace | None = None
@@ -173,8 +173,8 @@ class Problem:
     Attributes:
         line: its line.
         code: the service's code; None when there was none.
-        reason: why, with the field at fault before it.
-        fields: its values by field; of a rejected row, what was read of it.
+        reason: why it failed or was rejected, after the name of the field at fault.
+        fields: its values by field; of a rejected row, those that could be read.
     """
 
     line: int
@@ -183,20 +183,20 @@ class Problem:
     fields: Mapping[str, Any]
 
     def to_document(self) -> dict[str, Any]:
-        """The row as the rejected file holds it."""
+        """Return the row as the rejected file holds it."""
         return {**self.fields, "Line": self.line, "Code": self.code, "Reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What became of mended rows.
+    """The result of a mend.
 
     Attributes:
-        taken: rows that took their new values and are pending.
-        superseded: rows that took their new values, and a later row is for the same member.
+        taken: rows that have their new values and are pending.
+        superseded: rows that have their new values, and a later row is for the same member.
         rejected: rows that are still invalid.
         skipped: lines that need no mending: done or superseded already, or not of this migration.
-        busy: lines that cannot be mended now, since an earlier row of the same member is being sent by another worker.
+        busy: lines that cannot be mended yet: another worker is sending them, or an earlier row of the same member.
     """
 
     taken: int = 0
@@ -208,13 +208,13 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """Failed or rejected rows that have the code or the field in common.
+    """The failed or rejected rows with the same code or field at fault.
 
     Attributes:
         code: the service's code; None when there was none.
-        reason: that of the first of them.
-        rows: how many.
-        first_line: the first of them.
+        reason: the reason of the first row.
+        rows: the number of rows.
+        first_line: the line of the first row.
         rejected: whether they were never sent.
     """
 
@@ -226,12 +226,12 @@ class FailureCount:
 
     @property
     def meaning(self) -> str:
-        """What the service says with the code, in a sentence; "" without a code that this library knows."""
+        """The meaning of the code, a sentence; "" without a code that this library knows."""
         return code_of(self.code).meaning
 
     @property
     def remedy(self) -> str:
-        """What to do about it, likewise."""
+        """The remedy for the code, likewise."""
         return code_of(self.code).remedy
 
 
@@ -240,11 +240,11 @@ class Session:
     """One run of a migration; of a fleet, all workers that ran at the same time.
 
     Attributes:
-        started: when it began to send, unix seconds.
-        ended: when it ended; None when it is running, or was killed.
-        how: "done", "interrupted", "limit" or "failed"; "" when it is not known to have ended.
+        started: the time when it began to send, unix seconds.
+        ended: the time of its end; None when it is running, or was killed.
+        how: its end: "done", "interrupted", "limit" or "failed"; "" when none was recorded.
         series: its calls over time, saved every few seconds; None when they were not recorded.
-        calls: its requests in all, saved with each outcome.
+        calls: the totals of its requests, saved with each outcome.
     """
 
     started: float
@@ -262,9 +262,9 @@ class Worker:
         name: its host, its process and a random part.
         rows: rows whose outcome it was the first to report.
         seen: seconds since its last sign of life.
-        started: when it began, unix seconds by its own clock.
-        how: how it ended: "done", "interrupted", "limit", "failed" or "nothing_to_do"; "" when it is not known to have.
-        working: whether it works, as far as one can tell: it has not ended, and its lease is not over.
+        started: the time of its start, unix seconds by its own clock.
+        how: its end: "done", "interrupted", "limit", "failed" or "nothing_to_do"; "" when none was recorded.
+        working: whether it seems to work: it has not ended, and its lease has not expired.
     """
 
     name: str
@@ -280,18 +280,18 @@ class Status:
     """A migration at one moment.
 
     Attributes:
-        journal: where it is kept: a path, or a URL without its password.
+        journal: its store: a path, or a URL without its password.
         kind: the name of the kind of its rows.
         source: the file, "-" for standard input.
-        arguments: what shapes its rows: the keyword arguments of its `FileSource`.
-        sdk_app_id: the app; 0 while it is not known.
+        arguments: the keyword arguments of its `FileSource`, which determine the rows.
+        sdk_app_id: the app; 0 while unknown.
         base_url: the URL of the app's service.
         planned: whether all rows are known; False while the file is read.
         running: whether a run works on it at this moment.
         counts: the rows by state.
         failures: the failed and rejected rows by code or field, the most frequent first.
         sessions: the runs that sent something, in their order.
-        workers: of a shared migration, all that have ever worked on it, those seen last first.
+        workers: of a shared migration, all workers it has had, the most recently seen first.
         name: of a shared migration, its name.
         rate: of a shared migration, outcomes a second over the last minute.
         missing: of a shared migration, rows that the store has lost.
@@ -315,7 +315,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest of a shared migration takes at its present rate; None when nothing can be said."""
+        """Seconds left of a shared migration at its present rate; None when unknown."""
         if not self.counts.left:
             return 0.0
         return self.counts.left / self.rate if self.rate else None
@@ -325,7 +325,7 @@ class Status:
 class Store(Protocol):
     """Keeps one migration.  All methods but `close` raise `JournalError` when the store fails.
 
-    One run uses a store at a time, and one call is under way at a time; `keep` runs beside the others.
+    One run uses a store at a time, and makes one call at a time, apart from `keep`.
     """
 
     @property
@@ -336,11 +336,11 @@ class Store(Protocol):
         """Begin, or resume, a migration.
 
         Args:
-            about: what it is of.
-            restart: forget everything that the store knows of an earlier one.
+            about: its identity.
+            restart: erase an earlier migration first.
 
         Returns:
-            What the store holds, if its rows are planned already; None if they are to be planned.
+            The identity of the migration in the store, if its rows are planned; None if they are to be planned.
 
         Raises:
             JournalMismatch: the store holds another migration.
@@ -348,84 +348,100 @@ class Store(Protocol):
         """
 
     async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """Take part in a migration that somebody else planned, for an app.
+        """Join a migration that another process planned, for an app.
 
         Returns:
-            What the store holds; None when the run is to end before the rows are planned.
+            The identity of the migration; None when the run is to end before the rows are planned.
 
         Raises:
             JournalMismatch: the store holds the migration of another app.
         """
 
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
-        """Add rows, by rising line, some thousands at a time."""
+        """Add rows in ascending order of line, some thousands at a time."""
 
     async def planned(self, fingerprint: str) -> None:
-        """Note that all rows are added, and what the SHA-256 of the file is; find those that are superseded."""
+        """Record that all rows are added, and the SHA-256 of the file; mark the superseded rows."""
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """Give failed, rejected and pending rows new values, by their lines; each then becomes pending, or superseded.
 
-        What holds for planned rows holds afterwards: of the rows of one member, the last is the one that is sent.
+        Afterwards as before, only the last row of each member is sent.
         """
 
     async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
         """Settle rows and claim others; durable when this returns.
 
         Args:
-            outcomes: of rows that this run has claimed.
-            room: claim at most so many rows.
+            outcomes: the outcomes of rows that this run has claimed.
+            room: the maximum number of rows to claim.
             calls: the requests of this run so far.
         """
 
     async def counts(self) -> Counts:
-        """How many rows are in which state."""
+        """Return the number of rows in each state."""
 
     async def failures(self) -> list[FailureCount]:
-        """The failed and rejected rows by code or field, the most frequent first."""
+        """Return the failed and rejected rows by code or field, the most frequent first."""
 
     async def release(self, lines: Sequence[int]) -> None:
-        """Give rows back that were claimed and not sent; this run does not claim them again."""
+        """Give back claimed rows that were not sent; this run does not claim them again."""
 
     async def save_series(self, series: str) -> None:
-        """Save how the calls of this run went over time, as `Series.to_json` writes it."""
+        """Save the calls of this run over time, as written by `Series.to_json`."""
 
     async def keep(self) -> None:
-        """Stay in touch while a run sends: renew what expires.  Returns only by cancellation or an error."""
+        """Renew leases, if there are any, while a run sends.  Returns only by cancellation or an error."""
 
     async def status(self) -> Status:
-        """All there is to know but the rows, at one moment; may be called without `open`."""
+        """Return everything but the rows, as of one moment; may be called without `open`."""
 
     def problems(self) -> AsyncIterator[Problem]:
-        """Each failed or rejected row, by line; may be called without `open`."""
+        """Yield each failed or rejected row, by line; may be called without `open`."""
 
     def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
-        """Rows in the state ``DONE``, by line, at most so many after a line; may be called without `open`."""
+        """Yield rows in the state ``DONE``, by line, at most ``most`` after a line; may be called without `open`."""
 
     async def set_pace(self, pace: Pace) -> None:
-        """Set the pace of the runs under way; may be called without `open`."""
+        """Set the pace of the current runs; may be called without `open`."""
 
     async def note(self, name: str, value: str | None = None) -> str:
-        """A text kept under a name, "" when there is none; with ``value``, keep that.  May be called without `open`."""
+        """Return a text by its name, "" when there is none; store ``value`` first.  May be called without `open`."""
 
     def hurry(self) -> None:
-        """Have `close` wait only briefly for a store that does not respond: the run is to end."""
+        """Make `close` wait only briefly for a store that does not respond: the run is to end."""
 
     async def close(self, how: str = "") -> None:
-        """End, however the run went; the rows that are still claimed are given back where others could take them.
+        """Close the store; give back rows that are still claimed, where other workers could take them.
 
         Args:
-            how: how the run ended: "done", "interrupted", "limit" or "failed"; "" when nothing was sent.
+            how: the end of the run: "done", "interrupted", "limit" or "failed"; "" when nothing was sent.
         """
 
 
+def about_from(values: Mapping[str, Any]) -> About:
+    """Return the identity of a migration from its fields, as a store has kept them.
+
+    Raises:
+        KeyError, TypeError: a field is missing or invalid.
+    """
+    about = About(**{name: values[name] for name in About.__slots__})
+    if not (
+        all(isinstance(text, str) for text in (about.kind, about.source, about.fingerprint, about.base_url))
+        and isinstance(about.arguments, dict)
+        and isinstance(about.sdk_app_id, int)
+        and 0 <= about.sdk_app_id < 2**63
+    ):
+        raise TypeError("it does not identify a migration")
+    return about
+
+
 def differing(found: About, wanted: About) -> str:
-    """What two sides have to agree on and do not, as what a journal is "of"; "" when they agree.
+    """Return the differences between two migrations, as the end of a sentence "it is the journal …"; "" for none.
 
     Args:
-        found: what the journal is of.
-        wanted: what it should be of.  A fingerprint or an app that is not known agrees with any, and so does an
-            argument that is not given.
+        found: the migration in the journal.
+        wanted: the expected one.  An unknown fingerprint or app matches any, and so does an argument that is not given.
     """
     differences = []
     if found.kind != wanted.kind:
@@ -436,24 +452,24 @@ def differing(found: About, wanted: About) -> str:
             differences.append(f"of another file: {found.source} ({then}…), and this is {wanted.source} ({now}…)")
         else:
             differences.append(f"of an earlier content of {found.source}: its SHA-256 was {then}… and is {now}…")
-    compared = {name: found.arguments.get(name) for name in wanted.arguments}
-    if _named(compared) != _named(wanted.arguments):
-        then, now = _named(compared), _named(wanted.arguments)
+    then = _as_text({name: found.arguments.get(name) for name in wanted.arguments})
+    now = _as_text(wanted.arguments)
+    if then != now:
         differences.append(f"of other arguments: {then} then, {now} now")
     if found.sdk_app_id and wanted.sdk_app_id:
         if found.sdk_app_id != wanted.sdk_app_id:
             differences.append(f"of app {found.sdk_app_id}, and this is app {wanted.sdk_app_id}")
-        if _place(found.base_url) != _place(wanted.base_url):
+        if _normalized(found.base_url) != _normalized(wanted.base_url):
             differences.append(f"of the app at {found.base_url}, and this is the one at {wanted.base_url}")
     return "; and ".join(differences)
 
 
 def mismatch(name: str, differences: str) -> JournalMismatch:
-    """The error for a journal of another migration.
+    """Return the error for a journal of another migration.
 
     Args:
         name: the store's name.
-        differences: as `differing` gives them.
+        differences: as `differing` returns them.
     """
     other = "--name" if is_url(name) else "--journal"
     return JournalMismatch(
@@ -463,30 +479,30 @@ def mismatch(name: str, differences: str) -> JournalMismatch:
 
 
 def as_json(value: Any) -> str:
-    """A value as text that is equal for equal values."""
+    """Return a value as JSON, equal for equal values, in ASCII: the name of a file may be invalid UTF-8."""
     return json.dumps(value, sort_keys=True)
 
 
-def _place(base_url: str) -> tuple[str | None, int | None, str] | str:
-    """What two spellings of one base URL have in common: host, port and path."""
+def _normalized(base_url: str) -> tuple[str | None, int | None, str] | str:
+    """Return the host, the port and the path of a base URL, however it is spelled."""
     try:
         parts = urlsplit(base_url)
         return parts.hostname, parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")
-    except ValueError:  # of a journal: a client's has been checked
+    except ValueError:  # from a journal: a client's URL is valid
         return base_url
 
 
-def _named(arguments: Mapping[str, Any]) -> str:
-    """Arguments as a message can hold them: those that say something."""
+def _as_text(arguments: Mapping[str, Any]) -> str:
+    """Return arguments as a message shows them, without empty ones."""
     values = {name: value for name, value in arguments.items() if value}
     return json.dumps(values, ensure_ascii=False, sort_keys=True) if values else "none"
 
 
 def shortened(reason: str) -> str:
-    """A reason as it is kept: not too long, and without what UTF-8 or a text of C cannot hold."""
+    """Return a reason as it is kept: of limited length, with NUL and everything that UTF-8 cannot encode escaped."""
     return reason.replace("\0", "\\x00").encode("utf-8", "backslashreplace")[:_LONGEST_REASON].decode("utf-8", "ignore")
 
 
 def with_field(field_at_fault: str, reason: str) -> str:
-    """A reason with the field at fault, if it is one field's."""
+    """Return a reason after the name of the field at fault, if there is one."""
     return f"{field_at_fault}: {reason}" if field_at_fault else reason

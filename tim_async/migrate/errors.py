@@ -1,22 +1,22 @@
-"""Why a migration cannot begin, or cannot go on.  What the service says of a call stays a `TIMError`."""
+"""The errors that keep a migration from starting or continuing.  A failed call to the service stays a `TIMError`."""
 
 from __future__ import annotations
 
 
 class MigrateError(Exception):
-    """Base class of what stops a migration, apart from the service itself."""
+    """The base class of errors that stop a migration, apart from the service's own."""
 
 
 class SourceError(MigrateError):
-    """The rows cannot be read: no such file, not text, a column missing, a cut archive; or they have changed since."""
+    """The rows cannot be read: no such file, not text, a column missing, a truncated archive; or they have changed."""
 
 
 class JournalError(MigrateError):
-    """The journal cannot be read or written: no room, no permission, or it is no journal."""
+    """The journal cannot be read or written: no space, no permission, or not a journal."""
 
 
 class JournalMismatch(JournalError):
-    """The journal is of another file, other arguments or another app; nothing was sent."""
+    """The journal belongs to another file, other arguments or another app; nothing was sent."""
 
 
 class JournalInUse(JournalError):
@@ -24,8 +24,8 @@ class JournalInUse(JournalError):
 
 
 class StoreAway(JournalError):
-    """The store cannot be reached, and the run is to end."""
+    """The store is unreachable, and the run does not wait for it."""
 
 
 class StoreMisconfigured(JournalError):
-    """The store cannot be used as it is named: a wrong password, a missing right, a replica's URL."""
+    """The store cannot be used as configured: a wrong password, a missing right, a replica's URL."""

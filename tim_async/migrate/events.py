@@ -10,16 +10,16 @@ from ._rows import Value
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows are in which state.
+    """The number of rows in each state.
 
     Attributes:
         pending: not sent yet.
-        sending: under way, or claimed by a run that was killed, so that they may have been sent; they are sent again.
+        sending: in flight, or claimed by a run that was killed and may have sent them; those are sent again.
         done: accepted by the service.
-        lowered: done, with a number above the group's messages, which the service lowers to that.
-        failed: refused by the service, or their group ignores unread counts.
+        lowered: accepted, with a count above the group's number of messages, to which the service lowers it.
+        failed: refused by the service, or of a group that ignores unread counts.
         rejected: invalid; never sent.
-        superseded: a later row is for the same member; never sent.
+        superseded: never sent, because a later row is for the same member.
     """
 
     pending: int = 0
@@ -52,7 +52,7 @@ class Counts:
 
     @property
     def errors(self) -> int:
-        """Rows that will not arrive: failed or rejected."""
+        """Failed and rejected rows."""
         return self.failed + self.rejected
 
 
@@ -69,11 +69,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """All rows are known, and sending begins.
+    """All rows are planned, and sending begins.
 
     Attributes:
         counts: the rows by state.
-        resumed: whether the journal is of an earlier run.
+        resumed: whether an earlier run planned them.
     """
 
     counts: Counts
@@ -82,13 +82,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class RowFailed:
-    """One row will not arrive.
+    """A row failed, or was found to be invalid.
 
     Attributes:
-        line: where it is in the file.
+        line: its line in the file.
         values: its fields, in the order of its kind.
         code: the service's code; None when there was none.
-        reason: why.
+        reason: why it failed.
     """
 
     line: int
@@ -99,12 +99,12 @@ class RowFailed:
 
 @dataclass(frozen=True, slots=True)
 class RowLowered:
-    """One row was accepted with a number above its group's messages, which the service lowers to that.
+    """A row was accepted with a count above its group's number of messages, to which the service lowers it.
 
     Attributes:
-        line: where it is in the file.
+        line: its line in the file.
         values: its fields, in the order of its kind.
-        messages: how many messages the group has.
+        messages: the group's number of messages.
     """
 
     line: int
@@ -114,11 +114,11 @@ class RowLowered:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The service accepts nothing at present; the migration waits, and tries again every few seconds.
+    """The run waits for the service, a store or other workers, and tries again every few seconds.
 
     Attributes:
-        reason: the latest error.
-        seconds: how long that has lasted.
+        reason: the latest error, or the rows that are waited for.
+        seconds: the length of the wait so far.
         until: the event that ends the wait.
     """
 
@@ -129,10 +129,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The wait is over: the service, or whatever was waited for, is back.
+    """A wait is over.
 
     Attributes:
-        seconds: how long it lasted.
+        seconds: its length.
     """
 
     seconds: float
@@ -155,7 +155,7 @@ class MendedRows:
 
     Attributes:
         taken: rows that will be sent.
-        superseded: rows for whose member a later row exists; they are not sent.
+        superseded: rows that will not be sent, because a later row is for the same member.
         rejected: rows that are still invalid.
         skipped: lines that need no correction: done or superseded already, or not of this migration.
     """
@@ -191,7 +191,7 @@ class Ended(enum.Enum):
     LIMIT = "limit"
     """More errors, or a longer outage, than allowed."""
     ROW_LIMIT = "row limit"
-    """As many rows were sent as this run was to send; others are left."""
+    """The run sent as many rows as its ``limit``; others are left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,7 +308,7 @@ async def test_ids_are_not_given_twice(pair: Failing) -> None:
 
 async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """No row can be claimed before all replicas have all rows, which is why a load may wait for them."""
-    monkeypatch.setattr("tim_async.migrate._redis_reader._WORD", 0.0)
+    monkeypatch.setattr("tim_async.migrate._redis_reader._SILENT", 0.0)
     pair.two.freeze()
     said: list[Any] = []
     with FileSource(simple(tmp_path, 20), UNREAD) as source:
@@ -328,7 +328,7 @@ async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Failing, monke
 
 async def test_a_replica_that_lags(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was mended waits for it, but not endlessly; a load warns of it."""
-    monkeypatch.setattr("tim_async.migrate._redis_reader._WORD", 0.0)
+    monkeypatch.setattr("tim_async.migrate._redis_reader._SILENT", 0.0)
     await planned(pair.url, [row(2, "a"), rejected(3)])
     told = asyncio.Event()
     pair.two.freeze()
@@ -338,5 +338,5 @@ async def test_a_replica_that_lags(pair: Failing, monkeypatch: pytest.MonkeyPatc
         assert not mending.done()
         monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
         assert await mending == Mended(taken=1)
-        assert "has a replica that lags, so that a failover now loses rows" in await one.outlives()
+        assert "has a replica that lags, so that a failover now loses rows" in await one.make_durable()
     pair.two.thaw()

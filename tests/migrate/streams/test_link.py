@@ -56,7 +56,7 @@ async def broken(redis: Any, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("WRONGTYPE", "is of something else"),
+        ("WRONGTYPE", "belongs to something else"),
         ("NOPERM", "refuses: "),
         ("READONLY", "it is a replica; give the primary's URL"),
         ("NOCOMMAND", "give its user the rights listed in migrate/README.md"),

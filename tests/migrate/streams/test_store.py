@@ -120,8 +120,8 @@ async def compare(url: str, rows: list[Any], todo: list[Any]) -> None:
                 await memory.exchange(outcomes, 0, Calls())
                 reply = await store.exchange(outcomes, room, Calls())
                 wanted = lines(reply.claims)
-                assert [reply.over] == await give_out(memory, wanted)
-                assert len(wanted) == room or reply.over
+                assert [reply.exhausted] == await give_out(memory, wanted)
+                assert len(wanted) == room or reply.exhausted
                 hand = sorted([*hand[len(outcomes) :], *wanted])
             case "mend", [found] if not hand:
                 mended = [made(*one) for one in found]
@@ -184,7 +184,7 @@ async def test_who_holds_a_row(store: Valkey) -> None:
         (first,) = await claim(one, 1)
         assert (first.row, first.again) == (row(2, "m2"), False)
         reply = await other.exchange([], 9, Calls())
-        assert (lines(reply.claims), reply.over, reply.held_by_others) == ([3, 4, 5, 6, 7], False, 1)
+        assert (lines(reply.claims), reply.exhausted, reply.held_by_others) == ([3, 4, 5, 6, 7], False, 1)
         assert reply.counts == Counts(sending=6)
         await other.release([3, 4])
         assert await other.counts() == Counts(sending=4, pending=2)
@@ -258,7 +258,7 @@ async def test_replies_that_are_lost(store: Valkey, monkeypatch: pytest.MonkeyPa
     await planned(store.url, [row(2, "a"), rejected(3), row(4, "a"), row(5, "b"), row(6, "c"), row(7, "d")], about)
     async with opened(store.url) as one:
         reply = await one.exchange([], 2, Calls())
-        assert (lines(reply.claims), reply.over) == ([6, 7], False)
+        assert (lines(reply.claims), reply.exhausted) == ([6, 7], False)
         assert reply.counts == Counts(sending=4, rejected=1, superseded=1)
         assert (await settle(one, {6: State.FAILED})).counts.failed == 1
         await one.release([7])
@@ -306,11 +306,11 @@ def test_garbage(shared: Valkey, junk: list[str], foreign: list[dict[bytes, byte
                 assert lines(claims) == list(range(2, 2 + good))
                 found_bad = [one for reply in replies for one in reply.rejected]
                 bad = len(junk) + len(foreign)
-                assert (len(found_bad), replies[-1].over) == (bad, True)
+                assert (len(found_bad), replies[-1].exhausted) == (bad, True)
                 assert replies[-1].counts == Counts(sending=good, rejected=bad)
                 problems = [problem async for problem in store.problems()]
                 assert [problem.line for problem in problems] == sorted(one.line for one in found_bad)
-                assert sum("is no row that load put" in problem.reason for problem in problems) == len(foreign)
+                assert sum("is not a row that was loaded" in problem.reason for problem in problems) == len(foreign)
                 status = await store.status()
                 assert (sum(one.rows for one in status.failures if one.rejected), status.missing) == (bad, 0)
                 # A row that is invalid here can be mended like any other; what is foreign cannot.
@@ -330,7 +330,7 @@ async def test_a_row_that_is_invalid_here_revives_the_one_before(
         async with looking(store.url) as redis:
             await redis.hset(key("claims"), "3", "nonsense")
         (bad,) = (await one.exchange([], 9, Calls())).rejected
-        assert (bad.line, "at a time that is none: 'nonsense'" in bad.reason) == (3, True)
+        assert (bad.line, "at an invalid time: 'nonsense'" in bad.reason) == (3, True)
         assert [claim.row for claim in await claim(one)] == [row(2, "a", 5)]
 
 
@@ -346,7 +346,7 @@ async def test_rows_that_are_lost(store: Valkey) -> None:
         assert (await one.status()).missing == 3
         # What was done need not be there; but what is mended must have a place behind all others.
         await redis.execute_command("XADD", key("rows"), f"{2**64 - 1}-0", "x", "y")
-        assert "something else has added entries" in str(await failure_of(one.mend([row(5, "z")])))
+        assert "another program has added entries" in str(await failure_of(one.mend([row(5, "z")])))
 
 
 DAMAGE: dict[str, tuple[Any, ...]] = {
@@ -450,7 +450,7 @@ async def test_a_store_that_went_back(store: Valkey, make: Make) -> None:
         assert "has lost 1 rows" in str(await failure_of(one.planned("")))
         assert "went back" in str(await failure_of(claim(one)))
         await redis.xadd(key("rows"), {"x": "y"})
-        assert "something else has added entries" in str(await failure_of(one.plan([row(4, "b")])))
+        assert "another program has added entries" in str(await failure_of(one.plan([row(4, "b")])))
     await one.close()
 
 
@@ -601,7 +601,7 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
         # Consumers of the dead that hold nothing go with the next worker that comes or ends.
         assert await names() == {"idle", "killed"}
         await let_leases_end(store.url)
-        monkeypatch.setattr("tim_async.migrate._redis.RedisStore._idle", 1)
+        monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
         async with opened(store.url) as one:
             taken = lines(await claim(one, 9))
             await settle(one, dict.fromkeys(taken, State.DONE))
@@ -649,13 +649,13 @@ async def test_whether_the_store_keeps_it(tmp_path: Path) -> None:
     with Valkey(tmp_path / "a") as valkey, contextlib.closing(Redis.from_url(valkey.url)) as redis:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
-            assert "keeps no append-only file" in await one.outlives()
+            assert "keeps no append-only file" in await one.make_durable()
             redis.config_set("maxmemory-policy", "allkeys-lru")
-            assert "allkeys-lru" in await one.outlives()
+            assert "allkeys-lru" in await one.make_durable()
     with Valkey(tmp_path / "b", appendonly="yes", appendfsync="always") as valkey:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
-            assert await one.outlives() == ""
+            assert await one.make_durable() == ""
             valkey.kill()
             valkey.start()
             assert lines(await claim(one)) == [2]

@@ -1,5 +1,5 @@
--- Members: the index knows the last valid row of each, and `replaced` leads from each row to the one before it.  Of
--- those before the last, the ones that are done are still on the stream; the values of all others are in `replaced`.
+-- Members: the index has the last valid row of each member, and `replaced` links each row to the one before it.  Of the
+-- rows before the last, those that are done are still on the stream; the values of all others are in `replaced`.
 
 local function member(values)
     local read, found = pcall(cjson.decode, values)
@@ -29,7 +29,7 @@ local function supersede(line, by)
     move(line, state, SUPERSEDED)
 end
 
--- Have a row that is not sent any more leave its member: the one that it superseded takes its place.
+-- Remove a row from its member: the row that it superseded takes its place.
 local function leave(line, values)
     local bucket, field = member(values)
     if not bucket or last_of(bucket, field) ~= line then return end
@@ -46,7 +46,7 @@ local function leave(line, values)
     end
 end
 
--- Have a row join a member; its state.
+-- Add a row to its member, and return its state.
 local function join(line, values)
     local bucket, field = member(values)
     local above = last_of(bucket, field)
@@ -95,14 +95,14 @@ function ops.planned()
     return {}
 end
 
--- Whether a worker that seems to live has claimed a row.
+-- Whether a worker that seems alive has claimed a row.
 local function is_claimed(line)
     local id = id_of(line)
     local found = redis.call('XPENDING', rows, GROUP, id, id, 1)[1]
     return found and found[2] ~= RETURNED and found[3] < request.lease
 end
 
--- Why a row cannot be mended: "skipped" for ever, or "busy" now; nil when it can.
+-- Why a row cannot be mended: "skipped" (never) or "busy" (not yet); nil when it can.
 local function obstacle(row)
     local state = row.line > 0 and row.line <= position and state_of(row.line) or 0
     if state ~= PENDING and state ~= FAILED and state ~= REJECTED then return 'skipped' end
@@ -111,8 +111,8 @@ local function obstacle(row)
     if before and before < row.line and state_of(before) == PENDING and is_claimed(before) then return 'busy' end
 end
 
--- Mend rows, by falling line.  First all leave the members that they were of, so that none is superseded by another's
--- new values while it still has its old ones.  What became of each, in order.
+-- Mend rows, in descending order of line, and return the result for each.  First all leave their old members, so that
+-- no row is superseded by another's new values while it still has its old ones.
 function ops.mend()
     local found = redis.call('HMGET', about, 'mend', 'mended')
     if found[1] == request.once then return cjson.decode(found[2]) end

@@ -1,4 +1,4 @@
--- Rows: their states, their entries, and what is wrong with those that failed or were rejected.
+-- Rows: their states, their entries, and the problems of those that failed or were rejected.
 
 local function state_of(line) return redis.call('BITFIELD_RO', states, 'GET', 'u4', '#' .. line)[1] end
 
@@ -34,7 +34,7 @@ local function add_entry(id, values)
     count('entries', 1)
 end
 
--- Above every line, too: the last lines of a file may have no entry.
+-- Not below any line: the last lines of a file may have no entry.
 local function highest_id()
     if not last then
         local found = object(redis.call('XINFO', 'STREAM', rows))
@@ -43,8 +43,8 @@ local function highest_id()
     return last
 end
 
--- Put a row on the stream once more, behind all others.  No id is given twice, not even by a store that has lost what it
--- wrote last: a worker may still have in hand what it was given under that id.
+-- Add a row to the stream again, after all others.  No id is given twice, not even by a store that has lost its latest
+-- writes: a worker may still hold the entry that had that id.
 local function append(line, values)
     last = highest_id() + 1
     local id = string.format('%.0f-%.0f', last, 1000000 * clock + time[2])
@@ -93,13 +93,13 @@ function ops.problems()
     return { problems = found }
 end
 
--- Some fields of a hash, and the cursor of the others.
+-- Some fields of a hash, and the cursor for the rest.
 function ops.scan()
     local found = redis.call('HSCAN', key(request.part), request.cursor, 'COUNT', 1000)
     return { cursor = found[1], fields = found[2] }
 end
 
--- Rows that are done, of some lines after one; and the line from which on there may be others, if any.
+-- Rows that are done, of some lines after one; and the line after which there may be more, if any.
 function ops.accepted()
     local after, most = request.after, request.most
     local page = redis.call('XRANGE', rows, string.format('%.0f-0', after + 1), position .. '-0', 'COUNT', most)

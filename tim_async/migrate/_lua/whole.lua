@@ -1,6 +1,6 @@
 -- The migration as a whole: its beginning, its status, its end; and the reply to the request.
 
--- Erase a migration, whatever it is.
+-- Erase the migration of this name, also a damaged one.
 local function erase()
     if redis.call('TYPE', causes).ok == 'set' then
         for _, cause in ipairs(redis.call('SMEMBERS', causes)) do redis.call('UNLINK', key('cause:' .. cause)) end
@@ -13,14 +13,14 @@ local function erase()
     end
 end
 
--- What another release has under this name, if any.
+-- Whether an older or a newer release has a migration under this name: "old", "new" or nil.
 local function foreign_layout()
     local found = tonumber(redis.call('GET', layout) or version)
     if redis.call('EXISTS', first) == 1 or found < tonumber(version) then return 'old' end
     return found > tonumber(version) and 'new' or nil
 end
 
--- Begin a migration, unless all rows of one are planned; what it is of then.
+-- Begin a migration; if all its rows are planned already, return its identity instead.
 function ops.open()
     local other = foreign_layout()
     if other then return { error = other } end
@@ -37,7 +37,7 @@ function ops.open()
     return {}
 end
 
--- Have it belong to an app, unless it does already.
+-- Bind the migration to an app, unless it is bound already.
 function ops.bind()
     if redis.call('HGET', about, 'sdk_app_id') == '0' then
         redis.call('HSET', about, 'sdk_app_id', request.app.sdk_app_id, 'base_url', request.app.base_url)
@@ -79,7 +79,7 @@ function ops.note()
     return { value = redis.call('HGET', notes, request.name) or '' }
 end
 
--- What the store says of itself, as far as the user may ask.
+-- The sections of INFO, as far as the user may read them.
 function ops.info()
     local found = {}
     for _, section in ipairs(request.sections) do

@@ -1,4 +1,4 @@
--- Workers: what they claim, settle and give back, and what is known of them.
+-- Workers: their claims, outcomes and returned rows, and their status.
 
 local function held_by(worker)
     local ids = {}
@@ -16,15 +16,15 @@ local function claim(ids, worker, idle)
     end
 end
 
--- Note that a worker lives.  A sign of life that finds no memory is left out: the work goes on without.
-local function see_worker(new)
+-- Record a sign of life of a worker.  It is skipped when memory is full: the work does not depend on it.
+local function record_worker(new)
     local known = redis.call('HGET', workers, request.worker)
     local settled = tonumber(string.match(known or '', '^%d+ (%d+)') or 0) + new
     redis.pcall('HSET', workers, request.worker, clock .. ' ' .. settled .. ' ' .. request.info)
     return known
 end
 
--- Remove consumers that hold nothing and are silent: one that lives is made anew by its next claim.
+-- Remove consumers that hold nothing and are silent: the next claim of a living worker creates its consumer again.
 local function remove_consumers()
     for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', rows, GROUP)) do
         local consumer = object(flat)
@@ -34,7 +34,7 @@ local function remove_consumers()
     end
 end
 
--- Forget of the workers that ended or were killed all but the ones seen last; their numbers are added up in `about`.
+-- Remove workers that ended or were killed, except the most recently seen; add their numbers to the sum in `about`.
 local function forget_workers()
     local many = redis.call('HLEN', workers) - MOST_WORKERS
     if many <= 0 then return end
@@ -62,7 +62,7 @@ local function forget_workers()
     redis.call('HSET', about, 'forgotten', cjson.encode(total))
 end
 
--- How far it is.  `sending` is held by workers, by the one that asks or by others.
+-- Add the progress to a reply.  `sending` counts the rows of all workers, `mine` those of the requesting one.
 local function add_progress(reply)
     local found = redis.call('HMGET', counts, 'entries', unpack(NAMES))
     local names = { 'entries', unpack(NAMES) }
@@ -80,7 +80,7 @@ end
 
 local function settle(outcome)
     local id, line = outcome.id, outcome.line
-    if redis.call('XACK', rows, GROUP, id) == 0 then return 0 end  -- somebody has settled it already
+    if redis.call('XACK', rows, GROUP, id) == 0 then return 0 end  -- it is settled already
     if not line then
         redis.call('XDEL', rows, id)
         count('rejected', 1)
@@ -111,7 +111,7 @@ local function add_claims(found, entries)
     for _, entry in ipairs(entries) do
         local id, fields = entry and entry[1], entry and entry[2]
         local line = id and fields and line_of(id)
-        if line and state_of(line) ~= PENDING then  -- somebody made the group anew
+        if line and state_of(line) ~= PENDING then  -- the consumer group was deleted and created again
             redis.call('XACK', rows, GROUP, id)
         elseif line then
             local since = redis.call('HGET', claims, line)
@@ -127,7 +127,7 @@ local function add_claims(found, entries)
     end
 end
 
-local function claim_left(found)
+local function claim_abandoned(found)
     local cursor = '0-0'
     repeat
         local room = request.room - #found
@@ -144,18 +144,18 @@ local function claim_new(found)
     if read then add_claims(found, read[1][2]) end
 end
 
--- Settle rows and claim others.  What a dead worker left can wait as long as there are new rows, but not for ever.
+-- Settle rows and claim others.  The rows of a dead worker can wait while there are new rows, but not for ever.
 function ops.exchange()
     local new, found = 0, {}
     for _, outcome in ipairs(request.settled) do new = new + settle(outcome) end
     save_counts()
     if new > 0 then note_outcomes(new) end
     if request.room > 0 then
-        if request.left_first then claim_left(found) end
+        if request.left_first then claim_abandoned(found) end
         claim_new(found)
-        if #found < request.room and not request.left_first then claim_left(found) end
+        if #found < request.room and not request.left_first then claim_abandoned(found) end
     end
-    if not see_worker(new) then
+    if not record_worker(new) then
         remove_consumers()
         forget_workers()
     end
@@ -175,7 +175,7 @@ function ops.release()
     return {}
 end
 
--- Renew the lease on entries, as far as nobody has taken them over.
+-- Renew the lease on entries, except those that other workers have taken over.
 function ops.keep()
     local wanted, mine = {}, {}
     for _, id in ipairs(request.ids) do wanted[id] = true end
@@ -183,7 +183,7 @@ function ops.keep()
         if wanted[id] then mine[#mine + 1] = id end
     end
     claim(mine, request.worker, 0)
-    see_worker(0)
+    record_worker(0)
     return {}
 end
 
@@ -192,12 +192,12 @@ function ops.save_series()
     return {}
 end
 
--- Give everything back that a worker holds, and note how it ended.
+-- Give back all rows that a worker holds, and record its end.
 function ops.close()
     claim(held_by(request.worker), RETURNED, YEARS)
     redis.call('XGROUP', 'DELCONSUMER', rows, GROUP, request.worker)
     remove_consumers()
-    if request.info then see_worker(0) end
+    if request.info then record_worker(0) end
     return {}
 end
 

@@ -7,15 +7,15 @@
         async for event in events:
             ...
 
-and, in as many processes on as many hosts as wanted::
+and, in any number of processes on any number of hosts::
 
     async with TIMClient.from_env() as tim, aclosing(work(tim, "redis://store:6379/0")) as events:
         async for event in events:
             ...
 
-`tim_async.migrate.run` with the URL of a store does both: it loads the rows unless they are, and works.
-``tim-async migrate load`` and ``work`` are these two on the command line.  What is guaranteed, and what of it depends
-on the store's persistence, is told in `tim_async.migrate._redis`.
+`tim_async.migrate.run` with the URL of a store does both: it loads the rows unless they are loaded, and works.
+``tim-async migrate load`` and ``work`` are these two on the command line.  `tim_async.migrate._redis` documents the
+guarantees, and which of them depend on the store's persistence.
 """
 
 from __future__ import annotations
@@ -52,5 +52,5 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
+if not TYPE_CHECKING:  # a type checker reads the imports above, and reports any other name
     __getattr__, __dir__ = _attach(__name__, _HOME)

@@ -1,4 +1,4 @@
-"""Loading, working and looking, on the engine and `RedisStore`.  Importing this imports redis-py."""
+"""`load`, `work` and the status of a shared migration, on the engine and `RedisStore`; this imports redis-py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WINDOW = 1000
-"""Problems that are read together."""
+"""Problems read at once."""
 
 
 async def load(
@@ -44,9 +44,9 @@ async def load(
     restart: bool = False,
     stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[Reading | Waiting | Resumed | Loaded, None]:
-    """Load the rows of a source into a store, for workers that are there already or come later.
+    """Load the rows of a source into a store, for workers that wait for them or start later.
 
-    However a load ends, the same call completes it: it begins anew, since no worker sends a row before all are loaded.
+    However a load ends, the same call completes it by starting over: no worker sends a row before all are loaded.
 
     Args:
         source: the rows, such as a `FileSource`.
@@ -56,18 +56,17 @@ async def load(
         name: the name of the migration; several can be in one database.
         sdk_app_id: the app that the rows are for; None to leave it to the first worker.
         base_url: the URL of the app's service; goes with ``sdk_app_id``.
-        restart: forget what the store knows of a migration of this name.
+        restart: erase any migration of this name first.
         stop: set it to end the load early.
 
     Yields:
-        `Loading` with the rows so far, `Waiting` and `Resumed` when the store is unreachable meanwhile; `Loaded` as the
-        last.
+        `Loading` with the rows so far, `Waiting` and `Resumed` when the store is unreachable meanwhile; `Loaded` last.
 
     Raises:
-        TypeError, ValueError: a store or a name that cannot be.
+        TypeError, ValueError: an invalid store or name.
         SourceError: the rows cannot be read.
         StreamMismatch: the store holds another migration of this name; nothing was changed.
-        StoreError: the store refuses, cannot be reached in the first place, or loses rows.
+        StoreError: the store refuses, is unreachable at the start, or loses rows.
     """
     stop = asyncio.Event() if stop is None else stop
     events = EventQueue()
@@ -88,7 +87,7 @@ async def _load(
             source, store, reader, stop, events.emit, sdk_app_id=sdk_app_id, base_url=base_url, restart=restart
         )
         status = await store.status()
-        return Loaded(True, before, status.counts, status.failures, "" if before else await store.outlives())
+        return Loaded(True, before, status.counts, status.failures, "" if before else await store.make_durable())
     except Stopped:
         return Loaded(False, False, Counts())
     except StoreAway:
@@ -121,27 +120,27 @@ async def work(
     `tim_async.migrate.run`.
 
     Args:
-        client: makes the calls, at the rate it was made with.
+        client: makes the calls, at its own rate.
         store: as for `load`.
         name: the name of the migration.
-        lease: seconds without a sign of life after which others take over what a worker holds; the same for all.
+        lease: seconds of silence after which other workers take over a worker's rows; the same for all.
         mended: corrected rows, as for `tim_async.migrate.run`.
         stop: set it to end early.
-        recorder: the one that counts the attempts of ``client``; its series is kept in the store, for the report.
-        options: how to send; by default `MigrateOptions()`.
-        changes: options by name, instead of those in ``options``.
+        recorder: the recorder of the client's attempts; its series is kept in the store, for the report.
+        options: by default `MigrateOptions()`.
+        changes: options by name, which override those in ``options``.
 
     Yields:
         The events of `tim_async.migrate.run`: `RowFailed` and `RowLowered` for rows of this worker, `Progress` with the
         counts of all.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be right.
+        ValueError, TypeError: an invalid argument.
         StreamMismatch: the migration is for another app.
-        StoreError: the store refuses, or has lost the migration or rows of it.
-        MigrateError: a part of the run failed, or was cancelled, otherwise.
+        StoreError: the store refuses, or has lost the migration or some of its rows.
+        MigrateError: another part of the run failed, or a task of it was cancelled.
         AuthError, PermissionDenied: the service refuses the account as a whole; no row was marked failed for it.
-        InvalidRequest: groups cannot be looked up at all, so that ``group_check`` has to be turned off.
+        InvalidRequest: groups cannot be looked up at all; turn ``group_check`` off.
     """
     options = dataclasses.replace(options or MigrateOptions(), **changes)
     events = drive(
@@ -167,8 +166,8 @@ async def read_fleet(store: str | Client, *, name: str = DEFAULT_NAME) -> Status
         name: the name of the migration.
 
     Raises:
-        TypeError, ValueError: a store or a name that cannot be.
-        StoreError: there is no such migration, or the store cannot be reached or refuses.
+        TypeError, ValueError: an invalid store or name.
+        StoreError: no such migration, or the store is unreachable or refuses.
     """
     async with _opened(store, name) as opened:
         return await opened.status()
@@ -183,8 +182,8 @@ async def write_fleet_rejects(store: str | Client, to: str | Path, *, name: str 
         name: the name of the migration.
 
     Raises:
-        TypeError, ValueError: a store or a name that cannot be, or ``to`` is the file of the rows.
-        StoreError: there is no such migration, or the store cannot be reached or refuses.
+        TypeError, ValueError: an invalid store or name, or ``to`` is the file of the rows.
+        StoreError: no such migration, or the store is unreachable or refuses.
         OSError: the file cannot be written.
     """
     async with _opened(store, name) as opened:

@@ -1,4 +1,4 @@
-"""What `tim_async.migrate.streams` tells and raises; most of it by another name in `tim_async.migrate`."""
+"""The events, results and exceptions of `tim_async.migrate.streams`, most of them also in `tim_async.migrate`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Loaded:
 
     Attributes:
         complete: whether all rows are loaded; False when the load was asked to stop.
-        before: whether they were before.
+        before: whether they had been loaded before.
         counts: the rows by state.
         failures: the failed and rejected rows by code or field.
-        warning: why the store may lose rows, "" when nothing is known to speak for that.
+        warning: why the store may lose rows; "" when no reason is known.
     """
 
     complete: bool
