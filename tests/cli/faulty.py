@@ -130,13 +130,13 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "counting has a bug": (Recorder, "_count", type_error),
     "telling of a row has a bug": (EventQueue, "row", fails),
     "telling has a bug": (EventQueue, "emit", type_error),
-    "the display's clock is cancelled": (display.Display, "_keep_fresh", is_cancelled),
+    "the display's clock is cancelled": (display.Display, "_keep_refreshing", is_cancelled),
     "the rejected rows have a bug": (ending, "write_rejects", type_error),
 }
 """What is replaced, and by what: everything a run does beside the one coroutine that is waited for."""
 
 TEXT_FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "the display has a bug": (Tally, "news", type_error),
+    "the display has a bug": (Tally, "message", type_error),
     "the display's clock has a bug": (Tally, "line", type_error),
     "the summary has a bug": (ending, "counts_table", type_error),
 }
@@ -149,7 +149,7 @@ HANGS: dict[str, tuple[Any, str, Any]] = {
     "closing": (Writer, "close", hang),
     "opening": (Writer, "open", hang),
     "the source": (FileSource, "read", rows_then(hang)),
-    "the event loop": (Tally, "news", hang),
+    "the event loop": (Tally, "message", hang),
 }
 """What does not return, some of it only once a run is to end."""
 
@@ -160,9 +160,9 @@ IN_FULL = ("the journal", "the event loop")
 if __name__ == "__main__":
     fault = sys.argv.pop(1)
     # What is done every few seconds is done all the time.
-    _engine._SAVE_EVERY = display.EVERY = 0.05
+    _engine._SAVE_EVERY = display.LINE_INTERVAL = 0.05
     if fault in HANGS and fault not in IN_FULL:
-        signals.GRACE, signals.LAST = 0.2, 3.0
+        signals.GRACE, signals.CLOSE_TIMEOUT = 0.2, 3.0
         SerialExecutor.hurry.__defaults__ = (0.2,)
     owner, name, replacement = (FAULTS | TEXT_FAULTS | HANGS)[fault]
     setattr(owner, name, replacement)

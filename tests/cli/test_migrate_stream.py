@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from tests.store import Store
-from tim_async.cli.migrate.options import NAME
+from tim_async.cli.migrate import options
 from tim_async.cli.migrate.settings import pace
 from tim_async.emulator import Emulator
 from tim_async.migrate._redis import DEFAULT_NAME, key_of
@@ -136,7 +136,7 @@ def test_drop(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
 
 def test_the_command_and_the_library_call_a_stream_alike() -> None:
     """Though help may not load the library to ask it."""
-    assert NAME == DEFAULT_NAME
+    assert options.DEFAULT_NAME == DEFAULT_NAME
 
 
 def test_json(run: Run, reach: dict[str, str], store: Store, file: str) -> None:

@@ -33,14 +33,14 @@ class Run:
         """Nothing moves; it is known as an outage only after a while."""
         rate, self.rate = self.rate, 0.0
         self.work(noticed_after)
-        self.seen.wait()
+        self.seen.pause()
         self.work(seconds)
         self.seen.resume(self.now)
         self.rate = rate
 
     def error(self) -> float:
         """The share by which the time left for 100,000 rows is wrong."""
-        left = self.seen.left(100_000, self.now)
+        left = self.seen.seconds_left(100_000, self.now)
         assert left is not None
         return abs(left * self.rate / 100_000 - 1)
 
@@ -50,12 +50,12 @@ def test_an_even_speed_is_told_exactly(rate: float, looks: list[float], settled:
     """However often it is looked at, and whatever an earlier run had done; at first, nothing is known."""
     seen, now = Throughput(50.0, settled), 50.0
     seen.advance(now, settled)
-    assert (seen.rate, seen.left(10, 55.0)) == (None, None)
+    assert (seen.rate, seen.seconds_left(10, 55.0)) == (None, None)
     for step in looks:
         now += step
         seen.advance(now, settled + round(rate * (now - 50.0)))
     if rate * min(now - 50.0, 100.0) >= 20:
-        left = seen.left(1_000, now)
+        left = seen.seconds_left(1_000, now)
         assert left is not None
         # Rows are whole, so that the first and the last may be off by half; the clock may be off by what a float loses.
         assert left == pytest.approx(1_000 / rate, rel=0.06)
@@ -92,12 +92,12 @@ def test_the_clock_runs_on(rate: float, later: float) -> None:
     """Between two looks; while it waits, nobody knows."""
     run = Run(rate)
     run.work(30.0)
-    left = run.seen.left(1_000, run.now)
+    left = run.seen.seconds_left(1_000, run.now)
     assert left is not None
-    assert run.seen.left(1_000, run.now + later) == pytest.approx(max(0.0, left - later))
-    run.seen.wait()
-    assert run.seen.left(1, run.now) is None
-    assert run.seen.left(0, run.now) == 0.0
+    assert run.seen.seconds_left(1_000, run.now + later) == pytest.approx(max(0.0, left - later))
+    run.seen.pause()
+    assert run.seen.seconds_left(1, run.now) is None
+    assert run.seen.seconds_left(0, run.now) == 0.0
 
 
 @given(
@@ -114,9 +114,9 @@ def test_whatever_happens_it_is_a_time_or_unknown(happenings: list[tuple[str, fl
             settled += rows
             seen.advance(now, settled)
         elif what == "wait":
-            seen.wait()
+            seen.pause()
         else:
             seen.resume(now)
-        left = seen.left(1_000, now)
+        left = seen.seconds_left(1_000, now)
         assert left is None or 0.0 <= left < float("inf")
-        assert seen.left(0, now) == 0.0
+        assert seen.seconds_left(0, now) == 0.0

@@ -55,7 +55,7 @@ def calls_in(data: Any) -> int:
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(history, "EVERY", 0.02)  # a second is long for a test
+    monkeypatch.setattr(history, "INTERVAL", 0.02)  # a second is long for a test
     async with Emulator(limit=40) as service, aiohttp.ClientSession() as session:
         fill_example(service.state)
         async with serve_page(EmulatorSubject(service, 40), 0) as url:

@@ -27,7 +27,7 @@ from tim_async.cli._page import history
 from tim_async.cli._page.emulator import EmulatorSubject
 from tim_async.cli._page.quota import QuotaSubject
 from tim_async.cli._page.server import serve_page
-from tim_async.cli._page.subject import Look
+from tim_async.cli._page.subject import Snapshot
 from tim_async.cli.failures import Failure
 from tim_async.cli.faultspec import fault_text, parse_fault
 from tim_async.emulator import Emulator, Fault
@@ -250,20 +250,20 @@ async def test_the_data_are_the_report(served: Served) -> None:
 
 async def test_the_past_is_kept_for_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An older look is dropped; so are those of a clock that was set back.  An unexpected error is told of."""
-    monkeypatch.setattr(history, "EVERY", 0.0)
+    monkeypatch.setattr(history, "INTERVAL", 0.0)
     clock = [1000.0, 1001.0, 1300.0, 1301.0, 1302.0, 500.0, 501.0]
     pasts: list[list[float]] = []
     enough = asyncio.Event()
 
     class Clocked(EmulatorSubject):
-        async def look(self) -> Look:
+        async def snapshot(self) -> Snapshot:
             if len(clock) < 7:
                 pasts.append(kept.document()["at"])
             if not clock:
                 if kept.document()["trouble"]:
                     enough.set()
                 raise RuntimeError("the clock has no more times")
-            return Look(clock.pop(0))
+            return Snapshot(clock.pop(0))
 
     async with Emulator() as service:
         kept = history.History(Clocked(service, None))
@@ -358,7 +358,7 @@ async def test_the_text_of_a_fault_is_that_which_asks_for_it(text: str) -> None:
 
 async def test_a_quota_is_shown_as_the_terminal_shows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints, members and remarks; an outage of the store is told of, and ends; nothing can be changed."""
-    monkeypatch.setattr(history, "EVERY", 0.02)
+    monkeypatch.setattr(history, "INTERVAL", 0.02)
     connected = connect(store.url)
 
     async def read() -> Any:

@@ -22,7 +22,7 @@ def main() -> int:
         try:
             return _run()
         except stdio.OutputLost as error:
-            stdio.lose(error)
+            stdio.abandon(error)
             stdio.flush()
             return 1
     except KeyboardInterrupt:  # as early as this, or as late, nothing else would keep its traceback in

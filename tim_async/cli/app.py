@@ -15,7 +15,7 @@ from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .doctor import doctor
 from .explain import explain
-from .failures import FAILED, INTERRUPTED, described, trace
+from .failures import FAILED, INTERRUPTED, describe, print_traceback
 from .migrate.command import migrate
 from .output import examples, plain, say
 from .quota import quota
@@ -82,14 +82,14 @@ for _command in (
     cli.add_command(_command)
 
 
-def _tell_version(command: click.Command, *, hidden: bool) -> None:
+def _add_version_option(command: click.Command, *, hidden: bool) -> None:
     """Take ``--version`` after each command, too; the help of the first names it."""
     click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s", hidden=hidden)(command)
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        _tell_version(inner, hidden=True)
+        _add_version_option(inner, hidden=True)
 
 
-_tell_version(cli, hidden=False)
+_add_version_option(cli, hidden=False)
 
 
 def run() -> int:
@@ -115,7 +115,7 @@ def run() -> int:
     except OutputLost:
         raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: reported as unexpected
-        trace(error)
-        say(f"Error: {plain(described(error))}")
+        print_traceback(error)
+        say(f"Error: {plain(describe(error))}")
         return FAILED
     return code if isinstance(code, int) else 0

@@ -14,8 +14,8 @@ import click
 from tim_async._codes import explanations
 
 from . import credentials
-from .failures import PARTIAL, plainly
-from .output import console_for, examples, make_table, plain, say, show, show_json, takes_json
+from .failures import PARTIAL, click_errors
+from .output import console_for, examples, json_option, make_table, plain, say, show, show_json
 from .ranges import parse_seqs, parse_time
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_REFRESH = 0.25
+_REFRESH_INTERVAL = 0.25
 """Seconds between two drawings of a progress bar."""
 
 
@@ -41,8 +41,8 @@ _REFRESH = 0.25
 )
 @click.argument("account")
 @click.argument("peers", metavar="[PEER]...", nargs=-1)
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def unread(
     ctx: click.Context, account: str, peers: tuple[str, ...], as_json: bool, credentials_file: Path | None
@@ -71,7 +71,7 @@ def unread(
             else:
                 table.add_row(plain(peer), "-", _reason(result.errors[peer]))
         show(table)
-    _end(ctx, result.errors, "peers")
+    _report_errors(ctx, result.errors, "peers")
 
 
 @click.command(
@@ -79,8 +79,8 @@ def unread(
     epilog=examples("tim-async inbox alice", "tim-async inbox alice --json | jq .counts"),
 )
 @click.argument("account")
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Path | None) -> None:
     """Count ACCOUNT's unread messages in each of its one-to-one conversations.
@@ -98,7 +98,7 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
         for peer, error in result.errors.items():
             table.add_row(plain(peer), "-", _reason(error))
         show(table)
-    _end(ctx, result.errors, "peers")
+    _report_errors(ctx, result.errors, "peers")
 
 
 @click.command(
@@ -118,13 +118,13 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     metavar="SECONDS|ISO-8601",
     help="Everything before it becomes read: unix seconds, or a time with its zone.  The service's now by default.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def mark_read(
     report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
 ) -> None:
     """Mark read what REPORT_ACCOUNT has received from PEER_ACCOUNT."""
-    with plainly():
+    with click_errors():
         seconds = None if moment is None else parse_time(moment)
     _call(credentials_file, lambda tim: tim.admin_set_msg_read(report_account, peer_account, msg_read_time=seconds))
     if as_json:
@@ -145,8 +145,8 @@ def mark_read(
 @click.argument("group")
 @click.argument("member")
 @click.argument("count", type=click.IntRange(min=0))
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def set_unread(group: str, member: str, count: int, as_json: bool, credentials_file: Path | None) -> None:
     """Set MEMBER's unread message count in GROUP to COUNT; nobody is notified.
 
@@ -172,8 +172,8 @@ def set_unread(group: str, member: str, count: int, as_json: bool, credentials_f
 @click.argument("group")
 @click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)
 @click.option("--who", is_flag=True, help="List the members who have read one message, and those who have not.")
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def receipts(
     ctx: click.Context, group: str, seqs: tuple[str, ...], who: bool, as_json: bool, credentials_file: Path | None
@@ -183,7 +183,7 @@ def receipts(
     Each SEQ is a message's number or a range of them, such as 1-500; they are asked for 50 a call.  Exit code 3 if
     some have no receipt.
     """
-    with plainly():
+    with click_errors():
         numbers = parse_seqs(seqs)
     if who:
         if len(numbers) > 1:
@@ -205,7 +205,7 @@ def receipts(
             else:
                 table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
         show(table)
-    _end(ctx, result.errors, "messages")
+    _report_errors(ctx, result.errors, "messages")
 
 
 def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
@@ -240,9 +240,9 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
         from tim_async.migrate._supervision import beside
 
         with _Bar(calls) as bar:
-            return await beside(carry_out(bar.attempt), bar.keep_fresh())
+            return await beside(carry_out(bar.attempt), bar.keep_refreshing())
 
-    with plainly():
+    with click_errors():
         # A bar for what takes more than about a second.
         return asyncio.run(carry_out_watched() if calls > 200 and sys.stderr.isatty() else carry_out())
 
@@ -271,11 +271,11 @@ class _Bar:
         if attempt.error is None:
             self._progress.advance(self._task)
 
-    async def keep_fresh(self) -> None:
-        """Draw it every `_REFRESH` seconds."""
+    async def keep_refreshing(self) -> None:
+        """Draw it every `_REFRESH_INTERVAL` seconds."""
         while True:
             self._progress.refresh()
-            await asyncio.sleep(_REFRESH)
+            await asyncio.sleep(_REFRESH_INTERVAL)
 
 
 def _error_column(errors: Errors) -> list[str]:
@@ -295,7 +295,7 @@ def _as_plain(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
     return {**asdict(result), "errors": errors}
 
 
-def _end(ctx: click.Context, errors: Errors, what: str) -> None:
+def _report_errors(ctx: click.Context, errors: Errors, what: str) -> None:
     """Say how many items failed, and explain each code once."""
     if errors:
         say("\n".join([f"{len(errors)} of the {what} failed.", *explanations(error.code for error in errors.values())]))

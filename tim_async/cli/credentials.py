@@ -13,7 +13,7 @@ import click
 from tim_async import config
 from tim_async._secret import Secret
 
-from .failures import Misuse, plainly
+from .failures import Misuse, click_errors
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,12 +46,12 @@ class Credentials:
         """
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         found = {name: value for name, value in given.items() if value is not None}
-        with plainly():
+        with click_errors():
             config.require_place(found, source="the configuration")
         return {**found, "trust_env": True}  # as every command-line tool that calls a service
 
 
-def takes_credentials(command: Command) -> Command:
+def option(command: Command) -> Command:
     """Give a command the option ``--credentials``, whose value is for `load`."""
     return click.option(
         "--credentials",

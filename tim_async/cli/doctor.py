@@ -14,7 +14,7 @@ import click
 
 from . import credentials
 from .failures import FAILED
-from .output import examples, plain, say, show, show_json, takes_json
+from .output import examples, json_option, plain, say, show, show_json
 from .ranges import FiniteRange
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
     show_default=True,
     help="For one step, such as a connection or a call; all together take less than 30 s.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def doctor(
     ctx: click.Context,

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 from tim_async._codes import CODES, DOCUMENT, RETRIED
 
 from .failures import FAILED
-from .output import examples, say, show, show_json, takes_json
+from .output import examples, json_option, say, show, show_json
 
 
 def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -29,7 +29,7 @@ def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
     ),
 )
 @click.argument("codes", metavar="CODE...", nargs=-1, required=True, type=int, shell_complete=_complete)
-@takes_json
+@json_option
 @click.pass_context
 def explain(ctx: click.Context, codes: tuple[int, ...], as_json: bool) -> None:
     """Explain each CODE of the service: meaning, remedy, exception, and whether the call is retried.

@@ -20,7 +20,7 @@ PARTIAL = 3
 LIMIT = 4
 INTERRUPTED = 130
 
-_LONGEST = 800
+_MAX_CHARACTERS = 800
 """The most characters shown of an error, which may hold a path or two."""
 
 
@@ -36,19 +36,17 @@ class Misuse(click.ClickException):
     exit_code = USAGE
 
 
-def described(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error as one line; an unexpected one with its class and the line that raised it."""
-    if _is_foreseen(error):
+    if _is_expected(error):
         text = with_remedy(error) if isinstance(error, TIMError) else str(error)
-        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+        return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     frames = traceback.extract_tb(error.__traceback__)
     where = f", raised at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return (
-        f"unexpected {type(error).__name__}: {str(error)[:_LONGEST]}{where}; please report it, with the traceback that"
-        " PYTHONDEVMODE=1 shows"
-    )
+    text = f"unexpected {type(error).__name__}: {str(error)[:_MAX_CHARACTERS]}{where}"
+    return f"{text}; please report it with the traceback that PYTHONDEVMODE=1 shows"
 
 
 def with_remedy(error: TIMError) -> str:
@@ -57,23 +55,23 @@ def with_remedy(error: TIMError) -> str:
     return text if not error.remedy or text.endswith(error.remedy) else f"{text.rstrip(' .')}. {error.remedy}"
 
 
-def _is_foreseen(error: BaseException) -> bool:
+def _is_expected(error: BaseException) -> bool:
     from tim_async.migrate.errors import MigrateError  # here, since help needs nothing of it
 
     return isinstance(error, TIMError | MigrateError | OutputLost)
 
 
-def trace(error: BaseException) -> None:
+def print_traceback(error: BaseException) -> None:
     """Print the traceback of an unexpected error in Python's development mode."""
-    if sys.flags.dev_mode and not _is_foreseen(error):
+    if sys.flags.dev_mode and not _is_expected(error):
         traceback.print_exception(error)
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
+def click_errors() -> Iterator[None]:
     """Turn the library's errors within the block into one line and an exit code.
 
-    Only for calls of the library: other errors are defects, see `described`.
+    Only for calls of the library: other errors are defects, see `describe`.
     """
     try:
         yield

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "console_for",
     "examples",
-    "live_on",
+    "json_option",
+    "live_display",
     "make_table",
     "plain",
     "plain_lines",
     "say",
     "show",
     "show_json",
-    "takes_json",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,7 +35,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNBOUNDED = 1_000_000
 
 
-def takes_json(command: Command) -> Command:
+def json_option(command: Command) -> Command:
     """Give a command the flag ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")(command)
 
@@ -59,7 +59,7 @@ def console_for(stream: IO[str]) -> Console:
     )
 
 
-def live_on(stream: IO[str]) -> Live | None:
+def live_display(stream: IO[str]) -> Live | None:
     """A part of a terminal that is drawn anew, once it is started; None where a stream is no terminal that can."""
     if not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return None

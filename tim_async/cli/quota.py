@@ -15,10 +15,10 @@ import click
 from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
-from ._page import page_port, takes_page
-from .failures import Failure, Misuse, plainly
+from ._page import page_options, page_port
+from .failures import Failure, Misuse, click_errors
 from .migrate.tables import number_of
-from .output import examples, live_on, make_table, plain, say, show, show_json
+from .output import examples, live_display, make_table, plain, say, show, show_json
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from tim_async._quota_view import Endpoint, QuotaView
     from tim_async._redis_clients import Connected
 
-EVERY = 1.0
+INTERVAL = 1.0
 """Seconds between two looks."""
 TIMEOUT = 5.0
 """Seconds for the store to answer."""
-_FEWEST = 3
+_MIN_MEMBERS = 3
 """Members of an endpoint that are shown however low the terminal is."""
 
 
@@ -48,14 +48,14 @@ _FEWEST = 3
 @click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @click.option("--namespace", default="tim_async", show_default=True, help="What the quota's keys begin with.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a look instead of tables.")
-@takes_page
+@page_options
 def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_port: int | None) -> None:
     """Show who takes part in the quota in a Redis or Valkey, by app and endpoint, and how much each takes.
 
     URL is that of the `RedisQuota`; put one with a password into the environment, as TIM_QUOTA_URL.  The store is only
     read.  Without --watch, calls/s are those since each member came.
     """
-    with plainly():
+    with click_errors():
         url = redis_url(url)
     if {"{", "}"} & {*namespace} or not namespace:
         raise Misuse("--namespace must be text without braces")
@@ -70,20 +70,20 @@ def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_por
 
 async def _once(url: str, namespace: str, *, as_json: bool) -> None:
     async with _connected(url) as connected:
-        view = await _look(connected, namespace)
+        view = await _read_view(connected, namespace)
     if as_json:
         show_json(view.as_dict())
     elif view.endpoints:
         show(*_tables(view))
     else:
-        say(_nobody(view))
+        say(_no_quota(view))
 
 
 async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
     """Look again and again; the first look must succeed, the others are told of when they do not."""
-    live = None if as_json else live_on(sys.stdout)
+    live = None if as_json else live_display(sys.stdout)
     async with _connected(url) as connected:
-        view, trouble = await _look(connected, namespace), ""
+        view, trouble = await _read_view(connected, namespace), ""
         if live is not None:
             live.start()
         try:
@@ -95,10 +95,10 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
                 elif as_json:
                     click.echo(plain_json(view.as_dict(), ensure_ascii=True))
                 else:
-                    show(*[_line(view, one) for one in view.endpoints] or [_nobody(view)])
-                await asyncio.sleep(EVERY)
+                    show(*[_summary_line(view, one) for one in view.endpoints] or [_no_quota(view)])
+                await asyncio.sleep(INTERVAL)
                 try:
-                    found, trouble = await _look(connected, namespace), ""
+                    found, trouble = await _read_view(connected, namespace), ""
                     view = found.since(view)
                 except Failure as error:
                     trouble = error.message
@@ -113,7 +113,7 @@ async def _serve(url: str, namespace: str, port: int) -> None:
     from ._page.server import serve_page
 
     async with _connected(url) as connected:
-        subject = QuotaSubject(await _look(connected, namespace), partial(_look, connected, namespace))
+        subject = QuotaSubject(await _read_view(connected, namespace), partial(_read_view, connected, namespace))
         async with serve_page(subject, port) as page:
             say(f"The page is at {page}; Ctrl-C ends it.")
             await asyncio.Event().wait()
@@ -134,7 +134,7 @@ async def _connected(url: str) -> AsyncIterator[Connected]:
         await connected.aclose()
 
 
-async def _look(connected: Connected, namespace: str) -> QuotaView:
+async def _read_view(connected: Connected, namespace: str) -> QuotaView:
     """Look once.
 
     Raises:
@@ -158,11 +158,11 @@ async def _look(connected: Connected, namespace: str) -> QuotaView:
 # What is shown
 
 
-def _nobody(view: QuotaView) -> str:
+def _no_quota(view: QuotaView) -> str:
     return f"Nobody has used a quota at {view.store} within a day whose keys begin with {plain(view.namespace)}."
 
 
-def _line(view: QuotaView, one: Endpoint) -> str:
+def _summary_line(view: QuotaView, one: Endpoint) -> str:
     """An endpoint in one line."""
     clock = time.strftime("%H:%M:%S", time.localtime(view.time))
     texts = [
@@ -228,7 +228,7 @@ def _screen(view: QuotaView, trouble: str, height: int) -> Group:
 
     count = len(view.endpoints)
     room = (height - count - 8) // count - 1 if count else 0
-    parts: Sequence[Table | str] = _tables(view, max(_FEWEST, room)) if count else [_nobody(view)]
+    parts: Sequence[Table | str] = _tables(view, max(_MIN_MEMBERS, room)) if count else [_no_quota(view)]
     clock = time.strftime("%H:%M:%S", time.localtime(view.time))
     head = Text(trouble or f"{view.store}  {clock}  Ctrl-C ends", no_wrap=True, overflow="ellipsis")
     return Group(head, "", *parts)

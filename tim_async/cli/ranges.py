@@ -11,7 +11,7 @@ import click
 
 from tim_async.config import unix_seconds
 
-MOST = 1_000_000
+MAX_MESSAGES = 1_000_000
 """Messages that one command asks for at most; more is far likelier a slip of the finger."""
 
 _PART = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -50,11 +50,11 @@ def parse_seqs(texts: Iterable[str]) -> list[int]:
             last = first if match[2] is None else int(match[2])
             if last < first:
                 raise ValueError(f"the range {part.strip()} runs backwards")
-            if last - first >= MOST:
-                raise ValueError(f"the range {part.strip()} holds more than {MOST:,} messages")
+            if last - first >= MAX_MESSAGES:
+                raise ValueError(f"the range {part.strip()} holds more than {MAX_MESSAGES:,} messages")
             seqs.update(dict.fromkeys(range(first, last + 1)))
-            if len(seqs) > MOST:
-                raise ValueError(f"these are more than {MOST:,} messages")
+            if len(seqs) > MAX_MESSAGES:
+                raise ValueError(f"these are more than {MAX_MESSAGES:,} messages")
     return list(seqs)
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._page import page_port, takes_page
+from ._page import page_options, page_port
+from .emulator_report import report_table
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
-from .output import examples, plain, say, show, show_json, takes_json
+from .output import examples, json_option, plain, say, show, show_json
 from .ranges import FiniteRange
-from .seen import seen_table
 
 if TYPE_CHECKING:
     import ssl
@@ -108,8 +108,8 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random choices.")
 @click.option("--empty", is_flag=True, help="Start without the example accounts, groups and messages.")
-@takes_page
-@takes_json
+@page_options
+@json_option
 @click.pass_context
 def emulator(
     ctx: click.Context,
@@ -145,7 +145,7 @@ def emulator(
     page = _page(service, options["limit"] or None, port)
     try:
         ended_by = asyncio.run(_serve(service, page, env_file, example=not empty))
-    except _Unwritable as error:
+    except _EnvFileError as error:
         raise Failure(f"cannot write {env_file}: {error}") from None
     except OSError as error:
         raise Failure(f"cannot listen at port {options['port']}: {error.strerror or error}") from None
@@ -153,16 +153,16 @@ def emulator(
     if as_json:
         show_json(report.as_dict())
     elif report.endpoints:
-        show("", seen_table(report.as_dict()["endpoints"]), *_unknown_fields(report))
+        show("", report_table(report.as_dict()["endpoints"]), *_undocumented_fields(report))
     if ended_by == signal.SIGINT:
         ctx.exit(INTERRUPTED)
 
 
-class _Unwritable(Exception):
+class _EnvFileError(Exception):
     """The file for the environment cannot be written."""
 
 
-def _unknown_fields(report: Report) -> list[str]:
+def _undocumented_fields(report: Report) -> list[str]:
     """Lines about the request fields that the documents do not know."""
     return [
         f"{name}: {count:,} with the field {plain(unknown)}, which no document knows"
@@ -195,7 +195,7 @@ def _write(file: Path, environment: dict[str, str]) -> None:
         with replacing(file) as out:
             out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
     except OSError as error:
-        raise _Unwritable(error.strerror or str(error)) from None
+        raise _EnvFileError(error.strerror or str(error)) from None
 
 
 @asynccontextmanager
@@ -232,11 +232,11 @@ async def _serve(
         url = await stack.enter_async_context(page)
         if env_file is not None:
             _write(env_file, service.environment())
-        _tell(service, url, example=example)
+        _print_instructions(service, url, example=example)
         return await ended
 
 
-def _tell(service: Emulator, page: str | None, *, example: bool) -> None:
+def _print_instructions(service: Emulator, page: str | None, *, example: bool) -> None:
     if page is not None:
         say(f"The page is at {page}")
     say(f"The emulator runs at {service.url}; Ctrl-C ends it.  In another terminal:\n")

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from . import credentials
-from .failures import plainly
-from .output import examples, say, show_json, takes_json
+from .failures import click_errors
+from .output import examples, json_option, say, show_json
 
 _DAY = 86_400
 
@@ -32,8 +32,8 @@ _DAY = 86_400
     show_default=True,
     help="How long it is valid.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file: Path | None) -> None:
     """Make a UserSig, with which its account can sign in until it expires.
 
@@ -45,7 +45,7 @@ def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file
 
     found = credentials.load(credentials_file)
     issued_at = int(time.time())
-    with plainly():
+    with click_errors():
         check_key(found.secret_key)
         who = _arguments.text("identifier", found.identifier if identifier is None else identifier)
         signed = sign(found.sdk_app_id, found.secret_key, who, issued_at=issued_at, expire=expire)

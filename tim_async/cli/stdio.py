@@ -44,18 +44,18 @@ def prepare() -> None:
     sys.stderr = _prepared(sys.stderr, 2)
 
 
-def lose(error: OutputLost) -> None:
+def abandon(error: OutputLost) -> None:
     """Report a lost stream on standard error where possible, once, and drop what is written to it from now on."""
     known = False
     for stream in (sys.stdout, sys.stderr):
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
-        if isinstance(raw, _Output) and raw.called == error.stream:
+        if isinstance(raw, _Output) and raw.label == error.stream:
             known, raw.lost = raw.lost, True
     if error.reason and not known:
         try:
             sys.stderr.write(f"Error: {error}\n")
         except OutputLost as other:
-            lose(other)
+            abandon(other)
 
 
 def flush() -> None:
@@ -64,7 +64,7 @@ def flush() -> None:
         try:
             stream.flush()
         except OutputLost as error:
-            lose(error)
+            abandon(error)
 
 
 def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
@@ -92,7 +92,7 @@ class _Output(io.RawIOBase):
     """
 
     def __init__(self, raw: io.RawIOBase, number: int) -> None:
-        self.called = _NAMES[number]
+        self.label = _NAMES[number]
         self.lost = False
         self._raw = raw
         self._number = number
@@ -119,4 +119,4 @@ class _Output(io.RawIOBase):
             number = error.errno or errno.EBADF  # Python refuses to write to a read-only file without a number
         except ValueError:  # it was closed
             number = errno.EBADF
-        raise OutputLost(self.called, "" if number == errno.EPIPE else os.strerror(number))
+        raise OutputLost(self.label, "" if number == errno.EPIPE else os.strerror(number))

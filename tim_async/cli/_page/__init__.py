@@ -1,7 +1,7 @@
 """A page in the browser that shows an emulator or a shared quota while its command runs.
 
 ```text
-Subject.look, once a second ─> History ─> serve_page ─> page.html, page.css, page.js
+Subject.snapshot, once a second ─> History ─> serve_page ─> page.html, page.css, page.js
    an emulator or a store      5 minutes   127.0.0.1      in the browser, which asks once a second
 ```
 
@@ -21,7 +21,7 @@ from tim_async.cli.failures import Misuse
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def takes_page(command: Command) -> Command:
+def page_options(command: Command) -> Command:
     """Give a command the options ``--ui`` and ``--ui-port``, see `page_port`."""
     shows = click.option("--ui", is_flag=True, help="Serve a page for browsers on this machine, and print its URL.")
     port = click.option(

@@ -12,13 +12,13 @@ from tim_async._plaintext import plain
 from tim_async.cli.faultspec import fault_text, parse_fault
 from tim_async.endpoints import ENDPOINTS, GET_GROUP_INFO
 
-from .subject import Cell, Chart, Look, Table
+from .subject import Cell, Chart, Snapshot, Table
 
 if TYPE_CHECKING:
     from tim_async.emulator import Emulator, EndpointReport
 
 _NAMES = tuple(dict.fromkeys(endpoint.name for endpoint in (*ENDPOINTS, GET_GROUP_INFO)))
-_MOST_FAULTS = 100
+_MAX_FAULTS = 100
 """Faults that can be injected at once: each call tries all of them."""
 
 
@@ -39,7 +39,7 @@ class EmulatorSubject:
         self._before: Mapping[str, EndpointReport] = {}
         self._looked = time.monotonic()
 
-    async def look(self) -> Look:
+    async def snapshot(self) -> Snapshot:
         """Read the report; see `Subject`."""
         report, now, clock = self._service.report(), time.monotonic(), time.time()
         seconds = max(now - self._looked, 1e-3)
@@ -63,7 +63,7 @@ class EmulatorSubject:
         ]
         if unknown:
             tables.append(Table("Unknown fields", {"endpoint": "text", "field": "text", "requests": "count"}, unknown))
-        return Look(clock, charts, tables)
+        return Snapshot(clock, charts, tables)
 
     def _chart(self, name: str, one: EndpointReport, before: EndpointReport | None, seconds: float) -> Chart:
         calls, refused = one.calls, one.refused
@@ -90,8 +90,8 @@ class EmulatorSubject:
         """Inject the fault that a text describes, or clear the one that it describes, or all; see `Subject`."""
         match action:
             case {"inject": str(text)}:
-                if len(self._service.faults) >= _MOST_FAULTS:
-                    raise ValueError(f"there are {_MOST_FAULTS} faults already; clear some")
+                if len(self._service.faults) >= _MAX_FAULTS:
+                    raise ValueError(f"there are {_MAX_FAULTS} faults already; clear some")
                 self._service.fault(**parse_fault(text))
             case {"clear": None}:
                 self._service.clear_faults()

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from tim_async.cli.failures import described
+from tim_async.cli.failures import describe
 
-from .subject import Chart, Look, Subject
+from .subject import Chart, Snapshot, Subject
 
-EVERY = 1.0
+INTERVAL = 1.0
 """Seconds between two looks."""
 SPAN = 300
 """Seconds that the charts show."""
@@ -36,7 +36,7 @@ class History:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._last = Look(0.0)
+        self._last = Snapshot(0.0)
         self._trouble = ""
         self._past: deque[tuple[float, dict[str, Values]]] = deque()
 
@@ -47,8 +47,8 @@ class History:
         Raises:
             Failure: the first look failed.
         """
-        await self._look()
-        looking = asyncio.create_task(self._look_on())
+        await self._poll()
+        looking = asyncio.create_task(self._poll_forever())
         try:
             yield
         finally:
@@ -56,20 +56,20 @@ class History:
             with contextlib.suppress(asyncio.CancelledError):
                 await looking
 
-    async def _look_on(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
             # Never sooner, to make up for a late look: a rate over less than a second may exceed the limit.
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(INTERVAL)
             try:
-                await self._look()
+                await self._poll()
                 self._trouble = ""
             except click.ClickException as error:
                 self._trouble = error.message
             except Exception as error:  # noqa: BLE001 - told on the page, which would stand still without a word
-                self._trouble = described(error)
+                self._trouble = describe(error)
 
-    async def _look(self) -> None:
-        found = self._last = await self._subject.look()
+    async def _poll(self) -> None:
+        found = self._last = await self._subject.snapshot()
         self._past.append((found.time, {chart.key: _values(chart) for chart in found.charts}))
         # Those of the future, too, where the clock was set back.
         while not -SPAN <= self._past[0][0] - found.time <= 0:

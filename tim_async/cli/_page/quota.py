@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tim_async._plaintext import plain
 
-from .subject import Chart, Look, Table
+from .subject import Chart, Snapshot, Table
 
 if TYPE_CHECKING:
     from tim_async._quota_view import Endpoint, QuotaView
 
-_MOST_ENDPOINTS = 24
+_MAX_ENDPOINTS = 24
 """Endpoints that have a chart and a table of their own."""
-_MOST_MEMBERS = 20
+_MAX_MEMBERS = 20
 """Members of an endpoint that are shown one by one."""
 _ENDPOINTS = {
     "endpoint": "text",
@@ -53,7 +53,7 @@ class QuotaSubject:
         self._view = view
         self._look = look
 
-    async def look(self) -> Look:
+    async def snapshot(self) -> Snapshot:
         """Read the store; see `Subject`."""
         found = await self._look()
         view = found.since(self._view)
@@ -64,10 +64,10 @@ class QuotaSubject:
         nobody = f"Nobody has used a quota here within a day whose keys begin with {plain(view.namespace)}."
         tables = [
             Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], nobody),
-            *(Table(f"Who takes {name}", _MEMBERS, _members(one), "Nobody.") for name, one in named[:_MOST_ENDPOINTS]),
+            *(Table(f"Who takes {name}", _MEMBERS, _members(one), "Nobody.") for name, one in named[:_MAX_ENDPOINTS]),
         ]
         app = "" if apps != 1 else f"App {view.endpoints[0].sdk_app_id}."
-        return Look(view.time, [_chart(name, one) for name, one in named[:_MOST_ENDPOINTS]], tables, app)
+        return Snapshot(view.time, [_chart(name, one) for name, one in named[:_MAX_ENDPOINTS]], tables, app)
 
     def faults(self) -> None:
         """None: a quota is only looked at."""
@@ -100,7 +100,7 @@ def _endpoint(name: str, one: Endpoint) -> list[Any]:
 
 def _members(one: Endpoint) -> list[list[Any]]:
     """A row for each member, and one for all beyond those that are shown."""
-    shown, rest = one.members[:_MOST_MEMBERS], one.members[_MOST_MEMBERS:]
+    shown, rest = one.members[:_MAX_MEMBERS], one.members[_MAX_MEMBERS:]
     rows: list[list[Any]] = [
         [
             plain(member.id),

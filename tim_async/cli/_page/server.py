@@ -44,7 +44,7 @@ _FILES = {
     "page.js": ("page.js", "text/javascript"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_LONGEST_ACTION = 1000
+_MAX_ACTION_BYTES = 1000
 _SECONDS_TO_END = 0.2
 
 
@@ -126,9 +126,9 @@ class _Handler:
             return _text(415, "the body must be JSON")
         try:
             raw = await request.read()
-            action = json.loads(raw) if len(raw) <= _LONGEST_ACTION else None
+            action = json.loads(raw) if len(raw) <= _MAX_ACTION_BYTES else None
             if not isinstance(action, dict):
-                return _text(400, f"the body must be a JSON object of at most {_LONGEST_ACTION} bytes")
+                return _text(400, f"the body must be a JSON object of at most {_MAX_ACTION_BYTES} bytes")
             self._subject.act(action)
         except (ValueError, RecursionError) as error:
             return _text(400, str(error))

@@ -52,7 +52,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What was found.
 
     Attributes:
@@ -79,7 +79,7 @@ class Subject(Protocol):
     name: str
     address: str
 
-    async def look(self) -> Look:
+    async def snapshot(self) -> Snapshot:
         """Look once; rates are those since the last look.
 
         Raises:

@@ -33,8 +33,8 @@ FAULTS: list[dict[str, Any]] = [
 """Two calls in a hundred: the service's own fault, a gateway's, and connections lost before and after the work."""
 
 _CREDENTIALS = "app.env"
-_MOST_SHOWN = 5
-_MOST_LISTED = 1_000
+_MAX_SHOWN = 5
+_MAX_LISTED = 1_000
 
 
 @click.command(
@@ -74,7 +74,12 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
     from .world import COUNTS, READS, make_world
 
     world = make_world(rows)
-    with _alone(), _folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
+    with (
+        _isolated_environment(),
+        _working_folder(keep) as folder,
+        contextlib.chdir(folder),
+        Emulator(limit=limit) as service,
+    ):
         world.write(folder)
         world.fill(service.state)
         for fault in FAULTS:
@@ -93,13 +98,13 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
                 if (code := _run(*command, rate=limit, as_json=as_json)) not in (0, PARTIAL):
                     ctx.exit(code)
         differences = list(world.differences(service.state))
-        _tell(world, service, differences, as_json=as_json)
+        _print_results(world, service, differences, as_json=as_json)
     if differences:
         ctx.exit(PARTIAL)
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _isolated_environment() -> Iterator[None]:
     """Keep the environment's proxy and quota out: no proxy leads to this machine, and the app is nobody's."""
     changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
     before = {name: os.environ.get(name) for name in changed}
@@ -115,7 +120,7 @@ def _alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def _working_folder(keep: Path | None) -> Iterator[Path]:
     """Where the files are: a folder that stays, or one that does not.
 
     Raises:
@@ -147,28 +152,28 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
+def _print_results(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
     """Say what the emulator saw, and what is lost or wrong."""
+    from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit
-    from tim_async.cli.seen import seen_table
 
     report = service.report().as_dict()
     total = report["total"]
     checked, kinds = len(world.counts) + len(world.reads), Counter(difference.kind for difference in differences)
     if as_json:
         numbers = {"checked": checked, "lost": kinds["lost"], "wrong": kinds["wrong"], "refused": total["refused"]}
-        listed = [asdict(difference) for difference in differences[:_MOST_LISTED]]
+        listed = [asdict(difference) for difference in differences[:_MAX_LISTED]]
         emit("compared", {**numbers, "differences": listed, "emulator": report})
         return
     faults = sum(total["faults"].values())
     show(
         "\nWhat the emulator saw:\n",
-        seen_table(report["endpoints"]),
+        report_table(report["endpoints"]),
         f"\nFaults it injected: {faults:,} in {total['calls']:,} calls.",
         f"The files compared with what it holds now, row by row, {checked:,} rows:",
         *(
             f"  {one.file}, line {one.line:,}: {one.kind}, {one.found:,} instead of {one.expected:,}"
-            for one in differences[:_MOST_SHOWN]
+            for one in differences[:_MAX_SHOWN]
         ),
         f"{kinds['lost']:,} lost, {kinds['wrong']:,} wrong, {total['refused']:,} refused",
     )

@@ -7,7 +7,7 @@ import inspect
 
 import click
 
-from tim_async.cli.credentials import takes_credentials
+from tim_async.cli import credentials
 from tim_async.cli.output import examples
 
 from . import options as o
@@ -71,11 +71,11 @@ def _add(name: str, does: str, *params: click.Parameter, short: str, text: str, 
     @click.pass_context
     def carry_out(ctx: click.Context, /, **_given: object) -> None:
         # Help needs neither an HTTP client nor a database.
-        from .places import explained
+        from .files import migration_errors
         from .settings import Settings
 
         module, _, function = does.partition(".")
-        with explained():
+        with migration_errors():
             code = getattr(importlib.import_module(f".{module}", __package__), function)(Settings.of(ctx))
         ctx.exit(code or 0)
 
@@ -87,14 +87,14 @@ def _add(name: str, does: str, *params: click.Parameter, short: str, text: str, 
         help=inspect.cleandoc(text),
         short_help=short,
         epilog=examples(*(f"tim-async migrate {example}" for example in shown)) + (_CODES if calls else ""),
-    )(takes_credentials(carry_out) if calls else carry_out)
+    )(credentials.option(carry_out) if calls else carry_out)
 
 
-_SENDS = (*o.KEPT, *o.PACE, *o.BOUNDS, o.LEASE, o.DRY_RUN)
+_SENDS = (*o.FILES, *o.PACE, *o.LIMITS, o.LEASE, o.DRY_RUN)
 
 _add(
     "unread",
-    "job.carry_out",
+    "job.run_job",
     *(o.FILE, *o.SOURCE, *_SENDS, o.CHECK_GROUPS, o.GROUP_CHECK, o.JSON_LINES),
     short="Set the unread counts of group members.",
     text="""
@@ -117,7 +117,7 @@ _add(
 
 _add(
     "read",
-    "job.carry_out",
+    "job.run_job",
     *(o.FILE, *o.SOURCE, o.UNTIL_NOW, *_SENDS, o.JSON_LINES),
     short="Mark one-to-one conversations read.",
     text="""
@@ -137,8 +137,8 @@ _add(
 
 _add(
     "load",
-    "job.carry_out",
-    *(o.FILE, *o.SOURCE, o.UNTIL_NOW, o.TO, o.NAMED, o.KIND, o.REJECTED, *o.RESTART, o.REPLACE, o.JSON_LINES),
+    "job.run_job",
+    *(o.FILE, *o.SOURCE, o.UNTIL_NOW, o.TO, o.NAME, o.KIND, o.REJECTED, *o.RESTART, o.REPLACE, o.JSON_LINES),
     short="Plan the rows of a file in Redis or Valkey, for many workers.",
     text="""
     Put the rows of FILE on a stream of Redis or Valkey, from which any number of workers take them.
@@ -155,8 +155,8 @@ _add(
 
 _add(
     "work",
-    "job.carry_out",
-    *(o.FROM, o.NAMED, *o.PACE, *o.BOUNDS, o.LEASE, o.GROUP_CHECK, o.MENDED, o.JSON_LINES),
+    "job.run_job",
+    *(o.FROM, o.NAME, *o.PACE, *o.LIMITS, o.LEASE, o.GROUP_CHECK, o.MENDED, o.JSON_LINES),
     short="Send the rows of a stream, beside other workers.",
     text="""
     Send the rows that load has put on a stream, until all are processed.
@@ -175,7 +175,7 @@ _add(
 _add(
     "status",
     "status.show_status",
-    *(o.JOURNAL, o.NAMED, o.REPORT, o.REJECTED_OF, o.JSON),
+    *(o.JOURNAL, o.NAME, o.REPORT, o.REJECTED_OF, o.JSON),
     short="Show the progress of a migration, also while it runs.",
     text="""
     Show what JOURNAL, or the journal of the file JOURNAL, says: rows by state, failures, runs.
@@ -194,7 +194,7 @@ _add(
 _add(
     "verify",
     "verify.verify_journal",
-    *(o.JOURNAL, o.NAMED, *o.PACE, o.JSON_LINES),
+    *(o.JOURNAL, o.NAME, *o.PACE, o.JSON_LINES),
     short="Read back what was migrated, and list differences.",
     text="""
     Read back what was migrated by JOURNAL, or by the journal of the file JOURNAL, and list differences.
@@ -212,7 +212,7 @@ _add(
 _add(
     "set",
     "status.set_pace",
-    *(o.JOURNAL, o.NAMED, *o.NEW_PACE),
+    *(o.JOURNAL, o.NAME, *o.NEW_PACE),
     short="Change the pace of the runs under way.",
     text="""
     Change the pace of all runs that work on JOURNAL now: a journal, the file that it is of, or a URL.
@@ -228,7 +228,7 @@ _add(
 _add(
     "drop",
     "status.drop",
-    *(o.URL, o.NAMED, o.YES),
+    *(o.URL, o.NAME, o.YES),
     short="Remove a migration from Redis or Valkey.",
     text="""
     Free the memory of the migration at URL, once nothing needs it any more.

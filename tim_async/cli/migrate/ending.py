@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, described
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
 from tim_async.cli.output import plain, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
@@ -25,30 +25,30 @@ from tim_async.migrate import (
 )
 from tim_async.migrate.streams._names import Loaded
 
-from .places import STDIN, quoted, write_report
-from .settings import Settings, look
-from .signals import terminated_like_interrupted
+from .files import STDIN, shell_command, write_report
+from .settings import Settings, read_journal
+from .signals import sigterm_as_interrupt
 from .tables import (
-    complain,
-    counts_as_plain,
+    counts_dict,
     counts_table,
     duration,
     emit,
-    failures_as_plain,
-    failures_shown,
-    notes_as_text,
+    failure_lines,
+    failures_list,
+    note_lines,
     number_of,
+    print_error,
     speed,
 )
 from .tally import Tally
 
-_LOOK = 2.0
+_STATUS_TIMEOUT = 2.0
 """Seconds for a store to say how a migration stands at the end."""
-_NOT_AGAIN = {"--mended": 1, "--limit": 1, "--restart": 0, "--replace": 0, "--yes": 0, "--dry-run": 0}
+_ONE_TIME_OPTIONS = {"--mended": 1, "--limit": 1, "--restart": 0, "--replace": 0, "--yes": 0, "--dry-run": 0}
 """Options that are not repeated in a command that is printed, with how many values each has."""
 
 
-def end(settings: Settings, tally: Tally) -> int:
+def finish(settings: Settings, tally: Tally) -> int:
     """Write and say how a run ended; the exit code.
 
     Raises:
@@ -57,16 +57,16 @@ def end(settings: Settings, tally: Tally) -> int:
     """
     loaded = isinstance(tally.finished, Loaded) and tally.finished.complete
     if not tally.started and not loaded:
-        return _not_begun(settings, tally)
+        return _report_unstarted(settings, tally)
     try:
-        status, notes = look(settings, _LOOK if settings.in_store else None)
+        status, notes = read_journal(settings, _STATUS_TIMEOUT if settings.in_store else None)
     except (MigrateError, TimeoutError) as error:  # what has ended the run, too
         if isinstance(error, StoreMisconfigured):
             raise
-        raise Failure(plain(described(tally.error or error))) from None
+        raise Failure(plain(describe(tally.error or error))) from None
     written: dict[str, Path | None] = {"rejected": None, "report": None}
     code, problems = _write(settings, status, notes, written)
-    code = _code(tally, status, code)
+    code = _exit_code(tally, status, code)
     if isinstance(tally.error, OutputLost):
         raise tally.error
     if settings.as_json:
@@ -76,19 +76,19 @@ def end(settings: Settings, tally: Tally) -> int:
     else:
         show(*_summary(settings, tally, status, notes))
     for problem in problems:
-        complain(problem)
+        print_error(problem)
     if status.counts.errors and not settings.as_json:
-        say(_how_to_mend(settings, status, written["rejected"]))
-    _last_words(settings, tally)
+        say(_mend_hint(settings, status, written["rejected"]))
+    _print_ending(settings, tally)
     return code
 
 
-def _not_begun(settings: Settings, tally: Tally) -> int:
+def _report_unstarted(settings: Settings, tally: Tally) -> int:
     """Say why nothing was sent; the exit code of an interruption."""
     if isinstance(tally.error, OutputLost | SourceError | JournalMismatch | StoreMisconfigured):
         raise tally.error
     if tally.error is not None:
-        raise Failure(plain(described(tally.error)))
+        raise Failure(plain(describe(tally.error)))
     if settings.as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
     say("Interrupted before the first row; nothing was sent, and the same command starts over.")
@@ -106,7 +106,7 @@ def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, 
         if path is None:
             continue
         try:
-            with terminated_like_interrupted():
+            with sigterm_as_interrupt():
                 written[name] = write(path)
         except KeyboardInterrupt:
             code = INTERRUPTED
@@ -130,7 +130,7 @@ def write_rejects_of(settings: Settings, to: Path) -> Path | None:
 # The end as a number, in words and in JSON
 
 
-def _code(tally: Tally, status: Status, written: int) -> int:
+def _exit_code(tally: Tally, status: Status, written: int) -> int:
     """The exit code, given that of the files."""
     if tally.ended is None:
         return USAGE if isinstance(tally.error, SourceError) else FAILED
@@ -146,8 +146,8 @@ def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> 
     elif tally.calls()["sent"]:
         parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
-        parts += ["", *failures_shown(status.failures)]
-    return [*parts, *notes_as_text(notes)]
+        parts += ["", *failure_lines(status.failures)]
+    return [*parts, *note_lines(notes)]
 
 
 def _calls(tally: Tally) -> str:
@@ -170,8 +170,8 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
         "kind": status.kind,
         "journal": status.journal,
         "name": status.name or None,
-        "counts": counts_as_plain(status.counts),
-        "failures": failures_as_plain(status.failures),
+        "counts": counts_dict(status.counts),
+        "failures": failures_list(status.failures),
         "notes": json.loads(notes.to_json()),
     }
     if isinstance(finished, Loaded):
@@ -189,11 +189,11 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
 def _reason(tally: Tally) -> str:
     """What cut a run short, or the limit that it reached; "" for neither."""
     if tally.error is not None:
-        return described(tally.error)
+        return describe(tally.error)
     return tally.finished.reason if isinstance(tally.finished, Finished) else ""
 
 
-def again(settings: Settings, *more: str) -> str:
+def rerun_command(settings: Settings, *more: str) -> str:
     """The same command with other options, as a shell takes it."""
     words = settings.words
     cut = words.index("--") if "--" in words else len(words)
@@ -201,25 +201,25 @@ def again(settings: Settings, *more: str) -> str:
     given = iter(words[:cut])
     for word in given:
         name, equals, _ = word.partition("=")
-        if name not in _NOT_AGAIN:
+        if name not in _ONE_TIME_OPTIONS:
             kept.append(word)
-        elif _NOT_AGAIN[name] and not equals:
+        elif _ONE_TIME_OPTIONS[name] and not equals:
             next(given, None)
-    command = quoted("tim-async", "migrate", settings.command, *kept, *more, *words[cut:])
+    command = shell_command("tim-async", "migrate", settings.command, *kept, *more, *words[cut:])
     return f"{command} < /dev/null" if settings.file == STDIN else command
 
 
-def _how_to_mend(settings: Settings, status: Status, rejected: Path | None) -> str:
+def _mend_hint(settings: Settings, status: Status, rejected: Path | None) -> str:
     errors = f"Rows that did not arrive: {status.counts.errors:,}."
     named = ["--name", settings.name, "--rejected", "PATH", settings.journal]
     if rejected is None:
-        how, then = quoted("tim-async", "migrate", "status", *named), again(settings, "--mended", "PATH")
+        how, then = shell_command("tim-async", "migrate", "status", *named), rerun_command(settings, "--mended", "PATH")
         return f"{errors}  To get each with its reason: {how}; fix them there and run: {then}"
     name = str(rejected)
-    fixed = again(settings, *([f"--mended={name}"] if name.startswith("-") else ["--mended", name]))
+    fixed = rerun_command(settings, *([f"--mended={name}"] if name.startswith("-") else ["--mended", name]))
     if settings.command == "load":
         work = ["work", "--from", settings.journal, "--name", settings.name]
-        fixed = quoted("tim-async", "migrate", *work, "--mended", str(rejected))
+        fixed = shell_command("tim-async", "migrate", *work, "--mended", str(rejected))
     return f"{errors}  {plain(str(rejected))} holds each with its reason; fix them there and run: {fixed}"
 
 
@@ -231,13 +231,13 @@ def _remedy(error: Exception) -> str:
     return "Once that is fixed"
 
 
-def _last_words(settings: Settings, tally: Tally) -> None:
+def _print_ending(settings: Settings, tally: Tally) -> None:
     """Say how it ended, where the summary does not say it all."""
     resumes = "the same command resumes"
     if settings.command == "work":
         resumes = f"the other workers continue, and {resumes}"
     if tally.error is not None:
-        complain(_reason(tally))
+        print_error(_reason(tally))
         say(f"{_remedy(tally.error)}, {resumes}.")
     if isinstance(tally.finished, Loaded):
         if tally.finished.before and not settings.as_json:
@@ -252,6 +252,6 @@ def _last_words(settings: Settings, tally: Tally) -> None:
             say(f"Stopped: {plain(_reason(tally))}; {resumes}.")
         case Ended.ROW_LIMIT:
             limit = number_of(settings.options.limit or 0, "row")
-            say(f"Stopped by --limit after {limit}; the rest is sent by: {again(settings)}")
+            say(f"Stopped by --limit after {limit}; the rest is sent by: {rerun_command(settings)}")
         case Ended.NOTHING_TO_DO if not settings.as_json:
             say("Nothing to do: all rows are already processed.")

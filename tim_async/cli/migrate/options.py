@@ -11,8 +11,8 @@ import click
 from tim_async.cli.failures import Misuse
 from tim_async.cli.ranges import FiniteRange
 
-NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
-MOST_CONCURRENT = 100_000  # the library's, too
+DEFAULT_NAME = "migration"  # the library's DEFAULT_NAME; help imports nothing of that
+MAX_CONCURRENCY = 100_000  # the library's, too
 RATE = 200.0
 """Calls/s that the service allows on an endpoint unless more was bought."""
 _STORE = (
@@ -78,8 +78,8 @@ UNTIL_NOW = _flag(
 )
 _KIND = "Kind of the rows, as in the commands of these names; by default that of their columns."
 KIND = _option("--kind", _KIND, type=click.Choice(["unread", "read"]))
-_NAMED = "Name of the migration in Redis or Valkey; one database can hold several."
-NAMED = _option("--name", _NAMED, default=NAME, show_default=True)
+_NAME = "Name of the migration in Redis or Valkey; one database can hold several."
+NAME = _option("--name", _NAME, default=DEFAULT_NAME, show_default=True)
 REJECTED = _path("--rejected", "File for failed and rejected rows, with the reasons; FILE.rejected.jsonl by default.")
 REJECTED_OF = _path("--rejected", "Write the failed and rejected rows, with the reasons, to PATH.")
 REPORT = _path("--report", "Write a report, one page of HTML, to PATH.")
@@ -90,10 +90,10 @@ YES = _flag("--yes", "Do not ask.")
 RESTART = (_flag("--restart", _RESTART), YES)
 REPLACE = _flag("--replace", "Drop a stream of this name with other rows.")
 _JOURNAL = f"Where to record the progress: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}"
-KEPT = (_option("--journal", _JOURNAL, "PATH|URL"), NAMED, REJECTED, REPORT, MENDED, *RESTART)
-_AT = f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]"
-TO = _option("--to journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
-FROM = _option("--from journal", _AT, "URL", required=True, envvar="TIM_REDIS_URL")
+FILES = (_option("--journal", _JOURNAL, "PATH|URL"), NAME, REJECTED, REPORT, MENDED, *RESTART)
+_STREAM = f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]"
+TO = _option("--to journal", _STREAM, "URL", required=True, envvar="TIM_REDIS_URL")
+FROM = _option("--from journal", _STREAM, "URL", required=True, envvar="TIM_REDIS_URL")
 
 _CALLS = FiniteRange(min=1)
 _PART = FiniteRange(min=0, max=1, min_open=True)
@@ -118,9 +118,9 @@ NEW_PACE = (
 )
 _SECONDS = FiniteRange(min=0, min_open=True)
 _OUTAGE = "Stop when the service accepts no row for this long; by default, never."
-BOUNDS = (
+LIMITS = (
     _option(
-        "--concurrency", "Concurrent calls.", type=click.IntRange(1, MOST_CONCURRENT), default=100, show_default=True
+        "--concurrency", "Concurrent calls.", type=click.IntRange(1, MAX_CONCURRENCY), default=100, show_default=True
     ),
     _option("--max-errors", "Stop after more failed or rejected rows than this.", "N", type=click.IntRange(min=0)),
     _option("--max-outage", _OUTAGE, "SECONDS", type=_SECONDS),
@@ -131,8 +131,8 @@ _UNCHECKED = (
     "service ignores them."
 )
 GROUP_CHECK = _flag("--no-group-check group_check", _UNCHECKED, callback=lambda _ctx, _option, flag: not flag)
-_HELD = "Seconds of silence after which other workers take over a worker's rows."
-LEASE = _option("--lease", _HELD, "SECONDS", type=FiniteRange(0.5, 3600), default=10.0, show_default=True)
+_LEASE = "Seconds of silence after which other workers take over a worker's rows."
+LEASE = _option("--lease", _LEASE, "SECONDS", type=FiniteRange(0.5, 3600), default=10.0, show_default=True)
 DRY_RUN = _flag("--dry-run", "Read and check everything, and send nothing; needs no credentials.")
 CHECK_GROUPS = _flag("--check-groups", "With --dry-run: also look up the groups, which needs credentials.")
 JSON_LINES = _flag("--json as_json", "Print JSON lines, one object for each event, instead of a table.")

@@ -14,14 +14,14 @@ import click
 from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
-from tim_async.cli.failures import Failure, Misuse, plainly
+from tim_async.cli.failures import Failure, Misuse, click_errors
 from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
 
-from .options import NAME, RATE, source_options
-from .places import STDIN, asked, beside, check_writable, find_journal, identity_of
+from .files import STDIN, check_writable, file_identity, find_journal, query, sibling_path
+from .options import DEFAULT_NAME, RATE, source_options
 
 if TYPE_CHECKING:
     from tim_async import TIMClient
@@ -47,7 +47,7 @@ class Settings:
     file: str = ""
     kind: str | None = None
     journal: str = ""
-    name: str = NAME
+    name: str = DEFAULT_NAME
     lease: float = 10.0
     rejected: Path | None = None
     report: Path | None = None
@@ -83,9 +83,9 @@ class Settings:
                 given["file"] = given["journal"]  # whose journal it is
             given["journal"] = found
         elif "file" in given:
-            given["journal"] = given["journal"] or beside(given["file"], "journal")
+            given["journal"] = given["journal"] or sibling_path(given["file"], "journal")
             if given["rejected"] is None and not given.get("dry_run"):
-                given["rejected"] = Path(beside(given["file"], "rejected.jsonl"))
+                given["rejected"] = Path(sibling_path(given["file"], "rejected.jsonl"))
         if given.get("quota") and given.get("no_quota"):
             if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError("--quota and --no-quota exclude each other")
@@ -96,19 +96,19 @@ class Settings:
             raise Misuse("--check-groups is for --dry-run; without it, each group is looked up before its first row")
         check_pace(given.get("rate", RATE), given.get("share", 1.0))
         given["source"] = source_options(given)
-        given["options"] = MigrateOptions(**_among(MigrateOptions, given))
-        settings = cls(**_among(cls, given))
+        given["options"] = MigrateOptions(**_matching_fields(MigrateOptions, given))
+        settings = cls(**_matching_fields(cls, given))
         settings.check_store()
-        settings.check_places(creates="file" in ctx.params and not settings.dry_run)
+        settings.check_paths(writes_journal="file" in ctx.params and not settings.dry_run)
         return settings
 
     def check_store(self) -> None:
         """See that the journal can be where it is said to be."""
         if not self.in_store and self.command not in ("load", "work", "drop"):
-            if self.name != NAME:
+            if self.name != DEFAULT_NAME:
                 raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
             return
-        with plainly():
+        with click_errors():
             redis_url(self.journal)
         try:
             from tim_async.migrate._redis import checked_name
@@ -116,29 +116,29 @@ class Settings:
             if (error.name or "").partition(".")[0] != "redis":
                 raise
             raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
-        with plainly():
+        with click_errors():
             checked_name(self.name)
 
-    def check_places(self, *, creates: bool) -> None:
+    def check_paths(self, *, writes_journal: bool) -> None:
         """See that no file is written over another, least of all over the rows, and that each can be written.
 
         Args:
-            creates: whether the journal is written, too.
+            writes_journal: whether the journal is written, too.
         """
-        taken = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
+        taken = {} if self.file in ("", STDIN) else {file_identity(Path(self.file)): "FILE"}
         written = {"--rejected": self.rejected, "--report": self.report}
         journal = None if self.in_store else Path(self.journal)
         for option, path in {"--journal": journal, **written}.items():
-            other = option if path is None else taken.setdefault(identity_of(path), option)
+            other = option if path is None else taken.setdefault(file_identity(path), option)
             if other != option:
                 raise Misuse(f"{option} and {other} are the same file: {path}")
-            if path is not None and (option != "--journal" or creates):
+            if path is not None and (option != "--journal" or writes_journal):
                 check_writable(option, path)
-        begun = not creates or journal is None or journal.exists()
+        begun = not writes_journal or journal is None or journal.exists()
         if not begun and self.file != STDIN and not os.path.lexists(self.file):  # of a typo, no journal is to be left
             raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
-        if self.mended is not None and taken.get(identity_of(self.mended), "--rejected") != "--rejected":
-            raise Misuse(f"--mended and {taken[identity_of(self.mended)]} are the same file: {self.mended}")
+        if self.mended is not None and taken.get(file_identity(self.mended), "--rejected") != "--rejected":
+            raise Misuse(f"--mended and {taken[file_identity(self.mended)]} are the same file: {self.mended}")
 
     @property
     def in_store(self) -> bool:
@@ -151,7 +151,7 @@ class Settings:
         return self.options.rate * self.options.share
 
     @property
-    def fleet(self) -> str | None:
+    def quota_url(self) -> str | None:
         """The URL of the quota that is shared with others; None for a rate of its own."""
         return None if self.no_quota else self.quota or (self.journal if self.in_store else None)
 
@@ -173,13 +173,13 @@ class Settings:
         from tim_async.client import TIMClient
 
         given = credentials.load(self.credentials_file).client_options()
-        with plainly():
-            limits = pace(endpoints, self.options.rate, self.options.share, self.fleet)
+        with click_errors():
+            limits = pace(endpoints, self.options.rate, self.options.share, self.quota_url)
             return TIMClient(**given, **limits, on_attempt=on_attempt)
 
     def app(self) -> dict[str, Any]:
         """The app, as far as it is known: a load needs no key, and the first worker knows the app too."""
-        with plainly():
+        with click_errors():
             if self.credentials_file is not None:
                 found = credentials.load(self.credentials_file).client_options()
             else:
@@ -193,7 +193,7 @@ class Settings:
             return {"sdk_app_id": found["sdk_app_id"], "base_url": host.current}
 
 
-def look(settings: Settings, seconds: float | None = None) -> tuple[Status, Notes]:
+def read_journal(settings: Settings, seconds: float | None = None) -> tuple[Status, Notes]:
     """What a journal knows beside the rows.
 
     Args:
@@ -209,12 +209,12 @@ def look(settings: Settings, seconds: float | None = None) -> tuple[Status, Note
 
     async def limited() -> tuple[Status, Notes]:
         async with asyncio.timeout(seconds):
-            return await asked(settings.make_store, ask)
+            return await query(settings.make_store, ask)
 
     return asyncio.run(limited())
 
 
-def _among(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def _matching_fields(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are fields of a dataclass."""
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in given.items() if name in names}

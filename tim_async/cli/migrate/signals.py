@@ -2,7 +2,7 @@
 
 ::
 
-    first signal ── GRACE ──> as after a second one ── LAST ──> the process ends, whatever it hangs in
+    first signal ── GRACE ──> as after a second one ── CLOSE_TIMEOUT ──> the process ends, whatever it hangs in
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ T = TypeVar("T")
 GRACE = 5.0
 """Seconds in which what is under way may finish."""
 
-LAST = 6.0
+CLOSE_TIMEOUT = 6.0
 """Seconds after that in which everything must have been closed: twice what a dead file system is waited for."""
 
-_LOOKS = 0.2
+_POLL_INTERVAL = 0.2
 """Seconds between two looks of the watchdog."""
-_LAST_WORD = b"Interrupted; it did not end by itself.\n"
+_FORCED_EXIT = b"Interrupted; it did not end by itself.\n"
 
 
-class Stopping:
+class StopRequest:
     """How a coroutine that can be stopped learns of it.
 
     Attributes:
@@ -49,17 +49,17 @@ class Stopping:
 
     def __init__(self, cut: Callable[[], object]) -> None:
         self.event: asyncio.Event = asyncio.Event()
-        self.begun: Callable[[], object] = lambda: None
-        self.cut: Callable[[], object] = cut
+        self.on_request: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = cut
 
 
-def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
+def run_interruptibly(main: Callable[[StopRequest], Coroutine[Any, Any, T]]) -> T | None:
     """Run a coroutine in an event loop of its own, and have signals end it; to be called in the main thread.
 
     From the third signal on, signals do what they always did.
 
     Args:
-        course: makes the coroutine; given what tells it of the first signal.
+        main: makes the coroutine; given what tells it of the first signal.
 
     Returns:
         Its result; None when it was cut short by a second signal, or because it did not end in time after the first.
@@ -68,10 +68,10 @@ def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | N
         # To the end of the command: what it prints last may hang, too.
         command = click.get_current_context(silent=True)
         watchdog = (stack.enter_context if command is None else command.with_resource)(_Watchdog())
-        return asyncio.run(_run(course, watchdog))
+        return asyncio.run(_run(main, watchdog))
 
 
-async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
+async def _run(main: Callable[[StopRequest], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
     loop = asyncio.get_running_loop()
     asked, cut_short = 0, False
     failures: list[Exception] = []
@@ -89,23 +89,23 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _
             cut()
             return
         timers.callback(loop.call_later(GRACE, cut).cancel)
-        stopping.event.set()
+        stop.event.set()
         try:
-            stopping.begun()
+            stop.on_request()
         except Exception as error:  # noqa: BLE001 - the loop calls this, and raises nothing to anybody
             failures.append(error)
             running.cancel()
 
     # Not the loop's own handlers: those wait for a loop that may be waiting for a pipe that nobody reads.
     def handle(_number: int, _frame: FrameType | None) -> None:
-        watchdog.asked()
+        watchdog.signalled()
         loop.call_soon_threadsafe(take)
 
-    stopping = Stopping(cut)
+    stop = StopRequest(cut)
     # Not by the loop's task factory: an eager task would begin before the signals are handled.
-    running = asyncio.Task(course(stopping))
+    running = asyncio.Task(main(stop))
     try:
-        with contextlib.ExitStack() as timers, _handled(_numbers(), handle) as handlers:
+        with contextlib.ExitStack() as timers, _signal_handlers(_stop_signals(), handle) as handlers:
             await asyncio.wait([running])
     finally:
         await end([running])
@@ -114,7 +114,7 @@ async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _
     return None if cut_short and running.cancelled() else result_of(running)
 
 
-def _numbers() -> list[signal.Signals]:
+def _stop_signals() -> list[signal.Signals]:
     """The signals that end a run; SIGHUP is left alone where it is ignored, as under nohup."""
     found = [signal.SIGTERM, signal.SIGINT]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -123,7 +123,7 @@ def _numbers() -> list[signal.Signals]:
 
 
 @contextlib.contextmanager
-def _handled(
+def _signal_handlers(
     numbers: list[signal.Signals], handle: Callable[[int, FrameType | None], object]
 ) -> Iterator[contextlib.ExitStack]:
     """Handle signals in the block, or until what is yielded is closed."""
@@ -134,7 +134,7 @@ def _handled(
 
 
 class _Watchdog:
-    """Ends the process when a signal has not, `GRACE` + `LAST` seconds later; to be used with ``with``.
+    """Ends the process when a signal has not, `GRACE` + `CLOSE_TIMEOUT` seconds later; to be used with ``with``.
 
     A thread: the main one may hang in anything, such as a pipe that nobody reads.
     """
@@ -153,27 +153,27 @@ class _Watchdog:
         _watchdogs.remove(self)
         self._ended.set()
 
-    def asked(self) -> None:
+    def signalled(self) -> None:
         """Note that a signal has come; called by its handler."""
-        self._deadline = min(self._deadline, time.monotonic() + GRACE + LAST)
+        self._deadline = min(self._deadline, time.monotonic() + GRACE + CLOSE_TIMEOUT)
 
     @contextlib.contextmanager
-    def pausing(self) -> Iterator[None]:
-        """Let the block take its time; what comes after it has `LAST` seconds if a signal came before."""
+    def paused(self) -> Iterator[None]:
+        """Let the block take its time; what comes after it has `CLOSE_TIMEOUT` seconds if a signal came before."""
         self._paused = True
         try:
             yield
         finally:
             if self._deadline < math.inf:
-                self._deadline = time.monotonic() + LAST
+                self._deadline = time.monotonic() + CLOSE_TIMEOUT
             self._paused = False
 
     def _watch(self) -> None:
-        while not self._ended.wait(_LOOKS):
+        while not self._ended.wait(_POLL_INTERVAL):
             if not self._paused and time.monotonic() > self._deadline:
                 # Unless nobody reads that either; Windows asks that of sockets only.
                 if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
-                    os.write(2, _LAST_WORD)
+                    os.write(2, _FORCED_EXIT)
                 os._exit(INTERRUPTED)
 
 
@@ -182,7 +182,7 @@ _watchdogs: list[_Watchdog] = []
 
 
 @contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop.
 
     After a signal that came before it, the block may take its time.
@@ -193,6 +193,6 @@ def terminated_like_interrupted() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for watchdog in _watchdogs:
-            stack.enter_context(watchdog.pausing())
-        stack.enter_context(_handled([one for one in _numbers() if one is not signal.SIGINT], interrupt))
+            stack.enter_context(watchdog.paused())
+        stack.enter_context(_signal_handlers([one for one in _stop_signals() if one is not signal.SIGINT], interrupt))
         yield

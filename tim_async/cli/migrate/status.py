@@ -16,9 +16,9 @@ from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
 from .ending import write_rejects_of
-from .places import asked, confirm, forgetting, write_report
-from .settings import Settings, check_pace, look
-from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_shown, notes_as_text
+from .files import confirm, discarded_rows, query, write_report
+from .settings import Settings, check_pace, read_journal
+from .tables import counts_dict, counts_table, duration, failure_lines, failures_list, note_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,18 +33,18 @@ def show_status(settings: Settings) -> None:
     Raises:
         Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
     """
-    status, notes = look(settings)
+    status, notes = read_journal(settings)
     if settings.as_json:
         show_json(_as_plain(status) | {"notes": json.loads(notes.to_json())})
     else:
-        show(*_as_text(status), *notes_as_text(notes))
+        show(*_as_text(status), *note_lines(notes))
     if settings.rejected is not None:
-        _say_written(settings.rejected, lambda path: write_rejects_of(settings, path))
+        _write_file(settings.rejected, lambda path: write_rejects_of(settings, path))
     if settings.report is not None:
-        _say_written(settings.report, lambda path: write_report(status, path, notes))
+        _write_file(settings.report, lambda path: write_report(status, path, notes))
 
 
-def _say_written(path: Path, write: Callable[[Path], Path | None]) -> None:
+def _write_file(path: Path, write: Callable[[Path], Path | None]) -> None:
     try:
         written = write(path)
     except OSError as error:
@@ -61,8 +61,8 @@ def set_pace(settings: Settings) -> None:
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
     check_pace(1.0 if rate is None else rate, 1.0)
-    status, _ = look(settings)
-    asyncio.run(asked(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
+    status, _ = read_journal(settings)
+    asyncio.run(query(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
     parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
     then = "the runs under way take it with their next rows" if status.running else "no run is under way now"
     say(f"Set {' and '.join(part for part in parts if part)}; {then}.")
@@ -74,11 +74,11 @@ def drop(settings: Settings) -> None:
         raise Misuse(
             f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes"
         )
-    status, _ = look(settings)
+    status, _ = read_journal(settings)
     if status.counts.left or status.running:
-        question = f"{forgetting(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
+        question = f"{discarded_rows(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
         confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
-    asyncio.run(asked(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
+    asyncio.run(query(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
     say(f"Dropped {plain(settings.name)} from {plain(status.journal)}.")
 
 
@@ -117,7 +117,7 @@ def _as_text(status: Status) -> list[Any]:
     if status.sessions:
         parts += ["", _sessions_table(status)]
     if status.failures:
-        parts += ["", *failures_shown(status.failures)]
+        parts += ["", *failure_lines(status.failures)]
     return parts
 
 
@@ -127,7 +127,7 @@ def _sessions_table(status: Status) -> Table:
     for session in status.sessions:
         seconds = _seconds(session)
         table.add_row(
-            f"{_moment(session.started)} {_end_of(session, status)}",
+            f"{_local_time(session.started)} {_outcome_of(session, status)}",
             duration(seconds),
             f"{session.calls.done:,}",
             f"{session.series.rate:.1f}" if session.series is not None else "",
@@ -137,7 +137,7 @@ def _sessions_table(status: Status) -> Table:
     return table
 
 
-def _end_of(session: Session, status: Status) -> str:
+def _outcome_of(session: Session, status: Status) -> str:
     if session.how:
         return session.how.replace("_", " ")
     return "running" if status.running and session is status.sessions[-1] else "killed"
@@ -150,7 +150,7 @@ def _seconds(session: Session) -> float:
     return session.series.seconds if session.series is not None else 0.0
 
 
-def _moment(seconds: float) -> str:
+def _local_time(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
@@ -164,8 +164,8 @@ def _as_plain(status: Status) -> dict[str, Any]:
         "base_url": status.base_url or None,
         "running": status.running,
         "planned": status.planned,
-        "counts": counts_as_plain(status.counts),
-        "failures": failures_as_plain(status.failures),
+        "counts": counts_dict(status.counts),
+        "failures": failures_list(status.failures),
         "runs": [
             {
                 "started": session.started,

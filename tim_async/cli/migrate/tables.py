@@ -37,7 +37,7 @@ def counts_table(counts: Counts) -> Table:
     return table
 
 
-def failures_shown(failures: Sequence[FailureCount]) -> list[Table | str]:
+def failure_lines(failures: Sequence[FailureCount]) -> list[Table | str]:
     """Failed and rejected rows by cause, each with an example; below, each known code in words."""
     table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
     for failure in failures:
@@ -47,7 +47,7 @@ def failures_shown(failures: Sequence[FailureCount]) -> list[Table | str]:
     return [table, "", *lines] if lines else [table]
 
 
-def notes_as_text(notes: Notes) -> list[str]:
+def note_lines(notes: Notes) -> list[str]:
     """What is worth saying of the rows of a file, in lines below a table."""
     lines = [f"note: {plain(sentence)}" for sentence in notes.sentences()]
     return ["", *lines] if lines else []
@@ -70,7 +70,7 @@ def number_of(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error on standard error."""
     click.echo(f"Error: {plain(message)}", err=True)
 
@@ -81,11 +81,11 @@ def emit(event: str, fields: Mapping[str, Any]) -> None:
     click.echo(plain_json({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=True))
 
 
-def counts_as_plain(counts: Counts) -> dict[str, int]:
+def counts_dict(counts: Counts) -> dict[str, int]:
     """Counts by state, with their sums, ready for JSON."""
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
 
 
-def failures_as_plain(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
+def failures_list(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
     """Failed and rejected rows by cause, ready for JSON."""
     return [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures]

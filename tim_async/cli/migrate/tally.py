@@ -28,12 +28,12 @@ from tim_async.migrate import (
 from tim_async.migrate.streams._names import Loaded
 
 from .display import Bar
-from .tables import counts_as_plain, duration, number_of, speed
+from .tables import counts_dict, duration, number_of, speed
 from .throughput import Throughput
 
-_MOST_CODES = 4
-_MOST_FAILURES_SHOWN = 5
-_NAMES: dict[type, str] = {
+_MAX_CODES = 4
+_MAX_FAILURE_MESSAGES = 5
+_EVENT_NAMES: dict[type, str] = {
     Started: "started",
     RowFailed: "row_failed",
     RowLowered: "row_lowered",
@@ -73,7 +73,7 @@ class Tally:
         self.finished: Finished | Loaded | None = None
         self.error: Exception | None = None
         self._recorder = recorder
-        self._rate, self._share, self._paced = rate, share, False
+        self._rate, self._share, self._pace_changed = rate, share, False
         self._clock = clock
         self._throughput = Throughput(clock(), 0)
         self._began: float | None = None
@@ -81,7 +81,7 @@ class Tally:
         self._outage_began, self._outage_is_new = 0.0, False
         self._lowered = 0
 
-    def take(self, event: Event | Loaded) -> None:
+    def add(self, event: Event | Loaded) -> None:
         """Add an event."""
         now = self._clock()
         match event:
@@ -98,11 +98,11 @@ class Tally:
             case RowLowered():
                 self._lowered += 1
             case PaceChanged(rate, share):
-                self._rate, self._share, self._paced = rate, share, True
+                self._rate, self._share, self._pace_changed = rate, share, True
             case Waiting(seconds=seconds):
                 self._outage_is_new = self.waiting is None
                 self.waiting, self._outage_began = event, now - seconds
-                self._throughput.wait()
+                self._throughput.pause()
             case Resumed():
                 self.waiting = None
                 self._throughput.resume(now)
@@ -142,7 +142,7 @@ class Tally:
     @property
     def share_of_limit(self) -> float | None:
         """The mean rate as a share of the limit; None when the limit was changed meanwhile."""
-        return None if self._paced else self.mean_rate / self.limit
+        return None if self._pace_changed else self.mean_rate / self.limit
 
     @property
     def _rate_now(self) -> float:
@@ -150,7 +150,7 @@ class Tally:
 
     @property
     def _seconds_left(self) -> float | None:
-        return None if self.counts is None else self._throughput.left(self.counts.left, self._clock())
+        return None if self.counts is None else self._throughput.seconds_left(self.counts.left, self._clock())
 
     def calls(self) -> dict[str, int]:
         """The requests so far."""
@@ -165,7 +165,7 @@ class Tally:
             return f"reading: {self.read:,} rows so far"
         parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
         parts.append(self._outage() or f"{self._rate_now:.1f}/s of {speed(self.limit)}")
-        parts += [", ".join(self._troubles()), self._remaining()]
+        parts += [", ".join(self._problems()), self._remaining()]
         return "; ".join(part for part in parts if part)
 
     def bar(self) -> Bar:
@@ -175,7 +175,7 @@ class Tally:
             return Bar(None, [self.line()])
         numbers = [f"{percent(counts):.1f} %", f"{counts.settled:,}/{counts.total:,}"]
         numbers += [f"{self._rate_now:.0f}/s of {speed(self.limit)}", self._remaining()]
-        return Bar(percent(counts) / 100, [part for part in numbers if part], self._troubles(), self._outage())
+        return Bar(percent(counts) / 100, [part for part in numbers if part], self._problems(), self._outage())
 
     def _remaining(self) -> str:
         left = self._seconds_left
@@ -186,11 +186,11 @@ class Tally:
             return ""
         return f"waiting for {duration(self._clock() - self._outage_began)}: {plain(self.waiting.reason)}"
 
-    def _troubles(self) -> list[str]:
+    def _problems(self) -> list[str]:
         """Everything that did not go smoothly, as numbers."""
-        counts, most = self.counts or Counts(), self.codes.most_common(_MOST_CODES)
+        counts, most = self.counts or Counts(), self.codes.most_common(_MAX_CODES)
         named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
-        by_code = f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})" if named else ""
+        by_code = f" ({', '.join(named)}{', …' if len(self.codes) > _MAX_CODES else ''})" if named else ""
         # Failures are told one by one, and counts every second.
         failed = max(counts.failed, self.codes.total())
         parts = [f"{self._recorder.retried:,} retried", f"{self._recorder.refused:,} refused"]
@@ -198,13 +198,13 @@ class Tally:
         parts += [f"{counts.rejected:,} rejected"] * bool(counts.rejected)
         return parts + [f"{counts.lowered:,} lowered"] * bool(counts.lowered)
 
-    def news(self, event: Event | Loaded) -> str:
+    def message(self, event: Event | Loaded) -> str:
         """An event that was just taken, in one line; "" when it is not worth one."""
         match event:
             case Started(counts, resumed):
                 return _started(counts, resumed=resumed)
-            case RowFailed(line, _, code, reason) if self.codes.total() <= _MOST_FAILURES_SHOWN:
-                last = "; more failures are only counted" if self.codes.total() == _MOST_FAILURES_SHOWN else ""
+            case RowFailed(line, _, code, reason) if self.codes.total() <= _MAX_FAILURE_MESSAGES:
+                last = "; more failures are only counted" if self.codes.total() == _MAX_FAILURE_MESSAGES else ""
                 # The service's own words name the code already.
                 named = "" if code is None or str(code) in reason else f"{code}: "
                 return f"line {line} failed: {named}{plain(reason)}{last}"
@@ -231,7 +231,7 @@ class Tally:
 
     # As JSON
 
-    def document(self) -> tuple[str, dict[str, Any]]:
+    def progress_event(self) -> tuple[str, dict[str, Any]]:
         """How far it is, as an event with its name."""
         if self.counts is None:
             return "reading", {"rows": self.read}
@@ -239,7 +239,7 @@ class Tally:
             return "waiting", {**asdict(self.waiting), "seconds": round(self._clock() - self._outage_began, 3)}
         left = self._seconds_left
         return "progress", {
-            "counts": counts_as_plain(self.counts),
+            "counts": counts_dict(self.counts),
             "seconds": round(self.seconds, 3),
             "rate": round(self._rate_now, 1),
             "limit": self.limit,
@@ -247,14 +247,14 @@ class Tally:
             "seconds_left": None if left is None else round(left, 1),
         }
 
-    def document_of(self, event: Event | Loaded) -> tuple[str, dict[str, Any]] | None:
+    def json_event(self, event: Event | Loaded) -> tuple[str, dict[str, Any]] | None:
         """An event that was just taken, with its name; None for those that come again and again."""
-        name = _NAMES.get(type(event))
+        name = _EVENT_NAMES.get(type(event))
         if name is None or (isinstance(event, Waiting) and not self._outage_is_new):
             return None
         match event:
             case Started(counts):
-                return name, {"resumed": event.resumed, "counts": counts_as_plain(counts)}
+                return name, {"resumed": event.resumed, "counts": counts_dict(counts)}
             case PaceChanged():
                 return name, asdict(event) | {"limit": self.limit}
         return name, asdict(event)

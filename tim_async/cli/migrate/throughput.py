@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-_MEMORY = 120.0
+_WINDOW = 120.0
 """Seconds that are looked back, so that a changed pace shows."""
 _SPACING = 1.0
 """Seconds between two observations that are kept."""
-_LEAST = 1e-3
+_MIN_SECONDS = 1e-3
 """Seconds below which nothing can be said."""
 
 
@@ -21,7 +21,7 @@ class Throughput:
     """
 
     def __init__(self, now: float, settled: int) -> None:
-        self._seen = deque([(now, settled)])
+        self._observations = deque([(now, settled)])
         self._latest = (now, settled)
         self._waiting = False
 
@@ -30,34 +30,34 @@ class Throughput:
         if self._waiting:
             return
         self._latest = (max(now, self._latest[0]), settled)
-        if now >= self._seen[-1][0] + _SPACING:
-            self._seen.append(self._latest)
-        while len(self._seen) > 2 and self._seen[1][0] <= now - _MEMORY:
-            self._seen.popleft()
+        if now >= self._observations[-1][0] + _SPACING:
+            self._observations.append(self._latest)
+        while len(self._observations) > 2 and self._observations[1][0] <= now - _WINDOW:
+            self._observations.popleft()
 
-    def wait(self) -> None:
+    def pause(self) -> None:
         """Note that nothing is accepted, until `resume`; the time since rows were settled last is part of that."""
         self._waiting = True
-        while len(self._seen) > 1 and self._seen[-1][1] == self._latest[1] == self._seen[-2][1]:
-            self._seen.pop()
-        if self._seen[-1][1] == self._latest[1]:
-            self._latest = self._seen[-1]
+        while len(self._observations) > 1 and self._observations[-1][1] == self._latest[1] == self._observations[-2][1]:
+            self._observations.pop()
+        if self._observations[-1][1] == self._latest[1]:
+            self._latest = self._observations[-1]
 
     def resume(self, now: float) -> None:
         """Note that rows are accepted again."""
         if self._waiting:
             self._waiting = False
             away = max(0.0, now - self._latest[0])
-            self._seen = deque((then + away, settled) for then, settled in self._seen)
+            self._observations = deque((then + away, settled) for then, settled in self._observations)
             self._latest = (self._latest[0] + away, self._latest[1])
 
     @property
     def rate(self) -> float | None:
         """Rows a second; None as long as nothing is known."""
-        (began, before), (now, settled) = self._seen[0], self._latest
-        return (settled - before) / (now - began) if settled > before and now - began > _LEAST else None
+        (began, before), (now, settled) = self._observations[0], self._latest
+        return (settled - before) / (now - began) if settled > before and now - began > _MIN_SECONDS else None
 
-    def left(self, rows: int, now: float) -> float | None:
+    def seconds_left(self, rows: int, now: float) -> float | None:
         """Seconds from ``now`` until the end.
 
         Args:

@@ -13,8 +13,8 @@ from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Bar, Display
-from .settings import Settings, look
-from .signals import Stopping, run_stoppable
+from .settings import Settings, read_journal
+from .signals import StopRequest, run_interruptibly
 from .tables import emit, number_of
 
 if TYPE_CHECKING:
@@ -34,29 +34,29 @@ def verify_journal(settings: Settings) -> int:
         Misuse: no journal, or it is of another app.
         Failure: the service, or the journal, failed.
     """
-    status, _ = look(settings)
+    status, _ = read_journal(settings)
     kind = KINDS.get(status.kind)
     if kind is None:
         raise Misuse(f"{plain(status.journal)} is of an unknown kind of migration, {plain(repr(status.kind))}")
     if not status.planned:
         raise Misuse(f"{plain(status.journal)} is of a file that was not read to its end; nothing can be verified")
     if kind.groups:
-        return _end(settings, status, Verified(0, 0, status.counts.taken))
+        return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
     try:
-        verified = run_stoppable(lambda stopping: _read_back(settings, client, progress, stopping))
+        verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
     except TIMError as error:
         raise Failure(plain(with_remedy(error))) from None
     if verified is None:
         raise KeyboardInterrupt
-    code = _end(settings, status, verified)
+    code = _report(settings, status, verified)
     for line in () if settings.as_json else explanations(progress.codes):
         say(line)
     return code
 
 
-def _end(settings: Settings, status: Status, verified: Verified) -> int:
+def _report(settings: Settings, status: Status, verified: Verified) -> int:
     """Say what was checked, what differs, and what could not be checked; the exit code."""
     code = PARTIAL if verified.differences else 0
     counts = status.counts
@@ -78,8 +78,8 @@ def _end(settings: Settings, status: Status, verified: Verified) -> int:
     return code
 
 
-async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stopping: Stopping) -> Verified:
-    stopping.begun = stopping.cut  # nothing is lost with it
+async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stop: StopRequest) -> Verified:
+    stop.on_request = stop.cancel  # nothing is lost with it
     display = Display(progress, as_json=settings.as_json)
 
     async def follow() -> Verified:
@@ -93,10 +93,10 @@ async def _read_back(settings: Settings, client: TIMClient, progress: _Progress,
                 if settings.as_json:
                     emit("difference", asdict(item))
                 else:
-                    display.result(_as_text(item))
+                    display.print_result(_as_text(item))
         raise AssertionError("the last item is the summary")
 
-    return await display.during(follow())
+    return await display.run(follow())
 
 
 def _as_text(difference: Difference) -> str:
@@ -133,6 +133,6 @@ class _Progress:
         """The same: how many calls it will be is not known."""
         return Bar(None, [self.line()])
 
-    def document(self) -> tuple[str, dict[str, Any]]:
+    def progress_event(self) -> tuple[str, dict[str, Any]]:
         """The same as an event."""
         return "verifying", {"calls": self._calls, "differences": self.differences}

@@ -34,7 +34,7 @@ STDIN = "-"
 _MAGIC = b"SQLite format 3\x00"
 
 
-def beside(file: str, suffix: str) -> str:
+def sibling_path(file: str, suffix: str) -> str:
     """A path beside a file of rows; that of standard input is in this folder."""
     return f"{'stdin' if file == STDIN else file}.{suffix}"
 
@@ -50,7 +50,7 @@ def find_journal(name: str) -> str:
     """
     if is_url(name):
         return name
-    path, other = Path(name), Path(beside(name, "journal"))
+    path, other = Path(name), Path(sibling_path(name, "journal"))
     # One that a run has only just begun may still be empty.
     if name != STDIN and (_is_database(path) or (path.suffix == ".journal" and path.is_file())):
         return name
@@ -80,7 +80,7 @@ def write_report(status: Status, path: Path, notes: Notes, dry_run: DryRun | Non
     return path
 
 
-async def asked(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
+async def query(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
     """Ask a store, opened for nothing else."""
     store = make(asyncio.Event(), lambda *_: None)
     try:
@@ -91,7 +91,7 @@ async def asked(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def migration_errors() -> Iterator[None]:
     """Turn the errors of files and journals within the block into one line and an exit code.
 
     Raises:
@@ -112,7 +112,7 @@ def is_pipe(file: str) -> bool:
     return file == STDIN or path.is_fifo() or path.is_char_device()
 
 
-def identity_of(path: Path) -> tuple[int, int] | Path:
+def file_identity(path: Path) -> tuple[int, int] | Path:
     """The same for two names of one file."""
     try:
         found = path.stat()
@@ -162,13 +162,13 @@ def confirm(question: str, *, yes: bool, otherwise: str = "") -> None:
         say(question)
 
 
-def forgetting(status: Status) -> str:
+def discarded_rows(status: Status) -> str:
     """What is lost with a journal."""
     counts = status.counts
     return f"{number_of(counts.total, 'row')}, {counts.taken:,} of them accepted"
 
 
-def quoted(*words: str) -> str:
+def shell_command(*words: str) -> str:
     """Words as a shell takes them, and as they may be shown: URLs without their passwords."""
 
     def shown(word: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _NUMBERS = ("calls", "calls/s", "fullest s", "refused", "faults", "retried")
 
 
-def seen_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
+def report_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
     """One line for each endpoint: calls, rate, the most arrivals in any second, refusals, faults, repeats."""
     table = make_table("endpoint", *_NUMBERS, right=_NUMBERS)
     for name, seen in endpoints.items():

@@ -17,16 +17,16 @@ from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._groups import GroupFound, Groups
 
-from .places import write_report
-from .signals import terminated_like_interrupted
+from .files import write_report
+from .signals import sigterm_as_interrupt
 from .tables import (
-    counts_as_plain,
+    counts_dict,
     counts_table,
     duration,
     emit,
-    failures_as_plain,
-    failures_shown,
-    notes_as_text,
+    failure_lines,
+    failures_list,
+    note_lines,
     speed,
 )
 
@@ -62,17 +62,17 @@ class _Counted:
             yield row
 
 
-def rehearse(settings: Settings) -> int:
+def survey_file(settings: Settings) -> int:
     """Check all rows, or those that were mended, and say what a run would do with them.
 
     Returns:
         The exit code: 3 when rows were rejected, or would fail.
     """
-    from .job import WEBHOOK, mended_of, source_of
+    from .job import WEBHOOK_NOTE, mended_of, source_of
 
     rows = source_of(settings)
     source = _Counted(mended_of(settings, rows) or rows)
-    with terminated_like_interrupted():
+    with sigterm_as_interrupt():
         found = survey(source, settings.limit, rejected=settings.rejected)
     deaf = _look_up(settings, source.groups) if settings.check_groups else {}
     code = PARTIAL if found.counts.errors or deaf else 0
@@ -83,8 +83,8 @@ def rehearse(settings: Settings) -> int:
     if settings.as_json:
         fields = {
             "exit_code": code,
-            "counts": counts_as_plain(found.counts),
-            "failures": failures_as_plain(found.failures),
+            "counts": counts_dict(found.counts),
+            "failures": failures_list(found.failures),
             "seconds": round(found.seconds, 1),
             "limit": settings.limit,
             "notes": json.loads(found.notes.to_json()),
@@ -99,17 +99,17 @@ def rehearse(settings: Settings) -> int:
     if found.counts.left:
         show(f"\nabout {duration(found.seconds)} at {speed(settings.limit)}")
     if found.failures:
-        show("", *failures_shown(found.failures))
+        show("", *failure_lines(found.failures))
     if deaf:
         show("", _groups_table(deaf, source.groups))
-    show(*notes_as_text(found.notes))
+    show(*note_lines(found.notes))
     if bodies:
         show(f"\nthe first requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
     for path in (found.rejected, settings.report):
         if path is not None:
             say(f"{plain(str(path))} is written.")
     if source.kind is READ:
-        say(WEBHOOK)
+        say(WEBHOOK_NOTE)
     say("A dry run: nothing was sent.")
     return code
 
@@ -123,7 +123,7 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
             return await Groups(client, breaker).look_up(groups)
 
     try:
-        with terminated_like_interrupted():
+        with sigterm_as_interrupt():
             found = asyncio.run(ask())
     except TIMError as error:
         raise Failure(plain(with_remedy(error))) from None
