@@ -68,12 +68,12 @@ def one(stdout: str, event: str) -> dict[str, Any]:
 
 
 def table(stdout: str) -> dict[str, int]:
-    """The rows by state, as the summary has them."""
+    """Parse the rows by state from a summary."""
     found = {}
     for line in stdout.splitlines():
-        name, _, rest = line.strip().replace("in all", "all").partition(" ")
+        name, _, rest = line.strip().partition(" ")
         number = rest.split()[0] if rest.split() else ""
-        if name in ("all", "taken", "lowered", "failed", "rejected", "superseded", "left") and name not in found:
+        if name in ("total", "accepted", "lowered", "failed", "rejected", "superseded", "left") and name not in found:
             found[name] = int(number.replace(",", ""))
     return found
 

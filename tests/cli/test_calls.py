@@ -47,9 +47,9 @@ def test_some_peers_fail(run: Run, reach: dict[str, str]) -> None:
     table = run("unread", "alice", "bob", "nobody", env=reach)
     assert table.exit_code == 3
     assert table.stdout.splitlines()[-1].split() == ["nobody", "-", "70107"]
-    assert table.stderr == f"1 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
+    assert table.stderr == f"1 peer failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
     several = run("unread", "alice", "nobody", "nobody-else", env=reach)
-    assert several.stderr == f"2 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
+    assert several.stderr == f"2 peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
     document = run("unread", "alice", "bob", "nobody", "--json", env=reach)
     assert document.exit_code == 3
     assert json.loads(document.stdout) == {
@@ -91,7 +91,7 @@ def test_mark_read(run: Run, reach: dict[str, str], service: Emulator) -> None:
     """Everything there is becomes read; what is said about it is not data."""
     result = run("mark-read", "alice", "bob", env=reach)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "Marked read for alice: all there is from bob.\n"
+    assert result.stderr == "Marked as read for alice: all messages from bob.\n"
     assert service.state.unread("alice", "bob") == 0
     assert service.state.unread("alice", "carol") == 2
 

@@ -30,7 +30,7 @@ def test_several_codes(run: Run) -> None:
     result = run("explain", "10062", "10010", "424242", "10062")
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.stdout.splitlines() if line[:1].isdigit()] == ["10062", "10010"]
-    assert result.stderr == f"Unknown: 424242.  The vendor's own list: {DOCUMENT}\n"
+    assert result.stderr == f"Unknown: 424242.  See the vendor's list: {DOCUMENT}\n"
 
 
 def test_as_json(run: Run) -> None:

@@ -29,9 +29,9 @@ def test_unread(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Pa
     assert result.exit_code == 0, result.stderr
     assert service.state.unread_in_group(GROUP, "alice") == 3
     assert service.state.unread_in_group(GROUP, "bob") == 5
-    assert table(result.stdout) == {"all": 3, "taken": 2, "failed": 0, "rejected": 0, "superseded": 1, "left": 0}
-    assert "for 2 calls" in result.stdout
-    assert result.stderr == "started: 2 of 3 rows are to be sent; 1 superseded\n"
+    assert table(result.stdout) == {"total": 3, "accepted": 2, "failed": 0, "rejected": 0, "superseded": 1, "left": 0}
+    assert "2 calls in 0:00:0" in result.stdout
+    assert result.stderr == "started: 2 of 3 rows to send; 1 superseded\n"
     assert names(tmp_path) == ["counts.csv", "counts.csv.journal", "counts.csv.journal.lock"]
     assert status_of(file).counts.taken == 2
 
@@ -79,7 +79,7 @@ def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path:
     assert result.exit_code == 0
     assert table(result.stdout)["lowered"] == 2
     assert "above the group's number of messages, to which the service lowers them" in result.stdout
-    assert result.stderr.count("asks for more than its group's 120 messages") == 1
+    assert result.stderr.count("the count is above its group's 120 messages") == 1
 
 
 # What did not arrive
@@ -87,7 +87,7 @@ def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path:
 
 def command_in(stderr: str) -> list[str]:
     """The words of the command that is printed for the rows that did not arrive."""
-    (line,) = [line for line in stderr.splitlines() if "fix them there and run: " in line]
+    (line,) = [line for line in stderr.splitlines() if "correct them there and run: " in line]
     words = shlex.split(line.split(" and run: ")[1])
     assert words[:2] == ["tim-async", "migrate"]
     return words[1:]
@@ -109,7 +109,7 @@ def test_the_rows_that_did_not_arrive_are_mended(
     maps = ("--map", "GroupId=room.id", "--map", "Member_Account=who", "--map=UnreadMsgNum=n")
     result = run("migrate", "unread", str(file), *maps, "--id-format", "GroupId=@TGS#{}", "--limit", "9", env=reach)
     assert result.exit_code == 3
-    assert table(result.stdout) == {"all": 5, "taken": 1, "failed": 2, "rejected": 2, "superseded": 0, "left": 0}
+    assert table(result.stdout) == {"total": 5, "accepted": 1, "failed": 2, "rejected": 2, "superseded": 0, "left": 0}
     assert "of type AVChatRoom" in result.stdout
     assert "UnreadMsgNum: is negative: -1" in result.stdout
     assert "line 1 failed: 10010" in result.stderr
@@ -123,7 +123,7 @@ def test_the_rows_that_did_not_arrive_are_mended(
     assert (again[-2:], "--limit" in again) == (["--mended", str(rejected)], False)
     result = run(*again, env=reach)
     assert result.exit_code == 0, result.stderr
-    assert "mended: 3 rows to be sent; 1 superseded by later rows" in result.stderr
+    assert "mended: 3 rows to send; 1 superseded by later rows" in result.stderr
     assert service.state.unread_in_group("@TGS#later", "alice") == 2
     assert service.state.unread_in_group("@TGS#public", "bob") == 2
     assert service.state.unread_in_group("@TGS#work", "bob") == 2
@@ -164,7 +164,7 @@ def test_only_the_first_failures_are_told(run: Run, reach: dict[str, str], tmp_p
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 3
     assert result.stderr.count(" failed: ") == 5
-    assert result.stderr.count("more failures are only counted") == 1
+    assert result.stderr.count("further failures are only counted") == 1
     assert len((tmp_path / "counts.csv.rejected.jsonl").read_text().splitlines()) == 12
 
 
@@ -179,22 +179,22 @@ def test_nothing_to_do(run: Run, service: Emulator, reach: dict[str, str], tmp_p
     again = run("migrate", "unread", good, env=reach)
     assert again.exit_code == 0
     assert again.stderr == "Nothing to do: all rows are already processed.\n"
-    assert table(again.stdout)["taken"] == 1
+    assert table(again.stdout)["accepted"] == 1
     assert service.report().total.calls == before
 
 
 def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """It says what it forgets, and sends all of it again; of a file that cannot be read, it forgets nothing."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,x")
-    assert "forgets" not in run("migrate", "unread", file, "--restart", env=reach).stderr
+    assert "discards" not in run("migrate", "unread", file, "--restart", env=reach).stderr
     service.state.set_unread_in_group(GROUP, "alice", 0)
     write(Path(file), UNREAD, f"{GROUP},alice,8")
     refused = run("migrate", "unread", file, env=reach)
     assert refused.exit_code == 2
     assert "--restart" in refused.stderr
     result = run("migrate", "unread", file, "--restart", env=reach)
-    assert (result.exit_code, table(result.stdout)["taken"]) == (0, 1)
-    assert result.stderr.startswith("--restart forgets 3 rows, 2 of them accepted.\n")
+    assert (result.exit_code, table(result.stdout)["accepted"]) == (0, 1)
+    assert result.stderr.startswith("--restart discards 3 rows, 2 of them accepted.\n")
     assert service.state.unread_in_group(GROUP, "alice") == 8
     Path(file).unlink()
     assert run("migrate", "unread", file, "--restart", env=reach).exit_code == 2
@@ -207,7 +207,7 @@ def test_a_canary(run: Run, service: Emulator, reach: dict[str, str], tmp_path: 
     result = run("migrate", "unread", file, "--limit", "2", "--share", "0.9", env=reach)
     assert (result.exit_code, table(result.stdout)["left"]) == (0, 1)
     rest = f"tim-async migrate unread {file} --share 0.9"
-    assert result.stderr.endswith(f"Stopped by --limit after 2 rows; the rest is sent by: {rest}\n")
+    assert result.stderr.endswith(f"Stopped by --limit after 2 rows; to send the rest, run: {rest}\n")
     assert service.state.unread_in_group(GROUP, "carol") != 3
     end = one(run("migrate", "unread", file, "--limit", "1", "--json", env=reach).stdout, "finished")
     assert (end["ended"], end["counts"]["left"]) == ("done", 0)
@@ -375,14 +375,21 @@ def test_a_dry_run(run: Run, tmp_path: Path) -> None:
     file = write(tmp_path / "counts.csv", f"{UNREAD},Comment", *rows)
     result = run("migrate", "unread", file, "--dry-run", "--share", "0.5")
     assert result.exit_code == 3, result.stderr
-    assert table(result.stdout) == {"all": 404, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 402}
-    assert "about 0:00:04 at 100/s" in result.stdout
+    assert table(result.stdout) == {
+        "total": 404,
+        "accepted": 0,
+        "failed": 0,
+        "rejected": 1,
+        "superseded": 1,
+        "left": 402,
+    }
+    assert "estimated time: 0:00:04 at 100/s" in result.stdout
     assert (
         "note: 1 suspicious id, the first on line 403: Member_Account 'NULL' stands for an empty value" in result.stdout
     )
     assert "note: 1 record extends over several lines, from line 404" in result.stdout
     assert '{"GroupId": "g", "Member_Account": "m0", "UnreadMsgNum": 1}\n' in result.stdout
-    assert result.stderr == "A dry run: nothing was sent.\n"
+    assert result.stderr == "Dry run: nothing was sent.\n"
     assert names(tmp_path) == ["counts.csv"]
     strict = run("migrate", "unread", file, "--dry-run", "--strict-ids", "--json")
     assert one(strict.stdout, "surveyed")["counts"]["rejected"] == 2
@@ -421,7 +428,7 @@ def test_a_dry_run_of_mended_rows(run: Run, tmp_path: Path) -> None:
     mended = tmp_path / "mended.jsonl"
     mended.write_text(json.dumps({"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": "7", "Line": 2}))
     result = run("migrate", "unread", file, "--mended", str(mended), "--dry-run")
-    assert (result.exit_code, table(result.stdout)["all"]) == (0, 1)
+    assert (result.exit_code, table(result.stdout)["total"]) == (0, 1)
     assert '"UnreadMsgNum": 7}' in result.stdout
 
 
@@ -452,9 +459,16 @@ def test_a_wrong_key(run: Run, service: Emulator, reach: dict[str, str], tmp_pat
         wrong = {**reach, "TIM_SECRET_KEY": "f" * 64}
         result = run("migrate", "unread", file, *check, env=wrong)
         assert result.exit_code == 1
-        assert "No row was marked failed for that; with the right credentials, the same command" in result.stderr
+        assert "No row was marked failed; with the right credentials, the same command" in result.stderr
         assert "Error: " in result.stderr
-        assert table(result.stdout) == {"all": 2, "taken": 0, "failed": 0, "rejected": 1, "superseded": 0, "left": 1}
+        assert table(result.stdout) == {
+            "total": 2,
+            "accepted": 0,
+            "failed": 0,
+            "rejected": 1,
+            "superseded": 0,
+            "left": 1,
+        }
         assert (tmp_path / f"counts{len(check)}.csv.rejected.jsonl").is_file()
         failed = one(run("migrate", "unread", file, *check, "--json", env=wrong).stdout, "finished")
         assert (failed["ended"], failed["exit_code"], failed["counts"]["left"]) == ("failed", 1, 1)
@@ -520,7 +534,7 @@ def test_files_that_cannot_be_written_any_more(
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 1
     assert f"Error: cannot write {file}.rejected.jsonl: No space left on device\n" in result.stderr
-    assert table(result.stdout)["taken"] == 1
+    assert table(result.stdout)["accepted"] == 1
     document = one(run("migrate", "unread", file, "--json", env=reach).stdout, "finished")
     assert (document["exit_code"], len(document["problems"])) == (1, 1)
     # The run's own end is the worse news.
@@ -590,8 +604,8 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--id-format", "GroupId"), "--id-format takes FIELD=TEMPLATE"),
         (("--id-format", "UnreadMsgNum={}"), "UnreadMsgNum"),
         (("--id-format", "GroupId=room"), "GroupId"),
-        (("--no-header",), "--no-header and --columns A,B,… need each other"),
-        (("--columns", "a,b"), "--no-header and --columns A,B,… need each other"),
+        (("--no-header",), "--no-header and --columns A,B,… must be used together"),
+        (("--columns", "a,b"), "--no-header and --columns A,B,… must be used together"),
         (("--no-header", "--columns", "a,,b"), "has no column GroupId"),
         (("--delimiter", "::"), "the delimiter must be one character"),
         (("--quote", "''"), "the quote must be none, or one character"),
@@ -599,7 +613,7 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--mended", "nothing.jsonl"), "nothing.jsonl"),
         (("--name", "other"), "--name is for a journal in Redis or Valkey"),
         (("--quota", "http://store"), "--quota"),
-        (("--quota", "redis://store", "--no-quota"), "exclude each other"),
+        (("--quota", "redis://store", "--no-quota"), "cannot be combined"),
         (("--quota", "redis://store:port"), "--quota"),
     ],
 )

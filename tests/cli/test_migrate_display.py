@@ -116,7 +116,7 @@ def test_requests_are_counted() -> None:
     assert (name, numbers["seconds_left"]) == ("progress", None)
     assert (numbers["sent"], numbers["done"], numbers["refused"], numbers["retried"]) == (2, 1, 1, 1)
     assert seen.share_of_limit == 1 / 160
-    assert told(seen, PaceChanged(300.0, 0.5)) == "the pace is now 150/s (--rate 300, --share 0.5)"
+    assert told(seen, PaceChanged(300.0, 0.5)) == "pace changed to 150/s (--rate 300, --share 0.5)"
     assert seen.json_event(PaceChanged(300.0, 0.5)) == (
         "pace_changed",
         {"rate": 300.0, "share": 0.5, "limit": 150.0},
@@ -150,15 +150,15 @@ def test_news() -> None:
     seen = tally_of()
     assert told(seen, Reading(5)) == ""
     assert told(seen, Started(Counts(pending=5, rejected=2), resumed=False)) == (
-        "started: 5 of 7 rows are to be sent; 2 rejected"
+        "started: 5 of 7 rows to send; 2 rejected"
     )
     assert told(seen, Started(Counts(pending=5, done=2, failed=1), resumed=True)) == (
-        "resuming: 2 of 8 rows are accepted, 5 are left (1 failed)"
+        "resuming: 2 of 8 rows accepted, 5 left (1 failed)"
     )
     assert told(seen, Progress(Counts())) == ""
     assert told(seen, Waiting("refused", 0.0)).startswith("waiting: refused")
     assert told(seen, Waiting("refused", 5.0)) == ""
-    assert told(seen, Resumed(65.0)) == "back after 0:01:05"
+    assert told(seen, Resumed(65.0)) == "resumed after 0:01:05"
     assert told(seen, Waiting("refused", 0.0)) != ""
     assert told(seen, RowLowered(9, ("g", "m", 7), 5)) != ""
     assert told(seen, RowLowered(10, ("g", "m", 7), 5)) == ""
@@ -166,7 +166,7 @@ def test_news() -> None:
     assert failures[0] == "line 0 failed: 10007: \\x1b no"
     assert [bool(text) for text in failures] == [True] * 5 + [False] * 3
     assert told(seen, MendedRows(1, 2, 0, (3, 4))) == (
-        "mended: 1 row to be sent; 2 superseded by later rows; 2 skipped: accepted or superseded already, or not of"
+        "mended: 1 row to send; 2 superseded by later rows; 2 skipped: already accepted or superseded, or not in"
         " this file"
     )
     assert told(seen, Finished(Counts(), Ended.DONE)) == ""
@@ -426,7 +426,7 @@ def test_ctrl_c_in_the_middle_of_reading(
     assert result.exit_code == 130
     assert result.stdout == ""
     assert result.stderr.endswith(
-        "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
+        "Interrupted before the first row; nothing was sent.  Run the same command to start over.\n"
     )
     pressed = 0
     result = run("migrate", "unread", file, "--json", env=reach)
@@ -448,7 +448,7 @@ def test_an_interrupt_while_the_rows_are_written(
         patch.setattr(ending, "write_rejects", interrupted)
         result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 130
-    assert "in all" in result.stdout
+    assert "by the service" in result.stdout
     assert f"interrupted before {file}.rejected.jsonl was written" in result.stderr
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     assert "nowhere" in Path(f"{file}.rejected.jsonl").read_text()

@@ -59,9 +59,9 @@ def resumed(run: Run, service: Emulator, file: str) -> None:
     before = status_of(file).counts
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 0, result.output
-    resuming = f"resuming: {before.taken:,} of {ROWS:,} rows are accepted" if before.taken else "started: "
+    resuming = f"resuming: {before.taken:,} of {ROWS:,} rows accepted" if before.taken else "started: "
     assert resuming in result.stderr
-    assert table(result.stdout)["taken"] == ROWS
+    assert table(result.stdout)["accepted"] == ROWS
     assert arrived(service, ROWS) == ROWS - 1
 
 
@@ -74,7 +74,7 @@ def test_ctrl_c(run: Run, crowded: tuple[Emulator, str], number: signal.Signals)
         process.send_signal(number)
         code, out, err = ended(process)
     assert code == 130
-    assert "finishing the calls under way; Ctrl-C again to stop at once\n" in err
+    assert "finishing the calls in progress; press Ctrl-C again to stop now\n" in err
     assert err.endswith("Interrupted; the same command resumes.\n")
     counts = status_of(file).counts
     assert counts.sending == 0
@@ -111,7 +111,7 @@ def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
         code, out, err = ended(process)
     assert code == 130
     assert err == (
-        "finishing the calls under way; Ctrl-C again to stop at once\nInterrupted; the same command resumes.\n"
+        "finishing the calls in progress; press Ctrl-C again to stop now\nInterrupted; the same command resumes.\n"
     )
     end = one(begun + out, "finished")
     assert (end["ended"], end["exit_code"], end["counts"]["sending"]) == ("interrupted", 130, 0)
@@ -131,7 +131,9 @@ def test_ctrl_c_while_a_pipe_is_waited_for(
         assert out is not None
         assert err is not None
         assert (code, out.read()) == (130, "")
-        assert err.read() == "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
+        assert (
+            err.read() == "Interrupted before the first row; nothing was sent.  Run the same command to start over.\n"
+        )
     assert names(tmp_path) == ["counts.csv"]
 
 
@@ -145,7 +147,7 @@ def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -
         pipe.write_bytes(Path(file).read_bytes())
         code, out, _ = ended(process)
     assert code == 0
-    assert table(out)["taken"] == ROWS
+    assert table(out)["accepted"] == ROWS
 
 
 def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
@@ -164,7 +166,7 @@ def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
         assert "another run holds the journal" in second.stderr
         service.resume()
         code, out, _ = ended(process)
-    assert (code, table(out)["taken"]) == (0, ROWS)
+    assert (code, table(out)["accepted"]) == (0, ROWS)
     assert ": finished\n" in run("migrate", "status", file).stdout
 
 
@@ -177,7 +179,7 @@ def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Sto
     with started(["unread", file, *options, "--rate", "5", "--json"], env_of(service)) as process:
         read_until(process, '"started"', "stdout")
         said = run("migrate", "set", journal, "--rate", "1000", "--share", "0.5")
-        assert said.stderr == ("Set --rate 1000 and --share 0.5; the runs under way take it with their next rows.\n")
+        assert said.stderr == ("Set --rate 1000 and --share 0.5; active runs apply it to their next rows.\n")
         changed = json.loads(read_until(process, '"pace_changed"', "stdout").splitlines()[-1])
         code, out, _ = ended(process)
     assert (changed["rate"], changed["share"], changed["limit"]) == (1000.0, 0.5, 500.0)
@@ -213,12 +215,12 @@ def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path
     env = env_of(crowded[0], base_url=f"http://127.0.0.1:{port}")
     with started(["unread", file], env) as process:
         said = read_until(process, "waiting: ")
-        assert "it resumes as soon as the service is back" in said
+        assert "resumes as soon as the service is back" in said
         with service:
             code, out, err = ended(process)
     assert code == 0
-    assert "back after 0:00:" in err
-    assert table(out)["taken"] == 20
+    assert "resumed after 0:00:" in err
+    assert table(out)["accepted"] == 20
     assert arrived(service, 20) == 19
 
 
@@ -250,7 +252,7 @@ def test_plain_lines_where_there_is_no_terminal(crowded: tuple[Emulator, str]) -
         code, out, err = ended(process)
     assert code == 0
     assert "\x1b" not in out + err
-    assert err == f"started: {ROWS} of {ROWS} rows are to be sent\n"
+    assert err == f"started: {ROWS} of {ROWS} rows to send\n"
 
 
 # On a terminal
@@ -324,7 +326,7 @@ def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
     assert f"/{ROWS + 1}" in text
     assert "line 202 failed: 10010: no such group: nowhere" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    assert text.index("in all") > text.rindex("\x1b[?25h")
+    assert text.index("by the service") > text.rindex("\x1b[?25h")
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -341,7 +343,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
             screen = Screen(ours, process)
             screen.until("/s of 200")
             process.send_signal(signal.SIGINT)
-            screen.until("finishing the calls under way")
+            screen.until("finishing the calls in progress")
             if presses == 1:
                 service.resume()
             else:
@@ -383,7 +385,7 @@ def test_a_restart_is_asked_for(crowded: tuple[Emulator, str]) -> None:
             options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
             with started(["unread", file, "--restart", "--rate", "2000"], env, **options) as process:
                 screen = Screen(ours, process)
-                screen.until("--restart forgets 200 rows, 200 of them accepted.  Go ahead? [y/N]")
+                screen.until("--restart discards 200 rows, 200 of them accepted.  Continue? [y/N]")
                 os.write(ours, f"{answer}\n".encode())
                 text = screen.rest()
                 assert process.wait(60) == code

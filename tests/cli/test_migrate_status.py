@@ -39,7 +39,7 @@ def test_status(run: Run, counts: str) -> None:
     """Without credentials; by the journal or by its file, which need not be there any more."""
     by_file = run("migrate", "status", counts)
     assert by_file.exit_code == 0, by_file.stderr
-    assert table(by_file.stdout) == {"all": 2, "taken": 1, "failed": 1, "rejected": 0, "superseded": 0, "left": 0}
+    assert table(by_file.stdout) == {"total": 2, "accepted": 1, "failed": 1, "rejected": 0, "superseded": 0, "left": 0}
     first = by_file.stdout.splitlines()[0]
     assert first.startswith("migrate unread ")
     assert first.endswith(": finished")
@@ -69,7 +69,7 @@ def test_status_writes_files(run: Run, counts: str, tmp_path: Path) -> None:
     assert json.loads(rejected.read_text())["Line"] == 3
     rejected.write_text("edited")
     again = run("migrate", "status", counts, "--rejected", str(rejected))
-    assert again.stderr == f"{rejected} was edited since it was written; this is in {tmp_path / 'failed-2.jsonl'}.\n"
+    assert again.stderr == f"{rejected} was edited, so the rows were written to {tmp_path / 'failed-2.jsonl'}.\n"
     for option in ("--report", "--rejected"):
         unwritable = run("migrate", "status", counts, option, str(tmp_path / "nowhere" / "run.html"))
         assert (unwritable.exit_code, unwritable.stdout) == (1, "")
@@ -95,10 +95,10 @@ def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         database.execute("CREATE TABLE other (x)")
     database.close()
     for name, code, said in (
-        (rows, 2, "is no journal, and there is no"),
+        (rows, 2, "is not a journal, and there is no"),
         (str(tmp_path / "nowhere.csv"), 2, "there is no journal"),
         ("-", 2, "there is no journal stdin.journal"),
-        (str(tmp_path), 2, "no journal"),
+        (str(tmp_path), 2, "is not a journal, and there is no"),
         (str(tmp_path / "bad.journal"), 1, "no journal"),
         (str(tmp_path / "other.db"), 1, "no journal"),
     ):
@@ -113,7 +113,7 @@ def test_status_of_standard_input(reach: dict[str, str], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=f"{UNREAD}\n{GROUP},alice,9\n", env=reach)
     assert done.exit_code == 0, done.stderr
-    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["taken"] == 1
+    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
 
 
 # verify
@@ -124,7 +124,7 @@ def test_unread_counts_cannot_be_read_back(run: Run, counts: str) -> None:
     Path(counts).unlink()
     result = run("migrate", "verify", counts)
     assert (result.exit_code, result.stdout) == (0, "0 rows read back, 0 differences\n")
-    assert "the service tells no unread count of a group; 1 failed" in result.stderr
+    assert "the service has no call that returns a group member's count; 1 failed" in result.stderr
     document = one(run("migrate", "verify", counts, "--json").stdout, "verified")
     assert (document["checked"], document["unreadable"], document["unchecked"]) == (0, 1, 2)
 
@@ -181,7 +181,7 @@ def test_verify_asks_only_its_share(run: Run, reach: dict[str, str], reads: str)
 def test_set(run: Run, reach: dict[str, str], counts: str) -> None:
     """What cannot be a pace is refused; a run that begins later has its own."""
     result = run("migrate", "set", counts, "--rate", "300", "--share", "0.5")
-    assert (result.exit_code, result.stderr) == (0, "Set --rate 300 and --share 0.5; no run is under way now.\n")
+    assert (result.exit_code, result.stderr) == (0, "Set --rate 300 and --share 0.5; no run is active.\n")
     for options, says in (
         ((), "give --rate, --share or both"),
         (("--rate", "nan"), "--rate"),

@@ -51,18 +51,18 @@ def test_from_load_to_report(
     result = run("migrate", "load", file, "--to", store.url, env=reach)
     assert result.exit_code == 3
     assert "loaded: 4 rows of kind unread, on the stream migration" in result.stdout
-    assert table(result.stdout) == {"all": 6, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 4}
+    assert table(result.stdout) == {"total": 6, "accepted": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 4}
     work = f"tim-async migrate work --from {store.url} --name migration --mended {file}.rejected.jsonl"
-    assert f"{file}.rejected.jsonl holds each with its reason; fix them there and run: {work}\n" in result.stderr
+    assert f"{file}.rejected.jsonl lists them with their reasons; correct them there and run: {work}\n" in result.stderr
     assert result.stderr.count("Warning: the store keeps no append-only file") == 1
 
     result = run("migrate", "status", store.url)
-    assert "no worker at work" in result.stdout
+    assert "no worker active" in result.stdout
     assert table(result.stdout)["left"] == 4
 
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3, result.output
-    assert table(result.stdout) == {"all": 6, "taken": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
+    assert table(result.stdout) == {"total": 6, "accepted": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
     assert "this worker: " in result.stdout
     assert "line 7 failed: 10010: no such group: nowhere" in result.stderr
     assert "tim-async migrate status --name migration --rejected PATH" in result.stderr
@@ -90,7 +90,7 @@ def test_from_load_to_report(
     assert unread(service, "bob") == [6]
 
     result = run("migrate", "load", file, "--to", store.url, env=reach)
-    assert "Nothing to do: all rows are loaded already." in result.stderr
+    assert "Nothing to do: all rows are already loaded." in result.stderr
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3
     assert "Nothing to do: all rows are already processed." in result.stderr
@@ -104,7 +104,7 @@ def test_in_one_command(
     result = run("migrate", "unread", file, *where, "--limit", "2", env=reach)
     assert (result.exit_code, table(result.stdout)["left"]) == (3, 2)
     result = run("migrate", "unread", file, *where, env=reach)
-    assert (result.exit_code, table(result.stdout)["taken"]) == (3, 3)
+    assert (result.exit_code, table(result.stdout)["accepted"]) == (3, 3)
     rejected = tmp_path / "counts.csv.rejected.jsonl"
     documents = [json.loads(line) for line in rejected.read_text().splitlines()]
     rejected.write_text(
@@ -114,7 +114,7 @@ def test_in_one_command(
     assert unread(service, "alice", "bob", "carol") == [3, 6, 4]
     assert not list(tmp_path.glob("*.journal*"))
     again = run("migrate", "unread", file, *where, "--restart", env=reach)
-    assert again.stderr.startswith("--restart forgets 6 rows, 4 of them accepted.\n")
+    assert again.stderr.startswith("--restart discards 6 rows, 4 of them accepted.\n")
     assert run("migrate", "set", store.url, "--name", "one", "--rate", "9").exit_code == 0
 
 
@@ -247,7 +247,7 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
         (["load", "FILE", "--to", "URL", "--name", "a b"], 2, "a stream's name is"),
         (["load", "FILE", "--to", "redis://127.0.0.1:1"], 1, "cannot reach the store at redis://127.0.0.1:1"),
         (["load", "FILE", "--to", "URL", "--rejected", "FILE"], 2, "--rejected and FILE are the same file"),
-        (["load", "-", "--to", "URL"], 2, "needs --kind"),
+        (["load", "-", "--to", "URL"], 2, "use --kind unread or --kind read"),
         (["load", "nothing.csv", "--to", "URL"], 2, "nothing.csv"),
         (["load", "FILE", "--to", "URL", "--kind", "read"], 2, "Report_Account"),
         (["work", "--from", "http://x"], 2, "must begin with redis://"),
@@ -255,11 +255,11 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
         (["work", "--from", "URL", "--quota", "redis://h?nonsense=1"], 2, "an unknown option nonsense"),
         (["load", "FILE", "--to", "redis://:pa/ss@h"], 2, "write %2F for it in a password"),
         (["status", "redis://h:99999"], 2, "a port that is not a number"),
-        (["work", "--from", "URL", "--quota", "redis://x", "--no-quota"], 2, "exclude each other"),
+        (["work", "--from", "URL", "--quota", "redis://x", "--no-quota"], 2, "cannot be combined"),
         (["work", "--from", "URL", "--quota", "nonsense"], 2, "redis://"),
         (["status", "URL"], 1, "there is no stream migration at redis://127.0.0.1:"),
         (["status", "redis://127.0.0.1:1"], 1, "cannot reach the store"),
-        (["status", "FILE", "--name", "x"], 2, "is no journal, and there is no"),
+        (["status", "FILE", "--name", "x"], 2, "is not a journal, and there is no"),
         (["status", "URL", "--rejected", "x", "--report", "x"], 2, "are the same file"),
     ],
 )
@@ -300,7 +300,7 @@ def test_refused_credentials(run: Run, reach: dict[str, str], store: Store, file
     run("migrate", "load", file, "--to", store.url, env=reach)
     result = run("migrate", "work", "--from", store.url, env={**reach, "TIM_SECRET_KEY": "5" * 64})
     assert result.exit_code == 1
-    assert "No row was marked failed for that" in result.stderr
+    assert "No row was marked failed" in result.stderr
     assert table(run("migrate", "status", store.url).stdout)["left"] == 4
     assert run("migrate", "work", "--from", store.url, env=reach).exit_code == 3
 
@@ -324,7 +324,7 @@ def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, fil
         assert "s3cret" not in result.output
     for where in (["--journal", right], [f"--journal={right}"]):
         result = run("migrate", "unread", file, *where, env=reach)
-        assert "fix them there and run: tim-async migrate unread" in result.stderr
+        assert "correct them there and run: tim-async migrate unread" in result.stderr
         assert "s3cret" not in result.output
 
 
@@ -346,4 +346,4 @@ def test_without_redis(reach: dict[str, str], file: str, args: list[str]) -> Non
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "Error: this needs redis, which an extra brings: pip install 'tim-async[redis]'\n"
+    assert done.stderr == "Error: Redis and Valkey need the package redis: pip install 'tim-async[redis]'\n"

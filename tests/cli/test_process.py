@@ -111,7 +111,7 @@ def test_version(environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_the_emulator_by_hand(start: Start, number: signal.Signals, code: int) -> None:
-    """It says how to reach it, is reached like that, and tells what it saw when it ends."""
+    """It prints its URL and credentials, serves them, and prints a report of the calls when it ends."""
     emulator = start("emulator", "--port", "0")
     env = exports(read_until(emulator, "receipts"))
     assert set(env) == {"TIM_BASE_URL", "TIM_SDK_APP_ID", "TIM_SECRET_KEY", "TIM_IDENTIFIER"}
@@ -184,7 +184,7 @@ def test_the_emulator_as_strict_as_one_likes(start: Start, tmp_path: Path) -> No
     assert codes == [0, 90001]
     emulator.send_signal(signal.SIGTERM)
     out, err = emulator.communicate()
-    assert out.endswith("admin_set_msg_read: 1 with the field MsgReadedTime, which no document knows\n")
+    assert out.endswith("admin_set_msg_read: 1 request with the undocumented field MsgReadedTime\n")
     assert "Traceback" not in err
 
 
@@ -292,7 +292,7 @@ def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
     done = real(environment, "demo", code=code)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n"
+    assert done.stderr == f"tim-async needs the package {missing}: pip install 'tim-async[cli]'\n"
 
 
 def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:

@@ -126,7 +126,7 @@ def test_what_goes_wrong(run: Run, store: Store, redis: Redis) -> None:
     """One line each, without the password; exit code 2 where no waiting helps."""
     nobody = run("quota", store.url)
     assert (nobody.exit_code, nobody.stdout) == (0, "")
-    assert "Nobody has used a quota" in nobody.stderr
+    assert "No quota in the namespace tim_async was used at" in nobody.stderr
     redis.set(f"tim_async:{{1:v4/x}}:{LAYOUT}:state", "x")
     damaged = run("quota", store.url)
     assert (damaged.exit_code, "something else has stored" in damaged.stderr) == (2, True)
@@ -184,7 +184,7 @@ def test_a_terminal(environment: dict[str, str], store: Store, redis: Redis) -> 
     with subprocess.Popen(command, env={**environment, "TERM": "xterm"}, stdout=far, stderr=far) as process:
         os.close(far)
         seen = b""
-        while seen.count(b"Ctrl-C ends") < 2:
+        while seen.count(b"Ctrl-C stops") < 2:
             seen += os.read(near, 65536)
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130

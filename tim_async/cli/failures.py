@@ -1,4 +1,4 @@
-"""Failures of commands: their exit codes, and their text of one line each."""
+"""Exit codes, the exceptions that carry them, and one-line messages for errors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ LIMIT = 4
 INTERRUPTED = 130
 
 _MAX_CHARACTERS = 800
-"""The most characters shown of an error, which may hold a path or two."""
+"""Maximum length of an error message; enough for one with two paths."""
 
 
 class Failure(click.ClickException):
-    """The command failed."""
+    """A command that failed."""
 
     exit_code = FAILED
 
 
 class Misuse(click.ClickException):
-    """An argument or the configuration is wrong, so that the command can never succeed."""
+    """An invalid argument or configuration, with which the command can never succeed."""
 
     exit_code = USAGE
 
 
 def describe(error: BaseException) -> str:
-    """An error as one line; an unexpected one with its class and the line that raised it."""
+    """Describe an error in one line; an unexpected one with its class and the line that raised it."""
     if _is_expected(error):
         text = with_remedy(error) if isinstance(error, TIMError) else str(error)
         return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
@@ -50,13 +50,13 @@ def describe(error: BaseException) -> str:
 
 
 def with_remedy(error: TIMError) -> str:
-    """An error as one line that ends with its remedy, where it has one."""
+    """Describe an error in one line that ends with its remedy, if it has one."""
     text = str(error)
     return text if not error.remedy or text.endswith(error.remedy) else f"{text.rstrip(' .')}. {error.remedy}"
 
 
 def _is_expected(error: BaseException) -> bool:
-    from tim_async.migrate.errors import MigrateError  # here, since help needs nothing of it
+    from tim_async.migrate.errors import MigrateError  # help does not need it
 
     return isinstance(error, TIMError | MigrateError | OutputLost)
 
@@ -69,9 +69,9 @@ def print_traceback(error: BaseException) -> None:
 
 @contextmanager
 def click_errors() -> Iterator[None]:
-    """Turn the library's errors within the block into one line and an exit code.
+    """Raise the library's errors within the block as click's, which have a one-line message and an exit code.
 
-    Only for calls of the library: other errors are defects, see `describe`.
+    Only for calls of the library: elsewhere, a ValueError is a bug.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is shown while something takes long: a bar on a terminal, plain lines elsewhere, JSON lines for programs."""
+"""Progress displays: a bar on a terminal, plain lines elsewhere, JSON Lines for programs."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .tables import emit
 T = TypeVar("T")
 
 BAR_INTERVAL = 0.4
-"""Seconds between two drawings of a bar."""
+"""Seconds between two updates of a bar."""
 
 LINE_INTERVAL = 10.0
-"""Seconds between two lines, or JSON lines, of progress."""
+"""Seconds between two lines of progress, plain or JSON."""
 
 _MIN_BAR_WIDTH = 10
-"""Columns of a bar beside its numbers; narrower, it takes a line of its own."""
+"""Minimum width, in columns, of a bar on the line of its numbers; a narrower one has its own line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar and its numbers, in as many lines as the terminal's width asks for: no number is cut.
+    """A bar and its numbers, in as many lines as fit the terminal: no number is cut.
 
     Attributes:
-        fraction: how much of it is full, 0 to 1; None for no bar.
-        numbers: what stands beside it.
-        problems: what stands below.
-        outage: what stands below that, cut if it is too long; "" for nothing.
+        fraction: the filled part, 0 to 1; None for no bar.
+        numbers: the texts beside the bar.
+        problems: the texts below it.
+        outage: the last line, cut to the width; "" for none.
     """
 
     fraction: float | None
@@ -51,7 +51,7 @@ class Bar:
     outage: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
+        """Render the bar."""
         width = options.max_width
         numbers = "  ".join(self.numbers)
         room = width - len(numbers) - 1
@@ -72,7 +72,7 @@ class Bar:
 
 
 def _flowing(items: Sequence[str], gap: str, width: int) -> Iterator[Text]:
-    """Items one after the other, in lines that are no wider than ``width`` unless a single item is."""
+    """Wrap items into lines of at most ``width`` columns, without breaking an item."""
     lines = [""]
     for item in items:
         if lines[-1] and len(lines[-1]) + len(gap) + len(item) > width:
@@ -82,29 +82,29 @@ def _flowing(items: Sequence[str], gap: str, width: int) -> Iterator[Text]:
 
 
 class View(Protocol):
-    """Something whose progress can be shown."""
+    """The progress of a task."""
 
     def line(self) -> str:
-        """Its progress in one line."""
+        """Return the progress in one line."""
 
     def bar(self) -> Bar:
-        """The same for a terminal."""
+        """Return the progress for a terminal."""
 
     def progress_event(self) -> tuple[str, dict[str, Any]]:
-        """The same as a JSON event, with its name."""
+        """Return the progress as a JSON event, with its name."""
 
 
 class Display:
-    """Shows a view, and what happens meanwhile; a context manager that leaves the terminal as it was.
+    """A display of a view and of events; a context manager that restores the terminal.
 
-    With JSON on a standard output that is elsewhere, a terminal has its bar all the same.
+    If JSON goes to a file or a pipe, a terminal on standard error still has its bar.
 
     Args:
-        view: what is shown.
-        as_json: whether events go to standard output, as JSON lines.
+        view: the progress to show.
+        as_json: whether to print events to standard output, as JSON Lines.
 
     Attributes:
-        lost: called when nobody can see what is shown any more, and then nothing is shown there; by default, it raises.
+        on_output_lost: called when a standard stream is lost, and its output is discarded from then on; None to raise.
     """
 
     def __init__(self, view: View, *, as_json: bool) -> None:
@@ -138,18 +138,18 @@ class Display:
         """Seconds from one `refresh` to the next."""
         return LINE_INTERVAL if self._live is None else BAR_INTERVAL
 
-    def show_event(self, news: str, document: tuple[str, dict[str, Any]] | None) -> None:
+    def show_event(self, message: str, event: tuple[str, dict[str, Any]] | None) -> None:
         """Show an event at once.
 
         Args:
-            news: the event in one line; "" for nothing.
-            document: the event as JSON, with its name; None for nothing.
+            message: the event in one line; "" for none.
+            event: the event for JSON, with its name; None for none.
         """
-        if news and (self._live is not None or not self._as_json):
-            self.say(news)
-        if document is not None and self._as_json:
+        if message and (self._live is not None or not self._as_json):
+            self.say(message)
+        if event is not None and self._as_json:
             with self._handling_loss():
-                emit(*document)
+                emit(*event)
 
     def refresh(self) -> None:
         """Show the progress."""
@@ -175,12 +175,12 @@ class Display:
     def print_result(self, line: str) -> None:
         """Print a line of data on standard output."""
         if self._live is not None and sys.stdout.isatty():
-            self.say(line)  # the same terminal
+            self.say(line)  # on the same terminal, above the bar
         else:
             show(line)
 
     async def run(self, course: Coroutine[Any, Any, T]) -> T:
-        """Carry out a coroutine, and show its progress every so often.
+        """Run a coroutine, and refresh the display meanwhile.
 
         Raises:
             OutputLost: the output was lost and `on_output_lost` was not set; the coroutine was cancelled.

@@ -1,4 +1,4 @@
-"""``--dry-run``: everything is read and checked, and nothing is sent."""
+"""``--dry-run``: read and check all rows, and send nothing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-class _Counted:
+class _GroupCounter:
     """A source that counts the rows of each group.
 
     Args:
-        source: the rows.
+        source: the source of the rows.
     """
 
     def __init__(self, source: Source) -> None:
@@ -63,19 +63,19 @@ class _Counted:
 
 
 def survey_file(settings: Settings) -> int:
-    """Check all rows, or those that were mended, and say what a run would do with them.
+    """Check all rows, or the mended ones, and print what a run would do with them.
 
     Returns:
-        The exit code: 3 when rows were rejected, or would fail.
+        The exit code: 3 if rows were rejected or would fail.
     """
     from .job import WEBHOOK_NOTE, mended_of, source_of
 
     rows = source_of(settings)
-    source = _Counted(mended_of(settings, rows) or rows)
+    source = _GroupCounter(mended_of(settings, rows) or rows)
     with sigterm_as_interrupt():
         found = survey(source, settings.limit, rejected=settings.rejected)
-    deaf = _look_up(settings, source.groups) if settings.check_groups else {}
-    code = PARTIAL if found.counts.errors or deaf else 0
+    unusable = _look_up(settings, source.groups) if settings.check_groups else {}
+    code = PARTIAL if found.counts.errors or unusable else 0
     bodies = [source.kind.endpoint.build(*row.values[:3]) for row in found.first]
     if settings.report is not None:
         dry_run = DryRun(settings.limit, bodies, found.problems)
@@ -89,7 +89,7 @@ def survey_file(settings: Settings) -> int:
             "limit": settings.limit,
             "notes": json.loads(found.notes.to_json()),
             "first": bodies,
-            "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in deaf.items()],
+            "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in unusable.items()],
             "rejected": None if found.rejected is None else str(found.rejected),
             "report": None if settings.report is None else str(settings.report),
         }
@@ -97,25 +97,25 @@ def survey_file(settings: Settings) -> int:
         return code
     show(counts_table(found.counts))
     if found.counts.left:
-        show(f"\nabout {duration(found.seconds)} at {speed(settings.limit)}")
+        show(f"\nestimated time: {duration(found.seconds)} at {speed(settings.limit)}")
     if found.failures:
         show("", *failure_lines(found.failures))
-    if deaf:
-        show("", _groups_table(deaf, source.groups))
+    if unusable:
+        show("", _groups_table(unusable, source.groups))
     show(*note_lines(found.notes))
     if bodies:
-        show(f"\nthe first requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
+        show(f"\nfirst requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
     for path in (found.rejected, settings.report):
         if path is not None:
-            say(f"{plain(str(path))} is written.")
+            say(f"Wrote {plain(str(path))}.")
     if source.kind is READ:
         say(WEBHOOK_NOTE)
-    say("A dry run: nothing was sent.")
+    say("Dry run: nothing was sent.")
     return code
 
 
 def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
-    """The groups that would ignore their rows, or that do not exist."""
+    """Return the groups that do not exist or would ignore their rows."""
 
     async def ask() -> dict[str, GroupFound]:
         breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
@@ -130,15 +130,15 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
     return {group: one for group, one in found.items() if one.reason}
 
 
-def _groups_table(deaf: dict[str, GroupFound], groups: Counter[str]) -> Any:
-    """The groups by reason, each with an example."""
-    table = make_table("code", "groups", "rows", "for example", right=["groups", "rows"])
+def _groups_table(unusable: dict[str, GroupFound], groups: Counter[str]) -> Any:
+    """Return a table of the groups by reason, each with an example."""
+    table = make_table("code", "groups", "rows", "example", right=["groups", "rows"])
     by_reason: dict[tuple[int | None, str], list[str]] = {}
-    for group, one in deaf.items():
-        # The service's words may name the group.
+    for group, one in unusable.items():
+        # The service's text may name the group.
         by_reason.setdefault((one.code, one.reason.replace(group, "")), []).append(group)
     for (code, _), named in by_reason.items():
         rows = sum(groups[group] for group in named)
-        example = f"{named[0]}: {deaf[named[0]].reason}"
+        example = f"{named[0]}: {unusable[named[0]].reason}"
         table.add_row("none" if code is None else str(code), f"{len(named):,}", f"{rows:,}", example)
     return table

@@ -1,4 +1,4 @@
-"""Carries out ``unread``, ``read``, ``load`` and ``work``: one job, of which ``load`` and ``work`` are the halves."""
+"""The commands ``unread``, ``read``, ``load`` and ``work``: one job, of which ``load`` and ``work`` are the halves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .signals import StopRequest, run_interruptibly
 from .tally import Tally
 
 _READ_GRACE = 0.5
-"""Seconds for reading to end: nothing has been sent that would have to finish."""
+"""Seconds for reading to stop; no calls are in progress that would have to finish."""
 _CALLBACK = "C2C.CallbackAfterMsgReport"
 WEBHOOK_NOTE = f"note: for each row, the service calls the app's webhook {_CALLBACK}, if it is enabled"
 
@@ -44,8 +44,8 @@ def run_job(settings: Settings) -> int:
     """Run a job to its end; return the exit code.
 
     Raises:
-        Misuse, Failure: it could not begin, or its journal cannot be read any more.
-        OutputLost: nobody reads what it prints.
+        Misuse, Failure: the job could not start, or its journal is no longer readable.
+        OutputLost: a standard stream was closed.
     """
     if settings.dry_run:
         from .dry_run import survey_file
@@ -56,39 +56,39 @@ def run_job(settings: Settings) -> int:
         _confirm_restart(settings)
     try:
         run_interruptibly(job.run)
-    except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows the rows, and that is reported
+    except Exception as error:  # noqa: BLE001 - `finish` reports it, with the state of the rows
         job.tally.error = error
         print_traceback(error)
     return finish(settings, job.tally)
 
 
 def source_of(settings: Settings) -> FileSource:
-    """The rows of a file, of the kind that the settings name, or else of that which its columns show.
+    """Return the rows of a file, of the kind that was given or else detected from the columns.
 
     Raises:
-        Misuse: the kind cannot be told, or an option cannot be right.
+        Misuse: the kind cannot be detected, or an option is invalid.
     """
     try:
         if settings.kind is not None:
             return FileSource(settings.file, KINDS[settings.kind], **settings.source)
         if is_pipe(settings.file):
-            raise Misuse("a pipe needs --kind unread or --kind read")
+            raise Misuse("the kind of the rows cannot be detected in a pipe; use --kind unread or --kind read")
         kind = kind_of(settings.file, **settings.source)
         if kind is not None:
             return FileSource(settings.file, kind, **settings.source)
-        # The reason why it is not of one kind, told for the more usual one.
+        # Raise the reason, with the columns of the more common kind.
         with FileSource(settings.file, KINDS["unread"], **settings.source) as source:
             next(iter(source.read()))
     except ValueError as error:
         raise Misuse(plain(str(error))) from None
     raise Misuse(
-        f"{plain(settings.file)} has neither the columns of unread counts nor those of read conversations, or both;"
-        " use --kind unread or --kind read, and --map for columns of other names"
+        f"the kind of the rows in {plain(settings.file)} is ambiguous: it has the columns of neither kind, or of both;"
+        " use --kind unread or --kind read, and --map for columns with other names"
     )
 
 
 def mended_of(settings: Settings, source: FileSource | None) -> MendedSource | None:
-    """The edited rows."""
+    """Return the rows of the edited file, if one was given."""
     if settings.mended is None:
         return None
     kind = KINDS[read_journal(settings)[0].kind] if source is None else source.kind
@@ -97,23 +97,23 @@ def mended_of(settings: Settings, source: FileSource | None) -> MendedSource | N
 
 
 def _confirm_restart(settings: Settings) -> None:
-    """Ask whether what a journal knows may be forgotten, if it knows something."""
+    """Ask for confirmation of --restart if the journal has rows."""
     journal = Path(settings.journal)
     try:
         found, _ = read_journal(settings)
-        what = discarded_rows(found) if found.counts.total else ""
+        lost = discarded_rows(found) if found.counts.total else ""
     except JournalError:
-        unread = not settings.in_store and journal.is_file() and journal.stat().st_size
-        what = f"{plain(str(journal))}, which cannot be read" if unread else ""
-    if what:
-        confirm(f"--restart forgets {what}.", yes=settings.yes)
+        unreadable = not settings.in_store and journal.is_file() and journal.stat().st_size
+        lost = f"{plain(str(journal))}, which is not readable" if unreadable else ""
+    if lost:
+        confirm(f"--restart discards {lost}.", yes=settings.yes)
 
 
 class _Job:
     """A run and its display.
 
     Attributes:
-        tally: how it goes, and in the end how it ended.
+        tally: the progress of the run, and finally its outcome.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,12 +127,12 @@ class _Job:
         self.tally = Tally(self._recorder, settings.options.rate, settings.options.share)
 
     async def run(self, stop: StopRequest) -> None:
-        """Follow it to its end, and show it meanwhile."""
+        """Run to the end, and show the progress meanwhile."""
         display = Display(self.tally, as_json=self._settings.as_json)
 
-        def begun() -> None:
+        def on_request() -> None:
             if self.tally.started:
-                display.say("finishing the calls under way; Ctrl-C again to stop at once")
+                display.say("finishing the calls in progress; press Ctrl-C again to stop now")
             else:
                 asyncio.get_running_loop().call_later(_READ_GRACE, stop.cancel)
 
@@ -140,7 +140,7 @@ class _Job:
             self.tally.error = error
             stop.event.set()
 
-        stop.on_request, display.on_output_lost = begun, lost
+        stop.on_request, display.on_output_lost = on_request, lost
         await display.run(self._follow(display, stop.event))
 
     async def _follow(self, display: Display, stop: asyncio.Event) -> None:
@@ -160,7 +160,7 @@ class _Job:
                 display.show_event(self.tally.message(event), document)
 
     async def _kind(self) -> Kind | None:
-        """The kind of the rows; of a stream only known once it is there."""
+        """Return the kind of the rows; a worker reads it from the stream."""
         if self._source is not None:
             return self._source.kind
         return KINDS.get((await query(self._settings.make_store, lambda store: store.status())).kind)

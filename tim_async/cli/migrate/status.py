@@ -1,4 +1,4 @@
-"""``status``: what a journal says at any time; and ``set`` and ``drop``, which change it."""
+"""The commands ``status``, which shows a journal at any time, and ``set`` and ``drop``, which change it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tim_async.cli.failures import Failure, Misuse
-from tim_async.cli.output import make_table, plain, say, show, show_json
+from tim_async.cli.output import make_table, number_of, plain, say, show, show_json
 from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def show_status(settings: Settings) -> None:
-    """Show what a journal says, and write the files that are wanted.
+    """Show the status of a journal, and write the files that were asked for.
 
     Raises:
-        Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
+        Misuse, Failure: there is no journal, or it is not readable, or a file is not writable.
     """
     status, notes = read_journal(settings)
     if settings.as_json:
@@ -50,13 +50,13 @@ def _write_file(path: Path, write: Callable[[Path], Path | None]) -> None:
     except OSError as error:
         raise Failure(f"cannot write {plain(str(path))}: {error.strerror or error}") from None
     if written is None:
-        say(f"There are no failed or rejected rows; {plain(str(path))} is not written.")
+        say(f"No rows failed or were rejected; {plain(str(path))} was not written.")
     elif written != path:
-        say(f"{plain(str(path))} was edited since it was written; this is in {plain(str(written))}.")
+        say(f"{plain(str(path))} was edited, so the rows were written to {plain(str(written))}.")
 
 
 def set_pace(settings: Settings) -> None:
-    """Change the pace of the runs that work on a journal."""
+    """Change the pace of the active runs of a journal."""
     rate, share = settings.new_rate, settings.new_share
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
@@ -64,36 +64,36 @@ def set_pace(settings: Settings) -> None:
     status, _ = read_journal(settings)
     asyncio.run(query(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
     parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
-    then = "the runs under way take it with their next rows" if status.running else "no run is under way now"
-    say(f"Set {' and '.join(part for part in parts if part)}; {then}.")
+    effect = "active runs apply it to their next rows" if status.running else "no run is active"
+    say(f"Set {' and '.join(part for part in parts if part)}; {effect}.")
 
 
 def drop(settings: Settings) -> None:
     """Remove a migration from its store."""
-    if not settings.in_store:
-        raise Misuse(
-            f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes"
-        )
     status, _ = read_journal(settings)
     if status.counts.left or status.running:
-        question = f"{discarded_rows(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
-        confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
+        action = f"drop discards {discarded_rows(status)}, {status.counts.left:,} still to be sent."
+        confirm(action, yes=settings.yes, refusal="Use --yes to drop them anyway.")
     asyncio.run(query(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
     say(f"Dropped {plain(settings.name)} from {plain(status.journal)}.")
 
 
 def state_of(status: Status) -> str:
-    """Whether a migration runs, and if not, what is left of it; in a few words."""
+    """Describe in a few words whether a migration is running, and the progress of a stream."""
     if status.missing:
-        return f"damaged: {status.missing:,} rows are gone without an outcome"
+        return f"damaged: {number_of(status.missing, 'row')} missing without an outcome"
     if not status.planned:
-        return "running, reading the file" if status.running else "stopped while reading the file; run it again"
+        return (
+            "running, reading the file"
+            if status.running
+            else "stopped while reading the file; the same command starts over"
+        )
     if not status.counts.left:
         return "finished"
     if not status.name:
         return "running" if status.running else "stopped; the same command resumes"
     working = sum(worker.working for worker in status.workers)
-    parts = [f"{working} {'worker' if working == 1 else 'workers'} at work" if working else "no worker at work"]
+    parts = [f"{number_of(working, 'worker')} active" if working else "no worker active"]
     if status.rate:
         parts.append(f"{status.rate:.1f} rows/s over the last minute")
     if status.seconds_left is not None:
@@ -111,7 +111,7 @@ def _as_text(status: Status) -> list[Any]:
     if status.workers:
         table = make_table("worker", "", "rows", "last seen", right=["rows", "last seen"])
         for worker in status.workers:
-            how = worker.how.replace("_", " ") or ("at work" if worker.working else "silent")
+            how = worker.how.replace("_", " ") or ("active" if worker.working else "silent")
             table.add_row(worker.name, how, f"{worker.rows:,}", f"{duration(worker.seen)} ago")
         parts += ["", table]
     if status.sessions:
@@ -144,7 +144,7 @@ def _outcome_of(session: Session, status: Status) -> str:
 
 
 def _seconds(session: Session) -> float:
-    """Seconds for which a run sent; of one that was killed, up to the last save of its calls."""
+    """Return the seconds of a run; for one that was killed, up to the last save of its calls."""
     if session.ended is not None:
         return session.ended - session.started
     return session.series.seconds if session.series is not None else 0.0
