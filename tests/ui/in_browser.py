@@ -137,7 +137,7 @@ async def test_after_ten_thousand_calls_the_page_shows_the_report(browser: Chrom
             assert [row[4] for row in tables["Calls"]] == [shown(sum(one.faults.values())) for _, one in wanted]
             assert [row[7] for row in tables["Calls"]] == [f"{one.calls_per_second:,.1f}" for _, one in wanted]
             count = report.endpoints["set_unread_msg_num"].codes[10002]
-            assert tables["Faults met"] == [["set_unread_msg_num", "code 10002", shown(count)]]
+            assert tables["Injected faults"] == [["set_unread_msg_num", "code 10002", shown(count)]]
             assert [row[1] for row in tables["Error codes"]] == ["10002"]
             assert [row[3] for row in tables["Error codes"]] == [shown(count)]
             assert service.report().total.calls == 10_000
@@ -168,7 +168,7 @@ async def test_it_is_legible_at_every_width(browser: Chromium) -> None:
                 await tab.until("document.querySelector('.sum')")
                 told = await tree(tab)
                 headings = [name for role, name in told if role == "heading"]
-                assert {"Emulator", "Calls a second", "set_unread_msg_num", "Faults", "Calls"} <= {*headings}
+                assert {"Emulator", "Calls per second", "set_unread_msg_num", "Faults", "Calls"} <= {*headings}
                 assert ("columnheader", "refused") in told
                 assert ("rowheader", "set_unread_msg_num") in told
                 assert len([role for role, _ in told if role == "table"]) == 3
@@ -262,12 +262,12 @@ async def test_other_pages_and_other_names_get_nothing(browser: Chromium) -> Non
         tab = await browser.open(url.replace("127.0.0.1", "evil.example"))
         assert "this page is for browsers on this machine" in await tab.evaluate("document.body.textContent")
         tab = await browser.open(url.rpartition("/")[0][:-1] + "/")
-        assert "the page is at the URL" in await tab.evaluate("document.body.textContent")
+        assert "use the full URL that the command printed" in await tab.evaluate("document.body.textContent")
         assert service.report().total.calls == 0
 
 
 async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
-    """Who takes how much, with long names and many members; without buttons."""
+    """Members with their shares, with long names and many members; without buttons."""
     connected = connect(store.url)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(connected.aclose)
@@ -293,7 +293,7 @@ async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
             "[...document.querySelectorAll('.figures-of:nth-child(2) tr td:nth-child(3)')].map((e) => e.textContent)"
         )
         await tab.until(f"{shares}.slice(0, 3).join() === '75 %,25 %,0 %'")
-        table = (await tab.evaluate(TABLES))["Who takes get_c2c_unread_msg_num"]
+        table = (await tab.evaluate(TABLES))["Members of get_c2c_unread_msg_num"]
         assert [row[0][:9] for row in table[:2]] == ["worker-01", "worker-00"]
         assert table[-1][0] == "10 others"
         assert await tab.evaluate("document.getElementById('faults').hidden")
@@ -308,6 +308,6 @@ async def test_the_end_of_the_command_is_told(browser: Chromium) -> None:
             tab = await browser.open(url)
             await tab.until("document.getElementById('clock').textContent.startsWith('Live')")
         await tab.until("!document.getElementById('trouble').hidden")
-        assert "does not answer; these are the figures of" in await tab.evaluate(
+        assert "is not responding; showing data of" in await tab.evaluate(
             "document.getElementById('trouble').textContent"
         )

@@ -1,4 +1,4 @@
-"""The page of ``--ui`` over HTTP: who may ask for it, what it says, what its buttons do.  See `in_browser.py`."""
+"""The page of ``--ui`` over HTTP: access, content and buttons.  See `in_browser.py`."""
 
 from __future__ import annotations
 
@@ -231,8 +231,8 @@ async def test_the_data_are_the_report(served: Served) -> None:
         [n, code, count] for n, one in report.endpoints.items() for code, count in sorted(one.codes.items())
     ]
     assert all(row[2] for row in tables["Error codes"]["rows"] if row[1] in ("10002", "60007"))
-    assert sum(row[2] for row in tables["Faults met"]["rows"]) == sum(report.total.faults.values()) == 4
-    assert tables["Unknown fields"]["rows"] == [["get_group_msg_receipt", "\\x1b", 1]]
+    assert sum(row[2] for row in tables["Injected faults"]["rows"]) == sum(report.total.faults.values()) == 4
+    assert tables["Undocumented fields"]["rows"] == [["get_group_msg_receipt", "\\x1b", 1]]
     charts = {chart["key"]: chart for chart in data["charts"]}
     assert {*charts} == {"set_unread_msg_num", "get_c2c_unread_msg_num", "get_group_msg_receipt"}
     for name, chart in charts.items():
@@ -249,7 +249,7 @@ async def test_the_data_are_the_report(served: Served) -> None:
 
 
 async def test_the_past_is_kept_for_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older look is dropped; so are those of a clock that was set back.  An unexpected error is told of."""
+    """Older snapshots are dropped, and those before the clock was set back.  An unexpected error is shown."""
     monkeypatch.setattr(history, "INTERVAL", 0.0)
     clock = [1000.0, 1001.0, 1300.0, 1301.0, 1302.0, 500.0, 501.0]
     pasts: list[list[float]] = []
@@ -307,19 +307,19 @@ async def test_faults_are_injected_and_cleared(served: Served) -> None:
     assert await served.act({"clear": None}) == (204, "")
     assert (await served.data())["faults"]["active"] == []
     status, said = await served.act({"clear": "drop-after"})
-    assert (status, "it has been cleared" in said) == (400, True)
+    assert (status, "was already cleared" in said) == (400, True)
 
 
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ({"inject": "nonsense"}, "no such fault: 'nonsense'"),
+        ({"inject": "nonsense"}, "unknown fault 'nonsense'"),
         ({"inject": "10002=200%"}, "probability must be above 0 and at most 1, not 2.0"),
         ({"inject": "10002@no_such"}, "no_such"),
-        ({"inject": "<script>"}, "no such fault: '<script>'"),
-        ({"inject": 10002}, "no such action"),
-        ({"explode": True}, "no such action"),
-        ({}, "no such action"),
+        ({"inject": "<script>"}, "unknown fault '<script>'"),
+        ({"inject": 10002}, "unknown action"),
+        ({"explode": True}, "unknown action"),
+        ({}, "unknown action"),
     ],
 )
 async def test_a_refused_action_says_why(served: Served, action: Any, said: str) -> None:
@@ -334,7 +334,7 @@ async def test_faults_are_bounded(served: Served) -> None:
     for _ in range(100):
         served.service.fault(code=10002)
     status, text = await served.act({"inject": "10002"})
-    assert (status, "100 faults already" in text) == (400, True)
+    assert (status, "100 faults are injected already" in text) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ async def test_a_quota_is_shown_as_the_terminal_shows_it(store: Store, monkeypat
             store.start()
             while (data := await served.data())["trouble"]:
                 pass
-            assert data["tables"][0]["none"].startswith("Nobody has used a quota here")
+            assert data["tables"][0]["none"].startswith("No quota in the namespace tim_async was used")
     await connected.aclose()
 
 
@@ -407,8 +407,8 @@ def test_options_that_contradict_each_other(run: Run) -> None:  # noqa: F811 - a
     for args, said in (
         (("emulator", "--ui-port", "8100"), "--ui-port needs --ui"),
         (("quota", "redis://h", "--ui-port", "8100"), "--ui-port needs --ui"),
-        (("quota", "redis://h", "--ui", "--watch"), "--ui goes with neither --watch nor --json"),
-        (("quota", "redis://h", "--ui", "--json"), "--ui goes with neither --watch nor --json"),
+        (("quota", "redis://h", "--ui", "--watch"), "--ui cannot be combined with --watch or --json"),
+        (("quota", "redis://h", "--ui", "--json"), "--ui cannot be combined with --watch or --json"),
     ):
         result = run(*args)
         assert (result.exit_code, said in result.stderr) == (2, True)
@@ -416,7 +416,7 @@ def test_options_that_contradict_each_other(run: Run) -> None:  # noqa: F811 - a
         port = str(taken.getsockname()[1])
         result = run("emulator", "--port", "0", "--ui", "--ui-port", port)
     assert result.exit_code == 1
-    assert f"cannot serve the page at port {port}" in result.stderr
+    assert f"cannot serve the page on port {port}" in result.stderr
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

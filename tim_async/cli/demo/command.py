@@ -30,7 +30,7 @@ FAULTS: list[dict[str, Any]] = [
     {"drop": "before", "probability": 0.004},
     {"drop": "after", "probability": 0.004},
 ]
-"""Two calls in a hundred: the service's own fault, a gateway's, and connections lost before and after the work."""
+"""Faults of 2 % of the calls: errors of the service and a gateway, connections lost before and after execution."""
 
 _CREDENTIALS = "app.env"
 _MAX_SHOWN = 5
@@ -38,7 +38,7 @@ _MAX_LISTED = 1_000
 
 
 @click.command(
-    short_help="See it work: 3,000 rows against an emulator with faults.",
+    short_help="Migrate 3,000 sample rows to an emulator with faults.",
     epilog=examples(
         "tim-async demo",
         "tim-async demo --keep demo",
@@ -49,7 +49,7 @@ _MAX_LISTED = 1_000
 @click.option(
     "--naive",
     is_flag=True,
-    help="Send the rows with AsyncLimiter(200, 1) around each call and no retries instead, to see the difference.",
+    help="For comparison, send the rows with AsyncLimiter(200, 1) around each call and without retries.",
 )
 @click.option(
     "--keep",
@@ -57,17 +57,16 @@ _MAX_LISTED = 1_000
     metavar="FOLDER",
     help="Keep the files, journals, rejected rows and reports in FOLDER.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, one object for each event.")
-@click.option("--rows", type=click.IntRange(min=1), default=ROWS, hidden=True, help="Unread counts to be set.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, hidden=True, help="Calls a second per endpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines, one object per event.")
+@click.option("--rows", type=click.IntRange(min=1), default=ROWS, hidden=True, help="Unread counts to set.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, hidden=True, help="Calls/s on each endpoint.")
 @click.pass_context
 def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows: int, limit: int) -> None:
     """Migrate 2,000 unread counts and 1,000 read conversations from two files, and check every row.
 
-    It starts an emulator of the service on this machine, which allows 200 calls a second for each endpoint and
-    answers 2 % of them wrongly, and needs neither an account nor a network.  It runs the commands of a migration in
-    about 20 seconds, and compares what the emulator then holds with the files, row by row.  Exit code 3 if anything
-    was lost or wrong.
+    Starts an emulator of the service on this machine, with 200 calls/s on each endpoint and 2 % faults; needs neither
+    an account nor a network.  Runs the commands of a migration, about 20 seconds in total, and compares the emulator's
+    final state with the files, row by row.  Exit code 3 if a row is lost or wrong.
     """
     from tim_async.emulator import Emulator
 
@@ -86,7 +85,7 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
             service.fault(**fault)
         options = service.client_options()
         faults = f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults"
-        say(f"The emulator at {options['base_url']}: {limit} calls/s for each endpoint, {faults}.")
+        say(f"Emulator at {options['base_url']}: {limit} calls/s on each endpoint, {faults}.")
         if naive:
             from . import naive as naively
 
@@ -105,7 +104,7 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
 
 @contextlib.contextmanager
 def _isolated_environment() -> Iterator[None]:
-    """Keep the environment's proxy and quota out: no proxy leads to this machine, and the app is nobody's."""
+    """Ignore the proxy and the quota of the environment: the emulator is on this machine, and its app is fictitious."""
     changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -121,10 +120,10 @@ def _isolated_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _working_folder(keep: Path | None) -> Iterator[Path]:
-    """Where the files are: a folder that stays, or one that does not.
+    """Yield the folder of the files: ``keep``, or a temporary one.
 
     Raises:
-        Misuse: something is in it.
+        Misuse: ``keep`` is not empty, or not a usable folder.
     """
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="tim-async-demo-") as name:
@@ -141,7 +140,7 @@ def _working_folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
-    """Run a command of ``tim-async migrate`` as a shell would; its exit code."""
+    """Run a command of ``tim-async migrate``, and return its exit code."""
     from tim_async.cli.migrate.command import migrate
 
     words = [command, file, "--rate", f"{rate}", "--credentials", _CREDENTIALS]
@@ -153,7 +152,7 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
 
 
 def _print_results(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
-    """Say what the emulator saw, and what is lost or wrong."""
+    """Print the report of the emulator, and the lost and wrong rows."""
     from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit
 
@@ -167,10 +166,10 @@ def _print_results(world: World, service: Emulator, differences: list[Difference
         return
     faults = sum(total["faults"].values())
     show(
-        "\nWhat the emulator saw:\n",
+        "\nCalls received by the emulator:\n",
         report_table(report["endpoints"]),
-        f"\nFaults it injected: {faults:,} in {total['calls']:,} calls.",
-        f"The files compared with what it holds now, row by row, {checked:,} rows:",
+        f"\nInjected faults: {faults:,} in {total['calls']:,} calls.",
+        f"Final state compared with the files, {checked:,} rows:",
         *(
             f"  {one.file}, line {one.line:,}: {one.kind}, {one.found:,} instead of {one.expected:,}"
             for one in differences[:_MAX_SHOWN]
