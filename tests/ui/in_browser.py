@@ -308,6 +308,6 @@ async def test_the_end_of_the_command_is_told(browser: Chromium) -> None:
             tab = await browser.open(url)
             await tab.until("document.getElementById('clock').textContent.startsWith('Live')")
         await tab.until("!document.getElementById('trouble').hidden")
-        assert "is not responding; showing data of" in await tab.evaluate(
+        assert "is not responding; showing data from" in await tab.evaluate(
             "document.getElementById('trouble').textContent"
         )

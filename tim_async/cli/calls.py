@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -57,20 +57,14 @@ def unread(
             show_json({"to_account": account, "all_c2c_unread_msg_num": total})
         else:
             table = make_table("Account", "Unread", right=["Unread"])
-            table.add_row(plain(account), str(total))
+            table.add_row(account, str(total))
             show(table)
         return
     result = _call(credentials_file, lambda tim: tim.batch.get_c2c_unread_msg_num(account, peers), -(-len(peers) // 10))
     if as_json:
-        show_json({"to_account": account, **_as_plain(result)})
+        show_json({"to_account": account, **_as_dict(result)})
     else:
-        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
-        for peer in dict.fromkeys(peers):
-            if peer in result.counts:
-                table.add_row(plain(peer), str(result.counts[peer]))
-            else:
-                table.add_row(plain(peer), "-", _reason(result.errors[peer]))
-        show(table)
+        _show_unread(result, dict.fromkeys(peers))
     _report_errors(ctx, result.errors, "peer")
 
 
@@ -90,14 +84,9 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     """
     result = _call(credentials_file, lambda tim: tim.batch.get_recent_c2c_unread_msg_num(account))
     if as_json:
-        show_json({"from_account": account, **_as_plain(result)})
+        show_json({"from_account": account, **_as_dict(result)})
     else:
-        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
-        for peer, count in result.counts.items():
-            table.add_row(plain(peer), str(count))
-        for peer, error in result.errors.items():
-            table.add_row(plain(peer), "-", _reason(error))
-        show(table)
+        _show_unread(result, [*result.counts, *result.errors])
     _report_errors(ctx, result.errors, "peer")
 
 
@@ -195,7 +184,7 @@ def receipts(
         credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
     )
     if as_json:
-        show_json({"group_id": group, **_as_plain(result)})
+        show_json({"group_id": group, **_as_dict(result)})
     else:
         table = make_table(
             "MsgSeq", "Read", "Unread", *_error_column(result.errors), right=["MsgSeq", "Read", "Unread"]
@@ -207,6 +196,17 @@ def receipts(
                 table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
         show(table)
     _report_errors(ctx, result.errors, "message")
+
+
+def _show_unread(result: C2CUnread, peers: Iterable[str]) -> None:
+    """Print the counts of peers in their order, and the errors in a third column."""
+    table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
+    for peer in peers:
+        if peer in result.counts:
+            table.add_row(peer, str(result.counts[peer]))
+        else:
+            table.add_row(peer, "-", _reason(result.errors[peer]))
+    show(table)
 
 
 def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
@@ -223,7 +223,7 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
     table = make_table("Member", "Read")
     for members, answer in ((read, "yes"), (unread_by, "no")):
         for member in members:
-            table.add_row(plain(member), answer)
+            table.add_row(member, answer)
     show(table)
 
 
@@ -284,10 +284,10 @@ def _error_column(errors: Errors) -> list[str]:
 
 
 def _reason(error: ItemError) -> str:
-    return plain(" ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part))
+    return " ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part)
 
 
-def _as_plain(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
+def _as_dict(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
     """Return a result as plain data, with the meaning and remedy of each error."""
     errors = {
         item: {**asdict(error), "meaning": error.meaning, "remedy": error.remedy}

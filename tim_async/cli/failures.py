@@ -68,6 +68,17 @@ def print_traceback(error: BaseException) -> None:
 
 
 @contextmanager
+def requires_redis() -> Iterator[None]:
+    """Raise the import error of a missing redis-py within the block as a `Failure` with the remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        raise Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'") from None
+
+
+@contextmanager
 def click_errors() -> Iterator[None]:
     """Raise the library's errors within the block as click's, which have a one-line message and an exit code.
 

@@ -16,7 +16,7 @@ from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
 from ._page import page_options, page_port
-from .failures import Failure, Misuse, click_errors
+from .failures import Failure, Misuse, click_errors, requires_redis
 from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
 if TYPE_CHECKING:
@@ -125,12 +125,8 @@ async def _serve(url: str, namespace: str, port: int) -> None:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connected]:
-    try:
+    with requires_redis():
         from tim_async._redis_clients import connect
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "redis":
-            raise
-        raise Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'") from None
     connected = connect(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         yield connected

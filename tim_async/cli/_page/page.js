@@ -285,7 +285,7 @@ async function update() {
     if (!answer.ok) throw new Error(await answer.text());
     show(await answer.json());
   } catch {
-    const since = shown === null ? "" : `; showing data of ${shown}`;
+    const since = shown === null ? "" : `; showing data from ${shown}`;
     complain(`The command has ended or is not responding${since}.`);
   }
 }
@@ -296,7 +296,7 @@ function show(data) {
   say($("address"), data.address);
   say($("clock"), `Live, ${shown}.${data.note ? ` ${data.note}` : ""}`);
   document.title = `${data.name} ${data.address}`;
-  complain(data.trouble && `${data.trouble}; showing data of ${shown}.`);
+  complain(data.trouble && `${data.trouble}; showing data from ${shown}.`);
   showCharts(data);
   showTables(data.tables);
   showFaults(data.faults);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from .tables import (
     failure_lines,
     failures_list,
     note_lines,
+    notes_dict,
     speed,
 )
 
@@ -87,7 +87,7 @@ def survey_file(settings: Settings) -> int:
             "failures": failures_list(found.failures),
             "seconds": round(found.seconds, 1),
             "limit": settings.limit,
-            "notes": json.loads(found.notes.to_json()),
+            "notes": notes_dict(found.notes),
             "first": bodies,
             "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in unusable.items()],
             "rejected": None if found.rejected is None else str(found.rejected),

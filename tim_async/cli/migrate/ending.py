@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,9 @@ from .tables import (
     emit,
     failure_lines,
     failures_list,
+    loaded_rows,
     note_lines,
+    notes_dict,
     print_error,
     speed,
 )
@@ -69,7 +70,7 @@ def finish(settings: Settings, tally: Tally) -> int:
     if isinstance(tally.error, OutputLost):
         raise tally.error
     if settings.as_json:
-        fields = _as_plain(tally, status, notes, code)
+        fields = _as_dict(tally, status, notes, code)
         paths = {name: None if path is None else str(path) for name, path in written.items()}
         emit("finished", {**fields, **paths, "problems": problems})
     else:
@@ -140,8 +141,8 @@ def _exit_code(tally: Tally, status: Status, written: int) -> int:
 def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
     if isinstance(tally.finished, Loaded):
-        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
-        parts.append(f"\nloaded: {number_of(loaded, 'row')} of kind {status.kind}, on the stream {settings.name}")
+        loaded = number_of(loaded_rows(status.counts), "row")
+        parts.append(f"\nloaded: {loaded} of kind {status.kind}, on the stream {settings.name}")
     elif tally.calls()["sent"]:
         parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
@@ -159,7 +160,7 @@ def _calls(tally: Tally) -> str:
     )
 
 
-def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
+def _as_dict(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
     ended, finished, share = tally.ended, tally.finished, tally.share_of_limit
     nothing = isinstance(finished, Loaded) and finished.before
     fields = {
@@ -171,11 +172,10 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
         "name": status.name or None,
         "counts": counts_dict(status.counts),
         "failures": failures_list(status.failures),
-        "notes": json.loads(notes.to_json()),
+        "notes": notes_dict(notes),
     }
     if isinstance(finished, Loaded):
-        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
-        return fields | {"loaded": loaded, "warning": finished.warning}
+        return fields | {"loaded": loaded_rows(status.counts), "warning": finished.warning}
     return fields | {
         "seconds": round(tally.seconds, 3),
         "rate": round(tally.mean_rate, 1),

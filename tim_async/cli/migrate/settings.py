@@ -14,7 +14,7 @@ import click
 from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
-from tim_async.cli.failures import Failure, Misuse, click_errors
+from tim_async.cli.failures import Failure, Misuse, click_errors, requires_redis
 from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
@@ -94,7 +94,7 @@ class Settings:
             raise Misuse("--restart discards the rows that --mended corrects; use only one of them")
         if given.get("check_groups") and not given["dry_run"]:
             raise Misuse("--check-groups needs --dry-run; a run looks up each group anyway, before its first row")
-        check_pace(given.get("rate", RATE), given.get("share", 1.0))
+        _check_pace(given.get("rate", RATE), given.get("share", 1.0))
         given["source"] = source_options(given)
         given["options"] = MigrateOptions(**_matching_fields(MigrateOptions, given))
         settings = cls(**_matching_fields(cls, given))
@@ -110,12 +110,8 @@ class Settings:
             return
         with click_errors():
             redis_url(self.journal)
-        try:
+        with requires_redis():
             from tim_async.migrate._redis import checked_name
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "redis":
-                raise
-            raise Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'") from None
         with click_errors():
             checked_name(self.name)
 
@@ -221,10 +217,9 @@ def _matching_fields(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in names}
 
 
-def check_pace(rate: float, share: float) -> None:
-    """Check the product of a rate and a share."""
-    if not 1.0 <= rate * share < float("inf"):  # NaN fails this, too
-        raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
+def _check_pace(rate: float, share: float) -> None:
+    if rate * share < 1.0:
+        raise Misuse(f"--rate times --share must be at least 1 call/s, not {rate * share:g}")
 
 
 def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +16,17 @@ from tim_async.migrate._store import Pace
 
 from .ending import write_rejects_of
 from .files import confirm, discarded_rows, query, write_report
-from .settings import Settings, check_pace, read_journal
-from .tables import counts_dict, counts_table, duration, failure_lines, failures_list, note_lines
+from .settings import Settings, read_journal
+from .tables import (
+    counts_dict,
+    counts_table,
+    duration,
+    failure_lines,
+    failures_list,
+    loaded_rows,
+    note_lines,
+    notes_dict,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +43,7 @@ def show_status(settings: Settings) -> None:
     """
     status, notes = read_journal(settings)
     if settings.as_json:
-        show_json(_as_plain(status) | {"notes": json.loads(notes.to_json())})
+        show_json(_as_dict(status) | {"notes": notes_dict(notes)})
     else:
         show(*_as_text(status), *note_lines(notes))
     if settings.rejected is not None:
@@ -60,7 +68,6 @@ def set_pace(settings: Settings) -> None:
     rate, share = settings.new_rate, settings.new_share
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
-    check_pace(1.0 if rate is None else rate, 1.0)
     status, _ = read_journal(settings)
     asyncio.run(query(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
     parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
@@ -154,7 +161,7 @@ def _local_time(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _as_plain(status: Status) -> dict[str, Any]:
+def _as_dict(status: Status) -> dict[str, Any]:
     document: dict[str, Any] = {
         "journal": status.journal,
         "kind": status.kind,
@@ -184,7 +191,7 @@ def _as_plain(status: Status) -> dict[str, Any]:
             "url": status.journal,
             "complete": status.planned,
             "rows": status.counts.total,
-            "loaded": status.counts.total - status.counts.rejected - status.counts.superseded,
+            "loaded": loaded_rows(status.counts),
             "missing": status.missing,
             "rate": round(status.rate, 1),
             "seconds_left": None if status.seconds_left is None else round(status.seconds_left, 1),

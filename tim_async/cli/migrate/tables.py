@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -79,6 +80,17 @@ def emit(event: str, fields: Mapping[str, Any]) -> None:
 def counts_dict(counts: Counts) -> dict[str, int]:
     """Return the counts by state, with their sums, ready for JSON."""
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
+
+
+def notes_dict(notes: Notes) -> dict[str, Any]:
+    """Return the notes, ready for JSON."""
+    document: dict[str, Any] = json.loads(notes.to_json())
+    return document
+
+
+def loaded_rows(counts: Counts) -> int:
+    """Return the number of rows that a load has put on a stream."""
+    return counts.total - counts.rejected - counts.superseded
 
 
 def failures_list(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
