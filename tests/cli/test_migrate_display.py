@@ -1,4 +1,4 @@
-"""What is shown while a migration runs, event by event; how signals end it; and what its commands say of themselves."""
+"""The output of a migration, event by event; its end by signals; and the help of its commands."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
 
 
 def told(tally: Tally, event: Event) -> str:
-    """What is said of an event that has just happened."""
+    """Add an event, and return its message."""
     tally.add(event)
     return tally.message(event)
 
 
-# In words
+# As text
 
 
 def test_a_line_while_reading() -> None:
@@ -145,8 +145,8 @@ def test_a_hundred_percent_is_all() -> None:
     assert percent(Counts()) == 100.0
 
 
-def test_news() -> None:
-    """Beginnings, ends of outages and first failures; not what comes every second."""
+def test_messages() -> None:
+    """Starts, ends of outages and first failures have a message; recurring events have none."""
     seen = tally_of()
     assert told(seen, Reading(5)) == ""
     assert told(seen, Started(Counts(pending=5, rejected=2), resumed=False)) == (
@@ -187,7 +187,7 @@ def test_durations(seconds: float) -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
 def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
-    """A bar on a terminal that can; beside JSON only when that goes elsewhere, and else no words at all."""
+    """A bar on a capable terminal; with JSON, only if that goes elsewhere, and otherwise no text."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
     monkeypatch.setattr(sys, "stderr", stderr := Terminal() if err else io.StringIO())
@@ -207,7 +207,7 @@ def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as
 
 
 def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is looked at; also while reading, and during an outage."""
+    """Whatever the interval of refreshing; also while reading, and during an outage."""
     clock = Clock()
     monkeypatch.setattr("tim_async.cli.migrate.display.time.monotonic", clock)
     seen = tally_of(clock=clock)
@@ -243,7 +243,7 @@ def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.parametrize("width", [28, 40, 60, 80, 120, 200])
 def test_the_bar_fits_its_terminal(width: int) -> None:
-    """No line is longer than the terminal is wide, and no number is cut; only the reason of an outage may be."""
+    """No line exceeds the width, and only the reason of an outage may be cut."""
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
@@ -263,7 +263,7 @@ def test_the_bar_fits_its_terminal(width: int) -> None:
 
 
 def test_a_bar_without_utf8() -> None:
-    """It is drawn with what there is."""
+    """It is drawn with ASCII."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
     console_for(stream).print(tally_of(Started(Counts(pending=4, done=4), resumed=True)).bar())
@@ -273,7 +273,7 @@ def test_a_bar_without_utf8() -> None:
 
 
 async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends the run; news stay, and are no markup."""
+    """Also after an error; messages stay, and are not markup."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -291,7 +291,7 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one on a terminal that is gone: what it showed is ended, not left to run unseen."""
+    """For example on a closed terminal: the coroutine ends with it."""
 
     def broken() -> Any:
         raise BrokenPipeError
@@ -304,7 +304,7 @@ async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.Monk
 
 
 async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told of as often as it is tried, and ends nothing by itself."""
+    """Each attempt to write calls `on_output_lost`, and does not raise."""
 
     def lost(*_: Any, **__: Any) -> Any:
         raise OutputLost("standard error", "Input/output error")
@@ -327,7 +327,7 @@ async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_two_signals(number: signal.Signals) -> None:
-    """The first asks, the second does not wait; then all is as it was."""
+    """The first requests the stop, the second cancels; then the earlier handlers are back."""
     before = signal.getsignal(number)
     told: list[str] = []
 
@@ -346,7 +346,7 @@ def test_two_signals(number: signal.Signals) -> None:
 
 
 def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end when it was asked to is cut short some time later."""
+    """A coroutine that does not stop on request is cancelled some time later."""
     monkeypatch.setattr(signals, "GRACE", 0.0)
     told: list[str] = []
 
@@ -359,8 +359,8 @@ def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == ["asked"]
 
 
-def test_what_ends_in_time_has_its_result() -> None:
-    """And what fails its error, also when it fails to say that it was asked."""
+def test_a_coroutine_that_stops_in_time_has_its_result() -> None:
+    """An error of the callback is raised."""
 
     async def heedful(stop: StopRequest) -> str:
         os.kill(os.getpid(), signal.SIGINT)
@@ -409,7 +409,7 @@ def test_terminated_outside_a_loop(number: signal.Signals) -> None:
 def test_ctrl_c_in_the_middle_of_reading(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: int
 ) -> None:
-    """A file without end is read no further; once is enough, and twice does no harm."""
+    """Reading an endless file stops; one signal is enough, and a second does no harm."""
     pressed = 0
 
     def endless(_: FileSource) -> Iterator[Row]:
@@ -437,7 +437,7 @@ def test_ctrl_c_in_the_middle_of_reading(
 def test_an_interrupt_while_the_rows_are_written(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The summary is there already, and the same command writes them."""
+    """The summary is complete, and the same command writes the rows."""
 
     def interrupted(*_: object) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -454,12 +454,12 @@ def test_an_interrupt_while_the_rows_are_written(
     assert "nowhere" in Path(f"{file}.rejected.jsonl").read_text()
 
 
-# What the commands say of themselves
+# Help
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command(run: Run, name: str) -> None:
-    """It shows examples, and each of them is one that the command takes."""
+    """It has examples, and the command accepts each of them."""
     text = run("migrate", name, "--help").stdout
     examples = [line.strip() for line in text.split("Examples:\n")[1].split("\n\n")[0].splitlines()]
     assert len(examples) >= 2
@@ -471,7 +471,7 @@ def test_the_help_of_a_command(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["unread", "read"])
-def test_the_help_tells_the_exit_codes(run: Run, name: str) -> None:
+def test_the_help_lists_the_exit_codes(run: Run, name: str) -> None:
     text = run("migrate", name, "--help").stdout.split("Exit codes:\n")[1]
     assert [line.split()[0] for line in text.splitlines()[:6]] == ["0", "1", "2", "3", "4", "130"]
 

@@ -67,7 +67,7 @@ def resumed(run: Run, service: Emulator, file: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c(run: Run, crowded: tuple[Emulator, str], number: signal.Signals) -> None:
-    """What is under way is finished and saved, the summary says how far it got, and the same command resumes."""
+    """Calls in progress finish and are saved, the summary has the progress, and the same command resumes."""
     service, file = crowded
     with started(["unread", file, "--rate", "20"], env_of(service)) as process:
         read_until(process, "started: ")
@@ -103,7 +103,7 @@ def test_ctrl_c_twice(run: Run, crowded: tuple[Emulator, str], number: signal.Si
 
 
 def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """Every line is an event, to the last; what a person should know is on standard error."""
+    """Every line is an event, including the last one; messages for people are on standard error."""
     service, file = crowded
     with started(["unread", file, "--json", "--rate", "20"], env_of(service)) as process:
         begun = read_until(process, '"started"', "stdout")
@@ -122,7 +122,7 @@ def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
 def test_ctrl_c_while_a_pipe_is_waited_for(
     crowded: tuple[Emulator, str], number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Nothing was begun, and that is what it says."""
+    """Nothing was sent, and the message says so."""
     service, _ = crowded
     with started(["unread", "-"], env_of(service), stdin=PIPE, cwd=tmp_path) as process:
         read_until(process, "reading standard input")
@@ -138,7 +138,7 @@ def test_ctrl_c_while_a_pipe_is_waited_for(
 
 
 def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """As a shell's <(…) is: it can be read once, and that is enough."""
+    """For example of a shell's <(…): it is read only once."""
     service, file = crowded
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -151,7 +151,7 @@ def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -
 
 
 def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """It can be read at any time, and a second run is turned away."""
+    """The status can be read at any time, and a second run is refused."""
     service, file = crowded
     service.stall(600)
     with started(["unread", file], env_of(service)) as process:
@@ -172,7 +172,7 @@ def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Store, shared: bool) -> None:
-    """While it runs, and by another process; the run says so."""
+    """Another process changes the pace of a run, which reports it."""
     service, file = crowded
     options = ["--journal", store.url] if shared else []
     journal = store.url if shared else file
@@ -189,7 +189,7 @@ def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Sto
 
 
 def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """What a kill leaves is no more than stopped."""
+    """A killed run is shown as stopped."""
     service, file = crowded
     header, *rows = Path(file).read_text().splitlines()
     write(Path(file), header, "nowhere,m1,1", *rows)
@@ -206,7 +206,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
 
 
 def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """It waits, says so, and resumes by itself."""
+    """The run waits, reports it, and resumes by itself."""
     with contextlib.closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -276,7 +276,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 class Screen:
-    """What a process shows on a terminal."""
+    """The output of a process on a terminal."""
 
     def __init__(self, ours: int, process: ForkedProgram) -> None:
         self._ours = ours
@@ -284,18 +284,18 @@ class Screen:
         self.text = ""
 
     def until(self, wanted: str) -> None:
-        """Read until it shows ``wanted``."""
+        """Read until ``wanted`` was shown."""
         while wanted not in self.text:
             assert self._read(), self.text
 
     def rest(self) -> str:
-        """All that it has shown when it has ended."""
+        """Return the whole output once the process has ended."""
         while self._read():
             pass
         return self.text
 
     def _read(self) -> bool:
-        """Read some; false when it has ended and nothing more is there."""
+        """Read more output; return False at its end."""
         while not select.select([self._ours], [], [], 0.05)[0]:
             if self._process.poll() is not None and not select.select([self._ours], [], [], 0)[0]:
                 return False
@@ -307,7 +307,7 @@ TTY = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
 
 
 def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
-    """It shows up, the summary follows it, and the terminal is left as it was."""
+    """It is shown, the summary follows it, and the terminal is restored."""
     import termios
 
     service, file = crowded
@@ -331,7 +331,7 @@ def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: int) -> None:
-    """As it is typed; the cursor comes back."""
+    """The cursor is visible again."""
     import termios
 
     service, file = crowded
@@ -358,7 +358,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
 
 
 def test_a_terminal_that_is_closed(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """As when a connection is lost: SIGHUP comes, nothing can be said any more, and the end is as orderly as any."""
+    """For example after a lost connection: SIGHUP stops the run gracefully, without any output."""
     service, file = crowded
     with terminal() as (ours, theirs):
         options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
@@ -374,8 +374,8 @@ def test_a_terminal_that_is_closed(run: Run, crowded: tuple[Emulator, str]) -> N
     resumed(run, service, file)
 
 
-def test_a_restart_is_asked_for(crowded: tuple[Emulator, str]) -> None:
-    """On a terminal; without a yes, nothing is forgotten."""
+def test_a_restart_needs_confirmation(crowded: tuple[Emulator, str]) -> None:
+    """On a terminal; without a yes, nothing is discarded."""
     service, file = crowded
     with started(["unread", file], env_of(service)) as process:
         assert ended(process)[0] == 0
@@ -413,7 +413,7 @@ def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: 
 
 
 def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
-    """Events go to the file, and the terminal has its bar all the same."""
+    """Events go to the file, and the terminal still has its bar."""
     service, file = crowded
     with terminal() as (ours, theirs):
         env = {**env_of(service), **TTY}

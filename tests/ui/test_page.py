@@ -38,7 +38,7 @@ FILES = ("", "page.css", "page.js", "icon.svg", "data")
 
 
 async def raw(served: Served, request: str) -> str:
-    """Send a request as it stands, and read the answer to its end."""
+    """Send a raw request, and read the whole response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(served.url).port)
     writer.write(request.replace("\n", "\r\n").encode())
     answer = (await reader.read()).decode()
@@ -47,7 +47,7 @@ async def raw(served: Served, request: str) -> str:
     return answer
 
 
-# Who may ask
+# Access
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -59,7 +59,7 @@ async def test_each_file_is_answered_with_the_headers_that_protect_it(served: Se
     assert answer.headers["Content-Type"].endswith("; charset=utf-8")
     check_headers(answer.headers)
     if not name:
-        # Nothing from outside, and nothing that the policy would refuse.
+        # No external resources, and nothing that the policy would refuse.
         assert re.findall(r'(?:src|href)="([^"]*)"', body) == ["icon.svg", "page.css", "page.js"]
         assert not re.search(r"<style|style=|<script>|\son\w+=", body)
 
@@ -76,7 +76,7 @@ def check_headers(headers: Any) -> None:
 
 
 async def test_without_the_token_there_is_nothing(served: Served) -> None:
-    """Nor with another; the same for what exists and what does not, and for a button's request."""
+    """Nor with a wrong one; the same for existing and other paths, and for actions."""
     token = URL(served.url).parts[1]
     for wrong in ("", "x/", f"{token}x/", f"{token[:-1]}/", f"{token.swapcase()}/", "ü/", f"/{token}/", token):
         for name in (*FILES, "act"):
@@ -98,7 +98,7 @@ async def test_without_the_token_there_is_nothing(served: Served) -> None:
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "[::1]"]
 )
 async def test_another_host_is_refused(served: Served, host: str) -> None:
-    """As that of a name which somebody makes resolve to this machine: with its port, and with a matching origin."""
+    """For example of a rebound name, with the right port and a matching origin."""
     for name in FILES:
         for port in ("", f":{URL(served.url).port}"):
             headers = {"Host": host + port, "Origin": f"http://{host}{port}"}
@@ -111,7 +111,7 @@ async def test_another_host_is_refused(served: Served, host: str) -> None:
 
 
 async def test_this_machine_may_have_other_names_and_ports(served: Served) -> None:
-    """A tunnel's port is another one."""
+    """A tunnel has another port."""
     for host in (served.host, "127.0.0.1:9", "localhost", "LocalHost:8099"):
         for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
             async with served.session.get(served.url, headers=headers) as answer:
@@ -125,7 +125,7 @@ async def test_requests_with_no_host_or_two_are_refused(served: Served) -> None:
 
 
 async def test_another_origin_is_refused(served: Served) -> None:
-    """A page of another site, of another port of this machine, of a file; it changes nothing."""
+    """A page of another site, of another port of this machine or of a file has no effect."""
     port = URL(served.url).port or 0
     origins = ("http://evil.example", "null", f"https://{served.host}", f"http://localhost:{port}", "http://127.0.0.1")
     for origin in (*origins, f"http://127.0.0.1:{port + 1}", "", f"{served.origin}/", f"{served.origin}.evil.example"):
@@ -143,7 +143,7 @@ async def test_another_origin_is_refused(served: Served) -> None:
 
 
 async def test_what_a_form_of_another_page_could_send_changes_nothing(served: Served) -> None:
-    """No origin, a body that is no JSON by its type, another method, a body that is too long."""
+    """No origin, another content type than JSON, another method, a too large body."""
     mine = {"Origin": served.origin, "Content-Type": "application/json"}
     body = '{"inject": "10002"}'
     cases: list[tuple[str, dict[str, str], Any, int]] = [
@@ -186,7 +186,7 @@ async def test_what_a_form_of_another_page_could_send_changes_nothing(served: Se
     ],
 )
 async def test_no_other_file_is_served(served: Served, path: str) -> None:
-    """However the path is written, with the token before it."""
+    """With any spelling of the path after the token."""
     before = URL(served.url).path
     for target in (before + path, served.url + path):
         answer = await raw(served, f"GET {target} HTTP/1.0\nHost: {served.host}\n\n")
@@ -195,11 +195,11 @@ async def test_no_other_file_is_served(served: Served, path: str) -> None:
         assert "import" not in answer
 
 
-# What it says
+# Content
 
 
 async def test_the_data_are_the_report(served: Served) -> None:
-    """After refusals, faults, error codes and unknown commands; nobody's requests for the page are in it."""
+    """After refusals, faults, error codes and unknown commands; requests to the page do not count."""
     served.service.fault(code=10002, times=3, endpoint="set_unread_msg_num")
     served.service.fault(drop="after", times=1)
     async with served.session.get(served.service.url + "/<img src=x>") as answer:
@@ -273,18 +273,18 @@ async def test_the_past_is_kept_for_five_minutes(monkeypatch: pytest.MonkeyPatch
     assert pasts[:7] == [[0], [-1, 0], [-300, -299, 0], [-300, -1, 0], [-2, -1, 0], [0], [-1, 0]]
 
 
-async def test_many_look_at_once(served: Served) -> None:
-    """And none of their requests is a call."""
+async def test_many_concurrent_requests(served: Served) -> None:
+    """None of the requests counts as a call."""
     answers = await asyncio.gather(*(served.data() for _ in range(200)))
     assert all(answer["name"] == "Emulator" for answer in answers)
     assert served.service.report().total.calls == 0
 
 
-# What its buttons do
+# Buttons
 
 
 async def test_faults_are_injected_and_cleared(served: Served) -> None:
-    """By the texts of ``--fault``; those that were there before can be cleared, too."""
+    """With the syntax of ``--fault``; earlier faults can be cleared, too."""
     served.service.fault(code=10002, probability=0.25)
     for text in ("http-502=10%@set_unread_msg_num", "drop-after", "10002=25%"):
         assert await served.act({"inject": text}) == (204, "")
@@ -322,7 +322,7 @@ async def test_faults_are_injected_and_cleared(served: Served) -> None:
         ({}, "unknown action"),
     ],
 )
-async def test_a_refused_action_says_why(served: Served, action: Any, said: str) -> None:
+async def test_a_refused_action_has_a_reason(served: Served, action: Any, said: str) -> None:
     status, text = await served.act(action)
     assert status == 400
     assert said in text
@@ -330,7 +330,7 @@ async def test_a_refused_action_says_why(served: Served, action: Any, said: str)
 
 
 async def test_faults_are_bounded(served: Served) -> None:
-    """Each call tries all of them."""
+    """Because each call tries all of them."""
     for _ in range(100):
         served.service.fault(code=10002)
     status, text = await served.act({"inject": "10002"})
@@ -349,7 +349,7 @@ async def test_faults_are_bounded(served: Served) -> None:
         "delay-0.25",
     ],
 )
-async def test_the_text_of_a_fault_is_that_which_asks_for_it(text: str) -> None:
+async def test_the_text_of_a_fault_is_that_of_its_option(text: str) -> None:
     assert fault_text(Emulator().fault(**parse_fault(text))) == text
 
 
@@ -357,14 +357,14 @@ async def test_the_text_of_a_fault_is_that_which_asks_for_it(text: str) -> None:
 
 
 async def test_a_quota_is_shown_as_the_terminal_shows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Endpoints, members and remarks; an outage of the store is told of, and ends; nothing can be changed."""
+    """Endpoints, members and remarks; an outage of the store is shown until it ends; there are no actions."""
     monkeypatch.setattr(history, "INTERVAL", 0.02)
     connected = connect(store.url)
 
     async def read() -> Any:
         try:
             return await look(connected, "tim_async")
-        except RedisError as error:  # as the command does, in other words
+        except RedisError as error:  # as the command does, with another text
             raise Failure(f"away: {type(error).__name__}") from None
 
     with store.client() as redis:
@@ -425,7 +425,7 @@ async def test_a_command_serves_its_page_and_ends_with_ctrl_c(
     environment: dict[str, str],  # noqa: F811 - a fixture
     store: Store,
 ) -> None:
-    """With a browser's idle connection and a request that never ends; no look at the page is a call."""
+    """Despite a browser's idle connection and an endless request; requests to the page are no calls."""
     with store.client() as redis:
         Hand(redis, UNREAD).member("web-1:7:aa", 100)
     for args, title in ((("emulator", "--port", "0"), "Emulator"), (("quota", store.url), "Shared quota")):
@@ -448,7 +448,7 @@ async def test_a_command_serves_its_page_and_ends_with_ctrl_c(
 
 
 def test_the_faults_of_an_emulator_can_be_read_and_removed_one_by_one() -> None:
-    """The first of equal ones; one that has been met as often as it may is gone."""
+    """Clearing removes the first of equal faults; a fault with a number of times is gone after them."""
     service = Emulator()
     first, second = service.fault(code=10002, times=1), service.fault(status=502)
     service.fault(code=10002, times=1)

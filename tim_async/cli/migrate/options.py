@@ -17,7 +17,7 @@ RATE = 200.0
 """Calls/s that the service allows on an endpoint by default."""
 _STORE = (
     "redis://HOST:PORT/DB, rediss:// for TLS, unix://PATH, redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB, or "
-    "redis+cluster://HOST:PORT,HOST:PORT.  Pass a URL with a password in the environment."
+    "redis+cluster://HOST:PORT,HOST:PORT"
 )
 
 
@@ -65,7 +65,7 @@ SOURCE = (
     _option("--delimiter", "Delimiter of the fields: one character, or tab; by default detected.", "CHAR"),
     _option("--quote", 'Quote character of the fields; by default " with commas, none with tabs.', "CHAR|none"),
     _option("--encoding", "Encoding of FILE; UTF-8 by default.", "NAME"),
-    _option("--null", r"Text that means an empty field, such as NULL or \N.", "TEXT"),
+    _option("--null", r"Text that represents an empty field, such as NULL or \N.", "TEXT"),
     _flag("--no-header", "FILE has no header; --columns names its columns."),
     _option("--columns header", "Names of the columns, for --no-header.", "A,B,…", callback=_names),
     _flag("--strict-ids", "Reject rows with suspicious ids, such as NULL, 1.38E+10 or too long ones."),
@@ -89,9 +89,11 @@ _RESTART = "Discard the journal of earlier runs and start over; on a terminal, a
 YES = _flag("--yes", "Do not ask for confirmation.")
 RESTART = (_flag("--restart", _RESTART), YES)
 REPLACE = _flag("--replace", "Replace a stream of this name that has other rows.")
-_JOURNAL = f"Journal of the migration: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}"
+_JOURNAL = f"Journal of the migration: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}."
 FILES = (_option("--journal", _JOURNAL, "PATH|URL"), NAME, REJECTED, REPORT, MENDED, *RESTART)
-_STREAM = f"Redis or Valkey with the stream: {_STORE}  [env: TIM_REDIS_URL]"
+_STREAM = (
+    f"Redis or Valkey with the stream: {_STORE}.  Pass one with a password in TIM_REDIS_URL.  [env: TIM_REDIS_URL]"
+)
 TO = _option("--to journal", _STREAM, "URL", required=True, envvar="TIM_REDIS_URL")
 FROM = _option("--from journal", _STREAM, "URL", required=True, envvar="TIM_REDIS_URL")
 
@@ -104,7 +106,7 @@ _SHARE = (
 )
 _QUOTA = (
     "Store of a quota to share; by default, that of a journal in Redis or Valkey, and none with a file: "
-    f"{_STORE}  [env: TIM_QUOTA_URL]"
+    f"{_STORE}.  Pass one with a password in TIM_QUOTA_URL.  [env: TIM_QUOTA_URL]"
 )
 PACE = (
     _option("--rate", _RATE, "CALLS/S", type=_CALLS, default=RATE),
