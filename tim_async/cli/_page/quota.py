@@ -64,10 +64,7 @@ class QuotaSubject:
         none = f"No quota in the namespace {plain(view.namespace)} was used within the last day."
         tables = [
             Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], none),
-            *(
-                Table(f"Members of {name}", _MEMBERS, _members(one), "No members.")
-                for name, one in named[:_MAX_ENDPOINTS]
-            ),
+            *(Table(f"Members of {name}", _MEMBERS, _members(one), "None.") for name, one in named[:_MAX_ENDPOINTS]),
         ]
         app = "" if apps != 1 else f"App {view.endpoints[0].sdk_app_id}."
         return Snapshot(view.time, [_chart(name, one) for name, one in named[:_MAX_ENDPOINTS]], tables, app)

@@ -73,12 +73,7 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
     from .world import COUNTS, READS, make_world
 
     world = make_world(rows)
-    with (
-        _isolated_environment(),
-        _working_folder(keep) as folder,
-        contextlib.chdir(folder),
-        Emulator(limit=limit) as service,
-    ):
+    with _isolated(), _working_folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
         world.write(folder)
         world.fill(service.state)
         for fault in FAULTS:
@@ -103,7 +98,7 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
 
 
 @contextlib.contextmanager
-def _isolated_environment() -> Iterator[None]:
+def _isolated() -> Iterator[None]:
     """Ignore the proxy and the quota of the environment: the emulator is on this machine, and its app is fictitious."""
     changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
     before = {name: os.environ.get(name) for name in changed}

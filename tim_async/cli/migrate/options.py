@@ -119,18 +119,11 @@ NEW_PACE = (
     _option("--share new_share", "Share of the rate to use from now on.", "PART", type=_PART),
 )
 _SECONDS = FiniteRange(min=0, min_open=True)
+_CONCURRENCY = click.IntRange(1, MAX_CONCURRENCY)
 _OUTAGE = "Stop if the service accepts no row for this long; by default, never."
 LIMITS = (
-    _option(
-        "--concurrency",
-        "Maximum number of concurrent calls.",
-        type=click.IntRange(1, MAX_CONCURRENCY),
-        default=100,
-        show_default=True,
-    ),
-    _option(
-        "--max-errors", "Stop when more than N rows have failed or were rejected.", "N", type=click.IntRange(min=0)
-    ),
+    _option("--concurrency", "Maximum concurrent calls.", type=_CONCURRENCY, default=100, show_default=True),
+    _option("--max-errors", "Stop after more than N failed or rejected rows.", "N", type=click.IntRange(min=0)),
     _option("--max-outage", _OUTAGE, "SECONDS", type=_SECONDS),
     _option("--limit", "Stop after N rows, resumably.", "N", type=click.IntRange(min=1)),
 )
