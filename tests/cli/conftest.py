@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the machine has set is none of a test's business."""
+    """Remove the machine's credentials from the environment."""
     for name in VARIABLES:
         monkeypatch.delenv(f"TIM_{name}", raising=False)
 
@@ -32,14 +32,14 @@ def service() -> Iterator[Emulator]:
 
 @pytest.fixture
 def reach(service: Emulator) -> dict[str, str]:
-    """The environment that leads to the emulator."""
+    """The environment with the URL and the credentials of the emulator."""
     options = service.client_options()
     return {f"TIM_{name.upper()}": str(value) for name, value in options.items()}
 
 
 @pytest.fixture
 def run() -> Run:
-    """Run a command in this process, without any environment of its own unless one is given."""
+    """Run a command in this process, with the given environment only."""
 
     def invoke(*args: str, env: dict[str, str] | None = None) -> Result:
         return CliRunner().invoke(cli, args, env=dict(env or {}), prog_name="tim-async")
@@ -49,6 +49,6 @@ def run() -> Run:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What a process of its own needs to find the package; output buffered, as it is in a shell."""
+    """The environment of a subprocess, which finds the package and buffers its output as in a shell."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}

@@ -1,4 +1,4 @@
-"""``tim-async`` with one thing in it that fails, hangs or is cancelled: ``python -m tests.cli.faulty FAULT ARGS…``."""
+"""``tim-async`` with an injected error, hang or cancellation: ``python -m tests.cli.faulty FAULT ARGS…``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def fails(*_: Any, **__: Any) -> Any:
 
 
 async def is_cancelled(*_: Any, **__: Any) -> Any:
-    """A task that somebody has cancelled: not the run, and not its caller."""
+    """Cancel the current task, as neither the run nor its caller does."""
     task = asyncio.current_task()
     assert task is not None
     task.cancel(SAID)
@@ -70,7 +70,7 @@ async def is_cancelled(*_: Any, **__: Any) -> Any:
 
 
 def after(number: int, method: Any, fault: Fault) -> Fault:
-    """Fail from the call of this number on, counted from 0."""
+    """Fail from the call with this number on, counted from 0."""
     calls = iter(range(sys.maxsize))
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ def after(number: int, method: Any, fault: Fault) -> Fault:
 
 
 def rows_then(fault: Fault) -> Fault:
-    """Have a source fail after its first row."""
+    """Make a source fail after its first row."""
     read = FileSource.read
 
     def cut(self: FileSource) -> Iterator[Any]:
@@ -113,9 +113,9 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "claiming fails": (Sender, "_exchange_all", fails),
     "claiming is cancelled": (Sender, "_exchange_all", is_cancelled),
     "gathering has a bug": (Sender, "_gather", fails),
-    "what heeds the stop fails": (_engine._Run, "_forward_stop", fails),
-    "what heeds the stop is cancelled": (_engine._Run, "_forward_stop", is_cancelled),
-    "what keeps the series is cancelled": (_engine._Run, "_keep_series", is_cancelled),
+    "the stop watcher fails": (_engine._Run, "_forward_stop", fails),
+    "the stop watcher is cancelled": (_engine._Run, "_forward_stop", is_cancelled),
+    "the series writer is cancelled": (_engine._Run, "_keep_series", is_cancelled),
     "admitting fails": (Sender, "_admit_all", fails),
     "admitting is cancelled": (Sender, "_admit_all", is_cancelled),
     "a worker fails": (Sender, "_work", fails),
@@ -126,21 +126,21 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "a look-up has a bug": (TIMClient, "call", fails),
     "a look-up is cancelled": (TIMClient, "call", is_cancelled),
     "the circuit breaker has a bug": (CircuitBreaker, "_answered", type_error),
-    # What is called by others
+    # Callbacks
     "counting has a bug": (Recorder, "_count", type_error),
-    "telling of a row has a bug": (EventQueue, "row", fails),
-    "telling has a bug": (EventQueue, "emit", type_error),
-    "the display's clock is cancelled": (display.Display, "_keep_fresh", is_cancelled),
+    "a row's event has a bug": (EventQueue, "row", fails),
+    "emitting has a bug": (EventQueue, "emit", type_error),
+    "the display's clock is cancelled": (display.Display, "_keep_refreshing", is_cancelled),
     "the rejected rows have a bug": (ending, "write_rejects", type_error),
 }
-"""What is replaced, and by what: everything a run does beside the one coroutine that is waited for."""
+"""The function to replace, and its replacement, for everything that a run does outside of its main coroutine."""
 
 TEXT_FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "the display has a bug": (Tally, "news", type_error),
+    "the display has a bug": (Tally, "message", type_error),
     "the display's clock has a bug": (Tally, "line", type_error),
     "the summary has a bug": (ending, "counts_table", type_error),
 }
-"""The same of what is there without ``--json`` only."""
+"""The same for functions that only run without ``--json``."""
 
 HANGS: dict[str, tuple[Any, str, Any]] = {
     "the journal": (Writer, "exchange", hang),
@@ -149,20 +149,20 @@ HANGS: dict[str, tuple[Any, str, Any]] = {
     "closing": (Writer, "close", hang),
     "opening": (Writer, "open", hang),
     "the source": (FileSource, "read", rows_then(hang)),
-    "the event loop": (Tally, "news", hang),
+    "the event loop": (Tally, "message", hang),
 }
-"""What does not return, some of it only once a run is to end."""
+"""Functions that hang, some of them only when a run is to end."""
 
 IN_FULL = ("the journal", "the event loop")
-"""Of these, those that are waited for as long as they really are."""
+"""The ones of these that are tested with the real time-outs."""
 
 
 if __name__ == "__main__":
     fault = sys.argv.pop(1)
-    # What is done every few seconds is done all the time.
-    _engine._SAVE_EVERY = display.EVERY = 0.05
+    # Do constantly what is done every few seconds.
+    _engine._SAVE_EVERY = display.LINE_INTERVAL = 0.05
     if fault in HANGS and fault not in IN_FULL:
-        signals.GRACE, signals.LAST = 0.2, 3.0
+        signals.GRACE, signals.CLOSE_TIMEOUT = 0.2, 3.0
         SerialExecutor.hurry.__defaults__ = (0.2,)
     owner, name, replacement = (FAULTS | TEXT_FAULTS | HANGS)[fault]
     setattr(owner, name, replacement)

@@ -1,4 +1,4 @@
-"""What the tests of ``migrate`` share: files of rows, the service's state, and the command as a process."""
+"""Helpers of the tests of ``migrate``: files of rows, the service's state, and the command as a process."""
 
 from __future__ import annotations
 
@@ -16,64 +16,64 @@ from tim_async.migrate import Status, read_status
 UNREAD = "GroupId,Member_Account,UnreadMsgNum"
 READ = "Report_Account,Peer_Account,MsgReadTime"
 GROUP = "@TGS#public"
-"""Of the example world: 120 messages; alice, bob and carol are in it."""
+"""A group of the example world with 120 messages and the members alice, bob and carol."""
 
 Run = Callable[..., Any]
 
 
 def write(path: Path, header: str, *rows: str) -> str:
-    """A CSV file."""
+    """Write a CSV file, and return its path."""
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return str(path)
 
 
 def crowd(service: Emulator, members: int, messages: int = 1000) -> list[str]:
-    """A group ``crowd`` of so many members, and a row for each: member ``m7`` gets 7 unread messages, and so on."""
+    """Add a group ``crowd``, and return a row for each member: ``m7`` gets 7 unread messages, and so on."""
     service.state.add_group("crowd", messages=messages, members=[f"m{number}" for number in range(members)])
     return [f"crowd,m{number},{number}" for number in range(members)]
 
 
 def arrived(service: Emulator, members: int) -> int:
-    """How many rows of `crowd` the service holds; m0 cannot be told."""
+    """Count the rows of `crowd` in the service; the count of m0 is 0 in any case."""
     return sum(service.state.unread_in_group("crowd", f"m{number}") == number for number in range(1, members))
 
 
 def env_of(service: Emulator, **changes: str) -> dict[str, str]:
-    """The environment that leads to a service."""
+    """Return the environment with the URL and the credentials of a service."""
     options = {name: str(value) for name, value in service.client_options().items()}
     return {f"TIM_{name.upper()}": value for name, value in {**options, **changes}.items()}
 
 
 def status_of(file: str) -> Status:
-    """What a file's journal says."""
+    """Read the status of a file's journal."""
     return read_status(Path(f"{file}.journal"))
 
 
 def names(folder: Path) -> list[str]:
-    """What is in a folder."""
+    """Return the names of the files in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def events(stdout: str) -> list[dict[str, Any]]:
-    """JSON lines, each with the name of its event and a time."""
+    """Parse JSON Lines, each with the name of its event and a time."""
     documents = [json.loads(line) for line in stdout.splitlines()]
     assert all(document["event"] and document["time"] > 0 for document in documents)
     return documents
 
 
 def one(stdout: str, event: str) -> dict[str, Any]:
-    """The one event of this name."""
+    """Return the only event with this name."""
     (found,) = [document for document in events(stdout) if document["event"] == event]
     return found
 
 
 def table(stdout: str) -> dict[str, int]:
-    """The rows by state, as the summary has them."""
+    """Parse the rows by state from a summary."""
     found = {}
     for line in stdout.splitlines():
-        name, _, rest = line.strip().replace("in all", "all").partition(" ")
+        name, _, rest = line.strip().partition(" ")
         number = rest.split()[0] if rest.split() else ""
-        if name in ("all", "taken", "lowered", "failed", "rejected", "superseded", "left") and name not in found:
+        if name in ("total", "accepted", "lowered", "failed", "rejected", "superseded", "left") and name not in found:
             found[name] = int(number.replace(",", ""))
     return found
 
@@ -94,7 +94,7 @@ def _program(*arguments: str, env: dict[str, str], **options: Any) -> ForkedProg
 
 
 def read_until(process: ForkedProgram, wanted: str, stream: str = "stderr") -> str:
-    """What a process says up to a line that holds ``wanted``."""
+    """Read the output of a process up to a line with ``wanted``."""
     said = ""
     lines: Iterator[str] = getattr(process, stream)
     for line in lines:

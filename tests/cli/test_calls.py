@@ -34,7 +34,7 @@ def test_unread_from_peers(run: Run, reach: dict[str, str]) -> None:
 
 
 def test_more_peers_than_one_call_takes(run: Run, reach: dict[str, str], service: Emulator) -> None:
-    """Any number of peers is asked for, ten a call."""
+    """Any number of peers is possible, ten per call."""
     peers = [f"peer{number}" for number in range(101)]
     service.state.add_account(*peers)
     result = run("unread", "alice", *peers, "--json", env=reach)
@@ -47,9 +47,9 @@ def test_some_peers_fail(run: Run, reach: dict[str, str]) -> None:
     table = run("unread", "alice", "bob", "nobody", env=reach)
     assert table.exit_code == 3
     assert table.stdout.splitlines()[-1].split() == ["nobody", "-", "70107"]
-    assert table.stderr == f"1 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
+    assert table.stderr == f"1 peer failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
     several = run("unread", "alice", "nobody", "nobody-else", env=reach)
-    assert several.stderr == f"2 of the peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
+    assert several.stderr == f"2 peers failed.\n70107: {GONE.meaning} {GONE.remedy}\n"
     document = run("unread", "alice", "bob", "nobody", "--json", env=reach)
     assert document.exit_code == 3
     assert json.loads(document.stdout) == {
@@ -61,7 +61,7 @@ def test_some_peers_fail(run: Run, reach: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("kind", [ConnectFailed, RequestTimeout, AuthError])
 def test_an_error_ends_with_its_remedy(kind: type[TIMError], monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    """Once, whether its text has it already or not."""
+    """The remedy is printed once, even if the error's text has it already."""
     error = kind(70009, "no.") if issubclass(kind, AuthError) else kind("no.")
 
     async def fail(*_: object) -> int:
@@ -88,10 +88,10 @@ def test_names_of_every_script(run: Run, reach: dict[str, str], service: Emulato
 
 
 def test_mark_read(run: Run, reach: dict[str, str], service: Emulator) -> None:
-    """Everything there is becomes read; what is said about it is not data."""
+    """All messages become read; the confirmation is on standard error."""
     result = run("mark-read", "alice", "bob", env=reach)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "Marked read for alice: all there is from bob.\n"
+    assert result.stderr == "Marked as read for alice: all messages from bob.\n"
     assert service.state.unread("alice", "bob") == 0
     assert service.state.unread("alice", "carol") == 2
 
@@ -122,7 +122,7 @@ def test_set_unread(run: Run, reach: dict[str, str], service: Emulator) -> None:
 
 
 def test_receipts(run: Run, reach: dict[str, str]) -> None:
-    """Each message's readers, in the order asked for."""
+    """The number of readers of each message, in the order of the arguments."""
     table = run("receipts", GROUP, "119-120,118", env=reach)
     assert (table.exit_code, table.stderr) == (0, "")
     assert [line.split() for line in table.stdout.splitlines()[2:]] == [
@@ -139,7 +139,7 @@ def test_receipts(run: Run, reach: dict[str, str]) -> None:
 
 
 def test_receipts_by_member(run: Run, reach: dict[str, str]) -> None:
-    """Who has read a message, and who has not."""
+    """The members who have and who have not read a message."""
     table = run("receipts", GROUP, "119", "--who", env=reach)
     assert (table.exit_code, table.stderr) == (0, "")
     document = json.loads(run("receipts", GROUP, "119", "--who", "--json", env=reach).stdout)
@@ -187,7 +187,7 @@ def test_receipts_of_many(run: Run, reach: dict[str, str], service: Emulator) ->
         (("set-unread", "名字", "bob", "1"), "10015"),
     ],
 )
-def test_what_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[str, ...], code: str) -> None:
+def test_calls_that_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[str, ...], code: str) -> None:
     """One line with the service's code, no data, and exit code 1."""
     for more in ((), ("--json",)):
         result = run(*args, *more, env=reach)
@@ -222,7 +222,7 @@ def test_what_the_service_refuses(run: Run, reach: dict[str, str], args: tuple[s
     ],
 )
 def test_wrong_usage(run: Run, reach: dict[str, str], service: Emulator, args: tuple[str, ...]) -> None:
-    """What can never be right is exit code 2, on standard error, and nothing is sent."""
+    """Invalid arguments: exit code 2, a message on standard error, and nothing is sent."""
     result = run(*args, env=reach)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr

@@ -21,7 +21,7 @@ def test_the_key_is_in_no_repr() -> None:
 
 
 def test_a_key_in_a_file(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """TIM_SECRET_KEY_FILE names a file that holds the key, line end or not."""
+    """TIM_SECRET_KEY_FILE names a file with the key, with or without a line end."""
     reach["TIM_SECRET_KEY_FILE"] = str(tmp_path / "key")
     (tmp_path / "key").write_text(reach.pop("TIM_SECRET_KEY") + "\n")
     assert run("unread", "alice", env=reach).exit_code == 0
@@ -57,7 +57,7 @@ def test_comments_quotes_and_export_as_in_a_shell(tmp_path: Path, line: str, val
 
 
 def test_a_key_file_beside_the_credentials(tmp_path: Path) -> None:
-    """A relative TIM_SECRET_KEY_FILE is sought where the file that names it is."""
+    """A relative TIM_SECRET_KEY_FILE is relative to the file that names it."""
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "credentials").write_text("TIM_SDK_APP_ID=1\nTIM_SECRET_KEY_FILE=key\nTIM_REGION=tokyo\n")
     found = load(tmp_path / "credentials")
@@ -66,7 +66,7 @@ def test_a_key_file_beside_the_credentials(tmp_path: Path) -> None:
 
 
 def test_a_file_is_not_mixed_with_the_environment(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """What a file leaves out is missing, whatever the environment says."""
+    """A value that is not in the file is missing, even if it is in the environment."""
     (tmp_path / "credentials").write_text(f"TIM_SECRET_KEY={KEY}\n")
     result = run("unread", "alice", "--credentials", str(tmp_path / "credentials"), env=reach)
     assert result.exit_code == 2
@@ -87,7 +87,7 @@ def test_a_file_is_not_mixed_with_the_environment(run: Run, reach: dict[str, str
         ({"TIM_CREDENTIALS": "/no/such/file"}, "cannot read /no/such/file"),
     ],
 )
-def test_what_is_missing_is_said(run: Run, env: dict[str, str], said: str) -> None:
+def test_missing_and_invalid_values_are_reported(run: Run, env: dict[str, str], said: str) -> None:
     """Exit code 2, one line, and no part of the key in it."""
     result = run("unread", "alice", env=env)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_usersig(run: Run) -> None:
-    """The one command that prints a secret prints a genuine one, and nothing else on standard output."""
+    """The only command that prints a secret prints a valid one, and nothing else on standard output."""
     env = {"TIM_SDK_APP_ID": "1400000000", "TIM_SECRET_KEY": KEY}
     result = run("usersig", env=env)
     assert result.exit_code == 0
@@ -138,7 +138,7 @@ def test_usersig_of_nothing(run: Run, args: tuple[str, ...]) -> None:
 
 
 def test_usersig_for_ages(run: Run) -> None:
-    """An end that no calendar has is told as a number."""
+    """An expiry beyond the calendar is printed as a number."""
     env = {"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": KEY}
     result = run("usersig", "--expire", str(10**14), env=env)
     assert result.exit_code == 0

@@ -22,7 +22,7 @@ def world() -> World:
 
 
 def test_the_demo(run: Run, world: World) -> None:
-    """The commands of a migration, each as a person would type it; then nothing is lost, wrong or refused."""
+    """It prints and runs the commands of a migration; nothing is lost, wrong or refused."""
     result = run("demo", *QUICK)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "0 lost, 0 wrong, 0 refused"
@@ -31,14 +31,14 @@ def test_the_demo(run: Run, world: World) -> None:
         assert f"\n{endpoint} " in result.stdout
     for typed in ("unread counts.csv", "read reads.csv", "verify reads.csv"):
         assert f"\n$ tim-async migrate {typed} " in result.stderr
-    # Every state of a row but left is to be seen, and each reason.
+    # The demo has rows in all final states, and each reason.
     assert {kind for kind, _ in world.groups.values()} >= {"Public", "Meeting"}
     for reason in ("no such group", "the group is of type Meeting", "Member_Account: is empty", "is negative"):
         assert reason in result.stdout
 
 
 def test_the_demo_needs_no_network(run: Run) -> None:
-    """Neither the proxy nor the quota of the environment, which commands take otherwise."""
+    """It ignores the proxy and the quota of the environment, which other commands use."""
     elsewhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:1")
     elsewhere |= {"no_proxy": "intranet.test", "TIM_QUOTA_URL": "redis://127.0.0.1:1"}
     result = run("demo", *QUICK, env=elsewhere)
@@ -55,7 +55,7 @@ def test_the_environment_of_the_demo_is_put_back(run: Run, monkeypatch: pytest.M
 
 
 def test_the_demo_as_json(run: Run) -> None:
-    """One object a line; the last is the judgement."""
+    """One object per line; the last one is the result of the comparison."""
     result = run("demo", *QUICK, "--json")
     assert result.exit_code == 0, result.stderr
     *events, compared = map(json.loads, result.stdout.splitlines())
@@ -72,7 +72,7 @@ def test_the_demo_as_json(run: Run) -> None:
 
 
 def test_the_naive_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without retries, what meets a fault is lost; the demo says so, and so does its exit code."""
+    """Without retries, rows with a fault are lost; the output and the exit code report it."""
     fault = {"code": 10002, "endpoint": "set_unread_msg_num", "times": 2, "probability": 1.0}
     monkeypatch.setattr(command, "FAULTS", [fault])
     result = run("demo", "--naive", *QUICK)
@@ -83,7 +83,7 @@ def test_the_naive_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_survives_its_faults(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times as many as it has by default, which are two in a hundred."""
+    """Also with ten times the default of 2 % faults."""
     assert sum(fault["probability"] for fault in command.FAULTS) == pytest.approx(0.02)
     more = [{**fault, "probability": 10 * fault["probability"]} for fault in command.FAULTS]
     monkeypatch.setattr(command, "FAULTS", more)
@@ -91,7 +91,7 @@ def test_the_demo_survives_its_faults(run: Run, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_keeping_what_it_writes(run: Run, tmp_path: Path) -> None:
-    """Files, journals, rejected rows and reports; into a folder of its own, and over nobody's files."""
+    """It keeps files, journals, rejected rows and reports in an empty folder, and overwrites nothing."""
     folder = tmp_path / "some" / "demo"
     assert run("demo", *QUICK, "--keep", str(folder)).exit_code == 0
     for name in ("counts.csv", "counts.csv.journal", "counts.csv.rejected.jsonl", "counts.html", "reads.html"):
@@ -113,7 +113,7 @@ def test_the_world_is_the_same_each_time(world: World) -> None:
     assert len(make_world(command.ROWS).counts) == 2 * len(make_world(command.ROWS).reads) == 2_000
 
 
-def test_what_was_not_done_is_lost_and_what_is_otherwise_is_wrong(world: World) -> None:
+def test_unchanged_rows_are_lost_and_other_values_are_wrong(world: World) -> None:
     """An untouched service has lost every row: each of them changes something."""
     with Emulator() as service:
         world.fill(service.state)

@@ -1,4 +1,4 @@
-"""``tim-async doctor``: the configuration of a process, what is shown of it, and the exit code."""
+"""``tim-async doctor``: the configuration of a process, the output and the exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_all_is_well(run: Run, service: Emulator, reach: dict[str, str]) -> None
 
 
 def test_a_failure_says_what_to_do(run: Run, reach: dict[str, str]) -> None:
-    """And what was not run because of it stands in one line."""
+    """It has a remedy, and the checks that were skipped because of it are on one line."""
     result = run("doctor", env={**reach, "TIM_IDENTIFIER": "alice"})
     assert result.exit_code == 1
     assert "failure  admin.missing" in result.stdout
@@ -97,7 +97,7 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
 def test_a_setting_that_is_wrong(
     run: Run, service: Emulator, reach: dict[str, str], changed: dict[str, str | None], name: str
 ) -> None:
-    """It is named, never shown where it may be a secret, and nothing is sent unless it can be right."""
+    """The finding names it, a value that may be a secret is never shown, and nothing is sent if it is surely wrong."""
     env = {key: value for key, value in {**reach, **changed}.items() if value is not None}
     for arguments in (["--json"], []):
         result = run("doctor", *arguments, env=env)
@@ -109,19 +109,19 @@ def test_a_setting_that_is_wrong(
 
 
 def test_a_key_that_is_unusual(run: Run, service: Emulator, reach: dict[str, str]) -> None:
-    """It may be right, so that all else is examined; here it is not."""
+    """It may be right, so that the other checks run; here it is not."""
     result = run("doctor", "--json", env={**reach, "TIM_SECRET_KEY": "Z" * 64})
     assert troubles(result) == {"key.unusual", "signature.wrong_key"}
 
 
 def test_a_path_in_the_url(run: Run, reach: dict[str, str]) -> None:
-    """As it may be copied from a document: the commands are then unknown."""
+    """As copied from a document; the commands are then unknown."""
     result = run("doctor", "--json", env={**reach, "TIM_BASE_URL": reach["TIM_BASE_URL"] + "/v4/openim"})
     assert "place.path" in troubles(result)
 
 
 def test_a_name_that_is_mistyped(run: Run, reach: dict[str, str]) -> None:
-    """A variable that nothing reads is told beside the one that is missing."""
+    """The finding names an unused variable along with the missing one."""
     reach["TIM_SDKAPPID"] = reach.pop("TIM_SDK_APP_ID")
     result = run("doctor", "--json", env=reach)
     found = document(result)["findings"][0]
@@ -143,7 +143,7 @@ FILES: dict[str, tuple[list[str], str]] = {
 
 @pytest.mark.parametrize(("lines", "name"), FILES.values(), ids=FILES)
 def test_a_file_that_is_wrong(run: Run, reach: dict[str, str], tmp_path: Path, lines: list[str], name: str) -> None:
-    """The environment is then not looked at."""
+    """The environment is ignored then."""
     result = run("doctor", "--json", "--credentials", written(tmp_path, lines), env=reach)
     assert document(result)["findings"][0]["name"] == name
     assert KEY not in result.output
@@ -166,7 +166,7 @@ def test_a_file_that_is_right(run: Run, reach: dict[str, str], tmp_path: Path) -
     ("url", "name"), [("redis://:sesame-81@127.0.0.1:port", "quota.invalid"), ("mysql://store", "quota.invalid")]
 )
 def test_a_quota_that_is_no_store(run: Run, reach: dict[str, str], url: str, name: str) -> None:
-    """All else is examined."""
+    """The other checks run."""
     result = run("doctor", "--json", env={**reach, "TIM_QUOTA_URL": url})
     assert troubles(result) == {name}
     assert "sesame" not in result.output

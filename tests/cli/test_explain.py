@@ -26,11 +26,11 @@ def test_a_code_is_explained_without_credentials(run: Run, number: int) -> None:
 
 
 def test_several_codes(run: Run) -> None:
-    """Each once, in the order given; one that is unknown is named, with the vendor's list."""
+    """Each once, in the order of the arguments; an unknown one is listed with a link to the vendor's list."""
     result = run("explain", "10062", "10010", "424242", "10062")
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.stdout.splitlines() if line[:1].isdigit()] == ["10062", "10010"]
-    assert result.stderr == f"Unknown: 424242.  The vendor's own list: {DOCUMENT}\n"
+    assert result.stderr == f"Unknown: 424242.  See the vendor's list: {DOCUMENT}\n"
 
 
 def test_as_json(run: Run) -> None:
@@ -50,13 +50,13 @@ def test_as_json(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["seven"]])
-def test_what_is_no_code(run: Run, words: list[str]) -> None:
+def test_invalid_codes(run: Run, words: list[str]) -> None:
     """A usage error."""
     assert run("explain", *words).exit_code == 2
 
 
 def test_codes_are_completed() -> None:
-    """Those that begin so, with their meanings."""
+    """A prefix completes to the known codes, with their meanings."""
     completer = ShellComplete(cli, {}, "tim-async", "_TIM_ASYNC_COMPLETE")
     found = {item.value: item.help for item in completer.get_completions(["explain"], "1006")}
     assert found == {str(number): CODES[number].meaning for number in (10060, 10061, 10062)}

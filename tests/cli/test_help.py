@@ -14,7 +14,7 @@ COMMANDS = sorted(cli.commands)
 
 
 def numbers(command: click.Command = cli, *words: str) -> Iterator[tuple[str, ...]]:
-    """Each option that takes a float, of all commands, as the words of a command line without the number."""
+    """Yield each float option of all commands, as a command line without the number."""
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         assert inner.name is not None
         yield from numbers(inner, *words, inner.name)
@@ -29,7 +29,7 @@ def test_version(run: Run, words: list[str]) -> None:
 
 
 def test_the_help_of_all(run: Run) -> None:
-    """It names every command, shows examples, the exit codes and where credentials come from."""
+    """It has every command, examples, the exit codes and the sources of credentials."""
     text = run("--help").stdout
     assert all(f"  {name} " in text for name in COMMANDS)
     assert "Examples:\n    tim-async demo\n" in text
@@ -41,7 +41,7 @@ def test_the_help_of_all(run: Run) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command(run: Run, name: str) -> None:
-    """It shows examples, and each of them is one that the command takes."""
+    """It has examples, and the command accepts each of them."""
     text = run(name, "--help").stdout
     examples = [line.strip() for line in text.split("Examples:\n")[1].splitlines()]
     assert len(examples) >= 2
@@ -72,7 +72,7 @@ def test_every_option_has_a_help(name: str) -> None:
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
 @pytest.mark.parametrize("words", [*numbers()], ids=" ".join)
-def test_what_is_not_finite_is_wrong_usage(run: Run, words: tuple[str, ...], number: str) -> None:
+def test_a_number_that_is_not_finite_is_a_usage_error(run: Run, words: tuple[str, ...], number: str) -> None:
     result = run(*words, number)
     assert result.exit_code == 2
     assert "Invalid value for" in result.stderr

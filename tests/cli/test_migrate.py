@@ -1,4 +1,4 @@
-"""``tim-async migrate unread`` and ``read``: what they do, what they leave behind, and how they end."""
+"""``tim-async migrate unread`` and ``read``: their effects, their files and their exit codes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, events, name
 
 
 def test_unread(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Every row arrives, the last one of a member counts, and beside the file there is a journal and nothing else."""
+    """All rows are sent, only the last one of a member, and a journal is the only file beside the rows."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},alice,3")
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 0, result.stderr
     assert service.state.unread_in_group(GROUP, "alice") == 3
     assert service.state.unread_in_group(GROUP, "bob") == 5
-    assert table(result.stdout) == {"all": 3, "taken": 2, "failed": 0, "rejected": 0, "superseded": 1, "left": 0}
-    assert "for 2 calls" in result.stdout
-    assert result.stderr == "started: 2 of 3 rows are to be sent; 1 superseded\n"
+    assert table(result.stdout) == {"total": 3, "accepted": 2, "failed": 0, "rejected": 0, "superseded": 1, "left": 0}
+    assert "2 calls in 0:00:0" in result.stdout
+    assert result.stderr == "started: 2 of 3 rows to send; 1 superseded\n"
     assert names(tmp_path) == ["counts.csv", "counts.csv.journal", "counts.csv.journal.lock"]
     assert status_of(file).counts.taken == 2
 
 
 def test_read(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """It says once, before the first row, what the service does for each of them."""
+    """It notes once, before the first row, that the service calls a webhook for each row."""
     file = write(tmp_path / "reads.csv", READ, "alice,bob,1700000000", "alice,carol,")
     result = run("migrate", "read", file, "--until-now", env=reach)
     assert result.exit_code == 0, result.stderr
@@ -73,30 +73,30 @@ def test_a_time_is_never_guessed(
 
 
 def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """The service says nothing of it, so the summary does; it is no failure."""
+    """The service lowers counts silently, so the summary reports it; it is no failure."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,500", f"{GROUP},bob,121", f"{GROUP},carol,120")
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 0
     assert table(result.stdout)["lowered"] == 2
     assert "above the group's number of messages, to which the service lowers them" in result.stdout
-    assert result.stderr.count("asks for more than its group's 120 messages") == 1
+    assert result.stderr.count("the count is above its group's 120 messages") == 1
 
 
-# What did not arrive
+# Failed and rejected rows
 
 
 def command_in(stderr: str) -> list[str]:
-    """The words of the command that is printed for the rows that did not arrive."""
-    (line,) = [line for line in stderr.splitlines() if "fix them there and run: " in line]
+    """Return the arguments of the command that is printed for failed and rejected rows."""
+    (line,) = [line for line in stderr.splitlines() if "correct them there and run: " in line]
     words = shlex.split(line.split(" and run: ")[1])
     assert words[:2] == ["tim-async", "migrate"]
     return words[1:]
 
 
-def test_the_rows_that_did_not_arrive_are_mended(
+def test_failed_and_rejected_rows_are_mended(
     run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path
 ) -> None:
-    """Exit code 3; the file of those rows is edited, and the printed command sends them in their places."""
+    """Exit code 3; after the file with them was edited, the printed command sends them in their places."""
     file = tmp_path / "rooms.jsonl"
     rows = [
         {"room": {"id": "later"}, "who": "alice", "n": 5},
@@ -109,7 +109,7 @@ def test_the_rows_that_did_not_arrive_are_mended(
     maps = ("--map", "GroupId=room.id", "--map", "Member_Account=who", "--map=UnreadMsgNum=n")
     result = run("migrate", "unread", str(file), *maps, "--id-format", "GroupId=@TGS#{}", "--limit", "9", env=reach)
     assert result.exit_code == 3
-    assert table(result.stdout) == {"all": 5, "taken": 1, "failed": 2, "rejected": 2, "superseded": 0, "left": 0}
+    assert table(result.stdout) == {"total": 5, "accepted": 1, "failed": 2, "rejected": 2, "superseded": 0, "left": 0}
     assert "of type AVChatRoom" in result.stdout
     assert "UnreadMsgNum: is negative: -1" in result.stdout
     assert "line 1 failed: 10010" in result.stderr
@@ -123,7 +123,7 @@ def test_the_rows_that_did_not_arrive_are_mended(
     assert (again[-2:], "--limit" in again) == (["--mended", str(rejected)], False)
     result = run(*again, env=reach)
     assert result.exit_code == 0, result.stderr
-    assert "mended: 3 rows to be sent; 1 superseded by later rows" in result.stderr
+    assert "mended: 3 rows to send; 1 superseded by later rows" in result.stderr
     assert service.state.unread_in_group("@TGS#later", "alice") == 2
     assert service.state.unread_in_group("@TGS#public", "bob") == 2
     assert service.state.unread_in_group("@TGS#work", "bob") == 2
@@ -131,7 +131,7 @@ def test_the_rows_that_did_not_arrive_are_mended(
 
 
 def test_an_edited_file_of_rows_is_never_overwritten(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """The rows go to another one, which is named; what nobody has edited is replaced."""
+    """The rows go to another file, which is printed; a file that was not edited is replaced."""
     file = write(tmp_path / "bad.csv", UNREAD, f"{GROUP},alice,8", "nowhere,alice,1")
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     rejected = tmp_path / "bad.csv.rejected.jsonl"
@@ -149,7 +149,7 @@ def test_an_edited_file_of_rows_is_never_overwritten(run: Run, reach: dict[str, 
 
 
 def test_names_that_look_like_options(run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
-    """The printed command is the same one, "--" included; as a shell takes it, spaces and all."""
+    """The printed command is the same one, with "--", quoted for a shell."""
     monkeypatch.chdir(tmp_path)
     write(Path("-my rows.csv"), UNREAD, "nowhere,alice,1")
     result = run("migrate", "unread", "--rejected=-no good.jsonl", "--", "-my rows.csv", env=reach)
@@ -159,42 +159,42 @@ def test_names_that_look_like_options(run: Run, reach: dict[str, str], tmp_path:
     assert run(*again, env=reach).exit_code == 3
 
 
-def test_only_the_first_failures_are_told(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_only_the_first_failures_are_printed(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "counts.csv", UNREAD, *(f"{GROUP},nobody{number},1" for number in range(12)))
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 3
     assert result.stderr.count(" failed: ") == 5
-    assert result.stderr.count("more failures are only counted") == 1
+    assert result.stderr.count("further failures are only counted") == 1
     assert len((tmp_path / "counts.csv.rejected.jsonl").read_text().splitlines()) == 12
 
 
-# Again, from the beginning, and in parts
+# Rerun, restart and canary
 
 
 def test_nothing_to_do(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Told at once and without a call."""
+    """Reported at once and without a call."""
     good = write(tmp_path / "good.csv", UNREAD, f"{GROUP},alice,7")
     assert run("migrate", "unread", good, env=reach).exit_code == 0
     before = service.report().total.calls
     again = run("migrate", "unread", good, env=reach)
     assert again.exit_code == 0
     assert again.stderr == "Nothing to do: all rows are already processed.\n"
-    assert table(again.stdout)["taken"] == 1
+    assert table(again.stdout)["accepted"] == 1
     assert service.report().total.calls == before
 
 
 def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """It says what it forgets, and sends all of it again; of a file that cannot be read, it forgets nothing."""
+    """It prints the discarded rows, and sends all again; if the file is not readable, it discards nothing."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,x")
-    assert "forgets" not in run("migrate", "unread", file, "--restart", env=reach).stderr
+    assert "discards" not in run("migrate", "unread", file, "--restart", env=reach).stderr
     service.state.set_unread_in_group(GROUP, "alice", 0)
     write(Path(file), UNREAD, f"{GROUP},alice,8")
     refused = run("migrate", "unread", file, env=reach)
     assert refused.exit_code == 2
     assert "--restart" in refused.stderr
     result = run("migrate", "unread", file, "--restart", env=reach)
-    assert (result.exit_code, table(result.stdout)["taken"]) == (0, 1)
-    assert result.stderr.startswith("--restart forgets 3 rows, 2 of them accepted.\n")
+    assert (result.exit_code, table(result.stdout)["accepted"]) == (0, 1)
+    assert result.stderr.startswith("--restart discards 3 rows, 2 of them accepted.\n")
     assert service.state.unread_in_group(GROUP, "alice") == 8
     Path(file).unlink()
     assert run("migrate", "unread", file, "--restart", env=reach).exit_code == 2
@@ -202,12 +202,12 @@ def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: P
 
 
 def test_a_canary(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """--limit sends the first rows, which is no failure, and says how to send the rest."""
+    """--limit sends the first rows, which is no failure, and prints the command for the rest."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,3")
     result = run("migrate", "unread", file, "--limit", "2", "--share", "0.9", env=reach)
     assert (result.exit_code, table(result.stdout)["left"]) == (0, 1)
     rest = f"tim-async migrate unread {file} --share 0.9"
-    assert result.stderr.endswith(f"Stopped by --limit after 2 rows; the rest is sent by: {rest}\n")
+    assert result.stderr.endswith(f"Stopped by --limit after 2 rows; to send the rest, run: {rest}\n")
     assert service.state.unread_in_group(GROUP, "carol") != 3
     end = one(run("migrate", "unread", file, "--limit", "1", "--json", env=reach).stdout, "finished")
     assert (end["ended"], end["counts"]["left"]) == ("done", 0)
@@ -247,7 +247,7 @@ def test_json_lines(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_the_summary_explains_each_code_once(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """However many rows failed with it, and in the report, too; the lines of the rows are short."""
+    """Whatever the number of failed rows, also in the report; the lines of the rows stay short."""
     file = write(tmp_path / "counts.csv", UNREAD, *(f"@TGS#none{number},alice,1" for number in range(3)), f"{GROUP},,1")
     report = tmp_path / "report.html"
     result = run("migrate", "unread", file, "--no-group-check", "--report", str(report), env=reach)
@@ -260,11 +260,11 @@ def test_the_summary_explains_each_code_once(run: Run, reach: dict[str, str], tm
     assert run("migrate", "status", file).stdout.splitlines().count(words) == 1
 
 
-# Where the rows come from, and where everything goes
+# Input and output files
 
 
 def test_files_elsewhere(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """Journal, rejected rows and report go where they were told to, and nothing beside the file."""
+    """Journal, rejected rows and report are written to the given paths, and nothing beside the file."""
     there = tmp_path / "there"
     there.mkdir()
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,5", "nowhere,alice,1")
@@ -279,7 +279,7 @@ def test_files_elsewhere(run: Run, reach: dict[str, str], tmp_path: Path) -> Non
 
 
 def test_formats(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """By name, by content, or as it is told; compressed, too."""
+    """The format is detected by name or content, or given; compressed, too."""
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"{UNREAD}\n{GROUP},alice,1\n".encode()))
     (tmp_path / "b").write_text(f"{UNREAD}\n{GROUP},alice,2\n".replace(",", "\t"))
     (tmp_path / "c.txt").write_text(json.dumps({"GroupId": GROUP, "Member_Account": "alice", "UnreadMsgNum": 3}))
@@ -297,7 +297,7 @@ def test_formats(run: Run, service: Emulator, reach: dict[str, str], tmp_path: P
 def test_standard_input(
     service: Emulator, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its journal is in this folder; the same rows piped in again are known, and a mend needs none."""
+    """Its journal is in the current folder; the same rows are recognized, and mended rows need no input."""
     monkeypatch.chdir(tmp_path)
     rows = f"{UNREAD}\n{GROUP},alice,9\n{GROUP},nobody,9\n"
     first = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows, env=reach)
@@ -322,7 +322,7 @@ MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
 
 
 def test_no_group_check(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Rows of groups that ignore them count as taken then."""
+    """Rows of groups that ignore them then count as accepted."""
     file = write(tmp_path / "counts.csv", UNREAD, "@TGS#avchatroom,alice,7")
     assert run("migrate", "unread", file, "--no-group-check", env=reach).exit_code == 0
     assert "get_group_info" not in service.report().endpoints
@@ -370,26 +370,33 @@ def test_credentials_from_a_file(run: Run, reach: dict[str, str], tmp_path: Path
 
 
 def test_a_dry_run(run: Run, tmp_path: Path) -> None:
-    """Without credentials: counts, what is odd, the first requests, the time; and nothing is left behind."""
+    """Without credentials: counts, suspicious rows, the first requests and the estimated time; no file is written."""
     rows = [*(f"g,m{number},1," for number in range(400)), "g,m1,2,", "g,NULL,3,", 'g,zoe,4,"a\nb"', "g,,5,"]
     file = write(tmp_path / "counts.csv", f"{UNREAD},Comment", *rows)
     result = run("migrate", "unread", file, "--dry-run", "--share", "0.5")
     assert result.exit_code == 3, result.stderr
-    assert table(result.stdout) == {"all": 404, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 402}
-    assert "about 0:00:04 at 100/s" in result.stdout
+    assert table(result.stdout) == {
+        "total": 404,
+        "accepted": 0,
+        "failed": 0,
+        "rejected": 1,
+        "superseded": 1,
+        "left": 402,
+    }
+    assert "estimated time: 0:00:04 at 100/s" in result.stdout
     assert (
         "note: 1 suspicious id, the first on line 403: Member_Account 'NULL' stands for an empty value" in result.stdout
     )
     assert "note: 1 record extends over several lines, from line 404" in result.stdout
     assert '{"GroupId": "g", "Member_Account": "m0", "UnreadMsgNum": 1}\n' in result.stdout
-    assert result.stderr == "A dry run: nothing was sent.\n"
+    assert result.stderr == "Dry run: nothing was sent.\n"
     assert names(tmp_path) == ["counts.csv"]
     strict = run("migrate", "unread", file, "--dry-run", "--strict-ids", "--json")
     assert one(strict.stdout, "surveyed")["counts"]["rejected"] == 2
 
 
 def test_a_dry_run_of_bad_rows(run: Run, tmp_path: Path) -> None:
-    """Each is in the file and the report that are asked for; all reasons are counted."""
+    """Each one is in the rejected file and the report; all reasons are counted."""
     rows = ("alice,,", "alice,bob,yesterday", "alice,carol,1", "alice,carol,1700000000", "alice,dora,NULL")
     file = write(tmp_path / "reads.csv", READ, *rows)
     rejected, report = tmp_path / "bad.jsonl", tmp_path / "dry.html"
@@ -421,12 +428,12 @@ def test_a_dry_run_of_mended_rows(run: Run, tmp_path: Path) -> None:
     mended = tmp_path / "mended.jsonl"
     mended.write_text(json.dumps({"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": "7", "Line": 2}))
     result = run("migrate", "unread", file, "--mended", str(mended), "--dry-run")
-    assert (result.exit_code, table(result.stdout)["all"]) == (0, 1)
+    assert (result.exit_code, table(result.stdout)["total"]) == (0, 1)
     assert '"UnreadMsgNum": 7}' in result.stdout
 
 
-def test_a_dry_run_that_looks_groups_up(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Those that would ignore their rows are told of, by reason; nothing else is called."""
+def test_a_dry_run_that_looks_up_groups(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """Groups that would ignore their rows are listed by reason; nothing else is called."""
     rows = [f"nowhere{number},alice,1" for number in range(60)]
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "@TGS#avchatroom,bob,1", *rows)
     result = run("migrate", "unread", file, "--dry-run", "--check-groups", env=reach)
@@ -452,9 +459,16 @@ def test_a_wrong_key(run: Run, service: Emulator, reach: dict[str, str], tmp_pat
         wrong = {**reach, "TIM_SECRET_KEY": "f" * 64}
         result = run("migrate", "unread", file, *check, env=wrong)
         assert result.exit_code == 1
-        assert "No row was marked failed for that; with the right credentials, the same command" in result.stderr
+        assert "No row was marked failed; with the right credentials, the same command" in result.stderr
         assert "Error: " in result.stderr
-        assert table(result.stdout) == {"all": 2, "taken": 0, "failed": 0, "rejected": 1, "superseded": 0, "left": 1}
+        assert table(result.stdout) == {
+            "total": 2,
+            "accepted": 0,
+            "failed": 0,
+            "rejected": 1,
+            "superseded": 0,
+            "left": 1,
+        }
         assert (tmp_path / f"counts{len(check)}.csv.rejected.jsonl").is_file()
         failed = one(run("migrate", "unread", file, *check, "--json", env=wrong).stdout, "finished")
         assert (failed["ended"], failed["exit_code"], failed["counts"]["left"]) == ("failed", 1, 1)
@@ -468,7 +482,7 @@ def test_a_wrong_key(run: Run, service: Emulator, reach: dict[str, str], tmp_pat
 def test_groups_that_cannot_be_looked_up(
     run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, code: int
 ) -> None:
-    """It stops at once with a way out, and no row is marked failed."""
+    """It stops at once with a remedy, and no row is marked failed."""
     service.fault(code=code, endpoint="get_group_info")
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     result = run("migrate", "unread", file, env=reach)
@@ -496,7 +510,7 @@ def test_a_journal_in_use(run: Run, service: Emulator, reach: dict[str, str], tm
 def test_a_file_that_cannot_be_written(
     run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, what: str
 ) -> None:
-    """It is found before the first call, with the way out; of what a dry run writes, also there."""
+    """It is reported before the first call, with a remedy; also in a dry run, for the files that it writes."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
     place = str(tmp_path / "nowhere" / "file")
     for options in ((), ("--dry-run",)) if what != "--journal" else ((),):
@@ -507,10 +521,10 @@ def test_a_file_that_cannot_be_written(
     assert names(tmp_path) == ["counts.csv"]
 
 
-def test_files_that_cannot_be_written_any_more(
+def test_files_that_become_unwritable(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That costs the exit code, and hides nothing of the summary."""
+    """The exit code is 1, and the summary is complete."""
 
     def full(*_: Any) -> Any:
         raise OSError(28, "No space left on device")
@@ -520,10 +534,10 @@ def test_files_that_cannot_be_written_any_more(
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 1
     assert f"Error: cannot write {file}.rejected.jsonl: No space left on device\n" in result.stderr
-    assert table(result.stdout)["taken"] == 1
+    assert table(result.stdout)["accepted"] == 1
     document = one(run("migrate", "unread", file, "--json", env=reach).stdout, "finished")
     assert (document["exit_code"], len(document["problems"])) == (1, 1)
-    # The run's own end is the worse news.
+    # The exit code of the run has precedence.
     stopped = run("migrate", "unread", file, "--restart", "--max-errors", "0", env=reach)
     assert stopped.exit_code == 4
     assert "cannot write" in stopped.stderr
@@ -533,7 +547,7 @@ def test_files_that_cannot_be_written_any_more(
 
 
 def test_max_errors(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Rejected rows count as well; with a higher limit the same command resumes."""
+    """Rejected rows count, too; with a higher limit, the same command resumes."""
     rows = [f"{GROUP},alice,", f"{GROUP},bob,5", "nowhere,carol,1"]
     file = write(tmp_path / "counts.csv", UNREAD, *rows)
     result = run("migrate", "unread", file, "--max-errors", "0", env=reach)
@@ -551,7 +565,7 @@ def test_max_errors(run: Run, service: Emulator, reach: dict[str, str], tmp_path
 
 
 def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """What is not sent for it is left, and nothing is marked failed."""
+    """Rows that were not sent are left, and none is marked failed."""
     service.fault(status=502)
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     result = run("migrate", "unread", file, "--max-outage", "0.1", "--no-group-check", env=reach)
@@ -590,8 +604,8 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--id-format", "GroupId"), "--id-format takes FIELD=TEMPLATE"),
         (("--id-format", "UnreadMsgNum={}"), "UnreadMsgNum"),
         (("--id-format", "GroupId=room"), "GroupId"),
-        (("--no-header",), "--no-header and --columns A,B,… need each other"),
-        (("--columns", "a,b"), "--no-header and --columns A,B,… need each other"),
+        (("--no-header",), "--no-header and --columns A,B,… must be used together"),
+        (("--columns", "a,b"), "--no-header and --columns A,B,… must be used together"),
         (("--no-header", "--columns", "a,,b"), "has no column GroupId"),
         (("--delimiter", "::"), "the delimiter must be one character"),
         (("--quote", "''"), "the quote must be none, or one character"),
@@ -599,11 +613,11 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--mended", "nothing.jsonl"), "nothing.jsonl"),
         (("--name", "other"), "--name is for a journal in Redis or Valkey"),
         (("--quota", "http://store"), "--quota"),
-        (("--quota", "redis://store", "--no-quota"), "exclude each other"),
+        (("--quota", "redis://store", "--no-quota"), "cannot be combined"),
         (("--quota", "redis://store:port"), "--quota"),
     ],
 )
-def test_what_cannot_be_asked_for(
+def test_invalid_options(
     run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
     """Exit code 2, nothing on standard output, nothing sent, no journal."""
@@ -631,7 +645,7 @@ def test_what_cannot_be_asked_for(
 def test_no_file_is_written_over_another(
     run: Run, reach: dict[str, str], tmp_path: Path, option: str, name: str
 ) -> None:
-    """Least of all over the rows; a hard link is the file itself, too."""
+    """Especially not over the rows; a hard link is the same file."""
     (tmp_path / "x").mkdir()
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     (tmp_path / "link.csv").hardlink_to(file)
@@ -668,7 +682,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
 
 
 def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Another file, other arguments or another app: refused with the reason and the remedy, and nothing written."""
+    """Another file, other arguments or another app: refused with reason and remedy, and nothing is written."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", "nowhere,bob,1")
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     rejected = tmp_path / "counts.csv.rejected.jsonl"
@@ -699,8 +713,8 @@ def test_without_credentials(run: Run, tmp_path: Path) -> None:
     assert names(tmp_path) == ["counts.csv"]
 
 
-def test_text_of_a_file_steers_nothing(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """Neither the terminal nor rich; not by an id, not by a name."""
+def test_text_of_a_file_does_not_control_the_terminal(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """Neither by escapes nor by rich's markup, in ids and in file names."""
     file = write(tmp_path / "evil\x1b[2J [red].csv", UNREAD, f"{GROUP},[bold]who[/bold],1", f"{GROUP},bob,\x1b[31m")
     result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 3

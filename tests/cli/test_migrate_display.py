@@ -1,4 +1,4 @@
-"""What is shown while a migration runs, event by event; how signals end it; and what its commands say of themselves."""
+"""The output of a migration, event by event; its end by signals; and the help of its commands."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.command import migrate
-from tim_async.cli.migrate.display import EVERY, REFRESH, Display
-from tim_async.cli.migrate.signals import Stopping, run_stoppable, terminated_like_interrupted
+from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display
+from tim_async.cli.migrate.signals import StopRequest, run_interruptibly, sigterm_as_interrupt
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import Tally, percent
 from tim_async.cli.output import console_for
@@ -70,17 +70,17 @@ class Terminal(io.StringIO):
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
     found = Tally(Recorder("set_unread_msg_num", 200.0), 200.0, 1.0, clock or Clock())
     for event in happened:
-        found.take(event)
+        found.add(event)
     return found
 
 
 def told(tally: Tally, event: Event) -> str:
-    """What is said of an event that has just happened."""
-    tally.take(event)
-    return tally.news(event)
+    """Add an event, and return its message."""
+    tally.add(event)
+    return tally.message(event)
 
 
-# In words
+# As text
 
 
 def test_a_line_while_reading() -> None:
@@ -92,32 +92,32 @@ def test_a_line_on_the_way() -> None:
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10_000), resumed=False), clock=clock)
     assert seen.line() == "0 of 10,000 rows (0.0 %); 0.0/s of 200/s; 0 retried, 0 refused, 0 failed"
-    seen.take(RowFailed(5, ("g", "m", 1), 10010, "no such group: g"))
+    seen.add(RowFailed(5, ("g", "m", 1), 10010, "no such group: g"))
     clock.now += 10.0
-    seen.take(Progress(Counts(pending=7_900, sending=100, done=1_990, lowered=5, failed=1, rejected=3, superseded=1)))
+    seen.add(Progress(Counts(pending=7_900, sending=100, done=1_990, lowered=5, failed=1, rejected=3, superseded=1)))
     assert seen.line() == (
         "2,000 of 10,000 rows (20.0 %); 0.0/s of 200/s; "
         "0 retried, 0 refused, 1 failed (10010: 1), 3 rejected, 5 lowered; 0:00:40 left"
     )
     for code in (10010, None, 2, 3, 4, 5):
-        seen.take(RowFailed(1, (), code, ""))
+        seen.add(RowFailed(1, (), code, ""))
     assert "7 failed (10010: 2, no code: 1, 2: 1, 3: 1, …)" in seen.line()
 
 
 def test_requests_are_counted() -> None:
     recorder = Recorder("set_unread_msg_num", 160.0)
     seen = Tally(recorder, 200.0, 0.8, Clock())
-    seen.take(Started(Counts(pending=9), resumed=False))
+    seen.add(Started(Counts(pending=9), resumed=False))
     recorder.attempt(Attempt("set_unread_msg_num", 1, Lane.BULK, 0.0, 0.1, 60007, "RateLimited"))
     recorder.attempt(Attempt("set_unread_msg_num", 2, Lane.BULK, 0.0, 0.1, 0, None))
     recorder.attempt(Attempt("get_group_info", 1, Lane.BULK, 0.0, 0.1, 0, None))
     assert "/s of 160/s; 1 retried, 1 refused, 0 failed" in seen.line()
-    name, numbers = seen.document()
+    name, numbers = seen.progress_event()
     assert (name, numbers["seconds_left"]) == ("progress", None)
     assert (numbers["sent"], numbers["done"], numbers["refused"], numbers["retried"]) == (2, 1, 1, 1)
     assert seen.share_of_limit == 1 / 160
-    assert told(seen, PaceChanged(300.0, 0.5)) == "the pace is now 150/s (--rate 300, --share 0.5)"
-    assert seen.document_of(PaceChanged(300.0, 0.5)) == (
+    assert told(seen, PaceChanged(300.0, 0.5)) == "pace changed to 150/s (--rate 300, --share 0.5)"
+    assert seen.json_event(PaceChanged(300.0, 0.5)) == (
         "pace_changed",
         {"rate": 300.0, "share": 0.5, "limit": 150.0},
     )
@@ -128,14 +128,14 @@ def test_a_line_during_an_outage() -> None:
     clock = Clock()
     seen = tally_of(Started(Counts(pending=100), resumed=False), clock=clock)
     clock.now += 5.0
-    seen.take(Progress(Counts(pending=50, done=50)))
+    seen.add(Progress(Counts(pending=50, done=50)))
     clock.now += 60.0
-    seen.take(Waiting("no\x1bbody there", 30.0))
+    seen.add(Waiting("no\x1bbody there", 30.0))
     clock.now += 50.0
     assert seen.line() == (
         "50 of 100 rows (50.0 %); waiting for 0:01:20: no\\x1bbody there; 0 retried, 0 refused, 0 failed"
     )
-    seen.take(Resumed(80.0))
+    seen.add(Resumed(80.0))
     assert seen.line().endswith("; 0:00:05 left")
 
 
@@ -145,20 +145,20 @@ def test_a_hundred_percent_is_all() -> None:
     assert percent(Counts()) == 100.0
 
 
-def test_news() -> None:
-    """Beginnings, ends of outages and first failures; not what comes every second."""
+def test_messages() -> None:
+    """Starts, ends of outages and first failures have a message; recurring events have none."""
     seen = tally_of()
     assert told(seen, Reading(5)) == ""
     assert told(seen, Started(Counts(pending=5, rejected=2), resumed=False)) == (
-        "started: 5 of 7 rows are to be sent; 2 rejected"
+        "started: 5 of 7 rows to send; 2 rejected"
     )
     assert told(seen, Started(Counts(pending=5, done=2, failed=1), resumed=True)) == (
-        "resuming: 2 of 8 rows are accepted, 5 are left (1 failed)"
+        "resuming: 2 of 8 rows accepted, 5 left (1 failed)"
     )
     assert told(seen, Progress(Counts())) == ""
     assert told(seen, Waiting("refused", 0.0)).startswith("waiting: refused")
     assert told(seen, Waiting("refused", 5.0)) == ""
-    assert told(seen, Resumed(65.0)) == "back after 0:01:05"
+    assert told(seen, Resumed(65.0)) == "resumed after 0:01:05"
     assert told(seen, Waiting("refused", 0.0)) != ""
     assert told(seen, RowLowered(9, ("g", "m", 7), 5)) != ""
     assert told(seen, RowLowered(10, ("g", "m", 7), 5)) == ""
@@ -166,7 +166,7 @@ def test_news() -> None:
     assert failures[0] == "line 0 failed: 10007: \\x1b no"
     assert [bool(text) for text in failures] == [True] * 5 + [False] * 3
     assert told(seen, MendedRows(1, 2, 0, (3, 4))) == (
-        "mended: 1 row to be sent; 2 superseded by later rows; 2 skipped: accepted or superseded already, or not of"
+        "mended: 1 row to send; 2 superseded by later rows; 2 skipped: already accepted or superseded, or not in"
         " this file"
     )
     assert told(seen, Finished(Counts(), Ended.DONE)) == ""
@@ -187,19 +187,19 @@ def test_durations(seconds: float) -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
 def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
-    """A bar on a terminal that can; beside JSON only when that goes elsewhere, and else no words at all."""
+    """A bar on a capable terminal; with JSON, only if that goes elsewhere, and otherwise no text."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
     monkeypatch.setattr(sys, "stderr", stderr := Terminal() if err else io.StringIO())
     seen = tally_of(Started(Counts(pending=5), resumed=False))
     display = Display(seen, as_json=as_json)
     with display:
-        display.tick()
-        display.happened("line 3 failed", ("row_failed", {"line": 3}))
+        display.refresh()
+        display.show_event("line 3 failed", ("row_failed", {"line": 3}))
         display.say("stopping")
     bar = err and term != "dumb" and not (out and as_json)
     assert ("\x1b[?25l" in stderr.getvalue()) == bar
-    assert display.every == (REFRESH if bar else EVERY)
+    assert display.interval == (BAR_INTERVAL if bar else LINE_INTERVAL)
     plain = ["stopping"] if as_json else [seen.line(), "line 3 failed", "stopping"]
     if not bar:
         assert stderr.getvalue().splitlines() == plain
@@ -207,20 +207,20 @@ def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as
 
 
 def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is looked at; also while reading, and during an outage."""
+    """Whatever the interval of refreshing; also while reading, and during an outage."""
     clock = Clock()
     monkeypatch.setattr("tim_async.cli.migrate.display.time.monotonic", clock)
     seen = tally_of(clock=clock)
     display = Display(seen, as_json=True)
 
     def happens(event: Event) -> None:
-        seen.take(event)
-        display.happened(seen.news(event), seen.document_of(event))
+        seen.add(event)
+        display.show_event(seen.message(event), seen.json_event(event))
 
     def pass_time(seconds: float) -> None:
-        for _ in range(round(seconds / REFRESH)):
-            clock.now += REFRESH
-            display.tick()
+        for _ in range(round(seconds / BAR_INTERVAL)):
+            clock.now += BAR_INTERVAL
+            display.refresh()
 
     happens(Reading(1))
     pass_time(12.0)
@@ -243,12 +243,12 @@ def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.parametrize("width", [28, 40, 60, 80, 120, 200])
 def test_the_bar_fits_its_terminal(width: int) -> None:
-    """No line is longer than the terminal is wide, and no number is cut; only the reason of an outage may be."""
+    """No line exceeds the width, and only the reason of an outage may be cut."""
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
-    seen.take(Progress(Counts(pending=10**7 - 1_020_000, done=1_020_000)))
-    seen.take(RowFailed(1, (), 10010, ""))
+    seen.add(Progress(Counts(pending=10**7 - 1_020_000, done=1_020_000)))
+    seen.add(RowFailed(1, (), 10010, ""))
     for waits in (False, True):
         file = Terminal()
         Console(file=file, width=width, force_terminal=True, color_system=None).print(seen.bar())
@@ -259,11 +259,11 @@ def test_the_bar_fits_its_terminal(width: int) -> None:
             assert number in text
         if width >= 80:
             assert len(text.splitlines()) == 2 + waits
-        seen.take(Waiting("the service is not there " * 10, 1.0))
+        seen.add(Waiting("the service is not there " * 10, 1.0))
 
 
 def test_a_bar_without_utf8() -> None:
-    """It is drawn with what there is."""
+    """It is drawn with ASCII."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
     console_for(stream).print(tally_of(Started(Counts(pending=4, done=4), resumed=True)).bar())
@@ -273,38 +273,38 @@ def test_a_bar_without_utf8() -> None:
 
 
 async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends the run; news stay, and are no markup."""
+    """Also after an error; messages stay, and are not markup."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     bar = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
 
     async def run_to_a_bad_end() -> None:
-        bar.tick()
-        bar.happened("[red]no[/red] :smile:", None)
+        bar.refresh()
+        bar.show_event("[red]no[/red] :smile:", None)
         raise RuntimeError("the end")
 
     with pytest.raises(RuntimeError, match="the end"):
-        await bar.during(run_to_a_bad_end())
+        await bar.run(run_to_a_bad_end())
     assert "[red]no[/red] :smile:" in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
 
 async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one on a terminal that is gone: what it showed is ended, not left to run unseen."""
+    """For example on a closed terminal: the coroutine ends with it."""
 
     def broken() -> Any:
         raise BrokenPipeError
 
-    monkeypatch.setattr(Display, "every", 0.0)
+    monkeypatch.setattr(Display, "interval", 0.0)
     seen = tally_of()
     monkeypatch.setattr(seen, "line", broken)
     with pytest.raises(BrokenPipeError):
-        await Display(seen, as_json=False).during(asyncio.Event().wait())
+        await Display(seen, as_json=False).run(asyncio.Event().wait())
 
 
 async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told of as often as it is tried, and ends nothing by itself."""
+    """Each attempt to write calls `on_output_lost`, and does not raise."""
 
     def lost(*_: Any, **__: Any) -> Any:
         raise OutputLost("standard error", "Input/output error")
@@ -314,10 +314,10 @@ async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) ->
     for as_json in (False, True):
         display = Display(tally_of(), as_json=as_json)
         with pytest.raises(OutputLost):
-            display.happened("news", ("news", {}))
+            display.show_event("news", ("news", {}))
         told: list[OutputLost] = []
-        display.lost = told.append
-        display.happened("news", ("news", {}))
+        display.on_output_lost = told.append
+        display.show_event("news", ("news", {}))
         display.say("news")
         assert len(told) == 2
 
@@ -327,69 +327,69 @@ async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_two_signals(number: signal.Signals) -> None:
-    """The first asks, the second does not wait; then all is as it was."""
+    """The first requests the stop, the second cancels; then the earlier handlers are back."""
     before = signal.getsignal(number)
     told: list[str] = []
 
-    async def deaf(stopping: Stopping) -> None:
+    async def deaf(stop: StopRequest) -> None:
         def begun() -> None:
             told.append("asked")
             os.kill(os.getpid(), number)
 
-        stopping.begun = begun
+        stop.on_request = begun
         os.kill(os.getpid(), number)
         await asyncio.Event().wait()
 
-    assert run_stoppable(deaf) is None
+    assert run_interruptibly(deaf) is None
     assert told == ["asked"]
     assert signal.getsignal(number) is before
 
 
 def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end when it was asked to is cut short some time later."""
+    """A coroutine that does not stop on request is cancelled some time later."""
     monkeypatch.setattr(signals, "GRACE", 0.0)
     told: list[str] = []
 
-    async def deaf(stopping: Stopping) -> None:
-        stopping.begun = lambda: told.append("asked")
+    async def deaf(stop: StopRequest) -> None:
+        stop.on_request = lambda: told.append("asked")
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.Event().wait()
 
-    assert run_stoppable(deaf) is None
+    assert run_interruptibly(deaf) is None
     assert told == ["asked"]
 
 
-def test_what_ends_in_time_has_its_result() -> None:
-    """And what fails its error, also when it fails to say that it was asked."""
+def test_a_coroutine_that_stops_in_time_has_its_result() -> None:
+    """An error of the callback is raised."""
 
-    async def heedful(stopping: Stopping) -> str:
+    async def heedful(stop: StopRequest) -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        await stopping.event.wait()
+        await stop.event.wait()
         return "result"
 
-    async def dumb(stopping: Stopping) -> None:
+    async def dumb(stop: StopRequest) -> None:
         def fail() -> None:
             raise RuntimeError("no voice")
 
-        stopping.begun = fail
+        stop.on_request = fail
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()
 
-    assert run_stoppable(heedful) == "result"
+    assert run_interruptibly(heedful) == "result"
     with pytest.raises(RuntimeError, match="no voice"):
-        run_stoppable(dumb)
+        run_interruptibly(dumb)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nohup() -> None:
     """A SIGHUP that is ignored stays ignored."""
 
-    async def look(_: Stopping) -> tuple[Any, Any]:
+    async def look(_: StopRequest) -> tuple[Any, Any]:
         return signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        found = run_stoppable(look)
+        found = run_interruptibly(look)
     finally:
         signal.signal(signal.SIGHUP, before)
     assert found is not None
@@ -400,7 +400,7 @@ def test_nohup() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_terminated_outside_a_loop(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
 
@@ -409,7 +409,7 @@ def test_terminated_outside_a_loop(number: signal.Signals) -> None:
 def test_ctrl_c_in_the_middle_of_reading(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: int
 ) -> None:
-    """A file without end is read no further; once is enough, and twice does no harm."""
+    """Reading an endless file stops; one signal is enough, and a second does no harm."""
     pressed = 0
 
     def endless(_: FileSource) -> Iterator[Row]:
@@ -426,7 +426,7 @@ def test_ctrl_c_in_the_middle_of_reading(
     assert result.exit_code == 130
     assert result.stdout == ""
     assert result.stderr.endswith(
-        "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
+        "Interrupted before the first row; nothing was sent.  Run the same command to start over.\n"
     )
     pressed = 0
     result = run("migrate", "unread", file, "--json", env=reach)
@@ -437,7 +437,7 @@ def test_ctrl_c_in_the_middle_of_reading(
 def test_an_interrupt_while_the_rows_are_written(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The summary is there already, and the same command writes them."""
+    """The summary is complete, and the same command writes the rows."""
 
     def interrupted(*_: object) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -448,18 +448,18 @@ def test_an_interrupt_while_the_rows_are_written(
         patch.setattr(ending, "write_rejects", interrupted)
         result = run("migrate", "unread", file, env=reach)
     assert result.exit_code == 130
-    assert "in all" in result.stdout
+    assert "by the service" in result.stdout
     assert f"interrupted before {file}.rejected.jsonl was written" in result.stderr
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     assert "nowhere" in Path(f"{file}.rejected.jsonl").read_text()
 
 
-# What the commands say of themselves
+# Help
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command(run: Run, name: str) -> None:
-    """It shows examples, and each of them is one that the command takes."""
+    """It has examples, and the command accepts each of them."""
     text = run("migrate", name, "--help").stdout
     examples = [line.strip() for line in text.split("Examples:\n")[1].split("\n\n")[0].splitlines()]
     assert len(examples) >= 2
@@ -471,7 +471,7 @@ def test_the_help_of_a_command(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["unread", "read"])
-def test_the_help_tells_the_exit_codes(run: Run, name: str) -> None:
+def test_the_help_lists_the_exit_codes(run: Run, name: str) -> None:
     text = run("migrate", name, "--help").stdout.split("Exit codes:\n")[1]
     assert [line.split()[0] for line in text.splitlines()[:6]] == ["0", "1", "2", "3", "4", "130"]
 

@@ -1,4 +1,4 @@
-"""Whatever fails or hangs in a run: it ends by itself or at the first signal, says why, and resumes later."""
+"""Errors and hangs anywhere in a run: it ends by itself or on the first signal, reports why, and can be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 
 ROWS = 60
 PATIENCE = 60
-"""Seconds after which a run counts as hanging, on the busiest of machines; it needs up to 11 after a signal."""
+"""Seconds after which a run counts as hanging, even on a busy machine; it needs up to 11 after a signal."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def crowded(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
 
 
 def resumed(run: Run, service: Emulator, file: str) -> None:
-    """Without the fault, the same command ends as it should: the one row fails, and all others arrive."""
+    """Without the fault, the same command finishes: one row fails, and all others are accepted."""
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 3, result.output
     assert arrived(service, ROWS) == ROWS - 1
@@ -43,7 +43,7 @@ def resumed(run: Run, service: Emulator, file: str) -> None:
     [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::12])],
 )
 def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]) -> None:
-    """The run ends, says why in one line, and the same command resumes."""
+    """The run ends, reports the reason in one line, and the same command resumes."""
     service, file = crowded
     with with_fault(fault, ["unread", file, "--rate", "20", *options], env_of(service)) as process:
         _, err = process.communicate(timeout=PATIENCE)
@@ -62,7 +62,7 @@ def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_nobody_reads_what_it_says(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
-    """A pipe that is full holds the whole run up, and one signal still ends it."""
+    """A full pipe blocks the whole run, and one signal still ends it."""
     service, _ = crowded
     folder = Path(crowded[1]).parent
     file = write(folder / "many.csv", UNREAD, *(f"nowhere{number},{'m' * 90},1" for number in range(3000)))
@@ -87,7 +87,7 @@ def test_nobody_reads_what_it_says(run: Run, crowded: tuple[Emulator, str], opti
 
 @pytest.mark.parametrize("fault", list(FAULTS)[::5])
 def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> None:
-    """A signal in that state is in nobody's way."""
+    """A signal in that state does no harm."""
     service, file = crowded
     with with_fault(fault, ["unread", file, "--rate", "20", "--json"], env_of(service)) as process:
         assert process.stdout is not None
@@ -102,7 +102,7 @@ def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> N
     ("fault", "number"), [*((fault, signal.SIGTERM) for fault in HANGS), ("closing", signal.SIGINT)]
 )
 def test_it_hangs(run: Run, crowded: tuple[Emulator, str], fault: str, number: signal.Signals) -> None:
-    """One signal is enough, whatever it hangs in."""
+    """One signal is enough, wherever the run hangs."""
     service, file = crowded
     with with_fault(fault, ["unread", file], env_of(service), stdin=DEVNULL) as process:
         read_until(process, HANGING.decode())

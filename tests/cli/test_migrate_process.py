@@ -59,22 +59,22 @@ def resumed(run: Run, service: Emulator, file: str) -> None:
     before = status_of(file).counts
     result = run("migrate", "unread", file, env=env_of(service))
     assert result.exit_code == 0, result.output
-    resuming = f"resuming: {before.taken:,} of {ROWS:,} rows are accepted" if before.taken else "started: "
+    resuming = f"resuming: {before.taken:,} of {ROWS:,} rows accepted" if before.taken else "started: "
     assert resuming in result.stderr
-    assert table(result.stdout)["taken"] == ROWS
+    assert table(result.stdout)["accepted"] == ROWS
     assert arrived(service, ROWS) == ROWS - 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c(run: Run, crowded: tuple[Emulator, str], number: signal.Signals) -> None:
-    """What is under way is finished and saved, the summary says how far it got, and the same command resumes."""
+    """Calls in progress finish and are saved, the summary has the progress, and the same command resumes."""
     service, file = crowded
     with started(["unread", file, "--rate", "20"], env_of(service)) as process:
         read_until(process, "started: ")
         process.send_signal(number)
         code, out, err = ended(process)
     assert code == 130
-    assert "finishing the calls under way; Ctrl-C again to stop at once\n" in err
+    assert "finishing the calls in progress; press Ctrl-C again to stop now\n" in err
     assert err.endswith("Interrupted; the same command resumes.\n")
     counts = status_of(file).counts
     assert counts.sending == 0
@@ -103,7 +103,7 @@ def test_ctrl_c_twice(run: Run, crowded: tuple[Emulator, str], number: signal.Si
 
 
 def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """Every line is an event, to the last; what a person should know is on standard error."""
+    """Every line is an event, including the last one; messages for people are on standard error."""
     service, file = crowded
     with started(["unread", file, "--json", "--rate", "20"], env_of(service)) as process:
         begun = read_until(process, '"started"', "stdout")
@@ -111,7 +111,7 @@ def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
         code, out, err = ended(process)
     assert code == 130
     assert err == (
-        "finishing the calls under way; Ctrl-C again to stop at once\nInterrupted; the same command resumes.\n"
+        "finishing the calls in progress; press Ctrl-C again to stop now\nInterrupted; the same command resumes.\n"
     )
     end = one(begun + out, "finished")
     assert (end["ended"], end["exit_code"], end["counts"]["sending"]) == ("interrupted", 130, 0)
@@ -122,7 +122,7 @@ def test_ctrl_c_as_json(run: Run, crowded: tuple[Emulator, str]) -> None:
 def test_ctrl_c_while_a_pipe_is_waited_for(
     crowded: tuple[Emulator, str], number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Nothing was begun, and that is what it says."""
+    """Nothing was sent, and the message says so."""
     service, _ = crowded
     with started(["unread", "-"], env_of(service), stdin=PIPE, cwd=tmp_path) as process:
         read_until(process, "reading standard input")
@@ -131,12 +131,14 @@ def test_ctrl_c_while_a_pipe_is_waited_for(
         assert out is not None
         assert err is not None
         assert (code, out.read()) == (130, "")
-        assert err.read() == "Interrupted before the first row; nothing was sent, and the same command starts over.\n"
+        assert (
+            err.read() == "Interrupted before the first row; nothing was sent.  Run the same command to start over.\n"
+        )
     assert names(tmp_path) == ["counts.csv"]
 
 
 def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """As a shell's <(…) is: it can be read once, and that is enough."""
+    """For example of a shell's <(…): it is read only once."""
     service, file = crowded
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -145,11 +147,11 @@ def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -
         pipe.write_bytes(Path(file).read_bytes())
         code, out, _ = ended(process)
     assert code == 0
-    assert table(out)["taken"] == ROWS
+    assert table(out)["accepted"] == ROWS
 
 
 def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """It can be read at any time, and a second run is turned away."""
+    """The status can be read at any time, and a second run is refused."""
     service, file = crowded
     service.stall(600)
     with started(["unread", file], env_of(service)) as process:
@@ -164,20 +166,20 @@ def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
         assert "another run holds the journal" in second.stderr
         service.resume()
         code, out, _ = ended(process)
-    assert (code, table(out)["taken"]) == (0, ROWS)
+    assert (code, table(out)["accepted"]) == (0, ROWS)
     assert ": finished\n" in run("migrate", "status", file).stdout
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Store, shared: bool) -> None:
-    """While it runs, and by another process; the run says so."""
+    """Another process changes the pace of a run, which reports it."""
     service, file = crowded
     options = ["--journal", store.url] if shared else []
     journal = store.url if shared else file
     with started(["unread", file, *options, "--rate", "5", "--json"], env_of(service)) as process:
         read_until(process, '"started"', "stdout")
         said = run("migrate", "set", journal, "--rate", "1000", "--share", "0.5")
-        assert said.stderr == ("Set --rate 1000 and --share 0.5; the runs under way take it with their next rows.\n")
+        assert said.stderr == ("Set --rate 1000 and --share 0.5; active runs apply it to their next rows.\n")
         changed = json.loads(read_until(process, '"pace_changed"', "stdout").splitlines()[-1])
         code, out, _ = ended(process)
     assert (changed["rate"], changed["share"], changed["limit"]) == (1000.0, 0.5, 500.0)
@@ -187,7 +189,7 @@ def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Sto
 
 
 def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """What a kill leaves is no more than stopped."""
+    """A killed run is shown as stopped."""
     service, file = crowded
     header, *rows = Path(file).read_text().splitlines()
     write(Path(file), header, "nowhere,m1,1", *rows)
@@ -204,7 +206,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
 
 
 def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """It waits, says so, and resumes by itself."""
+    """The run waits, reports it, and resumes by itself."""
     with contextlib.closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -213,12 +215,12 @@ def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path
     env = env_of(crowded[0], base_url=f"http://127.0.0.1:{port}")
     with started(["unread", file], env) as process:
         said = read_until(process, "waiting: ")
-        assert "it resumes as soon as the service is back" in said
+        assert "resumes as soon as the service is back" in said
         with service:
             code, out, err = ended(process)
     assert code == 0
-    assert "back after 0:00:" in err
-    assert table(out)["taken"] == 20
+    assert "resumed after 0:00:" in err
+    assert table(out)["accepted"] == 20
     assert arrived(service, 20) == 19
 
 
@@ -250,7 +252,7 @@ def test_plain_lines_where_there_is_no_terminal(crowded: tuple[Emulator, str]) -
         code, out, err = ended(process)
     assert code == 0
     assert "\x1b" not in out + err
-    assert err == f"started: {ROWS} of {ROWS} rows are to be sent\n"
+    assert err == f"started: {ROWS} of {ROWS} rows to send\n"
 
 
 # On a terminal
@@ -274,7 +276,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 class Screen:
-    """What a process shows on a terminal."""
+    """The output of a process on a terminal."""
 
     def __init__(self, ours: int, process: ForkedProgram) -> None:
         self._ours = ours
@@ -282,18 +284,18 @@ class Screen:
         self.text = ""
 
     def until(self, wanted: str) -> None:
-        """Read until it shows ``wanted``."""
+        """Read until ``wanted`` was shown."""
         while wanted not in self.text:
             assert self._read(), self.text
 
     def rest(self) -> str:
-        """All that it has shown when it has ended."""
+        """Return the whole output once the process has ended."""
         while self._read():
             pass
         return self.text
 
     def _read(self) -> bool:
-        """Read some; false when it has ended and nothing more is there."""
+        """Read more output; return False at its end."""
         while not select.select([self._ours], [], [], 0.05)[0]:
             if self._process.poll() is not None and not select.select([self._ours], [], [], 0)[0]:
                 return False
@@ -305,7 +307,7 @@ TTY = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
 
 
 def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
-    """It shows up, the summary follows it, and the terminal is left as it was."""
+    """It is shown, the summary follows it, and the terminal is restored."""
     import termios
 
     service, file = crowded
@@ -324,12 +326,12 @@ def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
     assert f"/{ROWS + 1}" in text
     assert "line 202 failed: 10010: no such group: nowhere" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    assert text.index("in all") > text.rindex("\x1b[?25h")
+    assert text.index("by the service") > text.rindex("\x1b[?25h")
 
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: int) -> None:
-    """As it is typed; the cursor comes back."""
+    """The cursor is visible again."""
     import termios
 
     service, file = crowded
@@ -341,7 +343,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
             screen = Screen(ours, process)
             screen.until("/s of 200")
             process.send_signal(signal.SIGINT)
-            screen.until("finishing the calls under way")
+            screen.until("finishing the calls in progress")
             if presses == 1:
                 service.resume()
             else:
@@ -356,7 +358,7 @@ def test_ctrl_c_on_a_terminal(run: Run, crowded: tuple[Emulator, str], presses: 
 
 
 def test_a_terminal_that_is_closed(run: Run, crowded: tuple[Emulator, str]) -> None:
-    """As when a connection is lost: SIGHUP comes, nothing can be said any more, and the end is as orderly as any."""
+    """For example after a lost connection: SIGHUP stops the run gracefully, without any output."""
     service, file = crowded
     with terminal() as (ours, theirs):
         options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
@@ -372,8 +374,8 @@ def test_a_terminal_that_is_closed(run: Run, crowded: tuple[Emulator, str]) -> N
     resumed(run, service, file)
 
 
-def test_a_restart_is_asked_for(crowded: tuple[Emulator, str]) -> None:
-    """On a terminal; without a yes, nothing is forgotten."""
+def test_a_restart_needs_confirmation(crowded: tuple[Emulator, str]) -> None:
+    """On a terminal; without a yes, nothing is discarded."""
     service, file = crowded
     with started(["unread", file], env_of(service)) as process:
         assert ended(process)[0] == 0
@@ -383,7 +385,7 @@ def test_a_restart_is_asked_for(crowded: tuple[Emulator, str]) -> None:
             options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
             with started(["unread", file, "--restart", "--rate", "2000"], env, **options) as process:
                 screen = Screen(ours, process)
-                screen.until("--restart forgets 200 rows, 200 of them accepted.  Go ahead? [y/N]")
+                screen.until("--restart discards 200 rows, 200 of them accepted.  Continue? [y/N]")
                 os.write(ours, f"{answer}\n".encode())
                 text = screen.rest()
                 assert process.wait(60) == code
@@ -411,7 +413,7 @@ def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: 
 
 
 def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
-    """Events go to the file, and the terminal has its bar all the same."""
+    """Events go to the file, and the terminal still has its bar."""
     service, file = crowded
     with terminal() as (ours, theirs):
         env = {**env_of(service), **TTY}

@@ -36,10 +36,10 @@ def reads(run: Run, reach: dict[str, str], tmp_path: Path) -> str:
 
 
 def test_status(run: Run, counts: str) -> None:
-    """Without credentials; by the journal or by its file, which need not be there any more."""
+    """Without credentials; by the journal or its file, which may be gone."""
     by_file = run("migrate", "status", counts)
     assert by_file.exit_code == 0, by_file.stderr
-    assert table(by_file.stdout) == {"all": 2, "taken": 1, "failed": 1, "rejected": 0, "superseded": 0, "left": 0}
+    assert table(by_file.stdout) == {"total": 2, "accepted": 1, "failed": 1, "rejected": 0, "superseded": 0, "left": 0}
     first = by_file.stdout.splitlines()[0]
     assert first.startswith("migrate unread ")
     assert first.endswith(": finished")
@@ -62,14 +62,14 @@ def test_status_as_json(run: Run, counts: str) -> None:
 
 
 def test_status_writes_files(run: Run, counts: str, tmp_path: Path) -> None:
-    """A report, and the rows that did not arrive; each to a file of its own."""
+    """A report, and the failed and rejected rows, each in its own file."""
     report, rejected = tmp_path / "run.html", tmp_path / "failed.jsonl"
     assert run("migrate", "status", counts, "--report", str(report), "--rejected", str(rejected)).exit_code == 0
     assert "<html" in report.read_text(encoding="utf-8").lower()
     assert json.loads(rejected.read_text())["Line"] == 3
     rejected.write_text("edited")
     again = run("migrate", "status", counts, "--rejected", str(rejected))
-    assert again.stderr == f"{rejected} was edited since it was written; this is in {tmp_path / 'failed-2.jsonl'}.\n"
+    assert again.stderr == f"{rejected} was edited, so the rows were written to {tmp_path / 'failed-2.jsonl'}.\n"
     for option in ("--report", "--rejected"):
         unwritable = run("migrate", "status", counts, option, str(tmp_path / "nowhere" / "run.html"))
         assert (unwritable.exit_code, unwritable.stdout) == (1, "")
@@ -87,7 +87,7 @@ def test_status_of_what_was_stopped(run: Run, reach: dict[str, str], tmp_path: P
 
 
 def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 2 where there is none, 1 where one cannot be read; one line each."""
+    """Exit code 2 without a journal, 1 with an unreadable one; one line each."""
     monkeypatch.chdir(tmp_path)
     rows = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
     (tmp_path / "bad.journal").write_bytes(b"no journal at all" * 100)
@@ -95,10 +95,10 @@ def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         database.execute("CREATE TABLE other (x)")
     database.close()
     for name, code, said in (
-        (rows, 2, "is no journal, and there is no"),
+        (rows, 2, "is not a journal, and there is no"),
         (str(tmp_path / "nowhere.csv"), 2, "there is no journal"),
         ("-", 2, "there is no journal stdin.journal"),
-        (str(tmp_path), 2, "no journal"),
+        (str(tmp_path), 2, "is not a journal, and there is no"),
         (str(tmp_path / "bad.journal"), 1, "is not a migration's journal"),
         (str(tmp_path / "other.db"), 1, "not a migration's journal"),
     ):
@@ -113,18 +113,18 @@ def test_status_of_standard_input(reach: dict[str, str], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=f"{UNREAD}\n{GROUP},alice,9\n", env=reach)
     assert done.exit_code == 0, done.stderr
-    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["taken"] == 1
+    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
 
 
 # verify
 
 
 def test_unread_counts_cannot_be_read_back(run: Run, counts: str) -> None:
-    """It says so plainly; no credentials, no file, no call."""
+    """It reports that, without credentials, file or call."""
     Path(counts).unlink()
     result = run("migrate", "verify", counts)
     assert (result.exit_code, result.stdout) == (0, "0 rows read back, 0 differences\n")
-    assert "the service tells no unread count of a group; 1 failed" in result.stderr
+    assert "the service has no call that returns a group member's count; 1 failed" in result.stderr
     document = one(run("migrate", "verify", counts, "--json").stdout, "verified")
     assert (document["checked"], document["unreadable"], document["unchecked"]) == (0, 1, 2)
 
@@ -152,8 +152,8 @@ def test_verify(run: Run, service: Emulator, reach: dict[str, str], reads: str, 
     assert result.stderr.splitlines() == [f"90012: {CODES[90012].meaning} {CODES[90012].remedy}"]
 
 
-def test_verify_says_what_it_did_not_check(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
-    """Rows that were not sent; the file of the rows is not needed."""
+def test_verify_reports_unchecked_rows(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+    """It counts the rows that were not sent, without the file of the rows."""
     rows = ("alice,bob,1700000000", "alice,bob,1700000001", "nobody,bob,1700000000", "alice,,1700000000")
     file = write(tmp_path / "reads.csv", READ, *rows)
     assert run("migrate", "read", file, env=reach).exit_code == 3
@@ -170,7 +170,7 @@ def test_verify_needs_credentials(run: Run, reach: dict[str, str], reads: str) -
     assert refused.stderr.startswith("Error: get_c2c_unread_msg_num: ")
 
 
-def test_verify_asks_only_its_share(run: Run, reach: dict[str, str], reads: str) -> None:
+def test_verify_keeps_to_its_share(run: Run, reach: dict[str, str], reads: str) -> None:
     assert run("migrate", "verify", reads, "--rate", "10", "--share", "0.05", env=reach).exit_code == 2
     assert run("migrate", "verify", reads, "--share", "0.5", env=reach).exit_code == 0
 
@@ -179,9 +179,9 @@ def test_verify_asks_only_its_share(run: Run, reach: dict[str, str], reads: str)
 
 
 def test_set(run: Run, reach: dict[str, str], counts: str) -> None:
-    """What cannot be a pace is refused; a run that begins later has its own."""
+    """Invalid paces are refused; a later run has its own pace."""
     result = run("migrate", "set", counts, "--rate", "300", "--share", "0.5")
-    assert (result.exit_code, result.stderr) == (0, "Set --rate 300 and --share 0.5; no run is under way now.\n")
+    assert (result.exit_code, result.stderr) == (0, "Set --rate 300 and --share 0.5; no run is active.\n")
     for options, says in (
         ((), "give --rate, --share or both"),
         (("--rate", "nan"), "--rate"),

@@ -1,4 +1,4 @@
-"""``migrate load``, ``work`` and ``status redis://…``, as a user meets them."""
+"""``migrate load``, ``work`` and ``status redis://…``, as users run them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from tests.store import Store
-from tim_async.cli.migrate.options import NAME
+from tim_async.cli.migrate import options
 from tim_async.cli.migrate.settings import pace
 from tim_async.emulator import Emulator
 from tim_async.migrate._redis import DEFAULT_NAME, key_of
@@ -47,22 +47,22 @@ def unread(service: Emulator, *members: str) -> list[int]:
 def test_from_load_to_report(
     run: Run, reach: dict[str, str], service: Emulator, store: Store, file: str, tmp_path: Path
 ) -> None:
-    """The whole way, with what each command says and ends with."""
+    """The whole migration, with the output and the exit code of each command."""
     result = run("migrate", "load", file, "--to", store.url, env=reach)
     assert result.exit_code == 3
     assert "loaded: 4 rows of kind unread, on the stream migration" in result.stdout
-    assert table(result.stdout) == {"all": 6, "taken": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 4}
+    assert table(result.stdout) == {"total": 6, "accepted": 0, "failed": 0, "rejected": 1, "superseded": 1, "left": 4}
     work = f"tim-async migrate work --from {store.url} --name migration --mended {file}.rejected.jsonl"
-    assert f"{file}.rejected.jsonl holds each with its reason; fix them there and run: {work}\n" in result.stderr
+    assert f"{file}.rejected.jsonl lists them with their reasons; correct them there and run: {work}\n" in result.stderr
     assert result.stderr.count("Warning: the store keeps no append-only file") == 1
 
     result = run("migrate", "status", store.url)
-    assert "no worker at work" in result.stdout
+    assert "no worker active" in result.stdout
     assert table(result.stdout)["left"] == 4
 
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3, result.output
-    assert table(result.stdout) == {"all": 6, "taken": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
+    assert table(result.stdout) == {"total": 6, "accepted": 3, "failed": 1, "rejected": 1, "superseded": 1, "left": 0}
     assert "this worker: " in result.stdout
     assert "line 7 failed: 10010: no such group: nowhere" in result.stderr
     assert "tim-async migrate status --name migration --rejected PATH" in result.stderr
@@ -90,7 +90,7 @@ def test_from_load_to_report(
     assert unread(service, "bob") == [6]
 
     result = run("migrate", "load", file, "--to", store.url, env=reach)
-    assert "Nothing to do: all rows are loaded already." in result.stderr
+    assert "Nothing to do: all rows are already loaded." in result.stderr
     result = run("migrate", "work", "--from", store.url, env=reach)
     assert result.exit_code == 3
     assert "Nothing to do: all rows are already processed." in result.stderr
@@ -99,12 +99,12 @@ def test_from_load_to_report(
 def test_in_one_command(
     run: Run, reach: dict[str, str], service: Emulator, store: Store, file: str, tmp_path: Path
 ) -> None:
-    """A journal in the store: unread loads and works, and everything else is as with a file."""
+    """A journal in the store: unread loads and works; all else is as with a file."""
     where = ("--journal", store.url, "--name", "one")
     result = run("migrate", "unread", file, *where, "--limit", "2", env=reach)
     assert (result.exit_code, table(result.stdout)["left"]) == (3, 2)
     result = run("migrate", "unread", file, *where, env=reach)
-    assert (result.exit_code, table(result.stdout)["taken"]) == (3, 3)
+    assert (result.exit_code, table(result.stdout)["accepted"]) == (3, 3)
     rejected = tmp_path / "counts.csv.rejected.jsonl"
     documents = [json.loads(line) for line in rejected.read_text().splitlines()]
     rejected.write_text(
@@ -114,12 +114,12 @@ def test_in_one_command(
     assert unread(service, "alice", "bob", "carol") == [3, 6, 4]
     assert not list(tmp_path.glob("*.journal*"))
     again = run("migrate", "unread", file, *where, "--restart", env=reach)
-    assert again.stderr.startswith("--restart forgets 6 rows, 4 of them accepted.\n")
+    assert again.stderr.startswith("--restart discards 6 rows, 4 of them accepted.\n")
     assert run("migrate", "set", store.url, "--name", "one", "--rate", "9").exit_code == 0
 
 
 def test_drop(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
-    """Of rows that are left it is not done unless somebody agrees; then nothing of it is in the store."""
+    """If rows are left, it needs a confirmation; then the store has nothing of the migration."""
     assert run("migrate", "load", file, "--to", store.url, env=reach).exit_code == 3
     refused = run("migrate", "drop", store.url)
     assert refused.exit_code == 2
@@ -134,9 +134,9 @@ def test_drop(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
     assert run("migrate", "drop", store.url).exit_code == 0, "all rows are processed"
 
 
-def test_the_command_and_the_library_call_a_stream_alike() -> None:
-    """Though help may not load the library to ask it."""
-    assert NAME == DEFAULT_NAME
+def test_the_command_and_the_library_have_the_same_default_name() -> None:
+    """Help does not import the library's constant."""
+    assert options.DEFAULT_NAME == DEFAULT_NAME
 
 
 def test_json(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
@@ -151,7 +151,7 @@ def test_json(run: Run, reach: dict[str, str], store: Store, file: str) -> None:
 
 
 def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store: Store, tmp_path: Path) -> None:
-    """The other kind is told by its columns; several streams can be in one database, which the environment names."""
+    """The other kind is detected from its columns; one database, given by the environment, has several streams."""
     service.state.add_messages("alice", "dora", 3, at=time.time() - 5)
     reads = write(tmp_path / "reads.csv", READ, "alice,dora,")
     env = {**reach, "TIM_REDIS_URL": store.url}
@@ -168,7 +168,7 @@ def test_reads_by_name(run: Run, reach: dict[str, str], service: Emulator, store
 
 
 def shared(store: Store) -> set[str]:
-    """The endpoints whose quota is in the store."""
+    """Return the endpoints with a quota in the store."""
     with Redis.from_url(store.url, decode_responses=True) as redis:
         keys: Any = redis.keys("tim_async:*:state")
         return {key.split("/")[-1].partition("}")[0] for key in keys}
@@ -177,7 +177,7 @@ def shared(store: Store) -> set[str]:
 def test_a_file_within_the_quota_of_a_fleet(
     run: Run, reach: dict[str, str], service: Emulator, store: Store, tmp_path: Path
 ) -> None:
-    """Named by the option or by the environment; also for looking groups up, and for reading back."""
+    """Given by the option or the environment; also for looking up groups, and for reading back."""
     file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 30))
     assert run("migrate", "unread", file, "--quota", store.url, "--share", "0.5", env=reach).exit_code == 0
     assert arrived(service, 30) == 29
@@ -189,8 +189,8 @@ def test_a_file_within_the_quota_of_a_fleet(
     assert shared(store) > {"admin_set_msg_read", "get_c2c_unread_msg_num"}
 
 
-def test_a_migration_asks_for_less_and_binds_nobody() -> None:
-    """``--rate`` is what this process takes of the shared quota at most, and ``--share`` what bulk may fill of it."""
+def test_the_rate_of_a_migration_does_not_lower_the_shared_quota() -> None:
+    """``--rate`` bounds this process only, and ``--share`` its bulk calls."""
     shared = pace(["set_unread_msg_num"], 200.0, 0.8, "redis://store")
     assert shared["rates"] == {"set_unread_msg_num": 200.0}
     assert shared["quota"]._shares.bulk == 0.8
@@ -200,7 +200,7 @@ def test_a_migration_asks_for_less_and_binds_nobody() -> None:
 
 
 def test_the_quota_is_shared(store: Store, tmp_path: Path) -> None:
-    """Three workers together stay below the limit that each of them was told."""
+    """Three workers together stay below the limit that each of them has."""
     with Emulator() as service:
         file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 350))
         with started(["load", file, "--to", store.url], env_of(service)) as process:
@@ -222,7 +222,7 @@ def test_the_quota_is_shared(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) -> None:
-    """What is under way is finished, the rest given back; the same command resumes at once."""
+    """Calls in progress finish, the other rows are given back; the same command resumes at once."""
     with Emulator() as service:
         file = write(tmp_path / "counts.csv", UNREAD, *crowd(service, 200))
         assert run("migrate", "load", file, "--to", store.url, env=env_of(service)).exit_code == 0
@@ -247,7 +247,7 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
         (["load", "FILE", "--to", "URL", "--name", "a b"], 2, "a stream's name is"),
         (["load", "FILE", "--to", "redis://127.0.0.1:1"], 1, "cannot reach the store at redis://127.0.0.1:1"),
         (["load", "FILE", "--to", "URL", "--rejected", "FILE"], 2, "--rejected and FILE are the same file"),
-        (["load", "-", "--to", "URL"], 2, "needs --kind"),
+        (["load", "-", "--to", "URL"], 2, "use --kind unread or --kind read"),
         (["load", "nothing.csv", "--to", "URL"], 2, "nothing.csv"),
         (["load", "FILE", "--to", "URL", "--kind", "read"], 2, "Report_Account"),
         (["work", "--from", "http://x"], 2, "must begin with redis://"),
@@ -255,15 +255,15 @@ def test_ctrl_c(run: Run, store: Store, tmp_path: Path, number: signal.Signals) 
         (["work", "--from", "URL", "--quota", "redis://h?nonsense=1"], 2, "an unknown option nonsense"),
         (["load", "FILE", "--to", "redis://:pa/ss@h"], 2, "write %2F for it in a password"),
         (["status", "redis://h:99999"], 2, "a port that is not a number"),
-        (["work", "--from", "URL", "--quota", "redis://x", "--no-quota"], 2, "exclude each other"),
+        (["work", "--from", "URL", "--quota", "redis://x", "--no-quota"], 2, "cannot be combined"),
         (["work", "--from", "URL", "--quota", "nonsense"], 2, "redis://"),
         (["status", "URL"], 1, "there is no stream migration at redis://127.0.0.1:"),
         (["status", "redis://127.0.0.1:1"], 1, "cannot reach the store"),
-        (["status", "FILE", "--name", "x"], 2, "is no journal, and there is no"),
+        (["status", "FILE", "--name", "x"], 2, "is not a journal, and there is no"),
         (["status", "URL", "--rejected", "x", "--report", "x"], 2, "are the same file"),
     ],
 )
-def test_what_cannot_be(
+def test_invalid_arguments(
     run: Run, reach: dict[str, str], store: Store, file: str, args: list[str], code: int, says: str
 ) -> None:
     """One line, and its exit code."""
@@ -282,7 +282,7 @@ def test_work_needs_credentials_and_load_does_not(run: Run, store: Store, file: 
 
 
 def test_another_file_or_app(run: Run, reach: dict[str, str], store: Store, file: str, tmp_path: Path) -> None:
-    """Both are refused in one line that names the way out."""
+    """Both are refused in one line with the remedy."""
     assert run("migrate", "load", file, "--to", store.url, env=reach).exit_code == 3
     other = write(tmp_path / "other.csv", UNREAD, f"{GROUP},bob,1")
     result = run("migrate", "load", other, "--to", store.url, env=reach)
@@ -300,7 +300,7 @@ def test_refused_credentials(run: Run, reach: dict[str, str], store: Store, file
     run("migrate", "load", file, "--to", store.url, env=reach)
     result = run("migrate", "work", "--from", store.url, env={**reach, "TIM_SECRET_KEY": "5" * 64})
     assert result.exit_code == 1
-    assert "No row was marked failed for that" in result.stderr
+    assert "No row was marked failed" in result.stderr
     assert table(run("migrate", "status", store.url).stdout)["left"] == 4
     assert run("migrate", "work", "--from", store.url, env=reach).exit_code == 3
 
@@ -324,13 +324,13 @@ def test_a_store_that_refuses(run: Run, reach: dict[str, str], store: Store, fil
         assert "s3cret" not in result.output
     for where in (["--journal", right], [f"--journal={right}"]):
         result = run("migrate", "unread", file, *where, env=reach)
-        assert "fix them there and run: tim-async migrate unread" in result.stderr
+        assert "correct them there and run: tim-async migrate unread" in result.stderr
         assert "s3cret" not in result.output
 
 
 @pytest.mark.parametrize("args", [["load", "FILE", "--to", "URL"], ["work", "--from", "URL"], ["status", "URL"]])
 def test_without_redis(reach: dict[str, str], file: str, args: list[str]) -> None:
-    """What is missing is said, and how to come by it."""
+    """The error names the missing package and its installation."""
     named = {"FILE": file, "URL": "redis://127.0.0.1:1"}
     words = ["migrate", *(named.get(arg, arg) for arg in args)]
     program = (
@@ -346,4 +346,4 @@ def test_without_redis(reach: dict[str, str], file: str, args: list[str]) -> Non
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "Error: this needs redis, which an extra brings: pip install 'tim-async[redis]'\n"
+    assert done.stderr == "Error: Redis and Valkey need the package redis: pip install 'tim-async[redis]'\n"

@@ -1,4 +1,4 @@
-"""The time left: plain arithmetic on what was seen."""
+"""The estimated time left, as arithmetic on observations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ rates = st.floats(1.0, 10_000.0)
 
 
 class Run:
-    """A run of a known speed on a clock of its own, looked at now and then."""
+    """A run with a known rate and its own clock, observed at intervals."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -30,32 +30,32 @@ class Run:
             self.seen.advance(self.now, round(self.settled))
 
     def outage(self, seconds: float, noticed_after: float) -> None:
-        """Nothing moves; it is known as an outage only after a while."""
+        """Settle nothing; the outage is reported only after a while."""
         rate, self.rate = self.rate, 0.0
         self.work(noticed_after)
-        self.seen.wait()
+        self.seen.pause()
         self.work(seconds)
         self.seen.resume(self.now)
         self.rate = rate
 
     def error(self) -> float:
-        """The share by which the time left for 100,000 rows is wrong."""
-        left = self.seen.left(100_000, self.now)
+        """Return the relative error of the time left for 100,000 rows."""
+        left = self.seen.seconds_left(100_000, self.now)
         assert left is not None
         return abs(left * self.rate / 100_000 - 1)
 
 
 @given(rates, steps, st.integers(0, 10**7))
-def test_an_even_speed_is_told_exactly(rate: float, looks: list[float], settled: int) -> None:
-    """However often it is looked at, and whatever an earlier run had done; at first, nothing is known."""
+def test_a_constant_rate_is_estimated_exactly(rate: float, looks: list[float], settled: int) -> None:
+    """At any interval, and after any earlier run; at first, it is unknown."""
     seen, now = Throughput(50.0, settled), 50.0
     seen.advance(now, settled)
-    assert (seen.rate, seen.left(10, 55.0)) == (None, None)
+    assert (seen.rate, seen.seconds_left(10, 55.0)) == (None, None)
     for step in looks:
         now += step
         seen.advance(now, settled + round(rate * (now - 50.0)))
     if rate * min(now - 50.0, 100.0) >= 20:
-        left = seen.left(1_000, now)
+        left = seen.seconds_left(1_000, now)
         assert left is not None
         # Rows are whole, so that the first and the last may be off by half; the clock may be off by what a float loses.
         assert left == pytest.approx(1_000 / rate, rel=0.06)
@@ -65,7 +65,7 @@ def test_an_even_speed_is_told_exactly(rate: float, looks: list[float], settled:
 def test_within_ten_percent_after_a_minute_whatever_the_outages(
     rate: float, seconds: float, outages: list[tuple[float, float]]
 ) -> None:
-    """The promise; an outage says nothing of the speed, though 25 seconds of retries pass before it is known as one."""
+    """Outages do not change the estimate, though 25 seconds of retries pass before one is reported."""
     run = Run(rate)
     for outage, noticed in outages:
         run.work(seconds / (len(outages) + 1))
@@ -89,15 +89,15 @@ def test_a_change_shows(before: float, after: float, seconds: float) -> None:
 
 @given(rates, st.floats(0.0, 100.0))
 def test_the_clock_runs_on(rate: float, later: float) -> None:
-    """Between two looks; while it waits, nobody knows."""
+    """The estimate counts down between observations, and is unknown during an outage."""
     run = Run(rate)
     run.work(30.0)
-    left = run.seen.left(1_000, run.now)
+    left = run.seen.seconds_left(1_000, run.now)
     assert left is not None
-    assert run.seen.left(1_000, run.now + later) == pytest.approx(max(0.0, left - later))
-    run.seen.wait()
-    assert run.seen.left(1, run.now) is None
-    assert run.seen.left(0, run.now) == 0.0
+    assert run.seen.seconds_left(1_000, run.now + later) == pytest.approx(max(0.0, left - later))
+    run.seen.pause()
+    assert run.seen.seconds_left(1, run.now) is None
+    assert run.seen.seconds_left(0, run.now) == 0.0
 
 
 @given(
@@ -106,7 +106,7 @@ def test_the_clock_runs_on(rate: float, later: float) -> None:
     )
 )
 def test_whatever_happens_it_is_a_time_or_unknown(happenings: list[tuple[str, float, int]]) -> None:
-    """Never negative, never infinite, never an error; clocks that stand still included."""
+    """Never negative, infinite or an error, even with a clock that stands still."""
     seen, now, settled = Throughput(0.0, 0), 0.0, 0
     for what, passed, rows in happenings:
         now += passed
@@ -114,9 +114,9 @@ def test_whatever_happens_it_is_a_time_or_unknown(happenings: list[tuple[str, fl
             settled += rows
             seen.advance(now, settled)
         elif what == "wait":
-            seen.wait()
+            seen.pause()
         else:
             seen.resume(now)
-        left = seen.left(1_000, now)
+        left = seen.seconds_left(1_000, now)
         assert left is None or 0.0 <= left < float("inf")
-        assert seen.left(0, now) == 0.0
+        assert seen.seconds_left(0, now) == 0.0

@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 def test_a_pipe_gets_whole_lines_without_colour(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However wide a row is, and whatever the environment asks of terminals."""
+    """Whatever the width of a row, and the environment's settings for terminals."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
     table = make_table("Id", "Count", right=["Count"])
@@ -30,7 +30,7 @@ def test_a_pipe_gets_whole_lines_without_colour(
 
 
 def test_a_terminal_loses_no_part_of_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit is folded onto the next line."""
+    """Long text is folded onto the next line."""
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
     table = make_table("Id", "Count", right=["Count"])
@@ -40,7 +40,7 @@ def test_a_terminal_loses_no_part_of_an_id(monkeypatch: pytest.MonkeyPatch) -> N
     assert "…" not in terminal.getvalue()
 
 
-def test_data_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     table = make_table("Name")
     table.add_row("[bold]x[/bold] :smile: [/]")
     show(table, "[red]line")
@@ -48,14 +48,14 @@ def test_data_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]line" in out
 
 
-def test_names_do_not_steer_the_terminal() -> None:
-    """Control characters are shown as escapes, joined emoji and every script as they are."""
+def test_names_do_not_control_the_terminal() -> None:
+    """Control characters are escaped; joined emoji and all scripts are unchanged."""
     assert plain("a\x1b[2Jb\nc\r\u2028") == "a\\x1b[2Jb\\nc\\r\\u2028"
     assert plain("陈 보라 👨‍👩‍👧 é") == "陈 보라 👨‍👩‍👧 é"
 
 
 def test_json_where_there_is_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Escapes mean the same, and every stream can hold them."""
+    """Escapes keep the JSON equal, and every stream can encode them."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
     show_json({"name": "陈💜"})

@@ -1,4 +1,4 @@
-"""The command as a process: what it is started with, how it ends, and what its streams hold."""
+"""The command as a process: its environment, signals, exit codes and streams."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Start = Callable[..., ForkedProgram]
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Start ``python -m tim_async``; whatever still runs after the test is ended."""
+    """Start ``python -m tim_async``; the end of the test stops it."""
     with contextlib.ExitStack() as started:
 
         def run(
@@ -45,7 +45,7 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
 
 
 def real(environment: dict[str, str], *args: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it from its very start, which is what the test is about."""
+    """Run it in a new interpreter, for tests of its start-up."""
     program = ("-m", "tim_async") if code is None else ("-c", code)
     command = [sys.executable, *program, *args]
     return subprocess.run(command, check=False, env=environment, capture_output=True, encoding="utf-8")
@@ -89,7 +89,7 @@ def test_a_level_that_does_not_exist_is_wrong_usage(start: Start) -> None:
 
 
 def read_until(process: ForkedProgram, wanted: str) -> str:
-    """What a process says on standard error up to a line that holds ``wanted``."""
+    """Read the standard error of a process up to a line with ``wanted``."""
     assert process.stderr is not None
     said: list[str] = []
     for line in process.stderr:
@@ -111,7 +111,7 @@ def test_version(environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_the_emulator_by_hand(start: Start, number: signal.Signals, code: int) -> None:
-    """It says how to reach it, is reached like that, and tells what it saw when it ends."""
+    """It prints its URL and credentials, serves them, and prints a report of the calls when it ends."""
     emulator = start("emulator", "--port", "0")
     env = exports(read_until(emulator, "receipts"))
     assert set(env) == {"TIM_BASE_URL", "TIM_SDK_APP_ID", "TIM_SECRET_KEY", "TIM_IDENTIFIER"}
@@ -126,7 +126,7 @@ def test_the_emulator_by_hand(start: Start, number: signal.Signals, code: int) -
 
 
 def test_the_emulator_with_faults(start: Start) -> None:
-    """Its options reach it, and its report is one JSON document."""
+    """The options are in effect, and the report is one JSON document."""
     emulator = start("emulator", "--port", "0", "--fault", "10003@get_c2c_unread_msg_num", "--empty", "--json")
     env = exports(read_until(emulator, "TIM_IDENTIFIER"))
     client = start("unread", "administrator", env=env)
@@ -138,8 +138,8 @@ def test_the_emulator_with_faults(start: Start) -> None:
     assert json.loads(out)["total"]["faults"] == {"code 10003": 1}
 
 
-def test_the_emulator_of_an_app_and_identifiers_of_one_s_own(start: Start, tmp_path: Path) -> None:
-    """A file tells how to reach it, for --credentials as well as a shell, and nobody else can read it."""
+def test_the_emulator_with_given_app_and_identifiers(start: Start, tmp_path: Path) -> None:
+    """It writes an environment file for --credentials and shells, readable only for its owner."""
     file, key = tmp_path / "emulator.env", "5bd2850f" * 8
     app = ("--sdk-app-id", "1400000007", "--secret-key", key, "--identifier", "root", "--identifier", "second")
     emulator = start("emulator", "--port", "0", "--empty", "--json", *app, "--env-file", str(file))
@@ -162,8 +162,8 @@ def test_the_emulator_of_an_app_and_identifiers_of_one_s_own(start: Start, tmp_p
     assert json.loads(out)["total"]["succeeded"] == 2
 
 
-def test_the_emulator_as_strict_as_one_likes(start: Start, tmp_path: Path) -> None:
-    """Its options of strictness reach it, and it serves HTTPS with a certificate."""
+def test_the_emulator_with_options_of_strictness(start: Start, tmp_path: Path) -> None:
+    """The options are in effect, and it serves HTTPS with a certificate."""
     authority = trustme.CA()
     pem = tmp_path / "cert.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
@@ -184,7 +184,7 @@ def test_the_emulator_as_strict_as_one_likes(start: Start, tmp_path: Path) -> No
     assert codes == [0, 90001]
     emulator.send_signal(signal.SIGTERM)
     out, err = emulator.communicate()
-    assert out.endswith("admin_set_msg_read: 1 with the field MsgReadedTime, which no document knows\n")
+    assert out.endswith("admin_set_msg_read: 1 request with the undocumented field MsgReadedTime\n")
     assert "Traceback" not in err
 
 
@@ -225,7 +225,7 @@ def test_an_env_file_that_is_a_pipe_stays_one(start: Start, tmp_path: Path) -> N
         ("--sdk-app-id", "0"),
     ],
 )
-def test_an_emulator_that_cannot_be(start: Start, args: tuple[str, ...]) -> None:
+def test_invalid_options_of_the_emulator(start: Start, args: tuple[str, ...]) -> None:
     process = start("emulator", "--port", "0", *args)
     out, err = process.communicate()
     assert (out, process.returncode) == ("", 2)
@@ -246,7 +246,7 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     """Exit code 130, no data, no traceback."""
     emulator = start("emulator", "--port", "0", "--fault", "delay-60")
     env = exports(read_until(emulator, "TIM_IDENTIFIER"))
-    # The progress bar and the demo aside, a client says nothing while it waits; its attempt is seen in the log.
+    # A waiting client prints nothing, so the test makes it print when it sends.
     waiting = "import aiohttp, sys\n"
     waiting += "real = aiohttp.ClientSession.post\n"
     waiting += "def post(*args, **given):\n print('sent', file=sys.stderr, flush=True)\n return real(*args, **given)\n"
@@ -258,7 +258,7 @@ def test_ctrl_c_while_waiting_for_an_answer(start: Start) -> None:
     assert (client.returncode, out, err.strip()) == (130, "", "")
 
 
-@pytest.mark.parametrize("wanted", ["The emulator at", "started: "])
+@pytest.mark.parametrize("wanted", ["Emulator at", "started: "])
 def test_ctrl_c_in_the_demo(start: Start, wanted: str) -> None:
     """Exit code 130 without a traceback, be it between its commands or in one of them."""
     demo = start("demo")
@@ -287,12 +287,12 @@ def test_nobody_reads(start: Start, args: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
-    """One line says what to install."""
+    """One line names the package to install."""
     code = f"import sys; sys.modules[{missing!r}] = None\nfrom tim_async.cli import main\nsys.exit(main())"
     done = real(environment, "demo", code=code)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n"
+    assert done.stderr == f"tim-async needs the package {missing}: pip install 'tim-async[cli]'\n"
 
 
 def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:
@@ -306,7 +306,7 @@ def test_help_loads_no_http_client(environment: dict[str, str]) -> None:
 
 
 def test_a_stream_without_utf8(environment: dict[str, str]) -> None:
-    """Names that it cannot show are shown as code points, and nothing breaks."""
+    """Names that it cannot encode are shown as code points."""
     env = {**environment, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = real(env, "demo", "--rows", "3", "--limit", "5000")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""``tim-async quota``: who takes part in a shared quota, and how much each takes."""
+"""``tim-async quota``: the members of a shared quota and their calls/s."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ S = 1_000_000
 
 
 class Hand:
-    """Keys as the quota's script writes them, made by hand."""
+    """Keys like those of the quota's script, written by the test."""
 
     def __init__(self, redis: Any, command: str, app: str = "1400000000", namespace: str = "tim_async") -> None:
         self._redis = redis
@@ -85,8 +85,8 @@ def documents(output: str) -> list[Any]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def test_one_look(run: Run, store: Store, redis: Redis) -> None:
-    """What all take, what each takes of it, and what is not as usual."""
+def test_a_single_view(run: Run, store: Store, redis: Redis) -> None:
+    """The totals of an endpoint, its members, and the remarks."""
     hand = Hand(redis, UNREAD)
     hand.member("web-1:7:aa", 1_200_000, out=3)
     hand.member("web-2:8:bb", 300_000, limit=300)
@@ -122,11 +122,11 @@ def test_one_look(run: Run, store: Store, redis: Redis) -> None:
     assert (other["command"], other["limit"], other["members"][0]["id"]) == (UNREAD, 200, "x:1:aa")
 
 
-def test_what_goes_wrong(run: Run, store: Store, redis: Redis) -> None:
-    """One line each, without the password; exit code 2 where no waiting helps."""
+def test_errors_of_the_store(run: Run, store: Store, redis: Redis) -> None:
+    """One line each, without the password; exit code 2 for a wrong configuration."""
     nobody = run("quota", store.url)
     assert (nobody.exit_code, nobody.stdout) == (0, "")
-    assert "Nobody has used a quota" in nobody.stderr
+    assert "No quota in the namespace tim_async was used at" in nobody.stderr
     redis.set(f"tim_async:{{1:v4/x}}:{LAYOUT}:state", "x")
     damaged = run("quota", store.url)
     assert (damaged.exit_code, "something else has stored" in damaged.stderr) == (2, True)
@@ -144,7 +144,7 @@ def test_what_goes_wrong(run: Run, store: Store, redis: Redis) -> None:
 
 
 def test_watching(environment: dict[str, str], store: Store, redis: Redis) -> None:
-    """Rates are those since the last look; an outage is told of, and watched through."""
+    """Rates are those since the last refresh; an outage is reported, and watching continues after it."""
     hand = Hand(redis, UNREAD)
     hand.member("a:1:x", 1000)
     command = [sys.executable, "-m", "tim_async", "quota", store.url, "--watch"]
@@ -165,7 +165,7 @@ def test_watching(environment: dict[str, str], store: Store, redis: Redis) -> No
         taken = {one["id"]: one["calls_per_second"] * second["seconds"] for one in second["endpoints"][0]["members"]}
         assert first["seconds"] is None
         assert taken["b:1:y"] == pytest.approx(100, abs=1)
-        assert min(abs(taken["a:1:x"] - since) for since in (0, 200)) < 1  # by the look at which it was noticed
+        assert min(abs(taken["a:1:x"] - since) for since in (0, 200)) < 1  # depends on the refresh that saw it
         store.kill()
         assert "cannot reach the store" in machine.stderr.readline()
         store.start()
@@ -177,14 +177,14 @@ def test_watching(environment: dict[str, str], store: Store, redis: Redis) -> No
 
 
 def test_a_terminal(environment: dict[str, str], store: Store, redis: Redis) -> None:
-    """It is drawn anew in place, and left as it was."""
+    """It is redrawn in place, and restored at the end."""
     Hand(redis, UNREAD).member("a:1:x", 1000)
     near, far = pty.openpty()
     command = [sys.executable, "-m", "tim_async", "quota", store.url, "--watch"]
     with subprocess.Popen(command, env={**environment, "TERM": "xterm"}, stdout=far, stderr=far) as process:
         os.close(far)
         seen = b""
-        while seen.count(b"Ctrl-C ends") < 2:
+        while seen.count(b"Ctrl-C stops") < 2:
             seen += os.read(near, 65536)
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
@@ -200,7 +200,7 @@ def test_a_terminal(environment: dict[str, str], store: Store, redis: Redis) -> 
 @given(endpoints=st.integers(0, 4), members=st.integers(0, 30), height=st.integers(20, 60))
 @at_most(20)
 def test_a_screen_fits(endpoints: int, members: int, height: int) -> None:
-    """However many take part, the heading stays visible, and those left out are summed up."""
+    """With any number of members, the heading is visible, and members that are not shown are summed up."""
     all_ = tuple(Member(f"h:{n}:x", n, 2.0, 0.1, 9, 0, "", 200, True, 9.0, 0.0) for n in range(members))
     one = Endpoint("1", UNREAD, 200, 200, 2.0 * members, 0, 0, 0, 0, 0, all_, 0)
     view = QuotaView("redis://h", "tim_async", time.time(), 1.0, (one,) * endpoints)
@@ -212,7 +212,7 @@ def test_a_screen_fits(endpoints: int, members: int, height: int) -> None:
 
 
 async def test_real_clients(store: Store) -> None:
-    """What clients take is what is shown of them."""
+    """The view agrees with the calls of real clients."""
     connected = connect(store.url)
     async with (
         StandIn() as service,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tim_async.cli.faultspec import parse_fault
-from tim_async.cli.ranges import MOST, parse_seqs, parse_time
+from tim_async.cli.ranges import MAX_MESSAGES, parse_seqs, parse_time
 
 
 @pytest.mark.parametrize(
@@ -21,18 +21,18 @@ def test_seqs(texts: list[str], seqs: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ",", "1,,2", "-", "1-", "-1", "a", "1-2-3", "3-1", "1.5", "\uff11", f"1-{MOST + 1}"]
+    "text", ["", ",", "1,,2", "-", "1-", "-1", "a", "1-2-3", "3-1", "1.5", "\uff11", f"1-{MAX_MESSAGES + 1}"]
 )
-def test_no_seqs(text: str) -> None:
+def test_invalid_seqs(text: str) -> None:
     with pytest.raises(ValueError):
         parse_seqs([text])
 
 
 def test_the_most_seqs() -> None:
-    """A million at once, however they are put together."""
-    assert len(parse_seqs([f"1-{MOST}"])) == MOST
+    """A million in total, in any combination."""
+    assert len(parse_seqs([f"1-{MAX_MESSAGES}"])) == MAX_MESSAGES
     with pytest.raises(ValueError, match="more than"):
-        parse_seqs([f"1-{MOST}", str(MOST + 1)])
+        parse_seqs([f"1-{MAX_MESSAGES}", str(MAX_MESSAGES + 1)])
 
 
 @pytest.mark.parametrize("text", ["1756602000", "1756602000.0", "2025-08-31T09:00:00+08:00", "2025-08-31 01:00Z"])
@@ -56,7 +56,7 @@ def test_time(text: str) -> None:
         ("-5", "neither"),
     ],
 )
-def test_no_time(text: str, said: str) -> None:
+def test_invalid_times(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_time(text)
 
@@ -80,6 +80,6 @@ def test_faults(text: str, fault: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "=1%", "1234567890", "502 error", "http-5", "drop", "10002=", "10002=1..2", "delay-.", "x@Y"]
 )
-def test_no_faults(text: str) -> None:
+def test_invalid_faults(text: str) -> None:
     with pytest.raises(ValueError):
         parse_fault(text)

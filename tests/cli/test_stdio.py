@@ -1,4 +1,4 @@
-"""Standard streams that are full, closed or without a reader: every command ends in the same way."""
+"""Standard streams that are full, closed or without a reader: all commands end in the same way."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "verify": ("migrate", "verify", "reads.csv"),
     "demo": ("demo", "--rows", "3", "--limit", "5000"),
 }
-"""Each with something to say on standard output."""
+"""Commands with output on standard output."""
 
 TALKATIVE = {
     "wrong usage": ("unread",),
@@ -48,7 +48,7 @@ TALKATIVE = {
     "demo": ("demo", "--rows", "3", "--limit", "5000"),
     "emulator": ("emulator", "--port", "0"),
 }
-"""Each with something to say on standard error."""
+"""Commands with output on standard error."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def reached() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def prepared(reached: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with rows, and with a migration that is done."""
+    """A folder with rows and a finished migration."""
     folder = tmp_path_factory.mktemp("prepared")
     write(folder / "counts.csv", UNREAD, f"{GROUP},alice,3", "nowhere,m,1")
     file = write(folder / "reads.csv", READ, "alice,bob,1756602000")
@@ -71,12 +71,12 @@ def prepared(reached: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def folder(tmp_path: Path, prepared: Path) -> Path:
-    """The prepared folder, for one test alone."""
+    """A copy of the prepared folder for one test."""
     return Path(shutil.copytree(prepared, tmp_path / "folder"))
 
 
 def on_a_full_disk(stream: str, args: tuple[str, ...], folder: Path, env: dict[str, str]) -> tuple[int, str]:
-    """The exit code, and what the other stream holds, when one is on a disk that is full."""
+    """Run a command with one stream on a full disk; return the exit code and the other stream."""
     with Path("/dev/full").open("w") as full:
         streams = {"stdout": PIPE, "stderr": PIPE, stream: full.fileno()}
         with ForkedProgram("-m", "tim_async", *args, cwd=folder, env=env, **streams) as process:
@@ -85,7 +85,7 @@ def on_a_full_disk(stream: str, args: tuple[str, ...], folder: Path, env: dict[s
 
 
 def redirected(args: tuple[str, ...], redirection: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
-    """The exit code, and what the other streams hold, when a shell redirects some."""
+    """Run a command with a shell's redirection; return the exit code and the other streams."""
     command = f'exec "$0" -X dev -m tim_async "$@" {redirection}'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, *args],
@@ -100,12 +100,12 @@ def redirected(args: tuple[str, ...], redirection: str, folder: Path, env: dict[
 
 
 CLOSED = ("help", "usersig", "inbox", "migration as JSON", "status", "demo")
-"""Of them, those that are also run with streams that were closed before the start, which one place cares for."""
+"""The ones of these that are also run with streams closed before the start, which all commands handle alike."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_standard_output(name: str, folder: Path, environment: dict[str, str], reached: dict[str, str]) -> None:
-    """A full disk and a closed stream are told in one line, if anybody can be told."""
+    """A full disk and a closed stream are reported in one line, if standard error is open."""
     env = {**environment, **reached}
     told = [on_a_full_disk("stdout", COMMANDS[name], folder, env)]
     silent = []
@@ -135,8 +135,8 @@ def test_standard_error(name: str, folder: Path, environment: dict[str, str], re
         assert "Traceback" not in said
 
 
-def test_a_descriptor_that_was_closed_is_nobodys(folder: Path, environment: dict[str, str]) -> None:
-    """Neither a journal nor a connection becomes the standard output of what is started later."""
+def test_a_closed_descriptor_is_not_reused(folder: Path, environment: dict[str, str]) -> None:
+    """A file that is opened later does not get the number of a standard stream."""
     code = (
         "import os, sys; from tim_async.cli import stdio; stdio.prepare()\n"
         "with open('file', 'w') as file: sys.exit(0 if file.fileno() > 2 else 9)"

@@ -1,4 +1,4 @@
-"""A real Chromium, over its DevTools protocol: https://chromedevtools.github.io/devtools-protocol/."""
+"""A real Chromium, controlled by its DevTools protocol: https://chromedevtools.github.io/devtools-protocol/."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPTIONS = (
     "--no-first-run",
     "--no-default-browser-check",
     "--password-store=basic",
-    # Names for this machine that no resolver knows, as DNS rebinding makes them.
+    # A name that resolves to this machine, as with DNS rebinding.
     "--host-resolver-rules=MAP evil.example 127.0.0.1",
 )
 
@@ -41,7 +41,7 @@ class Chromium:
         folder: for its profile.
 
     Raises:
-        FileNotFoundError: there is no ``chromium`` on the PATH.
+        FileNotFoundError: no ``chromium`` is on the PATH.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Chromium:
     async def __aenter__(self) -> Self:
         program = shutil.which("chromium")
         if program is None:
-            raise FileNotFoundError("there is no chromium on the PATH: install it, e.g. by apt-get install chromium")
+            raise FileNotFoundError("no chromium on the PATH: install it, e.g. with apt-get install chromium")
         options = [*_OPTIONS, f"--user-data-dir={self._folder}"]
         if os.geteuid() == 0:
             options.append("--no-sandbox")  # root has none
@@ -102,7 +102,7 @@ class Chromium:
         return await self._answers[number]
 
     async def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Tab:
-        """Open a page in a tab of its own, and wait until it is loaded."""
+        """Open a page in a new tab, and wait until it is loaded."""
         target = await self.call("Target.createTarget", url="about:blank")
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = self._tabs[attached["sessionId"]] = Tab(self, attached["sessionId"])
@@ -119,7 +119,7 @@ class Tab:
     """A page.
 
     Attributes:
-        events: what the protocol told of it, by the event's name.
+        events: the protocol's events about it, by name.
     """
 
     def __init__(self, browser: Chromium, session: str) -> None:
@@ -144,7 +144,7 @@ class Tab:
         await self.until("document.readyState === 'complete'")
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of an expression; that of a promise, once it is fulfilled."""
+        """Evaluate an expression, and await its value if it is a promise."""
         found = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
@@ -153,7 +153,7 @@ class Tab:
         """Wait until an expression is true."""
         async with asyncio.timeout(30):
             while True:
-                # A navigation ends every promise of the page before.
+                # A navigation ends the promises of the earlier page.
                 with contextlib.suppress(RuntimeError):
                     await self.evaluate(
                         f"new Promise((done) => {{const look = () => ({condition}) ? done(true) : setTimeout(look, 20);"
@@ -162,7 +162,7 @@ class Tab:
                     return
 
     async def screenshot(self, path: Path) -> None:
-        """The whole page, however long."""
+        """Save a picture of the whole page."""
         size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
         area = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=area)
@@ -170,11 +170,11 @@ class Tab:
 
     @property
     def complaints(self) -> list[Any]:
-        """Messages on the console, exceptions, and what the browser finds wrong."""
+        """Console messages, exceptions, and issues that the browser found."""
         names = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded")
         return [event for name in names for event in self.events[name]]
 
     @property
     def requested(self) -> list[str]:
-        """The URLs that it asked for."""
+        """The requested URLs."""
         return [event["request"]["url"] for event in self.events["Network.requestWillBeSent"]]

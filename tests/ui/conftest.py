@@ -18,7 +18,7 @@ from tim_async.emulator import Emulator, fill_example
 
 @dataclass(frozen=True)
 class Served:
-    """An emulator, its page, and a session that asks for it."""
+    """An emulator, its page, and a session for requests to the page."""
 
     service: Emulator
     url: str
@@ -42,7 +42,7 @@ class Served:
             return answer.status, await answer.text()
 
     async def until(self, calls: int) -> Any:
-        """The data once a look has seen so many calls."""
+        """Poll the data until it has at least ``calls`` calls."""
         while (found := await self.data())["tables"][0]["rows"] == [] or calls_in(found) < calls:
             pass
         return found
@@ -55,7 +55,7 @@ def calls_in(data: Any) -> int:
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(history, "EVERY", 0.02)  # a second is long for a test
+    monkeypatch.setattr(history, "INTERVAL", 0.02)  # a second is long for a test
     async with Emulator(limit=40) as service, aiohttp.ClientSession() as session:
         fill_example(service.state)
         async with serve_page(EmulatorSubject(service, 40), 0) as url:

@@ -30,7 +30,7 @@ from .chromium import Chromium, Tab
 
 WIDTHS = (360, 768, 1280)
 
-# What a reader sees of a text: its size, and its contrast with the nearest ground below it, as WCAG 2 counts it.
+# The smallest size and contrast of the visible texts; the contrast with their background is that of WCAG 2.
 LEGIBLE = """
 (() => {
   const channels = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -57,7 +57,7 @@ LEGIBLE = """
   return { size, contrast, texts };
 })()
 """
-# What ends beyond the page, or beyond a part of it that scrolls; the headings that a phone hides are nowhere.
+# Elements that overflow the page or a scrolling part of it, except for the headings that are hidden on phones.
 OUTSIDE = """
 [...document.querySelectorAll("main *")].filter((element) => {
   const { left, right } = element.getBoundingClientRect();
@@ -66,7 +66,7 @@ OUTSIDE = """
     && (left < -0.5 || right > innerWidth + 0.5 || (scrolls && element.scrollWidth > element.clientWidth + 1));
 }).map((element) => element.outerHTML)
 """
-# The tables as one reads them.
+# The texts of the tables.
 TABLES = """
 Object.fromEntries([...document.querySelectorAll("table")].map((table) => [table.caption.textContent,
   [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))]))
@@ -80,7 +80,7 @@ async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
 
 
 async def check_layouts(browser: Chromium, url: str, ready: str, name: str) -> None:
-    """At each width, light and dark: nothing to scroll sideways, texts that can be read, no complaint."""
+    """Check each width, light and dark: no horizontal scrolling, legible texts, no complaints."""
     for dark in (False, True):
         for width in WIDTHS:
             tab = await browser.open(url, width=width, dark=dark)
@@ -100,7 +100,7 @@ async def check_layouts(browser: Chromium, url: str, ready: str, name: str) -> N
 
 
 async def tree(tab: Tab) -> list[tuple[str, str]]:
-    """The roles and names that assistive technology is told."""
+    """Return the roles and names in the accessibility tree."""
     nodes = (await tab.call("Accessibility.getFullAXTree"))["nodes"]
     return [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -137,7 +137,7 @@ async def test_after_ten_thousand_calls_the_page_shows_the_report(browser: Chrom
             assert [row[4] for row in tables["Calls"]] == [shown(sum(one.faults.values())) for _, one in wanted]
             assert [row[7] for row in tables["Calls"]] == [f"{one.calls_per_second:,.1f}" for _, one in wanted]
             count = report.endpoints["set_unread_msg_num"].codes[10002]
-            assert tables["Faults met"] == [["set_unread_msg_num", "code 10002", shown(count)]]
+            assert tables["Injected faults"] == [["set_unread_msg_num", "code 10002", shown(count)]]
             assert [row[1] for row in tables["Error codes"]] == ["10002"]
             assert [row[3] for row in tables["Error codes"]] == [shown(count)]
             assert service.report().total.calls == 10_000
@@ -146,7 +146,7 @@ async def test_after_ten_thousand_calls_the_page_shows_the_report(browser: Chrom
 
 
 async def test_it_is_legible_at_every_width(browser: Chromium) -> None:
-    """With refusals, faults, a long name and an unknown command; assistive technology is told the same."""
+    """With refusals, faults, a long name and an unknown command; the accessibility tree has the same."""
     async with Emulator(limit=100) as service:
         fill_example(service.state)
         service.fault(code=10002, probability=0.05)
@@ -168,7 +168,7 @@ async def test_it_is_legible_at_every_width(browser: Chromium) -> None:
                 await tab.until("document.querySelector('.sum')")
                 told = await tree(tab)
                 headings = [name for role, name in told if role == "heading"]
-                assert {"Emulator", "Calls a second", "set_unread_msg_num", "Faults", "Calls"} <= {*headings}
+                assert {"Emulator", "Calls per second", "set_unread_msg_num", "Faults", "Calls"} <= {*headings}
                 assert ("columnheader", "refused") in told
                 assert ("rowheader", "set_unread_msg_num") in told
                 assert len([role for role, _ in told if role == "table"]) == 3
@@ -180,7 +180,7 @@ async def test_it_is_legible_at_every_width(browser: Chromium) -> None:
 
 
 async def test_buttons_inject_and_clear(browser: Chromium) -> None:
-    """By mouse; a mistake is told of, and a fault of another kind asks for no value."""
+    """By mouse; an error is shown, and some kinds of faults have no value."""
     async with Emulator() as service, serve_page(EmulatorSubject(service, 200), 0) as url:
         tab = await browser.open(url, width=360)
         await tab.until("!document.getElementById('faults').hidden")
@@ -203,7 +203,7 @@ async def test_buttons_inject_and_clear(browser: Chromium) -> None:
         await tab.until("document.getElementById('result').classList.contains('refused')")
         assert "at most 1, not 2" in await tab.evaluate("document.getElementById('result').textContent")
         assert len(service.faults) == 2
-        # The browser itself says so too, of an answer that is no success.
+        # The browser logs the status 400, too.
         complaints, tab.events["Log.entryAdded"] = tab.complaints, []
         assert ["400" in complaint["entry"]["text"] for complaint in complaints] == [True]
         await click(tab, "#active li:first-child button")
@@ -218,7 +218,7 @@ async def test_buttons_inject_and_clear(browser: Chromium) -> None:
 
 
 async def click(tab: Tab, selector: str) -> None:
-    """Click where it is, as a mouse does."""
+    """Click an element at its position, as a mouse does."""
     element = f"const e = document.querySelector('{selector}'); e.scrollIntoView({{block: 'center'}})"
     middle = "const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]"
     box = await tab.evaluate(f"(() => {{{element}; {middle}}})()")
@@ -227,7 +227,7 @@ async def click(tab: Tab, selector: str) -> None:
 
 
 async def serve_elsewhere() -> tuple[web.ServerRunner, str]:
-    """A page of somebody else, at another port of this machine."""
+    """Serve another page, on another port of this machine."""
 
     async def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(text="<!doctype html><link rel=icon href='data:,'>", content_type="text/html")
@@ -238,8 +238,8 @@ async def serve_elsewhere() -> tuple[web.ServerRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}/"
 
 
-async def test_other_pages_and_other_names_get_nothing(browser: Chromium) -> None:
-    """Even with the token: no reading, no button, no frame, no script; nor by a name that resolves to this machine."""
+async def test_other_pages_and_other_names_have_no_access(browser: Chromium) -> None:
+    """Even with the token, no data, action, frame or script, also by a name that resolves to this machine."""
     async with Emulator() as service, serve_page(EmulatorSubject(service, 200), 0) as url:
         runner, elsewhere = await serve_elsewhere()
         tab = await browser.open(elsewhere)
@@ -262,12 +262,12 @@ async def test_other_pages_and_other_names_get_nothing(browser: Chromium) -> Non
         tab = await browser.open(url.replace("127.0.0.1", "evil.example"))
         assert "this page is for browsers on this machine" in await tab.evaluate("document.body.textContent")
         tab = await browser.open(url.rpartition("/")[0][:-1] + "/")
-        assert "the page is at the URL" in await tab.evaluate("document.body.textContent")
+        assert "use the full URL that the command printed" in await tab.evaluate("document.body.textContent")
         assert service.report().total.calls == 0
 
 
 async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
-    """Who takes how much, with long names and many members; without buttons."""
+    """Members with their shares, with long names and many members; without buttons."""
     connected = connect(store.url)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(connected.aclose)
@@ -275,7 +275,7 @@ async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
         read = partial(look, connected, "tim_async")
 
         async def work() -> None:
-            """Take 200 calls a second: the first member a quarter, the second three of them, and the others none."""
+            """Take 200 calls/s: the first member a quarter, the second three quarters, the others none."""
             for taken in range(0, 1_000_000, 5):
                 for number in range(30):
                     name = f"worker-{number:02}.region-1.compute.example.internal:{1000 + number}:5f0c2a91"
@@ -293,7 +293,7 @@ async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
             "[...document.querySelectorAll('.figures-of:nth-child(2) tr td:nth-child(3)')].map((e) => e.textContent)"
         )
         await tab.until(f"{shares}.slice(0, 3).join() === '75 %,25 %,0 %'")
-        table = (await tab.evaluate(TABLES))["Who takes get_c2c_unread_msg_num"]
+        table = (await tab.evaluate(TABLES))["Members of get_c2c_unread_msg_num"]
         assert [row[0][:9] for row in table[:2]] == ["worker-01", "worker-00"]
         assert table[-1][0] == "10 others"
         assert await tab.evaluate("document.getElementById('faults').hidden")
@@ -301,13 +301,13 @@ async def test_a_quota_is_shown(browser: Chromium, store: Store) -> None:
         await check_layouts(browser, url, "document.querySelectorAll('table').length === 2", "quota")
 
 
-async def test_the_end_of_the_command_is_told(browser: Chromium) -> None:
-    """The last figures stay, and are said to be old."""
+async def test_the_end_of_the_command_is_shown(browser: Chromium) -> None:
+    """The last data stay, with their time."""
     async with Emulator() as service:
         async with serve_page(EmulatorSubject(service, 200), 0) as url:
             tab = await browser.open(url)
             await tab.until("document.getElementById('clock').textContent.startsWith('Live')")
         await tab.until("!document.getElementById('trouble').hidden")
-        assert "does not answer; these are the figures of" in await tab.evaluate(
+        assert "is not responding; showing data from" in await tab.evaluate(
             "document.getElementById('trouble').textContent"
         )

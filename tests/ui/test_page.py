@@ -1,4 +1,4 @@
-"""The page of ``--ui`` over HTTP: who may ask for it, what it says, what its buttons do.  See `in_browser.py`."""
+"""The page of ``--ui`` over HTTP: access, content and buttons.  See `in_browser.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tim_async.cli._page import history
 from tim_async.cli._page.emulator import EmulatorSubject
 from tim_async.cli._page.quota import QuotaSubject
 from tim_async.cli._page.server import serve_page
-from tim_async.cli._page.subject import Look
+from tim_async.cli._page.subject import Snapshot
 from tim_async.cli.failures import Failure
 from tim_async.cli.faultspec import fault_text, parse_fault
 from tim_async.emulator import Emulator, Fault
@@ -38,7 +38,7 @@ FILES = ("", "page.css", "page.js", "icon.svg", "data")
 
 
 async def raw(served: Served, request: str) -> str:
-    """Send a request as it stands, and read the answer to its end."""
+    """Send a raw request, and read the whole response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(served.url).port)
     writer.write(request.replace("\n", "\r\n").encode())
     answer = (await reader.read()).decode()
@@ -47,7 +47,7 @@ async def raw(served: Served, request: str) -> str:
     return answer
 
 
-# Who may ask
+# Access
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -59,7 +59,7 @@ async def test_each_file_is_answered_with_the_headers_that_protect_it(served: Se
     assert answer.headers["Content-Type"].endswith("; charset=utf-8")
     check_headers(answer.headers)
     if not name:
-        # Nothing from outside, and nothing that the policy would refuse.
+        # No external resources, and nothing that the policy would refuse.
         assert re.findall(r'(?:src|href)="([^"]*)"', body) == ["icon.svg", "page.css", "page.js"]
         assert not re.search(r"<style|style=|<script>|\son\w+=", body)
 
@@ -76,7 +76,7 @@ def check_headers(headers: Any) -> None:
 
 
 async def test_without_the_token_there_is_nothing(served: Served) -> None:
-    """Nor with another; the same for what exists and what does not, and for a button's request."""
+    """Nor with a wrong one; the same for existing and other paths, and for actions."""
     token = URL(served.url).parts[1]
     for wrong in ("", "x/", f"{token}x/", f"{token[:-1]}/", f"{token.swapcase()}/", "ü/", f"/{token}/", token):
         for name in (*FILES, "act"):
@@ -98,7 +98,7 @@ async def test_without_the_token_there_is_nothing(served: Served) -> None:
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "[::1]"]
 )
 async def test_another_host_is_refused(served: Served, host: str) -> None:
-    """As that of a name which somebody makes resolve to this machine: with its port, and with a matching origin."""
+    """For example of a rebound name, with the right port and a matching origin."""
     for name in FILES:
         for port in ("", f":{URL(served.url).port}"):
             headers = {"Host": host + port, "Origin": f"http://{host}{port}"}
@@ -111,7 +111,7 @@ async def test_another_host_is_refused(served: Served, host: str) -> None:
 
 
 async def test_this_machine_may_have_other_names_and_ports(served: Served) -> None:
-    """A tunnel's port is another one."""
+    """A tunnel has another port."""
     for host in (served.host, "127.0.0.1:9", "localhost", "LocalHost:8099"):
         for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
             async with served.session.get(served.url, headers=headers) as answer:
@@ -125,7 +125,7 @@ async def test_requests_with_no_host_or_two_are_refused(served: Served) -> None:
 
 
 async def test_another_origin_is_refused(served: Served) -> None:
-    """A page of another site, of another port of this machine, of a file; it changes nothing."""
+    """A page of another site, of another port of this machine or of a file has no effect."""
     port = URL(served.url).port or 0
     origins = ("http://evil.example", "null", f"https://{served.host}", f"http://localhost:{port}", "http://127.0.0.1")
     for origin in (*origins, f"http://127.0.0.1:{port + 1}", "", f"{served.origin}/", f"{served.origin}.evil.example"):
@@ -143,7 +143,7 @@ async def test_another_origin_is_refused(served: Served) -> None:
 
 
 async def test_what_a_form_of_another_page_could_send_changes_nothing(served: Served) -> None:
-    """No origin, a body that is no JSON by its type, another method, a body that is too long."""
+    """No origin, another content type than JSON, another method, a too large body."""
     mine = {"Origin": served.origin, "Content-Type": "application/json"}
     body = '{"inject": "10002"}'
     cases: list[tuple[str, dict[str, str], Any, int]] = [
@@ -186,7 +186,7 @@ async def test_what_a_form_of_another_page_could_send_changes_nothing(served: Se
     ],
 )
 async def test_no_other_file_is_served(served: Served, path: str) -> None:
-    """However the path is written, with the token before it."""
+    """With any spelling of the path after the token."""
     before = URL(served.url).path
     for target in (before + path, served.url + path):
         answer = await raw(served, f"GET {target} HTTP/1.0\nHost: {served.host}\n\n")
@@ -195,11 +195,11 @@ async def test_no_other_file_is_served(served: Served, path: str) -> None:
         assert "import" not in answer
 
 
-# What it says
+# Content
 
 
 async def test_the_data_are_the_report(served: Served) -> None:
-    """After refusals, faults, error codes and unknown commands; nobody's requests for the page are in it."""
+    """After refusals, faults, error codes and unknown commands; requests to the page do not count."""
     served.service.fault(code=10002, times=3, endpoint="set_unread_msg_num")
     served.service.fault(drop="after", times=1)
     async with served.session.get(served.service.url + "/<img src=x>") as answer:
@@ -231,8 +231,8 @@ async def test_the_data_are_the_report(served: Served) -> None:
         [n, code, count] for n, one in report.endpoints.items() for code, count in sorted(one.codes.items())
     ]
     assert all(row[2] for row in tables["Error codes"]["rows"] if row[1] in ("10002", "60007"))
-    assert sum(row[2] for row in tables["Faults met"]["rows"]) == sum(report.total.faults.values()) == 4
-    assert tables["Unknown fields"]["rows"] == [["get_group_msg_receipt", "\\x1b", 1]]
+    assert sum(row[2] for row in tables["Injected faults"]["rows"]) == sum(report.total.faults.values()) == 4
+    assert tables["Undocumented fields"]["rows"] == [["get_group_msg_receipt", "\\x1b", 1]]
     charts = {chart["key"]: chart for chart in data["charts"]}
     assert {*charts} == {"set_unread_msg_num", "get_c2c_unread_msg_num", "get_group_msg_receipt"}
     for name, chart in charts.items():
@@ -249,21 +249,21 @@ async def test_the_data_are_the_report(served: Served) -> None:
 
 
 async def test_the_past_is_kept_for_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older look is dropped; so are those of a clock that was set back.  An unexpected error is told of."""
-    monkeypatch.setattr(history, "EVERY", 0.0)
+    """Older snapshots are dropped, and those before the clock was set back.  An unexpected error is shown."""
+    monkeypatch.setattr(history, "INTERVAL", 0.0)
     clock = [1000.0, 1001.0, 1300.0, 1301.0, 1302.0, 500.0, 501.0]
     pasts: list[list[float]] = []
     enough = asyncio.Event()
 
     class Clocked(EmulatorSubject):
-        async def look(self) -> Look:
+        async def snapshot(self) -> Snapshot:
             if len(clock) < 7:
                 pasts.append(kept.document()["at"])
             if not clock:
                 if kept.document()["trouble"]:
                     enough.set()
                 raise RuntimeError("the clock has no more times")
-            return Look(clock.pop(0))
+            return Snapshot(clock.pop(0))
 
     async with Emulator() as service:
         kept = history.History(Clocked(service, None))
@@ -273,18 +273,18 @@ async def test_the_past_is_kept_for_five_minutes(monkeypatch: pytest.MonkeyPatch
     assert pasts[:7] == [[0], [-1, 0], [-300, -299, 0], [-300, -1, 0], [-2, -1, 0], [0], [-1, 0]]
 
 
-async def test_many_look_at_once(served: Served) -> None:
-    """And none of their requests is a call."""
+async def test_many_concurrent_requests(served: Served) -> None:
+    """None of the requests counts as a call."""
     answers = await asyncio.gather(*(served.data() for _ in range(200)))
     assert all(answer["name"] == "Emulator" for answer in answers)
     assert served.service.report().total.calls == 0
 
 
-# What its buttons do
+# Buttons
 
 
 async def test_faults_are_injected_and_cleared(served: Served) -> None:
-    """By the texts of ``--fault``; those that were there before can be cleared, too."""
+    """With the syntax of ``--fault``; earlier faults can be cleared, too."""
     served.service.fault(code=10002, probability=0.25)
     for text in ("http-502=10%@set_unread_msg_num", "drop-after", "10002=25%"):
         assert await served.act({"inject": text}) == (204, "")
@@ -307,22 +307,22 @@ async def test_faults_are_injected_and_cleared(served: Served) -> None:
     assert await served.act({"clear": None}) == (204, "")
     assert (await served.data())["faults"]["active"] == []
     status, said = await served.act({"clear": "drop-after"})
-    assert (status, "it has been cleared" in said) == (400, True)
+    assert (status, "was already cleared" in said) == (400, True)
 
 
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ({"inject": "nonsense"}, "no such fault: 'nonsense'"),
+        ({"inject": "nonsense"}, "unknown fault 'nonsense'"),
         ({"inject": "10002=200%"}, "probability must be above 0 and at most 1, not 2.0"),
         ({"inject": "10002@no_such"}, "no_such"),
-        ({"inject": "<script>"}, "no such fault: '<script>'"),
-        ({"inject": 10002}, "no such action"),
-        ({"explode": True}, "no such action"),
-        ({}, "no such action"),
+        ({"inject": "<script>"}, "unknown fault '<script>'"),
+        ({"inject": 10002}, "unknown action"),
+        ({"explode": True}, "unknown action"),
+        ({}, "unknown action"),
     ],
 )
-async def test_a_refused_action_says_why(served: Served, action: Any, said: str) -> None:
+async def test_a_refused_action_has_a_reason(served: Served, action: Any, said: str) -> None:
     status, text = await served.act(action)
     assert status == 400
     assert said in text
@@ -330,11 +330,11 @@ async def test_a_refused_action_says_why(served: Served, action: Any, said: str)
 
 
 async def test_faults_are_bounded(served: Served) -> None:
-    """Each call tries all of them."""
+    """Because each call tries all of them."""
     for _ in range(100):
         served.service.fault(code=10002)
     status, text = await served.act({"inject": "10002"})
-    assert (status, "100 faults already" in text) == (400, True)
+    assert (status, "100 faults are injected already" in text) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ async def test_faults_are_bounded(served: Served) -> None:
         "delay-0.25",
     ],
 )
-async def test_the_text_of_a_fault_is_that_which_asks_for_it(text: str) -> None:
+async def test_the_text_of_a_fault_is_that_of_its_option(text: str) -> None:
     assert fault_text(Emulator().fault(**parse_fault(text))) == text
 
 
@@ -357,14 +357,14 @@ async def test_the_text_of_a_fault_is_that_which_asks_for_it(text: str) -> None:
 
 
 async def test_a_quota_is_shown_as_the_terminal_shows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Endpoints, members and remarks; an outage of the store is told of, and ends; nothing can be changed."""
-    monkeypatch.setattr(history, "EVERY", 0.02)
+    """Endpoints, members and remarks; an outage of the store is shown until it ends; there are no actions."""
+    monkeypatch.setattr(history, "INTERVAL", 0.02)
     connected = connect(store.url)
 
     async def read() -> Any:
         try:
             return await look(connected, "tim_async")
-        except RedisError as error:  # as the command does, in other words
+        except RedisError as error:  # as the command does, with another text
             raise Failure(f"away: {type(error).__name__}") from None
 
     with store.client() as redis:
@@ -396,7 +396,7 @@ async def test_a_quota_is_shown_as_the_terminal_shows_it(store: Store, monkeypat
             store.start()
             while (data := await served.data())["trouble"]:
                 pass
-            assert data["tables"][0]["none"].startswith("Nobody has used a quota here")
+            assert data["tables"][0]["none"].startswith("No quota in the namespace tim_async was used")
     await connected.aclose()
 
 
@@ -407,8 +407,8 @@ def test_options_that_contradict_each_other(run: Run) -> None:  # noqa: F811 - a
     for args, said in (
         (("emulator", "--ui-port", "8100"), "--ui-port needs --ui"),
         (("quota", "redis://h", "--ui-port", "8100"), "--ui-port needs --ui"),
-        (("quota", "redis://h", "--ui", "--watch"), "--ui goes with neither --watch nor --json"),
-        (("quota", "redis://h", "--ui", "--json"), "--ui goes with neither --watch nor --json"),
+        (("quota", "redis://h", "--ui", "--watch"), "--ui cannot be combined with --watch or --json"),
+        (("quota", "redis://h", "--ui", "--json"), "--ui cannot be combined with --watch or --json"),
     ):
         result = run(*args)
         assert (result.exit_code, said in result.stderr) == (2, True)
@@ -416,7 +416,7 @@ def test_options_that_contradict_each_other(run: Run) -> None:  # noqa: F811 - a
         port = str(taken.getsockname()[1])
         result = run("emulator", "--port", "0", "--ui", "--ui-port", port)
     assert result.exit_code == 1
-    assert f"cannot serve the page at port {port}" in result.stderr
+    assert f"cannot serve the page on port {port}" in result.stderr
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -425,7 +425,7 @@ async def test_a_command_serves_its_page_and_ends_with_ctrl_c(
     environment: dict[str, str],  # noqa: F811 - a fixture
     store: Store,
 ) -> None:
-    """With a browser's idle connection and a request that never ends; no look at the page is a call."""
+    """Despite a browser's idle connection and an endless request; requests to the page are no calls."""
     with store.client() as redis:
         Hand(redis, UNREAD).member("web-1:7:aa", 100)
     for args, title in ((("emulator", "--port", "0"), "Emulator"), (("quota", store.url), "Shared quota")):
@@ -448,7 +448,7 @@ async def test_a_command_serves_its_page_and_ends_with_ctrl_c(
 
 
 def test_the_faults_of_an_emulator_can_be_read_and_removed_one_by_one() -> None:
-    """The first of equal ones; one that has been met as often as it may is gone."""
+    """Clearing removes the first of equal faults; a fault with a number of times is gone after them."""
     service = Emulator()
     first, second = service.fault(code=10002, times=1), service.fault(status=502)
     service.fault(code=10002, times=1)

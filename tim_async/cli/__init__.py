@@ -1,4 +1,4 @@
-"""The command line: ``tim-async``.  Importing this costs nothing; `main` fetches what it needs."""
+"""The command line: ``tim-async``.  Importing this module is cheap; `main` imports what it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Run ``tim-async`` with the arguments of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 usage, 3 some items failed, 4 stopped by a limit,
+        The exit code: 0 done, 1 failed, 2 usage error, 3 some items failed, 4 stopped by a limit,
             130 interrupted.
     """
     try:
@@ -22,10 +22,10 @@ def main() -> int:
         try:
             return _run()
         except stdio.OutputLost as error:
-            stdio.lose(error)
+            stdio.abandon(error)
             stdio.flush()
             return 1
-    except KeyboardInterrupt:  # as early as this, or as late, nothing else would keep its traceback in
+    except KeyboardInterrupt:  # outside of `run`, which handles the others
         return _INTERRUPTED
 
 
@@ -36,6 +36,6 @@ def _run() -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        sys.stderr.write(f"tim-async needs {missing}, which an extra brings: pip install 'tim-async[cli]'\n")
+        sys.stderr.write(f"tim-async needs the package {missing}: pip install 'tim-async[cli]'\n")
         return 1
     return run()

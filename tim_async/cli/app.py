@@ -1,4 +1,4 @@
-"""The command group.  A run ends with an exit code; expected failures show no traceback."""
+"""The command group, and `run`, which turns errors into exit codes and messages without a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .doctor import doctor
 from .explain import explain
-from .failures import FAILED, INTERRUPTED, described, trace
+from .failures import FAILED, INTERRUPTED, describe, print_traceback
 from .migrate.command import migrate
 from .output import examples, plain, say
 from .quota import quota
@@ -40,24 +40,24 @@ _NAME = "tim-async"
     + "\n\n\b\nExit codes:\n"
     "  0    done\n"
     "  1    failed\n"
-    "  2    wrong usage: bad arguments, missing credentials\n"
-    "  3    some items failed; the output names them\n"
-    "  4    a migration was stopped by a limit that was set for it\n"
+    "  2    usage error: invalid arguments, missing credentials\n"
+    "  3    some items failed; the output lists them\n"
+    "  4    a migration was stopped by --max-errors or --max-outage\n"
     "  130  interrupted"
-    + "\n\n\b\nCredentials, from the environment or from a file that --credentials or TIM_CREDENTIALS names:\n"
+    + "\n\n\b\nCredentials, from the environment or from the file given by --credentials or TIM_CREDENTIALS:\n"
     "  TIM_SDK_APP_ID                      the app's SDKAppID\n"
-    "  TIM_SECRET_KEY, TIM_SECRET_KEY_FILE the app's secret key, or a file that holds it\n"
+    "  TIM_SECRET_KEY, TIM_SECRET_KEY_FILE the app's secret key, or a file that contains it\n"
     "  TIM_IDENTIFIER                      an admin of the app (default: administrator)\n"
-    "  TIM_REGION, TIM_BASE_URL            where the app is, e.g. singapore; or another host\n"
-    "  TIM_ALLOW_HTTP=1                    allow http:// to a host that is not this machine\n\n"
-    "\b\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY name the proxy, if there is one.\n"
+    "  TIM_REGION, TIM_BASE_URL            the app's region, e.g. singapore; or the URL of another host\n"
+    "  TIM_ALLOW_HTTP=1                    allow http:// to hosts other than this machine\n\n"
+    "\b\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY configure a proxy.\n"
     "TIM_LOG=debug logs each request to standard error; other levels are info, warning and error.",
 )
 def cli() -> None:
     """Read state of Tencent Cloud Chat (IM): unread counts and read receipts.
 
-    Data goes to standard output, as a table or with --json as one JSON document; what takes long prints JSON lines.
-    All else goes to standard error.
+    Results go to standard output: a table, or with --json a JSON document; long-running commands print JSON Lines.
+    Messages go to standard error.
     """
     try:
         set_up_logging(os.environ)
@@ -82,14 +82,14 @@ for _command in (
     cli.add_command(_command)
 
 
-def _tell_version(command: click.Command, *, hidden: bool) -> None:
-    """Take ``--version`` after each command, too; the help of the first names it."""
+def _add_version_option(command: click.Command, *, hidden: bool) -> None:
+    """Add ``--version`` to a command and its subcommands; only the first one's help shows it."""
     click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s", hidden=hidden)(command)
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        _tell_version(inner, hidden=True)
+        _add_version_option(inner, hidden=True)
 
 
-_tell_version(cli, hidden=False)
+_add_version_option(cli, hidden=False)
 
 
 def run() -> int:
@@ -99,10 +99,10 @@ def run() -> int:
         The exit code.
 
     Raises:
-        OutputLost: a standard stream cannot be written to.
+        OutputLost: a standard stream is not writable.
     """
     try:
-        # Not in standalone mode, which exits with 1 on Ctrl-C.
+        # Standalone mode would exit with 1 on Ctrl-C.
         code = cli.main(prog_name=_NAME, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -115,7 +115,7 @@ def run() -> int:
     except OutputLost:
         raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: reported as unexpected
-        trace(error)
-        say(f"Error: {plain(described(error))}")
+        print_traceback(error)
+        say(f"Error: {plain(describe(error))}")
         return FAILED
     return code if isinstance(code, int) else 0

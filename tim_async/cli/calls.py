@@ -1,10 +1,10 @@
-"""The commands that call the service: ``unread``, ``inbox``, ``mark-read``, ``set-unread`` and ``receipts``."""
+"""The commands that make single calls: ``unread``, ``inbox``, ``mark-read``, ``set-unread`` and ``receipts``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -14,8 +14,8 @@ import click
 from tim_async._codes import explanations
 
 from . import credentials
-from .failures import PARTIAL, plainly
-from .output import console_for, examples, make_table, plain, say, show, show_json, takes_json
+from .failures import PARTIAL, click_errors
+from .output import console_for, examples, json_option, make_table, number_of, plain, say, show, show_json
 from .ranges import parse_seqs, parse_time
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_REFRESH = 0.25
-"""Seconds between two drawings of a progress bar."""
+_REFRESH_INTERVAL = 0.25
+"""Seconds between two updates of a progress bar."""
 
 
 @click.command(
@@ -41,15 +41,15 @@ _REFRESH = 0.25
 )
 @click.argument("account")
 @click.argument("peers", metavar="[PEER]...", nargs=-1)
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def unread(
     ctx: click.Context, account: str, peers: tuple[str, ...], as_json: bool, credentials_file: Path | None
 ) -> None:
-    """Count ACCOUNT's unread one-to-one messages, in all or from each PEER.
+    """Count ACCOUNT's unread one-to-one messages, in total or from each PEER.
 
-    Any number of peers; they are asked for 10 a call, 200 calls a second.  Exit code 3 if some peers failed.
+    Accepts any number of peers: 10 per call, up to 200 calls/s.  Exit code 3 if some peers failed.
     """
     if not peers:
         total = _call(credentials_file, lambda tim: tim.get_all_c2c_unread_msg_num(account))
@@ -57,21 +57,15 @@ def unread(
             show_json({"to_account": account, "all_c2c_unread_msg_num": total})
         else:
             table = make_table("Account", "Unread", right=["Unread"])
-            table.add_row(plain(account), str(total))
+            table.add_row(account, str(total))
             show(table)
         return
     result = _call(credentials_file, lambda tim: tim.batch.get_c2c_unread_msg_num(account, peers), -(-len(peers) // 10))
     if as_json:
-        show_json({"to_account": account, **_as_plain(result)})
+        show_json({"to_account": account, **_as_dict(result)})
     else:
-        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
-        for peer in dict.fromkeys(peers):
-            if peer in result.counts:
-                table.add_row(plain(peer), str(result.counts[peer]))
-            else:
-                table.add_row(plain(peer), "-", _reason(result.errors[peer]))
-        show(table)
-    _end(ctx, result.errors, "peers")
+        _show_unread(result, dict.fromkeys(peers))
+    _report_errors(ctx, result.errors, "peer")
 
 
 @click.command(
@@ -79,26 +73,21 @@ def unread(
     epilog=examples("tim-async inbox alice", "tim-async inbox alice --json | jq .counts"),
 )
 @click.argument("account")
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Path | None) -> None:
     """Count ACCOUNT's unread messages in each of its one-to-one conversations.
 
-    The conversations are listed page by page, pinned and newest first, and counted 10 a call.  Exit code 3 if some
-    counts failed.
+    Lists the conversations page by page, pinned and newest first, and counts 10 per call.  Exit code 3 if some counts
+    failed.
     """
     result = _call(credentials_file, lambda tim: tim.batch.get_recent_c2c_unread_msg_num(account))
     if as_json:
-        show_json({"from_account": account, **_as_plain(result)})
+        show_json({"from_account": account, **_as_dict(result)})
     else:
-        table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
-        for peer, count in result.counts.items():
-            table.add_row(plain(peer), str(count))
-        for peer, error in result.errors.items():
-            table.add_row(plain(peer), "-", _reason(error))
-        show(table)
-    _end(ctx, result.errors, "peers")
+        _show_unread(result, [*result.counts, *result.errors])
+    _report_errors(ctx, result.errors, "peer")
 
 
 @click.command(
@@ -116,22 +105,23 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     "--time",
     "moment",
     metavar="SECONDS|ISO-8601",
-    help="Everything before it becomes read: unix seconds, or a time with its zone.  The service's now by default.",
+    help="Time before which messages become read: Unix seconds, or ISO 8601 with a time zone; by default, the service's"
+    " current time.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def mark_read(
     report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
 ) -> None:
-    """Mark read what REPORT_ACCOUNT has received from PEER_ACCOUNT."""
-    with plainly():
+    """Mark the messages that REPORT_ACCOUNT has received from PEER_ACCOUNT as read."""
+    with click_errors():
         seconds = None if moment is None else parse_time(moment)
     _call(credentials_file, lambda tim: tim.admin_set_msg_read(report_account, peer_account, msg_read_time=seconds))
     if as_json:
         show_json({"report_account": report_account, "peer_account": peer_account, "msg_read_time": seconds})
     else:
-        until = "all there is" if seconds is None else f"everything before {seconds}"
-        say(f"Marked read for {plain(report_account)}: {until} from {plain(peer_account)}.")
+        until = "" if seconds is None else f" before {seconds}"
+        say(f"Marked as read for {plain(report_account)}: all messages from {plain(peer_account)}{until}.")
 
 
 @click.command(
@@ -145,13 +135,13 @@ def mark_read(
 @click.argument("group")
 @click.argument("member")
 @click.argument("count", type=click.IntRange(min=0))
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def set_unread(group: str, member: str, count: int, as_json: bool, credentials_file: Path | None) -> None:
-    """Set MEMBER's unread message count in GROUP to COUNT; nobody is notified.
+    """Set MEMBER's unread message count in GROUP to COUNT, without a notification.
 
-    The service lowers a COUNT above the group's number of messages to it, without saying so, and in ChatRoom,
-    Meeting and AVChatRoom groups it answers success and does nothing.
+    The service silently lowers a COUNT above the group's number of messages to that number.  For ChatRoom, Meeting and
+    AVChatRoom groups it reports success and does nothing.
     """
     _call(credentials_file, lambda tim: tim.set_unread_msg_num(group, member, count))
     if as_json:
@@ -171,30 +161,30 @@ def set_unread(group: str, member: str, count: int, as_json: bool, credentials_f
 )
 @click.argument("group")
 @click.argument("seqs", metavar="SEQ...", nargs=-1, required=True)
-@click.option("--who", is_flag=True, help="List the members who have read one message, and those who have not.")
-@takes_json
-@credentials.takes_credentials
+@click.option("--who", is_flag=True, help="List the members who have and who have not read one message.")
+@json_option
+@credentials.option
 @click.pass_context
 def receipts(
     ctx: click.Context, group: str, seqs: tuple[str, ...], who: bool, as_json: bool, credentials_file: Path | None
 ) -> None:
     """Show how many members of GROUP have read each message.
 
-    Each SEQ is a message's number or a range of them, such as 1-500; they are asked for 50 a call.  Exit code 3 if
-    some have no receipt.
+    Each SEQ is a message number or a range such as 1-500; 50 messages per call.  Exit code 3 if some messages have no
+    receipt.
     """
-    with plainly():
+    with click_errors():
         numbers = parse_seqs(seqs)
     if who:
         if len(numbers) > 1:
-            raise click.UsageError(f"--who lists the members for one message, not for {len(numbers)}.")
+            raise click.UsageError(f"--who takes one message, not {len(numbers)}.")
         _show_readers(credentials_file, group, numbers[0], as_json=as_json)
         return
     result = _call(
         credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
     )
     if as_json:
-        show_json({"group_id": group, **_as_plain(result)})
+        show_json({"group_id": group, **_as_dict(result)})
     else:
         table = make_table(
             "MsgSeq", "Read", "Unread", *_error_column(result.errors), right=["MsgSeq", "Read", "Unread"]
@@ -205,7 +195,18 @@ def receipts(
             else:
                 table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
         show(table)
-    _end(ctx, result.errors, "messages")
+    _report_errors(ctx, result.errors, "message")
+
+
+def _show_unread(result: C2CUnread, peers: Iterable[str]) -> None:
+    """Print the counts of peers in their order, and the errors in a third column."""
+    table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
+    for peer in peers:
+        if peer in result.counts:
+            table.add_row(peer, str(result.counts[peer]))
+        else:
+            table.add_row(peer, "-", _reason(result.errors[peer]))
+    show(table)
 
 
 def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
@@ -222,12 +223,12 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
     table = make_table("Member", "Read")
     for members, answer in ((read, "yes"), (unread_by, "no")):
         for member in members:
-            table.add_row(plain(member), answer)
+            table.add_row(member, answer)
     show(table)
 
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
-    """Run ``work`` with a client; ``calls`` is the number of its requests, without retries."""
+    """Run ``work`` with a client, which makes ``calls`` calls."""
     options = credentials.load(credentials_file).client_options()
 
     async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
@@ -236,15 +237,15 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
         async with TIMClient(**options, on_attempt=on_attempt) as tim:
             return await work(tim)
 
-    async def carry_out_watched() -> Value:
+    async def carry_out_with_bar() -> Value:
         from tim_async.migrate._supervision import beside
 
         with _Bar(calls) as bar:
-            return await beside(carry_out(bar.attempt), bar.keep_fresh())
+            return await beside(carry_out(bar.attempt), bar.keep_refreshing())
 
-    with plainly():
-        # A bar for what takes more than about a second.
-        return asyncio.run(carry_out_watched() if calls > 200 and sys.stderr.isatty() else carry_out())
+    with click_errors():
+        # 200 calls take about a second.
+        return asyncio.run(carry_out_with_bar() if calls > 200 and sys.stderr.isatty() else carry_out())
 
 
 class _Bar:
@@ -253,7 +254,7 @@ class _Bar:
     def __init__(self, calls: int) -> None:
         from rich.progress import Progress
 
-        # Not refreshed by rich's thread, whose failures would go unnoticed.
+        # rich would refresh it from a thread, whose errors would be lost.
         self._progress = Progress(
             console=console_for(sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False
         )
@@ -271,11 +272,11 @@ class _Bar:
         if attempt.error is None:
             self._progress.advance(self._task)
 
-    async def keep_fresh(self) -> None:
-        """Draw it every `_REFRESH` seconds."""
+    async def keep_refreshing(self) -> None:
+        """Redraw the bar every `_REFRESH_INTERVAL` seconds."""
         while True:
             self._progress.refresh()
-            await asyncio.sleep(_REFRESH)
+            await asyncio.sleep(_REFRESH_INTERVAL)
 
 
 def _error_column(errors: Errors) -> list[str]:
@@ -283,11 +284,11 @@ def _error_column(errors: Errors) -> list[str]:
 
 
 def _reason(error: ItemError) -> str:
-    return plain(" ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part))
+    return " ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part)
 
 
-def _as_plain(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
-    """A result with its errors' meanings and remedies, ready for JSON."""
+def _as_dict(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
+    """Return a result as plain data, with the meaning and remedy of each error."""
     errors = {
         item: {**asdict(error), "meaning": error.meaning, "remedy": error.remedy}
         for item, error in result.errors.items()
@@ -295,8 +296,9 @@ def _as_plain(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
     return {**asdict(result), "errors": errors}
 
 
-def _end(ctx: click.Context, errors: Errors, what: str) -> None:
-    """Say how many items failed, and explain each code once."""
+def _report_errors(ctx: click.Context, errors: Errors, item: str) -> None:
+    """Print the number of failed items, and explain each code once; the exit code is then 3."""
     if errors:
-        say("\n".join([f"{len(errors)} of the {what} failed.", *explanations(error.code for error in errors.values())]))
+        failed = f"{number_of(len(errors), item)} failed."
+        say("\n".join([failed, *explanations(error.code for error in errors.values())]))
         ctx.exit(PARTIAL)

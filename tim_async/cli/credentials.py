@@ -1,4 +1,4 @@
-"""Where credentials come from: the environment, or a file, and never a flag, which every process list would show."""
+"""Credentials from the environment or a file; never from a flag, which every process list would show."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import click
 from tim_async import config
 from tim_async._secret import Secret
 
-from .failures import Misuse, plainly
+from .failures import Misuse, click_errors
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who calls, and where.
+    """The credentials and the place of an app.
 
     Attributes:
         sdk_app_id: the app's SDKAppID.
         secret_key: the app's secret key.
         identifier: an admin of the app.
-        region: where the app is, if that was given.
-        base_url: another host, if that was given.
-        allow_http: whether that host may be called without TLS.
+        region: the app's region, if given.
+        base_url: the URL of another host, if given.
+        allow_http: whether ``base_url`` may be a remote ``http://`` URL.
     """
 
     sdk_app_id: int
@@ -39,38 +39,38 @@ class Credentials:
     allow_http: bool
 
     def client_options(self) -> dict[str, Any]:
-        """The keyword arguments of a ``TIMClient``.
+        """Return the keyword arguments of a ``TIMClient``.
 
         Raises:
             Misuse: neither a region nor a base URL was given, or both were.
         """
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         found = {name: value for name, value in given.items() if value is not None}
-        with plainly():
+        with click_errors():
             config.require_place(found, source="the configuration")
-        return {**found, "trust_env": True}  # as every command-line tool that calls a service
+        return {**found, "trust_env": True}  # like other command-line tools, use the environment's proxy
 
 
-def takes_credentials(command: Command) -> Command:
-    """Give a command the option ``--credentials``, whose value is for `load`."""
+def option(command: Command) -> Command:
+    """Add the option ``--credentials`` to a command; `load` takes its value."""
     return click.option(
         "--credentials",
         "credentials_file",
         metavar="FILE",
         envvar="TIM_CREDENTIALS",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="A file of TIM_…=VALUE lines; the environment's own are then not looked at.  [env: TIM_CREDENTIALS]",
+        help="File of TIM_…=VALUE lines to read instead of the environment.  [env: TIM_CREDENTIALS]",
     )(command)
 
 
 def load(file: Path | None) -> Credentials:
-    """Read the credentials, all of them from one place: mixed, they could address one app with another's key.
+    """Read all credentials from one source: mixed sources could combine one app with the key of another.
 
     Args:
-        file: a file of KEY=VALUE lines; None for the environment.
+        file: a file with KEY=VALUE lines; None for the environment.
 
     Raises:
-        Misuse: something is missing, or cannot be read.
+        Misuse: a value is missing or invalid, or the file is not readable.
     """
     try:
         if file is None:

@@ -1,4 +1,4 @@
-"""The command that examines a configuration and everything that it leads to."""
+"""The command ``doctor``, which checks the configuration, the connection and the permissions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 from . import credentials
 from .failures import FAILED
-from .output import examples, plain, say, show, show_json, takes_json
+from .output import examples, json_option, plain, say, show, show_json
 from .ranges import FiniteRange
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
 
 
 @click.command(
-    short_help="Examine the configuration, the way to the service, rights and quota.",
+    short_help="Check the configuration, the connection, permissions and the quota.",
     epilog=examples(
         "tim-async doctor",
         "tim-async doctor --group @TGS#public --quota redis://store:6379/0",
@@ -33,25 +33,27 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
         "tim-async doctor --json | jq '.findings[] | select(.level == \"failure\")'",
     ),
 )
-@click.option("--group", metavar="GROUP", help="A group of the app: whether its plan has read receipts.")
+@click.option(
+    "--group", metavar="GROUP", help="Group of the app, to check whether the app's plan includes read receipts."
+)
 @click.option(
     "--quota",
     "quota_url",
     metavar="URL",
     envvar="TIM_QUOTA_URL",
-    help="The store of a shared quota; with a password, as TIM_QUOTA_URL.  [env: TIM_QUOTA_URL]",
+    help="Store of a shared quota; pass a URL with a password in TIM_QUOTA_URL.  [env: TIM_QUOTA_URL]",
 )
 @click.option(
     "--try-regions",
     is_flag=True,
-    help="Where the region is wrong, ask the hosts of all others which is right, with the same signature.",
+    help="If the region is wrong, find the right one: send the same signature to the hosts of all other regions.",
 )
 @click.option(
     "--probe",
     metavar="SECONDS",
     type=FiniteRange(min=6),
-    help="Measure whether get_c2c_unread_msg_num takes its rate, for at least 6 s more.  It uses the quota: others'"
-    " calls are refused meanwhile.",
+    help="Also measure, for SECONDS, whether get_c2c_unread_msg_num accepts its full rate.  Uses up the quota: calls of"
+    " other clients are refused meanwhile.",
 )
 @click.option(
     "--timeout",
@@ -59,10 +61,10 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
     type=FiniteRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="For one step, such as a connection or a call; all together take less than 30 s.",
+    help="Timeout of one step, such as a connection or a call; all steps together take less than 30 s.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 @click.pass_context
 def doctor(
     ctx: click.Context,
@@ -74,10 +76,9 @@ def doctor(
     as_json: bool,
     credentials_file: Path | None,
 ) -> None:
-    """Examine the configuration, the way to the service, the signature, rights, endpoints, plan and quota.
+    """Check the configuration, the connection, the signature, permissions, endpoints, the plan and the quota.
 
-    It makes about five reading calls, with --probe hundreds, and writes nothing.  No secret is shown.  Exit code 0
-    without failures, else 1.
+    Makes about five read-only calls, or hundreds with --probe.  Shows no secret.  Exit code 1 if a check failed.
     """
     options = {"group": group or None, "try_regions": try_regions, "probe": probe, "timeout": timeout}
     found = asyncio.run(_examine(credentials_file, quota_url, options))
@@ -102,7 +103,7 @@ async def _examine(file: Path | None, url: str | None, options: dict[str, Any]) 
         failed = next(one.name for one in found if one.level == "failure")
         return [*found, *_checks.unrun(failed)]
     quota, trouble = _quota(url)
-    # As every command-line tool that calls a service, it takes the environment's proxy.
+    # Like other command-line tools, use the environment's proxy.
     tim = TIMClient(**reading.options, trust_env=True, quota=quota)
     try:
         visited = await _checks.visit(tim, **options)
@@ -114,7 +115,7 @@ async def _examine(file: Path | None, url: str | None, options: dict[str, Any]) 
 
 
 def _quota(url: str | None) -> tuple[Any, Finding | None]:
-    """The quota of a URL, or the failure to make one."""
+    """Return the quota at a URL, or the finding that explains why there is none."""
     from tim_async._doctor._findings import failure
     from tim_async.quota import RedisQuota
 
@@ -134,7 +135,7 @@ def _quota(url: str | None) -> tuple[Any, Finding | None]:
 
 
 def _lines(found: Iterable[Finding]) -> list[str]:
-    """The findings as text: a line for each, and what to do about it below; those not run together, at the end."""
+    """Format the findings: a line each, with the remedy below it; skipped checks are grouped at the end."""
     from tim_async._doctor._findings import UNRUN
 
     found = list(found)
@@ -147,8 +148,8 @@ def _lines(found: Iterable[Finding]) -> list[str]:
             continue
         lines.append(f"{one.level:8} {one.name:{width}}  {plain(one.found)}")
         if one.level != "ok":
-            told = ((label, getattr(one, name)) for name, label in _DETAILS)
-            lines += [f"{'':9}{label + ':':7}{plain(text)}" for label, text in told if text]
+            details = ((label, getattr(one, name)) for name, label in _DETAILS)
+            lines += [f"{'':9}{label + ':':7}{plain(text)}" for label, text in details if text]
     for why, names in unrun.items():
         which = names[0] if len(names) == 1 else f"{len(names)} checks, {names[0]} to {names[-1]}"
         lines.append(f"skipped  {which}: {plain(why)}")

@@ -1,4 +1,4 @@
-"""The command that explains error codes; it calls nothing and needs no credentials."""
+"""The command ``explain``, which explains error codes without a call or credentials."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from click.shell_completion import CompletionItem
 from tim_async._codes import CODES, DOCUMENT, RETRIED
 
 from .failures import FAILED
-from .output import examples, say, show, show_json, takes_json
+from .output import examples, json_option, say, show, show_json
 
 
 def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The known codes that begin so, with their meanings."""
+    """Complete a prefix to the known codes, with their meanings."""
     return [
         CompletionItem(str(number), help=code.meaning)
         for number, code in sorted(CODES.items())
@@ -29,12 +29,12 @@ def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
     ),
 )
 @click.argument("codes", metavar="CODE...", nargs=-1, required=True, type=int, shell_complete=_complete)
-@takes_json
+@json_option
 @click.pass_context
 def explain(ctx: click.Context, codes: tuple[int, ...], as_json: bool) -> None:
     """Explain each CODE of the service: meaning, remedy, exception, and whether the call is retried.
 
-    Nothing is called.  Exit code 1 if a code is unknown.
+    Makes no call.  Exit code 1 if a code is unknown.
     """
     codes = tuple(dict.fromkeys(codes))
     known = {number: CODES[number] for number in codes if number in CODES}
@@ -57,5 +57,5 @@ def explain(ctx: click.Context, codes: tuple[int, ...], as_json: bool) -> None:
         show("\n" * bool(place) + f"{heading}\n  {code.meaning}\n  {code.remedy}")
     unknown = [str(number) for number in codes if number not in known]
     if unknown:
-        say(f"Unknown: {', '.join(unknown)}.  The vendor's own list: {DOCUMENT}")
+        say(f"Unknown: {', '.join(unknown)}.  See the vendor's list: {DOCUMENT}")
         ctx.exit(FAILED)

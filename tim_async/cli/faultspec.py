@@ -1,4 +1,4 @@
-"""How faults are asked for on the command line: ``10002=1%``, ``http-502=0.01@set_unread_msg_num``, ``drop-after``."""
+"""The syntax of faults on the command line: ``10002=1%``, ``http-502=0.01@set_unread_msg_num``, ``drop-after``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ FORMS = "an ErrorCode such as 10002, http-STATUS, drop-before, drop-after, trunc
 
 
 def parse_fault(text: str) -> dict[str, Any]:
-    """Read a fault.
+    """Parse a fault.
 
     Args:
-        text: ``KIND[=SHARE][@ENDPOINT]``; the share of the calls that meet it is all of them by default.
+        text: ``KIND[=SHARE][@ENDPOINT]``; SHARE is the share of affected calls, by default all.
 
     Returns:
         The keyword arguments of ``Emulator.fault``.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: the text has another form.
     """
     spec = _SPEC.fullmatch(text)
     if spec is None:
-        raise ValueError(f"{text!r} is not of the form KIND[=SHARE][@ENDPOINT]")
+        raise ValueError(f"{text!r} does not have the form KIND[=SHARE][@ENDPOINT]")
     fault = _kind(spec["kind"])
     if spec["share"] is not None:
         fault["probability"] = _number(spec["share"]) / (100 if spec["percent"] else 1)
@@ -40,7 +40,7 @@ def parse_fault(text: str) -> dict[str, Any]:
 
 
 def fault_text(fault: Fault) -> str:
-    """A fault in the form that `parse_fault` reads; what that form cannot say is left out."""
+    """Format a fault as `parse_fault` reads it, without properties that this syntax does not have."""
     if fault.code is not None:
         kind = str(fault.code)
     elif fault.status is not None:
@@ -60,7 +60,7 @@ def _kind(text: str) -> dict[str, Any]:
         return {"truncate": True}
     kind = _KIND.fullmatch(text)
     if kind is None:
-        raise ValueError(f"no such fault: {text!r}; it is {FORMS}")
+        raise ValueError(f"unknown fault {text!r}: KIND is {FORMS}")
     if kind["code"] is not None:
         return {"code": int(kind["code"])}
     if kind["status"] is not None:

@@ -1,4 +1,4 @@
-"""What commands show: tables for people, JSON for machines, and everything that is not data on standard error."""
+"""Output: results on standard output, as tables or JSON; messages on standard error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 __all__ = [
     "console_for",
     "examples",
-    "live_on",
+    "json_option",
+    "live_display",
     "make_table",
+    "number_of",
     "plain",
     "plain_lines",
     "say",
     "show",
     "show_json",
-    "takes_json",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,18 +36,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNBOUNDED = 1_000_000
 
 
-def takes_json(command: Command) -> Command:
-    """Give a command the flag ``--json``."""
+def json_option(command: Command) -> Command:
+    """Add the flag ``--json`` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")(command)
 
 
 def examples(*lines: str) -> str:
-    """The examples at the end of a help text."""
+    """Return the section of examples that ends a help text."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def console_for(stream: IO[str]) -> Console:
-    """A console that neither wraps nor colours unless it is a terminal: programs that read it expect whole lines."""
+    """Return a console that wraps and colours on a terminal only: programs expect whole lines."""
     terminal = stream.isatty()
     return Console(
         file=stream,
@@ -59,8 +60,8 @@ def console_for(stream: IO[str]) -> Console:
     )
 
 
-def live_on(stream: IO[str]) -> Live | None:
-    """A part of a terminal that is drawn anew, once it is started; None where a stream is no terminal that can."""
+def live_display(stream: IO[str]) -> Live | None:
+    """Return a live display, not yet started; None if the stream is not a terminal that can redraw."""
     if not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return None
     from rich.live import Live
@@ -68,7 +69,7 @@ def live_on(stream: IO[str]) -> Live | None:
     return Live(
         "",
         console=console_for(stream),
-        auto_refresh=False,  # not by a thread of its own, whose failures nobody would hear of
+        auto_refresh=False,  # a refreshing thread would lose its errors
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
@@ -76,19 +77,19 @@ def live_on(stream: IO[str]) -> Live | None:
 
 
 class PlainTable(Table):
-    """A table whose cells are untrusted texts."""
+    """A table with cells of untrusted text."""
 
     def add_row(self, *cells: str) -> None:  # type: ignore[override]
-        """Add a row of texts; control characters are escaped."""
+        """Add a row; control characters are escaped."""
         super().add_row(*map(plain, cells))
 
 
 def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
-    """An empty table.
+    """Return an empty table.
 
     Args:
-        columns: the headings.
-        right: the headings of columns that hold numbers.
+        columns: the headings of the columns.
+        right: the headings of the columns with numbers.
     """
     table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
     numbers = set(right)
@@ -96,21 +97,21 @@ def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
         if column in numbers:
             table.add_column(column, justify="right", no_wrap=True)
         else:
-            # Folded, not cut: a truncated id is useless.
+            # A truncated id would be useless.
             table.add_column(column, overflow="fold")
     return table
 
 
 def show(*parts: Table | str) -> None:
-    """Print tables and lines of data on standard output; line feeds in a line are kept."""
+    """Print tables and text on standard output; line feeds in a text are kept."""
     console = console_for(sys.stdout)
     for part in parts:
         console.print(plain_lines(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def show_json(document: object) -> None:
-    """Print a document on standard output, as indented JSON."""
-    # ASCII escapes where the stream is not UTF-8: the same JSON.
+    """Print a document on standard output as indented JSON."""
+    # Where the stream is not UTF-8, escapes keep the JSON intact.
     readable = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") in ("utf8", "utf8sig")
     click.echo(plain_json(document, ensure_ascii=not readable, indent=2))
 
@@ -120,9 +121,14 @@ def say(message: str) -> None:
     click.echo(plain_lines(message), err=True)
 
 
-def plain_lines(text: str) -> str:
-    """Escape a message's control characters, all but line feeds.
+def number_of(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 row", "2 rows"."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
-    Untrusted texts within it should have passed `plain`, which escapes their line feeds, too.
+
+def plain_lines(text: str) -> str:
+    """Escape the control characters of a message, except line feeds.
+
+    Pass untrusted text within it through `plain` first, which escapes line feeds, too.
     """
     return "\n".join(map(plain, text.split("\n")))

@@ -1,4 +1,4 @@
-"""The command that shows who takes part in a shared quota, and how much each takes."""
+"""The command ``quota``, which shows the members of a shared quota and their calls/s."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import click
 from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
-from ._page import page_port, takes_page
-from .failures import Failure, Misuse, plainly
-from .migrate.tables import number_of
-from .output import examples, live_on, make_table, plain, say, show, show_json
+from ._page import page_options, page_port
+from .failures import Failure, Misuse, click_errors, requires_redis
+from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,16 +26,16 @@ if TYPE_CHECKING:
     from tim_async._quota_view import Endpoint, QuotaView
     from tim_async._redis_clients import Connected
 
-EVERY = 1.0
-"""Seconds between two looks."""
+INTERVAL = 1.0
+"""Seconds between two reads of the store."""
 TIMEOUT = 5.0
-"""Seconds for the store to answer."""
-_FEWEST = 3
-"""Members of an endpoint that are shown however low the terminal is."""
+"""Seconds within which the store must connect, and then reply."""
+_MIN_MEMBERS = 3
+"""Minimum number of members shown of an endpoint, however low the terminal is."""
 
 
 @click.command(
-    short_help="Show who takes part in a shared quota.",
+    short_help="Show the members of a shared quota.",
     epilog=examples(
         "tim-async quota redis://store:6379/0",
         "tim-async quota redis+sentinel://one:26379,two:26379/quota/0 --watch",
@@ -45,24 +44,29 @@ _FEWEST = 3
     ),
 )
 @click.argument("url", envvar="TIM_QUOTA_URL", required=True)
-@click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
-@click.option("--namespace", default="tim_async", show_default=True, help="What the quota's keys begin with.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a look instead of tables.")
-@takes_page
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
+@click.option("--namespace", default="tim_async", show_default=True, help="Prefix of the quota's keys.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document instead of tables; with --watch, one line per refresh.",
+)
+@page_options
 def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_port: int | None) -> None:
-    """Show who takes part in the quota in a Redis or Valkey, by app and endpoint, and how much each takes.
+    """Show the members of the quota in a Redis or Valkey, by app and endpoint, and their calls/s.
 
-    URL is that of the `RedisQuota`; put one with a password into the environment, as TIM_QUOTA_URL.  The store is only
-    read.  Without --watch, calls/s are those since each member came.
+    URL is that of the `RedisQuota`; pass one with a password in TIM_QUOTA_URL.  The store is only read.  Without
+    --watch, calls/s are averages since each member joined.
     """
-    with plainly():
+    with click_errors():
         url = redis_url(url)
     if {"{", "}"} & {*namespace} or not namespace:
-        raise Misuse("--namespace must be text without braces")
+        raise Misuse("--namespace must not be empty and must not contain braces")
     page = page_port(ui, ui_port)
     if page is not None:
         if watch or as_json:
-            raise Misuse("--ui goes with neither --watch nor --json")
+            raise Misuse("--ui cannot be combined with --watch or --json")
         asyncio.run(_serve(url, namespace, page))
     else:
         asyncio.run(_watch(url, namespace, as_json=as_json) if watch else _once(url, namespace, as_json=as_json))
@@ -70,20 +74,20 @@ def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_por
 
 async def _once(url: str, namespace: str, *, as_json: bool) -> None:
     async with _connected(url) as connected:
-        view = await _look(connected, namespace)
+        view = await _read_view(connected, namespace)
     if as_json:
         show_json(view.as_dict())
     elif view.endpoints:
         show(*_tables(view))
     else:
-        say(_nobody(view))
+        say(_no_quota(view))
 
 
 async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
-    """Look again and again; the first look must succeed, the others are told of when they do not."""
-    live = None if as_json else live_on(sys.stdout)
+    """Show the quota every second; a failed read is reported and repeated, except the first one."""
+    live = None if as_json else live_display(sys.stdout)
     async with _connected(url) as connected:
-        view, trouble = await _look(connected, namespace), ""
+        view, trouble = await _read_view(connected, namespace), ""
         if live is not None:
             live.start()
         try:
@@ -95,10 +99,10 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
                 elif as_json:
                     click.echo(plain_json(view.as_dict(), ensure_ascii=True))
                 else:
-                    show(*[_line(view, one) for one in view.endpoints] or [_nobody(view)])
-                await asyncio.sleep(EVERY)
+                    show(*[_summary_line(view, one) for one in view.endpoints] or [_no_quota(view)])
+                await asyncio.sleep(INTERVAL)
                 try:
-                    found, trouble = await _look(connected, namespace), ""
+                    found, trouble = await _read_view(connected, namespace), ""
                     view = found.since(view)
                 except Failure as error:
                     trouble = error.message
@@ -108,25 +112,21 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
 
 
 async def _serve(url: str, namespace: str, port: int) -> None:
-    """Serve a page until Ctrl-C; the first look must succeed."""
+    """Serve a page until Ctrl-C; the first read of the store must succeed."""
     from ._page.quota import QuotaSubject
     from ._page.server import serve_page
 
     async with _connected(url) as connected:
-        subject = QuotaSubject(await _look(connected, namespace), partial(_look, connected, namespace))
+        subject = QuotaSubject(await _read_view(connected, namespace), partial(_read_view, connected, namespace))
         async with serve_page(subject, port) as page:
-            say(f"The page is at {page}; Ctrl-C ends it.")
+            say(f"Page at {page}; press Ctrl-C to stop.")
             await asyncio.Event().wait()
 
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connected]:
-    try:
+    with requires_redis():
         from tim_async._redis_clients import connect
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "redis":
-            raise
-        raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
     connected = connect(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         yield connected
@@ -134,12 +134,12 @@ async def _connected(url: str) -> AsyncIterator[Connected]:
         await connected.aclose()
 
 
-async def _look(connected: Connected, namespace: str) -> QuotaView:
-    """Look once.
+async def _read_view(connected: Connected, namespace: str) -> QuotaView:
+    """Read the quota from the store.
 
     Raises:
-        Misuse: the store cannot be read as it is named.
-        Failure: it cannot be reached.
+        Misuse: the store refuses, e.g. because of a wrong password.
+        Failure: the store is unreachable.
     """
     from tim_async._quota_view import look
     from tim_async._store_faults import FAILURES, in_words, remedy
@@ -155,35 +155,35 @@ async def _look(connected: Connected, namespace: str) -> QuotaView:
         raise Failure(plain(f"cannot reach the store at {connected.shown}: {in_words(error)}")) from None
 
 
-# What is shown
+# Output
 
 
-def _nobody(view: QuotaView) -> str:
-    return f"Nobody has used a quota at {view.store} within a day whose keys begin with {plain(view.namespace)}."
+def _no_quota(view: QuotaView) -> str:
+    return f"No quota in the namespace {plain(view.namespace)} was used at {view.store} within the last day."
 
 
-def _line(view: QuotaView, one: Endpoint) -> str:
-    """An endpoint in one line."""
+def _summary_line(view: QuotaView, one: Endpoint) -> str:
+    """Format an endpoint as one line."""
     clock = time.strftime("%H:%M:%S", time.localtime(view.time))
     texts = [
         f"{clock} {one.sdk_app_id} {one.name}: {one.calls_per_second:,.1f} of {one.limit:,g} calls/s",
         number_of(len(one.members), "member"),
         f"{one.out:,} out",
         f"{one.waiting('interactive'):,} waiting",
-        f"{one.waiting('bulk'):,} in bulk",
+        f"{one.waiting('bulk'):,} bulk waiting",
         *one.remarks,
     ]
     return ", ".join(texts)
 
 
 def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
-    """The endpoints, and the members of each.
+    """Return a table of the endpoints and one of their members.
 
     Args:
-        view: what was found.
-        most: members of each endpoint that are shown; None for all.
+        view: the quota as read.
+        most: maximum number of members shown of each endpoint; None for all.
     """
-    numbers = ("limit", "calls/s", "out", "cooling", "waiting", "in bulk", "members")
+    numbers = ("limit", "calls/s", "out", "cooling", "waiting", "bulk", "members")
     endpoints = make_table("app", "endpoint", *numbers, "", right=numbers)
     for one in view.endpoints:
         waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
@@ -196,10 +196,10 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
         "calls/s",
         "share",
         "out",
-        "waits",
+        "waiting",
         "limit",
-        "for",
-        right=("calls/s", "share", "out", "for"),
+        "age",
+        right=("calls/s", "share", "out", "age"),
     )
     for one in view.endpoints:
         shown = one.members[:most]
@@ -222,13 +222,13 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
 
 
 def _screen(view: QuotaView, trouble: str, height: int) -> Group:
-    """All of it, in no more lines than a terminal has."""
+    """Return the tables, with no more lines than the terminal has."""
     from rich.console import Group
     from rich.text import Text
 
     count = len(view.endpoints)
     room = (height - count - 8) // count - 1 if count else 0
-    parts: Sequence[Table | str] = _tables(view, max(_FEWEST, room)) if count else [_nobody(view)]
+    parts: Sequence[Table | str] = _tables(view, max(_MIN_MEMBERS, room)) if count else [_no_quota(view)]
     clock = time.strftime("%H:%M:%S", time.localtime(view.time))
-    head = Text(trouble or f"{view.store}  {clock}  Ctrl-C ends", no_wrap=True, overflow="ellipsis")
+    head = Text(trouble or f"{view.store}  {clock}  Ctrl-C stops", no_wrap=True, overflow="ellipsis")
     return Group(head, "", *parts)

@@ -1,4 +1,4 @@
-"""How numbers and times are written on the command line: ``1-500,720`` and ``2025-08-31T09:00:00+08:00``."""
+"""The syntax of numbers and times on the command line: ``1-500,720`` and ``2025-08-31T09:00:00+08:00``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import click
 
 from tim_async.config import unix_seconds
 
-MOST = 1_000_000
-"""Messages that one command asks for at most; more is far likelier a slip of the finger."""
+MAX_MESSAGES = 1_000_000
+"""Maximum number of messages of one command; more are most likely a typing error."""
 
 _PART = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers, of which ``nan`` and ``inf`` are none: to click, both are in every range without an end."""
+    """A range of finite numbers; click accepts ``nan`` and ``inf`` in a range without a bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read a number."""
+        """Parse a number."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not finite.", param, ctx)
@@ -29,16 +29,16 @@ class FiniteRange(click.FloatRange):
 
 
 def parse_seqs(texts: Iterable[str]) -> list[int]:
-    """Read message numbers and ranges of them.
+    """Parse message numbers and ranges of them.
 
     Args:
-        texts: each one or more of ``7`` and ``1-500``, with commas between.
+        texts: each a list of ``7`` or ``1-500``, separated by commas.
 
     Returns:
-        The numbers in the order given, each once.
+        The numbers in their order, without duplicates.
 
     Raises:
-        ValueError: a part is no number or range, a range runs backwards, or they are more than a million.
+        ValueError: a part is not a number or range, a range is descending, or there are more than a million messages.
     """
     seqs: dict[int, None] = {}
     for text in texts:
@@ -49,20 +49,22 @@ def parse_seqs(texts: Iterable[str]) -> list[int]:
             first = int(match[1])
             last = first if match[2] is None else int(match[2])
             if last < first:
-                raise ValueError(f"the range {part.strip()} runs backwards")
-            if last - first >= MOST:
-                raise ValueError(f"the range {part.strip()} holds more than {MOST:,} messages")
+                raise ValueError(f"the range {part.strip()} is descending; write {last}-{first}")
+            if last - first >= MAX_MESSAGES:
+                raise ValueError(
+                    f"the range {part.strip()} has more than {MAX_MESSAGES:,} messages, the maximum of one command"
+                )
             seqs.update(dict.fromkeys(range(first, last + 1)))
-            if len(seqs) > MOST:
-                raise ValueError(f"these are more than {MOST:,} messages")
+            if len(seqs) > MAX_MESSAGES:
+                raise ValueError(f"more than {MAX_MESSAGES:,} messages, the maximum of one command")
     return list(seqs)
 
 
 def parse_time(text: str) -> int:
-    """Read a time as `config.unix_seconds` does.
+    """Parse a time as `config.unix_seconds` does.
 
     Raises:
-        ValueError: naming it, and what is wrong.
+        ValueError: the time is invalid; the message has the text and the reason.
     """
     try:
         return unix_seconds(text)

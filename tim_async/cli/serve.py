@@ -1,4 +1,4 @@
-"""The command that runs the emulator by hand."""
+"""The command ``emulator``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._page import page_port, takes_page
+from ._page import page_options, page_port
+from .emulator_report import report_table
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
-from .output import examples, plain, say, show, show_json, takes_json
+from .output import examples, json_option, number_of, plain, say, show, show_json
 from .ranges import FiniteRange
-from .seen import seen_table
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +30,7 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 
 
 @click.command(
-    short_help="Run the service on this machine.",
+    short_help="Run an emulator of the service on this machine.",
     epilog=examples(
         "tim-async emulator",
         "tim-async emulator --port 9000 --limit 50 --window calendar",
@@ -45,59 +45,62 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
     type=click.IntRange(0, 65535),
     default=_PORT,
     show_default=True,
-    help="The port; 0 for any free one.",
+    help="Port to listen on; 0 for any free port.",
 )
 @click.option(
-    "--sdk-app-id", type=click.IntRange(min=1), metavar="ID", help="The app it serves; 1400000000 by default."
+    "--sdk-app-id", type=click.IntRange(min=1), metavar="ID", help="SDKAppID of the app; 1400000000 by default."
 )
 @click.option(
-    "--secret-key", metavar="KEY", help="The app's key, which it prints: no real one.  64 known characters by default."
+    "--secret-key",
+    metavar="KEY",
+    help="Secret key of the app; a fixed one by default.  It is printed: never use a real key.",
 )
 @click.option(
     "--identifier",
     "admins",
     metavar="ACCOUNT",
     multiple=True,
-    help='An administrator; "administrator" by default.  May be given several times.',
+    help='Identifier of an admin; "administrator" by default.  May be given several times.',
 )
 @click.option(
     "--env-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write its address and credentials into this file once it runs, for --credentials, a shell or a container.",
+    help="Write the URL and the credentials to FILE once the emulator runs, for --credentials, a shell or a container.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=200,
     show_default=True,
-    help="Calls a second of each endpoint; 0 for no limit.",
+    help="Calls/s allowed on each endpoint; 0 for no limit.",
 )
 @click.option(
     "--window",
     type=click.Choice(["sliding", "calendar", "bucket"]),
     default="sliding",
     show_default=True,
-    help="How calls are counted.",
+    help="Window of the rate limit.",
 )
 @click.option(
-    "--bucket-capacity", type=click.IntRange(min=1), help="Calls that the bucket holds; the limit by default."
+    "--bucket-capacity", type=click.IntRange(min=1), help="Capacity of the bucket, in calls; the limit by default."
 )
-@click.option("--count-refused", is_flag=True, help="Refused calls fill the sliding second, too.")
-@click.option("--integer-read-time", is_flag=True, help="Take an Integer as MsgReadTime, as some SDKs send it.")
-@click.option(
-    "--refuse-unknown-fields", is_flag=True, help="Refuse requests with fields that the documents do not know."
-)
+@click.option("--count-refused", is_flag=True, help="Count refused calls in the sliding second, too.")
+@click.option("--integer-read-time", is_flag=True, help="Accept an Integer as MsgReadTime, as some SDKs send it.")
+@click.option("--refuse-unknown-fields", is_flag=True, help="Refuse requests with undocumented fields.")
 @click.option("--tls-cert", type=_READABLE, metavar="FILE", help="Serve HTTPS with the certificate in this PEM file.")
 @click.option(
-    "--tls-key", type=_READABLE, metavar="FILE", help="The PEM file of its key; that of --tls-cert by default."
+    "--tls-key",
+    type=_READABLE,
+    metavar="FILE",
+    help="PEM file with the key of the certificate; by default, the file of --tls-cert.",
 )
-@click.option("--latency", type=FiniteRange(min=0), default=0.0, help="Mean round trip, seconds; 0 by default.")
+@click.option("--latency", type=FiniteRange(min=0), default=0.0, help="Mean round-trip time in seconds; 0 by default.")
 @click.option(
     "--jitter",
     type=FiniteRange(min=0),
     default=0.0,
-    help="Coefficient of variation of the round trip; 0 by default, 0.3 is much.",
+    help="Coefficient of variation of the round-trip time; 0 by default, 0.3 is high.",
 )
 @click.option(
     "--fault",
@@ -108,8 +111,8 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random choices.")
 @click.option("--empty", is_flag=True, help="Start without the example accounts, groups and messages.")
-@takes_page
-@takes_json
+@page_options
+@json_option
 @click.pass_context
 def emulator(
     ctx: click.Context,
@@ -124,16 +127,16 @@ def emulator(
     tls_key: Path | None,
     **options: Any,
 ) -> None:
-    """Run the service on this machine, with real limits and faults on request, until Ctrl-C.
+    """Run an emulator of the service on this machine, with its limits and with faults on request, until Ctrl-C.
 
-    It prints its address and credentials, which are valid nowhere else, to standard error, as lines to paste into
-    another terminal; and when it ends, a report of the calls to standard output.
+    Prints its URL and its credentials, which are valid nowhere else, to standard error, as lines to paste into another
+    terminal; and when it ends, a report of the calls to standard output.
     """
     from tim_async.emulator import Emulator, fill_example
 
     port = page_port(ui, ui_port)
     try:
-        # What is not given has the emulator's own default.
+        # Options that were not given have the defaults of `Emulator`.
         given = {name: value for name, value in options.items() if value not in (None, ())}
         service = Emulator(**{**given, "limit": options["limit"] or None}, ssl_context=_tls(tls_cert, tls_key))
         for fault in faults:
@@ -145,7 +148,7 @@ def emulator(
     page = _page(service, options["limit"] or None, port)
     try:
         ended_by = asyncio.run(_serve(service, page, env_file, example=not empty))
-    except _Unwritable as error:
+    except _EnvFileError as error:
         raise Failure(f"cannot write {env_file}: {error}") from None
     except OSError as error:
         raise Failure(f"cannot listen at port {options['port']}: {error.strerror or error}") from None
@@ -153,31 +156,31 @@ def emulator(
     if as_json:
         show_json(report.as_dict())
     elif report.endpoints:
-        show("", seen_table(report.as_dict()["endpoints"]), *_unknown_fields(report))
+        show("", report_table(report.as_dict()["endpoints"]), *_undocumented_fields(report))
     if ended_by == signal.SIGINT:
         ctx.exit(INTERRUPTED)
 
 
-class _Unwritable(Exception):
-    """The file for the environment cannot be written."""
+class _EnvFileError(Exception):
+    """A failure to write the file of --env-file."""
 
 
-def _unknown_fields(report: Report) -> list[str]:
-    """Lines about the request fields that the documents do not know."""
+def _undocumented_fields(report: Report) -> list[str]:
+    """Return a line for each undocumented request field."""
     return [
-        f"{name}: {count:,} with the field {plain(unknown)}, which no document knows"
+        f"{name}: {number_of(count, 'request')} with the undocumented field {plain(unknown)}"
         for name, seen in report.endpoints.items()
         for unknown, count in seen.unknown_fields.items()
     ]
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The TLS of a certificate, if there is one."""
+    """Return the SSL context of a certificate; None without one."""
     if cert is None:
         if key is not None:
             raise Misuse("--tls-key needs --tls-cert")
         return None
-    import ssl  # help needs none
+    import ssl  # help does not need it
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
@@ -188,19 +191,19 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def _write(file: Path, environment: dict[str, str]) -> None:
-    """Write a file of credentials, whole at once, so that no reader sees a part."""
+    """Write a file of credentials atomically: no reader sees a part of it."""
     from tim_async.migrate._files import replacing
 
     try:
         with replacing(file) as out:
             out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
     except OSError as error:
-        raise _Unwritable(error.strerror or str(error)) from None
+        raise _EnvFileError(error.strerror or str(error)) from None
 
 
 @asynccontextmanager
 async def _page(service: Emulator, limit: int | None, port: int | None) -> AsyncIterator[str | None]:
-    """Serve a page within the block, which gets its URL, if there is a port for it."""
+    """Serve the page within the block and yield its URL; None without a port."""
     if port is None:
         yield None
         return
@@ -214,7 +217,7 @@ async def _page(service: Emulator, limit: int | None, port: int | None) -> Async
 async def _serve(
     service: Emulator, page: AbstractAsyncContextManager[str | None], env_file: Path | None, *, example: bool
 ) -> int:
-    """Run until a signal, with a page; return the signal's number."""
+    """Run the emulator and its page until a signal; return the signal's number."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
 
@@ -224,22 +227,22 @@ async def _serve(
 
     async with contextlib.AsyncExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
-            # A loop that cannot handle signals leaves Ctrl-C a KeyboardInterrupt.
+            # Where the loop cannot handle signals, Ctrl-C raises KeyboardInterrupt.
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, end, number)
-                stack.callback(loop.remove_signal_handler, number)  # uvloop's do not end with the loop
+                stack.callback(loop.remove_signal_handler, number)  # uvloop keeps them after the loop is closed
         await stack.enter_async_context(service)
         url = await stack.enter_async_context(page)
         if env_file is not None:
             _write(env_file, service.environment())
-        _tell(service, url, example=example)
+        _print_instructions(service, url, example=example)
         return await ended
 
 
-def _tell(service: Emulator, page: str | None, *, example: bool) -> None:
+def _print_instructions(service: Emulator, page: str | None, *, example: bool) -> None:
     if page is not None:
-        say(f"The page is at {page}")
-    say(f"The emulator runs at {service.url}; Ctrl-C ends it.  In another terminal:\n")
+        say(f"Page at {page}")
+    say(f"Emulator running at {service.url}; press Ctrl-C to stop.  In another terminal:\n")
     say("".join(f"  export {name}={shlex.quote(value)}\n" for name, value in service.environment().items()))
     if example:
         say("  tim-async unread alice bob carol")

@@ -1,4 +1,4 @@
-"""The command that makes a UserSig: the one whose output is a secret."""
+"""The command ``usersig``, the only one that prints a secret."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pathlib import Path
 import click
 
 from . import credentials
-from .failures import plainly
-from .output import examples, say, show_json, takes_json
+from .failures import click_errors
+from .output import examples, json_option, say, show_json
 
 _DAY = 86_400
 
 
 @click.command(
-    short_help="Make a UserSig.",
+    short_help="Generate a UserSig.",
     epilog=examples(
         "tim-async usersig",
         "tim-async usersig --identifier alice --expire 604800",
         "tim-async usersig --json | jq -r .usersig",
     ),
 )
-@click.option("--identifier", metavar="ACCOUNT", help="The account to sign for; TIM_IDENTIFIER by default.")
+@click.option("--identifier", metavar="ACCOUNT", help="Account to sign for; TIM_IDENTIFIER by default.")
 @click.option(
     "--expire",
     metavar="SECONDS",
     type=click.IntRange(min=1),
     default=_DAY,
     show_default=True,
-    help="How long it is valid.",
+    help="Seconds until it expires.",
 )
-@takes_json
-@credentials.takes_credentials
+@json_option
+@credentials.option
 def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file: Path | None) -> None:
-    """Make a UserSig, with which its account can sign in until it expires.
+    """Generate a UserSig, with which an account can sign in until it expires.
 
-    An admin's is a key to the whole app: this is the one command that prints a secret.  It is made locally, without
-    a call.
+    The UserSig of an admin gives access to the whole app: this is the only command that prints a secret.  It is
+    generated locally, without a call.
     """
     from tim_async import _arguments
     from tim_async.usersig import check_key, sign
 
     found = credentials.load(credentials_file)
     issued_at = int(time.time())
-    with plainly():
+    with click_errors():
         check_key(found.secret_key)
         who = _arguments.text("identifier", found.identifier if identifier is None else identifier)
         signed = sign(found.sdk_app_id, found.secret_key, who, issued_at=issued_at, expire=expire)

@@ -1,7 +1,7 @@
-"""The standard streams of the process: always open, able to show any text, and failing in one way only.
+"""The standard streams of the process: always open, able to encode any text, and failing in one way only.
 
-A failed write (a closed pipe, a full disk, a stream closed before the start) raises `OutputLost`, which is no OSError
-and so is never mistaken for the failure of a file.
+A failed write (a closed pipe, a full disk, a stream closed before the start) raises `OutputLost`.  That is not an
+OSError, so that it is never mistaken for the failure of a file.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _NAMES = {1: "standard output", 2: "standard error"}
 
 
 class OutputLost(Exception):
-    """A standard stream cannot be written to.
+    """A failed write to a standard stream.
 
     Attributes:
-        stream: its name.
-        reason: why; "" when its reader has closed it, as ``head`` does.
+        stream: the name of the stream.
+        reason: the reason; "" when the reader closed the stream, as ``head`` does.
     """
 
     def __init__(self, stream: str, reason: str) -> None:
@@ -33,38 +33,38 @@ class OutputLost(Exception):
 
 
 def prepare() -> None:
-    """Replace the standard streams by ones that fail as described above; call it once, at the start."""
+    """Replace the standard streams with ones that raise `OutputLost`; call this once, at the start."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # A file or a connection opened later must not get its number.  This one refuses writes.
+            # Reserve the descriptor, so that no file or connection opened later gets it.  Writes to it fail.
             os.open(os.devnull, os.O_RDONLY)
     sys.stdout = _prepared(sys.stdout, 1)
     sys.stderr = _prepared(sys.stderr, 2)
 
 
-def lose(error: OutputLost) -> None:
-    """Report a lost stream on standard error where possible, once, and drop what is written to it from now on."""
+def abandon(error: OutputLost) -> None:
+    """Report a lost stream once, on standard error if possible, and discard later writes to it."""
     known = False
     for stream in (sys.stdout, sys.stderr):
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
-        if isinstance(raw, _Output) and raw.called == error.stream:
+        if isinstance(raw, _Output) and raw.label == error.stream:
             known, raw.lost = raw.lost, True
     if error.reason and not known:
         try:
             sys.stderr.write(f"Error: {error}\n")
         except OutputLost as other:
-            lose(other)
+            abandon(other)
 
 
 def flush() -> None:
-    """Write what is left in the standard streams, and drop it where that fails: the interpreter would fail with it."""
+    """Flush the standard streams; discard the rest of a lost one, on which the interpreter would fail at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OutputLost as error:
-            lose(error)
+            abandon(error)
 
 
 def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
@@ -77,22 +77,22 @@ def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(_Output(raw, number)),
         encoding=getattr(stream, "encoding", None) or "utf-8",
-        errors="backslashreplace",  # without UTF-8, names are shown as code points
+        errors="backslashreplace",  # without UTF-8, show names as code points
         # As with python -u, except that the writer flushes a partial line itself.
         line_buffering=getattr(stream, "line_buffering", True) or getattr(stream, "write_through", False),
     )
 
 
 class _Output(io.RawIOBase):
-    """The raw side of a standard stream.
+    """The raw stream below a standard stream.
 
     Attributes:
-        called: the stream's name.
-        lost: whether the stream is known as lost; what is written to it is dropped.
+        label: the name of the stream.
+        lost: whether the loss was reported; later writes are discarded.
     """
 
     def __init__(self, raw: io.RawIOBase, number: int) -> None:
-        self.called = _NAMES[number]
+        self.label = _NAMES[number]
         self.lost = False
         self._raw = raw
         self._number = number
@@ -116,7 +116,7 @@ class _Output(io.RawIOBase):
         try:
             return self._raw.write(data)
         except OSError as error:
-            number = error.errno or errno.EBADF  # Python refuses to write to a read-only file without a number
-        except ValueError:  # it was closed
+            number = error.errno or errno.EBADF  # without a number if the file is read-only
+        except ValueError:  # closed
             number = errno.EBADF
-        raise OutputLost(self.called, "" if number == errno.EPIPE else os.strerror(number))
+        raise OutputLost(self.label, "" if number == errno.EPIPE else os.strerror(number))

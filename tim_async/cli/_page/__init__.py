@@ -1,12 +1,12 @@
 """A page in the browser that shows an emulator or a shared quota while its command runs.
 
 ```text
-Subject.look, once a second ─> History ─> serve_page ─> page.html, page.css, page.js
-   an emulator or a store      5 minutes   127.0.0.1      in the browser, which asks once a second
+Subject.snapshot, once a second ─> History ─> serve_page ─> page.html, page.css, page.js
+    an emulator or a store         5 minutes   127.0.0.1      in the browser, which polls once a second
 ```
 
-What the page shows is put into words and numbers here; the script in the browser draws charts and tables of any subject
-alike.  This module holds the options of the commands, which need nothing of the rest.
+The texts and numbers of the page are made here; the script in the browser draws charts and tables of any subject.
+This module has the options of the commands, and imports nothing of the rest.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from tim_async.cli.failures import Misuse
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def takes_page(command: Command) -> Command:
-    """Give a command the options ``--ui`` and ``--ui-port``, see `page_port`."""
+def page_options(command: Command) -> Command:
+    """Add the options ``--ui`` and ``--ui-port`` to a command; see `page_port`."""
     shows = click.option("--ui", is_flag=True, help="Serve a page for browsers on this machine, and print its URL.")
     port = click.option(
         "--ui-port",
         type=click.IntRange(0, 65535),
-        help="The page's port, with --ui; any free one by default.",
+        help="Port of the page, with --ui; any free port by default.",
     )
     return shows(port(command))
 
 
 def page_port(ui: bool, ui_port: int | None) -> int | None:
-    """The port that the options ask for: None for no page, 0 for any free port.
+    """Return the port of the page: None for no page, 0 for any free port.
 
     Raises:
-        Misuse: a port without a page.
+        Misuse: ``--ui-port`` without ``--ui``.
     """
     if ui_port is not None and not ui:
         raise Misuse("--ui-port needs --ui")

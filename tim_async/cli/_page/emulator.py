@@ -1,4 +1,4 @@
-"""The subject that shows an emulator: its calls, refusals, error codes and faults, which buttons inject and clear."""
+"""An emulator as a subject: its calls, refusals, error codes and faults, with buttons to inject and clear faults."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tim_async._plaintext import plain
 from tim_async.cli.faultspec import fault_text, parse_fault
 from tim_async.endpoints import ENDPOINTS, GET_GROUP_INFO
 
-from .subject import Cell, Chart, Look, Table
+from .subject import Cell, Chart, Snapshot, Table
 
 if TYPE_CHECKING:
     from tim_async.emulator import Emulator, EndpointReport
 
 _NAMES = tuple(dict.fromkeys(endpoint.name for endpoint in (*ENDPOINTS, GET_GROUP_INFO)))
-_MOST_FAULTS = 100
-"""Faults that can be injected at once: each call tries all of them."""
+_MAX_FAULTS = 100
+"""Maximum number of faults: each call tries all of them."""
 
 
 class EmulatorSubject:
-    """An emulator that runs.
+    """A running emulator.
 
     Args:
         service: the emulator.
-        limit: its calls a second of each endpoint; None for no limit.
+        limit: its limit on each endpoint, calls/s; None for no limit.
     """
 
     name = "Emulator"
@@ -37,15 +37,15 @@ class EmulatorSubject:
         self._service = service
         self._limit = limit
         self._before: Mapping[str, EndpointReport] = {}
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
 
-    async def look(self) -> Look:
-        """Read the report; see `Subject`."""
+    async def snapshot(self) -> Snapshot:
+        """Make charts and tables of the report; see `Subject`."""
         report, now, clock = self._service.report(), time.monotonic(), time.time()
-        seconds = max(now - self._looked, 1e-3)
+        seconds = max(now - self._polled, 1e-3)
         found, before = report.endpoints, self._before
         charts = [self._chart(name, found[name], before.get(name), seconds) for name in _NAMES if name in found]
-        self._before, self._looked = found, now
+        self._before, self._polled = found, now
         calls = [_calls(plain(name), one) for name, one in found.items()]
         total = _calls("all", report.total) if len(found) > 1 else None
         columns = {"endpoint": "text", **dict.fromkeys(_COUNTS, "count"), "mean calls/s": "rate"}
@@ -54,16 +54,18 @@ class EmulatorSubject:
             for name, one in found.items()
             for code, count in sorted(one.codes.items())
         ]
-        met = _counted((name, one.faults) for name, one in found.items())
+        faults = _counted((name, one.faults) for name, one in found.items())
         unknown = _counted((name, one.unknown_fields) for name, one in found.items())
         tables = [
             Table("Calls", columns, calls, sum=total),
-            Table("Error codes", {"endpoint": "text", "code": "text", "meaning": "text", "answers": "count"}, codes),
-            Table("Faults met", {"endpoint": "text", "fault": "text", "calls": "count"}, met),
+            Table("Error codes", {"endpoint": "text", "code": "text", "meaning": "text", "responses": "count"}, codes),
+            Table("Injected faults", {"endpoint": "text", "fault": "text", "calls": "count"}, faults),
         ]
         if unknown:
-            tables.append(Table("Unknown fields", {"endpoint": "text", "field": "text", "requests": "count"}, unknown))
-        return Look(clock, charts, tables)
+            tables.append(
+                Table("Undocumented fields", {"endpoint": "text", "field": "text", "requests": "count"}, unknown)
+            )
+        return Snapshot(clock, charts, tables)
 
     def _chart(self, name: str, one: EndpointReport, before: EndpointReport | None, seconds: float) -> Chart:
         calls, refused = one.calls, one.refused
@@ -74,7 +76,7 @@ class EmulatorSubject:
         return Chart(name, name, self._limit, (calls - refused) / seconds, refused / seconds, note=note)
 
     def faults(self) -> dict[str, Any]:
-        """The faults that calls may meet, and the endpoints that can be named; see `Subject`."""
+        """Return the injected faults, and the endpoints for new ones; see `Subject`."""
         active = [
             {
                 "text": fault_text(fault),
@@ -87,21 +89,21 @@ class EmulatorSubject:
         return {"active": active, "endpoints": _NAMES}
 
     def act(self, action: Mapping[str, Any]) -> None:
-        """Inject the fault that a text describes, or clear the one that it describes, or all; see `Subject`."""
+        """Inject or clear the fault of a text, or clear all faults; see `Subject`."""
         match action:
             case {"inject": str(text)}:
-                if len(self._service.faults) >= _MOST_FAULTS:
-                    raise ValueError(f"there are {_MOST_FAULTS} faults already; clear some")
+                if len(self._service.faults) >= _MAX_FAULTS:
+                    raise ValueError(f"{_MAX_FAULTS} faults are injected already; clear some")
                 self._service.fault(**parse_fault(text))
             case {"clear": None}:
                 self._service.clear_faults()
             case {"clear": str(text)}:
                 found = next((fault for fault in self._service.faults if fault_text(fault) == text), None)
                 if found is None:
-                    raise ValueError(f"there is no fault {text!r}: it has been cleared")
+                    raise ValueError(f"the fault {text!r} was already cleared")
                 self._service.clear_faults(found)
             case _:
-                raise ValueError("no such action")
+                raise ValueError("unknown action")
 
 
 _COUNTS = {
@@ -112,11 +114,11 @@ _COUNTS = {
     "retried": "retried",
     "fullest second": "fullest_sliding_second",
 }
-"""Columns of counts, and the attributes of the report in them."""
+"""Attributes of the report by column."""
 
 
 def _counted(counts: Iterable[tuple[str, Mapping[str, int]]]) -> list[list[Cell]]:
-    return [[plain(name), plain(what), count] for name, found in counts for what, count in sorted(found.items())]
+    return [[plain(name), plain(key), count] for name, found in counts for key, count in sorted(found.items())]
 
 
 def _calls(name: str, one: EndpointReport) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The looks of a subject, once a second, and its charts over the last minutes."""
+"""The snapshots of a subject, once a second, and its charts over the last minutes."""
 
 from __future__ import annotations
 
@@ -12,73 +12,74 @@ from typing import Any
 
 import click
 
-from tim_async.cli.failures import described
+from tim_async.cli.failures import describe
 
-from .subject import Chart, Look, Subject
+from .subject import Chart, Snapshot, Subject
 
-EVERY = 1.0
-"""Seconds between two looks."""
+INTERVAL = 1.0
+"""Seconds between two snapshots."""
 SPAN = 300
 """Seconds that the charts show."""
 
 Values = tuple[float | None, ...]
-_DRAWN = ("passed", "refused", "limit", "takes")
-"""Attributes of a chart that are drawn over time; a moment's values are in this order."""
+_DRAWN = ("passed", "refused", "limit", "adaptive")
+"""Attributes of a chart that are drawn over time; `Values` have their order."""
 _NOTHING: Values = (None,) * len(_DRAWN)
 
 
 class History:
-    """Looks at a subject, once a second within `running`; what it found is the `document`.
+    """The recent snapshots of a subject, taken once a second within `running`.
 
     Args:
-        subject: what is looked at.
+        subject: the subject.
     """
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._last = Look(0.0)
+        self._last = Snapshot(0.0)
         self._trouble = ""
         self._past: deque[tuple[float, dict[str, Values]]] = deque()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look within the block; later looks that fail are told of on the page.
+        """Take snapshots within the block; the page shows the errors of later ones.
 
         Raises:
-            Failure: the first look failed.
+            Failure: the first snapshot failed.
         """
-        await self._look()
-        looking = asyncio.create_task(self._look_on())
+        await self._poll()
+        polling = asyncio.create_task(self._poll_forever())
         try:
             yield
         finally:
-            looking.cancel()
+            polling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await looking
+                await polling
 
-    async def _look_on(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
-            # Never sooner, to make up for a late look: a rate over less than a second may exceed the limit.
-            await asyncio.sleep(EVERY)
+            # Never sooner, also after a late snapshot: a rate over less than a second may exceed the limit.
+            await asyncio.sleep(INTERVAL)
             try:
-                await self._look()
+                await self._poll()
                 self._trouble = ""
             except click.ClickException as error:
                 self._trouble = error.message
-            except Exception as error:  # noqa: BLE001 - told on the page, which would stand still without a word
-                self._trouble = described(error)
+            except Exception as error:  # noqa: BLE001 - shown on the page, which would otherwise freeze silently
+                self._trouble = describe(error)
 
-    async def _look(self) -> None:
-        found = self._last = await self._subject.look()
+    async def _poll(self) -> None:
+        found = self._last = await self._subject.snapshot()
         self._past.append((found.time, {chart.key: _values(chart) for chart in found.charts}))
-        # Those of the future, too, where the clock was set back.
+        # Also drop snapshots of the future, after the clock was set back.
         while not -SPAN <= self._past[0][0] - found.time <= 0:
             self._past.popleft()
 
     def document(self) -> dict[str, Any]:
-        """The page's data: the last look, the past of its charts, and the faults of this moment.
+        """Return the data of the page: the last snapshot, the past of its charts, and the current faults.
 
-        The past is columns: ``at``, seconds before the last look, and for each chart its values then, None for none.
+        The past is in columns: ``at``, the times relative to the last snapshot, and the values of each chart at these
+        times, None for no value.
         """
         last = self._last
         past: list[Mapping[str, Values]] = [charts for _, charts in self._past]

@@ -1,10 +1,10 @@
-// The page: asks for its data once a second and shows them, whatever the subject.  Texts of unknown origin become text
-// nodes and attributes alone.
+// The page: polls its data once a second and shows them, whatever the subject.  Untrusted texts become only text nodes
+// and attributes.
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000, HEIGHT = 200; // of a drawing, in its own units
-const SHORTEST = 60; // seconds that a chart shows at least
-const GAP = 2.5; // seconds between two looks from which on there is nothing to draw between them
+const SHORTEST = 60; // seconds, minimum span of a chart
+const GAP = 2.5; // seconds between two snapshots, above which the line is interrupted
 
 const $ = (id) => document.getElementById(id);
 const number = (value, digits = 0) =>
@@ -22,12 +22,12 @@ function make(name, attributes = {}, ...children) {
 }
 const drawn = (name, attributes = {}, ...children) => make(name, { svg: true, ...attributes }, ...children);
 
-// Change a text only where it differs, so that a selection and a screen reader stay where they are.
+// Change a text only if it differs, so that a selection and a screen reader keep their place.
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Have these children, and leave them where they are if they are there.
+// Replace the children, unless they are the same.
 function place(parent, wanted) {
   if (wanted.length !== parent.children.length || wanted.some((one, index) => one !== parent.children[index]))
     parent.replaceChildren(...wanted);
@@ -35,7 +35,7 @@ function place(parent, wanted) {
 
 // Charts
 
-// The marks of an axis from 0: steps of 1, 2, 2.5 or 5 times a power of ten.
+// Return the marks of an axis from 0: steps of 1, 2, 2.5 or 5 times a power of ten.
 function marks(most) {
   const power = 10 ** Math.floor(Math.log10(most));
   const step = [0.5, 1, 2, 2.5, 5, 10].map((lead) => lead * power).find((one) => most <= 3 * one);
@@ -72,8 +72,8 @@ class Chart {
     const bound = chart.limit === null ? "no limit" : `the limit is ${limited(chart.limit)}`;
     this.picture.setAttribute(
       "aria-label",
-      `${chart.title}, calls a second over ${minutes}: now ${number(rate, 1)}, ` +
-        `at most ${number(peak, 1)}, of these refused at most ${number(refused, 1)}; ${bound}`,
+      `${chart.title}, calls per second over ${minutes}: now ${number(rate, 1)}, ` +
+        `maximum ${number(peak, 1)}, maximum refused ${number(refused, 1)}; ${bound}`,
     );
     const x = (index) => (WIDTH * (1 + at[index] / span)).toFixed(1);
     const y = (value) => (HEIGHT * (1 - value / top)).toFixed(1);
@@ -97,7 +97,7 @@ class Chart {
     }
     const bars = at.map((_, i) => (past.refused[i] ? `M${x(i)} ${y(all[i])}V${y(past.passed[i])}` : "")).join("");
     if (bars) shapes.push(drawn("path", { class: "bars", d: bars }));
-    for (const name of ["limit", "takes"])
+    for (const name of ["limit", "adaptive"])
       for (const run of runs(at, past[name])) {
         const points = run.map(([index, value]) => `${x(index)},${y(value)}`);
         if (points.length === 1) points.push(points[0]);
@@ -107,7 +107,7 @@ class Chart {
   }
 }
 
-// The unbroken runs of values, as [index, value] each.
+// Return the uninterrupted runs of values, each as [index, value] pairs.
 function runs(at, values) {
   const found = [];
   let last = null;
@@ -133,7 +133,7 @@ function showCharts({ charts: given, at, span: longest }) {
   });
   place($("charts"), wanted);
   $("rates").hidden = !wanted.length;
-  $("takes").hidden = !given.some((chart) => chart.past.takes.some((value) => value !== null));
+  $("adaptive").hidden = !given.some((chart) => chart.past.adaptive.some((value) => value !== null));
 }
 
 // Tables
@@ -145,7 +145,7 @@ const texts = {
   share: (cell) => `${number(100 * cell)} %`,
 };
 
-// The roles are those that the elements have anyway, but for a phone, where they are no table to the layout.
+// The roles are explicit because the layout for phones, which is no table, removes the implicit ones.
 class Table {
   constructor(table) {
     this.kinds = Object.entries(table.columns);
@@ -247,12 +247,12 @@ async function act(action, done) {
     const answer = await fetch("act", { method: "POST", headers, body: JSON.stringify(action) });
     if (!answer.ok) refusal = (await answer.text()).trim();
   } catch {
-    refusal = "The command does not answer.";
+    refusal = "The command is not responding.";
   }
   $("result").classList.toggle("refused", refusal !== null);
   say($("result"), refusal ?? done);
   await update();
-  // The button that was pressed is gone with its fault.
+  // The pressed button was removed with its fault.
   if ("clear" in action) $("result").focus();
 }
 
@@ -275,9 +275,9 @@ function prepareForm() {
   $("clear-all").addEventListener("click", () => act({ clear: null }, "Cleared all faults."));
 }
 
-// All of it
+// The whole page
 
-let shown = null; // the time of the last look that arrived
+let shown = null; // the time of the last snapshot that arrived
 
 async function update() {
   try {
@@ -285,8 +285,8 @@ async function update() {
     if (!answer.ok) throw new Error(await answer.text());
     show(await answer.json());
   } catch {
-    const since = shown === null ? "" : `; these are the figures of ${shown}`;
-    complain(`The command has ended, or does not answer${since}.`);
+    const since = shown === null ? "" : `; showing data from ${shown}`;
+    complain(`The command has ended or is not responding${since}.`);
   }
 }
 
@@ -296,7 +296,7 @@ function show(data) {
   say($("address"), data.address);
   say($("clock"), `Live, ${shown}.${data.note ? ` ${data.note}` : ""}`);
   document.title = `${data.name} ${data.address}`;
-  complain(data.trouble && `${data.trouble}; these are the figures of ${shown}.`);
+  complain(data.trouble && `${data.trouble}; showing data from ${shown}.`);
   showCharts(data);
   showTables(data.tables);
   showFaults(data.faults);

@@ -1,4 +1,4 @@
-"""The subject that shows a shared quota: its endpoints, their queues, and who takes how much."""
+"""A shared quota as a subject: its endpoints, their queues, and the members with their calls/s."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from tim_async._plaintext import plain
 
-from .subject import Chart, Look, Table
+from .subject import Chart, Snapshot, Table
 
 if TYPE_CHECKING:
     from tim_async._quota_view import Endpoint, QuotaView
 
-_MOST_ENDPOINTS = 24
-"""Endpoints that have a chart and a table of their own."""
-_MOST_MEMBERS = 20
-"""Members of an endpoint that are shown one by one."""
+_MAX_ENDPOINTS = 24
+"""Maximum number of endpoints with a chart and a table of members."""
+_MAX_MEMBERS = 20
+"""Maximum number of members shown of an endpoint; the others are summed up."""
 _ENDPOINTS = {
     "endpoint": "text",
     "limit": "count",
@@ -23,7 +23,7 @@ _ENDPOINTS = {
     "out": "count",
     "cooling": "count",
     "waiting": "count",
-    "in bulk": "count",
+    "bulk": "count",
     "members": "count",
     "remarks": "text",
 }
@@ -32,9 +32,9 @@ _MEMBERS = {
     "calls/s": "rate",
     "share": "share",
     "out": "count",
-    "waits": "text",
+    "waiting": "text",
     "limit": "text",
-    "for": "text",
+    "age": "text",
 }
 
 
@@ -42,8 +42,8 @@ class QuotaSubject:
     """The quotas in a store.
 
     Args:
-        view: what was found there first.
-        look: looks again; raises `Failure` where it cannot.
+        view: the first view of them.
+        look: reads the store again; raises `Failure` if that fails.
     """
 
     name = "Shared quota"
@@ -53,7 +53,7 @@ class QuotaSubject:
         self._view = view
         self._look = look
 
-    async def look(self) -> Look:
+    async def snapshot(self) -> Snapshot:
         """Read the store; see `Subject`."""
         found = await self._look()
         view = found.since(self._view)
@@ -61,33 +61,33 @@ class QuotaSubject:
         apps = len({one.sdk_app_id for one in view.endpoints})
         names = [f"{one.name} of {one.sdk_app_id}" if apps > 1 else one.name for one in view.endpoints]
         named = list(zip(map(plain, names), view.endpoints, strict=True))
-        nobody = f"Nobody has used a quota here within a day whose keys begin with {plain(view.namespace)}."
+        none = f"No quota in the namespace {plain(view.namespace)} was used within the last day."
         tables = [
-            Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], nobody),
-            *(Table(f"Who takes {name}", _MEMBERS, _members(one), "Nobody.") for name, one in named[:_MOST_ENDPOINTS]),
+            Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], none),
+            *(Table(f"Members of {name}", _MEMBERS, _members(one), "None.") for name, one in named[:_MAX_ENDPOINTS]),
         ]
         app = "" if apps != 1 else f"App {view.endpoints[0].sdk_app_id}."
-        return Look(view.time, [_chart(name, one) for name, one in named[:_MOST_ENDPOINTS]], tables, app)
+        return Snapshot(view.time, [_chart(name, one) for name, one in named[:_MAX_ENDPOINTS]], tables, app)
 
     def faults(self) -> None:
-        """None: a quota is only looked at."""
+        """Return None: a quota has no faults."""
 
     def act(self, action: Mapping[str, Any]) -> None:
-        """Refuse: a quota is only looked at."""
+        """Refuse any action: a quota is only read."""
         del action
-        raise ValueError("this page changes nothing")
+        raise ValueError("this page is read-only")
 
 
 def _chart(name: str, one: Endpoint) -> Chart:
     waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
-    note = f"{one.out:,} out · {waiting[0]:,} waiting · {waiting[1]:,} in bulk · {len(one.members):,} members"
+    note = f"{one.out:,} out · {waiting[0]:,} waiting · {waiting[1]:,} bulk waiting · {len(one.members):,} members"
     return Chart(
         key=f"{one.sdk_app_id} {one.command}",
         title=name,
         limit=one.limit,
         passed=max(0.0, one.calls_per_second - one.refused),
         refused=one.refused,
-        takes=one.rate if one.rate < one.limit else None,
+        adaptive=one.rate if one.rate < one.limit else None,
         note=note,
     )
 
@@ -99,8 +99,8 @@ def _endpoint(name: str, one: Endpoint) -> list[Any]:
 
 
 def _members(one: Endpoint) -> list[list[Any]]:
-    """A row for each member, and one for all beyond those that are shown."""
-    shown, rest = one.members[:_MOST_MEMBERS], one.members[_MOST_MEMBERS:]
+    """Return a row for each member that is shown, and one for all others."""
+    shown, rest = one.members[:_MAX_MEMBERS], one.members[_MAX_MEMBERS:]
     rows: list[list[Any]] = [
         [
             plain(member.id),

@@ -1,8 +1,8 @@
-"""The page's HTTP server: on loopback, and for nobody but who has its URL.
+"""The HTTP server of the page, on loopback and protected by a token in its URL.
 
-Other pages in the same browser can send requests to it, and a hostile name can be made to resolve to 127.0.0.1 (DNS
-rebinding).  So every path begins with a random token; ``Host`` names this machine, which a rebound name does not;
-``Origin``, where there is one, is that of the page itself, and a request that changes something must have it.
+Other pages in the same browser can send requests to it, and a hostile name can resolve to 127.0.0.1 (DNS rebinding).
+So every path must begin with a random token, ``Host`` must name this machine, which a rebound name does not, and
+``Origin``, if present, must be that of the page itself; a request with an effect must have it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .history import History
 from .subject import Subject
 
 _HOST = "127.0.0.1"
-# Any port: that of a tunnel, as by ssh -L, is another one than this server's.
+# Any port: a tunnel, as by ssh -L, has another one than this server.
 _HOSTS = re.compile(r"(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?", re.IGNORECASE)
 
 _HEADERS = {
@@ -44,24 +44,24 @@ _FILES = {
     "page.js": ("page.js", "text/javascript"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_LONGEST_ACTION = 1000
+_MAX_ACTION_BYTES = 1000
 _SECONDS_TO_END = 0.2
 
 
 @asynccontextmanager
 async def serve_page(subject: Subject, port: int) -> AsyncIterator[str]:
-    """Serve the page about a subject within the block, which gets its URL.
+    """Serve the page of a subject within the block, and yield its URL.
 
     Args:
-        subject: what it shows.
-        port: the port at 127.0.0.1; 0 for any free port.
+        subject: the subject of the page.
+        port: the port on 127.0.0.1; 0 for any free port.
 
     Raises:
-        Failure: the subject cannot be looked at, or the port is taken.
+        Failure: the first snapshot failed, or the port is in use.
     """
     history = History(subject)
     token = secrets.token_urlsafe(24)
-    # No access log: each line would hold the token.
+    # No access log: its lines would contain the token.
     handler = web.Server(_Handler(history, subject, token).handle, access_log=None)
     runner = web.ServerRunner(handler, shutdown_timeout=_SECONDS_TO_END)
     async with history.running():
@@ -70,7 +70,7 @@ async def serve_page(subject: Subject, port: int) -> AsyncIterator[str]:
             try:
                 await web.TCPSite(runner, _HOST, port).start()
             except OSError as error:
-                raise Failure(f"cannot serve the page at port {port}: {error.strerror or error}") from None
+                raise Failure(f"cannot serve the page on port {port}: {error.strerror or error}") from None
             yield f"http://{_HOST}:{runner.addresses[0][1]}/{token}/"
         finally:
             await runner.cleanup()
@@ -87,48 +87,48 @@ class _Handler:
         self._files["page.css"] = (common + self._files["page.css"][0], "text/css")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request; every answer has the headers that protect the page."""
+        """Answer a request; each response has the headers that protect the page."""
         try:
             response = await self._answer(request)
         except web.HTTPRequestEntityTooLarge:
-            response = _text(413, "the body is too long")
+            response = _text(413, "the body is too large")
         response.headers.update(_HEADERS)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) != 1 or not _HOSTS.fullmatch(hosts[0]):
-            return _text(403, "this page is for browsers on this machine: its host is 127.0.0.1 or localhost")
+            return _text(403, "this page is for browsers on this machine: use the host 127.0.0.1 or localhost")
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
-            return _text(403, "other pages may not use this one")
+            return _text(403, "requests of other pages are refused")
         token, slash, name = request.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(errors="replace"), self._token) or not slash:
-            return _text(404, "the page is at the URL that the command has printed, token and last / included")
+            return _text(404, "use the full URL that the command printed, including the token and the final /")
         if name == "act":
             return await self._act(request, origins)
         if name != "data" and name not in self._files:
-            return _text(404, "there is no such page")
+            return _text(404, "page not found")
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            return _text(405, "only GET", Allow="GET, HEAD")
+            return _text(405, "method not allowed: use GET", Allow="GET, HEAD")
         if name == "data":
             return web.Response(text=plain_json(self._history.document()), content_type="application/json")
         body, kind = self._files[name]
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
     async def _act(self, request: web.BaseRequest, origins: list[str]) -> web.Response:
-        """Do what a button asks for; no form of another page can send JSON, nor name this origin."""
+        """Carry out the action of a button; a form of another page can send neither JSON nor this origin."""
         if request.method != hdrs.METH_POST:
-            return _text(405, "only POST", Allow="POST")
+            return _text(405, "method not allowed: use POST", Allow="POST")
         if len(origins) != 1:
-            return _text(403, "only the page itself may do this")
+            return _text(403, "only requests of this page are allowed")
         if request.content_type != "application/json":
             return _text(415, "the body must be JSON")
         try:
             raw = await request.read()
-            action = json.loads(raw) if len(raw) <= _LONGEST_ACTION else None
+            action = json.loads(raw) if len(raw) <= _MAX_ACTION_BYTES else None
             if not isinstance(action, dict):
-                return _text(400, f"the body must be a JSON object of at most {_LONGEST_ACTION} bytes")
+                return _text(400, f"the body must be a JSON object of at most {_MAX_ACTION_BYTES} bytes")
             self._subject.act(action)
         except (ValueError, RecursionError) as error:
             return _text(400, str(error))

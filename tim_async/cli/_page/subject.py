@@ -1,4 +1,4 @@
-"""What a page shows: the protocol of its subjects, and what a look at one finds."""
+"""The subject of a page: the protocol, and the snapshot with its charts and tables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Cell = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """An endpoint's rate now, calls/s; the page draws it over time.
+    """The current rate of an endpoint, calls/s; the page draws it over time.
 
     Attributes:
-        key: the same from look to look.
+        key: the identity of the chart, the same in each snapshot.
         title: the endpoint.
-        limit: what it allows; None for no limit.
+        limit: the limit of the endpoint; None for no limit.
         passed: calls that were not refused.
-        refused: calls over the rate.
-        takes: what the service takes at present, where that is below the limit.
-        note: the figures beside it, in words.
+        refused: calls that were refused for the rate.
+        adaptive: the adaptive rate, if it is below the limit.
+        note: the text with further figures.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Chart:
     limit: float | None
     passed: float
     refused: float
-    takes: float | None = None
+    adaptive: float | None = None
     note: str = ""
 
 
@@ -38,10 +38,10 @@ class Table:
 
     Attributes:
         title: its caption.
-        columns: the headings, and of each the kind of its cells: ``text``, ``count``, ``rate`` or ``share`` (0 to 1).
-        rows: cells by column, the first of which names the row; None for an empty cell.
-        none: said in place of a table without rows.
-        sum: the last row, of all others together, if there is one.
+        columns: the kind of the cells by heading: ``text``, ``count``, ``rate`` or ``share`` (0 to 1).
+        rows: the cells by column, the first one with the name of the row; None for an empty cell.
+        none: the text in place of a table without rows.
+        sum: the last row, with the totals, if there is one.
     """
 
     title: str
@@ -52,14 +52,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was found.
+class Snapshot:
+    """The state of a subject at one time.
 
     Attributes:
-        time: when that was, Unix seconds.
-        charts: the endpoints, in a lasting order.
-        tables: the figures.
-        note: a sentence about all of it, if there is one.
+        time: the time, Unix seconds.
+        charts: a chart for each endpoint, in a stable order.
+        tables: the tables.
+        note: a sentence about the subject, if there is one.
     """
 
     time: float
@@ -69,29 +69,29 @@ class Look:
 
 
 class Subject(Protocol):
-    """What a page is about.
+    """The object that a page shows.
 
     Attributes:
         name: the page's heading.
-        address: what is looked at, without secrets.
+        address: its URL, without secrets.
     """
 
     name: str
     address: str
 
-    async def look(self) -> Look:
-        """Look once; rates are those since the last look.
+    async def snapshot(self) -> Snapshot:
+        """Take a snapshot, with the rates since the last one.
 
         Raises:
-            click.ClickException: it cannot be looked at now; the message says why.
+            click.ClickException: that failed; the message has the reason.
         """
 
     def faults(self) -> dict[str, Any] | None:
-        """The faults that are injected, and those that can be; None where none can be."""
+        """Return the injected faults and the endpoints for new ones; None if the subject has no faults."""
 
     def act(self, action: Mapping[str, Any]) -> None:
-        """Do what a button of the page asks for.
+        """Carry out the action of a button.
 
         Raises:
-            ValueError: there is no such action, or it is refused; the message says why.
+            ValueError: the action is unknown or refused; the message has the reason.
         """

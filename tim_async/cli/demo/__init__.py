@@ -1,1 +1,1 @@
-"""``tim-async demo``: migrations, as they are run, against an emulator with faults; and the judgement of every row."""
+"""``tim-async demo``: real migrations against an emulator with faults, and a check of every row."""

@@ -30,15 +30,15 @@ FAULTS: list[dict[str, Any]] = [
     {"drop": "before", "probability": 0.004},
     {"drop": "after", "probability": 0.004},
 ]
-"""Two calls in a hundred: the service's own fault, a gateway's, and connections lost before and after the work."""
+"""Faults of 2 % of the calls: errors of the service and a gateway, connections lost before and after execution."""
 
 _CREDENTIALS = "app.env"
-_MOST_SHOWN = 5
-_MOST_LISTED = 1_000
+_MAX_SHOWN = 5
+_MAX_LISTED = 1_000
 
 
 @click.command(
-    short_help="See it work: 3,000 rows against an emulator with faults.",
+    short_help="Migrate 3,000 sample rows to an emulator with faults.",
     epilog=examples(
         "tim-async demo",
         "tim-async demo --keep demo",
@@ -49,7 +49,7 @@ _MOST_LISTED = 1_000
 @click.option(
     "--naive",
     is_flag=True,
-    help="Send the rows with AsyncLimiter(200, 1) around each call and no retries instead, to see the difference.",
+    help="For comparison, send the rows with AsyncLimiter(200, 1) around each call and without retries.",
 )
 @click.option(
     "--keep",
@@ -57,31 +57,30 @@ _MOST_LISTED = 1_000
     metavar="FOLDER",
     help="Keep the files, journals, rejected rows and reports in FOLDER.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, one object for each event.")
-@click.option("--rows", type=click.IntRange(min=1), default=ROWS, hidden=True, help="Unread counts to be set.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, hidden=True, help="Calls a second per endpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines, one object per event.")
+@click.option("--rows", type=click.IntRange(min=1), default=ROWS, hidden=True, help="Unread counts to set.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, hidden=True, help="Calls/s on each endpoint.")
 @click.pass_context
 def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows: int, limit: int) -> None:
     """Migrate 2,000 unread counts and 1,000 read conversations from two files, and check every row.
 
-    It starts an emulator of the service on this machine, which allows 200 calls a second for each endpoint and
-    answers 2 % of them wrongly, and needs neither an account nor a network.  It runs the commands of a migration in
-    about 20 seconds, and compares what the emulator then holds with the files, row by row.  Exit code 3 if anything
-    was lost or wrong.
+    Starts an emulator of the service on this machine, with 200 calls/s on each endpoint and 2 % faults; needs neither
+    an account nor a network.  Runs the commands of a migration, about 20 seconds in total, and compares the emulator's
+    final state with the files, row by row.  Exit code 3 if a row is lost or wrong.
     """
     from tim_async.emulator import Emulator
 
     from .world import COUNTS, READS, make_world
 
     world = make_world(rows)
-    with _alone(), _folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
+    with _isolated(), _working_folder(keep) as folder, contextlib.chdir(folder), Emulator(limit=limit) as service:
         world.write(folder)
         world.fill(service.state)
         for fault in FAULTS:
             service.fault(**fault)
         options = service.client_options()
         faults = f"{100 * sum(fault['probability'] for fault in FAULTS):.0f} % faults"
-        say(f"The emulator at {options['base_url']}: {limit} calls/s for each endpoint, {faults}.")
+        say(f"Emulator at {options['base_url']}: {limit} calls/s on each endpoint, {faults}.")
         if naive:
             from . import naive as naively
 
@@ -93,14 +92,14 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
                 if (code := _run(*command, rate=limit, as_json=as_json)) not in (0, PARTIAL):
                     ctx.exit(code)
         differences = list(world.differences(service.state))
-        _tell(world, service, differences, as_json=as_json)
+        _print_results(world, service, differences, as_json=as_json)
     if differences:
         ctx.exit(PARTIAL)
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Keep the environment's proxy and quota out: no proxy leads to this machine, and the app is nobody's."""
+def _isolated() -> Iterator[None]:
+    """Ignore the proxy and the quota of the environment: the emulator is on this machine, and its app is fictitious."""
     changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -115,11 +114,11 @@ def _alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    """Where the files are: a folder that stays, or one that does not.
+def _working_folder(keep: Path | None) -> Iterator[Path]:
+    """Yield the folder of the files: ``keep``, or a temporary one.
 
     Raises:
-        Misuse: something is in it.
+        Misuse: ``keep`` is not empty, or not a usable folder.
     """
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="tim-async-demo-") as name:
@@ -136,7 +135,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
-    """Run a command of ``tim-async migrate`` as a shell would; its exit code."""
+    """Run a command of ``tim-async migrate``, and return its exit code."""
     from tim_async.cli.migrate.command import migrate
 
     words = [command, file, "--rate", f"{rate}", "--credentials", _CREDENTIALS]
@@ -147,28 +146,28 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
-    """Say what the emulator saw, and what is lost or wrong."""
+def _print_results(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
+    """Print the report of the emulator, and the lost and wrong rows."""
+    from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit
-    from tim_async.cli.seen import seen_table
 
     report = service.report().as_dict()
     total = report["total"]
     checked, kinds = len(world.counts) + len(world.reads), Counter(difference.kind for difference in differences)
     if as_json:
         numbers = {"checked": checked, "lost": kinds["lost"], "wrong": kinds["wrong"], "refused": total["refused"]}
-        listed = [asdict(difference) for difference in differences[:_MOST_LISTED]]
+        listed = [asdict(difference) for difference in differences[:_MAX_LISTED]]
         emit("compared", {**numbers, "differences": listed, "emulator": report})
         return
     faults = sum(total["faults"].values())
     show(
-        "\nWhat the emulator saw:\n",
-        seen_table(report["endpoints"]),
-        f"\nFaults it injected: {faults:,} in {total['calls']:,} calls.",
-        f"The files compared with what it holds now, row by row, {checked:,} rows:",
+        "\nCalls received by the emulator:\n",
+        report_table(report["endpoints"]),
+        f"\nInjected faults: {faults:,} in {total['calls']:,} calls.",
+        f"Final state compared with the files, {checked:,} rows:",
         *(
             f"  {one.file}, line {one.line:,}: {one.kind}, {one.found:,} instead of {one.expected:,}"
-            for one in differences[:_MOST_SHOWN]
+            for one in differences[:_MAX_SHOWN]
         ),
         f"{kinds['lost']:,} lost, {kinds['wrong']:,} wrong, {total['refused']:,} refused",
     )

@@ -1,4 +1,4 @@
-"""The same rows as they are sent at first: an ``AsyncLimiter`` around each call, and no retries."""
+"""The naive way to send the same rows: an ``AsyncLimiter`` around each call, and no retries."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ async def send(world: World, client_options: dict[str, Any], limit: int) -> int:
         limit: calls/s on each endpoint.
 
     Returns:
-        How many calls failed.
+        The number of failed calls.
     """
     rates = dict.fromkeys(("set_unread_msg_num", "admin_set_msg_read"), _UNLIMITED)
     limiters = AsyncLimiter(limit, 1), AsyncLimiter(limit, 1)
 
-    async def call(limiter: AsyncLimiter, called: Awaitable[None]) -> bool:
+    async def call(limiter: AsyncLimiter, made: Awaitable[None]) -> bool:
         async with limiter:
             try:
-                await called
+                await made
             except TIMError:
                 return False
             return True

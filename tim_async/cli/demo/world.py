@@ -1,7 +1,6 @@
-"""The demo's rows, what the service holds before them, and what it has to hold afterwards.
+"""The demo's rows, and the state of the service before and after them.
 
-All of it is made up from a fixed seed.  What every row finds differs from what it leaves behind, so that a row which
-was never sent always shows.
+All of it is generated from a fixed seed.  Each row changes the state, so that a row that was not sent always shows.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ _SUMMER = 1_756_602_000  # 2025-08-31, unix seconds
 _HOUR = 3_600
 _KINDS: tuple[GroupType, ...] = ("Public", "Public", "Work", "Community")
 _MEMBERS = 50
-"""Rows of a group; a tenth of that are the conversations of an account."""
+"""Rows per group; an account has a fifth as many conversations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One row whose result is not as it should be.
+    """A row with a wrong result.
 
     Attributes:
-        kind: "lost" when nothing was done for it, "wrong" when something else was.
-        file: the row's file.
-        line: its line there.
-        expected: what there should be.
-        found: what there is.
+        kind: "lost" if the state is unchanged, "wrong" if it has another value.
+        file: the file of the row.
+        line: the line in the file.
+        expected: the unread count that was expected.
+        found: the unread count that was found.
     """
 
     kind: str
@@ -48,12 +47,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Rows by file, and the service they are for.
+    """The rows of the files, and the state of the service.
 
     Attributes:
-        files: the lines of each file, the header first; a line is its fields.
+        files: the lines of each file as tuples of fields, the header first.
         groups: the type and the number of messages of each group.
-        counts: by group and member: the line, the unread count before and after.
+        counts: by group and member: the line, and the unread count before and after.
         reads: by account and peer: the line, the time, and how many messages were sent before and after that.
     """
 
@@ -69,7 +68,7 @@ class World:
                 csv.writer(file).writerows(lines)
 
     def fill(self, state: State) -> None:
-        """Put into a service what it holds before the demo."""
+        """Set the state of a service before the demo."""
         with state.lock:
             for group, (kind, messages) in self.groups.items():
                 members = [member for other, member in self.counts if other == group]
@@ -81,7 +80,7 @@ class World:
                 state.add_messages(account, peer, after, at=time + _HOUR)
 
     def differences(self, state: State) -> Iterator[Difference]:
-        """The rows whose result is not as it should be."""
+        """Yield the rows with a wrong result."""
         with state.lock:
             for (group, member), (line, before, after) in self.counts.items():
                 found = state.unread_in_group(group, member)
@@ -94,7 +93,7 @@ class World:
 
 
 def make_world(rows: int) -> World:
-    """Make a world of some unread counts, and half as many conversations: the same one each time."""
+    """Generate a world of ``rows`` unread counts and half as many conversations, always the same."""
     dice = random.Random(_SEED)
     world = World()
     _add_counts(world, rows, dice)
@@ -116,7 +115,7 @@ def _add_counts(world: World, rows: int, dice: random.Random) -> None:
             lines.append((group, member, str(number)))
             after = min(number, messages)
             world.counts[group, member] = len(lines), 0 if after else 1, after
-    # What no export is without.
+    # Typical errors of exports.
     meeting, group = "@TGS#2MEETING01", next(iter(world.groups))
     world.groups[meeting] = "Meeting", 100
     lines += [(meeting, f"guest_{number}", "1") for number in range(3)]

@@ -1,8 +1,8 @@
-"""``tim-async migrate``: the rows of a file to the service, so that every row arrives or is named with its reason.
+"""``tim-async migrate``: send the rows of a file to the service, and account for every row.
 
-``command`` holds the commands and ``options`` their options, whose values `settings.Settings` holds.  ``job`` runs the
-commands that migrate: ``signals`` ends it, ``tally`` knows its progress, ``throughput`` the time left, ``display``
-shows both, and ``ending`` reports the end.  ``rehearsal`` is ``--dry-run``, ``status`` is ``status``, ``set`` and
-``drop``, and ``verify`` is ``verify``.  ``places`` finds journals and checks files; ``tables`` is what all
-print.
+``command`` declares the commands, ``options`` their options, and `settings.Settings` holds the values of the options.
+``job`` runs the commands that migrate: ``signals`` stops it, ``tally`` counts its progress, ``throughput`` estimates
+the time left, ``display`` shows both, and ``ending`` reports the result.  ``dry_run`` implements ``--dry-run``,
+``status`` the commands ``status``, ``set`` and ``drop``, and ``verify`` the command ``verify``.  ``files`` finds
+journals and checks files; ``tables`` formats the output of all of them.
 """

@@ -1,4 +1,4 @@
-"""The commands of ``tim-async migrate``: what each takes, says of itself, and carries out."""
+"""The commands of ``tim-async migrate``: their parameters, help texts and implementations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 
 import click
 
-from tim_async.cli.credentials import takes_credentials
+from tim_async.cli import credentials
 from tim_async.cli.output import examples
 
 from . import options as o
@@ -26,18 +26,18 @@ from . import options as o
     ),
 )
 def migrate() -> None:
-    """Send the rows of a file, at the pace that the service allows, and account for every one of them.
+    """Send the rows of a file at the rate that the service allows, and account for every row.
 
-    A journal beside the file records the state of each row, so that after any stop, be it Ctrl-C, a crash or a loss of
-    power, the same command resumes.  Rows that cannot arrive are written to a file with their reasons; edit that file
-    and give it to the same command by --mended.
+    A journal beside the file records the state of each row, so that the same command resumes after Ctrl-C, a crash or a
+    power failure.  Failed and rejected rows are written to a file with their reasons; correct them there, and pass that
+    file to the same command with --mended.
 
-    On many machines: load plans the rows in Redis or Valkey, and work, on as many hosts as wanted, sends them.
+    On many machines: load plans the rows in Redis or Valkey, and work, on any number of hosts, sends them.
     """
 
 
 class _Command(click.Command):
-    """A command that remembers its words, so that it can be printed with another option among them."""
+    """A command that keeps its command line, to print it with other options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["words"] = tuple(args)
@@ -46,37 +46,37 @@ class _Command(click.Command):
 
 _CODES = (
     "\n\n\b\nExit codes:\n"
-    "  0    all rows are accepted, or as many as --limit allows; load: loaded; verify: no differences\n"
-    "  1    failed: the credentials were refused, a file or a store cannot be written, …\n"
-    "  2    wrong usage: bad arguments, a FILE without rows, a journal of something else\n"
-    "  3    finished, and some rows failed or were rejected; verify: differences\n"
+    "  0    all rows accepted, or as many as --limit allows; load: all rows loaded; verify: no differences\n"
+    "  1    failed: credentials refused, a file or a store not writable, …\n"
+    "  2    usage error: invalid arguments, a FILE without rows, a journal of another migration\n"
+    "  3    finished, but some rows failed or were rejected; verify: differences\n"
     "  4    stopped by --max-errors or --max-outage\n"
     "  130  interrupted\n\n"
-    "However it ended, the same command resumes."
+    "In each case, the same command resumes."
 )
 
 
-def _add(name: str, does: str, *params: click.Parameter, short: str, text: str, shown: tuple[str, ...]) -> None:
+def _add(name: str, function: str, *params: click.Parameter, short: str, text: str, shown: tuple[str, ...]) -> None:
     """Add a command.
 
     Args:
-        name: its name.
-        does: the module here and the function in it that carries it out, given the settings.
+        name: the name of the command.
+        function: its implementation in this package, as "module.function"; takes the settings.
         params: its arguments and options.
-        short: its help in one line.
+        short: its one-line help.
         text: its help.
         shown: examples.
     """
 
     @click.pass_context
     def carry_out(ctx: click.Context, /, **_given: object) -> None:
-        # Help needs neither an HTTP client nor a database.
-        from .places import explained
+        # Help must not import an HTTP client or a database.
+        from .files import migration_errors
         from .settings import Settings
 
-        module, _, function = does.partition(".")
-        with explained():
-            code = getattr(importlib.import_module(f".{module}", __package__), function)(Settings.of(ctx))
+        module, _, attribute = function.partition(".")
+        with migration_errors():
+            code = getattr(importlib.import_module(f".{module}", __package__), attribute)(Settings.of(ctx))
         ctx.exit(code or 0)
 
     calls = o.JSON_LINES in params
@@ -87,22 +87,22 @@ def _add(name: str, does: str, *params: click.Parameter, short: str, text: str, 
         help=inspect.cleandoc(text),
         short_help=short,
         epilog=examples(*(f"tim-async migrate {example}" for example in shown)) + (_CODES if calls else ""),
-    )(takes_credentials(carry_out) if calls else carry_out)
+    )(credentials.option(carry_out) if calls else carry_out)
 
 
-_SENDS = (*o.KEPT, *o.PACE, *o.BOUNDS, o.LEASE, o.DRY_RUN)
+_SENDS = (*o.FILES, *o.PACE, *o.LIMITS, o.LEASE, o.DRY_RUN)
 
 _add(
     "unread",
-    "job.carry_out",
+    "job.run_job",
     *(o.FILE, *o.SOURCE, *_SENDS, o.CHECK_GROUPS, o.GROUP_CHECK, o.JSON_LINES),
     short="Set the unread counts of group members.",
     text="""
     Set the unread counts of group members, from the columns GroupId, Member_Account and UnreadMsgNum of FILE.
 
-    FILE is CSV, TSV or JSON Lines, compressed or not; "-" is standard input.  Of several rows for the same member the
-    last one counts.  The service lowers a count above the group's number of messages to that, and keeps no counts in
-    ChatRoom, Meeting and AVChatRoom groups; rows of such groups, and of groups that do not exist, fail without being
+    FILE is CSV, TSV or JSON Lines, compressed or not; "-" is standard input.  Of several rows for the same member, the
+    last one is sent.  The service lowers a count above the group's number of messages to that number, and has no counts
+    in ChatRoom, Meeting and AVChatRoom groups; rows of such groups, and of groups that do not exist, fail without being
     sent.
     """,
     shown=(
@@ -117,16 +117,16 @@ _add(
 
 _add(
     "read",
-    "job.carry_out",
+    "job.run_job",
     *(o.FILE, *o.SOURCE, o.UNTIL_NOW, *_SENDS, o.JSON_LINES),
     short="Mark one-to-one conversations read.",
     text="""
     Mark one-to-one conversations read, from the columns Report_Account, Peer_Account and MsgReadTime of FILE.
 
-    FILE is CSV, TSV or JSON Lines, compressed or not; "-" is standard input.  What Report_Account was sent by
-    Peer_Account before MsgReadTime (unix seconds, or a time with its zone) becomes read.  A row without a time is
-    rejected, unless --until-now takes the moment when it is sent.  Of several rows for the same two accounts the last
-    one counts.  For each row, the service calls the app's webhook C2C.CallbackAfterMsgReport, if it is enabled.
+    FILE is CSV, TSV or JSON Lines, compressed or not; "-" is standard input.  Messages from Peer_Account to
+    Report_Account before MsgReadTime (Unix seconds, or ISO 8601 with a time zone) become read.  A row without a time is
+    rejected, unless --until-now uses the time of sending.  Of several rows for the same two accounts, the last one is
+    sent.  For each row, the service calls the app's webhook C2C.CallbackAfterMsgReport, if it is enabled.
     """,
     shown=(
         "read reads.csv",
@@ -137,15 +137,15 @@ _add(
 
 _add(
     "load",
-    "job.carry_out",
-    *(o.FILE, *o.SOURCE, o.UNTIL_NOW, o.TO, o.NAMED, o.KIND, o.REJECTED, *o.RESTART, o.REPLACE, o.JSON_LINES),
+    "job.run_job",
+    *(o.FILE, *o.SOURCE, o.UNTIL_NOW, o.TO, o.NAME, o.KIND, o.REJECTED, *o.RESTART, o.REPLACE, o.JSON_LINES),
     short="Plan the rows of a file in Redis or Valkey, for many workers.",
     text="""
-    Put the rows of FILE on a stream of Redis or Valkey, from which any number of workers take them.
+    Put the rows of FILE on a stream in Redis or Valkey, from which any number of workers send them.
 
-    FILE is read and checked as by unread and read, which also do load and work in one with --journal URL.  Only the
-    last of several rows for the same two ids is sent.  No key is needed: where the environment names the app, workers
-    of another are refused, and else the first worker's is the app.  Workers may be there already, or come later.
+    FILE is read and checked as by unread and read, which load and work in one command with --journal URL.  Of several
+    rows for the same two ids, only the last one is sent.  Needs no secret key: the app is that of the environment, or
+    else of the first worker, and workers of other apps are refused.  Workers may start before or after load.
     """,
     shown=(
         "load counts.csv --to redis://store:6379/0",
@@ -155,16 +155,15 @@ _add(
 
 _add(
     "work",
-    "job.carry_out",
-    *(o.FROM, o.NAMED, *o.PACE, *o.BOUNDS, o.LEASE, o.GROUP_CHECK, o.MENDED, o.JSON_LINES),
-    short="Send the rows of a stream, beside other workers.",
+    "job.run_job",
+    *(o.FROM, o.NAME, *o.PACE, *o.LIMITS, o.LEASE, o.GROUP_CHECK, o.MENDED, o.JSON_LINES),
+    short="Send the rows of a stream, along with other workers.",
     text="""
     Send the rows that load has put on a stream, until all are processed.
 
-    Any number of workers, on any number of hosts, take rows from the stream, and share the rate: give all of them the
-    same --rate and --share, and the same --lease.  The rows of a worker that dies are taken over by the others; at
-    most --concurrency rows are then sent a second time.  It waits for the stream, for a load that is not complete, and
-    for rows that are leased to others.
+    Any number of workers on any number of hosts share the rows and the rate: use the same --rate, --share and --lease
+    for all of them.  If a worker dies, the others take over its rows; at most --concurrency rows are then sent twice.
+    A worker waits for the stream, for an incomplete load, and for rows that are leased to others.
     """,
     shown=(
         "work --from redis://store:6379/0",
@@ -175,13 +174,13 @@ _add(
 _add(
     "status",
     "status.show_status",
-    *(o.JOURNAL, o.NAMED, o.REPORT, o.REJECTED_OF, o.JSON),
-    short="Show the progress of a migration, also while it runs.",
+    *(o.JOURNAL, o.NAME, o.REPORT, o.REJECTED_OF, o.JSON),
+    short="Show the progress of a migration, even while it runs.",
     text="""
-    Show what JOURNAL, or the journal of the file JOURNAL, says: rows by state, failures, runs.
+    Show the state of a migration: rows by state, failures and runs.
 
-    JOURNAL may also be the URL of a Redis or Valkey with a stream, such as redis://store:6379/0; then it shows that
-    stream and its workers.
+    JOURNAL is a journal, a file with a journal beside it, or the URL of a Redis or Valkey with a stream, such as
+    redis://store:6379/0; the status of a stream includes its workers.
     """,
     shown=(
         "status counts.csv.journal",
@@ -194,13 +193,13 @@ _add(
 _add(
     "verify",
     "verify.verify_journal",
-    *(o.JOURNAL, o.NAMED, *o.PACE, o.JSON_LINES),
-    short="Read back what was migrated, and list differences.",
+    *(o.JOURNAL, o.NAME, *o.PACE, o.JSON_LINES),
+    short="Read back the migrated conversations and list differences.",
     text="""
-    Read back what was migrated by JOURNAL, or by the journal of the file JOURNAL, and list differences.
+    Read back the unread counts of the migrated conversations, and list differences.
 
-    JOURNAL may also be the URL of a Redis or Valkey.  Only one-to-one conversations can be read back, by their unread
-    counts; the service has no call that reads a group member's count.
+    JOURNAL is a journal, a file with a journal beside it, or the URL of a Redis or Valkey.  Only one-to-one
+    conversations can be read back: the service has no call that returns a group member's count.
     """,
     shown=(
         "verify reads.csv",
@@ -212,12 +211,12 @@ _add(
 _add(
     "set",
     "status.set_pace",
-    *(o.JOURNAL, o.NAMED, *o.NEW_PACE),
-    short="Change the pace of the runs under way.",
+    *(o.JOURNAL, o.NAME, *o.NEW_PACE),
+    short="Change the pace of active runs.",
     text="""
-    Change the pace of all runs that work on JOURNAL now: a journal, the file that it is of, or a URL.
+    Change the pace of all active runs of JOURNAL: a journal, a file with a journal beside it, or a URL.
 
-    A run that begins later has its own --rate and --share.
+    Runs that start later use their own --rate and --share.
     """,
     shown=(
         "set counts.csv --share 0.5",
@@ -228,12 +227,12 @@ _add(
 _add(
     "drop",
     "status.drop",
-    *(o.URL, o.NAMED, o.YES),
+    *(o.URL, o.NAME, o.YES),
     short="Remove a migration from Redis or Valkey.",
     text="""
-    Free the memory of the migration at URL, once nothing needs it any more.
+    Remove the migration at URL from Redis or Valkey, and free its memory.
 
-    It asks first while rows are left; where nobody can be asked, --yes is needed.
+    Asks for confirmation if rows are left or workers are active; without a terminal, that needs --yes.
     """,
     shown=(
         "drop redis://store:6379/0",

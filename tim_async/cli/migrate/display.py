@@ -1,4 +1,4 @@
-"""What is shown while something takes long: a bar on a terminal, plain lines elsewhere, JSON lines for programs."""
+"""Progress displays: a bar on a terminal, plain lines elsewhere, JSON Lines for programs."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from tim_async.cli.output import live_on, plain_lines, say, show
-from tim_async.cli.stdio import OutputLost, lose
+from tim_async.cli.output import live_display, plain_lines, say, show
+from tim_async.cli.stdio import OutputLost, abandon
 from tim_async.migrate._supervision import beside
 
 from .tables import emit
 
 T = TypeVar("T")
 
-REFRESH = 0.4
-"""Seconds between two drawings of a bar."""
+BAR_INTERVAL = 0.4
+"""Seconds between two updates of a bar."""
 
-EVERY = 10.0
-"""Seconds between two lines, or JSON lines, of progress."""
+LINE_INTERVAL = 10.0
+"""Seconds between two lines of progress, plain or JSON."""
 
-_NARROWEST = 10
-"""Columns of a bar beside its numbers; narrower, it takes a line of its own."""
+_MIN_BAR_WIDTH = 10
+"""Minimum width, in columns, of a bar on the line of its numbers; a narrower one has its own line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar and its numbers, in as many lines as the terminal's width asks for: no number is cut.
+    """A bar and its numbers, in as many lines as fit the terminal: no number is cut.
 
     Attributes:
-        part: how much of it is full, 0 to 1; None for no bar.
-        numbers: what stands beside it.
-        troubles: what stands below.
-        outage: what stands below that, cut if it is too long; "" for nothing.
+        fraction: the filled part, 0 to 1; None for no bar.
+        numbers: the texts beside the bar.
+        problems: the texts below it.
+        outage: the last line, cut to the width; "" for none.
     """
 
-    part: float | None
+    fraction: float | None
     numbers: Sequence[str]
-    troubles: Sequence[str] = ()
+    problems: Sequence[str] = ()
     outage: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
+        """Render the bar."""
         width = options.max_width
         numbers = "  ".join(self.numbers)
         room = width - len(numbers) - 1
-        if self.part is not None and room >= _NARROWEST:
+        if self.fraction is not None and room >= _MIN_BAR_WIDTH:
             row = Table.grid(padding=(0, 1, 0, 0))
             row.add_column(width=room)
             row.add_column(no_wrap=True)
-            row.add_row(ProgressBar(total=1.0, completed=self.part, width=room), numbers)
+            row.add_row(ProgressBar(total=1.0, completed=self.fraction, width=room), numbers)
             yield row
         else:
-            if self.part is not None:
-                yield ProgressBar(total=1.0, completed=self.part, width=width)
+            if self.fraction is not None:
+                yield ProgressBar(total=1.0, completed=self.fraction, width=width)
                 yield Segment.line()
             yield from _flowing(self.numbers, "  ", width)
-        yield from _flowing([f"{one}," for one in self.troubles[:-1]] + [*self.troubles[-1:]], " ", width)
+        yield from _flowing([f"{one}," for one in self.problems[:-1]] + [*self.problems[-1:]], " ", width)
         if self.outage:
             yield Text(self.outage, no_wrap=True, overflow="ellipsis")
 
 
 def _flowing(items: Sequence[str], gap: str, width: int) -> Iterator[Text]:
-    """Items one after the other, in lines that are no wider than ``width`` unless a single item is."""
+    """Wrap items into lines of at most ``width`` columns, without breaking an item."""
     lines = [""]
     for item in items:
         if lines[-1] and len(lines[-1]) + len(gap) + len(item) > width:
@@ -82,37 +82,37 @@ def _flowing(items: Sequence[str], gap: str, width: int) -> Iterator[Text]:
 
 
 class View(Protocol):
-    """Something whose progress can be shown."""
+    """The progress of a task."""
 
     def line(self) -> str:
-        """Its progress in one line."""
+        """Return the progress in one line."""
 
     def bar(self) -> Bar:
-        """The same for a terminal."""
+        """Return the progress for a terminal."""
 
-    def document(self) -> tuple[str, dict[str, Any]]:
-        """The same as a JSON event, with its name."""
+    def progress_event(self) -> tuple[str, dict[str, Any]]:
+        """Return the progress as a JSON event, with its name."""
 
 
 class Display:
-    """Shows a view, and what happens meanwhile; a context manager that leaves the terminal as it was.
+    """A display of a view and of events; a context manager that restores the terminal.
 
-    With JSON on a standard output that is elsewhere, a terminal has its bar all the same.
+    If JSON goes to a file or a pipe, a terminal on standard error still has its bar.
 
     Args:
-        view: what is shown.
-        as_json: whether events go to standard output, as JSON lines.
+        view: the progress to show.
+        as_json: whether to print events to standard output, as JSON Lines.
 
     Attributes:
-        lost: called when nobody can see what is shown any more, and then nothing is shown there; by default, it raises.
+        on_output_lost: called when a standard stream is lost, and its output is discarded from then on; None to raise.
     """
 
     def __init__(self, view: View, *, as_json: bool) -> None:
-        self.lost: Callable[[OutputLost], object] | None = None
+        self.on_output_lost: Callable[[OutputLost], object] | None = None
         self._view = view
         self._as_json = as_json
-        self._live = None if as_json and sys.stdout.isatty() else live_on(sys.stderr)
-        self._spoken = time.monotonic()
+        self._live = None if as_json and sys.stdout.isatty() else live_display(sys.stderr)
+        self._last_event = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -124,71 +124,71 @@ class Display:
             self._live.stop()
 
     @contextlib.contextmanager
-    def _showing(self) -> Iterator[None]:
+    def _handling_loss(self) -> Iterator[None]:
         try:
             yield
         except OutputLost as error:
-            if self.lost is None:
+            if self.on_output_lost is None:
                 raise
-            lose(error)
-            self.lost(error)
+            abandon(error)
+            self.on_output_lost(error)
 
     @property
-    def every(self) -> float:
-        """Seconds from one `tick` to the next."""
-        return EVERY if self._live is None else REFRESH
+    def interval(self) -> float:
+        """Seconds from one `refresh` to the next."""
+        return LINE_INTERVAL if self._live is None else BAR_INTERVAL
 
-    def happened(self, news: str, document: tuple[str, dict[str, Any]] | None) -> None:
+    def show_event(self, message: str, event: tuple[str, dict[str, Any]] | None) -> None:
         """Show an event at once.
 
         Args:
-            news: the event in one line; "" for nothing.
-            document: the event as JSON, with its name; None for nothing.
+            message: the event in one line; "" for none.
+            event: the event for JSON, with its name; None for none.
         """
-        if news and (self._live is not None or not self._as_json):
-            self.say(news)
-        if document is not None and self._as_json:
-            with self._showing():
-                emit(*document)
+        if message and (self._live is not None or not self._as_json):
+            self.say(message)
+        if event is not None and self._as_json:
+            with self._handling_loss():
+                emit(*event)
 
-    def tick(self) -> None:
+    def refresh(self) -> None:
         """Show the progress."""
         now = time.monotonic()
-        with self._showing():
+        with self._handling_loss():
             if self._live is not None:
                 self._live.update(self._view.bar(), refresh=True)
             elif not self._as_json:
                 say(self._view.line())
-        if now - self._spoken >= EVERY - 0.001:
-            self._spoken = now
+        if now - self._last_event >= LINE_INTERVAL - 0.001:
+            self._last_event = now
             if self._as_json:
-                self.happened("", self._view.document())
+                self.show_event("", self._view.progress_event())
 
     def say(self, message: str) -> None:
         """Print a line on standard error, above the bar."""
-        with self._showing():
+        with self._handling_loss():
             if self._live is not None:
                 self._live.console.print(plain_lines(message), soft_wrap=True)
             else:
                 say(message)
 
-    def result(self, line: str) -> None:
+    def print_result(self, line: str) -> None:
         """Print a line of data on standard output."""
         if self._live is not None and sys.stdout.isatty():
-            self.say(line)  # the same terminal
+            self.say(line)  # on the same terminal, above the bar
         else:
             show(line)
 
-    async def during(self, course: Coroutine[Any, Any, T]) -> T:
-        """Carry out a coroutine, and show its progress every so often.
+    async def run(self, course: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, and refresh the display meanwhile.
 
         Raises:
-            OutputLost: nobody can see it any more, and `lost` was not set; the coroutine was cancelled for that.
+            OutputLost: the output was lost and `on_output_lost` was not set; the coroutine was cancelled.
         """
         with self:
-            return await beside(course, self._keep_fresh())
+            return await beside(course, self._keep_refreshing())
 
-    async def _keep_fresh(self) -> None:
+    async def _keep_refreshing(self) -> None:
         while True:
-            await asyncio.sleep(self.every)
-            self.tick()
+            await asyncio.sleep(self.interval)
+            self.refresh()

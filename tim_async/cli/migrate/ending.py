@@ -1,15 +1,14 @@
-"""What is left behind when a migration has ended, however it has: the rows that did not arrive, a report, a summary."""
+"""The end of a migration, whatever the reason: the rejected file, the report and the summary."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, described
-from tim_async.cli.output import plain, say, show
+from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
+from tim_async.cli.output import number_of, plain, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
 from tim_async.migrate import (
@@ -25,78 +24,79 @@ from tim_async.migrate import (
 )
 from tim_async.migrate.streams._names import Loaded
 
-from .places import STDIN, quoted, write_report
-from .settings import Settings, look
-from .signals import terminated_like_interrupted
+from .files import STDIN, shell_command, write_report
+from .settings import Settings, read_journal
+from .signals import sigterm_as_interrupt
 from .tables import (
-    complain,
-    counts_as_plain,
+    counts_dict,
     counts_table,
     duration,
     emit,
-    failures_as_plain,
-    failures_shown,
-    notes_as_text,
-    number_of,
+    failure_lines,
+    failures_list,
+    loaded_rows,
+    note_lines,
+    notes_dict,
+    print_error,
     speed,
 )
 from .tally import Tally
 
-_LOOK = 2.0
-"""Seconds for a store to say how a migration stands at the end."""
-_NOT_AGAIN = {"--mended": 1, "--limit": 1, "--restart": 0, "--replace": 0, "--yes": 0, "--dry-run": 0}
-"""Options that are not repeated in a command that is printed, with how many values each has."""
+_STATUS_TIMEOUT = 2.0
+"""Seconds within which a store must report the final status."""
+_ONE_TIME_OPTIONS = {"--mended": 1, "--limit": 1, "--restart": 0, "--replace": 0, "--yes": 0, "--dry-run": 0}
+"""Options that are not repeated in a printed command, with the number of their values."""
 
 
-def end(settings: Settings, tally: Tally) -> int:
-    """Write and say how a run ended; the exit code.
+def finish(settings: Settings, tally: Tally) -> int:
+    """Write the files, print the summary and return the exit code.
 
     Raises:
-        OutputLost: nobody reads what it prints; the files are written.
-        Failure, MigrateError: it did not begin, or its journal cannot be read any more.
+        OutputLost: a standard stream was closed; the files are written.
+        Failure, MigrateError: the run did not start, or its journal is no longer readable.
     """
     loaded = isinstance(tally.finished, Loaded) and tally.finished.complete
     if not tally.started and not loaded:
-        return _not_begun(settings, tally)
+        return _report_unstarted(settings, tally)
     try:
-        status, notes = look(settings, _LOOK if settings.in_store else None)
-    except (MigrateError, TimeoutError) as error:  # what has ended the run, too
+        status, notes = read_journal(settings, _STATUS_TIMEOUT if settings.in_store else None)
+    except (MigrateError, TimeoutError) as error:  # probably the reason why the run ended
         if isinstance(error, StoreMisconfigured):
             raise
-        raise Failure(plain(described(tally.error or error))) from None
+        raise Failure(plain(describe(tally.error or error))) from None
     written: dict[str, Path | None] = {"rejected": None, "report": None}
     code, problems = _write(settings, status, notes, written)
-    code = _code(tally, status, code)
+    code = _exit_code(tally, status, code)
     if isinstance(tally.error, OutputLost):
         raise tally.error
     if settings.as_json:
-        fields = _as_plain(tally, status, notes, code)
+        fields = _as_dict(tally, status, notes, code)
         paths = {name: None if path is None else str(path) for name, path in written.items()}
         emit("finished", {**fields, **paths, "problems": problems})
     else:
         show(*_summary(settings, tally, status, notes))
     for problem in problems:
-        complain(problem)
+        print_error(problem)
     if status.counts.errors and not settings.as_json:
-        say(_how_to_mend(settings, status, written["rejected"]))
-    _last_words(settings, tally)
+        say(_mend_hint(settings, status, written["rejected"]))
+    _print_ending(settings, tally)
     return code
 
 
-def _not_begun(settings: Settings, tally: Tally) -> int:
-    """Say why nothing was sent; the exit code of an interruption."""
+def _report_unstarted(settings: Settings, tally: Tally) -> int:
+    """Raise the reason why nothing was sent, or print that it was an interruption and return its exit code."""
     if isinstance(tally.error, OutputLost | SourceError | JournalMismatch | StoreMisconfigured):
         raise tally.error
     if tally.error is not None:
-        raise Failure(plain(described(tally.error)))
+        raise Failure(plain(describe(tally.error)))
     if settings.as_json:
         emit("finished", {"ended": Ended.INTERRUPTED.value, "exit_code": INTERRUPTED, "counts": None})
-    say("Interrupted before the first row; nothing was sent, and the same command starts over.")
+    say("Interrupted before the first row; nothing was sent.  Run the same command to start over.")
     return INTERRUPTED
 
 
 def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, Path | None]) -> tuple[int, list[str]]:
-    """Write the rows that did not arrive, and the report; an exit code, and what could not be written."""
+    """Write the rejected file and the report; return an exit code and the errors."""
     code, problems = 0, []
     writing: list[tuple[str, Path | None, Callable[[Path], Path | None]]] = [
         ("rejected", settings.rejected, lambda path: write_rejects_of(settings, path)),
@@ -106,7 +106,7 @@ def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, 
         if path is None:
             continue
         try:
-            with terminated_like_interrupted():
+            with sigterm_as_interrupt():
                 written[name] = write(path)
         except KeyboardInterrupt:
             code = INTERRUPTED
@@ -119,7 +119,7 @@ def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, 
 
 
 def write_rejects_of(settings: Settings, to: Path) -> Path | None:
-    """Write the failed and rejected rows of a journal; the file, or None when there are none."""
+    """Write the failed and rejected rows of a journal; return the file, or None if there are none."""
     if not settings.in_store:
         return write_rejects(settings.journal, to).path
     from tim_async.migrate.streams import write_fleet_rejects
@@ -127,11 +127,11 @@ def write_rejects_of(settings: Settings, to: Path) -> Path | None:
     return asyncio.run(write_fleet_rejects(settings.journal, to, name=settings.name)).path
 
 
-# The end as a number, in words and in JSON
+# The exit code, the text and the JSON
 
 
-def _code(tally: Tally, status: Status, written: int) -> int:
-    """The exit code, given that of the files."""
+def _exit_code(tally: Tally, status: Status, written: int) -> int:
+    """Return the exit code, given that of writing the files."""
     if tally.ended is None:
         return USAGE if isinstance(tally.error, SourceError) else FAILED
     early = {Ended.INTERRUPTED: INTERRUPTED, Ended.LIMIT: LIMIT}.get(tally.ended)
@@ -141,26 +141,26 @@ def _code(tally: Tally, status: Status, written: int) -> int:
 def _summary(settings: Settings, tally: Tally, status: Status, notes: Notes) -> list[Any]:
     parts: list[Any] = [counts_table(status.counts)]
     if isinstance(tally.finished, Loaded):
-        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
-        parts.append(f"\nloaded: {number_of(loaded, 'row')} of kind {status.kind}, on the stream {settings.name}")
+        loaded = number_of(loaded_rows(status.counts), "row")
+        parts.append(f"\nloaded: {loaded} of kind {status.kind}, on the stream {settings.name}")
     elif tally.calls()["sent"]:
         parts.append(f"\n{'this worker: ' if settings.command == 'work' else ''}{_calls(tally)}")
     if status.failures:
-        parts += ["", *failures_shown(status.failures)]
-    return [*parts, *notes_as_text(notes)]
+        parts += ["", *failure_lines(status.failures)]
+    return [*parts, *note_lines(notes)]
 
 
 def _calls(tally: Tally) -> str:
-    """The calls of a run in one line."""
+    """Summarize the calls of a run in one line."""
     calls, share = tally.calls(), tally.share_of_limit
-    used = f"{100 * share:.0f} % of {speed(tally.limit)}" if share is not None else "the limit changed meanwhile"
+    used = f"{100 * share:.0f} % of {speed(tally.limit)}" if share is not None else "the limit was changed"
     return (
-        f"{duration(tally.seconds)} for {number_of(calls['done'], 'call')}: {tally.mean_rate:.1f}/s, {used}; "
+        f"{number_of(calls['done'], 'call')} in {duration(tally.seconds)}: {tally.mean_rate:.1f}/s, {used}; "
         f"{calls['refused']:,} refused, {calls['retried']:,} retried"
     )
 
 
-def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
+def _as_dict(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
     ended, finished, share = tally.ended, tally.finished, tally.share_of_limit
     nothing = isinstance(finished, Loaded) and finished.before
     fields = {
@@ -170,13 +170,12 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
         "kind": status.kind,
         "journal": status.journal,
         "name": status.name or None,
-        "counts": counts_as_plain(status.counts),
-        "failures": failures_as_plain(status.failures),
-        "notes": json.loads(notes.to_json()),
+        "counts": counts_dict(status.counts),
+        "failures": failures_list(status.failures),
+        "notes": notes_dict(notes),
     }
     if isinstance(finished, Loaded):
-        loaded = status.counts.total - status.counts.rejected - status.counts.superseded
-        return fields | {"loaded": loaded, "warning": finished.warning}
+        return fields | {"loaded": loaded_rows(status.counts), "warning": finished.warning}
     return fields | {
         "seconds": round(tally.seconds, 3),
         "rate": round(tally.mean_rate, 1),
@@ -187,61 +186,62 @@ def _as_plain(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str
 
 
 def _reason(tally: Tally) -> str:
-    """What cut a run short, or the limit that it reached; "" for neither."""
+    """Return the error that ended a run, or the limit that it reached; "" for neither."""
     if tally.error is not None:
-        return described(tally.error)
+        return describe(tally.error)
     return tally.finished.reason if isinstance(tally.finished, Finished) else ""
 
 
-def again(settings: Settings, *more: str) -> str:
-    """The same command with other options, as a shell takes it."""
+def rerun_command(settings: Settings, *more: str) -> str:
+    """Return the command of this run with other options, quoted for a shell."""
     words = settings.words
     cut = words.index("--") if "--" in words else len(words)
     kept: list[str] = []
     given = iter(words[:cut])
     for word in given:
         name, equals, _ = word.partition("=")
-        if name not in _NOT_AGAIN:
+        if name not in _ONE_TIME_OPTIONS:
             kept.append(word)
-        elif _NOT_AGAIN[name] and not equals:
+        elif _ONE_TIME_OPTIONS[name] and not equals:
             next(given, None)
-    command = quoted("tim-async", "migrate", settings.command, *kept, *more, *words[cut:])
+    command = shell_command("tim-async", "migrate", settings.command, *kept, *more, *words[cut:])
     return f"{command} < /dev/null" if settings.file == STDIN else command
 
 
-def _how_to_mend(settings: Settings, status: Status, rejected: Path | None) -> str:
-    errors = f"Rows that did not arrive: {status.counts.errors:,}."
+def _mend_hint(settings: Settings, status: Status, rejected: Path | None) -> str:
+    errors = f"{number_of(status.counts.errors, 'row')} failed or rejected."
     named = ["--name", settings.name, "--rejected", "PATH", settings.journal]
     if rejected is None:
-        how, then = quoted("tim-async", "migrate", "status", *named), again(settings, "--mended", "PATH")
-        return f"{errors}  To get each with its reason: {how}; fix them there and run: {then}"
+        how, then = shell_command("tim-async", "migrate", "status", *named), rerun_command(settings, "--mended", "PATH")
+        return f"{errors}  To write them to a file with their reasons: {how}; correct them there and run: {then}"
     name = str(rejected)
-    fixed = again(settings, *([f"--mended={name}"] if name.startswith("-") else ["--mended", name]))
+    fixed = rerun_command(settings, *([f"--mended={name}"] if name.startswith("-") else ["--mended", name]))
     if settings.command == "load":
         work = ["work", "--from", settings.journal, "--name", settings.name]
-        fixed = quoted("tim-async", "migrate", *work, "--mended", str(rejected))
-    return f"{errors}  {plain(str(rejected))} holds each with its reason; fix them there and run: {fixed}"
+        fixed = shell_command("tim-async", "migrate", *work, "--mended", str(rejected))
+    return f"{errors}  {plain(str(rejected))} lists them with their reasons; correct them there and run: {fixed}"
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, PermissionDenied | InvalidRequest):  # of the look-up: of a row it would be that row's failure
-        return "Groups cannot be looked up with these credentials; with --no-group-check"
+    """Return the first half of a sentence that ends with the command to resume."""
+    if isinstance(error, PermissionDenied | InvalidRequest):  # of a group look-up: of a row, it would be a failed row
+        return "These credentials cannot look up groups; with --no-group-check"
     if isinstance(error, AuthError):
-        return "No row was marked failed for that; with the right credentials"
-    return "Once that is fixed"
+        return "No row was marked failed; with the right credentials"
+    return "Once this is fixed"
 
 
-def _last_words(settings: Settings, tally: Tally) -> None:
-    """Say how it ended, where the summary does not say it all."""
+def _print_ending(settings: Settings, tally: Tally) -> None:
+    """Print the reason of the end, and the way to resume."""
     resumes = "the same command resumes"
     if settings.command == "work":
         resumes = f"the other workers continue, and {resumes}"
     if tally.error is not None:
-        complain(_reason(tally))
+        print_error(_reason(tally))
         say(f"{_remedy(tally.error)}, {resumes}.")
     if isinstance(tally.finished, Loaded):
         if tally.finished.before and not settings.as_json:
-            say("Nothing to do: all rows are loaded already.")
+            say("Nothing to do: all rows are already loaded.")
         if tally.finished.warning:
             say(f"Warning: {tally.finished.warning}.")
         return
@@ -252,6 +252,6 @@ def _last_words(settings: Settings, tally: Tally) -> None:
             say(f"Stopped: {plain(_reason(tally))}; {resumes}.")
         case Ended.ROW_LIMIT:
             limit = number_of(settings.options.limit or 0, "row")
-            say(f"Stopped by --limit after {limit}; the rest is sent by: {again(settings)}")
+            say(f"Stopped by --limit after {limit}; to send the rest, run: {rerun_command(settings)}")
         case Ended.NOTHING_TO_DO if not settings.as_json:
             say("Nothing to do: all rows are already processed.")

@@ -1,4 +1,4 @@
-"""Carries out ``unread``, ``read``, ``load`` and ``work``: one job, of which ``load`` and ``work`` are the halves."""
+"""The commands ``unread``, ``read``, ``load`` and ``work``: one job, of which ``load`` and ``work`` are the halves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from tim_async.cli.failures import Misuse, trace
+from tim_async.cli.failures import Misuse, print_traceback
 from tim_async.cli.output import plain
 from tim_async.cli.stdio import OutputLost
 from tim_async.migrate import (
@@ -28,92 +28,92 @@ from tim_async.migrate._kinds import kind_of
 from tim_async.migrate.streams._names import Loaded
 
 from .display import Display
-from .ending import end
-from .places import STDIN, asked, confirm, forgetting, is_pipe
-from .settings import Settings, look
-from .signals import Stopping, run_stoppable
+from .ending import finish
+from .files import STDIN, confirm, discarded_rows, is_pipe, query
+from .settings import Settings, read_journal
+from .signals import StopRequest, run_interruptibly
 from .tally import Tally
 
-_HASTE = 0.5
-"""Seconds for reading to end: nothing has been sent that would have to finish."""
+_READ_GRACE = 0.5
+"""Seconds for reading to stop; no calls are in progress that would have to finish."""
 _CALLBACK = "C2C.CallbackAfterMsgReport"
-WEBHOOK = f"note: for each row, the service calls the app's webhook {_CALLBACK}, if it is enabled"
+WEBHOOK_NOTE = f"note: for each row, the service calls the app's webhook {_CALLBACK}, if it is enabled"
 
 
-def carry_out(settings: Settings) -> int:
+def run_job(settings: Settings) -> int:
     """Run a job to its end; return the exit code.
 
     Raises:
-        Misuse, Failure: it could not begin, or its journal cannot be read any more.
-        OutputLost: nobody reads what it prints.
+        Misuse, Failure: the job could not start, or its journal is no longer readable.
+        OutputLost: a standard stream was closed.
     """
     if settings.dry_run:
-        from .rehearsal import rehearse
+        from .dry_run import survey_file
 
-        return rehearse(settings)
+        return survey_file(settings)
     job = _Job(settings)
     if settings.restart:
         _confirm_restart(settings)
     try:
-        run_stoppable(job.run)
-    except Exception as error:  # noqa: BLE001 - whatever it was, the journal knows the rows, and that is reported
+        run_interruptibly(job.run)
+    except Exception as error:  # noqa: BLE001 - `finish` reports it, with the state of the rows
         job.tally.error = error
-        trace(error)
-    return end(settings, job.tally)
+        print_traceback(error)
+    return finish(settings, job.tally)
 
 
 def source_of(settings: Settings) -> FileSource:
-    """The rows of a file, of the kind that the settings name, or else of that which its columns show.
+    """Return the rows of a file, of the kind that was given or else detected from the columns.
 
     Raises:
-        Misuse: the kind cannot be told, or an option cannot be right.
+        Misuse: the kind cannot be detected, or an option is invalid.
     """
     try:
         if settings.kind is not None:
             return FileSource(settings.file, KINDS[settings.kind], **settings.source)
         if is_pipe(settings.file):
-            raise Misuse("a pipe needs --kind unread or --kind read")
+            raise Misuse("the kind of the rows cannot be detected in a pipe; use --kind unread or --kind read")
         kind = kind_of(settings.file, **settings.source)
         if kind is not None:
             return FileSource(settings.file, kind, **settings.source)
-        # The reason why it is not of one kind, told for the more usual one.
+        # Raise the reason, with the columns of the more common kind.
         with FileSource(settings.file, KINDS["unread"], **settings.source) as source:
             next(iter(source.read()))
     except ValueError as error:
         raise Misuse(plain(str(error))) from None
     raise Misuse(
-        f"{plain(settings.file)} has neither the columns of unread counts nor those of read conversations, or both;"
-        " use --kind unread or --kind read, and --map for columns of other names"
+        f"the kind of the rows in {plain(settings.file)} is ambiguous: it has the columns of neither kind, or of both;"
+        " use --kind unread or --kind read, and --map for columns with other names"
     )
 
 
 def mended_of(settings: Settings, source: FileSource | None) -> MendedSource | None:
-    """The edited rows."""
+    """Return the rows of the edited file, if one was given."""
     if settings.mended is None:
         return None
-    kind = KINDS[look(settings)[0].kind] if source is None else source.kind
+    kind = KINDS[read_journal(settings)[0].kind] if source is None else source.kind
     options = {name: settings.source[name] for name in ("until_now", "strict_ids") if name in settings.source}
     return MendedSource(settings.mended, kind, **options)
 
 
 def _confirm_restart(settings: Settings) -> None:
-    """Ask whether what a journal knows may be forgotten, if it knows something."""
+    """Ask for confirmation of --restart if the journal has rows."""
     journal = Path(settings.journal)
     try:
-        found, _ = look(settings)
-        what = forgetting(found) if found.counts.total else ""
+        found, _ = read_journal(settings)
+        lost = discarded_rows(found) if found.counts.total else ""
     except JournalError:
-        unread = not settings.in_store and journal.is_file() and journal.stat().st_size
-        what = f"{plain(str(journal))}, which cannot be read" if unread else ""
-    if what:
-        confirm(f"--restart forgets {what}.", yes=settings.yes)
+        unreadable = not settings.in_store and journal.is_file() and journal.stat().st_size
+        lost = f"{plain(str(journal))}, which is not readable" if unreadable else ""
+    if lost:
+        confirm(f"--restart discards {lost}.", yes=settings.yes)
 
 
 class _Job:
     """A run and its display.
 
     Attributes:
-        tally: how it goes, and in the end how it ended.
+        tally: the progress of the run, and finally its outcome.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -126,44 +126,44 @@ class _Job:
         self._mended = mended_of(settings, self._source)
         self.tally = Tally(self._recorder, settings.options.rate, settings.options.share)
 
-    async def run(self, stopping: Stopping) -> None:
-        """Follow it to its end, and show it meanwhile."""
+    async def run(self, stop: StopRequest) -> None:
+        """Run to the end, and show the progress meanwhile."""
         display = Display(self.tally, as_json=self._settings.as_json)
 
-        def begun() -> None:
+        def on_request() -> None:
             if self.tally.started:
-                display.say("finishing the calls under way; Ctrl-C again to stop at once")
+                display.say("finishing the calls in progress; press Ctrl-C again to stop now")
             else:
-                asyncio.get_running_loop().call_later(_HASTE, stopping.cut)
+                asyncio.get_running_loop().call_later(_READ_GRACE, stop.cancel)
 
         def lost(error: OutputLost) -> None:
             self.tally.error = error
-            stopping.event.set()
+            stop.event.set()
 
-        stopping.begun, display.lost = begun, lost
-        await display.during(self._follow(display, stopping.event))
+        stop.on_request, display.on_output_lost = on_request, lost
+        await display.run(self._follow(display, stop.event))
 
     async def _follow(self, display: Display, stop: asyncio.Event) -> None:
         file = self._settings.file
         if file and is_pipe(file):
-            display.happened(f"reading {'standard input' if file == STDIN else plain(file)}", None)
+            display.show_event(f"reading {'standard input' if file == STDIN else plain(file)}", None)
         async with contextlib.AsyncExitStack() as stack:
             if self._client is not None:
                 await stack.enter_async_context(self._client)
             events = await stack.enter_async_context(contextlib.aclosing(self._events(stop)))
             async for event in events:
-                self.tally.take(event)
-                document = self.tally.document_of(event)
+                self.tally.add(event)
+                document = self.tally.json_event(event)
                 if isinstance(event, Started) and event.counts.left and await self._kind() is READ:
-                    display.happened(WEBHOOK, None)
+                    display.show_event(WEBHOOK_NOTE, None)
                     document = document and (document[0], {**document[1], "webhook": _CALLBACK})
-                display.happened(self.tally.news(event), document)
+                display.show_event(self.tally.message(event), document)
 
     async def _kind(self) -> Kind | None:
-        """The kind of the rows; of a stream only known once it is there."""
+        """Return the kind of the rows; a worker reads it from the stream."""
         if self._source is not None:
             return self._source.kind
-        return KINDS.get((await asked(self._settings.make_store, lambda store: store.status())).kind)
+        return KINDS.get((await query(self._settings.make_store, lambda store: store.status())).kind)
 
     def _events(self, stop: asyncio.Event) -> AsyncGenerator[Event | Loaded, None]:
         if self._client is None:
@@ -176,7 +176,7 @@ class _Job:
             restart=self._settings.restart,
             stop=stop,
             recorder=self._recorder,
-            options=dataclasses.replace(self._settings.options, shared_quota=self._settings.fleet is not None),
+            options=dataclasses.replace(self._settings.options, shared_quota=self._settings.quota_url is not None),
         )
 
     async def _load(self, stop: asyncio.Event) -> AsyncGenerator[Event | Loaded, None]:

@@ -1,4 +1,4 @@
-"""What a command was asked to do: the values of its options as one value, and what is made of them."""
+"""The settings of a command: the values of its options, and the objects made from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import click
 from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
-from tim_async.cli.failures import Failure, Misuse, plainly
+from tim_async.cli.failures import Failure, Misuse, click_errors, requires_redis
 from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
 
-from .options import NAME, RATE, source_options
-from .places import STDIN, asked, beside, check_writable, find_journal, identity_of
+from .files import STDIN, check_writable, file_identity, find_journal, query, sibling_path
+from .options import DEFAULT_NAME, RATE, source_options
 
 if TYPE_CHECKING:
     from tim_async import TIMClient
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a command, by their names; a command that lacks one has its default.
+    """The values of a command's options, by name; an option that a command does not have is at its default.
 
     Attributes:
         command: the command's name.
-        words: what stood after it on the command line.
-        kind: the name of the kind of the rows; None while it is not known.
+        words: the command line after it.
+        kind: the name of the kind of the rows; None if it is to be detected.
         journal: a path, or the URL of a store.
-        rejected: where failed and rejected rows go; None for nowhere.
+        rejected: the file for failed and rejected rows; None for no file.
         source: the keyword arguments of the `FileSource`.
-        options: how to send.
+        options: the options of sending.
     """
 
     command: str
@@ -47,7 +47,7 @@ class Settings:
     file: str = ""
     kind: str | None = None
     journal: str = ""
-    name: str = NAME
+    name: str = DEFAULT_NAME
     lease: float = 10.0
     rejected: Path | None = None
     report: Path | None = None
@@ -68,11 +68,11 @@ class Settings:
 
     @classmethod
     def of(cls, ctx: click.Context) -> Settings:
-        """Take the values that click has read.
+        """Return the settings of a parsed command line.
 
         Raises:
-            Misuse: they contradict each other, or one cannot be right.
-            Failure: a file that is to be written cannot be.
+            Misuse: options contradict each other, or one is invalid.
+            Failure: an output file is not writable.
         """
         given: dict[str, Any] = {"command": ctx.command.name, "words": ctx.meta.get("words", ()), **ctx.params}
         if given["command"] in KINDS:
@@ -80,65 +80,61 @@ class Settings:
         if given["command"] in ("status", "verify", "set"):
             found = find_journal(given["journal"])
             if found != given["journal"]:
-                given["file"] = given["journal"]  # whose journal it is
+                given["file"] = given["journal"]  # the file that the journal belongs to
             given["journal"] = found
         elif "file" in given:
-            given["journal"] = given["journal"] or beside(given["file"], "journal")
+            given["journal"] = given["journal"] or sibling_path(given["file"], "journal")
             if given["rejected"] is None and not given.get("dry_run"):
-                given["rejected"] = Path(beside(given["file"], "rejected.jsonl"))
+                given["rejected"] = Path(sibling_path(given["file"], "rejected.jsonl"))
         if given.get("quota") and given.get("no_quota"):
             if ctx.get_parameter_source("quota") is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError("--quota and --no-quota exclude each other")
+                raise click.UsageError("--quota and --no-quota cannot be combined")
             given["quota"] = None
         if given.get("restart") and given.get("mended"):
-            raise Misuse("--restart forgets the rows that --mended corrects; use one of them")
+            raise Misuse("--restart discards the rows that --mended corrects; use only one of them")
         if given.get("check_groups") and not given["dry_run"]:
-            raise Misuse("--check-groups is for --dry-run; without it, each group is looked up before its first row")
-        check_pace(given.get("rate", RATE), given.get("share", 1.0))
+            raise Misuse("--check-groups needs --dry-run; a run looks up each group anyway, before its first row")
+        _check_pace(given.get("rate", RATE), given.get("share", 1.0))
         given["source"] = source_options(given)
-        given["options"] = MigrateOptions(**_among(MigrateOptions, given))
-        settings = cls(**_among(cls, given))
+        given["options"] = MigrateOptions(**_matching_fields(MigrateOptions, given))
+        settings = cls(**_matching_fields(cls, given))
         settings.check_store()
-        settings.check_places(creates="file" in ctx.params and not settings.dry_run)
+        settings.check_paths(writes_journal="file" in ctx.params and not settings.dry_run)
         return settings
 
     def check_store(self) -> None:
-        """See that the journal can be where it is said to be."""
+        """Check that the journal can be at its path or URL."""
         if not self.in_store and self.command not in ("load", "work", "drop"):
-            if self.name != NAME:
-                raise Misuse("--name is for a journal in Redis or Valkey, and this one is a file")
+            if self.name != DEFAULT_NAME:
+                raise Misuse(f"--name is for a journal in Redis or Valkey; {plain(self.journal)} is a file")
             return
-        with plainly():
+        with click_errors():
             redis_url(self.journal)
-        try:
+        with requires_redis():
             from tim_async.migrate._redis import checked_name
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "redis":
-                raise
-            raise Failure("this needs redis, which an extra brings: pip install 'tim-async[redis]'") from None
-        with plainly():
+        with click_errors():
             checked_name(self.name)
 
-    def check_places(self, *, creates: bool) -> None:
-        """See that no file is written over another, least of all over the rows, and that each can be written.
+    def check_paths(self, *, writes_journal: bool) -> None:
+        """Check that the files are distinct and writable, so that none overwrites the rows or another file.
 
         Args:
-            creates: whether the journal is written, too.
+            writes_journal: whether the command writes the journal, too.
         """
-        taken = {} if self.file in ("", STDIN) else {identity_of(Path(self.file)): "FILE"}
+        taken = {} if self.file in ("", STDIN) else {file_identity(Path(self.file)): "FILE"}
         written = {"--rejected": self.rejected, "--report": self.report}
         journal = None if self.in_store else Path(self.journal)
         for option, path in {"--journal": journal, **written}.items():
-            other = option if path is None else taken.setdefault(identity_of(path), option)
+            other = option if path is None else taken.setdefault(file_identity(path), option)
             if other != option:
                 raise Misuse(f"{option} and {other} are the same file: {path}")
-            if path is not None and (option != "--journal" or creates):
+            if path is not None and (option != "--journal" or writes_journal):
                 check_writable(option, path)
-        begun = not creates or journal is None or journal.exists()
-        if not begun and self.file != STDIN and not os.path.lexists(self.file):  # of a typo, no journal is to be left
+        begun = not writes_journal or journal is None or journal.exists()
+        if not begun and self.file != STDIN and not os.path.lexists(self.file):  # leave no journal behind
             raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
-        if self.mended is not None and taken.get(identity_of(self.mended), "--rejected") != "--rejected":
-            raise Misuse(f"--mended and {taken[identity_of(self.mended)]} are the same file: {self.mended}")
+        if self.mended is not None and taken.get(file_identity(self.mended), "--rejected") != "--rejected":
+            raise Misuse(f"--mended and {taken[file_identity(self.mended)]} are the same file: {self.mended}")
 
     @property
     def in_store(self) -> bool:
@@ -151,12 +147,12 @@ class Settings:
         return self.options.rate * self.options.share
 
     @property
-    def fleet(self) -> str | None:
-        """The URL of the quota that is shared with others; None for a rate of its own."""
+    def quota_url(self) -> str | None:
+        """The URL of the shared quota; None for a rate of its own."""
         return None if self.no_quota else self.quota or (self.journal if self.in_store else None)
 
     def make_store(self, stop: asyncio.Event, tell: Callable[..., None]) -> Store:
-        """The journal; see `tim_async.migrate._engine.StoreFactory`."""
+        """Create the journal's store; a `tim_async.migrate._engine.StoreFactory`."""
         if not self.in_store:
             return SqliteStore(self.journal)
         from tim_async.migrate._redis import RedisStore
@@ -164,26 +160,26 @@ class Settings:
         return RedisStore(self.journal, self.name, lease=self.lease, stop=stop, tell=tell)
 
     def client(self, endpoints: Iterable[str], on_attempt: Callable[[Any], None]) -> TIMClient:
-        """A client that keeps to the pace.
+        """Create a client that keeps to the pace.
 
         Args:
-            endpoints: those that are called, by method name.
+            endpoints: the endpoints to call, by method name.
             on_attempt: called for each attempt.
         """
         from tim_async.client import TIMClient
 
         given = credentials.load(self.credentials_file).client_options()
-        with plainly():
-            limits = pace(endpoints, self.options.rate, self.options.share, self.fleet)
+        with click_errors():
+            limits = pace(endpoints, self.options.rate, self.options.share, self.quota_url)
             return TIMClient(**given, **limits, on_attempt=on_attempt)
 
     def app(self) -> dict[str, Any]:
-        """The app, as far as it is known: a load needs no key, and the first worker knows the app too."""
-        with plainly():
+        """Return the app, if it is configured: a load needs no credentials, and then the first worker sets the app."""
+        with click_errors():
             if self.credentials_file is not None:
                 found = credentials.load(self.credentials_file).client_options()
             else:
-                # Neither the key, nor the file that may hold it, has to be there.
+                # Neither the secret key nor a file with it is needed.
                 wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
                 found = config.options({name: os.environ.get(name, "") for name in wanted})
                 if "sdk_app_id" not in found or not {"region", "base_url"} & found.keys():
@@ -193,15 +189,16 @@ class Settings:
             return {"sdk_app_id": found["sdk_app_id"], "base_url": host.current}
 
 
-def look(settings: Settings, seconds: float | None = None) -> tuple[Status, Notes]:
-    """What a journal knows beside the rows.
+def read_journal(settings: Settings, seconds: float | None = None) -> tuple[Status, Notes]:
+    """Read the status and the notes of a journal.
 
     Args:
-        settings: where it is.
-        seconds: the most that it may take; None for any time.
+        settings: the settings with the journal.
+        seconds: the time-out in seconds; None for none.
 
     Raises:
-        JournalError, TimeoutError: it cannot be read, or there is none; or not in time.
+        JournalError: there is no journal, or it is not readable.
+        TimeoutError: the journal was not read in time.
     """
 
     async def ask(store: Store) -> tuple[Status, Notes]:
@@ -209,31 +206,30 @@ def look(settings: Settings, seconds: float | None = None) -> tuple[Status, Note
 
     async def limited() -> tuple[Status, Notes]:
         async with asyncio.timeout(seconds):
-            return await asked(settings.make_store, ask)
+            return await query(settings.make_store, ask)
 
     return asyncio.run(limited())
 
 
-def _among(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are fields of a dataclass."""
+def _matching_fields(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are fields of a dataclass."""
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in given.items() if name in names}
 
 
-def check_pace(rate: float, share: float) -> None:
-    """See that a rate and a share of it are a pace that can be kept."""
-    if not 1.0 <= rate * share < float("inf"):  # what is no number fails this, too
-        raise Misuse(f"--rate times --share must be at least 1 call/s and finite, not {rate * share:g}")
+def _check_pace(rate: float, share: float) -> None:
+    if rate * share < 1.0:
+        raise Misuse(f"--rate times --share must be at least 1 call/s, not {rate * share:g}")
 
 
 def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None) -> dict[str, Any]:
-    """The keyword arguments of a ``TIMClient`` that keep it to its part of the rate.
+    """Return the keyword arguments of a ``TIMClient`` that keep it to its part of the rate.
 
     Args:
-        endpoints: those that are called, by method name.
-        rate: calls/s that the service allows on each of them; with a quota, the most that this process takes.
-        share: the share of them to use; it also holds for looking up groups.
-        quota: the store with the quota of the whole fleet; None for a rate of its own.
+        endpoints: the endpoints to call, by method name.
+        rate: calls/s that the service allows on each endpoint; with a quota, the maximum of this process.
+        share: the share of the rate to use, also for looking up groups.
+        quota: the URL of the fleet's quota; None for a rate of its own.
     """
     if quota is None:
         lookups = {"get_group_info": max(1.0, RATE * share)}
@@ -241,7 +237,7 @@ def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None)
     from tim_async.quota import RedisQuota
 
     try:
-        # What the service allows is for the others to say; this one's part is what its bulk calls leave.
+        # The other members name the service's limit; the share bounds the bulk calls.
         return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share, own_rates=True)}
     except ValueError as error:
         raise Misuse(f"--quota: {error}") from None

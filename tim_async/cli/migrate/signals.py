@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends at once, and the end comes anyway.
+"""SIGINT, SIGTERM and SIGHUP: the first stops a run gracefully, the second at once, and a watchdog ends one that hangs.
 
 ::
 
-    first signal ── GRACE ──> as after a second one ── LAST ──> the process ends, whatever it hangs in
+    first signal ── GRACE ──> cancelled, as by a second signal ── CLOSE_TIMEOUT ──> the process exits
 """
 
 from __future__ import annotations
@@ -28,94 +28,94 @@ from tim_async.migrate._supervision import end, result_of
 T = TypeVar("T")
 
 GRACE = 5.0
-"""Seconds in which what is under way may finish."""
+"""Seconds within which the calls in progress may finish."""
 
-LAST = 6.0
-"""Seconds after that in which everything must have been closed: twice what a dead file system is waited for."""
+CLOSE_TIMEOUT = 6.0
+"""Seconds after that within which everything must be closed: twice the wait for a dead file system."""
 
-_LOOKS = 0.2
-"""Seconds between two looks of the watchdog."""
-_LAST_WORD = b"Interrupted; it did not end by itself.\n"
+_POLL_INTERVAL = 0.2
+"""Seconds between two checks of the watchdog."""
+_FORCED_EXIT = b"Interrupted; exited because the command hung.\n"
 
 
-class Stopping:
-    """How a coroutine that can be stopped learns of it.
+class StopRequest:
+    """A request to stop, as seen by the coroutine that is to stop.
 
     Attributes:
-        event: set when it is to end.
-        begun: called then, in the event loop.
-        cut: cancels the coroutine.
+        event: set when the coroutine is to stop.
+        on_request: called then, in the event loop.
+        cancel: cancels the coroutine.
     """
 
-    def __init__(self, cut: Callable[[], object]) -> None:
+    def __init__(self, cancel: Callable[[], object]) -> None:
         self.event: asyncio.Event = asyncio.Event()
-        self.begun: Callable[[], object] = lambda: None
-        self.cut: Callable[[], object] = cut
+        self.on_request: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = cancel
 
 
-def run_stoppable(course: Callable[[Stopping], Coroutine[Any, Any, T]]) -> T | None:
-    """Run a coroutine in an event loop of its own, and have signals end it; to be called in the main thread.
+def run_interruptibly(main: Callable[[StopRequest], Coroutine[Any, Any, T]]) -> T | None:
+    """Run a coroutine in a new event loop, and stop it on signals; call this in the main thread.
 
-    From the third signal on, signals do what they always did.
+    From the third signal on, signals have their earlier handlers again.
 
     Args:
-        course: makes the coroutine; given what tells it of the first signal.
+        main: makes the coroutine, given the `StopRequest` of the first signal.
 
     Returns:
-        Its result; None when it was cut short by a second signal, or because it did not end in time after the first.
+        The result of the coroutine; None if it was cancelled by a second signal, or `GRACE` seconds after the first.
     """
     with contextlib.ExitStack() as stack:
-        # To the end of the command: what it prints last may hang, too.
+        # Until the end of the command: its last output may hang, too.
         command = click.get_current_context(silent=True)
         watchdog = (stack.enter_context if command is None else command.with_resource)(_Watchdog())
-        return asyncio.run(_run(course, watchdog))
+        return asyncio.run(_run(main, watchdog))
 
 
-async def _run(course: Callable[[Stopping], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
+async def _run(main: Callable[[StopRequest], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
     loop = asyncio.get_running_loop()
-    asked, cut_short = 0, False
+    requests, cancelled = 0, False
     failures: list[Exception] = []
 
-    def cut() -> None:
-        nonlocal cut_short
-        cut_short = True
+    def cancel() -> None:
+        nonlocal cancelled
+        cancelled = True
         running.cancel()
 
-    def take() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+    def request() -> None:
+        nonlocal requests
+        requests += 1
+        if requests > 1:
             handlers.close()
-            cut()
+            cancel()
             return
-        timers.callback(loop.call_later(GRACE, cut).cancel)
-        stopping.event.set()
+        timers.callback(loop.call_later(GRACE, cancel).cancel)
+        stop.event.set()
         try:
-            stopping.begun()
-        except Exception as error:  # noqa: BLE001 - the loop calls this, and raises nothing to anybody
+            stop.on_request()
+        except Exception as error:  # noqa: BLE001 - the loop would only log it
             failures.append(error)
             running.cancel()
 
-    # Not the loop's own handlers: those wait for a loop that may be waiting for a pipe that nobody reads.
+    # Not the loop's own handlers, which never run while the loop is blocked on a full pipe.
     def handle(_number: int, _frame: FrameType | None) -> None:
-        watchdog.asked()
-        loop.call_soon_threadsafe(take)
+        watchdog.signalled()
+        loop.call_soon_threadsafe(request)
 
-    stopping = Stopping(cut)
-    # Not by the loop's task factory: an eager task would begin before the signals are handled.
-    running = asyncio.Task(course(stopping))
+    stop = StopRequest(cancel)
+    # Not by the loop's task factory: an eager task would start before the handlers are installed.
+    running = asyncio.Task(main(stop))
     try:
-        with contextlib.ExitStack() as timers, _handled(_numbers(), handle) as handlers:
+        with contextlib.ExitStack() as timers, _signal_handlers(_stop_signals(), handle) as handlers:
             await asyncio.wait([running])
     finally:
         await end([running])
     if failures:
         raise failures[0]
-    return None if cut_short and running.cancelled() else result_of(running)
+    return None if cancelled and running.cancelled() else result_of(running)
 
 
-def _numbers() -> list[signal.Signals]:
-    """The signals that end a run; SIGHUP is left alone where it is ignored, as under nohup."""
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop a run; without SIGHUP where it is ignored, as under nohup."""
     found = [signal.SIGTERM, signal.SIGINT]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         found.append(signal.SIGHUP)
@@ -123,10 +123,10 @@ def _numbers() -> list[signal.Signals]:
 
 
 @contextlib.contextmanager
-def _handled(
+def _signal_handlers(
     numbers: list[signal.Signals], handle: Callable[[int, FrameType | None], object]
 ) -> Iterator[contextlib.ExitStack]:
-    """Handle signals in the block, or until what is yielded is closed."""
+    """Handle signals within the block, or until the yielded stack is closed."""
     with contextlib.ExitStack() as handlers:
         for number in numbers:
             handlers.callback(signal.signal, number, signal.signal(number, handle))
@@ -134,9 +134,9 @@ def _handled(
 
 
 class _Watchdog:
-    """Ends the process when a signal has not, `GRACE` + `LAST` seconds later; to be used with ``with``.
+    """A thread that ends a process still running `GRACE` + `CLOSE_TIMEOUT` seconds after a signal; a context manager.
 
-    A thread: the main one may hang in anything, such as a pipe that nobody reads.
+    The main thread may hang, e.g. on a full pipe.
     """
 
     def __init__(self) -> None:
@@ -153,39 +153,39 @@ class _Watchdog:
         _watchdogs.remove(self)
         self._ended.set()
 
-    def asked(self) -> None:
-        """Note that a signal has come; called by its handler."""
-        self._deadline = min(self._deadline, time.monotonic() + GRACE + LAST)
+    def signalled(self) -> None:
+        """Start the countdown; called by the signal handler."""
+        self._deadline = min(self._deadline, time.monotonic() + GRACE + CLOSE_TIMEOUT)
 
     @contextlib.contextmanager
-    def pausing(self) -> Iterator[None]:
-        """Let the block take its time; what comes after it has `LAST` seconds if a signal came before."""
+    def paused(self) -> Iterator[None]:
+        """Suspend the countdown within the block; it has `CLOSE_TIMEOUT` seconds left afterwards."""
         self._paused = True
         try:
             yield
         finally:
             if self._deadline < math.inf:
-                self._deadline = time.monotonic() + LAST
+                self._deadline = time.monotonic() + CLOSE_TIMEOUT
             self._paused = False
 
     def _watch(self) -> None:
-        while not self._ended.wait(_LOOKS):
+        while not self._ended.wait(_POLL_INTERVAL):
             if not self._paused and time.monotonic() > self._deadline:
-                # Unless nobody reads that either; Windows asks that of sockets only.
+                # Only if standard error is writable; on Windows, select is for sockets only.
                 if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
-                    os.write(2, _LAST_WORD)
+                    os.write(2, _FORCED_EXIT)
                 os._exit(INTERRUPTED)
 
 
 _watchdogs: list[_Watchdog] = []
-"""Those of this process, which is one at most unless a test runs several commands."""
+"""The active watchdogs of this process: one at most, except in tests."""
 
 
 @contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the block, as Ctrl-C does; for code outside an event loop.
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt within the block, as Ctrl-C does; for code without an event loop.
 
-    After a signal that came before it, the block may take its time.
+    Suspends the watchdog of an earlier signal.
     """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -193,6 +193,6 @@ def terminated_like_interrupted() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for watchdog in _watchdogs:
-            stack.enter_context(watchdog.pausing())
-        stack.enter_context(_handled([one for one in _numbers() if one is not signal.SIGINT], interrupt))
+            stack.enter_context(watchdog.paused())
+        stack.enter_context(_signal_handlers([one for one in _stop_signals() if one is not signal.SIGINT], interrupt))
         yield

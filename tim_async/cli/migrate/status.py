@@ -1,24 +1,32 @@
-"""``status``: what a journal says at any time; and ``set`` and ``drop``, which change it."""
+"""The commands ``status``, which shows a journal at any time, and ``set`` and ``drop``, which change it."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tim_async.cli.failures import Failure, Misuse
-from tim_async.cli.output import make_table, plain, say, show, show_json
+from tim_async.cli.output import make_table, number_of, plain, say, show, show_json
 from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
 from .ending import write_rejects_of
-from .places import asked, confirm, forgetting, write_report
-from .settings import Settings, check_pace, look
-from .tables import counts_as_plain, counts_table, duration, failures_as_plain, failures_shown, notes_as_text
+from .files import confirm, discarded_rows, query, write_report
+from .settings import Settings, read_journal
+from .tables import (
+    counts_dict,
+    counts_table,
+    duration,
+    failure_lines,
+    failures_list,
+    loaded_rows,
+    note_lines,
+    notes_dict,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,72 +36,71 @@ if TYPE_CHECKING:
 
 
 def show_status(settings: Settings) -> None:
-    """Show what a journal says, and write the files that are wanted.
+    """Show the status of a journal, and write the files that were asked for.
 
     Raises:
-        Misuse, Failure: there is no journal, it cannot be read, or a file cannot be written.
+        Misuse, Failure: there is no journal, or it is not readable, or a file is not writable.
     """
-    status, notes = look(settings)
+    status, notes = read_journal(settings)
     if settings.as_json:
-        show_json(_as_plain(status) | {"notes": json.loads(notes.to_json())})
+        show_json(_as_dict(status) | {"notes": notes_dict(notes)})
     else:
-        show(*_as_text(status), *notes_as_text(notes))
+        show(*_as_text(status), *note_lines(notes))
     if settings.rejected is not None:
-        _say_written(settings.rejected, lambda path: write_rejects_of(settings, path))
+        _write_file(settings.rejected, lambda path: write_rejects_of(settings, path))
     if settings.report is not None:
-        _say_written(settings.report, lambda path: write_report(status, path, notes))
+        _write_file(settings.report, lambda path: write_report(status, path, notes))
 
 
-def _say_written(path: Path, write: Callable[[Path], Path | None]) -> None:
+def _write_file(path: Path, write: Callable[[Path], Path | None]) -> None:
     try:
         written = write(path)
     except OSError as error:
         raise Failure(f"cannot write {plain(str(path))}: {error.strerror or error}") from None
     if written is None:
-        say(f"There are no failed or rejected rows; {plain(str(path))} is not written.")
+        say(f"No rows failed or were rejected; {plain(str(path))} was not written.")
     elif written != path:
-        say(f"{plain(str(path))} was edited since it was written; this is in {plain(str(written))}.")
+        say(f"{plain(str(path))} was edited, so the rows were written to {plain(str(written))}.")
 
 
 def set_pace(settings: Settings) -> None:
-    """Change the pace of the runs that work on a journal."""
+    """Change the pace of the active runs of a journal."""
     rate, share = settings.new_rate, settings.new_share
     if rate is None and share is None:
         raise Misuse("give --rate, --share or both")
-    check_pace(1.0 if rate is None else rate, 1.0)
-    status, _ = look(settings)
-    asyncio.run(asked(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
+    status, _ = read_journal(settings)
+    asyncio.run(query(settings.make_store, lambda store: store.set_pace(Pace(rate, share))))
     parts = [f"--rate {rate:g}" if rate is not None else "", f"--share {share:g}" if share is not None else ""]
-    then = "the runs under way take it with their next rows" if status.running else "no run is under way now"
-    say(f"Set {' and '.join(part for part in parts if part)}; {then}.")
+    effect = "active runs apply it to their next rows" if status.running else "no run is active"
+    say(f"Set {' and '.join(part for part in parts if part)}; {effect}.")
 
 
 def drop(settings: Settings) -> None:
     """Remove a migration from its store."""
-    if not settings.in_store:
-        raise Misuse(
-            f"drop is for migrations in Redis or Valkey; {plain(settings.journal)} is a file, which rm removes"
-        )
-    status, _ = look(settings)
+    status, _ = read_journal(settings)
     if status.counts.left or status.running:
-        question = f"{forgetting(status)}, {status.counts.left:,} still to be sent: all of it will be dropped."
-        confirm(question, yes=settings.yes, otherwise="Use --yes to drop it all the same.")
-    asyncio.run(asked(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
+        action = f"drop discards {discarded_rows(status)}, {status.counts.left:,} still to be sent."
+        confirm(action, yes=settings.yes, refusal="Use --yes to drop them anyway.")
+    asyncio.run(query(settings.make_store, lambda store: cast("RedisStore", store).drop(anyway=True)))
     say(f"Dropped {plain(settings.name)} from {plain(status.journal)}.")
 
 
 def state_of(status: Status) -> str:
-    """Whether a migration runs, and if not, what is left of it; in a few words."""
+    """Describe in a few words whether a migration is running, and the progress of a stream."""
     if status.missing:
-        return f"damaged: {status.missing:,} rows are gone without an outcome"
+        return f"damaged: {number_of(status.missing, 'row')} missing without an outcome"
     if not status.planned:
-        return "running, reading the file" if status.running else "stopped while reading the file; run it again"
+        return (
+            "running, reading the file"
+            if status.running
+            else "stopped while reading the file; the same command starts over"
+        )
     if not status.counts.left:
         return "finished"
     if not status.name:
         return "running" if status.running else "stopped; the same command resumes"
     working = sum(worker.working for worker in status.workers)
-    parts = [f"{working} {'worker' if working == 1 else 'workers'} at work" if working else "no worker at work"]
+    parts = [f"{number_of(working, 'worker')} active" if working else "no worker active"]
     if status.rate:
         parts.append(f"{status.rate:.1f} rows/s over the last minute")
     if status.seconds_left is not None:
@@ -111,13 +118,13 @@ def _as_text(status: Status) -> list[Any]:
     if status.workers:
         table = make_table("worker", "", "rows", "last seen", right=["rows", "last seen"])
         for worker in status.workers:
-            how = worker.how.replace("_", " ") or ("at work" if worker.working else "silent")
+            how = worker.how.replace("_", " ") or ("active" if worker.working else "silent")
             table.add_row(worker.name, how, f"{worker.rows:,}", f"{duration(worker.seen)} ago")
         parts += ["", table]
     if status.sessions:
         parts += ["", _sessions_table(status)]
     if status.failures:
-        parts += ["", *failures_shown(status.failures)]
+        parts += ["", *failure_lines(status.failures)]
     return parts
 
 
@@ -127,7 +134,7 @@ def _sessions_table(status: Status) -> Table:
     for session in status.sessions:
         seconds = _seconds(session)
         table.add_row(
-            f"{_moment(session.started)} {_end_of(session, status)}",
+            f"{_local_time(session.started)} {_outcome_of(session, status)}",
             duration(seconds),
             f"{session.calls.done:,}",
             f"{session.series.rate:.1f}" if session.series is not None else "",
@@ -137,24 +144,24 @@ def _sessions_table(status: Status) -> Table:
     return table
 
 
-def _end_of(session: Session, status: Status) -> str:
+def _outcome_of(session: Session, status: Status) -> str:
     if session.how:
         return session.how.replace("_", " ")
     return "running" if status.running and session is status.sessions[-1] else "killed"
 
 
 def _seconds(session: Session) -> float:
-    """Seconds for which a run sent; of one that was killed, up to the last save of its calls."""
+    """Return the seconds of a run; for one that was killed, up to the last save of its calls."""
     if session.ended is not None:
         return session.ended - session.started
     return session.series.seconds if session.series is not None else 0.0
 
 
-def _moment(seconds: float) -> str:
+def _local_time(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _as_plain(status: Status) -> dict[str, Any]:
+def _as_dict(status: Status) -> dict[str, Any]:
     document: dict[str, Any] = {
         "journal": status.journal,
         "kind": status.kind,
@@ -164,8 +171,8 @@ def _as_plain(status: Status) -> dict[str, Any]:
         "base_url": status.base_url or None,
         "running": status.running,
         "planned": status.planned,
-        "counts": counts_as_plain(status.counts),
-        "failures": failures_as_plain(status.failures),
+        "counts": counts_dict(status.counts),
+        "failures": failures_list(status.failures),
         "runs": [
             {
                 "started": session.started,
@@ -184,7 +191,7 @@ def _as_plain(status: Status) -> dict[str, Any]:
             "url": status.journal,
             "complete": status.planned,
             "rows": status.counts.total,
-            "loaded": status.counts.total - status.counts.rejected - status.counts.superseded,
+            "loaded": loaded_rows(status.counts),
             "missing": status.missing,
             "rate": round(status.rate, 1),
             "seconds_left": None if status.seconds_left is None else round(status.seconds_left, 1),

@@ -1,7 +1,8 @@
-"""Counts, failures, notes and events, as people read them and as programs do."""
+"""Counts, failures, notes and events, as text and as JSON."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,26 +21,26 @@ if TYPE_CHECKING:
 
 
 def counts_table(counts: Counts) -> Table:
-    """The rows by state, with what each state means."""
+    """Return a table of the rows by state, with the meaning of each state."""
     table = make_table("", "rows", "", right=["rows"])
-    table.add_row("in all", f"{counts.total:,}", "")
-    table.add_row("taken", f"{counts.taken:,}", "accepted by the service")
+    table.add_row("total", f"{counts.total:,}", "")
+    table.add_row("accepted", f"{counts.taken:,}", "by the service")
     if counts.lowered:
         table.add_row(
             "  lowered",
             f"{counts.lowered:,}",
-            "of these: above the group's number of messages, to which the service lowers them",
+            "of these, above the group's number of messages, to which the service lowers them",
         )
-    table.add_row("failed", f"{counts.failed:,}", "refused, or of a group that would ignore them")
+    table.add_row("failed", f"{counts.failed:,}", "refused, or the group ignores unread counts")
     table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
-    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row is for the same two ids")
+    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row has the same two ids")
     table.add_row("left", f"{counts.left:,}", "still to be sent")
     return table
 
 
-def failures_shown(failures: Sequence[FailureCount]) -> list[Table | str]:
-    """Failed and rejected rows by cause, each with an example; below, each known code in words."""
-    table = make_table("code", "failures", "first line", "for example", right=["failures", "first line"])
+def failure_lines(failures: Sequence[FailureCount]) -> list[Table | str]:
+    """Return a table of the failed and rejected rows by cause, and an explanation of each known code."""
+    table = make_table("code", "failures", "first line", "example", right=["failures", "first line"])
     for failure in failures:
         code = "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code)
         table.add_row(code, f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
@@ -47,45 +48,51 @@ def failures_shown(failures: Sequence[FailureCount]) -> list[Table | str]:
     return [table, "", *lines] if lines else [table]
 
 
-def notes_as_text(notes: Notes) -> list[str]:
-    """What is worth saying of the rows of a file, in lines below a table."""
+def note_lines(notes: Notes) -> list[str]:
+    """Return the notes about the rows of a file, as lines below a table."""
     lines = [f"note: {plain(sentence)}" for sentence in notes.sentences()]
     return ["", *lines] if lines else []
 
 
 def speed(limit: float) -> str:
-    """Calls a second as they were asked for, without needless digits."""
+    """Format calls/s without trailing zeros."""
     return f"{limit:,.2f}".rstrip("0").rstrip(".") + "/s"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as ``h:mm:ss``."""
+    """Format seconds as ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def number_of(count: int, one: str, many: str = "") -> str:
-    """A count with its noun: "1 row", "2 rows"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error on standard error."""
     click.echo(f"Error: {plain(message)}", err=True)
 
 
 def emit(event: str, fields: Mapping[str, Any]) -> None:
     """Print one event as one line of JSON on standard output."""
-    # ASCII, so that every stream can hold it and no reader takes a line separator in a reason for a line's end.
+    # ASCII: every stream can encode it, and a Unicode line separator in a reason does not end the line.
     click.echo(plain_json({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=True))
 
 
-def counts_as_plain(counts: Counts) -> dict[str, int]:
-    """Counts by state, with their sums, ready for JSON."""
+def counts_dict(counts: Counts) -> dict[str, int]:
+    """Return the counts by state, with their sums, ready for JSON."""
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
 
 
-def failures_as_plain(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
-    """Failed and rejected rows by cause, ready for JSON."""
+def notes_dict(notes: Notes) -> dict[str, Any]:
+    """Return the notes, ready for JSON."""
+    document: dict[str, Any] = json.loads(notes.to_json())
+    return document
+
+
+def loaded_rows(counts: Counts) -> int:
+    """Return the number of rows that a load has put on a stream."""
+    return counts.total - counts.rejected - counts.superseded
+
+
+def failures_list(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
+    """Return the failed and rejected rows by cause, ready for JSON."""
     return [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures]

@@ -1,4 +1,4 @@
-"""How far a migration is: what its events add up to, and how that is said."""
+"""The progress of a migration: the sum of its events, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from tim_async.cli.output import plain
+from tim_async.cli.output import number_of, plain
 from tim_async.migrate import (
     Counts,
     Ended,
@@ -28,12 +28,12 @@ from tim_async.migrate import (
 from tim_async.migrate.streams._names import Loaded
 
 from .display import Bar
-from .tables import counts_as_plain, duration, number_of, speed
+from .tables import counts_dict, duration, speed
 from .throughput import Throughput
 
-_MOST_CODES = 4
-_MOST_FAILURES_SHOWN = 5
-_NAMES: dict[type, str] = {
+_MAX_CODES = 4
+_MAX_FAILURE_MESSAGES = 5
+_EVENT_NAMES: dict[type, str] = {
     Started: "started",
     RowFailed: "row_failed",
     RowLowered: "row_lowered",
@@ -42,25 +42,25 @@ _NAMES: dict[type, str] = {
     PaceChanged: "pace_changed",
     MendedRows: "mended",
 }
-"""Events that are printed as JSON when they come, by name; the view tells of the others every so often."""
+"""The names of the events that are printed as JSON at once; the others are part of the regular progress."""
 
 
 class Tally:
-    """What is known of a run; a `View` of it, for a `Display`.
+    """The progress of a run; a `View` for a `Display`.
 
     Args:
-        recorder: counts its calls.
+        recorder: counts the calls of the run.
         rate: calls/s that the service allows.
-        share: the share of them to use.
-        clock: seconds, from any origin, never running backwards.
+        share: the share of the rate to use.
+        clock: a monotonic clock, seconds.
 
     Attributes:
-        read: rows read, while the file is being read.
+        read: rows read so far, until sending begins.
         counts: rows by state; None until sending begins.
         codes: rows that failed in this run, by code.
-        waiting: the latest event of an outage; None when there is none.
-        finished: the last event; None when something cut the run short.
-        error: what cut it short, foreseen or not; None for a second Ctrl-C, and when nothing did.
+        waiting: the latest event of the current outage; None for no outage.
+        finished: the last event; None for a run that was cut short.
+        error: the error that cut the run short; None for no error, also after a second Ctrl-C.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Tally:
         self.finished: Finished | Loaded | None = None
         self.error: Exception | None = None
         self._recorder = recorder
-        self._rate, self._share, self._paced = rate, share, False
+        self._rate, self._share, self._pace_changed = rate, share, False
         self._clock = clock
         self._throughput = Throughput(clock(), 0)
         self._began: float | None = None
@@ -81,7 +81,7 @@ class Tally:
         self._outage_began, self._outage_is_new = 0.0, False
         self._lowered = 0
 
-    def take(self, event: Event | Loaded) -> None:
+    def add(self, event: Event | Loaded) -> None:
         """Add an event."""
         now = self._clock()
         match event:
@@ -98,11 +98,11 @@ class Tally:
             case RowLowered():
                 self._lowered += 1
             case PaceChanged(rate, share):
-                self._rate, self._share, self._paced = rate, share, True
+                self._rate, self._share, self._pace_changed = rate, share, True
             case Waiting(seconds=seconds):
                 self._outage_is_new = self.waiting is None
                 self.waiting, self._outage_began = event, now - seconds
-                self._throughput.wait()
+                self._throughput.pause()
             case Resumed():
                 self.waiting = None
                 self._throughput.resume(now)
@@ -111,12 +111,12 @@ class Tally:
 
     @property
     def started(self) -> bool:
-        """Whether all rows are known, so that there are counts to report."""
+        """Whether sending has begun, so that there are counts to report."""
         return self._began is not None
 
     @property
     def ended(self) -> Ended | None:
-        """Why the run ended; None for an error."""
+        """The reason why the run ended; None for an error."""
         if self.error is not None:
             return None
         if isinstance(self.finished, Loaded):
@@ -125,24 +125,24 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Seconds of sending so far; 0 before."""
+        """Seconds since sending began; 0 before."""
         now = self._clock() if self._ended is None else self._ended
         return 0.0 if self._began is None else now - self._began
 
     @property
     def limit(self) -> float:
-        """The calls/s that the run keeps to."""
+        """The calls/s that the run may make."""
         return self._rate * self._share
 
     @property
     def mean_rate(self) -> float:
-        """Calls/s that succeeded on average."""
+        """Mean rate of successful calls, calls/s."""
         return self._recorder.series.rate
 
     @property
     def share_of_limit(self) -> float | None:
-        """The mean rate as a share of the limit; None when the limit was changed meanwhile."""
-        return None if self._paced else self.mean_rate / self.limit
+        """The mean rate as a share of the limit; None if the limit was changed during the run."""
+        return None if self._pace_changed else self.mean_rate / self.limit
 
     @property
     def _rate_now(self) -> float:
@@ -150,32 +150,32 @@ class Tally:
 
     @property
     def _seconds_left(self) -> float | None:
-        return None if self.counts is None else self._throughput.left(self.counts.left, self._clock())
+        return None if self.counts is None else self._throughput.seconds_left(self.counts.left, self._clock())
 
     def calls(self) -> dict[str, int]:
-        """The requests so far."""
+        """Return the counts of the requests so far."""
         return {name: getattr(self._recorder, name) for name in ("sent", "done", "refused", "retried", "faults")}
 
-    # In words
+    # As text
 
     def line(self) -> str:
-        """How far it is, in one line."""
+        """Return the progress in one line."""
         counts = self.counts
         if counts is None:
             return f"reading: {self.read:,} rows so far"
         parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
         parts.append(self._outage() or f"{self._rate_now:.1f}/s of {speed(self.limit)}")
-        parts += [", ".join(self._troubles()), self._remaining()]
+        parts += [", ".join(self._problems()), self._remaining()]
         return "; ".join(part for part in parts if part)
 
     def bar(self) -> Bar:
-        """The same for a terminal."""
+        """Return the progress for a terminal."""
         counts = self.counts
         if counts is None:
             return Bar(None, [self.line()])
         numbers = [f"{percent(counts):.1f} %", f"{counts.settled:,}/{counts.total:,}"]
         numbers += [f"{self._rate_now:.0f}/s of {speed(self.limit)}", self._remaining()]
-        return Bar(percent(counts) / 100, [part for part in numbers if part], self._troubles(), self._outage())
+        return Bar(percent(counts) / 100, [part for part in numbers if part], self._problems(), self._outage())
 
     def _remaining(self) -> str:
         left = self._seconds_left
@@ -186,60 +186,60 @@ class Tally:
             return ""
         return f"waiting for {duration(self._clock() - self._outage_began)}: {plain(self.waiting.reason)}"
 
-    def _troubles(self) -> list[str]:
-        """Everything that did not go smoothly, as numbers."""
-        counts, most = self.counts or Counts(), self.codes.most_common(_MOST_CODES)
+    def _problems(self) -> list[str]:
+        """Return the counts of retries, refusals and rows with problems."""
+        counts, most = self.counts or Counts(), self.codes.most_common(_MAX_CODES)
         named = [f"{'no code' if code is None else code}: {number:,}" for code, number in most]
-        by_code = f" ({', '.join(named)}{', …' if len(self.codes) > _MOST_CODES else ''})" if named else ""
-        # Failures are told one by one, and counts every second.
+        by_code = f" ({', '.join(named)}{', …' if len(self.codes) > _MAX_CODES else ''})" if named else ""
+        # Failures arrive one by one, counts only every second.
         failed = max(counts.failed, self.codes.total())
         parts = [f"{self._recorder.retried:,} retried", f"{self._recorder.refused:,} refused"]
         parts.append(f"{failed:,} failed{by_code}")
         parts += [f"{counts.rejected:,} rejected"] * bool(counts.rejected)
         return parts + [f"{counts.lowered:,} lowered"] * bool(counts.lowered)
 
-    def news(self, event: Event | Loaded) -> str:
-        """An event that was just taken, in one line; "" when it is not worth one."""
+    def message(self, event: Event | Loaded) -> str:
+        """Return the line for an event that was just added; "" for no line."""
         match event:
             case Started(counts, resumed):
                 return _started(counts, resumed=resumed)
-            case RowFailed(line, _, code, reason) if self.codes.total() <= _MOST_FAILURES_SHOWN:
-                last = "; more failures are only counted" if self.codes.total() == _MOST_FAILURES_SHOWN else ""
-                # The service's own words name the code already.
+            case RowFailed(line, _, code, reason) if self.codes.total() <= _MAX_FAILURE_MESSAGES:
+                last = "; further failures are only counted" if self.codes.total() == _MAX_FAILURE_MESSAGES else ""
+                # The service's text may contain the code already.
                 named = "" if code is None or str(code) in reason else f"{code}: "
                 return f"line {line} failed: {named}{plain(reason)}{last}"
             case RowLowered(line, _, messages) if self._lowered == 1:
                 return (
-                    f"line {line} asks for more than its group's {messages:,} messages, and the service lowers it"
-                    " to that; more such rows are only counted"
+                    f"line {line}: the count is above its group's {messages:,} messages, to which the service lowers it"
+                    "; further lowered rows are only counted"
                 )
             case Waiting(reason, _, until) if self._outage_is_new:
-                return f"waiting: {plain(reason)}; it resumes as soon as {until}"
+                return f"waiting: {plain(reason)}; resumes as soon as {until}"
             case Resumed(seconds):
-                return f"back after {duration(seconds)}"
+                return f"resumed after {duration(seconds)}"
             case PaceChanged():
-                return f"the pace is now {speed(self.limit)} (--rate {self._rate:g}, --share {self._share:g})"
+                return f"pace changed to {speed(self.limit)} (--rate {self._rate:g}, --share {self._share:g})"
             case MendedRows(taken, superseded, rejected, skipped):
                 others = {
                     "superseded by later rows": superseded,
                     "still invalid": rejected,
-                    "skipped: accepted or superseded already, or not of this file": len(skipped),
+                    "skipped: already accepted or superseded, or not in this file": len(skipped),
                 }
-                rest = [f"{count:,} {what}" for what, count in others.items() if count]
-                return "; ".join([f"mended: {number_of(taken, 'row')} to be sent", *rest])
+                rest = [f"{count:,} {state}" for state, count in others.items() if count]
+                return "; ".join([f"mended: {number_of(taken, 'row')} to send", *rest])
         return ""
 
     # As JSON
 
-    def document(self) -> tuple[str, dict[str, Any]]:
-        """How far it is, as an event with its name."""
+    def progress_event(self) -> tuple[str, dict[str, Any]]:
+        """Return the progress as a JSON event, with its name."""
         if self.counts is None:
             return "reading", {"rows": self.read}
         if self.waiting is not None:
             return "waiting", {**asdict(self.waiting), "seconds": round(self._clock() - self._outage_began, 3)}
         left = self._seconds_left
         return "progress", {
-            "counts": counts_as_plain(self.counts),
+            "counts": counts_dict(self.counts),
             "seconds": round(self.seconds, 3),
             "rate": round(self._rate_now, 1),
             "limit": self.limit,
@@ -247,21 +247,21 @@ class Tally:
             "seconds_left": None if left is None else round(left, 1),
         }
 
-    def document_of(self, event: Event | Loaded) -> tuple[str, dict[str, Any]] | None:
-        """An event that was just taken, with its name; None for those that come again and again."""
-        name = _NAMES.get(type(event))
+    def json_event(self, event: Event | Loaded) -> tuple[str, dict[str, Any]] | None:
+        """Return an event that was just added as a JSON event, with its name; None for a recurring one."""
+        name = _EVENT_NAMES.get(type(event))
         if name is None or (isinstance(event, Waiting) and not self._outage_is_new):
             return None
         match event:
             case Started(counts):
-                return name, {"resumed": event.resumed, "counts": counts_as_plain(counts)}
+                return name, {"resumed": event.resumed, "counts": counts_dict(counts)}
             case PaceChanged():
                 return name, asdict(event) | {"limit": self.limit}
         return name, asdict(event)
 
 
 def percent(counts: Counts) -> float:
-    """The settled part of the rows, 0 to 100, and 100 only when all are."""
+    """Return the percentage of settled rows; 100 only if all are settled."""
     return min(99.9, 100.0 * counts.settled / counts.total) if counts.left else 100.0
 
 
@@ -272,5 +272,5 @@ def _started(counts: Counts, *, resumed: bool) -> str:
         return ""
     if resumed and counts.taken + counts.failed:
         rest = f" ({rest})" if rest else ""
-        return f"resuming: {counts.taken:,} of {counts.total:,} rows are accepted, {counts.left:,} are left{rest}"
-    return f"started: {counts.left:,} of {counts.total:,} rows are to be sent{f'; {rest}' if rest else ''}"
+        return f"resuming: {counts.taken:,} of {counts.total:,} rows accepted, {counts.left:,} left{rest}"
+    return f"started: {counts.left:,} of {counts.total:,} rows to send{f'; {rest}' if rest else ''}"

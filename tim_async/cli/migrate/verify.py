@@ -1,4 +1,4 @@
-"""``verify``: what the service says of the rows that a journal says were accepted."""
+"""The command ``verify``, which compares the service's counts with the accepted rows of a journal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from tim_async._codes import explanations
 from tim_async.cli.failures import PARTIAL, Failure, Misuse, with_remedy
-from tim_async.cli.output import plain, say, show
+from tim_async.cli.output import number_of, plain, say, show
 from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Bar, Display
-from .settings import Settings, look
-from .signals import Stopping, run_stoppable
-from .tables import emit, number_of
+from .settings import Settings, read_journal
+from .signals import StopRequest, run_interruptibly
+from .tables import emit
 
 if TYPE_CHECKING:
     from tim_async._attempts import Attempt
@@ -25,44 +25,44 @@ _READS_BACK = "get_c2c_unread_msg_num"
 
 
 def verify_journal(settings: Settings) -> int:
-    """Read back what a journal says was accepted, and print each difference and a summary.
+    """Read back the accepted rows of a journal, and print each difference and a summary.
 
     Returns:
         The exit code.
 
     Raises:
-        Misuse: no journal, or it is of another app.
-        Failure: the service, or the journal, failed.
+        Misuse: there is no journal, or it belongs to another app.
+        Failure: the service or the journal failed.
     """
-    status, _ = look(settings)
+    status, _ = read_journal(settings)
     kind = KINDS.get(status.kind)
     if kind is None:
-        raise Misuse(f"{plain(status.journal)} is of an unknown kind of migration, {plain(repr(status.kind))}")
+        raise Misuse(f"{plain(status.journal)} has an unknown kind of rows, {plain(repr(status.kind))}")
     if not status.planned:
-        raise Misuse(f"{plain(status.journal)} is of a file that was not read to its end; nothing can be verified")
+        raise Misuse(f"nothing to verify in {plain(status.journal)}: its file was not read to the end")
     if kind.groups:
-        return _end(settings, status, Verified(0, 0, status.counts.taken))
+        return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
     try:
-        verified = run_stoppable(lambda stopping: _read_back(settings, client, progress, stopping))
+        verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
     except TIMError as error:
         raise Failure(plain(with_remedy(error))) from None
     if verified is None:
         raise KeyboardInterrupt
-    code = _end(settings, status, verified)
+    code = _report(settings, status, verified)
     for line in () if settings.as_json else explanations(progress.codes):
         say(line)
     return code
 
 
-def _end(settings: Settings, status: Status, verified: Verified) -> int:
-    """Say what was checked, what differs, and what could not be checked; the exit code."""
+def _report(settings: Settings, status: Status, verified: Verified) -> int:
+    """Print the numbers of checked, differing and unchecked rows; return the exit code."""
     code = PARTIAL if verified.differences else 0
     counts = status.counts
     unchecked = {
-        "accepted, and nothing reads them back: the service tells no unread count of a group": verified.unreadable,
-        "accepted since": counts.taken - verified.checked - verified.unreadable,
+        "accepted: the service has no call that returns a group member's count": verified.unreadable,
+        "no longer accepted": counts.taken - verified.checked - verified.unreadable,
         "failed": counts.failed,
         "rejected": counts.rejected,
         "superseded": counts.superseded,
@@ -72,14 +72,14 @@ def _end(settings: Settings, status: Status, verified: Verified) -> int:
         emit("verified", {**asdict(verified), "unchecked": counts.total - verified.checked, "exit_code": code})
         return code
     show(f"{number_of(verified.checked, 'row')} read back, {number_of(verified.differences, 'difference')}")
-    parts = [f"{rows:,} {what}" for what, rows in unchecked.items() if rows > 0]
+    parts = [f"{rows:,} {state}" for state, rows in unchecked.items() if rows > 0]
     if parts:
         say(f"Not checked: {'; '.join(parts)}.")
     return code
 
 
-async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stopping: Stopping) -> Verified:
-    stopping.begun = stopping.cut  # nothing is lost with it
+async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stop: StopRequest) -> Verified:
+    stop.on_request = stop.cancel  # a verification has nothing to finish
     display = Display(progress, as_json=settings.as_json)
 
     async def follow() -> Verified:
@@ -93,10 +93,10 @@ async def _read_back(settings: Settings, client: TIMClient, progress: _Progress,
                 if settings.as_json:
                     emit("difference", asdict(item))
                 else:
-                    display.result(_as_text(item))
+                    display.print_result(_as_text(item))
         raise AssertionError("the last item is the summary")
 
-    return await display.during(follow())
+    return await display.run(follow())
 
 
 def _as_text(difference: Difference) -> str:
@@ -108,11 +108,11 @@ def _as_text(difference: Difference) -> str:
 
 
 class _Progress:
-    """How far a verification is; a `View`.
+    """The progress of a verification; a `View`.
 
     Attributes:
-        differences: those found so far.
-        codes: the service's codes among them, in the order in which they came.
+        differences: number of differences so far.
+        codes: the service's codes among them, in their order.
     """
 
     def __init__(self) -> None:
@@ -121,18 +121,18 @@ class _Progress:
         self._calls = 0
 
     def attempt(self, attempt: Attempt) -> None:
-        """Count a call."""
+        """Count a successful call."""
         if attempt.error is None:
             self._calls += 1
 
     def line(self) -> str:
-        """The calls and differences so far."""
+        """Return the numbers of calls and differences so far."""
         return f"{number_of(self._calls, 'call')} made, {number_of(self.differences, 'difference')}"
 
     def bar(self) -> Bar:
-        """The same: how many calls it will be is not known."""
+        """Return the same line without a bar: the number of calls to come is unknown."""
         return Bar(None, [self.line()])
 
-    def document(self) -> tuple[str, dict[str, Any]]:
-        """The same as an event."""
+    def progress_event(self) -> tuple[str, dict[str, Any]]:
+        """Return the same numbers as a JSON event."""
         return "verifying", {"calls": self._calls, "differences": self.differences}

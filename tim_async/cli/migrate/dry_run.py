@@ -1,9 +1,8 @@
-"""``--dry-run``: everything is read and checked, and nothing is sent."""
+"""``--dry-run``: read and check all rows, and send nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -17,16 +16,17 @@ from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._groups import GroupFound, Groups
 
-from .places import write_report
-from .signals import terminated_like_interrupted
+from .files import write_report
+from .signals import sigterm_as_interrupt
 from .tables import (
-    counts_as_plain,
+    counts_dict,
     counts_table,
     duration,
     emit,
-    failures_as_plain,
-    failures_shown,
-    notes_as_text,
+    failure_lines,
+    failures_list,
+    note_lines,
+    notes_dict,
     speed,
 )
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-class _Counted:
+class _GroupCounter:
     """A source that counts the rows of each group.
 
     Args:
-        source: the rows.
+        source: the source of the rows.
     """
 
     def __init__(self, source: Source) -> None:
@@ -62,20 +62,20 @@ class _Counted:
             yield row
 
 
-def rehearse(settings: Settings) -> int:
-    """Check all rows, or those that were mended, and say what a run would do with them.
+def survey_file(settings: Settings) -> int:
+    """Check all rows, or the mended ones, and print what a run would do with them.
 
     Returns:
-        The exit code: 3 when rows were rejected, or would fail.
+        The exit code: 3 if rows were rejected or would fail.
     """
-    from .job import WEBHOOK, mended_of, source_of
+    from .job import WEBHOOK_NOTE, mended_of, source_of
 
     rows = source_of(settings)
-    source = _Counted(mended_of(settings, rows) or rows)
-    with terminated_like_interrupted():
+    source = _GroupCounter(mended_of(settings, rows) or rows)
+    with sigterm_as_interrupt():
         found = survey(source, settings.limit, rejected=settings.rejected)
-    deaf = _look_up(settings, source.groups) if settings.check_groups else {}
-    code = PARTIAL if found.counts.errors or deaf else 0
+    unusable = _look_up(settings, source.groups) if settings.check_groups else {}
+    code = PARTIAL if found.counts.errors or unusable else 0
     bodies = [source.kind.endpoint.build(*row.values[:3]) for row in found.first]
     if settings.report is not None:
         dry_run = DryRun(settings.limit, bodies, found.problems)
@@ -83,13 +83,13 @@ def rehearse(settings: Settings) -> int:
     if settings.as_json:
         fields = {
             "exit_code": code,
-            "counts": counts_as_plain(found.counts),
-            "failures": failures_as_plain(found.failures),
+            "counts": counts_dict(found.counts),
+            "failures": failures_list(found.failures),
             "seconds": round(found.seconds, 1),
             "limit": settings.limit,
-            "notes": json.loads(found.notes.to_json()),
+            "notes": notes_dict(found.notes),
             "first": bodies,
-            "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in deaf.items()],
+            "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in unusable.items()],
             "rejected": None if found.rejected is None else str(found.rejected),
             "report": None if settings.report is None else str(settings.report),
         }
@@ -97,25 +97,25 @@ def rehearse(settings: Settings) -> int:
         return code
     show(counts_table(found.counts))
     if found.counts.left:
-        show(f"\nabout {duration(found.seconds)} at {speed(settings.limit)}")
+        show(f"\nestimated time: {duration(found.seconds)} at {speed(settings.limit)}")
     if found.failures:
-        show("", *failures_shown(found.failures))
-    if deaf:
-        show("", _groups_table(deaf, source.groups))
-    show(*notes_as_text(found.notes))
+        show("", *failure_lines(found.failures))
+    if unusable:
+        show("", _groups_table(unusable, source.groups))
+    show(*note_lines(found.notes))
     if bodies:
-        show(f"\nthe first requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
+        show(f"\nfirst requests, to {source.kind.endpoint.command}:", *map(plain_json, bodies))
     for path in (found.rejected, settings.report):
         if path is not None:
-            say(f"{plain(str(path))} is written.")
+            say(f"Wrote {plain(str(path))}.")
     if source.kind is READ:
-        say(WEBHOOK)
-    say("A dry run: nothing was sent.")
+        say(WEBHOOK_NOTE)
+    say("Dry run: nothing was sent.")
     return code
 
 
 def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
-    """The groups that would ignore their rows, or that do not exist."""
+    """Return the groups that do not exist or would ignore their rows."""
 
     async def ask() -> dict[str, GroupFound]:
         breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
@@ -123,22 +123,22 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
             return await Groups(client, breaker).look_up(groups)
 
     try:
-        with terminated_like_interrupted():
+        with sigterm_as_interrupt():
             found = asyncio.run(ask())
     except TIMError as error:
         raise Failure(plain(with_remedy(error))) from None
     return {group: one for group, one in found.items() if one.reason}
 
 
-def _groups_table(deaf: dict[str, GroupFound], groups: Counter[str]) -> Any:
-    """The groups by reason, each with an example."""
-    table = make_table("code", "groups", "rows", "for example", right=["groups", "rows"])
+def _groups_table(unusable: dict[str, GroupFound], groups: Counter[str]) -> Any:
+    """Return a table of the groups by reason, each with an example."""
+    table = make_table("code", "groups", "rows", "example", right=["groups", "rows"])
     by_reason: dict[tuple[int | None, str], list[str]] = {}
-    for group, one in deaf.items():
-        # The service's words may name the group.
+    for group, one in unusable.items():
+        # The service's text may name the group.
         by_reason.setdefault((one.code, one.reason.replace(group, "")), []).append(group)
     for (code, _), named in by_reason.items():
         rows = sum(groups[group] for group in named)
-        example = f"{named[0]}: {deaf[named[0]].reason}"
+        example = f"{named[0]}: {unusable[named[0]].reason}"
         table.add_row("none" if code is None else str(code), f"{len(named):,}", f"{rows:,}", example)
     return table

@@ -1,4 +1,4 @@
-"""Where journals and other files are: found, checked and asked about."""
+"""Journals and other files: finding them, checking them, and asking before their loss."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ import click
 
 from tim_async._stores import is_url, shown_url
 from tim_async.cli.failures import Failure, Misuse
-from tim_async.cli.output import plain, say
+from tim_async.cli.output import number_of, plain, say
 from tim_async.migrate import JournalMismatch, MigrateError, SourceError, StoreMisconfigured, render
 from tim_async.migrate._files import replacing
-
-from .tables import number_of
 
 if TYPE_CHECKING:
     from tim_async.migrate import DryRun, Notes, Status
@@ -34,31 +32,32 @@ STDIN = "-"
 _MAGIC = b"SQLite format 3\x00"
 
 
-def beside(file: str, suffix: str) -> str:
-    """A path beside a file of rows; that of standard input is in this folder."""
+def sibling_path(file: str, suffix: str) -> str:
+    """Return a path beside a file of rows; for standard input, one in the current folder."""
     return f"{'stdin' if file == STDIN else file}.{suffix}"
 
 
 def find_journal(name: str) -> str:
-    """The journal that ``name`` is, or that of the file which ``name`` is, whether or not that still exists.
+    """Return the path or URL of a journal.
 
     Args:
-        name: a path, or the URL of a store; "-" for what was read from standard input.
+        name: the journal, the file that it belongs to, which may be gone, or the URL of a store; "-" for the journal of
+            standard input.
 
     Raises:
-        Misuse: there is none.
+        Misuse: there is no such journal.
     """
     if is_url(name):
         return name
-    path, other = Path(name), Path(beside(name, "journal"))
-    # One that a run has only just begun may still be empty.
+    path, other = Path(name), Path(sibling_path(name, "journal"))
+    # A journal that was just created may still be empty.
     if name != STDIN and (_is_database(path) or (path.suffix == ".journal" and path.is_file())):
         return name
     if other.is_file():
         return str(other)
     if name == STDIN or not path.exists():
         raise Misuse(f"there is no journal {plain(str(other))}")
-    raise Misuse(f"{plain(name)} is no journal, and there is no {plain(str(other))}")
+    raise Misuse(f"{plain(name)} is not a journal, and there is no {plain(str(other))}")
 
 
 def _is_database(path: Path) -> bool:
@@ -70,18 +69,18 @@ def _is_database(path: Path) -> bool:
 
 
 def write_report(status: Status, path: Path, notes: Notes, dry_run: DryRun | None = None) -> Path:
-    """Write the report of a migration; the path.
+    """Write the report of a migration, and return its path.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file is not writable.
     """
     with replacing(path) as file:
         file.write(render(status, notes, dry_run=dry_run))
     return path
 
 
-async def asked(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
-    """Ask a store, opened for nothing else."""
+async def query(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
+    """Open a store for a single query."""
     store = make(asyncio.Event(), lambda *_: None)
     try:
         return await ask(store)
@@ -91,12 +90,12 @@ async def asked(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn the errors of files and journals within the block into one line and an exit code.
+def migration_errors() -> Iterator[None]:
+    """Raise the errors of migrations within the block as click's, which have a one-line message and an exit code.
 
     Raises:
-        Misuse: the file is at fault, or the journal is of something else.
-        Failure: anything else that a migration raises.
+        Misuse: the file is invalid, the journal belongs to another migration, or the store is misconfigured.
+        Failure: another error of a migration.
     """
     try:
         yield
@@ -107,13 +106,13 @@ def explained() -> Iterator[None]:
 
 
 def is_pipe(file: str) -> bool:
-    """Whether a file can be read once only."""
+    """Return whether a file can be read only once."""
     path = Path(file)
     return file == STDIN or path.is_fifo() or path.is_char_device()
 
 
-def identity_of(path: Path) -> tuple[int, int] | Path:
-    """The same for two names of one file."""
+def file_identity(path: Path) -> tuple[int, int] | Path:
+    """Return a value that is equal for two names of one file."""
     try:
         found = path.stat()
     except OSError:
@@ -122,10 +121,14 @@ def identity_of(path: Path) -> tuple[int, int] | Path:
 
 
 def check_writable(option: str, path: Path) -> None:
-    """See that a file can be written, now and not only once it is needed.
+    """Check early that a file is writable.
+
+    Args:
+        option: the option with the file, for the error.
+        path: the file.
 
     Raises:
-        Failure: it cannot.
+        Failure: the file is not writable.
     """
     try:
         if not path.exists() or path.is_file():
@@ -138,38 +141,38 @@ def check_writable(option: str, path: Path) -> None:
         raise Failure(f"cannot write {plain(str(path))}: {reason}; use another {option}") from None
 
 
-def confirm(question: str, *, yes: bool, otherwise: str = "") -> None:
-    """Ask on a terminal whether to do what cannot be undone.
+def confirm(action: str, *, yes: bool, refusal: str = "") -> None:
+    """Ask for confirmation of an irreversible action.
 
     Args:
-        question: what would be done, as a sentence.
-        yes: whether that was answered on the command line.
-        otherwise: why it is not done where nobody can be asked; "" to do it there.
+        action: the action, as a sentence.
+        yes: whether ``--yes`` was given.
+        refusal: the remedy if there is no terminal to ask on; "" to proceed without asking then.
 
     Raises:
-        Exit: the answer is no; nothing was done.
-        Misuse: nobody can be asked.
+        Exit: the answer is no.
+        Misuse: there is no terminal, and a ``refusal``.
     """
     if yes:
-        say(question)
+        say(action)
     elif sys.stdin.isatty() and sys.stderr.isatty():
-        if not click.confirm(f"{question}  Go ahead?", err=True):
+        if not click.confirm(f"{action}  Continue?", err=True):
             say("Nothing was changed.")
             raise click.exceptions.Exit(1)
-    elif otherwise:
-        raise Misuse(f"{question}  {otherwise}")
+    elif refusal:
+        raise Misuse(f"{action}  {refusal}")
     else:
-        say(question)
+        say(action)
 
 
-def forgetting(status: Status) -> str:
-    """What is lost with a journal."""
+def discarded_rows(status: Status) -> str:
+    """Describe the rows that are lost with a journal."""
     counts = status.counts
     return f"{number_of(counts.total, 'row')}, {counts.taken:,} of them accepted"
 
 
-def quoted(*words: str) -> str:
-    """Words as a shell takes them, and as they may be shown: URLs without their passwords."""
+def shell_command(*words: str) -> str:
+    """Quote the words of a command for a shell, and remove passwords from URLs."""
 
     def shown(word: str) -> str:
         name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)

@@ -1,4 +1,4 @@
-"""The table of what an emulator saw, from its report as plain data."""
+"""The table of an emulator's report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _NUMBERS = ("calls", "calls/s", "fullest s", "refused", "faults", "retried")
 
 
-def seen_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One line for each endpoint: calls, rate, the most arrivals in any second, refusals, faults, repeats."""
+def report_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a table of the endpoints: calls, mean rate, peak of any second, refusals, faults and retries."""
     table = make_table("endpoint", *_NUMBERS, right=_NUMBERS)
     for name, seen in endpoints.items():
         table.add_row(
