@@ -28,7 +28,7 @@ class Home:
         self._process = os.getpid()
 
     @property
-    def is_gone(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the loop is closed, so that what belongs to it can only be closed from another."""
         return self._loop.is_closed()
 
