@@ -63,7 +63,7 @@ class TIMClient:
 
     Args:
         sdk_app_id: the app's SDKAppID.
-        secret_key: the app's secret key, as shown in the console; it signs UserSigs locally.
+        secret_key: the app's secret key, as shown in the console, to sign UserSigs locally.
         identifier: an admin account of the app.
         region: the app's region: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``, or a short name, e.g.
             ``"sgp"``.
