@@ -124,24 +124,20 @@ class Hooks:
         """Await a request inside the context managers of all `Telemetry` hooks."""
         with contextlib.ExitStack() as stack:
             for make in self._around:
-                stack.enter_context(_Guarded(make))
+                leave = _guarded(_enter, make)
+                if leave is not None:
+                    stack.callback(_guarded, leave, None, None, None)
             return await request
 
     def attempted(self, attempt: Attempt) -> None:
         """Report an attempt; an exception of a hook is logged and does not fail the call."""
         for hook in self._hooks:
-            try:
-                hook(attempt)
-            except Exception:  # noqa: BLE001 - the caller's hook can raise anything
-                _log.exception("on_attempt raised")
+            _guarded(hook, attempt)
 
     def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> None:
         """Report an error; an exception of a hook is logged."""
         for telemetry in self._telemetry:
-            try:
-                telemetry.failed(sdk_app_id, endpoint, lane, error)
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("on_attempt raised")
+            _guarded(telemetry.failed, sdk_app_id, endpoint, lane, error)
 
 
 def _check(hook: object) -> None:
@@ -157,26 +153,17 @@ def _check(hook: object) -> None:
         raise TypeError("on_attempt must be a plain function or an iterable of them; it is called, and not awaited")
 
 
-class _Guarded:
-    """A context manager whose own exceptions are logged, and that never sees those of its body."""
+def _guarded(call: Callable[..., T], *args: object) -> T | None:
+    """Call a hook; if it raises, log the exception and return None."""
+    try:
+        return call(*args)
+    except Exception:  # noqa: BLE001 - the caller's hook can raise anything
+        _log.exception("on_attempt raised")
+        return None
 
-    __slots__ = ("_context", "_make")
 
-    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        self._make = make
-        self._context: AbstractContextManager[object] | None = None
-
-    def __enter__(self) -> None:
-        try:
-            context = self._make()
-            context.__enter__()
-            self._context = context
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("on_attempt raised")
-
-    def __exit__(self, *_: object) -> None:
-        if self._context is not None:
-            try:
-                self._context.__exit__(None, None, None)
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("on_attempt raised")
+def _enter(make: Callable[[], AbstractContextManager[object]]) -> Callable[..., object]:
+    """Enter a context manager, and return its ``__exit__``."""
+    context = make()
+    context.__enter__()
+    return context.__exit__

@@ -166,8 +166,8 @@ def _failure(
             return None
         if deadline.expired:
             return translate(TimeoutError(), began=signing.began)
-        # The caller was not cancelled: a closing session cancels a pending DNS query and the tasks that await it.
-        return ClientClosed("the session was closed") if session.closed else None
+    # A RuntimeError, or a cancellation that is not the caller's: a closing session cancels a pending DNS query and the
+    # tasks that await it.
     return ClientClosed("the session is closed") if session.closed else None
 
 
