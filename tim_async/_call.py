@@ -113,7 +113,7 @@ class Call(Generic[T]):
             pinned = self.endpoint.pinned_time
             if pinned is not None and pinned not in self.body:
                 self.body = {**self.body, pinned: str(int(time.time()))}
-        elif self.attempts == 2:
+        elif self.attempts == 2:  # from now on with the pinned time
             self.payload = _wire.encode(self.body)
 
 
@@ -264,8 +264,7 @@ class Caller:
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
-            left = call.options.max_wait - call.waited if call.waited else call.options.max_wait
-            permit = await queue.enter(call.lane, call.attempts > 0, left)
+            permit = await queue.enter(call.lane, call.attempts > 0, call.options.max_wait - call.waited)
         except QuotaExhausted as exhausted:
             if call.failure is None:
                 raise
@@ -299,10 +298,10 @@ class Caller:
         call.channel.counters.ended += 1
         call.headers = reply.headers
         answer = _wire.decode(reply)
-        failed = answer if isinstance(answer, TIMError) else None
-        if failed is not None:
-            self._slow_down(call.channel, permit, failed, reply.retry_after)
-        self._report(call, took, reply.status, failed)
+        error = answer if isinstance(answer, TIMError) else None
+        if error is not None:
+            self._slow_down(call.channel, permit, error, reply.retry_after)
+        self._report(call, took, reply.status, error)
         return answer
 
     @staticmethod

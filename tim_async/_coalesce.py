@@ -256,7 +256,7 @@ class Loader:
         """Start the call of a batch, which then waits for its permit."""
         batch.handle = None
         loop = asyncio.get_running_loop()
-        left = math.inf if batch.deadline == math.inf else max(0.0, batch.deadline - loop.time())
+        left = max(0.0, batch.deadline - loop.time())
         call = Call(self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left))
         batch.task = loop.create_task(self._lookups.caller.make(call), context=batch.context)
         batch.task.add_done_callback(functools.partial(self._done, batch, call))

@@ -94,7 +94,7 @@ class Hooks:
         given: a function or a `Telemetry`, several of them, or None.
 
     Raises:
-        TypeError: a hook that cannot be called or returns an awaitable, or a `Telemetry` that is not initialised.
+        TypeError: a hook that is not callable or is a coroutine function, or a `Telemetry` that is not initialised.
 
     Attributes:
         surround: whether requests must be sent `inside` context managers.
@@ -158,7 +158,7 @@ def _guarded(call: Callable[..., T], *args: object) -> T | None:
     try:
         return call(*args)
     except Exception:  # noqa: BLE001 - the caller's hook can raise anything
-        _log.exception("on_attempt raised")
+        _log.exception("an on_attempt hook raised; the call is not affected")
         return None
 
 

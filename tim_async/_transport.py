@@ -38,7 +38,7 @@ _log = logging.getLogger("tim_async")
 
 
 class Addressed(Protocol):
-    """A record of the host that a request is sent to."""
+    """An object that records the host of its request."""
 
     host: str
 
