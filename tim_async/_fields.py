@@ -60,7 +60,7 @@ def code(row: Mapping[str, Any], name: str) -> int:
     raise _undocumented(name)
 
 
-def whole(row: Mapping[str, Any], name: str) -> int:
+def integer(row: Mapping[str, Any], name: str) -> int:
     """Return a non-negative integer of any meaning."""
     value = row.get(name)
     if type(value) is int and 0 <= value < 2**63:

@@ -258,7 +258,7 @@ class RecentContactList:
         contacts = tuple(contact for contact in found if contact is not None)
         if _fields.flag(answer, "CompleteFlag"):
             return cls(contacts, None)
-        return cls(contacts, RecentContactPage(**{_PAGE[name]: _fields.whole(answer, name) for name in _PAGE}))
+        return cls(contacts, RecentContactPage(**{_PAGE[name]: _fields.integer(answer, name) for name in _PAGE}))
 
 
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Done[int](…).
@@ -342,8 +342,8 @@ def _receipt(row: Mapping[str, Any]) -> Receipt | ItemError:
 
 def _contact(row: Mapping[str, Any]) -> Contact | None:
     """Read a conversation; None for one of an undocumented kind."""
-    if _fields.whole(row, "Type") not in _KINDS:
+    if _fields.integer(row, "Type") not in _KINDS:
         return None
     kind, id_ = _KINDS[row["Type"]]
     pinned = "TopFlag" in row and _fields.flag(row, "TopFlag")
-    return Contact(kind, _fields.text(row, id_), _fields.whole(row, "MsgTime"), pinned)
+    return Contact(kind, _fields.text(row, id_), _fields.integer(row, "MsgTime"), pinned)
