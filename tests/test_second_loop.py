@@ -73,7 +73,7 @@ def test_a_second_loop_is_named_and_changes_nothing(service: Emulator, use: str)
         told = (
             f"^the client belongs to the event loop {named(first.get_loop())} of thread 'MainThread', which is not "
             f"running; this is the event loop {named(second.get_loop())} of thread 'MainThread': make one client for "
-            f"each event loop, or use one tim_async.blocking.Portal where you run none$"
+            f"each event loop, or use a tim_async.blocking.Portal in code that runs none$"
         )
         with pytest.raises(RuntimeError, match=told):
             second.run(USES[use](tim))  # type: ignore[arg-type]  # they are coroutines

@@ -75,7 +75,7 @@ async def test_an_argument_of_the_wrong_type_is_named(service: StandIn, method: 
 async def test_a_list_that_is_too_long_is_told_where_to_go(service: StandIn) -> None:
     async with client_of(service) as tim:
         with pytest.raises(
-            ValueError, match=r"^11 peers; one call takes 10, tim\.batch\.get_c2c_unread_msg_num any number$"
+            ValueError, match=r"^11 peers; one call takes 10, use tim\.batch\.get_c2c_unread_msg_num for more$"
         ):
             await tim.get_c2c_unread_msg_num("alice", [f"p{number}" for number in range(11)])
 

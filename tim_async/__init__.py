@@ -1,7 +1,7 @@
-"""tim_async: the read state of Tencent Cloud Chat (IM), awaited at the full speed the service allows.
+"""tim_async: an asyncio client for the read state of Tencent Cloud Chat (IM), at the full rate the service allows.
 
-The public names, and nothing else.  Each is imported when it is first asked for: what needs only a part, such as
-the pytest plugin or the command line's help, does not load an HTTP client.
+This module has the public names only.  Each is imported on first access, so that a program that needs only a part,
+such as the pytest plugin or the command line's help, does not load an HTTP client.
 """
 
 from __future__ import annotations
@@ -97,5 +97,5 @@ __version__ = "1.0.0"
 __all__ = list(_HOME)
 
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not above is a mistake
+if not TYPE_CHECKING:  # with a __getattr__, a type checker would accept any name
     __getattr__, __dir__ = _attach(__name__, _HOME)

@@ -1,4 +1,4 @@
-"""``python -m tim_async``: the same as ``tim-async``."""
+"""The entry point of ``python -m tim_async``, the same as ``tim-async``."""
 
 from __future__ import annotations
 

@@ -9,19 +9,19 @@ from ._lanes import Lane
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request that has ended, as the hook ``TIMClient(on_attempt=…)`` receives it.
+    """One request that has ended, as passed to the hook ``TIMClient(on_attempt=…)``.
 
     Attributes:
         endpoint: the method's name, or the command given to ``call``.
         number: 1 for a call's first request, 2 for its first retry, and so on.
         lane: interactive or bulk.
-        waited: seconds that it waited for its permit.
+        waited: seconds spent waiting for its permit.
         took: seconds from sending to the end of the answer, or to the failure.
-        code: the service's ``ErrorCode``, 0 for success; None when no readable answer came.
+        code: the service's ``ErrorCode``, 0 for success; None if no readable answer came.
         error: the class name of the exception; None for success.
-        status: the HTTP status; None when no answer came.
-        url: where it was sent, without the query; of two hosts that were tried, the second.
-        started: when it was sent, unix seconds.
+        status: the HTTP status; None if no answer came.
+        url: the URL of the request, without the query; the second one if both hosts were tried.
+        started: the time of sending, unix seconds.
         sdk_app_id: the app's SDKAppID.
     """
 

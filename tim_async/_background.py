@@ -2,10 +2,10 @@
 
 Event loops differ, and any code may touch any task:
 
-* the handle of a timer may not tell its time (uvloop returns a plain handle for a timer that is due at once);
-* a task may run to its end before ``create_task`` returns (`asyncio.eager_task_factory`);
-* any code may cancel any task (`asyncio.all_tasks`), even before its first step, when none of its ``finally`` runs;
-* a task that is cancelled may continue for as long as a library swallows the cancellation.
+* a timer's handle may not know its time (uvloop returns a plain handle for a timer that is due at once);
+* a task may end before ``create_task`` returns (`asyncio.eager_task_factory`);
+* any code may cancel any task (`asyncio.all_tasks`), even before its first step, so that none of its ``finally`` runs;
+* a cancelled task continues as long as a library swallows the cancellation.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 
 class Timer:
-    """Calls a function once, at a time that can be read and moved; made inside a running event loop.
+    """A timer that calls a function once, at a time that can be read and moved; created in a running event loop.
 
     Args:
-        call: the function.
+        call: the function to call.
 
     Attributes:
-        due: loop time of the call, seconds; infinity when none is set.
+        due: loop time of the call, seconds; infinity if none is set.
     """
 
     __slots__ = ("_call", "_handle", "_loop", "due")
@@ -35,7 +35,7 @@ class Timer:
         self.due = math.inf
 
     def set(self, due: float) -> None:
-        """Set the loop time of the call, in place of an earlier one."""
+        """Set the loop time of the call, replacing an earlier one."""
         if self._handle is not None:
             self._handle.cancel()
         self.due = due
@@ -55,12 +55,12 @@ class Timer:
 
 
 class Background:
-    """At most one background task at a time, whose end is noticed without waiting for it.
+    """A background task, at most one run at a time, whose failure is reported by a callback.
 
-    Made inside a running event loop.
+    Created in a running event loop.
 
     Args:
-        work: makes the coroutine to run.
+        work: creates the coroutine to run.
         failed: called with the exception of a run that ended with one, `asyncio.CancelledError` included; not for a
             run that was abandoned.
     """
@@ -86,23 +86,23 @@ class Background:
         return asyncio.current_task(self._loop) is self._task
 
     def start(self) -> None:
-        """Start a run, unless one is under way.  It begins with the next iteration of the event loop."""
+        """Start a run, unless one is under way.  It begins in the next iteration of the event loop."""
         if self.running:
             return
-        # Not by the loop's task factory: an eager task would begin in the middle of what its starter does.
+        # Not with the loop's task factory: an eager task would run before this method returns.
         self._task = asyncio.Task(self._work(), loop=self._loop)
-        # Also called for a task that was cancelled before its first step.
+        # Called even for a task that is cancelled before its first step.
         self._task.add_done_callback(self._ended)
 
     def abandon(self) -> None:
-        """Cancel the run, and leave it to end at some time: the next one can start at once."""
+        """Cancel the run without waiting for its end: the next one can start at once."""
         task, self._task = self._task, None
         if task is not None and not task.done():
             self._abandoned.add(task)
             task.cancel()
 
     async def finish(self, within: float) -> bool:
-        """Wait for the end of the run, and abandon it when it takes longer, or when this wait is cancelled.
+        """Wait for the end of the run; abandon it if it takes longer, or if this wait is cancelled.
 
         Args:
             within: seconds, at least 0.
@@ -114,7 +114,7 @@ class Background:
         if task is None:
             return True
         try:
-            # It returns in time even when the task swallows a cancellation, as `asyncio.wait_for` would not.
+            # Unlike `asyncio.wait_for`, this returns in time even if the task swallows a cancellation.
             await asyncio.wait([task], timeout=within)
         finally:
             ended = task.done()

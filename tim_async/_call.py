@@ -1,4 +1,4 @@
-"""One call: permit → attempt → classify → retry → read.  `Caller.make` is all of it."""
+"""One call: permit → attempt → classify → retry → read, all in `Caller.make`."""
 
 from __future__ import annotations
 
@@ -31,40 +31,42 @@ T = TypeVar("T")
 _log = logging.getLogger("tim_async")
 
 _COMMANDS = frozenset(endpoint.command for endpoint in (*ENDPOINTS, GET_GROUP_INFO))
-"""Those that certainly exist."""
+"""Commands known to exist."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Call(Generic[T]):
-    """One call, before, during and after it is made.
+    """The state of one call.
 
     Args:
-        endpoint: which.
-        body: the request's fields, as the endpoint builds them; or a function that returns them, which is called when
-            the first attempt has its permit.
-        options: how.
+        endpoint: the endpoint to call.
+        body: the request's fields, as built by the endpoint; or a function that returns them, called when the first
+            attempt has its permit.
+        options: the options of the call.
 
     Attributes:
         attempts: requests made so far.
-        channel: the endpoint's; set when the client is found open.
-        body: the request's fields; empty until the first attempt where ``late`` builds them.
-        failure: how the last attempt ended; None before the first retry.
-        headers: those of the last answer; empty before it.
+        build_body: the function given as ``body``; None if the fields were given.
+        channel: the endpoint's channel; set once the client is known to be open.
+        body: the request's fields; empty until the first attempt if ``build_body`` returns them.
+        failure: the last attempt's error; None before the first retry.
+        headers: the headers of the last answer; empty before the first.
         host: the base URL that the last attempt was sent to; "" before the first.
-        sent_at: when that was, unix seconds; an event loop's clock may be a millisecond behind.
+        sent_at: the time of the last attempt, unix seconds; an event loop's clock may be a millisecond behind.
+        wait: seconds that the last attempt waited for its permit.
         waited: seconds spent waiting for permits, over all attempts.
     """
 
     __slots__ = (
         "attempts",
         "body",
+        "build_body",
         "channel",
         "endpoint",
         "failure",
         "headers",
         "host",
         "lane",
-        "late",
         "options",
         "payload",
         "retries",
@@ -82,11 +84,11 @@ class Call(Generic[T]):
         self.endpoint: Endpoint[..., T] = endpoint
         self.options: Options = options
         if callable(body):
-            self.late: Callable[[], Body] | None = body
+            self.build_body: Callable[[], Body] | None = body
             self.body: Body = {}
             self.payload: bytes = b""
         else:
-            self.late = None
+            self.build_body = None
             self.body = body
             self.payload = _wire.encode(body)
         self.attempts: int = 0
@@ -99,37 +101,36 @@ class Call(Generic[T]):
         self.host: str = ""
         self.retries: Retries | None = None
 
-    def begin(self, sent: float) -> None:
-        """Count one attempt; the first one's time is what later ones pin, where that makes them repeatable."""
+    def start_attempt(self, sent: float) -> None:
+        """Start an attempt; retries send the first one's time if that makes the call repeatable."""
         self.attempts += 1
         self.sent_at = time.time()
         if self.attempts == 1:
             self.started = sent
-            if self.late is not None:
-                self.body = self.late()
+            if self.build_body is not None:
+                self.body = self.build_body()
                 self.payload = _wire.encode(self.body)
             pinned = self.endpoint.pinned_time
             if pinned is not None and pinned not in self.body:
                 self.body = {**self.body, pinned: str(int(time.time()))}
-        elif self.attempts == 2:
+        elif self.attempts == 2:  # from now on with the pinned time
             self.payload = _wire.encode(self.body)
 
 
 class Caller:
-    """Makes calls, for one app, as one identifier, in one event loop."""
+    """The call engine of a client: for one app and one identifier, in one event loop."""
 
-    # For a client whose constructor raised, which can still be shown and deleted.
-    who: str = "not configured"
+    # Class attributes, for a client whose constructor raised: it can still be shown and deleted.
+    description: str = "not configured"
+    # Set by the first call or `async with`: nothing belongs to an event loop before there is one.
     _home: Home | None = None
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings: ClientSettings = settings
         self.base_url: str = settings.hosts.current
-        self.who = f"{settings.sdk_app_id} as {settings.identifier!r} at {self.base_url}"
+        self.description = f"{settings.sdk_app_id} as {settings.identifier!r} at {self.base_url}"
         self.channels: Channels = Channels(settings)
         self._transport = Transport(settings)
-        # Set with the first call or `async with`: nothing belongs to an event loop before there is one.
-        self._home: Home | None = None
         self._closed = asyncio.Event()
         settings.hooks.watch(self)
 
@@ -139,7 +140,7 @@ class Caller:
             and not self._closed.is_set()
             and (self.settings.session is None or self.channels.shared)
         ):
-            text = f"unclosed client {self.who}: use `async with`, or await its aclose()"
+            text = f"unclosed client {self.description}: use `async with`, or await its aclose()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     @property
@@ -153,29 +154,29 @@ class Caller:
         return self.settings.sdk_app_id
 
     def stats(self) -> dict[str, EndpointStats]:
-        """The figures of the endpoints used so far, by name; any thread may ask."""
+        """Return the statistics of the endpoints used so far, by name; safe to call from any thread."""
         used = [endpoint_of(command, repeatable=False) for command in self.channels]
         return {endpoint.name: self.channels.stats(endpoint) for endpoint in used}
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session of its connections; after `open`."""
+        """The session that holds the connections; available after `open`."""
         session = self._transport.session
         assert session is not None
         return session
 
     def open(self) -> None:
-        """Make what belongs to the running event loop, unless there is one.
+        """Bind the client to the running event loop on the first use; later, check that it is the same loop.
 
         Raises:
             ClientClosed: the client is closed.
-            RuntimeError: it belongs to another event loop.
+            RuntimeError: the client belongs to another event loop.
         """
         if self._closed.is_set():
             raise ClientClosed("the client is closed")
         if self._home is None:
             running_loop()
-            # Only a client that has all its parts counts as open: it must not call without the quota that it was given.
+            # The client counts as open only with all its parts: it must not call without the quota that it was given.
             self.channels.open()
             self._transport.open()
             self._home = Home()
@@ -183,16 +184,16 @@ class Caller:
             self._home.check()
 
     async def aclose(self) -> None:
-        """Refuse all calls that wait, and close the session unless it was given.
+        """Fail all calls that wait, and close the session unless it was given.
 
         Raises:
             RuntimeError: the client belongs to another event loop; it stays open.
         """
-        gone = self._home is not None and self._home.is_gone
-        if self._home is not None and not gone:
+        loop_closed = self._home is not None and self._home.is_closed
+        if self._home is not None and not loop_closed:
             self._home.check()
         self._closed.set()
-        if gone:  # and with it all calls that waited, and the connections to the store
+        if loop_closed:  # and with it all calls that waited, and the connections to the store
             await self._transport.aclose()
             return
         self.channels.close()
@@ -202,11 +203,11 @@ class Caller:
             await self.channels.aclose()
 
     def channel(self, endpoint: Endpoint[..., Any]) -> Channel:
-        """The channel of an endpoint.
+        """Return the channel of an endpoint.
 
         Raises:
             ClientClosed: the client is closed.
-            RuntimeError: it belongs to another event loop.
+            RuntimeError: the client belongs to another event loop.
         """
         self.open()
         return self.channels.of(endpoint)
@@ -232,28 +233,28 @@ class Caller:
             error.endpoint, error.attempts = call.endpoint.name, call.attempts
             if isinstance(error, APIError):
                 error.remedy = self._remedy(error, call.endpoint)
-            # The frames that read an answer hold it, and a peer may have echoed the signature anywhere in it.
+            # The traceback's frames hold the answer, in which a peer may have echoed the signature.
             answer = error.__traceback__ = None
-            # A caller's scope that has ended in this turn of the loop may still be about to cancel (anyio's cannot
-            # cancel a task that is about to wake), and comes before the error.
+            # A cancel scope of the caller that ended in this iteration of the loop may not have cancelled yet (anyio's
+            # cannot cancel a task that is about to wake); its cancellation takes precedence over the error.
             await asyncio.sleep(0)
-            if call.late is None:  # the call of a look-up batch raises in each of its look-ups, which count
+            if call.build_body is None:  # otherwise the error is raised, and counted, in each look-up of the batch
                 self.failed(call.endpoint, call.options.lane_now(), error)
             raise
         call.channel.budget.succeeded()
         return value
 
     def failed(self, endpoint: Endpoint[..., Any], lane: Lane, error: TIMError) -> None:
-        """Count an error as it is raised: those that callers see, and no others."""
+        """Count an error that a caller is about to see, and report it to the hooks."""
         if isinstance(error, QuotaExhausted):
             self.channels.of(endpoint).counters.exhausted += 1
         self.settings.hooks.failed(self.settings.sdk_app_id, endpoint.name, lane, error)
 
     async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Reply:
-        """Send one request without a permit, past the pace; only for the probe of `tim_async.doctor`.
+        """Send one request without a permit, bypassing the limiter; only for the probe of `tim_async.doctor`.
 
         Raises:
-            TransportError: there is no answer.
+            TransportError: no answer came.
         """
         return await self._transport.send(command, payload, self._transport.usersigs.current(), seconds)
 
@@ -263,8 +264,7 @@ class Caller:
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
-            left = call.options.max_wait - call.waited if call.waited else call.options.max_wait
-            permit = await queue.enter(call.lane, call.attempts > 0, left)
+            permit = await queue.enter(call.lane, call.attempts > 0, call.options.max_wait - call.waited)
         except QuotaExhausted as exhausted:
             if call.failure is None:
                 raise
@@ -275,10 +275,10 @@ class Caller:
         return permit
 
     async def _attempt(self, call: Call[Any], permit: Permit) -> Answer | TIMError:
-        """Send one request; return the answer, or why there is none."""
+        """Send one request; return the answer, or the error that it means."""
         queue = call.channel.queue
         try:
-            call.begin(permit.sent)
+            call.start_attempt(permit.sent)
             if self._closed.is_set():
                 raise ClientClosed("the client was closed")
             call.usersig = self._transport.usersigs.current()
@@ -287,10 +287,10 @@ class Caller:
                 call.endpoint.command, call.payload, call.usersig, call.options.timeout, call
             )
             reply = await (hooks.inside(sending) if hooks.surround else sending)
-        except BaseException as failure:  # a cancelled request leaves, too
+        except BaseException as failure:  # a cancelled request returns its permit, too
             took = queue.leave(permit, answered=False)
             call.channel.counters.ended += 1
-            self._tell(call, took, None, failure)
+            self._report(call, took, None, failure)
             if isinstance(failure, TIMError):
                 return failure
             raise
@@ -298,15 +298,15 @@ class Caller:
         call.channel.counters.ended += 1
         call.headers = reply.headers
         answer = _wire.decode(reply)
-        failed = answer if isinstance(answer, TIMError) else None
-        if failed is not None:
-            self._slow_down(call.channel, permit, failed, reply.retry_after)
-        self._tell(call, took, reply.status, failed)
+        error = answer if isinstance(answer, TIMError) else None
+        if error is not None:
+            self._slow_down(call.channel, permit, error, reply.retry_after)
+        self._report(call, took, reply.status, error)
         return answer
 
     @staticmethod
     def _slow_down(channel: Channel, permit: Permit, failure: TIMError, retry_after: float | None) -> None:
-        """Slow the endpoint down where the answer says so."""
+        """Slow down the endpoint if the answer says so."""
         if retry_after is not None:
             channel.queue.pause(retry_after)
         if failure.reaction is Reaction.SLOW_DOWN:
@@ -317,7 +317,7 @@ class Caller:
         """Wait until the next attempt may start.
 
         Raises:
-            TIMError: ``failure``, when another attempt cannot help, or the client is closed meanwhile.
+            TIMError: ``failure``, if another attempt cannot help or the client is closed meanwhile.
         """
         channel = call.channel
         if call.retries is None:
@@ -335,18 +335,19 @@ class Caller:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
-        if self._closed.is_set():  # perhaps in the turn of the loop in which the wait was over
+        if self._closed.is_set():  # perhaps in the same iteration of the loop in which the wait ended
             raise failure
 
     def _remedy(self, error: APIError, endpoint: Endpoint[..., Any]) -> str:
-        """What to do about an error, as far as this client knows more than the table of codes."""
+        """Return the remedy for an error, naming the host or the command at fault if this client knows it."""
         if error.code in _codes.WRONG_REGION:
             return _codes.wrong_region(self._transport.host, self.settings.sdk_app_id)
         if error.code == _codes.UNKNOWN_COMMAND and endpoint.command not in _COMMANDS:
             return _codes.unknown_command(endpoint.command)
         return error.remedy
 
-    def _tell(self, call: Call[Any], took: float, status: int | None, error: BaseException | None) -> None:
+    def _report(self, call: Call[Any], took: float, status: int | None, error: BaseException | None) -> None:
+        """Log an attempt that has ended, and report it to the hooks."""
         if _log.isEnabledFor(logging.DEBUG):
             ended = "done" if error is None else brief(error) or type(error).__name__
             waited, milliseconds = 1000 * call.wait, 1000 * took

@@ -1,10 +1,10 @@
-"""Look-ups of one item each, which merge into calls of several: ``tim.lookup``.
+"""Look-ups of one item each, merged into calls of several items: ``tim.lookup``.
 
 The look-ups of one owner (an account, or a group) in the same lane and with equal options share a *loader*.  It
 collects them in a *batch*, which becomes one call.  A batch accepts entries until it is full or its call has its
-permit: where calls are queued, that wait delays nobody; on an idle endpoint the batch lingers for `LINGER` first.
+permit: if calls are queued, that wait delays no look-up; on an idle endpoint, the batch first lingers for `LINGER`.
 
-Equal look-ups share one *entry* until its answer is there.  Each caller waits on a future of its own: a cancelled
+Equal look-ups share one *entry* until its answer has come.  Each caller waits on a future of its own: a cancelled
 caller leaves, and a call without waiting callers is cancelled.
 """
 
@@ -30,15 +30,15 @@ Item = TypeVar("Item", str, int)
 Value = TypeVar("Value")
 
 LINGER = 0.002
-"""Seconds that a batch waits for more entries on an endpoint where no call is queued."""
+"""Seconds for which a batch waits for more entries if no call of the endpoint is queued."""
 
 
 class Lookup:
     """The look-ups of one client: ``tim.lookup``.
 
-    Await them one by one, anywhere in the program: look-ups made within a few milliseconds of each other, or while
-    calls are queued, merge into calls of up to 10 peers or 50 messages.  Equal look-ups share one answer, which may
-    have been read just before the later of them was made.
+    Await each look-up separately, anywhere in the program: look-ups made within a few milliseconds of each other, or
+    while calls are queued, are merged into calls of up to 10 peers or 50 messages.  Equal look-ups share one answer,
+    which may have been read just before the later one was made.
     """
 
     def __init__(self, lookups: Lookups, options: Options) -> None:
@@ -59,12 +59,12 @@ class Lookup:
 
         Raises:
             ValueError, TypeError: an invalid argument; nothing was sent.
-            TIMError: the call failed, or this peer did, e.g. `AccountNotFound`; other peers' errors are not raised.
+            TIMError: the call or this peer failed, e.g. `AccountNotFound`; errors of other peers are not raised.
         """
         return await self._lookups.get(GET_C2C_UNREAD_MSG_NUM, to_account, peer_account, self._options)
 
     async def group_msg_receipt(self, group_id: str, msg_seq: int) -> Receipt:
-        """Pull the read receipt of one message; merged with others of the same group, 50 a call.
+        """Get the read receipt of one message; merged with others of the same group, 50 a call.
 
         https://www.tencentcloud.com/document/product/1047/49439
 
@@ -83,16 +83,16 @@ class Lookup:
 
 
 class Lookups:
-    """The pending look-ups of one client, shared by all that `TIMClient.with_options` returns."""
+    """The pending look-ups of one client, shared with its views."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
         self.loaders: dict[object, Loader] = {}
         self.cancelled: set[asyncio.Task[Any]] = set()
-        """Calls without waiting callers, which have not ended yet."""
+        """Cancelled calls, left by all their callers, that have not ended yet."""
 
     async def get(self, endpoint: ItemsEndpoint[Item, Value, Any], owner: str, item: Item, options: Options) -> Value:
-        """Look one item up.
+        """Look up one item.
 
         Args:
             endpoint: the endpoint to call.
@@ -124,10 +124,10 @@ class Lookups:
             loader.leave(entry, waiter)
             raise
         finally:
-            del waiter  # or its error would refer to itself, by its traceback
+            del waiter  # or the traceback of its error would make a reference cycle
 
     async def aclose(self) -> None:
-        """Fail the batches that linger, and wait for cancelled calls; the caller has ended all others."""
+        """Fail the batches that linger, and wait for cancelled calls; `Caller` has already ended all others."""
         for loader in [*self.loaders.values()]:
             loader.close()
         if self.cancelled:
@@ -135,7 +135,7 @@ class Lookups:
 
 
 class LookupBatch:
-    """The look-ups of one call."""
+    """The look-ups that are merged into one call."""
 
     __slots__ = ("channel", "context", "deadline", "entries", "handle", "sent", "task", "waiting")
 
@@ -143,9 +143,9 @@ class LookupBatch:
         self.channel = channel
         self.entries: dict[Any, LookupEntry] = {}
         self.waiting = 0
-        """Callers that wait for its entries."""
+        """Number of callers that wait for its entries."""
         self.deadline = math.inf
-        """The earliest of its callers, by the loop's clock."""
+        """The earliest deadline of its callers, loop time."""
         self.sent = False
         self.handle: asyncio.Handle | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -154,7 +154,7 @@ class LookupBatch:
 
 
 class LookupEntry:
-    """One item of a batch, and the callers that wait for it, each with its deadline for a permit."""
+    """One item of a batch, with the callers that wait for it and each one's deadline for a permit, loop time."""
 
     __slots__ = ("batch", "item", "waiters")
 
@@ -164,7 +164,7 @@ class LookupEntry:
         self.waiters: dict[asyncio.Future[Any], float] = {}
 
     def release(self) -> list[asyncio.Future[Any]]:
-        """Remove the callers, and return those that still wait."""
+        """Remove all callers, and return those that still wait."""
         waiters = [waiter for waiter in self.waiters if not waiter.done()]
         self.waiters = {}
         return waiters
@@ -187,7 +187,7 @@ class Loader:
         self._entries: dict[Any, LookupEntry] = {}
 
     def add(self, item: Any, waiter: asyncio.Future[Any]) -> LookupEntry:
-        """Add a caller, to the entry of an equal look-up or to a new one."""
+        """Add a caller to the entry of an equal look-up, or to a new entry."""
         most = self._options.max_wait
         deadline = math.inf if most == math.inf else asyncio.get_running_loop().time() + most
         entry = self._entries.get(item)
@@ -201,7 +201,7 @@ class Loader:
         return entry
 
     def leave(self, entry: LookupEntry, waiter: asyncio.Future[Any]) -> None:
-        """Remove a caller; one that has its answer has left already."""
+        """Remove a caller, unless it has got its answer."""
         if entry.waiters.pop(waiter, None) is None:
             return
         batch = entry.batch
@@ -216,7 +216,7 @@ class Loader:
             if batch.task is not None and not batch.task.done():
                 self._lookups.cancelled.add(batch.task)
                 batch.task.cancel()
-            self._tidy()
+            self._remove_if_idle()
 
     def close(self) -> None:
         """Fail the batch that lingers, if there is one."""
@@ -224,7 +224,7 @@ class Loader:
         if batch is not None and batch.handle is not None:
             batch.handle.cancel()
             self._fail(batch, self._closed())
-            self._tidy()
+            self._remove_if_idle()
 
     def _closed(self) -> ClientClosed:
         error = ClientClosed("the client was closed")
@@ -232,12 +232,12 @@ class Loader:
         return error
 
     def _join(self, entry: LookupEntry) -> None:
-        """Put an entry into the open batch, and start the batch's call when it is full."""
+        """Add an entry to the open batch, and start the batch's call if it is full."""
         batch = self._open
         if batch is None:
             batch = self._open = LookupBatch(self._lookups.caller.channel(self._endpoint))
             loop = asyncio.get_running_loop()
-            # Where calls are queued, the next step of the loop is late enough for all that were woken together.
+            # If calls are queued, one iteration of the loop is enough to collect all callers that wake together.
             if batch.channel.queue.waiting or self._options.max_wait <= LINGER:
                 batch.handle = loop.call_soon(self._start, batch)
             else:
@@ -253,16 +253,16 @@ class Loader:
                 self._start(batch)
 
     def _start(self, batch: LookupBatch) -> None:
-        """Start the call of a batch, which waits for its permit."""
+        """Start the call of a batch, which then waits for its permit."""
         batch.handle = None
         loop = asyncio.get_running_loop()
-        left = math.inf if batch.deadline == math.inf else max(0.0, batch.deadline - loop.time())
+        left = max(0.0, batch.deadline - loop.time())
         call = Call(self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left))
         batch.task = loop.create_task(self._lookups.caller.make(call), context=batch.context)
         batch.task.add_done_callback(functools.partial(self._done, batch, call))
 
     def _body(self, batch: LookupBatch) -> Body:
-        """The fields of a batch's request; from now on it accepts no entries."""
+        """Build the fields of a batch's request, and accept no more entries."""
         batch.sent = True
         if self._open is batch:
             self._open = None
@@ -277,17 +277,17 @@ class Loader:
             return
         closed = self._lookups.caller.closed
         if task.cancelling() and task.cancelled() and not closed:
-            # Every task was cancelled from outside.  Callers that were cancelled, too, have left or will; others wait.
-            self._join_again(batch)
+            # The task was cancelled from outside.  Callers that were also cancelled leave; the others still wait.
+            self._rejoin(batch)
         elif error is None:
             self._answer(batch, task.result(), call.attempts)
         elif isinstance(error, QuotaExhausted) and not closed:
-            self._turn_away(batch, error)
+            self._reject_late(batch, error)
         elif task.cancelling() and closed:
             self._fail(batch, self._closed())
         else:
             self._fail(batch, error)
-        self._tidy()
+        self._remove_if_idle()
         if isinstance(error, TIMError):
             error.__traceback__ = None  # its frames refer to the batch
 
@@ -312,18 +312,18 @@ class Loader:
             for waiter in entry.release():
                 _raise_in(waiter, error)
 
-    def _turn_away(self, batch: LookupBatch, error: QuotaExhausted) -> None:
-        """Raise in the callers that cannot have a permit in time; the others join another batch."""
-        # When it was foreseen, the error is raised before the batch's deadline.
+    def _reject_late(self, batch: LookupBatch, error: QuotaExhausted) -> None:
+        """Raise the error in callers whose deadline comes before the expected permit; the others join another batch."""
+        # If the wait was predicted, the error is raised before the batch's deadline.
         expected = max(asyncio.get_running_loop().time(), batch.deadline) + error.retry_after
         for entry in batch.entries.values():
             for waiter, deadline in entry.waiters.items():
                 if deadline <= expected and not waiter.done():
                     _raise_in(waiter, error)
-        self._join_again(batch)
+        self._rejoin(batch)
 
-    def _join_again(self, batch: LookupBatch) -> None:
-        """Put the entries of callers that still wait into another batch."""
+    def _rejoin(self, batch: LookupBatch) -> None:
+        """Move the entries with waiting callers to another batch."""
         self._detach(batch)
         for entry in batch.entries.values():
             entry.waiters = {waiter: deadline for waiter, deadline in entry.waiters.items() if not waiter.done()}
@@ -331,21 +331,21 @@ class Loader:
                 self._join(entry)
 
     def _detach(self, batch: LookupBatch) -> None:
-        """Remove a batch: no look-up joins it or shares its entries any more."""
+        """Detach a batch: no further look-up joins it or shares its entries."""
         if self._open is batch:
             self._open = None
         for item in batch.entries:
             del self._entries[item]
 
-    def _tidy(self) -> None:
-        """Remove this loader from those of the client when nothing is pending."""
+    def _remove_if_idle(self) -> None:
+        """Remove this loader from the client's if it has no pending look-ups."""
         if not self._entries:
             self._lookups.loaders.pop(self._key, None)
 
 
 def _raise_in(waiter: asyncio.Future[Any], error: BaseException) -> None:
-    """Raise a copy of an error in one caller: a shared one would collect the tracebacks of all callers."""
-    if not isinstance(error, Exception):  # the call's task was cancelled from outside, which ends its callers, too
+    """Raise a copy of an error in one caller: a shared error would accumulate the tracebacks of all callers."""
+    if not isinstance(error, Exception):  # the call's task was cancelled from outside: cancel its callers, too
         waiter.cancel()
         return
     try:

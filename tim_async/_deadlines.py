@@ -1,11 +1,11 @@
 """Time-outs of attempts that share one timer.
 
-`asyncio.timeout` makes and cancels a timer for each use, which costs 3 to 7 % of a whole call's CPU.  Attempts with
-equal time-outs expire in the order of their starts, so one timer that looks at the first of them is enough.
+`asyncio.timeout` creates and cancels a timer for each use, which costs 3 to 7 % of a whole call's CPU.  Attempts with
+equal time-outs expire in the order of their starts, so one timer, for the first of them, is enough.
 
-In all else a time-out is as asyncio's: it cancels the task, and counts with `asyncio.Task.cancelling`, so that whatever
-else cancels the task before it has noticed takes precedence.  One thing is stricter: a cancellation that a library on
-the way swallows, or turns into an error, is not lost (`cancel_again`).
+Otherwise a time-out works as asyncio's: it cancels the task, and compares `asyncio.Task.cancelling`, so that any other
+cancellation before the task resumes takes precedence.  It is stricter in one respect: a cancellation that a library
+swallows, or turns into an error, is not lost (`cancel_again`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NoReturn
 
 
 class Deadline:
-    """The time-out of one attempt: made by `Deadlines.start`, ended by `Deadlines.finish`.
+    """The time-out of one attempt: created by `Deadlines.start`, ended by `Deadlines.finish`.
 
     Attributes:
-        when: the loop time at which the attempt ends.
+        when: the loop time at which the time-out expires.
         expired: whether it has cancelled the task.
     """
 
@@ -32,11 +32,11 @@ class Deadline:
         self._cancelling = task.cancelling()
 
     def overruled(self) -> bool:
-        """Whether anything but this time-out has cancelled the task since the start."""
+        """Whether anything other than this time-out has cancelled the task since the start."""
         return self._task is not None and self._task.cancelling() - self.expired > self._cancelling
 
     def swallowed(self) -> bool:
-        """Whether the task was cancelled since the start, by anything: an attempt that still runs has missed it."""
+        """Whether the task was cancelled since the start: if the attempt still runs, the cancellation was swallowed."""
         return self._task is not None and self._task.cancelling() > self._cancelling
 
     def _expire(self) -> None:
@@ -51,12 +51,12 @@ class Deadline:
 
 
 async def cancel_again() -> NoReturn:
-    """Raise a cancellation that was requested, and swallowed or turned into an error by a library.
+    """Raise a cancellation again that a library swallowed or turned into an error.
 
     Raises:
         asyncio.CancelledError: always.
     """
-    # A scope that cancels until it is obeyed, as anyio's, meanwhile raises one that it recognises.
+    # A scope that cancels repeatedly, as anyio's, raises its own CancelledError here, which it recognises.
     await asyncio.sleep(0)
     raise asyncio.CancelledError
 

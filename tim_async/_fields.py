@@ -1,4 +1,4 @@
-"""Reading the fields of an answer: a value of the documented type, or `BadResponse`."""
+"""Readers for the fields of an answer: each returns a value of the documented type or raises `BadResponse`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from .errors import BadResponse, Reaction, is_code, is_text
 
 _MAX_COUNT = 2**32
-"""Counts of the service are below this."""
+"""Upper bound of the service's counts, exclusive."""
 
 
 def malformed(message: str) -> BadResponse:
-    """Make the exception for a successful answer whose fields are not as documented.
+    """Return the exception for a successful answer whose fields are not as documented.
 
-    The call was carried out, and a repeated call would be answered in the same way.
+    The call was executed, and a retry would get the same answer.
     """
     return BadResponse(message, 200, Reaction.GIVE_UP, outcome_unknown=False)
 
@@ -30,7 +30,7 @@ def rows(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def objects(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a list, which may be absent and holds nothing else."""
+    """Yield the objects of a list, which may be absent; an item of another type is an error."""
     items = answer.get(name, [])
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise _undocumented(name)
@@ -38,9 +38,9 @@ def objects(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]
 
 
 def key(row: Mapping[str, Any], name: str) -> object:
-    """Return the peer or message that an item belongs to; None when it cannot be read."""
+    """Return the peer or message that an item belongs to; None if it is of another type."""
     value = row.get(name)
-    # Not bool, which would equal 0 and 1.
+    # Not isinstance: a bool would equal 0 or 1.
     return value if type(value) in (str, int) else None
 
 
@@ -60,8 +60,8 @@ def code(row: Mapping[str, Any], name: str) -> int:
     raise _undocumented(name)
 
 
-def whole(row: Mapping[str, Any], name: str) -> int:
-    """Return a number of any meaning, not negative."""
+def integer(row: Mapping[str, Any], name: str) -> int:
+    """Return a non-negative integer of any meaning."""
     value = row.get(name)
     if type(value) is int and 0 <= value < 2**63:
         return value
@@ -77,7 +77,7 @@ def flag(row: Mapping[str, Any], name: str) -> bool:
 
 
 def text(row: Mapping[str, Any], name: str) -> str:
-    """Return an id or a cursor: a string that is not empty and that a request can hold."""
+    """Return an id or a cursor: a non-empty string that can be sent in a request."""
     value = row.get(name)
     if isinstance(value, str) and value and is_text(value):
         return value

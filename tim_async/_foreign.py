@@ -1,7 +1,7 @@
-"""Errors of aiohttp, asyncio, OpenSSL and the system in this library's own words.
+"""Errors of aiohttp, asyncio, OpenSSL and the system, mapped to this library's.
 
-They are mapped, not chained: aiohttp's carry URLs and what a peer sent, and their frames hold what was written.  What
-helps is kept: the operating system's reason by its number, OpenSSL's by its name.
+They are mapped, not chained: aiohttp's errors hold URLs and bytes from the peer, and their frames hold the bytes sent.
+The useful part is kept: the operating system's reason by its number, OpenSSL's by its name.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import aiohttp
 from .errors import BadResponse, ConnectFailed, ConnectionLost, Reaction, RequestTimeout, TransportError
 
 FOREIGN = (aiohttp.ClientError, OSError, ValueError)
-"""What a request of aiohttp raises; `translate` maps all of it."""
+"""The exceptions of an aiohttp request, all mapped by `translate`."""
 
 
 class TooLarge(ValueError):
-    """The answer exceeds every answer of the service."""
+    """The answer is larger than any answer of the service."""
 
 
 def proxy_refused(status: int) -> ConnectFailed:
-    """The error for a proxy that refused a request; final unless the proxy is overloaded."""
+    """Return the error for a proxy that refused a request; final unless the status is 500 or above."""
     why = {403: "Forbidden", 407: "Proxy Authentication Required"}.get(status, "")
     error = ConnectFailed(f"the proxy refused the request (HTTP {status}{f' {why}' if why else ''})")
     if status < 500:
@@ -36,7 +36,7 @@ def translate(error: Exception, *, began: bool) -> TransportError:
 
     Args:
         error: the exception.
-        began: whether any byte of the request was handed to a connection.
+        began: whether any byte of the request was written to a connection.
     """
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) or not began:
         return _not_connected(error)
@@ -59,7 +59,7 @@ def translate(error: Exception, *, began: bool) -> TransportError:
 
 
 def _not_connected(error: Exception) -> ConnectFailed:
-    """The error for a request of which no byte was sent, also one that found no free connection."""
+    """Return the error for a request of which no byte was sent, e.g. because no connection was free."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return proxy_refused(error.status)
@@ -78,7 +78,7 @@ def _not_connected(error: Exception) -> ConnectFailed:
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> ConnectFailed:
-    """The error for an untrusted certificate; final, since the next attempt would get the same one."""
+    """Return the error for an untrusted certificate; final, since the next attempt would get the same one."""
     cause = error.certificate_error
     why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else type(cause).__name__
     failed = ConnectFailed(f"the certificate of {error.host}:{error.port} is not trusted ({why})")
@@ -98,7 +98,7 @@ _RESOLVER = {
 
 
 def reason(error: BaseException) -> str:
-    """Return the reason in the system's or OpenSSL's words for its number; never the exception's own text."""
+    """Return the system's or OpenSSL's text for the error's number, never the exception's own text."""
     name = type(error).__name__
     if isinstance(error, socket.gaierror):
         return _RESOLVER.get(error.errno, f"resolver error {error.errno}")

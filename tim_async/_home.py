@@ -6,18 +6,18 @@ import asyncio
 import os
 import threading
 
-REMEDY = "make one client for each event loop, or use one tim_async.blocking.Portal where you run none"
+REMEDY = "make one client for each event loop, or use a tim_async.blocking.Portal in code that runs none"
 
 
 class WrongLoop(RuntimeError):
-    """A client was used outside its event loop: a mistake of the program, and the outcome of no row."""
+    """A client was used outside its event loop: an error of the program, never the outcome of a row."""
 
 
 class Home:
-    """The event loop in which a client was opened.
+    """The event loop in which a client was opened: the one that runs in this thread.
 
     Raises:
-        WrongLoop: none runs in this thread.
+        WrongLoop: no event loop runs in this thread.
     """
 
     __slots__ = ("_loop", "_process", "_thread")
@@ -28,17 +28,17 @@ class Home:
         self._process = os.getpid()
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the loop is closed, so that what belongs to it can only be closed from another."""
+    def is_closed(self) -> bool:
+        """Whether the loop is closed; the client can then only be closed from another one."""
         return self._loop.is_closed()
 
     def check(self) -> None:
-        """Make sure that this loop is the one that runs.
+        """Check that this loop runs in this thread.
 
         Raises:
             WrongLoop: another loop runs in this thread, or none; the error names both and the remedy.
         """
-        try:  # as `running_loop`, which costs each call a function more
+        try:  # `running_loop` inlined, since each call comes here
             if asyncio.get_running_loop() is self._loop:
                 return
         except RuntimeError:
@@ -53,7 +53,7 @@ class Home:
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that runs in this thread.
+    """Return the event loop that runs in this thread.
 
     Raises:
         WrongLoop: there is none; the error names the remedy.

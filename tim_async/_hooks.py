@@ -1,4 +1,4 @@
-"""Who is told what a client does: functions, which learn of each attempt, and `Telemetry`, which learns more."""
+"""Hooks of a client: functions, called with each attempt, and `Telemetry`, which also gets errors and statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Hook = Callable[[Attempt], object]
 
 
 class Source(Protocol):
-    """A client as a `Telemetry` knows it."""
+    """A client as seen by a `Telemetry`."""
 
     @property
     def sdk_app_id(self) -> int:
@@ -34,17 +34,17 @@ class Source(Protocol):
         """Whether the client is closed."""
 
     def stats(self) -> dict[str, EndpointStats]:
-        """The figures of the endpoints used so far, by name."""
+        """Return the statistics of the endpoints used so far, by name."""
 
 
 class Telemetry:
-    """A hook for ``TIMClient(on_attempt=…)`` that learns more than a function does.
+    """A hook for ``TIMClient(on_attempt=…)`` that gets errors and statistics as well as attempts.
 
-    `OpenTelemetry` and `Prometheus` are two; derive from this class to serve another system.  One object serves any
-    number of clients, event loops and threads: give the same one to each client.  It keeps no client alive.
+    `OpenTelemetry` and `Prometheus` are subclasses; derive from this class to support another system.  One object
+    serves any number of clients, event loops and threads: pass the same one to each client.  It keeps no client alive.
 
     Attributes:
-        around: None, or what makes a context manager that each request is sent in.
+        around: None, or a function that returns a context manager in which each request is sent.
     """
 
     around: Callable[[], AbstractContextManager[object]] | None = None
@@ -54,27 +54,27 @@ class Telemetry:
         self._lock = threading.Lock()
 
     def __call__(self, attempt: Attempt) -> object:
-        """Learn of an attempt that has ended; called in the context of its call."""
+        """Handle an attempt that has ended; called in the context of its call."""
 
     def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> object:
-        """Learn of an error that a call or a look-up is about to raise, `QuotaExhausted` among them.
+        """Handle an error that a call or a look-up is about to raise, including `QuotaExhausted`.
 
         Args:
             sdk_app_id: the app's SDKAppID.
             endpoint: the method's name, or the command given to ``call``.
             lane: interactive or bulk.
-            error: what the caller will see.
+            error: the error that the caller will see.
         """
 
     def watch(self, source: Source) -> None:
-        """Take part in the life of a client: `stats` includes it until it is closed or collected."""
+        """Watch a client: `stats` includes it until it is closed or garbage-collected."""
         with self._lock:
             self._sources.add(source)
 
     def stats(self) -> dict[tuple[int, str], EndpointStats]:
-        """Return the figures of the clients that are open, by SDKAppID and endpoint; any thread may ask.
+        """Return the statistics of all open clients, by SDKAppID and endpoint; safe to call from any thread.
 
-        Clients of one app are added up, but for what belongs to a shared quota: that is the same for all of them.
+        The figures of one app's clients are added up, except those of a shared quota, which are the same for all.
         """
         with self._lock:
             sources = list(self._sources)
@@ -94,17 +94,17 @@ class Hooks:
         given: a function or a `Telemetry`, several of them, or None.
 
     Raises:
-        TypeError: one that cannot be called, would have to be awaited, or is a `Telemetry` that was never made.
+        TypeError: a hook that is not callable or is a coroutine function, or a `Telemetry` that is not initialised.
 
     Attributes:
-        surround: whether requests have to be sent `inside` something.
+        surround: whether requests must be sent `inside` context managers.
     """
 
     __slots__ = ("_around", "_hooks", "_telemetry", "surround")
 
     def __init__(self, given: Hook | Iterable[Hook] | None) -> None:
         if given is not None and not callable(given) and not isinstance(given, Iterable):
-            raise TypeError(f"on_attempt must be a function or several, not {type(given).__name__}")
+            raise TypeError(f"on_attempt must be a function or an iterable of them, not {type(given).__name__}")
         self._hooks: tuple[Hook, ...] = () if given is None else (given,) if callable(given) else tuple(given)
         for hook in self._hooks:
             _check(hook)
@@ -116,67 +116,54 @@ class Hooks:
         return bool(self._hooks)
 
     def watch(self, source: Source) -> None:
-        """Let each `Telemetry` read the client's figures."""
+        """Let each `Telemetry` watch the client."""
         for telemetry in self._telemetry:
             telemetry.watch(source)
 
     async def inside(self, request: Awaitable[T]) -> T:
-        """Await a request inside the context managers of each `Telemetry`."""
+        """Await a request inside the context managers of all `Telemetry` hooks."""
         with contextlib.ExitStack() as stack:
             for make in self._around:
-                stack.enter_context(_Harmless(make))
+                leave = _guarded(_enter, make)
+                if leave is not None:
+                    stack.callback(_guarded, leave, None, None, None)
             return await request
 
     def attempted(self, attempt: Attempt) -> None:
-        """Tell of an attempt; an exception of a hook is logged and does not fail the call."""
+        """Report an attempt; an exception of a hook is logged and does not fail the call."""
         for hook in self._hooks:
-            try:
-                hook(attempt)
-            except Exception:  # noqa: BLE001 - a hook of the caller's can raise anything
-                _log.exception("on_attempt raised")
+            _guarded(hook, attempt)
 
     def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> None:
-        """Tell of an error; likewise."""
+        """Report an error; an exception of a hook is logged."""
         for telemetry in self._telemetry:
-            try:
-                telemetry.failed(sdk_app_id, endpoint, lane, error)
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("on_attempt raised")
+            _guarded(telemetry.failed, sdk_app_id, endpoint, lane, error)
 
 
 def _check(hook: object) -> None:
-    """Refuse what would only fail, or never run, with each attempt."""
+    """Raise a TypeError for a hook that would fail at each attempt, or never run."""
     if isinstance(hook, type) and issubclass(hook, Telemetry):
-        raise TypeError(f"on_attempt must be an object: {hook.__name__}(), not the class itself")
+        raise TypeError(f"on_attempt must be an instance, {hook.__name__}(), not the class itself")
     called = [hook, type(hook).__call__] if callable(hook) else []
     if isinstance(hook, Telemetry):
         if not hasattr(hook, "_sources"):
             raise TypeError(f"on_attempt: {type(hook).__name__}.__init__ must call super().__init__()")
         called.append(hook.failed)
     if not called or any(map(inspect.iscoroutinefunction, called)):
-        raise TypeError("on_attempt must be a plain function, or several; it is called, and not awaited")
+        raise TypeError("on_attempt must be a plain function or an iterable of them; it is called, and not awaited")
 
 
-class _Harmless:
-    """A context manager whose own failures are logged, and which sees none of its body's."""
+def _guarded(call: Callable[..., T], *args: object) -> T | None:
+    """Call a hook; if it raises, log the exception and return None."""
+    try:
+        return call(*args)
+    except Exception:  # noqa: BLE001 - the caller's hook can raise anything
+        _log.exception("an on_attempt hook raised; the call is not affected")
+        return None
 
-    __slots__ = ("_context", "_make")
 
-    def __init__(self, make: Callable[[], AbstractContextManager[object]]) -> None:
-        self._make = make
-        self._context: AbstractContextManager[object] | None = None
-
-    def __enter__(self) -> None:
-        try:
-            context = self._make()
-            context.__enter__()
-            self._context = context
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("on_attempt raised")
-
-    def __exit__(self, *_: object) -> None:
-        if self._context is not None:
-            try:
-                self._context.__exit__(None, None, None)
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("on_attempt raised")
+def _enter(make: Callable[[], AbstractContextManager[object]]) -> Callable[..., object]:
+    """Enter a context manager, and return its ``__exit__``."""
+    context = make()
+    context.__enter__()
+    return context.__exit__

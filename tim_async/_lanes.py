@@ -1,4 +1,4 @@
-"""The lanes: who goes first."""
+"""The lanes: two priorities of calls."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextvars import ContextVar
 
 
 class Lane(enum.IntEnum):
-    """Who goes first."""
+    """The priority of a call: interactive calls go before bulk calls."""
 
     INTERACTIVE = 0
-    """Somebody waits for the answer."""
+    """Calls that a user waits for."""
     BULK = 1
-    """Batches and migrations: whatever interactive calls leave."""
+    """Batches and migrations: they use the rate that interactive calls leave."""
 
 
 LANE: ContextVar[Lane] = ContextVar("tim_async_lane", default=Lane.INTERACTIVE)
-"""The lane of the calls made in this context."""
+"""The lane of calls made in the current context."""

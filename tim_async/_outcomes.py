@@ -33,26 +33,26 @@ class Outcomes(Generic[Item, Value]):
         lane: Lane,
     ) -> None:
         self._method = method
-        self._pull = _puller(rows)
+        self._pull = _pull_function(rows)
         self._concurrency = concurrency
         self._context = contextvars.copy_context()
         self._context.run(LANE.set, lane)
         self._workers: list[asyncio.Task[None]] = []
-        self._working = 0
+        self._running = 0
         self._ended = False
-        self._broken: BaseException | None = None
+        self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         if self._workers:
             raise RuntimeError("these outcomes have been entered already; call batch.map again")
         self._room = asyncio.Semaphore(2 * self._concurrency)
         self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | _End] = asyncio.Queue()
-        self._working = self._concurrency
+        self._running = self._concurrency
         loop = asyncio.get_running_loop()
         self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
         for worker in self._workers:
             # A callback, because a worker that is cancelled before its first step runs no code.
-            worker.add_done_callback(self._left)
+            worker.add_done_callback(self._worker_ended)
         return self
 
     async def __aexit__(
@@ -67,14 +67,14 @@ class Outcomes(Generic[Item, Value]):
                 worker.cancel()
             try:
                 await asyncio.wait(running)
-            except asyncio.CancelledError as again:  # raised when the workers have ended, as by a TaskGroup
+            except asyncio.CancelledError as again:  # raised once the workers have ended, as a TaskGroup does
                 cancelled = again
             running = [worker for worker in running if not worker.done()]
         if cancelled is not None:
             try:
                 raise cancelled
             finally:
-                cancelled = None  # or it would refer to itself, by its traceback
+                cancelled = None  # or its traceback would make a reference cycle
 
     def __aiter__(self) -> Self:
         if not self._workers:
@@ -97,29 +97,29 @@ class Outcomes(Generic[Item, Value]):
         try:
             while True:
                 await self._room.acquire()
-                if self._ended or self._broken is not None:
+                if self._ended or self._failure is not None:
                     return
                 item = await self._pull()
                 if item is _EXHAUSTED:
                     return
-                self._ready.put_nowait(await self._carry_out(item))
-        except BaseException as error:  # raised by the source of the rows, or a cancellation
-            self._broken = error  # before any other worker pulls from a source that has failed
+                self._ready.put_nowait(await self._call(item))
+        except BaseException as error:  # of the rows' iterator, or a cancellation
+            self._failure = error  # before any other worker pulls from the failed iterator
             raise
 
-    def _left(self, worker: asyncio.Task[None]) -> None:
-        """Count a worker that has ended."""
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        """Count a worker that has ended; the last one ends the iteration."""
         if worker.cancelled():
-            self._broken = self._broken or asyncio.CancelledError()
+            self._failure = self._failure or asyncio.CancelledError()
         else:
-            worker.exception()  # marks it as retrieved; it is raised to the reader, after the outcomes so far
-        # Wakes the next worker that waits for room: there is nothing left to pull.
+            worker.exception()  # marks it as retrieved; the reader gets it after the outcomes so far
+        # Wakes the next worker that waits for room, so that it ends, too.
         self._room.release()
-        self._working -= 1
-        if not self._working:
-            self._ready.put_nowait(_End(self._broken))
+        self._running -= 1
+        if not self._running:
+            self._ready.put_nowait(_End(self._failure))
 
-    async def _carry_out(self, item: Item) -> Done[Item, Value] | Failed[Item]:
+    async def _call(self, item: Item) -> Done[Item, Value] | Failed[Item]:
         try:
             args, kwargs = _arguments(item)
             return Done(item, await self._method(*args, **kwargs))
@@ -138,7 +138,7 @@ def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
 
 
 class _End:
-    """Marks the end of the outcomes: the rows are exhausted, or an error belongs to no row."""
+    """The end of the outcomes: the rows are exhausted, or an error occurred that belongs to no row."""
 
     __slots__ = ("error",)
 
@@ -149,13 +149,13 @@ class _End:
 _EXHAUSTED: Any = object()
 
 
-def _puller(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
+def _pull_function(rows: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
     """Return a coroutine function that returns the next row, or `_EXHAUSTED`."""
     if isinstance(rows, AsyncIterable):
         source, lock = aiter(rows), asyncio.Lock()
 
         async def pull_async() -> Any:
-            async with lock:  # an async generator cannot run twice at once
+            async with lock:  # an async generator cannot be advanced concurrently
                 return await anext(source, _EXHAUSTED)
 
         return pull_async

@@ -1,4 +1,4 @@
-"""Whether a failed call is attempted again, and when; the policy's waits and stops are tenacity's."""
+"""The decision whether and when to retry a failed call; tenacity computes the policy's waits and stops."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 
 class RetryBudget:
-    """The retries that one endpoint can make: spent one by one, refilled by success and by time.
+    """The retries that one endpoint may make: spent one by one, refilled by success and by time.
 
     Args:
-        size: the most retries it holds, and what it starts with.
-        per_second: retries that time gives back.
+        size: the maximum of retries that it holds, and the number that it starts with.
+        per_second: retries refilled per second.
 
     Attributes:
-        per_second: the same; it may be changed.
+        per_second: as given; it may be changed.
     """
 
     PER_SUCCESS = 0.5
+    """Retries refilled by each successful call."""
 
     __slots__ = ("_at", "_left", "_size", "per_second")
 
@@ -33,7 +34,7 @@ class RetryBudget:
         self._at = 0.0
 
     def spend(self, now: float) -> bool:
-        """Take one retry, at the monotonic time ``now``; False when none is left."""
+        """Take one retry at the monotonic time ``now``; return False if none is left."""
         if now > self._at:
             self._left = min(self._size, self._left + (now - self._at) * self.per_second)
             self._at = now
@@ -43,24 +44,24 @@ class RetryBudget:
         return True
 
     def succeeded(self) -> None:
-        """A call of this endpoint succeeded."""
+        """Refill the budget after a successful call."""
         self._left = min(self._size, self._left + self.PER_SUCCESS)
 
 
 class Retries:
-    """The retries of one call; made at its first failure, so that success costs nothing.
+    """The retries of one call; created at its first failure, so that success costs nothing.
 
     Args:
         policy: the retry policy.
-        budget: the endpoint's.
-        repeatable: whether a call whose outcome is unknown may be repeated.
-        started: when the call's first request was sent, monotonic seconds.
+        budget: the retry budget of the endpoint.
+        repeatable: whether the call may be repeated if its outcome is unknown.
+        started: the time of the call's first request, monotonic seconds.
     """
 
     __slots__ = ("_budget", "_policy", "_repeatable", "_signed_again", "_started", "_stop")
 
     def __init__(self, policy: RetryPolicy, budget: RetryBudget, *, repeatable: bool, started: float) -> None:
-        # Imported with the first failure: most programs start faster for it.
+        # Imported at the first failure, so that programs start faster.
         from tenacity import stop_after_attempt, stop_before_delay
 
         self._policy = policy
@@ -71,16 +72,16 @@ class Retries:
         self._stop: stop_base = stop_after_attempt(policy.attempts) | stop_before_delay(policy.total)
 
     def wait_after(self, failure: TIMError, attempts: int, now: float, opens_at: float) -> float | None:
-        """How long to wait before the next attempt, which takes one retry of the budget.
+        """Return the seconds to wait before the next attempt, and take one retry from the budget.
 
         Args:
-            failure: how the last attempt ended.
+            failure: the last attempt's error.
             attempts: attempts made so far, at least 1.
-            now: monotonic seconds.
+            now: the current time, monotonic seconds.
             opens_at: the end of the endpoint's pause, by the same clock.
 
         Returns:
-            Seconds; None when another attempt cannot help, or could do harm.
+            Seconds; None if another attempt cannot help, or could do harm.
         """
         from tenacity import RetryCallState, Retrying
 
@@ -88,7 +89,7 @@ class Retries:
             return None
         if failure.reaction is Reaction.SIGN_AGAIN and self._signed_again:
             return None
-        if opens_at > self._started + self._policy.total:  # it would only wait to be too late
+        if opens_at > self._started + self._policy.total:  # the pause ends too late for another attempt
             return None
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = attempts

@@ -1,4 +1,4 @@
-"""Text that must not be shown: the app's secret key, a UserSig."""
+"""A wrapper for text that must not be shown: the app's secret key, a UserSig."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import NoReturn
 
 
 class Secret:
-    """Holds one secret text and shows it nowhere.
+    """A secret text that is never shown.
 
-    Frames, logs, crash reports and debuggers print what objects say of themselves; this one says nothing.  Code that
-    needs the text calls `reveal` as late as possible, and keeps the result in no variable of a frame that can raise.
+    Logs, crash reports and debuggers print the repr of objects and variables; this one's shows nothing.  Code that
+    needs the text calls `reveal` as late as possible, and never keeps the result in a variable of a frame that can
+    raise.
 
     Args:
-        text: the secret, of any type: whether it is valid is checked where it is used.
+        text: the secret, of any type; it is checked where it is used.
     """
 
     __slots__ = ("_text",)
@@ -26,7 +27,7 @@ class Secret:
         return value if isinstance(value, cls) else cls(value)
 
     def reveal(self) -> object:
-        """Return what was given to the constructor."""
+        """Return the text as given to the constructor."""
         return self._text
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The session of a client, its own or the caller's; its time-outs and its proxy."""
+"""A client's HTTP session, its own or the caller's, with its time-outs and its proxy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ._secret import Secret
 
 @functools.lru_cache(maxsize=64)
 def connect_timeout(seconds: float, own: bool) -> aiohttp.ClientTimeout:
-    # Half for connecting, so that a host that swallows packets leaves time for its backup.  In a caller's session
-    # `connect` would also be the wait for a place in its pool, which says nothing of the host.
+    """Return aiohttp's time-outs for one attempt of so many seconds."""
+    # Half of them to connect, so that a host that drops packets leaves time for its backup.  In a caller's session,
+    # `connect` would include the wait for a free connection of its pool, which says nothing about the host.
     half = seconds / 2
     if own:
         return aiohttp.ClientTimeout(total=None, connect=half)
@@ -26,17 +27,17 @@ def connect_timeout(seconds: float, own: bool) -> aiohttp.ClientTimeout:
 
 
 def checked_proxy(proxy: Secret | None) -> Secret | None:
-    """Parse the URL of a proxy, which may hold a password and so is never shown.
+    """Parse the URL of a proxy, which is never shown because it may hold a password.
 
     Raises:
-        TypeError, ValueError: it is not the URL of an HTTP proxy.
+        TypeError, ValueError: not the URL of an HTTP proxy.
     """
     if proxy is None:
         return None
     if not isinstance(proxy.reveal(), str):
         raise TypeError(f"proxy must be a str, not {type(proxy.reveal()).__name__}")
     parsed = Secret(None)
-    with contextlib.suppress(ValueError):  # its frames hold the text
+    with contextlib.suppress(ValueError):  # its traceback's frames hold the URL
         parsed = Secret(_in_utf8(URL(str(proxy.reveal()))))
     if not _is_http(parsed):
         raise ValueError("proxy must look like http://host:3128 or http://user:password@host:3128")
@@ -44,7 +45,7 @@ def checked_proxy(proxy: Secret | None) -> Secret | None:
 
 
 def _in_utf8(url: URL) -> URL:
-    """Have aiohttp send user and password in UTF-8: it sends Latin-1, and fails with all that this cannot encode."""
+    """Make aiohttp send user and password in UTF-8: it encodes them in Latin-1, and fails if that is impossible."""
     if f"{url.user}{url.password}".isascii():
         return url
     mapped = url.with_user((url.user or "").encode().decode("latin-1"))
@@ -77,14 +78,14 @@ def _proxy_of_environment(scheme: str) -> Secret | None:
 
 
 def own_session(headers: CIMultiDict[str]) -> aiohttp.ClientSession:
-    """A client's own session, which sends ``headers`` with each request."""
-    # The slots bound how many connections there are; a limit here would make a call wait with its permit taken.
+    """Create a client's own session, which sends ``headers`` with each request."""
+    # The slots bound the number of connections; a limit here would make a call wait while it holds a permit.
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers)
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> Connections | None:
-    """The connections of a caller's session; None when they are unlimited."""
+    """Return the connections of a caller's session; None if they are unlimited."""
     connector = None if session is None else session.connector
     if connector is None:
         return None

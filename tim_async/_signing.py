@@ -1,12 +1,11 @@
-"""The UserSig is added to a request between aiohttp and the socket, below everything that observes requests.
+"""Signing of requests between aiohttp and the socket, below everything that observes requests.
 
-A UserSig in a URL is read by every trace config, instrumentation, recorder and crash reporter that looks at the URL,
-at the exceptions that hold it, or at the variables of the frames it passes through.  So no URL here holds one.
-aiohttp is given the URL without it, and the text of the request line is completed when its bytes are handed to the
-connection's transport.
+A UserSig in a URL is visible to every trace config, instrumentation, recorder and crash reporter that reads the URL,
+the exceptions that hold it, or the variables of the frames that it passes through.  So no URL here holds one: aiohttp
+gets the URL without it, and the request line is completed when its bytes are written to the connection's transport.
 
-In the other direction the whole answer is read here, within bounds, and a signature that a peer echoes is removed
-before a recorder of answers sees it.
+In the other direction, the whole answer is read here, up to a maximum size, and a signature that a peer echoes is
+removed before a recorder of answers sees it.
 """
 
 from __future__ import annotations
@@ -29,73 +28,75 @@ Send = Callable[[Connection], Awaitable[ClientResponse]]
 
 
 class StaleConnection(Exception):
-    """The pool gave a connection that is suspected dead; nothing was written, and another one is taken."""
+    """The pool returned a connection that is suspected dead; nothing was written, and another one is used."""
 
 
 MAX_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer that are read, unpacked: the service's own cap is 1 MB (it answers 10018 above it)."""
+"""Maximum bytes of an answer, unpacked; the service's own cap is 1 MB (it answers 10018 above it)."""
 SERVICE_TIMEOUT = 3.0
 """Seconds after which the service itself abandons a request."""
 IDLE = 1.0
-"""Seconds without an answer after which a lost connection makes others of its age suspect."""
+"""Idle seconds after which a pooled connection is suspected dead when another one is lost."""
 
 
-class Pool:
-    """Tells which of the connections in a session's pool are suspect.
+class PoolHealth:
+    """A record of the answers on a session's connections, which shows those that are suspected dead.
 
-    After a suspend, or a change of network, pooled connections are dead without a sign, and each costs the call that
-    takes it a whole time-out.  So when a request in a used connection gets no answer, the pooled connections that were
-    last heard before it was sent are closed instead of used.  One that is reset tells at once, and is no reason to
-    distrust those that were in use just now.
+    After a suspend, or a change of network, pooled connections are silently dead, and each costs the call that uses it
+    a whole time-out.  So when a request on a used connection gets no answer, the pooled connections whose last answer
+    came before it was sent are closed instead of used.  A connection that is reset fails at once, and is no reason to
+    distrust those that answered just before.
     """
 
-    __slots__ = ("_heard", "_suspect_before")
+    __slots__ = ("_answered_at", "_suspect_before")
 
     def __init__(self) -> None:
-        # Lists, so that an answer changes a number in place: making a weak reference is slower than all else here.
-        self._heard: weakref.WeakKeyDictionary[object, list[float]] = weakref.WeakKeyDictionary()
+        # Lists of one number, so that an answer changes it in place: making a weak reference is the slowest part here.
+        self._answered_at: weakref.WeakKeyDictionary[object, list[float]] = weakref.WeakKeyDictionary()
         self._suspect_before = 0.0
 
-    def heard(self, connection: object, now: float) -> None:
-        """Note an answer on a connection."""
-        record = self._heard.get(connection)
+    def answered(self, connection: object, now: float) -> None:
+        """Record an answer on a connection."""
+        record = self._answered_at.get(connection)
         if record is None:
-            self._heard[connection] = [now]
+            self._answered_at[connection] = [now]
         else:
             record[0] = now
 
-    def silent(self, connection: object, sent: float, *, timed_out: bool) -> None:
-        """Note a request, sent at ``sent``, without an answer; on a new connection it says nothing about the others."""
-        if connection in self._heard:
+    def unanswered(self, connection: object, sent: float, *, timed_out: bool) -> None:
+        """Record a request, sent at ``sent``, without an answer; on a new connection it does not concern the others."""
+        if connection in self._answered_at:
             self._suspect_before = max(self._suspect_before, sent if timed_out else sent - IDLE)
 
-    def suspects(self, connection: object) -> bool:
-        """Whether a connection was last heard before another one fell silent."""
-        record = self._heard.get(connection) if self._suspect_before else None
+    def is_suspect(self, connection: object) -> bool:
+        """Whether the last answer on a connection came before another one failed to answer."""
+        record = self._answered_at.get(connection) if self._suspect_before else None
         return record is not None and record[0] <= self._suspect_before
 
 
 class Signing:
-    """A client middleware of aiohttp, the innermost, that signs one request and reads its answer.
+    """The innermost client middleware of aiohttp, which signs one request and reads its answer.
 
     Args:
         signature: the UserSig.
         scrub: removes signatures from an answer.
-        pool: the connections of the session that sends.
-        deadline: the attempt's.
+        health: the record of the session's connections.
+        deadline: the attempt's deadline.
 
     Attributes:
-        began: whether any byte of the request was handed to a connection; if not, the service cannot have it.
-        peer: the proxy if there is one, else the service.
+        began: whether any byte of the request was written to a connection; if not, the service cannot have it.
+        peer: the URL of the proxy if there is one, else of the request.
         proxied: whether there is a proxy.
     """
 
-    __slots__ = ("_connection", "_deadline", "_pool", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
+    __slots__ = ("_connection", "_deadline", "_health", "_scrub", "_sent", "_signature", "began", "peer", "proxied")
 
-    def __init__(self, signature: Secret, scrub: Callable[[bytes], bytes], pool: Pool, deadline: Deadline) -> None:
+    def __init__(
+        self, signature: Secret, scrub: Callable[[bytes], bytes], health: PoolHealth, deadline: Deadline
+    ) -> None:
         self._signature = signature
         self._scrub = scrub
-        self._pool = pool
+        self._health = health
         self._deadline = deadline
         self._connection: object = None
         self._sent = 0.0
@@ -108,7 +109,7 @@ class Signing:
     ) -> ClientResponse:
         """Send the request, with the signature in its request line."""
         self.peer, self.proxied = request.proxy or request.url, request.proxy is not None
-        # Set on this request alone, so that a request class of the caller stays in use.
+        # Set on this request only, so that a request class of the caller stays in use.
         request.send = functools.partial(self._send, request.send)  # type: ignore[method-assign]
         response: ClientResponse | None = None
         try:
@@ -117,11 +118,11 @@ class Signing:
                     response = await handler(request)
                 except StaleConnection:
                     continue  # aiohttp has closed it
-            # What response.read() returns, to recorders and to us.
+            # The value that response.read() returns, to recorders and to us.
             response._body = self._scrub(await _read(response.content))  # noqa: SLF001
             return response
         except FOREIGN as foreign:
-            # Here, so that observers of requests see an error without URLs or text of the peer.
+            # Mapped here, so that observers of requests see an error without a URL or the peer's text.
             error = translate(foreign, began=self.began)
         except BaseException as other:
             _forget_frames(other)
@@ -133,26 +134,26 @@ class Signing:
         raise error
 
     def answered(self) -> None:
-        """Note that the whole answer was read."""
-        if self._connection is not None:  # a recorder of requests may have answered in the service's place
-            self._pool.heard(self._connection, asyncio.get_running_loop().time())
+        """Record that the whole answer was read."""
+        if self._connection is not None:  # otherwise a recorder of requests answered in the service's place
+            self._health.answered(self._connection, asyncio.get_running_loop().time())
 
-    def given_up(self) -> None:
-        """Note that the caller no longer waits; an answer that is overdue counts as missing."""
+    def abandoned(self) -> None:
+        """Record that the caller was cancelled; an answer that was overdue counts as missing."""
         if self.began and asyncio.get_running_loop().time() - self._sent > SERVICE_TIMEOUT:
             self.unanswered(timed_out=True)
 
     def unanswered(self, *, timed_out: bool = False) -> None:
-        """Note that there will be no answer."""
+        """Record that no answer came."""
         if self.began:
-            self._pool.silent(self._connection, self._sent, timed_out=timed_out)
+            self._health.unanswered(self._connection, self._sent, timed_out=timed_out)
 
     async def _send(self, send: Send, connection: Connection) -> ClientResponse:
-        if self._deadline.swallowed():  # by a race of addresses, while it discards those that lost
+        if self._deadline.swallowed():  # by aiohttp's race of addresses, while it closes the losers
             await cancel_again()
         protocol = connection.protocol
         if protocol is not None and protocol.transport is not None:
-            if self._pool.suspects(protocol):
+            if self._health.is_suspect(protocol):
                 raise StaleConnection
             self._connection = protocol
             protocol.transport = cast(asyncio.Transport, _SigningTransport(self, protocol, protocol.transport))
@@ -161,12 +162,12 @@ class Signing:
     def _sign(self, request: bytes) -> bytes:
         self.began = True
         self._sent = asyncio.get_running_loop().time()
-        # The request line is the only place where this stands first: a URL has no blanks.
+        # The first occurrence is in the request line: a URL has no blanks.
         return request.replace(b" HTTP/", f"&usersig={self._signature.reveal()} HTTP/".encode(), 1)
 
 
 class _SigningTransport:
-    """Wraps a connection's transport until the first bytes of a request, which it completes."""
+    """A wrapper of a connection's transport until the first write, whose request line it completes."""
 
     __slots__ = ("_protocol", "_signing", "_transport")
 
@@ -178,13 +179,13 @@ class _SigningTransport:
     def write(self, data: bytes) -> None:
         if self._protocol.transport is self:
             self._protocol.transport = self._transport
-        # A view shows nothing where asyncio's debug log of a failed write is formatted with its frames' variables.
+        # A memoryview shows no bytes where asyncio's debug log of a failed write includes its frames' variables.
         self._transport.write(memoryview(self._signing._sign(bytes(data))))  # noqa: SLF001 - two halves of one
 
     def writelines(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
-    def is_closing(self) -> bool:  # asked each time, and faster than by __getattr__
+    def is_closing(self) -> bool:  # called for each request, and faster than through __getattr__
         return self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:
@@ -192,10 +193,10 @@ class _SigningTransport:
 
 
 async def _read(content: StreamReader) -> bytes:
-    """Read an answer, unpacked.
+    """Read a whole answer, unpacked.
 
     Raises:
-        TooLarge: it exceeds `MAX_ANSWER`.
+        TooLarge: the answer exceeds `MAX_ANSWER`.
     """
     chunks: list[bytes] = []
     size = 0
@@ -208,7 +209,7 @@ async def _read(content: StreamReader) -> bytes:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and of its causes: a frame that wrote to a socket holds the bytes."""
+    """Remove the tracebacks of an error and its causes: a frame that wrote to a socket holds the bytes."""
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
     while todo:

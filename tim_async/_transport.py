@@ -1,4 +1,4 @@
-"""One attempt: bytes out, bytes in.  The UserSig is added here, last; and no foreign error leaves."""
+"""One attempt: bytes out, bytes in.  The UserSig is added last, and no foreign error escapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._foreign import FOREIGN, translate
 from ._options import ClientSettings
 from ._secret import Secret
 from ._session import connect_timeout, own_session, proxy_for
-from ._signing import Pool, Signing
+from ._signing import PoolHealth, Signing
 from ._usersigs import UserSigCache
 from ._wire import Reply
 from .errors import ClientClosed, ConnectFailed, RequestTimeout, TransportError
@@ -30,7 +30,7 @@ _HEADERS = CIMultiDict(
     {
         istr("Content-Type"): "application/json",
         istr("Accept"): "application/json",
-        istr("Accept-Encoding"): "identity",  # answers are small, and a packed one can be a thousand times its size
+        istr("Accept-Encoding"): "identity",  # answers are small, and a compressed one can unpack to a thousandfold
         istr("User-Agent"): f"tim_async/{__version__}",
     }
 )
@@ -38,28 +38,28 @@ _log = logging.getLogger("tim_async")
 
 
 class Addressed(Protocol):
-    """What learns the host of its request."""
+    """An object that records the host of its request."""
 
     host: str
 
 
 class Transport:
-    """Sends requests to the hosts of one app, signed, in one event loop.
+    """Sends signed requests to the hosts of one app, in one event loop.
 
     Attributes:
-        usersigs: the UserSigs that sign.
-        session: where connections are kept; None before `open`.
+        usersigs: the UserSigs that sign the requests.
+        session: the session that holds the connections; None before `open`.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
         self.usersigs = UserSigCache(settings.sdk_app_id, settings.key, settings.identifier, settings.usersig_expire)
         self.session: aiohttp.ClientSession | None = None
         self._given = settings.session
-        # Those of a session cost a request less than its own do.
+        # Headers set on the session cost less than headers set on each request.
         self._headers = None if self._given is None else _HEADERS
         self._proxy = settings.proxy, settings.trust_env
         self._hosts = settings.hosts
-        self._pool = Pool()
+        self._health = PoolHealth()
         self._query = (
             f"?sdkappid={settings.sdk_app_id}&identifier={quote(settings.identifier, safe='')}&contenttype=json&random="
         )
@@ -70,10 +70,10 @@ class Transport:
         return self._hosts.current
 
     def open(self) -> None:
-        """Make the session, in the running event loop.
+        """Create the session, in the running event loop.
 
         Raises:
-            ValueError: the environment's proxy cannot be used.
+            ValueError: the environment's proxy is invalid.
         """
         self._proxy_of = {host: proxy_for(host, *self._proxy) for host in self._hosts}
         self._deadlines = Deadlines(asyncio.get_running_loop())
@@ -87,49 +87,47 @@ class Transport:
     async def send(
         self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed | None = None
     ) -> Reply:
-        """Send one request, to the backup host if the first one cannot be reached.
+        """Send one request, and send it to the backup host if the first host cannot be reached.
 
         Args:
             command: the path below the host.
             payload: the request's JSON.
-            usersig: what signs it.
-            seconds: the time-out, both hosts together.
-            addressed: if given, its ``host`` becomes the base URL that is tried.
+            usersig: the UserSig that signs the request.
+            seconds: the time-out for both hosts together.
+            addressed: if given, its ``host`` is set to the base URL of each host tried.
 
         Raises:
-            TransportError: there is no answer; nothing of aiohttp's, asyncio's or the system's.
+            TransportError: no answer came; errors of aiohttp, asyncio and the system are mapped to it.
         """
         deadline = self._deadlines.start(seconds)
         try:
             host = self._hosts.current
-            for _ in range(len(self._hosts) - 1):
+            backups = len(self._hosts) - 1
+            while True:
                 if addressed is not None:
                     addressed.host = host
                 try:
                     return await self._post(host, command, payload, usersig, seconds, deadline)
-                except ClientClosed:
-                    raise
                 except ConnectFailed as failure:
-                    if asyncio.get_running_loop().time() >= deadline.when:
+                    late = asyncio.get_running_loop().time() >= deadline.when
+                    if late or not backups or isinstance(failure, ClientClosed):
                         raise
                     _log.info("%s; trying the backup host", failure)
                     host = self._hosts.after(host)
-            if addressed is not None:
-                addressed.host = host
-            return await self._post(host, command, payload, usersig, seconds, deadline)
+                    backups -= 1
         finally:
             self._deadlines.finish(seconds, deadline)
 
     async def _post(
         self, host: str, command: str, payload: bytes, usersig: Secret, seconds: float, deadline: Deadline
     ) -> Reply:
-        """Send one request to one host, and read its whole answer."""
+        """Send one request to one host, and read the whole answer."""
         session = self.session
         assert session is not None  # `open` comes first
-        number = random.getrandbits(32)  # a new one for every request, the vendor says
+        number = random.getrandbits(32)  # the vendor requires a new one for each request
         url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
         timeout = connect_timeout(seconds, self._given is None)
-        signing = Signing(usersig, self.usersigs.scrub, self._pool, deadline)
+        signing = Signing(usersig, self.usersigs.scrub, self._health, deadline)
         error: TransportError | None = None
         try:
             reply = await _exchange(session, url, payload, self._headers, self._proxy_of[host], signing, timeout)
@@ -137,18 +135,18 @@ class Transport:
             error = _failure(raised, session, signing, deadline)
             if error is None:
                 if isinstance(raised, asyncio.CancelledError):
-                    signing.given_up()
+                    signing.abandoned()
                     raised.__traceback__ = None  # the frames are aiohttp's, and may hold a proxy's password
                 raise
-        # From here on outside the except block, so that what is raised carries no context.
+        # Outside the except block, so that the error raised has no context.
         if error is None:
             signing.answered()
         else:
             signing.unanswered(timed_out=isinstance(error, RequestTimeout))
-            error.__traceback__ = None  # its frames are aiohttp's, too
+            error.__traceback__ = None  # as above
             if isinstance(error, ConnectFailed):
                 _forget_address(session, signing)
-        if deadline.overruled():  # by a cancellation that a middleware swallowed, or an error of its clean-up replaced
+        if deadline.overruled():  # by a cancellation that a middleware swallowed, or that an error in clean-up replaced
             await cancel_again()
         if error is not None:
             raise error
@@ -158,7 +156,7 @@ class Transport:
 def _failure(
     raised: BaseException, session: aiohttp.ClientSession, signing: Signing, deadline: Deadline
 ) -> TransportError | None:
-    """The error to raise for what an exchange raised; None to let it pass unchanged."""
+    """Map an exception of an exchange to the error to raise; None to re-raise it unchanged."""
     if isinstance(raised, TransportError):
         return raised
     if isinstance(raised, FOREIGN):
@@ -168,8 +166,8 @@ def _failure(
             return None
         if deadline.expired:
             return translate(TimeoutError(), began=signing.began)
-        # Nobody cancelled the caller: a closing session cancels a DNS query under way, and what awaits it.
-        return ClientClosed("the session was closed") if session.closed else None
+    # A RuntimeError, or a cancellation that is not the caller's: a closing session cancels a pending DNS query and the
+    # tasks that await it.
     return ClientClosed("the session is closed") if session.closed else None
 
 
@@ -189,25 +187,25 @@ async def _exchange(
         timeout=timeout,
         proxy=None if proxy is None else cast(URL, proxy.reveal()),
         allow_redirects=False,  # a redirect would carry the signature to another host
-        raise_for_status=False,  # whatever the caller's session does by default
-        # Those of the call stand instead of the session's, so the session's are named here.
+        raise_for_status=False,  # overrides the default of the caller's session
+        # A call's middlewares replace the session's, so the session's are repeated.
         middlewares=(*getattr(session, "_middlewares", ()), signing),
     )
-    # `Signing` has read it, and released its connection, unless a middleware of the caller's answers for the service.
+    # `Signing` has read it and released its connection, unless a middleware of the caller answered in its place.
     body = await response.read()
     retry_after = None if response.status == 200 else _retry_after(response)
     return Reply(response.status, body, retry_after, signing.proxied, response.headers)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; the service sends none, a gateway might."""
+    """Return the seconds of a Retry-After header, a number or a date; the service sends none, but a gateway might."""
     header = response.headers.get("Retry-After", "").strip()
     if header.isascii() and header.isdigit():
         return float(header[:6])
     until = _date(header)
     if until is None:
         return None
-    # By the sender's own clock where it tells, since ours may differ.
+    # By the sender's clock if it sent the time, since ours may differ.
     now = _date(response.headers.get("Date", ""))
     return max(0.0, until - (time.time() if now is None else now))
 
@@ -221,7 +219,7 @@ def _date(header: str) -> float | None:
 
 
 def _forget_address(session: aiohttp.ClientSession, signing: Signing) -> None:
-    """Have a name resolved again: its address may be the reason that there was no connection."""
+    """Remove a name's address from the DNS cache: it may be the reason why there was no connection."""
     peer, connector = signing.peer, session.connector
     if isinstance(connector, aiohttp.TCPConnector) and peer is not None and peer.host is not None and peer.port:
         connector.clear_dns_cache(peer.host, peer.port)

@@ -1,4 +1,4 @@
-"""The UserSigs of one client: renewed in time, and taken out of answers that echo them."""
+"""The UserSigs of one client: renewed in time, and removed from answers that echo them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ._secret import Secret
 from .usersig import sign
 
 _MAX_REDACTED = 4096
-"""Characters kept of a text that holds a signature."""
+"""Maximum characters kept of a text that holds a signature."""
 _PART = 12
-"""Characters of a signature that do not occur by chance."""
-_LONG = re.compile("[A-Za-z0-9*_-]{20}")
-"""A part of a signature that is long enough to be of use; hardly any word of an answer is."""
+"""Length of a part of a signature that does not occur by chance, characters."""
+_SIGNATURE_LIKE = re.compile("[A-Za-z0-9*_-]{20}")
+"""A text long enough to be a useful part of a signature; hardly any word of an answer is."""
 _ALPHABET = frozenset(string.ascii_letters + string.digits + "*_-")
-# Maps an answer to x for the characters of a signature and to % for escapes: far faster than a pattern.
+# Maps the characters of a signature to x and those of escapes to %: far faster than a regular expression.
 _SHAPE = bytes(120 if chr(byte) in _ALPHABET else 37 if byte in b"%\\" else 0 for byte in range(256))  # x, %, NUL
 _SUSPICIOUS = b"x" * 20
 
@@ -32,27 +32,27 @@ def _now() -> float:
 class UserSigCache:
     """The UserSig of a client, renewed well before it expires.
 
-    Signing takes microseconds and never waits, so that of many callers the first one signs and the others reuse it.
+    Signing takes microseconds and never waits: the first of many callers signs, and the others reuse the signature.
 
     Args:
         sdk_app_id: the app's SDKAppID.
         key: the app's secret key, checked by `check_key`.
         identifier: the account to sign for.
-        expire: seconds that each signature is valid.
-        clock: gives unix seconds; ``time.time`` as it is at each call, which tests replace, by default.
+        expire: seconds for which each signature is valid.
+        clock: returns unix seconds; by default ``time.time``, looked up at each call because tests replace it.
     """
 
     __slots__ = (
-        "_check_at",
         "_clock",
         "_expire",
         "_identifier",
         "_issued_at",
         "_key",
         "_parts",
+        "_recent",
+        "_renew_at",
         "_sdk_app_id",
-        "_shorter",
-        "_used",
+        "_shortened",
         "_usersig",
     )
 
@@ -70,37 +70,37 @@ class UserSigCache:
         self._expire = expire
         self._clock = clock or _now
         self._usersig = Secret("")
-        self._used: tuple[Secret, ...] = ()
+        self._recent: tuple[Secret, ...] = ()
         self._parts: frozenset[str] = frozenset()
         self._issued_at = 0
-        self._check_at = 0.0
-        self._shorter = 0
+        self._renew_at = 0.0
+        self._shortened = 0
 
     def current(self) -> Secret:
-        """A UserSig that is valid for at least a fifth of its life."""
+        """Return a UserSig that is valid for at least another fifth of its life."""
         now = self._clock()
-        # A clock set back would keep a signature from the future in use.
-        if not self._issued_at <= now < self._check_at:
+        # If the clock was set back, a signature from the future must not stay in use.
+        if not self._issued_at <= now < self._renew_at:
             self._sign(now)
         return self._usersig
 
     def refused(self, usersig: Secret) -> None:
-        """Sign the next call with a new UserSig, unless there is one newer than ``usersig`` already."""
+        """Make the next call sign a new UserSig, unless there is already a newer one than ``usersig``."""
         if usersig is self._usersig:
-            self._check_at = 0.0
-            # The same claims within the same second would give the same text, so they differ.
-            self._shorter = (self._shorter + 1) % 30
+            self._renew_at = 0.0
+            # A different validity, since equal claims within one second would give the same text.
+            self._shortened = (self._shortened + 1) % 30
 
     def scrub(self, answer: bytes) -> bytes:
         """Remove every part of the recent UserSigs from an answer.
 
-        A peer that echoes a URL may cut or encode it in its own way.
+        A peer that echoes a URL may cut or encode it in any way.
 
         Args:
-            answer: what the peer sent.
+            answer: the bytes of the answer.
 
         Returns:
-            The same object, unless there is something to remove.
+            The same object if there is nothing to remove.
         """
         shape = answer.translate(_SHAPE)
         if _SUSPICIOUS not in shape and b"%" not in shape:
@@ -123,7 +123,7 @@ class UserSigCache:
 
     def _redacted(self, text: str) -> str:
         plain = unquote(text)
-        if _LONG.search(plain) is None:
+        if _SIGNATURE_LIKE.search(plain) is None:
             return text
         plain, known = plain[:_MAX_REDACTED], self._parts
         shown: list[str] = []
@@ -138,13 +138,13 @@ class UserSigCache:
         return "".join(shown) if redacted_to else text
 
     def _sign(self, now: float) -> None:
-        issued_at, expire = int(now), max(1, self._expire - self._shorter)
+        issued_at, expire = int(now), max(1, self._expire - self._shortened)
         self._usersig = Secret(sign(self._sdk_app_id, self._key, self._identifier, issued_at=issued_at, expire=expire))
-        self._used = (self._usersig, *self._used[:1])
-        self._parts = frozenset(part for signed in self._used for part in _parts(str(signed.reveal())))
+        self._recent = (self._usersig, *self._recent[:1])
+        self._parts = frozenset(part for signed in self._recent for part in _parts(str(signed.reveal())))
         self._issued_at = issued_at
-        # At four fifths: the last tenth is never used, also where clocks differ by minutes.
-        self._check_at = issued_at + 0.8 * expire
+        # At four fifths of its life: the last tenth is never used, even if clocks differ by minutes.
+        self._renew_at = issued_at + 0.8 * expire
 
 
 def _parts(usersig: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The HTTP status and the ``Retry-After`` with which a web app answers its own user when a call fails."""
+"""The HTTP status and the ``Retry-After`` of a web app's response to its own user when a call fails."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ _STATUS: dict[type[BaseException], int] = {
     RequestTimeout: 504,
     ServerBusy: 503,
     TransportError: 503,
-    TIMError: 502,  # such as refused credentials, which are no fault of the user's
+    TIMError: 502,  # such as refused credentials, which are not the user's fault
 }
-"""By the first class that is here of an error's own and its bases."""
+"""HTTP statuses by exception class; the first class in an error's method resolution order applies."""
 
 
 def http_status(error: BaseException) -> int:
-    """The HTTP status for the user of a web app in which a call has failed.
+    """Return the HTTP status for the user of a web app in which a call has failed.
 
     Args:
         error: a `TIMError`, or the ``ValueError`` of an argument.
 
     Returns:
-        429 over the rate; 404, 403 or 422 where the request names what does not exist, is not permitted or is invalid;
+        429 over the rate; 404, 403 or 422 if the object of the request does not exist, is not permitted or is invalid;
         503 or 504 for an outage; 502 for any other `TIMError`, such as refused credentials; 400 for a webhook that is
-        not authentic; 500 for an error that is not of this library.
+        not authentic; 500 for an error of another library.
     """
     return next((_STATUS[kind] for kind in type(_cause(error)).__mro__ if kind in _STATUS), 500)
 
 
 def retry_after(error: BaseException) -> float | None:
-    """The seconds after which the user may try again, for the header ``Retry-After``, which takes whole seconds.
+    """Return the seconds after which the user may try again, for the header ``Retry-After``.
 
     Args:
         error: as for `http_status`.
 
     Returns:
-        Seconds, above 0, for each error whose status is 429: ``str(math.ceil(seconds))`` is the header.  None for all
-        others, for which nobody knows.
+        Seconds, above 0, for each error with the status 429; the header takes whole seconds, so send
+        ``str(math.ceil(seconds))``.  None for all other errors, for which the time is unknown.
     """
     error = _cause(error)
     if isinstance(error, QuotaExhausted):
@@ -66,5 +66,5 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that decides: a transient failure whose retry had no permit is a matter of the rate."""
+    """Return the error that decides: a transient failure whose retry got no permit counts as `QuotaExhausted`."""
     return error.__cause__ if isinstance(error.__cause__, QuotaExhausted) else error

@@ -1,4 +1,4 @@
-"""Requests and answers as bytes: pure functions, without a decision about what to do next."""
+"""Requests and answers as bytes: pure functions that decide nothing about retries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 class Reply(NamedTuple):
-    """What came back.
+    """An HTTP response, read completely.
 
     Attributes:
         status: the HTTP status.
-        body: the answer's bytes.
-        retry_after: seconds, from a Retry-After header; None without one.
+        body: the bytes of the body.
+        retry_after: the seconds of a Retry-After header; None without one.
         proxied: whether there is a proxy, which may have answered instead of the service.
-        headers: the answer's.
+        headers: the headers.
     """
 
     status: int
@@ -31,24 +31,24 @@ class Reply(NamedTuple):
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """The JSON text of a request.
+    """Return a request's fields as JSON.
 
     Raises:
-        TypeError: a value has no place in JSON.
-        ValueError: a number JSON does not have (NaN, infinity), a cycle, a lone surrogate, or nested too deep.
+        TypeError: a value that JSON cannot represent.
+        ValueError: a number that JSON does not have (NaN, infinity), a cycle, a lone surrogate, or too deep nesting.
     """
     try:
         return _encode(body).encode()
     except RecursionError:
-        raise ValueError("the body is nested too deep") from None
+        raise ValueError("the body is nested too deeply") from None
 
 
 def decode(reply: Reply) -> dict[str, Any] | TIMError:
-    """Read an answer: ``ErrorCode`` decides, for the HTTP status is 200 unless something in between failed.
+    """Decode an answer by its ``ErrorCode``: the HTTP status is 200 unless an intermediary failed.
 
     Returns:
-        The answer when its ``ErrorCode`` is 0; an `APIError` when it is another; a `BadResponse` when the answer is
-        not the service's; a `ConnectFailed` when a proxy answered, and let nothing through.
+        The answer if its ``ErrorCode`` is 0; an `APIError` for any other code; a `BadResponse` if the answer is not
+        the service's; a `ConnectFailed` if a proxy refused the request.
     """
     answer = _json(reply.body)
     status = reply.status
@@ -62,7 +62,7 @@ def decode(reply: Reply) -> dict[str, Any] | TIMError:
         return classify(429, "HTTP 429")
     if status == 200 and code is not None:
         return BadResponse(
-            f"the answer's ErrorCode is no 32-bit integer ({len(reply.body)} bytes)", 200, Reaction.GIVE_UP
+            f"the answer's ErrorCode is not a 32-bit integer ({len(reply.body)} bytes)", 200, Reaction.GIVE_UP
         )
     if reply.proxied and status in (403, 407):
         return proxy_refused(status)
@@ -71,20 +71,18 @@ def decode(reply: Reply) -> dict[str, Any] | TIMError:
 
 def _json(body: bytes) -> Any:
     try:
-        # Faster than having `json.loads` look for other encodings.
+        # Faster than letting `json.loads` detect the encoding.
         return json.loads(body.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
 
 
 def _unreadable(status: int, size: int) -> BadResponse:
-    what = f"{size} bytes" if size else "an empty body"
-    if status == 200:
-        return BadResponse(f"the answer cannot be read as one of the service ({what})", 200)
-    # A gateway's 4xx or 3xx was never passed on and will not be; its 5xx may have been, and is transient.
-    transient = status >= 500 or status == 408
+    # A request that a gateway answers with 3xx or 4xx was not forwarded, and will not be; one that it answers with 5xx
+    # may have been, and the failure is transient.
+    transient = status >= 500 or status in (200, 408)
     return BadResponse(
-        f"HTTP {status} with {what} that is no answer of the service",
+        f"HTTP {status} with a body that is not an answer of the service ({f'{size} bytes' if size else 'empty'})",
         status,
         Reaction.RETRY if transient else Reaction.GIVE_UP,
         transient,

@@ -1,4 +1,4 @@
-"""More items than one call takes, all pages of a list, and many calls at once: ``tim.batch``."""
+"""Batches of any size, all pages of a list, and many concurrent calls: ``tim.batch``."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ class _NamedTuple(Protocol):
 
 
 NamedRow = TypeVar("NamedRow", bound=_NamedTuple | Mapping[str, Any])
-"""A row that names its values; the outcome keeps its type."""
+"""A row with named values; its outcome keeps the type."""
 
 DEFAULT_CONCURRENCY = 100
-"""Concurrent calls: enough for 200 calls/s at a round trip of a third of a second, retries included."""
+"""Default number of concurrent calls: enough for 200 calls/s at a round trip of 1/3 s, including retries."""
 
 
 class Limited(Protocol):
-    """The methods of a client that take a limited number of items, or answer with one page."""
+    """The methods of a client that take a limited number of items, or return one page."""
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
         """Count one chunk of peers."""
 
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
-        """Pull one chunk of receipts."""
+        """Get one chunk of receipts."""
 
     async def get_group_msg_receipt_detail(
         self, group_id: str, msg_seq: int, *, read: bool, cursor: str
@@ -81,7 +81,7 @@ class Limited(Protocol):
 
 
 class Batch:
-    """The batching helpers of one client: ``tim.batch``."""
+    """The batch methods of one client: ``tim.batch``."""
 
     def __init__(self, client: Limited) -> None:
         self._client = client
@@ -93,7 +93,7 @@ class Batch:
 
         Args:
             to_account: the account whose unread messages are counted.
-            peer_accounts: at least one peer; repeats are folded.
+            peer_accounts: at least one peer; duplicates are ignored.
 
         Returns:
             The counts of all peers, merged; each peer of a failed call is in ``errors``.
@@ -111,13 +111,13 @@ class Batch:
     async def get_group_msg_receipt(
         self, group_id: str, msg_seqs: Iterable[int], *, chunk: int = GET_GROUP_MSG_RECEIPT.items
     ) -> GroupMsgReceipts:
-        """Pull the read receipts of any number of messages of one group.
+        """Get the read receipts of any number of messages of one group.
 
         https://www.tencentcloud.com/document/product/1047/49439
 
         Args:
             group_id: the group.
-            msg_seqs: at least one sequence number; repeats are folded.
+            msg_seqs: at least one sequence number; duplicates are ignored.
             chunk: messages per call; the service documents no maximum.
 
         Returns:
@@ -135,7 +135,7 @@ class Batch:
     def get_group_msg_receipt_detail(self, group_id: str, msg_seq: int, *, read: bool = True) -> AsyncIterator[str]:
         """List all members who have read a group message, or all who have not, page by page.
 
-        A page of 200 is requested when the previous page has been consumed, so that no request is pending when the
+        A page of 200 is requested once the previous page has been consumed, so that no request is pending when the
         loop is left.  Pages shift while members read the message: a member can be missed or listed twice.
 
         https://www.tencentcloud.com/document/product/269/77693
@@ -163,7 +163,7 @@ class Batch:
     def get_recent_contact_list(self, from_account: str) -> AsyncIterator[Contact]:
         """List all conversations of an account, one-to-one and in groups, page by page.
 
-        A page is requested when the previous page has been consumed, so that no request is pending when the loop is
+        A page is requested once the previous page has been consumed, so that no request is pending when the loop is
         left.  Pages shift while messages arrive: a conversation can be missed or listed twice.
 
         https://www.tencentcloud.com/document/product/1047/43087
@@ -187,9 +187,9 @@ class Batch:
         return _pages(GET_RECENT_CONTACT_LIST, fetch, RecentContactPage())
 
     async def get_recent_c2c_unread_msg_num(self, from_account: str) -> C2CUnread:
-        """Count an account's unread messages in each of its one-to-one conversations, as an inbox shows them.
+        """Count an account's unread messages in each of its one-to-one conversations, e.g. for an inbox.
 
-        The conversations are listed, page by page, and then counted, 10 a call.
+        First all conversations are listed, page by page; then their unread messages are counted, 10 peers a call.
 
         https://www.tencentcloud.com/document/product/1047/43087,
         https://www.tencentcloud.com/document/product/1047/41046
@@ -233,7 +233,7 @@ class Batch:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
     ) -> Outcomes[Any, Value]:
-        """Call a method for each of any number of rows, in the bulk lane: after all interactive calls.
+        """Call a method for each of any number of rows, in the bulk lane: interactive calls go first.
 
         ::
 
@@ -242,10 +242,10 @@ class Batch:
                     match outcome:
                         case Failed(row, error): ...
 
-        Leaving the block cancels the calls still running.
+        Leaving the block cancels the calls that still run.
 
-        Type checkers compare tuples with the method's positional parameters, and derive a lambda's parameters from
-        them.  Mappings and named tuples are not compared: no type relates their names to those of parameters.
+        Type checkers check tuples against the method's positional parameters, and infer a lambda's parameters from
+        them.  Mappings and named tuples are not checked: no type relates their names to those of parameters.
 
         Args:
             method: a method of the client, or any function that returns an awaitable.
@@ -296,12 +296,12 @@ async def _pages(
     fetch: Callable[[Cursor], Awaitable[tuple[Iterable[Item], Cursor | None]]],
     first: Cursor,
 ) -> AsyncIterator[Item]:
-    """Yield the items of all pages; ``fetch`` returns the items of a page and the next cursor, None at the end."""
+    """Yield the items of all pages; ``fetch`` returns a page's items and the next cursor, None after the last page."""
     cursor: Cursor | None = first
     seen: set[Cursor] = set()
     while cursor is not None:
         if cursor in seen:
-            error = malformed("the next page's cursor is an earlier page's")
+            error = malformed("the next page has the cursor of an earlier page")
             error.endpoint, error.attempts = endpoint.name, 1
             raise error
         seen.add(cursor)

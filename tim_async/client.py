@@ -1,6 +1,6 @@
-"""`TIMClient`: its life, and a method for each endpoint.
+"""`TIMClient`: its lifecycle, and a method for each endpoint.
 
-`endpoints` builds the requests and reads the answers; `_call` does what lies between.
+`endpoints` builds the requests and reads the answers; `_call` makes the calls.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ T = TypeVar("T")
 class TIMClient:
     """An asyncio client for the read state of Tencent Cloud Chat (IM).
 
-    It sends each endpoint all the calls a second that the service allows, retries transient failures, and raises
-    `TIMError` and nothing foreign.  Make one for each event loop and keep it::
+    It calls each endpoint at the full rate that the service allows and retries transient failures.  A call that fails
+    raises a `TIMError`, never an exception of another library.  Create one client for each event loop and keep it::
 
         async with TIMClient(sdk_app_id=1400000000, secret_key="…", region="singapore") as tim:
             unread = await tim.get_all_c2c_unread_msg_num("alice")
@@ -63,30 +63,32 @@ class TIMClient:
 
     Args:
         sdk_app_id: the app's SDKAppID.
-        secret_key: the app's secret key, as the console shows it; UserSigs are signed with it locally.
-        identifier: an account that is an admin of the app.
-        region: where the app is: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``, or a short name, ``"sgp"``.
-        base_url: instead of a region, another host, e.g. the emulator's ``http://127.0.0.1:8099``.
-        rates: calls/s that the *server* allows, by method name or command, where it is not 200.
-        timeout: seconds for one attempt, the backup host included.  The service itself gives up after 3, so keep it
-            above that.
+        secret_key: the app's secret key, as shown in the console, to sign UserSigs locally.
+        identifier: an admin account of the app.
+        region: the app's region: one of `tim_async.regions.REGIONS`, e.g. ``"singapore"``, or a short name, e.g.
+            ``"sgp"``.
+        base_url: the URL of another host, instead of a region, e.g. the emulator's ``http://127.0.0.1:8099``.
+        rates: calls/s that the *server* allows, by method name or command; 200 for each endpoint that is not named.
+        timeout: seconds for one attempt, including a try at the backup host.  Keep it above 3, the seconds after which
+            the service itself gives up.
         retry: the retry policy for transient failures.
-        session: an aiohttp session of yours; it is used unchanged and never closed.  Calls in flight keep to its
-            connector's limit (100 by default).  Without one the client makes a session of its own.
+        session: an aiohttp session to use; it stays unchanged and is never closed.  Its connector's limit (100 by
+            default) bounds the calls in flight.  Without one, the client creates its own session.
         proxy: the URL of an HTTP proxy for the client's own session, e.g. ``http://user:password@host:3128``.
         trust_env: whether the client's own session takes its proxy from ``HTTPS_PROXY``, ``HTTP_PROXY`` and
             ``NO_PROXY``, which are read once, with the first call.
-        allow_http: allow a ``base_url`` with ``http://`` to other hosts than this machine, over which the UserSig, an
-            admin's credential, travels unencrypted.
-        quota: the quota of a whole fleet, e.g. `tim_async.quota.RedisQuota`; without one this client takes each
-            endpoint's whole rate for itself.
-        strict: never be refused for the client's own jitter, at the price of N/(1 + RTT) calls a second.
-        usersig_expire: seconds that each UserSig is valid; it is renewed after four fifths of them.
-        on_attempt: called with one `Attempt` after each request, and should return quickly; or several such functions.
+        allow_http: whether ``base_url`` may be an ``http://`` URL of a host other than this machine.  The UserSig, an
+            admin's credential, then travels unencrypted.
+        quota: the quota that a fleet shares, e.g. `tim_async.quota.RedisQuota`; without one, this client uses each
+            endpoint's whole rate.
+        strict: whether to avoid every refusal caused by the client's own jitter, at the cost of throughput: N/(1 + RTT)
+            calls/s at a limit of N, with the round-trip time RTT in seconds.
+        usersig_expire: seconds for which each UserSig is valid; it is renewed after four fifths of them.
+        on_attempt: a function, or several, called with an `Attempt` after each request; it should return quickly.
             For metrics and traces, see `tim_async.telemetry`.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be right, such as a short or malformed key.
+        ValueError, TypeError: an invalid argument, such as a key that is too short or malformed.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class TIMClient:
         on_attempt: Hook | Iterable[Hook] | None = None,
     ) -> None:
         key, via = Secret.of(secret_key), None if proxy is None else Secret(proxy)
-        del secret_key, proxy  # the frame of a mistake in any other argument must hold neither
+        del secret_key, proxy  # an error in another argument must not expose them in its traceback's frame
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
         self._caller = Caller(
             ClientSettings(
@@ -139,13 +141,13 @@ class TIMClient:
 
         Reads ``TIM_SDK_APP_ID``; ``TIM_SECRET_KEY``, or the file that ``TIM_SECRET_KEY_FILE`` names;
         ``TIM_IDENTIFIER`` (default administrator); ``TIM_REGION`` or ``TIM_BASE_URL``; and ``TIM_ALLOW_HTTP``.
-        ``TIM_LOG``, one of debug, info, warning and error, shows the logger ``tim_async`` on standard error.
+        ``TIM_LOG`` (debug, info, warning or error) shows the logger ``tim_async`` on standard error.
 
         Args:
-            options: any argument of the constructor; it takes precedence over the environment.
+            options: any arguments of the constructor; they take precedence over the environment.
 
         Raises:
-            ValueError: a variable is missing or cannot be right.
+            ValueError: a variable is missing or invalid.
             OSError: the key's file cannot be read.
         """
         config.set_up_logging(os.environ)
@@ -164,13 +166,13 @@ class TIMClient:
 
     @property
     def base_url(self) -> str:
-        """The URL of the service: the one given, or that of the region's host."""
+        """The base URL of the service: ``base_url`` as given, or that of the region's host."""
         return self._caller.base_url
 
     def __repr__(self) -> str:
         # Crash reporters also show a client whose constructor raised.
         caller = getattr(self, "_caller", Caller)
-        return f"<TIMClient {caller.who}>"
+        return f"<TIMClient {caller.description}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds connections and a secret key, and cannot be pickled or copied")
@@ -185,12 +187,12 @@ class TIMClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client: calls that still wait raise `ClientClosed`, and a session it created is closed.
+        """Close the client and the session it created; calls that still wait raise `ClientClosed`.
 
-        May be called more than once.  A session that was given to the client stays open.
+        May be called more than once.  A session passed to the client stays open.
 
         Raises:
-            RuntimeError: the client belongs to another event loop, which is not closed; the client stays open.
+            RuntimeError: the client belongs to another event loop that is not closed; the client stays open.
         """
         try:
             await self._caller.aclose()
@@ -205,24 +207,24 @@ class TIMClient:
         lane: Lane | None = None,
         retry: RetryPolicy | None = None,
     ) -> Self:
-        """Return this client with other options for its calls: the same session, queues, quota and look-ups.
+        """Return a view of this client with other call options and the same session, queues, quota and look-ups.
 
-        It costs next to nothing; make one for each kind of caller, or for each call.  Options that are not given stay
-        unchanged.  Closing it closes this client, too.
+        A view is cheap: make one for each kind of caller, or for each call.  Options that are not given stay
+        unchanged.  Closing a view closes this client, too.
 
         Args:
-            max_wait: the most seconds, 0 or more, that a call waits for its permits.  A call that would wait longer
-                raises `QuotaExhausted`: at once where that can be foreseen, otherwise when the time is over.  A retry
-                without a permit in time raises the service's error of the attempt before.
+            max_wait: the maximum seconds, 0 or more, that a call waits for its permits.  A call that would wait longer
+                raises `QuotaExhausted`: immediately if that can be predicted, otherwise when the time is up.  If the
+                permit was for a retry, the call raises the service's error of the previous attempt instead.
             timeout: seconds for one attempt.
-            lane: interactive or bulk, instead of the context's.
+            lane: interactive or bulk; by default, the lane of the context.
             retry: the retry policy for transient failures.
 
         Returns:
             A client of the same class.
 
         Raises:
-            ValueError, TypeError: an option that cannot be right.
+            ValueError, TypeError: an invalid option.
         """
         given = {"timeout": timeout, "retry": retry, "max_wait": max_wait, "lane": lane}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -234,18 +236,18 @@ class TIMClient:
         return view
 
     def stats(self) -> dict[str, EndpointStats]:
-        """Return each endpoint's figures, by method name, or by command where there is no method.
+        """Return the statistics of each endpoint, by method name, or by command if it has no method.
 
-        Counted since this client was made, over all clients that `with_options` returned.
+        They count from the creation of this client and include all views from `with_options`.
         """
         return {endpoint.name: self._caller.channels.stats(endpoint) for endpoint in self._endpoints()}
 
     def on_alert(self, event: RequestOverLimit) -> None:
-        """Slow an endpoint down after the service's alert, for the whole fleet if the quota is shared.
+        """Slow down an endpoint after an alert from the service, for the whole fleet if the quota is shared.
 
-        The service alerts at 80 % of the limit, so it also alerts on a fleet that just uses all of it: pass the event
-        on where clients outside this quota need their share.  The rate falls by at least 5 %, to the part of the
-        requests that the limit allows, and recovers within a minute while nothing is refused.
+        The service alerts at 80 % of the limit, so also on a fleet that merely uses its full rate: pass the event on
+        only if clients outside this quota need a share.  The rate falls to the fraction of the requests that is within
+        the limit, by at least 5 %, and recovers within a minute without refusals.
 
         https://www.tencentcloud.com/document/product/1047/60256
 
@@ -254,15 +256,15 @@ class TIMClient:
                 the quota is shared.
 
         Raises:
-            TypeError: another kind of event.
+            TypeError: the event is of another kind.
             ValueError: the event is about another app.
         """
-        from .webhooks import RequestOverLimit  # here, since most programs receive none
+        from .webhooks import RequestOverLimit  # imported here: most programs receive no webhooks
 
         _arguments.kind("event", event, RequestOverLimit)
         if event.sdk_app_id not in (None, self.sdk_app_id):
             raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
-        # By the command's last part: the service name in an alert is an internal one.
+        # Compare the command's last part only: the service name in an alert is an internal one.
         command = event.path.rpartition("/")[2]
         channels = self._caller.channels
         for endpoint in self._endpoints():
@@ -270,22 +272,23 @@ class TIMClient:
                 self._caller.channel(endpoint).queue.slow_down(min(1.0, event.limit / max(1, event.request)))
 
     def set_rate(self, method: str, rate: float, *, bulk_share: float | None = None) -> None:
-        """Change the rate of one endpoint while the client runs; calls that wait are permitted by the new one.
+        """Change the rate of one endpoint at run time; calls that already wait get their permits at the new rate.
 
-        A second that holds a call sent after the change holds at most as many calls as the new rate; one across the
-        change, no more than the higher of both.  What was learned from refusals is kept.
+        A one-second window with a call sent after the change holds at most the new rate's number of calls; a window
+        across the change, at most that of the higher rate.  Adjustments learned from refusals are kept.
 
         Args:
             method: the endpoint, by method name or command.
-            rate: calls/s that the *server* allows; with a shared quota, all processes together: set it in each of them,
-                since the smallest holds for all; with ``RedisQuota(own_rates=True)``, the most that this process takes.
-            bulk_share: with a shared quota, the part of the rate, above 0 and up to 1, up to which bulk calls of this
-                process may fill it.  None leaves it unchanged.
+            rate: calls/s that the *server* allows.  With a shared quota, this is for all processes together: set it in
+                each of them, since the lowest applies to all.  With ``RedisQuota(own_rates=True)``, it is the maximum
+                of this process.
+            bulk_share: with a shared quota, the fraction of the rate, above 0 and up to 1, at which bulk calls of this
+                process stop: they get no permit while all processes together use more.  None leaves it unchanged.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right, or ``bulk_share`` without a shared quota.
+            ValueError, TypeError: an invalid argument, or ``bulk_share`` without a shared quota.
             ClientClosed: the client is closed.
-            RuntimeError: it belongs to another event loop.
+            RuntimeError: the client belongs to another event loop.
         """
         ((command, rate),) = rates_by_command({method: rate}).items()
         bulk_share = None if bulk_share is None else _arguments.share("bulk_share", bulk_share)
@@ -295,10 +298,10 @@ class TIMClient:
     # The calls.
 
     async def set_unread_msg_num(self, group_id: str, member_account: str, unread_msg_num: int) -> None:
-        """Set the unread message count of one group member; meant for migrations, and nobody is notified.
+        """Set the unread message count of one group member, without a notification; meant for migrations.
 
-        A count above the group's number of messages is silently lowered to it.  In ChatRoom/Meeting and
-        AVChatRoom groups the service answers success and does nothing.
+        The service silently lowers a count above the group's number of messages to that number.  In ChatRoom/Meeting
+        and AVChatRoom groups it reports success and does nothing.
 
         https://www.tencentcloud.com/document/product/1047/34909
 
@@ -308,7 +311,7 @@ class TIMClient:
             unread_msg_num: the count, 0 or more.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         await self._call(SET_UNREAD_MSG_NUM, group_id, member_account, unread_msg_num)
@@ -316,38 +319,38 @@ class TIMClient:
     async def admin_set_msg_read(
         self, report_account: str, peer_account: str, *, msg_read_time: int | dt.datetime | None = None
     ) -> None:
-        """Mark one side of a one-to-one conversation read.
+        """Mark one side of a one-to-one conversation as read.
 
-        Without ``msg_read_time`` the service takes its own now; a retry then sends the time of the first
-        attempt, so that it never marks what arrived in between.
+        Without ``msg_read_time`` the service uses its current time; a retry then sends the time of the first attempt,
+        so that it never marks messages that arrived in between.
 
         https://trtc.io/document/38996
 
         Args:
-            report_account: whose messages become read.
+            report_account: the account whose messages become read.
             peer_account: the other side of the conversation.
-            msg_read_time: everything before it becomes read: unix seconds, or a datetime with a time zone; not before
-                2010, and at most a day ahead.
+            msg_read_time: the time before which all messages become read: unix seconds, or a datetime with a time
+                zone; not before 2010, and at most a day ahead.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         await self._call(ADMIN_SET_MSG_READ, report_account, peer_account, msg_read_time)
 
     async def get_all_c2c_unread_msg_num(self, to_account: str) -> int:
-        """Count an account's unread messages over all its one-to-one conversations.
+        """Count an account's unread messages in all its one-to-one conversations.
 
         https://www.tencentcloud.com/document/product/1047/41046
 
         Args:
-            to_account: whose unread messages.
+            to_account: the account whose unread messages are counted.
 
         Returns:
             The count.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         return await self._call(GET_ALL_C2C_UNREAD_MSG_NUM, to_account)
@@ -360,34 +363,34 @@ class TIMClient:
         https://www.tencentcloud.com/document/product/1047/41046
 
         Args:
-            to_account: whose unread messages.
-            peer_accounts: 1 to 10 different peers; repeats are folded.
+            to_account: the account whose unread messages are counted.
+            peer_accounts: 1 to 10 distinct peers; duplicates are ignored.
 
         Returns:
             The counts, and an error for each peer that failed.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         return await self._call(GET_C2C_UNREAD_MSG_NUM, to_account, peer_accounts)
 
     async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
-        """Pull the read receipts of messages of one group, in one call.
+        """Get the read receipts of messages of one group, in one call.
 
-        The service names no maximum; ``batch.get_group_msg_receipt`` sends 50 a call.
+        The service documents no maximum; ``batch.get_group_msg_receipt`` sends 50 a call.
 
         https://www.tencentcloud.com/document/product/1047/49439
 
         Args:
             group_id: the group.
-            msg_seqs: the messages' sequence numbers; repeats are folded.
+            msg_seqs: the messages' sequence numbers; duplicates are ignored.
 
         Returns:
             The receipts, and an error for each message without one.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         return await self._call(GET_GROUP_MSG_RECEIPT, group_id, msg_seqs)
@@ -395,7 +398,7 @@ class TIMClient:
     async def get_group_msg_receipt_detail(
         self, group_id: str, msg_seq: int, *, read: bool = True, cursor: str = "", count: int = 200
     ) -> GroupMsgReceiptDetail:
-        """List a page of the members who have read a group message, or of those who have not.
+        """List one page of the members who have read a group message, or of those who have not.
 
         For all pages, see ``batch.get_group_msg_receipt_detail``.
 
@@ -405,14 +408,14 @@ class TIMClient:
             group_id: the group.
             msg_seq: the message's sequence number.
             read: True for the members who have read it, False for those who have not.
-            cursor: where the page begins: "" for the first, then the ``cursor`` of the page before.
-            count: the most members on the page, 1 to 200.
+            cursor: the start of the page: "" for the first, then the ``cursor`` of the previous page.
+            count: the maximum number of members on the page, 1 to 200.
 
         Returns:
             The page.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed, e.g. `ReceiptUnavailable` for a message that was sent without a receipt.
         """
         return await self._call(GET_GROUP_MSG_RECEIPT_DETAIL, group_id, msg_seq, read, cursor, count)
@@ -420,7 +423,7 @@ class TIMClient:
     async def get_recent_contact_list(
         self, from_account: str, *, page: RecentContactPage | None = None
     ) -> RecentContactList:
-        """List a page of an account's conversations, one-to-one and in groups.
+        """List one page of an account's conversations, one-to-one and group.
 
         For all pages, see ``batch.get_recent_contact_list``; for the unread counts of these conversations,
         ``batch.get_recent_c2c_unread_msg_num``.
@@ -428,44 +431,44 @@ class TIMClient:
         https://www.tencentcloud.com/document/product/1047/43087
 
         Args:
-            from_account: whose conversations.
-            page: which page: None for the first, then the ``next_page`` of the one before.
+            from_account: the account whose conversations are listed.
+            page: the page to list: None for the first, then the ``next_page`` of the previous one.
 
         Returns:
             The page.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         return await self._call(GET_RECENT_CONTACT_LIST, from_account, page)
 
     async def call(self, command: str, body: Mapping[str, Any], *, repeatable: bool = False) -> dict[str, Any]:
-        """Call any other command of the service, with the same pace, retries and errors.
+        """Call any other command of the service, with the same rate limiting, retries and errors.
 
         Args:
             command: the path, e.g. ``"v4/group_open_http_svc/get_group_info"``.
             body: the request's fields.
-            repeatable: whether carrying it out twice does no harm.  If not, it is sent again only after an answer that
-                says that nothing was done (over the rate, a refused signature) or when no connection was made.
+            repeatable: whether a second execution does no harm.  If not, the call is retried only if there was no
+                connection, or after an answer that says that nothing was done (over the rate, a refused signature).
 
         Returns:
-            The answer, all fields.
+            The whole answer.
 
         Raises:
-            ValueError, TypeError: an argument that cannot be right; nothing was sent.
+            ValueError, TypeError: an invalid argument; nothing was sent.
             TIMError: the call failed.
         """
         if not isinstance(body, Mapping):
             raise TypeError(f"body must be a mapping, not {type(body).__name__}")
         return await self._call(endpoint_of(command, repeatable), dict(body))
 
-    # No coroutine of its own: many calls wait, and each frame of each of them costs memory.
+    # Not a coroutine: many calls wait, and each frame of each of them costs memory.
     def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         return self._caller.make(Call(endpoint, endpoint.build(*args, **kwargs), self._options))
 
     def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
-        """The endpoints that have a method, and any others used so far."""
+        """Return the endpoints that have a method, and all others used so far."""
         known = {endpoint.command for endpoint in ENDPOINTS}
         used = (command for command in self._caller.channels if command not in known)
         return [*ENDPOINTS, *(endpoint_of(command, repeatable=False) for command in used)]

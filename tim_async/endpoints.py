@@ -1,4 +1,4 @@
-"""The endpoints: one value each, from which methods, batches, look-ups, rates and statistics are made.
+"""The endpoints, one value each: the methods, batches, look-ups, rates and statistics are built on them.
 
 Building a request and reading an answer are pure functions; `tim_async._call` does the rest.
 """
@@ -24,7 +24,7 @@ from .models import (
 )
 
 DEFAULT_RATE = 200.0
-"""Calls/s that the service allows on each endpoint unless more were bought."""
+"""Calls/s that the service allows on each endpoint unless a higher limit was bought."""
 
 
 Body = dict[str, Any]
@@ -39,16 +39,16 @@ One = TypeVar("One")
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Endpoint[…](…).
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Endpoint(Generic[P, T]):
-    """One command of the service: how a request is built and an answer read.
+    """One command of the service, with functions that build its requests and read its answers.
 
     Attributes:
-        name: the method's name, which rates, statistics and errors use.
+        name: the method's name, as used in rates, statistics and errors.
         command: the path below the host, e.g. ``v4/openim/admin_set_msg_read``.
         build: checks the method's arguments and returns the request's fields; raises ValueError or TypeError.
         read: returns the result of an answer, given the request's fields; raises BadResponse.
         repeatable: whether a call with an unknown outcome may be repeated.
-        pinned_time: a field that makes the call repeatable: absent from the first attempt (the server's now), it
-            holds the first attempt's time, as a string of unix seconds, on every retry.
+        pinned_time: a field that makes the call repeatable: absent from the first attempt (the server uses its current
+            time), it holds the first attempt's time, as a string of unix seconds, in every retry.
     """
 
     name: str
@@ -64,9 +64,9 @@ class ItemsEndpoint(Endpoint[[str, Iterable[Key]], T], Generic[Key, One, T]):
     """A command that answers for each of several items of one owner, so that calls can be split and merged.
 
     Attributes:
-        items: the most items of one call, documented or chosen.
-        owner_name: the argument that names the owner, an account or a group.
-        item_name: an argument that names one item, a peer or a message.
+        items: the maximum number of items of one call, documented or chosen.
+        owner_name: the name of the argument for the owner, an account or a group.
+        item_name: the name of an argument for one item, a peer or a message.
         check_item: checks one item, given its name.
         values: the values of a result, by item.
         errors: the errors of a result, by item.
@@ -82,16 +82,16 @@ class ItemsEndpoint(Endpoint[[str, Iterable[Key]], T], Generic[Key, One, T]):
     result: Callable[[dict[Key, One], dict[Key, ItemError]], T]
 
     def check(self, owner: str, items: Iterable[Key]) -> tuple[str, list[Key]]:
-        """Check an owner and any number of items; returns them with repeated items folded.
+        """Check an owner and any number of items; return them without duplicate items.
 
         Raises:
-            ValueError, TypeError: one of them is invalid, or there is no item.
+            ValueError, TypeError: one of them is invalid, or there are no items.
         """
         owner = _arguments.text(self.owner_name, owner)
         return owner, _arguments.several(f"{self.item_name}s", items, self.check_item)
 
     def check_one(self, owner: str, item: Key) -> tuple[str, Key]:
-        """Check an owner and one item.
+        """Check an owner and one item, and return them.
 
         Raises:
             ValueError, TypeError: one of them is invalid.
@@ -100,7 +100,7 @@ class ItemsEndpoint(Endpoint[[str, Iterable[Key]], T], Generic[Key, One, T]):
 
 
 def _nothing(_answer: Answer, _sent: Body) -> None:
-    """Read an answer without fields: success is all it tells."""
+    """Read an answer that has no fields of its own."""
 
 
 def _set_unread_msg_num(group_id: str, member_account: str, unread_msg_num: int) -> Body:
@@ -132,7 +132,7 @@ def _admin_set_msg_read(report_account: str, peer_account: str, msg_read_time: i
 
 
 # https://trtc.io/document/38996
-# A retry 20 s later would also mark what arrived in those 20 s; with the first attempt's time it does not.
+# Without the pinned time, a retry 20 s later would also mark the messages of those 20 s as read.
 ADMIN_SET_MSG_READ = Endpoint(
     name="admin_set_msg_read",
     command="v4/openim/admin_set_msg_read",
@@ -147,7 +147,7 @@ def _get_c2c_unread_msg_num(to_account: str, peer_accounts: Iterable[str]) -> Bo
     to_account, peers = GET_C2C_UNREAD_MSG_NUM.check(to_account, peer_accounts)
     most = GET_C2C_UNREAD_MSG_NUM.items
     if len(peers) > most:
-        raise ValueError(f"{len(peers)} peers; one call takes {most}, tim.batch.get_c2c_unread_msg_num any number")
+        raise ValueError(f"{len(peers)} peers; one call takes {most}, use tim.batch.get_c2c_unread_msg_num for more")
     return {"To_Account": to_account, "Peer_Account": peers}
 
 
@@ -188,7 +188,7 @@ def _get_group_msg_receipt(group_id: str, msg_seqs: Iterable[int]) -> Body:
 
 
 # https://www.tencentcloud.com/document/product/1047/49439
-# No maximum is documented; 50 is that of the sibling command that marks messages read.
+# No maximum is documented; 50 is that of the related command that marks messages as read.
 GET_GROUP_MSG_RECEIPT = ItemsEndpoint(
     name="get_group_msg_receipt",
     command="v4/group_open_http_svc/get_group_msg_receipt",
@@ -231,7 +231,7 @@ GET_GROUP_MSG_RECEIPT_DETAIL = Endpoint(
 )
 
 _ASSIST_FLAGS = 63
-"""Every flag: pinned conversations, and those of every kind."""
+"""All flags: pinned conversations, and conversations of every kind."""
 
 
 def _get_recent_contact_list(from_account: str, page: RecentContactPage | None) -> Body:
@@ -274,7 +274,7 @@ def _whole(answer: Answer, _sent: Body) -> dict[str, Any]:
 
 
 # https://www.tencentcloud.com/document/product/1047/34961
-# Migrations use it before they send; it has no method.
+# Used by migrations before they send; it has no method.
 GET_GROUP_INFO = Endpoint(
     name="get_group_info",
     command="v4/group_open_http_svc/get_group_info",
@@ -284,17 +284,17 @@ GET_GROUP_INFO = Endpoint(
 )
 
 GROUPS = 50
-"""The most groups of one `GET_GROUP_INFO` call."""
+"""The maximum number of groups of one `GET_GROUP_INFO` call."""
 
 _COMMAND = re.compile(r"v[0-9]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 def endpoint_of(command: str, repeatable: bool) -> Endpoint[[Body], dict[str, Any]]:
-    """Return the endpoint of any command, for requests and answers as they are.
+    """Return the endpoint of any command, with raw fields as requests and answers.
 
     Args:
-        command: its path.
-        repeatable: whether a call with an unknown outcome may be repeated, for a command that is not in `ENDPOINTS`.
+        command: the command's path.
+        repeatable: whether a call with an unknown outcome may be repeated; ignored for a command in `ENDPOINTS`.
 
     Raises:
         TypeError, ValueError: ``command`` is not a path like ``v4/openim/…``.

@@ -1,6 +1,6 @@
-"""The results of calls: frozen dataclasses with plain fields, each with a ``from_wire`` that reads an answer.
+"""The results of calls: frozen dataclasses, each with a ``from_wire`` that reads an answer.
 
-The fields are plain dicts and tuples, which web frameworks and serialisers accept.  Unknown fields of an answer are
+Their fields are plain dicts and tuples, which web frameworks and serialisers accept.  Unknown fields of an answer are
 ignored.  An item that cannot be read becomes an error of that item alone; an answer that is malformed as a whole
 raises `BadResponse` and nothing else.
 """
@@ -25,8 +25,8 @@ class ItemError:
     """The error of one item of a call.
 
     Attributes:
-        code: the service's code; None when the answer holds nothing readable about the item.
-        info: more about the error, printable and at most 300 characters; may be empty.
+        code: the service's code; None if the answer has nothing readable about the item.
+        info: details of the error, printable and at most 300 characters; may be empty.
     """
 
     code: int | None
@@ -37,12 +37,12 @@ class ItemError:
 
     @property
     def meaning(self) -> str:
-        """What the service says with the code, in a sentence; "" without a code that this library knows."""
+        """The meaning of the code, in a sentence; "" if there is no code or this library does not know it."""
         return code_of(self.code).meaning
 
     @property
     def remedy(self) -> str:
-        """What to do about it, likewise."""
+        """The remedy for the error, in a sentence; "" likewise."""
         return code_of(self.code).remedy
 
 
@@ -50,7 +50,7 @@ class ItemError:
 class C2CUnread:
     """Unread one-to-one messages of one account, by peer.
 
-    A peer that failed is in ``errors`` and absent from ``counts``: looking it up is a KeyError, never 0.
+    A peer that failed is in ``errors`` and not in ``counts``: looking it up there is a KeyError, never 0.
 
     Attributes:
         counts: peer → unread messages.
@@ -70,7 +70,7 @@ class C2CUnread:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[str]) -> C2CUnread:
-        """Read an answer of get_c2c_unread_msg_num; a peer that is missing or unreadable becomes an error.
+        """Read an answer of get_c2c_unread_msg_num; a missing or unreadable peer becomes an error.
 
         Args:
             answer: the decoded body.
@@ -111,7 +111,7 @@ class Receipt:
 class GroupMsgReceipts:
     """Read receipts of messages of one group, by message sequence number.
 
-    The keys are integers, for which orjson needs ``option=orjson.OPT_NON_STR_KEYS``.
+    The keys are integers: orjson needs ``option=orjson.OPT_NON_STR_KEYS``.
 
     Attributes:
         receipts: MsgSeq → receipt.
@@ -131,7 +131,7 @@ class GroupMsgReceipts:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any], asked: Iterable[int]) -> GroupMsgReceipts:
-        """Read an answer of get_group_msg_receipt; a message that is missing or unreadable becomes an error.
+        """Read an answer of get_group_msg_receipt; a missing or unreadable message becomes an error.
 
         Args:
             answer: the decoded body.
@@ -176,10 +176,10 @@ class GroupMsgReceiptDetail:
             read: True if the request was for the members who have read the message.
 
         Raises:
-            BadResponse: a field is not as documented, or a member cannot be read: none is left out silently.
+            BadResponse: a field is not as documented, or a member cannot be read: no member is silently skipped.
         """
         rows, account = ("ReadList", "Read_Account") if read else ("UnreadList", "Unread_Account")
-        # The vendor's table says IsFinished, its example IsFinish.
+        # The vendor's table has IsFinished, its example IsFinish.
         finished = _fields.flag(answer, "IsFinish" if "IsFinish" in answer else "IsFinished")
         return cls(
             tuple(_fields.text(row, account) for row in _fields.objects(answer, rows)),
@@ -207,7 +207,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class RecentContactPage:
-    """The cursor of a page of recent contacts, as the service returns it with the previous page; all 0 for the first.
+    """The cursor of a page of recent contacts, returned by the service with the previous page; all 0 for the first.
 
     Attributes:
         time_stamp: ``TimeStamp``.
@@ -249,16 +249,16 @@ class RecentContactList:
 
     @classmethod
     def from_wire(cls, answer: Mapping[str, Any]) -> RecentContactList:
-        """Read an answer of get_recent_contact_list; conversations of undocumented kinds are left out.
+        """Read an answer of get_recent_contact_list; conversations of undocumented kinds are skipped.
 
         Raises:
-            BadResponse: a field is not as documented, or a conversation cannot be read: none is left out silently.
+            BadResponse: a field of the answer or of a conversation is not as documented.
         """
         found = (_contact(row) for row in _fields.objects(answer, "SessionItem"))
         contacts = tuple(contact for contact in found if contact is not None)
         if _fields.flag(answer, "CompleteFlag"):
             return cls(contacts, None)
-        return cls(contacts, RecentContactPage(**{_PAGE[name]: _fields.whole(answer, name) for name in _PAGE}))
+        return cls(contacts, RecentContactPage(**{_PAGE[name]: _fields.integer(answer, name) for name in _PAGE}))
 
 
 # Not slotted: on Python 3.11 and 3.12 a frozen, slotted, generic dataclass cannot be called as Done[int](…).
@@ -277,9 +277,9 @@ class Done(Generic[Item_co, Value_co]):
 
 @dataclass(frozen=True)
 class Failed(Generic[Item_co]):
-    """A row of ``batch.map`` whose call raised.
+    """A row of ``batch.map`` whose call raised an exception.
 
-    The error is an exception, for which orjson needs ``default=str``.
+    The error is an exception: orjson needs ``default=str``.
 
     Attributes:
         item: the row.
@@ -291,7 +291,7 @@ class Failed(Generic[Item_co]):
 
 
 def item_error(error: TIMError) -> ItemError:
-    """The error of a whole call as that of one of its items."""
+    """Convert the error of a whole call to that of one of its items."""
     return ItemError(error.code, error.info) if isinstance(error, APIError) else ItemError(None, str(error))
 
 
@@ -304,13 +304,13 @@ def all_c2c_unread(answer: Mapping[str, Any]) -> int:
     return _fields.count(answer, "AllC2CUnreadMsgNum")
 
 
-def _raise_for(result: object, errors: Mapping[Any, ItemError], what: str) -> None:
+def _raise_for(result: object, errors: Mapping[Any, ItemError], items: str) -> None:
     if errors:
         some = ", ".join(
             f"{item} ({error.info if error.code is None else error.code})" for item, error in list(errors.items())[:3]
         )
         more = ", …" if len(errors) > 3 else ""
-        raise PartialFailure(f"{len(errors)} {what} failed: {some}{more}", result)
+        raise PartialFailure(f"{len(errors)} {items} failed: {some}{more}", result)
 
 
 _MISSING = ItemError(None, "not in the answer")
@@ -342,8 +342,8 @@ def _receipt(row: Mapping[str, Any]) -> Receipt | ItemError:
 
 def _contact(row: Mapping[str, Any]) -> Contact | None:
     """Read a conversation; None for one of an undocumented kind."""
-    if _fields.whole(row, "Type") not in _KINDS:
+    if _fields.integer(row, "Type") not in _KINDS:
         return None
     kind, id_ = _KINDS[row["Type"]]
     pinned = "TopFlag" in row and _fields.flag(row, "TopFlag")
-    return Contact(kind, _fields.text(row, id_), _fields.whole(row, "MsgTime"), pinned)
+    return Contact(kind, _fields.text(row, id_), _fields.integer(row, "MsgTime"), pinned)

@@ -1,4 +1,4 @@
-"""The retry policy: ``TIMClient(retry=RetryPolicy(…))``, or ``with_options(retry=…)`` for some calls."""
+"""The retry policy, for ``TIMClient(retry=RetryPolicy(…))`` or, for some calls, ``with_options(retry=…)``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 class RetryPolicy:
     """The retry policy for transient failures.
 
-    Waits are drawn with full jitter: the n-th lies between 0 and ``min(most, first * 2**(n-1))`` seconds.
+    Waits have full jitter: the n-th is a random number between 0 and ``min(most, first * 2**(n-1))`` seconds.
 
     Attributes:
-        attempts: the most requests made for one call, the first included; 1 turns retrying off.
-        wait: (first, most) seconds after a transient failure: 10002 and its like, HTTP 5xx, time-outs, lost
+        attempts: the maximum number of requests for one call, including the first; 1 disables retries.
+        wait: (first, most) seconds after a transient failure: 10002 and similar codes, HTTP 5xx, time-outs, lost
             connections.
-        wait_rate_limited: (first, most) seconds after a refusal for the rate; the endpoint also slows down.
-        total: seconds after its first request within which a call's last retry starts.
-        budget: retries an endpoint can make beyond what success and time give back (half a retry for each
-            success, and a tenth of the endpoint's rate each second).  When it is spent, the original error is
-            raised at once: a service in trouble is not helped by clients that each ask eight times.
+        wait_rate_limited: (first, most) seconds after a refusal because of the rate; the endpoint also slows down.
+        total: seconds from a call's first request within which its last retry starts.
+        budget: retries that an endpoint may make in addition to those that it regains (half a retry for each success,
+            and a tenth of its rate each second).  When the budget is spent, the original error is raised at once:
+            eight attempts by every client would not help a service in trouble.
 
     Raises:
-        ValueError: an attribute out of its range.
+        ValueError: an attribute out of range.
     """
 
     attempts: int = 8
@@ -38,7 +38,7 @@ class RetryPolicy:
         for name in ("wait", "wait_rate_limited"):
             first, most = getattr(self, name)
             if not (0 <= first < math.inf and 0 <= most < math.inf):
-                raise ValueError(f"{name} must be two numbers of seconds, not negative")
-            object.__setattr__(self, name, (first, most))  # a list, too, gives a policy that can be hashed
+                raise ValueError(f"{name} must be two finite numbers of seconds, 0 or more, not {(first, most)}")
+            object.__setattr__(self, name, (first, most))  # a tuple even if given a list, so that a policy is hashable
         if not (self.total >= 0 and self.budget >= 0):
-            raise ValueError("total and budget must not be negative")
+            raise ValueError(f"total and budget must be 0 or more, not {self.total} and {self.budget}")

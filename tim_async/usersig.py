@@ -1,10 +1,10 @@
-"""UserSig, version 2.0: the credential every call carries in its query.
+"""UserSig, version 2.0: the credential in the query of each call.
 
 https://www.tencentcloud.com/document/product/1047/34385
 
-Signing and verifying are pure functions: the time is an argument.  A UserSig is not a JWT, but it is signed by
-the same HMAC-SHA256, and PyJWT's `HMACAlgorithm` brings the care that belongs around one: keys that are really
-PEM, SSH or JWK text are refused, and a short key is recognised.
+Signing and verifying are pure functions: the time is an argument.  A UserSig is not a JWT, but it is signed with
+the same HMAC-SHA256, and PyJWT's `HMACAlgorithm` also checks the key: it refuses PEM, SSH and JWK text, and detects
+a key that is too short.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 DEFAULT_EXPIRE = 180 * DAY
-"""Seconds a UserSig is valid unless said otherwise: what the vendor's own libraries choose."""
+"""Default validity of a UserSig, seconds: that of the vendor's own libraries."""
 
 _TO_URL = str.maketrans("+/=", "*-_")
 _FROM_URL = str.maketrans("*-_", "+/=")
@@ -33,13 +33,13 @@ _MAX_INFLATED = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a UserSig says.
+    """The content of a UserSig.
 
     Attributes:
-        identifier: the account it was made for.
-        sdk_app_id: the app it was made for.
-        issued_at: when it was made, unix seconds.
-        expire: how long it is valid, seconds; the last valid moment is ``issued_at + expire``.
+        identifier: the account that it is for.
+        sdk_app_id: the SDKAppID of the app that it is for.
+        issued_at: the time of signing, unix seconds.
+        expire: seconds for which it is valid; the last valid moment is ``issued_at + expire``.
         userbuf: the extra bytes that were signed, if any.
     """
 
@@ -59,20 +59,20 @@ def sign(
     expire: int = DEFAULT_EXPIRE,
     userbuf: bytes | None = None,
 ) -> str:
-    """Make a UserSig.
+    """Sign a UserSig.
 
     https://www.tencentcloud.com/document/product/1047/34385
 
     Args:
         sdk_app_id: the app's SDKAppID.
-        secret_key: the app's secret key, as the console shows it.
+        secret_key: the app's secret key, as shown in the console.
         identifier: the account to sign for.
-        issued_at: unix seconds; the time the signature starts from.
-        expire: how long it is valid, seconds.
-        userbuf: extra bytes to sign, as rooms of the vendor's call products use.
+        issued_at: the start of its validity, unix seconds.
+        expire: seconds for which it is valid.
+        userbuf: extra bytes to sign, as used for rooms of the vendor's call products.
 
     Returns:
-        The UserSig, safe to stand in a query as it is.
+        The UserSig, which needs no escaping in a URL's query.
 
     Raises:
         ValueError: the key is empty, or is a PEM, SSH or JWK key; or the identifier cannot be encoded as UTF-8.
@@ -100,22 +100,22 @@ def _pack(claims: Claims, key: Secret) -> str:
 
 
 def verify(usersig: str, sdk_app_id: int, secret_key: str | Secret, *, now: float) -> Claims:
-    """Check a UserSig.
+    """Verify a UserSig.
 
     Args:
-        usersig: what `sign`, or any other library, made.
-        sdk_app_id: the app it must be for.
-        secret_key: that app's secret key.
-        now: unix seconds to judge its age by.
+        usersig: a UserSig of `sign` or any other library.
+        sdk_app_id: the SDKAppID of the app that it must be for.
+        secret_key: the secret key of that app.
+        now: the current time, unix seconds.
 
     Returns:
-        What it says, once it is known to be genuine and in time.
+        The content of a UserSig that is genuine and has not expired.
 
     Raises:
         ValueError: it cannot be read, is another app's, was not signed with this key, or has expired.
     """
     key, text = Secret.of(secret_key), Secret(usersig)
-    del secret_key, usersig  # neither may stand in the frame of an error
+    del secret_key, usersig  # no frame that can raise holds either as plain text
     found: tuple[Claims, Secret] | None = None
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, zlib.error, RecursionError):
         found = _read(text)
@@ -132,7 +132,7 @@ def verify(usersig: str, sdk_app_id: int, secret_key: str | Secret, *, now: floa
 
 
 def _key_bytes(key: Secret) -> bytes:
-    """Return the bytes to sign with: the key's own text, never what its hex digits stand for.
+    """Return the bytes to sign with: the key's text itself, never its decoded hex digits.
 
     Raises:
         TypeError: not a str.
@@ -144,7 +144,7 @@ def _key_bytes(key: Secret) -> bytes:
         raise ValueError("the secret key is empty")
     from jwt.exceptions import InvalidKeyError
 
-    # PyJWT's own error is not chained: the frames it was raised in hold the key.
+    # PyJWT's own error is not chained: the frames of its traceback hold the key.
     with contextlib.suppress(InvalidKeyError, UnicodeEncodeError):
         return _hmac().prepare_key(cast(str, key.reveal()))
     raise ValueError(
@@ -153,14 +153,14 @@ def _key_bytes(key: Secret) -> bytes:
 
 
 def check_key(secret_key: str | Secret) -> None:
-    """Refuse a key that can only be a mistake, before it has cost a call.
+    """Raise an error for a key that cannot be right, before a call is made with it.
 
     Args:
-        secret_key: the app's secret key, as the console shows it.
+        secret_key: the app's secret key, as shown in the console.
 
     Raises:
         TypeError: not a str.
-        ValueError: empty, with blanks or other characters no key has, too short, or of another kind.
+        ValueError: empty, with blanks or other characters that no key has, too short, or of another kind.
     """
     key = Secret.of(secret_key)
     del secret_key
@@ -169,7 +169,7 @@ def check_key(secret_key: str | Secret) -> None:
 
 
 def _problem(key: Secret) -> str:
-    """What is wrong with a key, "" if nothing is."""
+    """Return the problem of a key; "" if there is none."""
     prepared = _key_bytes(key)
     text = str(key.reveal())
     if not (text.isascii() and text.isprintable()) or " " in text:
@@ -181,7 +181,7 @@ def _problem(key: Secret) -> str:
 
 @functools.cache
 def _hmac() -> HMACAlgorithm:
-    # Imported with the first client, not with the package: where `cryptography` is installed, PyJWT loads all of it.
+    # Imported with the first client, not with the package: PyJWT loads all of `cryptography` if it is installed.
     from jwt.algorithms import HMACAlgorithm
 
     return HMACAlgorithm(HMACAlgorithm.SHA256)
