@@ -545,6 +545,14 @@ def test_nul_bytes_far_into_a_file(file: File) -> None:
     assert plain(file(data))[-2:] == [(20_002, "g", "m", 2), (20_003, "Member_Account", "holds a control character")]
 
 
+def test_no_encoding_is_proposed_for_bytes_that_are_no_text(file: File) -> None:
+    data = f"{HEADER}\n".encode() + b"g,m,1\n" * 20_000 + b"g,\xe9" + b"a" * 23 + b"\0\0b,3\n"
+    found = file(data)[-1]
+    assert isinstance(found, Rejected)
+    assert found.reason.startswith("holds a control character: '\\udce9aaa")
+    assert "--encoding" not in found.reason
+
+
 # Lines of JSON
 
 GOOD = {"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 1}

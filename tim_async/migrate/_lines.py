@@ -100,8 +100,7 @@ class Text:
         """Return a hint at the likely encoding, to append to the error about a text with invalid bytes; else ""."""
         if self.encoding != UTF_8 or not _UNDECODED.search(text):
             return ""
-        sample = self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape")
-        return f"; try --encoding {likely(sample)}"
+        return _encoding_hint(self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape"))
 
 
 class TextFile:
@@ -149,8 +148,7 @@ class TextFile:
             if not head.strip() and not is_cut:
                 raise SourceError(f"{self.name} is empty")
             if "\x00" in head:
-                hint = f"; try --encoding {guess}" if (guess := likely(sample)) else ""
-                raise SourceError(f"{self.name} is binary, not text{hint}")
+                raise SourceError(f"{self.name} is binary, not text{_encoding_hint(sample)}")
             end = "\r" if "\r" in head.strip() and "\n" not in head else "\n"
             joined = io.BufferedReader(_PrefixedReader(sample, decompressed), _BUFFER)
             characters = io.TextIOWrapper(joined, self._encoding, "surrogateescape", end)
@@ -200,6 +198,11 @@ class TextFile:
             raise SourceError(f"{self.name} is not {self._encoding}: {error}") from None
         except OSError as error:
             raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from None
+
+
+def _encoding_hint(sample: bytes) -> str:
+    """Return the likely encoding of a sample, to continue an error; "" when the sample is no text."""
+    return f"; try --encoding {encoding}" if (encoding := likely(sample)) else ""
 
 
 @contextlib.contextmanager
