@@ -163,7 +163,7 @@ def read_id(value: Any) -> str:
     if len(value) > LONGEST_ID:
         raise ValueError(f"is longer than {LONGEST_ID:,} characters: {shown(value)}")
     if value.isprintable() and value == value.strip():
-        return value  # the common case; text with any of the faults below is not printable
+        return value  # the common case, which has none of the faults below
     if _CONTROL.search(value):
         raise ValueError(f"holds a control character: {shown(value)}")
     if value != value.strip():
@@ -201,7 +201,7 @@ def read_line(value: Any) -> int:
 
 
 def read_time(value: Any) -> int:
-    """Return a time, unix seconds, of unix seconds or ISO 8601 with a time zone."""
+    """Return the unix seconds of a time: unix seconds, or ISO 8601 with a time zone."""
     moment = value if isinstance(value, str) else _whole(value)
     try:
         return unix_seconds(moment)

@@ -68,6 +68,7 @@ class _TextSource:
         self._file = TextFile(str(path), encoding)
         self._checker = checker
         self._columns = columns
+        self._arguments: dict[str, Any] = {}
         self._reading: Generator[Row | Rejected] | None = None
 
     def __enter__(self) -> Self:
@@ -86,7 +87,7 @@ class _TextSource:
     @property
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that determine its rows, apart from the path."""
-        return {}
+        return self._arguments
 
     @property
     def notes(self) -> Notes:
@@ -184,7 +185,7 @@ class FileSource(_TextSource):
         self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
             self._columns.field_reader(self._dialect.header)
-        self._arguments: dict[str, Any] = {
+        self._arguments = {
             "format": format,
             "columns": dict(sorted(self._columns.paths.items())),
             "id_formats": dict(sorted(self._columns.templates.items())),
@@ -196,11 +197,6 @@ class FileSource(_TextSource):
             "until_now": until_now,
             "strict_ids": strict_ids,
         }
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that determine its rows, apart from the path."""
-        return self._arguments
 
     def _rows(self, text: Text) -> Iterator[Row | Rejected]:
         file_format = self._detected_format(text)

@@ -59,13 +59,12 @@ def _cells(panels: Sequence[Panel]) -> list[Cell]:
 
 
 def _rates(panels: Sequence[Panel]) -> str:
-    cells = _cells(panels)
-    limits = sorted({cell.limit for cell in cells if cell.limit})
-    most = max(cell.per_second(cell.slot.done) for cell in cells)
-
     def done(cell: Cell) -> float:
         return cell.per_second(cell.slot.done)
 
+    cells = _cells(panels)
+    limits = sorted({cell.limit for cell in cells if cell.limit})
+    most = max(map(done, cells))
     layers = [_Layer("area", "done", "calls that succeeded", done), _Layer("line", "done", "", done)]
     summary = f"Calls a second over time, at most {rate(most)}"
     if limits:
