@@ -155,9 +155,9 @@ class TextFile:
             yield Text(head, sample, is_cut, self._encoding, characters, end)
 
     def _refuse_unsupported(self, sample: bytes) -> None:
-        for magic, what in _UNSUPPORTED.items():
+        for magic, description in _UNSUPPORTED.items():
             if sample.startswith(magic):
-                raise SourceError(f"{self.name} is {what}")
+                raise SourceError(f"{self.name} is {description}")
         if self._encoding == UTF_8 and sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             guess = likely(sample)
             raise SourceError(f"{self.name} is {guess.upper()}; --encoding {guess} reads it")

@@ -260,8 +260,8 @@ class FileSource(_TextSource):
                 yield self._row(line, found)
             if len(lines) == 1:
                 continue
-            # A quoted text may look like rows.  But where no field that is read holds a line end, two stray quotes may
-            # have merged several records into one: each of its lines is rejected.
+            # A column that is not read may hold lines, even lines that look like rows.  A field that is read cannot:
+            # there, two stray quotes may have merged several records, so that each of the lines is rejected.
             if found and not any(value and text.end in value for value in found.values()):
                 self.notes.add_record(line)
                 continue
