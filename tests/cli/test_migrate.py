@@ -599,7 +599,7 @@ def test_max_outage(run: Run, service: Emulator, reach: dict[str, str], tmp_path
         (("--map", "GroupId"), "--map takes FIELD=COLUMN, not 'GroupId'"),
         (("--map", "GroupId="), "--map takes FIELD=COLUMN"),
         (("--map", "GroupId=a", "--map", "GroupId=b"), "--map is given twice for GroupId"),
-        (("--map", "Group=a"), "no field 'Group'"),
+        (("--map", "Group=a"), "unknown field 'Group'"),
         (("--map", "GroupId=room"), "room"),
         (("--id-format", "GroupId"), "--id-format takes FIELD=TEMPLATE"),
         (("--id-format", "UnreadMsgNum={}"), "UnreadMsgNum"),
@@ -669,7 +669,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
         "binary.csv": "binary",
         "header.csv": "UnreadMsgNum",
         "rowless.csv": "no rows",
-        "cut.csv.gz": "cut or damaged",
+        "cut.csv.gz": "truncated or damaged",
         ".": "folder",
     }.items():
         for options in ((), ("--dry-run",)):

@@ -18,7 +18,7 @@ def unread(paths: dict[str, str] | None = None, templates: dict[str, str] | None
 
 
 def formatted(columns: Columns, **found: Any) -> dict[str, Any]:
-    columns.format(found)
+    columns.apply_templates(found)
     return found
 
 
@@ -28,9 +28,9 @@ def formatted(columns: Columns, **found: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("paths", "said"),
     [
-        ({"groupid": "x"}, "no field 'groupid'; there are GroupId, Member_Account, UnreadMsgNum"),
-        ({"": "x"}, "no field ''"),
-        ({"MsgReadTime": "x"}, "no field 'MsgReadTime'"),
+        ({"groupid": "x"}, "unknown field 'groupid'; the fields are GroupId, Member_Account, UnreadMsgNum"),
+        ({"": "x"}, "unknown field ''"),
+        ({"MsgReadTime": "x"}, "unknown field 'MsgReadTime'"),
         ({"GroupId": ""}, "GroupId needs the name of a column"),
     ],
 )
@@ -42,18 +42,18 @@ def test_no_paths(paths: dict[str, str], said: str) -> None:
 @pytest.mark.parametrize(
     ("templates", "said"),
     [
-        ({"UnreadMsgNum": "{}"}, "'UnreadMsgNum' is no id; there are GroupId, Member_Account"),
-        ({"room": "{}"}, "'room' is no id"),
+        ({"UnreadMsgNum": "{}"}, "'UnreadMsgNum' is not an id; the ids are GroupId, Member_Account"),
+        ({"room": "{}"}, "'room' is not an id"),
         ({"GroupId": ""}, "needs a {} for the id"),
         ({"GroupId": "room"}, "needs a {} for the id"),
         ({"GroupId": "{{}}"}, "needs a {} for the id"),
-        ({"GroupId": "room_{"}, "cannot be read"),
-        ({"GroupId": "room_}"}, "cannot be read"),
-        ({"GroupId": "{a"}, "cannot be read"),
-        ({"GroupId": "{}}"}, "cannot be read"),
-        ({"GroupId": "{:>8}"}, "no formats"),
-        ({"GroupId": "{!r}"}, "no formats"),
-        ({"GroupId": "{a:{b}}"}, "no formats"),
+        ({"GroupId": "room_{"}, "cannot be parsed"),
+        ({"GroupId": "room_}"}, "cannot be parsed"),
+        ({"GroupId": "{a"}, "cannot be parsed"),
+        ({"GroupId": "{}}"}, "cannot be parsed"),
+        ({"GroupId": "{:>8}"}, "without formats"),
+        ({"GroupId": "{!r}"}, "without formats"),
+        ({"GroupId": "{a:{b}}"}, "without formats"),
         ({"Member_Account": "{}{a!s}"}, "the template of Member_Account may hold"),
     ],
 )
@@ -68,7 +68,7 @@ def test_no_templates(templates: dict[str, str], said: str) -> None:
 def problem_with(columns: Columns, header: list[str]) -> str:
     """Why a header does not fit; "" when it does."""
     try:
-        columns.of_fields(header)
+        columns.field_reader(header)
     except ValueError as error:
         return str(error)
     return ""
@@ -103,9 +103,9 @@ def test_headers(columns: Columns, header: list[str]) -> None:
         (
             unread(),
             NAMES[:2],
-            "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map UnreadMsgNum=NAME names it",
+            "has no column UnreadMsgNum; found 'GroupId', 'Member_Account'; name it with --map UnreadMsgNum=NAME",
         ),
-        (unread(), ["Group", *NAMES[1:]], "has no column GroupId; there are 'Group', 'Member_Account', 'UnreadMsgNum'"),
+        (unread(), ["Group", *NAMES[1:]], "has no column GroupId; found 'Group', 'Member_Account', 'UnreadMsgNum'"),
         (unread(), ["groupid", "GROUPID", *NAMES[1:]], "has two columns groupid and GROUPID"),
         (unread({"GroupId": "room"}), NAMES, "has no column room"),
         (unread(templates={"GroupId": "{team}_{}"}), NAMES, "has no column team"),
@@ -152,15 +152,15 @@ def test_what_may_be_meant(name: str, column: str | None) -> None:
     """A hint, for a person to judge; names that have nothing to do with the field are none."""
     others = [other for other in ("Report_Account", "Peer_Account", "MsgReadTime") if other != name]
     problem = problem_with(Columns(READ, {}, {}), [*others, "unread", "total", "note", *([column] if column else [])])
-    assert problem.startswith(f"has no column {name}; there are ")
-    assert f"; --map {name}={column} may be meant" in problem if column else f"; --map {name}=NAME names it" in problem
+    assert problem.startswith(f"has no column {name}; found ")
+    assert f"; try --map {name}={column}" in problem if column else f"; name it with --map {name}=NAME" in problem
     assert ("--until-now" in problem) == (name == "MsgReadTime")
 
 
 def test_a_name_is_meant_once() -> None:
     problem = problem_with(unread(), ["room", "user", "unread"])
     for name, column in zip(NAMES, ("room", "user", "unread"), strict=True):
-        assert f"--map {name}={column} may be meant" in problem
+        assert f"; try --map {name}={column}" in problem
 
 
 def test_an_optional_column_that_was_named_must_be_there() -> None:
@@ -168,22 +168,22 @@ def test_an_optional_column_that_was_named_must_be_there() -> None:
     columns = Columns(READ, {"MsgReadTime": "last_raed"}, {}, until_now=True)
     assert columns.needed == {"Report_Account", "Peer_Account", "MsgReadTime"}
     problem = problem_with(columns, ["Report_Account", "Peer_Account", "last_read"])
-    assert problem.startswith("has no column last_raed; there are 'Report_Account', 'Peer_Account', 'last_read'")
-    assert problem.endswith("--map MsgReadTime=last_read may be meant")
+    assert problem.startswith("has no column last_raed; found 'Report_Account', 'Peer_Account', 'last_read'")
+    assert problem.endswith("; try --map MsgReadTime=last_read")
     assert Columns(READ, {"Report_Account": "me"}, {}, until_now=True).needed == {"Report_Account", "Peer_Account"}
 
 
 def test_a_long_header_is_named_in_part() -> None:
     problem = problem_with(unread(), ["x" * 1_000_000] * 13)
-    assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; there are 'xxx")
+    assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; found 'xxx")
     assert len(problem) < 1000
     assert ", …;" in problem
 
 
 def test_the_fields_of_a_record() -> None:
     columns = unread({"GroupId": "room"}, {"GroupId": "{team}_{}"})
-    of_fields = columns.of_fields(["x", "UnreadMsgNum", "team", "Member_Account", "room"])
-    assert of_fields(["1", "2", "3", "4", "5"]) == {
+    read = columns.field_reader(["x", "UnreadMsgNum", "team", "Member_Account", "room"])
+    assert read(["1", "2", "3", "4", "5"]) == {
         "GroupId": "5",
         "Member_Account": "4",
         "UnreadMsgNum": "2",
@@ -192,15 +192,15 @@ def test_the_fields_of_a_record() -> None:
 
 
 def test_an_optional_column_may_be_absent() -> None:
-    of_fields = Columns(READ, {}, {}, until_now=True).of_fields(["Report_Account", "Peer_Account"])
-    assert of_fields(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
+    read = Columns(READ, {}, {}, until_now=True).field_reader(["Report_Account", "Peer_Account"])
+    assert read(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
 
 
 def test_a_text_that_stands_for_nothing() -> None:
     """In a record as in a document, and only when it is all there is."""
     columns = Columns(UNREAD, {}, {}, "\\N")
-    assert columns.of_fields(NAMES)(["\\N", "\\Nx", ""]) == dict(zip(NAMES, (None, "\\Nx", ""), strict=True))
-    assert columns.of_document({"GroupId": "\\N", "UnreadMsgNum": 0}) == {"GroupId": None, "UnreadMsgNum": 0}
+    assert columns.field_reader(NAMES)(["\\N", "\\Nx", ""]) == dict(zip(NAMES, (None, "\\Nx", ""), strict=True))
+    assert columns.read_document({"GroupId": "\\N", "UnreadMsgNum": 0}) == {"GroupId": None, "UnreadMsgNum": 0}
 
 
 # Documents
@@ -239,17 +239,17 @@ def test_a_text_that_stands_for_nothing() -> None:
 def test_paths(path: str, document: dict[str, Any], found: Any) -> None:
     """A field and a column that a template names are found alike."""
     expected = {} if found is ... else {"GroupId": found}
-    assert unread({"GroupId": path}).of_document(document) == expected
+    assert unread({"GroupId": path}).read_document(document) == expected
     others = unread(templates={"GroupId": f"{{{path}}}"})
-    assert others.of_document(document) == ({} if found is ... else {path: found})
+    assert others.read_document(document) == ({} if found is ... else {path: found})
 
 
 def test_two_names_that_differ_in_case_only() -> None:
     """Which is meant is not for a program to say."""
     with pytest.raises(BadField, match=r"GroupId: is there twice, as 'groupid' and 'GROUPID'"):
-        unread().of_document({"groupid": "a", "GROUPID": "b"})
+        unread().read_document({"groupid": "a", "GROUPID": "b"})
     with pytest.raises(BadField, match=r"GroupId: is there twice"):
-        unread({"GroupId": "room.id"}).of_document({"room": {"Id": "a", "iD": "b"}})
+        unread({"GroupId": "room.id"}).read_document({"room": {"Id": "a", "iD": "b"}})
 
 
 def test_the_paths_of_a_document() -> None:
@@ -275,7 +275,7 @@ def test_whatever_is_there_is_found_by_its_path(data: st.DataObject) -> None:
         value = value[step]
     path = ".".join(steps)
     if path:
-        assert unread({"GroupId": path}).of_document(document)["GroupId"] is value
+        assert unread({"GroupId": path}).read_document(document)["GroupId"] is value
 
 
 # Templates
@@ -322,7 +322,7 @@ def test_a_template_that_lacks_a_value(template: str, value: Any, how: str) -> N
     """The id is empty then: written out and read again without the template, it may not pass for one."""
     found = {"GroupId": "7"} if value is ... else {"GroupId": "7", "team": value}
     with pytest.raises(BadField) as caught:
-        unread(templates={"GroupId": template}).format(found)
+        unread(templates={"GroupId": template}).apply_templates(found)
     assert (caught.value.field, caught.value.reason) == ("GroupId", f"needs team, which is {how}")
     assert found["GroupId"] == ""
 
@@ -330,7 +330,7 @@ def test_a_template_that_lacks_a_value(template: str, value: Any, how: str) -> N
 def test_the_other_ids_are_made_all_the_same() -> None:
     found = {"GroupId": "7", "Member_Account": "8"}
     with pytest.raises(BadField):
-        unread(templates={"GroupId": "{team}_{}", "Member_Account": "u_{}"}).format(found)
+        unread(templates={"GroupId": "{team}_{}", "Member_Account": "u_{}"}).apply_templates(found)
     assert found == {"GroupId": "", "Member_Account": "u_8"}
 
 

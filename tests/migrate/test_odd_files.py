@@ -71,7 +71,7 @@ ALICE = (2, "alice", "bob", TIME)
 
 COLUMNS = [
     Case(
-        "", "Report_Account,Peer_Account,LastReadTime\nalice,bob,1700000000\n", "--map MsgReadTime=LastReadTime may be"
+        "", "Report_Account,Peer_Account,LastReadTime\nalice,bob,1700000000\n", "; try --map MsgReadTime=LastReadTime"
     ),
     # A mark at the beginning, which nobody sees, made the column that was asked for another one.
     Case(f"{CSVKIT}/662", f"\ufeffMsgReadTime,Report_Account,Peer_Account\n{TIME},alice,bob\n", [ALICE]),
@@ -173,7 +173,7 @@ QUOTES = [
     Case(
         f"{MILLER}/238",
         TSV.replace("GroupId", '"GroupId"') + "g\tm\t1\n",
-        "--quote '\"' takes the quotes",
+        "--quote '\"' removes the quotes",
         name="rows.tsv",
     ),
     Case(f"{MILLER}/780", COUNTS.replace(",", "|") + 'g|COMUNI" MADONIE"|1\n', [(2, "g", 'COMUNI" MADONIE"', 1)]),
@@ -325,7 +325,7 @@ LAYOUT = [
     Case(
         f"{SQLITE_UTILS}/182",
         (COUNTS + "g,Zürich,1\n").encode("latin-1"),
-        [(2, "Member_Account", "is not UTF-8: 'Z\\udcfcrich'; --encoding cp1252")],
+        [(2, "Member_Account", "is not UTF-8: 'Z\\udcfcrich'; try --encoding cp1252")],
     ),
     Case(f"{DUCKDB}/6011", "g,m,1\n", "--no-header --columns GroupId,Member_Account,UnreadMsgNum"),
     Case(
@@ -334,10 +334,8 @@ LAYOUT = [
         "has a header in its first line",
         {"header": ["GroupId", "Member_Account", "UnreadMsgNum"]},
     ),
-    Case(
-        f"{DUCKDB}/25827", "c0\nv0\na;b\n", "has no columns GroupId, Member_Account, UnreadMsgNum; there is only 'c0'"
-    ),
-    Case(f"{DUCKDB}/15576", f"Estrazione del 2025-01-06\n{COUNTS}", "there is only 'Estrazione del 2025-01-06'"),
+    Case(f"{DUCKDB}/25827", "c0\nv0\na;b\n", "has no columns GroupId, Member_Account, UnreadMsgNum; found only 'c0'"),
+    Case(f"{DUCKDB}/15576", f"Estrazione del 2025-01-06\n{COUNTS}", "found only 'Estrazione del 2025-01-06'"),
     Case(f"{MILLER}/1260", 'GroupId;Member_Account;UnreadMsgNum;\n"g";"m";"1";\n', [(2, "g", "m", 1)]),
     Case(
         f"{MILLER}/1035",

@@ -170,7 +170,7 @@ def one_of_all() -> Status:
         ({"counts": Counts(done=5, failed=1)}, "1 row did not arrive", "1 failed"),
         ({"counts": Counts(done=5, failed=1_000, rejected=1)}, "1,001 rows did not arrive", "1 was invalid"),
         ({"counts": Counts()}, "There were no rows", "holds none"),
-        ({"counts": Counts(pending=7)}, "Not begun, 7 rows left", "same command"),
+        ({"counts": Counts(pending=7)}, "Not started, 7 rows left", "same command"),
         ({"counts": Counts(pending=7, done=1), "running": True}, "Still running, 7 rows left", "As of 2025-11-20"),
         ({"counts": Counts(pending=9), "running": True, "planned": False}, "Still reading the file", "9 rows so far"),
         ({"planned": False}, "Nothing was sent", "Run it again"),
@@ -193,7 +193,7 @@ def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
         ("limit", "Stopped at a limit, 3 rows left"),
         ("row_limit", "Stopped after --limit rows, 3 rows left"),
         ("failed", "Stopped by an error, 3 rows left"),
-        ("", "Cut off, 3 rows left"),
+        ("", "Killed, 3 rows left"),
         ("something new", "Not finished, 3 rows left"),
     ],
 )

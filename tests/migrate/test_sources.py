@@ -359,25 +359,31 @@ def test_headers(file: File, header: str, record: str) -> None:
         (HEADER, "has no rows"),
         (HEADER + "\r\n \n", "has no rows"),
         (f"sep=,\n{HEADER}", "has no rows"),
-        ("GroupId,Member_Account\n", "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map"),
-        ("GroupId;Member_Account\ng;m\n", "has no column UnreadMsgNum; there are 'GroupId', 'Member_Account'; --map"),
-        (HEADER.replace(",", "^") + "\ng^m^5\n", "UnreadMsgNum'; --delimiter CHAR names what separates columns"),
+        (
+            "GroupId,Member_Account\n",
+            "has no column UnreadMsgNum; found 'GroupId', 'Member_Account'; name it with --map",
+        ),
+        (
+            "GroupId;Member_Account\ng;m\n",
+            "has no column UnreadMsgNum; found 'GroupId', 'Member_Account'; name it with --map",
+        ),
+        (HEADER.replace(",", "^") + "\ng^m^5\n", "UnreadMsgNum'; name the delimiter with --delimiter CHAR"),
         (
             f"sep=|\n{HEADER}\ng,m,5\n",
-            "there is only 'GroupId,Member_Account,UnreadMsgNum'; --format csv --delimiter , may",
+            "found only 'GroupId,Member_Account,UnreadMsgNum'; try --format csv --delimiter ,",
         ),
         ("g,m,5\n", "has no header, but begins with 'g', 'm', '5'; --no-header --columns GroupId,Member_Account,U"),
         (json.dumps({"GroupId": "g"}), "; --format jsonl reads JSON"),
-        ("g;m;5;x\n", "has no header, but begins with 'g', 'm', '5', 'x'; --no-header --columns NAME,NAME,… says"),
+        ("g;m;5;x\n", "has no header, but begins with 'g', 'm', '5', 'x'; --no-header --columns NAME,NAME,… names"),
         (f"{HEADER},GroupId\n", "has two columns GroupId"),
         (f'"{HEADER}\ng,m,5\n', "has a first line that is not CSV: opens a quote that is not closed"),
         ('"GroupId"x,Member_Account,UnreadMsgNum\n', "has a first line that is not CSV: ',' expected after"),
-        ('"GroupId"\t"Member_Account"\t"UnreadMsgNum"\n', "--quote '\"' takes the quotes for what they are"),
-        (f"Gr\udcf6\udcdfe,{HEADER}\ng,m,5\n", "has a first line that is not UTF-8; --encoding cp1252 may be meant"),
+        ('"GroupId"\t"Member_Account"\t"UnreadMsgNum"\n', "--quote '\"' removes the quotes"),
+        (f"Gr\udcf6\udcdfe,{HEADER}\ng,m,5\n", "has a first line that is not UTF-8; try --encoding cp1252"),
         ("x" * LONGEST + f",{HEADER}\n", "has a first line that is longer than 1,048,576 characters"),
         ("\n" + "x" * 10 * MIB, "has a first line that is longer than 1,048,576 characters"),
         ('"' + "x\n" * MIB, "has a first line that is not CSV: opens a quote that is not closed"),
-        ("\x1f", "is a cut or damaged gzip file"),
+        ("\x1f", "is a truncated or damaged gzip file"),
     ],
 )
 def test_no_rows_at_all(file: File, data: str, said: str) -> None:
@@ -530,13 +536,21 @@ def test_bytes_that_are_not_utf_8(file: File) -> None:
     ]
     assert isinstance(found[1], Rejected)
     assert found[1].found == {"GroupId": "g", "Member_Account": "Andr\udce9", "UnreadMsgNum": "2"}
-    assert found[1].reason == "is not UTF-8: 'Andr\\udce9'; --encoding cp1252 may be meant"
+    assert found[1].reason == "is not UTF-8: 'Andr\\udce9'; try --encoding cp1252"
     assert plain(file(data, encoding="cp1252"))[1] == (3, "g", "André", 2)
 
 
 def test_nul_bytes_far_into_a_file(file: File) -> None:
     data = f"{HEADER},note\n" + "g,m,1,\n" * 20_000 + "g,m,2,\0\ng,\0,3,\n"
     assert plain(file(data))[-2:] == [(20_002, "g", "m", 2), (20_003, "Member_Account", "holds a control character")]
+
+
+def test_no_encoding_is_proposed_for_bytes_that_are_no_text(file: File) -> None:
+    data = f"{HEADER}\n".encode() + b"g,m,1\n" * 20_000 + b"g,\xe9" + b"a" * 23 + b"\0\0b,3\n"
+    found = file(data)[-1]
+    assert isinstance(found, Rejected)
+    assert found.reason.startswith("holds a control character: '\\udce9aaa")
+    assert "--encoding" not in found.reason
 
 
 # Lines of JSON
@@ -760,19 +774,19 @@ def test_carriage_returns_alone(file: File) -> None:
 def test_a_name_that_is_wrong_about_the_delimiter(file: File, between: str, named: str) -> None:
     """No single column is proposed for a field, but the options that read the file."""
     text = f"{HEADER}\ng,m,1\n".replace(",", between)
-    with pytest.raises(SourceError, match=rf"; --format csv --delimiter {re.escape(named)} may be meant$"):
+    with pytest.raises(SourceError, match=rf"; try --format csv --delimiter {re.escape(named)}$"):
         file(text, name="rows.tsv")
     assert file(text, name="rows.tsv", format="csv", delimiter=between) == [Row(2, ("g", "m", 1))]
-    with pytest.raises(SourceError, match="has no columns room, Member_Account, UnreadMsgNum; there is only"):
+    with pytest.raises(SourceError, match="has no columns room, Member_Account, UnreadMsgNum; found only"):
         file(text, name="rows.tsv", columns={"GroupId": "room"})
 
 
 def test_documents_that_hold_the_rows_in_a_list(file: File) -> None:
     with pytest.raises(
-        SourceError, match=r"""rows.jsonl has a list of objects in 'rows'; jq '.\["rows"\]\[\]' takes"""
+        SourceError, match=r"""rows.jsonl has a list of objects in 'rows'; extract them with: jq '.\["rows"\]\[\]'"""
     ):
         file.jsonl({"rows": [GOOD], "none": [], "numbers": [1]})
-    with pytest.raises(SourceError, match=r"no row has a GroupId.*; there are none; --map"):
+    with pytest.raises(SourceError, match=r"no row has a GroupId.*; found none; name it with --map"):
         file.jsonl({"rows": [GOOD], "others": [GOOD]})
 
 
@@ -802,8 +816,7 @@ def test_a_field_that_no_row_has(file: File) -> None:
     with pytest.raises(SourceError) as caught:
         file.jsonl(document, document)
     assert str(caught.value).endswith(
-        "rows.jsonl: no row has a GroupId; there are 'room.id', 'Member_Account', 'UnreadMsgNum';"
-        " --map GroupId=room.id may be meant"
+        "rows.jsonl: no row has a GroupId; found 'room.id', 'Member_Account', 'UnreadMsgNum'; try --map GroupId=room.id"
     )
     assert len(file.jsonl(document, GOOD)) == 2
     assert file.jsonl(document, columns={"GroupId": "room.id"}) == [Row(1, ("g", "m", 1))]
@@ -845,14 +858,12 @@ def test_rows_without_a_time(file: File, name: str) -> None:
 
 def test_a_file_without_times(file: File) -> None:
     """Nothing is read of it, whatever its time is called."""
-    said = (
-        "MsgReadTime; there are 'Report_Account', 'Peer_Account', 'LastReadTime'; --map MsgReadTime=LastReadTime may be"
-    )
+    said = "MsgReadTime; found 'Report_Account', 'Peer_Account', 'LastReadTime'; try --map MsgReadTime=LastReadTime"
     csv_text = "Report_Account,Peer_Account,LastReadTime\nalice,bob,1700000000\n"
-    with pytest.raises(SourceError, match=f"has no column {said} meant; --until-now marks"):
+    with pytest.raises(SourceError, match=f"has no column {said}; --until-now marks"):
         file(csv_text, READ)
     document = {**CONVERSATION, "LastReadTime": 1700000000}
-    with pytest.raises(SourceError, match=f"no row has a {said} meant; --until-now marks"):
+    with pytest.raises(SourceError, match=f"no row has a {said}; --until-now marks"):
         file.jsonl(document, document, kind=READ)
     for read in (file(csv_text, READ, until_now=True), file.jsonl(document, kind=READ, until_now=True)):
         assert [row.values[2] for row in read if isinstance(row, Row)] == [None]
@@ -864,7 +875,7 @@ def test_an_optional_field_that_was_named_and_that_no_row_has(file: File) -> Non
     """A slip of the pen would mark everything as read up to now."""
     document = {**CONVERSATION, "last_read": 1756602000}
     options: dict[str, Any] = {"columns": {"MsgReadTime": "last_raed"}, "until_now": True}
-    with pytest.raises(SourceError, match=r"no row has a last_raed; there are .*; --map MsgReadTime=last_read may"):
+    with pytest.raises(SourceError, match=r"no row has a last_raed; found .*; try --map MsgReadTime=last_read$"):
         file.jsonl(document, document, kind=READ, **options)
     with pytest.raises(SourceError, match="has no column last_raed"):
         file("Report_Account,Peer_Account,last_read\na,b,1756602000\n", READ, **options)
@@ -1016,7 +1027,7 @@ def test_files_as_they_come(file: File, data: str, options: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("data", "header", "said"),
     [
-        (f"{HEADER}\ng,m,5\n", HEADER, "has a header in its first line; leave --no-header and --columns away"),
+        (f"{HEADER}\ng,m,5\n", HEADER, "has a header in its first line; leave --no-header and --columns out"),
         (f"{HEADER.lower()}\ng,m,5\n", HEADER, "has a header in its first line"),
         ("g,m,5\n", "GroupId,Member_Account,UnreadMsgNum,x", "has 3 columns in its first line, and --columns names 4"),
         ('"g,m,5\n', HEADER, "has a first line that is not CSV"),
@@ -1077,7 +1088,7 @@ def test_a_file_that_ends_too_early(file: File) -> None:
     found, error = outcome(path)
     assert 1000 < len(found) < 10_000
     assert all(isinstance(row, Row) for row in found)
-    assert "is a cut or damaged gzip file" in error
+    assert "is a truncated or damaged gzip file" in error
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows made of what was read of their fields: checked, and noted where something is odd."""
+"""The check of each row of a file: valid, valid with a note on a suspicious id, or rejected."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from ._notes import Notes, suspicion
 from ._rows import BadField, Kind, Rejected, Row, shown
 
-_LONGEST_KEPT = 1000
+_MAX_KEPT = 1000
 
 
 class Checker:
-    """Makes rows.
+    """The checker of a file's rows.
 
     Args:
-        kind: what they are.
+        kind: the kind of the rows.
         until_now: whether rows without a time may mark conversations read up to now.
         strict_ids: whether to reject ids that are probably wrong, instead of noting them.
 
     Attributes:
-        notes: what is worth saying of the rows so far.
+        notes: notes on the rows so far.
     """
 
     def __init__(self, kind: Kind, *, until_now: bool, strict_ids: bool) -> None:
@@ -38,7 +38,7 @@ class Checker:
 
         Args:
             line: its line.
-            found: its fields by name.
+            found: its fields as read, by name.
         """
         try:
             row = self._kind.row(line, found, until_now=self._until_now)
@@ -59,21 +59,21 @@ class Checker:
 
         Args:
             line: its line.
-            error: what is wrong with it.
-            found: its fields by name; or its text, when it could not be taken apart.
+            error: the fault.
+            found: its fields as read, by name; or its text, when it could not be parsed.
 
         Returns:
-            The row with a place for each field, so that it can be mended.
+            The row with an entry for each field, so that people can fill it in.
         """
         kept = {"Text": found.rstrip("\r\n")} if isinstance(found, str) else found
         return Rejected(line, error.field, error.reason, self._empty | {name: _cut(kept[name]) for name in kept})
 
 
 def _cut(value: Any) -> Any:
-    """A value as it is kept: as JSON can hold it, and without what is too long to have been valid."""
-    if isinstance(value, str) and len(value) > _LONGEST_KEPT:
-        return value[:_LONGEST_KEPT] + "…"
-    if isinstance(value, dict | list) and len(repr(value)) > _LONGEST_KEPT:
+    """Return a value as it is kept: JSON-serializable, and cut when too long to be valid."""
+    if isinstance(value, str) and len(value) > _MAX_KEPT:
+        return value[:_MAX_KEPT] + "…"
+    if isinstance(value, dict | list) and len(repr(value)) > _MAX_KEPT:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)

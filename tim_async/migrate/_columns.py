@@ -1,4 +1,4 @@
-"""Which column, or which path into a JSON document, holds which field; and how ids are made of what is there."""
+"""The columns and JSON paths of fields, and templates of ids."""
 
 from __future__ import annotations
 
@@ -11,40 +11,45 @@ from typing import Any
 
 from ._rows import UNTIL_NOW, BadField, Column, Kind, shown
 
-_MOST_SHOWN = 12
-_NOTHING = (None, "")
-_UNSEEN = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
-"""Byte-order marks and other characters without width, which files that were joined or copied have in their headers."""
-_MOST_AROUND = 16
-_LONGEST_NAME = 100
-_LIKE = 0.4
-"""How much a name has to be like that of a field to be named as what may be meant."""
+FieldReader = Callable[[list[str]], dict[str, Any]]
+"""A function from the fields of a record to those of a row, by name."""
+
+_MAX_LISTED = 12
+_EMPTY = (None, "")
+_ZERO_WIDTH = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Byte-order marks and other zero-width characters, which the headers of joined or copied files have."""
+_MAX_PADDING = 16
+"""The maximum number of ignored characters in a name."""
+_MAX_COMPARED = 100
+"""Characters of a name that are compared with a field."""
+_MIN_SIMILARITY = 0.4
+"""The minimum similarity to a field of a column that an error suggests for it."""
 
 
 class _Repeated(str):
-    """A text that is no other object; a rejected row can be written with it."""
+    """A string with an identity of its own, so that JSON can hold it in a rejected row."""
 
     __slots__ = ()
 
 
 REPEATED = _Repeated("two values")
-"""Stands for the value of a JSON name that is in its object twice."""
+"""The value of a JSON name that its object has twice."""
 
 
 class Columns:
-    """Finds a kind's fields in a record.
+    """The columns or paths of a kind's fields.
 
-    Names are compared without case, surrounding blanks and byte-order marks; one that is exactly right goes first.
+    Names are compared without case, surrounding blanks and byte-order marks; an exact match takes precedence.
 
     Args:
-        kind: whose fields.
+        kind: the kind of the rows.
         paths: column or dotted path by field, where it is not the field's own name.
-        templates: how ids are made, by field.
+        templates: templates of ids, by field.
         null: a text that stands for an absent value.
         until_now: whether rows without a time may mark conversations read up to now.
 
     Raises:
-        ValueError: an unknown field, an empty path, or a template that cannot be right.
+        ValueError: an unknown field, an empty path, or an invalid template.
     """
 
     def __init__(
@@ -60,39 +65,39 @@ class Columns:
         ids = [column.name for column in kind.columns if column.is_id]
         for name, path in paths.items():
             if name not in names:
-                raise ValueError(f"no field {name!r}; there are {', '.join(names)}")
+                raise ValueError(f"unknown field {name!r}; the fields are {', '.join(names)}")
             if not path:
                 raise ValueError(f"{name} needs the name of a column")
         for name in templates:
             if name not in ids:
-                raise ValueError(f"{name!r} is no id; there are {', '.join(ids)}")
+                raise ValueError(f"{name!r} is not an id; the ids are {', '.join(ids)}")
         self.paths: dict[str, str] = dict(paths)
         self.templates: dict[str, str] = dict(templates)
         self.kind: Kind = kind
         self._null = null
-        self._parts = {name: _parts(name, template) for name, template in templates.items()}
+        self._parts = {name: _parsed(name, template) for name, template in templates.items()}
         used = {part for parts in self._parts.values() for _, part in parts if part is not None}
-        # An id that is made of other columns alone needs none of its own.
-        self._made = {name for name, parts in self._parts.items() if all(part != name for _, part in parts)}
-        read = [column for column in kind.columns if column.name in used or column.name not in self._made]
+        # An id that is composed of other columns alone needs no column of its own.
+        self._composed = {name for name, parts in self._parts.items() if all(part != name for _, part in parts)}
+        read = [column for column in kind.columns if column.name in used or column.name not in self._composed]
         others = sorted(used - set(names))
-        self._source = {column.name: paths.get(column.name, column.name) for column in read}
-        self._source |= {name: name for name in others}
-        # An optional column that was named must be there, too: a slip of the pen is not to pass for its absence.
+        self._path_of = {column.name: paths.get(column.name, column.name) for column in read}
+        self._path_of |= {name: name for name in others}
+        # An optional column that is named must be there, too: a misspelt one must not pass for an absent one.
         self.needed: frozenset[str] = frozenset(others) | {
             column.name
             for column in read
             if column.required or (column.until_now and not until_now) or column.name in used | paths.keys()
         }
-        """The fields, and the columns of templates, that a file without them cannot be read for."""
+        """The fields and columns of templates that a file must have."""
 
-    def of_fields(self, header: Sequence[str]) -> Callable[[list[str]], dict[str, Any]]:
-        """What finds the fields in a record under this header.
+    def field_reader(self, header: Sequence[str]) -> FieldReader:
+        """Return a function that finds the fields in a record under this header.
 
         Raises:
-            ValueError: the header is not this kind's; the message is the end of a sentence.
+            ValueError: the header lacks a column, or has it twice; the message continues a sentence.
         """
-        found = {name: _find(header, path) for name, path in self._source.items()}
+        found = {name: _matches(header, path) for name, path in self._path_of.items()}
         if missing := self.needed - {name for name, columns in found.items() if columns}:
             raise ValueError(f"has no column {self.missing(missing, header)}")
         for columns in found.values():
@@ -105,19 +110,19 @@ class Columns:
         return lambda fields: {name: None if fields[place] == null else fields[place] for name, place in places}
 
     def fit(self, header: Sequence[str]) -> bool:
-        """Whether a header has all that is needed."""
-        return all(_find(header, self._source[name]) for name in self.needed)
+        """Whether a header has all required columns."""
+        return all(_matches(header, self._path_of[name]) for name in self.needed)
 
-    def of_document(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a JSON object; those that are not there are left out.
+    def read_document(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields that a JSON object has.
 
         Raises:
-            BadField: the object has two names for one of them, which are equal or differ in case only.
+            BadField: the object has two names for a field, which are equal or differ in case only.
         """
         found = {}
-        for name, path in self._source.items():
+        for name, path in self._path_of.items():
             try:
-                value = _once(document[path], path) if path in document else _follow(document, path)
+                value = _unique(document[path], path) if path in document else _follow(document, path)
             except ValueError as error:
                 raise BadField(name, str(error)) from None
             if value is not _ABSENT:
@@ -125,49 +130,53 @@ class Columns:
         return found
 
     def missing(self, fields: Iterable[str], names: Sequence[str]) -> str:
-        """What a file lacks, what it has, and what may be meant, as the end of a sentence.
+        """Describe missing columns, those found, and likely candidates, to continue a sentence.
 
         Args:
-            fields: the fields and columns that it lacks.
+            fields: the fields and columns that a file lacks.
             names: the columns or paths that it has.
         """
-        lacking = [name for name in self._source if name in fields]
-        there = ", ".join(map(shown, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "") or "none"
-        said = f"{', '.join(self._source[name] for name in lacking)}; there are {there}"
+        lacking = [name for name in self._path_of if name in fields]
+        text = f"{', '.join(self._path_of[name] for name in lacking)}; found {listed(names) or 'none'}"
         columns = [column for column in self.kind.columns if column.name in lacking]
-        taken = {name for path in self._source.values() for name in _find(names, path)}
+        taken = {name for path in self._path_of.values() for name in _matches(names, path)}
         left = [name for name in names if name.strip() and name not in taken]
         for column in columns:
-            guess = _likely(column, left)
-            said += f"; --map {column.name}={guess} may be meant" if guess else f"; --map {column.name}=NAME names it"
+            guess = _best_guess(column, left)
+            text += f"; try --map {column.name}={guess}" if guess else f"; name it with --map {column.name}=NAME"
             left = [name for name in left if name != guess]
         if any(column.until_now and column.name not in self.paths for column in columns):
-            said += f"; {UNTIL_NOW}"
-        return said
+            text += f"; {UNTIL_NOW}"
+        return text
 
-    def format(self, found: dict[str, Any]) -> None:
-        """Make the ids that have templates, and put them among the fields.
+    def apply_templates(self, found: dict[str, Any]) -> None:
+        """Replace the ids that have templates.
 
         Raises:
-            BadField: a template needs a value that is not there; its id is empty then.
+            BadField: a template needs a value that is absent; its id is then empty.
         """
         made: dict[str, Any] = {}
         problem: BadField | None = None
         for name, parts in self._parts.items():
-            if name not in self._made and found.get(name) in _NOTHING:
+            if name not in self._composed and found.get(name) in _EMPTY:
                 continue
-            lacking = [part for _, part in parts if part is not None and found.get(part) in _NOTHING]
-            made[name] = "" if lacking else _made_of(parts, found)
+            lacking = [part for _, part in parts if part is not None and found.get(part) in _EMPTY]
+            made[name] = "" if lacking else _filled(parts, found)
             if lacking and problem is None:
-                how = "empty" if lacking[0] in found else "missing"
-                problem = BadField(name, f"needs {lacking[0]}, which is {how}")
+                state = "empty" if lacking[0] in found else "missing"
+                problem = BadField(name, f"needs {lacking[0]}, which is {state}")
         found.update(made)
         if problem is not None:
             raise problem
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as an error lists them: each quoted, the first 12 of many."""
+    return ", ".join(map(shown, names[:_MAX_LISTED])) + (", …" if len(names) > _MAX_LISTED else "")
+
+
 def paths_in(document: dict[str, Any]) -> Iterator[str]:
-    """The paths in a JSON object, two steps deep, as far as they lead to something that can be a field."""
+    """Yield the paths of possible fields in a JSON object, two levels deep."""
     for name, value in document.items():
         if isinstance(value, dict):
             yield from (f"{name}.{step}" for step, part in value.items() if not isinstance(part, dict | list))
@@ -176,7 +185,7 @@ def paths_in(document: dict[str, Any]) -> Iterator[str]:
 
 
 def list_in(document: dict[str, Any]) -> str:
-    """The name of the one list of objects in a JSON object; "" when there is none, or more."""
+    """Return the name of the only list of objects in a JSON object; "" when there is none, or several."""
     names = [
         name
         for name, value in document.items()
@@ -189,27 +198,27 @@ _ABSENT: Any = object()
 
 
 @functools.lru_cache(4096)
-def _plain(name: str) -> str:
-    """A name without what is not compared."""
-    return name.strip().strip(_UNSEEN).strip().casefold()
+def _normalized(name: str) -> str:
+    """Return the part of a name that is compared."""
+    return name.strip().strip(_ZERO_WIDTH).strip().casefold()
 
 
-def _find(names: Iterable[str], wanted: str) -> list[str]:
-    """Those of the names that are meant by one: more than one where that is not clear."""
+def _matches(names: Iterable[str], wanted: str) -> list[str]:
+    """Return the names that match; more than one when ambiguous."""
     exact = [name for name in names if name == wanted]
-    longest = len(wanted) + _MOST_AROUND
-    return exact or [name for name in names if len(name) <= longest and _plain(name) == _plain(wanted)]
+    longest = len(wanted) + _MAX_PADDING
+    return exact or [name for name in names if len(name) <= longest and _normalized(name) == _normalized(wanted)]
 
 
-def _likely(column: Column, names: Iterable[str]) -> str:
-    """The one of the names that most likely is a field's; "" for none."""
-    likeness = {name: _likeness(column, name) for name in names}
-    best = max(likeness, key=likeness.__getitem__, default="")
-    return best if likeness.get(best, 0) >= _LIKE else ""
+def _best_guess(column: Column, names: Iterable[str]) -> str:
+    """Return the name that is most likely the field's; "" for none."""
+    similarities = {name: _similarity(column, name) for name in names}
+    best = max(similarities, key=similarities.__getitem__, default="")
+    return best if similarities.get(best, 0) >= _MIN_SIMILARITY else ""
 
 
-def _likeness(column: Column, name: str) -> float:
-    parts = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name[:_LONGEST_NAME]).casefold())
+def _similarity(column: Column, name: str) -> float:
+    parts = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name[:_MAX_COMPARED]).casefold())
     # Not the "read" of "unread", nor the "to" of "total".
     words = sum(
         word == part or (len(word) > len("to") and word in part and f"un{word}" not in part)
@@ -220,8 +229,8 @@ def _likeness(column: Column, name: str) -> float:
     return float(alike / 2 + min(words, 2) * 0.4)
 
 
-def _made_of(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> Any:
-    """A template filled in; or the first value that would be no id by itself, for whoever checks the id to refuse."""
+def _filled(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> Any:
+    """Fill a template in; return the first value that is itself no valid id instead, so that its check rejects it."""
     texts = []
     for text, part in parts:
         texts.append(text)
@@ -234,17 +243,17 @@ def _made_of(parts: list[tuple[str, str | None]], values: Mapping[str, Any]) -> 
 
 
 def _follow(document: Any, path: str) -> Any:
-    """The value at a dotted path, through objects and, by number, through arrays.
+    """Return the value at a dotted path, through objects and, by index, through arrays.
 
     Raises:
         ValueError: an object has two names for a step, which are equal or differ in case only.
     """
-    steps = [path] if isinstance(document, dict) and _find(document, path) else path.split(".")
+    steps = [path] if isinstance(document, dict) and _matches(document, path) else path.split(".")
     for step in steps:
-        if isinstance(document, dict) and (names := _find(document, step)):
+        if isinstance(document, dict) and (names := _matches(document, step)):
             if len(names) > 1:
                 raise ValueError(f"is there twice, as {' and '.join(map(shown, names))}")
-            document = _once(document[names[0]], names[0])
+            document = _unique(document[names[0]], names[0])
         elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", step) and int(step) < len(document):
             document = document[int(step)]
         else:
@@ -252,29 +261,29 @@ def _follow(document: Any, path: str) -> Any:
     return document
 
 
-def _once(value: Any, name: str) -> Any:
-    """The value of a name.
+def _unique(value: Any, name: str) -> Any:
+    """Return the value of a name.
 
     Raises:
-        ValueError: the name is there twice.
+        ValueError: the object has the name twice.
     """
     if value is REPEATED:
         raise ValueError(f"is there twice, as {shown(name)}")
     return value
 
 
-def _parts(field: str, template: str) -> list[tuple[str, str | None]]:
-    """A template as pairs of literal text and the column that follows it; ``{}`` is that of the id itself.
+def _parsed(field: str, template: str) -> list[tuple[str, str | None]]:
+    """Parse a template into pairs of literal text and the column that follows it; ``{}`` is the id's own.
 
     Raises:
-        ValueError: not a template, or one that would give every row the same id.
+        ValueError: the template is invalid, or would give every row the same id.
     """
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"the template of {field} cannot be read: {error}") from None
+        raise ValueError(f"the template of {field} cannot be parsed: {error}") from None
     if any(spec or conversion for _, _, spec, conversion in parsed):
-        raise ValueError(f"the template of {field} may hold {{}} and {{column}}, and no formats")
+        raise ValueError(f"the template of {field} may hold {{}} and {{column}}, without formats")
     parts = [(text, field if name == "" else name) for text, name, _, _ in parsed]
     if all(name is None for _, name in parts):
         raise ValueError(f"the template of {field} needs a {{}} for the id, such as 'room_{{}}'")

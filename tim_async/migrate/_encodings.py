@@ -1,4 +1,4 @@
-"""A guess at the encoding of a file that is not UTF-8, for a hint."""
+"""Detection of the likely encoding of a file that is not UTF-8, for hints in errors."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 _BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
-# Each table of characters begins with those that are used most.  The narrowest comes first.
+# The common characters of each encoding: its tables begin with the most used ones.  The narrowest comes first.
 _COMMON = {
     "cp949": re.compile(rb"[\xb0-\xc8][\xa1-\xfe]"),
     "gb18030": re.compile(rb"[\xb0-\xd7][\xa1-\xfe]|[\xa1-\xa3][\xa1-\xfe]"),
     "big5": re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|[\xa1-\xa2][\x40-\x7e\xa1-\xfe]"),
     "shift_jis": re.compile(rb"[\x82\x83\x88-\x97][\x40-\xfc]|\x81[\x40-\xfc]"),
 }
-_ENOUGH = {"cp949": (1.0, 12), "gb18030": (0.8, 2), "big5": (0.8, 2), "shift_jis": (0.8, 2)}
-"""The least share of common characters, and how many there must be.  Some Chinese texts might be Korean ones."""
+_THRESHOLDS = {"cp949": (1.0, 12), "gb18030": (0.8, 2), "big5": (0.8, 2), "shift_jis": (0.8, 2)}
+"""The minimum share of common characters, and the minimum number of characters: some Chinese texts pass for Korean."""
 
 
 def likely(sample: bytes) -> str:
@@ -25,7 +25,7 @@ def likely(sample: bytes) -> str:
         sample: the beginning of a text, or a part of it.
 
     Returns:
-        Its name in Python; "" when they are no text.
+        Python's name of the encoding; "" when the bytes are no text.
     """
     for bom, name in _BOMS.items():
         if sample.startswith(bom):
@@ -35,9 +35,9 @@ def likely(sample: bytes) -> str:
         if min(first, second) or max(first, second) < len(sample) // 8:
             return ""
         return "utf-16-be" if first else "utf-16-le"
-    for name, (least, fewest) in _ENOUGH.items():
+    for name, (min_share, min_number) in _THRESHOLDS.items():
         share, number = _common(sample, name)
-        if share >= least and number >= fewest:
+        if share >= min_share and number >= min_number:
             return name
     try:
         sample.decode("cp1252")
@@ -47,9 +47,9 @@ def likely(sample: bytes) -> str:
 
 
 def _common(sample: bytes, name: str) -> tuple[float, int]:
-    """The share of the characters outside ASCII that are common in this encoding, and how many there are.
+    """Return the share of common characters among those outside ASCII in this encoding, and the number of the latter.
 
-    Of a word in Latin letters, single characters are outside ASCII; those count as none.
+    A single character outside ASCII belongs to a word in Latin letters, and counts as uncommon.
     """
     try:
         text = codecs.getincrementaldecoder(name)().decode(sample)  # the sample may end within a character

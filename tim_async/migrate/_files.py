@@ -1,6 +1,6 @@
-"""Files that are written as a whole: complete under their name, or not at all.
+"""Atomic writing of files: complete under their name, or not at all.
 
-A file holds ids and what is said of them, so a new one is its owner's alone; one that is replaced keeps its mode.
+The files hold ids, so only its owner may read a new one; one that is replaced keeps its mode.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-PRIVATE = 0o600
+_PRIVATE = 0o600
 """The mode of a new file."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Iterator[IO[str]]:
-    """Write a file as a whole: first beside it as ``.part``, then under its name.
+    """Write a file atomically: first beside it as ``.part``, which is then renamed.
 
-    What is no regular file, such as ``/dev/stdout``, is written to as it is.  An empty file is not left: an earlier one
-    is removed.
+    Anything but a regular file, such as ``/dev/stdout``, is written to directly.  An empty file is not kept: an earlier
+    one is removed.
 
     Args:
         path: the file; a link to it remains one.
-        choose: given the complete ``.part``, says under which name it goes; by default ``path``.
+        choose: returns the final name, given the complete ``.part``; by default ``path``.
 
     Yields:
         The file, as UTF-8.
@@ -36,62 +36,61 @@ def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Itera
         OSError: it cannot be written.
     """
     target = followed(path)
-    if _is_special(path):  # by its own name: that of a pipe behind /dev/stdout leads nowhere
-        with _text(os.open(path, os.O_WRONLY)) as file:
+    if _is_special(path):  # not `target`: the target of /dev/stdout is no path when it is a pipe
+        with _open_text(os.open(path, os.O_WRONLY)) as file:
             yield file
         return
-    path = target
-    part = path.with_name(path.name + ".part")
-    # What a killed run has left there, or a link that somebody has planted: the name goes, never its target.
+    part = target.with_name(target.name + ".part")
+    # The remains of a killed run, or a planted link: this removes the name, never its target.
     part.unlink(missing_ok=True)
     try:
-        with _text(create(part)) as file:
+        with _open_text(create(part)) as file:
             yield file
             file.flush()
-            # Or else a loss of power could leave the new name with nothing in it.
+            # Otherwise a power failure could leave an empty file under the new name.
             os.fsync(file.fileno())
         if choose is not None:
-            path = choose(part)
+            target = choose(part)
         if not part.stat().st_size:
-            path.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             return
-        with contextlib.suppress(OSError):  # there is none yet, or it belongs to another user
-            part.chmod(stat.S_IMODE(path.stat().st_mode))
-        part.replace(path)
+        with contextlib.suppress(OSError):  # no earlier file, or another user's
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads: links of one's own are followed, to the end.
+    """Return the final target of a path; follow only links of the process's user or the folder's owner.
 
     Raises:
-        PermissionError: it is a link of another user, who may have planted it to have another file overwritten.
+        PermissionError: a link of another user, who may have planted it to have another file overwritten.
     """
     if sys.platform != "win32" and path.is_symlink():
         owner = path.lstat().st_uid
-        # As Linux itself has it in folders that everybody may write to.
+        # As Linux does in world-writable folders (fs.protected_symlinks).
         if owner not in (os.geteuid(), path.parent.stat().st_uid):
             raise PermissionError(errno.EACCES, "it is a link of another user")
     return Path(os.path.realpath(path))
 
 
 def create(path: Path) -> int:
-    """Make a file that was not there, for its owner alone; neither a file nor a link that is there is opened.
+    """Create a file that only its owner may read; never open an existing file or link.
 
     Returns:
         A descriptor for reading and writing.
 
     Raises:
-        FileExistsError: there is something of that name, be it a link to nothing.
-        OSError: it cannot be made.
+        FileExistsError: the name is taken, even by a dangling link.
+        OSError: the file cannot be created.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, PRIVATE)
+    return os.open(path, flags, _PRIVATE)
 
 
-def _text(descriptor: int) -> IO[str]:
-    # What is not UTF-8 comes as lone surrogates, whose replacement is also JSON's own escape of them.
+def _open_text(descriptor: int) -> IO[str]:
+    # Bytes that are not UTF-8 come as lone surrogates; "backslashreplace" writes JSON's own escape of them.
     return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 

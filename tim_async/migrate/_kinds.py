@@ -1,4 +1,4 @@
-"""What kind of rows a file holds, told by its columns."""
+"""Detection of the kind of a file's rows by its columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ._rows import KINDS, Kind, Rejected
 from ._sources import FileSource
 from .errors import SourceError
 
-_LOOKED_AT = 200
-"""Rows that are looked at."""
+_SAMPLED = 200
+"""Rows that are sampled."""
 
 
 def kind_of(path: str | Path, **options: Any) -> Kind | None:
-    """The one kind whose columns a file has; None when none or both fit.  Blocks.
+    """Return the only kind whose columns a file has; None when none or both fit.  Blocks.
 
     Args:
         path: a file that can be read more than once.
@@ -28,13 +28,13 @@ def kind_of(path: str | Path, **options: Any) -> Kind | None:
 
 
 def _score(path: str | Path, kind: Kind, options: dict[str, Any]) -> int:
-    """How many of the first rows have what the kind needs; -1 when none can."""
+    """Return the number of sampled rows that have the kind's fields; -1 when the file cannot have any."""
     try:
         with FileSource(path, kind, **options | {"until_now": True}) as source:
-            rows = list(islice(source.read(), _LOOKED_AT))
-    except (ValueError, SourceError):  # a field that the kind has not, or a header without its columns
+            rows = list(islice(source.read(), _SAMPLED))
+    except (ValueError, SourceError):  # an option for another kind's field, or a header without its columns
         return -1
-    # A line that cannot be taken apart says nothing; rows of JSON Lines have no header, and lack fields one by one.
+    # A line that cannot be parsed is no evidence; JSON Lines have no header, and each row may lack fields.
     return sum(
         not isinstance(row, Rejected) or (row.field != "" and row.found.get(row.field) is not None) for row in rows
     )

@@ -1,4 +1,4 @@
-"""A file as text that is read once: plain or packed, a regular file or a pipe, in any encoding."""
+"""Text files that are read once: plain or compressed, regular files or pipes, in any encoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LONGEST = 1 << 20
-"""Characters of the longest line, record or document that can be a row."""
+"""The maximum length of a line, record or document that can be a row, characters."""
 
 TOO_LONG = f"is longer than {LONGEST:,} characters, which no row is"
-"""What there is to say of a longer one."""
+"""The reason for rejecting a longer one."""
 
 STDIN = "-"
 UTF_8 = "utf-8"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"(\xb5/\xfd"
-_ZSTD_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
-"""Begins a frame without content, with which pzstd begins a file."""
+_ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""The magic number of a skippable frame, with which pzstd begins a file."""
 _BLOCK = 1 << 16
 _BUFFER = 1 << 18
 _UNDECODED = re.compile("[\udc80-\udcff]")
-"""Stands for a byte that is not text in the encoding."""
-_FOREIGN = {
+"""A lone surrogate: the escape of a byte that is invalid in the encoding."""
+_UNSUPPORTED = {
     b"PK\x03\x04": "a zip archive, such as an Excel workbook; export it as CSV",
-    _GZIP: "compressed twice; unpack it once",
-    _ZSTD: "compressed twice; unpack it once",
+    _GZIP: "compressed twice; decompress it once",
+    _ZSTD: "compressed twice; decompress it once",
     b"BZh91AY&SY": "compressed with bzip2; only gzip and zstd are read",
     b"\xfd7zXZ": "compressed with xz; only gzip and zstd are read",
     b"SQLite format 3\x00": "an SQLite database, perhaps a journal; give the file with the rows",
@@ -52,30 +52,30 @@ _FOREIGN = {
 
 
 def text_encoding(name: str) -> str:
-    """Python's own name of a text encoding.
+    """Return Python's canonical name of a text encoding.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: an unknown encoding.
     """
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=name)
         return codecs.lookup(name).name
     except (LookupError, ValueError):
-        raise ValueError(f"no encoding {name!r}; such as utf-8, utf-16, gb18030, big5, shift_jis or cp1252") from None
+        known = "utf-8, utf-16, gb18030, big5, shift_jis or cp1252"
+        raise ValueError(f"unknown encoding {name!r}; use one such as {known}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file that is open.
+    """An open text file.
 
     Attributes:
-        head: the first characters, those of at most 65,536 bytes.  They are part of ``stream``, too.
+        head: its first characters, those of at most 65,536 bytes; ``stream`` has them, too.
         sample: the bytes of the head.
-        is_cut: whether there may be more than the head.
-        encoding: Python's name of its encoding.
-        stream: its characters.  Bytes that are not text in the encoding become lone surrogates: only where they are
-            needed need they be refused.
-        end: what ends its lines.
+        is_cut: whether the file may continue after the head.
+        encoding: Python's canonical name of its encoding.
+        stream: its characters.  Invalid bytes become lone surrogates, so that only fields that are read reject them.
+        end: its line terminator.
     """
 
     head: str
@@ -86,7 +86,7 @@ class Text:
     end: str
 
     def lines(self) -> Iterator[str | None]:
-        """Each line, its end included; None for one that is too long to be a row."""
+        """Yield each line with its terminator; None for a line that is too long to be a row."""
         readline, end = self.stream.readline, self.end
         while line := readline(LONGEST + 1):
             if len(line) > LONGEST and not line.endswith(end):
@@ -97,40 +97,39 @@ class Text:
                 yield line
 
     def hint(self, text: str) -> str:
-        """The likely encoding, for the end of a complaint of a part that is not in this one; "" for no idea."""
+        """Return a hint at the likely encoding, to append to the error about a text with invalid bytes; else ""."""
         if self.encoding != UTF_8 or not _UNDECODED.search(text):
             return ""
-        sample = self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape")
-        return f"; --encoding {likely(sample)} may be meant"
+        return _encoding_hint(self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape"))
 
 
 class TextFile:
-    """A file, and the SHA-256 of what was read of it.
+    """A text file, and the SHA-256 of its bytes.
 
     Every method blocks, and may raise `SourceError`.
 
     Args:
-        path: where it is; "-" for standard input.
-        encoding: the name of its encoding, as `text_encoding` gives it.
+        path: its path; "-" for standard input.
+        encoding: the canonical name of its encoding, from `text_encoding`.
     """
 
     def __init__(self, path: str, encoding: str = UTF_8) -> None:
         self.path = path
         self.name: str = "standard input" if path == STDIN else path
         self._encoding = encoding
-        self._begun = False
+        self._opened = False
         self._digest = ""
 
     def fingerprint(self) -> str:
-        """The SHA-256 of its bytes, as hexadecimal digits.
+        """Return the SHA-256 of its bytes, as hexadecimal digits.
 
-        A regular file that was not read to its end is read for it, and so is a pipe of which nothing was read.
+        It first reads a regular file that was not read to its end, and a pipe that was not opened yet.
 
         Returns:
-            "" when there is no such file, when a pipe was empty, or when only a part of it was read.
+            "" when the file does not exist, when a pipe was empty, or when only a part of a pipe was read.
         """
-        with self._plainly():
-            if not self._digest and (self._is_regular() or not self._begun):
+        with self._read_errors():
+            if not self._digest and (self._is_regular() or not self._opened):
                 with contextlib.suppress(FileNotFoundError), self._bytes() as stream:
                     while stream.read(_BUFFER):
                         pass
@@ -138,45 +137,42 @@ class TextFile:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Text]:
-        """Open the file; a pipe only once.  Errors of reading it are `SourceError` until it is closed."""
-        with self._plainly(), self._bytes() as stream, _unpacked(stream, self.name) as unpacked:
-            sample = unpacked.read(_BLOCK)
+        """Open the file, a pipe only once; until it is closed, read errors are raised as `SourceError`."""
+        with self._read_errors(), self._bytes() as stream, _decompressed(stream, self.name) as decompressed:
+            sample = decompressed.read(_BLOCK)
             is_cut = len(sample) == _BLOCK
-            self._refuse_foreign(sample)
+            self._refuse_unsupported(sample)
             if self._encoding == UTF_8:
                 sample = sample.removeprefix(codecs.BOM_UTF8)
             head = codecs.getincrementaldecoder(self._encoding)("surrogateescape").decode(sample, not is_cut)
             if not head.strip() and not is_cut:
                 raise SourceError(f"{self.name} is empty")
             if "\x00" in head:
-                hint = f"; --encoding {guess} may be meant" if (guess := likely(sample)) else ""
-                raise SourceError(f"{self.name} is binary, not text{hint}")
+                raise SourceError(f"{self.name} is binary, not text{_encoding_hint(sample)}")
             end = "\r" if "\r" in head.strip() and "\n" not in head else "\n"
-            joined = io.BufferedReader(_Joined(sample, unpacked), _BUFFER)
+            joined = io.BufferedReader(_PrefixedReader(sample, decompressed), _BUFFER)
             characters = io.TextIOWrapper(joined, self._encoding, "surrogateescape", end)
             yield Text(head, sample, is_cut, self._encoding, characters, end)
 
-    def _refuse_foreign(self, sample: bytes) -> None:
-        for magic, what in _FOREIGN.items():
+    def _refuse_unsupported(self, sample: bytes) -> None:
+        for magic, description in _UNSUPPORTED.items():
             if sample.startswith(magic):
-                raise SourceError(f"{self.name} is {what}")
+                raise SourceError(f"{self.name} is {description}")
         if self._encoding == UTF_8 and sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             guess = likely(sample)
             raise SourceError(f"{self.name} is {guess.upper()}; --encoding {guess} reads it")
 
     @contextlib.contextmanager
     def _bytes(self) -> Iterator[io.BufferedReader]:
-        """Its bytes; at their end, their SHA-256 is known."""
+        """Open its bytes; reading them to the end stores their SHA-256."""
         regular = self._is_regular()
-        if self._begun and not regular:  # what is left of it would pass for all of it
+        if self._opened and not regular:  # the rest would pass for the whole
             raise SourceError(f"{self.name} can be read only once, and has been already")
-        with contextlib.ExitStack() as stack:
-            opened = _stdin() if self.path == STDIN else Path(self.path).open("rb")  # noqa: SIM115 - entered at once
-            source = stack.enter_context(opened)
-            self._begun = True
-            yield io.BufferedReader(_Hashed(source, self._know), _BUFFER)
+        with _stdin() if self.path == STDIN else Path(self.path).open("rb") as source:
+            self._opened = True
+            yield io.BufferedReader(_HashingReader(source, self._store_digest), _BUFFER)
 
-    def _know(self, digest: str, length: int) -> None:
+    def _store_digest(self, digest: str, length: int) -> None:
         if length or self._is_regular():
             self._digest = digest
 
@@ -192,56 +188,61 @@ class TextFile:
         return stat.S_ISREG(mode)
 
     @contextlib.contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """Turn what reading raises into one plain error."""
+    def _read_errors(self) -> Iterator[None]:
+        """Raise every read error as a `SourceError`."""
         try:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceError(f"{self.name} is a cut or damaged gzip file: {error}") from None
+            raise SourceError(f"{self.name} is a truncated or damaged gzip file: {error}") from None
         except UnicodeError as error:
             raise SourceError(f"{self.name} is not {self._encoding}: {error}") from None
         except OSError as error:
             raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from None
 
 
+def _encoding_hint(sample: bytes) -> str:
+    """Return the likely encoding of a sample, to continue an error; "" when the sample is no text."""
+    return f"; try --encoding {encoding}" if (encoding := likely(sample)) else ""
+
+
 @contextlib.contextmanager
-def _unpacked(stream: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
-    """What is in a file, if it is an archive of a kind that is read; or else the file itself."""
+def _decompressed(stream: io.BufferedReader, name: str) -> Iterator[IO[bytes]]:
+    """Decompress a gzip or zstd file; yield any other file as it is."""
     magic = stream.read(len(_ZSTD))
-    whole = cast("IO[bytes]", io.BufferedReader(_Joined(magic, cast("IO[bytes]", stream)), _BUFFER))
-    if magic == _ZSTD or _ZSTD_SKIPPED.fullmatch(magic):
+    whole = cast("IO[bytes]", io.BufferedReader(_PrefixedReader(magic, cast("IO[bytes]", stream)), _BUFFER))
+    if magic == _ZSTD or _ZSTD_SKIPPABLE.fullmatch(magic):
         zstd = _zstd(name)
         try:
-            with zstd.open(whole) as unpacked:
-                yield unpacked
+            with zstd.open(whole) as decompressed:
+                yield decompressed
         except (EOFError, zstd.ZstdError) as error:
-            raise SourceError(f"{name} is a cut or damaged zstd file: {error}") from None
-    elif magic[: len(_GZIP)] in (_GZIP, _GZIP[:1]):  # a single byte that begins an archive is one that was cut
-        with gzip.open(whole) as unpacked:
-            yield cast("IO[bytes]", unpacked)
+            raise SourceError(f"{name} is a truncated or damaged zstd file: {error}") from None
+    elif magic[: len(_GZIP)] in (_GZIP, _GZIP[:1]):  # or a gzip file cut after one byte
+        with gzip.open(whole) as decompressed:
+            yield cast("IO[bytes]", decompressed)
     else:
         yield whole
 
 
 def _zstd(name: str) -> Any:
-    """Python's own module, or its backport.  The package zstandard does not tell a cut file from a whole one."""
+    """Import Python's own module, or its backport.  The package zstandard does not detect truncated files."""
     for module in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module)
-    raise SourceError(f"{name} is compressed with zstd; unpack it, or: pip install backports.zstd")
+    raise SourceError(f"{name} is compressed with zstd; decompress it, or: pip install backports.zstd")
 
 
-class _Hashed(io.RawIOBase):
-    """Bytes that are hashed as they are read.
+class _HashingReader(io.RawIOBase):
+    """A raw stream that hashes the bytes that are read from it.
 
     Args:
-        source: where they are read.
-        know: called at their end, with the SHA-256 and how many they were.
+        source: the bytes.
+        on_end: called at their end, with their SHA-256 and their number.
     """
 
-    def __init__(self, source: io.BufferedIOBase, know: Any) -> None:
+    def __init__(self, source: io.BufferedIOBase, on_end: Callable[[str, int], None]) -> None:
         self._source = source
-        self._know = know
+        self._on_end = on_end
         self._hash = hashlib.sha256()
         self._length = 0
 
@@ -253,12 +254,12 @@ class _Hashed(io.RawIOBase):
         self._hash.update(memoryview(buffer)[:read])
         self._length += read
         if not read:
-            self._know(self._hash.hexdigest(), self._length)
+            self._on_end(self._hash.hexdigest(), self._length)
         return read
 
 
-class _Joined(io.RawIOBase):
-    """Bytes that were read already, and those after them."""
+class _PrefixedReader(io.RawIOBase):
+    """A raw stream of bytes that were read ahead, and the stream after them."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head = head
@@ -277,23 +278,23 @@ class _Joined(io.RawIOBase):
 
 @contextlib.contextmanager
 def _stdin() -> Iterator[io.BufferedReader]:
-    """Standard input as bytes.
+    """Open standard input as bytes.
 
-    By a reader of its own: at its end, the interpreter aborts if a thread is reading by the usual one.
+    With a reader of its own: at exit, the interpreter aborts while a thread reads from ``sys.stdin``.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is no standard input.
     """
     stdin = getattr(sys.stdin, "buffer", None)
     if stdin is None or stdin.closed:
         raise SourceError("there is no standard input")
     try:
         number = os.dup(stdin.fileno())
-    except OSError:  # what stands in for it in a test is no file of the system
+    except OSError:  # a test's replacement has no descriptor
         yield cast("io.BufferedReader", stdin)
         return
     if sys.platform != "win32":
-        # If another process has made it so that it does not wait, a pause of the writer would look like the end.
+        # Another process may have set O_NONBLOCK, with which a pause of the writer would look like the end.
         os.set_blocking(number, True)
     with open(number, "rb") as own:  # noqa: PTH123 - a descriptor
         yield own

@@ -1,4 +1,4 @@
-"""The failed and rejected rows as a file that people correct, and that a run takes back by ``mended``."""
+"""The rejected file: failed and rejected rows, for people to correct and for a run to read back by ``mended``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ._store import Problem
 from .errors import JournalError
 
 _WINDOW = 1000
-_BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
-"""What belongs to a journal."""
+_JOURNAL_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
+"""The suffixes of a journal's files."""
 
 
 class Written(NamedTuple):
-    """What was written.
+    """A rejected file that was written.
 
     Attributes:
         path: the file; None when there was nothing to write.
-        rows: how many rows it holds.
+        rows: the number of its rows.
     """
 
     path: Path | None
@@ -37,14 +37,14 @@ class Written(NamedTuple):
 def write_rejects(journal: str | Path, to: str | Path) -> Written:
     """Write the failed and rejected rows of a journal as JSON Lines; blocks.
 
-    Each holds the fields by the vendor's names, ids as they were sent; and ``Line``, ``Code`` and ``Reason``.  A row
-    that could not be taken apart has the line as ``Text``, and fields that are null.  A file that somebody has edited
-    since it was written is left as it is: the rows then go to a file of a similar name.
+    Each has the fields by the vendor's names, ids as they were sent, and ``Line``, ``Code`` and ``Reason``.  A row that
+    could not be parsed has its line as ``Text``, and null fields.  A file that was edited since it was written is kept:
+    the rows then go to a numbered file beside it.
 
     Args:
         journal: the journal.
-        to: the file; removed when there is nothing to write.  What is no regular file, such as ``/dev/stdout``, is
-            written to as it is.
+        to: the file; removed when there is nothing to write.  Anything but a regular file, such as ``/dev/stdout``, is
+            written to directly.
 
     Raises:
         ValueError: ``to`` is the journal, or the file of the rows.
@@ -52,8 +52,8 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
         OSError: the file cannot be written.
     """
     journal, to = Path(journal), Path(to)
-    precious = {Path(os.path.realpath(journal) + suffix): "the journal" for suffix in _BESIDE}
-    refuse_to_overwrite(to, {Path(_journal.read_source(journal)): "the file of the rows", **precious})
+    protected = {Path(os.path.realpath(journal) + suffix): "the journal" for suffix in _JOURNAL_SUFFIXES}
+    refuse_to_overwrite(to, {Path(_journal.read_source(journal)): "the file of the rows", **protected})
 
     def note(name: str, value: str | None) -> str:
         try:
@@ -61,20 +61,26 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
         except JournalError:
             if value is None:
                 raise
-            return value  # where the journal may only be read; a file that is not known later is not overwritten then
+            return value  # a read-only journal; without the note, a later run takes the file for an edited one
 
     return write_problems(_problems(journal), to, note)
 
 
-def refuse_to_overwrite(to: Path, precious: Mapping[Path, str]) -> None:
-    """Check that a file is none of these, and that writing it overwrites none.
+def refuse_to_overwrite(to: Path, protected: Mapping[Path, str]) -> None:
+    """Check that writing a file overwrites no protected one.
+
+    Args:
+        to: the file.
+        protected: a description of each protected file.
 
     Raises:
-        ValueError: it is, or would.
+        ValueError: the file, or its ``.part``, is a protected one.
     """
-    for path, what in precious.items():
+    for path, description in protected.items():
         if _is_same(to, path) or _is_same(to.with_name(f"{to.name}.part"), path):
-            raise ValueError(f"the rejected rows cannot be written to {to}: that is {what}, or would overwrite it")
+            raise ValueError(
+                f"the rejected rows cannot be written to {to}: that is {description}, or would overwrite it"
+            )
 
 
 def _problems(journal: Path) -> Iterator[Problem]:
@@ -90,8 +96,8 @@ def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, s
     Args:
         problems: the rows, by line.
         to: the file.
-        note: reads, or with a value keeps, a text under a name in the journal: the SHA-256 of a file as it was written,
-            by which one that was edited since is known.
+        note: reads a text by its name in the journal, or stores it when given a value.  The texts are the SHA-256 of
+            the files as written, which show later edits.
 
     Raises:
         OSError: the file cannot be written.
@@ -105,8 +111,8 @@ def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, s
         path = _free_name(target, digest, note)
         if path != target:
             chosen = to.with_name(path.name)
-        if rows:  # before the file is there: one that is not known would pass for an edited one
-            note(_name(path), digest)
+        if rows:  # before the file exists: without its note it would pass for an edited one
+            note(_note_name(path), digest)
         return path
 
     rows = 0
@@ -118,25 +124,25 @@ def write_problems(problems: Iterable[Problem], to: Path, note: Callable[[str, s
 
 
 def _line(problem: Problem) -> str:
-    # What was read may hold NaN, which is not JSON.
+    # Values as read may hold NaN, which is not JSON.
     document = json.loads(json.dumps(problem.to_document()), parse_constant=str)
     return plain_json(document) + "\n"
 
 
 def _free_name(to: Path, digest: str, note: Callable[[str, str | None], str]) -> Path:
-    """The file itself, or the first of its numbered names that holds nothing which somebody has edited."""
+    """Return the file itself, or the first of its numbered names, that is free or holds an unedited file."""
     number = 1
     path = to
     while path.exists() and (
-        (number > 1 and not path.is_file()) or _sha256(path) not in (digest, note(_name(path), None))
+        (number > 1 and not path.is_file()) or _sha256(path) not in (digest, note(_note_name(path), None))
     ):
         number += 1
         path = to.with_name(f"{to.stem}-{number}{to.suffix}")
     return path
 
 
-def _name(path: Path) -> str:
-    # Names need not be text.
+def _note_name(path: Path) -> str:
+    # Names of files need not be valid text.
     return f"{_journal.FILE}{os.fsencode(path.resolve()).decode('utf-8', 'backslashreplace')}"
 
 
@@ -148,4 +154,4 @@ def _sha256(path: Path) -> str:
 def _is_same(path: Path, other: Path) -> bool:
     with contextlib.suppress(OSError):
         return path.samefile(other)
-    return os.path.realpath(path) == os.path.realpath(other)  # of two that are not there
+    return os.path.realpath(path) == os.path.realpath(other)  # when one does not exist

@@ -1,4 +1,4 @@
-"""What a migration carries over: its two kinds, and the rows of each as they are read and checked."""
+"""The two kinds of migration, and their rows as they are read and checked."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ UNTIL_NOW = "--until-now marks such conversations read up to now"
 
 
 class BadField(ValueError):
-    """A row cannot be valid.
+    """A row is invalid.
 
     Attributes:
-        field: the field at fault, "" when it is the row as a whole.
-        reason: what is wrong with it.
+        field: the invalid field, "" for the row as a whole.
+        reason: why it is invalid.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -36,11 +36,11 @@ class BadField(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """A row that can be sent.
+    """A valid row.
 
     Attributes:
-        line: where it begins in the file, counted from 1.
-        values: one for each field of its kind, in that order.
+        line: the line where it begins in the file, counted from 1.
+        values: a value for each field of its kind, in that order.
     """
 
     line: int
@@ -48,9 +48,9 @@ class Row:
 
     @property
     def identity(self) -> bytes:
-        """What two rows for the same member have in common: 16 bytes, made of the two ids.
+        """The digest of its two ids, 16 bytes: equal for rows for the same member.
 
-        A digest and not the ids themselves, so that a journal stays small whatever the ids look like.
+        A digest keeps a journal small, however long the ids are.
         """
         first, second = self.values[:2]
         return blake2b(f"{len(str(first))}:{first}{second}".encode(), digest_size=16).digest()
@@ -58,13 +58,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that cannot be valid; it is never sent.
+    """An invalid row; it is never sent.
 
     Attributes:
-        line: where it begins in the file, counted from 1.
-        field: the field at fault, "" when it is the row as a whole.
-        reason: what is wrong with it.
-        found: what was read of its fields, by name.
+        line: the line where it begins in the file, counted from 1.
+        field: the invalid field, "" for the row as a whole.
+        reason: why it is invalid.
+        found: its fields as read, by name.
     """
 
     line: int
@@ -75,15 +75,15 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """One field of a kind of row.
+    """A field of a kind of row.
 
     Attributes:
         name: the vendor's name for it.
-        check: makes the value to be sent of what was read; raises ValueError with the reason when it cannot.
+        check: converts a value as read to the value to be sent; raises ValueError with the reason when it is invalid.
         required: whether it must be there.
         until_now: whether a row without it marks a conversation read up to now, which is done only on request.
-        longest: of an id, the bytes that the service takes.
-        words: parts of the names that its column often has.
+        longest: of an id, the maximum length that the service accepts, bytes.
+        words: parts of common names of its column.
     """
 
     name: str
@@ -95,19 +95,19 @@ class Column:
 
     @property
     def is_id(self) -> bool:
-        """Whether it is an id, to which a template may be applied."""
+        """Whether it is an id, which may have a template."""
         return self.check is read_id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of migration.
+    """A kind of migration.
 
     Attributes:
-        name: what it is called on the command line.
-        endpoint: the endpoint that takes its rows.
-        columns: the fields of a row; the first two are ids, and name whom it is about.
-        send: carries one row out; its last argument is the time a row without one is pinned to.
+        name: its name on the command line.
+        endpoint: the endpoint that receives its rows.
+        columns: the fields of a row; the first two are ids, and identify the member or the conversation.
+        send: sends a row; its last argument is the pinned time, for a row without a time.
         groups: whether a row's first field is a group.
     """
 
@@ -118,15 +118,15 @@ class Kind:
     groups: bool
 
     def row(self, line: int, found: Mapping[str, Any], *, until_now: bool = True) -> Row:
-        """Check what was read of a row's fields.
+        """Check the fields of a row, and return the row.
 
         Args:
             line: its line.
-            found: its fields by name; "" and None count as absent.
-            until_now: take a row without a time, which marks a conversation read up to now.
+            found: its fields as read, by name; "" and None count as absent.
+            until_now: accept a row without a time, which marks a conversation read up to now.
 
         Raises:
-            BadField: it cannot be valid.
+            BadField: the row is invalid.
         """
         values: list[Value] = []
         for column in self.columns:
@@ -145,17 +145,17 @@ class Kind:
 
 
 LONGEST_ID = 1000
-"""Characters of the longest id that is sent; the service draws its own line far below."""
+"""The maximum length of an id that is sent, characters; the service's own limits are far lower."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LONGEST_SHOWN = 40
+_MAX_SHOWN = 40
 _TOO_LARGE = 2**63
 _INEXACT = 2**53
-_LONG = 20
+_MANY_DIGITS = 20
 
 
 def read_id(value: Any) -> str:
-    """A group id or a user id; a JSON number counts as its digits."""
+    """Return a group id or a user id; a JSON number counts as its digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
@@ -163,7 +163,7 @@ def read_id(value: Any) -> str:
     if len(value) > LONGEST_ID:
         raise ValueError(f"is longer than {LONGEST_ID:,} characters: {shown(value)}")
     if value.isprintable() and value == value.strip():
-        return value  # nearly all are, and what is looked for below is not
+        return value  # the common case, which has none of the faults below
     if _CONTROL.search(value):
         raise ValueError(f"holds a control character: {shown(value)}")
     if value != value.strip():
@@ -176,17 +176,21 @@ def read_id(value: Any) -> str:
 
 
 def read_count(value: Any) -> int:
-    """A number of messages: a whole number, not negative."""
+    """Return a number of messages: a whole number, not negative."""
     number = _whole(value)
     if number < 0:
         raise ValueError(f"is negative: {number}")
     if number >= _TOO_LARGE:
-        raise ValueError("is too large: no service counts that far")
+        raise ValueError("is too large for a count: 2**63 or more")
     return number
 
 
 def read_line(value: Any) -> int:
-    """The number of a line."""
+    """Return a line number.
+
+    Raises:
+        BadField: it is missing, or not a whole number from 1.
+    """
     try:
         if (number := _whole(value)) >= 1:
             return number
@@ -197,7 +201,7 @@ def read_line(value: Any) -> int:
 
 
 def read_time(value: Any) -> int:
-    """A time: unix seconds, or ISO 8601 with a time zone."""
+    """Return the unix seconds of a time: unix seconds, or ISO 8601 with a time zone."""
     moment = value if isinstance(value, str) else _whole(value)
     try:
         return unix_seconds(moment)
@@ -206,16 +210,16 @@ def read_time(value: Any) -> int:
 
 
 _WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0+)?")
-"""Not what int() takes: "1_000" and the digits of other scripts say that something else went wrong."""
+"""Stricter than int(): "1_000" and the digits of other scripts are signs of another mistake."""
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, str):
-        if value.isascii() and value.isdigit() and len(value) < _LONG:  # nearly all are
+        if value.isascii() and value.isdigit() and len(value) < _MANY_DIGITS:  # the common case
             return int(value)
         if match := _WHOLE.fullmatch(value.strip()):
             return int(match[1])
-    # A spreadsheet, or a data frame with a gap in the column, makes 5.0 of 5.
+    # A spreadsheet, or a data frame with a gap in the column, turns 5 into 5.0.
     if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -223,7 +227,7 @@ def _whole(value: Any) -> int:
     raise ValueError(f"is not a whole number: {shown(value)}")
 
 
-# Printable to Python, and nothing to the eye: fillers, a blank, variation selectors.
+# Printable to Python, but invisible: fillers, a blank, variation selectors.
 _HIDDEN = {code: f"\\u{code:04x}" for code in (0x115F, 0x1160, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10))}
 
 
@@ -233,9 +237,9 @@ def is_visible(text: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as a message can hold it: not long, and with what is invisible escaped."""
+    """Return a value for a message: its repr, shortened, with invisible characters escaped."""
     text = repr(value).translate(_HIDDEN)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 async def _set_unread(client: TIMClient, row: Row, _: int | None) -> None:
@@ -274,7 +278,7 @@ READ = Kind(
             until_now=True,
             words=("read", "seen", "viewed", "time", "date", "last", "_at", "ts"),
         ),
-        # Not sent: what verifying compares with.
+        # Not sent: the expected count, for `verify`.
         Column("C2CUnreadMsgNum", read_count, required=False),
     ),
     _mark_read,
@@ -283,4 +287,4 @@ READ = Kind(
 """One-to-one conversations marked read, by ``admin_set_msg_read``."""
 
 KINDS = {kind.name: kind for kind in (UNREAD, READ)}
-"""Each kind, by its name."""
+"""The kinds, by name."""

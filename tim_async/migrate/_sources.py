@@ -1,6 +1,6 @@
-"""Where rows come from: CSV, TSV and JSON, each row read once, checked, and known by its line.
+"""Sources of rows: CSV, TSV and JSON files.  Each row is read once, checked, and identified by its line.
 
-A row that cannot be valid is a `Rejected` with its line, field and reason, and never stops those after it.
+An invalid row is a `Rejected` with its line, field and reason, and never stops the rows after it.
 """
 
 from __future__ import annotations
@@ -26,48 +26,49 @@ Format = Literal["csv", "tsv", "jsonl"]
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
 
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_PACKED = (".gz", ".zst")
-_DOCUMENTS_NAMED = 20
-"""Documents whose paths are named where no document has a field."""
+_COMPRESSED = (".gz", ".zst")
+_DOCUMENTS_SAMPLED = 20
+"""Documents whose paths an error lists when no document has a field."""
 
 
 class Source(Protocol):
-    """Rows that are read once, and the fingerprint of what they were read from.
+    """Rows that are read once, and a fingerprint of their origin.
 
     Its methods are called outside the event loop, one at a time, and may block.
     """
 
     @property
     def kind(self) -> Kind:
-        """What the rows are."""
+        """The kind of its rows."""
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in the journal, in messages and in reports."""
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What shapes its rows, apart from the file, as JSON can hold it."""
+        """The options that determine its rows, JSON-serializable."""
 
     @property
     def notes(self) -> Notes:
-        """What is worth saying of the rows that were read."""
+        """Notes on the rows read so far."""
 
     def read(self) -> Iterator[Row | Rejected]:
-        """Each row, by rising line."""
+        """Yield the rows, in ascending order of line."""
 
     def fingerprint(self) -> str:
-        """The same text as long as the rows are the same; "" when it is not known, as of a file that is gone."""
+        """Return the same text as long as the rows are the same; "" when unknown, e.g. of a file that is gone."""
 
 
-class _Rows:
-    """The rows of a file."""
+class _TextSource:
+    """The base of sources that read a text file."""
 
     def __init__(self, path: str | Path, encoding: str, checker: Checker, columns: Columns) -> None:
         self.kind: Kind = columns.kind
         self._file = TextFile(str(path), encoding)
         self._checker = checker
         self._columns = columns
+        self._arguments: dict[str, Any] = {}
         self._reading: Generator[Row | Rejected] | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +76,7 @@ class _Rows:
 
     def __exit__(self, *_: object) -> None:
         if self._reading is not None:
-            with contextlib.suppress(ValueError):  # a thread still waits for a pipe that nobody writes to
+            with contextlib.suppress(ValueError):  # a thread is still blocked on a pipe without a writer
                 self._reading.close()
 
     @property
@@ -85,19 +86,19 @@ class _Rows:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What shapes its rows, apart from the file: the keyword arguments it was made with."""
-        return {}
+        """The keyword arguments that determine its rows, apart from the path."""
+        return self._arguments
 
     @property
     def notes(self) -> Notes:
-        """What is worth saying of the rows that were read so far."""
+        """Notes on the rows read so far."""
         return self._checker.notes
 
     def fingerprint(self) -> str:
-        """The SHA-256 of the file; "" when it is gone, and when a pipe is empty or was read in part.
+        """Return the SHA-256 of the file; "" when it is gone, and when a pipe is empty or was read in part.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: the file cannot be read.
         """
         return self._file.fingerprint()
 
@@ -105,7 +106,7 @@ class _Rows:
         """Read and check each row.
 
         Raises:
-            SourceError: the file cannot be read as rows, or has none; of a pipe, also when it was read before.
+            SourceError: the file cannot be read as rows or has none, or is a pipe that was read before.
         """
         self._reading = self._read()
         return self._reading
@@ -124,31 +125,30 @@ class _Rows:
         raise NotImplementedError
 
 
-class FileSource(_Rows):
-    r"""The rows of a file; a context manager that closes a file that was not read to its end.
+class FileSource(_TextSource):
+    r"""A file of rows; a context manager, which closes a file that was not read to its end.
 
     Args:
         path: a file, plain or compressed with gzip or zstd; "-" for standard input.
-        kind: what its rows are.
-        format: "csv", "tsv" or "jsonl"; None to tell by its name, or else by what is in it.  "jsonl" is JSON of any
-            kind: an object a line, objects over several lines, or an array of them.
-        columns: which column or dotted JSON path holds a field, where it is not named after the field.
+        kind: the kind of its rows.
+        format: "csv", "tsv" or "jsonl"; None to detect it from the name, or else from the content.  "jsonl" is JSON of
+            any layout: an object a line, objects over several lines, or an array of objects.
+        columns: the column or dotted JSON path of a field, by field, where it is not named after the field.
         id_formats: templates of ids by field, such as ``{"GroupId": "room_{}"}``; ``{}`` is the id as read, and
             ``{name}`` any other column.
-        delimiter: the character between the fields of CSV, or "tab"; None to tell by the header.
-        quote: the character around fields of CSV, or "none"; None for ``"``, and for none where tabs separate.
-        encoding: the encoding of the file, by its name in Python; None for UTF-8.
+        delimiter: the character between the fields of CSV, or "tab"; None to detect it from the header.
+        quote: the character around fields of CSV, or "none"; None for ``"``, or "none" when the delimiter is a tab.
+        encoding: Python's name of the file's encoding; None for UTF-8.
         null: a text that stands for an absent value, such as ``\N``.
-        header: the names of the columns of CSV, where its first line does not hold them.
-        until_now: take rows without a time, which mark a conversation read up to the moment they are first sent.
+        header: the column names of CSV whose first line does not hold them.
+        until_now: accept rows without a time, which mark a conversation read up to the time when they are first sent.
         strict_ids: reject ids that are probably wrong, instead of noting them.
 
     Attributes:
-        kind: what its rows are.
+        kind: the kind of its rows.
 
     Raises:
-        ValueError: an unknown field, format or encoding, a template that cannot be right, or arguments that contradict
-            each other.
+        ValueError: an unknown field, format or encoding, an invalid template, or contradictory arguments.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class FileSource(_Rows):
         path: str | Path,
         kind: Kind,
         *,
-        format: Format | None = None,  # noqa: A002 - what it is called everywhere
+        format: Format | None = None,  # noqa: A002 - the usual name
         columns: Mapping[str, str] | None = None,
         id_formats: Mapping[str, str] | None = None,
         delimiter: str | None = None,
@@ -168,11 +168,11 @@ class FileSource(_Rows):
         strict_ids: bool = False,
     ) -> None:
         if format is not None and format not in FORMATS:
-            raise ValueError(f"no format {format!r}; one of {', '.join(FORMATS)}")
+            raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
         csv_only = {"delimiter": delimiter, "quote": quote, "header": header}
         given = [name for name, value in csv_only.items() if value is not None]
         if given and format == "jsonl":
-            raise ValueError(f"JSON has no {given[0]}; that is for CSV")
+            raise ValueError(f"{given[0]} is for CSV; leave it out for JSON")
         super().__init__(
             path,
             UTF_8 if encoding is None else text_encoding(encoding),
@@ -181,11 +181,11 @@ class FileSource(_Rows):
         )
         self._format: Format | None = "csv" if given and format is None else format
         if format == "tsv" and delimiter not in (None, "\t", "tab"):
-            raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; that is CSV")
+            raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; use the format csv for another one")
         self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
-            self._columns.of_fields(self._dialect.header)
-        self._arguments: dict[str, Any] = {
+            self._columns.field_reader(self._dialect.header)
+        self._arguments = {
             "format": format,
             "columns": dict(sorted(self._columns.paths.items())),
             "id_formats": dict(sorted(self._columns.templates.items())),
@@ -198,44 +198,39 @@ class FileSource(_Rows):
             "strict_ids": strict_ids,
         }
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What shapes its rows, apart from the file: the keyword arguments it was made with."""
-        return self._arguments
-
     def _rows(self, text: Text) -> Iterator[Row | Rejected]:
-        form = self._form(text)
-        if form == "jsonl":
-            return self._of_documents(text)
-        if form == "tsv":
-            return self._of_records(text, dataclasses.replace(self._dialect, delimiters=("\t",)))
-        return self._of_records(text, self._dialect)
+        file_format = self._detected_format(text)
+        if file_format == "jsonl":
+            return self._document_rows(text)
+        if file_format == "tsv":
+            return self._record_rows(text, dataclasses.replace(self._dialect, delimiters=("\t",)))
+        return self._record_rows(text, self._dialect)
 
-    def _form(self, text: Text) -> Format:
+    def _detected_format(self, text: Text) -> Format:
         if self._format is not None:
             return self._format
         path = Path(self._file.path)
-        suffix = Path(path.stem).suffix if path.suffix.lower() in _PACKED else path.suffix
+        suffix = Path(path.stem).suffix if path.suffix.lower() in _COMPRESSED else path.suffix
         known = _SUFFIXES.get(suffix.lower())
         if known is not None and self._file.path != STDIN:
             return known
         return "jsonl" if text.head.lstrip().startswith(("{", "[")) else "csv"
 
-    def _of_documents(self, text: Text) -> Iterator[Row | Rejected]:
+    def _document_rows(self, text: Text) -> Iterator[Row | Rejected]:
         absent = set(self._columns.needed)
         paths: dict[str, None] = {}
-        objects, within = 0, ""
+        objects, list_name = 0, ""
         for line, document, written in documents(text, self._file.name):
             try:
                 if isinstance(document, BadField):
                     raise document
                 objects += 1
-                if objects <= _DOCUMENTS_NAMED:
+                if objects <= _DOCUMENTS_SAMPLED:
                     paths |= dict.fromkeys(paths_in(document))
-                    within = within or list_in(document)
-                found = self._columns.of_document(document)
+                    list_name = list_name or list_in(document)
+                found = self._columns.read_document(document)
             except BadField as error:
-                if error.field:  # it is there, more than once
+                if error.field:  # a duplicate name, hence not absent
                     absent.clear()
                 yield self._checker.rejected(line, error, written)
                 continue
@@ -243,12 +238,14 @@ class FileSource(_Rows):
                 absent.difference_update(found)
             yield self._row(line, found)
         if objects and absent:
-            if not paths and within:
-                jq = shlex.quote(f".[{json.dumps(within)}][]")
-                raise SourceError(f"{self._file.name} has a list of objects in {shown(within)}; jq {jq} takes them out")
+            if not paths and list_name:
+                jq = shlex.quote(f".[{json.dumps(list_name)}][]")
+                raise SourceError(
+                    f"{self._file.name} has a list of objects in {shown(list_name)}; extract them with: jq {jq}"
+                )
             raise SourceError(f"{self._file.name}: no row has a {self._columns.missing(absent, list(paths))}")
 
-    def _of_records(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:
+    def _record_rows(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:
         try:
             table = find_table(text, self._columns, dialect)
         except ValueError as error:
@@ -263,8 +260,8 @@ class FileSource(_Rows):
                 yield self._row(line, found)
             if len(lines) == 1:
                 continue
-            # A text within quotes may look like a row, and is none.  But where no field can hold a line's end, two
-            # quotes too many may have made one record of several: each line is told of.
+            # A column that is not read may hold lines, even lines that look like rows.  A field that is read cannot:
+            # there, two stray quotes may have merged several records, so that each of the lines is rejected.
             if found and not any(value and text.end in value for value in found.values()):
                 self.notes.add_record(line)
                 continue
@@ -276,24 +273,24 @@ class FileSource(_Rows):
     def _row(self, line: int, found: dict[str, Any]) -> Row | Rejected:
         if self._columns.templates:
             try:
-                self._columns.format(found)
+                self._columns.apply_templates(found)
             except BadField as error:
                 return self._checker.rejected(line, error, found)
         return self._checker.row(line, found)
 
 
-class MendedSource(_Rows):
-    """Rows that were rejected or failed, as they are after somebody has edited them; the line of each is its ``Line``.
+class MendedSource(_TextSource):
+    """Failed and rejected rows after their correction; the line of each is its ``Line``.
 
     Args:
         path: a file that `write_rejects` wrote: JSON Lines with the fields by the vendor's names, ids as they are sent,
-            and ``Line``.  ``Code``, ``Reason`` and ``Text`` are not looked at.  "-" for standard input.
-        kind: what its rows are.
-        until_now: as of `FileSource`.
-        strict_ids: as of `FileSource`.
+            and ``Line``.  ``Code``, ``Reason`` and ``Text`` are ignored.  "-" for standard input.
+        kind: the kind of its rows.
+        until_now: as for `FileSource`.
+        strict_ids: as for `FileSource`.
 
     Attributes:
-        kind: what its rows are.
+        kind: the kind of its rows.
     """
 
     def __init__(self, path: str | Path, kind: Kind, *, until_now: bool = False, strict_ids: bool = False) -> None:
@@ -305,7 +302,7 @@ class MendedSource(_Rows):
             try:
                 if isinstance(document, BadField):
                     raise document
-                line, found = read_line(document.get("Line")), self._columns.of_document(document)
+                line, found = read_line(document.get("Line")), self._columns.read_document(document)
             except ValueError as error:
                 raise SourceError(
                     f"{self._file.name}, line {number}: {error}; each row needs the Line that it had when rejected"
@@ -314,6 +311,6 @@ class MendedSource(_Rows):
 
 
 def _hinted(row: Rejected, text: Text) -> Rejected:
-    """A rejected row; where its text could not be decoded, with the encoding that may be meant."""
+    """Return the rejected row; where its text could not be decoded, with a hint at the encoding."""
     hint = text.hint(str(row.found.get(row.field)))
     return dataclasses.replace(row, reason=row.reason + hint) if hint else row

@@ -1,4 +1,4 @@
-"""Background work that is never left alone: the first task that fails ends the run, and cancelled is failed."""
+"""Structured concurrency: the first task that fails ends the others, and a cancelled task has failed."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ T = TypeVar("T")
 
 
 async def beside(main: Coroutine[Any, Any, T], *background: Coroutine[Any, Any, object]) -> T:
-    """Run a coroutine with background work beside it.
+    """Run a coroutine with background coroutines beside it.
 
-    When ``main`` ends, the background work is cancelled.  When a piece of the background work fails, ``main`` is
-    cancelled.  A piece that merely returns ends nothing.  No task outlives the call.
+    When ``main`` ends, the background coroutines are cancelled.  When one of them fails, ``main`` is cancelled.  One
+    that merely returns ends nothing.  No task outlives the call.
 
     Args:
-        main: the coroutine whose result is wanted.
-        background: what runs meanwhile.
+        main: the coroutine whose result is returned.
+        background: the coroutines that run meanwhile.
 
     Returns:
         The result of ``main``.
 
     Raises:
         Exception: the first failure, of either.
-        MigrateError: a task was cancelled by somebody else.
+        MigrateError: a task was cancelled from outside.
     """
-    wanted = asyncio.create_task(main)
-    tasks: list[asyncio.Task[Any]] = [wanted, *map(asyncio.create_task, background)]
-    pending: set[asyncio.Task[Any]] = {*tasks}
+    main_task = asyncio.create_task(main)
+    tasks: list[asyncio.Task[Any]] = [main_task, *map(asyncio.create_task, background)]
+    pending = set(tasks)
     try:
-        while not wanted.done():
+        while not main_task.done():
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {wanted}:
+            for task in done - {main_task}:
                 result_of(task)
-        return result_of(wanted)
+        return result_of(main_task)
     finally:
-        await end(tasks)  # those that have failed at the same moment, too
+        await end(tasks)  # also retrieves the errors of others that failed at the same moment
 
 
 async def together(*pieces: Coroutine[Any, Any, T]) -> list[T]:
@@ -51,10 +51,10 @@ async def together(*pieces: Coroutine[Any, Any, T]) -> list[T]:
 
 
 def result_of(task: asyncio.Task[T]) -> T:
-    """The result of a task that has ended.
+    """Return the result of a task that has ended.
 
     Raises:
-        MigrateError: it was cancelled, and nobody who waits for it was.
+        MigrateError: the task was cancelled, and its waiter was not.
     """
     if task.cancelled():
         raise MigrateError(f"a task of the run was cancelled: {task.get_name()}")
@@ -62,7 +62,7 @@ def result_of(task: asyncio.Task[T]) -> T:
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended; what they raise is of no interest any more."""
+    """Cancel tasks and wait until they have ended; ignore their errors."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()
@@ -70,7 +70,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def outlast(task: asyncio.Task[Any]) -> None:
-    """Wait until a task has ended, however often the caller is cancelled meanwhile: it still has to be cleaned up."""
+    """Wait until a task has ended, however often the caller is cancelled, so that the task can clean up."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

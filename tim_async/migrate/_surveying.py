@@ -1,4 +1,4 @@
-"""A dry run: everything is read and checked, and nothing is sent."""
+"""The dry run: all rows are read and checked, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .errors import JournalError
 from .events import Counts
 
 _FIRST = 3
-_MOST_PROBLEMS = 1000
-_SLEEP = 0.2
-"""Seconds after which the loop wakes: a Ctrl-C that comes just before it sleeps does not wake it."""
+_MAX_PROBLEMS = 1000
+_WAKE_UP = 0.2
+"""Seconds between wake-ups of the event loop: a Ctrl-C just before it sleeps does not wake it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a run would do.
+    """The result of a dry run.
 
     Attributes:
         status: the state of the rows before anything is sent.
-        seconds: how long the calls would take at the rate asked about.
-        notes: what is worth saying of the rows.
+        seconds: the duration of the calls at the given rate, seconds.
+        notes: notes on the rows.
         first: the first three rows that would be sent.
         problems: the rejected rows, at most the first 1,000.
         rejected: the file with all of them; None when none was asked for, or none was rejected.
@@ -59,36 +59,37 @@ class Survey:
 
 
 def survey(source: Source, rate: float = 200.0, *, rejected: str | Path | None = None) -> Survey:
-    """Read and check all rows; needs neither credentials nor a service.
+    """Read and check all rows, without credentials and without the service.
 
-    Blocks, and has an event loop of its own: in a program that has one, call it by ``asyncio.to_thread``.
+    Blocks, and runs an event loop of its own: in a program that has one, call it by ``asyncio.to_thread``.
 
     Args:
         source: the rows.
-        rate: calls/s that a run would make.
+        rate: the rate of the run, calls/s.
         rejected: a file for all rejected rows, as `write_rejects` writes it; None for none.
 
     Raises:
-        ValueError, TypeError: a rate that cannot be.
+        ValueError, TypeError: an invalid rate.
         SourceError: the rows cannot be read.
-        JournalError: there is no room for a temporary journal.
-        OSError: the file cannot be written.
+        JournalError: a temporary journal cannot be created.
+        OSError: the rejected file cannot be written.
     """
     _arguments.positive("rate", rate)
     try:
         temporary = tempfile.TemporaryDirectory(prefix="tim-async-")
     except OSError as error:
-        raise JournalError(f"no place for a temporary journal: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise JournalError(f"cannot create a temporary journal: {reason}; set TMPDIR to another folder") from None
     with temporary as folder:
         journal = Path(folder) / "journal"
         status, first = asyncio.run(_plan(source, journal))
         written = None if rejected is None else write_rejects(journal, rejected).path
-        problems = _journal.read_problems(journal, 0, _MOST_PROBLEMS)
+        problems = _journal.read_problems(journal, 0, _MAX_PROBLEMS)
     return Survey(status, status.counts.pending / rate, source.notes, first, problems, written)
 
 
 async def _plan(source: Source, journal: Path) -> tuple[Status, list[Row]]:
-    """Plan the rows as a run does; what it would begin with."""
+    """Plan the rows as a run does; return the status and the first rows to be sent."""
     store, stop = SqliteStore(journal), asyncio.Event()
     reader = Reader(stop)
     planning = asyncio.ensure_future(
@@ -97,7 +98,7 @@ async def _plan(source: Source, journal: Path) -> tuple[Status, list[Row]]:
     try:
         try:
             while not planning.done():
-                await asyncio.wait([planning], timeout=_SLEEP)
+                await asyncio.wait([planning], timeout=_WAKE_UP)
         except asyncio.CancelledError:
             stop.set()  # it may be waiting for a pipe
             await asyncio.wait([planning])

@@ -1,4 +1,4 @@
-"""Reading back what can be read back."""
+"""Verification: unread counts read back from the service and compared with the rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tim_async.client import TIMClient
 
 _WINDOW = 5000
-"""Rows that are read back together: enough for an account's peers to meet in the same calls."""
+"""Rows that are read back together: enough for the peers of an account to share calls."""
 _PEERS = GET_C2C_UNREAD_MSG_NUM.items
 
 
@@ -38,13 +38,13 @@ class Difference:
     """A conversation whose unread count is not the expected one.
 
     Attributes:
-        line: the row, in the file.
+        line: the line of its row in the file.
         account: the account with the unread messages.
         peer: their sender.
         expected: the expected count: the row's ``C2CUnreadMsgNum``, 0 where it has none.
-        found: the count that was read; None when the service did not say.
-        reason: why it did not, "" when it did.
-        code: the service's code, where it gave one as the reason.
+        found: the count that was read; None when it could not be read.
+        reason: the reason why it could not be read; "" when it was read.
+        code: the service's code in the reason, if any.
     """
 
     line: int
@@ -58,12 +58,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The end of a verification.
+    """The summary of a verification.
 
     Attributes:
         checked: rows that were read back.
-        differences: how many of them differ, or could not be read.
-        unreadable: accepted rows that the service offers no way to read back.
+        differences: the number of them that differ, or could not be read.
+        unreadable: accepted rows for which the service has no command to read them back.
     """
 
     checked: int
@@ -76,27 +76,27 @@ async def verify(
 ) -> AsyncGenerator[Difference | Verified, None]:
     """Read back the unread counts of the conversations that a migration has marked read, 10 a call.
 
-    A count should be the row's ``C2CUnreadMsgNum``, an optional column, or else 0.  It differs rightly where messages
-    came after the row's ``MsgReadTime``.  Unread counts of group members cannot be read back.
+    The expected count is the row's ``C2CUnreadMsgNum``, an optional column, or else 0.  A difference is correct where
+    messages came after the row's ``MsgReadTime``.  Unread counts of group members cannot be read back.
 
     https://www.tencentcloud.com/document/product/1047/41046
 
     Args:
         client: makes the calls.
-        journal: the migration: a path, the URL or a client of the store of a shared one, or a store.
-        name: of a shared migration, its name.
+        journal: the migration: the path of its journal, the URL or a client of its Redis, or its store.
+        name: the name of a migration on Redis.
         concurrency: calls under way at once, 1 to 100,000.
 
     Yields:
         Each `Difference`, and `Verified` at the end.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be right.
-        JournalMismatch: the journal is of another app than the client's.
+        ValueError, TypeError: an invalid argument.
+        JournalMismatch: the journal belongs to another app than the client's.
         JournalError: the journal cannot be read.
         AuthError, PermissionDenied: the service refuses the account as a whole.
         ClientClosed, RuntimeError: the client was closed meanwhile.
-        MigrateError: a task of it was cancelled by somebody else.
+        MigrateError: a task of the verification was cancelled from outside.
     """
     _arguments.concurrency(concurrency)
     store = store_factory(journal, name)(asyncio.Event(), lambda *_: None)
@@ -130,7 +130,7 @@ async def verify(
 async def _compared(
     client: TIMClient, store: Store, concurrency: int
 ) -> AsyncGenerator[tuple[list[Difference], int], None]:
-    """Read rows back, and give the differences of each call with the number of its rows."""
+    """Read rows back; yield the differences of each call with the number of its rows."""
     breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
     slots = asyncio.Semaphore(concurrency)
 
@@ -151,7 +151,7 @@ async def _compared(
 
         return await breaker.call(call)
 
-    # One more than places: at concurrency 1, too, an outage can be told from one call's own trouble.
+    # One more than `slots`: even at concurrency 1, the breaker can tell an outage from the failure of one call.
     async with (
         contextlib.aclosing(calls()) as items,
         Outcomes(count, items, concurrency + 1, Lane.BULK) as outcomes,
@@ -165,11 +165,11 @@ async def _compared(
             error = outcome.error
             if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
                 raise error
-            yield [_unread(account, row, item_error(error)) for row in rows], len(rows)
+            yield [_unreadable(account, row, item_error(error)) for row in rows], len(rows)
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """The rows by account, as many together as one call takes."""
+    """Group rows by account, at most as many together as one call takes."""
     by_account: dict[str, list[Row]] = defaultdict(list)
     for row in window:
         by_account[str(row.values[0])].append(row)
@@ -181,16 +181,16 @@ def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
 def _compare(account: str, row: Row, found: C2CUnread) -> Difference | None:
     peer = str(row.values[1])
     if peer in found.errors:
-        return _unread(account, row, found.errors[peer])
+        return _unreadable(account, row, found.errors[peer])
     if found.counts[peer] == _expected(row):
         return None
     return Difference(row.line, account, peer, _expected(row), found.counts[peer], "")
 
 
-def _unread(account: str, row: Row, error: ItemError) -> Difference:
-    """The difference of a conversation whose count the service did not say."""
-    named = "" if error.code is None else f"error {error.code}"
-    reason = ": ".join(part for part in (named, error.info) if part)
+def _unreadable(account: str, row: Row, error: ItemError) -> Difference:
+    """Return the difference of a conversation whose count could not be read."""
+    code = "" if error.code is None else f"error {error.code}"
+    reason = ": ".join(part for part in (code, error.info) if part)
     return Difference(row.line, account, str(row.values[1]), _expected(row), None, reason, error.code)
 
 

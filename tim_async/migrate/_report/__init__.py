@@ -1,4 +1,4 @@
-"""A migration as one HTML page that needs nothing else: no script, no network, no file beside it."""
+"""The report: a migration as one self-contained HTML page, without scripts, network or other files."""
 
 from ._headline import DryRun
 from ._page import render

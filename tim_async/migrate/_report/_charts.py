@@ -1,4 +1,4 @@
-"""The charts: drawings that stretch with the page, and around them labels that do not."""
+"""The charts: drawings that scale with the page, and labels around them that do not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._timeline import WIDTH, Cell, Panel, ticks_of
 from ._words import latency, rate, safe
 
 HEIGHT = 200.0
-"""Of every drawing, in its own units."""
+"""The height of every chart, in units of the drawing."""
 
-_MOST_NUMBERED = 12
-"""Sessions whose numbers fit above a chart."""
+_MAX_NUMBERED = 12
+"""The maximum number of sessions whose numbers fit above a chart."""
 
 
 class _Scale(NamedTuple):
@@ -28,7 +28,7 @@ class _Scale(NamedTuple):
     log: bool = False
 
     def y(self, value: float) -> float:
-        """Where a value is in the drawing."""
+        """Return the position of a value in the drawing."""
         if self.log:
             part = math.log(max(value, self.bottom) / self.bottom) / math.log(self.top / self.bottom)
         else:
@@ -40,32 +40,31 @@ Value = Callable[[Cell], float | None]
 
 
 class _Layer(NamedTuple):
-    """Something drawn of every cell: an area or a line, its colour, what it says; None is a gap."""
+    """A value of the cells as an area or a line, with its colour and its entry in the key; None is a gap."""
 
     shape: str
     colour: str
-    says: str
+    label: str
     top: Value
     bottom: Value = lambda _: 0.0
 
 
 def charts(panels: Sequence[Panel]) -> str:
-    """The pace, what went wrong, and the latencies over time."""
-    return _pace(panels) + _troubles(panels) + _latencies(panels)
+    """Return the charts over time: calls a second, failures and retries, latencies."""
+    return _rates(panels) + _failures(panels) + _latencies(panels)
 
 
 def _cells(panels: Sequence[Panel]) -> list[Cell]:
     return [cell for panel in panels for cell in panel.cells]
 
 
-def _pace(panels: Sequence[Panel]) -> str:
-    cells = _cells(panels)
-    limits = sorted({cell.limit for cell in cells if cell.limit})
-    most = max(cell.per_second(cell.slot.done) for cell in cells)
-
+def _rates(panels: Sequence[Panel]) -> str:
     def done(cell: Cell) -> float:
         return cell.per_second(cell.slot.done)
 
+    cells = _cells(panels)
+    limits = sorted({cell.limit for cell in cells if cell.limit})
+    most = max(map(done, cells))
     layers = [_Layer("area", "done", "calls that succeeded", done), _Layer("line", "done", "", done)]
     summary = f"Calls a second over time, at most {rate(most)}"
     if limits:
@@ -75,12 +74,12 @@ def _pace(panels: Sequence[Panel]) -> str:
     return _figure("Calls a second", summary, layers, _linear(1.1 * max([most, *limits])), _number, panels)
 
 
-def _troubles(panels: Sequence[Panel]) -> str:
+def _failures(panels: Sequence[Panel]) -> str:
     cells = _cells(panels)
     title = "Refusals, faults and retries"
     most = max(cell.per_second(max(cell.slot.refused + cell.slot.faults, cell.slot.retried)) for cell in cells)
     if not most:
-        return _without(title, "None at any time.")
+        return _no_chart(title, "None at any time.")
     factor, unit = (1, "second") if most >= 1 else (60, "minute")
 
     def faults(cell: Cell) -> float:
@@ -108,7 +107,7 @@ def _latencies(panels: Sequence[Panel]) -> str:
 
     known = [(low, high) for cell in _cells(panels) if (low := median(cell)) and (high := p95(cell))]
     if not known:
-        return _without("Latency", "There were no answers.")
+        return _no_chart("Latency", "There were no answers.")
     most = max(high for _, high in known)
     scale = _logarithmic(min(low for low, _ in known) / 2, most * 2)
     layers = [
@@ -121,16 +120,16 @@ def _latencies(panels: Sequence[Panel]) -> str:
 
 
 def swatch(shape: str, colour: str) -> str:
-    """A colour beside what it stands for: drawn, since a browser prints no backgrounds."""
+    """Return a sample of a colour for a key or a table: drawn, since browsers do not print backgrounds."""
     inside = '<rect width="16" height="10" rx="2"/>' if shape == "area" else '<path d="M0 5H16"/>'
     size = 'viewBox="0 0 16 10" width="16" height="10"'
     return f'<svg class="swatch {shape} {colour}" {size} aria-hidden="true">{inside}</svg>'
 
 
 def bar(parts: Sequence[tuple[str, int]], summary: str) -> str:
-    """Counts as parts of one bar: the colour and the count of each; ``summary`` is what it shows, in words."""
+    """Return a bar of counts, each with its colour; ``summary`` is its text for screen readers."""
     parts = [part for part in parts if part[1]]
-    # However few of ten million: they can be seen.
+    # Even one of ten million stays visible.
     widths = [max(0.006, count / sum(count for _, count in parts)) for _, count in parts]
     drawing, x = "", 0.0
     for (colour, _), width in zip(parts, widths, strict=True):
@@ -149,7 +148,7 @@ def _figure(
     unit: Callable[[float], str],
     panels: Sequence[Panel],
 ) -> str:
-    key = "".join(f"<li>{swatch(one.shape, one.colour)}<span>{one.says}</span></li>" for one in layers if one.says)
+    key = "".join(f"<li>{swatch(one.shape, one.colour)}<span>{one.label}</span></li>" for one in layers if one.label)
     grounds = "".join(
         f'<rect class="ground" x="{panel.left:.1f}" y="0" width="{panel.right - panel.left:.1f}" height="{HEIGHT:g}"/>'
         for panel in panels
@@ -164,7 +163,7 @@ def _figure(
     numbers = "".join(
         f'<span style="left:{(panel.left + panel.right) / 2 / WIDTH:.1%}">{panel.number}</span>' for panel in panels
     )
-    above = f'<div class="numbers" aria-hidden="true">{numbers}</div>' if 1 < len(panels) <= _MOST_NUMBERED else ""
+    above = f'<div class="numbers" aria-hidden="true">{numbers}</div>' if 1 < len(panels) <= _MAX_NUMBERED else ""
     return (
         f'<figure class="chart"><figcaption><h3>{title}</h3><ul class="key">{key}</ul></figcaption>'
         f'<div class="plot">{above}<div class="ys" aria-hidden="true">{ys}</div><div class="canvas">'
@@ -174,12 +173,12 @@ def _figure(
     )
 
 
-def _without(title: str, text: str) -> str:
+def _no_chart(title: str, text: str) -> str:
     return f'<figure class="chart"><figcaption><h3>{title}</h3></figcaption><p class="none">{text}</p></figure>'
 
 
 def _drawn(layer: _Layer, panel: Panel, scale: _Scale) -> str:
-    """A layer over one panel: a shape for each run of cells that have a value."""
+    """Return a layer over one panel: a shape for each run of cells with values."""
     shapes = ""
     for known, run in groupby(panel.cells, lambda cell: layer.top(cell) is not None):
         cells = list(run)
@@ -196,7 +195,7 @@ def _drawn(layer: _Layer, panel: Panel, scale: _Scale) -> str:
 
 
 def _corners(panel: Panel, cells: Sequence[Cell], value: Value, scale: _Scale) -> list[tuple[float, float]]:
-    """The way along cells, each level for as long as it is; cells of one height in one go."""
+    """Return the corners of a stepped line along cells; neighbours of equal height are one step."""
     corners: list[tuple[float, float]] = []
     for cell in cells:
         y = round(scale.y(value(cell) or 0.0), 1)
@@ -217,7 +216,7 @@ def _number(value: float) -> str:
 
 
 def _linear(most: float) -> _Scale:
-    """An axis from 0 to a value, with three to six marks."""
+    """Return an axis from 0 to a value, with three to six marks."""
     most = most or 1.0
     power = 10.0 ** math.floor(math.log10(most))
     step = next(lead * power for lead in (0.2, 0.25, 0.5, 1.0, 2.0) if most <= 5 * lead * power)
@@ -225,7 +224,7 @@ def _linear(most: float) -> _Scale:
 
 
 def _logarithmic(bottom: float, top: float) -> _Scale:
-    """An axis that is labelled at 1, 2 and 5 times the powers of ten, or at these alone when they are many."""
+    """Return an axis with marks at 1, 2 and 5 times the powers of ten, or at the powers alone when these are many."""
     powers = [10.0**power for power in range(math.floor(math.log10(bottom)), math.ceil(math.log10(top)) + 1)]
     for leads in ((1, 2, 5), (1,)):
         marks = [lead * power for power in powers for lead in leads if bottom <= lead * power <= top]

@@ -1,4 +1,4 @@
-"""How a migration stands, in a few words and in a sentence or two."""
+"""The headline of the report: the state of a migration, as a title and a summary."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tim_async.migrate.events import Counts
 
 from ._words import clock, duration, rate, rows
 
-_BEGUN = {
+_UNFINISHED = {
     "interrupted": "Interrupted",
     "limit": "Stopped at a limit",
     "row_limit": "Stopped after --limit rows",
     "failed": "Stopped by an error",
-    "": "Cut off",
-    None: "Not begun",
+    "": "Killed",
+    None: "Not started",
 }
-"""How a run ended that left rows; None for none."""
+"""The title for the end of a run that left rows; None when there was no run."""
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a dry run tells beside the state of the rows.
+    """The results of a dry run beside the state of the rows.
 
     Attributes:
-        rate: calls/s that a run would make.
-        first: the first rows as they would be sent: what is in the request, by field.
+        rate: the rate of the run, calls/s.
+        first: the first rows that would be sent: the values of the request, by field.
         rejected: the rejected rows, by line.
     """
 
@@ -38,15 +38,15 @@ class DryRun:
 
 
 class Headline(NamedTuple):
-    """How it stands, in a few words and in a sentence or two; and whether that is good, bad or open."""
+    """The headline of a report; its tone is "good", "bad" or "open"."""
 
     tone: str
     title: str
-    said: str
+    summary: str
 
 
 def headline_of(status: Status) -> Headline:
-    """How a migration stands."""
+    """Return the headline of a migration."""
     counts, left = status.counts, rows(status.counts.left)
     if status.missing:
         return Headline("bad", f"{rows(status.missing)} lost by the store", _summary(counts))
@@ -58,34 +58,34 @@ def headline_of(status: Status) -> Headline:
         seen = max((last_seen(session) for session in status.sessions), default=0.0)
         pace = f" {rate(status.rate)} rows/s over the last minute." if status.rate else ""
         rest = f" About {duration(status.seconds_left)} left." if status.seconds_left else ""
-        said = f"As of {clock(seen)} UTC. {_summary(counts)}{pace}{rest}"
-        return Headline("open", f"Still running, {left} left", said)
+        summary = f"As of {clock(seen)} UTC. {_summary(counts)}{pace}{rest}"
+        return Headline("open", f"Still running, {left} left", summary)
     if not counts.total:
         return Headline("open", "There were no rows", "The file holds none, so that nothing was sent.")
     if counts.left:
         how = status.sessions[-1].how if status.sessions else None
         why = "The run was killed, or its machine was. " if how == "" else ""
-        title = f"{_BEGUN.get(how, 'Not finished')}, {left} left"
+        title = f"{_UNFINISHED.get(how, 'Not finished')}, {left} left"
         return Headline("bad", title, f"{why}{_summary(counts)} The same command resumes.")
     if counts.errors:
         return Headline("bad", f"{rows(counts.errors)} did not arrive", _summary(counts))
     return Headline("good", "Every row arrived", _summary(counts))
 
 
-def rehearsed(status: Status, dry_run: DryRun) -> Headline:
-    """What a run would do."""
+def dry_run_headline(status: Status, dry_run: DryRun) -> Headline:
+    """Return the headline of a dry run."""
     counts = status.counts
     takes = f" in about {duration(counts.left / dry_run.rate)} at {rate(dry_run.rate)}/s" if counts.left else ""
-    said = f"{rows(counts.left)} of {counts.total:,} would be sent{takes}. Nothing was sent."
+    summary = f"{rows(counts.left)} of {counts.total:,} would be sent{takes}. Nothing was sent."
     if counts.rejected:
-        return Headline("bad", f"{rows(counts.rejected)} would be rejected", said)
+        return Headline("bad", f"{rows(counts.rejected)} would be rejected", summary)
     if not counts.left:
-        return Headline("open", "There is nothing to send", said)
-    return Headline("good", "Every row can be sent", said)
+        return Headline("open", "There is nothing to send", summary)
+    return Headline("good", "Every row can be sent", summary)
 
 
 def _summary(counts: Counts) -> str:
-    """The rows in one or two sentences."""
+    """Return the counts in one or two sentences."""
     more = []
     if counts.failed:
         more.append(f"{counts.failed:,} failed")
@@ -99,12 +99,12 @@ def _summary(counts: Counts) -> str:
 
 
 def were(count: int) -> str:
-    """The verb after a count."""
+    """Return the verb after a count."""
     return "was" if count == 1 else "were"
 
 
 def last_seen(session: Session) -> float:
-    """The last moment of it that is known, unix seconds."""
+    """Return the last known time of a session, unix seconds."""
     if session.ended is not None:
         return session.ended
     series = session.series

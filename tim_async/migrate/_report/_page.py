@@ -1,4 +1,4 @@
-"""The page: how it ended, the figures, the charts, the failures and the sessions."""
+"""The page of the report: headline, figures, charts, failures and sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tim_async.migrate._recorder import Slot, quantile
 from tim_async.migrate._store import Calls, FailureCount, Problem, Session, Status
 
 from ._charts import bar, charts, swatch
-from ._headline import DryRun, headline_of, last_seen, rehearsed, were
+from ._headline import DryRun, dry_run_headline, headline_of, last_seen, were
 from ._timeline import SHORTEST, Panel, lay_out
 from ._words import NOTHING, clock, duration, latency, rate, safe, share
 
@@ -28,10 +28,10 @@ _ENDS = {
     "failed": "stopped by an error",
 }
 
-_MOST_LISTED = 1000
-"""Rejected rows that a page lists one by one."""
+_MAX_LISTED = 1000
+"""The maximum number of rejected rows that a page lists."""
 
-# Everything the page needs is in it; a browser is told to fetch nothing, whatever somebody's text holds.
+# The page is self-contained; its policy makes the browser fetch nothing, whatever a migration's text contains.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -54,28 +54,28 @@ _PAGE = """<!doctype html>
 
 
 def render(status: Status, notes: Notes | None = None, *, dry_run: DryRun | None = None) -> str:
-    """Make one self-contained HTML page about a migration.
+    """Return a self-contained HTML page about a migration.
 
-    The same status gives the same page, to the byte: what it says of time is what the store knows.
+    The same status gives the same page, to the byte: its times are those of the store.
 
     Args:
-        status: what the store knows, see `read_status`.
-        notes: what is worth checking in the rows, as the source has noted it.
-        dry_run: what a dry run tells; None for a migration.
+        status: the status of the migration, see `read_status`.
+        notes: the source's notes on the rows.
+        dry_run: the results of a dry run; None for a migration.
 
     Returns:
-        HTML that holds no script and refers to nothing outside; to be written as UTF-8.
+        HTML without scripts and external references; to be written as UTF-8.
     """
-    headline = headline_of(status) if dry_run is None else rehearsed(status, dry_run)
+    headline = headline_of(status) if dry_run is None else dry_run_headline(status, dry_run)
     kind = _KINDS.get(status.kind, f"Migration of {status.kind}") + ("" if dry_run is None else ", dry run")
     source = "standard input" if status.source == "-" else PureWindowsPath(status.source).name
-    what = " · ".join(part for part in (kind, source, status.name) if part)
-    said = "".join(f"<li>{safe(sentence)}.</li>" for sentence in notes.sentences()) if notes is not None else ""
+    subject = " · ".join(part for part in (kind, source, status.name) if part)
+    noted = "".join(f"<li>{safe(sentence)}.</li>" for sentence in notes.sentences()) if notes is not None else ""
     parts = [
-        f'<header class="{headline.tone}"><p class="what">{safe(what)}</p>'
-        f"<h1>{safe(headline.title)}</h1><p class=said>{safe(headline.said)}</p></header>",
+        f'<header class="{headline.tone}"><p class="what">{safe(subject)}</p>'
+        f"<h1>{safe(headline.title)}</h1><p class=said>{safe(headline.summary)}</p></header>",
         _states(status, dry=dry_run is not None),
-        _section("Worth checking", said, "ul", "notes"),
+        _section("Worth checking", noted, "ul", "notes"),
     ]
     if dry_run is None:
         panels = lay_out(status.sessions)
@@ -91,7 +91,7 @@ def render(status: Status, notes: Notes | None = None, *, dry_run: DryRun | None
 
 
 def _states(status: Status, *, dry: bool) -> str:
-    """The rows by state: a bar and a table."""
+    """Return the rows by state: a bar and a table."""
     counts, read = status.counts, status.kind == "read"
     left = "Valid." if dry else "Not settled yet."
     if counts.sending:
@@ -111,7 +111,7 @@ def _states(status: Status, *, dry: bool) -> str:
         ("Rejected", "rejected", counts.rejected, "Invalid; never sent."),
         ("To be sent" if dry else "Left", "left", counts.left, left),
     ]
-    # Of a conversation there is no such thing as lowered, and of a dry run no answer.
+    # Conversations are never lowered, and a dry run has no answers.
     absent = {"done", "lowered", "failed"} if dry else {"lowered"} if read else set()
     found = [one for one in found if one[1] not in absent or one[2]]
     lines = "".join(
@@ -134,9 +134,9 @@ def _lasted(session: Session) -> float:
 
 
 def _sending(session: Session) -> float:
-    """Seconds from the first request to the last answer: never fewer than the limit lets so many calls through in.
+    """Return the seconds from the first request to the last answer, but not less than the calls take at the limit.
 
-    When the last call of a run ends, the second in which it counts for the service has only begun.
+    A call counts toward the limit for a second, which has only begun when the last call ends.
     """
     series = session.series
     if series is None or not series.slots:
@@ -145,7 +145,7 @@ def _sending(session: Session) -> float:
 
 
 def _run(sessions: Sequence[Session]) -> str:
-    """The figures of the run: of requests, those that happened, whatever was recorded of them over time."""
+    """Return the figures of the run; the requests are the sessions' own counts, which the series may lack."""
     calls = Calls(*(sum(getattr(one.calls, name.name) for one in sessions) for name in fields(Calls)))
     seconds = sum(map(_sending, sessions))
     timed = [(one, one.series) for one in sessions if one.series is not None and one.series.limit]
@@ -177,8 +177,8 @@ def _run(sessions: Sequence[Session]) -> str:
 
 def _over_time(sessions: Sequence[Session], panels: Sequence[Panel]) -> str:
     if not panels:
-        said = "No measurements were kept." if sessions else "Nothing was sent."
-        return _section("Over time", said, "p", "none")
+        text = "No measurements were kept." if sessions else "Nothing was sent."
+        return _section("Over time", text, "p", "none")
     spans = f"{clock(panels[0].start)} to {clock(panels[-1].end)} UTC."
     pauses = [max(0.0, after.start - before.end) for before, after in pairwise(panels)]
     if pauses:
@@ -188,16 +188,16 @@ def _over_time(sessions: Sequence[Session], panels: Sequence[Panel]) -> str:
 
 
 def _failures(failures: Sequence[FailureCount], title: str) -> str:
-    """The failed and rejected rows by code or field; below, each known code in words."""
+    """Return the failed and rejected rows by code or field, and an explanation of each known code."""
     lines = [
-        (_what(failure), f"{failure.rows:,}", f"{failure.first_line:,}", safe(failure.reason)) for failure in failures
+        (_state(failure), f"{failure.rows:,}", f"{failure.first_line:,}", safe(failure.reason)) for failure in failures
     ]
-    words = "".join(f"<li>{safe(line)}</li>" for line in explanations(failure.code for failure in failures))
-    shown = _table(("What", "Rows#", "First line#", "One example"), lines)
-    return _section(title, shown + (f'<ul class="notes">{words}</ul>' if words else ""))
+    explained = "".join(f"<li>{safe(line)}</li>" for line in explanations(failure.code for failure in failures))
+    table = _table(("State", "Rows#", "First line#", "One example"), lines)
+    return _section(title, table + (f'<ul class="notes">{explained}</ul>' if explained else ""))
 
 
-def _what(failure: FailureCount) -> str:
+def _state(failure: FailureCount) -> str:
     if failure.rejected:
         return "rejected"
     return "failed" if failure.code is None else safe(f"failed, {failure.code}")
@@ -206,11 +206,11 @@ def _what(failure: FailureCount) -> str:
 def _rejected(rejected: Iterable[Problem], total: int) -> str:
     lines = [
         (f"{problem.line:,}", safe(problem.reason), _fields(problem.fields))
-        for problem in islice(rejected, _MOST_LISTED)
+        for problem in islice(rejected, _MAX_LISTED)
     ]
     rest = total - len(lines)
     more = f"<p class=none>And {rest:,} more: the rejected file has all of them.</p>" if lines and rest > 0 else ""
-    return _section("Rejected rows", _table(("Line", "Why", "The row"), lines) + more)
+    return _section("Rejected rows", _table(("Line", "Reason", "Row"), lines) + more)
 
 
 def _first(first: Sequence[Mapping[str, Any]]) -> str:
@@ -240,7 +240,7 @@ def _sessions(status: Status) -> str:
                 rate(session.calls.done / seconds if seconds > SHORTEST else None),
             )
         )
-    titles = ("Started, UTC", "Ended, UTC:", "How", "Lasted#", "Requests#", "Rows/s#")
+    titles = ("Started, UTC", "Ended, UTC:", "Outcome", "Duration#", "Requests#", "Rows/s#")
     return _section("Sessions", _table(titles, lines))
 
 
@@ -258,7 +258,7 @@ def _workers(status: Status) -> str:
 
 
 def _about(status: Status) -> str:
-    """What was migrated, and where to."""
+    """Return the source and the destination of the migration."""
     found = [
         ("File", "standard input" if status.source == "-" else status.source),
         ("Read as", _read_as(status.arguments)),
@@ -271,30 +271,30 @@ def _about(status: Status) -> str:
 
 
 def _read_as(arguments: Mapping[str, Any]) -> str:
-    """What the file was read with, as far as it was given."""
+    """Return the arguments of the source that were given."""
     texts = []
-    for name, given in arguments.items():  # a source of the user's own may have anything there
+    for name, given in arguments.items():  # of any type: the source may be the user's own
         word = {"columns": "from", "id_formats": "as"}.get(name)
         if word and isinstance(given, Mapping):
             texts += [f"{field} {word} {value}" for field, value in given.items()]
         elif given:
             texts.append(str(given) if name == "format" else f"{name.replace('_', ' ')} {given}")
-    return ", ".join(texts) or "told by its name and content"
+    return ", ".join(texts) or "detected from its name and content"
 
 
 def _section(title: str, inside: str, tag: str = "", classes: str = "") -> str:
-    """A section with a heading; nothing when nothing is in it."""
+    """Return a section with a heading; "" without content."""
     body = f'<{tag} class="{classes}">{inside}</{tag}>' if tag else inside
     return f"<section><h2>{title}</h2>{body}</section>" if inside else ""
 
 
 def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table of HTML cells; nothing without any.
+    """Return a table; "" without rows.
 
     Args:
-        titles: those of the columns; one that ends with "#" is of numbers, and after "#" or ":" it stands before each
-            cell on a phone, too, where there is no head.
-        lines: the rows.
+        titles: the titles of the columns.  "#" at the end marks a column of numbers; "#" or ":" shows the title before
+            each cell on a phone, where the table has no head.
+        lines: the rows, as HTML cells.
     """
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""The sessions of a migration side by side on one axis; the pauses between them, of whatever length, are left out."""
+"""The time axis of the charts: sessions side by side, without the pauses between them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tim_async.migrate._store import Session
 from ._words import clock
 
 WIDTH = 1000.0
-"""The whole axis, in units of the drawing."""
+"""The width of the axis, in units of the drawing."""
 
 _CELLS = 240
-"""Steps on the whole axis: about as many as a phone's chart has pixels."""
+"""The cells on the axis: about as many as a phone's chart has pixels."""
 
 SHORTEST = 1e-3
-"""Seconds from which on a rate can be told."""
+"""The minimum time for a rate, seconds."""
 
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Seconds between two labels of the axis."""
+"""The possible intervals between two labels of the axis, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is drawn as one step: a slot or some slots.
+    """One step of a chart: one slot, or several merged.
 
     Attributes:
-        start: unix seconds.
-        seconds: how long it is.
-        slot: what happened in it.
-        limit: what the service allows, calls/s; 0 when that is not known.
+        start: its start, unix seconds.
+        seconds: its length, seconds.
+        slot: its attempts.
+        limit: the rate that the service allows, calls/s; 0 when unknown.
     """
 
     start: float
@@ -43,11 +43,11 @@ class Cell:
 
     @property
     def end(self) -> float:
-        """Unix seconds."""
+        """Its end, unix seconds."""
         return self.start + self.seconds
 
     def per_second(self, count: int) -> float:
-        """A count of its slot as a rate."""
+        """Return a count of its slot as a rate."""
         return count / max(self.seconds, SHORTEST)
 
 
@@ -56,10 +56,10 @@ class Panel:
     """One session on the axis.
 
     Attributes:
-        number: which, from 1.
-        cells: one after the other, at least one.
-        left: where it begins, 0 to `WIDTH`.
-        right: where it ends.
+        number: the number of the session, from 1.
+        cells: consecutive cells, at least one.
+        left: its left edge, 0 to `WIDTH`.
+        right: its right edge.
     """
 
     number: int
@@ -69,21 +69,21 @@ class Panel:
 
     @property
     def start(self) -> float:
-        """Unix seconds."""
+        """Its start, unix seconds."""
         return self.cells[0].start
 
     @property
     def end(self) -> float:
-        """Unix seconds."""
+        """Its end, unix seconds."""
         return self.cells[-1].end
 
     def x(self, moment: float) -> float:
-        """Where a moment is on the axis."""
+        """Return the position of a time on the axis."""
         return self.left + (self.right - self.left) * (moment - self.start) / max(self.end - self.start, SHORTEST)
 
 
 class Tick(NamedTuple):
-    """A label of the axis: where it is, what it says, and whether there is room for it on a phone, too."""
+    """A label of the axis: its position, its text, and whether it is shown on a phone, too."""
 
     x: float
     text: str
@@ -91,7 +91,7 @@ class Tick(NamedTuple):
 
 
 def lay_out(sessions: Sequence[Session]) -> list[Panel]:
-    """The sessions in which anything was sent, side by side by their length; none too narrow to be seen."""
+    """Return panels of the sessions with attempts, side by side, as wide as they were long, but wide enough to see."""
     series = {number: session.series for number, session in enumerate(sessions, 1)}
     found = [(number, one) for number, one in series.items() if one is not None and one.slots]
     if not found:
@@ -109,10 +109,10 @@ def lay_out(sessions: Sequence[Session]) -> list[Panel]:
 
 
 def cells_of(series: Series, most: int) -> list[Cell]:
-    """The slots of a series, merged until they are at most so many cells.
+    """Merge the slots of a series into at most this many cells.
 
-    The last cell ends with the last attempt: as a whole one it would look as if the run had slowed down.  When hardly
-    anything is left of it, it belongs to the one before.
+    The last cell ends with the last attempt: at full width, the run would seem to slow down.  When it is then shorter
+    than half a cell, it is merged with the one before.
     """
     together = -(-len(series.slots) // most)
     width = series.width * together
@@ -129,7 +129,7 @@ def cells_of(series: Series, most: int) -> list[Cell]:
 
 
 def ticks_of(panels: Sequence[Panel]) -> list[Tick]:
-    """Round times, in UTC, as far as there is room."""
+    """Return labels at round times, in UTC, where they fit."""
     ticks: list[Tick] = []
     wide = narrow = -WIDTH
     for x, text in (found for panel in panels for found in _round_times(panel)):
@@ -143,7 +143,7 @@ def ticks_of(panels: Sequence[Panel]) -> list[Tick]:
 
 
 def _round_times(panel: Panel) -> Iterator[tuple[float, str]]:
-    """Its start when no round time is in it."""
+    """Yield the round times in a panel, or its start when there is none, by their positions."""
     apart = 85.0 * (panel.end - panel.start) / (panel.right - panel.left)
     step = next((step for step in _STEPS if step >= apart), 86400 * math.ceil(apart / 86400))
     pattern = "%H:%M:%S" if step < 60 else "%m-%d" if step >= 86400 else "%H:%M"

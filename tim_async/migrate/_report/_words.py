@@ -1,4 +1,4 @@
-"""Numbers, times and other people's text as the page shows them."""
+"""Formatting of numbers, times and untrusted text for the page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import re
 from tim_async._plaintext import plain
 
 NOTHING = "—"
-"""What stands where there is no number."""
+"""The placeholder for a missing number."""
 
 _SUSPECT = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])|([^\x20-\x7e])")
-"""Everything that may be invisible; joiners within emoji and words of other scripts are not."""
+"""Characters that may be invisible; joiners within emoji and words of other scripts are in no group."""
 
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters, marks and symbols without any ink."""
+"""Printable letters, marks and symbols that show nothing."""
 
 
 def safe(text: str) -> str:
-    """A text as HTML, in an element or an attribute; what cannot be seen, or not be written as UTF-8, as an escape."""
+    """Return a text as HTML, for an element or an attribute; invisible and unencodable characters as escapes."""
     return html.escape(_SUSPECT.sub(_visible, plain(text)))
 
 
@@ -30,18 +30,13 @@ def _visible(match: re.Match[str]) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def counted(value: int, one: str, many: str) -> str:
-    """A count with what is counted."""
-    return f"{value:,} {one if value == 1 else many}"
-
-
 def rows(value: int) -> str:
-    """A count of rows."""
-    return counted(value, "row", "rows")
+    """Return a count of rows."""
+    return f"{value:,} {'row' if value == 1 else 'rows'}"
 
 
 def share(part: float, whole: float) -> str:
-    """A part in per cent; what is neither nothing nor all never looks like it."""
+    """Return a part in per cent; only none is "0%", and only all is "100%"."""
     if whole <= 0:
         return NOTHING
     percent = 100 * part / whole
@@ -53,14 +48,14 @@ def share(part: float, whole: float) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Calls or rows a second."""
+    """Return a rate, calls/s or rows/s, without its unit."""
     if value is None:
         return NOTHING
     return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def latency(seconds: float | None) -> str:
-    """How long an answer took."""
+    """Return a latency."""
     if seconds is None:
         return NOTHING
     if seconds >= 0.9995:
@@ -70,7 +65,7 @@ def latency(seconds: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something lasted, in its two largest units."""
+    """Return a duration in its two largest units."""
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds else "0 s"
     whole = round(seconds)
@@ -83,8 +78,8 @@ def duration(seconds: float) -> str:
 
 
 def clock(moment: float, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """A moment, unix seconds, in UTC."""
+    """Return a time, unix seconds, in UTC."""
     try:
         return dt.datetime.fromtimestamp(moment, dt.UTC).strftime(pattern)
-    except (OverflowError, OSError, ValueError):  # a clock that was far off
+    except (OverflowError, OSError, ValueError):  # the clock was far off
         return f"{moment:.0f}"
