@@ -15,7 +15,7 @@ from ._session import connections_of
 from ._stats import Counters, EndpointStats, Queue
 from .endpoints import DEFAULT_RATE, Endpoint
 
-RETRIED = 0.1
+RETRY_REFILL = 0.1
 """Share of the rate at which time refills the retry budget."""
 
 
@@ -94,7 +94,7 @@ class Channels:
             raise ValueError("bulk_share is for a client with a quota; without one, set a lower rate")
         channel = self.of(endpoint)
         channel.queue.set_limit(rate, bulk_share)
-        channel.budget.per_second = RETRIED * rate
+        channel.budget.per_second = RETRY_REFILL * rate
 
     def __contains__(self, command: str) -> bool:
         return command in self._by_command
@@ -112,6 +112,6 @@ class Channels:
         if self._sharing is not None:
             limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, settings.strict)
         queue = RequestQueue(rate, strict=settings.strict, connections=self._connections, limiter=limiter)
-        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRIED * rate), Counters())
+        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRY_REFILL * rate), Counters())
         self._by_command[endpoint.command] = channel
         return channel

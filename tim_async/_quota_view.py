@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from redis.asyncio import RedisCluster
 
-from ._limiter.shared import FORGOTTEN_WITHIN
 from ._redis_clients import Connected, execute
 from .quota import LAYOUT
 
@@ -39,7 +38,9 @@ _STATE = (
     "opens",
 )
 _BULK = 1e12
-"""Places in the queue from which on they are bulk's."""
+"""Places in the store's queue from which on they are bulk's: ``BULK`` in ``quota.lua``."""
+_ABSENT = 60.0
+"""Seconds of silence after which an idle member no longer counts: ``ABSENT`` in ``quota.lua``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,9 @@ class QuotaView:
         if seconds <= 0:
             return self
         known = {(one.sdk_app_id, one.command): one for one in before.endpoints}
-        endpoints = tuple(_since(one, known.get((one.sdk_app_id, one.command)), seconds) for one in self.endpoints)
+        endpoints = tuple(
+            _rates_since(one, known.get((one.sdk_app_id, one.command)), seconds) for one in self.endpoints
+        )
         return replace(self, seconds=seconds, endpoints=endpoints)
 
 
@@ -255,7 +258,7 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
         one = _member(id_, record, waiting.get(id_, ""), now)
         if one is None:
             unreadable += 1
-        elif one.silence <= FORGOTTEN_WITHIN:
+        elif one.silence <= _ABSENT:
             members.append(one)
     opens = max(0.0, state["opens"] - now) / 1e6
     decay = min(1.0, max(0.0, 1.0 - (now - state["refused_at"]) / 1e6))
@@ -273,7 +276,7 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
         members=tuple(members),
         unreadable=unreadable,
     )
-    return _shared(endpoint, {one.id: one.taken / max(one.age, 1.0) for one in members})
+    return _with_rates(endpoint, {one.id: one.taken / max(one.age, 1.0) for one in members})
 
 
 async def _time(connected: Connected, prefix: str) -> float:
@@ -325,13 +328,15 @@ def _rate(state: Mapping[str, float], now: float) -> float:
 # Rates
 
 
-def _since(endpoint: Endpoint, before: Endpoint | None, seconds: float) -> Endpoint:
+def _rates_since(endpoint: Endpoint, before: Endpoint | None, seconds: float) -> Endpoint:
     taken = {one.id: one.taken for one in before.members} if before else {}
     # One that was not there before came meanwhile.  What is taken back was lost on its way.
-    return _shared(endpoint, {one.id: max(0, one.taken - taken.get(one.id, 0)) / seconds for one in endpoint.members})
+    return _with_rates(
+        endpoint, {one.id: max(0, one.taken - taken.get(one.id, 0)) / seconds for one in endpoint.members}
+    )
 
 
-def _shared(endpoint: Endpoint, rates: Mapping[str, float]) -> Endpoint:
+def _with_rates(endpoint: Endpoint, rates: Mapping[str, float]) -> Endpoint:
     """The endpoint with these rates of its members."""
     total = sum(rates.values())
     members = [

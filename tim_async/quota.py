@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _arguments
 from ._limiter.sharing import Shares
-from ._redis_sharing import OVERDUE, RedisSharing, leave
+from ._redis_sharing import OVERDUE, RedisSharing, leave_link
 from ._stores import CLUSTER, read_url, redis_url
 from .errors import TIMError
 
@@ -140,7 +140,7 @@ class RedisQuota:
             raise ValueError(f"namespace must not contain braces, which select a cluster's slot: {namespace!r}")
         self._timeout = None if timeout is None else _arguments.positive("timeout", timeout)
         self._store = url if not isinstance(url, str) else redis_url(_arguments.text("url", url))
-        self._shares = Shares(bulk, alone, closed=fail_closed, own_rates=own_rates)
+        self._shares = Shares(bulk, alone, fail_closed=fail_closed, own_rates=own_rates)
         self._fail_fast = fail_fast
         self._namespace = namespace
         self._options = {**connection, "cluster": cluster} if cluster else connection
@@ -172,7 +172,7 @@ class RedisQuota:
         try:
             return await examine(link, repr(self), self._keys("check", secrets.token_hex(8)))
         finally:
-            await leave(link, repr(self))
+            await leave_link(link, repr(self))
 
     def _keys(self, app: int | str, command: str) -> list[str]:
         """The names of an endpoint's keys, in the script's order; in a cluster, all are in one slot."""

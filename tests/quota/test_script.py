@@ -348,7 +348,7 @@ def test_the_credit_wins_back_the_round_trip(redis: Redis) -> None:
         for sent in [sent for sent in under_way if sent + 2 * way <= script.now]:
             under_way.remove(sent)
             member.ledger.in_flight -= 1
-            member.ledger.freed(sent + 2 * way + SECOND - way)
+            member.ledger.cool(sent + 2 * way + SECOND - way)
     assert fullest(arrivals) <= limit
     assert sum(1.0 <= at < 6.0 for at in arrivals) >= 0.95 * 5 * limit
 

@@ -11,16 +11,16 @@ from .local import LocalLimiter, Permit, Use
 from .reply import StoreView
 from .sharing import Shares
 
-QUIET = 0.3
+LOSS_SILENCE = 0.3
 """Seconds without a call when the store is lost: otherwise the calls it let go would meet a burst of those made
 alone."""
-HUSH = 0.15
+RETURN_SILENCE = 0.15
 """Seconds without a call before the store grants again; longer than a tick, so that all calls are reported by then."""
-UNKNOWN = 50
+ASSUMED_MEMBERS = 50
 """Processes that are assumed to take part until the store has said how many do."""
 
 
-def quiet_of_many(limit: float) -> float:
+def timetable_silence(limit: float) -> float:
     """Seconds without a call where there is no burst: by so much sooner than in a second the store lets its calls go.
 
     It does so by the pace and the tolerance in ``quota.lua``.  Timetables are not quite even, hence the rest.
@@ -51,9 +51,9 @@ class Timetable:
 
     __slots__ = ("_clock", "_period", "_phase", "_stretch", "_used")
 
-    LATE = 0.02
+    TOLERANCE = 0.02
     """Seconds after its time at which a call may still go."""
-    MOST = 8
+    MAX_STRETCH = 8
     """At most so many times are left out after refusals."""
 
     def __init__(self, rate: float, phase: float, clock: Callable[[float], float]) -> None:
@@ -67,7 +67,7 @@ class Timetable:
         """Seconds until one call may go: 0 for now."""
         at = self._clock(now)
         turn = math.floor(at / self._period - self._phase)
-        if turn >= self._used + self._stretch and at - self._time(turn) <= self.LATE:
+        if turn >= self._used + self._stretch and at - self._time(turn) <= self.TOLERANCE:
             return 0.0
         return max(1e-4, self._time(max(turn + 1, self._used + self._stretch)) - at)
 
@@ -76,14 +76,14 @@ class Timetable:
         self._used = math.floor(self._clock(now) / self._period - self._phase)
         return Permit(now)
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:  # noqa: ARG002 - as a `LocalLimiter`
+    def release(self, permit: Permit, now: float, use: Use) -> None:  # noqa: ARG002 - as a `LocalLimiter`
         """Return a permit; an answer that is no refusal makes up for one that was."""
         if use is Use.ANSWERED and self._stretch > 1:
             self._stretch -= 1
 
     def refused(self, sent: float, now: float) -> None:  # noqa: ARG002 - as a `LocalLimiter`
         """The server refused a call: leave out some times."""
-        self._stretch = min(self.MOST, 2 * self._stretch + 1)
+        self._stretch = min(self.MAX_STRETCH, 2 * self._stretch + 1)
 
     def slow_down(self, accepted: float, now: float) -> None:
         """An alert says that the server accepts only a share, 0 to 1, of the calls."""
@@ -116,9 +116,9 @@ class Fallback:
         strict: as `LocalLimiter` takes it.
     """
 
-    __slots__ = ("_limit", "_limiter", "_quiet_until", "_settles_at", "_share", "_shares", "_store", "_strict")
+    __slots__ = ("_limit", "_limiter", "_settles_at", "_share", "_shares", "_silent_until", "_store", "_strict")
 
-    FEW = 10.0
+    TIMETABLE_BELOW = 10.0
     """Calls/s below which a timetable is better than slots, which come in whole numbers."""
     MARGIN = 0.94
     """Share of the limit that all timetables together fill at most: they do not see each other's calls."""
@@ -130,22 +130,22 @@ class Fallback:
         self._strict = strict
         self._share = 1.0
         self._limiter: LocalLimiter | Timetable | None = None
-        self._quiet_until = self._settles_at = -math.inf
+        self._silent_until = self._settles_at = -math.inf
 
     def begin(self, now: float, last: float) -> None:
         """The store is lost; the last call that it let go is sent at a loop time."""
-        if self._shares.closed:
+        if self._shares.fail_closed:
             return
-        store, alone = self._store, self._shares.alone
-        self._share = 1.0 / (store.members or UNKNOWN) if alone is None else alone
+        store, alone = self._store, self._shares.fallback
+        self._share = 1.0 / (store.members or ASSUMED_MEMBERS) if alone is None else alone
         rate = self._share * min(self._limit, store.limit)
-        if rate < self.FEW:
-            self._limiter = Timetable(self._by_timetable(rate), store.phase, lambda loop: loop + store.ahead)
+        if rate < self.TIMETABLE_BELOW:
+            self._limiter = Timetable(self._timetable_rate(rate), store.phase, lambda loop: loop + store.clock_offset)
             # The others' last calls may be later than its own.
-            self._quiet_until = max(now, last) + quiet_of_many(min(self._limit, store.limit))
+            self._silent_until = max(now, last) + timetable_silence(min(self._limit, store.limit))
         else:
             self._limiter = LocalLimiter(rate, strict=self._strict, burst=2.0)
-            self._quiet_until = last + QUIET
+            self._silent_until = last + LOSS_SILENCE
 
     def settles(self, at: float) -> None:
         """The store grants again from a loop time on."""
@@ -156,7 +156,7 @@ class Fallback:
         self._limit = limit
         match self._limiter:
             case Timetable():
-                self._limiter.set_limit(self._by_timetable(self._share * limit))
+                self._limiter.set_limit(self._timetable_rate(self._share * limit))
             case LocalLimiter():
                 self._limiter.set_limit(max(1.0, self._share * limit))
 
@@ -164,13 +164,13 @@ class Fallback:
         """Seconds until one call may go: 0 for now; infinity when only the store can tell."""
         if self._limiter is None:
             return math.inf
-        if now < self._quiet_until:
-            return self._quiet_until - now
-        if self._quiet_until > -math.inf:
-            self._quiet_until = -math.inf
+        if now < self._silent_until:
+            return self._silent_until - now
+        if self._silent_until > -math.inf:
+            self._silent_until = -math.inf
             self._limiter.drain()
-        hushed = self._settles_at + HUSH - now
-        return hushed if 0.0 < hushed <= 2 * HUSH else self._limiter.wait(now, lane)
+        hushed = self._settles_at + RETURN_SILENCE - now
+        return hushed if 0.0 < hushed <= 2 * RETURN_SILENCE else self._limiter.wait(now, lane)
 
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
@@ -180,7 +180,7 @@ class Fallback:
         permit.source = self._limiter  # which may be another one in the next outage
         return permit
 
-    def _by_timetable(self, rate: float) -> float:
+    def _timetable_rate(self, rate: float) -> float:
         """Calls/s of a share of so many: all timetables together keep the limit in any second, also a small one."""
         room = rate - self._share * unevenness(1.0 / self._share)
         return min(self.MARGIN * rate, max(room, rate / 3))

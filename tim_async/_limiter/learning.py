@@ -38,17 +38,27 @@ class Credit:
     0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
     """
 
-    __slots__ = ("_ease", "_of_before", "_of_now", "_quiet", "_seen", "_smallest", "_sure", "_typical", "value")
+    __slots__ = (
+        "_current_min",
+        "_ease",
+        "_guaranteed",
+        "_never_refused",
+        "_previous_min",
+        "_seen",
+        "_smallest",
+        "_typical",
+        "value",
+    )
 
-    LEARNT = 500
+    WINDOW = 500
     """Round trips after which older ones no longer count for the smallest."""
-    ENOUGH = 20
+    MIN_SAMPLES = 20
     """Round trips before the smallest of them is relied on: the first ones also set connections up."""
     SLACK = 0.002
     """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
     CLIMB_FIRST = 0.01
     """Ease a second until something is refused for the first time."""
-    LONG = 0.04
+    LONG_ROUND_TRIP = 0.04
     """Seconds of a round trip above which ease climbs faster, with the square: the proof alone costs the more there."""
     SAFE = 0.6
     """Ease up to which it does."""
@@ -60,64 +70,64 @@ class Credit:
     def __init__(self) -> None:
         self.value = 0.0
         self._ease = 0.0
-        self._quiet = True
+        self._never_refused = True
         self._seen = 0
-        self._sure = 0.0
+        self._guaranteed = 0.0
         self._typical = math.inf
-        self._smallest = self._of_now = self._of_before = math.inf
+        self._smallest = self._current_min = self._previous_min = math.inf
 
     def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
         """Learn from one round trip; ease grows only while it is put to the test."""
         self._seen += 1
-        if rtt < self._of_now or self._seen % self.LEARNT == 0 or self._seen == self.ENOUGH:
-            self._find_smallest(rtt)
+        if rtt < self._current_min or self._seen % self.WINDOW == 0 or self._seen == self.MIN_SAMPLES:
+            self._update_smallest(rtt)
         # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
         self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
-            climb = self.CLIMB_FIRST if self._quiet else self.CLIMB
-            if self._quiet and self._ease < self.SAFE and self._typical > self.LONG:
-                climb *= (self._typical / self.LONG) ** 2
+            climb = self.CLIMB_FIRST if self._never_refused else self.CLIMB
+            if self._never_refused and self._ease < self.SAFE and self._typical > self.LONG_ROUND_TRIP:
+                climb *= (self._typical / self.LONG_ROUND_TRIP) ** 2
             self._ease += climb / per_second
         if self._ease > 0.0:
-            self._weigh()
+            self._update()
 
     @property
     def spread(self) -> float:
         """Seconds by which a slot is occupied beyond one second: a typical round trip less the credit."""
-        return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.ENOUGH else 0.0
+        return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.MIN_SAMPLES else 0.0
 
     def start_over(self) -> None:
         """Rely on the smallest round trip alone: with fewer slots, the spread averages out less."""
         self._ease = min(0.0, self._ease)
-        self._weigh()
+        self._update()
 
     def refused(self) -> None:
         """Step back, once for an event."""
-        self._quiet = False
+        self._never_refused = False
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
-        self._weigh()
+        self._update()
 
-    def _find_smallest(self, rtt: float) -> None:
+    def _update_smallest(self, rtt: float) -> None:
         if self._seen == 1:
             # A coarse clock may say 0, from where no factor leads away.
             self._typical = max(rtt, 1e-4)
-        if self._seen % self.LEARNT == 0:
-            self._of_before, self._of_now = self._of_now, math.inf
+        if self._seen % self.WINDOW == 0:
+            self._previous_min, self._current_min = self._current_min, math.inf
         if self._seen > 1 and rtt < 0.5 * self._smallest:
             # The way was long, and is no more: what was typical of it is as wrong as what was smallest.
             self._typical = min(self._typical, max(2 * rtt, 1e-4))
-        self._of_now = min(self._of_now, rtt)
-        self._smallest = min(self._of_now, self._of_before)
-        self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)
-        self._weigh()
+        self._current_min = min(self._current_min, rtt)
+        self._smallest = min(self._current_min, self._previous_min)
+        self._guaranteed = max(0.0, 0.9 * self._smallest - self.SLACK)
+        self._update()
 
-    def _weigh(self) -> None:
-        if self._seen < self.ENOUGH:
+    def _update(self) -> None:
+        if self._seen < self.MIN_SAMPLES:
             self.value = 0.0
         elif self._ease > 0.0:
-            self.value = self._sure + self._ease * max(0.0, self._typical - self._smallest)
+            self.value = self._guaranteed + self._ease * max(0.0, self._typical - self._smallest)
         else:
-            self.value = self._sure * (1.0 + self._ease)
+            self.value = self._guaranteed * (1.0 + self._ease)
 
 
 class Rate:

@@ -48,7 +48,7 @@ class Permit:
 class Source(Protocol):
     """Where a limiter may have a permit from."""
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit."""
 
 
@@ -81,7 +81,7 @@ class Limiter(Protocol):
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit; each one taken is returned once."""
 
     def refused(self, sent: float, now: float) -> None:
@@ -188,23 +188,23 @@ class LocalLimiter:
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float = 4.0) -> None:
         self._strict = strict
-        self._least_burst = burst
+        self._min_burst = burst
         self._slots = Slots()
         self._credit = Credit()
         self._refusals = Refusals()
         self._saturated = False
         self._permits = 0
-        self._fit(limit)
+        self._resize(limit)
         self._rate = Rate(limit, self._floor)
         self._burst = Burst(self._capacity / self._block)
         self._cost = float(self._block)
 
-    def _fit(self, limit: float) -> None:
+    def _resize(self, limit: float) -> None:
         """Have the slots and the bucket of a limit."""
         self.limit = limit
         self._size = int(limit)
         self._ceiling = limit * (1.0 if self._strict else self.HEADROOM)
-        self._capacity = max(self._least_burst, limit / (50 if self._strict else 20))
+        self._capacity = max(self._min_burst, limit / (50 if self._strict else 20))
         # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
         self._block = max(1, int(self._capacity / 20))
         # At the floor a block costs nearly the whole bucket.
@@ -222,7 +222,7 @@ class LocalLimiter:
         """
         if limit < self.limit:
             self._credit.start_over()
-        self._fit(limit)
+        self._resize(limit)
         self._rate.set_limit(limit, self._floor)
         self.drain()
 
@@ -281,7 +281,7 @@ class LocalLimiter:
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit, and learn from the round trip."""
         if use is Use.UNSENT:
             self._slots.unused()

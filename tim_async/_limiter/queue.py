@@ -125,7 +125,7 @@ class RequestQueue:
         """Callers that wait in one lane."""
         return len(self._lanes[2 * lane]) + len(self._lanes[2 * lane + 1])
 
-    def patience(self) -> float:
+    def head_deadline(self) -> float:
         """The deadline of the head of the queue, by `now`, or infinity."""
         waiters = next(filter(None, self._lanes), None)
         return math.inf if waiters is None else next(iter(waiters.values()))
@@ -180,7 +180,7 @@ class RequestQueue:
         # Many callers may wait for long, and each costs what its frame holds.
         until = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
         if late is not None:
-            self._limiter.leave(late, now, Use.UNSENT)
+            self._limiter.release(late, now, Use.UNSENT)
         try:
             if self._refusal is not None:
                 raise self._refusal()
@@ -190,7 +190,7 @@ class RequestQueue:
             waiting = self._join(index, now, until)
         finally:
             if late is not None:  # only now, when this caller has its place again
-                self._make_room()
+                self._free_connection()
         del now, late
         try:
             permit = await waiting
@@ -200,7 +200,7 @@ class RequestQueue:
                 self._waiting -= 1
             elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # granted, but never woke
                 self._waking -= 1
-                self._give_up(waiting.result())
+                self._return_unused(waiting.result())
             raise
         finally:
             if until < math.inf:
@@ -233,12 +233,12 @@ class RequestQueue:
             self.advance()
         return waiting
 
-    def _give_up(self, permit: Permit) -> None:
+    def _return_unused(self, permit: Permit) -> None:
         """Return a permit that is not used."""
-        self._limiter.leave(permit, self._loop.time(), Use.UNSENT)
-        self._make_room()
+        self._limiter.release(permit, self._loop.time(), Use.UNSENT)
+        self._free_connection()
 
-    def _make_room(self) -> None:
+    def _free_connection(self) -> None:
         """Return the connection of a permit that was returned, and let others go on."""
         if self._connections is not None:
             self._connections.give_back()
@@ -255,7 +255,7 @@ class RequestQueue:
             Seconds since the attempt was sent.
         """
         now = self._loop.time()
-        self._limiter.leave(permit, now, Use.ANSWERED if answered else Use.UNANSWERED)
+        self._limiter.release(permit, now, Use.ANSWERED if answered else Use.UNANSWERED)
         if self._connections is not None:
             self._connections.give_back()
         if self._waiting and self._timer.due == math.inf:
@@ -328,7 +328,7 @@ class RequestQueue:
             if delay < math.inf:  # otherwise an answer comes first, and advances the queue
                 waiting, until = next(iter(waiters.items()))
                 if until < now + delay:
-                    self._turn_away(waiters, waiting, self._exhausted(now, delay))
+                    self._reject(waiters, waiting, self._exhausted(now, delay))
                     continue
                 # Event loops wait in whole milliseconds; uvloop rounds less to 0, which would spin.
                 self._timer.set(now + max(delay, 1e-3))
@@ -347,9 +347,9 @@ class RequestQueue:
         """The deadline of a caller."""
         if waiting in self._lanes[index]:
             now = self._loop.time()
-            self._turn_away(self._lanes[index], waiting, self._exhausted(now, self._expected(now, index)))
+            self._reject(self._lanes[index], waiting, self._exhausted(now, self._expected(now, index)))
 
-    def _turn_away(self, waiters: Waiters, waiting: asyncio.Future[Permit], error: QuotaExhausted) -> None:
+    def _reject(self, waiters: Waiters, waiting: asyncio.Future[Permit], error: QuotaExhausted) -> None:
         del waiters[waiting]
         self._waiting -= 1
         if not waiting.done():

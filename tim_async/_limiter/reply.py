@@ -98,26 +98,26 @@ class StoreView:
         phase: where in a common timetable this process is, 0 to 1; such that all are spread evenly.
         ahead: seconds by which the fleet's clock is ahead of the event loop's, by the exchange of late that was the
             quickest, as if its ways there and back took the same time.
-        knows_clock: whether that exchange was a usual one, and not one that had to connect first.
+        clock_known: whether that exchange was a usual one, and not one that had to connect first.
         round_trip: smoothed time to the store and back, seconds.
         saturated: the last permits had to wait for a slot.
     """
 
     __slots__ = (
-        "_asked_for",
+        "_asked_lane",
         "_asking_since",
         "_compared_at",
         "_cuts",
         "_exchanges",
-        "_heard_at",
         "_interval",
         "_members_at",
+        "_min_round_trip",
         "_not_before",
-        "_quickest",
-        "_refused",
-        "_waits",
-        "ahead",
-        "knows_clock",
+        "_over_budget",
+        "_updated_at",
+        "_waiting",
+        "clock_known",
+        "clock_offset",
         "limit",
         "members",
         "phase",
@@ -126,44 +126,44 @@ class StoreView:
         "saturated",
     )
 
-    DOUBT = 0.002
-    """Seconds of `doubt`, at most."""
-    REMEMBERED = 60.0
+    MAX_CLOCK_ERROR = 0.002
+    """Seconds of `clock_error`, at most."""
+    WINDOW = 60.0
     """Seconds for which the largest number of members counts."""
 
     def __init__(self, limit: float) -> None:
         self.limit = self.rate = limit
         self.members = 0
         self.phase = 0.0
-        self.ahead = 0.0
-        self.knows_clock = False
+        self.clock_offset = 0.0
+        self.clock_known = False
         self.round_trip = 0.0
         self.saturated = False
-        self._asked_for: Lane | None = None
+        self._asked_lane: Lane | None = None
         self._asking_since = math.inf
-        self._waits = self._refused = False
+        self._waiting = self._over_budget = False
         self._not_before = -math.inf
-        self._heard_at = self._members_at = self._compared_at = -math.inf
-        self._quickest = math.inf
+        self._updated_at = self._members_at = self._compared_at = -math.inf
+        self._min_round_trip = math.inf
         self._exchanges = 0
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
     def not_before(self, lane: Lane, patience: float) -> float:
         """Loop time before which it makes no sense to ask, for a call of a lane that waits until ``patience``."""
-        if self._asked_for is None or lane < self._asked_for:
+        if self._asked_lane is None or lane < self._asked_lane:
             return -math.inf
         # Who would not have waited so long has no place in the store's queue; the next one may want one.
-        return -math.inf if self._refused and patience > self._not_before else self._not_before
+        return -math.inf if self._over_budget and patience > self._not_before else self._not_before
 
     @property
-    def place_for(self) -> Lane | None:
+    def waiting_lane(self) -> Lane | None:
         """The lane for which this process has a place in the store's queue, until a request wants nothing for it."""
-        return self._asked_for if self._waits and not self._refused else None
+        return self._asked_lane if self._waiting and not self._over_budget else None
 
-    def hear(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
+    def update(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
         """Take in a reply to a request for a lane, or None; returns whether calls were refused at the limit since."""
-        self._heard_at = now
+        self._updated_at = now
         took = now - asked
         if self._exchanges < 2:  # the first one had to connect
             self.round_trip = took
@@ -171,13 +171,13 @@ class StoreView:
             self.round_trip += 0.2 * (min(took, 3 * self.round_trip + 0.01) - self.round_trip)
         self._exchanges += 1
         self.limit, self.rate = reply.limit, reply.rate
-        if reply.members >= self.members or now > self._members_at + self.REMEMBERED:
+        if reply.members >= self.members or now > self._members_at + self.WINDOW:
             self.members, self._members_at = reply.members, now
         self.phase = reply.place * 0.618033988749895 % 1.0
         self._compare_clocks(reply.now, asked, now)
-        self._asked_for, self._not_before = lane, now + reply.again
-        self._waits, self._refused = reply.again > 0, reply.over
-        self._measure(reply, asked, now)
+        self._asked_lane, self._not_before = lane, now + reply.again
+        self._waiting, self._over_budget = reply.again > 0, reply.over
+        self._measure_interval(reply, asked, now)
         cut = self._cuts is not None and reply.cuts > self._cuts
         self._cuts = reply.cuts
         return cut
@@ -185,15 +185,15 @@ class StoreView:
     def _compare_clocks(self, fleet: float, asked: float, now: float) -> None:
         """Take in what the fleet's clock was at some time between two loop times."""
         took = now - asked
-        fits = fleet - now <= self.ahead <= fleet - asked
+        fits = fleet - now <= self.clock_offset <= fleet - asked
         # From time to time again, since clocks drift; not by an exchange that had to connect first, which is lopsided.
-        due = now > self._compared_at + self.REMEMBERED and took <= 2 * self.round_trip
-        if not fits or took <= self._quickest or due:
-            self.ahead = fleet - (asked + now) / 2
-            self._quickest, self._compared_at = took, now
-            self.knows_clock = self._exchanges > 1 and took <= 2 * self.round_trip
+        due = now > self._compared_at + self.WINDOW and took <= 2 * self.round_trip
+        if not fits or took <= self._min_round_trip or due:
+            self.clock_offset = fleet - (asked + now) / 2
+            self._min_round_trip, self._compared_at = took, now
+            self.clock_known = self._exchanges > 1 and took <= 2 * self.round_trip
 
-    def _measure(self, reply: Reply, asked: float, now: float) -> None:
+    def _measure_interval(self, reply: Reply, asked: float, now: float) -> None:
         """Learn how long one permit takes, from the first request for it until it is due."""
         if reply.permits:
             self.saturated = reply.slot_bound
@@ -208,19 +208,19 @@ class StoreView:
             self._asking_since = math.inf
 
     @property
-    def shortest_way(self) -> float:
+    def min_latency(self) -> float:
         """Seconds that a reply takes at least, by the quickest exchange."""
-        return self._quickest / 2
+        return self._min_round_trip / 2
 
     @property
-    def doubt(self) -> float:
+    def clock_error(self) -> float:
         """Seconds by which the clocks are taken to differ more than known, each time on the safe side.
 
         All that the ways there and back leave open, where the store is near; far away that would cost too much.
         """
-        return min(self._quickest / 2, self.DOUBT)
+        return min(self._min_round_trip / 2, self.MAX_CLOCK_ERROR)
 
     def pace(self, now: float) -> float:
         """Calls/s that this process can expect: what it had of late, or all there are when no other process asks."""
         rate = min(self.limit, self.rate)
-        return rate if now > self._heard_at + 1.0 else min(rate, 1.0 / self._interval)
+        return rate if now > self._updated_at + 1.0 else min(rate, 1.0 / self._interval)
