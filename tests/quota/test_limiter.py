@@ -351,8 +351,8 @@ def test_a_store_that_has_forgotten_is_told_again_and_one_that_keeps_forgetting_
 
     run(main)
     assert [record.message for record in caplog.records] == [
-        f"the store of the shared quota has forgotten what it knew of {NAME} 3 times within a minute: is its memory"
-        " full (maxmemory-policy should be noeviction), or is it flushed or restarted?"
+        f"the store of the shared quota has lost its data of {NAME} 3 times within a minute; if its memory is full,"
+        " set maxmemory-policy to noeviction, otherwise find out what flushes or restarts it"
     ]
 
 
@@ -555,8 +555,8 @@ def test_disagreement_is_logged_once_until_all_agree(caplog: pytest.LogCaptureFi
         await asyncio.sleep(3.0)
 
     run(main)
-    text = f"{NAME}: this client's rate is 50 calls/s, but another process names"
-    assert [record.message.partition(" names ")[0] + " names" for record in caplog.records] == [text, text]
+    text = f"{NAME}: this client's rate is 50 calls/s, but another process has"
+    assert [record.message.partition(" has ")[0] + " has" for record in caplog.records] == [text, text]
 
 
 def test_a_changed_limit_is_told_at_once_and_holds_without_the_store() -> None:
