@@ -242,7 +242,7 @@ def test_with_nothing_of_its_own_it_waits_for_the_store() -> None:
         fallback.slow_down(0.5, now)
         fallback.set_limit(100)
         assert fallback.rate(now, otherwise=200.0) == 200.0
-        with pytest.raises(RuntimeError, match=r"^there is no permit to take: no call goes without the store$"):
+        with pytest.raises(RuntimeError, match=r"^there is no permit to take: no call is sent without the store$"):
             fallback.take(now)
 
     in_virtual_time(check)
