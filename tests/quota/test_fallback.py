@@ -81,7 +81,7 @@ def test_timetables_together_keep_the_limit_and_use_it(limit: int, each: float, 
         arrivals += times(fallback, start, start + 6.0)
     assert fullest(arrivals) <= limit
     # Of a small limit more is left for what is not quite even.
-    assert len(arrivals) >= (0.9 if limit >= 50 else 0.3) * 6.0 * limit
+    assert len(arrivals) >= (0.9 if limit >= 50 else 0.3) * (6.0 - timetable_silence(limit)) * limit
 
 
 @pytest.mark.parametrize("late", [0.019, 0.021])
