@@ -147,10 +147,6 @@ class Endpoint:
         """Return the number of members that wait in one lane of the store's queue."""
         return sum(one.waiting == lane for one in self.members)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the view as plain data, ready for JSON."""
-        return {**asdict(self), "members": [asdict(one) for one in self.members]}
-
 
 @dataclass(frozen=True, slots=True)
 class QuotaView:
@@ -172,7 +168,7 @@ class QuotaView:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the view as plain data, ready for JSON."""
-        return {**asdict(self), "endpoints": [one.as_dict() for one in self.endpoints]}
+        return asdict(self)
 
     def since(self, before: QuotaView) -> QuotaView:
         """Return the view with rates since an earlier look."""

@@ -93,10 +93,10 @@ class PendingEvents:
         self._refusals = 0
         self._refused_at = -math.inf
         self._accepted: float | None = None
-        self._pause_until: float | None = None
+        self._pause_until = -math.inf
 
     def __bool__(self) -> bool:
-        return bool(self._refusals) or self._accepted is not None or self._pause_until is not None
+        return bool(self._refusals) or self._accepted is not None or self._pause_until > -math.inf
 
     def refused(self, sent: float) -> None:
         """Add the refusal of a call sent at a loop time."""
@@ -110,7 +110,7 @@ class PendingEvents:
 
     def pause(self, until: float) -> None:
         """Add a pause until a loop time."""
-        self._pause_until = max(self._pause_until or -math.inf, until)
+        self._pause_until = max(self._pause_until, until)
 
     def report(self, request: Request, now: float) -> Acknowledge:
         """Put the events into a request."""
@@ -123,7 +123,7 @@ class PendingEvents:
             request["accepted"] = accepted
         if refusals or accepted is not None:
             request["refused_ago"] = micro(now - self._refused_at)
-        if pause_until is not None and pause_until > now:
+        if pause_until > now:
             request["pause"] = micro(pause_until - now)
 
         def acknowledge() -> None:
@@ -131,7 +131,7 @@ class PendingEvents:
             if self._accepted == accepted:
                 self._accepted = None
             if self._pause_until == pause_until:
-                self._pause_until = None
+                self._pause_until = -math.inf
 
         return acknowledge
 
