@@ -283,7 +283,7 @@ def test_a_refusal_at_the_limit_takes_credit_and_burst() -> None:
         for _ in range(60):
             permit = limiter.take(loop.now)
             loop.now += 0.05
-            limiter.leave(permit, loop.now, Use.ANSWERED)
+            limiter.release(permit, loop.now, Use.ANSWERED)
         sure = 0.9 * 0.05 - 0.002
         assert limiter._credit.value == pytest.approx(sure)
         limiter.refused(loop.now - 0.01, loop.now)
@@ -308,7 +308,7 @@ def test_only_an_answer_teaches_and_strict_learns_nothing(use: Use, strict: bool
         for _ in range(60):
             permit = limiter.take(loop.now)
             loop.now += 0.05
-            limiter.leave(permit, loop.now, use)
+            limiter.release(permit, loop.now, use)
         assert limiter._credit.value == 0.0
 
     in_virtual_time(check)

@@ -401,14 +401,14 @@ class TestCredit:
     def test_starts_at_what_the_smallest_round_trip_makes_sure(self) -> None:
         """Nine tenths of the smallest, less the slack."""
         credit = Credit()
-        for rtt in (0.08, 0.05, 0.07) * Credit.ENOUGH:
+        for rtt in (0.08, 0.05, 0.07) * Credit.MIN_SAMPLES:
             credit.answered(rtt, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.05 - Credit.SLACK)
 
     def test_is_nothing_before_there_were_enough_round_trips(self) -> None:
         """The first ones are longer than any that follow: connections are being set up."""
         credit = Credit()
-        for _ in range(Credit.ENOUGH - 1):
+        for _ in range(Credit.MIN_SAMPLES - 1):
             credit.answered(0.05, 200, saturated=True)
         assert credit.value == 0.0
         credit.answered(0.05, 200, saturated=True)
@@ -417,7 +417,7 @@ class TestCredit:
     def test_is_nothing_where_the_round_trip_is_too_short_to_rely_on(self) -> None:
         """Below the fineness of timers there is nothing to win."""
         credit = Credit()
-        for _ in range(Credit.ENOUGH):
+        for _ in range(Credit.MIN_SAMPLES):
             credit.answered(0.002, 200, saturated=False)
         assert credit.value == 0.0
 
@@ -436,7 +436,7 @@ class TestCredit:
         credit = Credit()
         for _ in range(10):
             credit.refused()
-        for _ in range(Credit.ENOUGH):
+        for _ in range(Credit.MIN_SAMPLES):
             credit.answered(0.05, 200, saturated=False)
         assert credit.value == 0.0
 
@@ -444,7 +444,7 @@ class TestCredit:
         """The smallest round trip of last hour no longer counts."""
         credit = Credit()
         credit.answered(0.05, 200, saturated=False)
-        for _ in range(2 * Credit.LEARNT):
+        for _ in range(2 * Credit.WINDOW):
             credit.answered(0.1, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.1 - Credit.SLACK)
 
@@ -467,7 +467,7 @@ def test_refusals_below_the_limit_leave_the_credit_alone() -> None:
         for _ in range(100):
             permit = limiter.take(loop.time())
             await asyncio.sleep(0.05)
-            limiter.leave(permit, loop.time(), Use.ANSWERED)
+            limiter.release(permit, loop.time(), Use.ANSWERED)
         limiter.refused(loop.time(), loop.time())
         once = limiter._credit.value
         for _ in range(20):

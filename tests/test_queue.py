@@ -474,7 +474,7 @@ def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
         assert queue.now() == pytest.approx(1000.5)
         assert raised.value.retry_after == pytest.approx(1 / 4)
         assert queue.waiting == 0
-        assert queue.patience() == math.inf
+        assert queue.head_deadline() == math.inf
 
     virtual_time.run(run())
 
@@ -482,14 +482,14 @@ def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
 def test_the_patience_of_a_queue_is_that_of_its_head() -> None:
     async def run() -> None:
         queue = RequestQueue(200)
-        assert queue.patience() == math.inf
+        assert queue.head_deadline() == math.inf
         queue.pause(1)
         places = ((Lane.BULK, False, 3.0), (Lane.BULK, True, 4.0), (Lane.INTERACTIVE, False, 5.0), (0, True, math.inf))
         callers = []
         for lane, again, max_wait in places:
             callers.append(asyncio.create_task(queue.enter(Lane(lane), again, max_wait)))
             await asyncio.sleep(0)
-            assert queue.patience() == 1000.0 + max_wait
+            assert queue.head_deadline() == 1000.0 + max_wait
         await asyncio.gather(*callers)
 
     virtual_time.run(run())

@@ -1,4 +1,4 @@
-"""One channel for each endpoint of a client: its queue, its retry budget and its counters."""
+"""The channels of a client, one for each endpoint: its queue, its retry budget and its counters."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ._session import connections_of
 from ._stats import Counters, EndpointStats, Queue
 from .endpoints import DEFAULT_RATE, Endpoint
 
-RETRIED = 0.1
-"""Share of the rate at which time refills the retry budget."""
+RETRY_REFILL = 0.1
+"""Retries that the budget gains a second, as a share of the rate."""
 
 
 class Channel(NamedTuple):
@@ -27,7 +27,7 @@ class Channel(NamedTuple):
     counters: Counters
 
     def stats(self) -> EndpointStats:
-        """The endpoint's figures."""
+        """Return the endpoint's statistics."""
         queue, counters = self.queue, self.counters
         return EndpointStats(
             queue.rate,
@@ -44,7 +44,7 @@ class Channel(NamedTuple):
 
 
 class Channels:
-    """The channels of one client, each made with its endpoint's first call, in one event loop."""
+    """The channels of one client, in one event loop; each is made at its endpoint's first call."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
@@ -57,7 +57,7 @@ class Channels:
         return self._sharing is not None
 
     def open(self) -> None:
-        """Take part in the quota, in the running event loop."""
+        """Join the quota, in the running event loop."""
         self._connections = connections_of(self._settings.session)
         if self._settings.quota is not None:
             self._sharing = self._settings.quota.share(self._settings.sdk_app_id)
@@ -73,11 +73,11 @@ class Channels:
             await self._sharing.aclose()
 
     def of(self, endpoint: Endpoint[..., Any]) -> Channel:
-        """An endpoint's channel; after `open`."""
+        """Return an endpoint's channel; after `open`."""
         return self._by_command.get(endpoint.command) or self._make(endpoint)
 
     def stats(self, endpoint: Endpoint[..., Any]) -> EndpointStats:
-        """An endpoint's figures, also before its first call."""
+        """Return an endpoint's statistics, also before its first call."""
         channel = self._by_command.get(endpoint.command)
         if channel is not None:
             return channel.stats()
@@ -88,19 +88,19 @@ class Channels:
         """Change an endpoint's rate, calls/s, and the part of it that bulk may fill; after `open`.
 
         Raises:
-            ValueError: a part for bulk, where the quota is not shared.
+            ValueError: a part for bulk is given, and the quota is not shared.
         """
         if bulk_share is not None and not self.shared:
             raise ValueError("bulk_share is for a client with a quota; without one, set a lower rate")
         channel = self.of(endpoint)
         channel.queue.set_limit(rate, bulk_share)
-        channel.budget.per_second = RETRIED * rate
+        channel.budget.per_second = RETRY_REFILL * rate
 
     def __contains__(self, command: str) -> bool:
         return command in self._by_command
 
     def __iter__(self) -> Iterator[str]:
-        """The commands used so far, of this moment: another thread may look at them."""
+        """Iterate over a copy of the commands used so far, since another thread may call this."""
         return iter(tuple(self._by_command))
 
     def _rate(self, endpoint: Endpoint[..., Any]) -> float:
@@ -112,6 +112,6 @@ class Channels:
         if self._sharing is not None:
             limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, settings.strict)
         queue = RequestQueue(rate, strict=settings.strict, connections=self._connections, limiter=limiter)
-        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRIED * rate), Counters())
+        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRY_REFILL * rate), Counters())
         self._by_command[endpoint.command] = channel
         return channel

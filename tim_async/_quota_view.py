@@ -1,7 +1,7 @@
-"""Who takes part in the quota of a store, and how much each takes: read from the store, which is not changed.
+"""The members of the quotas in a store, and their shares of the calls: read from the store, without changes.
 
-The keys are those that ``_limiter/quota.lua`` keeps, which says what they hold.  All times there are microseconds of
-the fleet's clock.  Several commands read them, so that a member may come or go meanwhile.
+The keys are those of ``_limiter/quota.lua``, which documents them.  All times there are microseconds of the fleet's
+clock.  Several commands read them, so that a member may join or leave meanwhile.
 
 Importing this imports redis-py.
 """
@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from redis.asyncio import RedisCluster
 
-from ._limiter.shared import FORGOTTEN_WITHIN
 from ._redis_clients import Connected, execute
 from .quota import LAYOUT
 
@@ -39,7 +38,9 @@ _STATE = (
     "opens",
 )
 _BULK = 1e12
-"""Places in the queue from which on they are bulk's."""
+"""Places in the store's queue from which on they are bulk's: ``BULK`` in ``quota.lua``."""
+_ABSENT = 60.0
+"""Seconds of silence after which an idle member no longer counts: ``ABSENT`` in ``quota.lua``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,17 @@ class Member:
     """One client of the quota, on one endpoint.
 
     Attributes:
-        id: the host, the process's id and a token of its own, by colons.
-        place: how many members had come before it.
-        calls_per_second: permits it took, a second: since the last look, or since it came where there was none.
-        share: its part of what all take, 0 to 1.
-        taken: permits it took since it came.
+        id: the host, the process id and a random token, separated by colons.
+        place: number of members that joined before it.
+        calls_per_second: permits it took a second, since the last look, or since it joined where there was none.
+        share: its share of all permits taken, 0 to 1.
+        taken: permits it took since it joined.
         out: its calls that are under way or permitted.
-        waiting: "interactive" or "bulk" while it waits in the queue of the store; "" while it does not.
-        limit: calls/s that it named.
-        binding: whether that is what the service allows, and not only what it takes at most.
-        age: seconds since it came.
-        silence: seconds since it was heard.
+        waiting: "interactive" or "bulk" while it waits in the queue of the store; "" otherwise.
+        limit: its rate for the endpoint, calls/s.
+        binding: whether that rate binds all members, and not only itself.
+        age: seconds since it joined.
+        silence: seconds since its last request.
     """
 
     id: str
@@ -86,16 +87,16 @@ class Endpoint:
     Attributes:
         sdk_app_id: the app.
         command: the endpoint's path.
-        limit: calls/s that the fleet has agreed on: the smallest that an active member named.
-        rate: calls/s that the server takes at present, as its refusals tell; the limit where it takes all.
-        calls_per_second: permits that all took, as `Member.calls_per_second`.
+        limit: the agreed calls/s: the smallest rate of an active member.
+        rate: the adaptive rate, calls/s: below the limit after refusals.
+        calls_per_second: permits that all members took a second, as `Member.calls_per_second`.
         out: calls that are under way or permitted.
-        cooling: calls that ended and still count, for a second.
+        cooling: calls that have ended and still count, for a second.
         refused: refused calls of the last second.
-        paused: seconds for which nothing is sent, as the server asked; 0.0 when it is not so.
-        silence: seconds since any member was heard.
-        members: those that count, who takes most first.
-        unreadable: members whose records are damaged, and which are not among ``members``.
+        paused: seconds until the end of a pause that the server asked for; 0.0 without one.
+        silence: seconds since the last request of any member.
+        members: the members, those with the most calls first.
+        unreadable: number of members with damaged records, which are not among ``members``.
     """
 
     sdk_app_id: str
@@ -118,12 +119,12 @@ class Endpoint:
 
     @property
     def differing(self) -> tuple[Member, ...]:
-        """Members that named another limit than the agreed one, which all keep to."""
+        """Members with another rate than the agreed limit, which applies to all."""
         return tuple(one for one in self.members if one.binding and one.limit != self.limit)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is not as usual, in words."""
+        """The deviations from normal, in words."""
         texts = []
         if self.rate < self.limit:
             texts.append(f"the server takes {self.rate:,.1f}/s")
@@ -138,17 +139,13 @@ class Endpoint:
         return tuple(texts)
 
     def named_by(self, member: Member) -> str:
-        """The limit that a member named, in words."""
+        """Return a member's rate, in words."""
         named = f"{member.limit:,g}" if member.binding else f"{member.limit:,g} for itself"
         return f"{named}, not {self.limit:,g}" if member in self.differing else named
 
     def waiting(self, lane: str) -> int:
-        """Members that wait in the queue of the store, in one lane."""
+        """Return the number of members that wait in one lane of the store's queue."""
         return sum(one.waiting == lane for one in self.members)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data, ready for JSON."""
-        return {**asdict(self), "members": [asdict(one) for one in self.members]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +154,10 @@ class QuotaView:
 
     Attributes:
         store: its name, without password and options.
-        namespace: what the keys begin with.
-        time: when that was, Unix seconds.
-        seconds: since the look that the rates are measured from; None where they are those since each member came.
-        endpoints: by app and path; those that were used within a day.
+        namespace: the prefix of the keys.
+        time: the time of the look, Unix seconds.
+        seconds: the period of the rates, back to an earlier look; None where each begins when its member joined.
+        endpoints: the endpoints used within a day, by app and path.
     """
 
     store: str
@@ -170,25 +167,27 @@ class QuotaView:
     endpoints: tuple[Endpoint, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data, ready for JSON."""
-        return {**asdict(self), "endpoints": [one.as_dict() for one in self.endpoints]}
+        """Return the view as plain data, ready for JSON."""
+        return asdict(self)
 
     def since(self, before: QuotaView) -> QuotaView:
-        """The same with rates measured from an earlier look."""
+        """Return the view with rates since an earlier look."""
         seconds = self.time - before.time
         if seconds <= 0:
             return self
         known = {(one.sdk_app_id, one.command): one for one in before.endpoints}
-        endpoints = tuple(_since(one, known.get((one.sdk_app_id, one.command)), seconds) for one in self.endpoints)
+        endpoints = tuple(
+            _rates_since(one, known.get((one.sdk_app_id, one.command)), seconds) for one in self.endpoints
+        )
         return replace(self, seconds=seconds, endpoints=endpoints)
 
 
 async def look(connected: Connected, namespace: str) -> QuotaView:
-    """Read what a store knows of its quotas.
+    """Read the quotas in a store.
 
     Args:
         connected: a client of the store.
-        namespace: what the keys begin with, as in `RedisQuota`.
+        namespace: the prefix of the keys, as in `RedisQuota`.
 
     Raises:
         FAILURES: the store cannot be read.
@@ -208,7 +207,7 @@ async def look(connected: Connected, namespace: str) -> QuotaView:
 
 
 async def _names(connected: Connected, pattern: str) -> set[str]:
-    """The keys of a pattern; in a cluster, of all primaries."""
+    """Return the keys that match a pattern; in a cluster, those of all primaries."""
     client = connected.client
     if not isinstance(client, RedisCluster):
         return await _scanned(client, pattern)
@@ -230,12 +229,12 @@ async def _scanned(client: Any, pattern: str) -> set[str]:
 
 
 def _escaped(text: str) -> str:
-    """A text as a part of a pattern that matches it alone."""
+    """Escape a text for a pattern."""
     return re.sub(r"([\\*?\[\]])", r"\\\1", text)
 
 
 async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -> Endpoint | None:
-    """Read one endpoint's keys; None when they are gone, or something else."""
+    """Read one endpoint's keys; return None when they are missing or unreadable."""
 
     async def read(part: str, *command: Any) -> Any:
         return await execute(connected.client, command[0], f"{prefix}{part}", *command[1:])
@@ -255,7 +254,7 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
         one = _member(id_, record, waiting.get(id_, ""), now)
         if one is None:
             unreadable += 1
-        elif one.silence <= FORGOTTEN_WITHIN:
+        elif one.silence <= _ABSENT:
             members.append(one)
     opens = max(0.0, state["opens"] - now) / 1e6
     decay = min(1.0, max(0.0, 1.0 - (now - state["refused_at"]) / 1e6))
@@ -273,11 +272,11 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
         members=tuple(members),
         unreadable=unreadable,
     )
-    return _shared(endpoint, {one.id: one.taken / max(one.age, 1.0) for one in members})
+    return _with_rates(endpoint, {one.id: one.taken / max(one.age, 1.0) for one in members})
 
 
 async def _time(connected: Connected, prefix: str) -> float:
-    """The clock of the server with these keys, microseconds."""
+    """Return the clock of the server with these keys, microseconds."""
     client = connected.client
     command: dict[str, Any] = {}
     if isinstance(client, RedisCluster):
@@ -287,7 +286,7 @@ async def _time(connected: Connected, prefix: str) -> float:
 
 
 def _member(id_: str, record: bytes, waiting: str, now: float) -> Member | None:
-    """Read a member's record; None where it is damaged."""
+    """Read a member's record; return None when it is damaged."""
     words = [_number(word) for word in record.split()]
     if len(words) < 9 or not all(map(math.isfinite, words)):
         return None
@@ -303,7 +302,7 @@ def _number(value: bytes | None) -> float:
 
 
 def _pairs(found: Iterable[Any]) -> list[tuple[str, float]]:
-    """Members of a sorted set with their scores, which RESP2 tells one after the other."""
+    """Return the members of a sorted set with their scores, which are flat in RESP2."""
     items = list(found)
     if items and not isinstance(items[0], list | tuple):
         items = list(zip(items[::2], items[1::2], strict=True))
@@ -311,7 +310,7 @@ def _pairs(found: Iterable[Any]) -> list[tuple[str, float]]:
 
 
 def _rate(state: Mapping[str, float], now: float) -> float:
-    """The adaptive rate, as ``quota.lua`` and `learning.Rate` have it."""
+    """Return the adaptive rate, by the rule of ``quota.lua`` and `learning.Rate`."""
     limit = state["limit"]
     if not state["lowered"]:
         return limit
@@ -325,14 +324,16 @@ def _rate(state: Mapping[str, float], now: float) -> float:
 # Rates
 
 
-def _since(endpoint: Endpoint, before: Endpoint | None, seconds: float) -> Endpoint:
+def _rates_since(endpoint: Endpoint, before: Endpoint | None, seconds: float) -> Endpoint:
     taken = {one.id: one.taken for one in before.members} if before else {}
-    # One that was not there before came meanwhile.  What is taken back was lost on its way.
-    return _shared(endpoint, {one.id: max(0, one.taken - taken.get(one.id, 0)) / seconds for one in endpoint.members})
+    # A new member joined meanwhile.  A count goes back when a reply with permits was lost.
+    return _with_rates(
+        endpoint, {one.id: max(0, one.taken - taken.get(one.id, 0)) / seconds for one in endpoint.members}
+    )
 
 
-def _shared(endpoint: Endpoint, rates: Mapping[str, float]) -> Endpoint:
-    """The endpoint with these rates of its members."""
+def _with_rates(endpoint: Endpoint, rates: Mapping[str, float]) -> Endpoint:
+    """Return the endpoint with the given rates of its members."""
     total = sum(rates.values())
     members = [
         replace(one, calls_per_second=round(rates[one.id], 3), share=round(rates[one.id] / total, 4) if total else 0.0)

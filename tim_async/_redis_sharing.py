@@ -1,4 +1,4 @@
-"""One client's part in a quota on Redis: it runs ``quota.lua``, and tells faults of the configuration from outages."""
+"""One client's membership in a quota on Redis: it runs ``quota.lua``, and separates misconfiguration from outages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._background import Background
 from ._limiter.reply import Reply, read_reply
 from ._limiter.request import Request
 from ._limiter.shared import SharedLimiter
-from ._limiter.sharing import QueueView, Shares, StoreAway
+from ._limiter.sharing import QueueView, Shares, StoreUnavailable
 
 if TYPE_CHECKING:
     from ._redis_clients import Script
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 CLOSING = 1.0
 """Seconds for the last reports to the store, and for its client to close its connections."""
 OVERDUE = 10.0
-"""Seconds after which an exchange has failed, whatever its driver does, or 40 time-outs, where these are given."""
-AGAIN = 1.0
-"""Seconds after which a store that is wrongly configured is tried again."""
+"""Seconds after which an exchange has failed, even if redis-py is still waiting; 40 time-outs where that is longer."""
+RETRY_AFTER = 1.0
+"""Seconds after which a misconfigured store is tried again."""
 
 _log = logging.getLogger("tim_async")
 
 
 class RedisSharing:
-    """One client's part in a quota.
+    """One client's membership in a quota.
 
     Args:
         link: the connections to the store; left with `aclose`.
-        where: the store's name for the log.
-        keys: gives the names of an endpoint's keys, in the script's order, for its command.
-        shares: as `SharedLimiter` takes them.
-        overdue: as `SharedLimiter` takes it, seconds.
-        fail_fast: whether calls fail where the store is wrongly configured.
+        where: the store's name, for the log.
+        keys: returns the names of an endpoint's keys, in the script's order, for its command.
+        shares: as for `SharedLimiter`.
+        overdue: as for `SharedLimiter`, seconds.
+        fail_fast: whether calls fail where the store is misconfigured.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class RedisSharing:
         self._fail_fast = fail_fast
         self._limiters: list[SharedLimiter] = []
         self._member = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._away: set[str] = set()
+        self._unreachable: set[str] = set()
         self._worked: set[str] = set()
-        self._again_at: dict[str, float] = {}
+        self._retry_at: dict[str, float] = {}
 
     def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> SharedLimiter:
-        """The limiter of one endpoint, which may send ``limit`` calls/s from all processes together."""
+        """Return the limiter of one endpoint; ``limit`` is the calls/s of all processes together."""
         limiter = SharedLimiter(
             functools.partial(self._exchange, self._keys(command), queue),
             queue,
@@ -85,67 +85,67 @@ class RedisSharing:
         return limiter
 
     async def aclose(self) -> None:
-        """Give unused permits back, and close the connections; bounded, whatever the store and its client do."""
+        """Return unused permits, and close the connections; in bounded time, even if the store does not answer."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING):
                     await asyncio.gather(*(limiter.finish() for limiter in self._limiters))
         finally:
-            await leave(self._link, self._where)
+            await leave_link(self._link, self._where)
 
     async def _exchange(self, keys: list[str], queue: QueueView, request: Request) -> Reply:
         """Run ``quota.lua`` on an endpoint's keys.
 
         Raises:
-            StoreAway: the store is unreachable, or replied something else.
+            StoreUnavailable: the store is unreachable, or its reply is not that of the script.
         """
         from ._store_faults import FAILURES
 
         key, now = keys[0], asyncio.get_running_loop().time()
-        if now < self._again_at.get(key, now):
-            raise StoreAway
+        if now < self._retry_at.get(key, now):
+            raise StoreUnavailable
         document = json.dumps(request, separators=(",", ":"), allow_nan=False)
         try:
             reply = read_reply(await self._link.run(script(), keys, document))
         except FAILURES as error:
-            self._failed(key, queue, error)
-            raise StoreAway from error
+            self._handle_failure(key, queue, error)
+            raise StoreUnavailable from error
         self._worked.add(key)
-        if self._again_at.pop(key, None) is not None:
+        if self._retry_at.pop(key, None) is not None:
             queue.refuse(None)
-        if key in self._away:
-            self._away.remove(key)
-            if not self._away:
+        if key in self._unreachable:
+            self._unreachable.remove(key)
+            if not self._unreachable:
                 _log.warning("the shared quota at %s is reachable again", self._where)
         return reply
 
-    def _failed(self, key: str, queue: QueueView, error: Exception) -> None:
-        """Tell a fault of the configuration from an outage: calls raise the one, and are warned of the other."""
+    def _handle_failure(self, key: str, queue: QueueView, error: Exception) -> None:
+        """Raise a misconfiguration from calls, or log an outage."""
         from ._store_faults import in_words, is_of_the_keys, remedy
         from .quota import QuotaMisconfigured
 
-        what, words = remedy(error, by_name=self._link.by_name), in_words(error)
+        advice, words = remedy(error, by_name=self._link.by_name), in_words(error)
         worked = key in self._worked if is_of_the_keys(error) else self._link.worked
-        if what and self._fail_fast and not worked:
-            message = f"the shared quota at {self._where} cannot be used ({words}); {what}"
-            self._again_at[key] = asyncio.get_running_loop().time() + AGAIN
+        if advice and self._fail_fast and not worked:
+            message = f"the shared quota at {self._where} cannot be used ({words}); {advice}"
+            self._retry_at[key] = asyncio.get_running_loop().time() + RETRY_AFTER
             queue.refuse(functools.partial(QuotaMisconfigured, message))
             return
-        if self._again_at.pop(key, None) is not None:
+        if self._retry_at.pop(key, None) is not None:
             queue.refuse(None)
-        if not self._away:
-            share = self._shares.alone
+        if not self._unreachable:
+            share = self._shares.fallback
             effect = "using this client's part of each rate" if share is None else f"using {share:.0%} of each rate"
-            if self._shares.closed:
+            if self._shares.fail_closed:
                 effect = "calls wait for it"
-            if what:
-                effect = f"{effect}; {what}"
+            if advice:
+                effect = f"{effect}; {advice}"
             _log.warning("the shared quota at %s is unreachable (%s); %s", self._where, words, effect)
-        self._away.add(key)
+        self._unreachable.add(key)
 
 
-async def leave(link: Link, where: str) -> None:
-    """Leave a link, in time."""
+async def leave_link(link: Link, where: str) -> None:
+    """Leave a link within `CLOSING` seconds; log a failure."""
 
     def failed(error: BaseException) -> None:
         if isinstance(error, Exception):
@@ -159,7 +159,7 @@ async def leave(link: Link, where: str) -> None:
 
 @functools.cache
 def script() -> Script:
-    """``quota.lua``."""
+    """Return the script ``quota.lua``."""
     from ._redis_clients import Script
 
     source = importlib.resources.files("tim_async._limiter").joinpath("quota.lua")

@@ -1,4 +1,4 @@
-"""How long to wait for a store: learned from its round trips, as TCP learns its retransmission time-out (RFC 6298)."""
+"""The time-outs of a store, learned from its round trips as TCP learns its retransmission time-out (RFC 6298)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from types import TracebackType
 
 SHORTEST, FIRST, LONGEST = 0.25, 1.0, 2.0
-"""Seconds for one round trip: at least, before the first was measured, at most."""
+"""The time-out of a round trip, seconds: the smallest, the one before the first measurement, the largest."""
 _TRIPS = 8
 """Round trips to connect, with some to spare: name, TCP, TLS, AUTH, SELECT."""
 _WORK = 0.25
-"""Seconds for what both sides do while they connect, such as TLS.  With a tick of the limiter it is less than the time
-for which a store grants nothing after an outage, so that whoever tried an old primary in vain is back in time."""
+"""Seconds of computation while connecting, such as for TLS.  With a tick of the limiter they are less than the time for
+which a store grants nothing after an outage, so that a process that tried an old primary reconnects in time."""
 _BLOCKED = 0.05
-"""Seconds by which an event loop that calls late was blocked."""
+"""Seconds of delay of a timer that show a blocked event loop."""
 _SOON = 0.03
-"""Seconds after which another connection may be tried, at least."""
+"""The smallest value of `RoundTrips.soon`, seconds."""
 
 
 class RoundTrips:
@@ -34,12 +34,12 @@ class RoundTrips:
 
     @property
     def smoothed(self) -> float | None:
-        """Seconds of a round trip, smoothed; None before the first."""
+        """The smoothed round trip, seconds; None before the first."""
         return self._smoothed
 
     @property
     def limit(self) -> float:
-        """Seconds without an answer after which a store does not answer."""
+        """The time-out of an answer, seconds."""
         if self._fixed is not None:
             return self._fixed
         if self._smoothed is None:
@@ -48,24 +48,24 @@ class RoundTrips:
 
     @property
     def connecting(self) -> float:
-        """Seconds to connect."""
+        """The time-out of connecting, seconds."""
         if self._fixed is not None:
             return _TRIPS * self._fixed
         return LONGEST if self._smoothed is None else _WORK + _TRIPS * self._smoothed
 
     @property
     def soon(self) -> float:
-        """Seconds after which an answer does not come that usually does."""
+        """Seconds within which answers usually come; after that, another connection may be tried."""
         return FIRST / 10 if self._smoothed is None else min(self.limit, max(_SOON, self._usual))
 
     @property
     def late(self) -> float:
-        """Seconds after which an answer is late, with some of `limit` left."""
+        """Seconds after which an answer is late, although within `limit`."""
         return max(self.soon, self.limit / 2)
 
     @property
     def most(self) -> float:
-        """Seconds for a whole exchange, a second attempt included."""
+        """The time-out of a whole exchange with its second attempt, seconds."""
         return 2 * (self.connecting + self.limit)
 
     def heard(self, seconds: float) -> None:
@@ -77,21 +77,21 @@ class RoundTrips:
         self._smoothed += (seconds - self._smoothed) / 8
 
     def start_over(self, seconds: float) -> None:
-        """Learn from a round trip, and forget the earlier ones: the way is another."""
+        """Learn from a round trip on a new route, and forget the earlier ones."""
         self._smoothed, self._deviation = seconds, seconds / 2
 
     @property
     def _usual(self) -> float:
-        """Seconds within which answers come."""
+        """Seconds within which nearly all answers come."""
         assert self._smoothed is not None
         return self._smoothed + 4 * self._deviation
 
 
 class Within:
-    """As `asyncio.timeout`; but what arrived while the event loop itself was blocked is in time.
+    """A variant of `asyncio.timeout` that accepts data which arrived while the event loop itself was blocked.
 
     Args:
-        seconds: how long the block may take.
+        seconds: the time-out of the block.
     """
 
     __slots__ = ("_due", "_loop", "_scope", "_seconds", "_timer")
@@ -114,7 +114,7 @@ class Within:
 
     def _expire(self) -> None:
         now = self._loop.time()
-        if now > self._due + _BLOCKED:  # what has arrived is read before this is called again
+        if now > self._due + _BLOCKED:  # the loop reads data that has arrived before it calls this again
             self._due = now + _BLOCKED
             self._timer = self._loop.call_at(self._due, self._expire)
         else:

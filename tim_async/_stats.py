@@ -38,16 +38,15 @@ class EndpointStats:
     """One endpoint of one client, since the client was made.
 
     Attributes:
-        rate: the current limit in calls/s, as learned so far; with a shared quota, that of all processes together.
+        rate: the adaptive rate, calls/s; with a shared quota, that of all processes together.
         queue: the attempts that wait now.
         waits: the waits so far.
         refusals: attempts that the service refused for exceeding the rate.
         retries: attempts after the first of a call.
         exhausted: `QuotaExhausted` raised by calls and look-ups; a merged batch counts each of its calls.
         shared: whether the quota is shared now: False without one, and while its store is unreachable.
-        limit: calls/s that the service allows; with a shared quota as all processes together say, which is less than
-            this client's rate where another one names less.
-        processes: clients that share the quota on this endpoint, this one included, as far as the store has said.
+        limit: calls/s that the service allows; with a shared quota, the smallest rate of an active process.
+        processes: clients that share the quota on this endpoint, this one included, as of the store's last reply.
         in_flight: attempts that have been sent, or are about to be, and have not ended.
     """
 
@@ -66,7 +65,7 @@ class EndpointStats:
         """Add the figures of another client of the same app in the same process."""
         shared = self.shared or other.shared
         return EndpointStats(
-            # Each client without a shared quota lets its own rate go.
+            # Without a shared quota, each client has the whole rate.
             max(self.rate, other.rate) if shared else self.rate + other.rate,
             Queue(self.queue.interactive + other.queue.interactive, self.queue.bulk + other.queue.bulk),
             Waits(

@@ -18,7 +18,7 @@ from tim_async._limiter.local import SECOND
 from tim_async._limiter.permits import GRACE, Ledger
 from tim_async._limiter.reply import Reply, read_reply
 from tim_async._limiter.request import SETTLE, Request, micro
-from tim_async._limiter.shared import FRESH, REPORT
+from tim_async._limiter.shared import REPLY_LIFETIME, REPORT
 from tim_async.quota import KEYS
 
 SOURCE = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").read_text(encoding="utf-8")
@@ -126,9 +126,9 @@ class Member:
         request.update(self.usual)  # type: ignore[typeddict-item]
         if wanted:
             request["lane"], request["wanted"] = lane, wanted
-        if self.ledger.counts(now):
+        if self.ledger.counted(now):
             request["called_lately"] = True
-        self.ledger.tell(request, now, len(self.hand), self.heard)
+        self.ledger.report(request, now, len(self.hand), self.heard)
         request.update(fields)  # type: ignore[typeddict-item]
         return request
 
@@ -140,7 +140,7 @@ class Member:
             return []
         if reply.epoch != self.epoch:
             if self.epoch != "0":
-                self.ledger.tell_again(self.heard)
+                self.ledger.report_again(self.heard)
             self.epoch = reply.epoch
         self.heard, self.heard_at = reply.number, now
         due = [now + wait for wait, count in reply.permits for _ in range(count)]
@@ -161,7 +161,7 @@ class Member:
     def end(self, ago: float = 0.0) -> None:
         """A call was answered."""
         self.ledger.in_flight -= 1
-        self.ledger.freed(self.script.now - ago + SECOND)
+        self.ledger.cool(self.script.now - ago + SECOND)
 
     def call(self, calls: int = 1) -> None:
         """Have permits, which must be there now, send calls, and have them answered; tell nobody yet."""
@@ -215,7 +215,7 @@ class Process(Member):
             return
         for due in [due for due in self.hand if due < script.now - GRACE]:
             self.hand.remove(due)
-            self.ledger.freed(due)
+            self.ledger.cool(due)
         fields: dict[str, Any] = {"budget": 0} if dice.random() < 0.1 else {}
         fields["settle"] = micro(SETTLE + 2 * self.round_trip)
         request = self.request(dice.choice([0, 1, 1, 3, 8]), dice.choice(["interactive", "bulk"]), **fields)
@@ -251,9 +251,9 @@ class Process(Member):
         took = script.now - self.asked_at
         self.round_trip += 0.2 * (took - self.round_trip)
         for due in self.hear(reply):
-            if took >= FRESH:
+            if took >= REPLY_LIFETIME:
                 self.hand.remove(due)
-                self.ledger.freed(due)
+                self.ledger.cool(due)
             elif self.dice.random() < 0.9:
                 late = self.dice.choice([0.0, 0.0, 0.05, GRACE])
                 self.world.after(due - script.now + late, self.use, due)
@@ -282,7 +282,7 @@ class Process(Member):
             latest = max(call.sent, min(now, self.reached_at + HOLD))
             self.world.arrivals.append(self.dice.choice([call.sent, latest]))
         self.ledger.in_flight -= 1
-        self.ledger.freed(now + SECOND)
+        self.ledger.cool(now + SECOND)
 
     def tell_at_once(self) -> None:
         """Talk to the store in no time, about nothing in particular."""

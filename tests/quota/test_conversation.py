@@ -25,7 +25,7 @@ from tim_async._limiter.queue import RequestQueue
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
 from tim_async._limiter.shared import SharedLimiter
-from tim_async._limiter.sharing import Shares, StoreAway
+from tim_async._limiter.sharing import Shares, StoreUnavailable
 from tim_async.quota import RedisQuota
 
 from .support import NAME, calling, client, limiter_of, quota_on, until
@@ -72,7 +72,7 @@ class FakeStore:
                     raise
         match manner:
             case "away":
-                raise StoreAway
+                raise StoreUnavailable
             case "defect":
                 raise TypeError("a defect")
         wanted = request.get("wanted", 0)
@@ -81,7 +81,7 @@ class FakeStore:
 
 def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLimiter]:
     """A limiter that calls by a share of its own without the store; not at all where that is None."""
-    return limiter_of(store.exchange, LIMIT, shares=Shares(alone=alone, closed=alone is None), overdue=OVERDUE)
+    return limiter_of(store.exchange, LIMIT, shares=Shares(fallback=alone, fail_closed=alone is None), overdue=OVERDUE)
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -101,7 +101,7 @@ def cancel_all() -> None:
 
 async def settled(limiter: SharedLimiter) -> None:
     """The store has been reached, and knows all there is to know."""
-    while not limiter.shared or limiter._news:  # noqa: ASYNC110 - no event says so
+    while not limiter.shared or limiter._pending:  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(0.1)
 
 
@@ -193,7 +193,7 @@ def test_what_has_ended_is_told_once_and_then_there_is_silence() -> None:
         store = FakeStore()
         queue, limiter = gated(store, 0.1)
         unused, flying = [await queue.enter() for _ in range(2)]
-        limiter.leave(unused, asyncio.get_running_loop().time(), Use.UNSENT)
+        limiter.release(unused, asyncio.get_running_loop().time(), Use.UNSENT)
         for _ in range(80):
             await call(queue)
         assert {request["out"] for request in store.requests[2:]} == {1}

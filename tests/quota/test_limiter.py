@@ -10,12 +10,12 @@ import pytest
 
 from tests import virtual_time
 from tim_async import Lane, QuotaExhausted
-from tim_async._limiter.fallback import HUSH
+from tim_async._limiter.fallback import RETURN_SILENCE
 from tim_async._limiter.local import SECOND, Use
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
-from tim_async._limiter.shared import FRESH, HEARTBEAT, REPORT, TICK
-from tim_async._limiter.sharing import Shares, StoreAway
+from tim_async._limiter.shared import HEARTBEAT, REPLY_LIFETIME, REPORT, TICK
+from tim_async._limiter.sharing import Shares, StoreUnavailable
 
 from .support import NAME, limiter_of
 
@@ -58,7 +58,7 @@ class Store:
         permits, again = self._grant(request, now)
         await asyncio.sleep(self.takes / 2)
         if self.away:
-            raise StoreAway
+            raise StoreUnavailable
         if self.later:
             later, self.later = self.later, 0
             return Reply(later)
@@ -89,7 +89,7 @@ class Client:
     def __init__(self, **options: Any) -> None:
         self.store = Store()
         self.queue, self.limiter = limiter_of(
-            self.store.exchange, LIMIT, **{"shares": Shares(bulk=0.9, alone=0.5), **options}
+            self.store.exchange, LIMIT, **{"shares": Shares(bulk=0.9, fallback=0.5), **options}
         )
 
     @property
@@ -304,9 +304,9 @@ def test_a_reply_that_is_too_late_grants_nothing() -> None:
 
     async def main(client: Client) -> None:
         store = client.store
-        store.takes, store.due = FRESH + 0.01, 1.0
+        store.takes, store.due = REPLY_LIFETIME + 0.01, 1.0
         caller = asyncio.create_task(client.call())
-        await asyncio.sleep(FRESH + 0.02)
+        await asyncio.sleep(REPLY_LIFETIME + 0.02)
         store.takes, store.due = 0.0, 0.0
         await caller
         assert store.requests[1]["out"] == 0
@@ -351,8 +351,8 @@ def test_a_store_that_has_forgotten_is_told_again_and_one_that_keeps_forgetting_
 
     run(main)
     assert [record.message for record in caplog.records] == [
-        f"the store of the shared quota has forgotten what it knew of {NAME} 3 times within a minute: is its memory"
-        " full (maxmemory-policy should be noeviction), or is it flushed or restarted?"
+        f"the store of the shared quota has lost its data of {NAME} 3 times within a minute; if its memory is full,"
+        " set maxmemory-policy to noeviction, otherwise find out what flushes or restarts it"
     ]
 
 
@@ -555,8 +555,8 @@ def test_disagreement_is_logged_once_until_all_agree(caplog: pytest.LogCaptureFi
         await asyncio.sleep(3.0)
 
     run(main)
-    text = f"{NAME}: this client's rate is 50 calls/s, but another process names"
-    assert [record.message.partition(" names ")[0] + " names" for record in caplog.records] == [text, text]
+    text = f"{NAME}: this client's rate is 50 calls/s, but another process has"
+    assert [record.message.partition(" has ")[0] + " has" for record in caplog.records] == [text, text]
 
 
 def test_a_changed_limit_is_told_at_once_and_holds_without_the_store() -> None:
@@ -673,7 +673,7 @@ def test_closed_it_waits_for_the_store() -> None:
         begin = client.now
         assert await caller <= begin + 0.13
 
-    run(main, shares=Shares(closed=True))
+    run(main, shares=Shares(fail_closed=True))
 
 
 def test_while_the_store_settles_the_fallback_share_is_used_until_it_grants() -> None:
@@ -687,9 +687,9 @@ def test_while_the_store_settles_the_fallback_share_is_used_until_it_grants() ->
         await client.asked()
         assert (client.queue.shared, client.queue.rate) == (True, LIMIT / 2)
         del store.times[:]
-        store.reply["settling"] = HUSH / 2
+        store.reply["settling"] = RETURN_SILENCE / 2
         await asyncio.sleep(0.4)
-        assert store.times[0] - begin <= 0.45 - HUSH / 2 + 0.001
+        assert store.times[0] - begin <= 0.45 - RETURN_SILENCE / 2 + 0.001
         store.due, store.reply["settling"] = 0.0, 0.0
         await asyncio.sleep(TICK + 0.03)
         await caller
@@ -732,10 +732,10 @@ def test_a_permit_of_the_fallback_share_that_was_not_used_is_free_at_once() -> N
     async def main(client: Client) -> None:
         client.store.away = True
         permit = await client.queue.enter()
-        client.limiter.leave(permit, client.now, Use.UNSENT)
+        client.limiter.release(permit, client.now, Use.UNSENT)
         assert client.limiter.wait(client.now, Lane.BULK) == 0.0
         await asyncio.sleep(0.2)
         assert client.store.requests[-1]["out"] == 0
         assert client.store.told("freed") == []
 
-    run(main, shares=Shares(alone=0.2))
+    run(main, shares=Shares(fallback=0.2))

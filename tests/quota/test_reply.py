@@ -80,5 +80,5 @@ def test_a_reply_of_another_program_is_named(missing: str) -> None:
      *((name, math.nan) for name in ("opens", "settling", "again", "now"))],
 )  # fmt: skip
 def test_a_time_that_cannot_be_is_named(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=r"^the store's reply has a rate or a time that cannot be$"):
+    with pytest.raises(ValueError, match=r"^the store's reply has an impossible rate or time$"):
         read_reply(json.dumps({**LEAST, field: value}))

@@ -20,86 +20,86 @@ from tim_async import Lane
 from tim_async._limiter.demand import Demand
 from tim_async._limiter.permits import GrantedPermits, Ledger
 from tim_async._limiter.reply import Reply, StoreView
-from tim_async._limiter.request import News, Request
+from tim_async._limiter.request import PendingEvents, Request
 
-# News.
+# Pending events.
 
 
-def told_by(news: News, now: float) -> tuple[Request, Callable[[], None]]:
+def reported_by(pending: PendingEvents, now: float) -> tuple[Request, Callable[[], None]]:
     request: Request = {}
-    told = news.tell(request, now)
-    return request, told
+    acknowledge = pending.report(request, now)
+    return request, acknowledge
 
 
 def test_refusals_are_told_with_the_time_since_the_last_one() -> None:
     """Until the store has them; those that come meanwhile are told next time."""
-    news = News()
-    assert not news
-    assert told_by(news, 10.0)[0] == {}
-    news.refused(9.5)
-    news.refused(9.0)
-    assert news
-    request, told = told_by(news, 10.0)
-    assert request == told_by(news, 10.0)[0] == {"refusals": 2, "refused_ago": 500_000}
-    news.refused(10.25)
-    told()
-    assert told_by(news, 10.5)[0] == {"refusals": 1, "refused_ago": 250_000}
+    pending = PendingEvents()
+    assert not pending
+    assert reported_by(pending, 10.0)[0] == {}
+    pending.refused(9.5)
+    pending.refused(9.0)
+    assert pending
+    request, acknowledge = reported_by(pending, 10.0)
+    assert request == reported_by(pending, 10.0)[0] == {"refusals": 2, "refused_ago": 500_000}
+    pending.refused(10.25)
+    acknowledge()
+    assert reported_by(pending, 10.5)[0] == {"refusals": 1, "refused_ago": 250_000}
 
 
 @pytest.mark.parametrize(("now", "known"), [(12.0, True), (12.001, False)])
 def test_refusals_and_alerts_are_forgotten_after_two_seconds(now: float, known: bool) -> None:
-    news = News()
-    news.refused(10.0)
-    news.slow_down(0.5, 10.0)
-    request, told = told_by(news, now)
+    pending = PendingEvents()
+    pending.refused(10.0)
+    pending.slow_down(0.5, 10.0)
+    request, acknowledge = reported_by(pending, now)
     assert request == ({"refusals": 1, "accepted": 0.5, "refused_ago": 2_000_000} if known else {})
-    told()
-    assert not news
+    acknowledge()
+    assert not pending
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.8), (0.8, 0.5)])
 def test_of_two_alerts_the_lower_share_is_told(shares: tuple[float, float]) -> None:
-    news = News()
+    pending = PendingEvents()
     for share in shares:
-        news.slow_down(share, 10.0)
-    request, told = told_by(news, 10.5)
+        pending.slow_down(share, 10.0)
+    request, acknowledge = reported_by(pending, 10.5)
     assert request == {"accepted": 0.5, "refused_ago": 500_000}
-    news.slow_down(0.4, 10.6)
-    told()
-    assert news
-    request, told = told_by(news, 10.6)
+    pending.slow_down(0.4, 10.6)
+    acknowledge()
+    assert pending
+    request, acknowledge = reported_by(pending, 10.6)
     assert request == {"accepted": 0.4, "refused_ago": 0}
-    told()
-    assert not news
+    acknowledge()
+    assert not pending
 
 
 @pytest.mark.parametrize("ends", [(12.0, 13.0), (13.0, 12.0)])
 def test_of_two_pauses_the_longer_one_is_told(ends: tuple[float, float]) -> None:
-    news = News()
+    pending = PendingEvents()
     for end in ends:
-        news.pause(end)
-    assert news
-    request, told = told_by(news, 10.0)
+        pending.pause(end)
+    assert pending
+    request, acknowledge = reported_by(pending, 10.0)
     assert request == {"pause": 3_000_000}
-    news.pause(15.0)
-    told()
-    request, told = told_by(news, 10.0)
+    pending.pause(15.0)
+    acknowledge()
+    request, acknowledge = reported_by(pending, 10.0)
     assert request == {"pause": 5_000_000}
-    told()
-    assert not news
+    acknowledge()
+    assert not pending
 
 
 @pytest.mark.parametrize("end", [9.0, 10.0])
 def test_a_pause_that_is_over_is_not_told(end: float) -> None:
-    news = News()
-    news.pause(end)
-    request, told = told_by(news, 10.0)
+    pending = PendingEvents()
+    pending.pause(end)
+    request, acknowledge = reported_by(pending, 10.0)
     assert request == {}
-    told()
-    assert not news
+    acknowledge()
+    assert not pending
 
 
-# Permits in hand, and what has become of others.
+# Unused permits, and the calls that count.
 
 
 def test_permits_are_used_in_the_order_in_which_they_are_due() -> None:
@@ -169,18 +169,18 @@ class Teller:
             if what == "end" and self.ledger.in_flight:
                 self.ledger.in_flight -= 1
                 self.freed.append(self.now + self.dice.choice([0.9, 1.0005]))
-                self.ledger.freed(self.freed[-1])
+                self.ledger.cool(self.freed[-1])
             elif what != "end" and (due := self.granted.pop()) is not None:
                 self.ledger.in_flight += what == "send"
                 if what == "return":
                     self.freed.append(due)
-                    self.ledger.freed(due)
+                    self.ledger.cool(due)
 
     def tell(self, fate: str) -> None:
         """One exchange, which ends as it does."""
         self.number += 1
         request: Request = {"number": self.number}
-        self.ledger.tell(request, self.now, len(self.granted), self.heard)
+        self.ledger.report(request, self.now, len(self.granted), self.heard)
         self.sent.append(request)
         if fate == "overtaken":
             for old in self.dice.sample(self.sent, k=len(self.sent)):
@@ -191,7 +191,7 @@ class Teller:
         if fate == "lost" or not self.books.hear(request, self.now, new) or fate.endswith("no reply"):
             return
         if self.books is not self.known:
-            self.ledger.tell_again(self.heard)
+            self.ledger.report_again(self.heard)
             self.known = self.books
         self.heard = self.number
         for _ in range(new):
@@ -216,8 +216,8 @@ def test_whatever_is_lost_late_or_repeated_the_store_knows_in_the_end(seed: int,
     assert len(books.cooling) <= len(teller.freed)
     for free in freed:
         assert sum(each >= free - 1e-5 for each in books.cooling) >= sum(each >= free for each in freed)
-    assert ledger.counts(teller.now) == bool(ledger.in_flight or freed)
-    assert not ledger.untold()
+    assert ledger.counted(teller.now) == bool(ledger.in_flight or freed)
+    assert not ledger.unreported()
 
 
 # What is asked for.
@@ -233,7 +233,7 @@ class Callers:
     def queued(self, lane: Lane) -> int:
         return self._queued[lane]
 
-    def patience(self) -> float:
+    def head_deadline(self) -> float:
         return self._deadline
 
     def advance(self) -> None:
@@ -254,7 +254,7 @@ def said(**fields: Any) -> Reply:
 def reached(limit: float = 200, round_trip: float = 0.0) -> StoreView:
     """The view of a store that is so far away, and that was asked before time 50."""
     store = StoreView(limit)
-    store.hear(said(limit=limit, rate=limit), None, 50.0 - round_trip, 50.0)
+    store.update(said(limit=limit, rate=limit), None, 50.0 - round_trip, 50.0)
     return store
 
 
@@ -339,17 +339,17 @@ def test_the_first_callers_deadline_is_the_budget(deadline: float, budget: int |
 def test_who_was_told_when_to_ask_again_does() -> None:
     """An interactive call is another question than one for bulk; who would wait longer than the one before, too."""
     store = reached()
-    store.hear(said(again=0.5), Lane.BULK, 100.0, 100.0)
+    store.update(said(again=0.5), Lane.BULK, 100.0, 100.0)
     callers = Callers(interactive=1, bulk=1, deadline=100.4)
     demand = Demand(callers, GrantedPermits(), store)
     assert demand.wait(Lane.BULK, 100.1) == pytest.approx(0.4)
     assert demand.wait(Lane.BULK, 100.6) == 0.0
     assert demand.wait(Lane.INTERACTIVE, 100.1) == 0.0
-    store.hear(said(again=0.5, over=True), Lane.INTERACTIVE, 100.0, 100.0)
+    store.update(said(again=0.5, over=True), Lane.INTERACTIVE, 100.0, 100.0)
     assert demand.wait(Lane.INTERACTIVE, 100.1) == demand.wait(Lane.BULK, 100.1) == pytest.approx(0.4)
     callers._deadline = 100.6
     assert demand.wait(Lane.INTERACTIVE, 100.1) == 0.0
-    store.hear(said(), None, 100.2, 100.2)
+    store.update(said(), None, 100.2, 100.2)
     assert demand.wait(Lane.BULK, 100.2) == 0.0
 
 
@@ -359,16 +359,16 @@ def test_who_was_told_when_to_ask_again_does() -> None:
 def test_a_round_trip_is_a_mean_of_late_and_saturated_is_what_waits_for_a_slot() -> None:
     store = StoreView(200)
     assert (store.rate, store.limit, store.members, store.round_trip, store.saturated) == (200, 200, 0, 0.0, False)
-    store.hear(said(rate=150, limit=180, members=3, again=0.5, slot_bound=True), Lane.BULK, 99.9, 100.0)
+    store.update(said(rate=150, limit=180, members=3, again=0.5, slot_bound=True), Lane.BULK, 99.9, 100.0)
     assert (store.rate, store.limit, store.members, store.saturated) == (150, 180, 3, False)
     assert store.round_trip == pytest.approx(0.1)
-    store.hear(said(slot_bound=True, permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
+    store.update(said(slot_bound=True, permits=((0.0, 1),)), Lane.BULK, 100.0, 100.2)
     assert store.saturated
     assert store.round_trip == pytest.approx(0.2), "the first one had to connect"
-    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.4)
+    store.update(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.4)
     assert not store.saturated
     assert store.round_trip == pytest.approx(0.2 + 0.2 * 0.2)
-    store.hear(said(), None, 100.0, 110.0)
+    store.update(said(), None, 100.0, 110.0)
     assert store.round_trip == pytest.approx(0.24 + 0.2 * (2 * 0.24 + 0.01)), "one that takes very long counts less"
 
 
@@ -377,7 +377,7 @@ def test_the_most_members_of_late_count() -> None:
     store = StoreView(200)
     counts = []
     for now, members in ((0.0, 30), (10.0, 1), (20.0, 5), (60.1, 6), (70.0, 9)):
-        store.hear(said(members=members), None, now, now)
+        store.update(said(members=members), None, now, now)
         counts.append(store.members)
     assert counts == [30, 30, 30, 6, 9]
 
@@ -386,7 +386,7 @@ def test_members_are_spread_evenly_over_a_timetable() -> None:
     phases = []
     for place in range(50):
         store = StoreView(200)
-        store.hear(said(place=place), None, 0.0, 0.0)
+        store.update(said(place=place), None, 0.0, 0.0)
         phases.append(store.phase)
     phases.sort()
     gaps = [later - sooner for sooner, later in itertools.pairwise([*phases, phases[0] + 1])]
@@ -405,22 +405,22 @@ def test_the_fleets_clock_is_known_by_the_ways_there_and_back(
     store, now = StoreView(200), 100.0
     for there, back in ways:
         asked, now = now, now + there + (there if even else back)
-        store.hear(said(now=asked + there + true), None, asked, now)
-        assert abs(store.ahead - true) <= (0.0 if even else now - asked) + 1e-6
+        store.update(said(now=asked + there + true), None, asked, now)
+        assert abs(store.clock_offset - true) <= (0.0 if even else now - asked) + 1e-6
         now += 0.2
 
 
 def test_the_fleets_clock_is_compared_anew_where_it_no_longer_fits_or_after_a_minute() -> None:
     store = StoreView(200)
     for asked, way, ahead in ((0.0, 0.01, 5.0), (1.0, 0.1, 5.0), (2.0, 0.1, 4.0), (62.4, 0.15, 4.1), (70.0, 0.8, 4.1)):
-        store.hear(said(now=asked + way + ahead), None, asked, asked + 2 * way)
-        assert store.ahead == pytest.approx(ahead)
+        store.update(said(now=asked + way + ahead), None, asked, asked + 2 * way)
+        assert store.clock_offset == pytest.approx(ahead)
 
 
 def test_a_cut_is_a_count_that_has_grown() -> None:
     """Of the first one it is unknown when it was; a store that has lost its data counts from the start."""
     store = StoreView(200)
-    assert [store.hear(said(cuts=cuts), None, 1.0, 1.0) for cuts in (5, 5, 6, 8, 0, 1)] == [
+    assert [store.update(said(cuts=cuts), None, 1.0, 1.0) for cuts in (5, 5, 6, 8, 0, 1)] == [
         False, False, True, True, False, True
     ]  # fmt: skip
 
@@ -429,15 +429,15 @@ def test_the_pace_to_expect_is_what_was_granted_of_late() -> None:
     """Counted from when it was first asked for; and the whole rate, when nothing was asked for a second."""
     store = StoreView(200)
     assert store.pace(0.0) == 200
-    store.hear(said(permits=((0.0, 1), (0.1, 1))), Lane.BULK, 100.0, 100.0)
+    store.update(said(permits=((0.0, 1), (0.1, 1))), Lane.BULK, 100.0, 100.0)
     assert store.pace(100.0) == store.pace(101.0) == pytest.approx(1 / (0.7 / 200 + 0.3 * 0.1 / 2))
     assert store.pace(101.001) == 200
-    store.hear(said(rate=40), None, 102.0, 102.0)
+    store.update(said(rate=40), None, 102.0, 102.0)
     assert store.pace(102.0) == store.pace(200.0) == 40
     store = StoreView(200)
-    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.0)
+    store.update(said(permits=((0.0, 1),)), Lane.BULK, 100.0, 100.0)
     assert store.pace(100.0) == pytest.approx(200), "permits that are due at once were granted at the rate"
-    store.hear(said(again=0.5), Lane.BULK, 100.0, 100.0)
+    store.update(said(again=0.5), Lane.BULK, 100.0, 100.0)
     assert store.pace(100.0) == pytest.approx(2)
-    store.hear(said(permits=((0.0, 1),)), Lane.BULK, 100.5, 100.5)
+    store.update(said(permits=((0.0, 1),)), Lane.BULK, 100.5, 100.5)
     assert store.pace(100.5) == pytest.approx(2)

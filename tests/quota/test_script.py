@@ -133,7 +133,8 @@ def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
             world.fail_over(copy if forgets == "older" else {} if forgets == "empty" else None)
         if dice.random() < 0.3 and len(world.living()) > 1:
             dice.choice(world.living()).kill()
-            if forgets not in ("empty", "back"):  # a newcomer may be the first to ask, and nothing says what others did
+            # A newcomer would be the first to ask, and nothing in the store says that others called after the copy.
+            if forgets not in ("empty", "back"):
                 world.join(limit)
         world.pass_time(2.0)
     assert fullest(world.arrivals) <= limit
@@ -349,7 +350,7 @@ def test_the_credit_wins_back_the_round_trip(redis: Redis) -> None:
         for sent in [sent for sent in under_way if sent + 2 * way <= script.now]:
             under_way.remove(sent)
             member.ledger.in_flight -= 1
-            member.ledger.freed(sent + 2 * way + SECOND - way)
+            member.ledger.cool(sent + 2 * way + SECOND - way)
     assert fullest(arrivals) <= limit
     assert sum(1.0 <= at < 6.0 for at in arrivals) >= 0.95 * 5 * limit
 

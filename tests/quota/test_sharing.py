@@ -423,7 +423,7 @@ async def test_processes_that_disagree_keep_to_the_smallest_limit(
     assert 25 <= counting.fullest() <= 40
     assert counting.by["three"] <= 5 * 4, "about 2.5 s, and a burst"
     (line,) = [record.getMessage() for record in caplog.records]
-    assert f"rate is {other} calls/s, but another process names 40" in line
+    assert f"rate is {other} calls/s, but another process has 40" in line
 
 
 async def test_a_share_for_bulk_is_changed_with_the_rate(service: StandIn, lasting: Store) -> None:

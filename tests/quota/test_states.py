@@ -11,10 +11,10 @@ import pytest
 from tests import virtual_time
 from tim_async import Lane
 from tim_async._limiter import states
-from tim_async._limiter.fallback import QUIET
+from tim_async._limiter.fallback import LOSS_SILENCE
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
-from tim_async._limiter.sharing import Shares, StoreAway
+from tim_async._limiter.sharing import Shares, StoreUnavailable
 from tim_async._limiter.states import TRANSITIONS, Action, Event, State
 
 from .support import limiter_of
@@ -68,7 +68,7 @@ class Walk:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = HeldStore()
-        self.queue, self.limiter = limiter_of(self.store.exchange, LIMIT, shares=Shares(alone=1.0), overdue=OVERDUE)
+        self.queue, self.limiter = limiter_of(self.store.exchange, LIMIT, shares=Shares(fallback=1.0), overdue=OVERDUE)
         self.finishing: asyncio.Task[None] | None = None
 
     @property
@@ -98,7 +98,7 @@ class Walk:
                 self.limiter.close()
         await steps()
         if exchanging and state in (State.ALONE, State.RETURNING):
-            await asyncio.sleep(QUIET + PROBED)
+            await asyncio.sleep(LOSS_SILENCE + PROBED)
             self.queue.leave(await self.queue.enter(), answered=True)  # by the fallback share
 
     async def call(self) -> None:
@@ -115,7 +115,7 @@ class Walk:
             case Event.SETTLING:
                 self.store.grant(settling=10.0)
             case Event.LOST:
-                self.store.reply.set_exception(StoreAway())
+                self.store.reply.set_exception(StoreUnavailable())
             case Event.CANCELLED:
                 assert self.store.task is not None
                 self.store.task.cancel()
@@ -146,12 +146,12 @@ class Walk:
         """Leave no task behind."""
         self.queue.close()
         if not self.store.reply.done():
-            self.store.reply.set_exception(StoreAway())
+            self.store.reply.set_exception(StoreUnavailable())
         await steps()
         ending = self.finishing or asyncio.create_task(self.limiter.finish())
         await steps()
         if not self.store.reply.done():
-            self.store.reply.set_exception(StoreAway())
+            self.store.reply.set_exception(StoreUnavailable())
         await ending
 
 
@@ -174,11 +174,11 @@ def test_every_cell_of_the_table(state: State, event: Event) -> None:
         if not possible:
             assert (state, event) not in TRANSITIONS
         assert walk.state is following
-        assert (len(walk.store.requests) > told) == (action is Action.TALK)
+        assert (len(walk.store.requests) > told) == (action is Action.EXCHANGE)
         if action is Action.WITHDRAW:
-            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) == pytest.approx(QUIET)
+            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) == pytest.approx(LOSS_SILENCE)
         elif event in REPLIES and following in (State.ALONE, State.RETURNING):
-            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) < QUIET / 2
+            assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) < LOSS_SILENCE / 2
         await walk.end()
 
     virtual_time.run(main())

@@ -39,8 +39,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "report lost": Mutant(
         "tim_async._limiter.permits",
-        "        if told:\n",
-        "        if told and number % 4:\n",
+        "        if reported:\n",
+        "        if reported and number % 4:\n",
     ),
     "pause ignored": Mutant(
         "tim_async._limiter.queue",
@@ -54,8 +54,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "credit doubled": Mutant(
         "tim_async._limiter.learning",
-        "        self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)\n",
-        "        self._sure = 2.0 * max(0.0, 0.9 * self._smallest - self.SLACK)\n",
+        "        self._guaranteed = max(0.0, 0.9 * self._smallest - self.SLACK)\n",
+        "        self._guaranteed = 2.0 * max(0.0, 0.9 * self._smallest - self.SLACK)\n",
     ),
     "queue jumped": Mutant(
         "tim_async._limiter.queue",

@@ -1,1 +1,1 @@
-"""How the calls of one endpoint are let go: the queue, and the limiter it leads to."""
+"""The pace of one endpoint: the queue of its calls, and the limiter that grants their permits."""

@@ -1,4 +1,4 @@
-"""What a process does without the shared quota's store: it uses a share of the limit by itself, or waits."""
+"""The pace of a process while the store of the quota is unreachable: its own share of the limit, or a wait."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from .local import LocalLimiter, Permit, Use
 from .reply import StoreView
 from .sharing import Shares
 
-QUIET = 0.3
-"""Seconds without a call when the store is lost: otherwise the calls it let go would meet a burst of those made
-alone."""
-HUSH = 0.15
-"""Seconds without a call before the store grants again; longer than a tick, so that all calls are reported by then."""
-UNKNOWN = 50
-"""Processes that are assumed to take part until the store has said how many do."""
+LOSS_SILENCE = 0.3
+"""Seconds without a call after the loss of the store: otherwise the calls that it permitted would meet a burst of
+calls made alone."""
+RETURN_SILENCE = 0.15
+"""Seconds without a call before the store grants again; longer than a tick, so that all calls are reported first."""
+ASSUMED_MEMBERS = 50
+"""Members assumed before the store's first reply."""
 
 
-def quiet_of_many(limit: float) -> float:
-    """Seconds without a call where there is no burst: by so much sooner than in a second the store lets its calls go.
+def timetable_silence(limit: float) -> float:
+    """Return the seconds without a call before a timetable begins.
 
-    It does so by the pace and the tolerance in ``quota.lua``.  Timetables are not quite even, hence the rest.
+    By the pace and the tolerance in ``quota.lua``, the store may have permitted the calls of a second that much sooner.
+    The rest is for timetables, which are not quite even.
 
     Args:
         limit: calls/s.
@@ -33,28 +34,28 @@ def quiet_of_many(limit: float) -> float:
 
 
 def unevenness(processes: float) -> float:
-    """Calls that a span of time may hold beyond the mean where so many timetables are spread by `StoreView.phase`."""
+    """Return the calls, beyond the mean, in any period of as many timetables, spread by `StoreView.phase`."""
     return 1.0 + 0.41 * math.log(processes)
 
 
 class Timetable:
-    """Calls one by one, each at its time: as many processes call evenly, none of them often.
+    """The limiter of a small share: single calls at fixed times.
 
-    Where the limit is shared by many, the calls that each may make in a second are few or less than one, and what
-    matters is that they do not all come at the same time.  So each has its own times, spread by a phase.
+    Where many processes share the limit, each may make few calls a second, or less than one, and they must not all call
+    at the same time.  So each has its own times, spread by a phase.
 
     Args:
         rate: calls/s, above 0.
-        phase: which of the evenly spread times, 0 to 1.
-        clock: turns a loop time into one that all processes share, more or less.
+        phase: the phase of its times, 0 to 1.
+        clock: converts a loop time to the fleet's clock.
     """
 
     __slots__ = ("_clock", "_period", "_phase", "_stretch", "_used")
 
-    LATE = 0.02
-    """Seconds after its time at which a call may still go."""
-    MOST = 8
-    """At most so many times are left out after refusals."""
+    TOLERANCE = 0.02
+    """Seconds after its time within which a call may still be sent."""
+    MAX_STRETCH = 8
+    """The largest multiple of the period between calls, after refusals."""
 
     def __init__(self, rate: float, phase: float, clock: Callable[[float], float]) -> None:
         self._period = 1.0 / rate
@@ -64,10 +65,10 @@ class Timetable:
         self._stretch = 1
 
     def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - there is one time for both lanes
-        """Seconds until one call may go: 0 for now."""
+        """Return the seconds until a permit is free: 0 for now."""
         at = self._clock(now)
         turn = math.floor(at / self._period - self._phase)
-        if turn >= self._used + self._stretch and at - self._time(turn) <= self.LATE:
+        if turn >= self._used + self._stretch and at - self._time(turn) <= self.TOLERANCE:
             return 0.0
         return max(1e-4, self._time(max(turn + 1, self._used + self._stretch)) - at)
 
@@ -76,22 +77,22 @@ class Timetable:
         self._used = math.floor(self._clock(now) / self._period - self._phase)
         return Permit(now)
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:  # noqa: ARG002 - as a `LocalLimiter`
-        """Return a permit; an answer that is no refusal makes up for one that was."""
+    def release(self, permit: Permit, now: float, use: Use) -> None:  # noqa: ARG002 - as a `LocalLimiter`
+        """Return a permit; an answer shortens the period by one step."""
         if use is Use.ANSWERED and self._stretch > 1:
             self._stretch -= 1
 
     def refused(self, sent: float, now: float) -> None:  # noqa: ARG002 - as a `LocalLimiter`
-        """The server refused a call: leave out some times."""
-        self._stretch = min(self.MOST, 2 * self._stretch + 1)
+        """Skip some times after a refusal."""
+        self._stretch = min(self.MAX_STRETCH, 2 * self._stretch + 1)
 
     def slow_down(self, accepted: float, now: float) -> None:
-        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
+        """Skip some times after an alert that the server accepts only a share, 0 to 1, of the calls."""
         if accepted < 1.0:
             self.refused(now, now)
 
     def drain(self) -> None:
-        """Nothing to do: there is no burst."""
+        """Do nothing: a timetable has no burst."""
 
     def set_limit(self, limit: float) -> None:
         """Change the rate, calls/s, above 0."""
@@ -99,7 +100,7 @@ class Timetable:
         self._used = -math.inf
 
     def rate(self, now: float) -> float:  # noqa: ARG002 - as a `LocalLimiter`
-        """Calls/s."""
+        """Return the current rate, calls/s."""
         return 1.0 / (self._period * self._stretch)
 
     def _time(self, turn: float) -> float:
@@ -107,21 +108,21 @@ class Timetable:
 
 
 class Fallback:
-    """A process's own share of an endpoint's limit.
+    """The fallback share of a process, on one endpoint.
 
     Args:
-        limit: calls/s.
-        shares: the parts of it that matter to this process.
-        store: what is known from the store's replies.
-        strict: as `LocalLimiter` takes it.
+        limit: the limit of all processes together, calls/s.
+        shares: the shares of this process.
+        store: the view of the quota.
+        strict: as for `LocalLimiter`.
     """
 
-    __slots__ = ("_limit", "_limiter", "_quiet_until", "_settles_at", "_share", "_shares", "_store", "_strict")
+    __slots__ = ("_limit", "_limiter", "_settles_at", "_share", "_shares", "_silent_until", "_store", "_strict")
 
-    FEW = 10.0
-    """Calls/s below which a timetable is better than slots, which come in whole numbers."""
+    TIMETABLE_BELOW = 10.0
+    """Calls/s below which a timetable replaces slots, which are whole numbers."""
     MARGIN = 0.94
-    """Share of the limit that all timetables together fill at most: they do not see each other's calls."""
+    """The largest share of the limit that all timetables together fill: no process knows the others' calls."""
 
     def __init__(self, limit: float, shares: Shares, store: StoreView, *, strict: bool) -> None:
         self._limit = limit
@@ -130,25 +131,25 @@ class Fallback:
         self._strict = strict
         self._share = 1.0
         self._limiter: LocalLimiter | Timetable | None = None
-        self._quiet_until = self._settles_at = -math.inf
+        self._silent_until = self._settles_at = -math.inf
 
     def begin(self, now: float, last: float) -> None:
-        """The store is lost; the last call that it let go is sent at a loop time."""
-        if self._shares.closed:
+        """Begin when the store is lost; ``last`` is the loop time of the last call that it permitted."""
+        if self._shares.fail_closed:
             return
-        store, alone = self._store, self._shares.alone
-        self._share = 1.0 / (store.members or UNKNOWN) if alone is None else alone
+        store, share = self._store, self._shares.fallback
+        self._share = 1.0 / (store.members or ASSUMED_MEMBERS) if share is None else share
         rate = self._share * min(self._limit, store.limit)
-        if rate < self.FEW:
-            self._limiter = Timetable(self._by_timetable(rate), store.phase, lambda loop: loop + store.ahead)
+        if rate < self.TIMETABLE_BELOW:
+            self._limiter = Timetable(self._timetable_rate(rate), store.phase, lambda loop: loop + store.clock_offset)
             # The others' last calls may be later than its own.
-            self._quiet_until = max(now, last) + quiet_of_many(min(self._limit, store.limit))
+            self._silent_until = max(now, last) + timetable_silence(min(self._limit, store.limit))
         else:
             self._limiter = LocalLimiter(rate, strict=self._strict, burst=2.0)
-            self._quiet_until = last + QUIET
+            self._silent_until = last + LOSS_SILENCE
 
     def settles(self, at: float) -> None:
-        """The store grants again from a loop time on."""
+        """Set the loop time from which the store grants again."""
         self._settles_at = at
 
     def set_limit(self, limit: float) -> None:
@@ -156,45 +157,45 @@ class Fallback:
         self._limit = limit
         match self._limiter:
             case Timetable():
-                self._limiter.set_limit(self._by_timetable(self._share * limit))
+                self._limiter.set_limit(self._timetable_rate(self._share * limit))
             case LocalLimiter():
                 self._limiter.set_limit(max(1.0, self._share * limit))
 
     def wait(self, now: float, lane: Lane) -> float:
-        """Seconds until one call may go: 0 for now; infinity when only the store can tell."""
+        """Return the seconds until a permit is free: 0 for now; infinity when only the store grants any."""
         if self._limiter is None:
             return math.inf
-        if now < self._quiet_until:
-            return self._quiet_until - now
-        if self._quiet_until > -math.inf:
-            self._quiet_until = -math.inf
+        if now < self._silent_until:
+            return self._silent_until - now
+        if self._silent_until > -math.inf:
+            self._silent_until = -math.inf
             self._limiter.drain()
-        hushed = self._settles_at + HUSH - now
-        return hushed if 0.0 < hushed <= 2 * HUSH else self._limiter.wait(now, lane)
+        silence = self._settles_at + RETURN_SILENCE - now
+        return silence if 0.0 < silence <= 2 * RETURN_SILENCE else self._limiter.wait(now, lane)
 
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
         if self._limiter is None:
-            raise RuntimeError("there is no permit to take: no call goes without the store")
+            raise RuntimeError("there is no permit to take: no call is sent without the store")
         permit = self._limiter.take(now)
-        permit.source = self._limiter  # which may be another one in the next outage
+        permit.source = self._limiter  # the next outage has another one
         return permit
 
-    def _by_timetable(self, rate: float) -> float:
-        """Calls/s of a share of so many: all timetables together keep the limit in any second, also a small one."""
+    def _timetable_rate(self, rate: float) -> float:
+        """Return the timetable's rate for a share of ``rate`` calls/s: all timetables keep the limit in any second."""
         room = rate - self._share * unevenness(1.0 / self._share)
         return min(self.MARGIN * rate, max(room, rate / 3))
 
     def refused(self, sent: float, now: float) -> None:
-        """The server refused a call."""
+        """Slow down after a refusal."""
         if self._limiter is not None:
             self._limiter.refused(sent, now)
 
     def slow_down(self, accepted: float, now: float) -> None:
-        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
+        """Slow down after an alert that the server accepts only a share, 0 to 1, of the calls."""
         if self._limiter is not None:
             self._limiter.slow_down(accepted, now)
 
     def rate(self, now: float, otherwise: float) -> float:
-        """Calls/s that this process lets go by itself at most; ``otherwise`` where it waits for the store."""
+        """Return the rate of this process alone, calls/s; ``otherwise`` where it waits for the store."""
         return otherwise if self._limiter is None else self._limiter.rate(now)

@@ -1,29 +1,30 @@
-"""What a limiter learns from answers and refusals: `Credit`, `Rate` and `Burst`.
+"""The parameters that a limiter learns from answers and refusals: `Credit`, `Rate` and `Burst`.
 
-The slots and the bucket are described at the top of `tim_async._limiter.queue`.  What is learned is this:
+The slots and the bucket are described at the top of `tim_async._limiter.queue`.
 
-**A refusal measures.**  The server refuses when its second is full, so the calls of ours that it answered in the second
-before a refusal are all that it has room for: the rate to remember.  The measure holds whether or not the server counts
-refused calls, and whichever client takes the rest of its limit.
+**A refusal is a measurement.**  The server refuses when its second is full, so the calls of ours that it answered in
+the second before a refusal are all that it has room for: the rate to remember.  The measurement holds whether or not
+the server counts refused calls, and whichever client takes the rest of its limit.
 
-**The rate holds there, then probes.**  After a refusal `Rate` falls a little below what it measured, rises to that
-plateau within `Rate.HOLD` seconds and slows down as it comes near, as CUBIC does in TCP; above it, it rises slowly at
-first and then steadily, since nothing refused means that the other consumer has gone.  The plateau is forgotten when
-the rate has reached the limit.
+**The rate holds there, then probes.**  After a refusal `Rate` falls a little below the measured rate, rises to that
+plateau within `Rate.HOLD` seconds and slows down near it, as CUBIC does in TCP; above it, it rises slowly at first and
+then steadily, since without refusals the other consumer has gone.  The plateau is forgotten when the rate has reached
+the limit.
 
-**Every further refusal takes its slot away.**  Where refused calls are counted too, one call too many makes the server
+**Every further refusal removes its slot.**  Where refused calls are counted too, one call too many makes the server
 refuse all until the second has room again; where they are not, it refuses that one.  So the first refusal of an event
-cuts the rate once, and each one after it within a second takes one more call a second off.  The cut is as deep as the
-event turns out to be, without a guess at how the server counts.  The rate is kept by the number of slots in use: none
-is given out until the calls of the last second are fewer than the new rate, which is what empties the server's second.
+cuts the rate once, and each one after it within a second lowers it by one more call a second.  The cut is as deep as
+the event turns out to be, whichever way the server counts.  The rate is kept by the number of slots in use: none is
+granted until the calls of the last second are fewer than the new rate, which is what empties the server's second.
 
-**Below the limit some refusals are the price of the edge.**  Up to `Rate.TOLERATED` of the calls may be refused
-before the rate falls.
+**Below the limit some refusals are tolerated.**  Up to `Rate.TOLERATED` of the calls may be refused before the rate
+falls.
 
 **At the limit a refusal means our own jitter**, so `Credit` steps back; below the limit it neither grows nor shrinks.
 
-**A refusal before the rate is back at its plateau is not about the rate**, which was taken before.  Calls came too
-close together (a token bucket), or somebody takes more.  `Burst` lets fewer calls go at once; it recovers with time.
+**A refusal before the rate is back at its plateau does not concern the rate**, which was accepted before.  Calls came
+too close together (a token bucket), or another client takes more.  `Burst` then allows fewer calls at once; it recovers
+with time.
 """
 
 from __future__ import annotations
@@ -32,103 +33,117 @@ import math
 
 
 class Credit:
-    """How long before "one second after its response" a slot may be used again.
+    """The time by which a slot may be used again earlier than one second after its response.
 
-    ``_ease`` is the one learned number.  At 0 the credit is what the smallest round trip of late makes sure; above
-    0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
+    ``_ease`` is the one learned number.  At 0 the credit is the part that the smallest recent round trip guarantees;
+    above 0 it reaches into the spread between the smallest and the typical one; towards -1 it shrinks to nothing.
+
+    Attributes:
+        value: seconds.
     """
 
-    __slots__ = ("_ease", "_of_before", "_of_now", "_quiet", "_seen", "_smallest", "_sure", "_typical", "value")
+    __slots__ = (
+        "_current_min",
+        "_ease",
+        "_guaranteed",
+        "_never_refused",
+        "_previous_min",
+        "_seen",
+        "_smallest",
+        "_typical",
+        "value",
+    )
 
-    LEARNT = 500
-    """Round trips after which older ones no longer count for the smallest."""
-    ENOUGH = 20
-    """Round trips before the smallest of them is relied on: the first ones also set connections up."""
+    WINDOW = 500
+    """Round trips after which an older one no longer counts as the smallest."""
+    MIN_SAMPLES = 20
+    """Round trips before the smallest of them counts: the first ones also set connections up."""
     SLACK = 0.002
-    """Seconds of the smallest round trip that are not relied on: timers and event loops are no finer."""
+    """Seconds of the smallest round trip that do not count: the resolution of timers and event loops."""
     CLIMB_FIRST = 0.01
-    """Ease a second until something is refused for the first time."""
-    LONG = 0.04
-    """Seconds of a round trip above which ease climbs faster, with the square: the proof alone costs the more there."""
+    """Ease gained a second before the first refusal."""
+    LONG_ROUND_TRIP = 0.04
+    """Seconds of a round trip above which ease climbs faster, with its square: there the guaranteed credit costs most
+    of the rate."""
     SAFE = 0.6
-    """Ease up to which it does."""
+    """Ease up to which it climbs faster."""
     CLIMB = 0.002
-    """Ease a second after the first refusal."""
+    """Ease gained a second after the first refusal."""
     STEP_BACK = 0.15
     """Ease lost by one event of refusals."""
 
     def __init__(self) -> None:
         self.value = 0.0
         self._ease = 0.0
-        self._quiet = True
+        self._never_refused = True
         self._seen = 0
-        self._sure = 0.0
+        self._guaranteed = 0.0
         self._typical = math.inf
-        self._smallest = self._of_now = self._of_before = math.inf
+        self._smallest = self._current_min = self._previous_min = math.inf
 
     def answered(self, rtt: float, per_second: float, saturated: bool) -> None:
-        """Learn from one round trip; ease grows only while it is put to the test."""
+        """Learn from one round trip; ease grows only while calls wait for slots, which puts it to the test."""
         self._seen += 1
-        if rtt < self._of_now or self._seen % self.LEARNT == 0 or self._seen == self.ENOUGH:
-            self._find_smallest(rtt)
-        # A median in small steps: a stall of a second, which a mean would take to heart, moves it little.
+        if rtt < self._current_min or self._seen % self.WINDOW == 0 or self._seen == self.MIN_SAMPLES:
+            self._update_smallest(rtt)
+        # A median in small steps: a stall of a second moves it less than it would move a mean.
         self._typical *= 1.003 if rtt > self._typical else 0.997
         if saturated and self._ease < 1.0:
-            climb = self.CLIMB_FIRST if self._quiet else self.CLIMB
-            if self._quiet and self._ease < self.SAFE and self._typical > self.LONG:
-                climb *= (self._typical / self.LONG) ** 2
+            climb = self.CLIMB_FIRST if self._never_refused else self.CLIMB
+            if self._never_refused and self._ease < self.SAFE and self._typical > self.LONG_ROUND_TRIP:
+                climb *= (self._typical / self.LONG_ROUND_TRIP) ** 2
             self._ease += climb / per_second
         if self._ease > 0.0:
-            self._weigh()
+            self._update()
 
     @property
     def spread(self) -> float:
-        """Seconds by which a slot is occupied beyond one second: a typical round trip less the credit."""
-        return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.ENOUGH else 0.0
+        """Seconds by which a slot is occupied beyond one second: the typical round trip less the credit."""
+        return max(0.0, min(1.0, self._typical) - self.value) if self._seen >= self.MIN_SAMPLES else 0.0
 
     def start_over(self) -> None:
-        """Rely on the smallest round trip alone: with fewer slots, the spread averages out less."""
+        """Return to the guaranteed credit: with fewer slots, the spread averages out less."""
         self._ease = min(0.0, self._ease)
-        self._weigh()
+        self._update()
 
     def refused(self) -> None:
-        """Step back, once for an event."""
-        self._quiet = False
+        """Step back; to be called once for each event of refusals."""
+        self._never_refused = False
         self._ease = max(-1.0, self._ease - self.STEP_BACK)
-        self._weigh()
+        self._update()
 
-    def _find_smallest(self, rtt: float) -> None:
+    def _update_smallest(self, rtt: float) -> None:
         if self._seen == 1:
-            # A coarse clock may say 0, from where no factor leads away.
+            # A coarse clock may measure 0, which no factor changes.
             self._typical = max(rtt, 1e-4)
-        if self._seen % self.LEARNT == 0:
-            self._of_before, self._of_now = self._of_now, math.inf
+        if self._seen % self.WINDOW == 0:
+            self._previous_min, self._current_min = self._current_min, math.inf
         if self._seen > 1 and rtt < 0.5 * self._smallest:
-            # The way was long, and is no more: what was typical of it is as wrong as what was smallest.
+            # The route has become shorter: the typical round trip is as outdated as the smallest.
             self._typical = min(self._typical, max(2 * rtt, 1e-4))
-        self._of_now = min(self._of_now, rtt)
-        self._smallest = min(self._of_now, self._of_before)
-        self._sure = max(0.0, 0.9 * self._smallest - self.SLACK)
-        self._weigh()
+        self._current_min = min(self._current_min, rtt)
+        self._smallest = min(self._current_min, self._previous_min)
+        self._guaranteed = max(0.0, 0.9 * self._smallest - self.SLACK)
+        self._update()
 
-    def _weigh(self) -> None:
-        if self._seen < self.ENOUGH:
+    def _update(self) -> None:
+        if self._seen < self.MIN_SAMPLES:
             self.value = 0.0
         elif self._ease > 0.0:
-            self.value = self._sure + self._ease * max(0.0, self._typical - self._smallest)
+            self.value = self._guaranteed + self._ease * max(0.0, self._typical - self._smallest)
         else:
-            self.value = self._sure * (1.0 + self._ease)
+            self.value = self._guaranteed * (1.0 + self._ease)
 
 
 class Rate:
-    """The calls a second that the server takes from us, as far as its refusals tell.
+    """The adaptive rate: the calls/s that the server accepts from us, estimated from its refusals.
 
     Args:
-        limit: what the server allows when nobody else calls, calls/s.
-        floor: what it never falls below, calls/s.
+        limit: the largest rate, which the server allows when no other client calls, calls/s.
+        floor: the smallest rate, calls/s.
 
     Attributes:
-        full: whether the rate is the limit.  Once it is not, `value` sets it again when the rate has risen so far.
+        full: whether the rate is the limit; `value` sets it when the rate has risen to the limit again.
     """
 
     __slots__ = ("_changed_at", "_event_at", "_floor", "_limit", "_low", "_measured", "_plateau", "full")
@@ -136,17 +151,17 @@ class Rate:
     HOLD = 2.0
     """Seconds after the last refusal in which the rate returns to the plateau."""
     GENTLE = 2.5
-    """Seconds beyond it in which the rate rises slowly: by limit/150 * t^3."""
+    """Seconds after that in which the rate rises slowly: by limit/150 * t^3."""
     STEADY = 0.125
-    """Share of the limit by which it rises each second after that, at the slope that the cubic ends with."""
+    """Share of the limit by which it rises each second after that: the final slope of the cubic."""
     CUT = 0.99
-    """What the first refusal of an event leaves of the rate that was measured."""
+    """Share of the measured rate that remains after the first refusal of an event."""
     TOLERATED = 0.03
     """Share of the last second's calls that may be refused below the limit without a cut."""
     DEEP = 0.85
-    """Share of the plateau below which it falls with the rate: not a probe that failed, but a smaller share of ours."""
+    """Share of the plateau; a rate cut below it lowers the plateau, too: our share has become smaller."""
     IDLE = 0.9
-    """Least share of the rate that a refusal is taken to measure: few calls are no measure of it."""
+    """The smallest share of the rate that a refusal can measure: with few calls there is nothing to measure."""
 
     def __init__(self, limit: float, floor: float) -> None:
         self._limit = limit
@@ -156,14 +171,14 @@ class Rate:
         self._changed_at = self._event_at = -math.inf
 
     def set_limit(self, limit: float, floor: float) -> None:
-        """Change the limit and the floor; what was measured below the limit still holds."""
+        """Change the limit and the floor; a rate measured below the limit still holds."""
         self._limit, self._floor = limit, floor
         self._low, self._plateau, self._measured = (
             min(limit, max(floor, each)) for each in (self._low, self._plateau, self._measured)
         )
 
     def value(self, now: float) -> float:
-        """Calls a second to let go now, at least ``floor`` and at most the limit."""
+        """Return the current rate, calls/s, between ``floor`` and the limit."""
         if self.full:
             return self._limit
         beyond = now - self._changed_at - self.HOLD
@@ -177,21 +192,21 @@ class Rate:
         return value
 
     def probing(self, now: float) -> bool:
-        """Whether the rate is above the plateau that it remembers."""
+        """Whether the rate is above its plateau."""
         return not self.full and now - self._changed_at > self.HOLD
 
     def refused(self, now: float, sent: float, answered: float, refusals: float) -> bool:
-        """Fall to what the server takes.
+        """Lower the rate to the one that the server accepts.
 
         Args:
-            now: when the refusal came.
-            sent: when its call was sent.
+            now: the time of the refusal.
+            sent: the time at which its call was sent.
             answered: calls of the last second that were answered, refused or not.
-            refusals: those that were refused.
+            refusals: calls of the last second that were refused.
 
         Returns:
-            True for the first refusal of an event: at most one event a second, and none by calls that were on their
-            way when the last one began.
+            Whether it is the first refusal of an event.  There is at most one event a second, and none from calls that
+            were under way when the last one began.
         """
         value = self.value(now)
         if not self.full and refusals < self.TOLERATED * answered:
@@ -208,7 +223,7 @@ class Rate:
         return begins
 
     def lower(self, now: float, accepted: float) -> None:
-        """Fall to a share, 0 to 1, of the rate; at least by 5 % and at most by 60 %, and at most once a second."""
+        """Lower the rate to a share, 0 to 1: by 5 % to 60 %, and at most once a second."""
         if now - self._event_at >= 1.0:
             self._event_at = now
             self._measured = self.value(now)
@@ -222,18 +237,18 @@ class Rate:
 
 
 class Burst:
-    """How many calls may go at once.
+    """The number of calls that may be sent at once.
 
     Args:
-        most: with nothing refused.
+        most: the number without refusals.
     """
 
     __slots__ = ("_changed_at", "_left", "_most", "full")
 
     LEAST = 1.25
-    """A little more than one: what is left over makes up for timers that fire late."""
+    """A little more than one call: the rest makes up for timers that fire late."""
     DOUBLES = 30.0
-    """Seconds in which it doubles again."""
+    """Seconds in which the burst doubles while it recovers."""
 
     def __init__(self, most: float) -> None:
         self._most = self._left = most
@@ -241,7 +256,7 @@ class Burst:
         self.full = True
 
     def value(self, now: float) -> float:
-        """Calls, at least `LEAST` unless ``most`` is less."""
+        """Return the number of calls, at least `LEAST` unless ``most`` is less."""
         if self.full:
             return self._most
         value = self._left * math.exp2((now - self._changed_at) / self.DOUBLES)
@@ -251,7 +266,7 @@ class Burst:
         return value
 
     def refused(self, now: float) -> None:
-        """Halve it, once for an event."""
+        """Halve the burst; to be called once for each event of refusals."""
         self._left = min(self._most, max(self.LEAST, self.value(now) / 2.0))
         self._changed_at = now
         self.full = False

@@ -1,7 +1,7 @@
-"""What grants the permits of one endpoint, one by one.
+"""The limiter of one endpoint, which grants its permits.
 
-A `Limiter` belongs to one endpoint.  `LocalLimiter` is for a client that has the endpoint's rate for itself; for a
-rate that several processes share, see `sharing`.  The theory is at the top of `queue`.
+`LocalLimiter` is for a client that has the endpoint's rate for itself; for a rate that several processes share, see
+`sharing`.  The theory is at the top of `queue`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SECOND = 1.0005
 
 
 class Use(enum.Enum):
-    """How a permit was used."""
+    """The outcome of a permit."""
 
     ANSWERED = enum.auto()
-    """An answer came."""
+    """The attempt was answered."""
     UNANSWERED = enum.auto()
     """The connection ended without an answer."""
     UNSENT = enum.auto()
@@ -35,7 +35,7 @@ class Permit:
 
     Attributes:
         sent: the loop time at which the attempt may be sent, or was.
-        source: what a `Limiter` has it from, where that has to know of its return.
+        source: the inner limiter that granted it, to which it is returned, too.
     """
 
     __slots__ = ("sent", "source")
@@ -46,22 +46,22 @@ class Permit:
 
 
 class Source(Protocol):
-    """Where a limiter may have a permit from."""
+    """An inner limiter."""
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit."""
 
 
 class Limiter(Protocol):
-    """Grants the permits of one endpoint: `wait`, `take`, `leave`.  All times are the event loop's, seconds."""
+    """The permits of one endpoint: `wait`, `take`, `release`.  All times are the event loop's, seconds."""
 
     @property
     def latency(self) -> float:
-        """Seconds that `wait` may need until it knows; a caller with ``max_wait=0`` waits that long."""
+        """Seconds within which `wait` returns a finite time; a caller with ``max_wait=0`` waits that long."""
 
     @property
     def grace(self) -> float:
-        """Seconds for which a permit is valid; one that was not used in time must be returned."""
+        """Seconds for which a permit is valid; after that it must be returned unused."""
 
     @property
     def shared(self) -> bool:
@@ -73,36 +73,36 @@ class Limiter(Protocol):
 
     @property
     def processes(self) -> int:
-        """Clients that share the limit, this one included, as far as is known."""
+        """Clients that share the limit, this one included, as of the last reply."""
 
     def wait(self, now: float, lane: Lane) -> float:
-        """Seconds until a permit for one call of a lane: 0 for now; infinity while unknown, until the store replies."""
+        """Return the seconds until a permit for a lane is free: 0 for now; infinity while unknown."""
 
     def take(self, now: float) -> Permit:
         """Take the permit that `wait` found."""
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit; each one taken is returned once."""
 
     def refused(self, sent: float, now: float) -> None:
-        """The service refused a call sent at ``sent`` for its rate."""
+        """Lower the rate after the refusal of a call sent at ``sent``."""
 
     def slow_down(self, accepted: float, now: float) -> None:
-        """The service alerted that it accepts only a share, 0 to 1, of the calls."""
+        """Lower the rate after an alert that the service accepts only a share, 0 to 1, of the calls."""
 
     def paused(self, seconds: float) -> None:
-        """The endpoint was paused for so many seconds; other processes that share it pause, too."""
+        """Pause the other processes that share the endpoint for that many seconds."""
 
     def rate(self, now: float) -> float:
-        """The adaptive rate, calls/s."""
+        """Return the adaptive rate, calls/s."""
 
     def pace(self, now: float) -> float:
-        """Calls/s that the callers of this process can expect."""
+        """Return the calls/s that the callers of this process can expect."""
 
     def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
-        """Change what the server allows, calls/s, and the part of it that bulk may fill; None for unchanged.
+        """Change the limit, calls/s, and the part of it that bulk may fill; None for unchanged.
 
-        A second that holds a call permitted after that holds at most the new limit.
+        Any second with a call permitted after the change holds at most the new limit.
         """
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class Limiter(Protocol):
 
 
 class Slots:
-    """Places for calls, each free again one second after its response, less the credit."""
+    """The slots of an endpoint, each free again one second after its response, less the credit."""
 
     __slots__ = ("_answered", "_in_flight")
 
@@ -119,7 +119,7 @@ class Slots:
         self._answered: deque[float] = deque()
 
     def wait(self, now: float, credit: float, size: int) -> float:
-        """Seconds until one of ``size`` slots is free: 0 when one is, infinity when only a response can free one."""
+        """Return the seconds until one of ``size`` slots is free: 0 for now, infinity until a response."""
         horizon = now - SECOND + credit
         answered = self._answered
         while answered and answered[0] <= horizon:
@@ -134,16 +134,16 @@ class Slots:
         self._in_flight += 1
 
     def give_back(self, now: float) -> None:
-        """A response, or the end of the connection: the slot's second starts."""
+        """Start a slot's second: at a response, or at the end of the connection."""
         self._in_flight -= 1
         self._answered.append(now)
 
     def unused(self) -> None:
-        """Nothing was sent: the slot is free at once."""
+        """Free a slot at once, for nothing was sent."""
         self._in_flight -= 1
 
     def answered(self, now: float, credit: float) -> float:
-        """Calls answered in the last second, estimated from the slots that are not free yet."""
+        """Return the calls answered in the last second, estimated from the slots that are not free yet."""
         horizon = now - SECOND + credit
         while self._answered and self._answered[0] <= horizon:
             self._answered.popleft()
@@ -159,7 +159,7 @@ class Refusals:
         self._times: deque[float] = deque()
 
     def add(self, now: float) -> int:
-        """Count one more; return the number of them."""
+        """Add a refusal; return their number."""
         self._times.append(now)
         while self._times[0] <= now - 1.0:
             self._times.popleft()
@@ -170,41 +170,41 @@ class LocalLimiter:
     """Slots, a bucket and an adaptive rate, for a client that has the endpoint for itself.
 
     Args:
-        limit: what the server allows, calls/s, at least 1.
-        strict: learn nothing, and never be refused for the client's own jitter.
-        burst: calls that may be sent at once after idle time, at least; more where the limit is high.
+        limit: calls/s that the server allows, at least 1.
+        strict: whether to learn nothing, so that the client's own jitter causes no refusals.
+        burst: the least number of calls that may be sent at once after idle time; more where the limit is high.
 
     Attributes:
         limit: calls/s.
     """
 
     HEADROOM = 1.1
-    """The bucket's rate as a multiple of the limit, to catch up; the slots keep the promise."""
+    """The bucket's rate as a multiple of the limit, to catch up; the slots keep the limit."""
 
     latency = 0.0
-    grace = math.inf  # no other call can have its slot before it is returned
+    grace = math.inf  # a slot is granted to no other call before its permit is returned
     shared = False
     processes = 1
 
     def __init__(self, limit: float, *, strict: bool = False, burst: float = 4.0) -> None:
         self._strict = strict
-        self._least_burst = burst
+        self._min_burst = burst
         self._slots = Slots()
         self._credit = Credit()
         self._refusals = Refusals()
         self._saturated = False
         self._permits = 0
-        self._fit(limit)
+        self._resize(limit)
         self._rate = Rate(limit, self._floor)
         self._burst = Burst(self._capacity / self._block)
         self._cost = float(self._block)
 
-    def _fit(self, limit: float) -> None:
-        """Have the slots and the bucket of a limit."""
+    def _resize(self, limit: float) -> None:
+        """Set the number of slots and the size of the bucket for a limit."""
         self.limit = limit
         self._size = int(limit)
         self._ceiling = limit * (1.0 if self._strict else self.HEADROOM)
-        self._capacity = max(self._least_burst, limit / (50 if self._strict else 20))
+        self._capacity = max(self._min_burst, limit / (50 if self._strict else 20))
         # Permits are taken one by one at 200 a second, in small blocks where thousands are allowed.
         self._block = max(1, int(self._capacity / 20))
         # At the floor a block costs nearly the whole bucket.
@@ -215,19 +215,19 @@ class LocalLimiter:
         self._bucket = AsyncLimiter(self._capacity, self._capacity / self._ceiling)
 
     def set_limit(self, limit: float, bulk_share: float | None = None) -> None:  # noqa: ARG002 - bulk may fill it all
-        """Change what the server allows.
+        """Change the limit.
 
-        The slots stay occupied for as long as they are, so the promise holds: the next call waits until they are fewer
-        than the new limit.  The bucket starts empty, since the one before may just have let a burst go.
+        Occupied slots stay occupied, so that the next call waits until they are fewer than the new limit.  The bucket
+        starts empty, since the one before may just have allowed a burst.
         """
         if limit < self.limit:
             self._credit.start_over()
-        self._fit(limit)
+        self._resize(limit)
         self._rate.set_limit(limit, self._floor)
         self.drain()
 
     def wait(self, now: float, lane: Lane) -> float:  # noqa: ARG002 - the queue's head may use the whole rate
-        """Seconds until one permit: 0 for now, infinity when that depends on an answer."""
+        """Return the seconds until a permit is free: 0 for now, infinity when that depends on an answer."""
         size, cost = self._size, 1.0
         if not self._rate.full:
             rate = self._rate.value(now)
@@ -251,7 +251,7 @@ class LocalLimiter:
         return 0.0
 
     def take(self, now: float) -> Permit:
-        """Take what `wait` found free."""
+        """Take the permit that `wait` found."""
         self._slots.take()
         if self._permits:
             self._permits -= 1
@@ -261,9 +261,9 @@ class LocalLimiter:
         return Permit(now)
 
     def drain(self) -> None:
-        """Start with an empty bucket: no burst."""
+        """Empty the bucket, so that no burst follows."""
         self._permits = 0
-        # In ever smaller parts: above a million a second, single ones would leave as fast as they come.
+        # In ever smaller parts: above a million a second, the bucket would refill as fast as single ones are taken.
         part = max(1, int(self._capacity))
         while True:
             if self._bucket.has_capacity(part):
@@ -275,13 +275,13 @@ class LocalLimiter:
     def _acquire(self, amount: float) -> None:
         acquiring = self._bucket.acquire(amount)
         try:
-            acquiring.send(None)  # runs to its end: there is capacity, and nobody else takes any
+            acquiring.send(None)  # runs to its end: there is capacity, and no other code takes any
         except StopIteration:
             return
         acquiring.close()
         raise RuntimeError("aiolimiter waited although it had capacity")
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
+    def release(self, permit: Permit, now: float, use: Use) -> None:
         """Return a permit, and learn from the round trip."""
         if use is Use.UNSENT:
             self._slots.unused()
@@ -291,7 +291,7 @@ class LocalLimiter:
             self._credit.answered(now - permit.sent, self.limit, self._saturated and self._rate.full)
 
     def refused(self, sent: float, now: float) -> None:
-        """Lower what is learned after a refusal."""
+        """Lower the rate, the credit or the burst after a refusal."""
         at_limit, probing = self._rate.full, self._rate.probing(now)
         answered = self._slots.answered(now, self._credit.value)
         if self._rate.refused(now, sent, answered, self._refusals.add(now)):
@@ -305,15 +305,15 @@ class LocalLimiter:
         self._rate.lower(now, accepted)
 
     def paused(self, seconds: float) -> None:
-        """Nothing to do: the quota is not shared."""
+        """Do nothing: the quota is not shared."""
 
     def rate(self, now: float) -> float:
-        """The adaptive rate, calls/s."""
+        """Return the adaptive rate, calls/s."""
         return self._rate.value(now)
 
     def pace(self, now: float) -> float:
-        """The whole rate."""
+        """Return the whole rate, which is not shared."""
         return self.rate(now)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no task to end."""

@@ -1,23 +1,24 @@
-"""The permits that a shared quota grants: those in hand, and what the store must know of the others."""
+"""The permits of a shared quota: those not used yet, and the calls of this process that the store must count."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections import deque
+from dataclasses import dataclass
 
 from tim_async._lanes import Lane
 
 from .request import Request, micro
 
 GRACE = 0.1
-"""Seconds after which a permit that was not used is void: its slot may have been granted to another process."""
+"""Seconds after which an unused permit is void: its slot may have been granted to another process."""
 FAR_OFF = 0.01
-"""Seconds from which an interactive call does not wait for a permit that was asked for bulk."""
+"""Seconds from which an interactive call does not wait for a permit that was requested for bulk."""
 
 
 class GrantedPermits:
-    """Permits granted and not used yet, the next one first.  Times are the event loop's."""
+    """The permits that were granted and not used yet, the next one first.  Times are the event loop's."""
 
     __slots__ = ("_heap", "_latest")
 
@@ -29,99 +30,113 @@ class GrantedPermits:
         return len(self._heap)
 
     def add(self, due: float, lane: Lane) -> None:
-        """Keep one that was asked for a lane and may be used from ``due`` on."""
+        """Add a permit that was requested for a lane and may be used from ``due`` on."""
         self._latest = max(due, self.latest())
         heapq.heappush(self._heap, (due, lane))
 
     def soonest(self) -> float:
-        """When the next one is due; infinity without any."""
+        """Return the time at which the next permit is due; infinity without any."""
         return self._heap[0][0] if self._heap else math.inf
 
     def latest(self) -> float:
-        """When the last one is due; minus infinity without any."""
+        """Return the time at which the last permit is due; minus infinity without any."""
         return self._latest if self._heap else -math.inf
 
     def suits(self, lane: Lane, now: float) -> bool:
-        """Whether there is one for a lane: an interactive call does not wait long for one that was asked for bulk."""
+        """Whether a permit suits a lane: an interactive call does not wait long for one that was requested for bulk."""
         if not self._heap:
             return False
         return (
             lane is not Lane.INTERACTIVE
             or self._heap[0][0] <= now + FAR_OFF
-            or any(asked_for is lane for _, asked_for in self._heap)
+            or any(requested_for is lane for _, requested_for in self._heap)
         )
 
     def pop(self, due_by: float = math.inf) -> float | None:
-        """Take the next one out and return when it was due; None when none is due by a time."""
+        """Remove the next permit and return the time at which it was due; None when none is due by ``due_by``."""
         return heapq.heappop(self._heap)[0] if self._heap and self._heap[0][0] <= due_by else None
 
 
-class Ledger:
-    """This process's calls as the store should count them: how many are out, and when those that ended are free again.
-
-    What has been told is kept until it is over, for a store that has forgotten.  Times are the event loop's; the store
-    is told how far they lie ahead.
+@dataclass(slots=True)
+class _Cooling:
+    """Calls that have ended, and still count.
 
     Attributes:
-        in_flight: calls under way, whoever permitted them.
+        until: the loop time from which they no longer count.
+        calls: their number.
+        request: number of the request that first reported them; 0 for none yet.
     """
 
-    __slots__ = ("_freed", "in_flight")
+    until: float
+    calls: int = 1
+    request: int = 0
 
-    SAME = 0.001
-    """Seconds within which calls are told together."""
+
+class Ledger:
+    """The calls of this process that the store counts: those that are out, and those that cool.
+
+    A report is kept until its calls no longer count, for a store that has lost its data.  Times are the event loop's;
+    reports hold the seconds from now.
+
+    Attributes:
+        in_flight: calls under way, permitted by the store or by the fallback share.
+    """
+
+    __slots__ = ("_cooling", "in_flight")
+
+    MERGED_WITHIN = 0.001
+    """Seconds within which the ends of calls are reported as one."""
 
     def __init__(self) -> None:
         self.in_flight = 0
-        # When they are free, how many, and the number of the request that told first, 0 for none yet.
-        self._freed: deque[list[float | int]] = deque()
+        self._cooling: deque[_Cooling] = deque()
 
-    def freed(self, at: float) -> None:
-        """A call that has ended no longer counts from a loop time on."""
-        last = self._freed[-1] if self._freed else None
-        if last is not None and last[2] == 0 and abs(at - last[0]) < self.SAME:
-            last[0] = max(at, last[0])
-            last[1] += 1
+    def cool(self, until: float) -> None:
+        """Count a call that has ended until a loop time."""
+        last = self._cooling[-1] if self._cooling else None
+        if last is not None and last.request == 0 and abs(until - last.until) < self.MERGED_WITHIN:
+            last.until = max(until, last.until)
+            last.calls += 1
         else:
-            self._freed.append([at, 1, 0])
+            self._cooling.append(_Cooling(until))
 
-    def untold(self) -> bool:
-        """Whether the store has not heard of a call that has ended."""
-        return bool(self._freed) and self._freed[-1][2] == 0
+    def unreported(self) -> bool:
+        """Whether the end of a call is still to be reported."""
+        return bool(self._cooling) and self._cooling[-1].request == 0
 
-    def counts(self, now: float) -> bool:
+    def counted(self, now: float) -> bool:
         """Whether any call of this process still counts."""
-        self._forget(now)
-        return bool(self.in_flight or self._freed)
+        self._expire(now)
+        return bool(self.in_flight or self._cooling)
 
-    def tell_again(self, heard: int) -> None:
-        """The store has forgotten what it was told up to a request."""
-        for entry in self._freed:
-            if entry[2] <= heard:
-                entry[2] = 0
+    def report_again(self, last_reply: int) -> None:
+        """Mark all that was reported up to the request of the last reply as unreported: the store has lost its data."""
+        for entry in self._cooling:
+            if entry.request <= last_reply:
+                entry.request = 0
 
-    def tell(self, request: Request, now: float, in_hand: int, heard: int) -> None:
-        """Put it into a request.
+    def report(self, request: Request, now: float, unused: int, last_reply: int) -> None:
+        """Put the calls into a request.
 
         Args:
-            request: which.
+            request: the request, with its number.
             now: loop time.
-            in_hand: permits that are not used yet.
-            heard: number of the last request that the store is known to have.
+            unused: number of unused permits.
+            last_reply: number of the last request that the store has replied to.
         """
-        self._forget(now)
-        request["out"] = self.in_flight + in_hand
+        self._expire(now)
+        request["out"] = self.in_flight + unused
         number = request["number"]
-        told = []
-        for entry in self._freed:
-            if entry[2] == 0:
-                entry[2] = number
-            if entry[2] > heard:
-                told.append((int(entry[2]), micro(entry[0] - now), int(entry[1])))
-        if told:
-            request["freed"] = told
+        reported = []
+        for entry in self._cooling:
+            if entry.request == 0:
+                entry.request = number
+            if entry.request > last_reply:
+                reported.append((entry.request, micro(entry.until - now), entry.calls))
+        if reported:
+            request["freed"] = reported
 
-    def _forget(self, now: float) -> None:
-        freed = self._freed
-        while freed and freed[0][0] <= now:
-            freed.popleft()
+    def _expire(self, now: float) -> None:
+        cooling = self._cooling
+        while cooling and cooling[0].until <= now:
+            cooling.popleft()

@@ -1,32 +1,31 @@
-"""The queue of an endpoint, and the theory of its pace: as many calls a second as it allows, and never one too many.
+"""The queue of an endpoint, and the theory of its pace: as many calls a second as the limit allows, and never more.
 
-**What the server counts is arrivals; what a client chooses is departures.**  Between the two lie a busy loop,
-connections being set up and the network's jitter, so a limiter that only counts departures must either leave
-room for the jitter or be refused.  Responses tell more: a call sent at *s* and answered at *r* arrived at some
-*a* with s <= a <= r.
+**The server counts arrivals; a client controls departures.**  Between the two lie a busy loop, connections being set
+up and the network's jitter, so a limiter that only counts departures must either leave room for the jitter or be
+refused.  Responses bound the arrivals: a call sent at *s* and answered at *r* arrived at some *a* with s <= a <= r.
 
-**Slots keep the promise.**  An endpoint of N calls a second has N slots, and a slot is free again one second
+**Slots keep the limit.**  An endpoint of N calls a second has N slots, and a slot is free again one second
 after its response.  Its next arrival a' then obeys a' >= s' >= r + 1 >= a + 1: no second ever holds two arrivals
-of one slot, hence never more than N, whatever the jitter and whatever the shape of the server's window (a sliding
-second; so also a calendar second, or a bucket of N).  With ``strict=True`` this is all, and it is a proof.
+of one slot, hence never more than N, whatever the jitter and the shape of the server's window (a sliding second; so
+also a calendar second, or a bucket of N).  With ``strict=True`` this is the whole algorithm, and the proof holds.
 
 **Credit wins back the round trip.**  A slot that waits for r + 1 gives N/(1 + RTT).  But a' >= s' + the fastest
 way there, and a <= r - the fastest way back, so a slot may be used again the *smallest* round trip earlier
 with the same certainty, as long as that minimum holds.  Beyond it lies the spread of the round trips, where
-independent delays average out and correlated ones do not; only trying tells.  `Credit` climbs slowly into
-it while nothing is refused and steps back when something is.
+independent delays average out and correlated ones do not, which only a trial shows.  `Credit` climbs slowly into
+it while no call is refused and steps back after a refusal.
 
-**The bucket keeps it smooth.**  Slots alone would release a burst each second.  An aiolimiter bucket a little
-above the full rate spreads the calls, yet lets an endpoint catch up with what a busy loop has delayed.
+**The bucket smooths the calls.**  Slots alone would release a burst each second.  An aiolimiter bucket a little
+above the full rate spreads the calls, yet lets an endpoint catch up after the delays of a busy loop.
 
-**The rate follows other consumers.**  Clients outside the quota show only as refusals.  `Rate` falls to what the
-server last took, by leaving slots unused; it remembers where it was refused, holds there and probes above it.  The
-theory of what is learned is at the top of `learning`.
+**The rate adapts to other consumers.**  Clients outside the quota show only as refusals.  `Rate` falls to the rate that
+the server last accepted, by leaving slots unused; it remembers where it was refused, holds there and probes above it.
+The theory is at the top of `learning`.
 
 **The queue keeps order.**  aiolimiter lets newcomers overtake waiting callers, and has neither priorities nor a pause.
 So callers wait here and never in it: interactive before bulk, first in, first out within a lane (a retry goes before
 the first attempts of its lane).  A cancelled caller is removed at once.  A permit is taken last, when a slot and a
-connection are free, and the attempt is sent at once: a permit that waits for a connection is an attempt that arrives
+connection are free, and the attempt is sent at once: if a permit waited for a connection, its attempt would arrive
 together with later ones.
 
 The queue is in this module, slots and bucket in `local`, learning in `learning`.  Where several processes share the
@@ -57,18 +56,18 @@ class Connections:
         self._blocked: OrderedDict[RequestQueue, None] = OrderedDict()
 
     def free(self, queue: RequestQueue) -> bool:
-        """Whether a connection is free; if not, ``queue`` advances when one is."""
+        """Whether a connection is free; if not, advance ``queue`` when one is."""
         if self._free:
             return True
         self._blocked[queue] = None
         return False
 
     def take(self) -> None:
-        """Occupy a connection that `free` found."""
+        """Take the connection that `free` found."""
         self._free -= 1
 
     def give_back(self) -> None:
-        """Return a connection; the endpoint that has waited longest advances, or the next if that one cannot."""
+        """Return a connection, and advance the queue that has waited longest, or the next one if that one cannot."""
         self._free += 1
         while self._free and self._blocked:
             self._blocked.popitem(last=False)[0].advance()
@@ -83,13 +82,13 @@ Waiters = OrderedDict[asyncio.Future[Permit], float]
 
 
 class RequestQueue:
-    """The queue of one endpoint, in one event loop: its lanes, its pause, and the limiter that it leads to.
+    """The queue of one endpoint, in one event loop: its lanes, its pause and its limiter.
 
     Args:
-        limit: what the server allows, calls/s, at least 1.
-        strict: learn nothing, and never be refused for the client's own jitter.
+        limit: calls/s that the server allows, at least 1.
+        strict: whether to learn nothing, so that the client's own jitter causes no refusals.
         connections: the connections to share; None when they are unlimited.
-        limiter: makes the limiter; by default one that has the whole limit for itself.
+        limiter: makes the limiter; by default a `LocalLimiter` with the whole limit.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class RequestQueue:
         self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
     def now(self) -> float:
-        """The event loop's time, by which this endpoint is paced."""
+        """Return the event loop's time, the clock of this queue."""
         return self._loop.time()
 
     @property
@@ -122,11 +121,11 @@ class RequestQueue:
         return self._waiting
 
     def queued(self, lane: Lane) -> int:
-        """Callers that wait in one lane."""
+        """Return the number of callers that wait in one lane."""
         return len(self._lanes[2 * lane]) + len(self._lanes[2 * lane + 1])
 
-    def patience(self) -> float:
-        """The deadline of the head of the queue, by `now`, or infinity."""
+    def head_deadline(self) -> float:
+        """Return the deadline of the head of the queue, by `now`, or infinity."""
         waiters = next(filter(None, self._lanes), None)
         return math.inf if waiters is None else next(iter(waiters.values()))
 
@@ -159,39 +158,38 @@ class RequestQueue:
     ) -> Permit:
         """Wait for a connection and a permit.
 
-        Send at once; every `enter` that returned must be followed by one `leave`.
+        The attempt must be sent at once, and every `enter` that returned must be followed by one `leave`.
 
         Args:
             lane: interactive goes before bulk.
             again: whether it is for a retry, which goes before the first attempts of its lane.
-            max_wait: the most seconds to wait.
-            late: a permit that came too late to be used.  It is returned, and goes to nobody who came later.
+            max_wait: the longest wait, seconds.
+            late: an expired permit of this caller.  It is returned, and this caller keeps its place in the queue.
 
         Returns:
             The permit.
 
         Raises:
-            QuotaExhausted: it would take longer, which is raised at once where it can be foreseen.
+            QuotaExhausted: there is no permit within ``max_wait``; raised at once where that is foreseeable.
             ClientClosed: the client was closed meanwhile.
-            TIMError: what `refuse` was given.
+            TIMError: the error given to `refuse`.
         """
         now = self._loop.time()
         index = 2 * lane + (not again)
-        # Many callers may wait for long, and each costs what its frame holds.
-        until = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
+        deadline = math.inf if max_wait == math.inf else now + max(0.0, max_wait)
         if late is not None:
-            self._limiter.leave(late, now, Use.UNSENT)
+            self._limiter.release(late, now, Use.UNSENT)
         try:
             if self._refusal is not None:
                 raise self._refusal()
             # Callers with a permit that have not woken yet are still ahead.
             if late is None and not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
                 return self._take(now)
-            waiting = self._join(index, now, until)
+            waiting = self._join(index, now, deadline)
         finally:
             if late is not None:  # only now, when this caller has its place again
-                self._make_room()
-        del now, late
+                self._free_connection()
+        del now, late  # many callers may wait for long: keep their frames small
         try:
             permit = await waiting
         except BaseException:  # a cancellation, or the end of an abandoned coroutine
@@ -200,46 +198,46 @@ class RequestQueue:
                 self._waiting -= 1
             elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # granted, but never woke
                 self._waking -= 1
-                self._give_up(waiting.result())
+                self._return_unused(waiting.result())
             raise
         finally:
-            if until < math.inf:
+            if deadline < math.inf:
                 self._expiries.pop(waiting).cancel()
         self._waking -= 1
         woke = self._loop.time()
         if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process was suspended
-            return await self.enter(lane, True, until - woke, permit)
+            return await self.enter(lane, True, deadline - woke, permit)
         permit.sent = woke
         return permit
 
-    def _join(self, index: int, now: float, until: float) -> asyncio.Future[Permit]:
+    def _join(self, index: int, now: float, deadline: float) -> asyncio.Future[Permit]:
         """Join a lane until a deadline.
 
         Raises:
-            QuotaExhausted: it would foreseeably take longer.
+            QuotaExhausted: the deadline is foreseeably too early.
         """
-        if until < math.inf and (late := now + self._expected(now, index + 1) - until) > 0.0:
+        if deadline < math.inf and (late := now + self._expected(now, index + 1) - deadline) > 0.0:
             raise self._exhausted(now, late)
         waiters = self._lanes[index]
         waiting: asyncio.Future[Permit] = self._loop.create_future()
-        waiters[waiting] = until
+        waiters[waiting] = deadline
         self._waiting += 1
-        if until < math.inf:
-            last = max(until, now + self._limiter.latency)
+        if deadline < math.inf:
+            last = max(deadline, now + self._limiter.latency)
             self._expiries[waiting] = self._loop.call_at(last, self._expire, index, waiting)
         if self._timer.due == math.inf or (
             len(waiters) == 1 and not any(self._lanes[:index])
-        ):  # nothing is known of this lane yet
+        ):  # the timer does not cover this lane yet
             self.advance()
         return waiting
 
-    def _give_up(self, permit: Permit) -> None:
-        """Return a permit that is not used."""
-        self._limiter.leave(permit, self._loop.time(), Use.UNSENT)
-        self._make_room()
+    def _return_unused(self, permit: Permit) -> None:
+        """Return an unused permit."""
+        self._limiter.release(permit, self._loop.time(), Use.UNSENT)
+        self._free_connection()
 
-    def _make_room(self) -> None:
-        """Return the connection of a permit that was returned, and let others go on."""
+    def _free_connection(self) -> None:
+        """Free the connection of a returned permit, and grant permits to others."""
         if self._connections is not None:
             self._connections.give_back()
         self.advance()
@@ -248,14 +246,14 @@ class RequestQueue:
         """Return a permit whose attempt has ended.
 
         Args:
-            permit: what `enter` returned.
+            permit: the permit that `enter` returned.
             answered: whether there was an answer.
 
         Returns:
-            Seconds since the attempt was sent.
+            The seconds since the attempt was sent.
         """
         now = self._loop.time()
-        self._limiter.leave(permit, now, Use.ANSWERED if answered else Use.UNANSWERED)
+        self._limiter.release(permit, now, Use.ANSWERED if answered else Use.UNANSWERED)
         if self._connections is not None:
             self._connections.give_back()
         if self._waiting and self._timer.due == math.inf:
@@ -263,22 +261,22 @@ class RequestQueue:
         return now - permit.sent
 
     def refused(self, permit: Permit) -> None:
-        """The service refused an attempt for its rate; one from before the limit was changed says nothing about it."""
+        """Lower the rate after a refusal, unless the attempt was sent before the limit was changed."""
         if permit.sent >= self._limit_set_at:
             self._limiter.refused(permit.sent, self._loop.time())
 
     def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
-        """Change what the server allows, calls/s, and the part of it that bulk may fill; None for unchanged."""
+        """Change the limit, calls/s, and the part of it that bulk may fill; None for unchanged."""
         self._limit_set_at = self._loop.time()
         self._limiter.set_limit(limit, bulk_share)
         self.advance()
 
     def slow_down(self, accepted: float) -> None:
-        """The service alerted that it accepts only a share, 0 to 1, of the calls."""
+        """Lower the rate after an alert that the service accepts only a share, 0 to 1, of the calls."""
         self._limiter.slow_down(accepted, self._loop.time())
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so many seconds, at most 60; a longer pause under way stays."""
+        """Send nothing for that many seconds, at most 60; a longer pause under way stays."""
         seconds = min(seconds, 60.0)
         self.pause_until(self._loop.time() + seconds)
         self._limiter.paused(seconds)
@@ -288,17 +286,17 @@ class RequestQueue:
         self._paused_until = max(self._paused_until, moment)
 
     def opens_at(self) -> float:
-        """The end of the latest pause, by `now`."""
+        """Return the end of the latest pause, by `now`."""
         return self._paused_until
 
     def close(self) -> None:
-        """Raise `ClientClosed` in every caller that waits or comes."""
+        """Raise `ClientClosed` in every caller, waiting or new."""
         self._timer.cancel()
         self._limiter.close()
         self.refuse(_closed)
 
     def refuse(self, why: Callable[[], Exception] | None) -> None:
-        """Raise an error in every caller that waits or comes, until this is called with None or the queue closed."""
+        """Raise an error in every caller, waiting or new, until this is called with None or the queue is closed."""
         if self._refusal is _closed:
             return
         self._refusal = why
@@ -326,9 +324,9 @@ class RequestQueue:
                     self._grant(waiting, now)
                 continue
             if delay < math.inf:  # otherwise an answer comes first, and advances the queue
-                waiting, until = next(iter(waiters.items()))
-                if until < now + delay:
-                    self._turn_away(waiters, waiting, self._exhausted(now, delay))
+                waiting, deadline = next(iter(waiters.items()))
+                if deadline < now + delay:
+                    self._reject(waiters, waiting, self._exhausted(now, delay))
                     continue
                 # Event loops wait in whole milliseconds; uvloop rounds less to 0, which would spin.
                 self._timer.set(now + max(delay, 1e-3))
@@ -344,12 +342,12 @@ class RequestQueue:
             waiting.set_result(permit)
 
     def _expire(self, index: int, waiting: asyncio.Future[Permit]) -> None:
-        """The deadline of a caller."""
+        """Reject a caller at its deadline."""
         if waiting in self._lanes[index]:
             now = self._loop.time()
-            self._turn_away(self._lanes[index], waiting, self._exhausted(now, self._expected(now, index)))
+            self._reject(self._lanes[index], waiting, self._exhausted(now, self._expected(now, index)))
 
-    def _turn_away(self, waiters: Waiters, waiting: asyncio.Future[Permit], error: QuotaExhausted) -> None:
+    def _reject(self, waiters: Waiters, waiting: asyncio.Future[Permit], error: QuotaExhausted) -> None:
         del waiters[waiting]
         self._waiting -= 1
         if not waiting.done():
@@ -359,7 +357,7 @@ class RequestQueue:
         return QuotaExhausted("no permit within max_wait", retry_after=max(seconds, 1.0 / self._limiter.pace(now)))
 
     def _expected(self, now: float, lanes: int) -> float:
-        """Seconds until a permit behind all callers in the first ``lanes``, as far as can be foreseen."""
+        """Return the expected seconds until a permit behind all callers in the first ``lanes``."""
         ahead = sum(map(len, self._lanes[:lanes]))
         next_one = self._paused_until
         if self._timer.due < math.inf:
@@ -367,7 +365,7 @@ class RequestQueue:
         return max(0.0, next_one - now) + ahead / self._limiter.pace(now)
 
     def _delay(self, now: float, lane: Lane) -> float:
-        """Seconds until one permit for a lane: 0 for now, infinity when that depends on an answer or a connection."""
+        """Return the seconds until a permit for a lane: 0 for now, infinity until an answer or a connection."""
         if now < self._paused_until:
             return self._paused_until - now
         if self._connections is not None and not self._connections.free(self):

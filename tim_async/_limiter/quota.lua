@@ -1,58 +1,58 @@
 -- One endpoint's quota, shared by all processes of an app.  The theory is at the top of sharing.py.
 --
 -- KEYS[1]  state: a hash; its fields are FIELDS, below
--- KEYS[2]  cooling: calls that have ended and still count; "number:calls" by the time from which they do not
--- KEYS[3]  members: the processes, by the time until which nothing need be heard of them
--- KEYS[4]  about: a hash of what is known of each member; its value is RECORD, below
+-- KEYS[2]  cooling: calls that have ended and still count; "number:calls" by the time from which they no longer count
+-- KEYS[3]  members: the processes, by the time until which they may be silent
+-- KEYS[4]  about: a hash with a record of each member; its fields are RECORD, below
 -- KEYS[5]  waiting: the members that wait for permits, in order
--- KEYS[6]  limits: what active members say that the service allows, by the time until which that holds
+-- KEYS[6]  limits: the limits of active members, by the time until which they hold
 -- ARGV[1]  the request, a JSON object: see request.py.  The reply is one, too: see reply.py.
 --
--- Times are microseconds of the fleet's clock, which the first part keeps; requests and replies hold spans relative to
+-- Times are microseconds of the fleet's clock, which the first part keeps; requests and replies hold durations from
 -- now.  No clock of a caller is compared with it.
--- Numbers that may pass 10^14 (times) are exact as doubles up to 2^53, but neither tostring nor cjson.encode writes more
--- than 14 digits: digits() does, and in requests and replies they are strings.
--- cjson.encode writes an empty table as {}, and cjson.decode reads null as a true value: both leave out what is absent.
+-- Numbers that may exceed 10^14 (times) are exact as doubles up to 2^53, but neither tostring nor cjson.encode writes
+-- more than 14 digits: digits() does, and in requests and replies they are strings.
+-- cjson.encode writes an empty table as {}, and cjson.decode reads null as a true value: so absent values are left out.
 --
--- The keys' names hold the version of this layout (LAYOUT in quota.py).  It changes when what is stored here changes its
--- meaning; a new field that may be missing, or a change of the code alone, leaves it as it is.
+-- The keys' names hold the version of this layout (LAYOUT in quota.py).  It changes when stored data changes its
+-- meaning; a new field that may be missing, or a change of the code alone, does not change it.
 local MS, S = 1000, 1000000
 local SECOND = 1000500  -- a little longer, for clocks that tick differently
-local HOLD = 2 * S  -- without a word from a process, its calls are taken to have ended
-local ABSENT = 60 * S  -- without a word from an idle process, it is taken to have gone
-local MEANT = 10 * S  -- how long the limit that an active process names holds
+local HOLD = 2 * S  -- silence after which the calls of a process are taken to have ended
+local ABSENT = 60 * S  -- silence after which an idle process is taken to have left
+local MEANT = 10 * S  -- for which the limit of an active process holds
 local LATELY, GONE, LONG_AGO, SOON = 10 * S, 300 * MS, 2 * S, 10 * MS
-local LATE = 500 * MS  -- for one that waits to ask again
-local BULK = 1e12  -- added to the tickets of those that wait for bulk
+local LATE = 500 * MS  -- by which a waiting member may ask late
+local BULK = 1e12  -- added to the tickets of members that wait for bulk
 local DAY = 86400
 local FIELDS = {
     'at', 'real',  -- the fleet's clock and the store's at the last request
-    'server',  -- which server this was
-    'epoch',  -- when all this began to be known; 0 where nothing is
-    'settled',  -- from when on permits are granted
-    'unsure_until',  -- until then somebody may still know of calls made before this store knew anything
-    'seq',  -- last number used: for what cools, for tickets
-    'places',  -- members that have come so far
+    'server',  -- the server at the last request
+    'epoch',  -- start of the epoch; 0 without data
+    'settled',  -- time from which permits are granted
+    'unsure_until',  -- time until which a member may still report calls made before the epoch
+    'seq',  -- last number used, for cooling calls and for tickets
+    'places',  -- members that have joined so far
     'limit',  -- calls/s that the service allows, as agreed
-    'out', 'cooling', 'latest',  -- calls under way or permitted; those that cool, and when the last of them is free
+    'out', 'cooling', 'latest',  -- calls under way or permitted; cooling calls, and the time when the last one is free
     'urgent', 'bulk',  -- theoretical arrival times (GCRA): of interactive calls, and of all
-    'resumed',  -- when grants began after the last gap
-    'seen', 'heat',  -- last interactive request, and interactive calls/s of late
+    'resumed',  -- time of the first grant after the last gap
+    'seen', 'heat',  -- last interactive request, and recent interactive calls/s
     'lowered',  -- 1 while the adaptive rate is below the limit
     'low', 'plateau', 'measured', 'changed_at', 'event_at', 'cuts',  -- the adaptive rate: see Rate in learning.py
     'refused_at', 'refused',  -- last refusal, and refused calls of the last second
     'opens',  -- end of the pause
 }
 local RECORD = {
-    'number',  -- of its last request
+    'number',  -- number of its last request
     'out',  -- its calls that are under way or permitted
-    'heard', 'due',  -- time of its last request, and of the last permit then granted
+    'heard', 'due',  -- times of its last request, and of the last permit then granted
     'taken',  -- permits so far
-    'limit', 'binding',  -- calls/s that it named, and whether that binds others
-    'place',  -- how many members had come before it
-    'since',  -- when it came
+    'limit', 'binding',  -- its limit, calls/s, and whether that binds others
+    'place',  -- number of members that joined before it
+    'since',  -- time when it joined
     'granted',  -- permits of its last request
-    -- What is added here comes last, and may be missing: a release that does not know it drops it.
+    -- New fields are added at the end, and may be missing: a release that does not know them drops them.
 }
 
 local state_key, cooling_key, members_key = KEYS[1], KEYS[2], KEYS[3]
@@ -87,11 +87,11 @@ end
 local member = read_record(id)
 local stale = member and request.number <= member.number
 
--- The fleet's clock.  It goes as this store's does, unless that has been set: forward by more than the time that the
--- caller can have needed since its last request, or back.  Then it goes on from where it was.  It may fall behind, and
--- never catches up: a second of it would be less than one.
-local told = redis.call('TIME')
-local real = told[1] * S + told[2]
+-- The fleet's clock.  It follows this store's clock, unless that has been set: back, or forward by more than the time
+-- since the caller's last request.  Then it continues from its last value.  It may fall behind, and never catches up:
+-- one of its seconds would be too short.
+local time = redis.call('TIME')
+local real = time[1] * S + time[2]
 local gap = real - state.real
 local now = state.at
 if now == 0 then
@@ -106,7 +106,7 @@ else
     now = now + gap
 end
 
--- Let calls count until a time.
+-- Count calls that have ended until a time.
 local function cool(free, calls)
     state.seq = state.seq + 1
     redis.call('ZADD', cooling_key, digits(free), digits(state.seq) .. ':' .. calls)
@@ -115,7 +115,7 @@ local function cool(free, calls)
     state.latest = math.max(state.latest, free)
 end
 
--- Whether this store has forgotten what it knew, as after a failover, an eviction or a restart from an old copy.
+-- Whether this store has lost data, as by a failover, an eviction or a restart from an old copy.
 local function has_forgotten()
     if gap > 20 * MS then
         local info = redis.pcall('INFO', 'server')
@@ -132,7 +132,7 @@ local function has_forgotten()
         return redis.call('ZCARD', members_key) > 0 or lately and known > 0
     end
     if request.leaving then return false end
-    -- This may be a copy from before the epoch of which the caller has heard.
+    -- This may be a copy from before the caller's epoch.
     if lately and (known > state.epoch or known == state.epoch and (not member or member.number < request.heard)) then
         return true
     end
@@ -142,12 +142,12 @@ local function has_forgotten()
         or state.cooling > 0 and redis.call('ZCARD', cooling_key) == 0
 end
 
--- Begin to know.  Who asks first and has called nobody lately may go on at once; the others may still know better.
--- After an outage that all have noticed they come back soon; otherwise only time tells that earlier calls have ended.
+-- Begin an epoch.  A caller without recent calls may get permits at once; other members may still report calls.  After
+-- an outage that all members have noticed they reconnect soon; otherwise earlier calls end only with time.
 local function begin(forgotten)
     redis.call('DEL', cooling_key, members_key, about_key, waiting_key)
     member = nil
-    state.epoch = math.max(now, tonumber(request.epoch) + 1)  -- later than any of which somebody has heard
+    state.epoch = math.max(now, tonumber(request.epoch) + 1)  -- later than any epoch of a member
     state.out, state.cooling, state.latest = 0, 0, 0
     state.settled, state.unsure_until = now, 0
     if request.alone then
@@ -159,7 +159,7 @@ local function begin(forgotten)
     end
 end
 
--- Forget who is silent: what waits, then what is out, then the member itself.
+-- Remove silent members: from the queue, then their calls that are out, then the members themselves.
 local function sweep()
     local overdue = redis.call('ZRANGEBYSCORE', members_key, '-inf', digits(now), 'LIMIT', 0, 20)
     for _, silent in ipairs(overdue) do
@@ -183,7 +183,8 @@ local function sweep()
     end
 end
 
-local function let_cool()
+-- Drop the calls that no longer count.
+local function expire_cooling()
     if state.cooling == 0 then return end
     if state.latest <= now then
         redis.call('DEL', cooling_key)
@@ -198,15 +199,15 @@ local function let_cool()
     redis.call('ZREMRANGEBYSCORE', cooling_key, '-inf', digits(now))
 end
 
--- The limit that holds: the smallest that binds, or the largest where none does.
+-- Agree on the limit: the smallest that binds, or the largest where none does.
 local function agree()
-    local meant = (request.binding and 'f:' or 'w:') .. digits(request.limit)
+    local named = (request.binding and 'f:' or 'w:') .. digits(request.limit)
     local before = member and (member.binding == 1 and 'f:' or 'w:') .. digits(member.limit)
-    if before and before ~= meant and redis.call('ZSCORE', limits_key, before) then
-        redis.call('ZADD', limits_key, digits(now + S), before)  -- others may still mean it, and soon tell
+    if before and before ~= named and redis.call('ZSCORE', limits_key, before) then
+        redis.call('ZADD', limits_key, digits(now + S), before)  -- members that still have it report it soon
     end
     local active = request.wanted or request.out > 0
-    if active and redis.call('ZADD', limits_key, digits(now + MEANT), meant) == 1 then
+    if active and redis.call('ZADD', limits_key, digits(now + MEANT), named) == 1 then
         redis.call('EXPIRE', limits_key, DAY)
     end
     local smallest, largest
@@ -222,18 +223,18 @@ local function agree()
     state.limit = smallest or largest or (state.limit > 0 and state.limit or request.limit)
 end
 
--- Hear how many calls of the caller are out, and until when others count.
-local function hear()
+-- Apply the caller's report: its calls that are out, and those that cool.
+local function apply_report()
     if not member then
         member = { number = 0, out = 0, due = 0, taken = 0, place = state.places, since = now, granted = 0 }
         state.places = state.places + 1
     elseif request.heard ~= member.number then
-        -- Its last reply was lost, and the permits in it with that: they are free when they were due.
+        -- Its last reply was lost with its permits: their slots are free when they were due.
         member.taken = member.taken - member.granted
         if member.granted > 0 and member.due > now then cool(member.due, member.granted) end
     end
     state.out = state.out + request.out - member.out
-    -- Since the request was sent, as far as the caller's idea of this clock can be right.
+    -- Time since the request was sent, as far as the caller's estimate of this clock is plausible.
     local ago = math.min(2 * request.round_trip, math.max(0, now - (tonumber(request.at) or now)))
     for _, freed in ipairs(request.freed or {}) do
         local free = freed[2] - ago
@@ -243,8 +244,8 @@ local function hear()
     member.limit, member.binding = request.limit, request.binding and 1 or 0
 end
 
--- After an outage processes are calling at their local shares.  The first that comes back finds that nothing was granted
--- until just now; nothing is granted either before all have had the time to come back and tell of their calls.
+-- After an outage processes still use their fallback shares.  The first one that reconnects finds that nothing was
+-- granted until now; nothing is granted before all have had the time to reconnect and report their calls.
 local function settle()
     local gone = now - state.settled > LONG_AGO and (now - state.bulk > GONE or now - state.resumed < GONE)
     local news = request.alone or request.called_lately and tonumber(request.epoch) ~= state.epoch
@@ -253,8 +254,8 @@ local function settle()
     end
 end
 
--- The adaptive rate of the fleet, calls/s; below the limit only after refusals.  All that is known of them is learned
--- here, by the rules of Rate in learning.py.
+-- Return the adaptive rate of the fleet, calls/s, which is below the limit only after refusals.  It is learned by the
+-- rules of Rate in learning.py.
 local function learn_rate()
     local limit, floor = state.limit, math.min(state.limit, math.max(1, state.limit / 20))
     local function value()
@@ -299,7 +300,7 @@ local function learn_rate()
     return math.min(limit, value())
 end
 
--- Grant what is wanted, into the reply; or say when to ask again.
+-- Put the permits granted into the reply, or the time to ask again.
 local function grant(reply, rate)
     local limit, strict = state.limit, request.strict
     local for_bulk = request.lane == 'bulk'
@@ -310,8 +311,8 @@ local function grant(reply, rate)
         free = math.min(free, math.floor(rate) - state.cooling)
         pace = rate
     end
-    -- Bulk leaves some slots free for calls that somebody waits for: as many as will be asked for before bulk, too, has
-    -- to wait for the next ones.
+    -- Bulk leaves some slots free for interactive calls: as many as will be requested before bulk, too, must wait for
+    -- the next ones.
     if for_bulk then
         local spare = math.floor(limit / 200) + (lately and math.ceil(0.04 * state.heat) + 1 or 0)
         local left = math.ceil((1 - request.bulk_share) * limit - 1e-6)
@@ -320,7 +321,7 @@ local function grant(reply, rate)
         state.heat = state.heat * math.exp((state.seen - now) / S)
         state.seen = now
     end
-    -- Those that wait already go first.
+    -- Members that already wait go first.
     local ticket, ahead, wanted = nil, 0, request.wanted
     local waiting = redis.call('ZCARD', waiting_key)
     if waiting > 0 then
@@ -332,7 +333,7 @@ local function grant(reply, rate)
         end
         local all = ticket and waiting or waiting + 1
         if all > 1 then
-            -- Equal parts: nobody takes more at once than all can.
+            -- Equal parts: no member gets more at once than all can get.
             local part = math.ceil(limit * request.horizon / S / all)
             wanted = math.min(wanted, math.max(1, part, for_bulk and math.ceil(limit / 50) or 0))
         end
@@ -343,8 +344,8 @@ local function grant(reply, rate)
     local interval = S / pace
     local tolerance = (math.max(4, limit / (strict and 50 or 20)) - 1) * interval
     if now - state.bulk > GONE then state.resumed = now end
-    -- What cools, in order, read as far as it is needed: `entry` calls are free at `free_at`, and `left` of them not
-    -- spoken for.
+    -- The cooling calls in order, read as far as needed: those of `entry` are free at `free_at`, `left` of them not yet
+    -- assigned.
     local page, place, left, free_at, entry, used = {}, 0, 0, now, nil, 0
     local read = 0
     local function put_back()
@@ -394,22 +395,22 @@ local function grant(reply, rate)
         if free == 0 then
             slot = known and next_slot(1, false)
             if not slot then
-                -- It will be known long before it is free.
+                -- The time when it is free will be known long before.
                 wait = math.max(100 * MS, skipped * S / rate)
                 break
             end
         end
         local paced = for_bulk and state.bulk or state.urgent
-        -- Those that wait in front are spoken for, in time as in slots.
+        -- Members in front have their times reserved, like their slots.
         if ahead > 0 then paced = math.max(paced, now) + ahead * interval end
         due = math.max(now, slot - request.lead, state.opens, paced - tolerance)
-        local ahead_of = due - now
-        if ahead_of > request.horizon or request.budget and ahead_of > request.budget then
-            wait = ahead_of
+        local due_in = due - now
+        if due_in > request.horizon or request.budget and due_in > request.budget then
+            wait = due_in
             break
         end
-        -- What is promised to bulk cannot go to a call that comes meanwhile.
-        if for_bulk and lately and granted > 0 and ahead_of > SOON then
+        -- A permit granted to bulk is lost for interactive calls that come meanwhile.
+        if for_bulk and lately and granted > 0 and due_in > SOON then
             break
         end
         if free > 0 then
@@ -422,12 +423,12 @@ local function grant(reply, rate)
         state.bulk = math.max(state.bulk, due) + interval
         if not for_bulk then state.urgent = math.max(state.urgent, due) + interval end
         granted = granted + 1
-        local when = math.ceil(ahead_of)
+        due_in = math.ceil(due_in)
         local run = runs[#runs]
-        if run and when - run[1] < MS then
-            run[1], run[2] = when, run[2] + 1
+        if run and due_in - run[1] < MS then
+            run[1], run[2] = due_in, run[2] + 1
         else
-            runs[#runs + 1] = { when, 1 }
+            runs[#runs + 1] = { due_in, 1 }
         end
     end
     put_back()
@@ -450,7 +451,7 @@ local function grant(reply, rate)
         redis.call('ZADD', waiting_key, digits(state.seq + (for_bulk and BULK or 0)), id)
         redis.call('EXPIRE', waiting_key, DAY)
     end
-    -- Early enough for the ways there and back; who waits long asks in between, since others may go away, as this store.
+    -- Early enough for the round trip; a member that waits long asks in between, since others, or this store, may fail.
     wait = math.max(MS, wait - request.horizon / 2)
     if wait > 50 * MS and ahead > 0 then wait = math.min(600 * MS, 0.9 * wait) end
     reply.again = math.ceil(wait)
@@ -473,22 +474,22 @@ local function save()
 end
 
 if stale then
-    -- Sent twice, or overtaken by a later one.
+    -- The request was repeated, or overtaken by a later one.
     return cjson.encode({ number = member.number })
 end
 local forgotten = has_forgotten()
 if forgotten or state.epoch == 0 then begin(forgotten) end
 sweep()
-let_cool()
+expire_cooling()
 agree()
-hear()
+apply_report()
 settle()
 local rate = learn_rate()
 if request.pause then state.opens = math.max(state.opens, now + request.pause) end
 local reply = {
     epoch = digits(state.epoch), now = digits(now), number = request.number,
     limit = state.limit, rate = rate, cuts = state.cuts,
-    members = redis.call('ZCARD', members_key), place = member.place,  -- 0: who has just come cannot know
+    members = redis.call('ZCARD', members_key), place = member.place,  -- a member that joins now is not counted
 }
 if state.opens > now then reply.opens = state.opens - now end
 local silent_for = ABSENT

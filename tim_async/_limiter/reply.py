@@ -1,4 +1,4 @@
-"""What the store replies to a shared limiter, and what the limiter learns from it."""
+"""The store's reply to a shared limiter, and the limiter's view of the quota."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tim_async._lanes import Lane
 
 
 class Reply(NamedTuple):
-    """The JSON object that ``quota.lua`` returns.  It has microseconds and leaves out what is 0 or absent.
+    """The JSON object that ``quota.lua`` returns; there, times are microseconds, and what is 0 or absent is left out.
 
     Attributes:
-        number: of the request; of a later one where the request came too late, and then there is nothing more.
-        epoch: since when the store knows what it knows; another one than before shows that it has forgotten.
+        number: the request's number; that of a later request where this one came too late, without other fields.
+        epoch: the store's epoch; a new one shows that it has lost its data.
         now: the fleet's clock, seconds.
-        limit: calls/s that the service allows, as all processes together say.
-        rate: calls/s that all processes let go together at most.
-        cuts: how often refusals have shown at the limit so far.
-        members: processes that take part.
-        place: how many had come before this one.
+        limit: calls/s that the service allows, as agreed by all processes.
+        rate: the adaptive rate of all processes together, calls/s.
+        cuts: number of times that refusals at the limit have cut the rate.
+        members: number of members.
+        place: number of members that joined before this one.
         opens: seconds until the end of the pause.
         settling: seconds until the store begins to grant.
-        slot_bound: a permit is due later than the rate alone would have it, because no slot was free.
+        slot_bound: whether a permit is due later than by the rate alone, because no slot was free.
         again: seconds after which to ask again, where nothing is granted.
-        over: that is more than the budget, and no place in the queue is kept.
-        permits: seconds until due, and number, of the permits granted, the soonest first.
+        over: whether that exceeds the budget, so that the member has no place in the queue.
+        permits: the permits granted, the soonest first: seconds until due, and number.
     """
 
     number: int
@@ -46,18 +46,18 @@ class Reply(NamedTuple):
 
     @property
     def stale(self) -> bool:
-        """Whether the request came too late, so that nothing else is known."""
+        """Whether the request came too late, so that the reply has no other fields."""
         return self.epoch == "0"
 
 
 def read_reply(data: object) -> Reply:
-    """Read what the store answered to ``quota.lua``.
+    """Read a reply of ``quota.lua``.
 
     Raises:
-        ValueError: the script did not write this.
+        ValueError: it is not one.
     """
     try:
-        fields = json.loads(data)  # type: ignore[arg-type]  # it raises TypeError for what is no text
+        fields = json.loads(data)  # type: ignore[arg-type]  # raises TypeError unless it is text
         if "epoch" not in fields:
             return Reply(int(fields["number"]))
         reply = Reply(
@@ -80,44 +80,44 @@ def read_reply(data: object) -> Reply:
         raise ValueError("the store's reply is not that of quota.lua") from error
     spans = (reply.now, reply.opens, reply.settling, reply.again, *(wait for wait, _ in reply.permits))
     if not (0 < reply.rate < math.inf and 0 < reply.limit < math.inf) or not all(map(math.isfinite, spans)):
-        raise ValueError("the store's reply has a rate or a time that cannot be")
+        raise ValueError("the store's reply has an impossible rate or time")
     return reply
 
 
 class StoreView:
-    """What a process knows of the quota from the store's replies.
+    """A process's view of the quota, updated from the store's replies.
 
     Args:
-        limit: calls/s at first.
+        limit: the limit before the first reply, calls/s.
 
     Attributes:
-        limit: calls/s that the service allows, as all processes together say.
-        rate: calls/s that all processes let go together at most.
-        members: processes that take part; the most of those heard lately, since a store that has forgotten them hears
-            of them one by one.
-        phase: where in a common timetable this process is, 0 to 1; such that all are spread evenly.
-        ahead: seconds by which the fleet's clock is ahead of the event loop's, by the exchange of late that was the
-            quickest, as if its ways there and back took the same time.
-        knows_clock: whether that exchange was a usual one, and not one that had to connect first.
-        round_trip: smoothed time to the store and back, seconds.
-        saturated: the last permits had to wait for a slot.
+        limit: calls/s that the service allows, as agreed by all processes.
+        rate: the adaptive rate of all processes together, calls/s.
+        members: the largest number of members in the last minute, since after a loss of data the store learns of them
+            one by one.
+        phase: the phase of this process in a common timetable, 0 to 1; those of all members are spread evenly.
+        clock_offset: seconds by which the fleet's clock is ahead of the event loop's, from the quickest recent
+            exchange, as if its request and its reply had the same latency.
+        clock_known: whether that exchange was a usual one, not one that had to connect first.
+        round_trip: the smoothed round trip to the store, seconds.
+        saturated: whether the last permits had to wait for a slot.
     """
 
     __slots__ = (
-        "_asked_for",
+        "_asked_lane",
         "_asking_since",
         "_compared_at",
         "_cuts",
         "_exchanges",
-        "_heard_at",
         "_interval",
         "_members_at",
+        "_min_round_trip",
         "_not_before",
-        "_quickest",
-        "_refused",
-        "_waits",
-        "ahead",
-        "knows_clock",
+        "_over_budget",
+        "_updated_at",
+        "_waiting",
+        "clock_known",
+        "clock_offset",
         "limit",
         "members",
         "phase",
@@ -126,44 +126,54 @@ class StoreView:
         "saturated",
     )
 
-    DOUBT = 0.002
-    """Seconds of `doubt`, at most."""
-    REMEMBERED = 60.0
-    """Seconds for which the largest number of members counts."""
+    MAX_CLOCK_ERROR = 0.002
+    """The largest `clock_error`, seconds."""
+    WINDOW = 60.0
+    """Seconds for which the largest number of members, and the quickest exchange, count."""
 
     def __init__(self, limit: float) -> None:
         self.limit = self.rate = limit
         self.members = 0
         self.phase = 0.0
-        self.ahead = 0.0
-        self.knows_clock = False
+        self.clock_offset = 0.0
+        self.clock_known = False
         self.round_trip = 0.0
         self.saturated = False
-        self._asked_for: Lane | None = None
+        self._asked_lane: Lane | None = None
         self._asking_since = math.inf
-        self._waits = self._refused = False
+        self._waiting = self._over_budget = False
         self._not_before = -math.inf
-        self._heard_at = self._members_at = self._compared_at = -math.inf
-        self._quickest = math.inf
+        self._updated_at = self._members_at = self._compared_at = -math.inf
+        self._min_round_trip = math.inf
         self._exchanges = 0
         self._cuts: int | None = None
         self._interval = 1.0 / limit
 
-    def not_before(self, lane: Lane, patience: float) -> float:
-        """Loop time before which it makes no sense to ask, for a call of a lane that waits until ``patience``."""
-        if self._asked_for is None or lane < self._asked_for:
+    def not_before(self, lane: Lane, deadline: float) -> float:
+        """Return the loop time from which to ask for a permit, for a call of a lane with a deadline."""
+        if self._asked_lane is None or lane < self._asked_lane:
             return -math.inf
-        # Who would not have waited so long has no place in the store's queue; the next one may want one.
-        return -math.inf if self._refused and patience > self._not_before else self._not_before
+        # The call before had an earlier deadline, and so got no place in the store's queue; this one may get it.
+        return -math.inf if self._over_budget and deadline > self._not_before else self._not_before
 
     @property
-    def place_for(self) -> Lane | None:
-        """The lane for which this process has a place in the store's queue, until a request wants nothing for it."""
-        return self._asked_for if self._waits and not self._refused else None
+    def waiting_lane(self) -> Lane | None:
+        """The lane for which this process has a place in the store's queue; a request without ``wanted`` loses it."""
+        return self._asked_lane if self._waiting and not self._over_budget else None
 
-    def hear(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
-        """Take in a reply to a request for a lane, or None; returns whether calls were refused at the limit since."""
-        self._heard_at = now
+    def update(self, reply: Reply, lane: Lane | None, asked: float, now: float) -> bool:
+        """Apply the reply to a request for a lane, or None.
+
+        Args:
+            reply: the reply.
+            lane: the lane that permits were requested for, if any.
+            asked: loop time of the request.
+            now: loop time of the reply.
+
+        Returns:
+            Whether calls were refused at the limit since the last reply.
+        """
+        self._updated_at = now
         took = now - asked
         if self._exchanges < 2:  # the first one had to connect
             self.round_trip = took
@@ -171,30 +181,30 @@ class StoreView:
             self.round_trip += 0.2 * (min(took, 3 * self.round_trip + 0.01) - self.round_trip)
         self._exchanges += 1
         self.limit, self.rate = reply.limit, reply.rate
-        if reply.members >= self.members or now > self._members_at + self.REMEMBERED:
+        if reply.members >= self.members or now > self._members_at + self.WINDOW:
             self.members, self._members_at = reply.members, now
         self.phase = reply.place * 0.618033988749895 % 1.0
         self._compare_clocks(reply.now, asked, now)
-        self._asked_for, self._not_before = lane, now + reply.again
-        self._waits, self._refused = reply.again > 0, reply.over
-        self._measure(reply, asked, now)
+        self._asked_lane, self._not_before = lane, now + reply.again
+        self._waiting, self._over_budget = reply.again > 0, reply.over
+        self._measure_interval(reply, asked, now)
         cut = self._cuts is not None and reply.cuts > self._cuts
         self._cuts = reply.cuts
         return cut
 
     def _compare_clocks(self, fleet: float, asked: float, now: float) -> None:
-        """Take in what the fleet's clock was at some time between two loop times."""
+        """Compare the clocks: the fleet's was ``fleet`` at some time between two loop times."""
         took = now - asked
-        fits = fleet - now <= self.ahead <= fleet - asked
-        # From time to time again, since clocks drift; not by an exchange that had to connect first, which is lopsided.
-        due = now > self._compared_at + self.REMEMBERED and took <= 2 * self.round_trip
-        if not fits or took <= self._quickest or due:
-            self.ahead = fleet - (asked + now) / 2
-            self._quickest, self._compared_at = took, now
-            self.knows_clock = self._exchanges > 1 and took <= 2 * self.round_trip
+        fits = fleet - now <= self.clock_offset <= fleet - asked
+        # Clocks drift.  An exchange that had to connect first does not count: its request took longer than its reply.
+        due = now > self._compared_at + self.WINDOW and took <= 2 * self.round_trip
+        if not fits or took <= self._min_round_trip or due:
+            self.clock_offset = fleet - (asked + now) / 2
+            self._min_round_trip, self._compared_at = took, now
+            self.clock_known = self._exchanges > 1 and took <= 2 * self.round_trip
 
-    def _measure(self, reply: Reply, asked: float, now: float) -> None:
-        """Learn how long one permit takes, from the first request for it until it is due."""
+    def _measure_interval(self, reply: Reply, asked: float, now: float) -> None:
+        """Update the mean time of one permit, from the first request for it until it is due."""
         if reply.permits:
             self.saturated = reply.slot_bound
             granted = sum(count for _, count in reply.permits)
@@ -208,19 +218,19 @@ class StoreView:
             self._asking_since = math.inf
 
     @property
-    def shortest_way(self) -> float:
-        """Seconds that a reply takes at least, by the quickest exchange."""
-        return self._quickest / 2
+    def min_latency(self) -> float:
+        """The lowest latency of a reply, seconds, from the quickest exchange."""
+        return self._min_round_trip / 2
 
     @property
-    def doubt(self) -> float:
-        """Seconds by which the clocks are taken to differ more than known, each time on the safe side.
+    def clock_error(self) -> float:
+        """The assumed error of `clock_offset`, seconds, to be added on the safe side.
 
-        All that the ways there and back leave open, where the store is near; far away that would cost too much.
+        It is the largest possible error where the store is near; far away that would cost too much.
         """
-        return min(self._quickest / 2, self.DOUBT)
+        return min(self._min_round_trip / 2, self.MAX_CLOCK_ERROR)
 
     def pace(self, now: float) -> float:
-        """Calls/s that this process can expect: what it had of late, or all there are when no other process asks."""
+        """Return the calls/s that this process can expect: those granted recently, or the rate after an idle second."""
         rate = min(self.limit, self.rate)
-        return rate if now > self._heard_at + 1.0 else min(rate, 1.0 / self._interval)
+        return rate if now > self._updated_at + 1.0 else min(rate, 1.0 / self._interval)

@@ -1,9 +1,8 @@
 """The limiter of an endpoint whose quota is shared by several processes.
 
 The theory is at the top of `sharing`.  The limiter's states and transitions are the table in `states`.  A `request`
-tells the store what concerns other processes and asks for what `demand` says; its reply is read in `reply`.  `permits`
-keeps the permits in hand and what the store must know of the others, and `fallback` paces the calls while the store is
-away.
+reports this process's calls and requests the permits that `demand` counts; `reply` reads the reply.  `permits` keeps
+the unused permits and the calls to report, and `fallback` paces the calls while the store is unreachable.
 """
 
 from __future__ import annotations
@@ -18,51 +17,53 @@ from tim_async._background import Background, Timer
 from tim_async._lanes import Lane
 
 from .demand import Demand
-from .fallback import HUSH, Fallback
+from .fallback import RETURN_SILENCE, Fallback
 from .learning import Credit
 from .local import SECOND, LocalLimiter, Permit, Use
 from .permits import GRACE, GrantedPermits, Ledger
 from .reply import Reply, StoreView
-from .request import SETTLE, News, Request, Told, micro
-from .sharing import Exchange, QueueView, Shares, StoreAway
+from .request import SETTLE, Acknowledge, PendingEvents, Request, micro
+from .sharing import Exchange, QueueView, Shares, StoreUnavailable
 from .states import TRANSITIONS, Action, Event, State
 
 TICK = 0.1
-"""Seconds between looks at an exchange, and between attempts to reach a store that is away."""
-TICK_OF_MANY = 0.3
-"""The same where hundreds of processes try; less than `SETTLE`."""
+"""Seconds between checks of an exchange, and between attempts to reach an unreachable store."""
+MAX_TICK = 0.3
+"""Seconds between attempts of hundreds of processes; less than `SETTLE`."""
 REPORT = 0.5
-"""Seconds after which the store is told of calls that are under way or have ended, when nothing is asked anyway."""
+"""Seconds after which calls under way or ended are reported, without a request for permits."""
 HEARTBEAT = 20.0
-"""Seconds after which an idle process says that it still takes part."""
-ROUND_TRIPS = 8
-"""To reach a store that is back: name, TCP, TLS, AUTH, SELECT, the script."""
-FRESH = 1.0
+"""Seconds between the requests of an idle process, which keep its membership."""
+RECONNECT_ROUND_TRIPS = 8
+"""Round trips to reconnect to a store: name, TCP, TLS, AUTH, SELECT, the script."""
+REPLY_LIFETIME = 1.0
 """Seconds after a request for which the permits in its reply may be used."""
-AGREE = 2.0
-"""Seconds after a change of the limit in which the old one may still hold: the store keeps it for some time."""
-FORGETFUL = 3
-"""Times within `FORGOTTEN_WITHIN` from which a store that forgets is logged."""
-FORGOTTEN_WITHIN = 60.0
-"""Seconds."""
+AGREEMENT_DELAY = 2.0
+"""Seconds after a change of the limit in which the store may still apply the old one."""
+EPOCH_CHANGES = 3
+"""Losses of the store's data, within `EPOCH_CHANGES_WITHIN`, that are logged: a single one is a failover or restart."""
+EPOCH_CHANGES_WITHIN = 60.0
+"""Seconds within which `EPOCH_CHANGES` are counted."""
 
 _log = logging.getLogger("tim_async")
 
 
 class SharedLimiter:
-    """One endpoint's limiter where the quota is shared; a `Limiter`.
+    """The `Limiter` of an endpoint whose quota is shared.
 
     Args:
-        exchange: tells and asks the store.
+        exchange: sends a request to the store.
         queue: the calls that wait before this limiter.
-        limit: what the server allows all processes together, calls/s, at least 1.
-        name: the endpoint's, for the log.
-        member: what this process is called in the store; no other has the same name.
-        strict: give up the credit, and with it the chance of being refused by our own jitter.
-        shares: how this process takes part.
-        overdue: seconds after which an exchange that has neither answered nor failed counts as failed.
-        settle: seconds within which every process reaches a store that is back, where the way to it takes no time.
+        limit: the limit of all processes together, calls/s, at least 1.
+        name: the endpoint's name, for the log.
+        member: the unique name of this process in the store.
+        strict: use no credit, so that the client's own jitter causes no refusals.
+        shares: the shares of this process.
+        overdue: seconds after which an exchange counts as failed.
+        settle: seconds within which every process reconnects to a store after an outage, without network latency.
     """
+
+    grace = GRACE
 
     def __init__(
         self,
@@ -89,69 +90,63 @@ class SharedLimiter:
         self._settle = settle
 
         self._state = State.HOLDING
-        self._talk = Background(self._converse, self._broke_off)
+        self._exchanges = Background(self._run_exchanges, self._exchange_failed)
         self._ticker = Timer(self._tick)
-        self._asked_at = self._limit_set_at = -math.inf
+        self._requested_at = self._limit_set_at = -math.inf
         self._defect_logged = self._disagreement_logged = False
-        self._forgot_at: deque[float] = deque(maxlen=FORGETFUL)
+        self._epoch_changes: deque[float] = deque(maxlen=EPOCH_CHANGES)
 
-        # To be told.
-        self._number = self._heard = 0
-        self._heard_at = -math.inf
+        # Reports.
+        self._last_request = self._last_reply = 0
+        self._last_reply_at = -math.inf
         self._epoch = "0"
-        self._news = News()
+        self._pending = PendingEvents()
         self._ledger = Ledger()
         self._sent_at = -math.inf
-        # By which calls may go.
+        # Permits.
         self._store = StoreView(limit)
         self._granted = GrantedPermits()
         self._credit = Credit()
         self._fallback = Fallback(limit, shares, self._store, strict=strict)
-        self._own = LocalLimiter(limit) if shares.own_rates else None
-        # To be asked.
+        self._own_limiter = LocalLimiter(limit) if shares.own_rates else None
         self._demand = Demand(queue, self._granted, self._store)
 
-    # What the queue asks and tells.
+    # The `Limiter`, as the queue uses it.
 
     @property
     def latency(self) -> float:
-        """Seconds that `wait` may need to find out: some round trips to the store."""
+        """Seconds within which `wait` returns a finite time: some round trips to the store."""
         return min(1.0, max(0.03, 3 * self._store.round_trip))
 
     @property
-    def grace(self) -> float:
-        """Seconds for which a permit is this process's without a report."""
-        return GRACE
-
-    @property
     def shared(self) -> bool:
-        """Whether the store could be reached when it was last asked."""
+        """Whether the store was reachable at the last exchange."""
         return self._state not in (State.ALONE, State.CLOSED)
 
     @property
     def limit(self) -> float:
-        """Calls/s that the service allows, as all processes together say."""
+        """Calls/s that the service allows, as agreed by all processes."""
         return self._store.limit
 
     @property
     def processes(self) -> int:
-        """Clients that take part, as far as the store has said."""
+        """Members of the quota, this one included, as of the last reply."""
         return max(1, self._store.members)
 
     def wait(self, now: float, lane: Lane) -> float:
-        """Seconds until one call may go: 0 for now; infinity when the store's reply will tell."""
-        self._return_late(now)
-        if self._own is not None and (delay := self._own.wait(now, lane)) > 0.0:
+        """Return the seconds until a permit is free: 0 for now; infinity while unknown, until the store replies."""
+        self._return_expired(now)
+        if self._own_limiter is not None and (delay := self._own_limiter.wait(now, lane)) > 0.0:
             return delay
         soonest = self._granted.soonest() - now
         if soonest <= 0.0:
             return 0.0
-        if self._apart:
+        if self._uses_fallback:
             return min(soonest, self._fallback.wait(now, lane))
         asking = self._demand.wait(lane, now)
         if asking == 0.0:
             self._demand.add(lane)
-            self._on(Event.NEED)
+            self._handle(Event.NEED)
             return soonest
         return min(soonest, asking)
 
@@ -160,196 +155,196 @@ class SharedLimiter:
         self._sent_at = now
         granted = self._granted.pop(due_by=now) is not None
         permit = Permit(now) if granted else self._fallback.take(now)
-        if self._own is not None:
-            self._own.take(now)
+        if self._own_limiter is not None:
+            self._own_limiter.take(now)
         self._ledger.in_flight += 1
-        self._keep_ticking()
+        self._schedule_tick()
         return permit
 
-    def leave(self, permit: Permit, now: float, use: Use) -> None:
-        """Return a permit, and note for the store when its call no longer counts."""
+    def release(self, permit: Permit, now: float, use: Use) -> None:
+        """Return a permit, and keep its call for the next report."""
         answered = use is Use.ANSWERED
         self._ledger.in_flight -= 1
         if use is not Use.UNSENT:
             # The arrival of a call without an answer is unknown.
-            self._ledger.freed(now + SECOND - (self._credit.value / 2 if answered else 0.0))
-        if self._own is not None:
-            self._own.leave(permit, now, use)
+            self._ledger.cool(now + SECOND - (self._credit.value / 2 if answered else 0.0))
+        if self._own_limiter is not None:
+            self._own_limiter.release(permit, now, use)
         if permit.source is not None:
-            permit.source.leave(permit, now, use)
+            permit.source.release(permit, now, use)
         elif answered and not self._strict:
             self._credit.answered(now - permit.sent, self._store.limit, self._store.saturated)
-        self._keep_ticking()
+        self._schedule_tick()
 
     def refused(self, sent: float, now: float) -> None:
-        """The server said "too fast" to a call sent at ``sent``."""
-        if self._apart:
+        """Report the refusal of a call sent at ``sent``."""
+        if self._uses_fallback:
             self._fallback.refused(sent, now)
-        self._news.refused(sent)
-        self._on(Event.NEED)
+        self._pending.refused(sent)
+        self._handle(Event.NEED)
 
     def slow_down(self, accepted: float, now: float) -> None:
-        """An alert says that the server accepts only a share, 0 to 1, of the calls."""
-        if self._apart:
+        """Report an alert: the server accepts only a share, 0 to 1, of the calls."""
+        if self._uses_fallback:
             self._fallback.slow_down(accepted, now)
-        self._news.slow_down(accepted, now)
-        self._on(Event.NEED)
+        self._pending.slow_down(accepted, now)
+        self._handle(Event.NEED)
 
     def paused(self, seconds: float) -> None:
-        """All processes pause."""
-        self._news.pause(self._loop.time() + seconds)
-        self._on(Event.NEED)
+        """Report a pause, so that all processes pause."""
+        self._pending.pause(self._loop.time() + seconds)
+        self._handle(Event.NEED)
 
     def rate(self, now: float) -> float:
-        """Calls/s that all processes let go together at most; this one's own while it is without the store."""
+        """Return the adaptive rate, calls/s: that of all processes, or of this one while the store is unreachable."""
         shared = min(self._store.limit, self._store.rate)
-        return self._fallback.rate(now, otherwise=shared) if self._apart else shared
+        return self._fallback.rate(now, otherwise=shared) if self._uses_fallback else shared
 
     def pace(self, now: float) -> float:
-        """Calls/s that this process can expect."""
-        pace = self.rate(now) if self._apart else self._store.pace(now)
-        return pace if self._own is None else min(pace, self._own.pace(now))
+        """Return the calls/s that this process can expect."""
+        pace = self.rate(now) if self._uses_fallback else self._store.pace(now)
+        return pace if self._own_limiter is None else min(pace, self._own_limiter.pace(now))
 
     def set_limit(self, limit: float, bulk_share: float | None = None) -> None:
-        """Change what the server allows all processes together, and the part that this one's bulk calls may fill."""
+        """Change the limit of all processes together, and the part that this one's bulk calls may fill."""
         if limit < self._limit:
             self._credit.start_over()
         self._limit, self._limit_set_at = limit, self._loop.time()
         if bulk_share is not None:
             self._shares = self._shares._replace(bulk=bulk_share)
-        if self._own is None:
+        if self._own_limiter is None:
             self._store.limit = limit
         else:
-            self._own.set_limit(limit)
+            self._own_limiter.set_limit(limit)
         self._fallback.set_limit(limit)
-        self._on(Event.NEED)  # the others should know soon
+        self._handle(Event.NEED)  # the other processes learn of it soon
 
     def close(self) -> None:
-        """Ask for no more permits."""
-        self._on(Event.CLOSE)
+        """Request no more permits."""
+        self._handle(Event.CLOSE)
         self._ticker.cancel()
 
     async def finish(self) -> None:
-        """After `close`: tell the store what is not used, unless it is unreachable; bounded by ``overdue``."""
+        """After `close`: return unused permits, unless the store is unreachable; bounded by ``overdue``."""
         try:
-            if not await self._talk.finish(self._overdue):
-                return  # the permits' slots are free again after a while
+            if not await self._exchanges.finish(self._overdue):
+                return  # the store frees the permits' slots after a while
             while (due := self._granted.pop()) is not None:
-                self._not_used(due)
-            if self._number:
-                self._on(Event.DUE)
-                await self._talk.finish(self._overdue)
+                self._return_permit(due)
+            if self._last_request:
+                self._handle(Event.DUE)
+                await self._exchanges.finish(self._overdue)
         finally:
-            self._on(Event.FINISHED)
+            self._handle(Event.FINISHED)
 
     # The state.
 
     @property
-    def _apart(self) -> bool:
+    def _uses_fallback(self) -> bool:
         """Whether calls use the fallback share."""
         return self._state in (State.ALONE, State.RETURNING)
 
-    def _on(self, event: Event) -> None:
-        """Go where the table in `states` leads."""
+    def _handle(self, event: Event) -> None:
+        """Change the state and act by the table in `states`."""
         self._state, action = TRANSITIONS.get((self._state, event), (self._state, None))
         match action:
-            case Action.TALK:
-                self._asked_at = self._loop.time()
-                self._talk.start()
-                self._keep_ticking()
+            case Action.EXCHANGE:
+                self._requested_at = self._loop.time()
+                self._exchanges.start()
+                self._schedule_tick()
             case Action.WITHDRAW:
                 self._fallback.begin(self._loop.time(), max(self._granted.latest(), self._sent_at))
 
     def _tick(self) -> None:
-        """Watch the exchange; report what no question took along; try a store that is away; be heard of."""
+        """Abandon an overdue exchange, or start one: a report, a heartbeat, or a new attempt to reach the store."""
         now = self._loop.time()
-        self._return_late(now)
-        if self._talk.running:
-            if now > self._asked_at + self._overdue:
-                self._talk.abandon()
-                self._lost()
-        elif self._news or now >= self._asked_at + 0.9 * self._rhythm():
-            self._on(Event.DUE)
-        self._keep_ticking()
+        self._return_expired(now)
+        if self._exchanges.running:
+            if now > self._requested_at + self._overdue:
+                self._exchanges.abandon()
+                self._store_lost()
+        elif self._pending or now >= self._requested_at + 0.9 * self._request_interval():
+            self._handle(Event.DUE)
+        self._schedule_tick()
 
-    def _rhythm(self) -> float:
-        """Seconds between two requests at most."""
-        if self._apart:
-            return min(TICK_OF_MANY, max(TICK, self._store.members / 1000))
-        if self._ledger.in_flight or self._ledger.untold() or self._granted:
+    def _request_interval(self) -> float:
+        """Return the longest time between two requests, seconds."""
+        if self._uses_fallback:
+            return min(MAX_TICK, max(TICK, self._store.members / 1000))
+        if self._ledger.in_flight or self._ledger.unreported() or self._granted:
             return REPORT
         return HEARTBEAT
 
-    def _keep_ticking(self, within: float = math.inf) -> None:
+    def _schedule_tick(self, within: float = math.inf) -> None:
         if self._state in (State.LEAVING, State.CLOSED):
             return
         now = self._loop.time()
-        since, rhythm = (now, TICK) if self._talk.running else (self._asked_at, self._rhythm())
-        within = min(within, max(0.001, since + rhythm * random.uniform(0.9, 1.1) - now))
+        since, interval = (now, TICK) if self._exchanges.running else (self._requested_at, self._request_interval())
+        within = min(within, max(0.001, since + interval * random.uniform(0.9, 1.1) - now))
         if self._ticker.due > now + 1.3 * within:
             self._ticker.set(now + within)
 
-    def _return_late(self, now: float) -> None:
-        """Permits that no call used in time go back."""
+    def _return_expired(self, now: float) -> None:
+        """Return the permits that no call used in time."""
         while (due := self._granted.pop(due_by=now - GRACE)) is not None:
-            self._not_used(due)
+            self._return_permit(due)
 
-    def _not_used(self, due: float) -> None:
-        """A permit's slot is free as it was before, a credit after the permit was due."""
-        self._ledger.freed(due + self._credit.value / 2)
+    def _return_permit(self, due: float) -> None:
+        """Return an unused permit: its slot is free when it was before, a credit after the permit was due."""
+        self._ledger.cool(due + self._credit.value / 2)
 
     # The exchange with the store.
 
-    async def _converse(self) -> None:
-        """Ask and tell, until there is nothing more to say."""
+    async def _run_exchanges(self) -> None:
+        """Exchange requests and replies while there is a need."""
         while True:
-            request, lane, told = self._next_request()
-            asked = self._asked_at
+            request, lane, acknowledge = self._next_request()
+            asked = self._requested_at
             try:
                 reply = await self._exchange(request)
-            except StoreAway:
-                if self._talk.is_current():
-                    self._lost()
+            except StoreUnavailable:
+                if self._exchanges.is_current():
+                    self._store_lost()
                 return
-            if not self._talk.is_current():  # abandoned as overdue; its reply no longer counts
+            if not self._exchanges.is_current():  # abandoned as overdue; its reply no longer counts
                 return
-            self._number = max(self._number, reply.number)
+            self._last_request = max(self._last_request, reply.number)
             self._demand.clear()
             if not reply.stale:
-                told()
-                self._hear(reply, lane, asked)
+                acknowledge()
+                self._apply_reply(reply, lane, asked)
             self._queue.advance()
-            if self._news:  # it came during the exchange
-                self._on(Event.NEED)
+            if self._pending:  # added during the exchange
+                self._handle(Event.NEED)
             if self._state is not State.ASKING:
                 return
 
-    def _broke_off(self, error: BaseException) -> None:
-        """The exchange's task was cancelled, or failed by a defect: the next call or the next tick starts another."""
+    def _exchange_failed(self, error: BaseException) -> None:
+        """Recover from a cancelled or defective exchange: the next call or the next tick starts another."""
         if isinstance(error, asyncio.CancelledError):
-            self._on(Event.CANCELLED)
-            self._keep_ticking()
+            self._handle(Event.CANCELLED)
+            self._schedule_tick()
             self._queue.advance()
             return
         if not self._defect_logged:
             self._defect_logged = True
             _log.error("a defect in the exchange with the shared quota; treated as an outage", exc_info=error)
-        self._lost()
+        self._store_lost()
 
-    def _lost(self) -> None:
-        self._on(Event.LOST)
-        self._keep_ticking()
+    def _store_lost(self) -> None:
+        self._handle(Event.LOST)
+        self._schedule_tick()
         self._queue.advance()
 
-    def _next_request(self) -> tuple[Request, Lane | None, Told]:
-        """What to ask and tell now, for which lane, and what to call when the store has it."""
-        now = self._asked_at = self._loop.time()
-        self._number += 1
+    def _next_request(self) -> tuple[Request, Lane | None, Acknowledge]:
+        """Return the next request, the lane it requests permits for, and the callback for its reply."""
+        now = self._requested_at = self._loop.time()
+        self._last_request += 1
         request: Request = {
             "id": self._member,
-            "number": self._number,
-            "heard": self._heard,
-            "heard_ago": micro(now - self._heard_at) if self._heard else 0,
+            "number": self._last_request,
+            "heard": self._last_reply,
+            "heard_ago": micro(now - self._last_reply_at) if self._last_reply else 0,
             "round_trip": micro(self._store.round_trip),
             "epoch": self._epoch,
             "limit": self._limit,
@@ -357,80 +352,80 @@ class SharedLimiter:
             "strict": self._strict,
             "bulk_share": self._shares.bulk,
             "lead": micro(self._credit.value / 2),
-            "settle": micro(self._settle + ROUND_TRIPS * self._store.round_trip),
+            "settle": micro(self._settle + RECONNECT_ROUND_TRIPS * self._store.round_trip),
             "horizon": micro(self._demand.horizon),
         }
-        if self._store.knows_clock and not self._strict:
-            request["at"] = str(micro(now + self._store.ahead + self._store.doubt))
+        if self._store.clock_known and not self._strict:
+            request["at"] = str(micro(now + self._store.clock_offset + self._store.clock_error))
         lane = self._demand.ask(request, now)
-        if self._apart:
+        if self._uses_fallback:
             request["alone"] = True
         if self._state is State.LEAVING:
             request["leaving"] = True
-        if self._ledger.counts(now):
+        if self._ledger.counted(now):
             request["called_lately"] = True
-        self._ledger.tell(request, now, len(self._granted), self._heard)
-        return request, lane, self._news.tell(request, now)
+        self._ledger.report(request, now, len(self._granted), self._last_reply)
+        return request, lane, self._pending.report(request, now)
 
-    def _hear(self, reply: Reply, lane: Lane | None, asked: float) -> None:
-        """Take in the store's reply to a request."""
+    def _apply_reply(self, reply: Reply, lane: Lane | None, asked: float) -> None:
+        """Apply the store's reply to a request."""
         now = self._loop.time()
         self._defect_logged = False
         if reply.epoch != self._epoch:
             if self._epoch != "0":
-                self._forgot(now)
-                self._ledger.tell_again(self._heard)
+                self._epoch_changed(now)
+                self._ledger.report_again(self._last_reply)
             self._epoch = reply.epoch
-        self._heard, self._heard_at = reply.number, now
-        if self._store.hear(reply, lane, asked, now):
+        self._last_reply, self._last_reply_at = reply.number, now
+        if self._store.update(reply, lane, asked, now):
             self._credit.refused()
-        self._disagree(reply.limit)
+        self._check_agreement(reply.limit)
         if reply.opens:
             self._queue.pause_until(now + reply.opens)
-        # Later than the store meant it, by the reply's way here, is on the safe side.
-        known = self._store.knows_clock and not self._strict
-        meant = now
-        if known:
-            # The fleet's clock may have fallen behind since; then no more than the quickest way here is taken off.
-            meant = min(now, max(reply.now - self._store.ahead + self._store.doubt, now - self._store.shortest_way))
-        # A blocked loop may hear of permits that the store, hearing nothing, already takes for spent.
-        fresh = now - asked < FRESH
+        # The loop time of the reply's clock; later, by the reply's latency, is on the safe side.
+        replied_at = now
+        if self._store.clock_known and not self._strict:
+            estimate = reply.now - self._store.clock_offset + self._store.clock_error
+            # The fleet's clock may have fallen behind since; so assume at least the lowest latency.
+            replied_at = min(now, max(estimate, now - self._store.min_latency))
+        # After a longer exchange, as of a blocked loop, the store may already count the permits as used.
+        fresh = now - asked < REPLY_LIFETIME
         for wait, count in reply.permits:
             for _ in range(count):
-                if fresh:  # on its way it has not become late: the grace begins with the reply
-                    self._granted.add(max(now, meant + wait), Lane.INTERACTIVE if lane is None else lane)
+                if fresh:  # the grace begins with the reply, so that latency makes no permit late
+                    self._granted.add(max(now, replied_at + wait), Lane.INTERACTIVE if lane is None else lane)
                 else:
-                    self._not_used(meant + wait)
+                    self._return_permit(replied_at + wait)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
-            self._on(Event.SETTLING)
-            # Once more when all calls made alone have been sent, and then when it grants.
-            silent = reply.settling - HUSH / 2
-            self._keep_ticking(silent if silent > 0.001 else reply.settling + 0.001)
+            self._handle(Event.SETTLING)
+            # Report again when all calls made alone have been sent, and then when the store grants.
+            silent = reply.settling - RETURN_SILENCE / 2
+            self._schedule_tick(silent if silent > 0.001 else reply.settling + 0.001)
         else:
-            self._on(Event.GRANTED)
+            self._handle(Event.GRANTED)
 
-    def _forgot(self, now: float) -> None:
-        """The store has forgotten what it knew: once is a failover or a restart."""
-        self._forgot_at.append(now)
-        if len(self._forgot_at) == FORGETFUL and now < self._forgot_at[0] + FORGOTTEN_WITHIN:
-            self._forgot_at.clear()
+    def _epoch_changed(self, now: float) -> None:
+        """Log a store that loses its data repeatedly."""
+        self._epoch_changes.append(now)
+        if len(self._epoch_changes) == EPOCH_CHANGES and now < self._epoch_changes[0] + EPOCH_CHANGES_WITHIN:
+            self._epoch_changes.clear()
             _log.warning(
-                "the store of the shared quota has forgotten what it knew of %s %d times within a minute: is its memory"
-                " full (maxmemory-policy should be noeviction), or is it flushed or restarted?",
+                "the store of the shared quota has lost its data of %s %d times within a minute; if its memory is full,"
+                " set maxmemory-policy to noeviction, otherwise find out what flushes or restarts it",
                 self._name,
-                FORGETFUL,
+                EPOCH_CHANGES,
             )
 
-    def _disagree(self, limit: float) -> None:
-        """Log once that other processes name a smaller limit."""
-        if self._loop.time() < self._limit_set_at + AGREE:
+    def _check_agreement(self, limit: float) -> None:
+        """Log once that another process has a smaller limit."""
+        if self._loop.time() < self._limit_set_at + AGREEMENT_DELAY:
             return
         differs = limit < self._limit and not self._shares.own_rates
         if differs and not self._disagreement_logged:
             _log.warning(
-                "%s: this client's rate is %g calls/s, but another process names %g, which all keep to; give all"
-                " processes the same rates",
+                "%s: this client's rate is %g calls/s, but another process has %g, and the smallest applies to all;"
+                " give all processes the same rates",
                 self._name,
                 self._limit,
                 limit,
