@@ -94,7 +94,7 @@ async def test_the_environment_leads_a_client_to_it(monkeypatch: pytest.MonkeyPa
 def test_an_administrator_that_there_is_not_has_no_credentials() -> None:
     with Emulator(admins=("first", "second")) as service:
         for credentials in (service.client_options, service.environment):
-            with pytest.raises(ValueError, match="no such administrator: 'third'; there are first, second"):
+            with pytest.raises(ValueError, match="no such administrator: 'third'; choose from first, second"):
                 credentials("third")
     with pytest.raises(RuntimeError, match="not running"):
         service.environment()
