@@ -40,7 +40,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, resolution: float = 0.0) -> None:
         self.now = 1000.0
         self._resolution = resolution
-        self._deliveries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._deliveries: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._serial = itertools.count()
         selector = _Jump()
         selector.loop = self
@@ -51,7 +51,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return the virtual time, seconds."""
         return self.now
 
-    def deliver(self, delay: float, callback: Callable[..., None], *args: Any) -> None:
+    def deliver(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
         """Call back as if a socket became readable: after exactly ``delay`` seconds, whatever the resolution."""
         heapq.heappush(self._deliveries, (self.now + delay, next(self._serial), callback, args))
 
