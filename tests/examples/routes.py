@@ -187,7 +187,7 @@ class Routes:
         assert service.report().total.calls == before
 
     async def test_a_failed_request_frees_its_share(self, visitor: Visitor) -> None:
-        """Failures of one user, in sequence, leave no call under way: its next list is accepted."""
+        """Failures of one user, in sequence, leave no call in flight: its next list is accepted."""
         for _ in range(20):
             assert (await visitor.ask("/users/nobody/unread")).status == 404
         answer = await visitor.ask_once("/users/nobody/unread?" + "&".join(f"peer={n}" for n in range(100)))
