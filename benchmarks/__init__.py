@@ -1,1 +1,1 @@
-"""Measurements of tim_async beside simpler recipes: `python -m benchmarks --help`."""
+"""Benchmarks of tim_async and of simpler recipes: `python -m benchmarks --help`."""

@@ -1,7 +1,7 @@
-"""The four calls as the harness makes them: command, body, and the answer that the stand-in server gives.
+"""The four calls of the benchmarks: command, body, and the stand-in server's answer.
 
-Commands and fields are written out here again, from the vendor's documents and not from tim_async: a
-witness that borrows the words of the one it watches proves nothing.
+Commands and fields are written out again, from the vendor's documents and not from tim_async, so that the benchmarks
+do not share its mistakes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COMMANDS = {
     "get_c2c_unread_msg_num": "v4/openim/get_c2c_unread_msg_num",
     "get_group_msg_receipt": "v4/group_open_http_svc/get_group_msg_receipt",
 }
-"""Method name to the path below the host."""
+"""The paths below the host, by method name."""
 
 NAMES = tuple(COMMANDS)
 
@@ -24,7 +24,7 @@ TOO_FAST = {"ActionStatus": "FAIL", "ErrorInfo": "over the calls-a-second limit"
 
 
 def body(name: str, serial: int) -> dict[str, Any]:
-    """What call number `serial` of the endpoint sends."""
+    """Make the body of call number `serial` of the endpoint."""
     match name:
         case "set_unread_msg_num":
             return {"GroupId": "group", "Member_Account": f"member{serial}", "UnreadMsgNum": 1}
@@ -38,7 +38,7 @@ def body(name: str, serial: int) -> dict[str, Any]:
 
 
 def answer(path: str, sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What the service says to a call that it takes."""
+    """Make the service's answer to an accepted call."""
     if path.endswith("/get_c2c_unread_msg_num"):
         peers = sent.get("Peer_Account")
         if peers is None:

@@ -1,8 +1,8 @@
-"""Process CPU of a call beside a bare `session.post`, read and `json.loads` of the same work.
+"""Process CPU of a call, compared with a bare `session.post`, read and `json.loads` of the same work.
 
-Nothing waits: the rates are far above what one process can do, and the endpoint answers at once.  Each
-measurement is a fresh interpreter, the server another process, and only the ratio within one pair is quoted:
-seconds of CPU differ by a third from one minute to the next where others use the machine.
+Nothing waits: the rates are far above the speed of one process, and the endpoint answers at once.  Each measurement
+runs in a fresh interpreter, with the server in another process, and only the ratio within a pair is quoted: on a shared
+machine, CPU seconds differ by a third from one minute to the next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import aiohttp
 import yarl
 
 from benchmarks import calls
-from benchmarks.policies import available, client, post, url, wide_session
+from benchmarks.policies import client, post, url, wide_session
 from benchmarks.remote import fresh, server
 from benchmarks.server import Config
 from benchmarks.tables import table
@@ -28,13 +28,13 @@ from benchmarks.tables import table
 NAME = "set_unread_msg_num"
 TASKS = 32
 WARM_UP = 500
-"""Calls before the clock starts: connections, caches, and the code that specialises itself."""
+"""Calls before the measurement: they open connections, fill caches and let the interpreter specialise the code."""
 
 Once = Callable[[int], Awaitable[object]]
 
 
 async def _many(once: Once, count: int) -> None:
-    """So many calls, by `TASKS` tasks."""
+    """Make `count` calls in `TASKS` tasks."""
     serials = iter(range(count))
 
     async def work() -> None:
@@ -52,13 +52,13 @@ async def _cpu_per_call(once: Once, count: int) -> float:
 
 
 async def _bare(base_url: str, count: int) -> float:
-    """What anyone would write: a URL, `json=`, read, `json.loads`."""
+    """Call as most programs would: a URL as text, `json=`, read, `json.loads`."""
     async with wide_session() as session:
         return await _cpu_per_call(lambda n: post(session, base_url, NAME, calls.body(NAME, n)), count)
 
 
 async def _lean(base_url: str, count: int) -> float:
-    """The least that aiohttp takes: a URL that needs no quoting, a body of bytes."""
+    """Call with aiohttp's least work: a URL that needs no quoting, a body of bytes."""
     headers = {"Content-Type": "application/json"}
     async with wide_session() as session:
 
@@ -77,7 +77,7 @@ async def _tim_async(base_url: str, count: int, hook: Callable[[Any], object] | 
 
 
 async def _function(base_url: str, count: int) -> float:
-    """A hook that does nothing: the record alone."""
+    """Call with a hook that does nothing: the cost of the record alone."""
     return await _tim_async(base_url, count, lambda _: None)
 
 
@@ -88,7 +88,7 @@ async def _prometheus(base_url: str, count: int) -> float:
 
 
 async def _opentelemetry(base_url: str, count: int, ratio: float | None) -> float:
-    """With its SDK; a share of the spans is sampled, kept in batches and thrown away; None for metrics alone."""
+    """Call with OpenTelemetry's SDK; a share of the spans is sampled, batched and discarded; None for metrics alone."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     from opentelemetry.sdk.trace import TracerProvider
@@ -97,12 +97,12 @@ async def _opentelemetry(base_url: str, count: int, ratio: float | None) -> floa
 
     from tim_async.telemetry import OpenTelemetry
 
-    class Nowhere(SpanExporter):
-        def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002 - they go nowhere
+    class NullExporter(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002 - they are discarded
             return SpanExportResult.SUCCESS
 
     provider = TracerProvider(sampler=TraceIdRatioBased(ratio or 0.0))
-    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    provider.add_span_processor(BatchSpanProcessor(NullExporter()))
     meters = MeterProvider([InMemoryMetricReader()])
     hook = OpenTelemetry(tracer_provider=provider, meter_provider=meters, spans=ratio is not None)
     return await _tim_async(base_url, count, hook)
@@ -121,13 +121,13 @@ KINDS: dict[str, Callable[[str, int], Awaitable[float]]] = {
 
 
 def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Every kind in turn, `pairs` times over; medians, and the median of the ratios within a turn."""
-    kinds = [kind for kind in KINDS if not kind.startswith("tim_async") or "tim_async" in available()]
+    """Measure every kind in turn, `pairs` times; return medians, and medians of the ratios within a turn."""
+    kinds = list(KINDS)
     runs: list[dict[str, float]] = []
     with server(Config(window="none", record=False)) as remote:
         for number in range(pairs):
             say(f"cpu: turn {number + 1} of {pairs}")
-            # The first one finds the machine as the last round left it, so the order alternates.
+            # The order alternates, so that no kind always runs first.
             turn = kinds if number % 2 == 0 else kinds[::-1]
             runs.append(
                 {
@@ -153,7 +153,7 @@ def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = p
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table."""
+    """Format the result as one table."""
     rows = [
         [kind, f"{figures['microseconds']:.0f}", f"{figures['to_bare']:.2f}", f"{figures['to_lean']:.2f}"]
         for kind, figures in result["kinds"].items()
@@ -167,7 +167,7 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 NOTES = [
     "bare post: session.post(url, json=…), read, json.loads; lean post: an encoded yarl.URL, a body of bytes",
-    "to …: median of the ratios within each turn",
+    "to …: the median of the ratios within each turn",
 ]
 
 

@@ -1,7 +1,7 @@
-"""A fleet on the store as operators run it: each deployment with its failure, under load.
+"""A fleet on typical deployments of the store, each with its failure, under load.
 
-The servers, and what happens to them, are those of `tests.topologies`.  Every process of the fleet, the strict service
-and the servers are processes of their own, on one machine.
+The servers and their failures are those of `tests.topologies`.  Each member of the fleet, the strict service and the
+servers are separate processes on one machine.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CONFIG = Config(rtt=0.005)
 KEY = f"tim_async:{{{SDK_APP_ID}:{COMMANDS[NAME]}}}"
 PROCESSES, TASKS = 4, 50
 START_UP, BEFORE, AFTER = 0.5, 4.0, 6.0
-"""Seconds until the processes begin together, of load before the failure, and from when there is a primary again."""
+"""Seconds before the processes begin together, of load before the failure, and of load after there is a primary."""
 
 
 def run(make: Callable[[], Topology], *, fail_closed: bool) -> dict[str, Any]:
-    """Let a fleet live through the failure of a deployment."""
+    """Run a fleet through the failure of a deployment."""
     with contextlib.ExitStack() as stack:
         topology = stack.enter_context(make())
         remote = stack.enter_context(server(CONFIG))
@@ -40,7 +40,7 @@ def run(make: Callable[[], Topology], *, fail_closed: bool) -> dict[str, Any]:
             "limit": CONFIG.limit,
             "store": topology.url,
             "quota": {"fail_closed": fail_closed},
-            "seconds": 600,  # they are killed before
+            "seconds": 600,  # longer than the run, which kills them
             "lane": "interactive",
             "tasks": TASKS,
         }
@@ -60,9 +60,9 @@ def run(make: Callable[[], Topology], *, fail_closed: bool) -> dict[str, Any]:
 
 
 def _figures(
-    told: list[list[dict[str, Any]]], seen: dict[str, Any], busy: float, failed: float, decided: float
+    outputs: list[list[dict[str, Any]]], seen: dict[str, Any], busy: float, failed: float, decided: float
 ) -> dict[str, Any]:
-    returns = [line["at"] for lines in told for line in lines if line.get("shared") and line["at"] > failed]
+    returns = [line["at"] for lines in outputs for line in lines if line.get("shared") and line["at"] > failed]
     back = max(decided, *returns) if returns else decided
     accepted = seen["accepted_times"]
 
@@ -70,7 +70,7 @@ def _figures(
         return float(sum(start <= at < stop for at in accepted) / (stop - start) / CONFIG.limit)
 
     return {
-        "failed": sum(lines[-1]["failed"] for lines in told),
+        "failed": sum(lines[-1]["failed"] for lines in outputs),
         "refused": seen["refused"],
         "fullest": fullest_second(sorted(accepted + seen["refused_times"])),
         "without": decided - failed,
@@ -81,7 +81,7 @@ def _figures(
 
 
 def measure(*, only: str = "", rounds: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Each deployment, with processes that go on alone and with processes that wait."""
+    """Run each deployment with processes that use their fallback shares, and with ``fail_closed``."""
     found: dict[str, list[dict[str, Any]]] = {}
     for number in range(rounds):
         for closed in (False, True):
@@ -95,7 +95,7 @@ def measure(*, only: str = "", rounds: int = 1, say: Callable[[str], None] = pri
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One line for each run."""
+    """Format the result as one table, with a line for each run."""
     rows = [
         [
             title,
@@ -116,5 +116,5 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 NOTES = [
     "failed: calls; fullest s: most arrivals in any second; without: from the failure until there is a primary again;",
-    "back: from then until the last process shares the quota again; before and after: of the limit, from 1 s on",
+    "back: from then until the last process shares the quota again; before, after: share of the limit, from 1 s on",
 ]

@@ -1,7 +1,7 @@
-"""How long an interactive call waits while bulk work takes all it can get of the same endpoint.
+"""The wait of an interactive call while bulk work saturates the same endpoint.
 
-A hundred bulk tasks never stop asking; one caller asks about every 100 ms, as a web request would.  Its wait
-is the time of its call less the time that a call takes when nobody else is there.
+A hundred bulk tasks call without a pause; one caller calls about every 100 ms, as web requests would.  Its wait is the
+time of its call minus that of a call on the idle endpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.policies import BASELINES, POLICIES, Call, available, client, tim_calls
+from benchmarks.policies import BASELINES, POLICIES, Call, client, tim_calls
 from benchmarks.remote import server
 from benchmarks.server import Config
 from benchmarks.tables import table
@@ -30,7 +30,7 @@ Once = Callable[[int], Awaitable[object]]
 
 @asynccontextmanager
 async def _tasks(call: Call) -> AsyncIterator[None]:
-    """Bulk work of a policy without lanes: tasks that call again and again."""
+    """Run the bulk work of a policy without lanes: tasks that call in a loop."""
     serials = itertools.count()
 
     async def work() -> None:
@@ -46,8 +46,8 @@ async def _tasks(call: Call) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _ask(once: Once, seconds: float) -> dict[str, Any]:
-    """An interactive call about every 100 ms, the gaps drawn so as not to beat in time with the bulk."""
+async def _call_interactively(once: Once, seconds: float) -> dict[str, Any]:
+    """Call about every 100 ms, with random gaps so as not to synchronise with the bulk work."""
     waits: list[float] = []
     began = time.monotonic()
     gaps = random.Random(0)
@@ -63,7 +63,7 @@ async def _ask(once: Once, seconds: float) -> dict[str, Any]:
 
 
 async def _quiet(once: Once) -> float:
-    """What a call takes when nobody else is there."""
+    """Measure the time of a call on the idle endpoint."""
     times = []
     for serial in range(QUIET_CALLS):
         start = time.perf_counter()
@@ -78,7 +78,7 @@ async def _baseline(policy: str, base_url: str, seconds: float) -> dict[str, Any
         quiet = await _quiet(lambda n: call(NAME, n))
         async with _tasks(call):
             await asyncio.sleep(1.5)
-            return {"quiet": quiet, **await _ask(lambda n: call(NAME, n), seconds)}
+            return {"quiet": quiet, **await _call_interactively(lambda n: call(NAME, n), seconds)}
 
 
 async def _tim_async(policy: str, base_url: str, seconds: float) -> dict[str, Any]:
@@ -94,18 +94,18 @@ async def _tim_async(policy: str, base_url: str, seconds: float) -> dict[str, An
 
         task = asyncio.ensure_future(bulk())
         try:
-            # Past the first burst, in which no limiter makes anyone wait as it will later.
+            # Skip the first burst, in which limiters delay less than later.
             await asyncio.sleep(1.5)
-            return {"quiet": quiet, **await _ask(once, seconds)}
+            return {"quiet": quiet, **await _call_interactively(once, seconds)}
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
 
 def measure(*, seconds: float = 15.0, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """The baselines and the client, each on a fresh server."""
+    """Measure the baselines and the client, each on a fresh server."""
     policies = {}
-    for policy in available():
+    for policy in POLICIES:
         if policy == "naive":
             continue
         say(f"fairness: {policy}")
@@ -128,7 +128,7 @@ def measure(*, seconds: float = 15.0, say: Callable[[str], None] = print) -> dic
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table."""
+    """Format the result as one table."""
     rows = [
         [
             policy,
@@ -147,6 +147,6 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "wait: time of the call less that of a quiet one (median of those made before the bulk began)",
-    "all/s: calls a second that the server took while the interactive caller asked; refused: in the whole run",
+    "wait: time of the call minus that of a quiet call (the median of those before the bulk work began)",
+    "all/s: calls a second that the server accepted while the interactive caller ran; refused: in the whole run",
 ]

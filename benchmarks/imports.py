@@ -1,4 +1,4 @@
-"""The child of `benchmarks.startup`: imports, timed, in an interpreter that has imported nothing for it yet."""
+"""The child process of `benchmarks.startup`, which times imports in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 def imports() -> dict[str, Any]:
-    """Seconds for each import, each after the ones before."""
-    # Imported here, one after the other, because that is what is measured.
+    """Time each import after the previous ones, seconds."""
+    # The imports are here because they are measured.
     start = time.perf_counter()
     import aiohttp  # noqa: F401
 

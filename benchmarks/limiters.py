@@ -1,8 +1,8 @@
-"""Other limiters that share a rate on Redis, beside this client's quota: the same fleet, store and strict server.
+"""Other limiters that share a rate on Redis, compared with this client's quota: same fleet, store and strict server.
 
-Four processes of 25 tasks each call without a pause, and one user asks every 100 ms.  Each library is set up as its
-documentation shows for asyncio and Redis, with the algorithm that promises most to a server which counts a sliding
-second, and waits as it documents; why is said at each.  It may use all 200 calls/s, and nothing is repeated.
+Four processes of 25 tasks each call without a pause, and one user calls every 100 ms.  Each library is set up as its
+documentation shows for asyncio and Redis, with the algorithm that suits a server with a sliding second best, and waits
+as documented; its function gives the reasons.  It may use all 200 calls/s, and nothing is retried.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ PROCESSES, TASKS = 4, 25
 
 Acquire = Callable[[], Awaitable[object]]
 Once = Callable[[int], Awaitable[float]]
-"""Makes one call; returns how many seconds it waited for its permit."""
+"""Makes one call; returns the seconds that it waited for its permit."""
 
 
 @asynccontextmanager
 async def _limits(store: str) -> AsyncIterator[Acquire]:
-    """Limits: the moving window is exact, its other strategies let more through at a boundary; it has no wait.
+    """Limits: the moving window is exact, its other strategies admit more at a boundary; it has no method that waits.
 
-    Its documentation sleeps until `get_window_stats` says that the window resets, and tries again.
+    Its documentation sleeps until the window's reset by `get_window_stats`, and tries again.
     """
     limits, storage, strategies = (import_module(f"limits{name}") for name in ("", ".aio.storage", ".aio.strategies"))
     limiter = strategies.MovingWindowRateLimiter(storage.RedisStorage(f"async+{store}", implementation="redispy"))
@@ -62,7 +62,7 @@ async def _limits(store: str) -> AsyncIterator[Acquire]:
 
 @asynccontextmanager
 async def _pyrate_limiter(store: str) -> AsyncIterator[Acquire]:
-    """pyrate-limiter: RedisBucket, by its table the one for several hosts, with its default algorithm, an exact log."""
+    """pyrate-limiter: RedisBucket, its choice for several hosts, with its default algorithm, an exact log."""
     pyrate, redis = import_module("pyrate_limiter"), import_module("redis.asyncio")
     async with redis.Redis.from_url(store) as connection:
         bucket = await pyrate.RedisBucket.init([pyrate.Rate(LIMIT, pyrate.Duration.SECOND)], connection, "app")
@@ -72,9 +72,9 @@ async def _pyrate_limiter(store: str) -> AsyncIterator[Acquire]:
 
 @asynccontextmanager
 async def _throttled(store: str) -> AsyncIterator[Acquire]:
-    """throttled-py: GCRA and a time-out, as where its documentation waits and tries again.
+    """throttled-py: GCRA and a time-out, as in its documentation of wait and retry.
 
-    GCRA lets ``burst`` and a second's rate into one second, so 196 and 4, which together are the limit.
+    GCRA admits ``burst`` plus a second's rate in one second, so 4 and 196, which add up to the limit.
     """
     throttled = import_module("throttled.asyncio")
     throttle = throttled.Throttled(
@@ -89,7 +89,7 @@ async def _throttled(store: str) -> AsyncIterator[Acquire]:
 
 @asynccontextmanager
 async def _self_limiters(store: str) -> AsyncIterator[Acquire]:
-    """self-limiters: its token bucket, which reserves once and sleeps until its turn; 196 a second and 4, as above."""
+    """self-limiters: its token bucket, which reserves once and sleeps until then; 196 a second plus 4, as above."""
     limiters = import_module("self_limiters")
 
     async def acquire() -> None:
@@ -109,10 +109,10 @@ async def _self_limiters(store: str) -> AsyncIterator[Acquire]:
 
 
 def _by_post(opener: Callable[[str], AbstractAsyncContextManager[Acquire]]) -> Callable[..., Any]:
-    """Calls by plain aiohttp, each after its permit."""
+    """Make calls by plain aiohttp, each after its permit."""
 
     @asynccontextmanager
-    async def opened(store: str, base_url: str, user: bool) -> AsyncIterator[Once]:  # noqa: ARG001 - all are alike
+    async def opened(store: str, base_url: str, user: bool) -> AsyncIterator[Once]:  # noqa: ARG001 - common signature
         async with opener(store) as acquire, wide_session() as session:
 
             async def once(serial: int) -> float:
@@ -129,7 +129,7 @@ def _by_post(opener: Callable[[str], AbstractAsyncContextManager[Acquire]]) -> C
 
 @asynccontextmanager
 async def _tim_async(store: str, base_url: str, user: bool) -> AsyncIterator[Once]:
-    """tim_async: the tasks are bulk, the user is interactive.  It repeats refused calls; they count as refused."""
+    """tim_async: the tasks are bulk, the user is interactive.  It retries refused calls, which count as refused."""
     from tim_async import Attempt, Lane
     from tim_async.quota import RedisQuota
 
@@ -155,11 +155,11 @@ LIBRARIES: dict[str, tuple[str, Callable[..., AbstractAsyncContextManager[Once]]
     "self-limiters": ("self_limiters", _by_post(_self_limiters)),
     "tim_async": ("tim_async", _tim_async),
 }
-"""By the name on PyPI: the module, and how calls are made."""
+"""The module and the factory of calls, by the name on PyPI."""
 
 
 async def _work(settings: dict[str, Any]) -> None:
-    """One process: saturate the limit, or ask about every 100 ms; print the waits."""
+    """Run one process, which saturates the limit or calls about every 100 ms, and print the waits."""
     waits: list[float] = []
     user = settings["user"]
     async with LIBRARIES[settings["library"]][1](settings["store"], settings["base_url"], user) as once:
@@ -179,12 +179,12 @@ async def _work(settings: dict[str, Any]) -> None:
         for task in tasks:
             task.cancel()
         _, left = await asyncio.wait(tasks, timeout=2.0)
-        if left:  # a library swallows cancellations
+        if left:  # one of the libraries swallows cancellation
             os._exit(0)
 
 
 def run(library: str, seconds: float) -> dict[str, Any]:
-    """Let the fleet run with one library."""
+    """Run the fleet with one library."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         remote = stack.enter_context(server(Config(limit=LIMIT, rtt=0.005)))
@@ -202,11 +202,11 @@ def run(library: str, seconds: float) -> dict[str, Any]:
             time.sleep(max(0.0, moment - time.monotonic()))
             with Redis(port=store.port) as redis:
                 counts.append(redis.info("stats")["total_reads_processed"])
-        told = [one.lines()[-1] for one in workers]
+        results = [one.lines()[-1] for one in workers]
         seen = remote.report()[NAME]
     accepted = [at for at in seen["accepted_times"] if begin <= at < begin + seconds]
-    permits = sum(len(one["waits"]) for one in told)
-    cuts = quantiles(told[-1]["waits"], n=100, method="inclusive")
+    permits = sum(len(one["waits"]) for one in results)
+    cuts = quantiles(results[-1]["waits"], n=100, method="inclusive")
     return {
         "share": len(accepted) / seconds / LIMIT,
         "refused": seen["refused"] / max(1, seen["refused"] + seen["accepted"]),
@@ -214,7 +214,7 @@ def run(library: str, seconds: float) -> dict[str, Any]:
         "median": cuts[49],
         "p99": cuts[98],
         "round_trips": (counts[1] - counts[0]) / max(1, permits),
-        "failures": [failure for one in told for failure in one["failures"]],
+        "failures": [failure for one in results for failure in one["failures"]],
     }
 
 
@@ -225,10 +225,10 @@ def measure(
     rounds: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Each library that is installed, so many times."""
+    """Run each installed library ``rounds`` times."""
     installed = [name for name in libraries if importlib.util.find_spec(LIBRARIES[name][0]) is not None]
     for name in set(libraries) - {*installed}:
-        say(f"limiters: {name} is left out: pip install {name}")
+        say(f"limiters: {name} is not installed and left out; to include it: pip install {name}")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in installed}
     for number in range(rounds):
         for name in installed:
@@ -239,7 +239,7 @@ def measure(
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One line for each library: medians of its rounds."""
+    """Format the result as one table, with the medians of each library."""
     rows = [
         [
             f"{name} {result['versions'][name]}".strip(),
@@ -262,8 +262,8 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "of the limit: calls that the server took; refused: of all that arrived; fullest s: most arrivals in any second",
-    "user: ms that the user who asks every 100 ms waited for a permit; round trips: to the store, for each permit",
+    "of the limit: accepted calls; refused: share of all arrivals; fullest s: most arrivals in any second",
+    "user: ms for which the user who calls every 100 ms waited for a permit; round trips: to the store, per permit",
     "failed: tasks that ended by an exception of the library",
 ]
 

@@ -1,10 +1,10 @@
-"""Look-ups of one conversation each, and what becomes of them: calls, time, latency and CPU.
+"""Look-ups of one conversation each: calls, time, latency and CPU.
 
-Merging: 2,000 look-ups by 200 tasks on a client that was idle; every task awaits one look-up at a time, or the ten of
-its own user at once.  Sustained: tasks that never stop asking, on one endpoint of 200 calls a second; the first second,
-which is faster than any later one, does not count.  Single: one look-up on an idle client beside the plain call of the
-same peer, made in turn.  CPU: process CPU of a look-up where nothing waits, beside the calls of ten peers that carry
-it, by the plain method and by bare aiohttp, each in a fresh interpreter.
+Merging: 2,000 look-ups by 200 tasks on an idle client; every task awaits one look-up at a time, or the ten of its user
+at once.  Sustained: tasks that look up without a pause, on one endpoint of 200 calls a second; the first second, which
+is faster than later ones, does not count.  Single: one look-up on an idle client, in turn with the plain call for the
+same peer.  CPU: process CPU of a look-up when nothing waits, compared with the equivalent calls for ten peers, by the
+plain method and by bare aiohttp, each in a fresh interpreter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TASKS = 200
 SUSTAINED_TASKS = 400
 CONFIG = Config(rtt=0.005)
 WARM_UP = 500
-"""Calls of ten before the CPU clock starts."""
+"""Calls for ten peers before the CPU measurement."""
 
 Pair = tuple[str, str]
 
@@ -43,7 +43,7 @@ def _pairs(numbers: Iterable[int]) -> Iterator[Pair]:
 
 
 async def _pull(tim: TIMClient, pairs: Iterator[Pair], tasks: int) -> None:
-    """Tasks that look up one conversation after the other, from one queue."""
+    """Look up conversations from one queue, in several tasks."""
 
     async def work() -> None:
         for pair in pairs:
@@ -231,7 +231,7 @@ def measure(
     calls: int = 2000,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Everything, one after the other, each on a fresh server."""
+    """Make all measurements in turn, each on a fresh server."""
     say("lookups: merging")
     merging = _merging()
     say("lookups: sustained")
@@ -243,19 +243,19 @@ def measure(
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table for each question."""
+    """Format the result as one table for each measurement."""
     merging, sustained, single, cpu = (result[name] for name in ("merging", "sustained", "single", "cpu"))
     return [
         table(
             f"LOOKUPS: {USERS * PEERS:,} look-ups by {TASKS} tasks, {USERS} users with {PEERS} peers each, RTT 5 ms",
-            ["who asks for what", "seconds", "calls", "refused"],
+            ["pattern", "seconds", "calls", "refused"],
             [
                 [pattern, f"{figures['seconds']:.2f}", f"{figures['calls']}", f"{figures['refused']}"]
                 for pattern, figures in merging.items()
             ],
         ),
         table(
-            f"LOOKUPS: {SUSTAINED_TASKS} tasks that never stop, one endpoint, RTT 5 ms, {sustained['seconds']:g} s",
+            f"LOOKUPS: {SUSTAINED_TASKS} tasks without a pause, one endpoint, RTT 5 ms, {sustained['seconds']:g} s",
             ["", "conversations/s", "refused", "fullest", "failed", "of a core"],
             [
                 [
@@ -286,9 +286,9 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "seconds: from the first look-up to the last answer; calls, refused: the server's word",
+    "seconds: from the first look-up to the last answer; calls, refused: as counted by the server",
     "fullest: most arrivals in a sliding second; failed: tasks that ended; of a core: CPU of the client's process",
-    "more: look-up less the plain call just before it",
+    "more: the look-up's time minus that of the plain call just before it",
 ]
 
 

@@ -1,8 +1,8 @@
 """Memory of a waiting call, and growth of a long `batch.map`.
 
-A waiting call is a task that asked for its turn and did not get it yet; ten thousand of them are counted by
-tracemalloc beside the same number waiting for a bare aiolimiter, and for nothing but a future, which is
-what the tasks themselves cost.  The long run is watched from outside the heap: resident memory of the process.
+A waiting call is a task in the queue for a permit; tracemalloc measures ten thousand of them, and as many tasks that
+wait for a bare aiolimiter or for a mere future, which shows the cost of the tasks themselves.  The long run is measured
+by the resident memory of its process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.policies import POLICIES, Call, available, client
+from benchmarks.policies import POLICIES, Call, client
 from benchmarks.remote import fresh, server
 from benchmarks.server import Config
 from benchmarks.tables import table
@@ -30,7 +30,7 @@ CONCURRENCY = 64
 
 @asynccontextmanager
 async def _future(_base_url: str, _rate: float) -> AsyncIterator[Call]:
-    """Waits for what never comes: the cost of a task and a future alone."""
+    """Wait forever: the cost of a task and a future alone."""
     never = asyncio.Event()
 
     async def call(_name: str, _serial: int) -> bool:
@@ -48,10 +48,10 @@ WAITERS = {
 
 
 async def _waiting(kind: str, base_url: str, count: int) -> dict[str, float]:
-    """Bytes for each of the calls that wait, and seconds that it took to queue and to cancel them."""
-    # So slow that hardly a call is let go meanwhile, and no connection of one in flight is counted.
+    """Measure the bytes of each waiting call, and the seconds to queue and to cancel all."""
+    # The rate is so low that hardly any call is permitted meanwhile, and no connection is counted.
     async with WAITERS[kind](base_url, 1) as call:
-        # The first call pays for connections, imports and caches, which no waiting call has to.
+        # The first call pays for connections, imports and caches.
         if kind != "a bare future":
             await call(NAME, 0)
         gc.collect()
@@ -59,7 +59,7 @@ async def _waiting(kind: str, base_url: str, count: int) -> dict[str, float]:
         before = tracemalloc.get_traced_memory()[0]
         start = time.perf_counter()
         tasks = [asyncio.ensure_future(call(NAME, serial)) for serial in range(count)]
-        # Twice around the loop, each has started and reached its queue; few were served meanwhile.
+        # After two iterations of the loop, each has reached the queue, and few have a permit.
         for _ in range(2):
             await asyncio.sleep(0)
         queued = time.perf_counter() - start
@@ -76,20 +76,20 @@ async def _waiting(kind: str, base_url: str, count: int) -> dict[str, float]:
 
 
 def resident() -> int:
-    """Bytes of resident memory now; where the system does not tell, the most there ever were."""
+    """Return the resident memory, bytes; on systems without ``/proc``, its peak."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * mmap.PAGESIZE
-    import resource  # not there on every system, nor needed on Linux
+    import resource  # not available on every system, nor needed on Linux
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 async def _growth(base_url: str, count: int) -> dict[str, float]:
-    """Growth of resident memory over a `batch.map`, at its end and at its highest."""
+    """Measure the growth of resident memory over a `batch.map`, at its end and at its peak."""
     async with client(base_url, 1e6) as tim:
-        # What comes with the first calls, however many follow: a connection each, buffers, caches.
+        # The first calls allocate connections, buffers and caches, however many follow.
         await asyncio.gather(*(tim.set_unread_msg_num("group", f"member{n}", 1) for n in range(CONCURRENCY)))
         gc.collect()
         before = highest = resident()
@@ -115,26 +115,21 @@ async def _growth(base_url: str, count: int) -> dict[str, float]:
 
 
 def measure(*, rows: int = 100_000, waiting: int = 10_000, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Each waiter in a fresh interpreter, then the long run in another."""
-    here = available()
+    """Measure each kind of waiting in a fresh interpreter, then the long run in another."""
     waiters = {}
     for kind in WAITERS:
-        if kind in POLICIES and kind not in here:
-            continue
         say(f"memory: {waiting:,} calls waiting, {kind}")
         with server(Config(record=False)) as remote:
             waiters[kind] = fresh("benchmarks.memory", kind=kind, base_url=remote.base_url, count=waiting)
-    growth = None
-    if "tim_async" in here:
-        say(f"memory: batch.map of {rows:,} rows")
-        with server(Config(window="none", record=False)) as remote:
-            # At a few hundred rows a second, a machine so slow would still be in time.
-            growth = fresh("benchmarks.memory", 60 + rows / 300, kind="growth", base_url=remote.base_url, count=rows)
+    say(f"memory: batch.map of {rows:,} rows")
+    with server(Config(window="none", record=False)) as remote:
+        # The time-out suits a machine that sends only 300 rows a second.
+        growth = fresh("benchmarks.memory", 60 + rows / 300, kind="growth", base_url=remote.base_url, count=rows)
     return {"asked": waiting, "waiters": waiters, "batch_map": growth}
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table of waiting calls, one of the long run."""
+    """Format the result as a table of the waiting calls and a table of the long run."""
     rows = [
         [
             kind,
@@ -146,28 +141,27 @@ def tables(result: dict[str, Any]) -> list[str]:
         for kind, figures in result["waiters"].items()
     ]
     header = ["waiting for", "bytes a call", "calls", "ms to queue all", "ms to cancel all"]
-    found = [table(f"MEMORY: {result['asked']:,} calls waiting on one endpoint", header, rows)]
-    if (growth := result["batch_map"]) is not None:
-        found.append(
-            table(
-                "MEMORY: a long batch.map, resident memory",
-                ["rows", "growth, MB", "highest, MB", "rows/s"],
+    growth = result["batch_map"]
+    return [
+        table(f"MEMORY: {result['asked']:,} calls waiting on one endpoint", header, rows),
+        table(
+            "MEMORY: a long batch.map, resident memory",
+            ["rows", "growth, MB", "highest, MB", "rows/s"],
+            [
                 [
-                    [
-                        f"{growth['rows']:,}",
-                        f"{growth['growth'] / 1e6:.1f}",
-                        f"{growth['highest_growth'] / 1e6:.1f}",
-                        f"{growth['rows_per_second']:,.0f}",
-                    ]
-                ],
-            )
-        )
-    return found
+                    f"{growth['rows']:,}",
+                    f"{growth['growth'] / 1e6:.1f}",
+                    f"{growth['highest_growth'] / 1e6:.1f}",
+                    f"{growth['rows_per_second']:,.0f}",
+                ]
+            ],
+        ),
+    ]
 
 
 NOTES = [
-    "bytes a call: all that was allocated for it, its task included (a bare future shows the task alone)",
-    "ms: under tracemalloc, which makes everything several times slower; to compare, not to quote",
+    "bytes a call: all allocations, its task included (a bare future shows the task alone)",
+    "ms: under tracemalloc, which makes everything several times slower; only for comparison",
 ]
 
 

@@ -1,7 +1,7 @@
-"""Migrations by the command itself: how fast without a limit, how much of one, and what they cost.
+"""Migrations by the command itself: speed without a limit, share of a limit, and costs.
 
-The command runs in a process of its own, whose memory and CPU the system counts; so does the server.  Beside it, in
-the same run, the rows of a bare `batch.map`, which keeps no journal, reads no file and looks no group up.
+The command runs in a process of its own, whose memory and CPU the system counts, and so does the server.  For
+comparison, the same run includes a bare `batch.map` of as many rows, without journal, file and look-ups of groups.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.tables import table
 
 SIZES = (100_000, 1_000_000)
 MEMBERS = 100
-"""Of each group."""
+"""Members of each group."""
 LIMIT = 200
 
 
@@ -32,7 +32,7 @@ def _write(file: Path, rows: int) -> None:
 
 
 def _run(remote: Remote, file: Path, rate: int) -> dict[str, float]:
-    """Run the command to its end: seconds, CPU seconds, peak of resident memory."""
+    """Run the command to its end; return its seconds, CPU seconds and peak resident memory."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
         "PYTHONPATH": os.pathsep.join(path for path in (str(Path(__file__).parent.parent), *sys.path) if path),
@@ -44,12 +44,12 @@ def _run(remote: Remote, file: Path, rate: int) -> dict[str, float]:
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    said = process.stderr.read()
+    output = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stderr.close()
     if process.returncode:
-        raise RuntimeError(f"the command ended with {process.returncode}: {said.decode()}")
+        raise RuntimeError(f"the command ended with {process.returncode}: {output.decode()}")
     return {
         "seconds": time.perf_counter() - start,
         "cpu": usage.ru_utime + usage.ru_stime,
@@ -91,7 +91,7 @@ def _limited(folder: Path, seconds: int) -> dict[str, float]:
 
 
 def measure(*, sizes: Sequence[int] = SIZES, seconds: int = 60, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Each size without a limit, then so many seconds at the limit."""
+    """Measure each size without a limit, then ``seconds`` seconds at the limit."""
     unlimited = []
     with tempfile.TemporaryDirectory() as folder:
         for rows in sizes:
@@ -105,7 +105,7 @@ def measure(*, sizes: Sequence[int] = SIZES, seconds: int = 60, say: Callable[[s
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table without a limit, one at it."""
+    """Format the result as a table without a limit and a table at the limit."""
     rows = [
         [
             f"{figures['rows']:,}",
@@ -139,6 +139,6 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 NOTES = [
     "rows/s: of the whole process, from its start: the file is read twice, each group looked up, each row journaled",
-    "to batch.map: beside a batch.map of the same calls in the same run, from memory and without a journal",
-    "nothing to do: the same command once more",
+    "to batch.map: ratio to a batch.map of the same calls in the same run, from memory and without a journal",
+    "nothing to do: the same command again",
 ]

@@ -1,8 +1,8 @@
-"""Goodput and refusals in virtual time: the client's own queue and limiter, before servers that count.
+"""Goodput and refusals in virtual time: the client's own queue and limiter with simulated servers.
 
 Only the clock, the path and the server are simulated.  Timers fire up to a millisecond late, as epoll's do; arrivals
-and answers are exact.  Callers never run out.  Round trips are lognormal, each way drawn by itself; one in 200 is
-200 ms longer.
+and answers are exact.  There are always callers waiting.  Round trips are lognormal, with each way drawn independently;
+one in 200 is 200 ms longer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Path:
         rtt: mean round trip, seconds.
         variation: coefficient of variation of each way.
         spikes: share of round trips that take 200 ms more.
-        stalls: times a second, on average, at which everything under way is held for 20 to 250 ms.
+        stalls: mean number of stalls a second, each of which holds everything in flight for 20 to 250 ms.
     """
 
     rtt: float = 0.05
@@ -43,13 +43,13 @@ class Path:
 
 @dataclass(frozen=True)
 class Other:
-    """Another consumer of the same quota.
+    """Another consumer of the same rate.
 
     Attributes:
-        rate: calls a second it sends, evenly over a path like ours.
-        start: when it begins, seconds.
-        end: when it ends, seconds.
-        refusable: whether it is refused as we are; if not, each of its calls takes its place.
+        rate: its calls a second, sent at even intervals over a path like the client's.
+        start: the time of its first call, seconds.
+        end: the time of its end, seconds.
+        refusable: whether it is refused as the client is; if not, all its calls are accepted and counted.
         random: whether it sends at random times (Poisson) instead.
     """
 
@@ -62,18 +62,18 @@ class Other:
 
 @dataclass
 class Run:
-    """What the server saw, in seconds since the start."""
+    """The server's record of a run; times are seconds since the start."""
 
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
     def goodput(self, start: float, end: float) -> float:
-        """Accepted calls a second between two times."""
+        """Return the accepted calls a second between two times."""
         return _count(self.accepted, start, end) / (end - start)
 
     def refused_share(self, start: float, end: float) -> float:
-        """Share, 0 to 1, of the calls between two times that were refused."""
+        """Return the share, 0 to 1, of the calls between two times that were refused."""
         refused = _count(self.refused, start, end)
         return refused / max(1, refused + _count(self.accepted, start, end))
 
@@ -83,7 +83,7 @@ def _count(times: list[float], start: float, end: float) -> int:
 
 
 class _Delays:
-    """Draws delays; holds what is under way while the path is stalled."""
+    """Random delays and stalls of a path."""
 
     def __init__(self, path: Path, seed: int, seconds: float) -> None:
         self._source = random.Random(seed)
@@ -97,7 +97,7 @@ class _Delays:
             self._stalls.append((at, at := at + self._source.uniform(0.02, 0.25)))
 
     def both(self) -> tuple[float, float]:
-        """Seconds there and back."""
+        """Draw the seconds of both ways."""
         there = self._source.lognormvariate(self._mu, self._sigma)
         back = self._source.lognormvariate(self._mu, self._sigma)
         if self._source.random() < self._path.spikes:
@@ -107,12 +107,12 @@ class _Delays:
         return there, back
 
     def held(self, at: float) -> float:
-        """When that which would be there at a time, seconds since the start, is there."""
+        """Return the time of arrival of a message due at a time, which a stall may delay; seconds since the start."""
         index = bisect.bisect(self._stalls, (at, math.inf)) - 1
         return max(at, self._stalls[index][1]) if index >= 0 else at
 
     def times(self, other: Other) -> Iterator[float]:
-        """Arrivals of another consumer."""
+        """Yield the arrival times of another consumer."""
         at = other.start
         while at < other.end:
             at += self._source.expovariate(other.rate) if other.random else 1 / other.rate
@@ -129,7 +129,7 @@ def simulate(
     strict: bool = False,
     limit: int = LIMIT,
 ) -> Run:
-    """As many callers as the limit, each calling again at once."""
+    """Simulate as many callers as the limit, each of which calls without a pause."""
     run = Run()
     delays = _Delays(path, seed, seconds)
 
@@ -156,22 +156,15 @@ def simulate(
                     run.rates.append(queue.rate)
 
         if other is not None:
-            took = window.admit if other.refusable else window.fill
+            count = window.admit if other.refusable else window.fill
             for at in delays.times(other):
-                loop.deliver(at, _ignoring(took), start + at)
+                loop.deliver(at, count, start + at)
         await asyncio.gather(*(caller() for _ in range(limit)))
 
     loop = VirtualTimeLoop(resolution=1e-3)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main(loop))
     return run
-
-
-def _ignoring(took: Callable[[float], object]) -> Callable[[float], None]:
-    def take(now: float) -> None:
-        took(now)
-
-    return take
 
 
 def _sliding() -> Window:
@@ -214,7 +207,7 @@ BESIDE: dict[str, tuple[Path, Other]] = {
 def measure(
     *, seconds: float = 300.0, seeds: int = 1, only: str = "", say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Every server and path alone, then beside another consumer that leaves 80 s before the end."""
+    """Run every server and path alone, then beside another consumer that ends 80 s before the end of the run."""
     alone, beside = {}, {}
     for name, (window, path) in ALONE.items():
         if only not in name:
@@ -255,7 +248,7 @@ def _mean(values: Iterator[float]) -> float:
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table of the paths alone, one of those beside another consumer."""
+    """Format the result as a table of the client alone and a table beside another consumer."""
     header = ["path and server", "per s, second half", "refused in 10,000", "first 10 s", "refused in 10,000"]
     rows = [[name, *(f"{figure:.1f}" for figure in figures.values())] for name, figures in result["alone"].items()]
     beside = [[name, *(f"{figure:.1f}" for figure in figures.values())] for name, figures in result["beside"].items()]

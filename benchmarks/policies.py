@@ -1,17 +1,15 @@
-"""Who is compared: ways of keeping to a limit, each behind the same small door.
+"""The policies under comparison: ways to keep to a limit, behind one interface.
 
-A policy is opened on a base URL with a rate and gives one function, `call(endpoint, serial)`, which returns
-True when the service took the call.  Each endpoint has a limiter of its own.  The baselines send the same
-URL and body through plain aiohttp, and do not repeat what was refused: it counts as refused.
+A policy is opened on a base URL with a rate and yields one function, `call(endpoint, serial)`, which returns True if
+the service accepted the call.  Each endpoint has its own limiter.  The baselines send the same URL and body by plain
+aiohttp, and do not retry refused calls, which count as refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import random
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,13 +29,11 @@ SDK_APP_ID = 1400000000
 SECRET_KEY = "0123456789abcdef" * 4
 IDENTIFIER = "administrator"
 USERSIG = "eJw*" + "x" * 196
-"""As long as a real one; the stand-in server does not look at it."""
-
-TIM_ASYNC = ("tim_async", "tim_async strict")
+"""As long as a real one; the stand-in server ignores it."""
 
 
 def url(base_url: str, name: str) -> str:
-    """A whole URL with a random of its own, as every attempt needs one."""
+    """Make the URL of an attempt, with its own ``random``."""
     return (
         f"{base_url}/{calls.COMMANDS[name]}?sdkappid={SDK_APP_ID}&identifier={IDENTIFIER}"
         f"&usersig={USERSIG}&random={random.getrandbits(32)}&contenttype=json"
@@ -45,12 +41,12 @@ def url(base_url: str, name: str) -> str:
 
 
 def wide_session() -> aiohttp.ClientSession:
-    """A session whose connector never makes a caller wait: the limiter under test is the only limit."""
+    """Make a session without a limit on connections, so that the limiter under test is the only limit."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 async def post(session: aiohttp.ClientSession, base_url: str, name: str, body: dict[str, Any]) -> bool:
-    """One attempt by plain aiohttp."""
+    """Make one attempt by plain aiohttp; return whether it succeeded."""
     try:
         async with session.post(url(base_url, name), json=body) as response:
             answer = json.loads(await response.read())
@@ -60,7 +56,7 @@ async def post(session: aiohttp.ClientSession, base_url: str, name: str, body: d
 
 
 def bucket(capacity: Callable[[float], float], share: float) -> Opener:
-    """aiolimiter alone: `capacity` permits at once, refilled at `share` of the rate."""
+    """Make a policy of aiolimiter alone: `capacity` permits at once, refilled at `share` of the rate."""
 
     @asynccontextmanager
     async def opened(base_url: str, rate: float) -> AsyncIterator[Call]:
@@ -79,10 +75,10 @@ def bucket(capacity: Callable[[float], float], share: float) -> Opener:
 
 @asynccontextmanager
 async def slot_hold(base_url: str, rate: float) -> AsyncIterator[Call]:
-    """As many slots as calls a second, each free again 1 s after its answer; the bucket only smooths.
+    """Hold as many slots as calls a second, each until 1 s after its answer; the bucket only smooths.
 
-    An arrival lies between its sending and its answer, so two arrivals of one slot are always more than a
-    second apart, and no second ever holds more arrivals than there are slots, whatever the delays.
+    A call arrives between its sending and its answer, so two arrivals of one slot are always more than a second apart,
+    and no second ever has more arrivals than there are slots, whatever the delays.
     """
     slots = {name: asyncio.Semaphore(int(rate)) for name in calls.NAMES}
     limiters = {name: AsyncLimiter(4, 4 / (1.05 * rate)) for name in calls.NAMES}
@@ -101,7 +97,7 @@ async def slot_hold(base_url: str, rate: float) -> AsyncIterator[Call]:
 
 
 def client(base_url: str, rate: float, *, strict: bool = False, **options: Any) -> TIMClient:
-    """The client under test, every endpoint at the same rate."""
+    """Make the client under test, with the same rate for every endpoint."""
     from tim_async.client import TIMClient
 
     return TIMClient(
@@ -116,7 +112,7 @@ def client(base_url: str, rate: float, *, strict: bool = False, **options: Any) 
 
 
 def tim_calls(tim: TIMClient) -> dict[str, Callable[[int], Awaitable[object]]]:
-    """The same four calls as `benchmarks.calls.body`, by the client's methods."""
+    """Return the four calls of `benchmarks.calls.body`, by the client's methods."""
     return {
         "set_unread_msg_num": lambda n: tim.set_unread_msg_num("group", f"member{n}", 1),
         "admin_set_msg_read": lambda n: tim.admin_set_msg_read(f"member{n}", "peer"),
@@ -126,7 +122,7 @@ def tim_calls(tim: TIMClient) -> dict[str, Callable[[int], Awaitable[object]]]:
 
 
 def tim_async(*, strict: bool) -> Opener:
-    """The client under test, with its default retries."""
+    """Make a policy of the client under test, with its default retries."""
 
     @asynccontextmanager
     async def opened(base_url: str, rate: float) -> AsyncIterator[Call]:
@@ -158,20 +154,10 @@ POLICIES: dict[str, Opener] = {
 LEGEND = {
     "naive": "AsyncLimiter(200, 1)",
     "fixed": "AsyncLimiter(4, 4/190)",
-    "slot-hold": "200 slots, free again 1 s after the answer, and AsyncLimiter(4, 4/210)",
+    "slot-hold": "200 slots, each held until 1 s after the answer, and AsyncLimiter(4, 4/210)",
     "tim_async": "TIMClient(…)",
     "tim_async strict": "TIMClient(…, strict=True)",
 }
 
 BASELINES = ("fixed", "slot-hold")
-"""What the client must not fall behind."""
-
-
-def available() -> list[str]:
-    """The policies that can run here, in the order in which they are shown."""
-    try:
-        importlib.import_module("tim_async.client")
-    except ImportError as error:
-        print(f"tim_async is left out: {error}", file=sys.stderr)
-        return [name for name in POLICIES if name not in TIM_ASYNC]
-    return list(POLICIES)
+"""The policies that the client must not fall behind."""

@@ -1,9 +1,9 @@
-"""Goodput and refusals: every policy on a fresh server in turn, in rounds, so that all meet the same weather.
+"""Goodput and refusals: every policy in turn on a fresh server, in rounds, so that all have the same conditions.
 
-Goodput is successful calls by the seconds from the first sending to the last answer, as a share of the
-limit.  The first sending is taken to be half an RTT before the first arrival: the server's word, the same for
-all, and free of what a client says of itself.  Refusals and the fullest second are the server's word as well.
-Creating thousands of tasks and queueing them takes time before anything is sent; "with start" counts that too.
+Goodput is the number of successful calls divided by the seconds from the first sending to the last answer, as a share
+of the limit.  The first sending is taken as half an RTT before the first arrival: by the server's clock, the same way
+for all policies.  Refusals and the fullest second are counted by the server, too.  Creating and queueing thousands of
+tasks takes time before anything is sent; "with start" includes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.policies import BASELINES, LEGEND, POLICIES, Call, available
+from benchmarks.policies import BASELINES, LEGEND, POLICIES, Call
 from benchmarks.remote import Remote, server
 from benchmarks.scenarios import SCENARIOS, USUAL, Scenario
 from benchmarks.tables import table
@@ -24,7 +24,7 @@ from benchmarks.tables import table
 
 @dataclass
 class Tally:
-    """What the client saw on one endpoint."""
+    """The client's counts for one endpoint."""
 
     served: int = 0
     failed: int = 0
@@ -40,7 +40,7 @@ class Tally:
 
 
 async def _drive(call: Call, scenario: Scenario, workers: int) -> dict[str, Tally]:
-    """Make the scenario's calls: all as tasks at once, or by so many workers on each endpoint."""
+    """Make the scenario's calls: each in its own task or, with ``workers``, by that many tasks for each endpoint."""
     tallies = {name: Tally() for name in scenario.names}
 
     async def one(name: str, serial: int) -> None:
@@ -82,7 +82,7 @@ async def _run_client(policy: str, remote: Remote, scenario: Scenario, workers: 
 
 
 def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0) -> dict[str, Any]:
-    """One policy through one scenario on a fresh server."""
+    """Run one policy through one scenario on a fresh server."""
     config = replace(scenario.config, seed=seed)
     with server(config) as remote:
         tallies = asyncio.run(_run_client(policy, remote, scenario, workers))
@@ -118,7 +118,7 @@ def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0
 
 
 def _phases(marks: Sequence[float], seen: dict[str, Any]) -> list[float]:
-    """Accepted calls a second between each two marks."""
+    """Return the accepted calls a second between consecutive marks."""
     times = [time - seen["first"] for time in seen["accepted_times"]]
     return [sum(start <= time < end for time in times) / (end - start) for start, end in itertools.pairwise(marks)]
 
@@ -131,8 +131,8 @@ def measure(
     workers: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Every scenario with every policy, the policies in turn within each round."""
-    chosen = [name for name in available() if policies is None or name in policies]
+    """Run every scenario with every policy, the policies in turn within each round."""
+    chosen = [name for name in POLICIES if policies is None or name in policies]
     result: dict[str, Any] = {}
     for key in scenarios:
         runs: list[dict[str, Any]] = []
@@ -146,7 +146,7 @@ def measure(
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Medians over the rounds; the comparison with the baselines is made within each round."""
+    """Return the medians over the rounds; the comparison with the baselines is made within each round."""
     better = {
         number: max(
             (run["goodput"] for run in runs if run["round"] == number and run["policy"] in BASELINES),
@@ -173,7 +173,7 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """One table for each scenario."""
+    """Format the result as one table for each scenario."""
     return [_table(SCENARIOS[key], measured) for key, measured in result.items()]
 
 
@@ -204,10 +204,10 @@ def _table(scenario: Scenario, measured: dict[str, Any]) -> str:
 NOTES = [
     *(f"{name}: {meaning}" for name, meaning in LEGEND.items()),
     "goodput: share of the limit, mean over the endpoints; slowest: the slowest endpoint's",
-    "    1,200 calls are six seconds' worth and the sixth need not be waited out, so a little over 1 is possible",
-    "with start: goodput when the time from creating the tasks to the first sending counts too",
-    "to better: goodput by that of the better of fixed and slot-hold in the same round",
+    "    1,200 calls are six seconds' worth, and the sixth second need not end, so a little over 1 is possible",
+    "with start: goodput including the time from creating the tasks to the first sending",
+    "to better: ratio to the goodput of the better of fixed and slot-hold in the same round",
     "refused, worst: refused by the server for each 1,000 attempts, median and worst round",
-    "fullest: most arrivals in a sliding second, in any round; failed: calls that did not succeed in the end",
-    "from-to s: accepted calls a second in that span",
+    "fullest: most arrivals in a sliding second, in any round; failed: calls that failed after all retries",
+    "from-to s: accepted calls a second in that interval",
 ]

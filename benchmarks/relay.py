@@ -1,6 +1,6 @@
-"""A relay before a server, a process of its own, that delays every byte: a far store, on one machine.
+"""A relay before a server, in a process of its own, which delays every byte to imitate a distant store.
 
-Started by `benchmarks.fleet_run`; it prints its port and lives until its standard input closes.
+`benchmarks.fleet_run` starts it; it prints its port and runs until its standard input closes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.server import until_stdin_closes
 
 
 class _Half(asyncio.Protocol):
-    """One side of a relayed connection; what it receives goes to the other side, later."""
+    """One side of a relayed connection; it forwards received data to the other side after a delay."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
@@ -24,14 +24,14 @@ class _Half(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        asyncio.get_running_loop().call_later(self._delay, self._pass_on, data)
+        asyncio.get_running_loop().call_later(self._delay, self._forward, data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        asyncio.get_running_loop().call_later(self._delay, self._pass_on, None)
+        asyncio.get_running_loop().call_later(self._delay, self._forward, None)
 
-    def _pass_on(self, data: bytes | None) -> None:
+    def _forward(self, data: bytes | None) -> None:
         if not self.other.done():  # still connecting
-            self.other.add_done_callback(lambda _: self._pass_on(data))
+            self.other.add_done_callback(lambda _: self._forward(data))
         elif data is None:
             self.other.result().close()
         else:
@@ -39,7 +39,7 @@ class _Half(asyncio.Protocol):
 
 
 async def relay(port: int, delay: float) -> None:
-    """Relay connections to a port of the loopback, each byte ``delay`` seconds late in either direction."""
+    """Relay connections to a port on loopback, with a one-way delay of ``delay`` seconds."""
     loop = asyncio.get_running_loop()
     connecting: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""Processes beside the benchmark's own: the stand-in server, and measurements in a fresh interpreter."""
+"""Child processes of a benchmark: the stand-in server, and measurements in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def environment() -> dict[str, str]:
-    """The same modules for a child, wherever the benchmark was started from."""
+    """Return an environment in which a child process imports the same modules."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 class Remote:
-    """A running stand-in server, as seen from the benchmark."""
+    """A running stand-in server, from the benchmark's side."""
 
     def __init__(self, port: int) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
-        # Whatever proxy the environment names, loopback is reached directly.
+        # Without any proxy of the environment.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """What the server saw, by method name."""
+        """Return the server's report, by method name."""
         report: dict[str, dict[str, Any]] = self._get("/_control/report")
         return report
 
-    def stall(self, seconds: float, what: str = "arrivals") -> None:
-        """Hold back every arrival, or every answer, until `seconds` from now."""
-        self._get(f"/_control/stall?seconds={seconds}&what={what}")
+    def stall(self, seconds: float) -> None:
+        """Hold back every arrival for `seconds` from now."""
+        self._get(f"/_control/stall?seconds={seconds}")
 
     def _get(self, path: str) -> Any:
         with self._opener.open(self.base_url + path, timeout=30) as response:
@@ -47,14 +47,14 @@ class Remote:
 
 @contextlib.contextmanager
 def server(config: Config) -> Iterator[Remote]:
-    """A fresh stand-in server in a process of its own, ended with the block."""
+    """Run a fresh stand-in server in a process of its own."""
     with listening("benchmarks.server", arguments(config)) as port:
         yield Remote(port)
 
 
 @contextlib.contextmanager
 def listening(module: str, *args: str) -> Iterator[int]:
-    """A module in a process of its own, which prints its port and ends with its standard input; yields the port."""
+    """Run a module that prints its port and ends with its standard input, in a process; yield the port."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *args],
         stdin=subprocess.PIPE,
@@ -80,9 +80,9 @@ def listening(module: str, *args: str) -> Iterator[int]:
 
 
 def fresh(module: str, timeout: float = 600, **settings: Any) -> dict[str, Any]:
-    """Run a module in a fresh interpreter with `settings` as its one argument; its last line is the result.
+    """Run a module in a fresh interpreter with `settings` as its only argument; return its last line.
 
-    A heap that earlier measurements have grown, and caches that they have warmed, would belong to nobody.
+    So no measurement inherits the heap and the caches of earlier ones.
     """
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(settings)],

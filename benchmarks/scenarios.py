@@ -1,4 +1,4 @@
-"""What the policies are put through: how many calls, over what path, under which window."""
+"""The scenarios for the policies: number of calls, path and window."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Scenario:
     """One load on one kind of server.
 
     Attributes:
-        title: what it is, for the table.
+        title: its title in the table.
         config: the server and the path to it.
-        endpoints: how many of the four are called at once.
-        calls: calls for each endpoint; 0 when it runs by time.
-        seconds: for how long calls are started, when it runs by time.
-        stall_at: when the server stalls for a second, after the first call; 0 is never.
-        marks: times, in seconds after the first arrival, between which the goodput is reported apart.
+        endpoints: the number of endpoints called concurrently, up to four.
+        calls: calls for each endpoint; 0 for a run by time.
+        seconds: the time within which calls are started, in a run by time.
+        stall_at: seconds after the first call at which the server stalls for a second; 0 for never.
+        marks: times, seconds after the first arrival, between which the goodput is reported separately.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Scenario:
 
     @property
     def time_limit(self) -> float:
-        """Seconds after which a run has failed: nothing here may take as long as this."""
+        """Seconds after which a run has failed."""
         return 30 + 4 * max(self.seconds, self.calls / self.config.limit)
 
 
@@ -63,7 +63,7 @@ SCENARIOS: dict[str, Scenario] = {
         marks=(0, 5, 20, 40, 59),
     ),
     "foreign": Scenario(
-        "one endpoint for 70 s, RTT 50 ms lognormal 0.3, another consumer takes 80/s from 20 s to 60 s",
+        "one endpoint for 70 s, RTT 50 ms lognormal 0.3, another consumer uses 80/s from 20 s to 60 s",
         Config(rtt=0.05, cv=0.3, foreign_rate=80, foreign_start=20, foreign_end=60),
         calls=0,
         seconds=70,
@@ -77,4 +77,4 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 USUAL = ("four", "sliding", "calendar")
-"""Those that take seconds and not minutes."""
+"""The default scenarios, which take seconds, not minutes."""

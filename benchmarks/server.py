@@ -1,11 +1,11 @@
-"""The stand-in server, a process of its own: counts every arrival, refuses what is over the limit.
+"""The stand-in server, in a process of its own: it counts every arrival and refuses calls over the limit.
 
-It is stricter than the emulator and knows nothing of accounts, groups or signatures: it exists to count.
-The path between client and server is imitated here too.  Each call is delayed twice, before its arrival is
-counted and after, both drawn apart with a mean of half the RTT, since what bunches arrivals is the first.
+It is stricter than the emulator and has no accounts, groups or signatures: it only counts.  It also imitates the path
+between client and server: each call is delayed before its arrival is counted and again after it, by independent delays
+with a mean of half the RTT each, because it is the first delay that bunches arrivals.
 
-Started by `benchmarks.remote`, never by hand: it prints its port and lives until its standard input closes,
-so it cannot outlive the benchmark that started it.
+`benchmarks.remote` starts it: it prints its port and runs until its standard input closes, so it cannot outlive the
+benchmark.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from benchmarks.windows import Foreign, fullest_second
 from tim_async.emulator._windows import Window
 
 SPIKE = 0.2
-"""Seconds that a spike adds."""
+"""The additional delay of a spike, seconds."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What kind of service, and what kind of path to it.
+    """The service, and the path to it.
 
     Attributes:
         window: "sliding", "calendar" or "none".
         limit: calls a second, for each endpoint.
-        count_refused: whether a refused arrival fills the sliding second as an accepted one does.
-        rtt: mean of the round trip, seconds.
-        cv: coefficient of variation of each half of it, lognormal; 0 is a fixed delay.
-        spike_share: share of calls that are 200 ms late, on a half chosen by chance.
-        foreign_rate, foreign_start, foreign_end: another consumer of the same quota, on every endpoint.
-        record: keep each arrival for the report; off where millions are made.
-        seed: the same delays for everyone who is compared.
+        count_refused: whether refused calls count in the sliding second, too.
+        rtt: mean round trip, seconds.
+        cv: coefficient of variation of each one-way delay, lognormal; 0 for a fixed delay.
+        spike_share: share of calls that are delayed by 200 ms more, on a random one of the two ways.
+        foreign_rate, foreign_start, foreign_end: the rate, calls/s, of another consumer on every endpoint, and the
+            seconds from the first arrival to its start and end.
+        record: whether to keep each arrival for the report; off for millions of calls.
+        seed: the seed of the delays, the same for all policies under comparison.
     """
 
     window: Literal["sliding", "calendar", "none"] = "sliding"
@@ -62,7 +63,7 @@ class Config:
 
 
 class Delays:
-    """Draws the two halves of each round trip."""
+    """The random one-way delays."""
 
     def __init__(self, config: Config) -> None:
         self._random = random.Random(config.seed)
@@ -73,7 +74,7 @@ class Delays:
         self._mu = math.log(self._mean) - self._sigma**2 / 2 if self._mean else 0.0
 
     def draw(self) -> tuple[float, float]:
-        """Seconds before the arrival and seconds after it."""
+        """Draw the seconds before the arrival and those after it."""
         there, back = self._half(), self._half()
         if self._spikes and self._random.random() < self._spikes:
             if self._random.random() < 0.5:
@@ -89,31 +90,29 @@ class Delays:
 
 
 class Counter:
-    """One endpoint: its window, and a record of what arrived."""
+    """One endpoint: its window, and a record of the arrivals."""
 
     def __init__(self, config: Config) -> None:
         self._record = config.record
         self._window = None
         if config.window != "none":
             self._window = Window(config.window, config.limit, count_refused=config.count_refused)
-        # A calendar second is one of the wall clock.
+        # A calendar second is a second of the wall clock.
         self._offset = time.time() - time.monotonic() if config.window == "calendar" else 0.0
         self._foreign = Foreign(config.foreign_rate, config.foreign_start, config.foreign_end)
         self.accepted = self.refused = 0
         self.first: float | None = None
-        self.last = 0.0
         self.accepted_times: list[float] = []
         self.refused_times: list[float] = []
 
     def arrive(self, now: float) -> bool:
         if self.first is None:
             self.first = now
-        # A window changes only when somebody arrives, so the other consumer's calls can wait until then.
+        # A window matters only at an arrival, so the other consumer's calls are counted then.
         for due in self._foreign.due(now - self.first):
             if self._window is not None:
                 self._window.fill(self.first + due + self._offset)
         accepted = self._window is None or self._window.admit(now + self._offset)
-        self.last = now
         if accepted:
             self.accepted += 1
         else:
@@ -128,20 +127,19 @@ class Counter:
             "refused": self.refused,
             "fullest": fullest_second(sorted(self.accepted_times + self.refused_times)),
             "first": self.first,
-            "last": self.last,
             "accepted_times": self.accepted_times,
             "refused_times": self.refused_times,
         }
 
 
 class Server:
-    """Answers the calls, and `/_control/…` for those who watch."""
+    """The handler of the calls, and of `/_control/…` for the benchmark."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._delays = Delays(config)
         self._counters: dict[str, Counter] = {}
-        self._stalled_until = {"arrivals": 0.0, "answers": 0.0}
+        self._stalled_until = 0.0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
@@ -151,7 +149,8 @@ class Server:
         there, back = self._delays.draw()
         if there:
             await asyncio.sleep(there)
-        await self._stall("arrivals")
+        if (left := self._stalled_until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
         counter = self._counters.get(path)
         if counter is None:
             counter = self._counters[path] = Counter(self._config)
@@ -159,18 +158,12 @@ class Server:
         answer = calls.answer(path, sent) if accepted else calls.TOO_FAST
         if back:
             await asyncio.sleep(back)
-        await self._stall("answers")
-        # Over the limit the service still answers HTTP 200; only ErrorCode tells.
+        # Even over the limit the service answers HTTP 200; only ErrorCode differs.
         return web.Response(body=json.dumps(answer).encode(), content_type="application/json")
-
-    async def _stall(self, what: str) -> None:
-        if (left := self._stalled_until[what] - time.monotonic()) > 0:
-            await asyncio.sleep(left)
 
     def _control(self, request: web.BaseRequest) -> web.Response:
         if request.path == "/_control/stall":
-            what = request.query.get("what", "arrivals")
-            self._stalled_until[what] = time.monotonic() + float(request.query["seconds"])
+            self._stalled_until = time.monotonic() + float(request.query["seconds"])
             return web.json_response({})
         commands = {path.lstrip("/"): counter.report() for path, counter in self._counters.items()}
         names = {command: name for name, command in calls.COMMANDS.items()}
@@ -178,14 +171,14 @@ class Server:
 
 
 async def serve(config: Config) -> None:
-    """Serve on a free port of the loopback until standard input closes."""
+    """Serve on a free port on loopback until standard input closes."""
     runner = web.ServerRunner(web.Server(Server(config).handle))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
     await site.start()
     print(runner.addresses[0][1], flush=True)
 
-    # What is imported never becomes garbage; looking at it again would only make arrivals late.
+    # Exempt imported modules from garbage collection, which would only delay arrivals.
     gc.collect()
     gc.freeze()
     await until_stdin_closes()
@@ -193,7 +186,7 @@ async def serve(config: Config) -> None:
 
 
 async def until_stdin_closes() -> None:
-    """Wait for the end of standard input, which is that of the process which holds the other end."""
+    """Wait for the end of standard input, i.e. for the end of the parent process."""
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -207,7 +200,7 @@ async def until_stdin_closes() -> None:
 
 
 def arguments(config: Config) -> str:
-    """A configuration as the one argument that this module's command takes."""
+    """Encode a configuration as this module's command-line argument."""
     return json.dumps(asdict(config))
 
 

@@ -1,6 +1,6 @@
-"""Many simulated fleets or migrations, each from its seed: what was tried, and what did not hold.
+"""Many simulated fleets or migrations, each from a seed: totals, and violated invariants.
 
-What is simulated is told at the top of `tests.simulation` and of `tests.simulation.migrations`.
+`tests.simulation` and `tests.simulation.migrations` describe the simulations.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 from benchmarks.tables import table
 from tests.simulation.mutants import MUTANTS, OF_MIGRATIONS
 
-ENOUGH = 50
-"""Seeds within which each mutant is to be found."""
+MUTANT_SEEDS = 50
+"""Seeds within which each mutant must be found."""
 _TOTALS = {
     False: ("processes", "calls", "attempts", "scripts", "steps", "refused", "refused_excused"),
     True: ("rows", "processes", "calls", "again", "points", "scripts", "looks", "steps"),
 }
-"""What is added up, of fleets and of migrations."""
+"""The figures to add up, of fleets (False) and of migrations (True)."""
 
 
 def measure(
@@ -41,20 +41,20 @@ def measure(
     store: str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Run seeds, or one, or the mutants.
+    """Run seeds, one seed, or the mutants.
 
     Args:
-        seeds: how many.
-        seconds: virtual time of each; a migration takes as long as it takes.
-        first: the first of them.
-        seed: this one alone.
-        trace: print each step of it.
-        processes: of this machine.
-        small: few processes and calls in each, and faults soon.
-        mutants: run the product with a fault put in by hand instead, each until it is found.
-        migrations: migrations instead of fleets.
-        store: of migrations, "file" or "stream"; None for both.
-        say: progress.
+        seeds: the number of seeds.
+        seconds: the virtual time of each; a migration runs to its end.
+        first: the first seed.
+        seed: run only this seed.
+        trace: print each step of ``seed``.
+        processes: the number of processes that run seeds.
+        mutants: run mutants of the code instead, each until it is found.
+        small: few processes and calls in each, and early faults.
+        migrations: simulate migrations instead of fleets.
+        store: the store of the migrations, "file" or "stream"; None for both.
+        say: receives the progress.
     """
     task = {"seconds": seconds, "small": small, "migrations": migrations, "store": store}
     if seed is not None:
@@ -80,12 +80,12 @@ def measure(
 
 
 def _many(seeds: range, processes: int, task: dict[str, Any], mutant: str | None = None) -> Iterator[dict[str, Any]]:
-    """Run seeds in some processes; results as they come."""
+    """Run seeds in several processes; yield results as they complete."""
     lines: queue.Queue[str | None] = queue.Queue()
     workers = []
     for number in range(min(processes, len(seeds))):
         part = {**task, "seeds": [*seeds[number::processes]], "mutant": mutant}
-        # Processes of their own: a mutant must be in place before the product is imported.
+        # In separate processes, because a mutant must be in place before the code is imported.
         command = [sys.executable, "-m", "tests.simulation.worker", json.dumps(part)]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         workers.append(worker)
@@ -123,7 +123,7 @@ def _mutants(task: dict[str, Any], first: int, processes: int, say: Callable[[st
     for name in OF_MIGRATIONS if task["migrations"] else MUTANTS:
         tried = 0
         found: dict[str, Any] | None = None
-        for result in _many(range(first, first + ENOUGH), processes, task, mutant=name):
+        for result in _many(range(first, first + MUTANT_SEEDS), processes, task, mutant=name):
             tried += 1
             if result["violations"]:
                 found = result
@@ -167,25 +167,25 @@ def _sums(found: list[dict[str, Any]], totals: tuple[str, ...]) -> dict[str, Any
 WORDS = {
     "refused_excused": "refused, excused",
     "again": "rows sent by a second process",
-    "points": "moments of the disk",
-    "looks": "looks at the status",
+    "points": "disk operations that can be the last",
+    "looks": "readings of the status",
 }
-"""What some totals are called."""
+"""The labels of some totals."""
 
 
 def failed(result: dict[str, Any]) -> bool:
-    """Whether something did not hold, or a mutant was not found."""
+    """Whether an invariant was violated, or a mutant was not found."""
     return bool(result.get("violations")) or any(row["seed"] is None for row in result.get("mutants", ()))
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """What was tried, how calls ended, and what was found."""
+    """Format the result as tables: totals, faults, ends of calls, and violations."""
     if "mutants" in result:
         rows = [
             [row["mutant"], "-" if row["seed"] is None else str(row["seed"]), str(row["tried"]), row["invariant"]]
             for row in result["mutants"]
         ]
-        return [table("Faults put in by hand", ["fault", "found by seed", "seeds tried", "invariant"], rows)]
+        return [table("MUTANTS", ["mutant", "found by seed", "seeds tried", "invariant"], rows)]
     totals, learning = result["totals"], result["learning"]
     figures = [
         ["seeds", f"{result['seeds']:,}"],
@@ -197,7 +197,7 @@ def tables(result: dict[str, Any]) -> list[str]:
         figures.append(["refused in 10,000 of a learning fleet", f"{refused:.2f}"])
     ended = "Ends of processes" if result["migrations"] else "Ends of calls"
     shown = [
-        table("SIMULATION", ["what was tried", ""], figures),
+        table("SIMULATION", ["total", ""], figures),
         table("Faults", ["fault", "times"], [[name, f"{count:,}"] for name, count in result["faults"].items()]),
         table(ended, ["end", "times"], [[name, f"{count:,}"] for name, count in result["ended"].items()]),
     ]
@@ -216,6 +216,6 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "refused, excused: within the windows that a fault states; see tests/simulation/faults.py",
-    "a seed again, each step printed: python -m benchmarks simulate --seed N --trace, with the same other options",
+    "refused, excused: within the windows that a fault declares; see tests/simulation/faults.py",
+    "to trace a seed: python -m benchmarks simulate --seed N --trace, with the same other options",
 ]

@@ -1,12 +1,12 @@
-"""Plain-text tables: a title, a header, rows; numbers to the right."""
+"""Plain-text tables: a title, a header, and rows with right-aligned numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
-    """A table as text; the first column is a name, the others are figures."""
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a table; the first column has names, the others have figures."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -17,4 +17,4 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note
         return "  ".join([first, *others]).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([title, "", line(header), rule, *(line(row) for row in rows), *notes])
+    return "\n".join([title, "", line(header), rule, *(line(row) for row in rows)])

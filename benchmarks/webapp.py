@@ -1,8 +1,8 @@
-"""The FastAPI example as its users feel it: 200 of them at once, below the quota and above it.
+"""The FastAPI example under 200 concurrent users, below the quota and above it.
 
-The app runs as its own text says, with four processes, beside the strict server and a Valkey, each a process of its
-own; the users are tasks of this one.  All of it shares one machine, so above the quota it is also a test of what
-is left of the pace when there is no processor to spare.
+The app runs as its docstring shows, with four processes, beside the strict server and a Valkey, each a separate
+process; the users are tasks of this one.  All share one machine, so above the quota this also tests the pace when the
+CPU is exhausted.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ LOOPS = ("asyncio", "uvloop")
 """Event loops that uvicorn can run the app on."""
 WORKERS = 4
 WARM_UP = 3.0
-"""Seconds of the usual load that are not counted: connections, imports, the first signature."""
+"""Seconds of load before the measurement, for connections, imports and the first signature."""
 CONFIG = Config(rtt=0.005)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How the users behave.
+    """The behaviour of the users.
 
     Attributes:
-        title: what the table calls it.
-        peers: conversations that a user looks up with one view, each by a request of its own, all at once.
-        pause: mean seconds between two views; 0 for the next at once.
+        title: its name in the table.
+        peers: conversations in one view, which the user looks up concurrently, by a request each.
+        pause: mean seconds between two views; 0 for none.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Scenario:
 
 
 SCENARIOS = {
-    # 200 views in 3 s, of 3 requests each: 200 requests a second, of which those of one user in one process merge.
+    # 200 views in 3 s, with 3 requests each: 200 requests a second; those of one user in one process merge.
     "below": Scenario("below the quota", 3, 3.0),
     "twice": Scenario("twice the quota", 1, 0.5),
     "flood": Scenario("as fast as they can", 1, 0.0),
@@ -66,7 +66,7 @@ SCENARIOS = {
 
 @dataclass
 class Seen:
-    """What the users saw."""
+    """The responses that the users received."""
 
     taken: dict[int, list[float]] = field(default_factory=dict)
     without_retry_after: int = 0
@@ -87,16 +87,16 @@ class App:
         self._pids = [int(pid) for pid in re.findall(r"server process \[(\d+)\]", self.text())]
 
     def text(self) -> str:
-        """All that it has logged."""
+        """Return its log."""
         self._log.seek(0)
         return self._log.read()
 
     def complaints(self) -> list[str]:
-        """What it has logged beyond the usual."""
+        """Return the lines of its log other than INFO."""
         return [line for line in self.text().splitlines() if not line.startswith("INFO:")]
 
     def memory(self) -> list[int]:
-        """Bytes that each of its processes holds."""
+        """Return the resident memory of each of its processes, bytes."""
         return [_rss(pid) for pid in self._pids]
 
 
@@ -160,7 +160,7 @@ def _app(base_url: str, store: str, loop: str) -> Iterator[App]:
 
 
 async def _user(session: aiohttp.ClientSession, number: int, scenario: Scenario, seen: list[Seen]) -> None:
-    """Views until cancelled; what is seen goes to the last of ``seen``."""
+    """Make views until cancelled; responses go to the last of ``seen``."""
     dice = random.Random(number)
     await asyncio.sleep(dice.uniform(0.0, scenario.pause))
 
@@ -241,7 +241,7 @@ def measure(
     seconds: float = 20.0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Each scenario on each event loop, with an app, a server and a store of its own."""
+    """Run each scenario on each event loop, with its own app, server and store."""
     found = []
     for loop, name in itertools.product(loops, scenarios):
         say(f"webapp: {SCENARIOS[name].title}, {loop}, {seconds:g} s")
@@ -252,7 +252,7 @@ def measure(
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """What users saw and the service had; and what the processes held."""
+    """Format the result as a table of responses and calls, and a table of memory."""
     runs = result["runs"]
 
     def ms(figures: dict[str, float] | None, which: str) -> str:
@@ -299,7 +299,7 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 NOTES = [
-    "no R-A: 429s without a Retry-After of whole seconds; p50, p99: ms, as the users saw it; calls/s: that reached the",
+    "no R-A: 429s without a Retry-After of whole seconds; p50, p99: ms, as measured by users; calls/s: received by the",
     "service on the one endpoint; fullest s: most arrivals in any second; refused: by the service, in the whole run;",
-    "log: lines of the app that complain",
+    "log: lines of the app's log other than INFO",
 ]

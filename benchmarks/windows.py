@@ -1,4 +1,4 @@
-"""What a counting server needs beside the emulator's `Window`: another consumer, and the fullest second."""
+"""Parts of a counting server besides the emulator's `Window`: another consumer, and the fullest second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Foreign:
-    """Somebody else who takes `rate` calls a second of the quota, between two times after the first arrival."""
+    """Another consumer, which makes `rate` calls a second between two times after the first arrival."""
 
     rate: float = 0.0
     start: float = 0.0
@@ -16,7 +16,7 @@ class Foreign:
     taken: int = field(default=0, compare=False)
 
     def due(self, since_first: float) -> list[float]:
-        """The times, since the first arrival, of the calls made up to now and not yet handed out."""
+        """Return the times, since the first arrival, of its calls up to now that were not returned yet."""
         if not self.rate:
             return []
         until = min(since_first, self.end)
@@ -27,7 +27,7 @@ class Foreign:
 
 
 def fullest_second(arrivals: Sequence[float]) -> int:
-    """The most arrivals that any sliding second holds; `arrivals` must be in order."""
+    """Return the maximum number of arrivals in a sliding second; `arrivals` must be in order."""
     fullest = first = 0
     for last, time in enumerate(arrivals):
         while arrivals[first] <= time - 1.0:

@@ -1,4 +1,4 @@
-"""The stand-in service and a real Valkey, as fixtures; the option that chooses the event loop."""
+"""Fixtures for the stand-in service and a real Valkey; the option that chooses the event loop."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from . import loops
 from .stand_in import StandIn
 from .store import Store
 
-# A busy machine, or fsync, may be slow at any time: that is no finding.  A fixture that all examples share is a folder,
-# a server or a monkeypatch, and each example begins by itself.
+# A busy machine, or fsync, may be slow at any time; that is no failure.  The fixtures that examples share are folders,
+# servers and monkeypatches, and each example sets up its own state.
 settings.register_profile(
     "suite",
     settings(),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-# For one more event loop or Python, where the whole suite has passed on another: --hypothesis-profile=few
+# For one more event loop or Python, after the whole suite has passed on another: --hypothesis-profile=few
 settings.register_profile("few", settings.get_profile("suite"), max_examples=20)
 settings.load_profile("suite")
 
-# Programs that a test starts need none of the machine's certificate authorities, and reading them is a quarter of the
-# time in which they start.
+# Programs that a test starts need no certificate authorities, and loading them takes a quarter of the start-up time.
 os.environ["SSL_CERT_FILE"] = os.devnull
-# Nor does pydantic need its plugins: that of logfire doubles the time in which FastAPI is imported.
+# Nor does pydantic need plugins: logfire's doubles the import time of FastAPI.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 
@@ -45,10 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Background jobs of a shell ignore the one, those of nohup the other, and so would all that tests start.
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP; processes that tests start would inherit this.
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, usual)
+            signal.signal(number, default)
     try:
         loops.choose(config.getoption("--loop"))
     except ValueError as error:
@@ -56,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
-    """Name long values by their length: a compressed one holds the time, and each worker would name it otherwise."""
+    """Name long values by their length: compressed ones depend on the time, and all workers must use the same names."""
     if isinstance(val, str | bytes) and len(val) > 60:
         return f"{len(val)} {'characters' if isinstance(val, str) else 'bytes'}"
     return None
@@ -64,7 +63,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Exempt modules and tests from garbage collection, which would visit them again and again, and find nothing."""
+    """Exempt modules and tests from garbage collection, which would traverse them again and again in vain."""
     gc.disable()
     try:
         return (yield)
@@ -80,7 +79,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture
 async def service() -> AsyncIterator[StandIn]:
-    """A stand-in; at the end every request must have been well-formed, and no task may be left."""
+    """A stand-in; at the end, every request must have been as documented and no task may be left."""
     async with StandIn() as running:
         yield running
     assert running.violations == []
@@ -89,6 +88,6 @@ async def service() -> AsyncIterator[StandIn]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A running Valkey of this test alone, without persistence."""
+    """A running Valkey for this test alone, without persistence."""
     with Store(tmp_path / "valkey") as running:
         yield running

@@ -1,6 +1,6 @@
-"""The project's documents as the tests read them: code blocks, links and headings, by a CommonMark parser.
+"""The project's documents, parsed by a CommonMark parser: code blocks, links and headings.
 
-The language of a code block says how it is tested: ``python`` and ``sh`` are executed as printed, ``py`` is compiled,
+The language of a code block determines its test: ``python`` and ``sh`` are executed as printed, ``py`` is compiled,
 ``bash`` is parsed by bash; ``text`` is output.
 """
 
@@ -25,7 +25,7 @@ PATHS = sorted(
 )
 """Every document of the project."""
 TRANSLATIONS = ("tim_async/README.zh-CN.md", "tim_async/README.ko.md")
-"""The README in other languages; each has the README's parts, in its order."""
+"""The README's translations; each has the README's parts, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Document:
 
     Attributes:
         path: the file.
-        text: what it holds, or a part of that.
+        text: its content, or a part of it.
     """
 
     path: Path
@@ -52,17 +52,19 @@ class Document:
         return self.path.relative_to(ROOT).as_posix()
 
     def tokens(self) -> list[Token]:
-        """The parsed text."""
+        """Parse the text."""
         return MarkdownIt("commonmark").enable("table").parse(self.text)
 
     def blocks(self, *languages: str) -> list[str]:
-        """The fenced code blocks in one of the languages, or all of them where none is named."""
+        """Return the fenced code blocks in some languages; without a language, all of them."""
         fences = [token for token in self.tokens() if token.type == "fence"]
         return [token.content for token in fences if not languages or token.info in languages]
 
     def parts(self) -> list[tuple[str, str, str]]:
-        """The parts in their order, each with its kind, its tag and its code: headings with their levels, paragraphs,
-        items of lists, rows and cells of tables, code blocks with their languages.
+        """Return the parts in order, each as its kind, tag and code.
+
+        Parts are headings with their levels, paragraphs, list items, table rows and cells, and code blocks with their
+        languages.
         """
         return [
             (f"{token.type} {token.info}".rstrip(), token.tag, token.content if token.type == "fence" else "")
@@ -71,23 +73,23 @@ class Document:
         ]
 
     def code_names(self) -> set[str]:
-        """What the prose has in backquotes."""
+        """Return the inline code of the prose, i.e. the texts in backquotes."""
         children = (child for token in self.tokens() for child in token.children or [])
         return {child.content for child in children if child.type == "code_inline"}
 
     def languages(self) -> set[str]:
-        """The languages of all code blocks; "" is a block that names none."""
+        """Return the languages of all code blocks; "" for a block without one."""
         return {token.info for token in self.tokens() if token.type in ("fence", "code_block")}
 
     def links(self) -> Iterator[str]:
-        """The targets of all links."""
+        """Yield the targets of all links."""
         for token in self.tokens():
             for child in token.children or []:
                 if child.type == "link_open":
                     yield str(child.attrs["href"])
 
     def anchors(self) -> set[str]:
-        """The fragments that lead to a heading, as GitHub makes them."""
+        """Return the anchors of the headings, as GitHub makes them."""
         tokens = self.tokens()
         seen: Counter[str] = Counter()
         found = set()

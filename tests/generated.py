@@ -1,8 +1,8 @@
-"""What the documents take from the code: tables of arguments, of commands and of their options.
+"""The parts of the documents that are generated from the code: tables of arguments, of commands and of their options.
 
 ``python -m tests.generated`` rewrites every document; a test fails while one differs.  A table stands between
-``<!-- generated: NAME -->`` and ``<!-- end -->``.  The links of the README and of its translations into the repository
-begin with the URL that pyproject.toml names, since PyPI shows the README elsewhere.
+``<!-- generated: NAME -->`` and ``<!-- end -->``.  Links into the repository, in the README and its translations, begin
+with the URL in pyproject.toml, because PyPI shows the README outside the repository.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ REPOSITORY: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="ut
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     titles = list(header)
     lines = [titles, ["---"] * len(titles), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def described(subject: Any) -> dict[str, str]:
-    """The entries of a docstring's section "Args:" or "Attributes:", by name, in Markdown."""
+    """Return the entries of a docstring's section "Args:" or "Attributes:", by name, in Markdown."""
     section = re.search(
         r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.getdoc(subject) or "", re.MULTILINE | re.DOTALL
     )
@@ -51,7 +51,7 @@ def described(subject: Any) -> dict[str, str]:
 
 
 def arguments(subject: Callable[..., Any]) -> str:
-    """The arguments of a class or a function, with their defaults, as its docstring describes them."""
+    """Make the table of a class's or a function's arguments, with their defaults and descriptions."""
     texts = described(subject)
     parameters = {name: one for name, one in inspect.signature(subject).parameters.items() if name != "self"}
     if parameters.keys() != texts.keys():
@@ -68,11 +68,11 @@ def arguments(subject: Callable[..., Any]) -> str:
 
 
 USES = {"AsyncIterator": "async for … in ", "Outcomes": "async with "}
-"""How a result is used, by the type that a method declares."""
+"""The syntax in which a result is used, by the declared return type."""
 
 
 def methods() -> str:
-    """The methods of a client, of ``tim.batch`` and of ``tim.lookup``: how each is called, and what it gives."""
+    """Make the table of the methods of a client, of ``tim.batch`` and of ``tim.lookup``."""
     rows = []
     for prefix, kind in (("tim.", TIMClient), ("tim.batch.", Batch), ("tim.lookup.", Lookup)):
         for name, method in vars(kind).items():
@@ -82,26 +82,26 @@ def methods() -> str:
             bare = [one.replace(annotation=inspect.Parameter.empty) for one in given]
             call = f"{prefix}{name}{inspect.Signature(bare)}"
             summary = (inspect.getdoc(method) or "").split("\n\n")[0]
-            kind_of_result = str(inspect.signature(method).return_annotation).partition("[")[0]
-            how = "await " if inspect.iscoroutinefunction(method) else USES.get(kind_of_result, "")
-            rows.append((f"`{how}{call}`", " ".join(summary.replace("``", "`").split())))
+            return_type = str(inspect.signature(method).return_annotation).partition("[")[0]
+            prefix_of_use = "await " if inspect.iscoroutinefunction(method) else USES.get(return_type, "")
+            rows.append((f"`{prefix_of_use}{call}`", " ".join(summary.replace("``", "`").split())))
     return table(("call", "what it does"), rows)
 
 
 def attributes(subject: Any) -> str:
-    """The attributes of a record."""
+    """Make the table of a record's attributes."""
     return table(("attribute", "meaning"), ((f"`{name}`", text) for name, text in described(subject).items()))
 
 
 def regions() -> str:
-    """The regions, with their short names and hosts."""
+    """Make the table of the regions, with their short names and hosts."""
     short = {region: name for name, region in ALIASES.items()}
     rows = [(name, short[name], *hosts) for name, hosts in REGIONS.items()]
     return table(("region", "short name", "host", "backup host"), ([f"`{cell}`" for cell in row] for row in rows))
 
 
 def codes() -> str:
-    """The known codes: the exception that each becomes, whether it is retried, and the words for it."""
+    """Make the table of the known codes: exception, reaction, meaning and remedy."""
     rows = [
         (str(number), f"`{code.kind}`", RETRIED[code.reaction], f"{code.meaning}  {code.remedy}")
         for number, code in sorted(CODES.items())
@@ -110,7 +110,7 @@ def codes() -> str:
 
 
 def environment() -> str:
-    """The environment variables of the credentials, as the command's own help describes them."""
+    """Make the table of the credentials' environment variables, as ``tim-async --help`` describes them."""
     lines = re.findall(r"^  (TIM_[\w=]+(?:, TIM_\w+)*) +(\S.*)$", cli.epilog or "", re.MULTILINE)
     helped = set(re.findall(r"TIM_\w+", " ".join(names for names, _ in lines)))
     if helped != set(VARIABLES):
@@ -121,7 +121,7 @@ def environment() -> str:
 def walk(
     group: click.Group, context: click.Context, *, into: bool = True
 ) -> Iterator[tuple[click.Context, click.Command]]:
-    """The commands of a group, those of its subgroups included."""
+    """Yield the commands of a group and, with ``into``, of its subgroups."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
@@ -134,12 +134,12 @@ def walk(
 
 
 def top() -> click.Context:
-    """The context of ``tim-async`` itself."""
+    """Return the context of ``tim-async`` itself."""
     return click.Context(cli, info_name="tim-async", **cli.context_settings)
 
 
 def commands(found: Iterable[tuple[click.Context, click.Command]]) -> str:
-    """Commands with their arguments, and what each does."""
+    """Make the table of some commands: arguments and purpose."""
     rows = []
     for context, command in found:
         words = [argument.make_metavar(context) for argument in command.params if isinstance(argument, click.Argument)]
@@ -148,18 +148,18 @@ def commands(found: Iterable[tuple[click.Context, click.Command]]) -> str:
 
 
 def options(found: Iterable[tuple[click.Context, click.Command]]) -> str:
-    """The options of several commands: one row for each, with the commands that take it."""
-    takers: dict[tuple[str, str], list[str]] = {}
+    """Make the table of several commands' options: one row for each option, with its commands."""
+    users: dict[tuple[str, str], list[str]] = {}
     listed = list(found)
     for context, command in listed:
         for option in command.get_params(context):
             record = option.get_help_record(context) if isinstance(option, click.Option) else None
             if record is not None and "--help" not in option.opts:
-                takers.setdefault(record, []).append(command.name or "")
+                users.setdefault(record, []).append(command.name or "")
     rows = []
-    for (names, text), who in takers.items():
-        by = "all" if len(who) == len(listed) else ", ".join(f"`{name}`" for name in who)
-        rows.append((f"`{names}`", " ".join(text.split()), by))
+    for (names, text), users_of_option in users.items():
+        shown = "all" if len(users_of_option) == len(listed) else ", ".join(f"`{name}`" for name in users_of_option)
+        rows.append((f"`{names}`", " ".join(text.split()), shown))
     return table(("option", "meaning", "commands"), rows)
 
 
@@ -175,7 +175,7 @@ def _migrations() -> Iterator[tuple[click.Context, click.Command]]:
 
 
 def metrics() -> str:
-    """The metrics of `tim_async.telemetry`, by both names."""
+    """Make the table of the metrics of `tim_async.telemetry`, with both names."""
     rows = []
     for metric in METRICS:
         counter = "_total" if isinstance(metric, Counter) else ""
@@ -213,11 +213,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "benchmarks": lambda: table(("subject", "measures"), ((f"`{name}`", text) for name, text in SUBJECTS.items())),
     "migrate options": lambda: options(_migrations()),
 }
-"""The tables, by the name that their markers give."""
+"""The tables, by the name in their markers."""
 
 
 def rewritten(document: Document) -> str:
-    """A document's text with its tables, and its links into the repository, as they must be now.
+    """Return a document's text with its tables, and its links into the repository, up to date.
 
     Raises:
         KeyError: a marker names no table.
@@ -236,7 +236,7 @@ def rewritten(document: Document) -> str:
 
 
 def main() -> None:
-    """Rewrite every document that differs, and name it."""
+    """Rewrite every document that differs, and print its name."""
     for path in PATHS:
         document = Document.read(path)
         text = rewritten(document)

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with where each of them takes long."""
+"""The number of examples for properties whose examples are slow."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from hypothesis import settings
 
 
 def at_most(examples: int) -> settings:
-    """So many, or as few as the profile of the run asks for; a decorator, called when a test module is imported."""
+    """Return a decorator that limits a property to so many examples, or to the profile's number if that is smaller."""
     return settings(max_examples=min(examples, settings().max_examples))

@@ -1,7 +1,7 @@
 """The kinds of event loop on which the suite runs: ``pytest --loop=asyncio|uvloop|eager|debug``.
 
-The kind is the process's event loop policy, so that it also holds for `asyncio.run` and `asyncio.Runner` in tests and
-in the code under test, and for loops in other threads.  Programs that a test starts keep the default.
+The kind is set by the process's event loop policy, so that it also applies to `asyncio.run` and `asyncio.Runner`, in
+tests and in the code under test, and to loops in other threads.  Programs that a test starts use the default.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _chosen = "asyncio"
 
 
 def choose(kind: str) -> None:
-    """Make every event loop of this process one of a kind.
+    """Choose the kind of every event loop of this process.
 
     Raises:
         ValueError: this interpreter or environment has no such loop.
     """
-    global _chosen  # noqa: PLW0603 - like the policy, it belongs to the process
+    global _chosen  # noqa: PLW0603 - the policy is global, too
     if kind == "eager" and sys.version_info < (3, 12):
         raise ValueError("--loop=eager needs Python 3.12 or later")
     if kind == "uvloop" and importlib.util.find_spec("uvloop") is None:
@@ -35,8 +35,8 @@ def choose(kind: str) -> None:
     if kind == "asyncio":
         return
     if kind == "debug":
-        # Every callback, task, coroutine and future notes where it was made; below pytest that is dozens of frames, and
-        # noting them all takes three quarters of the time.
+        # Every callback, task, coroutine and future records its stack; under pytest that is dozens of frames, and
+        # recording them all takes three quarters of the time.
         sys.tracebacklimit = 1
         asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]  # final by its stub only
 
@@ -59,8 +59,8 @@ def adapt(loop: Loop) -> Loop:
         loop.set_task_factory(asyncio.eager_task_factory)
     if _chosen == "debug":
         loop.set_debug(True)
-        # pytest-asyncio sets its own default, which is off.
+        # pytest-asyncio would turn it off again.
         loop.set_debug = lambda enabled: None  # type: ignore[method-assign]
-        # A busy machine is slow; that is no finding.
+        # A busy machine is slow; that is no failure.
         loop.slow_callback_duration = math.inf
     return loop

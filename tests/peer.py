@@ -1,4 +1,4 @@
-"""A server on loopback that treats each connection as a behaviour says; the stand-in for the service is built on it."""
+"""A server on loopback with a scripted behaviour for its connections; the base of the stand-in for the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived; one that was dropped unread has no ``path``."""
+    """One request as it arrived; a request that was dropped unread has no ``path``."""
 
     method: str = ""
     path: str = ""
@@ -28,7 +28,7 @@ class Seen:
 
     @classmethod
     def of(cls, head: bytes, connection: int = 0) -> Self:
-        """Read the head of a request, to its empty line."""
+        """Parse the head of a request, up to its empty line."""
         first, *lines = head.decode("ascii").split("\r\n")[:-2]
         method, target, _ = first.split(" ")
         path, _, query = target.partition("?")
@@ -49,7 +49,7 @@ class Seen:
 
 
 class Talk:
-    """One connection: what arrives on it, and what can be done to it."""
+    """One connection, from the server's side."""
 
     def __init__(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._peer = peer
@@ -62,14 +62,14 @@ class Talk:
         return await self.reader.readexactly(1)
 
     async def head(self, first: bytes = b"") -> Seen:
-        """Read the head of a request, of which ``first`` has been read."""
+        """Read the head of a request, after its first bytes ``first``."""
         seen = Seen.of(first + await self.reader.readuntil(b"\r\n\r\n"), self.number)
         self._peer.heads.append(seen)
         self._peer.arrived.set()
         return seen
 
     async def request(self, first: bytes = b"") -> Seen:
-        """Read a request, of which ``first`` has been read."""
+        """Read a request, after its first bytes ``first``."""
         seen = await self.head(first)
         return replace(seen, body=await self.some(int(seen.headers["content-length"])))
 
@@ -78,7 +78,7 @@ class Talk:
         return await self.reader.readexactly(size)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         self.writer.write(data)
         await self.writer.drain()
 
@@ -87,21 +87,21 @@ class Talk:
         await self.send(f"HTTP/1.1 {status} Said\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def hold(self) -> None:
-        """Say nothing more until the peer closes."""
+        """Send nothing more until the server closes."""
         self._peer.reached.set()
         await self._peer.closing.wait()
 
     async def finish(self) -> None:
-        """Close after what was sent has arrived."""
+        """Close the connection after flushing."""
         self.writer.close()
         await self.writer.wait_closed()
 
     def end_sending(self) -> None:
-        """Close the sending half; unlike an abort, this lets what was sent arrive."""
+        """Close the sending half; unlike an abort, this lets sent data arrive."""
         self.writer.write_eof()
 
     async def linger(self) -> None:
-        """Close the sending half, and wait until the client closes the other."""
+        """Close the sending half, and wait until the client closes its half."""
         self.end_sending()
         await self.reader.read()
 
@@ -116,16 +116,16 @@ Behaviour = Callable[[Talk], Awaitable[object]]
 
 
 class Peer:
-    """The server.  It treats every connection in the same way; the tasks that do so have its class's name.
+    """The server.  It handles all connections alike; the tasks that do so have its class's name.
 
     Args:
         behaviour: serves one connection, which is closed when it returns.
-        tls: its certificate, for HTTPS.
-        receive_buffer: bytes that the kernel takes for a connection which is not read; 0 for its own choice.
+        tls: the TLS context, for HTTPS.
+        receive_buffer: the kernel's receive buffer of a connection, bytes; 0 for the default.
 
     Attributes:
-        heads: each request whose head was read.
-        connections: how many were accepted.
+        heads: the requests whose heads were read.
+        connections: the number of accepted connections.
         arrived: set when a head was read.
         reached: set when a connection is held.
         closing: set when the server closes.
@@ -157,12 +157,12 @@ class Peer:
     ) -> None:
         self.closing.set()
         self._server.close()
-        for _ in range(2):  # a connection that is being accepted takes two steps of the loop
+        for _ in range(2):  # accepting a connection takes two iterations of the loop
             await asyncio.sleep(0)
         await self.disconnect()
 
     async def disconnect(self) -> None:
-        """Close every connection, the idle ones too."""
+        """Close every connection, idle ones included."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
@@ -171,10 +171,10 @@ class Peer:
 
     @property
     def serving(self) -> int:
-        """Connections that are open now."""
+        """The number of open connections."""
         return len(self._tasks)
 
-    # Not a coroutine: asyncio would run it in a task, which closes nothing if it is cancelled before its first step.
+    # Not a coroutine: asyncio would run it in a task, which closes nothing if cancelled before its first step.
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         talk = Talk(self, reader, writer)
@@ -183,11 +183,11 @@ class Peer:
         task.add_done_callback(lambda _: self._ended(task, writer))
 
     async def _talk(self, talk: Talk) -> None:
-        # The client has gone, or the server closes: either is the end of this connection.
+        # The client disconnected, or the server closes: either ends this connection.
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._behaviour(talk)
         talk.writer.transport.abort()
-        # If nobody calls wait_closed(), asyncio may log the error of a connection that was lost.
+        # Without wait_closed(), asyncio may log the error of a lost connection.
         with contextlib.suppress(ConnectionError):
             await talk.writer.wait_closed()
 

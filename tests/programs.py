@@ -1,11 +1,11 @@
-"""Python programs as processes, forked from an interpreter that has already imported what they need.
+"""Python programs as processes, forked from an interpreter that has already imported the modules they need.
 
-Starting Python and importing aiohttp, click and rich costs more than most programs of this suite do.  A forked program
-is a real process: it has its own pid, standard streams, signals and environment, can be killed at any time, shuts the
-interpreter down as any other, and its exit code is the kernel's.  Only its start is not real.  Tests of what happens at
-the start (imports, streams that are closed, ``-X dev``, an encoding of the environment) use `subprocess` instead.
+Starting Python and importing aiohttp, click and rich takes longer than most programs of this suite run.  A forked
+program is a real process: it has its own pid, standard streams, signals and environment, can be killed at any time,
+shuts the interpreter down as usual, and its exit code is the kernel's.  Only its start-up is not real.  Tests of the
+start-up (imports, closed streams, ``-X dev``, the environment's encoding) use `subprocess` instead.
 
-One such interpreter, ``python -m tests.programs FD``, serves each process of pytest.
+Each process of pytest has one such interpreter, ``python -m tests.programs FD``.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
 
 _PRELOADED = ("tim_async.cli", "tim_async.migrate", "tim_async.emulator")
-"""Packages that are imported with all their modules before the first fork."""
+"""Packages to import, with all their modules, before the first fork."""
 
 
 class ForkedProgram:
-    """A running program: what `subprocess.Popen` offers of a process with text streams.
+    """A running program, with a part of the interface of `subprocess.Popen` and with text streams.
 
     Args:
-        arguments: what follows ``python``: ``-m MODULE …`` or ``-c CODE …``.
-        env: the whole environment; by default this process's.  Every warning is an error, whatever it says.
+        arguments: the arguments of ``python``: ``-m MODULE …`` or ``-c CODE …``.
+        env: the whole environment; by default this process's.  Every warning is an error, whatever PYTHONWARNINGS is.
         cwd: the working folder; by default this process's.
         stdin, stdout, stderr: a descriptor, `PIPE` or `DEVNULL`; by default this process's.
         process_group: 0 for a process group of its own.
@@ -85,7 +85,7 @@ class ForkedProgram:
 
     @staticmethod
     def _stream(number: int, given: int | None, opened: contextlib.ExitStack) -> tuple[int, IO[str] | None]:
-        """The program's descriptor of a stream, closed here with ``opened`` if it was made here; and our end of it."""
+        """Return the program's descriptor of a stream and our end of it; ``opened`` closes descriptors made here."""
         if given is None:
             return number, None
         if given == DEVNULL:
@@ -105,7 +105,7 @@ class ForkedProgram:
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Kill it, if it still runs, and close its streams."""
+        """Kill the program if it still runs, and close its streams."""
         self.kill()
         self.wait()
         self.close()
@@ -114,15 +114,15 @@ class ForkedProgram:
         """Close our ends of its streams."""
         for stream in (self.stdin, self.stdout, self.stderr, self._said, self._line):
             if stream is not None:
-                with contextlib.suppress(BrokenPipeError):  # what it was not there to read
+                with contextlib.suppress(BrokenPipeError):  # it ended before it read all its input
                     stream.close()
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
         return self._ended(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end.
+        """Wait for its end, and return the exit code.
 
         Raises:
             subprocess.TimeoutExpired: it still runs after ``timeout`` seconds.
@@ -135,7 +135,7 @@ class ForkedProgram:
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._line], [], [], timeout)[0]:
             with self._waiting:
-                if self.returncode is None:  # no other thread has read it meanwhile
+                if self.returncode is None:  # no other thread has read it
                     self.returncode = int(self._said.readline())
         return self.returncode
 
@@ -166,21 +166,21 @@ class ForkedProgram:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it by SIGKILL, unless it has ended."""
         self.send_signal(signal.SIGKILL)
 
 
 _THREADS = concurrent.futures.ThreadPoolExecutor(64)
-"""As many as programs may be waited for at once; asyncio has six on two cores."""
+"""Threads for all programs that are awaited concurrently; asyncio's own pool has six on two cores."""
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a method of a program that blocks, while the event loop serves the program."""
+    """Call a blocking method of a program without blocking the event loop, which may serve the program."""
     return await asyncio.get_running_loop().run_in_executor(_THREADS, function, *args)
 
 
 class _Server:
-    """The interpreter that forks, as seen from here; it ends with this process."""
+    """The interpreter that forks, from the side of pytest; it ends with this process."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
@@ -200,7 +200,7 @@ class _Server:
         self._process.wait()
 
     def fork(self, descriptors: list[int]) -> None:
-        """Fork a program; the last of its four descriptors says what it is, and tells its pid and its exit code."""
+        """Fork a program; the last of its four descriptors carries the request, the pid and the exit code."""
         socket.send_fds(self._control, [b"f"], descriptors)
 
 
@@ -213,7 +213,7 @@ def _server() -> _Server:
 
 
 def _preload() -> None:
-    """Import what programs need, and exempt it from garbage collection, which would have each program copy it."""
+    """Import the packages, and exempt them from garbage collection, which would make each program copy their memory."""
     for name in _PRELOADED:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -224,7 +224,7 @@ def _preload() -> None:
 
 
 class _Forks:
-    """Forks whenever it is asked to, and reports how each program ends."""
+    """The loop of the interpreter that forks: it forks on request and reports each exit code."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -233,10 +233,10 @@ class _Forks:
         self._wakes.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno())
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal ends pytest, and thereby this
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends pytest, which ends this
 
     def serve(self) -> dict[str, Any]:
-        """Return in each forked program, with the request for it; here, never."""
+        """Return in each forked program, with its request; never return in this process."""
         while True:
             readable = select.select([self._control, self._woken], [], [])[0]
             if self._woken in readable:
@@ -260,7 +260,7 @@ class _Forks:
         for pid in list(self._running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                with self._running.pop(pid) as line, contextlib.suppress(ConnectionError):  # nobody waits for it
+                with self._running.pop(pid) as line, contextlib.suppress(ConnectionError):  # its user has closed it
                     line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
     def _forked(self, line: socket.socket, descriptors: list[int]) -> dict[str, Any]:
@@ -281,7 +281,7 @@ class _Forks:
 
 
 def _run(arguments: list[str], env: dict[str, str], cwd: str, process_group: int | None) -> None:
-    """Be the program, as far as an interpreter can become another."""
+    """Become the program, as far as a running interpreter can."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

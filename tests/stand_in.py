@@ -1,7 +1,7 @@
-"""A strict, scripted stand-in for the service, on loopback, written against the wire and nothing of the library.
+"""A strict, scripted stand-in for the service, on loopback, written from the documents without the library's code.
 
-It speaks HTTP by hand, so that it can also speak it badly; records every request; and notes everything in one that is
-not to the letter of the documents in `StandIn.violations`.
+It writes HTTP by hand, so that it can also write it badly; records every request; and collects each deviation of a
+request from the documents in `StandIn.violations`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tim_async import (
 
 APP = 1400000000
 KEY = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
-"""The vendor's own public example of a key."""
+"""The vendor's public example of a key."""
 
 AT_ONCE = RetryPolicy(wait=(0.0, 0.0), wait_rate_limited=(0.0, 0.0))
 """The default retry policy without its waits."""
 
 JSON = (("Content-Type", "application/json"),)
 QUERY = ("sdkappid", "identifier", "usersig", "random", "contenttype")
-# Every field of each request: its kind, and whether it must be there.
+# Every field of each request: its type, and whether it is required.
 FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     "/v4/group_open_http_svc/set_unread_msg_num": {
         "GroupId": (str, True),
@@ -72,7 +72,7 @@ FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
 
 
 class Reply(NamedTuple):
-    """A proper HTTP answer."""
+    """A well-formed HTTP response."""
 
     body: bytes = b""
     status: int = 200
@@ -81,17 +81,17 @@ class Reply(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """Bytes to be sent as they are; then the connection is closed."""
+    """Raw bytes to send before the connection is closed."""
 
     data: bytes
 
 
 class Fate(enum.Enum):
-    """What can become of a request that gets no answer."""
+    """The fates of a request without an answer."""
 
     DROP_UNREAD = "the connection is closed before the request is read"
     DROP = "the connection is closed after the request was read"
-    HOLD = "no answer, until the service lets go"
+    HOLD = "no answer until `let_go` is set"
 
 
 Action = Reply | Raw | Fate
@@ -118,12 +118,12 @@ NOT_GZIP = Raw(b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 15
 
 
 def count_of(peer: str) -> int:
-    """The unread messages that the stand-in has from a peer: any stable number will do."""
+    """Return the number of unread messages from a peer: any stable number."""
     return sum(peer.encode()) % 97
 
 
 def sensible(seen: Seen) -> Action:
-    """What a well service answers."""
+    """Answer as the healthy service does."""
     body = seen.json
     if seen.path.endswith("/get_c2c_unread_msg_num"):
         if "Peer_Account" not in body:
@@ -131,7 +131,7 @@ def sensible(seen: Seen) -> Action:
         known = [peer for peer in body["Peer_Account"] if not peer.startswith("unknown")]
         unknown = [peer for peer in body["Peer_Account"] if peer.startswith("unknown")]
         answer: dict[str, Any] = {
-            # In no promised order: backwards.
+            # The order is not documented, so reverse it.
             "C2CUnreadMsgNumList": [{"Peer_Account": p, "C2CUnreadMsgNum": count_of(p)} for p in reversed(known)]
         }
         if unknown:
@@ -153,7 +153,7 @@ def sensible(seen: Seen) -> Action:
 
 
 class StandIn(Peer):
-    """The server.  ``script`` holds what to do with the next requests, ``answer`` what to do with all others."""
+    """The server.  ``script`` has the actions for the next requests; ``answer`` chooses the action for all others."""
 
     def __init__(self, *actions: Action, answer: Answer = sensible, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(self._serve, tls)
@@ -168,7 +168,7 @@ class StandIn(Peer):
         self._randoms: set[str] = set()
 
     async def until(self, number: int) -> None:
-        """Wait until so many requests have arrived."""
+        """Wait until ``number`` requests have arrived."""
         while len(self.seen) < number:
             self._came.clear()
             await self._came.wait()
@@ -233,7 +233,7 @@ class StandIn(Peer):
 
 
 def violations(seen: Seen) -> list[str]:
-    """Everything in a request that is not as documented."""
+    """Return each deviation of a request from the documents."""
     found = []
     names = [part.partition("=")[0] for part in seen.raw_query.split("&")]
     if sorted(names) != sorted(QUERY):
@@ -288,9 +288,10 @@ def _ill_fields(path: str, body: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the client: what it must send, and what it then returns.
+    """One method of the client, with the request that it must send and the result that it must return.
 
-    Its name is the last part of the path unless given, and errors call the endpoint by that name unless given.
+    ``name`` is by default the last part of the path; ``endpoint``, the endpoint's name in errors, is by default the
+    same.
     """
 
     path: str
@@ -373,15 +374,15 @@ METHODS = (
 
 
 def client_of(service: StandIn, **options: Any) -> TIMClient:
-    """A client of the stand-in, which retries without waits."""
+    """Make a client of the stand-in, which retries without waits."""
     given: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "base_url": service.url, "retry": AT_ONCE}
     return TIMClient(**{**given, **options})
 
 
 async def failure_of(awaitable: Awaitable[Any]) -> BaseException:
-    """What an awaitable raises; it must raise."""
+    """Return the exception that an awaitable raises; fail if it raises none."""
     try:
         result = await awaitable
-    except Exception as raised:  # noqa: BLE001 - whatever it is, the caller asserts what it must be
+    except Exception as raised:  # noqa: BLE001 - the caller asserts its type
         return raised
     raise AssertionError(f"nothing was raised; the result was {result!r}")

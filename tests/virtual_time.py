@@ -1,6 +1,6 @@
-"""An event loop whose clock jumps: hours of waiting pass in the time the callbacks take.
+"""An event loop in virtual time: its clock jumps to the next timer, so hours of waiting take no real time.
 
-Only for code that waits for timers and other tasks; nothing that reads a socket.
+It is for code that waits for timers and other tasks, not for sockets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Jump(selectors.SelectSelector):
-    """Instead of sleeping until the next timer, moves the clock there."""
+    """A selector that moves the clock to the next timer instead of waiting for it."""
 
     loop: VirtualTimeLoop
 
@@ -34,13 +34,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A loop that starts at 1000 s and never waits.
 
     Args:
-        resolution: seconds to whole multiples of which it waits for a timer, rounded up as epoll does; 0 for exactly.
+        resolution: the resolution of timers, seconds; waits are rounded up to it, as epoll does; 0 for exact timers.
     """
 
     def __init__(self, resolution: float = 0.0) -> None:
         self.now = 1000.0
         self._resolution = resolution
-        self._deliveries: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._deliveries: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._serial = itertools.count()
         selector = _Jump()
         selector.loop = self
@@ -48,15 +48,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         loops.adapt(self)
 
     def time(self) -> float:
-        """The virtual time, seconds."""
+        """Return the virtual time, seconds."""
         return self.now
 
-    def deliver(self, delay: float, callback: Callable[..., None], *args: Any) -> None:
-        """Call back as if a socket had become readable: after ``delay`` seconds exactly, whatever the resolution."""
+    def deliver(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+        """Call back as if a socket became readable: after exactly ``delay`` seconds, whatever the resolution."""
         heapq.heappush(self._deliveries, (self.now + delay, next(self._serial), callback, args))
 
     def jump(self, timeout: float) -> None:
-        """Move the clock to the next delivery, or by ``timeout`` seconds if that is sooner."""
+        """Move the clock by ``timeout`` seconds, or to the next delivery if that is sooner."""
         if self._resolution and 0.0 < timeout < math.inf:
             timeout = math.ceil(timeout / self._resolution - 1e-6) * self._resolution
         until = self.now + timeout

@@ -1,4 +1,4 @@
-"""Fixtures: a clock that stands, an emulator that goes by it, and a caller."""
+"""Fixtures: a manual clock, an emulator that uses it, and a caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tim_async.emulator import Emulator
 
-# By import rather than by entry point, so that the fixtures are these files' own, installed or not.
+# Imported rather than found by entry point, so that the fixtures come from these sources, installed or not.
 from tim_async.emulator.pytest_plugin import tim_emulator, tim_emulator_options
 
 from .support import Caller, Clock

@@ -1,4 +1,4 @@
-"""Helpers of the emulator's tests: bare HTTP callers and a signer, none of them the client's."""
+"""Helpers for the emulator's tests: plain HTTP callers and a signer, without the client's code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOW = 1_700_000_000
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that a test sets."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -40,7 +40,7 @@ class Clock:
 
 
 def pack(document: dict[str, Any]) -> str:
-    """The outer form of a UserSig around any document."""
+    """Encode any document as a UserSig."""
     packed = base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
     return packed.replace("+", "*").replace("/", "-").replace("=", "_")
 
@@ -53,7 +53,7 @@ def usersig(
     issued_at: int = NOW,
     expire: int = 86_400,
 ) -> str:
-    """A genuine UserSig."""
+    """Make a genuine UserSig."""
     content = (
         f"TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{issued_at}\nTLS.expire:{expire}\n"
     ).encode()
@@ -71,7 +71,7 @@ def usersig(
 
 
 def query(**changes: str | None) -> dict[str, str]:
-    """The query of a well-formed call; None leaves a parameter out."""
+    """Make the query of a well-formed call; None omits a parameter."""
     whole: dict[str, str | None] = {
         "sdkappid": str(DEFAULT_SDK_APP_ID),
         "identifier": "administrator",
@@ -84,14 +84,14 @@ def query(**changes: str | None) -> dict[str, str]:
 
 
 class Caller:
-    """Calls a running emulator over real HTTP."""
+    """A caller of a running emulator, over real HTTP."""
 
     def __init__(self, service: Emulator, session: aiohttp.ClientSession) -> None:
         self.service = service
         self.session = session
 
     async def answer(self, path: str, body: Any, params: dict[str, str] | None = None) -> dict[str, Any]:
-        """The parsed answer to a JSON body; asserts what every answer of the service has."""
+        """Post a JSON body and return the parsed answer; assert the properties that every answer has."""
         url = f"{self.service.url}/{path}"
         async with self.session.post(url, json=body, params=params or query()) as response:
             assert response.status == 200
@@ -102,7 +102,7 @@ class Caller:
         return document
 
     async def fields(self, path: str, body: Any) -> dict[str, Any]:
-        """The fields of an answer that must be a success, without the three that all have."""
+        """Return the fields of an answer that must be a success, without the three common ones."""
         document = await self.answer(path, body)
         assert document["ErrorCode"] == 0, document
         return {
@@ -110,24 +110,24 @@ class Caller:
         }
 
     async def code(self, path: str, body: Any, params: dict[str, str] | None = None) -> int:
-        """The ErrorCode of an answer."""
+        """Return the ErrorCode of the answer."""
         return int((await self.answer(path, body, params))["ErrorCode"])
 
     async def raw(self, path: str, data: bytes) -> tuple[int, bytes]:
-        """The HTTP status and the body that answer a body of any bytes."""
+        """Post raw bytes and return the answer's HTTP status and body."""
         async with self.session.post(f"{self.service.url}/{path}", data=data, params=query()) as response:
             return response.status, await response.read()
 
 
 class BlockingCaller:
-    """Calls a running emulator from code that runs no event loop, such as a property test."""
+    """A caller of a running emulator for code without an event loop, such as a property test."""
 
     def __init__(self, service: Emulator) -> None:
         self.state = service.state
         self._http = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
 
     def answer(self, path: str, body: Any, params: dict[str, str] | None = None) -> dict[str, Any]:
-        """The parsed answer to a JSON body."""
+        """Post a JSON body and return the parsed answer."""
         self._http.request("POST", f"/{path}?{urlencode(params or query())}", json.dumps(body))
         response = self._http.getresponse()
         assert response.status == 200
@@ -136,7 +136,7 @@ class BlockingCaller:
         return document
 
     def code(self, path: str, body: Any, params: dict[str, str] | None = None) -> int:
-        """The ErrorCode of an answer."""
+        """Return the ErrorCode of the answer."""
         return int(self.answer(path, body, params)["ErrorCode"])
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class BlockingCaller:
 
 @contextmanager
 def emulator(**options: Any) -> Iterator[BlockingCaller]:
-    """A caller of a new emulator without limits, at the time `NOW`."""
+    """Run a new emulator without limits, at the time `NOW`, and yield a caller of it."""
     with Emulator(**{"limit": None, "clock": Clock(), **options}) as service:
         caller = BlockingCaller(service)
         yield caller
@@ -154,7 +154,7 @@ def emulator(**options: Any) -> Iterator[BlockingCaller]:
 
 
 async def request_in_flight(service: Emulator, length: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection with a request of which the emulator is reading the body: it has asked for it."""
+    """Open a connection with a request whose body the emulator is waiting for."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(service.url).port)
     head = f"POST /{C2C_UNREAD} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
     writer.write(head.encode())

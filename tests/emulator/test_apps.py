@@ -1,4 +1,4 @@
-"""Several apps and administrators, the environment that leads to them, and HTTPS."""
+"""Several apps and administrators, the environment for clients, and HTTPS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_each_app_has_its_own_accounts_rates_and_report(call: Caller, cloc
         assert [await caller.code(C2C_UNREAD, body) for _ in range(3)] == [0, 0, 60007]
         assert (await caller.answer(C2C_UNREAD, body, params))["AllC2CUnreadMsgNum"] == 1
         assert not other.state.has_account("administrator")
-        # The other app's credentials are no good here, nor are these there.
+        # Each app refuses the other's credentials.
         clock.now += 2
         assert await caller.code(C2C_UNREAD, body, params | {"sdkappid": "1400000000"}) == 70014
         assert await caller.code(C2C_UNREAD, body, query(sdkappid="1400000001")) == 70014
@@ -41,7 +41,7 @@ async def test_each_app_has_its_own_accounts_rates_and_report(call: Caller, cloc
         assert "another key" not in repr(other)
 
 
-async def test_apps_come_while_it_runs_and_each_client_reaches_its_own() -> None:
+async def test_apps_are_added_while_it_runs_and_each_client_reaches_its_own() -> None:
     async with Emulator() as service:
         apps: list[Emulator | App] = [service, *(service.add_app(number, f"{number:032}") for number in (1, 2))]
         for count, app in enumerate(apps, 1):
@@ -51,7 +51,7 @@ async def test_apps_come_while_it_runs_and_each_client_reaches_its_own() -> None
                 assert await tim.get_all_c2c_unread_msg_num("alice") == count
 
 
-async def test_group_info_tells_the_app(call: Caller, clock: Clock) -> None:
+async def test_group_info_has_the_app(call: Caller, clock: Clock) -> None:
     async with Emulator(clock=clock) as service:
         app = service.add_app(7, "key", "root")
         app.state.add_group("g")
@@ -72,7 +72,7 @@ def test_an_app_is_added_once_and_has_an_administrator() -> None:
         service.add_app(2, "key", admins=())
 
 
-async def test_the_environment_leads_a_client_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_connects_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each administrator of each app, by `TIMClient.from_env`."""
     monkeypatch.delenv("TIM_REGION", raising=False)
     async with Emulator(admins=("first", "second")) as service:
@@ -91,10 +91,10 @@ async def test_the_environment_leads_a_client_to_it(monkeypatch: pytest.MonkeyPa
                 assert await tim.get_all_c2c_unread_msg_num(expected) == 0
 
 
-def test_an_administrator_that_there_is_not_has_no_credentials() -> None:
+def test_an_unknown_administrator_has_no_credentials() -> None:
     with Emulator(admins=("first", "second")) as service:
         for credentials in (service.client_options, service.environment):
-            with pytest.raises(ValueError, match="no such administrator: 'third'; there are first, second"):
+            with pytest.raises(ValueError, match="no such administrator: 'third'; choose from first, second"):
                 credentials("third")
     with pytest.raises(RuntimeError, match="not running"):
         service.environment()
@@ -112,7 +112,7 @@ async def test_a_key_of_another_app_is_refused_to_a_client() -> None:
 class TestTLS:
     @pytest.fixture
     def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        """Of a server for the host that it is known by, and of a client that trusts it."""
+        """The contexts of a server on loopback and of a client that trusts its certificate."""
         authority = trustme.CA()
         server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
         authority.issue_cert("127.0.0.1", "console.tim.qq.com").configure_cert(server)
@@ -133,7 +133,7 @@ class TestTLS:
                     assert await tim.get_all_c2c_unread_msg_num("alice") == 3
 
     def test_is_entered_again_in_a_thread(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-        """And what speaks HTTP to it harms nothing."""
+        """A caller that sends plain HTTP does no harm."""
         server, client = contexts
         service = Emulator(ssl_context=server)
         for _ in range(2):
@@ -150,7 +150,7 @@ class TestTLS:
                 secure.close()
 
 
-async def test_errors_of_unknown_commands_say_so() -> None:
+async def test_errors_of_unknown_commands_name_the_cause() -> None:
     """The client retries 60008, and then says that the command may not exist."""
     async with Emulator() as service, TIMClient(**service.client_options()) as tim:
         with pytest.raises(APIError) as failed:

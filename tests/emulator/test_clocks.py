@@ -1,4 +1,4 @@
-"""The emulator under freezegun and time-machine: unix times are the test's, and durations are real."""
+"""The emulator under freezegun and time-machine: unix times are the test's, durations are real."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400
 ME = {"To_Account": "administrator"}
 
 Move = Callable[[float], object]
-"""Moves the time by seconds."""
+"""A function that moves the time by seconds."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ CLOCKS: dict[str, Callable[[], AbstractContextManager[Move]]] = {
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_signatures_and_read_times_go_by_the_test_s_clock(clock: str) -> None:
+def test_signatures_and_read_times_follow_the_tests_clock(clock: str) -> None:
     with CLOCKS[clock]() as move, Emulator(limit=None) as service, closing(BlockingCaller(service)) as caller:
         assert caller.code(C2C_UNREAD, ME) == 70001  # of 2023
         params = query(usersig=usersig(issued_at=AT, expire=DAY))
@@ -68,8 +68,8 @@ def test_signatures_and_read_times_go_by_the_test_s_clock(clock: str) -> None:
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_rates_and_delays_are_real_while_time_stands_or_leaps(clock: str) -> None:
-    """A full bucket drains though the clock on the wall stands, and a day's leap is no time without calls."""
+def test_rates_and_delays_are_real_while_time_is_frozen_or_jumps(clock: str) -> None:
+    """A full bucket drains while the wall clock is frozen, and a jump of a day is not a day without calls."""
     params = query(usersig=usersig(issued_at=AT, expire=2 * DAY))
     with (
         CLOCKS[clock]() as move,
@@ -112,8 +112,8 @@ def test_a_client_and_the_emulator_agree_on_the_time() -> None:
         asyncio.run(in_one_loop())
 
 
-def test_a_clock_of_the_test_s_own_is_the_clock_of_everything() -> None:
-    """Also of the rates, as it was told to the emulator."""
+def test_the_clock_option_applies_to_everything() -> None:
+    """The rates use it, too, since it is an option of the emulator."""
     now = [float(AT)]
     with Emulator(limit=1, clock=lambda: now[0]) as service, closing(BlockingCaller(service)) as caller:
         params = query(usersig=usersig(issued_at=AT, expire=10))
@@ -125,7 +125,7 @@ def test_a_clock_of_the_test_s_own_is_the_clock_of_everything() -> None:
         assert service.report().total.seconds == 11
 
 
-def test_without_any_of_these_it_is_the_clock_on_the_wall() -> None:
+def test_by_default_it_uses_the_wall_clock() -> None:
     with Emulator() as service:
         before = time.time()
         service.state.add_messages("alice", "bob")

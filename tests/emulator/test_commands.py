@@ -1,4 +1,4 @@
-"""Each command over HTTP: what it changes, what it answers, what it refuses."""
+"""Each command over HTTP: its effects, answers and refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def contacts_of(account: Any, **changes: Any) -> dict[str, Any]:
 
 
 async def assert_codes(call: Caller, path: str, expected: list[tuple[Any, int]]) -> None:
-    """Compares the ErrorCode of each body with the expected one, all at once."""
+    """Compare the ErrorCode of each body with the expected one, all in one assertion."""
     assert [(body, await call.code(path, body)) for body, _ in expected] == expected
 
 
@@ -64,7 +64,7 @@ class TestSetUnreadMsgNum:
             assert call.service.state.unread_in_group("g", "a") == kept
             assert call.service.state.unread_in_group("g", "b") == 0
 
-    async def test_counts_in_every_type_but_rooms_where_it_answers_success_and_does_nothing(self, call: Caller) -> None:
+    async def test_counts_in_every_type_but_rooms_where_it_succeeds_without_effect(self, call: Caller) -> None:
         for group_type in get_args(GroupType):
             call.service.state.add_group(group_type, group_type, messages=9, members=["a"])
             is_room = group_type in ("ChatRoom", "Meeting", "AVChatRoom")
@@ -108,7 +108,7 @@ class TestAdminSetMsgRead:
         assert call.service.state.unread("a", "b") == 0
         assert call.service.state.read_time("a", "b") == clock.now
 
-    async def test_never_makes_unread_what_was_read(self, call: Caller) -> None:
+    async def test_never_makes_read_messages_unread(self, call: Caller) -> None:
         await call.fields(MARK_READ, {"Report_Account": "a", "Peer_Account": "b"})
         body = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": "1"}
         await call.fields(MARK_READ, body)
@@ -187,7 +187,7 @@ class TestGetGroupMsgReceipt:
             ]
         }
 
-    async def test_takes_any_number_of_messages_unless_told_otherwise(self, call: Caller, clock: Clock) -> None:
+    async def test_takes_any_number_of_messages_by_default(self, call: Caller, clock: Clock) -> None:
         body = {"GroupId": "g", "MsgSeqList": [{"MsgSeq": n} for n in range(1, 52)]}
         assert len((await call.fields(RECEIPT, body))["GroupMsgReceiptList"]) == 51
         async with Emulator(max_msg_seqs=50, clock=clock) as capped:
@@ -230,7 +230,7 @@ class TestGetGroupMsgReceiptDetail:
         assert read["ReadList"] == [{"Read_Account": "a"}, {"Read_Account": "b"}]
         assert (await call.fields(RECEIPT_DETAIL, detail(Filter=1)))["UnreadList"] == []
 
-    async def test_hands_out_a_cursor_for_the_next_page(self, call: Caller) -> None:
+    async def test_returns_a_cursor_for_the_next_page(self, call: Caller) -> None:
         members = [f"m{number}" for number in range(5)]
         call.service.state.add_group("many", members=members)
         call.service.state.add_receipt("many", 9, readers=members)
@@ -263,7 +263,7 @@ class TestGetGroupMsgReceiptDetail:
             other.state.add_receipt("g", 9, readers=["b"])
             assert await Caller(other, call.session).code(RECEIPT_DETAIL, detail(Cursor=cursor)) == 10004
 
-    async def test_refuses_what_the_document_does_not_allow(self, call: Caller) -> None:
+    async def test_refuses_undocumented_values(self, call: Caller) -> None:
         call.service.state.add_group("big", members=[f"m{number}" for number in range(201)])
         refused: list[tuple[dict[str, Any], int]] = [
             ({"GroupId": 5}, 10004),
@@ -289,7 +289,7 @@ class TestGetGroupMsgReceiptDetail:
         await assert_codes(call, RECEIPT_DETAIL, [(detail(**changes), code) for changes, code in refused])
         await assert_codes(call, RECEIPT_DETAIL, [(without(detail(), field), 10004) for field in detail()])
 
-    async def test_serves_larger_groups_where_it_is_told_to(self, call: Caller, clock: Clock) -> None:
+    async def test_serves_larger_groups_by_an_option(self, call: Caller, clock: Clock) -> None:
         members = [f"m{number}" for number in range(1234)]
         async with Emulator(max_receipt_members=1234, clock=clock) as large:
             large.state.add_group("g", members=members)
@@ -315,7 +315,7 @@ class TestGetRecentContactList:
         assert page["CompleteFlag"] == 1
 
     @pytest.mark.parametrize(("options", "size"), [({}, 100), ({"contacts_per_page": 7}, 7)])
-    async def test_is_paged_by_100_unless_told_otherwise(
+    async def test_has_pages_of_100_by_default(
         self, call: Caller, clock: Clock, options: dict[str, Any], size: int
     ) -> None:
         async with Emulator(clock=clock, **options) as service:
@@ -389,7 +389,7 @@ class TestGetGroupInfo:
             "late": ("Member", 9),
         }
 
-    async def test_a_group_has_its_id_for_a_name_and_no_owner_unless_told(self, call: Caller) -> None:
+    async def test_a_group_has_its_id_as_name_and_no_owner_by_default(self, call: Caller) -> None:
         (group,) = (await call.fields(GROUP_INFO, {"GroupIdList": ["g"]}))["GroupInfo"]
         assert (group["Name"], group["Owner_Account"], group["ApplyJoinOption"]) == ("g", "", "NeedPermission")
 
@@ -405,10 +405,10 @@ class TestGetGroupInfo:
             ({"AppDefinedDataFilter_Group": ["x"], "AppDefinedDataFilter_GroupMember": ["y"]}, None, None),
         ],
     )
-    async def test_has_what_the_filter_names(
+    async def test_has_the_fields_that_the_filter_names(
         self, call: Caller, response_filter: dict[str, Any], base: set[str] | None, members: set[str] | None
     ) -> None:
-        """All of its own fields where no filter names some; members only where one asks for them."""
+        """Without a filter for them, all of the group's own fields; members only with a filter for them."""
         body = {"GroupIdList": ["g"], "ResponseFilter": response_filter}
         (group,) = (await call.fields(GROUP_INFO, body))["GroupInfo"]
         listed = group.pop("MemberList", None)

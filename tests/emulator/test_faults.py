@@ -1,4 +1,4 @@
-"""Faults on request: what the caller sees of them, what was changed, and which calls they befall."""
+"""Injected faults: the caller's view, the effect on the state, and the calls affected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_code_is_answered_and_nothing_is_changed(call: Caller) -> None:
     assert kept(call) == 5
 
 
-async def test_a_status_comes_as_a_gateways_page(call: Caller) -> None:
+async def test_a_status_is_answered_with_a_gateways_page(call: Caller) -> None:
     call.service.fault(status=502, retry_after=3)
     async with call.session.post(f"{call.service.url}/{SET_UNREAD}", json=BODY, params=query()) as response:
         assert response.status == 502
@@ -57,7 +57,7 @@ async def test_any_bytes_can_be_the_answer_under_any_status(call: Caller) -> Non
 @pytest.mark.parametrize(
     ("fault", "number"), [({"drop": "before"}, 0), ({"drop": "after"}, 5), ({"truncate": True}, 5)]
 )
-async def test_a_lost_answer_leaves_the_change_made_or_not_made_as_asked(
+async def test_a_dropped_answer_leaves_the_change_made_or_not_made_as_chosen(
     call: Caller, fault: dict[str, Any], number: int
 ) -> None:
     call.service.fault(times=1, **fault)
@@ -75,13 +75,13 @@ async def test_a_truncated_answer_begins_as_the_whole_would(call: Caller) -> Non
             await response.read()
 
 
-async def test_a_caller_that_has_left_is_not_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_has_disconnected_is_not_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     async with Emulator(limit=None) as service:
         service.fault(drop="before")
         service.stall(3600.0)
         _, writer = await request_in_flight(service, 2)
         writer.write(b"{}")
-        while not service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+        while not service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
         writer.close()
         await writer.wait_closed()
@@ -92,10 +92,10 @@ async def test_a_caller_that_has_left_is_not_cut_off(caplog: pytest.LogCaptureFi
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_a_delayed_call_is_carried_out_before_the_delay(call: Caller) -> None:
+async def test_a_delayed_call_is_executed_before_the_delay(call: Caller) -> None:
     call.service.fault(delay=3600.0)
     waiting = asyncio.create_task(call.code(SET_UNREAD, BODY))
-    while kept(call) != 5:  # noqa: ASYNC110 - nothing else says so
+    while kept(call) != 5:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
@@ -114,10 +114,10 @@ async def test_faults_can_be_cleared(call: Caller) -> None:
     assert await call.code(SET_UNREAD, BODY) == 0
 
 
-async def test_during_a_stall_calls_arrive_and_are_carried_out_but_not_answered(call: Caller) -> None:
+async def test_during_a_stall_calls_arrive_and_are_executed_but_not_answered(call: Caller) -> None:
     call.service.stall(3600.0)
     waiting = asyncio.create_task(call.code(SET_UNREAD, BODY))
-    while not call.service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+    while not call.service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0)
     assert not waiting.done()
     assert kept(call) == 5
@@ -149,7 +149,7 @@ def test_the_same_seed_chooses_the_same_calls() -> None:
     assert 20 < first.count(10002) < 80
 
 
-async def test_faults_are_met_in_the_order_they_were_added_until_each_is_used_up(call: Caller) -> None:
+async def test_faults_apply_in_the_order_they_were_added_until_each_is_used_up(call: Caller) -> None:
     for code, times in ((10002, 2), (91000, 1)):
         call.service.fault(code=code, times=times)
     assert [await call.code(SET_UNREAD, BODY) for _ in range(4)] == [10002, 10002, 91000, 0]

@@ -1,4 +1,4 @@
-"""Requests that no client of good will sends: each is answered as the service would, and none by a traceback."""
+"""Hostile requests: each is answered as the service would, and none by a traceback."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def running() -> Iterator[Emulator]:
 
 
 def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    """HTTP 200, and a JSON object with an ErrorCode."""
+    """The answer is HTTP 200 and a JSON object with an ErrorCode."""
     caller = BlockingCaller(running)
 
     @at_most(50)
@@ -79,7 +79,7 @@ def test_a_body_of_any_values_is_answered_by_a_code(running: Emulator, caplog: p
 
     for path, body in WELL_FORMED.items():
         assert caller.code(path, body) == 0
-    running.fault(code=10002, probability=0.1)  # so that bodies are compared with those that failed
+    running.fault(code=10002, probability=0.1)  # so that bodies are compared with failed ones
     check()
     caller.close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -125,7 +125,7 @@ async def test_a_body_of_megabytes_is_refused(call: Caller) -> None:
 
 
 async def test_a_compressed_body_is_no_json(call: Caller, caplog: pytest.LogCaptureFixture) -> None:
-    """And is not decompressed, whatever its size would be."""
+    """It is not decompressed, so its size does not matter."""
     url = f"{call.service.url}/{C2C_UNREAD}"
     for data in (gzip.compress(BODY), b"no gzip"):
         async with call.session.post(url, data=data, params=query(), headers={"Content-Encoding": "gzip"}) as response:
@@ -133,8 +133,8 @@ async def test_a_compressed_body_is_no_json(call: Caller, caplog: pytest.LogCapt
     assert caplog.records == []
 
 
-async def test_a_caller_that_waits_to_be_asked_for_its_body_is_asked(call: Caller) -> None:
-    """As curl does before a long one; aiohttp's client waits for ever."""
+async def test_a_caller_that_waits_for_100_continue_receives_it(call: Caller) -> None:
+    """curl does so before a long body; aiohttp's client would wait forever."""
     async with asyncio.timeout(60):
         async with call.session.post(
             f"{call.service.url}/{C2C_UNREAD}", data=BODY, params=query(), expect100=True
@@ -142,7 +142,7 @@ async def test_a_caller_that_waits_to_be_asked_for_its_body_is_asked(call: Calle
             assert (response.status, (await response.json())["ErrorCode"]) == (200, 0)
 
 
-async def test_a_body_that_ends_early_is_no_error_of_the_emulator(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_truncated_body_is_no_error_of_the_emulator(caplog: pytest.LogCaptureFixture) -> None:
     async with Emulator() as service:
         _, writer = await request_in_flight(service, 100)
         writer.write(b"{")
@@ -154,7 +154,7 @@ async def test_a_body_that_ends_early_is_no_error_of_the_emulator(caplog: pytest
 
 
 async def test_headers_do_not_change_the_answer(call: Caller) -> None:
-    """Among them those of the client; the answer is never compressed."""
+    """The client's own headers are among them; the answer is never compressed."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "tim_async/0.1", "X-Any": "x" * 4000}
     async with aiohttp.ClientSession(headers={"Accept-Encoding": "gzip"}) as session:
         for more in ({}, headers):
@@ -165,7 +165,7 @@ async def test_headers_do_not_change_the_answer(call: Caller) -> None:
 
 
 async def test_a_fault_answers_any_code(call: Caller) -> None:
-    """To try what a client does with one that no service has."""
+    """So a test can check a client's reaction to a code that no service has."""
     codes = (10**30, -1, 2**31)
     for code in codes:
         call.service.fault(code=code, times=1)
@@ -174,7 +174,7 @@ async def test_a_fault_answers_any_code(call: Caller) -> None:
 
 
 async def test_a_fault_answers_any_text(call: Caller) -> None:
-    """By a body: control characters, and as much of it as one likes."""
+    """By ``body``: control characters, and any length."""
     info = "\x1b[2J\x1b]0;title\x07\n" * 1000
     body = json.dumps({"ActionStatus": "FAIL", "ErrorCode": 10003, "ErrorInfo": info}).encode()
     call.service.fault(body=body, times=1)

@@ -1,4 +1,4 @@
-"""How strict the emulator is: integers as read times, fields that no document knows, commands that do not exist."""
+"""The emulator's strictness: integer read times, undocumented fields, commands that do not exist."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .support import (
 MARK = {"Report_Account": "alice", "Peer_Account": "bob"}
 
 
-def test_an_integer_read_time_is_taken_where_the_test_says_so() -> None:
-    """It means what the String means; the String stays right, and so do the limits of both."""
+def test_an_integer_read_time_is_accepted_by_an_option() -> None:
+    """It means the same as the String, which stays valid, and has the same bounds."""
     for integers in (False, True):
         with emulator(integer_read_time=integers) as caller:
             caller.state.add_messages("alice", "bob", 2, at=NOW - 100)
@@ -57,10 +57,10 @@ UNKNOWN: list[tuple[str, dict[str, Any], dict[str, int], int]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "unknown", "code"), UNKNOWN, ids=[path for path, *_ in UNKNOWN])
-def test_a_field_that_no_document_knows_is_counted_and_refused_only_on_request(
+def test_an_undocumented_field_is_counted_and_refused_only_by_an_option(
     path: str, body: dict[str, Any], unknown: dict[str, int], code: int
 ) -> None:
-    """Under the endpoint, once for each request; refused requests change nothing, and are counted, too."""
+    """Counted for the endpoint, once per request; refused requests change nothing and count, too."""
     for refusing in (False, True):
         with Emulator(limit=None, clock=Clock(), refuse_unknown_fields=refusing) as service:
             service.state.add_messages("alice", "bob")
@@ -82,7 +82,7 @@ def test_a_refusal_names_some_of_many_fields() -> None:
 
 
 async def test_a_command_that_does_not_exist_is_reported_under_its_path(call: Caller) -> None:
-    """60008, as a time-out of the service; a retry of it is one."""
+    """By 60008, like a time-out of the service; a retry of it counts as one."""
     for _ in range(2):
         assert await call.code("v4/openim/sendmsg", {"To_Account": "a"}) == 60008
     assert await call.code("v4/openim/senndmsg", {}) == 60008
@@ -93,8 +93,8 @@ async def test_a_command_that_does_not_exist_is_reported_under_its_path(call: Ca
     }
 
 
-async def test_the_report_does_not_grow_with_names_that_callers_make_up(call: Caller) -> None:
-    """100 of each, and one for all others; a long one is an other."""
+async def test_the_report_does_not_grow_without_bound(call: Caller) -> None:
+    """It keeps 100 of each kind and one entry for all others; long names are among the others."""
     for number in range(105):
         assert await call.code(f"v4/x/{number}", {}) == 60008
     assert await call.code("v4/" + "x" * 500, {}) == 60008
@@ -108,5 +108,5 @@ async def test_the_report_does_not_grow_with_names_that_callers_make_up(call: Ca
 
 
 async def test_an_unknown_command_is_refused_before_its_caller_is_known(call: Caller) -> None:
-    """As the signature of a mistyped path would say nothing about the mistake."""
+    """An error about the signature would hide the mistyped path."""
     assert await call.code("v4/openim/nothing", {}, query(usersig="garbage")) == 60008

@@ -1,4 +1,4 @@
-"""Starting and stopping: nothing is left behind, whatever was going on."""
+"""Starting and stopping: nothing is left behind, whatever was in progress."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_does_not_wait_for_calls_that_are_being_held(clock: Clock, hold: s
             else:
                 service.fault(delay=3600.0)
             waiting = asyncio.create_task(Caller(service, session).code(C2C_UNREAD, BODY))
-            while not service.report().total.calls:  # noqa: ASYNC110 - nothing else says so
+            while not service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0)
         with pytest.raises(aiohttp.ClientError):
             await waiting
@@ -75,7 +75,7 @@ async def test_does_not_leak_a_connection_made_at_the_last_moment() -> None:
             assert accepts_connections(service.url)
             for _ in range(turns):
                 await asyncio.sleep(0)
-    # What was left open warns as it is collected, and warnings are errors.
+    # Anything left open warns when collected, and warnings are errors.
     gc.collect()
 
 
@@ -95,7 +95,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_open() -> None:
     gc.collect()
 
 
-async def test_remembers_its_state_and_report_and_can_be_run_again(clock: Clock) -> None:
+async def test_keeps_its_state_and_report_and_can_be_run_again(clock: Clock) -> None:
     service = Emulator(clock=clock)
     for run in (1, 2):
         async with service, aiohttp.ClientSession() as session:
@@ -144,14 +144,14 @@ def test_in_a_thread_it_leaves_no_thread() -> None:
     assert threading.enumerate() == before
 
 
-def test_says_so_when_it_is_not_running_and_never_shows_its_key() -> None:
+def test_reports_that_it_is_not_running_and_never_shows_its_key() -> None:
     service = Emulator(secret_key="a-secret")
     with pytest.raises(RuntimeError, match="not running"):
         service.client_options()
     assert "a-secret" not in repr(service)
 
 
-def test_one_whose_options_were_refused_can_be_shown() -> None:
+def test_repr_works_after_refused_options() -> None:
     """Crash reporters show the locals of every frame of a traceback."""
     with pytest.raises(ValueError, match="no such endpoint") as caught:
         Emulator(secret_key="a-secret", limit={"nothing": 1})
@@ -182,14 +182,14 @@ def test_one_whose_options_were_refused_can_be_shown() -> None:
     ],
     ids=str,
 )
-def test_what_no_call_could_pass_is_refused_at_once(option: dict[str, Any]) -> None:
-    """By the option's name; the calls would fail or wait, with no word about it."""
+def test_options_that_no_call_could_pass_are_refused_at_once(option: dict[str, Any]) -> None:
+    """The error names the option; otherwise calls would fail or wait without a hint at it."""
     with pytest.raises(ValueError, match=" must ") as caught:
         Emulator(**option)
     assert "a-secret" not in str(caught.value)
 
 
-def test_offers_what_a_client_needs() -> None:
+def test_provides_the_options_of_a_client() -> None:
     with Emulator() as service:
         assert service.client_options() == {
             "base_url": service.url,

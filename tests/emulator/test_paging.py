@@ -1,4 +1,4 @@
-"""Pages: walked from the first to the last, they list each item exactly once, whatever changes between them."""
+"""Pages: from the first to the last, they list each item exactly once, whatever changes in between."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Change = Callable[[], None]
 def receipt_pages(
     caller: BlockingCaller, *, read: bool, count: int, change: Change = lambda: None
 ) -> Iterator[list[str]]:
-    """Walk the pages of message 7 of the group; ``change`` happens between two."""
+    """Yield the pages of message 7 of the group; ``change`` is called between pages."""
     name, item = ("ReadList", "Read_Account") if read else ("UnreadList", "Unread_Account")
     cursor = ""
     while True:
@@ -35,7 +35,7 @@ def receipt_pages(
 
 
 def contact_pages(caller: BlockingCaller, change: Change = lambda: None) -> Iterator[list[RecentContact]]:
-    """Walk the pages of the contacts of ``me``; ``change`` happens between two."""
+    """Yield the pages of the contacts of ``me``; ``change`` is called between pages."""
     place = dict.fromkeys(("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex"), 0)
     while True:
         answer = caller.answer(RECENT_CONTACTS, {"From_Account": "me", **place, "AssistFlags": 63})
@@ -81,9 +81,7 @@ def test_each_recipient_is_on_exactly_one_page(members: list[str], data: st.Data
 
 @at_most(40)
 @given(st.integers(1, 15), st.data(), st.integers(1, 5), st.booleans())
-def test_members_who_read_between_pages_displace_no_other(
-    number: int, data: st.DataObject, count: int, read: bool
-) -> None:
+def test_members_who_read_between_pages_shift_no_page(number: int, data: st.DataObject, count: int, read: bool) -> None:
     members = [f"m{n}" for n in range(number)]
     late = data.draw(st.lists(st.sampled_from(members), unique=True))
     early = data.draw(st.sets(st.sampled_from(members)))
@@ -110,7 +108,7 @@ CONTACTS = st.lists(
 @at_most(40)
 @given(CONTACTS, st.integers(1, 10))
 def test_each_contact_is_on_exactly_one_page(contacts: list[tuple[Any, int, int, bool]], size: int) -> None:
-    """Pinned ones first, then newest first, many of them within a second, some at 0."""
+    """In order: pinned ones first, then newest first; many have the same second, some have 0."""
     with emulator(contacts_per_page=size) as it:
         it.state.add_account("me")
         expected: dict[tuple[str, str], RecentContact] = {}
@@ -125,7 +123,7 @@ def test_each_contact_is_on_exactly_one_page(contacts: list[tuple[Any, int, int,
 
 @at_most(40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=15), st.data(), st.integers(1, 5))
-def test_a_contact_with_a_new_message_displaces_no_other(
+def test_a_contact_with_a_new_message_shifts_no_page(
     contacts: list[tuple[int, bool]], data: st.DataObject, size: int
 ) -> None:
     with emulator(contacts_per_page=size) as it:

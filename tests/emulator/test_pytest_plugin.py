@@ -1,4 +1,4 @@
-"""The fixture, from tests with a loop and without, and what importing the plugin costs."""
+"""The fixture, in tests with and without an event loop, and the cost of importing the plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate over HTTP, and what the report says of a run."""
+"""The rate limit over HTTP, and the report of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_calls_over_the_limit_are_refused_until_a_second_has_passed(
         assert await caller.code(C2C_UNREAD, BODY) == 0
 
 
-async def test_each_endpoint_has_its_own_limit_and_the_code_is_a_choice(call: Caller, clock: Clock) -> None:
+async def test_each_endpoint_has_its_own_limit_and_the_code_is_an_option(call: Caller, clock: Clock) -> None:
     limits = {"get_c2c_unread_msg_num": 1, "admin_set_msg_read": None}
     async with Emulator(limit=limits, rate_code=60011, clock=clock) as service:
         caller = Caller(service, call.session)

@@ -1,9 +1,9 @@
-"""What SDKs in other languages send, answered as the vendor documents, by a strict and by a lenient emulator.
+"""Requests of SDKs in other languages, answered as the vendor documents, by a strict and by a lenient emulator.
 
-``recorded/*.json`` has the requests, as read in the SDKs' sources: path, names and order of the query, headers, body.
+``recorded/*.json`` has the requests, from the SDKs' sources: path, names and order of the query, headers, body.
 ``answer`` is a part of the answer by default; ``lenient`` that of an emulator with ``integer_read_time=True``, where it
 differs; ``refused`` the code with ``refuse_unknown_fields=True``; ``unknown`` the fields that the report counts;
-``unread`` what alice has not read afterwards; ``wrong`` says what the documents have to say against the request.
+``unread`` alice's unread messages afterwards; ``wrong`` the request's deviation from the documents.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def send(service: Emulator, recorded: dict[str, Any], request: dict[str, Any]) -
 
 
 def holds(answer: Any, part: Any) -> bool:
-    """Whether an answer holds a part: of an object some fields, of an array all items, in any order."""
+    """Whether an answer contains a part: some fields of an object, or all items of an array in any order."""
     if isinstance(part, dict):
         return isinstance(answer, dict) and all(name in answer and holds(answer[name], part[name]) for name in part)
     if isinstance(part, list):
@@ -70,7 +70,7 @@ def holds(answer: Any, part: Any) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 @pytest.mark.parametrize("mode", MODES)
-def test_what_an_sdk_sends_is_answered_as_documented(file: Path, mode: str) -> None:
+def test_requests_of_an_sdk_are_answered_as_documented(file: Path, mode: str) -> None:
     recorded = json.loads(file.read_text(encoding="utf-8"))
     for request in recorded["requests"]:
         expected = request["answer"]
@@ -90,8 +90,8 @@ def test_what_an_sdk_sends_is_answered_as_documented(file: Path, mode: str) -> N
             assert service.state.unread("alice") == request["unread"]
 
 
-def test_each_wrong_request_says_why() -> None:
-    """And each of the SDKs has some request that is right, and a recipe in the guide."""
+def test_each_wrong_request_has_a_reason() -> None:
+    """Each SDK also has a correct request, and a recipe in the guide."""
     assert len(FILES) >= 5
     guide = (Path(tim_async.emulator.__file__).parent / "README.md").read_text(encoding="utf-8")
     for file in FILES:

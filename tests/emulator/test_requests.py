@@ -1,4 +1,4 @@
-"""What every call must have: method, path, query, signature, a JSON object."""
+"""The requirements on every call: method, path, query, signature, a JSON object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_a_well_formed_call_succeeds_at_both_ends_of_random(call: Caller) 
         assert await call.code(C2C_UNREAD, {"To_Account": "a"}, query(random=random)) == 0
 
 
-async def test_a_query_that_is_wrong_is_refused(call: Caller) -> None:
+async def test_an_invalid_query_is_refused(call: Caller) -> None:
     wrong: list[tuple[dict[str, str | None], int]] = [
         ({"sdkappid": None}, 60012),
         ({"sdkappid": "1400000001"}, 60006),
@@ -77,7 +77,7 @@ async def test_a_signature_expires_while_it_is_in_use(call: Caller, clock: Clock
     assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}, params) == 70001
 
 
-async def test_each_administrator_may_call_and_the_first_is_the_one_offered(call: Caller, clock: Clock) -> None:
+async def test_each_administrator_may_call_and_the_first_is_the_default(call: Caller, clock: Clock) -> None:
     async with Emulator(admins=("first", "second"), clock=clock) as service:
         assert service.identifier == "first"
         caller = Caller(service, call.session)

@@ -1,4 +1,4 @@
-"""The emulator's own check of a UserSig."""
+"""The emulator's own verification of a UserSig."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(vector: tuple[int, str, str, int, bytes | None, str]) -> dict[str, 
 
 
 class Judge:
-    """Asks a running emulator of one app for the ErrorCode of a UserSig."""
+    """A running emulator of one app, which answers a UserSig with an ErrorCode."""
 
     def __init__(self, caller: BlockingCaller, sdk_app_id: int, clock: Clock) -> None:
         self._caller = caller
@@ -78,19 +78,19 @@ def test_each_published_signature_is_genuine_and_no_longer_once_a_claim_is_chang
         assert judge.code(pack(claims | {"TLS.userbuf": "YWJj" * 2}), identifier) == 70009
 
 
-def test_the_last_second_is_valid_and_what_follows_it_is_not_even_once_remembered(judge: Judge) -> None:
+def test_a_usersig_expires_after_its_last_second_also_from_the_cache(judge: Judge) -> None:
     sig = usersig("xiaojun", secret_key=KEY, expire=60)
     for now, code in ((NOW + 60, 0), (NOW + 60.001, 70001), (NOW + 60, 0)):
         assert judge.code(sig, now=now) == code
 
 
-def test_a_signature_remembered_for_one_caller_is_not_taken_from_another(judge: Judge) -> None:
+def test_a_cached_signature_is_not_accepted_from_another_caller(judge: Judge) -> None:
     sig = usersig("xiaojun", secret_key=KEY)
     assert judge.code(sig) == 0
     assert judge.code(sig, "other") == 70013
 
 
-def test_what_cannot_be_read_and_each_mismatch_have_their_own_codes(judge: Judge) -> None:
+def test_an_undecodable_usersig_and_each_mismatch_have_their_own_codes(judge: Judge) -> None:
     claims = document(VECTORS[0])
     assert judge.code("") == 70002
     assert judge.code(usersig("xiaojun", secret_key=KEY, sdk_app_id=2)) == 70014

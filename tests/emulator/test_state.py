@@ -1,4 +1,4 @@
-"""What the service remembers, filled and read without HTTP."""
+"""The state of the service, filled and read without HTTP."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_message_is_unread_unless_it_was_sent_before_the_latest_read_time(
     assert state.unread("me") == sum(state.unread("me", name) for name in "abc")
 
 
-def test_without_a_time_everything_there_is_by_now_is_read_and_what_comes_later_is_not(state: State) -> None:
+def test_without_a_time_all_messages_until_now_are_read_and_later_ones_are_not(state: State) -> None:
     state.add_messages("me", "a", 2)
     state.add_messages("me", "a", at=1001.0)
     state.mark_read("me", "a")
@@ -78,7 +78,7 @@ def test_without_a_time_everything_there_is_by_now_is_read_and_what_comes_later_
     assert state.unread("me", "a") == 5
 
 
-def test_who_was_never_heard_of_has_nothing_unread_and_no_read_time(state: State) -> None:
+def test_an_unknown_account_has_nothing_unread_and_no_read_time(state: State) -> None:
     assert state.unread("nobody") == 0
     assert state.read_time("nobody", "a") is None
 
@@ -89,7 +89,7 @@ def test_the_same_group_twice_is_refused(state: State) -> None:
         state.add_group("g")
 
 
-def test_what_cannot_be_is_refused(state: State) -> None:
+def test_invalid_values_are_refused(state: State) -> None:
     state.add_group("g")
     with pytest.raises(ValueError):
         state.add_group("h", "Secret")  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_the_example_is_as_its_docstring_says(state: State) -> None:
 
 
 def test_a_receipt_by_numbers_names_its_readers(state: State) -> None:
-    """Members first, then accounts that have left, which exist and are no members."""
+    """Members first, then accounts that have left: they exist, but are not members."""
     state.add_group("g", members=["a", "former1", "b"])
     state.add_receipt("g", 1, read_num=2, unread_num=3)
     assert state.readers("g", 1) == ("a", "former1")
@@ -171,7 +171,7 @@ def test_messages_make_both_sides_contacts_of_each_other(state: State) -> None:
     assert (state.recent_contacts("c"), state.has_account("c")) == ([], True)
 
 
-def test_a_message_older_than_the_read_time_makes_a_contact_all_the_same(state: State) -> None:
+def test_a_message_older_than_the_read_time_still_makes_a_contact(state: State) -> None:
     state.mark_read("a", "b", 100)
     state.add_messages("a", "b", at=50)
     assert (state.unread("a"), state.recent_contacts("a")) == (0, [RecentContact("c2c", "b", 50)])
@@ -220,7 +220,7 @@ def test_a_time_of_no_date_is_kept_in_the_range_of_the_wire(state: State) -> Non
         assert [contact.msg_time for contact in state.recent_contacts("a")] == [msg_time]
 
 
-def test_contacts_that_cannot_be_are_refused(state: State) -> None:
+def test_invalid_contacts_are_refused(state: State) -> None:
     for account, contact_id, kind in (("", "b", "c2c"), ("a", "", "c2c"), ("a", "b", "room")):
         with pytest.raises(ValueError):
             state.add_recent_contact(account, contact_id, kind=kind)  # type: ignore[arg-type]

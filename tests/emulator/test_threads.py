@@ -1,4 +1,4 @@
-"""The emulator's thread where it cannot start, ends early or is blocked: an error at once, and nothing left open."""
+"""An emulator's thread that cannot start, ends early or is blocked: an error at once, and nothing left open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_it(tim_emulator):
 
 
 def open_files() -> set[int]:
-    """The file descriptors in use; the one that reads the list is among them."""
+    """Return the file descriptors in use, including the one that reads the list."""
     return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
 
 
@@ -62,14 +62,14 @@ def run_pytest(folder: Path, *options: str, test: str = USES_THE_FIXTURE) -> sub
         *("-m", "pytest", "-q", *(f"-p{plugin}" for plugin in plugins), "--rootdir", str(folder)),
         *(*options, str(folder)),
         folder=folder,
-        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # of the others, some take a second
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # some plugins take a second to load
     )
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("options", [("--disable-socket",), ("--disable-socket", "--allow-unix-socket")])
 def test_blocked_sockets_are_an_error_that_names_the_remedy(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """pytest-socket, as a project that forbids the network uses it."""
+    """By pytest-socket, configured as in a project that forbids network access."""
     ended = run_pytest(tmp_path, *options)
     assert ended.returncode == 1, ended.stdout
     assert "1 error" in ended.stdout
@@ -81,8 +81,8 @@ def test_blocked_sockets_are_an_error_that_names_the_remedy(tmp_path: Path, opti
 
 
 @pytest.mark.processes
-def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
-    """The marker, and the option in place of the other."""
+def test_each_named_remedy_works(tmp_path: Path) -> None:
+    """The marker, and the changed option."""
     ended = run_pytest(tmp_path, "--allow-hosts=127.0.0.1")
     assert ended.returncode == 0, ended.stdout
     marked = f"import pytest\n\n@pytest.mark.enable_socket{USES_THE_FIXTURE}"
@@ -90,11 +90,11 @@ def test_each_remedy_that_is_named_works(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-def test_without_free_file_descriptors_it_says_so_and_leaves_none_open() -> None:
+def test_without_free_file_descriptors_it_fails_and_leaves_none_open() -> None:
     """With none to three of the four it needs; with four it runs."""
     with Emulator():
-        pass  # what it imports at first use is imported
-    gc.collect()  # what an earlier test left is closed before, not meanwhile
+        pass  # so that its lazy imports are done
+    gc.collect()  # so that garbage of earlier tests is closed before, not meanwhile
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_files()) + 5, hard))
     taken: list[int] = []
@@ -112,7 +112,7 @@ def test_without_free_file_descriptors_it_says_so_and_leaves_none_open() -> None
                     said.append("it runs")
             except RuntimeError as error:
                 said.append(str(error))
-            gc.collect()  # what was left open warns, and warnings are errors
+            gc.collect()  # anything left open warns, and warnings are errors
             if free:
                 assert open_files() == before
     finally:
@@ -126,16 +126,16 @@ def test_without_free_file_descriptors_it_says_so_and_leaves_none_open() -> None
     assert said == [*[no_files] * 4, "it runs"]
 
 
-def test_without_memory_for_a_thread_it_says_so() -> None:
+def test_without_memory_for_a_thread_it_fails() -> None:
     """Python's own error and a remedy, at once."""
     service = Emulator(clock=lambda: NOW)
-    before = threading.stack_size(1 << 47)  # all that a process can address
+    before = threading.stack_size(1 << 47)  # the whole address space of a process
     try:
         with pytest.raises(RuntimeError, match=r"cannot start a thread: can't start new thread; end threads or proc"):
             service.__enter__()
     finally:
         threading.stack_size(before)
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # anything left open warns, and warnings are errors
     with service:
         assert call(service) == 0
 
@@ -149,7 +149,7 @@ async def test_where_sockets_are_blocked_it_names_the_remedy_with_and_without_a_
         await Emulator().__aenter__()
     with pytest.raises(RuntimeError, match=r"--allow-hosts=127\.0\.0\.1"):
         Emulator().__enter__()
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # anything left open warns, and warnings are errors
 
 
 @pytest.mark.processes
@@ -171,8 +171,8 @@ def tim_emulator_options():
     assert "ResourceWarning" not in ended.stdout + ended.stderr
 
 
-def test_a_loop_that_has_ended_is_an_error_and_not_a_wait() -> None:
-    """Here by an exit within a call; the port is free again, and the emulator can run again."""
+def test_a_loop_that_has_ended_is_an_error_at_once() -> None:
+    """Here by an exit within a call; afterwards the port is free and the emulator can run again."""
     exits = True
 
     def clock() -> float:
@@ -187,14 +187,14 @@ def test_a_loop_that_has_ended_is_an_error_and_not_a_wait() -> None:
     with pytest.raises(RuntimeError, match=r"event loop of the emulator has ended: SystemExit\(3\)") as caught:
         service.__exit__()
     assert isinstance(caught.value.__cause__, SystemExit)
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # anything left open warns, and warnings are errors
     exits = False
     with service:
         assert call(service) == 0
 
 
-def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the clock it was given, say; the error shows where.  Looks inside only so as not to wait for 10 s."""
+def test_a_blocked_thread_is_reported_with_its_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E.g. by its clock; the error shows the place.  The test uses a private name only to avoid a wait of 10 s."""
     monkeypatch.setattr(_loop_thread, "PATIENCE", 0.2)
     monkeypatch.delattr(sys, "tracebacklimit", raising=False)  # of --loop=debug
     called, release = threading.Event(), threading.Event()
@@ -221,11 +221,11 @@ def test_a_thread_that_is_blocked_is_shown_and_not_waited_for(monkeypatch: pytes
     for thread in threading.enumerate():
         if thread.name == "tim-emulator":
             thread.join()
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # anything left open warns, and warnings are errors
 
 
-def test_a_start_that_is_blocked_is_shown_and_undone_as_soon_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here in the system's call that opens the listener.  Looks inside only so as not to wait for 10 s."""
+def test_a_blocked_start_is_reported_and_undone_as_soon_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here in the system call that opens the listener.  The test uses a private name only to avoid a wait of 10 s."""
     monkeypatch.setattr(_loop_thread, "PATIENCE", 0.2)
     monkeypatch.delattr(sys, "tracebacklimit", raising=False)
     create_server, release = socket.create_server, threading.Event()
@@ -242,13 +242,13 @@ def test_a_start_that_is_blocked_is_shown_and_undone_as_soon_as_it_can_be(monkey
     for thread in threading.enumerate():
         if thread.name == "tim-emulator":
             thread.join()
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # anything left open warns, and warnings are errors
     monkeypatch.setattr(_loop_thread, "PATIENCE", 10.0)
     with service:
         assert service.url
 
 
-def test_in_a_child_that_was_forked_it_does_not_wait() -> None:
+def test_in_a_forked_child_it_does_not_wait() -> None:
     """The thread stays with the parent."""
     with Emulator() as service:
         child = os.fork()

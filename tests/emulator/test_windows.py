@@ -1,6 +1,6 @@
-"""The ways of counting a second, against counts by brute force.
+"""The rate windows, compared with brute-force counts.
 
-These tests look inside: they need many thousands of arrivals at exact times, which over HTTP would take minutes.
+These tests use private modules: they need many thousands of arrivals at exact times, which would take minutes by HTTP.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tim_async.emulator import Emulator, WindowKind
 from tim_async.emulator._report import CallLog
 from tim_async.emulator._windows import Window
 
-# Sixty-fourths of a second: sums and differences of these are exact, so the brute force can be naive.
+# Multiples of 1/64 s: their sums and differences are exact, so the brute force can be naive.
 TIMES = st.lists(st.integers(0, 64 * 5), max_size=120).map(lambda ticks: [tick / 64 for tick in sorted(ticks)])
 LIMITS = st.integers(1, 8)
 
@@ -34,7 +34,7 @@ def test_a_sliding_second_admits_a_call_if_fewer_than_the_limit_were_admitted_in
 
 
 @given(TIMES, LIMITS)
-def test_a_sliding_second_that_counts_refused_calls_stays_shut_while_it_is_hammered(
+def test_a_sliding_second_that_counts_refused_calls_stays_closed_under_hammering(
     times: list[float], limit: int
 ) -> None:
     window = Window("sliding", limit, count_refused=True)
@@ -51,7 +51,7 @@ def test_a_calendar_second_admits_the_first_calls_of_each_second_of_the_clock(ti
 
 
 @given(TIMES, LIMITS, st.integers(1, 8))
-def test_a_bucket_never_lets_more_through_than_its_capacity_and_what_flows_in(
+def test_a_bucket_never_admits_more_than_its_capacity_and_its_refill(
     times: list[float], limit: int, capacity: int
 ) -> None:
     window = Window("bucket", limit, capacity=capacity)
@@ -72,7 +72,7 @@ def test_a_bucket_refuses_only_when_it_holds_less_than_a_permit(times: list[floa
 
 
 @given(TIMES)
-def test_the_fullest_seconds_are_those_of_a_count_by_brute_force(times: list[float]) -> None:
+def test_the_fullest_seconds_equal_a_brute_force_count(times: list[float]) -> None:
     log = CallLog()
     for now in times:
         log.add("x", now, b"", code=0)
@@ -87,7 +87,7 @@ def test_two_calls_exactly_a_second_apart_share_no_second() -> None:
     assert [window.admit(now) for now in (10.0, 10.5, 11.0)] == [True, False, True]
 
 
-def test_around_a_full_second_a_calendar_window_lets_twice_its_limit_pass() -> None:
+def test_across_a_boundary_a_calendar_window_admits_twice_its_limit() -> None:
     window = Window("calendar", 2)
     assert [window.admit(now) for now in (9.8, 9.9, 9.95, 10.0, 10.1, 10.2)] == [True, True, False, True, True, False]
 

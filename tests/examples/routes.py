@@ -1,4 +1,4 @@
-"""What both web apps promise; each test module gives the fixture ``app``, a running one."""
+"""The tests of both async web apps; each test module provides the fixture ``app``, a running app."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ANYTHING = st.one_of(
     st.integers().map(lambda number: str(number).encode()),
     st.sampled_from([1, 120, -1, 2**31, 2**63, 10**30]).map(lambda number: str(number).encode()),
 )
-"""What a stranger may write into a path or a query, as bytes to be percent-encoded."""
+"""Arbitrary bytes for a path or a query, to be percent-encoded."""
 
 
 @dataclass
@@ -49,13 +49,13 @@ class Answer:
 
 
 class Visitor:
-    """Somebody with one browser."""
+    """A user of an app, with an HTTP session."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
     async def ask(self, path: str, method: str = "GET", **options: Any) -> Answer:
-        """Ask, and again while the answer is 429: a young store grants little, and a test before may have taken all."""
+        """Send a request, and repeat it while the answer is 429: a new store, or a test before, may leave no permit."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 answer = await self.ask_once(path, method, **options)
@@ -64,7 +64,7 @@ class Visitor:
                 await asyncio.sleep(0.05)
 
     async def ask_once(self, path: str, method: str = "GET", **options: Any) -> Answer:
-        """Ask, and take any answer."""
+        """Send a request once."""
         async with self._session.request(method, path, **options) as response:
             text = await response.text()
             is_json = response.content_type == "application/json"
@@ -74,7 +74,7 @@ class Visitor:
 
 
 def fill(service: Emulator) -> None:
-    """The world of these tests."""
+    """Fill the emulator with the state that these tests use."""
     service.state.add_messages("alice", "bob", 3)
     service.state.add_messages("alice", "carol", 2)
     service.state.add_group("@TGS#public", messages=120, members=["alice", "bob"])
@@ -82,7 +82,7 @@ def fill(service: Emulator) -> None:
 
 
 def signed(command: str, *, token: str = TOKEN, app: int = DEFAULT_SDK_APP_ID, age: float = 0.0) -> dict[str, str]:
-    """The query of a webhook."""
+    """Make the signed query of a webhook."""
     moment = str(int(time.time() - age))
     return {
         "SdkAppid": str(app),
@@ -100,7 +100,7 @@ ALERT = {"ServiceName": "group_open_http_svc", "Command": "set_unread_msg_num", 
 
 
 class Routes:
-    """The tests themselves."""
+    """The tests that both apps must pass."""
 
     @pytest.fixture
     async def visitor(self, app: Program) -> AsyncIterator[Visitor]:
@@ -109,7 +109,7 @@ class Routes:
 
     @pytest.fixture
     async def loyal(self, app: Program) -> AsyncIterator[Visitor]:
-        """One with a single connection, who meets the same process each time."""
+        """A visitor with a single connection, so that one process answers all its requests."""
         async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=1)) as session:
             yield Visitor(session)
 
@@ -119,12 +119,12 @@ class Routes:
         service.clear_faults()
 
     async def test_unread_in_all(self, visitor: Visitor) -> None:
-        """The number itself."""
+        """The body is the number."""
         answer = await visitor.ask("/users/alice/unread")
         assert (answer.status, answer.body) == (200, 5)
 
     async def test_unread_by_peer(self, visitor: Visitor) -> None:
-        """The result as the client returns it, errors beside the counts."""
+        """The body is the client's result, with counts and errors."""
         answer = await visitor.ask("/users/alice/unread?peer=carol&peer=bob&peer=nobody")
         assert answer.status == 200
         assert answer.body["counts"] == {"carol": 2, "bob": 3}
@@ -132,7 +132,7 @@ class Routes:
         assert answer.body["errors"]["nobody"]["code"] == 70107
 
     async def test_unread_by_any_number_of_peers(self, visitor: Visitor) -> None:
-        """More than one call takes."""
+        """More items than fit into one call."""
         peers = ["bob", *(f"stranger{n}" for n in range(35))]
         answer = await visitor.ask("/users/alice/unread?" + "&".join(f"peer={peer}" for peer in peers))
         assert answer.status == 200
@@ -140,7 +140,7 @@ class Routes:
         assert list(answer.body["errors"]) == peers[1:]
 
     async def test_unread_from_one(self, visitor: Visitor) -> None:
-        """A look-up: the number itself, and a stranger is not found."""
+        """A look-up: the body is the number; an unknown peer is a 404."""
         bob, nobody = await asyncio.gather(
             visitor.ask("/users/alice/unread/bob"), visitor.ask("/users/alice/unread/nobody")
         )
@@ -148,21 +148,21 @@ class Routes:
         assert (nobody.status, nobody.body) == (404, {"error": "AccountNotFound", "code": 70107})
 
     async def test_read(self, visitor: Visitor, service: Emulator) -> None:
-        """What was unread is read."""
+        """Unread messages become read."""
         service.state.add_messages("dave", "bob", 4, at=time.time() - 10)
         answer = await visitor.ask("/users/dave/read/bob", "POST")
         assert (answer.status, answer.body) == (200, None)
         assert service.state.unread("dave", "bob") == 0
 
     async def test_receipts(self, visitor: Visitor) -> None:
-        """By message, as the client returns them; JSON has no numbers for keys."""
+        """The body is the client's result by message; its keys are strings, because JSON has no other keys."""
         answer = await visitor.ask(f"/groups/{GROUP}/receipts?seq=1&seq=2")
         assert answer.status == 200
         assert answer.body["receipts"] == {"1": {"read_num": 2, "unread_num": 1}}
         assert {seq: error["code"] for seq, error in answer.body["errors"].items()} == {"2": 10062}
 
     async def test_receipts_of_any_number_of_messages(self, visitor: Visitor) -> None:
-        """More than one call takes."""
+        """More items than fit into one call."""
         answer = await visitor.ask(f"/groups/{GROUP}/receipts?" + "&".join(f"seq={n}" for n in range(1, 121)))
         assert answer.status == 200
         assert (len(answer.body["receipts"]), len(answer.body["errors"])) == (1, 119)
@@ -187,7 +187,7 @@ class Routes:
         assert service.report().total.calls == before
 
     async def test_a_failed_request_frees_its_share(self, visitor: Visitor) -> None:
-        """Failures of one user, in sequence, leave no call under way: its next list is accepted."""
+        """Failures of one user, in sequence, leave no call in flight: its next list is accepted."""
         for _ in range(20):
             assert (await visitor.ask("/users/nobody/unread")).status == 404
         answer = await visitor.ask_once("/users/nobody/unread?" + "&".join(f"peer={n}" for n in range(100)))
@@ -195,7 +195,7 @@ class Routes:
         assert len(answer.body["errors"]) == 100
 
     async def test_stats(self, loyal: Visitor) -> None:
-        """Those of the process that answers, where the quota is shared."""
+        """The statistics are those of the process that answers; its quota is shared."""
         assert (await loyal.ask("/users/alice/unread")).status == 200
         answer = await loyal.ask("/stats")
         assert answer.status == 200
@@ -213,15 +213,15 @@ class Routes:
             (f"/groups/{GROUP}/receipts?seq=-1", 422, "ValueError"),
         ],
     )
-    async def test_what_cannot_be(self, visitor: Visitor, path: str, status: int, error: str) -> None:
-        """The asker's own mistakes."""
+    async def test_invalid_requests(self, visitor: Visitor, path: str, status: int, error: str) -> None:
+        """Mistakes of the caller are 4xx."""
         answer = await visitor.ask(path)
         assert (answer.status, answer.body["error"]) == (status, error)
 
     @pytest.mark.parametrize(
         "query", ["", "?seq=one", "?seq=", "?seq=1.5", "?seq=nan", f"?seq={10**30}", "?seq=" + "9" * 5000]
     )
-    async def test_what_is_no_number(self, visitor: Visitor, query: str) -> None:
+    async def test_an_invalid_number(self, visitor: Visitor, query: str) -> None:
         """Refused before anything is sent."""
         assert (await visitor.ask(f"/groups/{GROUP}/receipts{query}")).status == 422
 
@@ -236,22 +236,22 @@ class Routes:
             (10002, 503, "ServerBusy"),
         ],
     )
-    async def test_what_the_service_refuses(
+    async def test_a_refusal_of_the_service(
         self, visitor: Visitor, service: Emulator, code: int, status: int, error: str
     ) -> None:
-        """By its kind, with the service's code and nothing else."""
+        """The body has the error's class and the service's code, and nothing else."""
         service.fault(code=code)
         answer = await visitor.ask("/users/alice/unread")
         assert (answer.status, answer.body) == (status, {"error": error, "code": code})
 
     async def test_no_readable_answer(self, visitor: Visitor, service: Emulator) -> None:
-        """A gateway's page, again and again."""
+        """A gateway's HTML page in answer to every attempt."""
         service.fault(status=502)
         answer = await visitor.ask("/users/alice/unread")
         assert (answer.status, answer.body) == (503, {"error": "BadResponse", "code": None})
 
-    async def test_a_fault_that_passes(self, visitor: Visitor, service: Emulator) -> None:
-        """It is tried again, and the user sees none of it."""
+    async def test_a_transient_fault(self, visitor: Visitor, service: Emulator) -> None:
+        """It is retried, and the user does not notice it."""
         service.fault(code=10002, times=1)
         service.fault(status=502, times=1)
         answer = await visitor.ask("/users/alice/unread")
@@ -259,12 +259,12 @@ class Routes:
 
     @pytest.mark.processes  # the load comes from this process, and is too slow in debug mode
     async def test_over_the_quota(self, visitor: Visitor, service: Emulator) -> None:
-        """Far more at once than there are turns: a number or a 429 that says when, whatever passes meanwhile."""
+        """Far more requests than permits: each is answered by a result or by a 429 with ``Retry-After``."""
         service.fault(code=10002, probability=0.02)
         service.fault(status=502, probability=0.01)
         seen = set[int]()
         async with asyncio.timeout(PATIENCE):
-            while seen != {200, 429}:  # a process that has just started may give nobody a turn in time
+            while seen != {200, 429}:  # a new process may grant no permit in time
                 many = (visitor.ask_once(f"/groups/{GROUP}/receipts?seq=1") for _ in range(300))
                 for answer in await asyncio.gather(*many):
                     seen.add(answer.status)
@@ -275,7 +275,7 @@ class Routes:
                         assert int(answer.retry_after) >= 1
 
     async def test_refused_for_the_rate(self, visitor: Visitor, service: Emulator) -> None:
-        """The service's own refusal, after the retries, is a 429, too."""
+        """A refusal by the service, after all retries, is a 429, too."""
         service.fault(code=60007, endpoint="admin_set_msg_read")
         answer = await visitor.ask_once("/users/alice/read/nobody", "POST")
         assert answer.status == 429
@@ -284,7 +284,7 @@ class Routes:
         assert int(answer.retry_after) >= 1
 
     async def test_a_webhook(self, visitor: Visitor) -> None:
-        """Signed and well-formed: the answer that the service wants."""
+        """A signed, well-formed webhook gets the answer that the service expects."""
         answer = await visitor.ask("/webhook", "POST", params=signed("C2C.CallbackAfterMsgReport"), json=READ)
         assert (answer.status, answer.text) == (200, ANSWER.decode())
 
@@ -300,10 +300,10 @@ class Routes:
         ],
         ids=["forged", "stale", "unsigned", "another app's", "incomplete", "no object"],
     )
-    async def test_a_webhook_that_is_not_one(
+    async def test_an_invalid_webhook(
         self, visitor: Visitor, query: Callable[[], dict[str, str]], body: object, status: int
     ) -> None:
-        """Refused, by what is wrong with it; signed only now, since a signature is good for a minute."""
+        """The status tells a forged webhook from a malformed one; signed here, as a signature is valid for a minute."""
         assert (await visitor.ask("/webhook", "POST", params=query(), json=body)).status == status
 
     @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ class Routes:
         ids=["nested", "a number of 5001 digits", "no UTF-8", "1 MiB and a byte"],
     )
     async def test_a_webhook_of_garbage(self, visitor: Visitor, body: bytes, status: int) -> None:
-        """Signed with a leaked token, and refused all the same."""
+        """A garbage body is refused although it is signed, e.g. with a leaked token."""
         query = signed("C2C.CallbackAfterMsgReport")
         answer = await visitor.ask_once("/webhook", "POST", params=query, data=io.BytesIO(body))
         assert answer.status == status
@@ -335,7 +335,7 @@ class Routes:
         assert (await visitor.ask("/healthz")).status == 200
 
     def test_any_path_and_query(self, app: Program) -> None:
-        """Whatever they hold, the answer is a result, a redirection or says what is wrong with the request."""
+        """Any path and query get a result, a redirection or an error of the request."""
         address = urlsplit(app.url).netloc
 
         @given(_METHOD, _ROUTE, st.tuples(_ANYTHING, _ANYTHING), st.lists(st.tuples(_NAME, _ANYTHING), max_size=60))
@@ -351,7 +351,7 @@ class Routes:
         check()
 
     async def test_an_alert_slows_the_endpoint(self, loyal: Visitor) -> None:
-        """`Alert.RequestOverLimit` reaches the client."""
+        """`Alert.RequestOverLimit` reaches the client, which lowers its rate."""
         assert (await loyal.ask("/stats")).body["set_unread_msg_num"]["rate"] == 200
         answer = await loyal.ask("/webhook", "POST", params=signed("Alert.RequestOverLimit"), json=ALERT)
         assert answer.status == 200

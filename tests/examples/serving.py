@@ -1,4 +1,4 @@
-"""The examples as processes of their own, started as their texts say."""
+"""The examples as separate processes, started as their docstrings show."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tim_async.emulator import Emulator
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "xxxxyyyy"
 PATIENCE = 60.0
-"""Seconds after which something that should have happened will not."""
+"""Seconds after which a wait has failed."""
 
-# Not any warning: the parent process of uvicorn's workers leaves its listening socket to the interpreter's end.
+# Not every warning: the parent process of uvicorn's workers never closes its listening socket.
 _COMPLAINT = re.compile(
     r"^.*(?:Traceback|ERROR|WARNING|Unclosed|never retrieved|never awaited|is unreachable).*$", re.MULTILINE
 )
 
 
 def environment(service: Emulator, store: str, **more: str) -> dict[str, str]:
-    """What an example needs to reach the emulator and the store."""
+    """Return the environment in which an example reaches the emulator and the store."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
         **{f"TIM_{name.upper()}": str(value) for name, value in service.client_options().items()},
@@ -47,14 +47,14 @@ def free_port() -> int:
 
 
 class Program:
-    """A Python program that runs until it is told to end.
+    """A Python program that runs until it is terminated.
 
     Args:
-        log: where its output goes, standard error included.
-        command: what follows ``python``.
+        log: the file for its output, standard error included.
+        command: the arguments of ``python``.
         env: its environment.
-        ready: what it prints, and how often, when it is ready.
-        url: what answers when it is ready.
+        ready: the text that it prints once it is ready, and the number of times.
+        url: the URL that answers once it is ready; "" for none.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Program:
 
     @property
     def output(self) -> str:
-        """All that it has printed."""
+        """Its output so far."""
         return self._log.read_text(encoding="utf-8")
 
     def end(self) -> list[str]:
-        """Ask it to end, by SIGTERM; whatever it complained about until then."""
+        """Terminate it by SIGTERM; return the errors and warnings that it printed, and a non-zero exit code."""
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(PATIENCE)
         return [*([f"exit code {code}"] if code else []), *_COMPLAINT.findall(self.output)]
@@ -112,6 +112,6 @@ class Program:
             return False
 
     def _kill(self) -> None:
-        # Its children too: a parent that is killed cannot end them any more.
+        # Its children, too: a killed parent cannot terminate them.
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -1,4 +1,4 @@
-"""The aiohttp.web example, started as its text says."""
+"""The aiohttp.web example, started as its docstring shows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def service() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """For most tests; at the end nothing may have gone wrong unseen."""
+    """The app for most tests; at the end, its log must have no error."""
     folder = tmp_path_factory.mktemp("aiohttp")
     with Store(folder / "valkey") as store, program(folder, service, store.url, TIM_WEBHOOK_TOKEN=TOKEN) as running:
         yield running
@@ -48,11 +48,11 @@ def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.mark.processes
 class TestAiohttp(Routes):
-    """What both apps promise."""
+    """The tests of both apps."""
 
 
-async def test_a_retry_that_had_no_turn() -> None:
-    """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
+async def test_a_retry_without_a_permit() -> None:
+    """A transient error whose retry gets no permit is a 429, with ``Retry-After`` in whole seconds."""
 
     async def handler(_: web.Request) -> web.StreamResponse:
         raise ServerBusy(10002, "secret") from QuotaExhausted("no permit within max_wait", 2.5)
@@ -64,7 +64,7 @@ async def test_a_retry_that_had_no_turn() -> None:
 
 
 async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the clean-up context made is closed behind it."""
+    """The clean-up context closes the client."""
     for name, value in environment(service, "").items():
         monkeypatch.setenv(name, value)
     app = web.Application()
@@ -75,8 +75,8 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
         await tim.get_all_c2c_unread_msg_num("alice")
 
 
-async def test_without_a_token_no_webhook_is_believed(service: Emulator, tmp_path: Path) -> None:
-    """Nor without a store is anything else amiss: one process may have the whole rate."""
+async def test_without_a_token_every_webhook_is_refused(service: Emulator, tmp_path: Path) -> None:
+    """Without a store everything else works: a single process may use the whole rate."""
     with program(tmp_path, service, "") as running:
         async with aiohttp.ClientSession(running.url) as session:
             visitor = Visitor(session)
@@ -88,7 +88,7 @@ async def test_without_a_token_no_webhook_is_believed(service: Emulator, tmp_pat
 
 
 async def test_a_body_that_cannot_be_decoded(service: Emulator, tmp_path: Path) -> None:
-    """Its sender's mistake.  aiohttp logs it as an error of its parser, so this app's log is not looked at."""
+    """It is the sender's mistake.  aiohttp logs it as an error of its parser, so the test ignores this app's log."""
     with program(tmp_path, service, "", TIM_WEBHOOK_TOKEN=TOKEN) as running:
         async with aiohttp.ClientSession(running.url) as session:
             answer = await Visitor(session).ask_once(

@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 async def test_the_client_ends_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the start made is closed at the end."""
+    """The shutdown closes the client that the start-up made."""
     async with Emulator() as service:
         for name, value in environment(service, "").items():
             monkeypatch.setenv(name, value)
@@ -58,8 +58,8 @@ async def test_the_client_ends_with_the_worker(monkeypatch: pytest.MonkeyPatch) 
                 await tim.get_all_c2c_unread_msg_num("alice")
 
 
-def test_tasks_are_carried_out(store: Store, tmp_path: Path) -> None:
-    """Each row arrives, each that fails is told, the quota is the store's, and SIGTERM ends it all."""
+def test_tasks_are_executed(store: Store, tmp_path: Path) -> None:
+    """Each row arrives, each failed row is reported, the store's quota is used, and SIGTERM ends all processes."""
     with Emulator() as service:
         users = [f"user{n}" for n in range(120)]
         for user in users:

@@ -42,7 +42,7 @@ print(failure_of(slow), failure_of(missing), unread.delay("user0").get(timeout=6
 
 
 def test_four_processes_share_one_quota(store: Store, tmp_path: Path) -> None:
-    """Every task is carried out once, one that takes too long is ended, and the service refuses nothing."""
+    """Every task is executed once, a task that exceeds its time limit is cancelled, and the service refuses nothing."""
     users = [f"user{n}" for n in range(240)]
     with Emulator() as service:
         for user in users[:120]:
@@ -75,7 +75,7 @@ def test_four_processes_share_one_quota(store: Store, tmp_path: Path) -> None:
     for endpoint, calls in (("admin_set_msg_read", 120), ("set_unread_msg_num", 242), ("get_c2c_unread_msg_num", 3)):
         seen = report.endpoints[endpoint]
         assert seen.calls - seen.refused == calls
-        # A busy machine's jitter may cost some; if each process had a quota of its own, it would be many.
+        # A busy machine's jitter may cost a few refusals; with a quota for each process there would be many.
         assert seen.refused <= 4
     with Redis.from_url(store.url) as keys:
         kept = {key.decode().rpartition(":")[2] for key in keys.scan_iter("tim_async:*")}

@@ -1,4 +1,4 @@
-"""One greedy user beside others: both apps, each as a single process, so that its queue is the whole queue."""
+"""One greedy user beside others: both apps, each in a single process, so that one queue has all calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def service() -> Iterator[Emulator]:
 def app(
     request: pytest.FixtureRequest, service: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    """One for all tests, each of which uses another endpoint or is over before the next begins."""
+    """One app for all tests: each uses another endpoint or ends before the next begins."""
     folder = tmp_path_factory.mktemp("fairness")
     program = (
         test_fastapi.program(folder, service, 1, "", TIM_WEBHOOK_TOKEN=TOKEN)
@@ -48,7 +48,7 @@ def app(
 
 @asynccontextmanager
 async def greed(visitor: Visitor, method: str, urls: Iterator[str]) -> AsyncIterator[None]:
-    """Twenty requests at a time, each followed by the next at once, until the end of the block."""
+    """Keep twenty requests in flight until the end of the block."""
 
     async def ask() -> None:
         for url in urls:
@@ -65,7 +65,7 @@ async def greed(visitor: Visitor, method: str, urls: Iterator[str]) -> AsyncIter
 
 
 def unread() -> Iterator[str]:
-    """Lists of one call and of ten, look-ups and totals; no peer twice, so that nothing merges by being equal."""
+    """Yield lists of one call and of ten, look-ups and totals; peers are distinct, so no two look-ups are equal."""
     peers = itertools.count()
 
     def some(count: int) -> str:
@@ -79,26 +79,26 @@ def unread() -> Iterator[str]:
 
 
 def receipts() -> Iterator[str]:
-    """Lists of one call and of two."""
+    """Yield lists of one call and of two."""
     seqs = itertools.count(1)
     for size in itertools.cycle((100, 50)):
         yield f"/groups/{GREEDY_GROUP}/receipts?" + "&".join(f"seq={n}" for n in itertools.islice(seqs, size))
 
 
 def marks() -> Iterator[str]:
-    """One call each."""
+    """Yield requests of one call each."""
     return itertools.repeat("/users/greedy/read/bob")
 
 
 async def arrived(service: Emulator, calls: int) -> None:
-    """As many calls are under way at the service, which is stalled."""
+    """Wait until so many calls have reached the service, which is stalled."""
     async with asyncio.timeout(PATIENCE):
-        while service.report().total.calls < calls:  # noqa: ASYNC110 - nothing else says so
+        while service.report().total.calls < calls:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 
 async def test_lists_of_one_user_are_limited(app: Program, service: Emulator) -> None:
-    """While the calls of one long list are under way, a second one is a 429 at once; other users' are not."""
+    """While the calls of one long list are in flight, its user's next list is a 429 at once; other users' are not."""
 
     def long(user: str) -> str:
         return f"/users/{user}/unread?" + "&".join(f"peer=p{n}" for n in range(100))
@@ -129,9 +129,9 @@ async def test_lists_of_one_user_are_limited(app: Program, service: Emulator) ->
 async def test_one_user_does_not_starve_others(
     app: Program, endpoint: str, urls: Callable[[], Iterator[str]], method: str, modest: str
 ) -> None:
-    """At a saturated endpoint, one call of the greedy user waits before others at most; others are answered.
+    """At a saturated endpoint, at most one call of the greedy user is ahead of the others, which are answered.
 
-    The endpoint is slowed down by alerts, so that a busy machine can saturate it.
+    Alerts slow the endpoint down, so that a busy machine can saturate it.
     """
     alert = {"ServiceName": "any", "Command": endpoint, "Request": 800, "Limit": 200}
     async with aiohttp.ClientSession(app.url, connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -147,5 +147,5 @@ async def test_one_user_does_not_starve_others(
                         assert slower.status == 200
             answers = [await visitor.ask_once(modest, method) for _ in range(20)]
         assert max(queue["interactive"] for queue in queues) <= 1
-        # Not all: a machine that stops for 0.1 s turns a call away, too.
+        # Not all: a call also fails if the machine pauses for 0.1 s.
         assert sum(answer.status == 200 for answer in answers) >= 10

@@ -1,4 +1,4 @@
-"""The FastAPI example under uvicorn with two processes, started as its text says."""
+"""The FastAPI example under uvicorn with two processes, started as its docstring shows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def service() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """For most tests; at the end nothing may have gone wrong unseen, and SIGTERM ends every process with its client."""
+    """The app for most tests; at the end, its log must have no error, and SIGTERM ends all processes and clients."""
     folder = tmp_path_factory.mktemp("fastapi")
     with (
         Store(folder / "valkey") as store,
@@ -60,7 +60,7 @@ def app(service: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class TestFastAPI(Routes):
-    """What both apps promise."""
+    """The tests of both apps."""
 
     async def test_the_schema_knows_the_results(self, visitor: Visitor) -> None:
         """The client's own classes are the response models."""
@@ -79,8 +79,8 @@ class TestFastAPI(Routes):
         assert {"Receipt", "ItemError", "Queue", "Waits"} <= answer.body["components"]["schemas"].keys()
 
 
-async def test_a_retry_that_had_no_turn() -> None:
-    """A passing fault with the quota used up is no fault of ours: a 429, in whole seconds."""
+async def test_a_retry_without_a_permit() -> None:
+    """A transient error whose retry gets no permit is a 429, with ``Retry-After`` in whole seconds."""
     error = ServerBusy(10002, "secret")
     error.__cause__ = QuotaExhausted("no permit within max_wait", 2.5)
     answer = await failed(Request({"type": "http"}), error)
@@ -89,7 +89,7 @@ async def test_a_retry_that_had_no_turn() -> None:
 
 
 async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the lifespan gave out is closed behind it."""
+    """The lifespan closes the client."""
     for name, value in environment(service, "").items():
         monkeypatch.setenv(name, value)
     async with lifespan(fastapi_app) as state:
@@ -100,7 +100,7 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
 
 
 async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:
-    """On the loop of ``uvicorn[standard]``: numbers, and 429s that say when to come back."""
+    """On the loop of ``uvicorn[standard]``: results, and 429s with ``Retry-After``."""
     seen: Counter[int] = Counter()
 
     async def ask(user: str) -> None:
@@ -111,7 +111,7 @@ async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> N
 
     users = [f"user{number}" for number in range(60)]
     service.state.add_account(*users)
-    # A pause of a second: requests are answered 429 also where the machine is too slow to use up the quota.
+    # A pause of a second, so that requests are answered 429 even if the machine is too slow to exhaust the quota.
     service.fault(status=503, retry_after=1, times=1)
     with program(tmp_path, service, 1, "", loop="uvloop") as running:
         async with aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session:

@@ -1,4 +1,4 @@
-"""Where else the guide says that code runs: RQ, gevent and notebooks."""
+"""The guide's other places without an event loop of the program: RQ, gevent and notebooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GUIDE = Document.read("tim_async/examples/README.md")
 
 
 def run(program: str, env: dict[str, str], typed: str = "") -> str:
-    """What a program prints; it must end well, and complain of nothing."""
+    """Run a program and return its output; it must succeed without warnings."""
     ended = subprocess.run(
         [sys.executable, "-c", program],
         input=typed, env=env, capture_output=True, text=True, timeout=60, check=False,
@@ -37,7 +37,7 @@ def run(program: str, env: dict[str, str], typed: str = "") -> str:
     return ended.stdout
 
 
-# RQ imports these by name, in the process of the worker; here, in this one.
+# RQ imports these by name in the worker's process, which is this one.
 portal = Portal(lambda: TIMClient.from_env(quota=RedisQuota(os.environ["TIM_QUOTA_URL"])))
 cancelled: list[str] = []
 
@@ -70,7 +70,7 @@ def signals() -> Iterator[None]:
 
 
 def test_rq_keeps_one_client_and_its_time_out_cancels_the_call(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the worker that the guide names."""
+    """With the worker class that the guide names."""
     assert "--worker-class rq.SimpleWorker" in GUIDE.text
     with Emulator() as service, Redis.from_url(store.url) as connection, portal, signals():
         fill_example(service.state)
@@ -137,7 +137,7 @@ for mistake in (lambda: portal.run(again), lambda: Portal(make).run(hold)):
 
 @pytest.mark.processes
 def test_greenlets_of_gevent_are_threads_too() -> None:
-    """They share a thread of the system with the portal's loop, and wait for it without blocking it."""
+    """They share an OS thread with the portal's loop, and wait for it without blocking it."""
     with Emulator() as service:
         fill_example(service.state)
         printed = run(GEVENT, environment(service, ""))
@@ -161,7 +161,7 @@ print([cell.result for cell in ran if cell.result is not None])
 
 @pytest.mark.processes
 def test_the_cells_of_a_notebook_share_a_client() -> None:
-    """Those that the guide prints, in IPython."""
+    """The guide's cells, in IPython."""
     (block,) = [block for block in GUIDE.blocks("py") if "# In [1]" in block]
     cells = re.split(r"^# In .*\n", block, flags=re.MULTILINE)[1:]
     with Emulator() as service:

@@ -1,4 +1,4 @@
-"""The Flask and the Django example, which run no event loop: under gunicorn and under their own servers."""
+"""The Flask and Django examples, which run no event loop: under gunicorn and under the frameworks' own servers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def program(folder: Path, service: Emulator, store: str, *command: str) -> Progr
 
 
 def gunicorn(app: str, *options: str) -> tuple[str, ...]:
-    # It is imported before the workers are forked, as with `--preload` in production.
+    # The app is imported before the workers are forked, as with `--preload` in production.
     return ("-m", "gunicorn", APPS[app], "--bind", "127.0.0.1:{port}", "--preload", "--threads", "8", *options)
 
 
 @pytest.mark.parametrize("app", APPS)
 async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, tmp_path: Path) -> None:
-    """At the quota, and in a pause: numbers, and 429s that say when to come back; next to nothing is refused."""
+    """At the quota, and in a pause: results, and 429s with ``Retry-After``; the service refuses next to nothing."""
     seen: Counter[int] = Counter()
 
     async def ask(visitor: Visitor, user: str) -> None:
@@ -55,7 +55,7 @@ async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, 
     users = [f"user{number}" for number in range(24)]
     with Emulator() as service:
         service.state.add_account(*users)
-        # A pause of a second: requests are answered 429 also where the machine is too slow to use up the quota.
+        # A pause of a second, so that requests are answered 429 even if the machine is too slow to exhaust the quota.
         service.fault(status=503, retry_after=1, times=1)
         with program(tmp_path, service, store.url, *gunicorn(app, "--workers", "2")) as running:
             async with (
@@ -69,7 +69,7 @@ async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, 
         figures = service.report().endpoints["get_c2c_unread_msg_num"]
     assert figures.calls >= 250
     assert {*seen} == {200, 429}
-    # What a busy machine adds to a call's way may cost one; if each process had a quota of its own, it would be many.
+    # A busy machine's latency may cost one refusal; with a quota for each process there would be many.
     assert figures.refused <= 1
     with Redis.from_url(store.url) as keys:
         kept = {key.decode().rpartition(":")[2] for key in keys.scan_iter("tim_async:*")}
@@ -78,8 +78,8 @@ async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, 
 
 
 @pytest.mark.parametrize("app", OWN)
-async def test_what_the_apps_promise(app: str, tmp_path: Path) -> None:
-    """By the server that each framework brings; the second request works, and errors are told without their text."""
+async def test_all_routes(app: str, tmp_path: Path) -> None:
+    """Under the framework's own server; the second request works, and errors are answered without their text."""
     with Emulator() as service:
         fill(service)
         service.fault(code=70009, endpoint="admin_set_msg_read", times=1)

@@ -1,8 +1,8 @@
-"""The one place where chance and clocks could come in from outside, and where they are shut out.
+"""Determinism: randomness and clocks that depend only on the seed and the virtual time.
 
 The product draws from the module `random` (ticks, jitter, permits of the fallback share; also tenacity's waits), from
 `os.urandom` by way of `secrets`, `uuid` and `random.SystemRandom` (tokens), and reads `time` for wall clocks.  Within
-`shut` all of these follow from the seed and the virtual time alone, and are as before afterwards.
+`shut` all of these are deterministic; afterwards they are restored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 EPOCH = 1_750_000_000.0
-"""Unix time of the world's beginning."""
+"""The unix time at the world's beginning."""
 
 
 @contextlib.contextmanager
 def shut(seed: int, now: Callable[[], float]) -> Iterator[None]:
-    """Let chance follow from a seed, and all clocks from a virtual time, seconds."""
+    """Derive randomness from a seed, and all clocks from a virtual time, seconds."""
     state = random.getstate()
     hidden = random.Random(f"{seed} urandom")
     random.seed(f"{seed} random")
@@ -35,7 +35,7 @@ def shut(seed: int, now: Callable[[], float]) -> Iterator[None]:
     with contextlib.ExitStack() as patched:
         for module, name, value in (
             (os, "urandom", urandom),
-            (random, "_urandom", urandom),  # what SystemRandom, and so `secrets`, calls
+            (random, "_urandom", urandom),  # SystemRandom, and so `secrets`, calls this
             (os, "getpid", lambda: 4242),
             (socket, "gethostname", lambda: "simulated"),
             (time, "time", clock),

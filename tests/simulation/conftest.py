@@ -1,4 +1,4 @@
-"""What the tests of the simulation have in common."""
+"""Fixtures of the simulation's tests."""
 
 from __future__ import annotations
 

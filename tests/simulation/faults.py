@@ -1,11 +1,12 @@
-"""The faults: what they do, for how long, and what they excuse.
+"""The faults: their effects, their durations, and the violations that they excuse.
 
-Each takes the simulation and a source of chance, begins, and says when it ends.  What it excuses is stated here:
+Each takes the simulation and a random source, begins at once, and returns its duration.  A fault can excuse:
 
-* `CALM`: goodput, fairness and lanes are not demanded while it lasts, nor within `RECOVERY` seconds after it;
-* `REFUSALS`: a fleet that learns may be refused: another consumer takes a part; processes that cannot reach the store
-  use their fallback shares while the others share the whole limit; calls of a process that was stopped come late;
-* `STRICT`: a strict fleet may be over the limit: the same, but never with ``fail_closed``.
+* `CALM`: goodput, fairness and lanes are not checked during the fault and for `RECOVERY` seconds after it;
+* `REFUSALS`: a fleet that learns may be refused, because another consumer uses a part of the limit, because processes
+  without the store use their fallback shares while the others share the whole limit, or because calls of a stopped
+  process come late;
+* `STRICT`: a strict fleet may exceed the limit, for the same reasons, but never with ``fail_closed``.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 RECOVERY = 2.0
-"""Seconds after a fault within which a fleet is at its limit again."""
+"""Seconds after a fault within which a fleet reaches its limit again."""
 REGAIN = 15.0
-"""The same after another consumer has gone: the rate is found again by trying."""
+"""The same after another consumer has ended: the fleet finds its rate by probing."""
 
 Fault = Callable[["Simulation", random.Random], float]
-"""Begins, and returns for how many seconds it lasts."""
+"""A fault: begins at once, and returns its duration, seconds."""
 
 
 def _excuse(sim: Simulation, seconds: float, *kinds: str, recovery: float = RECOVERY) -> None:
@@ -38,7 +39,7 @@ def _excuse(sim: Simulation, seconds: float, *kinds: str, recovery: float = RECO
 
 
 def _excuse_apart(sim: Simulation, seconds: float) -> None:
-    """Some processes use their fallback shares while others share the whole limit."""
+    """Excuse a time in which some processes use their fallback shares while others share the whole limit."""
     kinds = () if sim.plan.terms.quota.get("fail_closed") else (REFUSALS, STRICT)
     _excuse(sim, seconds, CALM, *kinds)
 
@@ -48,11 +49,11 @@ def _some(sim: Simulation, dice: random.Random) -> list[of_store.StoreClient]:
     return [client for client in clients if dice.random() < 0.5] or clients[:1]
 
 
-# The way to the store.
+# The network to the store.
 
 
 def slow_path(sim: Simulation, dice: random.Random) -> float:
-    """Every message to the store and back takes longer; not so long that it is given up."""
+    """Every message to the store and back takes longer, but not so long that it times out."""
     seconds, more = dice.uniform(1, 6), dice.uniform(0.005, 0.08)
     for client in _some(sim, dice):
         _during(sim, seconds, client.weather, "more", more)
@@ -61,7 +62,7 @@ def slow_path(sim: Simulation, dice: random.Random) -> float:
 
 
 def late(sim: Simulation, dice: random.Random) -> float:
-    """Some messages to the store or back come late, also after they were given up."""
+    """Some messages to the store or back come late, some of them after they have timed out."""
     seconds, share = dice.uniform(1, 6), dice.choice((0.02, 0.1, 0.5))
     lateness = dice.choice((0.2, 1.0, 3.0))
     for client in _some(sim, dice):
@@ -72,7 +73,7 @@ def late(sim: Simulation, dice: random.Random) -> float:
 
 
 def lossy(sim: Simulation, dice: random.Random) -> float:
-    """Some requests or replies are lost, and so is the time until they are given up."""
+    """Some requests or replies are lost and time out."""
     seconds, share = dice.uniform(1, 6), dice.choice((0.02, 0.1, 0.3))
     for client in _some(sim, dice):
         _during(sim, seconds, client.weather, "lost", share)
@@ -90,7 +91,7 @@ def twice(sim: Simulation, dice: random.Random) -> float:
 
 
 def partition(sim: Simulation, dice: random.Random) -> float:
-    """Some processes cannot reach the store; what they sent arrives afterwards."""
+    """Some processes cannot reach the store; their messages arrive afterwards."""
     seconds = dice.uniform(0.1, 5)
     for client in _some(sim, dice):
         _during(sim, seconds, client.weather, "cut", True)
@@ -100,7 +101,7 @@ def partition(sim: Simulation, dice: random.Random) -> float:
 
 
 def broken_links(sim: Simulation, dice: random.Random) -> float:
-    """Connections to the store end: some processes', or all."""
+    """Connections to the store end, of some processes or of all."""
     for client in _some(sim, dice) if dice.random() < 0.5 else [process.store for process in sim.running()]:
         client.break_connections()
     _excuse_apart(sim, 0.5)
@@ -111,7 +112,7 @@ def broken_links(sim: Simulation, dice: random.Random) -> float:
 
 
 def outage(sim: Simulation, dice: random.Random) -> float:
-    """The store ends, and runs again: with all it had, with nothing, or with what it had some time before."""
+    """The store stops and starts again: with all its data, with none, or with an older copy."""
     seconds, store = dice.uniform(0.05, 6), sim.store
     memory = dice.choice(("all", "none", "some"))
     data = None if memory == "none" else store.primary.copied() if memory == "all" else sim.saved_lately(dice)
@@ -122,14 +123,14 @@ def outage(sim: Simulation, dice: random.Random) -> float:
 
 
 def restart(sim: Simulation, dice: random.Random) -> float:
-    """The store runs anew at once, with nothing or with what it had some time before."""
+    """The store restarts at once, without data or with an older copy."""
     sim.store.restart(dice.choice((None, sim.saved_lately(dice))))
     _excuse_apart(sim, 1.0)
     return 0.0
 
 
 def failover(sim: Simulation, dice: random.Random) -> float:
-    """A replica takes over without the last writes, its clock another; the old primary dies, or becomes a replica."""
+    """A replica takes over without the last writes, with another clock; the old primary dies or becomes a replica."""
     seconds, store = dice.choice((0.0, dice.uniform(0.05, 5))), sim.store
     demoted = dice.random() < 0.3
     data, shift = sim.saved_lately(dice), store.primary.shift + dice.uniform(-0.5, 0.5)
@@ -141,7 +142,7 @@ def failover(sim: Simulation, dice: random.Random) -> float:
 
 
 def clock_step(sim: Simulation, dice: random.Random) -> float:
-    """The store's clock is set, by up to half a second."""
+    """The store's clock jumps by up to half a second."""
     sim.store.primary.shift += dice.uniform(-0.5, 0.5)
     _excuse(sim, 0.5, CALM)
     return 0.0
@@ -152,7 +153,7 @@ def clock_drift(sim: Simulation, dice: random.Random) -> float:
     server = sim.store.primary
     before = server.speed
     server.speed = 1.0 + dice.uniform(-3e-4, 3e-4)
-    # Its time goes on from where it is.
+    # Its time continues without a jump.
     server.shift += sim.world.now * (before - server.speed)
     return 0.0
 
@@ -166,7 +167,7 @@ def slow_store(sim: Simulation, dice: random.Random) -> float:
 
 
 def eviction(sim: Simulation, dice: random.Random) -> float:
-    """The store forgets one of its keys."""
+    """The store evicts one of its keys."""
     keys = sim.store.primary.keys()
     if keys:
         sim.store.primary.evict(dice.choice(keys))
@@ -178,14 +179,14 @@ def eviction(sim: Simulation, dice: random.Random) -> float:
 
 
 def stopped(sim: Simulation, dice: random.Random) -> float:
-    """A process is stopped (SIGSTOP) and goes on: what it had been granted may be sent late."""
+    """A process is stopped (SIGSTOP) and continued: calls with permits may be sent late."""
     seconds = dice.uniform(0.5, 6)
     _hold(sim, dice, seconds)
     return seconds
 
 
 def blocked(sim: Simulation, dice: random.Random) -> float:
-    """The event loop of a process, or of some, is blocked."""
+    """The event loop of one or more processes is blocked."""
     seconds = dice.uniform(0.05, 2)
     for _ in range(dice.choice((1, 1, 3))):
         _hold(sim, dice, seconds)
@@ -198,7 +199,7 @@ def _hold(sim: Simulation, dice: random.Random, seconds: float) -> None:
 
 
 def killed(sim: Simulation, dice: random.Random) -> float:
-    """A process is killed, and perhaps another started."""
+    """A process is killed, and possibly another is started."""
     if len(sim.running()) > 1:
         process = dice.choice(sim.running())
         process.kill()
@@ -209,7 +210,7 @@ def killed(sim: Simulation, dice: random.Random) -> float:
 
 
 def closed(sim: Simulation, dice: random.Random) -> float:
-    """A process ends in order, and perhaps another is started."""
+    """A process exits cleanly, and possibly another is started."""
     if len(sim.running()) > 1:
         process = dice.choice(sim.running())
         process.close()
@@ -220,7 +221,7 @@ def closed(sim: Simulation, dice: random.Random) -> float:
 
 
 def deployed(sim: Simulation, dice: random.Random) -> float:
-    """Processes end in order, one after the other, and others of another release take their places."""
+    """A deployment: processes exit cleanly, one after the other, and processes of another release replace them."""
     at = 0.0
     for process in sim.running():
         if dice.random() < 0.5:
@@ -233,7 +234,7 @@ def deployed(sim: Simulation, dice: random.Random) -> float:
 
 
 def started(sim: Simulation, dice: random.Random) -> float:
-    """Some more processes."""
+    """Some more processes start."""
     for _ in range(dice.randrange(1, 4)):
         sim.start(dice.choice(sim.plan.profiles))
     _excuse(sim, 1.0, CALM)
@@ -241,12 +242,12 @@ def started(sim: Simulation, dice: random.Random) -> float:
 
 
 def other_rate(sim: Simulation, dice: random.Random) -> float:
-    """A process names a smaller rate for a while (`TIMClient.set_rate`)."""
+    """A process sets a smaller rate for a while (`TIMClient.set_rate`)."""
     process, seconds = dice.choice(sim.running()), dice.uniform(1, 5)
     usual = process.profile.rate
     process.set_rate(max(1.0, round(usual * dice.uniform(0.3, 0.9))))
     sim.world.after(seconds, process.set_rate, usual)
-    # What it named holds for ten seconds more.
+    # The smaller rate applies for ten more seconds.
     _excuse(sim, seconds + 10.0, CALM)
     return seconds
 
@@ -264,7 +265,7 @@ def cancellations(sim: Simulation, dice: random.Random) -> float:
 
 
 def foreign(sim: Simulation, dice: random.Random) -> float:
-    """Another consumer takes a part of the limit."""
+    """Another consumer uses a part of the limit."""
     seconds = dice.uniform(2, 8)
     sim.start_foreign(dice.uniform(0.1, 0.6) * sim.plan.limit, seconds, refusable=dice.random() < 0.5)
     _excuse(sim, seconds, CALM, REFUSALS, recovery=REGAIN)
@@ -272,11 +273,11 @@ def foreign(sim: Simulation, dice: random.Random) -> float:
 
 
 def service_trouble(sim: Simulation, dice: random.Random) -> float:
-    """Calls are lost, or answered with a transient error; connections end, or cannot be made."""
+    """Calls are lost or answered with a transient error; connections end or cannot be made."""
     seconds = dice.uniform(1, 6)
     kind = dice.choice(("lost", "dropped", "refused", "busy"))
     _during(sim, seconds, sim.service.weather, kind, dice.choice((0.01, 0.1, 0.4)))
-    # A call that is lost holds its slot until it is given up.
+    # A lost call holds its slot until it times out.
     _excuse(sim, seconds + 5.0, CALM)
     return seconds
 
@@ -286,16 +287,16 @@ def paused_service(sim: Simulation, dice: random.Random) -> float:
     seconds, pause = dice.uniform(0.1, 2), dice.randrange(1, 4)
     sim.service.weather.pause = pause
     _during(sim, seconds, sim.service.weather, "paused", dice.choice((0.02, 0.2)))
-    # A call may be on its way for long, and what it brings be told late; what follows a pause comes at once.
+    # The news of a pause may come late, with a slow call; after a pause, calls come in a burst.
     _excuse(sim, seconds + pause + 2.0, PAUSED, REFUSALS)
     return seconds + pause
 
 
 def slow_service(sim: Simulation, dice: random.Random) -> float:
-    """The service, or the way there, is slower for a while."""
+    """The service, or the network to it, is slower for a while."""
     seconds = dice.uniform(0.5, 5)
     _during(sim, seconds, sim.service.weather, "more", dice.uniform(0.01, 0.5))
-    # Credit was earned on the path as it was: calls that come late meet those sent early.
+    # Credit was earned on the faster path: late calls now coincide with calls that were sent early.
     _excuse(sim, seconds + 1.0, CALM, REFUSALS)
     return seconds
 
@@ -307,7 +308,7 @@ def _during(
     name: str,
     value: float | bool,
 ) -> None:
-    """Set an attribute for some seconds; the last one to set it decides."""
+    """Set an attribute for some seconds; the latest setting wins."""
     usual = type(on)().__getattribute__(name) if not isinstance(on, of_store.Server) else 50e-6
     setattr(on, name, value)
 

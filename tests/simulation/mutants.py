@@ -1,7 +1,7 @@
-"""Faults put into the product's code by hand, to see that they are found.
+"""Mutants: hand-made faults in the product's code, to check that the simulation finds them.
 
-`apply` comes before anything of the product is imported: it changes the text of a module as that is read, or that of
-the script as it is run.
+Call `apply` before anything of the product is imported: it changes the source of a module at import, or that of the
+script when it runs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault.
+    """One mutant.
 
     Attributes:
         module: the module's name; "" for the script.
-        old: what is there; it must be there once.
-        new: what is there instead.
+        old: the original text, which must occur exactly once.
+        new: the faulty text.
     """
 
     module: str
@@ -64,7 +64,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
 }
 
-"""Of fleets."""
+"""The mutants for fleets."""
 
 OF_MIGRATIONS: dict[str, Mutant] = {
     "claim confirmed before it is written": Mutant(
@@ -93,14 +93,14 @@ OF_MIGRATIONS: dict[str, Mutant] = {
         "            ids: list[str] = []\n",
     ),
 }
-"""Of migrations."""
+"""The mutants for migrations."""
 
 
 _in_script: list[Mutant] = []
 
 
 def apply(name: str | None) -> None:
-    """Let the product have a fault, in this process, from its import on; None for none."""
+    """Apply a mutant, by its name, to imports in this process; None for none."""
     if name is None:
         return
     if any(loaded.startswith("tim_async") for loaded in sys.modules):
@@ -113,7 +113,7 @@ def apply(name: str | None) -> None:
 
 
 def as_run(script: str) -> str:
-    """The script as it is run: with the fault in it, if there is one."""
+    """Return the script to run, with the mutant if it is one of the script."""
     for mutant in _in_script:
         script = changed(script, mutant)
     return script
@@ -140,16 +140,16 @@ class _Loader(importlib.machinery.SourceFileLoader):
         self._mutant = mutant
 
     def get_code(self, fullname: str) -> Any:
-        """Compile the changed text; what is cached is the unchanged one's."""
+        """Compile the changed source; the bytecode cache has the unchanged one."""
         source = changed(self.get_data(self.path).decode(), self._mutant)
         return compile(source, self.path, "exec", dont_inherit=True)
 
 
 def changed(source: str, mutant: Mutant) -> str:
-    """The text with the fault in it.
+    """Return the source with the mutant.
 
     Raises:
-        ValueError: what is to be changed is not there, or more than once.
+        ValueError: the original text does not occur exactly once.
     """
     if source.count(mutant.old) != 1:
         raise ValueError(f"{mutant.module or 'the script'} has {mutant.old!r} {source.count(mutant.old)} times")

@@ -1,4 +1,4 @@
-"""Paths: how long a message takes, and whether it arrives."""
+"""Paths: the delays of messages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Path:
-    """One way between two hosts.
+    """A one-way path between two hosts.
 
     Attributes:
-        mean: seconds.
-        variation: coefficient of variation; the delays are lognormal.
+        mean: the mean delay, seconds.
+        variation: the coefficient of variation of the delays, which are lognormal.
         spikes: the share of messages that take up to ``spike`` seconds more.
-        spike: seconds.
+        spike: the maximum additional delay, seconds.
     """
 
     mean: float
@@ -24,7 +24,7 @@ class Path:
     spike: float = 0.2
 
     def delay(self, dice: random.Random) -> float:
-        """Draw the seconds that a message takes."""
+        """Draw the delay of a message, seconds."""
         sigma2 = math.log(1 + self.variation**2)
         drawn = dice.lognormvariate(math.log(self.mean) - sigma2 / 2, math.sqrt(sigma2))
         if self.spikes and dice.random() < self.spikes:
@@ -33,7 +33,7 @@ class Path:
 
 
 def drawn_path(dice: random.Random, means: tuple[float, ...]) -> Path:
-    """A path of one of some means, calm or not."""
+    """Draw a path with one of several means, with or without spikes."""
     return Path(
         mean=dice.choice(means) * dice.uniform(0.7, 1.4),
         variation=dice.choice((0.1, 0.3, 0.3, 1.0)),

@@ -1,4 +1,4 @@
-"""What a seed stands for: a fleet, a service and paths, drawn before anything runs."""
+"""The plan of a seed: a fleet, a service and paths, drawn before the run."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SHAPES = ("equal", "equal", "lanes", "mixed", "mixed", "quiet")
 
 @dataclass(frozen=True)
 class Plan:
-    """One world.
+    """The plan of one world.
 
     Attributes:
-        seed: what it was drawn from.
-        seconds: how long the callers call.
+        seed: its seed.
+        seconds: the time for which callers call.
         shape: the kind of fleet.
-        limit: what the service allows, calls/s.
+        limit: the service's limit, calls/s.
         window: the arguments of its `Window`.
-        terms: what all processes have in common.
+        terms: the options common to all processes.
         profiles: the processes at the beginning.
-        bounds: what is demanded.
-        agreed: the rate that all processes keep to together, calls/s.
-        small: whether it is for a short look.
+        bounds: the bounds of the invariants.
+        agreed: the rate that all processes keep together, calls/s.
+        small: whether it is for a short run.
     """
 
     seed: int
@@ -45,7 +45,7 @@ class Plan:
     small: bool = False
 
     def make_window(self) -> Window:
-        """The service's window."""
+        """Make the service's window."""
         return Window(**self.window)
 
     def __str__(self) -> str:
@@ -59,9 +59,9 @@ def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
     """Draw a plan.
 
     Args:
-        seed: what it is drawn from.
-        seconds: how long the callers call.
-        small: few processes and calls, and faults soon: for a short look.
+        seed: the seed.
+        seconds: the time for which callers call.
+        small: few processes and calls, and early faults, for a short run.
     """
     dice = random.Random(f"{seed} plan")
     limit = dice.choice((20, 20, 30, 30, 40, 50, 60, 80, 100, 200))
@@ -77,11 +77,11 @@ def drawn(seed: int, seconds: float, *, small: bool = False) -> Plan:
     to_service = drawn_path(dice, (0.0025, 0.01, 0.025, 0.05))
     to_store = drawn_path(dice, (0.0002, 0.0005, 0.001, 0.005, 0.02))
     loads = _loads(dice, shape, size, limit, 2 * to_service.mean, 2 * to_store.mean)
-    # Some name a smaller rate than the others; some want less for themselves.
+    # Some processes name a smaller rate than the others; some limit only themselves.
     agreed = float(round(limit * dice.uniform(0.5, 0.95))) if dice.random() < 0.2 else float(limit)
     wanting = agreed == limit and shape == "mixed" and dice.random() < 0.4
     profiles = []
-    # Some fleets are in the middle of a deployment.
+    # Some fleets are in a deployment.
     releases = random.Random(f"{seed} releases")
     mixed = releases.random() < 0.3
     for number, load in enumerate(loads):
@@ -118,7 +118,7 @@ def _quota_options(dice: random.Random, closed: bool, size: int) -> dict[str, An
     timeout = dice.choice((None, None, 0.25))
     if closed:
         return {"fail_closed": True, "timeout": timeout}
-    # The share is known beforehand, or follows from how many there were.
+    # The fallback share is an option, or derived from the number of members.
     return {"fallback_share": dice.choice((None, 1.0 / (size + 4))), "timeout": timeout}
 
 
@@ -137,13 +137,13 @@ def _window(dice: random.Random, limit: int) -> dict[str, Any]:
 
 
 def _loads(dice: random.Random, shape: str, size: int, limit: int, rtt: float, store_rtt: float) -> tuple[Load, ...]:
-    # So many at once keep the limit busy, however long they wait for the service and for the store.
+    # With so many concurrent callers, the limit is reached despite the latency of the service and the store.
     callers = math.ceil(1.5 * limit * (rtt + 3 * store_rtt + 0.1) / size) + 2
     match shape:
         case "equal":
             return (Load(interactive=callers),) * size
         case "lanes":
-            # What is asked for interactively is a small part, as where users share the quota with migrations.
+            # Interactive calls are a small part, as when users share the quota with migrations.
             visitors = max(0.3, 0.15 * limit / size)
             return (Load(bulk=callers, visitors=visitors),) * size
         case "quiet":
@@ -173,15 +173,15 @@ def _bounds(
     loads: tuple[Load, ...],
 ) -> Bounds:
     rtt = 2 * (to_service.mean + to_service.spikes * to_service.spike)
-    # The proof gives the limit over a second and a round trip; the credit wins back a part of the round trip.  A slot
-    # also waits until its next call is granted, for the slowest of the messages to the store and back that this takes.
-    # Bulk leaves two slots free, or more.
+    # Slots alone allow the limit in a second and a round trip; the credit wins back a part of the round trip.  A slot
+    # also stays empty until its next call is granted, for the slowest message to the store and back.  Bulk leaves two
+    # or more slots free.
     slots = agreed - (max(2, math.ceil(agreed / 20)) if shape == "lanes" else 0) - 1  # three seconds are few calls
     attainable = slots / (1.001 + rtt + (3 + 2 * to_store.variation) * to_store.mean)
     return Bounds(
         limit=limit,
         agreed=agreed,
-        # Permits of calls that were cancelled, or would not wait, are used by nobody.
+        # Permits of cancelled calls, or of calls past their max_wait, are wasted.
         goodput={"quiet": 0.0, "mixed": 0.8}.get(shape, 0.9) * attainable,
         strict=terms.strict,
         refused=2.0,

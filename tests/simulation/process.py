@@ -1,7 +1,7 @@
-"""The processes: each a real `TIMClient` with the quota, in an event loop of its own, and those that call.
+"""The processes: each has a real `TIMClient` with the quota, in an event loop of its own, and callers.
 
-Only two things of a client are not the product's: its transport (`service.Wire`) and the connection of its quota to the
-store (`store.StoreClient`).
+Only two parts of a client are not the product's: its transport (`service.Wire`) and its quota's connection to the store
+(`store.StoreClient`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .world import ProcessLoop, World
 APP = 1400000000
 METHOD = "get_c2c_unread_msg_num"
 TIMEOUT = 4.0
-"""Seconds of one attempt."""
+"""The time-out of one attempt, seconds."""
 RETRY = RetryPolicy(attempts=6, total=8.0)
 
 
@@ -44,7 +44,7 @@ def _later() -> Later:
 
 
 class SimulatedQuota(RedisQuota):
-    """The product's quota, with a client of another store."""
+    """The product's quota, connected to the simulated store."""
 
     def __init__(self, client: StoreClient, **options: Any) -> None:
         self._simulated = client
@@ -56,15 +56,15 @@ class SimulatedQuota(RedisQuota):
 
 @dataclass(frozen=True)
 class Load:
-    """What a process has to call.
+    """The load of a process.
 
     Attributes:
-        interactive: callers that call again at once.
-        bulk: concurrency of a batch that never ends.
-        visitors: interactive calls/s, at random.
-        lookups: look-ups/s, at random, of few items.
-        cancel: share of the visitors' calls that are cancelled soon.
-        max_wait: of the visitors' calls, seconds; None for as long as it takes.
+        interactive: the number of callers that call without a pause.
+        bulk: the concurrency of an endless batch.
+        visitors: interactive calls/s at random times.
+        lookups: look-ups/s at random times, of few items.
+        cancel: the share of the visitors' calls that are soon cancelled.
+        max_wait: ``max_wait`` of the visitors' calls, seconds; None for no limit.
     """
 
     interactive: int = 0
@@ -76,22 +76,22 @@ class Load:
 
     @property
     def busy(self) -> int:
-        """Callers that call again at once, in either lane."""
+        """The number of callers that call without a pause, in both lanes."""
         return self.interactive + self.bulk
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A process, before it runs.
+    """The configuration of a process.
 
     Attributes:
-        load: what it has to call.
-        rate: the rate it names, calls/s.
-        own_rate: whether that is what it wants for itself, and not what the service allows.
-        to_service, to_store: its paths, each way.
+        load: its load.
+        rate: the rate that it names, calls/s.
+        own_rate: whether the rate limits only the process itself, instead of being the service's limit.
+        to_service, to_store: its one-way paths.
         later: whether it is of a later release than the others.
-        offset: what its clock shows at the beginning.
-        speed: seconds of its clock in one of the world.
+        offset: its clock at the beginning, seconds.
+        speed: the seconds that its clock advances in one second of the world.
     """
 
     load: Load
@@ -106,11 +106,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Terms:
-    """What all processes of a fleet have in common.
+    """The options common to all processes of a fleet.
 
     Attributes:
-        strict: as `TIMClient` takes it.
-        quota: options of the quota.
+        strict: the client's option ``strict``.
+        quota: the options of the quota.
     """
 
     strict: bool = False
@@ -121,13 +121,13 @@ class Process:
     """One process.
 
     Attributes:
-        name: unique in the world.
-        began: the world's time.
-        stopping: whether its callers call no more.
+        name: its name, unique in the world.
+        began: its start, in the world's time.
+        stopping: whether its callers have stopped.
         closed: whether its client is closed.
-        held: the world's time until which it is stopped or blocked at least.
-        told: attempts that its hook was told of.
-        told_closed: those of them that failed since the client was closed; it may not have sent them.
+        held: the world's time until which it is stopped or blocked, or later.
+        reported: the number of attempts that its hook has received.
+        reported_after_close: of those, the attempts that failed after the close, some of which it never sent.
     """
 
     def __init__(self, name: str, profile: Profile, terms: Terms, world: World, service: Service, store: Store) -> None:
@@ -137,7 +137,7 @@ class Process:
         self.began = world.now
         self.stopping = self.closed = False
         self.held = -1.0
-        self.told = self.told_closed = 0
+        self.reported = self.reported_after_close = 0
         self._calls = 0
         self._dice = world.dice(f"process {name}")
         watch = service.watcher
@@ -153,10 +153,10 @@ class Process:
         self._stop: asyncio.Event | None = None
         self.loop.begin(self._main())
 
-    # What the world does.
+    # Called by the world.
 
     def hold(self, seconds: float, callbacks: int, begins: Callable[[], object]) -> None:
-        """Stop or block it for some seconds, which begin after so many callbacks more; call a function when they do."""
+        """Stop or block it for some seconds, after ``callbacks`` more callbacks; call ``begins`` at their start."""
 
         def held() -> None:
             self.world.note("held", self.name, f"{seconds:.3f}")
@@ -166,26 +166,26 @@ class Process:
         self.loop.hold(seconds, callbacks, held)
 
     def kill(self) -> None:
-        """As by SIGKILL."""
+        """Kill it as by SIGKILL."""
         self.loop.kill()
         self.wire.vanish()
         self.store.vanish()
         self.watch.killed(self)
         if self.client is not None:
-            self.client._caller._home = None  # or its end would warn that it was not closed
+            self.client._caller._home = None  # otherwise its deletion would warn that it was not closed
 
     def stop_callers(self) -> None:
-        """Call no more; the calls under way go on."""
+        """Stop calling; calls in flight continue."""
         self.stopping = True
 
     def close(self) -> None:
-        """End in order: the calls under way fail with `ClientClosed`."""
+        """Exit cleanly: calls in flight fail with `ClientClosed`."""
         self.stopping = True
         if self._stop is not None:
             self.loop.arrive(self._stop.set)
 
     def cancel_callers(self, share: float) -> None:
-        """Cancel some of the callers that call again at once, all in one turn of the loop; others take their places."""
+        """Cancel a share of the callers without pauses, all in one iteration of the loop; new callers replace them."""
 
         def cancel() -> None:
             for task in sorted(self._callers, key=lambda task: task.get_name()):
@@ -195,7 +195,7 @@ class Process:
         self.loop.arrive(cancel)
 
     def set_rate(self, rate: float) -> None:
-        """Name another rate."""
+        """Change the rate that it names."""
 
         def change() -> None:
             if self.client is not None and not self.stopping:
@@ -210,10 +210,10 @@ class Process:
 
     @property
     def calls(self) -> int:
-        """Calls begun."""
+        """The number of calls begun."""
         return self._calls
 
-    # What it does.
+    # Its own work.
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
@@ -232,7 +232,7 @@ class Process:
         client._caller._transport = cast("Any", self.wire)
         self.client = client
         background = []
-        # Not by `async with`: the end of a process that was killed closes nothing.
+        # Not by `async with`, because a killed process closes nothing.
         await client.__aenter__()
         for number in range(load.interactive):
             self._keep_calling(number)
@@ -246,19 +246,19 @@ class Process:
         closing = self.world.now
         await client.aclose()
         self.watch.closed(self, self.world.now - max(closing, self.held))
-        # Who called sees the end of its call.
+        # Each caller must see the end of its call.
         for task in background:
             await asyncio.wait([task], timeout=1.0)
             task.cancel()
         self.closed = True
 
     def _attempted(self, attempt: Attempt) -> None:
-        self.told += 1
-        self.told_closed += attempt.error == "ClientClosed"
+        self.reported += 1
+        self.reported_after_close += attempt.error == "ClientClosed"
         self.watch.attempted(self, attempt)
 
     async def call(self, client: TIMClient, *, max_wait: float | None = None) -> None:
-        """Make one call, and see to it that it ends in one of the ways that it may."""
+        """Make one call, and check that it ends in a permitted way."""
         self._calls += 1
         account = f"{self.name}.{self._calls}"
         await self._watched(account, lambda: client.get_all_c2c_unread_msg_num(account), max_wait)
@@ -285,7 +285,7 @@ class Process:
             watch.ended(self, account, ended, attempts, max_wait)
 
     def _keep_calling(self, number: int) -> None:
-        """One caller; another takes its place when it is cancelled."""
+        """Start a caller without pauses, which is replaced when it is cancelled."""
         if self.stopping:
             return
         client = self.client
@@ -343,7 +343,7 @@ class Process:
             await self.call(client, max_wait=self.profile.load.max_wait)
 
     async def _look_up(self, client: TIMClient) -> None:
-        """Ask what several ask for."""
+        """Look up an item that other callers look up, too."""
         self._calls += 1
         group = self._calls // 4
         peer = f"peer{self._dice.randrange(12)}"
@@ -356,10 +356,10 @@ class Process:
 
 
 def _soon(dice: random.Random) -> float:
-    """When a call is cancelled: in the turn in which it began, on its way, or later."""
+    """Draw the seconds until a call is cancelled: in the iteration of its start, in flight, or later."""
     return dice.choice((0.0, 0.001, dice.expovariate(1 / 0.05), dice.expovariate(1 / 0.5)))
 
 
 def is_bulk(attempt: Attempt) -> bool:
-    """Whether an attempt was of the bulk lane."""
+    """Whether an attempt was in the bulk lane."""
     return attempt.lane is Lane.BULK

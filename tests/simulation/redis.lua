@@ -1,10 +1,10 @@
 -- The commands of Redis that quota.lua uses, on plain tables, so that a script call costs no server and no real time.
 --
 -- A sorted set is two arrays in order (members, scores) and a table of scores; a hash is an array of its fields, in the
--- order in which they were set, and a table of values.  What a command returns, a script sees as Redis converts it:
--- nothing is false, a score is a string of as few digits as tell the double.
--- cjson is here, too: as Redis has it, numbers are written with 14 digits, an empty table is {}, null is a true value.
--- Objects are written in the order of their fields' names, since the order of a table's fields is no property of a seed.
+-- order in which they were set, and a table of values.  Scripts receive replies as Redis converts them: nil is false, a
+-- score is a string of the fewest digits that identify the double.
+-- cjson behaves as in Redis: numbers are written with 14 digits, an empty table is {}, null is a true value.  Objects
+-- are written in the order of their fields' names, because the order of a Lua table does not depend on the seed alone.
 
 local floor, huge, concat, format = math.floor, math.huge, table.concat, string.format
 local insert, remove, sort = table.insert, table.remove, table.sort
@@ -34,7 +34,7 @@ end
 
 -- Keys.
 
-local db, now_us, run_id  -- of the call under way
+local db, now_us, run_id  -- of the current call
 local commands = {}
 
 local function get(key, kind)

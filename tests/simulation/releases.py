@@ -1,7 +1,7 @@
-"""A later release of the product, as far as the store sees it: its script, and what it says more.
+"""A later release of the product, as seen by the store: its script, and its additional fields.
 
-It has the same layout, so it shares the quota with this one.  A field more is in everything that the two exchange: in
-requests and replies, in the state and in what is known of each member.
+It has the same layout, so it shares the quota with this release.  Everything that the two exchange has an additional
+field: requests and replies, the state, and the record of each member.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 CHANGES = {
     "    'opens',  -- end of the pause\n": "    'opens', 'later',\n",
     "    'granted',  -- permits of its last request\n": "    'granted', 'later',\n",
-    # Where this release has written it, it is missing.
+    # In records that this release has written, it is missing.
     "digits(record[RECORD[i]])": "digits(record[RECORD[i]] or 0)",
     "settle()\nlocal rate = learn_rate()\n": (
         "settle()\nlocal rate = learn_rate()\n"
@@ -21,14 +21,14 @@ CHANGES = {
     ),
     "local reply = {\n": "local reply = {\n    later = state.later,\n",
 }
-"""What is different in the script."""
+"""The changes of the script."""
 
 
 def later(source: str) -> str:
-    """The script of the later release.
+    """Return the script of the later release.
 
     Raises:
-        ValueError: what is to be changed is not there, or more than once.
+        ValueError: an original text does not occur exactly once.
     """
     for old, new in CHANGES.items():
         if source.count(old) != 1:
@@ -38,7 +38,7 @@ def later(source: str) -> str:
 
 
 class Later:
-    """The later release's way to ask.
+    """The later release's requests.
 
     Args:
         source: the script of this release.
@@ -49,7 +49,7 @@ class Later:
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What it sends in place of a command of this release."""
+        """Translate a command of this release into the later release's."""
         if command[0] not in ("EVAL", "EVALSHA"):
             return command
         *rest, request = command[2:]

@@ -1,4 +1,4 @@
-"""A seed gives the same steps in any process."""
+"""The replay of a seed in other processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def replays(program: str) -> set[bytes]:
-    """Run a program that prints fingerprints, with two seeds of Python's hashes; return each text printed."""
+    """Run a program that prints fingerprints, with two values of PYTHONHASHSEED; return the distinct outputs."""
     return {
         subprocess.run(
             [sys.executable, "-c", program],

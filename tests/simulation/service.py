@@ -1,7 +1,7 @@
-"""The service: it counts what arrives by a window of some shape, and answers; and the way to it.
+"""The service, which counts arrivals by a window and answers, and the network to it.
 
-Its replies are what `_wire.decode` reads.  A call that is given up while its request is on the way arrives when its
-connection ends at the latest, or never: that is what the promise of the slots rests on.
+Its replies are those that `_wire.decode` reads.  The request of a call that times out arrives before its connection
+ends, or never: the guarantee of the slots depends on this.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .world import ProcessLoop, World
 
 @dataclass
 class Weather:
-    """What befalls calls, by the service or on the way to it.
+    """The current faults of the service and of the network to it.
 
     Attributes:
-        lost: share of requests that never arrive, and whose connection says nothing.
-        dropped: share of calls whose connection ends after they arrived.
-        refused: share of calls that find no connection.
-        busy: share of calls answered with a transient error.
-        paused: share of calls answered with HTTP 503 and a Retry-After of ``pause`` seconds.
-        more: seconds added to each way.
+        lost: the share of requests that never arrive, without an error of the connection.
+        dropped: the share of calls whose connection ends after they arrived.
+        refused: the share of calls that get no connection.
+        busy: the share of calls answered with a transient error.
+        paused: the share of calls answered with HTTP 503 and a Retry-After of ``pause`` seconds.
+        more: seconds added to each one-way delay.
     """
 
     lost: float = 0.0
@@ -44,14 +44,14 @@ class Weather:
 
 
 class Watcher(Protocol):
-    """What is told of every arrival."""
+    """An observer of every arrival."""
 
     def arrived(self, flight: Flight, taken: bool) -> None:
-        """A call of the fleet's is at the service, which took or refused it."""
+        """Note that a call of the fleet has reached the service, which accepted or refused it."""
 
 
 class Host(Protocol):
-    """A process, as the service and the network see it."""
+    """A process, from the side of the service and the network."""
 
     loop: ProcessLoop
     name: str
@@ -62,11 +62,11 @@ class Flight:
     """One attempt.
 
     Attributes:
-        host: who sent it.
-        account: whom the request is about: it identifies the call.
-        sent: the world's time.
-        request: what is asked.
-        arrived: whether it is at the service.
+        host: its sender.
+        account: the account in the request, which identifies the call.
+        sent: the time of sending, in the world's time.
+        request: the request's fields.
+        arrived: whether it has reached the service.
     """
 
     host: Host
@@ -80,11 +80,11 @@ class Flight:
 
 @dataclass
 class Counts:
-    """What the service has seen.
+    """The service's counts.
 
     Attributes:
-        taken: the fleet's calls that were taken.
-        refused: the fleet's calls that were not.
+        taken: accepted calls of the fleet.
+        refused: refused calls of the fleet.
         foreign: calls of other consumers.
     """
 
@@ -97,9 +97,9 @@ class Service:
     """One endpoint of the service.
 
     Args:
-        world: where it is.
-        window: how it counts.
-        watcher: told of every arrival.
+        world: its world.
+        window: its rate window.
+        watcher: the observer of every arrival.
     """
 
     def __init__(self, world: World, window: Window, watcher: Any) -> None:
@@ -111,7 +111,7 @@ class Service:
         self.watcher = watcher
 
     def arrive(self, flight: Flight, back: float) -> None:
-        """A request is here."""
+        """Handle the arrival of a request."""
         if flight.arrived:
             return
         flight.arrived = True
@@ -134,11 +134,11 @@ class Service:
         world.after(back, flight.host.loop.arrive, answer, flight, self.reply(code, flight))
 
     def account_of(self, request: dict[str, Any]) -> str:
-        """Whom a request is about."""
+        """Return the account in a request."""
         return str(request["To_Account"])
 
     def reply(self, code: int, flight: Flight) -> Reply:
-        """The answer to a request, by its code."""
+        """Make the answer to a request, by its code."""
         if code:
             return failure(code)
         peers = flight.request.get("Peer_Account")
@@ -146,22 +146,22 @@ class Service:
             return success(AllC2CUnreadMsgNum=7)
         return success(C2CUnreadMsgNumList=[{"Peer_Account": p, "C2CUnreadMsgNum": 1} for p in peers])
 
-    def heard(self, flight: Flight, reply: Reply) -> None:
-        """The process has the answer; for a service that wants to know."""
+    def delivered(self, flight: Flight, reply: Reply) -> None:
+        """Handle the delivery of an answer; a hook for subclasses."""
 
     def take_foreign(self, refusable: bool) -> None:
-        """A call of another consumer of the same limit."""
+        """Count a call of another consumer of the same limit."""
         self.counts.foreign += 1
         (self.window.admit if refusable else self.window.fill)(self.world.now)
 
 
 def failure(code: int) -> Reply:
-    """An answer that says what is wrong."""
+    """Make an answer with an error code."""
     return _reply({"ActionStatus": "FAIL", "ErrorInfo": "simulated", "ErrorCode": code})
 
 
 def success(**fields: Any) -> Reply:
-    """An answer that says that all is well."""
+    """Make a successful answer."""
     return _reply({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0, **fields})
 
 
@@ -170,19 +170,19 @@ def _reply(body: dict[str, Any]) -> Reply:
 
 
 def answer(flight: Flight, reply: Reply) -> None:
-    """The reply is back."""
+    """Deliver the reply."""
     if not flight.answer.done():
         flight.answer.set_result(reply)
 
 
 def fail(waiting: asyncio.Future[Reply], error: Exception) -> None:
-    """The connection has ended."""
+    """Fail a waiting call because its connection has ended."""
     if not waiting.done():
         waiting.set_exception(error)
 
 
 class _UserSigs:
-    """Signs nothing: the way here has no use for it."""
+    """A stand-in for the signer, because this network needs no signatures."""
 
     _usersig = Secret("simulated")
 
@@ -195,12 +195,12 @@ class _UserSigs:
 
 @dataclass(eq=False)
 class Wire:
-    """What stands in for `Transport`: one process's way to the service.
+    """A stand-in for `Transport`: one process's network to the service.
 
     Attributes:
-        sent: attempts sent so far.
-        under_way: those whose connection has not ended.
-        pause: when it was last told to pause, and until when; the world's time.
+        sent: the number of attempts sent.
+        in_flight: the attempts whose connections have not ended.
+        pause: the begin and the end of the last pause that the service asked for, in the world's time.
     """
 
     service: Service
@@ -208,27 +208,27 @@ class Wire:
     path: Path
     usersigs: _UserSigs = field(default_factory=_UserSigs)
     sent: int = 0
-    under_way: dict[int, Flight] = field(default_factory=dict)
+    in_flight: dict[int, Flight] = field(default_factory=dict)
     pause: tuple[float, float] = (-1.0, -1.0)
     closed: bool = False
 
     def open(self) -> None:
-        """Nothing: there is no session."""
+        """Do nothing: there is no session."""
 
     async def aclose(self) -> None:
-        """As a session that is closed: connections end."""
+        """End all connections, as a session does on closing."""
         self.closed = True
-        for flight in [*self.under_way.values()]:
+        for flight in [*self.in_flight.values()]:
             self._end(flight)
             fail(flight.answer, ClientClosed("the session was closed"))
 
     def vanish(self) -> None:
-        """The process was killed."""
-        for flight in [*self.under_way.values()]:
+        """End all connections of a killed process."""
+        for flight in [*self.in_flight.values()]:
             self._end(flight)
 
     async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed) -> Reply:
-        """Send one request."""
+        """Send one request and return the reply."""
         addressed.host = "https://service"
         service, dice = self.service, self.service.dice
         world, weather = service.world, service.weather
@@ -239,11 +239,11 @@ class Wire:
         request = json.loads(payload)
         flight = Flight(self.host, service.account_of(request), world.now, loop.create_future(), request)
         there, back = self.path.delay(dice) + weather.more, self.path.delay(dice) + weather.more
-        self.under_way[id(flight)] = flight
+        self.in_flight[id(flight)] = flight
         service.watcher.sending(self.host, flight.account)
         if weather.refused and dice.random() < weather.refused:
             world.after(there + back, self.host.loop.arrive, fail, flight.answer, ConnectFailed("no connection"))
-            flight.arrived = True  # it never leaves
+            flight.arrived = True  # it will never arrive
         elif not weather.lost or dice.random() >= weather.lost:
             world.after(there, service.arrive, flight, back)
         try:
@@ -253,15 +253,15 @@ class Wire:
             raise RequestTimeout("no answer in time") from None
         finally:
             self._end(flight)
-        service.heard(flight, reply)
+        service.delivered(flight, reply)
         if reply.retry_after is not None:
             self.pause = world.now, max(self.pause[1], world.now + reply.retry_after)
             service.watcher.paused(*self.pause)
         return reply
 
     def _end(self, flight: Flight) -> None:
-        """The connection ends: a request that is still on its way is there now, or never."""
-        if self.under_way.pop(id(flight), None) is not None and not flight.arrived:
+        """End the connection: a request still in flight arrives now, or never."""
+        if self.in_flight.pop(id(flight), None) is not None and not flight.arrived:
             if self.service.dice.random() < 0.5:
                 self.service.arrive(flight, 0.0)
             flight.arrived = True

@@ -1,4 +1,4 @@
-"""One seed from its beginning to its end."""
+"""The simulation of one seed."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from .watch import CALM, Counts, Violation, Watch
 from .world import Trace, World
 
 DRAIN = 15.0
-"""Seconds after the callers have stopped within which every call has ended; more where more are waiting."""
+"""Seconds after the callers have stopped within which every call must end; longer queues get more."""
 SAVED = 0.25
-"""Seconds between the copies of the store's data that a failover can bring back."""
+"""Seconds between copies of the store's data, which a failover can restore."""
 
 _engine: Engine | None = None
 
 
 @dataclass
 class Result:
-    """What a seed led to.
+    """The result of a seed.
 
     Attributes:
-        plan: what was drawn.
+        plan: its plan.
         fingerprint: a hash of every step.
-        steps: events of the world.
-        seconds: virtual time.
-        faults: how many of each there were.
-        counts: calls.
-        scripts: runs of ``quota.lua``.
-        taken: calls that the service took.
-        processes: processes started.
-        violations: what must not be.
+        steps: the number of events of the world.
+        seconds: the virtual time.
+        faults: the number of faults of each kind.
+        counts: the counts of calls.
+        scripts: the number of runs of ``quota.lua``.
+        taken: the number of calls that the service accepted.
+        processes: the number of processes started.
+        violations: the violated invariants.
     """
 
     plan: Plan
@@ -62,10 +62,10 @@ class Result:
 
 
 class Simulation:
-    """A world with a fleet in it.
+    """A world with a fleet.
 
     Args:
-        plan: what to build.
+        plan: the plan.
         trace: receives every step.
     """
 
@@ -84,7 +84,7 @@ class Simulation:
         self._ending = False
 
     def running(self) -> list[Process]:
-        """The processes that run and are not about to end."""
+        """Return the processes that run and are not stopping."""
         return [process for process in self.processes if process.alive and not process.stopping]
 
     def start(self, profile: Profile) -> None:
@@ -95,11 +95,11 @@ class Simulation:
             self.processes.append(Process(name, profile, self.plan.terms, self.world, self.service, self.store))
 
     def saved_lately(self, dice: random.Random) -> Any:
-        """What the store had some time ago, at most some seconds."""
+        """Return a copy of the store's data, some seconds old at most."""
         return _engine.lua.copy(dice.choice(self._saved)) if self._saved and _engine is not None else None
 
     def start_foreign(self, rate: float, seconds: float, *, refusable: bool) -> None:
-        """Let another consumer call for some seconds."""
+        """Start another consumer, which calls for some seconds."""
         world, until = self.world, self.world.now + seconds
 
         def call() -> None:
@@ -110,7 +110,7 @@ class Simulation:
         call()
 
     def run(self) -> Result:
-        """Let it happen."""
+        """Run the simulation."""
         world, plan = self.world, self.plan
         dice = world.dice("faults")
         for profile in plan.profiles:
@@ -118,7 +118,7 @@ class Simulation:
         self.watch.windows.add(CALM, 0.0, 3.0)
         self._save()
         for at in _times(dice, plan):
-            world.at(at, self._befall, dice)
+            world.at(at, self._inject_fault, dice)
         world.run(plan.seconds)
         self._ending = True
         self.watch.judge_windows(self.processes, plan.seconds)
@@ -141,7 +141,7 @@ class Simulation:
         if not self._ending:
             self.world.after(SAVED, self._save)
 
-    def _befall(self, dice: random.Random) -> None:
+    def _inject_fault(self, dice: random.Random) -> None:
         name = dice.choice([*FAULTS])
         self.world.note("fault", name)
         self.faults[name] += 1
@@ -149,7 +149,7 @@ class Simulation:
         self.world.note("lasts", f"{seconds:.3f}")
 
     def _end(self) -> None:
-        """Nobody calls any more: every call must end, every process must, and nothing must be left."""
+        """Run to the end without new calls: every call and every process must end, and nothing may be left."""
         world, watch = self.world, self.watch
         for process in self.processes:
             process.stop_callers()
@@ -165,20 +165,20 @@ class Simulation:
             if process.alive:
                 watch.violated("closing", f"{process.name} has not ended")
             elif process.closed:
-                watch.gone(process)
+                watch.exited(process)
         watch.judge_refusals()
 
 
 def _times(dice: random.Random, plan: Plan) -> Iterator[float]:
-    """When faults begin: some together, some alone; most have ended when the callers stop."""
+    """Draw the times of faults: some coincide, some are alone; most end before the callers stop."""
     at, mean, last = (1.0, 2.0, 3.0) if plan.small else (2.0, dice.choice((2.0, 6.0, 12.0)), 8.0)
     while (at := at + dice.expovariate(1 / mean)) < plan.seconds - last:
         yield at
 
 
 @contextmanager
-def in_silence() -> Iterator[None]:
-    """Say nothing of outages; and of what the simulation leaves unfinished at its end."""
+def quiet_logs() -> Iterator[None]:
+    """Suppress log lines about outages, and warnings about objects that the simulation leaves unfinished."""
     log = logging.getLogger("tim_async")
     disabled, log.disabled = log.disabled, True
     try:
@@ -191,8 +191,8 @@ def in_silence() -> Iterator[None]:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Say nothing of what coroutines do that are ended by the collector, outside of any event loop."""
+def ignoring_unraisable() -> Iterator[None]:
+    """Suppress errors of coroutines that the garbage collector ends outside any event loop."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -212,22 +212,22 @@ def simulate(seed: int, seconds: float = 60.0, trace: Trace | None = None, *, sm
     """Run one seed.
 
     Args:
-        seed: what everything is drawn from.
-        seconds: virtual time for which the callers call.
+        seed: the seed.
+        seconds: the virtual time for which callers call.
         trace: receives every step.
-        small: as `drawn` takes it.
+        small: few processes and calls; see `drawn`.
     """
     plan = drawn(seed, seconds, small=small)
     collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle would end what killed processes have left, at a step of its own
-    gc.freeze()  # what was there before need not be looked through at the end
+    gc.disable()  # a collection would end objects of killed processes, at a step that depends on the heap
+    gc.freeze()  # so that the collection at the end skips older objects
     try:
-        with in_silence():
+        with quiet_logs():
             simulation = Simulation(plan, trace)
             result = _run(simulation)
-            with unheard():
+            with ignoring_unraisable():
                 del simulation
-                _store_link._links.clear()  # those of processes that were killed
+                _store_link._links.clear()  # the links of killed processes
                 gc.collect()
         return result
     finally:

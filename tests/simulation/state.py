@@ -1,4 +1,4 @@
-"""What the store's keys must be like after each run of the script; the one place that knows how it keeps them."""
+"""The invariants of the store's keys after each run of the script; the only module that knows their layout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from .store import Server
 
 RECORDED_OUT = 1
-"""The place of the calls under way in a member's record: the second word."""
+"""The index of the calls in flight in a member's record: its second word."""
 
 
 def inconsistency(server: Server, keys: list[str]) -> str:
-    """What is wrong with the keys of an endpoint; "" for nothing."""
+    """Describe the first inconsistency of an endpoint's keys; "" for none."""
     kept = {}
     for key in keys:
         dumped = json.loads(server.dump(key))
@@ -19,18 +19,18 @@ def inconsistency(server: Server, keys: list[str]) -> str:
     state, members, about = kept["state"], kept["members"], kept["about"]
     out = sum(float(record.split()[RECORDED_OUT]) for record in about.values())
     cooling = sum(int(entry.rpartition(":")[2]) for entry in kept["cooling"])
-    told = {
+    counters = {
         "out": (float(state.get("out", 0)), out),
         "cooling": (float(state.get("cooling", 0)), cooling),
         "members": (len(members), len(about)),
     }
-    for name, (said, summed) in told.items():
-        if said != summed or said < 0:
-            return f"{name} is {said:g}, its parts are {summed:g}"
+    for name, (total, summed) in counters.items():
+        if total != summed or total < 0:
+            return f"{name} is {total:g}, but the sum of its parts is {summed:g}"
     if members.keys() != about.keys():
         return f"members without a record: {sorted(members.keys() ^ about.keys())}"
     if strangers := kept["waiting"].keys() - members.keys():
-        return f"no members wait: {sorted(strangers)}"
+        return f"waiting without being members: {sorted(strangers)}"
     if negative := [member for member, record in about.items() if float(record.split()[RECORDED_OUT]) < 0]:
-        return f"{negative[0]} has fewer than no calls under way"
+        return f"{negative[0]} has a negative number of calls in flight"
     return ""

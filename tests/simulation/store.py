@@ -1,12 +1,10 @@
-"""The store: servers that run the real ``quota.lua``, and the connections of redis-py to them.
+"""The store: servers that run the real ``quota.lua``, and redis-py's connections to them.
 
-A server keeps its data in tables of Lua (``redis.lua``), has a clock of its own that may be set and may drift, and runs
-one script at a time.  A name leads to the primary; a failover lets it lead to another server, which has what was
-written until some time before.
+A server keeps its data in Lua tables (``redis.lua``), has its own clock, which may jump and drift, and runs one script
+at a time.  A name resolves to the primary; after a failover it resolves to another server, without the last writes.
 
-A connection keeps its messages in order.  Where the network is broken they wait, as TCP's do, and come late, or are
-lost with the connection.  A client that has had no reply in time gives its connection up; what it asked may be done
-all the same.
+A connection keeps its messages in order.  In a broken network they wait, as TCP's do, and come late, or are lost with
+the connection.  A client whose reply times out drops the connection, but the server may still execute its request.
 """
 
 from __future__ import annotations
@@ -37,19 +35,19 @@ def _sha1(data: str) -> str:
 
 
 class Engine:
-    """The Lua in which scripts run, with the commands of Redis; one for all servers, since it keeps no data."""
+    """The Lua interpreter for scripts, with Redis' commands; one for all servers, because it keeps no data."""
 
     def __init__(self) -> None:
         try:
             runtime = importlib.import_module("lupa.luajit21").LuaRuntime()
-        except ImportError:  # it runs scripts as Redis' own Lua does, at half the speed
+        except ImportError:  # the fallback runs scripts as Redis' own Lua does, at half the speed
             runtime = importlib.import_module("lupa.lua51").LuaRuntime()
         self.lua: Any = runtime.execute(SOURCE.read_text(encoding="utf-8"))
         self.lua.extend(runtime.execute(MORE.read_text(encoding="utf-8")), _sha1)
         self._scripts: dict[str, Any] = {}
 
     def script(self, source: str) -> Any:
-        """Compile a script, once."""
+        """Return a compiled script, from the cache after the first time."""
         if source not in self._scripts:
             self._scripts[source] = self.lua.load(mutants.as_run(source))
         return self._scripts[source]
@@ -59,21 +57,21 @@ class Server:
     """One server of the store.
 
     Args:
-        engine: what runs its scripts.
-        world: where it is.
+        engine: the interpreter of its scripts.
+        world: its world.
         name: its run_id.
-        data: what it begins with; nothing by default.
+        data: its initial data; none by default.
 
     Attributes:
         name: its run_id.
         up: whether it runs.
-        primary: whether it takes writes.
-        slow: seconds that each script takes.
-        shift: what its clock is ahead, seconds.
-        speed: seconds of its clock in one of the world.
-        ran: scripts run.
-        listeners: called after each script, with its keys, its argument and its reply.
-        reads: whether a command only reads, given its parts; as a replica, it carries out no others.
+        primary: whether it accepts writes.
+        slow: the duration of each script, seconds.
+        shift: the offset of its clock, seconds.
+        speed: the seconds that its clock advances in one second of the world.
+        ran: the number of scripts run.
+        listeners: called after each script, with its keys, argument and reply.
+        reads: tells whether a command, given its parts, only reads; a replica executes no others.
     """
 
     def __init__(self, engine: Engine, world: World, name: str, data: Any = None) -> None:
@@ -93,16 +91,16 @@ class Server:
         self.reads: Callable[[tuple[Any, ...]], bool] = lambda _: False
 
     def clock(self) -> int:
-        """Its time, microseconds."""
+        """Return its time, microseconds."""
         return int((EPOCH + self._world.now * self.speed + self.shift) * 1e6)
 
     def when_ready(self) -> float:
-        """When a script that arrives now has run."""
+        """Return the time at which a script that arrives now has run."""
         self._busy_until = max(self._busy_until, self._world.now) + self.slow
         return self._busy_until
 
     def evaluate(self, command: str, text: str, count: int, *rest: str) -> bytes | Exception:
-        """EVAL, or EVALSHA where the script was loaded before."""
+        """Execute EVAL, or EVALSHA if the script is loaded."""
         sha = text if command == "EVALSHA" else _sha1(text)
         if command == "EVAL":
             self._loaded[sha] = text
@@ -121,37 +119,37 @@ class Server:
         return reply
 
     def copied(self) -> Any:
-        """What it has now, to be given to another."""
+        """Return a copy of its data, for another server."""
         return self._engine.lua.copy(self.data)
 
     def keys(self) -> list[str]:
-        """The names of its keys."""
+        """Return the names of its keys."""
         return str(self._engine.lua.names(self.data)).split()
 
     def evict(self, key: str) -> None:
-        """Forget one key."""
+        """Evict one key."""
         self._engine.lua.evict(self.data, key)
 
     def dump(self, key: str) -> str:
-        """All of a key, as JSON."""
+        """Return the whole value of a key, as JSON."""
         return str(self._engine.lua.dump(self.data, key))
 
     def size(self) -> int:
-        """Elements kept, over all keys."""
+        """Return the number of elements of all keys."""
         return int(self._engine.lua.size(self.data))
 
 
 @dataclass
 class Weather:
-    """What befalls the messages of one process to the store and back.
+    """The current faults of the network between one process and the store.
 
     Attributes:
-        lost: share of messages lost, and the connection with them.
-        late: share of messages that are up to ``lateness`` seconds late.
-        lateness: seconds.
-        twice: share of requests that arrive twice.
-        cut: whether nothing passes; what is sent meanwhile waits.
-        more: seconds added to each way.
+        lost: the share of messages lost, together with their connections.
+        late: the share of messages that are up to ``lateness`` seconds late.
+        lateness: the maximum lateness, seconds.
+        twice: the share of requests that arrive twice.
+        cut: whether nothing passes; messages sent meanwhile wait.
+        more: seconds added to each one-way delay.
     """
 
     lost: float = 0.0
@@ -163,18 +161,18 @@ class Weather:
 
 
 class Host(Protocol):
-    """A process, as the store's client sees it."""
+    """A process, from the side of the store's client."""
 
     loop: ProcessLoop
     name: str
 
 
 class Store:
-    """The servers, and the name that leads to the primary.
+    """The servers, and the name that resolves to the primary.
 
     Args:
-        engine: what runs the scripts.
-        world: where it is.
+        engine: the interpreter of the scripts.
+        world: its world.
     """
 
     def __init__(self, engine: Engine, world: World) -> None:
@@ -197,16 +195,16 @@ class Store:
 
     @property
     def ran(self) -> int:
-        """Scripts run on all servers."""
+        """The number of scripts run on all servers."""
         return sum(server.ran for server in self.servers)
 
     def stop(self) -> None:
-        """The primary ends; its connections end with it."""
+        """Stop the primary, and end its connections."""
         self.primary.up = False
         self.break_connections(self.primary)
 
     def restart(self, data: Any) -> None:
-        """The primary runs again, with some data; as another process, so its run_id is new."""
+        """Restart the primary with some data, as a new process with a new run_id."""
         old = self.primary
         old.up = False
         self.break_connections(old)
@@ -214,12 +212,12 @@ class Store:
         self.primary.shift, self.primary.speed = old.shift, old.speed
 
     def fail_over(self, data: Any, *, shift: float, demoted: bool) -> None:
-        """The name leads to a replica that has some data, and a clock of its own.
+        """Fail over: the name resolves to a replica with some data and its own clock.
 
         Args:
-            data: what the replica has.
-            shift: what its clock is ahead, seconds.
-            demoted: whether the old primary lives on as a replica and keeps its connections, rather than dying.
+            data: the data of the replica.
+            shift: the offset of its clock, seconds.
+            demoted: whether the old primary becomes a replica and keeps its connections, instead of dying.
         """
         old = self.primary
         if demoted:
@@ -231,35 +229,35 @@ class Store:
         self.primary.shift = shift
 
     def break_connections(self, server: Server) -> None:
-        """All connections to a server end."""
+        """End all connections to a server."""
         for client in self.clients:
             client.break_connections(server)
 
 
 class Connection:
-    """One connection: what the quota uses of redis-py's.
+    """One connection, with the part of redis-py's interface that the quota uses.
 
     Args:
-        client: whose it is.
+        client: its client.
 
     Attributes:
-        server: where it leads; None before it is connected.
-        alive: whether it can be used.
-        held: messages that wait for the network to be mended.
+        server: its server; None before it is connected.
+        alive: whether it is usable.
+        held: messages that wait for the network to recover.
     """
 
     def __init__(self, client: StoreClient) -> None:
         self._client = client
-        self._there = self._back = 0.0  # before which nothing more arrives at either end: messages keep their order
+        self._there = self._back = 0.0  # earliest times of the next arrival at either end: messages keep their order
         self._reply: asyncio.Future[bytes] | None = None
         self.server: Server | None = None
         self.alive = False
         self.held: list[Callable[[], None]] = []
 
-    # What the quota calls.
+    # Called by the quota.
 
     async def connect(self) -> None:
-        """Connect to the server that the name leads to: a round trip, and one more for the greeting."""
+        """Connect to the server to which the name resolves: one round trip, and one more for the handshake."""
         client = self._client
         world, loop = client.world, asyncio.get_running_loop()
         server = client.store.primary
@@ -275,7 +273,7 @@ class Connection:
         client.connections.append(self)
 
     async def send_command(self, *command: Any, **_: Any) -> None:
-        """Send one command; its reply is that of the next `read_response`."""
+        """Send one command; the next `read_response` returns its reply."""
         if not self.alive:
             raise exceptions.ConnectionError("Connection closed by server.")
         client, reply = self._client, asyncio.get_running_loop().create_future()
@@ -301,16 +299,16 @@ class Connection:
         return await self._reply
 
     async def disconnect(self, **_: Any) -> None:
-        """This end closes the connection: what was asked may still arrive."""
+        """Close the connection from this end; requests in flight may still arrive."""
         self.alive = False
         self._reply = None
         if self in self._client.connections and not self.held:
             self._client.connections.remove(self)
 
-    # What the world does.
+    # Called by the world.
 
     def reset(self) -> None:
-        """The other end closes the connection; who waits at it hears of it."""
+        """Close the connection from the other end; a waiting call fails."""
         self.alive = False
         if self in self._client.connections:
             self._client.connections.remove(self)
@@ -319,7 +317,7 @@ class Connection:
             self._client.world.after(self._client.delay(), self._client.host.loop.arrive, _settle, self._reply, error)
 
     def _serve(self, reply: asyncio.Future[bytes], command: tuple[Any, ...]) -> None:
-        """The command is at the server, which carries it out even when nobody waits for its reply any more."""
+        """Execute a command that has reached the server, even if nothing waits for its reply any more."""
         server = self.server
         assert server is not None
         if not server.up:
@@ -353,13 +351,13 @@ class Connection:
 
 
 class StoreClient:
-    """One process's client of the store, and its pool: what the quota uses of `redis.asyncio.Redis`.
+    """One process's client of the store and its pool, with the part of `redis.asyncio.Redis` that the quota uses.
 
     Args:
-        store: where it leads.
+        store: the store.
         host: the process.
-        path: each way.
-        later: the later release that it is of; None for this one.
+        path: the one-way path.
+        later: the later release, if the process is of it; None for this release.
     """
 
     max_connections = 1000
@@ -375,22 +373,22 @@ class StoreClient:
         self.weather = Weather()
         store.clients.append(self)
 
-    # What the quota calls.
+    # Called by the quota.
 
     @property
     def connection_pool(self) -> StoreClient:
-        """Its pool, which is itself."""
+        """Its pool, i.e. itself."""
         return self
 
     async def get_connection(self) -> Connection:
-        """One that is connected; one that was found closed is connected anew."""
+        """Return a connected connection, reconnected if it was closed."""
         connection = self._idle.pop() if self._idle else Connection(self)
         if not connection.alive:
             await connection.connect()
         return connection
 
     async def release(self, connection: Connection) -> None:
-        """Give one back."""
+        """Return a connection to the pool."""
         self._idle.append(connection)
 
     async def disconnect(self, *, inuse_connections: bool = True) -> None:
@@ -399,20 +397,20 @@ class StoreClient:
             await connection.disconnect()
 
     async def aclose(self) -> None:
-        """The connections end."""
+        """End all connections."""
         await self.disconnect()
         self.vanish()
 
-    # What the world does.
+    # Called by the world.
 
     def break_connections(self, server: Server | None = None) -> None:
-        """Connections end: those to one server, or all."""
+        """End the connections to one server; None for all."""
         for connection in [*self.connections]:
             if server is None or connection.server is server:
                 connection.reset()
 
     def mend(self) -> None:
-        """What waited for the network passes now."""
+        """Repair the network: waiting messages pass now."""
         for connection in self.connections:
             held, connection.held = connection.held, []
             for pass_on in held:
@@ -420,13 +418,13 @@ class StoreClient:
         self.connections = [connection for connection in self.connections if connection.alive]
 
     def vanish(self) -> None:
-        """The process has ended; what is on its way arrives."""
+        """End the connections of a killed process; messages in flight arrive."""
         self.connections.clear()
         if self in self.store.clients:
             self.store.clients.remove(self)
 
     def delay(self) -> float:
-        """Draw the seconds of one way."""
+        """Draw a one-way delay, seconds."""
         dice, weather = self.store.dice, self.weather
         seconds = self._path.delay(dice) + weather.more
         if weather.late and dice.random() < weather.late:
@@ -451,5 +449,5 @@ class SimulatedLink(Connected):
     """The product's link to a simulated store."""
 
     async def explained(self, error: Exception) -> Exception:
-        """Return the same error: every one is an outage, and there is no address to look at."""
+        """Return the same error: each is an outage, and there is no address to examine."""
         return error

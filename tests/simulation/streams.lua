@@ -1,7 +1,7 @@
--- The commands of Redis that the scripts of a migration use, beside those in redis.lua.
+-- The commands of Redis that the scripts of a migration use, in addition to those in redis.lua.
 --
--- A stream keeps its entries in an array by rising id.  Of a group it keeps what was delivered and not acknowledged, by
--- id: to whom, when and how often; nothing is kept twice, so that a copy is one.
+-- A stream keeps its entries in an array by ascending id.  For a group it keeps the pending entries by id: consumer,
+-- time and number of deliveries.  Nothing is stored twice, so a deep copy duplicates each object once.
 
 return function(store, commands, get, text, number, moment)
     local floor, huge, concat = math.floor, math.huge, table.concat
@@ -358,7 +358,7 @@ return function(store, commands, get, text, number, moment)
         return found
     end
 
-    -- What Python calls: of each of so many lines its state and who has it, as "<state> <consumer> <since>".
+    -- Called from Python: for each of `most` lines, its state and consumer, as "<state> <consumer> <since>".
     function store.rows(data, states, rows, claims, most)
         local found, stream = {}, data[rows]
         local group = stream and stream.groups.workers

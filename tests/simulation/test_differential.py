@@ -1,4 +1,4 @@
-"""The Lua of the simulation beside a real Valkey: the same requests, the same replies, the same keys."""
+"""The simulation's Lua compared with a real Valkey: same requests, same replies, same keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Request = tuple[int, str, str]
 
 
 class _Clock(Server):
-    """A server whose clock and run_id are set."""
+    """A server whose clock and run_id the test sets."""
 
     microseconds = 0
 
@@ -35,7 +35,7 @@ class _Clock(Server):
 
 
 def requests(count: int) -> list[Request]:
-    """Requests as simulated processes make them, under faults; some at random left out, repeated, or changed."""
+    """Record requests of simulated processes under faults; omit, repeat or change some at random."""
     dice = random.Random(12)
     found: list[Request] = []
     seed = 0
@@ -66,7 +66,7 @@ def _of_seed(seed: int) -> list[Request]:
 
 
 def _changed(request: dict[str, Any], dice: random.Random) -> dict[str, Any]:
-    """The same but for a field or two."""
+    """Return the request with one or two fields changed."""
     request["number"] += 1
     for field in dice.sample([*request], 2):
         value = request[field]
@@ -81,7 +81,7 @@ def _changed(request: dict[str, Any], dice: random.Random) -> dict[str, Any]:
 
 
 def _kept(redis: Any) -> None:
-    """Ask for all that is kept, in the order of the keys."""
+    """Read all keys, in order."""
     for key, name in enumerate(KEYS):
         if name in ("state", "about"):
             redis.hgetall(f"q:{KEYS[key]}")

@@ -1,4 +1,4 @@
-"""The script by itself, where the simulation found it wrong."""
+"""Regression tests of the script by itself, for faults that the simulation found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .world import World
 
 
 class Member:
-    """A process that asks the script, as far as it matters here."""
+    """A minimal process that runs the script."""
 
     def __init__(self, server: Server, world: World, name: str, source: str) -> None:
         self._server, self._world, self._source = server, world, source
@@ -24,7 +24,7 @@ class Member:
         self.name = name
 
     def ask(self, *, sent: float | None = None, **fields: Any) -> dict[str, Any]:
-        """Run the script now, with a request that was sent before; the reply comes at once."""
+        """Run the script now, with a request sent at ``sent``; the reply comes at once."""
         now = self._world.now
         request = {
             "id": self.name,
@@ -50,7 +50,7 @@ class Member:
         return reply
 
 
-def test_a_request_that_was_long_on_its_way_frees_nothing_early(source: str) -> None:
+def test_a_delayed_request_frees_nothing_early(source: str) -> None:
     world = World(0)
     server = Server(Engine(), world, "a" * 40)
     first, second = Member(server, world, "first", source), Member(server, world, "second", source)
@@ -59,10 +59,10 @@ def test_a_request_that_was_long_on_its_way_frees_nothing_early(source: str) -> 
     world.now = 10.0
     for member in (first, second):
         member.ask()
-    # It was sent at 10.05 and is here at 10.2: for all that the store knows, its clock was set.
+    # It was sent at 10.05 and arrives at 10.2, which looks to the store like a jump of its clock.
     world.now = 10.2
     first.ask(sent=10.05, freed=[[3, 1_000_500, 1]])
-    # Another one's request shows that it was not.
+    # Another member's request shows that it was none.
     world.now = 10.21
     assert "permits" not in second.ask(wanted=1, lane="interactive")
     world.now = 11.19
@@ -71,7 +71,7 @@ def test_a_request_that_was_long_on_its_way_frees_nothing_early(source: str) -> 
     assert second.ask(wanted=1, lane="interactive")["permits"]
 
 
-def test_who_waits_behind_others_does_not_take_their_turn(source: str) -> None:
+def test_a_member_behind_others_does_not_take_their_permits(source: str) -> None:
     world = World(0)
     server = Server(Engine(), world, "a" * 40)
     members = [Member(server, world, name, source) for name in ("busy", "first", "second")]
@@ -83,13 +83,13 @@ def test_who_waits_behind_others_does_not_take_their_turn(source: str) -> None:
     taken = 0
     while "permits" in busy.ask(**asking, out=taken):
         taken += 1
-    # There are slots; it is the pace that holds back.
+    # There are free slots; only the pace delays.
     assert taken < 10
     waits = []
     for member in (first, second):
         world.now += 0.001
         waits.append(member.ask(**asking)["again"])
-    # The second comes back when the first might be granted a permit, and sooner than that one.
+    # The second asks when a permit is due for the first, before the first asks again.
     world.now += waits[0] / 1e6
     world.now += first.ask(**asking)["again"] / 1e6 - 0.0005
     assert "permits" not in second.ask(**asking)
@@ -103,7 +103,7 @@ def test_two_releases_with_the_same_layout_share_the_quota(source: str) -> None:
     this, next_ = Member(server, world, "this", source), Member(server, world, "next", later(source))
     asking: dict[str, Any] = {"limit": 4, "lane": "interactive", "wanted": 2}
     world.now = 10.0
-    for _ in range(2):  # each reads what the other has written, and what it has written itself before
+    for _ in range(2):  # each reads the other's writes, and its own earlier ones
         this.ask(limit=4)
         next_.ask(limit=4, later=1)
     assert this.ask(**asking)["permits"] == [[0, 2]]
@@ -112,7 +112,7 @@ def test_two_releases_with_the_same_layout_share_the_quota(source: str) -> None:
     assert reply["later"] == 3
     assert "permits" not in this.ask(**asking, out=2)
     assert "permits" not in next_.ask(**asking, out=2, later=1)
-    # Who falls silent is forgotten by the other: what is out first, then the member.
+    # The other release removes a silent member: first its permits, then the member.
     for member, more in ((this, {}), (next_, {"later": 1}), (this, {})):
         world.now += 70
         member.ask(limit=4, **more)

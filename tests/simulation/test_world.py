@@ -10,8 +10,8 @@ from .world import ProcessLoop, World
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e5, 2e5, 3e5, 1e6])
-def test_a_timer_that_is_as_good_as_due_does_not_stop_the_time(offset: float) -> None:
-    """By the fewest steps that the clock's number has: some are due now, and the others after a millisecond."""
+def test_a_timer_that_is_almost_due_does_not_stop_the_time(offset: float) -> None:
+    """Almost by the smallest steps of a float: some timers are due now, the others after a millisecond."""
     world = World(0)
     loop = ProcessLoop(world, offset, 1.0 + 1e-4, lambda: pytest.fail("it spins"))  # type: ignore[abstract]
     rung: list[float] = []

@@ -1,7 +1,7 @@
-"""What must hold at every step, and what is excused.
+"""The invariants, checked at every step, and their excuses.
 
-Each violation names the invariant.  What a fault excuses is a window of time, stated by the fault itself.  After a
-refusal that was excused, a fleet that learns is slower for some seconds.
+Each violation names its invariant.  A fault declares windows of time in which it excuses violations.  After an excused
+refusal, a fleet that learns is slower for some seconds.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
     from .world import World
 
 LOOKUP = "lookup "
-"""What the name of a look-up begins with: it shares its attempts with others."""
-LOOKED_AT = 10
-"""Each of so many runs of the script is followed by a look at all that the store keeps."""
+"""The prefix of a look-up's name; look-ups share attempts."""
+CHECKED_EVERY = 10
+"""The interval, in runs of the script, between checks of all the store's keys."""
 REGAIN = 12.0
-"""Seconds after a refusal within which the rate is found again."""
+"""Seconds after a refusal within which the fleet finds its rate again."""
 LATENCY = 1.05
-"""Seconds that a limiter may need until it knows, at most: see `SharedLimiter.latency`."""
+"""The maximum time, seconds, until a limiter is notified: see `SharedLimiter.latency`."""
 CALM = "calm"
-"""Not demanded within such a window: goodput, fairness, lanes."""
+"""Windows without checks of goodput, fairness and lanes."""
 PAUSED = "paused"
-"""The same, since the service has asked for a pause."""
+"""The same, because the service has asked for a pause."""
 REFUSALS = "refusals"
-"""Within such a window a fleet that learns may be refused."""
+"""Windows in which a fleet that learns may be refused."""
 STRICT = "strict"
-"""Within such a window a strict fleet may be over the limit."""
+"""Windows in which a strict fleet may exceed the limit."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is demanded of a fleet.
+    """The bounds of a fleet's invariants.
 
     Attributes:
-        limit: what the service allows, calls/s.
+        limit: the service's limit, calls/s.
         agreed: the smallest rate that a process names, calls/s.
-        goodput: calls/s that it takes at least in calm seconds; 0 where too little is asked for.
-        strict: whether no second may hold more than the limit.
-        refused: refused calls in 10,000, of a fleet that learns.
-        fair: the least part of the mean that each of the equal processes has in a calm window; 0 for no demand.
-        wait: seconds that an interactive call waits for its permit at most in calm times; infinity for no demand.
-        elements: what the store may keep.
+        goodput: the minimum goodput in calm seconds, calls/s; 0 if the load is too small.
+        strict: whether no second may have more calls than the limit.
+        refused: the maximum of refused calls in 10,000, for a fleet that learns.
+        fair: the minimum share of each of the equal processes in a calm window, relative to the mean; 0 for no check.
+        wait: the maximum wait of an interactive call for its permit in calm times, seconds; infinity for no check.
+        elements: the maximum number of elements in the store.
     """
 
     limit: int
@@ -67,13 +67,13 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be.
+    """A violation of an invariant.
 
     Attributes:
-        invariant: its name.
-        step: where.
-        at: when, seconds.
-        text: what was seen.
+        invariant: the invariant's name.
+        step: the step.
+        at: the virtual time, seconds.
+        text: the observation.
     """
 
     invariant: str
@@ -84,7 +84,7 @@ class Violation:
 
 @dataclass
 class Counts:
-    """What happened, to be shown."""
+    """Counts for the report."""
 
     calls: int = 0
     ended: Counter[str] = field(default_factory=Counter)
@@ -108,16 +108,16 @@ class Windows:
             spans.append((start, end))
 
     def hold(self, kinds: tuple[str, ...], start: float, end: float) -> bool:
-        """Whether one of some kinds overlaps a span."""
+        """Whether a window of some kinds overlaps a span."""
         return any(first < end and start < last for kind in kinds for first, last in self._spans[kind])
 
 
 class Watch:
-    """Sees all that happens.
+    """The observer that checks the invariants.
 
     Args:
-        world: where.
-        bounds: what is demanded.
+        world: the world.
+        bounds: the bounds of the invariants.
     """
 
     def __init__(self, world: World, bounds: Bounds) -> None:
@@ -140,7 +140,7 @@ class Watch:
         self._refusals: list[float] = []
 
     def violated(self, invariant: str, text: str) -> None:
-        """Something is not as it must be; the first of each kind is kept."""
+        """Record a violation; only the first of each invariant is kept."""
         if all(violation.invariant != invariant for violation in self.violations):
             self.world.note("VIOLATION", invariant, text)
             self.violations.append(Violation(invariant, self.world.step, self.world.now, text))
@@ -148,7 +148,7 @@ class Watch:
     # Calls.
 
     def begun(self, process: Process, account: str) -> None:
-        """A call begins."""
+        """Note that a call begins."""
         self.counts.calls += 1
         self.open[account] = process
         self._begun[account] = self.world.now
@@ -157,12 +157,12 @@ class Watch:
             self._queued.setdefault((process, lane), {})[account] = None
 
     def ended(self, process: Process, account: str, how: str, attempts: int | None, max_wait: float | None) -> None:
-        """A call ends: once, by a value, an error of the product's, or a cancellation."""
+        """Note that a call ends; it must end once, by a value, an error of the product's, or a cancellation."""
         if process.loop.dead:
             return
         self.world.note("ended", account, how)
         if self.open.pop(account, None) is None:
-            self.violated("once", f"{account} ended twice, at last by {how}")
+            self.violated("once", f"{account} ended twice, finally by {how}")
         self.counts.ended[how] += 1
         begun = self._begun.pop(account)
         self._leave_queue(process, account)
@@ -170,18 +170,18 @@ class Watch:
         if not how.isidentifier():
             self.violated("foreign error", f"{account} ended by {how}")
         if how == "QuotaMisconfigured":
-            self.violated("misconfigured", f"{account} ended by {how}; the configuration is right")
+            self.violated("misconfigured", f"{account} ended by {how}, although the configuration is correct")
         if attempts is not None and attempts < arrived:
-            self.violated("attempts", f"{account} says {attempts} attempts, the service saw {arrived}")
+            self.violated("attempts", f"{account} reports {attempts} attempts; the service received {arrived}")
         if how == "QuotaExhausted" and max_wait is not None:
             took = self.world.now - begun
             if took > max_wait + LATENCY and process.held < begun:
-                self.violated("max_wait", f"{account} waited {took:.3f} s, its max_wait is {max_wait:g}")
+                self.violated("max_wait", f"{account} waited {took:.3f} s; its max_wait is {max_wait:g}")
         if how == "value" and not taken and not account.startswith(LOOKUP):
-            self.violated("value", f"{account} has a value, and the service took no attempt of it")
+            self.violated("value", f"{account} has a value, but the service accepted no attempt of it")
 
     def _leave_queue(self, process: Process, account: str) -> bool:
-        """Whether it was the first in its lane, or none of those that wait for their first attempt."""
+        """Remove a call from its lane; return whether it was first, or was not waiting for its first attempt."""
         lane = self._lane_of.pop(account, None)
         if lane is None:
             return True
@@ -191,24 +191,24 @@ class Watch:
         return first
 
     def sending(self, process: Process, account: str) -> None:
-        """A process sends an attempt."""
-        now, (told, until) = self.world.now, process.wire.pause
+        """Note that a process sends an attempt."""
+        now, (began, until) = self.world.now, process.wire.pause
         if not self._leave_queue(process, account):
-            self.violated("order", f"{account} is sent before one that waited longer in its lane")
-        if told < now < until - 0.01 and process.held < told:
-            self.violated("pause", f"{account} is sent, although {process.name} has paused until {until:.3f} s")
-        for told, until in self._paused:
-            # The others have heard of it by then, where nothing is in the way.
-            late = told + 1.0 < now < until - 0.05 and process.held < told - 1.0
-            if late and not self.windows.hold((CALM,), told - 1.0, now):
-                self.violated("pause of all", f"{account} is sent, although all have paused until {until:.3f} s")
+            self.violated("order", f"{account} is sent before a call that has waited longer in its lane")
+        if began < now < until - 0.01 and process.held < began:
+            self.violated("pause", f"{account} is sent, although {process.name} is paused until {until:.3f} s")
+        for began, until in self._paused:
+            # By then the others are notified, unless a fault prevents it.
+            late = began + 1.0 < now < until - 0.05 and process.held < began - 1.0
+            if late and not self.windows.hold((CALM,), began - 1.0, now):
+                self.violated("pause of all", f"{account} is sent, although all are paused until {until:.3f} s")
 
-    def paused(self, told: float, until: float) -> None:
-        """A process was told to pause."""
-        self._paused.append((told, until))
+    def paused(self, began: float, until: float) -> None:
+        """Note that the service has asked a process to pause."""
+        self._paused.append((began, until))
 
     def attempted(self, process: Process, attempt: Attempt) -> None:
-        """A process was told of an attempt of its own."""
+        """Note that a process's hook has received an attempt."""
         self.counts.attempts += 1
         sent = self.world.now - attempt.took
         queued = sent - attempt.waited
@@ -221,14 +221,14 @@ class Watch:
             and not self.windows.hold((CALM, PAUSED), queued, sent)
         ):
             self._waits.append(attempt.waited)
-            # After an outage many may wait who are not bulk: then it waits for these.
+            # After an outage, many interactive calls may wait; then it waits for these.
             if attempt.waited > self.bounds.wait and self._bulk_sent > queued + 0.1:
                 self.violated("lanes", f"{process.name}: an interactive call waited {attempt.waited:.3f} s")
 
     # The service.
 
     def arrived(self, flight: Flight, taken: bool) -> None:
-        """An attempt is at the service."""
+        """Note that an attempt has reached the service."""
         now, second = self.world.now, self._second
         self.world.note("arrived", flight.account, "taken" if taken else "refused")
         self._attempts[flight.account] += 1
@@ -254,37 +254,37 @@ class Watch:
     # The store.
 
     def asked(self, server: Server, keys: list[str], argument: str, reply: str) -> None:
-        """A script has run."""
+        """Note that a script has run."""
         self.world.note("asked", server.name[-4:], argument, reply)
         if len(argument) > 1000 + 100 * self.bounds.limit:
             self.violated("memory", f"a request of {len(argument)} bytes")
-        if server.ran % LOOKED_AT:
+        if server.ran % CHECKED_EVERY:
             return
         if (size := server.size()) > self.bounds.elements:
-            self.violated("memory", f"the store keeps {size} elements")
+            self.violated("memory", f"the store has {size} elements")
         if wrong := inconsistency(server, keys):
             self.violated("state", wrong)
 
     # Processes.
 
     def killed(self, process: Process) -> None:
-        """A process is gone; nobody sees the end of its calls."""
+        """Note that a process was killed; its calls have no end."""
         for account in [account for account, owner in self.open.items() if owner is process]:
             del self.open[account]
 
     def closed(self, process: Process, seconds: float) -> None:
-        """A process has closed its client."""
+        """Note that a process has closed its client."""
         self.world.note("closed", process.name)
         if seconds > 4.0:
             self.violated("closing", f"{process.name} took {seconds:.3f} s to close")
 
-    def gone(self, process: Process) -> None:
-        """A process has ended in order: it must leave nothing behind."""
-        sent, told = process.wire.sent, process.told
-        if not sent <= told <= sent + process.told_closed:
-            self.violated("attempts", f"{process.name} sent {sent} attempts, and was told of {told}")
+    def exited(self, process: Process) -> None:
+        """Note that a process has exited cleanly; it must leave nothing behind."""
+        sent, reported = process.wire.sent, process.reported
+        if not sent <= reported <= sent + process.reported_after_close:
+            self.violated("attempts", f"{process.name} sent {sent} attempts; its hook received {reported}")
         if left := [account for account, owner in self.open.items() if owner is process]:
-            self.violated("hung", f"{left[0]} and {len(left) - 1} more of {process.name} have not ended with it")
+            self.violated("hung", f"{left[0]} and {len(left) - 1} more of {process.name} are still open after its end")
         if process.loop.timers:
             self.violated("left behind", f"{process.name} has {process.loop.timers} timers after its end")
         for failure in process.loop.failures:
@@ -293,7 +293,7 @@ class Watch:
     # At the end.
 
     def judge_windows(self, processes: list[Process], until: float) -> None:
-        """Look at the calm windows: goodput and fairness."""
+        """Check goodput and fairness in the calm windows."""
         start, length = 3.0, 3.0
         while start + length <= until:
             end = start + length
@@ -306,7 +306,7 @@ class Watch:
     def _judge(self, processes: list[Process], start: float, end: float) -> None:
         by = Counter(process.name for at, process in self._by if start <= at < end)
         per_second = sum(by.values()) / (end - start)
-        # Those that are left may all want less for themselves.
+        # The remaining processes may all limit themselves.
         wanted = any(p.alive and p.profile.load.busy and not p.profile.own_rate for p in processes)
         if wanted and per_second < self.bounds.goodput:
             text = f"{per_second:.1f}/s from {start:g} s to {end:g} s; {self.bounds.goodput:.1f}/s are demanded"
@@ -326,7 +326,7 @@ class Watch:
                     self.violated("fairness", text)
 
     def _judge_rates(self, by: Counter[str], processes: list[Process], start: float, end: float) -> None:
-        """All keep to the smallest rate that binds; who wants less for itself keeps to that."""
+        """Check that all keep the smallest named rate, and that each process keeps its own limit."""
 
         def there(process: Process) -> bool:
             return process.alive and process.began < start - 3.0 and process.held < start
@@ -346,7 +346,7 @@ class Watch:
                 self.violated("own rate", text)
 
     def judge_refusals(self) -> None:
-        """Count the refusals of a fleet that learns."""
+        """Check the refusals of a fleet that learns."""
         most = 3 + self.bounds.refused / 1e4 * self.counts.attempts
         if not self.bounds.strict and len(self._refusals) > most:
             times = ", ".join(f"{at:.1f}" for at in self._refusals[:8])
@@ -356,7 +356,7 @@ class Watch:
             self.violated("refusals", text)
 
     def judge_open(self) -> None:
-        """All calls of processes that run must have ended by now."""
+        """Check that all calls of running processes have ended."""
         for account, process in self.open.items():
             if process.alive:
                 since = self._begun[account]

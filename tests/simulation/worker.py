@@ -11,8 +11,8 @@ from .world import Trace
 
 
 def summary(seed: int, seconds: float, trace: Trace | None = None, *, small: bool = False) -> dict[str, Any]:
-    """Run a seed; return what is told of it."""
-    from .simulation import simulate  # imports the product: a mutant must be in place before
+    """Run a seed and return its summary."""
+    from .simulation import simulate  # it imports the product, so the mutant must be applied before
 
     result = simulate(seed, seconds, trace, small=small)
     counts = result.counts
@@ -38,7 +38,7 @@ def summary(seed: int, seconds: float, trace: Trace | None = None, *, small: boo
 def summary_of_migration(
     seed: int, trace: Trace | None = None, *, small: bool = False, store: str | None = None
 ) -> dict[str, Any]:
-    """Run a seed of migrations; return what is told of it."""
+    """Run a seed of migrations and return its summary."""
     from .migrations.simulation import simulate
 
     result = simulate(seed, trace, small=small, stream=None if store is None else store == "stream")
@@ -62,7 +62,7 @@ def summary_of_migration(
 
 
 def main() -> None:
-    """Do what the argument says."""
+    """Run the task in the command-line argument."""
     task = json.loads(sys.argv[1])
     mutants.apply(task["mutant"])
     for seed in task["seeds"]:

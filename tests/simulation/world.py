@@ -1,9 +1,8 @@
-"""One virtual time: the world's events in order, and each process's event loop as a part of it.
+"""The virtual time of a world: its events in order, and the event loops of its processes.
 
-Every process has an event loop and a clock of its own, and all run in this thread, in turns: a loop runs when its
-timers are due or something arrives, for no virtual time at all; then the world's time goes on to the next event.  A
-loop can be held between any two of its callbacks, as a blocked loop or a process that was sent SIGSTOP is: its timers
-and what arrives wait, and come all at once.
+Every process has its own event loop and clock, and all run in this thread, in turn: a loop runs when a timer is due or
+a message arrives, and takes no virtual time; then the time advances to the next event.  A loop can be held between any
+two callbacks, like a blocked loop or a process after SIGSTOP: timers and messages wait, and then come all at once.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from typing import Any, TypeVarTuple
 
 Args = TypeVarTuple("Args")
 Trace = Callable[[int, float, str], None]
-"""Receives each step's number, its time and what happened."""
+"""Receives each step's number, time and description."""
 
 ENDLESS = 10_000
-"""Iterations of one loop at one moment, after which it is taken to spin; and events of the world."""
+"""The number of iterations of a loop, or of events of the world, at one time that counts as spinning."""
 
 
 class World:
-    """The time, and the events to come.
+    """The time, and the scheduled events.
 
     Args:
-        seed: what everything is drawn from.
+        seed: the seed.
         trace: receives every step.
 
     Attributes:
         now: seconds since the beginning.
-        step: the number of the event under way.
+        step: the number of the current event.
     """
 
     def __init__(self, seed: int, trace: Trace | None = None) -> None:
@@ -49,33 +48,33 @@ class World:
         self._digest = hashlib.blake2b(digest_size=8)
 
     def dice(self, name: str) -> random.Random:
-        """A source of chance of its own, so that a draw more in one place changes nothing in another."""
+        """Return an independent random source, so that an additional draw in one place changes nothing in another."""
         return random.Random(f"{self.seed} {name}")
 
     def at(self, when: float, call: Callable[..., object], *args: Any) -> None:
-        """Call a function at a time, at once if that has passed; those of one time in the order of their calls."""
+        """Schedule a call at a time, or now if that has passed; calls at the same time keep their order."""
         heapq.heappush(self._events, (max(when, self.now), next(self._serial), call, args))
 
     def after(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
-        """Call a function after some seconds."""
+        """Schedule a call after some seconds."""
         self.at(self.now + seconds, call, *args)
 
     def note(self, *what: object) -> None:
-        """Add what happened to the trace."""
+        """Add a description of the current event to the trace."""
         text = " ".join(map(str, what))
         self._digest.update(f"{self.step} {self.now!r} {text}\n".encode())
         if self._trace is not None:
             self._trace(self.step, self.now, text)
 
     def fingerprint(self) -> str:
-        """A hash of all that happened so far."""
+        """Return a hash of all steps so far."""
         return self._digest.hexdigest()
 
     def run(self, until: float) -> None:
-        """Let the time pass.
+        """Advance the time.
 
         Raises:
-            RuntimeError: it stands still.
+            RuntimeError: the time stands still.
         """
         events = self._events
         still = 0
@@ -93,17 +92,17 @@ class World:
 class ProcessLoop(asyncio.AbstractEventLoop):
     """The event loop of one process.
 
-    Timers are up to a millisecond late, as epoll's are; what arrives is not.
+    Timers are up to a millisecond late, as epoll's are; messages are not.
 
     Args:
-        world: where it runs.
-        offset: what its clock shows at the world's beginning, seconds.
-        speed: seconds of its clock in one of the world.
-        spins: called when it does not come to rest.
+        world: its world.
+        offset: its clock at the world's beginning, seconds.
+        speed: the seconds that its clock advances in one second of the world.
+        spins: called when it spins without an end.
 
     Attributes:
-        held_until: the world's time until which it does nothing.
-        failures: what asyncio would have logged: exceptions that nobody has retrieved, or raised in callbacks.
+        held_until: the world's time until which it is held.
+        failures: the errors that asyncio would have logged: unretrieved exceptions, and exceptions in callbacks.
     """
 
     def __init__(self, world: World, offset: float, speed: float, spins: Callable[[], None]) -> None:
@@ -124,10 +123,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.held_until = 0.0
         self.failures: list[str] = []
 
-    # What the world does with it.
+    # Called by the world.
 
     def arrive(self, call: Callable[..., object], *args: Any) -> None:
-        """Call a function as if a socket had become readable."""
+        """Call a function as if a socket became readable."""
         if not self._dead:
             self._arrived.append(asyncio.Handle(call, args, self, contextvars.Context()))
             self._wake(self._world.now)
@@ -141,7 +140,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._main = self.create_task(main)
 
     def hold(self, seconds: float, callbacks: int, begins: Callable[[], object]) -> None:
-        """Do nothing for some seconds, which begin after so many callbacks more; call a function when they do."""
+        """Hold it for some seconds, after ``callbacks`` more callbacks; call ``begins`` at their start."""
         if callbacks:
             self._holds.append((callbacks, seconds, begins))
         else:
@@ -149,7 +148,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             begins()
 
     def kill(self) -> None:
-        """Do nothing ever again."""
+        """Stop it forever."""
         self._dead = True
         self._ready.clear()
         self._arrived.clear()
@@ -162,7 +161,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     @property
     def timers(self) -> int:
-        """Timers that are set."""
+        """The number of pending timers."""
         return len(self._timers) - self._cancelled
 
     def _wake(self, when: float) -> None:
@@ -172,7 +171,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self._world.at(when, self._turn, when)
 
     def _turn(self, when: float) -> None:
-        """Run until there is nothing more to do at this time."""
+        """Run until nothing is ready at this time."""
         world = self._world
         if when != self._wakes_at or self._dead:
             return
@@ -190,7 +189,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if self._ready or self._arrived:
             self._wake(self.held_until)
         elif self._timers:
-            # As a selector waits: from now on, in whole milliseconds, and never none: time would stand still.
+            # Wait as a selector does: in whole milliseconds, at least one, or time would stand still.
             wait = (self._timers[0][0] - self.time()) / self._speed
             self._wake(world.now + max(1, math.ceil(wait * 1e3 - 1e-6)) * 1e-3)
 
@@ -207,7 +206,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
                 if timer.cancelled():
                     self._cancelled -= 1
                 else:
-                    # No timer sees a time before its own: it would be set again, and be due at once.
+                    # No timer may see a time before its own: it would be set again and be due at once.
                     self._shown = max(self._shown, when)
                     ready.append(timer)
             if not ready:
@@ -225,7 +224,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.kill()
 
     def _held(self) -> bool:
-        """Whether the loop is held here."""
+        """Whether the loop is held before the next callback."""
         left, seconds, begins = self._holds.popleft()
         if left > 1:
             self._holds.appendleft((left - 1, seconds, begins))
@@ -234,10 +233,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         begins()
         return True
 
-    # What asyncio does with it.
+    # Called by asyncio.
 
     def time(self) -> float:
-        """This process's monotonic clock."""
+        """Return this process's monotonic time."""
         return max(self._shown, self._offset + self._world.now * self._speed)
 
     def get_debug(self) -> bool:
@@ -291,7 +290,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if self._cancelled > 100 and self._cancelled > len(self._timers) / 2:
             self._timers = [timer for timer in self._timers if not timer[2].cancelled()]
             heapq.heapify(self._timers)
-            self._cancelled = 1  # this one counts as cancelled only afterwards
+            self._cancelled = 1  # asyncio counts this timer only afterwards
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -303,7 +302,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return None
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep what asyncio would log."""
+        """Record an error that asyncio would log."""
         if not self._dead:
             error = context.get("exception")
             self.failures.append(f"{context.get('message')}: {error!r}")

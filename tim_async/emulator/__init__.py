@@ -1,27 +1,27 @@
 """An emulator of the service's read-state APIs on loopback: real HTTP, real state, real limits, faults on request.
 
-In the loop that is running::
+In the running event loop::
 
     async with Emulator() as service:
         service.state.add_messages("alice", "bob", 3)
         async with TIMClient(**service.client_options()) as tim:
             assert await tim.get_all_c2c_unread_msg_num("alice") == 3
 
-or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop, as the pytest fixture
-``tim_emulator`` does.  It is written from the vendor's documents and shares nothing with the client, so that neither
-repeats a mistake of the other.  Its README lists its options, and recipes for SDKs in other languages.
+or, with ``with`` in place of ``async with``, in a thread of its own, for code that runs no loop; the pytest fixture
+``tim_emulator`` does this.  The emulator is written from the vendor's documents and shares nothing with the client, so
+that neither repeats a mistake of the other.  Its README lists its options, and recipes for SDKs in other languages.
 
 **Not reproduced:** **hosts and regions**, and **TLS** except with a certificate of yours; **the order of the service's
 checks and the wording of ErrorInfo**; **undocumented behaviour**: the emulator takes the strictest useful reading (it
-refuses an integer MsgReadTime unless told otherwise, 11 peers and an empty list, and answers 10062 for a message number
-that does not exist) and counts request fields that no document knows without effect; **the true shape of the rate
-window** (test with each); **limits other than calls a second per endpoint**: none on the app as a whole, on connections
-or of a plan, and 70050 after many bad signatures comes only as a fault; **compressed requests**, which are not JSON
-here; **replication delays**: a write is visible at once; **messages**: they are counted, dated and read, but have no
-content, cannot be sent over HTTP and never expire; **the profiles of groups**: texts and custom fields are empty, any
-group may have 6,000 members, and of a member only account, role, MsgSeq and MsgFlag are told; **the bits of
-AssistFlags** (any integer lists every conversation); **callbacks**: no webhook is called; **every other command**:
-60008, as for a name that does not exist.
+refuses an integer MsgReadTime by default, 11 peers and an empty list, and answers 10062 for a message number that does
+not exist) and ignores undocumented request fields, but counts them; **the true shape of the rate window** (test with
+each); **limits other than calls a second per endpoint**: none on the app as a whole, on connections or of a plan, and
+70050 after many bad signatures comes only as a fault; **compressed requests**, which are not JSON here; **replication
+delays**: a write is visible at once; **messages**: they are counted, dated and read, but have no content, cannot be
+sent over HTTP and never expire; **the profiles of groups**: texts and custom fields are empty, any group may have 6,000
+members, and a member has only its account, role, MsgSeq and MsgFlag; **the bits of AssistFlags** (any integer lists
+every conversation); **callbacks**: no webhook is called; **every other command**: 60008, as for a name that does not
+exist.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ __all__ = [
     "fill_example",
 ]
 
-# Where tim_async is installed, every run of pytest imports this package on its way to pytest_plugin.  Such a run should
-# not load an HTTP server, so each name is imported when it is first used.
+# Wherever tim_async is installed, every run of pytest imports this package together with pytest_plugin.  That must not
+# load an HTTP server, so each name is imported on first use.
 _MODULES = {
     "App": "_apps",
     "ContactKind": "_inbox",
@@ -79,5 +79,5 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not imported above is a mistake
+if not TYPE_CHECKING:  # so that a type checker reports any name that is not imported above
     __getattr__, __dir__ = _attach(__name__, _MODULES)

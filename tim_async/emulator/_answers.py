@@ -1,4 +1,4 @@
-"""Answers of the service, and the exception for a refusal."""
+"""The service's answers, and the exception for a refusal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Cut = Literal["", "half", "whole"]
-"""How much of an answer is lost, as the connection is closed."""
+"""The part of an answer that is lost because the connection is closed."""
 
 
 class Refusal(Exception):
-    """The service refuses a call.
+    """A refusal of a call by the service.
 
     Attributes:
         code: the ``ErrorCode``.
@@ -30,13 +30,13 @@ class Answer:
     """One HTTP answer.
 
     Attributes:
-        code: the ``ErrorCode`` that reaches the caller; None where no such code does.
+        code: the ``ErrorCode`` that reaches the caller; None if none does.
         body: the body.
         status: the HTTP status.
         content_type: the type of the body.
         retry_after: the ``Retry-After`` header, if any.
-        delay: seconds to wait before it is sent.
-        cut: how much of it is lost.
+        delay: seconds to wait before the answer is sent.
+        cut: the part of the answer that is lost.
     """
 
     code: int | None
@@ -52,5 +52,5 @@ def json_answer(code: int, info: str = "", fields: Mapping[str, Any] | None = No
     """Make an answer of the service: ``ErrorCode`` (0 for success), ``ErrorInfo`` and the fields of the command."""
     status = "FAIL" if code else "OK"
     document = {"ActionStatus": status, "ErrorInfo": info, "ErrorCode": code, **(fields or {})}
-    # Left as ASCII escapes: an id that a caller sent as half a surrogate pair has no UTF-8 form.
+    # ASCII with escapes, because a caller's id with a lone surrogate has no UTF-8 form.
     return Answer(code, json.dumps(document, separators=(",", ":")).encode("ascii"))

@@ -1,4 +1,4 @@
-"""One app of an emulator: its credentials, its state, its rates and its calls."""
+"""An app of an emulator: its credentials, state, rates and calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tim_async.emulator._state import State
 from tim_async.emulator._windows import Window
 
 
-class Served(NamedTuple):
+class ServedApp(NamedTuple):
     """An app with the parts that answer its calls.
 
     Attributes:
         app: the app.
         commands: the handlers of its commands.
-        windows: each limited endpoint's window, by its method's name.
-        log: counts its calls.
+        windows: the window of each limited endpoint, by the method's name.
+        log: the log that counts its calls.
     """
 
     app: App
@@ -33,7 +33,7 @@ class App:
     Attributes:
         sdk_app_id: its SDKAppID.
         secret_key: its secret key, with which every UserSig must be made.
-        identifiers: the administrators who may call.
+        identifiers: the administrators that may call it.
         state: its state, to fill and read.
     """
 
@@ -50,13 +50,13 @@ class App:
         self.sdk_app_id = sdk_app_id
         self.secret_key = secret_key
         self.identifiers: tuple[str, ...] = (admins,) if isinstance(admins, str) else tuple(admins)
-        # No client can be one of such an app: its calls would be refused as forged, with no word about the option.
+        # No client can have such credentials: its calls would be refused as forged, with no hint at the option.
         if type(sdk_app_id) is not int or sdk_app_id < 1:
             raise ValueError(f"sdk_app_id must be an int of at least 1, not {sdk_app_id!r}")
         if not isinstance(secret_key, str) or not secret_key:
-            raise ValueError("secret_key must be a str that is not empty")
+            raise ValueError("secret_key must be a non-empty str")
         if not self.identifiers or not all(isinstance(name, str) and name for name in self.identifiers):
-            raise ValueError("admins must name at least one administrator, each by a str that is not empty")
+            raise ValueError("admins must name at least one administrator, each by a non-empty str")
         self.state: State = state
         self.state.add_account(*self.identifiers)
         self._log = log
@@ -67,21 +67,21 @@ class App:
 
     @property
     def identifier(self) -> str:
-        """The first of its administrators."""
+        """Its first administrator."""
         return self.identifiers[0]
 
     def client_options(self, identifier: str | None = None) -> dict[str, Any]:
-        """The keyword arguments that make a ``TIMClient`` call this app: ``TIMClient(**…)``.
+        """Return the keyword arguments that connect a client to this app: ``TIMClient(**…)``.
 
         Args:
-            identifier: which of its administrators calls; the first by default.
+            identifier: the administrator that calls; the first by default.
 
         Raises:
-            ValueError: it has no such administrator.
+            ValueError: the app has no such administrator.
             RuntimeError: the emulator is not running.
         """
         if identifier is not None and identifier not in self.identifiers:
-            raise ValueError(f"no such administrator: {identifier!r}; there are {', '.join(self.identifiers)}")
+            raise ValueError(f"no such administrator: {identifier!r}; choose from {', '.join(self.identifiers)}")
         return {
             "base_url": self._url(),
             "sdk_app_id": self.sdk_app_id,
@@ -90,18 +90,18 @@ class App:
         }
 
     def environment(self, identifier: str | None = None) -> dict[str, str]:
-        """The environment that makes ``TIMClient.from_env()`` call this app; ``TIM_REGION`` must not be set.
+        """Return the environment that connects ``TIMClient.from_env()`` to this app; ``TIM_REGION`` must be unset.
 
         Args:
-            identifier: which of its administrators calls; the first by default.
+            identifier: the administrator that calls; the first by default.
 
         Raises:
-            ValueError: it has no such administrator.
+            ValueError: the app has no such administrator.
             RuntimeError: the emulator is not running.
         """
         options = self.client_options(identifier)
         return {f"TIM_{name.upper()}": str(value) for name, value in options.items()}
 
     def report(self) -> Report:
-        """Counts of its calls so far."""
+        """Return the counts of its calls so far."""
         return self._log.report()

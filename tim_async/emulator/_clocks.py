@@ -1,7 +1,7 @@
-"""The emulator's clocks: one for the times that it is told and tells, one for rates.
+"""The emulator's clocks: the wall clock for unix times, a monotonic clock for rates.
 
-Signatures, read times and messages have unix times, which belong to the clock on the wall: a test that freezes or moves
-it, as freezegun and time-machine do, moves them.  Rates are calls in a duration that really passes.
+Signatures, read times and messages have unix times, by the wall clock, which a test can freeze or move, as freezegun
+and time-machine do.  Rates are calls in a real duration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 if sys.platform != "win32":
 
     def monotonic() -> float:
-        """Seconds that pass, also where a test freezes ``time.monotonic``, as freezegun does."""
+        """Return real monotonic seconds, even while a test freezes ``time.monotonic``, as freezegun does."""
         return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 else:
@@ -22,19 +22,19 @@ else:
 
 
 class SteadyLoop(asyncio.SelectorEventLoop):
-    """A loop whose timers end also where a test freezes ``time.monotonic``."""
+    """An event loop whose timers fire even while a test freezes ``time.monotonic``."""
 
     def time(self) -> float:
-        """Seconds that pass."""
+        """Return real monotonic seconds."""
         return monotonic()
 
 
 def wall_clock() -> float:
-    """Unix seconds, by ``time.time`` as it is at the moment of the call."""
+    """Return unix seconds by ``time.time``, looked up at each call because a test may replace it."""
     return time.time()
 
 
 def steady_clock() -> Callable[[], float]:
-    """Make a clock of unix seconds that nothing sets: it starts at the time on the wall."""
+    """Make a clock that starts at the current unix time and that nothing adjusts."""
     start = time.time() - monotonic()
     return lambda: start + monotonic()

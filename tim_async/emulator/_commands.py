@@ -1,6 +1,6 @@
-"""The commands the emulator serves: for each its path, the fields of its body and its effect.
+"""The commands that the emulator serves, each with its path, the fields of its body and its effect.
 
-Where the documents name no code for a mistake, the code is one that the command's page lists and that asks for no
+Where the documents name no code for a mistake, the code is one that the command's page lists and that calls for no
 retry.
 """
 
@@ -34,10 +34,10 @@ from tim_async.emulator._state import State
 
 Fields = dict[str, Any]
 
-_MOST_PEERS = 10
-_MOST_GROUPS = 50
-_MOST_RECEIPT_ACCOUNTS = 200
-_LONGEST_GROUP_ID = 48
+_MAX_PEERS = 10
+_MAX_GROUPS = 50
+_MAX_RECEIPT_ACCOUNTS = 200
+_MAX_GROUP_ID = 48
 
 
 class Command(NamedTuple):
@@ -48,56 +48,56 @@ class Command(NamedTuple):
     handler: Callable[..., Fields]
     fields: Mapping[str, Field]
 
-    def carry_out(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
-        """The fields of the answer to a body; raises `Refusal`."""
+    def execute(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
+        """Execute the command and return the fields of the answer; raises `Refusal`."""
         state, integers = commands.state, commands.integer_read_time
         values = (rule.read(name, body, state, integers=integers) for name, rule in self.fields.items())
         return self.handler(commands, *values)
 
     def unknown_fields(self, body: Mapping[str, Any]) -> set[str]:
-        """The names of the fields in a body that the command's document does not know."""
+        """Return the names of the undocumented fields in a body."""
         return unknown_fields(self.fields, body)
 
     @property
     def invalid(self) -> int:
-        """The ``ErrorCode`` of its service for an invalid request."""
+        """The ``ErrorCode`` for an invalid request to its service."""
         return 10004 if "/group_open_http_svc/" in self.path else 90001
 
 
 COMMANDS: dict[str, Command] = {}
-"""Every command the emulator serves, by path."""
+"""Every command that the emulator serves, by path."""
 
 
 def _command(path: str, **fields: Field) -> Callable[[Callable[..., Fields]], Callable[..., Fields]]:
-    """Enter a handler in `COMMANDS`, under its own name."""
+    """Register a handler in `COMMANDS`, under its own name."""
 
-    def enter(handler: Callable[..., Fields]) -> Callable[..., Fields]:
+    def register(handler: Callable[..., Fields]) -> Callable[..., Fields]:
         COMMANDS[path] = Command(handler.__name__, path, handler, fields)
         return handler
 
-    return enter
+    return register
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Check names of endpoints.
+    """Check the names of endpoints.
 
     Raises:
-        ValueError: there is no such endpoint.
+        ValueError: an endpoint does not exist.
     """
     known = sorted(command.name for command in COMMANDS.values())
     for name in names:
         if name not in known:
-            raise ValueError(f"no such endpoint: {name!r}; there are {', '.join(known)}")
+            raise ValueError(f"no such endpoint: {name!r}; choose from {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The handlers.  Each receives the values of its fields, and returns the fields of its answer or raises `Refusal`.
+    """The handlers.  Each takes the values of its fields, and returns the fields of its answer or raises `Refusal`.
 
     Attributes:
         sdk_app_id: the app that they serve.
-        state: the state they read and change; the caller holds its lock.
-        random: decides the order of answers that have none.
+        state: the state that they read and change; the caller holds its lock.
+        random: shuffles the lists that have no order.
         max_msg_seqs: the most items of one ``MsgSeqList``; None for no limit.
         max_receipt_members: the most members of a group whose messages have receipts.
         contacts_per_page: the most conversations of one page of recent contacts.
@@ -126,7 +126,7 @@ class Commands:
     # https://www.tencentcloud.com/document/product/1047/34909
     @_command("v4/group_open_http_svc/set_unread_msg_num", GroupId=TEXT, Member_Account=TEXT, UnreadMsgNum=COUNT)
     def set_unread_msg_num(self, group_id: str, member: str, number: int) -> Fields:
-        """Set a member's unread count in a group, lowered to the number of messages; in some types do nothing."""
+        """Set a member's unread count in a group, lowered to the number of messages; in rooms do nothing."""
         group = self._group(group_id)
         if group.counts_unread:
             if not self.state.has_account(member):
@@ -158,7 +158,7 @@ class Commands:
         """Count an account's unread one-to-one messages, in all or by peer."""
         if peers is None:
             return {"AllC2CUnreadMsgNum": self.state.unread(account)}
-        _at_most(_MOST_PEERS, peers, "Peer_Account", 90018)
+        _at_most(_MAX_PEERS, peers, "Peer_Account", 90018)
         counts: list[Fields] = []
         errors: list[Fields] = []
         for peer in dict.fromkeys(peers):
@@ -166,7 +166,7 @@ class Commands:
                 counts.append({"Peer_Account": peer, "C2CUnreadMsgNum": self.state.unread(account, peer)})
             else:
                 errors.append({"Peer_Account": peer, "ErrorCode": 70107})
-        # No order is promised, so none is kept.
+        # The documents promise no order.
         self.random.shuffle(counts)
         lists = {"C2CUnreadMsgNumList": counts, "ErrorList": errors}
         return {name: items for name, items in lists.items() if items}
@@ -185,7 +185,7 @@ class Commands:
         GroupId=TEXT,
         MsgSeq=SEQ,
         Filter=integer(0, 1),
-        Count=integer(1, _MOST_RECEIPT_ACCOUNTS),
+        Count=integer(1, _MAX_RECEIPT_ACCOUNTS),
         Cursor=STRING,
     )
     def get_group_msg_receipt_detail(self, group_id: str, seq: int, unread: int, size: int, cursor: str) -> Fields:
@@ -243,7 +243,7 @@ class Commands:
     )
     def get_group_info(self, ids: list[str], response_filter: Mapping[str, list[str] | None] | None) -> Fields:
         """Describe some groups, or the fields of them that the filter names."""
-        _at_most(_MOST_GROUPS, ids, "GroupIdList", 10004)
+        _at_most(_MAX_GROUPS, ids, "GroupIdList", 10004)
         return {"GroupInfo": [self._group_info(group_id, response_filter) for group_id in ids]}
 
     def _group_info(self, group_id: str, response_filter: Mapping[str, list[str] | None] | None) -> Fields:
@@ -255,8 +255,8 @@ class Commands:
         return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", **described}
 
     def _group(self, group_id: str) -> Group:
-        if not group_id or len(group_id) > _LONGEST_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
-            raise Refusal(10015, f"GroupId must be 1 to {_LONGEST_GROUP_ID} printable ASCII characters")
+        if not group_id or len(group_id) > _MAX_GROUP_ID or not (group_id.isascii() and group_id.isprintable()):
+            raise Refusal(10015, f"GroupId must be 1 to {_MAX_GROUP_ID} printable ASCII characters")
         group = self.state.find_group(group_id)
         if group is None:
             raise Refusal(10010, f"no such group: {group_id}")
@@ -273,7 +273,7 @@ class Commands:
 
 def _at_most(most: int | None, items: list[Any], name: str, code: int) -> None:
     if most is not None and len(items) > most:
-        raise Refusal(code, f"{name} may hold {most} items at most, not {len(items)}")
+        raise Refusal(code, f"{name} must have at most {most} items, not {len(items)}")
 
 
 def _receipt(group: Group, seq: int) -> Fields:

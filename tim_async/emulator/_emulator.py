@@ -1,4 +1,4 @@
-"""The emulator: its options, its life, and access to its state, faults and report."""
+"""The emulator: its options, its start and stop, and access to its state, faults and report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tim_async._loop_thread import LoopThread, require_sockets
-from tim_async.emulator._apps import App, Served
+from tim_async.emulator._apps import App, ServedApp
 from tim_async.emulator._clocks import SteadyLoop, steady_clock, wall_clock
 from tim_async.emulator._commands import COMMANDS, Commands, check_names
 from tim_async.emulator._faults import Fault, Faults
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 DEFAULT_SDK_APP_ID = 1_400_000_000
 DEFAULT_SECRET_KEY = "0123456789abcdef" * 4
-"""The emulator's own key, as long as a real one.  It opens nothing else."""
+"""The emulator's default key, as long as a real one.  It is no secret: nothing else uses it."""
 
 _LIMIT = 200
 _LAST_PORT = 65535
 
 
 class Emulator:
-    """The service, on loopback.
+    """An emulator of the service, on loopback.
 
     ``async with`` runs it in the running loop; plain ``with`` runs it in a thread of its own.  Every method may be
     called from any thread, before, during and after a run.  The state, the faults and the report outlive a run, and
-    an emulator can be run again.  Entering raises `OSError` where the port is taken, and `RuntimeError` where sockets
-    or threads are not available.
+    an emulator can be run again.  Entering raises `OSError` if the port is taken, and `RuntimeError` if sockets or
+    threads are not available.
 
     Attributes:
-        sdk_app_id: the app it serves, the first where `add_app` added others; the rest describes this one.
+        sdk_app_id: the app that it serves; with `add_app`, the first one, which the other attributes describe.
         secret_key: the key with which every UserSig must be made.
-        identifier: an administrator who may call it, the first of those given.
+        identifier: the first of the administrators that may call it.
         state: its state, to fill and read.
     """
 
-    _server: Server | None = None  # of the class, so that crash reports can show an emulator with refused options
+    _server: Server | None = None  # a class attribute, so that repr() works even if __init__ raises
 
     def __init__(
         self,
@@ -68,45 +68,45 @@ class Emulator:
         clock: Callable[[], float] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Describe the service; it listens once it is entered.
+        """Configure the emulator; it listens once it is entered.
 
         Args:
             port: the port at 127.0.0.1; 0 for any free port.
-            sdk_app_id: the app it serves.
+            sdk_app_id: the app that it serves.
             secret_key: the app's secret key.
-            admins: the identifiers that may call, at least one; they are accounts, too.
+            admins: the identifiers that may call, at least one; they are also accounts.
             limit: calls a second, for each endpoint or by method name (200 for those not named); None for no limit.
-            window: how calls are counted: in a ``"sliding"`` second, a ``"calendar"`` second or a ``"bucket"``.
+            window: the shape of the rate window: a ``"sliding"`` second, a ``"calendar"`` second or a ``"bucket"``.
             bucket_capacity: the capacity of the bucket; the limit by default.
-            count_refused: whether refused calls fill a sliding second too.
+            count_refused: whether refused calls count in a sliding second too.
             rate_code: the ``ErrorCode`` of a call over the rate.
-            max_msg_seqs: the most items of one ``MsgSeqList``; None, as documented, for no limit.
-            max_receipt_members: the most members of a group whose messages have receipts, at least 0.
-            contacts_per_page: the most conversations of one page of recent contacts, at least 1.
-            integer_read_time: whether ``MsgReadTime`` may be an Integer, as some SDKs send it and no document allows.
-            refuse_unknown_fields: whether a request with a field that the documents do not know is refused, by 10004
-                or 90001; by default the report counts such fields, and they have no effect.
-            latency: the mean of a round trip, seconds, half of it before a call arrives and half after.
+            max_msg_seqs: the maximum length of a ``MsgSeqList``; None, as documented, for no limit.
+            max_receipt_members: the maximum size of a group whose messages have receipts, at least 0.
+            contacts_per_page: the maximum number of conversations on a page of recent contacts, at least 1.
+            integer_read_time: whether ``MsgReadTime`` may be an Integer, which some SDKs send and no document allows.
+            refuse_unknown_fields: whether a request with an undocumented field is refused, by 10004 or 90001; by
+                default such fields have no effect, and the report counts them.
+            latency: the mean round trip, seconds, half of it before a call arrives and half after.
             jitter: the coefficient of variation of the round trip, lognormal.
-            seed: seed of the faults, the jitter and the order of answers that have none.
-            clock: the current time of everything, unix seconds, never running backwards.  By default signatures, read
-                times and messages go by ``time.time``, which freezegun and time-machine set, and rates by a monotonic
+            seed: seed of the faults, the jitter and the order of unordered lists.
+            clock: the current time for everything, unix seconds, never running backwards.  By default signatures, read
+                times and messages use ``time.time``, which freezegun and time-machine set, and rates use a monotonic
                 clock, which they do not.
-            ssl_context: serves HTTPS with its certificate, for clients that insist on it; HTTP by default.
+            ssl_context: serves HTTPS with its certificate; None for HTTP.
 
         Raises:
-            ValueError: an option out of its range, or a limit for an endpoint that does not exist.
+            ValueError: an option is out of its range, or ``limit`` names an endpoint that does not exist.
         """
         limits = _limits(limit)
         if not 0 <= port <= _LAST_PORT:
-            raise ValueError(f"port must be 0 to {_LAST_PORT}, not {port}")
+            raise ValueError(f"port must be from 0 to {_LAST_PORT}, not {port}")
         if not (clock is None or callable(clock)):
             raise ValueError(f"clock must be a function that returns unix seconds, not {clock!r}")
 
-        def new_app(sdk_app_id: int, secret_key: str, admins: str | Iterable[str]) -> Served:
+        def new_app(sdk_app_id: int, secret_key: str, admins: str | Iterable[str]) -> ServedApp:
             state, log = State(clock or wall_clock), CallLog()
             rules = (max_msg_seqs, max_receipt_members, contacts_per_page, integer_read_time)
-            return Served(
+            return ServedApp(
                 App(sdk_app_id, secret_key, admins, state=state, log=log, url=lambda: self.url),
                 Commands(sdk_app_id, state, random.Random(seed), *rules),
                 {
@@ -150,14 +150,14 @@ class Emulator:
             RuntimeError: it is not running.
         """
         if self._server is None:
-            raise RuntimeError("the emulator is not running")
+            raise RuntimeError("the emulator is not running; enter it first, by `with` or `async with`")
         return self._server.url
 
     def client_options(self, identifier: str | None = None) -> dict[str, Any]:
-        """The keyword arguments that make a ``TIMClient`` talk to this emulator: ``TIMClient(**…)``.
+        """Return the keyword arguments that connect a client to this emulator: ``TIMClient(**…)``.
 
         Args:
-            identifier: which administrator calls; the first by default.
+            identifier: the administrator that calls; the first by default.
 
         Raises:
             ValueError: there is no such administrator.
@@ -166,10 +166,10 @@ class Emulator:
         return self._app.client_options(identifier)
 
     def environment(self, identifier: str | None = None) -> dict[str, str]:
-        """The environment that makes ``TIMClient.from_env()`` talk to this emulator; ``TIM_REGION`` must not be set.
+        """Return the environment that connects ``TIMClient.from_env()`` to this emulator; ``TIM_REGION`` must be unset.
 
         Args:
-            identifier: which administrator calls; the first by default.
+            identifier: the administrator that calls; the first by default.
 
         Raises:
             ValueError: there is no such administrator.
@@ -180,18 +180,18 @@ class Emulator:
     def add_app(
         self, sdk_app_id: int, secret_key: str = DEFAULT_SECRET_KEY, admins: Iterable[str] = ("administrator",)
     ) -> App:
-        """Serve another app as well, by the same options, with accounts, groups and rates of its own.
+        """Serve another app, with the same options, and with accounts, groups and rates of its own.
 
         Args:
             sdk_app_id: the app.
             secret_key: its secret key.
-            admins: the identifiers that may call, at least one; they are accounts, too.
+            admins: the identifiers that may call, at least one; they are also accounts.
 
         Raises:
-            ValueError: it serves this app already, or an argument is out of its range.
+            ValueError: the emulator already serves this app, or an argument is out of its range.
         """
         if str(sdk_app_id) in self._service.apps:
-            raise ValueError(f"the app {sdk_app_id} exists; choose another sdk_app_id")
+            raise ValueError(f"the app {sdk_app_id} exists already; choose another sdk_app_id")
         added = self._new_app(sdk_app_id, secret_key, admins)
         self._service.apps[str(sdk_app_id)] = added
         return added.app
@@ -210,10 +210,10 @@ class Emulator:
         probability: float = 1.0,
         retry_after: str | int | None = None,
     ) -> Fault:
-        """Add a `Fault`, which describes the arguments.  Of several that apply to a call, it meets the first added.
+        """Add a fault; `Fault` describes the arguments.  If several apply to a call, the first added takes effect.
 
         Raises:
-            ValueError: it contradicts itself, or the endpoint does not exist.
+            ValueError: the arguments contradict each other, or the endpoint does not exist.
         """
         fault = Fault(code, status, body, drop, truncate, delay, endpoint, times, probability, retry_after)
         if endpoint is not None:
@@ -223,19 +223,19 @@ class Emulator:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The faults that calls may still meet, in the order in which they were added."""
+        """The faults that are still active, in the order in which they were added."""
         return self._faults.active()
 
     def clear_faults(self, fault: Fault | None = None) -> None:
         """Remove faults.
 
         Args:
-            fault: the one to remove, of several equal ones the first; None for all.  One that is not there is no error.
+            fault: the fault to remove, the first of several equal ones; None for all.  An unknown fault is no error.
         """
         self._faults.clear(fault)
 
     def stall(self, seconds: float) -> None:
-        """Send no answer until this many seconds from now.  Calls still arrive, are counted and carried out."""
+        """Send no answers for this many seconds.  Calls still arrive, are counted and executed."""
         self._stall.start(seconds)
 
     def resume(self) -> None:
@@ -243,7 +243,7 @@ class Emulator:
         self._stall.end()
 
     def report(self) -> Report:
-        """Counts of the calls so far, of all its apps."""
+        """Return the counts of the calls so far, of all its apps."""
         return self._app.report()
 
     async def __aenter__(self) -> Self:
@@ -276,12 +276,12 @@ class Emulator:
 
     def _new_server(self) -> Server:
         if self._server is not None:
-            raise RuntimeError("the emulator is running already")
+            raise RuntimeError("the emulator is already running")
         return Server(self._service, self._port, self._latency, self._stall, self._ssl_context)
 
 
 def _limits(limit: int | Mapping[str, int | None] | None) -> dict[str, int | None]:
-    """The limit of each endpoint."""
+    """Return the limit of each endpoint."""
     names = [command.name for command in COMMANDS.values()]
     if not isinstance(limit, Mapping):
         return dict.fromkeys(names, limit)

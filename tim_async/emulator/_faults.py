@@ -1,4 +1,4 @@
-"""Faults on request."""
+"""Faults that a test injects."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tim_async.emulator._answers import Cut
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of faulty answer, and the calls that meet it.
+    """An injected fault: a kind of faulty answer, and the calls that it affects.
 
     Choose one of ``code``, ``status`` and ``body`` (these two combine), ``drop`` and ``truncate``; each combines with
-    ``delay``, which may also stand alone.  A faulty call is counted, and counts towards the rate.
+    ``delay``, which may also stand alone.  An affected call is counted, and counts towards the rate.
 
     Attributes:
         code: answer this ``ErrorCode`` and change nothing.
-        status: answer this HTTP status, 200 to 999, with a page of HTML, as a gateway would, and change nothing.
+        status: answer this HTTP status, 200 to 999, with an HTML page, as a gateway would, and change nothing.
         body: answer these bytes and change nothing; ``b""`` is the empty body.
         drop: close the connection without an answer, ``"before"`` or ``"after"`` the change is made.
         truncate: make the change, then send half of the answer and close the connection.
         delay: seconds before the answer is sent, and after the change, if any, is made.
-        endpoint: the only endpoint that meets it, by its method's name; every endpoint by default.
-        times: the number of calls that meet it; unlimited by default.
-        probability: the probability that a call meets it, above 0 and at most 1.
+        endpoint: the only endpoint affected, by its method's name; every endpoint by default.
+        times: the number of calls affected; unlimited by default.
+        probability: the probability that a call is affected, above 0 and at most 1.
         retry_after: the ``Retry-After`` header of the answer, which the real service is not known to send.
     """
 
@@ -46,9 +46,9 @@ class Fault:
         kinds = (self.code, self.body if self.status is None else self.status, self.drop, self.truncate or None)
         chosen = sum(kind is not None for kind in kinds)
         if chosen > 1:
-            raise ValueError("a fault is one of code, status or body, drop, and truncate; choose one")
+            raise ValueError("code, status or body, drop, and truncate exclude each other; choose one")
         if chosen == 0 and not self.delay:
-            raise ValueError("a fault needs a code, a status, a body, a drop, a truncation or a delay")
+            raise ValueError("a fault needs one of code, status, body, drop, truncate and delay")
         if self.drop not in (None, "before", "after"):
             raise ValueError(f"drop must be 'before' or 'after', not {self.drop!r}")
         if not 0.0 < self.probability <= 1.0:
@@ -57,8 +57,8 @@ class Fault:
             raise ValueError(f"delay must be at least 0 and finite, not {self.delay}")
         if self.times is not None and self.times < 1:
             raise ValueError(f"times must be at least 1, not {self.times}")
-        if self.status is not None and not 200 <= self.status <= 999:  # 100 to 199 only announce an answer
-            raise ValueError(f"status must be 200 to 999, not {self.status}")
+        if self.status is not None and not 200 <= self.status <= 999:  # 1xx only announces an answer
+            raise ValueError(f"status must be from 200 to 999, not {self.status}")
 
     @property
     def kind(self) -> str:
@@ -75,45 +75,48 @@ class Fault:
 
     @property
     def cut(self) -> Cut:
-        """How much of the answer is lost."""
+        """The part of the answer that is lost."""
         return "half" if self.truncate else "whole" if self.drop else ""
 
     @property
-    def lets_the_call_through(self) -> bool:
-        """Whether the call is carried out, and only its answer is faulty."""
+    def executes_call(self) -> bool:
+        """Whether the call is executed, and only its answer is faulty."""
         return self.kind in ("dropped after", "truncated", "delayed")
 
 
 class Faults:
-    """The faults that were asked for, and the draws that choose among calls.  Any thread may call it."""
+    """The injected faults, and the random choice of the calls that they affect.  Thread-safe."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
-        self._left: list[tuple[Fault, float]] = []
+        self._active: list[tuple[Fault, float]] = []  # each with the number of calls left
 
     def add(self, fault: Fault) -> None:
-        """Add a fault, after those that were added before."""
+        """Add a fault, after all earlier ones."""
         with self._lock:
-            self._left.append((fault, math.inf if fault.times is None else fault.times))
+            self._active.append((fault, math.inf if fault.times is None else fault.times))
 
     def clear(self, fault: Fault | None) -> None:
-        """Remove the first that equals ``fault``, or every fault."""
+        """Remove the first fault equal to ``fault``; None for all."""
         with self._lock:
-            found = next((index for index, (one, _) in enumerate(self._left) if one == fault), len(self._left))
-            self._left[:] = [] if fault is None else self._left[:found] + self._left[found + 1 :]
+            if fault is None:
+                self._active.clear()
+            index = next((index for index, (one, _) in enumerate(self._active) if one == fault), None)
+            if index is not None:
+                del self._active[index]
 
     def active(self) -> tuple[Fault, ...]:
-        """The faults that calls may still meet, in order."""
+        """Return the active faults, in order."""
         with self._lock:
-            return tuple(fault for fault, _ in self._left)
+            return tuple(fault for fault, _ in self._active)
 
     def pick(self, endpoint: str) -> Fault | None:
-        """Draw the fault that a call to ``endpoint`` meets: the first that applies to it; None for no fault."""
+        """Draw the fault of a call to ``endpoint``: the first that applies to it; None for no fault."""
         with self._lock:
-            for index, (fault, left) in enumerate(self._left):
+            for index, (fault, left) in enumerate(self._active):
                 applies = fault.endpoint in (None, endpoint)
                 if applies and (fault.probability == 1.0 or self._random.random() < fault.probability):
-                    self._left[index : index + 1] = [(fault, left - 1)] if left > 1 else []
+                    self._active[index : index + 1] = [(fault, left - 1)] if left > 1 else []
                     return fault
         return None

@@ -1,4 +1,4 @@
-"""The rules for the fields of a request: their form, whether they may be missing, and which fields are known."""
+"""The rules for the fields of a request: their form, whether they are required, and which fields are documented."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 from tim_async.emulator._answers import Refusal
 from tim_async.emulator._state import State
 
-_LONGEST_TIME = 10
-_LARGEST = 2**63 - 1
+_MAX_TIME_DIGITS = 10
+_MAX_INTEGER = 2**63 - 1
 
 
 class Field(NamedTuple):
     """The rule for one field of a body.
 
     Attributes:
-        form: the form of its values, as an ``ErrorInfo`` describes it.
+        form: the form of its values, in the words of an ``ErrorInfo``.
         matches: tests a value for this form.
-        code: the ``ErrorCode`` of a body that breaks the rule, as one without the field does.
+        code: the ``ErrorCode`` of a body that breaks the rule or lacks the field.
         optional: whether the field may be missing; its handler then receives None.
         account: whether its values are accounts, which must exist.
-        parts: the known fields of the value, where it is an object or an array of objects.
+        parts: the documented fields of the value, if it is an object or an array of objects.
         or_integer: tests an Integer in place of the form, which no document allows.
     """
 
@@ -34,13 +34,13 @@ class Field(NamedTuple):
     or_integer: Callable[[Any], bool] | None = None
 
     def read(self, name: str, body: Mapping[str, Any], state: State, *, integers: bool) -> Any:
-        """The value of the field in a body; raises `Refusal` for a body that breaks the rule.
+        """Return the value of the field in a body; raises `Refusal` for a body that breaks the rule.
 
         Args:
             name: the field's name.
             body: the body.
-            state: knows the accounts.
-            integers: whether ``or_integer`` counts.
+            state: has the accounts.
+            integers: whether ``or_integer`` applies.
         """
         if self.optional and name not in body:
             return None
@@ -52,7 +52,7 @@ class Field(NamedTuple):
         return value
 
     def unknown_parts(self, name: str, value: Any) -> Iterator[str]:
-        """The fields within a value that are not among ``parts``, e.g. ``"ResponseFilter.Limit"``."""
+        """Yield the fields within a value that are not among ``parts``, e.g. ``"ResponseFilter.Limit"``."""
         if isinstance(value, dict):
             yield from (f"{name}.{part}" for part in value.keys() - self.parts)
         elif isinstance(value, list):
@@ -61,7 +61,7 @@ class Field(NamedTuple):
 
 
 def unknown_fields(fields: Mapping[str, Field], body: Mapping[str, Any]) -> set[str]:
-    """The names of the fields in a body that no document of its command knows."""
+    """Return the names of the undocumented fields in a body."""
     unknown = body.keys() - fields.keys()
     for name, field in fields.items():
         if field.parts:
@@ -69,14 +69,14 @@ def unknown_fields(fields: Mapping[str, Field], body: Mapping[str, Any]) -> set[
     return unknown
 
 
-def integer(least: int, most: int = _LARGEST) -> Field:
-    """The rule for an Integer in a range."""
-    # JSON's true is a bool, which Python would take for 1.
+def integer(least: int, most: int = _MAX_INTEGER) -> Field:
+    """Make the rule for an Integer in a range."""
+    # JSON's true is a bool, which is an int in Python.
     return Field(f"an Integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
 
 
 def array(of: str, matches: Callable[[Any], bool]) -> Field:
-    """The rule for a non-empty Array, given the form of its items in words and as a test."""
+    """Make the rule for a non-empty Array, given the form of its items in words and as a test."""
     return Field(
         f"a non-empty Array of {of}",
         lambda value: isinstance(value, list) and len(value) > 0 and all(map(matches, value)),
@@ -85,7 +85,7 @@ def array(of: str, matches: Callable[[Any], bool]) -> Field:
 
 def _is_seconds(value: Any) -> bool:
     # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
-    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_TIME
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_TIME_DIGITS
 
 
 _FILTERS = frozenset(
@@ -106,7 +106,7 @@ TEXT = Field("a non-empty String", lambda value: isinstance(value, str) and valu
 ACCOUNT = TEXT._replace(account=True)
 COUNT = integer(0)
 SEQ = integer(1)
-SECONDS = Field("a String of seconds", _is_seconds, or_integer=integer(0, 10**_LONGEST_TIME - 1).matches)
+SECONDS = Field("a String of seconds", _is_seconds, or_integer=integer(0, 10**_MAX_TIME_DIGITS - 1).matches)
 SEQS = array("{MsgSeq: Integer}", lambda item: isinstance(item, dict) and SEQ.matches(item.get("MsgSeq")))._replace(
     parts=frozenset({"MsgSeq"})
 )

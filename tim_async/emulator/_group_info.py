@@ -1,4 +1,4 @@
-"""The description of a group, as ``get_group_info`` answers it.
+"""The description of a group in the answer to ``get_group_info``.
 
 https://www.tencentcloud.com/document/product/1047/34961
 """
@@ -11,14 +11,14 @@ from typing import Any
 from tim_async.emulator._groups import Group
 
 _JOINING = {"Private": "DisableApply", "Work": "DisableApply", "Public": "NeedPermission"}
-_MOST_MEMBERS = 6000
+_MAX_MEMBERS = 6000
 
 
 def describe(group: Group, sdk_app_id: int, response_filter: Mapping[str, list[str] | None] | None) -> dict[str, Any]:
-    """The fields of a group that a ``ResponseFilter`` asks for.
+    """Return the fields of a group that a ``ResponseFilter`` selects.
 
-    Without ``GroupBaseInfoFilter`` these are all of its own; without ``MemberInfoFilter`` its members are listed only
-    where there is no filter at all.  An AVChatRoom lists no members.
+    Without ``GroupBaseInfoFilter`` these are all fields of the group itself; without ``MemberInfoFilter`` members are
+    listed only if there is no filter at all.  An AVChatRoom lists no members.
     """
     filters = response_filter or {}
     base, of_members = filters.get("GroupBaseInfoFilter"), filters.get("MemberInfoFilter")
@@ -45,7 +45,7 @@ def _base(group: Group, sdk_app_id: int) -> dict[str, Any]:
         "LastMsgTime": last,
         "NextMsgSeq": group.messages + 1,
         "MemberNum": len(group.unread),
-        "MaxMemberNum": _MOST_MEMBERS,
+        "MaxMemberNum": _MAX_MEMBERS,
         "ApplyJoinOption": _JOINING.get(group.type, "FreeAccess"),
         "ShutUpAllMember": "Off",
     }

@@ -19,7 +19,7 @@ class MessageReceipt:
 
     Attributes:
         recipients: the accounts to which the message was sent, each once, in the order in which they joined the group.
-        read: the recipients that have read it.
+        read: the recipients who have read it.
     """
 
     recipients: tuple[str, ...]
@@ -31,19 +31,19 @@ class MessageReceipt:
         return len(self.read), len(self.recipients) - len(self.read)
 
     def places(self, *, read: bool) -> list[tuple[int, str]]:
-        """The recipients that have read the message, or those that have not, each with its place, from 1.
+        """Return the recipients who have read the message, or those who have not, each with its position, from 1.
 
-        A place counts all recipients: an account that reads the message between two pages displaces no other.
+        A position counts all recipients, so a page does not shift when an account reads the message in between.
         """
         places = enumerate(self.recipients, 1)
         return [(place, account) for place, account in places if (account in self.read) is read]
 
     def members(self, *, read: bool) -> tuple[str, ...]:
-        """The recipients that have read the message, or those that have not, in the order of the recipients."""
+        """Return the recipients who have read the message, or those who have not, in the order of joining."""
         return tuple(account for _, account in self.places(read=read))
 
     def mark_read(self, *accounts: str) -> None:
-        """Have recipients read the message; raises `KeyError` for an account that is not one, and changes nothing."""
+        """Mark the message as read by recipients; raises `KeyError`, without a change, for any other account."""
         for account in set(accounts).difference(self.recipients):
             raise KeyError(account)
         self.read.update(accounts)
@@ -59,10 +59,10 @@ class Group:
         messages: its number of messages; they are numbered from 1.
         unread: each member's unread count, by ``Member_Account``.
         receipts: the receipt of each message that was sent with one, by ``MsgSeq``.
-        last_message_at: when the last message was sent, unix seconds.
+        last_message_at: the time of the last message, unix seconds.
         name: its ``Name``.
         owner: its ``Owner_Account``; "" for none.
-        created_at: when it was created, unix seconds.
+        created_at: the time of its creation, unix seconds.
     """
 
     group_id: str
@@ -77,16 +77,16 @@ class Group:
 
     @property
     def counts_unread(self) -> bool:
-        """Whether the service keeps unread counts here; where not, setting one succeeds and does nothing."""
+        """Whether the service keeps unread counts in this group; if not, setting one succeeds without effect."""
         return self.type not in _WITHOUT_UNREAD
 
     @property
     def keeps_receipts(self) -> bool:
-        """Whether messages here can have receipts at all."""
+        """Whether messages in this group can have receipts."""
         return self.type not in _WITHOUT_RECEIPTS
 
     def set_unread(self, member: str, number: int) -> None:
-        """Set a member's unread count: lowered to the number of messages, and nothing where none are kept."""
+        """Set a member's unread count, lowered to the number of messages; do nothing in a group without counts."""
         if self.counts_unread:
             self.unread[member] = min(number, self.messages)
 
@@ -94,7 +94,7 @@ class Group:
 def receipt_by_numbers(members: Sequence[str], read_num: int, unread_num: int) -> MessageReceipt:
     """Make a receipt with these numbers: the first members have read the message, the next have not.
 
-    Where the group has too few members, the recipients include accounts that have left it: ``former1``, ``former2``, ….
+    If the group has too few members, the recipients include accounts that have left it: ``former1``, ``former2``, ….
     """
     known = set(members)
     former = (name for name in map("former{}".format, count(1)) if name not in known)

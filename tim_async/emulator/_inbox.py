@@ -8,7 +8,7 @@ from typing import Literal
 
 ContactKind = Literal["c2c", "group"]
 
-_LATEST = 2**63 - 1
+_MAX_TIME = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class RecentContact:
     Attributes:
         kind: ``"c2c"`` with another account, or ``"group"``.
         id: the other account, or the ``GroupId``.
-        msg_time: when its last message was sent, unix seconds.
+        msg_time: the time of its last message, unix seconds.
         pinned: whether the account pinned it to the top.
         number: its number among the account's conversations, from 1, in the order in which they began.
     """
@@ -31,16 +31,16 @@ class RecentContact:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Sorts the pinned conversations, or the others: newest first, and within a second by number."""
+        """The sort key among the pinned conversations or among the others: newest first, then by number."""
         return -self.msg_time, self.number
 
 
 class Inbox:
-    """One account's side of its conversations.
+    """The conversations of one account, from its side.
 
     Attributes:
-        total: the number of unread messages, kept because it is read far more often than it changes.
-        read_times: until when the messages of each peer are read, unix seconds.
+        total: the number of unread messages, stored because it is read far more often than it changes.
+        read_times: for each peer, the time up to which its messages are read, unix seconds.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Inbox:
         self._contacts: dict[tuple[ContactKind, str], RecentContact] = {}
 
     def unread(self, peer: str) -> int:
-        """The number of unread messages from one peer."""
+        """Return the number of unread messages from one peer."""
         return len(self._unread.get(peer, ()))
 
     def receive(self, peer: str, count: int, sent: float) -> None:
@@ -62,7 +62,7 @@ class Inbox:
             self.total += count
 
     def mark_read(self, peer: str, until: float, *, inclusive: bool) -> None:
-        """Mark the messages of a peer as read that were sent before a time or, where inclusive, at it."""
+        """Mark the messages of a peer as read that were sent before a time or, if inclusive, at it."""
         times = self._unread.get(peer, [])
         done = (bisect_right if inclusive else bisect_left)(times, until)
         del times[:done]
@@ -70,26 +70,26 @@ class Inbox:
         self.read_times[peer] = max(until, self.read_times.get(peer, until))
 
     def contact(self, kind: ContactKind, contact_id: str) -> RecentContact | None:
-        """The conversation with an account or in a group; None where there is none."""
+        """Return the conversation with an account or in a group; None if there is none."""
         return self._contacts.get((kind, contact_id))
 
     def note_message(self, kind: ContactKind, contact_id: str, sent: float) -> None:
-        """Make a conversation as recent as a message of it, which may be its first."""
+        """Update a conversation's time by a message of it, which may be its first."""
         known = self.contact(kind, contact_id)
         if known is None or known.msg_time < _seconds(sent):
             self.set_contact(kind, contact_id, sent, pinned=known is not None and known.pinned)
 
     def set_contact(self, kind: ContactKind, contact_id: str, at: float, *, pinned: bool = False) -> None:
-        """Add a conversation, or replace it under its number."""
+        """Add a conversation, or replace it and keep its number."""
         known = self.contact(kind, contact_id)
         number = len(self._contacts) + 1 if known is None else known.number
         self._contacts[kind, contact_id] = RecentContact(kind, contact_id, _seconds(at), pinned, number)
 
     def contacts(self) -> list[RecentContact]:
-        """Pinned conversations first, then by time, newest first; within a second, by number."""
+        """Return the conversations: pinned ones first, then by time, newest first; within a second, by number."""
         return sorted(self._contacts.values(), key=lambda contact: (not contact.pinned, *contact.order))
 
 
 def _seconds(at: float) -> int:
-    """Whole unix seconds in the range of the wire."""
-    return int(min(max(0.0, at), _LATEST))
+    """Convert a time to whole unix seconds in the protocol's range."""
+    return int(min(max(0.0, at), _MAX_TIME))

@@ -1,4 +1,4 @@
-"""The report: counts of calls, by which a client's pace and retries are judged."""
+"""The report: counts of calls, to check a client's pace and retries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from tim_async.emulator._windows import CalendarSecond, SlidingSecond
 
-_PINNED = "MsgReadTime"
+_READ_TIME = "MsgReadTime"
 _OTHERS = "(others)"
-_MOST_NAMES = 100
-_LONGEST_NAME = 100
+_MAX_NAMES = 100
+_MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +23,19 @@ class EndpointReport:
 
     Attributes:
         calls: calls that arrived.
-        succeeded: calls that were carried out and answered with code 0.
+        succeeded: calls that were executed and answered with code 0.
         refused: calls over the rate.
-        retried: calls that repeated one that was refused, met a fault or was answered with an error; a call repeated
-            because its answer was late is not one of them.
-        fullest_sliding_second: the most calls in any second.
-        fullest_calendar_second: the most calls in a second of the clock.
-        seconds: time between the first call and the last.
+        retried: calls that repeated a call that was refused, met a fault or was answered with an error; a repetition
+            because of a late answer is not counted.
+        fullest_sliding_second: the maximum number of calls in any second.
+        fullest_calendar_second: the maximum number of calls in a second of the clock.
+        seconds: the time between the first call and the last.
         calls_per_second: calls a second in this time; 0.0 for fewer than two.
-        succeeded_per_second: goodput: the same of the calls that succeeded.
+        succeeded_per_second: the goodput: calls a second in this time that succeeded.
         codes: answers by ``ErrorCode`` other than 0, those of faults included.
         faults: injected faults by kind.
-        unknown_fields: requests by each field in them that the documents do not know, e.g. ``"MsgReadedTime"`` or
-            ``"ResponseFilter.Limit"``; of 100 such names, any other is under ``"(others)"``.
+        unknown_fields: requests by undocumented field, e.g. ``"MsgReadedTime"`` or ``"ResponseFilter.Limit"``; after
+            100 names, any further one counts as ``"(others)"``.
     """
 
     calls: int = 0
@@ -57,21 +57,21 @@ class Report:
     """Counts of all calls so far.
 
     Attributes:
-        total: all endpoints together; its fullest seconds are those of the whole, not a sum.
+        total: all endpoints together; its fullest seconds are counted over all calls, not summed.
         endpoints: each endpoint that was called, by its method's name; an unknown command by its path, e.g.
-            ``"v4/openim/sendmsg"``; of 100 such paths, any other is under ``"(others)"``.
+            ``"v4/openim/sendmsg"``; after 100 such paths, any further one counts as ``"(others)"``.
     """
 
     total: EndpointReport
     endpoints: dict[str, EndpointReport]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data, ready for JSON."""
+        """Return the report as plain data, ready for JSON."""
         return asdict(self)
 
 
 class _EndpointCounts:
-    """The counts behind one `EndpointReport`, by the names of its attributes."""
+    """The counters of one `EndpointReport`, under the names of its attributes."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -96,7 +96,7 @@ class _EndpointCounts:
     def count_unknown(self, names: Collection[str]) -> None:
         others = False
         for name in names:
-            if _fits(self.unknown_fields, name):
+            if _is_kept(self.unknown_fields, name):
                 self.unknown_fields[name] += 1
             else:
                 others = True
@@ -120,14 +120,14 @@ class _EndpointCounts:
 
 
 class CallLog:
-    """Counts calls.  Any thread may read the report."""
+    """The counters of all calls.  Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._total = _EndpointCounts()
         self._endpoints: defaultdict[str, _EndpointCounts] = defaultdict(_EndpointCounts)
         self._unknown_commands: set[str] = set()
-        # Calls that failed and have not been repeated yet.
+        # Failed calls that have not been repeated yet.
         self._failed: set[tuple[str, str]] = set()
 
     def add(
@@ -146,19 +146,19 @@ class CallLog:
 
         Args:
             endpoint: its endpoint's name, or the path of an unknown command.
-            now: when it arrived, seconds.
+            now: its time of arrival, seconds.
             raw: its body.
-            code: the ``ErrorCode`` of its answer, 0 for success; None where no such code reached the caller.
+            code: the ``ErrorCode`` of its answer, 0 for success; None if none reached the caller.
             known: whether its command is known.
             refused: whether it was over the rate.
-            fault: the kind of the fault it met, if any.
-            unknown_fields: the fields of its body that the documents do not know.
+            fault: the kind of its fault, if any.
+            unknown_fields: the undocumented fields of its body.
         """
         with self._lock:
             if not known:
-                endpoint = endpoint if _fits(self._unknown_commands, endpoint) else _OTHERS
+                endpoint = endpoint if _is_kept(self._unknown_commands, endpoint) else _OTHERS
                 self._unknown_commands.add(endpoint)
-            retried = self._repeats(endpoint, raw)
+            retried = self._is_retry(endpoint, raw)
             for tally in (self._total, self._endpoints[endpoint]):
                 tally.arrive(now)
                 tally.counts.update(calls=1, succeeded=int(code == 0), refused=int(refused), retried=int(retried))
@@ -171,12 +171,12 @@ class CallLog:
                 self._failed.add((endpoint, _identities(raw)[0]))
 
     def report(self) -> Report:
-        """The counts so far."""
+        """Return the counts so far."""
         with self._lock:
             return Report(self._total.report(), {name: tally.report() for name, tally in self._endpoints.items()})
 
-    def _repeats(self, endpoint: str, raw: bytes) -> bool:
-        # Bodies are parsed only once something has failed.
+    def _is_retry(self, endpoint: str, raw: bytes) -> bool:
+        # Bodies are parsed only after a failure.
         for identity in _identities(raw) if self._failed else ():
             if (endpoint, identity) in self._failed:
                 self._failed.remove((endpoint, identity))
@@ -184,21 +184,21 @@ class CallLog:
         return False
 
 
-def _fits(names: Collection[str], name: str) -> bool:
-    """Whether a name that a caller made up is kept beside others: a report does not grow with what is sent."""
-    return name in names or (len(names) < _MOST_NAMES and len(name) <= _LONGEST_NAME)
+def _is_kept(names: Collection[str], name: str) -> bool:
+    """Whether the report keeps a caller's name as it is; a bound, so that no caller can make the report grow."""
+    return name in names or (len(names) < _MAX_NAMES and len(name) <= _MAX_NAME_LENGTH)
 
 
 def _identities(raw: bytes) -> list[str]:
-    """The identities of a call, by its body: the body itself and, where it has a read time, the body without it.
+    """Return the identities of a call: its body and, if that has a read time, the body without it.
 
-    A client may omit the time at first, and must then pin it when it repeats the call.
+    A client may omit the time in the first attempt, and must then pin it in the retries.
     """
     try:
         body = json.loads(raw)
         identities = [json.dumps(body, sort_keys=True)]
-        if isinstance(body, dict) and _PINNED in body:
-            del body[_PINNED]
+        if isinstance(body, dict) and _READ_TIME in body:
+            del body[_READ_TIME]
             identities.append(json.dumps(body, sort_keys=True))
     except (ValueError, RecursionError):
         return [repr(raw)]

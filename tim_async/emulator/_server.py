@@ -1,4 +1,4 @@
-"""The HTTP server of the emulator: listens on loopback, delays requests and answers, and cuts connections."""
+"""The emulator's HTTP server: it listens on loopback, delays requests and answers, and cuts connections."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _HOST = "127.0.0.1"
 
 
 class Latency:
-    """Random delays of one way of a round trip.
+    """Random one-way delays.
 
     Args:
-        round_trip: the mean of a round trip, seconds; 0 adds nothing to the loopback's own.
+        round_trip: the mean round trip, seconds; 0 adds nothing to the loopback's own.
         jitter: its coefficient of variation, lognormal; 0 for a constant.
         seed: seed of the draws.
 
@@ -36,14 +36,14 @@ class Latency:
         if not (0.0 <= round_trip < math.inf and 0.0 <= jitter < math.inf):
             raise ValueError(f"latency and jitter must be at least 0 and finite, not {round_trip} and {jitter}")
         self._mean = round_trip / 2
-        # Two independent ways make a round trip; for that to vary by `jitter`, each varies by √2 times as much.
+        # A round trip is two independent delays; for it to vary by `jitter`, each must vary by √2 times as much.
         variance = math.log1p(2 * jitter**2)
         self._sigma = math.sqrt(variance)
         self._mu = math.log(self._mean) - variance / 2 if self._mean else 0.0
         self._random = random.Random(seed)
 
     async def travel(self) -> None:
-        """Sleep for one way."""
+        """Sleep for one one-way delay."""
         if self._mean:
             await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma) if self._sigma else self._mean)
 
@@ -51,7 +51,7 @@ class Latency:
 class Stall:
     """A period without answers.  Any thread may start and end it.
 
-    Waiters poll the clock: threads then share one number, and ending a stall needs no event loop.
+    Waiters poll the clock, so that threads share only one number and ending a stall needs no event loop.
     """
 
     _POLL_EVERY = 0.02
@@ -60,7 +60,7 @@ class Stall:
         self._until = 0.0
 
     def start(self, seconds: float) -> None:
-        """Stall until this many seconds from now, in place of any stall before."""
+        """Stall for this many seconds from now, in place of any earlier stall."""
         self._until = monotonic() + seconds
 
     def end(self) -> None:
@@ -80,7 +80,7 @@ class Server:
         service: answers the requests.
         port: the port to listen on; 0 for any free port.
         latency: delays each request and each answer.
-        stall: holds the answers while it lasts.
+        stall: holds back the answers while it lasts.
         ssl_context: serves HTTPS; None for HTTP.
 
     Attributes:
@@ -113,25 +113,25 @@ class Server:
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        # asyncio trips over a connection that was accepted but has no transport yet when its listener is closed, and
-        # leaks it.  So first no more are accepted, then those that were become the server's, and only then is the
-        # listener closed.  Windows' loop accepts in another way, which has neither that gap nor readers.
+        # asyncio leaks a connection that is accepted but has no transport yet when its listener is closed.  So stop
+        # accepting first, let accepted connections reach the server, and only then close the listener.  Windows' loop
+        # accepts in another way, which has neither that gap nor readers.
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().remove_reader(self._listener)
-        await _turn_the_loop()
+        await _drain_callbacks()
         self._acceptor.close()
         self.release_port()
-        # The server's own shutdown would wait for calls that a stall or a delay is holding.
+        # The server's own shutdown would wait for calls that a stall or a delay holds back.
         tasks = tuple(self._in_flight)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._http.pre_shutdown()
         await self._http.shutdown(0.1)
-        await _turn_the_loop()
+        await _drain_callbacks()
 
     def release_port(self) -> None:
-        """Close the listener, also where its loop is gone."""
+        """Close the listener, even if its loop is gone."""
         self._listener.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -159,25 +159,25 @@ class Server:
         return answer
 
 
-async def _turn_the_loop() -> None:
-    """Let asyncio finish its pending work on sockets.
+async def _drain_callbacks() -> None:
+    """Let asyncio run its pending callbacks for sockets.
 
-    A connection accepted a moment ago belongs to the server only after two turns of the loop, and a closed one
-    releases its socket in the turn that follows.  Without waiting, they would stay open.
+    A connection that was just accepted reaches the server after two iterations of the loop, and a closed one releases
+    its socket in the next iteration.  Otherwise their sockets would stay open.
     """
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def _continue(request: web.BaseRequest) -> None:
-    """Ask for the body of a caller that waits to be asked, as curl does before a long one."""
+    """Send ``100 Continue`` to a caller that waits for it, as curl does before a long body."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # of the answer itself, nothing is written yet
+        request.writer.output_size = 0  # nothing of the answer itself is written yet
 
 
 async def _respond(request: web.BaseRequest, answer: Answer, now: float) -> web.StreamResponse:
-    """Send the answer, or as much of it as is not cut off, with the emulator's own time as its ``Date``."""
+    """Send the answer, or the part that is not cut off, with the emulator's time as its ``Date``."""
     response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
     response.headers[hdrs.DATE] = formatdate(now, usegmt=True)
     if answer.retry_after is not None:

@@ -1,7 +1,7 @@
-"""The service without its HTTP server: from a request to an answer, by plain synchronous code.
+"""The service without its HTTP server: from a request to an answer, in plain synchronous code.
 
-A call arrives (the moment by which the rate is counted), may be over the rate, may meet a fault, has its query,
-signature and body checked, and is carried out.
+A call goes through these steps: its arrival, which counts towards the rate; the rate limit; an injected fault; the
+checks of query, signature and body; its execution.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any
 from aiohttp import hdrs
 
 from tim_async.emulator._answers import Answer, Refusal, json_answer
-from tim_async.emulator._apps import App, Served
+from tim_async.emulator._apps import App, ServedApp
 from tim_async.emulator._commands import COMMANDS, Command
 from tim_async.emulator._faults import Fault, Faults
 from tim_async.emulator._report import CallLog
-from tim_async.emulator._signature import last_second
+from tim_async.emulator._signature import valid_until
 
-_MOST_RANDOM = 2**32 - 1
-_MOST_NAMED = 5
+_MAX_RANDOM = 2**32 - 1
+_MAX_NAMED_FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Answers requests.
+    """The service: it answers requests.
 
     Attributes:
-        apps: the apps, by their SDKAppID as text; the first has the calls that name none of them.
+        apps: the apps, by their SDKAppID as text; calls that name none of them count for the first.
         rate_code: the ``ErrorCode`` of a call over the rate.
-        refuse_unknown_fields: whether a request with a field that the documents do not know is refused.
+        refuse_unknown_fields: whether a request with an undocumented field is refused.
         clock: the current time, unix seconds, by which signatures expire.
-        rate_clock: seconds that never run backwards, by which calls are counted.
-        faults: the faults that calls meet.
-        log: counts the calls of all apps.
+        rate_clock: the time by which calls are counted, seconds, never running backwards.
+        faults: the injected faults.
+        log: the log that counts the calls of all apps.
     """
 
-    apps: dict[str, Served]
+    apps: dict[str, ServedApp]
     rate_code: int
     refuse_unknown_fields: bool
     clock: Callable[[], float]
@@ -64,11 +64,11 @@ class Service:
         fault = None if refused else self.faults.pick(name)
         unknown: Collection[str] = ()
         if refused:
-            answer = json_answer(self.rate_code, "over the calls a second of this endpoint")
-        elif fault is not None and not fault.lets_the_call_through:
-            answer = _replacement(fault)
+            answer = json_answer(self.rate_code, "over the rate limit of this endpoint")
+        elif fault is not None and not fault.executes_call:
+            answer = _faulty_answer(fault)
         else:
-            answer, unknown = self._carry_out(served, method, command, query, raw)
+            answer, unknown = self._execute(served, method, command, query, raw)
         if fault is not None:
             code = None if fault.cut else answer.code
             answer = replace(answer, code=code, retry_after=fault.retry_after, delay=fault.delay, cut=fault.cut)
@@ -85,10 +85,10 @@ class Service:
             )
         return answer
 
-    def _carry_out(
-        self, served: Served, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
+    def _execute(
+        self, served: ServedApp, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
     ) -> tuple[Answer, Collection[str]]:
-        """The answer to a call that is within the rate and meets no fault, and the unknown fields of its body."""
+        """Execute a call that is within the rate; return its answer and the undocumented fields of its body."""
         unknown: Collection[str] = ()
         try:
             if method != hdrs.METH_POST:
@@ -99,10 +99,10 @@ class Service:
             body = _parse(raw)
             unknown = command.unknown_fields(body)
             if unknown and self.refuse_unknown_fields:
-                some = ", ".join(sorted(unknown)[:_MOST_NAMED])
+                some = ", ".join(sorted(unknown)[:_MAX_NAMED_FIELDS])
                 raise Refusal(command.invalid, f"unknown fields: {some}")
             with served.app.state.lock:
-                return json_answer(0, "", command.carry_out(served.commands, body)), unknown
+                return json_answer(0, "", command.execute(served.commands, body)), unknown
         except Refusal as refusal:
             return json_answer(refusal.code, refusal.info), unknown
 
@@ -116,12 +116,12 @@ class Service:
         if not identifier:
             raise Refusal(60004, "the query has no identifier")
         number = query.get("random", "")
-        # More than ten digits are too many, and Python refuses to read some thousands.
-        if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) <= _MOST_RANDOM):
+        # The length is bounded because int() raises for thousands of digits.
+        if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) <= _MAX_RANDOM):
             raise Refusal(60002, "random must be an unsigned 32-bit integer")
         if query.get("contenttype") != "json":
             raise Refusal(60002, "contenttype must be json")
-        if self.clock() > last_second(query.get("usersig", ""), identifier, app.sdk_app_id, app.secret_key):
+        if self.clock() > valid_until(query.get("usersig", ""), identifier, app.sdk_app_id, app.secret_key):
             raise Refusal(70001, "UserSig has expired")
         if identifier not in app.identifiers:
             raise Refusal(60010, "the identifier is not an administrator of the app")
@@ -137,10 +137,10 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _replacement(fault: Fault) -> Answer:
-    """The answer in place of a call that is not carried out."""
+def _faulty_answer(fault: Fault) -> Answer:
+    """Make the answer to a call that a fault replaces."""
     if fault.code is not None:
-        return json_answer(fault.code, "a fault on request")
+        return json_answer(fault.code, "injected fault")
     if fault.status is None or fault.body is not None:
         return Answer(None, fault.body or b"", fault.status or 200)
     page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"

@@ -1,8 +1,8 @@
-"""The emulator's own check of a UserSig, version 2.0.
+"""The emulator's own verification of a UserSig, version 2.0.
 
 https://www.tencentcloud.com/document/product/1047/34385
 
-Deliberately not the client's code: the signer and the checker must be able to disagree.
+It deliberately shares no code with the client, so that signer and verifier can disagree.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 from tim_async.emulator._answers import Refusal
 
 _FROM_QUERY = str.maketrans("*-_", "+/=")
-_LONGEST = 64 * 1024
+_MAX_SIZE = 64 * 1024
 
 
 @lru_cache(maxsize=1024)  # callers send the same UserSig for hours
-def last_second(usersig: str, identifier: str, sdk_app_id: int, secret_key: str) -> int:
-    """Verify a UserSig.
+def valid_until(usersig: str, identifier: str, sdk_app_id: int, secret_key: str) -> int:
+    """Verify a UserSig, except for its expiry.
 
     Args:
         usersig: the UserSig, as in the query.
-        identifier: the caller, whose UserSig it must be.
-        sdk_app_id: the app for which it must be.
-        secret_key: the app's secret key; its own text is the HMAC key.
+        identifier: the caller, to which it must belong.
+        sdk_app_id: the app to which it must belong.
+        secret_key: the app's secret key; its text is the HMAC key.
 
     Returns:
-        The last second of its validity, unix seconds.
+        The last second in which it is valid, unix seconds.
 
     Raises:
         Refusal: 70002, 70003, 70009, 70013 or 70014.
@@ -44,7 +44,7 @@ def last_second(usersig: str, identifier: str, sdk_app_id: int, secret_key: str)
         content = _content(claims)
         signature = claims["TLS.sig"].encode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
-        raise Refusal(70003, "UserSig cannot be read") from None
+        raise Refusal(70003, "UserSig cannot be decoded") from None
     if claims["TLS.sdkappid"] != sdk_app_id:
         raise Refusal(70014, "UserSig is for another SDKAppID")
     if claims["TLS.identifier"] != identifier:
@@ -58,7 +58,7 @@ def last_second(usersig: str, identifier: str, sdk_app_id: int, secret_key: str)
 def _unpack(usersig: str) -> dict[str, Any]:
     packed = base64.b64decode(usersig.translate(_FROM_QUERY), validate=True)
     # Bounded, because a few hundred bytes can inflate to gigabytes.
-    claims = json.loads(zlib.decompressobj().decompress(packed, _LONGEST))
+    claims = json.loads(zlib.decompressobj().decompress(packed, _MAX_SIZE))
     if claims["TLS.ver"] != "2.0" or not isinstance(claims["TLS.identifier"], str):
         raise ValueError
     if any(type(claims[name]) is not int for name in ("TLS.sdkappid", "TLS.time", "TLS.expire")):

@@ -1,7 +1,7 @@
 """The state of the service: accounts, groups with unread counts and receipts, messages, recent contacts.
 
-It is filled and read by plain synchronous calls from any thread, before, during and after a run.  Requests are checked
-by `_commands`, before they reach it.
+Tests fill and read it by plain synchronous calls from any thread, before, during and after a run.  `_commands` checks
+requests before they reach it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tim_async.emulator._inbox import ContactKind, Inbox, RecentContact
 class State:
     """The state of the service.
 
-    Times are unix seconds, and now by default.  Methods that add something to accounts import those that do not exist.
-    Unless they say otherwise, methods raise `KeyError` for a group, a member, a receipt or a recipient that does not
-    exist, and `ValueError` for an empty id, an unknown type or kind, and a number out of its range; they then change
-    nothing.
+    Times are unix seconds, by default the current time.  Methods that add to accounts import accounts that do not
+    exist.  Unless documented otherwise, methods raise `KeyError` for a group, a member, a receipt or a recipient that
+    does not exist, and `ValueError` for an empty id, an unknown type or kind, and a number out of its range; they then
+    change nothing.
 
     Attributes:
-        lock: held by each method and by each request while it is handled; hold it to do several things at once.
+        lock: held by each method and while each request is handled; hold it to make several calls atomic.
 
     Args:
         clock: the current time, unix seconds.
@@ -40,7 +40,7 @@ class State:
     # Filling
 
     def add_account(self, *accounts: str) -> None:
-        """Import accounts; those that exist stay as they are."""
+        """Import accounts; existing ones do not change."""
         with self.lock:
             self._accounts.update(accounts)
 
@@ -60,30 +60,30 @@ class State:
         Args:
             group_id: its ``GroupId``.
             group_type: its ``Type``.
-            messages: its number of messages, all of them read by everyone.
+            messages: its number of messages, which everyone has read.
             members: its members.
-            at: when the last of its messages was sent.
+            at: the time of its last message.
             name: its ``Name``; its id by default.
-            owner: its ``Owner_Account``, the first of its members; "" for none.
+            owner: its ``Owner_Account``, who becomes the first member; "" for none.
 
         Raises:
-            ValueError: the group exists, too.
+            ValueError: the group exists, or an argument is invalid.
         """
         if not group_id or messages < 0 or group_type not in get_args(GroupType):
             raise ValueError(
-                f"a group needs an id, a type out of {', '.join(get_args(GroupType))}, and at least 0 messages, "
+                f"a group needs an id, a type ({', '.join(get_args(GroupType))}) and at least 0 messages, "
                 f"not {group_id!r}, {group_type!r} and {messages}"
             )
         with self.lock:
             if group_id in self._groups:
-                raise ValueError(f"the group {group_id!r} exists; choose another id")
+                raise ValueError(f"the group {group_id!r} exists already; choose another id")
             group = self._groups[group_id] = Group(group_id, group_type, name=group_id if name is None else name)
             group.owner, group.created_at = owner, self._clock()
             self._send_to_group(group, messages, at)
             self.add_members(group_id, *filter(None, (owner,)), *members)
 
     def add_members(self, group_id: str, *members: str) -> None:
-        """Add members to a group, with nothing unread."""
+        """Add members to a group, without unread messages."""
         with self.lock:
             group = self._groups[group_id]
             for member in members:
@@ -94,7 +94,7 @@ class State:
             self._accounts.update(members)
 
     def add_group_messages(self, group_id: str, count: int = 1, *, at: float | None = None) -> None:
-        """Send ``count`` messages without receipts to a group; they are unread for each of its members."""
+        """Send ``count`` messages without receipts to a group; they are unread for all its members."""
         _check_count(count)
         with self.lock:
             group = self._groups[group_id]
@@ -112,16 +112,16 @@ class State:
         read_num: int | None = None,
         unread_num: int | None = None,
     ) -> None:
-        """Give a message of a group a receipt; the group then holds at least ``msg_seq`` messages.
+        """Add a receipt to a message of a group; the group then has at least ``msg_seq`` messages.
 
-        Its recipients are the current members but for the sender.  Give the readers by name or, where only numbers
-        matter, both numbers: the first members then are its readers and the next its other recipients, followed by
+        Its recipients are the current members except the sender.  Give the readers by name or, if only numbers matter,
+        both numbers: then the first members are the readers and the next ones the other recipients, followed by
         accounts that have left the group, ``former1``, ``former2``, …, which are imported.
 
         Args:
             group_id: the group.
             msg_seq: the message's number, from 1.
-            readers: the recipients that have read it.
+            readers: the recipients who have read it.
             sender: the member who sent it; by default, an account outside the group.
             read_num: the number of readers, in place of ``readers``.
             unread_num: the number of other recipients, with ``read_num``.
@@ -147,12 +147,12 @@ class State:
             self._send_to_group(group, max(0, msg_seq - group.messages), None)
 
     def mark_read_in_group(self, group_id: str, msg_seq: int, *members: str) -> None:
-        """Mark a message that was sent with a receipt as read by recipients; their unread counts stay as they are."""
+        """Mark a message that was sent with a receipt as read by recipients; their unread counts do not change."""
         with self.lock:
             self._groups[group_id].receipts[msg_seq].mark_read(*members)
 
     def add_messages(self, to: str, from_: str, count: int = 1, *, at: float | None = None) -> None:
-        """Send ``count`` one-to-one messages, unread by the receiver; each account gets the other as a contact."""
+        """Send ``count`` one-to-one messages, unread by the receiver; each account becomes a contact of the other."""
         _check_count(count)
         with self.lock:
             self._accounts.update((to, from_))
@@ -171,15 +171,15 @@ class State:
         at: float | None = None,
         pinned: bool = False,
     ) -> None:
-        """Set one conversation of an account, with or without messages.
+        """Add or replace one conversation of an account, with or without messages.
 
-        Messages and memberships give an account its conversations by themselves; a later message makes one newer.
+        Messages and memberships create conversations by themselves, and a later message updates their time.
 
         Args:
             account: the account.
             contact_id: the other account, or the ``GroupId`` of a group, which need not exist.
             kind: ``"c2c"`` with another account, or ``"group"``.
-            at: when its last message was sent; by default the time it has or, if it is new, now.
+            at: the time of its last message; by default unchanged or, for a new conversation, now.
             pinned: whether the account pinned it to the top.
         """
         if not account or not contact_id or kind not in get_args(ContactKind):
@@ -195,16 +195,16 @@ class State:
             inbox.set_contact(kind, contact_id, at, pinned=pinned)
 
     def mark_read(self, account: str, peer: str, before: float | None = None) -> None:
-        """Mark messages from ``peer`` to ``account`` as read: those sent before a time, or all that were sent by now.
+        """Mark messages from ``peer`` to ``account`` as read: those sent before a time, or all sent until now.
 
-        An earlier time makes none of them unread.
+        An earlier time than before makes no message unread.
         """
         with self.lock:
             until = self._clock() if before is None else before
             self._inboxes[account].mark_read(peer, until, inclusive=before is None)
 
     def set_unread_in_group(self, group_id: str, member: str, number: int) -> None:
-        """Set a member's unread count; the service lowers it to the number of messages, and keeps none in rooms."""
+        """Set a member's unread count, lowered to the number of messages, as the service does; rooms keep none."""
         with self.lock:
             group = self._groups[group_id]
             if member not in group.unread:
@@ -219,43 +219,43 @@ class State:
             return account in self._accounts
 
     def find_group(self, group_id: str) -> Group | None:
-        """The group itself, not a copy; None where there is none."""
+        """Return the group itself, not a copy; None if it does not exist."""
         with self.lock:
             return self._groups.get(group_id)
 
     def unread_in_group(self, group_id: str, member: str) -> int:
-        """A member's unread count."""
+        """Return a member's unread count."""
         with self.lock:
             return self._groups[group_id].unread[member]
 
     def unread(self, account: str, peer: str | None = None) -> int:
-        """The number of one-to-one messages ``account`` has not read, from ``peer`` or in all; 0 for any other."""
+        """Return the number of unread one-to-one messages of ``account``, from ``peer`` or in total; 0 if unknown."""
         with self.lock:
             return self._inboxes[account].total if peer is None else self._inboxes[account].unread(peer)
 
     def read_time(self, account: str, peer: str) -> float | None:
-        """Until when ``account`` has read the messages of ``peer``, unix seconds; None if none was ever marked."""
+        """Return the time up to which ``account`` has read the messages of ``peer``, unix seconds; None if never."""
         with self.lock:
             return self._inboxes[account].read_times.get(peer)
 
     def receipt(self, group_id: str, msg_seq: int) -> tuple[int, int] | None:
-        """``(ReadNum, UnreadNum)`` of a message; None for one sent without a receipt."""
+        """Return ``(ReadNum, UnreadNum)`` of a message; None if it was sent without a receipt."""
         with self.lock:
             receipt = self._groups[group_id].receipts.get(msg_seq)
             return None if receipt is None else receipt.numbers
 
     def readers(self, group_id: str, msg_seq: int, *, read: bool = True) -> tuple[str, ...]:
-        """The recipients that have read a message, or with ``read=False`` those that have not, in order of joining."""
+        """Return the recipients who have read a message or, with ``read=False``, have not, in the order of joining."""
         with self.lock:
             return self._groups[group_id].receipts[msg_seq].members(read=read)
 
     def recent_contacts(self, account: str) -> list[RecentContact]:
-        """The conversations of an account: pinned ones first, then by time, newest first."""
+        """Return the conversations of an account: pinned ones first, then by time, newest first."""
         with self.lock:
             return self._inboxes[account].contacts()
 
     def _send_to_group(self, group: Group, count: int, at: float | None) -> None:
-        """Number messages and make the group a newer conversation of each member; unread counts stay."""
+        """Add messages to a group and update each member's conversation; unread counts do not change."""
         if count:
             sent = self._clock() if at is None else at
             group.messages += count
@@ -266,17 +266,17 @@ class State:
 
 def _check_count(count: int) -> None:
     if count < 0:
-        raise ValueError(f"a number of messages is at least 0, not {count}")
+        raise ValueError(f"count must be at least 0 messages, not {count}")
 
 
 def fill_example(state: State) -> None:
     """Add three accounts, their conversations, and three groups.
 
-    Accounts ``alice``, ``bob`` and ``carol``; ``alice`` has 3 unread messages from ``bob`` and 2 from ``carol``.
-    ``@TGS#public`` holds 120 messages, of which ``carol`` sent 118 to 120 with receipts: ``alice`` and ``bob`` have
-    read 118, ``alice`` has read 119, nobody has read 120.  ``@TGS#work`` holds 10; ``@TGS#avchatroom`` is of a type
-    that keeps no unread counts.  All three are in each.  So ``alice`` has five recent contacts: ``bob``, ``carol``
-    and the groups, of which she pinned ``@TGS#work``.
+    The accounts are ``alice``, ``bob`` and ``carol``; ``alice`` has 3 unread messages from ``bob`` and 2 from
+    ``carol``.  All three are members of each group.  ``@TGS#public`` has 120 messages, of which ``carol`` sent 118 to
+    120 with receipts: ``alice`` and ``bob`` have read 118, ``alice`` has read 119, nobody has read 120.  ``@TGS#work``
+    has 10; ``@TGS#avchatroom`` is of a type without unread counts.  So ``alice`` has five recent contacts: ``bob``,
+    ``carol`` and the groups, of which she pinned ``@TGS#work``.
 
     Raises:
         ValueError: a group of the example exists.

@@ -1,14 +1,14 @@
-"""Rate windows: the meanings of "200 calls a second".
+"""Rate windows: three meanings of "200 calls a second".
 
-The service documents how many calls a second it allows and not how it counts them.  Three ways are common, and a
-client must be right under each:
+The service documents its limit, but not how it counts calls.  Three ways are common, and a client must comply with
+each:
 
-* *sliding*: no second, wherever it starts, holds more than the limit;
-* *calendar*: no second of the clock does; around a full second, twice the limit can pass;
+* *sliding*: no second, wherever it starts, has more calls than the limit;
+* *calendar*: no second of the clock has more; across a boundary, twice the limit can pass within a second;
 * *bucket*: each call fills a bucket of ``capacity`` by one, and it drains at the limit's rate.
 
-A second is half open, ``[t, t + 1)``: two calls exactly one second apart never share one.  Times are seconds of one
-clock and never run backwards.
+A second is half open, ``[t, t + 1)``: two calls exactly one second apart are never in the same one.  Times are seconds
+of one clock and never run backwards.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ WindowKind = Literal["sliding", "calendar", "bucket"]
 
 
 class SlidingSecond:
-    """The calls of the second that ends now."""
+    """The calls within the last second."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
         self._now = 0.0
 
     def count(self, now: float) -> float:
-        """The number of calls at ``now``, before this one."""
+        """Return the number of calls at ``now``, before this one."""
         while self._times and self._times[0] <= now - 1.0:
             self._times.popleft()
         self._now = now
         return len(self._times)
 
     def add(self) -> None:
-        """Add the call for which `count` was asked."""
+        """Add the call of the last `count`."""
         self._times.append(self._now)
 
 
@@ -46,13 +46,13 @@ class CalendarSecond:
         self._calls = 0
 
     def count(self, now: float) -> float:
-        """The number of calls at ``now``, before this one."""
+        """Return the number of calls at ``now``, before this one."""
         if int(now // 1) != self._second:
             self._second, self._calls = int(now // 1), 0
         return self._calls
 
     def add(self) -> None:
-        """Add the call for which `count` was asked."""
+        """Add the call of the last `count`."""
         self._calls += 1
 
 
@@ -65,24 +65,24 @@ class Bucket:
         self._now = 0.0
 
     def count(self, now: float) -> float:
-        """The level at ``now``, before this call."""
+        """Return the level at ``now``, before this call."""
         self._level = max(0.0, self._level - (now - self._now) * self._rate)
         self._now = now
         return self._level
 
     def add(self) -> None:
-        """Add the call for which `count` was asked."""
+        """Add the call of the last `count`."""
         self._level += 1.0
 
 
 class Window:
-    """Decides whether a call is within the limit.
+    """A rate window, which admits or refuses calls.
 
     Args:
         kind: ``"sliding"``, ``"calendar"`` or ``"bucket"``.
         limit: calls a second, at least 1.
-        capacity: capacity of the bucket, at least 1; ``limit`` by default; ignored by the others.
-        count_refused: whether refused calls fill a sliding second too, so that hammering keeps it shut.
+        capacity: the capacity of the bucket, at least 1; ``limit`` by default; ignored by the other kinds.
+        count_refused: whether refused calls count in a sliding second too, so that hammering keeps it closed.
 
     Raises:
         ValueError: an unknown kind, or a limit or capacity below 1.
@@ -91,25 +91,25 @@ class Window:
     def __init__(
         self, kind: WindowKind, limit: int, *, capacity: int | None = None, count_refused: bool = False
     ) -> None:
-        if not (limit >= 1 and (capacity is None or capacity >= 1)):  # nor NaN, which is neither below nor above
+        if not (limit >= 1 and (capacity is None or capacity >= 1)):  # refuses NaN, too
             raise ValueError(f"a limit and a capacity must be at least 1, not {limit} and {capacity}")
         if kind not in get_args(WindowKind):
-            raise ValueError(f"no such window: {kind!r}; there are {', '.join(get_args(WindowKind))}")
+            raise ValueError(f"no such window: {kind!r}; choose from {', '.join(get_args(WindowKind))}")
         self._counter: SlidingSecond | CalendarSecond | Bucket = Bucket(limit)
-        self._most = capacity or limit
+        self._capacity = capacity or limit
         if kind != "bucket":
             self._counter = SlidingSecond() if kind == "sliding" else CalendarSecond()
-            self._most = limit
+            self._capacity = limit
         self._count_refused = count_refused and kind == "sliding"
 
     def admit(self, now: float) -> bool:
-        """Count a call that arrives at ``now``; False when it is over the limit."""
-        admitted = self._counter.count(now) + 1 <= self._most
+        """Count a call that arrives at ``now``; return False if it is over the limit."""
+        admitted = self._counter.count(now) + 1 <= self._capacity
         if admitted or self._count_refused:
             self._counter.add()
         return admitted
 
     def fill(self, now: float) -> None:
-        """Count a call that is never refused, of another consumer of the quota."""
+        """Count a call of another consumer of the rate, which is never refused."""
         self._counter.count(now)
         self._counter.add()

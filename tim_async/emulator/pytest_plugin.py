@@ -1,6 +1,6 @@
 """The pytest fixture ``tim_emulator``: a fresh emulator for each test, synchronous, for any async runner or none.
 
-Where tim_async is installed, every run of pytest imports this module, so it imports nothing itself.
+Wherever tim_async is installed, every run of pytest imports this module, so it imports nothing heavy itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tim_emulator_options() -> dict[str, Any]:
-    """The keyword arguments of the test's `Emulator`; override it to set them."""
+    """The keyword arguments of the test's `Emulator`; override this fixture to set them."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Small complete programs to copy from: web apps in FastAPI, aiohttp.web, Flask and Django, and workers.
+"""Small complete programs to copy: web apps in FastAPI, aiohttp.web, Flask and Django, and workers.
 
-Each runs unchanged; its further packages are named at its top, and its settings are read from the environment.
+Each runs as it is; its docstring names the packages to install and the environment variables that it reads.
 """

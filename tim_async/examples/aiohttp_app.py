@@ -1,16 +1,16 @@
-"""Read state for the users of a web app, in aiohttp.web; several of its processes share one quota.
+"""Read state for the users of a web app, in aiohttp.web; all processes of the app share one quota.
 
 ::
 
     pip install 'tim-async[redis]'
     PORT=8080 python -m tim_async.examples.aiohttp_app
 
-The environment: what `TIMClient.from_env` reads; ``TIM_QUOTA_URL``, the quota's ``redis://…`` (without it each process
-takes the whole rate for itself, so run one); ``TIM_WEBHOOK_TOKEN``, without which no webhook is believed.
+Environment variables: those of `TIMClient.from_env`; ``TIM_QUOTA_URL``, the quota's ``redis://…`` URL (without it each
+process uses the whole rate, so run only one); ``TIM_WEBHOOK_TOKEN`` (without it every webhook is refused).
 
-Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.  What one user can
-take of the quota is limited by `tim_async.examples.fairness`.  Connections and requests of one address are not: limit
-them in the proxy in front.
+The app does not authenticate users: add your own authentication to every route but ``/webhook``.
+`tim_async.examples.fairness` limits each user's share of the quota.  Connections and requests per address are not
+limited: limit them in the reverse proxy.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
-IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
-"""Somebody looks at a spinner: better a quick no than a late yes."""
+FAIL_FAST = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
+"""The retry policy while a user waits: a fast error is better than a late answer."""
 
-LONGEST_LINE = 64 * 1024
-LONGEST_BODY = 1024 * 1024
-"""Bytes; what is longer is refused unread."""
+MAX_LINE = 64 * 1024
+MAX_BODY = 1024 * 1024
+"""Bytes; anything longer is refused unread."""
 
 TIM = web.AppKey("TIM", TIMClient)
 SHARES = web.AppKey("SHARES", FairShares)
@@ -48,17 +48,17 @@ routes = web.RouteTableDef()
 
 
 async def client(app: web.Application) -> AsyncIterator[None]:
-    """One client for each process, as long as the process lives."""
+    """Keep one client for the life of the process."""
     url = os.environ.get("TIM_QUOTA_URL")
     async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
         # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
-        app[TIM] = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
+        app[TIM] = tim.with_options(max_wait=0.1, timeout=5.0, retry=FAIL_FAST)
         app[SHARES] = FairShares(app[TIM])
         yield
 
 
 def parameters(request: web.Request, name: str, most: int) -> list[str]:
-    """The values of a query parameter that may be repeated, ``most`` times at most."""
+    """Return the values of a query parameter that may be given up to ``most`` times."""
     values = request.query.getall(name, [])
     if len(values) > most:
         raise web.HTTPUnprocessableEntity(text=f"{name}: at most {most} in one request, not {len(values)}")
@@ -67,7 +67,7 @@ def parameters(request: web.Request, name: str, most: int) -> list[str]:
 
 @routes.get("/users/{user}/unread")
 async def unread(request: web.Request) -> web.Response:
-    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each of up to 100."""
+    """Count unread messages: in total or, with ``?peer=a&peer=b``, for each of up to 100 peers."""
     share, user = request.app[SHARES].unread, request.match_info["user"]
     peers = parameters(request, "peer", LONGEST * PEERS)
     if not peers:
@@ -81,7 +81,7 @@ async def unread(request: web.Request) -> web.Response:
 
 @routes.get("/users/{user}/unread/{peer}")
 async def unread_from(request: web.Request) -> web.Response:
-    """Unread messages from one peer; requests that come together share a call."""
+    """Count unread messages from one peer; concurrent requests share a call."""
     user, peer = request.match_info["user"], request.match_info["peer"]
     with request.app[SHARES].unread.client(user, 1) as tim:
         return web.json_response(await tim.lookup.c2c_unread_msg_num(user, peer))
@@ -98,7 +98,7 @@ async def read(request: web.Request) -> web.Response:
 
 @routes.get("/groups/{group}/receipts")
 async def receipts(request: web.Request) -> web.Response:
-    """Numbers of those who have read each of up to 500 messages, and of those who have not."""
+    """Count the members who have read each of up to 500 messages, and those who have not."""
     group = request.match_info["group"]
     seqs = [int(seq) for seq in parameters(request, "seq", LONGEST * SEQS)]
     with request.app[SHARES].receipts.client(group, len(seqs)) as tim:
@@ -109,7 +109,7 @@ async def receipts(request: web.Request) -> web.Response:
 
 @routes.post("/webhook")
 async def webhook(request: web.Request) -> web.Response:
-    """What the service tells by itself.  It wants an answer within 2 s: leave longer work to others."""
+    """Receive a webhook.  The service expects an answer within 2 s: hand longer work to a task."""
     tim = request.app[TIM]
     try:
         verify(os.environ["TIM_WEBHOOK_TOKEN"], request.query)
@@ -117,7 +117,7 @@ async def webhook(request: web.Request) -> web.Response:
         raise web.HTTPForbidden(text="not signed by the service") from None
     event = parse(request.query, await request.read())
     if event.sdk_app_id != tim.sdk_app_id:
-        raise web.HTTPForbidden(text="about another app")
+        raise web.HTTPForbidden(text="webhook of another app")
     if isinstance(event, RequestOverLimit):
         tim.on_alert(event)
     return web.Response(body=ANSWER, content_type="application/json")
@@ -125,24 +125,24 @@ async def webhook(request: web.Request) -> web.Response:
 
 @routes.get("/stats")
 async def stats(request: web.Request) -> web.Response:
-    """How the endpoints fare, as seen by the one process that answers."""
+    """Return the statistics of each endpoint, from the process that answers."""
     return web.json_response({name: asdict(endpoint) for name, endpoint in request.app[TIM].stats().items()})
 
 
 @routes.get("/healthz")
 async def healthz(_: web.Request) -> web.Response:
-    """Whether this process answers.  It asks nobody else: an outage there is no reason to be restarted."""
+    """Answer while this process runs.  An outage of the service or the store is no reason for a restart."""
     return web.json_response({"ok": True})
 
 
 @web.middleware
 async def failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
+    """Answer a failed request with the error's class and the service's code; its text is not meant for users."""
     try:
         return await handler(request)
     except (TIMError, ValueError, web.RequestPayloadError, ConnectionResetError) as raised:
         error: Exception = raised
-    # Nobody reads the answer to a request that was given up; without one, the server would log an error of the app's.
+    # A client that disconnected reads no answer; without one, the server would log an error of the app.
     gone = isinstance(error, web.RequestPayloadError | ConnectionResetError)
     status = 400 if gone else http_status(error)
     seconds = retry_after(error)
@@ -152,10 +152,8 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def make_app() -> web.Application:
-    """The app, for `aiohttp.web.run_app` or a server of yours."""
-    app = web.Application(
-        middlewares=[failures], client_max_size=LONGEST_BODY, handler_args={"max_line_size": LONGEST_LINE}
-    )
+    """Make the app, for `aiohttp.web.run_app` or another server."""
+    app = web.Application(middlewares=[failures], client_max_size=MAX_BODY, handler_args={"max_line_size": MAX_LINE})
     app.add_routes(routes)
     app.cleanup_ctx.append(client)
     return app

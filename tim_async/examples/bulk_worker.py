@@ -1,12 +1,12 @@
-"""Bulk work beside a web app: a taskiq worker that takes what the app's users leave of the quota.
+"""A taskiq worker for bulk work beside a web app: it uses the part of the quota that the app's users leave.
 
 ::
 
     pip install 'tim-async[redis]' taskiq taskiq-redis
     taskiq worker tim_async.examples.bulk_worker:broker --workers 2
 
-The environment: what `TIMClient.from_env` reads, and ``TIM_QUOTA_URL``, the ``redis://…`` of the quota that is shared
-with the app; the tasks and their results are in the same store.  From the app, or from anywhere::
+Environment variables: those of `TIMClient.from_env`, and ``TIM_QUOTA_URL``, the ``redis://…`` URL of the quota that the
+worker shares with the app; the same store holds the tasks and their results.  In the app or another program::
 
     await broker.startup()
     task = await mark_read.kiq([("alice", "bob", int(time.time())), ("alice", "carol", int(time.time()))])
@@ -33,23 +33,23 @@ URL = os.environ.get("TIM_QUOTA_URL", "redis://127.0.0.1:6379/0")
 results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(
     URL,
     result_ex_time=3600,
-    serializer=JSONSerializer(),  # the default, pickle, would let every writer of the store run code here
+    serializer=JSONSerializer(),  # the default, pickle, would let anyone who can write to the store run code here
 )
 broker = RedisStreamBroker(
     URL,
     queue_name="bulk",
-    consumer_id="0",  # also what was queued before the first worker was there
-    xread_count=1,  # a worker takes no more than it can begin, and leaves the rest to others
-    idle_timeout=600_000,  # ms after which another worker does what a dead one had begun; longer than any task takes
+    consumer_id="0",  # read the stream from its start, so tasks queued before the first worker are not lost
+    xread_count=1,  # read one task at a time, and leave the others to other workers
+    idle_timeout=600_000,  # ms after which another worker takes over a dead worker's task; longer than any task runs
     unacknowledged_lock_timeout=10.0,
-    maxlen=100_000,  # a stream keeps what is done, too
-    socket_timeout=None,  # it waits for tasks; with one, redis-py 8 on Python 3.11 may also miss the worker's end
+    maxlen=100_000,  # the stream keeps finished tasks, too
+    socket_timeout=None,  # reads block until a task comes; with a time-out, redis-py 8 on Python 3.11 may miss shutdown
 ).with_result_backend(results)
 
 
 @dataclass
 class JobResult:
-    """What became of the rows of one task: how many are done, and each that failed, with its error's kind."""
+    """The outcome of one task: the number of rows done, and each failed row with the class of its error."""
 
     done: int = 0
     failed: list[tuple[Any, str]] = field(default_factory=list)
@@ -57,7 +57,7 @@ class JobResult:
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def startup(state: TaskiqState) -> None:
-    """One client for each worker process, as long as the process lives."""
+    """Make one client for the life of the worker process."""
     state.tim = TIMClient.from_env(quota=RedisQuota(URL))
 
 
@@ -77,26 +77,26 @@ Tim = Annotated[TIMClient, TaskiqDepends(_client)]
 
 @broker.task
 async def mark_read(rows: list[tuple[str, str, int]], tim: Tim) -> JobResult:
-    """Mark conversations read: whose messages, from whom, and up to when in unix seconds.
+    """Mark conversations read; a row is an account, a peer and a time in unix seconds.
 
-    With its time in the row, a task that is done twice does not mark what arrived in between.
+    Because each row has its time, a task that runs twice does not mark messages that arrived in between.
     """
-    calls = [{"report_account": who, "peer_account": peer, "msg_read_time": until} for who, peer, until in rows]
-    return await _carry_out(tim, tim.admin_set_msg_read, calls)
+    calls = [{"report_account": account, "peer_account": peer, "msg_read_time": time} for account, peer, time in rows]
+    return await _map(tim, tim.admin_set_msg_read, calls)
 
 
 @broker.task
 async def set_unread(rows: list[tuple[str, str, int]], tim: Tim) -> JobResult:
-    """Set unread counts: group, member, count."""
-    return await _carry_out(tim, tim.set_unread_msg_num, rows)
+    """Set unread counts; a row is a group, a member and a count."""
+    return await _map(tim, tim.set_unread_msg_num, rows)
 
 
-async def _carry_out(tim: TIMClient, method: Callable[..., Awaitable[None]], rows: Iterable[Any]) -> JobResult:
-    outcome = JobResult()
+async def _map(tim: TIMClient, method: Callable[..., Awaitable[None]], rows: Iterable[Any]) -> JobResult:
+    result = JobResult()
     async with tim.batch.map(method, rows) as outcomes:
-        async for row in outcomes:
-            if isinstance(row, Failed):
-                outcome.failed.append((row.item, type(row.error).__name__))
+        async for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                result.failed.append((outcome.item, type(outcome.error).__name__))
             else:
-                outcome.done += 1
-    return outcome
+                result.done += 1
+    return result

@@ -1,15 +1,15 @@
-"""Read state for the users of a web app, in Django, in one file, under any WSGI server that runs threads.
+"""Read state for the users of a web app, in Django, in one file, under any threaded WSGI server.
 
 ::
 
     pip install 'tim-async[redis]' django gunicorn
     gunicorn tim_async.examples.django_app:application --workers 4 --threads 16
 
-The environment: what `TIMClient.from_env` reads; ``TIM_QUOTA_URL``, the ``redis://…`` of the quota that all processes
-share (without it each takes the whole rate for itself, so run one); and ``DJANGO_SECRET_KEY``.
+Environment variables: those of `TIMClient.from_env`; ``TIM_QUOTA_URL``, the ``redis://…`` URL of the quota that all
+processes share (without it each process uses the whole rate, so run only one); and ``DJANGO_SECRET_KEY``.
 
-In a project of several files the portal has a module of its own, and the settings name `Failures`.  Nobody is asked who
-they are here: put your own authentication, and protection from CSRF, before everything.
+In a larger project, give the portal a module of its own and add `Failures` to ``MIDDLEWARE``.  The app does not
+authenticate users: add your own authentication, and protection from CSRF, to every view.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if not settings.configured:
         MIDDLEWARE=[f"{__name__}.Failures"],
     )
 
-IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
-"""Somebody looks at a spinner: better a quick no than a late yes."""
+FAIL_FAST = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
+"""The retry policy while a user waits: a fast error is better than a late answer."""
 
 
 def client() -> TIMClient:
@@ -49,16 +49,16 @@ def client() -> TIMClient:
     url = os.environ.get("TIM_QUOTA_URL")
     tim = TIMClient.from_env(quota=RedisQuota(url) if url else None)
     # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
-    return tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
+    return tim.with_options(max_wait=0.1, timeout=5.0, retry=FAIL_FAST)
 
 
-# Nothing is started before the first request, so that a server may import this first and fork its workers afterwards.
+# The portal starts with the first request, so a server may import this module before it forks its workers.
 portal = Portal(client)
 
 
 @require_GET
 def unread(request: HttpRequest, user: str) -> HttpResponse:
-    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each of up to 100."""
+    """Count unread messages: in total or, with ``?peer=a&peer=b``, for each of up to 100 peers."""
     peers = request.GET.getlist("peer")
     if not peers:
         return JsonResponse(portal.run(TIMClient.get_all_c2c_unread_msg_num, user), safe=False)
@@ -70,7 +70,7 @@ def unread(request: HttpRequest, user: str) -> HttpResponse:
 
 @require_GET
 def unread_from(_: HttpRequest, user: str, peer: str) -> HttpResponse:
-    """Unread messages from one peer; requests that come together, each in its thread, share a call."""
+    """Count unread messages from one peer; concurrent requests, each in its thread, share a call."""
     return JsonResponse(portal.run(lambda tim: tim.lookup.c2c_unread_msg_num(user, peer)), safe=False)
 
 
@@ -82,22 +82,25 @@ def read(_: HttpRequest, user: str, peer: str) -> HttpResponse:
 
 @require_GET
 def healthz(_: HttpRequest) -> HttpResponse:
-    """Whether this process answers.  It asks nobody else: an outage there is no reason to be restarted."""
+    """Answer while this process runs.  An outage of the service or the store is no reason for a restart."""
     return JsonResponse({"ok": True})
 
 
 class Failures:
-    """Middleware that says what went wrong: its kind and the service's code, and no text not written for users."""
+    """Middleware that answers failed requests with the error's class and the service's code.
+
+    The error's text is not meant for users.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Hand the request on."""
+        """Pass the request on."""
         return self._get_response(request)
 
     def process_exception(self, _: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Answer for a failed call, and for an argument that cannot be right; nothing was sent for that."""
+        """Answer for a failed call or an invalid argument, with which nothing was sent."""
         if not isinstance(error, TIMError | ValueError):
             return None
         code = error.code if isinstance(error, APIError) else None

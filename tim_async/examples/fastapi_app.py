@@ -1,16 +1,16 @@
-"""Read state for the users of a web app, in FastAPI; all its processes share one quota.
+"""Read state for the users of a web app, in FastAPI; all processes of the app share one quota.
 
 ::
 
     pip install 'tim-async[redis]' fastapi 'uvicorn[standard]'
     uvicorn tim_async.examples.fastapi_app:app --workers 4 --no-access-log --limit-concurrency 1000
 
-The environment: what `TIMClient.from_env` reads; ``TIM_QUOTA_URL``, the quota's ``redis://…`` (without it each process
-takes the whole rate for itself, so run one); ``TIM_WEBHOOK_TOKEN``, without which no webhook is believed.
+Environment variables: those of `TIMClient.from_env`; ``TIM_QUOTA_URL``, the quota's ``redis://…`` URL (without it each
+process uses the whole rate, so run only one); ``TIM_WEBHOOK_TOKEN`` (without it every webhook is refused).
 
-Nobody is asked who they are here: put your own authentication before everything but ``/webhook``.  What one user can
-take of the quota is limited by `tim_async.examples.fairness`.  Connections and requests of one address are not: limit
-them in the proxy in front.
+The app does not authenticate users: add your own authentication to every route but ``/webhook``.
+`tim_async.examples.fairness` limits each user's share of the quota.  Connections and requests per address are not
+limited: limit them in the reverse proxy.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from tim_async.examples.fairness import LONGEST, PEERS, SEQS, FairShares
 from tim_async.quota import RedisQuota
 from tim_async.webhooks import ANSWER, RequestOverLimit, WebhookError, parse, verify
 
-IMPATIENT = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
-"""Somebody looks at a spinner: better a quick no than a late yes."""
+FAIL_FAST = RetryPolicy(attempts=4, wait=(0.05, 0.2), wait_rate_limited=(0.1, 0.5), total=2.0)
+"""The retry policy while a user waits: a fast error is better than a late answer."""
 
-LONGEST_QUERY = 64 * 1024
-LONGEST_BODY = 1024 * 1024
-"""Bytes; what is longer is refused unread."""
+MAX_QUERY = 64 * 1024
+MAX_BODY = 1024 * 1024
+"""Bytes; anything longer is refused unread."""
 
 
 class Lifespan(TypedDict):
-    """What the lifespan hands to the handlers."""
+    """The state that the lifespan yields, for the handlers."""
 
     tim: TIMClient
     shares: FairShares
@@ -58,15 +58,15 @@ class Lifespan(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[Lifespan]:
-    """One client for each process, as long as the process lives."""
+    """Keep one client for the life of the process."""
     url = os.environ.get("TIM_QUOTA_URL")
-    async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as tim:
+    async with TIMClient.from_env(quota=RedisQuota(url) if url else None) as client:
         # A call without a permit within 0.1 s is a 429; the service itself gives up after 3 s.
-        impatient = tim.with_options(max_wait=0.1, timeout=5.0, retry=IMPATIENT)
-        yield {"tim": impatient, "shares": FairShares(impatient)}
+        tim = client.with_options(max_wait=0.1, timeout=5.0, retry=FAIL_FAST)
+        yield {"tim": tim, "shares": FairShares(tim)}
 
 
-# Plain functions would be called in another thread, each time.
+# These are async because FastAPI would run plain functions in a thread pool.
 async def _client(request: Request) -> TIMClient:
     tim: TIMClient = request.state.tim
     return tim
@@ -86,7 +86,7 @@ Seqs = Annotated[list[int], Query(min_length=1, max_length=LONGEST * SEQS)]
 
 @app.get("/users/{user}/unread")
 async def unread(user: str, shares: Fair, peer: Peers = None) -> int | C2CUnread:
-    """Unread messages: a number for all peers together, or, with ``?peer=a&peer=b``, one for each of up to 100."""
+    """Count unread messages: in total or, with ``?peer=a&peer=b``, for each of up to 100 peers."""
     if not peer:
         with shares.unread.client(user) as tim:
             return await tim.get_all_c2c_unread_msg_num(user)
@@ -98,7 +98,7 @@ async def unread(user: str, shares: Fair, peer: Peers = None) -> int | C2CUnread
 
 @app.get("/users/{user}/unread/{peer}")
 async def unread_from(user: str, peer: str, shares: Fair) -> int:
-    """Unread messages from one peer; requests that come together share a call."""
+    """Count unread messages from one peer; concurrent requests share a call."""
     with shares.unread.client(user, 1) as tim:
         return await tim.lookup.c2c_unread_msg_num(user, peer)
 
@@ -112,7 +112,7 @@ async def read(user: str, peer: str, shares: Fair) -> None:
 
 @app.get("/groups/{group}/receipts")
 async def receipts(group: str, seq: Seqs, shares: Fair) -> GroupMsgReceipts:
-    """Numbers of those who have read each of up to 500 messages, and of those who have not."""
+    """Count the members who have read each of up to 500 messages, and those who have not."""
     with shares.receipts.client(group, len(seq)) as tim:
         if len(seq) <= SEQS:
             return await tim.get_group_msg_receipt(group, seq)
@@ -121,14 +121,14 @@ async def receipts(group: str, seq: Seqs, shares: Fair) -> GroupMsgReceipts:
 
 @app.post("/webhook")
 async def webhook(request: Request, tim: Tim) -> Response:
-    """What the service tells by itself.  It wants an answer within 2 s: leave longer work to others."""
+    """Receive a webhook.  The service expects an answer within 2 s: hand longer work to a task."""
     try:
         verify(os.environ["TIM_WEBHOOK_TOKEN"], request.query_params)
     except (WebhookError, KeyError):
         raise HTTPException(403, "not signed by the service") from None
     event = parse(request.query_params, await _body(request))
     if event.sdk_app_id != tim.sdk_app_id:
-        raise HTTPException(403, "about another app")
+        raise HTTPException(403, "webhook of another app")
     if isinstance(event, RequestOverLimit):
         tim.on_alert(event)
     return Response(ANSWER, media_type="application/json")
@@ -138,25 +138,25 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > LONGEST_BODY:
-            raise HTTPException(413, f"at most {LONGEST_BODY} bytes")
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"the body must be at most {MAX_BODY} bytes")
     return bytes(body)
 
 
 @app.get("/stats")
 async def stats(tim: Tim) -> dict[str, EndpointStats]:
-    """How the endpoints fare, as seen by the one process that answers."""
+    """Return the statistics of each endpoint, from the process that answers."""
     return tim.stats()
 
 
 @app.get("/healthz")
 async def healthz() -> dict[str, bool]:
-    """Whether this process answers.  It asks nobody else: an outage there is no reason to be restarted."""
+    """Answer while this process runs.  An outage of the service or the store is no reason for a restart."""
     return {"ok": True}
 
 
-class Bounds:
-    """Middleware: refuse a query that is too long before anything parses it, which blocks the event loop."""
+class QueryLimit:
+    """Middleware that refuses a query that is too long, because parsing it would block the event loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -166,22 +166,22 @@ class Bounds:
         app = self.app
         if scope["type"] == "http":
             query: bytes = scope["query_string"]
-            if len(query) > LONGEST_QUERY:
-                app = JSONResponse({"detail": f"the query may hold {LONGEST_QUERY} bytes at most"}, 414)
+            if len(query) > MAX_QUERY:
+                app = JSONResponse({"detail": f"the query must be at most {MAX_QUERY} bytes"}, 414)
             elif query.count(b"&") >= LONGEST * SEQS:
                 app = JSONResponse({"detail": f"at most {LONGEST * PEERS} peers or {LONGEST * SEQS} messages"}, 422)
         await app(scope, receive, send)
 
 
-app.add_middleware(Bounds)
+app.add_middleware(QueryLimit)
 
 
 @app.exception_handler(TIMError)
 @app.exception_handler(ClientDisconnect)
 @app.exception_handler(ValueError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    """Say what went wrong: its kind and the service's code, and no text that was not written for users."""
-    # Nobody reads the answer to a request that was given up; without one, the server would log an error of the app's.
+    """Answer with the error's class and the service's code; the error's text is not meant for users."""
+    # A client that disconnected reads no answer; without one, the server would log an error of the app.
     status = 400 if isinstance(error, ClientDisconnect) else http_status(error)
     seconds = retry_after(error)
     headers = {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}

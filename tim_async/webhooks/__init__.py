@@ -1,9 +1,9 @@
-"""Webhooks of the service about read state: verified and parsed without I/O.
+"""The service's webhooks about read state, verified and parsed without I/O.
 
 https://www.tencentcloud.com/document/product/1047/34354
 
 A web framework provides the query and the body; `verify` checks that the service sent them, `parse` returns an event,
-and `ANSWER` is the body to answer with, within 2 s::
+and `ANSWER` is the body of the answer, which the service expects within 2 s::
 
     verify(token, request.query, time.time())
     event = parse(request.query, await request.read())

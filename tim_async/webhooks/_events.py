@@ -1,4 +1,4 @@
-"""The events: one class for each webhook about read state."""
+"""The events, one class for each webhook about read state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VERSION = re.compile(r"v[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Any webhook: the fields common to all, and the event of a command that has no class of its own.
+    """Any webhook: the fields that all have, and the event of a command without a class of its own.
 
     Attributes:
         callback_command: the ``CallbackCommand``, e.g. ``"C2C.CallbackAfterSendMsg"``.
@@ -20,7 +20,7 @@ class Event:
         opt_platform: the ``OptPlatform`` of the query, e.g. ``"RESTAPI"`` or ``"iOS"``; "" if absent.
         event_time: the ``EventTime``, unix milliseconds; None if absent, or if a command without a class of its own
             has it in another form.
-        body: the whole JSON object, with the fields that are not listed here; not part of ``repr()`` and the hash.
+        body: the whole JSON object, unlisted fields included; not part of ``repr()`` and the hash.
     """
 
     callback_command: str
@@ -38,10 +38,10 @@ class MsgReport(Event):
     https://www.tencentcloud.com/document/product/1047/43465
 
     Attributes:
-        report_account: the account that has read.
-        peer_account: the other side of the conversation.
-        last_read_time: messages up to this time are read, unix seconds.
-        unread_msg_num: the unread messages of ``report_account`` over all one-to-one conversations; None if absent.
+        report_account: the account that has read the messages.
+        peer_account: the account at the other end of the conversation.
+        last_read_time: the time up to which messages are read, unix seconds.
+        unread_msg_num: the unread messages of ``report_account`` in all one-to-one conversations; None if absent.
     """
 
     callback_command: str = "C2C.CallbackAfterMsgReport"
@@ -93,10 +93,10 @@ class RequestOverLimit(Event):
     https://www.tencentcloud.com/document/product/1047/60256
 
     Attributes:
-        service_name: the service that the command belongs to, e.g. ``"openim"``.
+        service_name: the command's service, e.g. ``"openim"``.
         command: the name of the command, e.g. ``"admin_set_msg_read"``.
-        request: the calls/s that the service has counted.
-        limit: the calls/s that it allows, 1 or more.
+        request: the rate that the service has counted, calls/s.
+        limit: the rate that the service allows, calls/s; 1 or more.
     """
 
     callback_command: str = "Alert.RequestOverLimit"
@@ -110,7 +110,7 @@ class RequestOverLimit(Event):
         """The command as a path below the host, e.g. ``"v4/openim/admin_set_msg_read"``.
 
         The vendor calls ``ServiceName`` an internal name and documents it without a version: ``v4`` is prepended if
-        there is none, and superfluous slashes are dropped.  The path may be that of no known endpoint.
+        there is none, and superfluous slashes are dropped.  The path need not be that of a known endpoint.
         """
         parts = [part for part in f"{self.service_name}/{self.command}".split("/") if part]
         if not parts or not _VERSION.fullmatch(parts[0]):

@@ -1,4 +1,4 @@
-"""The query of a webhook, from any framework; and the error of an invalid webhook."""
+"""The query of a webhook, from any framework, and the error for an invalid webhook."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TypeAlias
 from tim_async.errors import TIMError, is_text
 
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
-"""A request's query parameters, decoded: a dict, a framework's mapping, or what ``urllib.parse.parse_qs`` makes."""
+"""A request's decoded query parameters: a dict, a framework's mapping, or the result of ``urllib.parse.parse_qs``."""
 
 
 class WebhookError(TIMError):
     """A webhook that is not authentic, or malformed.
 
-    Its text names the cause and is safe to log: it holds neither the token, nor the expected signature, nor any part
-    of the body.
+    Its text names the cause and is safe to log: it contains neither the token, nor the expected signature, nor any
+    part of the body.
     """
 
     meaning = "The webhook is not authentic, or malformed."
-    remedy = "Refuse it; if it is the service's own, check the token and the clock of this machine."
+    remedy = "Refuse it; if the service sent it, check the token and this machine's clock."
 
 
 def check(query: Query) -> None:
-    """Check that the caller's query is a mapping."""
+    """Check that the query is a mapping."""
     if not isinstance(query, Mapping):
         raise TypeError(f"query must be a mapping of the decoded parameters, not {type(query).__name__}")
 
@@ -32,7 +32,7 @@ def one(query: Query, key: str) -> str | None:
     """Return the only value of a query parameter; None if absent."""
     if key not in query:
         return None
-    # The methods by which the frameworks' mappings return all values of a parameter.
+    # The frameworks' methods for all values of a parameter.
     read_all = getattr(query, "getall", None) or getattr(query, "getlist", None)
     value = query[key] if read_all is None else read_all(key)
     if isinstance(value, list | tuple):

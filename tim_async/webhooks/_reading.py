@@ -1,4 +1,4 @@
-"""Parsing: from the query and the body of a webhook to an event."""
+"""The parser of webhooks: from a query and a body to an event."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _LARGEST = 2**63 - 1
 def parse(query: Query, body: bytes | bytearray | str) -> Event:
     """Parse a webhook.  Call `verify` first: this does not check the signature.
 
-    Numbers may be JSON numbers or strings of digits; the vendor's samples have both.  Unknown fields are ignored, and
-    kept in the event's ``body``.
+    Numbers may be JSON numbers or strings of digits; the vendor's samples have both.  Unknown fields are ignored; the
+    event's ``body`` keeps them.
 
     https://www.tencentcloud.com/document/product/1047/34354
 
@@ -41,8 +41,8 @@ def parse(query: Query, body: bytes | bytearray | str) -> Event:
         A `MsgReport`, `ReadReceipt` or `RequestOverLimit`; a plain `Event` for any other command.
 
     Raises:
-        WebhookError: the body is not a JSON object, a documented field is missing or of the wrong type, or query and
-            body name different commands.
+        WebhookError: the body is not a JSON object, a documented field is missing or of the wrong type, or the commands
+            of query and body differ.
         TypeError: an argument of the wrong type.
     """
     check(query)
@@ -133,10 +133,10 @@ def _command(query: Query, document: Mapping[str, Any]) -> str:
     if in_body is not None and not isinstance(in_body, str):
         raise _ill_typed("CallbackCommand")
     if in_query and in_body and in_query != in_body:
-        raise WebhookError("query and body name different values of CallbackCommand")
+        raise WebhookError("CallbackCommand differs between query and body")
     command = in_query or in_body
     if not command:
-        raise WebhookError("CallbackCommand is missing")
+        raise WebhookError("CallbackCommand is missing from query and body")
     return command
 
 

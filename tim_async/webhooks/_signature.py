@@ -1,4 +1,4 @@
-"""The signature of a webhook."""
+"""Verification of a webhook's signature."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def verify(token: str, query: Query, now: float | None = None) -> Literal[True]:
     time for every well-formed request, also for one that is too old.
 
     It covers **neither the body nor the rest of the query**: an attacker who sees one signed request can send another
-    body with it for a minute.  Accept webhooks over HTTPS only.  A repeated ``Sign`` is no sign of a replay: all
-    webhooks of one second have the same.
+    body with it for a minute.  Accept webhooks over HTTPS only.  A repeated ``Sign`` is not evidence of a replay: all
+    webhooks of one second have the same one.
 
     https://www.tencentcloud.com/document/product/1047/34354
 
@@ -57,13 +57,13 @@ def verify(token: str, query: Query, now: float | None = None) -> Literal[True]:
     if not _TIME.fullmatch(request_time):
         raise WebhookError("RequestTime is not a time in unix seconds")
 
-    # Both are computed before either is checked: the time and the error of a late request do not depend on whether its
-    # signature matches.
+    # Both are computed before either is checked, so that the response to a late request, its timing included, does not
+    # depend on its signature.
     expected = hashlib.sha256(secret + request_time.encode("ascii")).hexdigest()
     genuine = hmac.compare_digest(expected.encode("ascii"), sign.encode("utf-8"))
     age = moment - int(request_time)
     if abs(age) > MAX_AGE:
-        raise WebhookError(f"RequestTime is {abs(age):.1f} s {'ago' if age > 0 else 'ahead'}, over {MAX_AGE} s")
+        raise WebhookError(f"RequestTime is {abs(age):.1f} s {'ago' if age > 0 else 'ahead'}; the limit is {MAX_AGE} s")
     if not genuine:
         raise WebhookError("signature mismatch: Sign was not made with this token")
     return True
@@ -75,7 +75,7 @@ def _token(token: str) -> bytes:
     # Raised outside an exception handler: a UnicodeEncodeError, even as the context, would hold the token.
     secret = token.encode() if is_text(token) else b""
     if not secret:
-        raise ValueError("token must be non-empty text: without a token, anybody could sign")
+        raise ValueError("token must be non-empty text: without a token, anyone could sign")
     return secret
 
 

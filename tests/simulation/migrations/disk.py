@@ -1,8 +1,8 @@
-"""A disk: real files in a folder, each of whose writes may be the last one of the process that makes it.
+"""A disk: real files in a folder, where each write may be the last one of its process.
 
-Every operation that changes a file counts, twice: before it and after it, as a *point* at which the process may be
-killed.  A loss of power also takes away what was written and not synchronized: of that, each sector is there or not.
-What a process does after it was killed, as its functions unwind, is undone.
+There is a *point*, at which the process may be killed, before and after every operation that changes a file.  After a
+power loss, each sector that was written and not synchronized is either kept or lost.  Changes by a killed process,
+while its functions unwind, are undone.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 SECTOR = 512
-"""Bytes that are written as a whole."""
+"""Bytes that are written atomically."""
 _CHANGING = ("fsync", "replace", "unlink", "truncate", "chmod")
-"""Functions of ``os`` by which the product changes files that are not SQLite's."""
+"""Functions of ``os`` by which the product changes files other than SQLite's."""
 _TAKING = ("write", "sync", "fsync")
-"""Changes that a disk refuses that takes no more."""
+"""Changes that a full disk refuses."""
 
 
 class Killed(BaseException):
-    """The process has ended within a function; nothing may catch this."""
+    """The process was killed within a function; nothing may catch this."""
 
 
 class _Written(NamedTuple):
-    """Something written and not synchronized."""
+    """A write that is not synchronized."""
 
     offset: int
     old: bytes
     new: bytes
     size: int
-    """The file's before."""
+    """The file's size before the write."""
 
 
 class Disk:
-    """A folder, and what befalls it.
+    """A folder, and its faults.
 
     Args:
-        folder: with all files; no folders in it.
-        dice: decides what a loss of power leaves.
-        note: told of each point.
+        folder: the folder with all files, without subfolders.
+        dice: decides which sectors survive a power loss.
+        note: receives each point.
 
     Attributes:
-        counting: whether a process is under way that may be killed, or fail.
-        points: how many there were.
+        counting: whether a process runs that may be killed or fail.
+        points: the number of points so far.
         kill_at: the number of the point at which the process is killed; 0 for none.
-        power: whether it is killed by a loss of power.
-        fail_at: the number of the point from which on no change succeeds; 0 for none.
-        full: whether it is full then, and not broken.
+        power: whether it is killed by a power loss.
+        fail_at: the number of the point from which on all changes fail; 0 for none.
+        full: whether they fail because the disk is full, instead of broken.
         dying: called when the process is killed.
-        died: what the files held when the process was killed; None while nothing was.
+        died: the contents of the files when the process was killed; None before.
     """
 
     def __init__(self, folder: Path, dice: random.Random, note: Callable[..., None]) -> None:
@@ -77,7 +77,7 @@ class Disk:
         """Count a point.
 
         Raises:
-            Killed: here the process ends.
+            Killed: the process is killed here.
         """
         if self.died is not None or not self.counting:
             return
@@ -103,21 +103,21 @@ class Disk:
 
     @property
     def fails(self) -> bool:
-        """Whether no change succeeds."""
+        """Whether all changes fail."""
         return self.counting and 0 < self.fail_at <= self.points and self.died is None
 
     def written(self, name: str, offset: int, old: bytes, new: bytes, size: int) -> None:
-        """Note what was written and is not synchronized yet."""
+        """Record a write that is not synchronized yet."""
         self._unsynced.setdefault(name, []).append(_Written(offset, old, new, size))
 
     def synchronized(self, name: str) -> None:
-        """Note that all that was written to a file stays."""
+        """Record that all writes to a file are durable."""
         self._unsynced.pop(name, None)
 
-    # The end of a process, and what it leaves
+    # The end of a process, and the files it leaves
 
     def die(self) -> None:
-        """The process ends now."""
+        """Kill the process now."""
         self.died = {path.name: path.read_bytes() for path in sorted(self._folder.iterdir())}
         if self.power:
             for name in sorted(self._unsynced):
@@ -128,7 +128,7 @@ class Disk:
         self.dying()
 
     def recover(self) -> None:
-        """Give the files what they held when the process ended; nobody may have them open."""
+        """Restore the files' contents at the end of the process; they must not be open."""
         found, self.died = self.died, None
         assert found is not None
         for path in self._folder.iterdir():
@@ -140,7 +140,7 @@ class Disk:
                 path.write_bytes(content)
 
     def _torn(self, content: bytes, unsynced: list[_Written]) -> bytes:
-        """What a loss of power leaves: all that is synchronized, and some of the sectors of the rest."""
+        """Return a file's content after a power loss: all synchronized writes, and some sectors of the others."""
         found = bytearray(content)
         for written in reversed(unsynced):
             found[written.offset : written.offset + len(written.new)] = written.old
@@ -155,11 +155,11 @@ class Disk:
                     found[offset : offset + len(part)] = part
         return bytes(found)
 
-    # What is not SQLite's
+    # Files other than SQLite's
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Have the changes that the product makes by ``os`` be points, too."""
+        """Add points to the product's changes by ``os``."""
 
         def changing(name: str) -> Any:
             real = getattr(os, name)

@@ -1,4 +1,4 @@
-"""What befalls the service, its paths, the disk and the processes; each begins at once and ends by itself."""
+"""The faults of the service, its paths, the disk and the processes; each begins at once and ends by itself."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Fault = Callable[["Simulation", random.Random], None]
 
 
 def _during(sim: Simulation, seconds: float, weather: Any, name: str, value: float) -> None:
-    """Set something for some seconds; of two at a time, the later one's end ends both."""
+    """Set an attribute for some seconds; two concurrent settings end together, at the later end."""
     setattr(weather, name, value)
     sim.world.after(seconds, setattr, weather, name, 0.0)
 
 
 def outage(sim: Simulation, dice: random.Random) -> None:
-    """The service is away: no connection, or no answer, or only transient errors."""
+    """The service is unavailable: no connection, no answer, or only transient errors."""
     name = dice.choice(("refused", "lost", "busy"))
     _during(sim, dice.choice((1.0, 8.0, 30.0, 30.0)), sim.service.weather, name, 1.0)
 
 
 def flaky(sim: Simulation, dice: random.Random) -> None:
-    """Some calls fail, in one way or another; some of them were carried out."""
+    """Some calls fail in various ways; some of them were executed."""
     name = dice.choice(("refused", "lost", "busy", "dropped", "paused"))
     _during(sim, dice.uniform(1.0, 10.0), sim.service.weather, name, dice.choice((0.05, 0.3)))
 
 
 def slow(sim: Simulation, dice: random.Random) -> None:
-    """Calls take long, also longer than they are waited for."""
+    """Calls are slow, some slower than their time-out."""
     _during(sim, dice.uniform(1.0, 5.0), sim.service.weather, "more", dice.choice((0.3, 1.0, 3.0)))
 
 
 def held(sim: Simulation, dice: random.Random) -> None:
-    """A process is stopped for a while, or its loop is blocked."""
+    """A process is stopped or its loop is blocked for a while."""
     if sim.running:
         dice.choice(sim.running).hold(dice.choice((0.1, 1.0, 5.0, 15.0)))
 
@@ -49,20 +49,20 @@ def hanging(sim: Simulation, dice: random.Random) -> None:
 
 
 def _quiet(sim: Simulation, seconds: float) -> None:
-    """No process may be able to renew its lease for some seconds, and a time-out of the store's."""
+    """Note that no process may be able to renew its lease for some seconds plus a time-out of the store."""
     for process in sim.running:
         process.quiet(seconds + TIMEOUT)
 
 
 def broken(sim: Simulation, dice: random.Random) -> None:
-    """The connections to the store end: what was asked may have been done, and nobody hears of it."""
+    """The connections to the store end: requests may have been executed, but their replies are lost."""
     _quiet(sim, 0.0)
     for process in sim.running:
         sim.store.client_of(process.loop).break_connections()
 
 
 def away(sim: Simulation, dice: random.Random) -> None:
-    """The store ends, and runs again with all it had."""
+    """The store stops, and starts again with all its data."""
     seconds, store = dice.choice((0.1, 1.0, 15.0)), sim.store.store
     _quiet(sim, seconds)
     store.stop()
@@ -70,11 +70,11 @@ def away(sim: Simulation, dice: random.Random) -> None:
 
 
 def read_only(sim: Simulation, dice: random.Random) -> None:
-    """The store takes no writes for a while, as one that is about to be replaced; then its replica, which has all."""
+    """The store accepts no writes for a while, as before a switch-over; then its replica, with all data, takes over."""
     seconds, store = dice.choice((0.1, 1.0, 8.0)), sim.store.store
     _quiet(sim, seconds)
     store.primary.primary = False
-    # The old one follows the new one: they have the same data.
+    # The old primary replicates the new one: they have the same data.
     sim.world.after(seconds, lambda: store.fail_over(store.primary.data, shift=0.0, demoted=True))
 
 
@@ -101,4 +101,4 @@ FAULTS: dict[str, Fault] = {
 }
 OF_FILES = ("hanging",)
 OF_STREAMS = ("broken", "away", "read_only", "unheard", "cut")
-"""What befalls only the one kind of store, or only the other."""
+"""The faults that apply to only one kind of store."""

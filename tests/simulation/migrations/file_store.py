@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 class WatchedSqlite(Watched, SqliteStore):
-    """The product's, watched."""
+    """The product's store in a file, observed."""
 
 
 class FileStore:
-    """A journal: one process at a time has it.
+    """A journal, which one process at a time holds.
 
     Args:
-        sim: where it is.
+        sim: the simulation.
 
     Attributes:
-        scripts: runs of scripts; there are none.
+        scripts: the number of script runs, always 0.
     """
 
     def __init__(self, sim: Simulation) -> None:
@@ -53,12 +53,12 @@ class FileStore:
 
     @contextlib.contextmanager
     def simulated(self) -> Iterator[None]:
-        """Have the product use the simulated disk."""
+        """Make the product use the simulated disk."""
         with self._sim.disk.watching(), sqlite.simulated(self._sim.disk) as self._made:
             yield
 
     def make(self, process: Process) -> WatchedSqlite:
-        """The store of a process."""
+        """Make the store of a process."""
         store = WatchedSqlite(self._path)
         store.process = process
         return store
@@ -66,7 +66,7 @@ class FileStore:
     def run(
         self, process: Process, client: TIMClient, options: MigrateOptions, stop: asyncio.Event | None
     ) -> AsyncGenerator[Event, None]:
-        """What a process does."""
+        """Run the work of a process."""
         return run(client, FileSource(self._sim.source, UNREAD), process.store, stop=stop, options=options)
 
     async def write_rejects(self, process: Process) -> None:
@@ -78,11 +78,11 @@ class FileStore:
             await executor.close()
 
     def holds(self, process: Process) -> bool:
-        """Whether a process still has the journal."""
+        """Whether a process still holds the journal."""
         return process.store is not None and process.store._writer.is_open
 
     def released(self, process: Process | None) -> None:
-        """What the system does when the only process ends: its files are closed, and its lock is gone."""
+        """Act as the system at the end of the only process: close its files and release its lock."""
         for connection in self._made:
             connection.close()
         self._made.clear()
@@ -91,7 +91,7 @@ class FileStore:
             lock.release(force=True)
 
     def states(self) -> Mapping[int, str] | None:
-        """The state of each line, as anybody may read it; None before all are planned."""
+        """Return the state of each line, as any process can read it; None before all are planned."""
         try:
             if not read_status(self._path).planned:
                 return None
@@ -103,7 +103,7 @@ class FileStore:
             return None
 
     def look(self) -> Status | None:
-        """Read the status, as anybody may at any time; None while there is none."""
+        """Read the status, as any process can at any time; None while there is none."""
         try:
             return read_status(self._path)
         except JournalError as error:
@@ -111,7 +111,7 @@ class FileStore:
             return None
 
     def _judge(self, error: JournalError) -> None:
-        """Before all rows are planned, it may be gone again; from then on it can be read."""
+        """Check an error: the journal may be absent before all rows are planned, and must be readable from then on."""
         begun = self._sim.begun
         if begun or (
             not str(error).startswith("there is no journal") and "is empty: no run has begun" not in str(error)

@@ -1,4 +1,4 @@
-"""What is drawn from a seed: a file, how it is sent, and how each process that sends it ends."""
+"""The plan of a seed: a file, the options of its migration, and the end of each process."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, replace
 from tests.simulation.network import Path, drawn_path
 
 REFUSED = "absent"
-"""How members begin that the service refuses."""
+"""The prefix of members that the service refuses."""
 
 
 class Group(enum.Enum):
-    """Kinds of groups."""
+    """The kinds of groups."""
 
     PLAIN = enum.auto()
     SMALL = enum.auto()
-    """It has ten messages."""
+    """A group with ten messages."""
     DEAF = enum.auto()
-    """It has no unread counts."""
+    """A group without unread counts."""
     ABSENT = enum.auto()
 
 
 GROUPS = {"group": Group.PLAIN, "small": Group.SMALL, "hall": Group.DEAF, "nothing": Group.ABSENT}
-"""By how their names begin."""
+"""The groups, by the prefix of their names."""
 MESSAGES = 10
-"""Messages of a small group."""
+"""The number of messages of a small group."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Line:
 
     Attributes:
         line: its number.
-        group, member: whose count it is; "" for a line that is no row.
+        group, member: the group and the member of the count; "" for a line that is no row.
         number: the count.
     """
 
@@ -46,25 +46,25 @@ class Line:
 
     @property
     def account(self) -> str:
-        """The member, as the service names it."""
+        """The member, as named by the service."""
         return f"{self.group}/{self.member}"
 
     @property
     def text(self) -> str:
-        """The line."""
+        """The text of the line."""
         return f"{self.group},{self.member},{self.number}" if self.group else f"group0,nobody,number {self.number}"
 
 
 @dataclass(frozen=True)
 class End:
-    """How a process ends.
+    """The end of a process.
 
     Attributes:
-        how: "await" for killed between two callbacks of its loop, "write" for killed at a point of the disk, "power"
-            for a loss of power there; "stop", "cancel" or "leave" between two callbacks; "full" or "broken" for a
-            disk that takes nothing more from a point on; "" for none.
-        at: the number of callbacks or points before.
-        answers: answers of the service before those are counted.
+        how: "await" for a kill between two callbacks of its loop, "write" for a kill at a point of the disk, "power"
+            for a power loss there; "stop", "cancel" or "leave" between two callbacks; "full" or "broken" for a disk
+            that refuses all changes from a point on; "" for none.
+        at: the number of callbacks or points before the end.
+        answers: the number of the service's answers after which these are counted.
     """
 
     how: str = ""
@@ -77,18 +77,18 @@ class Plan:
     """A migration.
 
     Attributes:
-        seed: what it was drawn from.
-        stream: whether its store is a shared one, and not a file.
-        lines: of the file.
-        concurrency, group_check: as `MigrateOptions` has them.
-        rate: calls/s.
-        to_service, to_store: paths, each way.
-        disk: seconds of one function of the disk's, in the mean.
-        ends: of each process in turn, or of each that works at the same time and those that follow it.
-        workers: processes that work at the same time.
-        lease: seconds, of a shared store.
-        faults: how many befall the service and the store.
-        seconds: within which they do.
+        seed: its seed.
+        stream: whether its store is a shared one instead of a file.
+        lines: the lines of the file.
+        concurrency, group_check: the options of `MigrateOptions`.
+        rate: the rate, calls/s.
+        to_service, to_store: the one-way paths.
+        disk: the mean time of a disk operation, seconds.
+        ends: the ends of the processes in turn or, for a shared store, to deal to the loader and the workers.
+        workers: the number of concurrent workers.
+        lease: the lease of a shared store, seconds.
+        faults: the number of faults of the service and the store.
+        seconds: the time within which the faults begin, seconds.
     """
 
     seed: int
@@ -108,11 +108,11 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The file."""
+        """Return the text of the file."""
         return "".join(f"{line}\n" for line in ("GroupId,Member_Account,UnreadMsgNum", *(x.text for x in self.lines)))
 
     def expected(self) -> dict[int, str]:
-        """The state of each line in the end."""
+        """Return the expected final state of each line."""
         last = {line.account: line.line for line in self.lines if line.group}
         return {line.line: self._state(line, last) for line in self.lines}
 
@@ -127,10 +127,10 @@ class Plan:
         return "lowered" if kind is Group.SMALL and line.number > MESSAGES else "done"
 
     def dealt(self) -> list[tuple[str, list[End]]]:
-        """The ends of a shared store's processes: of who loads the file, and of each worker in turn."""
+        """Deal the ends to a shared store's processes: to the loader of the file, and to the workers in turn."""
         slots: list[tuple[str, list[End]]] = [("load", []), *(("work", []) for _ in range(self.workers))]
         for number, end in enumerate(self.ends):
-            # To load takes no answer of the service.
+            # Loading needs no answer of the service.
             at = number % len(slots)
             slots[at][1].append(replace(end, answers=0) if at == 0 else end)
         return slots
@@ -147,8 +147,8 @@ def drawn(seed: int, *, stream: bool | None = None, small: bool = False) -> Plan
     """Draw a migration.
 
     Args:
-        seed: what from.
-        stream: have it use a shared store, or a file; None for either.
+        seed: the seed.
+        stream: True for a shared store, False for a file; None for a random choice.
         small: few rows and processes.
     """
     dice = random.Random(f"{seed} migration")
@@ -167,7 +167,7 @@ def drawn(seed: int, *, stream: bool | None = None, small: bool = False) -> Plan
         how = dice.choice(hows)
         if dice.random() < 0.5:
             ends.append(End(how, dice.randint(1, 15), answers=dice.randint(1, max(1, count // 2))))
-        else:  # of about as many as there are
+        else:  # about as many as there are
             ends.append(End(how, 1 + int((150 + 8 * count) * dice.random())))
     return Plan(
         seed,

@@ -1,4 +1,4 @@
-"""A process that migrates: the product's client and engine, in an event loop and with threads of its own."""
+"""A process of a migration: the product's client and engine, in an event loop and with threads of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 APP = 1400000000
 METHOD = "set_unread_msg_num"
 TIMEOUT = 4.0
-"""Seconds of one attempt."""
+"""The time-out of one attempt, seconds."""
 RETRY = RetryPolicy(attempts=5, total=8.0)
 
 
@@ -33,21 +33,21 @@ class Process:
     """One process.
 
     Args:
-        name: unique in the world.
-        sim: where it is.
-        role: "run" for all of a migration, "load" and "work" for its parts, "look" for who reads its status.
-        end: how it is to end.
+        name: its name, unique in the world.
+        sim: the simulation.
+        role: "run" for a whole migration, "load" and "work" for its parts, "look" for a reader of the status.
+        end: its planned end.
         over: called once it has ended.
 
     Attributes:
-        claims: by line whether it holds the row, of those that it has claimed.
-        heard: lines of which it has the service's answer.
+        claims: for each line that it has claimed, whether it still holds the row.
+        answered_lines: the lines with an answer of the service.
         failed: whether an exchange failed.
         alive: whether it runs.
-        killed: whether it was.
-        in_order: whether it ended by itself, and could write until then.
-        complete: whether nothing is left to do for such a process.
-        status, problems: what it has seen last.
+        killed: whether it was killed.
+        in_order: whether it ended by itself and could write until then.
+        complete: whether nothing is left to do for its role.
+        status, problems: the last status and problems that it has read.
     """
 
     def __init__(self, name: str, role: str, sim: Simulation, end: End, over: Callable[[Process], None]) -> None:
@@ -59,7 +59,7 @@ class Process:
         self.end = end
         self.dice = sim.world.dice(f"process {name}")
         self.claims: dict[int, bool] = {}
-        self.heard: set[int] = set()
+        self.answered_lines: set[int] = set()
         self.failed = False
         self._silent_until = 0.0
         self.alive = True
@@ -105,8 +105,8 @@ class Process:
             self.loop.hold(0.0, end.at, calls[end.how])
 
     def answered(self, line: int) -> None:
-        """It has the service's answer to a row."""
-        self.heard.add(line)
+        """Note the service's answer to a row."""
+        self.answered_lines.add(line)
         if self._answers:
             self._answers -= 1
             if not self._answers:
@@ -126,21 +126,21 @@ class Process:
                 self._task.cancel()
 
     def hold(self, seconds: float) -> None:
-        """Stop or block it for some seconds."""
+        """Stop or block the process for some seconds."""
         self.quiet(seconds)
         self.loop.hold(seconds, self.dice.randint(0, 20), lambda: self.world.note("held", self.name, seconds))
 
     def quiet(self, seconds: float) -> None:
-        """It may be unable to renew its lease for some seconds."""
+        """Note that it may be unable to renew its lease for some seconds."""
         self._silent_until = max(self._silent_until, self.world.now + seconds + self.sim.plan.lease + 2 * TIMEOUT)
 
     @property
     def silent(self) -> bool:
-        """Whether it may have lost its lease lately."""
+        """Whether it may have lost its lease recently."""
         return self.world.now < self._silent_until
 
     def kill(self) -> None:
-        """As by SIGKILL."""
+        """Kill it as by SIGKILL."""
         if not self.alive:
             return
         if self.sim.disk.died is None:
@@ -153,34 +153,34 @@ class Process:
         self._over(self)
 
     def dead(self) -> None:
-        """Run nothing any more; what it holds in memory stays there, since its end runs nothing either."""
+        """Stop everything, without any cleanup of its memory."""
         self.killed, self.alive = True, False
         self.kept = [*self.loop._ready, *self.loop._arrived, *self.loop._timers]
         self.loop.kill()
         if self.client is not None:
-            self.client._caller._home = None  # or its end would warn that it was not closed
+            self.client._caller._home = None  # otherwise its deletion would warn that it was not closed
 
     def _ended(self, how: str, *, in_order: bool) -> None:
         self.alive, self.in_order = False, in_order
         self.loop.kill()
         disk, store = self.sim.disk, self.sim.store
         disk.kill_at = disk.fail_at = 0
-        if store.holds(self):  # a thread waits for the disk: the process ends without it
+        if store.holds(self):  # a thread is waiting for the disk; the process ends without it
             disk.die()
             store.released(self)
             disk.recover()
         self.sim.watch.over(self, how)
         self._over(self)
 
-    # Who looks
+    # The role "look"
 
     def last_look(self) -> None:
-        """Look once more, at the problems, too, and end."""
+        """Read the status and the problems once more, and end."""
         if self._stop is not None:
             self.loop.arrive(self._stop.set)
 
     async def _look(self) -> None:
-        """Look at the status from time to time; a store that is away is no fault of the status."""
+        """Read the status from time to time; an unreachable store is no failure of it."""
         assert self._stop is not None
         store = self.sim.store
         while not self._stop.is_set():
@@ -189,7 +189,7 @@ class Process:
                     await self._stop.wait()
             begun = self.sim.begun
             try:
-                self.sim.watch.looked(await store.look())
+                self.sim.watch.status_read(await store.look())
             except StoreError as error:
                 if begun and not isinstance(error, StoreAway):
                     self.sim.watch.violated("status", str(error))
@@ -202,7 +202,7 @@ class Process:
     # Its threads
 
     def latency(self) -> float:
-        """Seconds until a function has run that begins now."""
+        """Return the time of a function that begins now, seconds."""
         return max(0.0, self.sim.hangs_until - self.world.now) + self.dice.expovariate(1 / self.sim.plan.disk)
 
     def blocks(self, function: Callable[[], object]) -> None:
@@ -215,7 +215,7 @@ class Process:
             self.alive = True
             self.kill()
 
-    # What it does
+    # Its work
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
@@ -233,7 +233,7 @@ class Process:
         )
         client._caller._transport = cast("Any", self.wire)
         self.client = client
-        await client.__aenter__()  # not by `async with`: the end of a process that was killed closes nothing
+        await client.__aenter__()  # not by `async with`, because a killed process closes nothing
         self._task = asyncio.ensure_future(self._migrate(client))
         in_order = False
         try:
@@ -271,7 +271,7 @@ class Process:
                 if isinstance(event, Finished):
                     how, self.complete = event.ended.name.lower(), not event.counts.left
                 if self.dice.random() < 0.02:
-                    await asyncio.sleep(self.dice.uniform(0.0, 2.0))  # a reader that is slow
+                    await asyncio.sleep(self.dice.uniform(0.0, 2.0))  # a slow reader
         if self.complete:
             await store.write_rejects(self)
         return how
@@ -282,7 +282,7 @@ def _nothing() -> None:
 
 
 class Watched:
-    """What is added to a store, to see what it confirms."""
+    """A mixin for a store, which observes its confirmations."""
 
     process: Process
 
@@ -306,7 +306,7 @@ class Watched:
         await super().release(lines)  # type: ignore[misc]
 
     async def close(self, how: str = "") -> None:
-        """See `Store.close`: what it holds is given back."""
+        """See `Store.close`, which releases all held rows."""
         if self.process.sim.plan.stream:
             self.process.claims.clear()
         await super().close(how)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The service as a migration needs it: it keeps the counts of members, and tells what groups there are."""
+"""The service for a migration: it stores the members' counts and answers look-ups of groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .plan import GROUPS, REFUSED, Group
 NO_ACCOUNT = 10019
 NO_GROUP = 10010
 LOOKUP = "groups"
-"""The account of a look-up of groups."""
+"""The account that stands for a look-up of groups."""
 
 
 class Service(service.Service):
@@ -30,17 +30,17 @@ class Service(service.Service):
         self.values: dict[str, int] = {}
 
     def account_of(self, request: dict[str, Any]) -> str:
-        """The member, or ``LOOKUP``."""
+        """Return the member in a request, or ``LOOKUP``."""
         return LOOKUP if "GroupIdList" in request else f"{request['GroupId']}/{request['Member_Account']}"
 
     def arrive(self, flight: Flight, back: float) -> None:
-        """A request is here; it is carried out whatever becomes of the answer."""
+        """Handle the arrival of a request, which is executed even if the answer is lost."""
         if not flight.arrived and flight.account != LOOKUP and not _is_refused(flight.request):
             self.values[flight.account] = flight.request["UnreadMsgNum"]
         super().arrive(flight, back)
 
     def reply(self, code: int, flight: Flight) -> Reply:
-        """The answer to a request."""
+        """Make the answer to a request."""
         request = flight.request
         if code:
             return failure(code)
@@ -48,9 +48,9 @@ class Service(service.Service):
             return success(GroupInfo=[_group(group_id) for group_id in request["GroupIdList"]])
         return failure(NO_ACCOUNT) if _is_refused(request) else success()
 
-    def heard(self, flight: Flight, reply: Reply) -> None:
-        """The process has the answer."""
-        self.watcher.heard(flight.host, flight.account, reply)
+    def delivered(self, flight: Flight, reply: Reply) -> None:
+        """Handle the delivery of an answer."""
+        self.watcher.delivered(flight.host, flight.account, reply)
 
 
 def _is_refused(request: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""One migration from its beginning to its end."""
+"""The simulation of one migration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation import chance
-from tests.simulation.simulation import in_silence, unheard
+from tests.simulation.simulation import ignoring_unraisable, quiet_logs
 from tests.simulation.watch import Violation
 from tests.simulation.world import Trace, World
 from tim_async.emulator._windows import Window
@@ -29,29 +29,29 @@ from .stream_store import StreamStore
 from .threads import Threads
 from .watch import Watch
 
-LONGEST = 1800.0
-"""Seconds within which a migration ends, whatever befalls it."""
-MOST = 60
-"""Processes that may fail in turn, for outages that last."""
+MAX_SECONDS = 1800.0
+"""Seconds within which a migration must end, under any faults."""
+MAX_RESTARTS = 60
+"""The number of processes that may fail in turn, in long outages."""
 
 
 @dataclass
 class Result:
-    """What a seed led to.
+    """The result of a seed.
 
     Attributes:
-        plan: what was drawn.
+        plan: its plan.
         fingerprint: a hash of every step.
-        steps: events of the world.
-        seconds: virtual time.
-        faults: how many of each there were.
-        ended: processes by how they ended.
-        calls: attempts of rows.
-        again: rows that a second process sent.
-        points: changes of the disk, each before and after.
-        looks: at the status.
-        scripts: runs of the scripts of a shared store.
-        violations: what must not be.
+        steps: the number of events of the world.
+        seconds: the virtual time.
+        faults: the number of faults of each kind.
+        ended: the number of processes by their ends.
+        calls: the number of attempts for rows.
+        again: the number of rows that a second process sent.
+        points: the number of points of the disk, two for each change.
+        looks: the number of readings of the status.
+        scripts: the number of script runs of a shared store.
+        violations: the violated invariants.
     """
 
     plan: Plan
@@ -69,11 +69,11 @@ class Result:
 
 
 class _Slot:
-    """A place for one process at a time: what comes after the one that has ended.
+    """A sequence of processes, each of which replaces the one that has ended.
 
     Attributes:
-        role: of the processes.
-        complete: whether one of them has left nothing to do.
+        role: the role of its processes.
+        complete: whether nothing is left to do for the role.
     """
 
     def __init__(self, sim: Simulation, role: str, ends: list[End]) -> None:
@@ -84,10 +84,10 @@ class _Slot:
         self.complete = False
 
     def start(self) -> None:
-        """Start the next process; after those with an end of their own, as many as it takes."""
+        """Start the next process; after all planned ends, further processes until the work is complete."""
         sim = self._sim
-        if self._begun > len(self._ends) + MOST:
-            sim.watch.violated("end", f"{MOST} times in turn {self.role} has ended without an end: {sim.watch.ended}")
+        if self._begun > len(self._ends) + MAX_RESTARTS:
+            sim.watch.violated("end", f"{self.role} is incomplete after {MAX_RESTARTS} restarts: {sim.watch.ended}")
             return
         end = self._ends[self._begun] if self._begun < len(self._ends) else End()
         self._begun += 1
@@ -96,23 +96,23 @@ class _Slot:
         sim.processes.append(Process(name, self.role, sim, end, self._over))
 
     def _over(self, process: Process) -> None:
-        # All of the ends come to pass, also when there is nothing left to do.
+        # All planned ends happen, even if nothing is left to do.
         self.complete = process.complete and self._begun > len(self._ends)
         if not self.complete:
             self._sim.world.after(self._sim.dice.uniform(0.0, 2.0), self.start)
 
 
 class Simulation:
-    """A world with a migration in it.
+    """A world with a migration.
 
     Args:
-        plan: what to build.
-        folder: for the files.
+        plan: the plan.
+        folder: the folder for the files.
         trace: receives every step.
 
     Attributes:
-        dice: decides when processes start, and when the status is looked at.
-        begun: whether all rows were seen to be planned.
+        dice: decides when processes start and when the status is read.
+        begun: whether all rows are known to be planned.
         hangs_until: the world's time until which the disk does not respond.
     """
 
@@ -137,16 +137,16 @@ class Simulation:
 
     @property
     def running(self) -> list[Process]:
-        """The processes that run."""
+        """Return the running processes."""
         looker = [] if self._looker is None else [self._looker]
         return [process for process in (*self.processes, *looker) if process.alive]
 
     def run(self) -> Result:
-        """Let it happen."""
+        """Run the simulation."""
         world, plan = self.world, self.plan
         dice = world.dice("faults")
         for _ in range(plan.faults):
-            world.at(dice.uniform(0.0, plan.seconds), self._befall, dice)
+            world.at(dice.uniform(0.0, plan.seconds), self._inject_fault, dice)
         if plan.stream:
             self._slots = [_Slot(self, role, ends) for role, ends in plan.dealt()]
             self._looker = Process("look", "look", self, End(), lambda _: None)
@@ -155,7 +155,7 @@ class Simulation:
             self._look()
         for slot in self._slots:
             world.at(self.dice.uniform(0.0, 1.0) if plan.stream else 0.0, slot.start)
-        until = LONGEST
+        until = MAX_SECONDS
         while not all(slot.complete for slot in self._slots) and not self.watch.violations and world.now < until:
             world.run(world.now + 0.5)
         if not self.watch.violations:
@@ -180,7 +180,7 @@ class Simulation:
     def _finish(self) -> None:
         waiting = [slot.role for slot in self._slots if not slot.complete]
         if waiting:
-            self.watch.violated("end", f"after {self.world.now:.0f} s there is no end of {', '.join(waiting)}")
+            self.watch.violated("end", f"incomplete after {self.world.now:.0f} s: {', '.join(waiting)}")
             return
         if not self.plan.stream:
             rejected = {path.name: path.read_text() for path in sorted(self.folder.glob("rejected*"))}
@@ -193,18 +193,18 @@ class Simulation:
             text = "".join(f"{json.dumps(problem.to_document())}\n" for problem in self._looker.problems)
             rejected = {"rejected.jsonl": text} if text else {}
         if status is None:
-            self.watch.violated("status", "it cannot be read in the end")
+            self.watch.violated("status", "it cannot be read at the end")
             return
         self.watch.finished(self.service.values, status, rejected)
 
-    def _befall(self, dice: Any) -> None:
+    def _inject_fault(self, dice: Any) -> None:
         name = dice.choice([name for name in FAULTS if name not in (OF_FILES if self.plan.stream else OF_STREAMS)])
         self.world.note("fault", name)
         self.faults[name] += 1
         FAULTS[name](self, dice)
 
     def _look(self) -> None:
-        """Look at the status from time to time, as another process would; that may be killed, too."""
+        """Read the status from time to time, as another process would, which may be killed, too."""
         disk = self.disk
         alone = not self.running and disk.kill_at == 0 and self.dice.random() < 0.5
         if alone:
@@ -221,13 +221,13 @@ class Simulation:
                 disk.recover()
         if found is not None:
             self.begun = self.begun or found.planned
-            self.watch.looked(found)
+            self.watch.status_read(found)
         self.world.after(self.dice.expovariate(2.0), self._look)
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of the same name in each run of a seed, in memory where there is such: nothing here waits for a disk."""
+    """Make a folder with the same name in each run of a seed, in memory if possible, as nothing needs a disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
@@ -238,14 +238,14 @@ def _run(simulation: Simulation) -> Result:
         chance.shut(simulation.plan.seed, lambda: simulation.world.now),
         simulation.threads.simulated(),
         simulation.store.simulated(),
-        unheard(),
+        ignoring_unraisable(),
     ):
         return simulation.run()
 
 
 def _forget(simulations: list[Simulation]) -> None:
     simulations.clear()
-    while gc.collect():  # what ends others as it ends
+    while gc.collect():  # repeated, because finalizers create garbage
         pass
 
 
@@ -255,22 +255,22 @@ def simulate(
     """Run one seed.
 
     Args:
-        seed: what everything is drawn from.
+        seed: the seed.
         trace: receives every step.
-        stream, small: as `drawn` takes them.
-        plan: this one instead.
+        stream, small: the arguments of `drawn`.
+        plan: a plan to use instead.
     """
     plan = plan or drawn(seed, stream=stream, small=small)
     collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle would end what killed processes have left, at a step of its own
+    gc.disable()  # a collection would end objects of killed processes, at a step that depends on the heap
     gc.freeze()
     try:
-        with in_silence(), _folder() as folder:
+        with quiet_logs(), _folder() as folder:
             simulations = [Simulation(plan, folder, trace)]
             result = _run(simulations[0])
-            with unheard():
-                # What killed processes have left is ended in a thread that has no event loop: in this one it would make
-                # one, and begin anew there.
+            with ignoring_unraisable():
+                # Objects of killed processes are collected in a thread without an event loop: in this thread they would
+                # create a loop and start again there.
                 thread = threading.Thread(target=_forget, args=(simulations,))
                 thread.start()
                 thread.join()

@@ -1,6 +1,6 @@
-"""SQLite on a simulated disk: what the product uses of ``sqlite3``, by ``apsw``, whose file system can be Python's.
+"""SQLite on a simulated disk: the part of ``sqlite3`` that the product uses, by ``apsw``, which allows a VFS in Python.
 
-It is another build of the same SQLite; all of its files are read and written by `_File`.
+It is another build of the same SQLite; `_File` reads and writes all of its files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _System(apsw.VFS):
         if name is None or not flags[0] & (
             apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
         ):
-            return apsw.VFSFile("", name, flags)  # a temporary file, of which nothing is left
+            return apsw.VFSFile("", name, flags)  # a temporary file, which leaves nothing
         return _File(self.disk, name, flags)
 
     def xDelete(self, name: str, sync: bool) -> None:  # noqa: N802
@@ -79,7 +79,7 @@ class _File(apsw.VFSFile):
 
 
 class Cursor:
-    """What the product uses of ``sqlite3.Cursor``."""
+    """The part of ``sqlite3.Cursor`` that the product uses."""
 
     def __init__(self, db: apsw.Connection, cursor: apsw.Cursor) -> None:
         self._db = db
@@ -87,12 +87,12 @@ class Cursor:
         self.lastrowid: int | None = db.last_insert_rowid()
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row."""
+        """Return the next row."""
         with _translated():
             return next(self._cursor, None)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All others."""
+        """Return the remaining rows."""
         with _translated():
             return list(self._cursor)
 
@@ -101,7 +101,7 @@ class Cursor:
 
 
 class Connection:
-    """What the product uses of ``sqlite3.Connection``."""
+    """The part of ``sqlite3.Connection`` that the product uses."""
 
     def __init__(self, system: _System, path: str, *, uri: bool) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | (apsw.SQLITE_OPEN_URI if uri else 0)
@@ -119,24 +119,24 @@ class Connection:
             self._db.cursor().executemany(statement, (tuple(args) for args in many))
 
     def executescript(self, script: str) -> None:
-        """Run some statements."""
+        """Run several statements."""
         with _translated():
             list(self._db.cursor().execute(script))
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is under way."""
+        """Whether a transaction is open."""
         return self._db.in_transaction
 
     def close(self) -> None:
-        """Close it; the last to close a journal takes in its log, and if it cannot, the next one does."""
+        """Close it; the last connection to a journal checkpoints its log; if it fails, the next one does."""
         with contextlib.suppress(apsw.Error):
             self._db.close(True)
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Raise what ``sqlite3`` raises."""
+    """Translate exceptions to those of ``sqlite3``."""
     try:
         yield
     except Killed:
@@ -152,7 +152,7 @@ def _translated() -> Iterator[None]:
 
 @contextlib.contextmanager
 def simulated(disk: Disk) -> Iterator[list[Connection]]:
-    """Have every ``sqlite3.connect`` lead to a disk; the connections that were made."""
+    """Make every ``sqlite3.connect`` open a file on a disk; yield the list of connections."""
     system = _System(disk)
     made: list[Connection] = []
 

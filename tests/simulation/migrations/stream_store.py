@@ -1,4 +1,4 @@
-"""The store that several workers share: the product's scripts on a simulated server, and its client's way to it."""
+"""The store that several workers share: the product's scripts on a simulated server, and the client's network to it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 URL = "redis://simulated:6379/0"
 NAME = "migration"
 _RETURNED = "returned"
-"""The consumer that has what workers gave back."""
+"""The consumer that holds the rows that workers released."""
 
 _engine: Engine | None = None
 
 
 class Client(StoreClient):
-    """One process's client of the store: what the migration uses of `redis.asyncio.Redis`."""
+    """One process's client of the store: the part of `redis.asyncio.Redis` that the migration uses."""
 
     def __init__(self, store: Store, host: Host, path: Path) -> None:
         super().__init__(store, host, path)
@@ -68,14 +68,14 @@ def _only_reads(command: tuple[Any, ...]) -> bool:
 
 
 class WatchedRedis(Watched, RedisStore):
-    """The product's, watched."""
+    """The product's store on Redis, observed."""
 
 
 class StreamStore:
-    """A shared store: workers have it at the same time.
+    """A shared store, which workers use concurrently.
 
     Args:
-        sim: where it is.
+        sim: the simulation.
     """
 
     def __init__(self, sim: Simulation) -> None:
@@ -89,12 +89,12 @@ class StreamStore:
 
     @property
     def scripts(self) -> int:
-        """Runs of the scripts."""
+        """The number of script runs."""
         return self.store.ran
 
     @contextlib.contextmanager
     def simulated(self) -> Iterator[None]:
-        """Have the product's link lead to the simulated server."""
+        """Connect the product's link to the simulated server."""
 
         def connect(*_: object, **__: object) -> Connected:
             client = self.client_of(asyncio.get_running_loop())
@@ -115,28 +115,28 @@ class StreamStore:
             yield
 
     def client_of(self, loop: object) -> Client:
-        """The client of a process, by its loop."""
+        """Return the client of a process, by its loop."""
         if loop not in self._clients:
             host = self._sim.threads.of(loop)
             self._clients[loop] = Client(self.store, host, self._sim.plan.to_store)
         return self._clients[loop]
 
     def make(self, process: Process) -> None:
-        """Nothing: `work` makes its own."""
+        """Do nothing: `work` makes its own store."""
 
     def run(
         self, process: Process, client: TIMClient, options: MigrateOptions, stop: asyncio.Event | None
     ) -> AsyncGenerator[Any, None]:
-        """What a process does: the first one loads the file, the others work."""
+        """Run the work of a process: the first one loads the file, the others send rows."""
         if process.role == "load":
             return load(FileSource(self._sim.source, UNREAD), URL, name=NAME, stop=stop)
         return work(client, URL, name=NAME, lease=self._sim.plan.lease, stop=stop, options=options)
 
     async def write_rejects(self, process: Process) -> None:
-        """Nothing: how that file is written is the same as with a journal."""
+        """Do nothing: that file is written in the same way as with a journal."""
 
     async def look(self) -> Status:
-        """Read the status, as anybody may at any time."""
+        """Read the status, as any process can at any time."""
         return await read_fleet(URL, name=NAME)
 
     async def problems(self) -> list[Problem]:
@@ -148,16 +148,16 @@ class StreamStore:
             await store.close()
 
     def holds(self, process: Process) -> bool:
-        """Nothing that the system would take back."""
+        """Return False: it holds nothing that the system would release."""
         return False
 
     def released(self, process: Process | None) -> None:
-        """The connections of a process end with it."""
+        """End the connections of a process that has ended."""
         if process is not None and process.loop in self._clients:
             self._clients[process.loop].vanish()
 
     def states(self) -> Mapping[int, str] | None:
-        """The state of each line; None before all are planned."""
+        """Return the state of each line; None before all are planned."""
         data, lua = self.store.primary.data, _engine.lua if _engine is not None else None
         assert lua is not None
         names = [key_of(NAME, part) for part in ("states", "rows", "claims")]

@@ -1,4 +1,4 @@
-"""Short simulated migrations in every test run; ``python -m benchmarks simulate --migrations`` runs longer ones."""
+"""Short simulated migrations for every test run; ``python -m benchmarks simulate --migrations`` runs longer ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = 1148
 """A seed whose file has few rows, of all kinds."""
 PARTS = 2
 EVERY = 17
-"""Of the moments of a migration, each of so many is the last one of its process."""
+"""The stride, in moments of a migration, between those at which a process is killed."""
 
 
 @pytest.mark.simulated
@@ -30,11 +30,11 @@ def test_a_migration_survives_any_ends_of_its_processes(part: int) -> None:
 @pytest.mark.simulated
 @pytest.mark.parametrize(("how", "stream"), [("await", False), ("write", False), ("power", False), ("await", True)])
 def test_a_process_may_be_killed_at_any_moment_and_so_may_the_next(how: str, stream: bool) -> None:
-    """A file with few rows of all kinds; two processes are killed at the same moment each, later in each turn."""
+    """A file with few rows of all kinds; two processes are killed at the same moment, later in each iteration."""
     plan = dataclasses.replace(drawn(SMALL, stream=stream, small=True), faults=0, workers=1)
     at = 1
     while True:
-        # Of a shared store, the ends are dealt to who loads the file and to the worker.
+        # For a shared store, the ends are dealt to the loader and to the worker.
         result = simulate(SMALL, plan=dataclasses.replace(plan, ends=(End(how, at),) * (4 if stream else 2)))
         assert not result.violations, f"{result.violations[0]}, killed at {at}"
         if not result.ended["killed"]:
@@ -44,7 +44,7 @@ def test_a_process_may_be_killed_at_any_moment_and_so_may_the_next(how: str, str
 
 
 @pytest.mark.processes
-def test_a_seed_replays_to_the_same_step_whatever_hashes_and_folders_are() -> None:
+def test_a_seed_replays_to_the_same_step_with_any_hashes_and_folders() -> None:
     program = (
         "from tests.simulation.migrations.simulation import simulate\n"
         "for seed in (3, 5, 8): print(simulate(seed, small=True).fingerprint)"

@@ -1,4 +1,4 @@
-"""The commands of ``streams.lua`` beside a real Valkey: the same requests of workers, the same replies."""
+"""The commands of ``streams.lua`` compared with a real Valkey: same requests of workers, same replies."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .simulation import simulate
 
 SEEDS = range(8)
 _LEASE = 1_000_000_000
-"""Milliseconds: how long ago something was delivered is the real server's own time, and must not matter."""
+"""Milliseconds: entries' idle times are by the real server's clock, and must not matter."""
 _UNLIKE = frozenset({"info"})
 """Operations whose replies are about the server."""
 
 
 def asked_for(seed: int) -> list[tuple[int, str]]:
-    """The requests of a simulated migration, each with the store's time in microseconds, in the store's order."""
+    """Record the requests of a simulated migration, each with the store's time, microseconds, in the store's order."""
     found: list[tuple[int, str]] = []
     run = Server.run
 
@@ -45,7 +45,7 @@ def asked_for(seed: int) -> list[tuple[int, str]]:
 
 
 class _Clock(Server):
-    """A server whose clock is set."""
+    """A server whose clock the test sets."""
 
     microseconds = 0
 

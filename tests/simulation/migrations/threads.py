@@ -1,6 +1,6 @@
-"""The threads of the product's executors in virtual time: each function runs at once, some time after it was asked for.
+"""The threads of the product's executors in virtual time: each function runs instantly, some time after its request.
 
-`SerialExecutor` itself is the product's; only its thread and its queue are not.
+`SerialExecutor` itself is the product's; only its thread and its queue are replaced.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tim_async.migrate import _executor
 
 
 class Host(Protocol):
-    """A process, as its threads see it."""
+    """A process, from the side of its threads."""
 
     loop: ProcessLoop
     name: str
 
     def latency(self) -> float:
-        """Seconds until a function has run that begins now."""
+        """Return the time of a function that begins now, seconds."""
 
     def blocks(self, function: Callable[[], object]) -> None:
         """Run a function in a thread of the process."""
@@ -39,11 +39,11 @@ class Threads:
         self._hosts: dict[ProcessLoop, Host] = {}
 
     def add(self, host: Host) -> None:
-        """Have threads be known as those of a process by its loop."""
+        """Register a process, by its loop, as the owner of threads."""
         self._hosts[host.loop] = host
 
     def of(self, loop: object) -> Host:
-        """Whose loop it is."""
+        """Return the process of a loop."""
         assert isinstance(loop, ProcessLoop)
         return self._hosts[loop]
 
@@ -52,7 +52,7 @@ class Threads:
 
     @contextlib.contextmanager
     def simulated(self) -> Iterator[None]:
-        """Have every executor that is made now use these threads."""
+        """Make every new executor use these threads."""
         threading = types.SimpleNamespace(Thread=_Thread)
         with (
             mock.patch.object(time, "sleep", _no_sleep),
@@ -72,10 +72,10 @@ class _Thread:
         queue.work_off = lambda job: target(_Once(job), loop)
 
     def start(self) -> None:
-        """It runs when there is something to do."""
+        """Do nothing: the thread runs whenever there is a job."""
 
     def join(self) -> None:
-        """It has ended: who joins it has given it nothing more to do."""
+        """Do nothing: a thread that is joined has no job left."""
 
 
 class _Once:
@@ -96,7 +96,7 @@ class _Queue:
         self.work_off: Callable[[Any], None]
 
     def put(self, job: Any) -> None:
-        """Have a job be done after those before it."""
+        """Queue a job."""
         if job is not None:
             self._jobs.append(job)
             if len(self._jobs) == 1:

@@ -1,14 +1,14 @@
-"""What must hold of a migration, looked at with each call, each exchange and each end of a process.
+"""The invariants of a migration, checked at each call, each exchange and each end of a process.
 
-* A row is sent only by a process whose claim of it is durable, and never with another value than that of the last row
-  of its member.
-* What a store has confirmed is there after any crash: outcomes, and the claims of rows without one.
-* A row whose outcome was known is never sent again: neither one that is settled, nor one whose answer was heard by a
-  process that ended in order.
-* Two processes hold the same row only when the first was silent for longer than its lease.
-* No process holds more rows than it was told; each ends in time.
+* A row is sent only by a process with a durable claim of it, and only with the value of its member's last row.
+* All that a store has confirmed survives any crash: outcomes, and the claims of rows without an outcome.
+* A row with a known outcome is never sent again: neither a settled row, nor a row whose answer has reached a process
+  that exited cleanly.
+* Two processes hold the same row only if the first was silent for longer than its lease.
+* No process holds more rows than its concurrency; each ends in time.
 * The status can be read at any moment.
-* In the end each row is in its state, the service has the last values, and the rejected file has each row once.
+* In the end each row has its expected state, the service has the last values, and the rejected file has each rejected
+  row once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _TRANSIENT = frozenset({10002, 60007})
 
 
 class Watch:
-    """Sees all that happens.
+    """The observer that checks the invariants.
 
     Args:
-        world: where.
-        plan: what is migrated.
-        states: reads the state of each line from the store, "sending" for one that is claimed; None when nothing can be
-            known at this moment.
+        world: the world.
+        plan: the plan of the migration.
+        states: reads the state of each line from the store, "sending" for a claimed one; returns None if the store
+            cannot be read at this moment.
     """
 
     def __init__(self, world: World, plan: Plan, states: Callable[[], Mapping[int, str] | None]) -> None:
@@ -59,7 +59,7 @@ class Watch:
         self._confirmed: dict[int, tuple[str, int]] = {}
 
     def violated(self, invariant: str, text: str) -> None:
-        """Something is not as it must be; the first of each kind is kept."""
+        """Record a violation; only the first of each invariant is kept."""
         if all(violation.invariant != invariant for violation in self.violations):
             self.world.note("VIOLATION", invariant, text)
             self.violations.append(Violation(invariant, self.world.step, self.world.now, text))
@@ -67,7 +67,7 @@ class Watch:
     # Calls
 
     def sending(self, process: Process, account: str) -> None:
-        """A process sends an attempt."""
+        """Note that a process sends an attempt."""
         self.world.note("sends", process.name, account)
         if account == LOOKUP:
             return
@@ -86,24 +86,24 @@ class Watch:
             self.sent[line].append(process)
 
     def arrived(self, flight: Flight, taken: bool) -> None:
-        """An attempt is at the service."""
+        """Note that an attempt has reached the service."""
         row = self._last.get(flight.account)
         if row is not None and flight.request["UnreadMsgNum"] != row.number:
             self.violated("value", f"{flight.account} is sent {flight.request['UnreadMsgNum']}, not {row.number}")
 
-    def heard(self, process: Process, account: str, reply: Reply) -> None:
-        """A process has the answer to an attempt."""
+    def delivered(self, process: Process, account: str, reply: Reply) -> None:
+        """Note that a process has received the answer to an attempt."""
         row = self._last.get(account)
         if row is not None and reply.status == 200 and json.loads(reply.body)["ErrorCode"] not in _TRANSIENT:
             process.answered(row.line)
 
     def paused(self, began: float, until: float) -> None:
-        """The service asks for a pause, which the client's own tests are about."""
+        """Ignore a pause that the service asks for; the client's own tests cover it."""
 
     # Exchanges
 
     def claimed(self, process: Process, claims: Sequence[Claim], began: int) -> None:
-        """The store has confirmed claims, which it was asked for at a step."""
+        """Note that the store has confirmed claims that were requested at the step ``began``."""
         for claim in claims:
             line = claim.row.line
             for holder in self._holders.get(line, ()):
@@ -115,13 +115,13 @@ class Watch:
             if at < began:
                 self.violated("sent again", f"{process.name} is given line {line}, which is {state}")
             if not claim.again and line in self.sent and not process.silent:
-                self.violated("again", f"{process.name} is given line {line} as new, and it was sent already")
+                self.violated("again", f"{process.name} is given line {line} as new, although it was sent before")
         held = sum(process.claims.values())
         if held > max(2, self.plan.concurrency):
-            self.violated("memory", f"{process.name} holds {held} rows, its concurrency is {self.plan.concurrency}")
+            self.violated("memory", f"{process.name} holds {held} rows; its concurrency is {self.plan.concurrency}")
 
     def settled(self, process: Process, outcomes: Iterable[Outcome]) -> None:
-        """The store has confirmed outcomes."""
+        """Note that the store has confirmed outcomes."""
         for outcome in outcomes:
             process.claims[outcome.line] = False
             self._confirmed.setdefault(outcome.line, (outcome.state.name.lower(), self.world.step))
@@ -129,7 +129,7 @@ class Watch:
     # Ends
 
     def over(self, process: Process, how: str) -> None:
-        """A process has ended, by itself or not; what it leaves is looked at."""
+        """Note that a process has ended, and check the state that it leaves."""
         self.world.note("over", process.name, how)
         if process.role != "look":
             self.ended[how] += 1
@@ -140,10 +140,10 @@ class Watch:
             return
         self._judge_confirmed(process, states)
         if process.in_order:
-            for line in process.heard:
+            for line in process.answered_lines:
                 if states.get(line) not in SETTLED:
                     self.violated(
-                        "outcome dropped", f"{process.name} heard of line {line}, which is {states.get(line)}"
+                        "outcome dropped", f"{process.name} has the answer to line {line}, which is {states.get(line)}"
                     )
         sending = sum(state == "sending" for state in states.values())
         most = max(2, self.plan.concurrency)
@@ -160,8 +160,8 @@ class Watch:
             if held and states.get(line) == "pending" and (process.killed or process in self.sent.get(line, ())):
                 self.violated("claim lost", f"line {line} was claimed by {process.name}, and is pending")
 
-    def looked(self, status: Status) -> None:
-        """Somebody has read the status."""
+    def status_read(self, status: Status) -> None:
+        """Check a status that a process has read."""
         self.looks += 1
         counts = status.counts
         if status.planned and counts.total != len(self.plan.lines):
@@ -171,12 +171,12 @@ class Watch:
                 self.violated("status", f"{counts}")
 
     def finished(self, values: Mapping[str, int], status: Status, rejected: Mapping[str, str]) -> None:
-        """All processes have ended, and no row is left.
+        """Check the end, when all processes have ended and no row is left.
 
         Args:
             values: the counts at the service.
-            status: of the store.
-            rejected: each rejected file, by name.
+            status: the status of the store.
+            rejected: the content of each rejected file, by name.
         """
         expected, states = self._expected, self._states() or {}
         for line, state in expected.items():
