@@ -108,7 +108,7 @@ class Server(Window):
     """A window whose limit changes."""
 
     def change(self, limit: int) -> None:
-        self._most = limit
+        self._capacity = limit
         if isinstance(self._counter, Bucket):
             self._counter._rate = limit
 
