@@ -15,7 +15,7 @@ from tim_async._call import Caller
 from tim_async.client import TIMClient
 
 from . import _configuration, _findings, _network, _probe, _service
-from ._findings import CALLS, Finding, failure
+from ._findings import CALLS, Finding, failure, ok
 from ._quota import quota
 from ._regions import region
 from ._visit import Visit
@@ -104,10 +104,8 @@ async def doctor(
         "base_url": caller.base_url,
         "allow_http": True,
     }
-    source = "the arguments of the client"
-    first = Finding("configuration", "ok", f"app {settings.sdk_app_id}, from {source}")
     return (
-        first,
+        ok("configuration", f"app {settings.sdk_app_id}, from the arguments of the client"),
         *_configuration.of(found),
         *await visit(tim, group=group, try_regions=try_regions, probe=probe, timeout=timeout),
     )

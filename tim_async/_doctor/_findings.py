@@ -84,8 +84,6 @@ def redacted(findings: Iterable[Finding], key: object) -> list[Finding]:
     ]
 
 
-CODES = "https://www.tencentcloud.com/document/product/1047/34348"
-"""The vendor's page of error codes."""
 CALLS = "https://www.tencentcloud.com/document/product/1047/34620"
 """The vendor's page about calls, hosts and administrators."""
 USERSIG = "https://www.tencentcloud.com/document/product/1047/34385"

@@ -15,7 +15,7 @@ from tim_async.endpoints import DEFAULT_RATE, GET_ALL_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, RateLimited, TIMError
 
 from ._findings import Finding, failure, ok, warning
-from ._service import summary
+from ._service import READING, UNKNOWN_CODE, summary
 from ._visit import Visit
 from ._windows import Sent, explain
 
@@ -32,7 +32,7 @@ STEADY = 0.9
 TOLERATED = 0.05
 """The part of the calls that may fail, or be refused because of others' calls."""
 
-PAGE = "https://www.tencentcloud.com/document/product/1047/41046"
+PAGE = READING[0].page
 
 
 def probe(seconds: float) -> Callable[[Visit], Awaitable[list[Finding]]]:
@@ -63,7 +63,7 @@ def _failed(errors: list[TIMError], calls: int) -> Finding:
         "probe.failed",
         f"of {calls} calls, {len(errors)} failed, most of them with: {found}",
         error.meaning or "Calls fail at this rate.",
-        error.remedy or "Look up the code in the vendor's list.",
+        error.remedy or UNKNOWN_CODE,
         PAGE,
     )
 

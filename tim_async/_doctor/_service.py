@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-from tim_async._codes import WRONG_REGION
+from tim_async._codes import DOCUMENT, WRONG_REGION
 from tim_async.endpoints import (
     ADMIN_SET_MSG_READ,
     GET_ALL_C2C_UNREAD_MSG_NUM,
@@ -40,7 +40,7 @@ from tim_async.errors import (
     TIMError,
 )
 
-from ._findings import CALLS, CODES, USERSIG, Finding, failure, ok, skipped, warning
+from ._findings import CALLS, USERSIG, Finding, failure, ok, skipped, warning
 from ._visit import NO_GROUP, Outcome, Visit
 
 STAGES: dict[str, dict[int, str]] = {
@@ -73,7 +73,8 @@ STAGES: dict[str, dict[int, str]] = {
 }
 """The stages of the service's own checks, each with the codes of its refusals and the names of the problems."""
 
-_UNKNOWN_CODE = "Look up the code in the vendor's list."
+UNKNOWN_CODE = "Look up the code in the vendor's list."
+"""The remedy for a code that is not in the table."""
 NO_RECEIPTS = 10059
 """The code of a plan without read receipts."""
 _REFUSED = {10026: "disabled", 10003: "unknown", 60009: "unknown"}
@@ -93,7 +94,7 @@ async def answer(visit: Visit) -> list[Finding]:
     if error is None or (isinstance(error, APIError) and not isinstance(error, RateLimited | ServerBusy)):
         result = "success" if error is None else f"error {error.code}"
         return [ok("answer", f"{visit.caller.base_url} answered with {result}")]
-    page = CODES if isinstance(error, APIError) else ""
+    page = DOCUMENT if isinstance(error, APIError) else ""
     return [failure(f"answer.{_problem(error)}", summary(error), error.meaning, error.remedy, page)]
 
 
@@ -164,7 +165,7 @@ _ACCEPTED = {
 
 def refused(name: str, error: APIError, found: str = "") -> Finding:
     """Return the failure for an error code of the service."""
-    page = {"signature": USERSIG, "region": CALLS, "admin": CALLS}.get(name.partition(".")[0], CODES)
+    page = {"signature": USERSIG, "region": CALLS, "admin": CALLS}.get(name.partition(".")[0], DOCUMENT)
     return failure(name, found or summary(error), error.meaning, error.remedy, page)
 
 
@@ -250,7 +251,7 @@ def _endpoint(name: str, outcome: Outcome, page: str, *, given: bool) -> Finding
         level = failure if given or isinstance(error, AuthError) else warning
         return level(f"{name}.denied", summary(error), error.meaning, error.remedy, page)
     meaning = error.meaning or "The endpoint is reachable, but refuses this call."
-    return warning(f"{name}.refused", summary(error), meaning, error.remedy or _UNKNOWN_CODE, CODES)
+    return warning(f"{name}.refused", summary(error), meaning, error.remedy or UNKNOWN_CODE, DOCUMENT)
 
 
 def not_called(one: Endpoint[..., Any]) -> Callable[[Visit], Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +49,6 @@ class Visit:
         try_regions: whether to ask the hosts of other regions.
         timeout: seconds for one step: a look-up of a name, a connection, an attempt, a permit.
         outcomes: the outcomes of the calls so far, by the check that made them.
-        clock: returns the time by this machine's clock, in unix seconds.
     """
 
     caller: Caller
@@ -58,7 +56,6 @@ class Visit:
     try_regions: bool = False
     timeout: float = 5.0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    clock: Callable[[], float] = time.time
 
     async def ask(self, endpoint: Endpoint[..., Any], *args: Any, caller: Caller | None = None) -> Outcome:
         """Make one reading call, with one retry."""
@@ -77,4 +74,4 @@ class Visit:
             await (self.caller if caller is None else caller).make(call)
         except TIMError as raised:
             error = raised
-        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), self.clock())
+        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), time.time())

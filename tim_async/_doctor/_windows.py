@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 PHASES = 20
@@ -30,28 +31,16 @@ class Sent(NamedTuple):
     accepted: bool
 
 
-def sliding(times: Iterable[float], limit: int) -> list[bool]:
+def sliding(times: Iterable[float], limit: int, *, count_refused: bool = False) -> list[bool]:
     """Accept at most ``limit`` calls in any second."""
-    accepted: deque[float] = deque()
+    counted: deque[float] = deque()
     answers = []
     for at in times:
-        while accepted and accepted[0] <= at - 1.0:
-            accepted.popleft()
-        answers.append(len(accepted) < limit)
-        if answers[-1]:
-            accepted.append(at)
-    return answers
-
-
-def sliding_with_refused(times: Iterable[float], limit: int) -> list[bool]:
-    """Accept at most ``limit`` calls in any second, where refused calls count as well."""
-    seen: deque[float] = deque()
-    answers = []
-    for at in times:
-        while seen and seen[0] <= at - 1.0:
-            seen.popleft()
-        answers.append(len(seen) < limit)
-        seen.append(at)
+        while counted and counted[0] <= at - 1.0:
+            counted.popleft()
+        answers.append(len(counted) < limit)
+        if answers[-1] or count_refused:
+            counted.append(at)
     return answers
 
 
@@ -104,7 +93,7 @@ def explain(bursts: Sequence[Sequence[Sent]], limit: int) -> str:
 
     errors = {
         "a sliding second": mean_error(sliding),
-        "a sliding second, in which refused calls count": mean_error(sliding_with_refused),
+        "a sliding second, in which refused calls count": mean_error(partial(sliding, count_refused=True)),
         "a bucket": mean_error(bucket),
         "a calendar second": min(mean_error(calendar(phase / PHASES)) for phase in range(PHASES)),
     }
