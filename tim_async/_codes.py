@@ -201,7 +201,7 @@ _TABLE: tuple[tuple[str, Reaction, tuple[tuple[str, str, str], ...]], ...] = (
             (
                 "10010",
                 "The group does not exist, or no longer exists.",
-                "Check the GroupId, and that the credentials belong to the group's app.",
+                "Check the GroupId, and that the credentials belong to its app.",
             ),
             (
                 "10015",
