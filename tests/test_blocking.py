@@ -232,7 +232,7 @@ def test_a_client_that_cannot_be_made_is_the_callers_error_until_it_can(service:
 
 
 def test_mistakes_are_named(portal: Portal) -> None:
-    """What cannot be called, awaited or timed."""
+    """Arguments that cannot be called, awaited or used as a time-out."""
     with pytest.raises(
         TypeError, match=r"^TIMClient\.stats returned a dict, which cannot be awaited: call it in an `as"
     ):

@@ -25,7 +25,7 @@ async def test_the_remedy_for_a_wrong_region(service: StandIn, code: int) -> Non
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, APIError)
-    remedy = f"{service.url} was asked: check the SDKAppID {APP}, and set the region that the console shows for it."
+    remedy = f"The host was {service.url}: check the SDKAppID {APP}, and set the region that the console shows for it."
     assert failure.remedy == remedy
     assert str(failure) == f"{NAME}: error {code}: no. {failure.meaning} {remedy}"
 
@@ -39,7 +39,9 @@ async def test_the_remedy_for_a_command_that_may_not_exist(service: StandIn) -> 
             await failure_of(tim.call(OTHER, {})),
             await failure_of(tim.get_all_c2c_unread_msg_num("alice")),
         ]
-    said = "Check the spelling of v4/openim/sendmsgg: the service answers so, too, when there is no such command."
+    said = (
+        "Check the spelling of v4/openim/sendmsgg: the service gives the same code for a command that does not exist."
+    )
     assert [getattr(failure, "remedy", None) for failure in failures] == [
         said,
         CODES[60008].remedy,

@@ -83,7 +83,7 @@ def test_an_unknown_code_stays_a_plain_api_error(code: int) -> None:
 
 
 def test_the_tree_has_the_documented_shape() -> None:
-    """Who catches a class catches what is drawn below it."""
+    """Catching a class catches the classes drawn below it."""
     for name in ("ConnectFailed", "ClientClosed", "RequestTimeout", "ConnectionLost", "BadResponse"):
         assert issubclass(getattr(tim_async, name), TransportError)
     for name in CLASSES:

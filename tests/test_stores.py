@@ -100,7 +100,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("url", "says"), WRONG)
-async def test_what_cannot_be(url: str, says: str) -> None:
+async def test_invalid_urls(url: str, says: str) -> None:
     """A quota and a stream say the same."""
     with pytest.raises(ValueError) as quota:
         RedisQuota(url or "nonsense")
@@ -124,8 +124,8 @@ async def test_what_cannot_be(url: str, says: str) -> None:
         ("unix://joe:pw@/run/x.sock?db=1", {"path": "/run/x.sock", "db": 1, "username": "joe", "password": "pw"}),
     ],
 )
-def test_what_can_be(url: str, wanted: dict[str, Any]) -> None:
-    """It means to redis-py what it says."""
+def test_valid_urls(url: str, wanted: dict[str, Any]) -> None:
+    """redis-py reads it as intended."""
     found: dict[str, Any] = {**parse_url(redis_url(url))}
     found.pop("connection_class", None)
     assert found == wanted
@@ -142,7 +142,7 @@ def test_what_can_be(url: str, wanted: dict[str, Any]) -> None:
     ],
 )
 def test_several_nodes(url: str, nodes: list[tuple[str, int]], wanted: dict[str, Any]) -> None:
-    """They mean to redis-py what they say, and are shown without what is secret."""
+    """redis-py reads them as intended, and they are shown without secrets."""
     found = read_url(url)
     assert list(found.nodes) == nodes
     made = connect(url)
@@ -233,7 +233,7 @@ async def test_a_connection_of_a_cluster_that_is_closed_under_a_command(monkeypa
         assert type(await failure_of(execute(client, "PING"))) is kind
 
 
-def test_what_redis_py_tells_of_sentinels_is_not_shown() -> None:
+def test_redis_pys_description_of_sentinels_is_not_shown() -> None:
     """Some of its versions show the password by which it connects to them."""
     error = MasterNotFoundError(f"No master found for 'm' : <Connection(password={SECRET})> - ConnectionError()")
     assert said(error) == "No master found for 'm'"
@@ -250,7 +250,7 @@ def test_what_redis_py_tells_of_sentinels_is_not_shown() -> None:
     ],
 )
 def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
-    """What it does not know, it raises a TypeError for at first use."""
+    """An option that it does not know would be a TypeError at first use."""
     known = {name for base in connection.__mro__ for name in inspect.signature(base).parameters}
     assert set(_OPTIONS[scheme]) <= known
 
@@ -259,7 +259,7 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 @example("redis://[")
 @example("]@1")
 def test_any_text_is_a_url_or_one_error(text: str) -> None:
-    """What passes, redis-py takes."""
+    """redis-py accepts every URL that passes."""
     for scheme in ("", "redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"):
         found = None
         with contextlib.suppress(ValueError):

@@ -1,6 +1,7 @@
-"""Checks of the caller's arguments, which raise before anything is sent.
+"""Checks of the caller's arguments, made before anything is sent.
 
-`TypeError` for a value of the wrong kind, `ValueError` for one of the right kind that the service cannot take.
+They raise `TypeError` for a value of the wrong type, and `ValueError` for one of the right type that the service does
+not accept.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from .errors import is_text
 T = TypeVar("T", str, int)
 
 MOST_CONCURRENT = 100_000
-"""Calls under way at once, at most: a task each, and far more than any rate needs."""
+"""The maximum number of concurrent calls: each is a task, and no rate needs nearly as many."""
 
 
 def text(name: str, value: object) -> str:
-    """A user id, a group id: a str that is not empty and can be encoded.
+    """Check an id: a str that is not empty and can be encoded as UTF-8.
 
-    Of a subclass, such as a member of a `enum.StrEnum` or `numpy.str_`, its characters: as the key of a result, orjson
-    takes a plain str alone.
+    A value of a subclass, such as a member of an `enum.StrEnum` or a `numpy.str_`, is converted to a plain str: orjson
+    accepts no other keys of a result.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
@@ -35,24 +36,24 @@ def text(name: str, value: object) -> str:
 
 
 def number(name: str, value: object) -> int:
-    """A count or a sequence number: an int, not negative."""
+    """Check a count or a sequence number: an int from 0 to 2**63 - 1."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} is negative: {value}")
     if value >= 2**63:
-        raise ValueError(f"{name} is too large: no service counts that far")
+        raise ValueError(f"{name} is too large: it must be below 2**63")
     return int(value)
 
 
 def kind(name: str, value: object, wanted: type) -> None:
-    """An object of a class."""
+    """Check that a value is an instance of a class."""
     if not isinstance(value, wanted):
         raise TypeError(f"{name} must be a {wanted.__name__}, not {type(value).__name__}")
 
 
 def positive(name: str, value: object) -> float:
-    """A finite number above 0, in any unit."""
+    """Check a finite number above 0, in any unit."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 < value <= sys.float_info.max:
@@ -61,7 +62,7 @@ def positive(name: str, value: object) -> float:
 
 
 def concurrency(value: object) -> int:
-    """How many calls may be under way at once; each is a task from the beginning."""
+    """Check a number of concurrent calls: from 1 to `MOST_CONCURRENT`."""
     count = number("concurrency", value)
     if not 1 <= count <= MOST_CONCURRENT:
         raise ValueError(f"concurrency must be from 1 to {MOST_CONCURRENT}, not {value}")
@@ -69,7 +70,7 @@ def concurrency(value: object) -> int:
 
 
 def share(name: str, value: object) -> float:
-    """A part of a whole: above 0 and up to 1."""
+    """Check a part of a whole: above 0, at most 1."""
     part = positive(name, value)
     if part > 1:
         raise ValueError(f"{name} must be at most 1, not {value}")
@@ -77,7 +78,7 @@ def share(name: str, value: object) -> float:
 
 
 def seconds(name: str, value: object) -> str:
-    """A moment as the service takes it, a String of unix seconds, from an int or an aware datetime."""
+    """Convert a time, an int or an aware datetime, to the form of the service: a str of unix seconds."""
     if isinstance(value, bool) or not isinstance(value, int | dt.datetime):
         raise TypeError(f"{name} must be an int or a datetime, not {type(value).__name__}")
     try:
@@ -87,7 +88,7 @@ def seconds(name: str, value: object) -> str:
 
 
 def several(name: str, values: Iterable[T], check: Callable[[str, object], T]) -> list[T]:
-    """The items of an iterable, each checked and each once, in the order given; at least one."""
+    """Check the items of an iterable, at least one; returns each distinct one once, in the order given."""
     if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list or another iterable, not {type(values).__name__}")
     unique = list(dict.fromkeys([check(f"an item of {name}", value) for value in values]))

@@ -1,4 +1,4 @@
-"""What a client was told, checked once: one value for its life, and one for each of its calls."""
+"""The checked options of a client: `ClientSettings` for its lifetime, `Options` for its calls."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .usersig import check_key
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are carried out; `TIMClient.with_options` changes them.
+    """The options of calls; `TIMClient.with_options` changes them.
 
     Attributes:
         timeout: seconds for one attempt, the backup host included.
         retry: the retry policy for transient failures.
-        max_wait: the most seconds to wait for permits, over all attempts of one call.
-        lane: interactive or bulk; None for the context's.
+        max_wait: the maximum wait for permits over all attempts of one call, in seconds.
+        lane: interactive or bulk; None for that of the context.
     """
 
     timeout: float
@@ -45,28 +45,28 @@ class Options:
             _arguments.kind("lane", self.lane, Lane)
 
     def lane_now(self) -> Lane:
-        """The lane of a call that is made now."""
+        """Return the lane of a call that begins now."""
         return LANE.get() if self.lane is None else self.lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """The arguments of a `TIMClient`, checked; both secrets are held as `Secret`.
+    """The checked arguments of a `TIMClient`; both secrets are held as `Secret`.
 
     Attributes:
         sdk_app_id: the app's SDKAppID.
         key: its secret key.
         identifier: an admin of the app.
-        hosts: where the app is.
-        rates: calls/s that the server allows, by command, where it is not the default.
-        options: the options of its calls, until `TIMClient.with_options` changes them.
-        session: the caller's session; None for one of the client's own.
+        hosts: the hosts that serve the app.
+        rates: calls/s that the server allows, by command; only those that differ from the default.
+        options: the options of its calls, unless `TIMClient.with_options` changes them.
+        session: the caller's session; None for the client's own.
         proxy: the URL of an HTTP proxy for the client's own session, parsed.
         trust_env: whether the client's own session takes its proxy from the environment.
-        quota: the quota of a fleet; None for each endpoint's whole rate.
-        strict: whether to learn nothing, and never be refused for the client's own jitter.
-        usersig_expire: seconds that each UserSig is valid.
-        hooks: who is told of attempts.
+        quota: the quota of a fleet; None for the full rate of each endpoint.
+        strict: whether to learn nothing, so that the client's own jitter never causes a refusal.
+        usersig_expire: the validity of each UserSig, in seconds.
+        hooks: the hooks that are notified of attempts.
     """
 
     sdk_app_id: int
@@ -95,5 +95,5 @@ class ClientSettings:
             _arguments.kind("session", self.session, aiohttp.ClientSession)
             if self.proxy is not None or self.trust_env:
                 raise ValueError("proxy and trust_env are for the client's own session; set them on the session given")
-        # Last, so that no other mistake is found with the key at hand.
+        # Last, so that no frame of another error's traceback holds the key.
         check_key(self.key)

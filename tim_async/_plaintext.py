@@ -1,8 +1,7 @@
-"""Text of unknown origin, made safe for a terminal, a log or a page.
+"""Escaping of untrusted text for terminals, logs and pages.
 
 Control characters move the cursor, set the title of the window or end the line; bidirectional controls change the
-order of the text after them.  Both are shown as escapes.  Joiners stay, since emoji and several
-scripts are written with them.
+order of the text after them.  Both are shown as escapes.  Joiners stay, since emoji and several scripts need them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDIRECTIONAL = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 _SUSPECTS = re.compile("[^\x20-\x7e\xa0-\u0600]")
-"""A superset of the unsafe characters; printable ASCII holds none."""
+"""Matches a superset of the unsafe characters; printable ASCII contains none."""
 
 
 def is_unsafe(character: str) -> bool:
@@ -27,17 +26,17 @@ def is_unsafe(character: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """A text with its unsafe characters as escapes, ESC as backslash and ``x1b`` for example; idempotent."""
+    """Return a text with its unsafe characters escaped, e.g. ESC as backslash and ``x1b``; idempotent."""
     return text if text.isprintable() else _SUSPECTS.sub(_escape, text)
 
 
 def plain_json(document: object, *, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """A document as JSON whose strings hold unsafe characters only as JSON's own escapes.
+    """Return a document as JSON, with unsafe characters in its strings as JSON's own escapes.
 
     Args:
-        document: what `json.dumps` takes.
+        document: a value that `json.dumps` accepts.
         ensure_ascii: whether to escape everything that is not ASCII.
-        indent: spaces by level; None for a single line.
+        indent: spaces per level; None for a single line.
     """
     return _SUSPECTS.sub(_json_escape, json.dumps(document, ensure_ascii=ensure_ascii, indent=indent))
 

@@ -1,4 +1,4 @@
-"""What a store's error means: an outage, which passes by itself, or a fault of the configuration, which somebody mends.
+"""The meaning of a store's errors: an outage, which is transient, or a mistake in the configuration, with its remedy.
 
 Importing this imports redis-py.
 """
@@ -23,13 +23,13 @@ FAILURES = (
     ValueError,
     RuntimeError,
 )
-"""What may come out of a client that talks with a store, or with something else."""
+"""The exceptions of redis-py's clients, also of one that is connected to another kind of server."""
 
 _NODE = "it is a node of a cluster; give a URL that begins with redis+cluster://"
-STRANGER = "it does not speak the protocol of Redis; check host and port"
+NOT_REDIS = "it does not speak the protocol of Redis; check host and port"
 WITH_TLS = "it speaks TLS; give a URL that begins with rediss:// or rediss+…://"
 WITHOUT_TLS = "it does not speak TLS; give a URL that begins with redis:// or redis+…://"
-"""What to do."""
+"""Remedies."""
 
 _STALE = (
     exceptions.ConnectionError,
@@ -45,16 +45,14 @@ _STALE = (
 )
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.MaxConnectionsError)
 _RIGHTS = re.compile(r"NOPERM|ACL failure|no permissions|can't run this command|can't access at least one of the keys")
-_PASSING = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED", "UNKILLABLE", "NOTBUSY")
-"""Codes of errors that a store gives for a time, and for which redis-py has no class."""
 
 
 class Misconfigured(exceptions.ConnectionError):
-    """What redis-py does not tell from an outage, and was found out by asking.
+    """A mistake in the configuration that looks to redis-py like an outage, found by asking the servers.
 
     Args:
-        message: what was found.
-        remedy: what to do about it.
+        message: the mistake.
+        remedy: its remedy.
     """
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -63,50 +61,50 @@ class Misconfigured(exceptions.ConnectionError):
 
 
 def is_stale(error: BaseException) -> bool:
-    """Whether another connection may do better: this one ended, or leads to what is no longer the primary."""
+    """Whether a new connection may succeed: this one ended, or its server is no longer the primary."""
     if any(isinstance(each, _REFUSED) for each in _chain(error)):
         return False
     return isinstance(error, _STALE)
 
 
 def is_time_out(error: BaseException) -> bool:
-    """Whether nothing came back in time."""
+    """Whether an error is a time-out."""
     return isinstance(error, TimeoutError | exceptions.TimeoutError)
 
 
-def is_silence(error: BaseException) -> bool:
-    """Whether nothing was replied that can be read, as far as the error tells."""
+def is_no_reply(error: BaseException) -> bool:
+    """Whether an error shows no readable reply."""
     wrapped = exceptions.RedisClusterException | MasterNotFoundError
     return is_time_out(error) or isinstance(error, wrapped) or type(error) is exceptions.ConnectionError
 
 
 def is_of_the_keys(error: BaseException) -> bool:
-    """Whether it concerns an endpoint's keys, and not the store."""
+    """Whether an error concerns an endpoint's keys, not the store."""
     return "WRONGTYPE" in str(error)
 
 
 def in_words(error: BaseException) -> str:
-    """An error for the log and for messages, with its class."""
+    """Return an error as text for logs and messages, with its class."""
     text = said(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def said(error: BaseException) -> str:
-    """What an error says, without what may be secret; "" where it says nothing."""
-    # A server that does not know a command repeats its arguments, and AUTH has a password among them.
+    """Return an error's message without possible secrets; "" where it has none."""
+    # A server that does not know a command repeats its arguments; those of AUTH include a password.
     text = str(error).partition(", with args beginning with")[0]
-    if type(error).__name__ == "MasterNotFoundError":  # redis-py shows how it connects to each Sentinel
+    if type(error).__name__ == "MasterNotFoundError":  # redis-py appends its connection to each Sentinel
         text = text.partition(" : ")[0]
     text = printable(text.strip())
     return "no answer in time" if not text and is_time_out(error) else text
 
 
 def remedy(error: BaseException, *, by_name: bool) -> str:
-    """What to do about a fault of the configuration; "" for an outage.
+    """Return the remedy for a mistake in the configuration; "" for an outage.
 
     Args:
-        error: what the client raised.
-        by_name: whether the primary is found by asking Sentinels or a cluster; then a replica is no mistake.
+        error: the client's exception.
+        by_name: whether Sentinels or a cluster are asked for the primary; then a replica is no mistake.
     """
     for each in _chain(error):
         if found := _remedy(each, by_name):
@@ -115,7 +113,7 @@ def remedy(error: BaseException, *, by_name: bool) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error, and those that redis-py wrapped."""
+    """Return an error and the errors that redis-py wrapped in it."""
     found = [error]
     while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
         found.append(cause)
@@ -138,7 +136,7 @@ def _remedy(error: BaseException, by_name: bool) -> str:
         case exceptions.RedisClusterException() if "Cluster mode is not enabled" in text:
             return "it is no cluster; give a URL that begins with redis:// or rediss://"
         case exceptions.InvalidResponse():
-            return STRANGER
+            return NOT_REDIS
         case ssl.SSLError():
             return _of_tls(error)
         case exceptions.ResponseError():

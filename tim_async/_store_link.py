@@ -1,17 +1,18 @@
-"""A process's connections to the store of a quota: few, shared, and given up when they lead nowhere.
+"""A process's connections to the store of a quota: few, shared, and replaced when they fail.
 
 All clients in one event loop that name the same store share one `Link`.  It runs the script on one of at most
-`CONNECTIONS` connections, which are made when they are needed.
+`CONNECTIONS` connections, which are made on demand.
 
-**An exchange has two parts**, each with its own time-out.  To connect takes several round trips (TCP, TLS, AUTH,
-SELECT, and the Sentinels' answer), and happens rarely; the script takes one.  Both are learned by `RoundTrips`.
+**An exchange has two parts**, each with its own time-out, which `RoundTrips` learns.  Connecting takes several round
+trips (TCP, TLS, AUTH, SELECT, and the Sentinels' answer), and is rare; the script takes one.
 
-**A connection may be of no use any more**: closed by the server, dropped silently on the way, or leading to a server
-that is not the primary now (READONLY).  Then idle connections are closed, and the script runs once more, on a new
-connection, for which the name is resolved anew.  Where nothing comes back at all, a new connection is tried beside the
-other: soon where that was idle, and otherwise in time to end with it.  A request may be carried out twice without harm.
+**A connection may be stale**: closed by the server, dropped silently by the network, or to a server that is no longer
+the primary (READONLY).  Then idle connections are closed, and the script is run once more on a new connection, for
+which the name is resolved again.  If there is no reply at all, the request is hedged: it is sent again on a new
+connection in parallel, early if the first connection was idle, otherwise in time to end with it.  The store may execute
+a request twice without harm.
 
-Importing this imports redis-py.
+Importing this module imports redis-py.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ from ._round_trips import LONGEST, RoundTrips, Within
 from ._store_faults import FAILURES, is_stale, is_time_out
 
 CONNECTIONS = 8
-"""Exchanges at the same time: a client has four endpoints with limits, and one exchange of each at a time."""
+"""The maximum number of concurrent exchanges: a client has four endpoints with limits, each with one at a time."""
 IDLE = 0.2
-"""Seconds after which connections that were not used are not trusted."""
+"""Seconds without a reply after which connections count as idle, and may be stale."""
 STEP = 0.7
-"""Seconds for each step of a cluster's client, such as to connect to a node, or to ask it for the map."""
+"""The time-out in seconds of each step of a cluster's client, such as connecting to a node or fetching its map."""
 SETTLE_OF_CLUSTER = 0.8
-"""Seconds to find a cluster's new primary: its client pauses for 0.25 s, and a node that hangs costs a step."""
-_UNSURE = 1.0
-"""Seconds without an answer after which Sentinels are asked whether a connection still leads to the primary."""
-_OLD = 15.0
-"""Seconds after which a connection that was not used, while others were, is made anew."""
-_PATIENT = 2 * LONGEST
-"""Seconds to connect, where only the time it takes is of interest."""
-_EXHAUSTED = 0.01
-"""Seconds between two looks at a pool of the user's that has no free connection."""
-_GIVING_UP = 0.1
-"""Seconds for idle connections to close."""
+"""Seconds to find a cluster's new primary: its client pauses for 0.25 s, and an unresponsive node costs a step."""
+_RECHECK = 1.0
+"""Seconds without a reply after which Sentinels are asked whether a connection still leads to the primary."""
+_RECONNECT = 15.0
+"""Seconds after which a connection that was not used, while others were, is replaced."""
+_MEASURING = 2 * LONGEST
+"""The time-out in seconds of a connection that is made only to measure the round trip."""
+_POLL = 0.01
+"""Seconds between two attempts to get a connection from a user's pool that has none free."""
+_CLOSING = 0.1
+"""The time-out in seconds for closing idle connections."""
 
 _links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Link]] = weakref.WeakKeyDictionary()
 
@@ -65,11 +66,11 @@ class Link:
         timeout: seconds for one round trip; None to learn it.
 
     Attributes:
-        shown: the store's name.
-        by_name: whether the primary is found by asking.
+        shown: the store's name for logs and messages.
+        by_name: whether Sentinels or a cluster are asked for the primary.
         times: the time-outs.
-        worked: whether the store has ever carried out the script.
-        settle: seconds within which every process reaches it again, where the way to it takes no time.
+        worked: whether the store has ever executed the script.
+        settle: seconds after a failover within which every process reconnects, without network latency.
     """
 
     def __init__(self, connected: Connected, timeout: float | None) -> None:
@@ -87,13 +88,13 @@ class Link:
             most = min(most, connected.client.connection_pool.max_connections)
         self._free = asyncio.Semaphore(most)
         self._used: weakref.WeakKeyDictionary[AbstractConnection, float] = weakref.WeakKeyDictionary()
-        self._heard_at: float | None = None  # since connections were last given up
+        self._last_reply: float | None = None  # None also after idle connections were closed
         self._tasks: set[asyncio.Task[Any]] = set()
         self._measuring: asyncio.Task[None] | None = None
 
     @classmethod
     def join(cls, key: Hashable, connect: Callable[[], Connected], timeout: float | None) -> Link:
-        """The link of the running event loop for a key, made if there is none; each must `leave` it."""
+        """Return the running event loop's link for a key, made if necessary; each caller must `leave` it."""
         links = _links.setdefault(asyncio.get_running_loop(), {})
         link = links.get(key)
         if link is None:
@@ -103,10 +104,10 @@ class Link:
         return link
 
     async def leave(self) -> None:
-        """Close the connections, if nobody else uses them.
+        """Close the connections, unless another client uses the link.
 
         Raises:
-            RedisError, OSError: they did not close well.
+            RedisError, OSError: a connection could not be closed cleanly.
         """
         self._users -= 1
         if self._users:
@@ -117,39 +118,39 @@ class Link:
         await self._connected.aclose()
 
     async def run(self, script: Script, keys: list[str], document: str) -> Any:
-        """Run a script on a store that may have to be found first.
+        """Run a script, once more on a new connection if the first was stale.
 
         Raises:
-            FAILURES: it could not be run; a time-out is a `TimeoutError`.
+            FAILURES: the script could not be run; a time-out is a `TimeoutError`.
         """
         async with self._free:
-            connected = self._heard_at is not None
+            connected = self._last_reply is not None
             try:
                 async with asyncio.timeout(self.times.most):
-                    reply = await self._watched(script, keys, document)
+                    reply = await self._run_hedged(script, keys, document)
             except FAILURES as error:
                 if not self.worked and (mistake := await self._connected.explained(error)) is not error:
                     raise mistake from None
                 if not is_stale(error):
                     raise
-                await self._give_up()
+                await self._close_idle()
                 if is_time_out(error):
                     self._measure()
                     raise
-                # A replica may have been the primary when this one connected to it, a moment ago.
+                # Also for a new connection, if its server was the primary until a moment ago.
                 if not connected and not isinstance(error, exceptions.ReadOnlyError):
                     raise
                 async with asyncio.timeout(self.times.most):
-                    reply = await self._once(script, keys, document)
-            self._heard_at = self.now()
+                    reply = await self._run_once(script, keys, document)
+            self._last_reply = self.now()
             self.worked = True
             return reply
 
     async def ask(self, key: str, *command: str) -> Any:
-        """Run a command on the server that has a key; text in the reply is bytes, but INFO is a dict.
+        """Run a command on the server that holds a key; text in the reply is bytes, but INFO is a dict.
 
         Raises:
-            FAILURES: it could not be run.
+            FAILURES: the command could not be run.
         """
         client = self._connected.client
         async with asyncio.timeout(self.times.most):
@@ -159,54 +160,54 @@ class Link:
                 return await node.execute_command(*command, **{NEVER_DECODE: True})
             return await execute(client, *command)
 
-    async def _watched(self, script: Script, keys: list[str], document: str) -> Any:
-        """Run a script; when the answer is late, try a new connection beside the one that may be of no use.
+    async def _run_hedged(self, script: Script, keys: list[str], document: str) -> Any:
+        """Run a script; if the reply is late, run it on a new connection in parallel, and return the first reply.
 
-        With the time-out of a busy connection it is over; beside an idle one, the new one is given all it needs.
+        If the first connection was busy, its time-out ends both; if it was idle, the new one has its full time-out.
         """
         loop = asyncio.get_running_loop()
-        idle = self._heard_at is not None and self.now() > self._heard_at + IDLE
-        second: asyncio.Task[Any] | None = None
+        idle = self._last_reply is not None and self.now() > self._last_reply + IDLE
+        hedge: asyncio.Task[Any] | None = None
         timer: asyncio.TimerHandle | None = None
-        over = False
+        ended = False
 
-        def arm() -> None:
+        def start_timer() -> None:
             nonlocal timer
-            timer = loop.call_later(self.times.soon if idle else self.times.late, begin)
+            timer = loop.call_later(self.times.soon if idle else self.times.late, start_hedge)
 
-        def begin() -> None:
-            nonlocal second
-            second = self._begin(self._anew(script, keys, document))
-            second.add_done_callback(ended)
+        def start_hedge() -> None:
+            nonlocal hedge
+            hedge = self._start_task(self._run_on_new(script, keys, document))
+            hedge.add_done_callback(stop_first)
 
-        def ended(task: asyncio.Task[Any]) -> None:
-            if not over and not task.cancelled() and task.exception() is None:
+        def stop_first(task: asyncio.Task[Any]) -> None:
+            if not ended and not task.cancelled() and task.exception() is None:
                 first.reschedule(loop.time())
 
         try:
             async with asyncio.timeout(None) as first:
-                return await self._once(script, keys, document, arm)
+                return await self._run_once(script, keys, document, start_timer)
         except FAILURES as error:
-            over = True  # so is the time-out
-            if second is None or (is_time_out(error) and not idle and not second.done()):
+            ended = True  # its time-out must not be rescheduled
+            if hedge is None or (is_time_out(error) and not idle and not hedge.done()):
                 raise
-            return await second
+            return await hedge
         finally:
-            over = True
+            ended = True
             if timer is not None:
                 timer.cancel()
-            if second is not None:
-                second.cancel()
+            if hedge is not None:
+                hedge.cancel()
 
-    async def _anew(self, script: Script, keys: list[str], document: str) -> Any:
+    async def _run_on_new(self, script: Script, keys: list[str], document: str) -> Any:
         """Run a script on a new connection."""
-        await self._give_up()
-        return await self._once(script, keys, document)
+        await self._close_idle()
+        return await self._run_once(script, keys, document)
 
-    async def _once(
+    async def _run_once(
         self, script: Script, keys: list[str], document: str, connected: Callable[[], object] = lambda: None
     ) -> Any:
-        """Run a script on one connection; call a function as soon as it is connected."""
+        """Run a script on one connection; ``connected`` is called as soon as there is one."""
         client = self._connected.client
         try:
             if isinstance(client, RedisCluster):
@@ -214,21 +215,21 @@ class Link:
                 return await self._in_cluster(client, script, keys, document)
             async with self._connection(client.connection_pool, self.times.connecting) as connection:
                 connected()
-                return await script.by(functools.partial(self._talk, connection), keys, document)
-        except (AttributeError, IndexError, TypeError) as error:  # redis-py trusts whatever answers
+                return await script.by(functools.partial(self._execute, connection), keys, document)
+        except (AttributeError, IndexError, TypeError) as error:  # redis-py does not validate replies
             raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
 
     async def _in_cluster(self, client: RedisCluster, script: Script, keys: list[str], document: str) -> Any:
-        """Run a script in a cluster, whose client chooses the connection and connects by itself."""
-        connected, began = self._heard_at is not None, self.now()
-        # Its own time-outs must come first: by them it learns which node is away, and asks another for the map.
+        """Run a script in a cluster, whose client selects the connection and connects itself."""
+        connected, began = self._last_reply is not None, self.now()
+        # The client's own time-outs must come first: they make it skip an unreachable node and ask another for the map.
         async with asyncio.timeout(max(self.times.connecting, 3 * STEP)):
             reply = await script.run(client, keys, document)
         if connected:
             self.times.heard(self.now() - began)
         return reply
 
-    async def _talk(self, connection: AbstractConnection, *command: Any) -> Any:
+    async def _execute(self, connection: AbstractConnection, *command: Any) -> Any:
         """Run a command on a connection."""
         began = self.now()
         async with Within(self.times.limit):
@@ -239,21 +240,21 @@ class Link:
 
     @contextlib.asynccontextmanager
     async def _connection(self, pool: ConnectionPool, within: float) -> AsyncIterator[AbstractConnection]:
-        """A connection that is connected."""
-        patience = self.now() + LONGEST
+        """Take a connection from the pool, connect it if necessary, and release it at the end."""
+        deadline = self.now() + LONGEST
         while True:
             try:
                 async with Within(within):
                     connection = await self._acquire(pool)
                 break
             except exceptions.ConnectionError as error:
-                # The others may be in the user's hands.
-                if "Too many connections" not in str(error) or self.now() > patience:
+                # The user may hold the other connections.
+                if "Too many connections" not in str(error) or self.now() > deadline:
                     raise
-                await asyncio.sleep(_EXHAUSTED)
+                await asyncio.sleep(_POLL)
         try:
             used = self._used.get(connection)
-            if used is not None and self.now() > used + _OLD:
+            if used is not None and self.now() > used + _RECONNECT:
                 async with asyncio.timeout(within):
                     await connection.disconnect(nowait=True)
                     await connection.connect()  # type: ignore[no-untyped-call]
@@ -268,8 +269,8 @@ class Link:
 
     async def _acquire(self, pool: ConnectionPool) -> AbstractConnection:
         connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        unsure = self._heard_at is not None and self.now() > self._heard_at + _UNSURE
-        if unsure and isinstance(pool, SentinelConnectionPool) and not await self._leads_to_primary(pool, connection):
+        recheck = self._last_reply is not None and self.now() > self._last_reply + _RECHECK
+        if recheck and isinstance(pool, SentinelConnectionPool) and not await self._leads_to_primary(pool, connection):
             try:
                 await self._connected.give_up()
                 await connection.disconnect(nowait=True)
@@ -280,10 +281,10 @@ class Link:
         return connection
 
     async def _leads_to_primary(self, pool: SentinelConnectionPool, connection: Any) -> bool:
-        """Ask a Sentinel: an old primary that was partitioned or frozen is not told at once that it is none.
+        """Ask a Sentinel for the primary: an old one that was partitioned or frozen learns late of its replacement.
 
         Returns:
-            False where another is the primary; True also where none of the Sentinels replies soon.
+            False if the primary is another server; True also if no Sentinel replies soon.
         """
         for sentinel in tuple(pool.sentinel_manager.sentinels):
             with contextlib.suppress(*FAILURES):
@@ -292,38 +293,38 @@ class Link:
                 return address is None or (str_if_bytes(address[0]), address[1]) == (connection.host, connection.port)
         return True
 
-    async def _give_up(self) -> None:
-        """Close idle connections; in time, whatever they do."""
-        self._heard_at = None
-        await asyncio.wait([self._begin(self._connected.give_up())], timeout=_GIVING_UP)
+    async def _close_idle(self) -> None:
+        """Close idle connections, for at most `_CLOSING` seconds."""
+        self._last_reply = None
+        await asyncio.wait([self._start_task(self._connected.give_up())], timeout=_CLOSING)
 
     def _measure(self) -> None:
-        """Find out, beside all else, whether the way has become longer than the time-outs."""
+        """Measure the round trip in the background: it may have become longer than the time-outs."""
         if self._measuring is None or self._measuring.done():
-            self._measuring = self._begin(self._measured())
+            self._measuring = self._start_task(self._measure_once())
 
-    async def _measured(self) -> None:
+    async def _measure_once(self) -> None:
         client = self._connected.client
         if isinstance(client, RedisCluster):
             return
-        async with self._connection(client.connection_pool, _PATIENT) as connection, asyncio.timeout(LONGEST):
+        async with self._connection(client.connection_pool, _MEASURING) as connection, asyncio.timeout(LONGEST):
             began = self.now()
             await connection.send_command("PING")
             with contextlib.suppress(exceptions.ResponseError):
                 await connection.read_response()
             self.times.start_over(self.now() - began)
 
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        # Not by the loop's task factory: an eager task would begin in the middle of what its starter does.
-        task = asyncio.Task(work, loop=asyncio.get_running_loop())
+    def _start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        # Not with the loop's task factory: an eager task would run before this returns.
+        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop())
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget_task)
         return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _forget_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: nobody asks for that of an attempt that was left alone
+            task.exception()  # retrieved, so that asyncio does not log that of an abandoned attempt
 
     @staticmethod
     def now() -> float:

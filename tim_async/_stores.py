@@ -1,4 +1,4 @@
-"""The URLs of Redis and Valkey stores, checked completely when they are read: redis-py checks them at first use.
+"""The URLs of Redis and Valkey stores, checked completely when they are read; redis-py checks them at first use.
 
 A URL names a single server, the Sentinels that watch one, or nodes of a cluster::
 
@@ -9,9 +9,9 @@ A URL names a single server, the Sentinels that watch one, or nodes of a cluster
 
 ``rediss`` instead of ``redis`` is TLS; ``valkey`` and ``valkeys`` mean the same.
 
-redis-py takes a ``/db`` that is not a number for database 0, a port of 0 for 6379 and an empty host for localhost; it
-passes unknown options on to a connection, which then fails with a TypeError.  No message here quotes a value: any part
-of a URL may be a part of its password.
+redis-py reads a ``/db`` that is not a number as database 0, port 0 as 6379 and an empty host as localhost; it passes
+unknown options on to a connection, which then fails with a TypeError.  No message here quotes a value: any part of a
+URL may be a part of its password.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunspli
 from . import _arguments
 
 SENTINEL, CLUSTER = "+sentinel", "+cluster"
-_AS_REDIS = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
-SCHEMES = ("unix", *(f"{name}{kind}" for kind in ("", SENTINEL, CLUSTER) for name in _AS_REDIS))
+_REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+SCHEMES = ("unix", *(f"{name}{kind}" for kind in ("", SENTINEL, CLUSTER) for name in _REDIS_SCHEMES))
 _PORTS = {SENTINEL: 26379, CLUSTER: 6379}
 _MOST_DATABASES = 2**31
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -37,7 +37,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 _BOOLEANS = ("true", "false", "yes", "no", "1", "0")
 
 Check = Callable[[str], str]
-"""Returns what a value must be, or "" where it is valid."""
+"""Returns a description of valid values, or "" if the value is valid."""
 
 
 def _any(_: str) -> str:
@@ -117,8 +117,8 @@ _OPTIONS: dict[str, Mapping[str, Check]] = {
     "rediss+cluster": {name: check for name, check in _TLS.items() if name != "db"},
 }
 """The options of a URL, by scheme: those that text can hold and that every supported redis-py knows."""
-_SECONDS_GIVEN = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
-_TEXTS_GIVEN: Mapping[str, Check] = {
+_SECONDS_ARGUMENTS = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
+_TEXT_ARGUMENTS: Mapping[str, Check] = {
     "db": _database,
     "protocol": _protocol,
     "client_name": _client_name,
@@ -128,11 +128,11 @@ _TEXTS_GIVEN: Mapping[str, Check] = {
     "ssl_certfile": _file,
     "ssl_keyfile": _file,
 }
-"""Options that are given as arguments beside a URL, and whose wrong values would look like an outage later."""
+"""Arguments passed besides a URL whose wrong values would later look like an outage."""
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is meant to be the URL of a store."""
+    """Whether a text has the scheme of a store's URL."""
     return text.partition("://")[0].lower() in SCHEMES and "://" in text
 
 
@@ -140,10 +140,10 @@ class StoreURL(NamedTuple):
     """A checked URL.
 
     Attributes:
-        url: of a single server, as redis-py takes it; of the first node, where there are several.
+        url: the URL of the single server, or of the first node, in redis-py's form.
         kind: ``SENTINEL``, ``CLUSTER``, or "" for a single server.
         nodes: host and port of each Sentinel, or of each node of the cluster.
-        service: what the Sentinels call the primary.
+        service: the Sentinels' name for the primary.
         sentinels: the options for connections to the Sentinels.
     """
 
@@ -155,7 +155,7 @@ class StoreURL(NamedTuple):
 
 
 def redis_url(url: str) -> str:
-    """Check a store's URL and return it with the scheme's name as this module writes it.
+    """Check a store's URL and return it with a normalized scheme.
 
     Raises:
         ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
@@ -166,7 +166,7 @@ def redis_url(url: str) -> str:
         )
     scheme, _, rest = url.partition("://")
     name, plus, kind = scheme.lower().partition("+")
-    url = f"{_AS_REDIS.get(name, name)}{plus}{kind}://{rest}"
+    url = f"{_REDIS_SCHEMES.get(name, name)}{plus}{kind}://{rest}"
     _check_characters(url)
     parts = _split(url)
     if parts.scheme == "unix":
@@ -182,7 +182,7 @@ def redis_url(url: str) -> str:
 
 
 def read_url(url: str) -> StoreURL:
-    """Check a store's URL and take it apart.
+    """Check a store's URL and split it into its parts.
 
     Raises:
         ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
@@ -206,34 +206,34 @@ def read_url(url: str) -> StoreURL:
     return StoreURL(single, kind, nodes, unquote(service), tuple(sentinels.items()))
 
 
-def check_given(options: Mapping[str, object]) -> None:
-    """Check options that are given beside a URL, as far as those in a URL are checked; redis-py knows the others.
+def check_arguments(options: Mapping[str, object]) -> None:
+    """Check the options passed besides a URL that a URL could also have; redis-py checks the others.
 
     Raises:
-        TypeError, ValueError: a value is wrong.
+        TypeError, ValueError: a value is invalid.
     """
     for name, value in options.items():
         if value is None or isinstance(value, ssl.VerifyMode):
             continue
-        if name in _SECONDS_GIVEN:
+        if name in _SECONDS_ARGUMENTS:
             if name != "health_check_interval" or value != 0:
                 _arguments.positive(name, value)
-        elif name in _TEXTS_GIVEN:
+        elif name in _TEXT_ARGUMENTS:
             text = os.fspath(value) if isinstance(value, os.PathLike) else value
             if not isinstance(text, str | int) or isinstance(text, bool):
                 raise TypeError(f"{name} must not be {type(value).__name__}")
-            if must := _TEXTS_GIVEN[name](str(text)):
+            if must := _TEXT_ARGUMENTS[name](str(text)):
                 raise ValueError(f"{name} must be {must}")
 
 
 def shown_url(url: str) -> str:
-    """Return a checked URL as it may be shown: without its password, and without its query, which may contain one."""
+    """Return a checked URL for display: without its password, and without its query, which may contain one."""
     parts = _split(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _check_characters(url: str) -> None:
-    """Refuse characters that would end the password early and make the rest of it a host, a path or an option."""
+    """Refuse characters that would end the password early, so that its rest becomes a host, a path or an option."""
     if any(not character.isprintable() or character.isspace() for character in url):
         raise ValueError("the store's URL contains whitespace or a control character; write %20 for a space")
     if "#" in url:
@@ -251,7 +251,7 @@ def _check_characters(url: str) -> None:
 
 def _split(url: str) -> SplitResult:
     scheme, _, rest = url.partition("://")
-    if "+" in scheme:  # several hosts, which urlsplit would take for one
+    if "+" in scheme:  # several hosts, which urlsplit would read as one
         rest, _, query = rest.partition("?")
         hosts, slash, path = rest.partition("/")
         return SplitResult(scheme, hosts, slash + path, query, "")
@@ -284,11 +284,11 @@ def _check_host(parts: SplitResult) -> None:
 
 
 def _nodes(parts: SplitResult, kind: str) -> tuple[tuple[str, int], ...]:
-    """Host and port of each node."""
+    """Check the host and port of each node, and return them."""
     found = []
     user, mark, nodes = parts.netloc.rpartition("@")
     for node in nodes.split(","):
-        one = _split(f"redis://{user}{mark}{node}")  # with its user, as redis-py takes it
+        one = _split(f"redis://{user}{mark}{node}")  # with the user, in redis-py's form
         _check_host(one)
         found.append((unquote(one.hostname or ""), one.port or _PORTS[kind]))
     return tuple(found)
@@ -305,7 +305,7 @@ def _check_service(parts: SplitResult, kind: str) -> None:
             _check_database(database)
     elif parts.path.strip("/") not in ("", "0"):
         raise ValueError(
-            "the store's URL has a database, and a cluster has none; write redis+cluster://HOST:PORT,HOST:PORT"
+            "the store's URL has a database, but a cluster has none; write redis+cluster://HOST:PORT,HOST:PORT"
         )
 
 
@@ -331,7 +331,7 @@ def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
             raise ValueError(f"the store's URL sets {name} twice; remove one of them")
         found.add(name)
         if must := known[name](value):
-            raise ValueError(f"the store's URL has a wrong {name}; it must be {must}")
+            raise ValueError(f"the store's URL has an invalid {name}; it must be {must}")
 
 
 def _has_database(parts: SplitResult) -> bool:

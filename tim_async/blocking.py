@@ -1,7 +1,7 @@
-"""Calls from code that runs no event loop: views under WSGI, tasks of Celery and RQ, scripts.
+"""Calls from code without an event loop: views under WSGI, tasks of Celery and RQ, scripts.
 
-`Portal` keeps one `TIMClient` for each process, in an event loop in a thread of its own, which all threads of the
-process share.  It has no second set of methods: it runs those of the client, or any function that takes the client.
+`Portal` keeps one `TIMClient` for each process, in an event loop in its own thread, for all threads of the process.  It
+has no second set of methods: it runs those of the client, or any function that takes the client.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ._loop_thread import ONE_LOOP, LoopThread, threads_are_greenlets
 from .client import TIMClient
 from .errors import ClientClosed, ConnectionLost, RequestTimeout
 
-_LOOK = 0.5
-"""Seconds after which a thread that waits looks for signals: one that came just before the wait does not end it."""
+_POLL = 0.5
+"""Seconds between a waiting thread's checks for signals: one that came just before the wait does not end it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Portal:
-    """One client for all threads of a process, in an event loop in a thread of its own.
+    """One client for all threads of a process, in an event loop in its own thread.
 
-    Make one for the whole program, also at import: the client, its loop and its thread are made with the first call,
-    and anew in each process, so that a server may import the program and fork its workers afterwards::
+    Make one for the whole program, also at import: the client, its loop and its thread are made by the first call, in
+    each process anew, so that a server may import the program and fork its workers afterwards::
 
         portal = Portal(TIMClient.from_env)
 
@@ -55,13 +55,13 @@ class Portal:
         self._make = make
         self._timeout = None if timeout is None else _arguments.positive("timeout", timeout)
         self._closed = False
-        # By process id: neither a thread nor a lock that a thread holds survives a fork, and a server written in C may
-        # fork without Python's hooks.
+        # By process id: threads and the locks that they hold do not survive a fork, and a server written in C may fork
+        # without Python's hooks.
         self._processes: dict[int, _Process] = {}
 
     def __repr__(self) -> str:
         process = self._processes.get(os.getpid())
-        client = None if process is None or process.thread is None else process.life.client
+        client = None if process is None or process.thread is None else process.context.client
         state = "closed" if self._closed else "not started" if client is None else repr(client)
         return f"<Portal: {state}>"
 
@@ -83,28 +83,29 @@ class Portal:
             portal.run(TIMClient.set_unread_msg_num, "@TGS#public", "alice", 7)
             portal.run(lambda tim: tim.batch.get_c2c_unread_msg_num("alice", peers))
 
-        It may be called from any thread without an event loop.  The function sees the caller's context variables; it
-        must not block, since it would delay the calls of all threads.  An exception in the waiting thread, such as
+        It may be called from any thread without an event loop.  The function has the caller's context variables.  It
+        must not block: that would delay the calls of all threads.  An exception in the waiting thread, such as
         `KeyboardInterrupt` or Celery's ``SoftTimeLimitExceeded``, cancels the call.
 
         Args:
             function: a coroutine method of `TIMClient`, or any function that takes the client and returns an awaitable.
-            args: its further arguments.
+            args: its other arguments.
             kwargs: its keyword arguments.
 
         Returns:
             The function's result.
 
         Raises:
-            RequestTimeout: the portal's ``timeout`` is over; the call was cancelled, and may have taken effect.
-            ClientClosed: the portal is closed; `ConnectionLost` where that was during the call.
-            RuntimeError: an event loop runs in this thread, which must not wait; no thread can be started; or this
-                thread starts the portal, and a signal handler calls it meanwhile.
-            TypeError: ``function`` does not return an awaitable, or ``make`` no `TIMClient`.
-            BaseException: whatever the function raises, or ``make`` with the first call.
+            RequestTimeout: the portal's ``timeout`` has passed; the call was cancelled, and may have taken effect.
+            ClientClosed: the portal is closed.
+            ConnectionLost: the portal was closed, or its event loop ended, during the call.
+            RuntimeError: an event loop runs in this thread, which must not block; no thread can be started; or a signal
+                handler calls the portal while this thread starts it.
+            TypeError: ``function`` does not return an awaitable, or ``make`` does not return a `TIMClient`.
+            BaseException: any exception of the function, or of ``make`` in the first call.
         """
         self._refuse_event_loop()
-        outcome: Future[T] = Future()  # before the call starts, so that an interrupt at any time can cancel it
+        outcome: Future[T] = Future()  # before the call starts, so that an interrupt at any moment can cancel it
         try:
             process = self._process()
             with process.lock:
@@ -112,16 +113,16 @@ class Portal:
                     raise ClientClosed("the portal is closed")
                 thread, client = process.started(self)
                 assert thread.loop is not None
-                call = _carry_out(outcome, client, function, *args, **kwargs)
+                call = _execute(outcome, client, function, *args, **kwargs)
                 asyncio.run_coroutine_threadsafe(call, thread.loop)
             left = math.inf if self._timeout is None else self._timeout
             while not outcome.done() and left > 0:
-                runs = thread.is_alive  # before the wait, by whose end the thread has then done what it will ever do
-                with contextlib.suppress(TimeoutError):  # that of this wait, or the function's own
-                    return outcome.result(min(left, _LOOK))
-                if not runs and not outcome.done() and outcome.cancel():
+                alive = thread.is_alive  # read before the wait: a thread that had ended by then sets no outcome later
+                with contextlib.suppress(TimeoutError):  # of this wait, or the function's own
+                    return outcome.result(min(left, _POLL))
+                if not alive and not outcome.done() and outcome.cancel():
                     raise ConnectionLost("the portal's event loop ended during the call")
-                left -= _LOOK
+                left -= _POLL
             if not outcome.done() and outcome.cancel():
                 raise RequestTimeout(f"the call did not end within {self._timeout:g} s and was cancelled")
             return outcome.result()
@@ -133,17 +134,17 @@ class Portal:
             outcome.cancel()
             raise
         finally:
-            del outcome  # or its error would refer to itself, by its traceback
+            del outcome  # its error would refer to itself through the traceback
 
     def close(self) -> None:
         """Close the client and end the thread; calls under way raise `ClientClosed` or `ConnectionLost`.
 
-        It is called when the process exits.  Call it yourself where a process ends without that: in Celery's
+        It is called when the process exits.  Call it in processes that end without exit handlers: in Celery's
         ``worker_process_shutdown``, and in a child of `multiprocessing`.  May be called more than once.
 
         Raises:
-            RuntimeError: an event loop runs in this thread; or the portal's does not end within 10 s, since a function
-                blocks it; the error shows where.
+            RuntimeError: an event loop runs in this thread; or the portal's does not end within 10 s, because a
+                function blocks it; the error shows its stack.
         """
         self._refuse_event_loop()
         process = self._process()
@@ -161,7 +162,7 @@ class Portal:
             return
         thread = self._process().thread
         if thread is not None and thread.loop is loop and not thread.is_current:
-            return  # where gevent has replaced threads, all of them see the loop that one runs
+            return  # with gevent's threads, all of them see the one loop that runs
         remedy = (
             ONE_LOOP if threads_are_greenlets() else "or move the code that blocks into a thread (asyncio.to_thread)"
         )
@@ -172,12 +173,12 @@ class Portal:
 
     def _process(self) -> _Process:
         process = self._processes.get(os.getpid())
-        # setdefault is atomic: two threads that come first find the same.
-        return process or self._processes.setdefault(os.getpid(), _Process(_Life(self._make)))
+        # setdefault is atomic: concurrent first calls get the same one.
+        return process or self._processes.setdefault(os.getpid(), _Process(_ClientContext(self._make)))
 
 
-class _Life:
-    """Makes the client and opens it in the loop that runs, and closes it there."""
+class _ClientContext:
+    """A context manager that makes and opens the client in the running event loop, and closes it there."""
 
     def __init__(self, make: Callable[[], TIMClient]) -> None:
         self._make = make
@@ -196,60 +197,60 @@ class _Life:
 class _Process:
     """The client of one process, its thread, and the lock that guards them."""
 
-    def __init__(self, life: _Life) -> None:
-        self.lock = threading.RLock()  # a signal handler may call the portal in the thread that holds it
-        self.life = life
+    def __init__(self, context: _ClientContext) -> None:
+        self.lock = threading.RLock()  # a signal handler may call the portal in the thread that holds the lock
+        self.context = context
         self.thread: LoopThread | None = None
-        self._starts = False
+        self._starting = False
 
     def started(self, portal: Portal) -> tuple[LoopThread, TIMClient]:
-        """The running thread and its client, made if need be; the caller holds the lock."""
-        if self._starts:
+        """Return the running thread and its client, started if necessary; the caller holds the lock."""
+        if self._starting:
             raise RuntimeError(
                 "the portal is being started by this thread, which a signal handler has interrupted: "
-                "let the handler set a flag, or call the portal once before the signals come"
+                "let the handler only set a flag, or call the portal once before signals can arrive"
             )
         thread = self.thread
         if thread is None or not thread.is_alive:
-            self._starts = True
-            # Known before it runs: where threads are greenlets, others see its event loop from then on.
-            thread = self.thread = LoopThread(self.life, what="the portal", name="tim-portal")
+            self._starting = True
+            # Set before it runs: with gevent's threads, the others see its event loop from then on.
+            thread = self.thread = LoopThread(self.context, what="the portal", name="tim-portal")
             try:
                 thread.start()
             except BaseException:
                 self.thread = None
                 raise
             finally:
-                self._starts = False
+                self._starting = False
             if self.thread is None:  # a signal handler has closed the portal meanwhile
                 if thread.is_alive:
                     thread.leave()
                 raise ClientClosed("the portal is closed")
             atexit.register(portal.close)
-        assert self.life.client is not None
-        return thread, self.life.client
+        assert self.context.client is not None
+        return thread, self.context.client
 
 
-async def _carry_out(
+async def _execute(
     outcome: Future[T],
     client: TIMClient,
     function: Callable[Concatenate[TIMClient, P], Awaitable[T]],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:
-    """Call a function for a thread that waits for the outcome; to cancel that cancels the call.
+    """Call a function for the thread that waits for ``outcome``; cancelling ``outcome`` cancels the call.
 
-    Nothing is raised here, since an exit would end the event loop.
+    It raises nothing: a SystemExit would end the event loop.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def ended(outcome: Future[T]) -> None:  # in whatever thread ends it
+    def cancel_call(outcome: Future[T]) -> None:  # runs in any thread
         if outcome.cancelled():
             with contextlib.suppress(RuntimeError):  # the loop has ended, and the call with it
                 loop.call_soon_threadsafe(task.cancel)
 
-    outcome.add_done_callback(ended)
+    outcome.add_done_callback(cancel_call)
     try:
         result = function(client, *args, **kwargs)
         if not inspect.isawaitable(result):
@@ -261,7 +262,7 @@ async def _carry_out(
         value = await result
     except asyncio.CancelledError:
         outcome.cancel()
-    except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+    except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
         with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
             outcome.set_exception(error)
     else:

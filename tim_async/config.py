@@ -1,4 +1,4 @@
-"""What comes as text: the ``TIM_…`` variables of an environment, files of credentials, and times."""
+"""Readers of text input: the ``TIM_…`` environment variables, files of credentials, and times."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VARIABLES = (
     "TIM_ALLOW_HTTP",
 )
 LEVELS = ("debug", "info", "warning", "error")
-"""Of ``TIM_LOG``."""
+"""The values of ``TIM_LOG``."""
 
 # The parts of a line in a file of credentials.
 _EXPORT = re.compile(r"^export\s+")
@@ -63,18 +63,18 @@ _QUOTED = re.compile(r"""\s*(["'])(.*?)\1\s*(?:\s#.*)?""")
 
 
 def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> dict[str, Any]:
-    """Read what a `TIMClient` needs; a variable that is empty counts as not set.
+    """Read the arguments of a `TIMClient` from variables; an empty variable counts as not set.
 
     Args:
         values: the variables, by name.
-        folder: where a relative ``TIM_SECRET_KEY_FILE`` is looked for.
-        source: what to call ``values`` in an error.
+        folder: the folder that a relative ``TIM_SECRET_KEY_FILE`` starts from.
+        source: the name of ``values`` in errors.
 
     Returns:
-        Keyword arguments of `TIMClient`, as far as they were found; the key as a `Secret`.
+        Keyword arguments of `TIMClient`, those that are set; the key as a `Secret`.
 
     Raises:
-        ValueError: a value cannot be right, or the key's file is no text.
+        ValueError: a value is invalid, or the key's file is not UTF-8 text.
         OSError: the key's file cannot be read.
     """
     given = {name: value for name in VARIABLES if (value := values.get(name)) and name != "TIM_SECRET_KEY"}
@@ -92,11 +92,11 @@ def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "
         if allowed not in ("0", "1"):
             raise ValueError(f"TIM_ALLOW_HTTP in {source} must be 1 or 0")
         found["allow_http"] = allowed == "1"
-    # Last, so that no other mistake is found with the key at hand.
+    # Last, so that no frame of another error's traceback holds the key.
     if key.reveal():
         found["secret_key"] = key
     elif key_file := given.get("TIM_SECRET_KEY_FILE"):
-        found["secret_key"] = _key_of(folder / key_file)
+        found["secret_key"] = Secret(_text(folder / key_file).strip())
     return found
 
 
@@ -107,7 +107,7 @@ def read_file(file: Path) -> dict[str, str]:
         The variables, by name.
 
     Raises:
-        ValueError: naming the line that is of another form, or that names no setting.
+        ValueError: a line has another form or an unknown setting; the message names it.
         OSError: the file cannot be read.
     """
     values: dict[str, str] = {}
@@ -121,17 +121,17 @@ def read_file(file: Path) -> dict[str, str]:
         if not equals:
             raise ValueError(f"{file}, line {number}: not of the form KEY=VALUE")
         if name.startswith("TIM_") and name not in VARIABLES:
-            raise ValueError(f"{file}, line {number}: no such setting; there are {', '.join(VARIABLES)}")
+            raise ValueError(f"{file}, line {number}: unknown setting; the settings are {', '.join(VARIABLES)}")
         quoted = _QUOTED.fullmatch(value)
         values[name] = quoted[2] if quoted else _COMMENT.sub("", value).strip()
     return values
 
 
 def require(found: Mapping[str, Any], *, source: str = "the environment") -> None:
-    """Check that there is an app and a key.
+    """Check that the app and the key are set.
 
     Raises:
-        ValueError: naming the variables that are not set.
+        ValueError: one is not set; the message names its variable.
     """
     names = {"sdk_app_id": "TIM_SDK_APP_ID", "secret_key": "TIM_SECRET_KEY (or TIM_SECRET_KEY_FILE)"}
     missing = [variable for name, variable in names.items() if name not in found]
@@ -140,7 +140,7 @@ def require(found: Mapping[str, Any], *, source: str = "the environment") -> Non
 
 
 def require_place(found: Mapping[str, Any], *, source: str = "the environment") -> None:
-    """Check that there is either a region or a base URL.
+    """Check that either a region or a base URL is set.
 
     Raises:
         ValueError: neither is set, or both are.
@@ -151,26 +151,26 @@ def require_place(found: Mapping[str, Any], *, source: str = "the environment") 
 
 
 class _StandardError(logging.Handler):
-    """Writes records to standard error as it is then: a progress display may have replaced it."""
+    """Writes records to the current ``sys.stderr``, which a progress display may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             sys.stderr.write(f"{self.format(record)}\n")
-        except Exception:  # noqa: BLE001 - as all handlers of the standard library
+        except Exception:  # noqa: BLE001 - like all handlers of the standard library
             self.handleError(record)
 
 
 def set_up_logging(values: Mapping[str, str], *, source: str = "the environment") -> None:
-    """Show the records of the logger ``tim_async``, if ``TIM_LOG`` names a level.
+    """Set the level of the logger ``tim_async`` to ``TIM_LOG``, if that is set.
 
-    They are written to standard error, unless the program has set up logging: then only the level changes.
+    Its records are written to standard error, unless the program has set up logging: then only the level changes.
 
     Args:
         values: the variables, by name.
-        source: what to call ``values`` in an error.
+        source: the name of ``values`` in errors.
 
     Raises:
-        ValueError: there is no such level.
+        ValueError: the level is unknown.
     """
     level = values.get("TIM_LOG")
     if not level:
@@ -186,24 +186,24 @@ def set_up_logging(values: Mapping[str, str], *, source: str = "the environment"
 
 
 EARLIEST = 1_262_304_000
-"""The beginning of 2010, in unix seconds: no message of the service is older."""
+"""The earliest valid time, in unix seconds: the beginning of 2010, since no message of the service is older."""
 
 _DAY = 86_400
 _DIGITS = re.compile(r"([0-9]{1,19})(?:\.0+)?")
-# Of other forms, fromisoformat() makes a wrong time: ten o'clock of "20250831010000Z".
+# Some other forms fromisoformat() reads as a wrong time: "20250831010000Z" as ten o'clock.
 _ISO = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
     r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2})?)"
     r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 )
 _SPREADSHEET = dt.date(1899, 12, 30)
-"""The day 0 of spreadsheets."""
+"""Day 0 of the date numbers in spreadsheets."""
 
 
 def unix_seconds(value: int | str | dt.datetime) -> int:
-    """Read a time: unix seconds, a datetime with a time zone, or ISO 8601 text with one.
+    """Return a time as unix seconds; text is read as unix seconds, or as ISO 8601 with a time zone.
 
-    Every time that a user writes is read here: by the client, each command, and in the files of migrations.
+    All times from users are read here: those of the client, the commands and the files of migrations.
 
     Raises:
         ValueError: it is no time, has no time zone, is before 2010 or more than a day ahead of this machine's
@@ -229,7 +229,7 @@ def unix_seconds(value: int | str | dt.datetime) -> int:
 
 
 def _looks_like(number: int, latest: int) -> str:
-    """What a number that is no plausible time may be; "" when nothing can be said."""
+    """Return the likely meaning of a number that is no plausible time; "" without a guess."""
     for unit, name in ((10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")):
         if EARLIEST <= number // unit <= latest:
             return name
@@ -257,10 +257,6 @@ def _app(text: str, source: str) -> int:
     if not int(text):
         raise ValueError(f"TIM_SDK_APP_ID in {source} is 0, which no app has")
     return int(text)
-
-
-def _key_of(file: Path) -> Secret:
-    return Secret(_text(file).strip())
 
 
 def _text(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The exceptions of calls.
+"""The exceptions that calls raise.
 
 ::
 
@@ -7,8 +7,8 @@
     │   ├── ConnectFailed         nothing was sent
     │   │   └── ClientClosed      the client, or the session given to it, was closed while the call waited
     │   ├── RequestTimeout        no answer in time (also a TimeoutError)
-    │   ├── ConnectionLost        the connection ended before the answer did
-    │   └── BadResponse           an answer that is not one of the service's;  .status
+    │   ├── ConnectionLost        the connection ended before the answer was complete
+    │   └── BadResponse           not a valid answer of the service;  .status
     ├── APIError                  the service answered with an error code;  .code .info
     │   ├── AuthError             credentials, signature or account set-up
     │   ├── PermissionDenied      not allowed on this object
@@ -16,17 +16,16 @@
     │   ├── AccountNotFound
     │   ├── InvalidRequest        the request itself is wrong
     │   ├── ReceiptUnavailable    the message has no read receipt
-    │   ├── RateLimited           over the endpoint's calls a second, and retries did not help
+    │   ├── RateLimited           over the endpoint's rate, and retries did not help
     │   └── ServerBusy            a transient server error, and retries did not help
     ├── QuotaExhausted            no permit within ``max_wait``; nothing was sent;  .retry_after
     └── PartialFailure            from ``raise_for_errors()``;  .result
 
-A code that is in no table stays a plain `APIError` with its exact code.  Arguments that can never be
-right are not here: they raise `ValueError` or `TypeError` before anything is sent.
+An unknown code becomes a plain `APIError` with the exact code.  Invalid arguments raise `ValueError` or `TypeError`
+before anything is sent.
 
-Every exception pickles, and none carries the secret key, a UserSig or a URL with its query.  What the service says of
-an error is cut to `MAX_INFO` characters and made printable before it is kept, so that it can go to terminals, logs and
-files as it is.
+Every exception pickles, and none carries the secret key, a UserSig or a URL with its query.  The service's own text is
+cut to `MAX_INFO` characters and made printable, so that it is safe in terminals, logs and files.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ CODES = _codes.CODES
 Reaction = _codes.Reaction
 
 MAX_INFO = 300
-"""Characters of an ``ErrorInfo`` that are kept."""
+"""The maximum length of an ``ErrorInfo``, in characters; longer ones are cut."""
 
 
 def printable(text: str) -> str:
-    """Make a text of the service's safe to show: one line of at most `MAX_INFO` characters.
+    """Make a text from the service safe to display: one line of at most `MAX_INFO` characters.
 
     Control characters, line ends, invisible and direction-changing characters and lone surrogates are escaped.
     """
@@ -57,7 +56,7 @@ def printable(text: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether a str has no lone surrogates, which UTF-8 cannot encode."""
+    """Whether a str can be encoded as UTF-8: it has no lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -66,20 +65,20 @@ def is_text(value: str) -> bool:
 
 
 def is_code(value: object) -> TypeGuard[int]:
-    """Whether a value is an error code as the service has them: an integer of 32 bits."""
+    """Whether a value is a possible error code: a signed 32-bit integer."""
     return type(value) is int and -(2**31) <= value < 2**31
 
 
 class TIMError(Exception):
-    """Base class of everything that tim_async raises about a call.
+    """The base class of all exceptions that calls raise.
 
     Attributes:
-        endpoint: the method or command that failed, e.g. ``"set_unread_msg_num"``; "" when there was none.
-        attempts: how many requests were made for the call, retries included.
-        outcome_unknown: True when the call may have taken effect: the request may have reached the service and no
+        endpoint: the method or command that failed, e.g. ``"set_unread_msg_num"``; "" where the error concerns none.
+        attempts: the number of requests made for the call, retries included.
+        outcome_unknown: True when the call may have taken effect: the request may have reached the service, and no
             answer says that nothing was done.
-        meaning: what the error means, in a sentence of this library's; "" where its text says all there is.
-        remedy: what to do about it, likewise.
+        meaning: an explanation in whole sentences; "" where the error's text says everything.
+        remedy: a way to resolve the error, likewise.
     """
 
     reaction: Reaction = Reaction.GIVE_UP
@@ -93,27 +92,23 @@ class TIMError(Exception):
         self.attempts = 0
 
     def __str__(self) -> str:
-        message = str(self.args[0])
-        if not self.endpoint:
-            return message
-        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
-        return f"{self.endpoint}: {message}{tries}"
+        return _located(self, str(self.args[0]))
 
 
 class TransportError(TIMError):
-    """No readable answer came back."""
+    """No readable answer was received."""
 
     reaction = Reaction.RETRY
     outcome_unknown = True
-    meaning = "No readable answer came back."
+    meaning = "No readable answer was received."
     remedy = "Check the network, the proxy and the region."
 
 
 class ConnectFailed(TransportError):
-    """No connection to the service, or none in time; nothing was sent to it."""
+    """No connection to the service was made, or none in time; nothing was sent to it."""
 
     outcome_unknown = False
-    meaning = "There was no connection to the service, so nothing was sent."
+    meaning = "No connection to the service was made, so nothing was sent."
     remedy = "Check the region, name resolution, the proxy and the firewall."
 
 
@@ -129,24 +124,24 @@ class RequestTimeout(TransportError, TimeoutError):
     """No answer within the time-out of one attempt."""
 
     meaning = "No answer came within the time-out."
-    remedy = "Check the network, and keep `timeout` above the 3 s after which the service itself gives up."
+    remedy = "Check the network, and keep `timeout` above 3 s, the service's own time-out."
 
 
 class ConnectionLost(TransportError):
-    """The connection ended after the request was, or may have been, sent."""
+    """The connection ended after the request was sent, or may have been sent."""
 
-    meaning = "The connection ended before the answer did."
-    remedy = "Find out who closed it: the network, a proxy or a firewall."
+    meaning = "The connection ended before the answer was complete."
+    remedy = "Find the cause of the disconnect: the network, a proxy or a firewall."
 
 
 class BadResponse(TransportError):
-    """Something answered, but not as the service does: a gateway's page, a cut or garbled body.
+    """An answer that the service does not give: a gateway's page, a truncated or garbled body.
 
     Attributes:
         status: the HTTP status.
     """
 
-    meaning = "The answer is not one of the service's."
+    meaning = "The answer is not a valid one of the service."
     remedy = "Check `base_url` and the proxy; a gateway's error page is transient."
 
     def __init__(
@@ -170,8 +165,8 @@ class APIError(TIMError):
     Attributes:
         code: the exact ``ErrorCode``.
         info: the service's ``ErrorInfo``, printable and at most `MAX_INFO` characters; "" when it gave none.
-        meaning: what the service says with the code; "" for a code that this library does not know.
-        remedy: what to do about it, with the host or the command at fault where these are known; "" likewise.
+        meaning: the meaning of the code; "" for a code that this library does not know.
+        remedy: a way to resolve the error, with the host or the command at fault where known; "" likewise.
     """
 
     def __init__(self, code: int = 0, info: str = "") -> None:
@@ -187,7 +182,7 @@ class APIError(TIMError):
 
     @property
     def hint(self) -> str:
-        """The same as ``remedy``; its earlier name."""
+        """The former name of ``remedy``."""
         return self.remedy
 
     def __str__(self) -> str:
@@ -196,23 +191,23 @@ class APIError(TIMError):
 
 
 class AuthError(APIError):
-    """The credentials, the signature or the account's set-up were refused."""
+    """The service refused the credentials, the signature or the account's set-up."""
 
 
 class PermissionDenied(APIError):
-    """The identifier may not do this to this object."""
+    """The operation is not permitted on this object."""
 
 
 class GroupNotFound(APIError):
-    """No such group, or not a possible group id."""
+    """The group does not exist, or its id is invalid."""
 
 
 class AccountNotFound(APIError):
-    """No such account."""
+    """The account does not exist."""
 
 
 class InvalidRequest(APIError):
-    """The service found the request itself wrong."""
+    """The service rejected the request as invalid."""
 
 
 class ReceiptUnavailable(APIError):
@@ -220,11 +215,11 @@ class ReceiptUnavailable(APIError):
 
 
 class RateLimited(APIError):
-    """Over the endpoint's calls a second, and still so after the retries."""
+    """The endpoint's rate was exceeded, also by the retries."""
 
 
 class ServerBusy(APIError):
-    """A transient server error (10002 and its like), and still there after the retries.
+    """A transient server error, such as 10002, that outlasted the retries.
 
     None of its codes says that nothing was done.
     """
@@ -239,7 +234,7 @@ class QuotaExhausted(TIMError):
         retry_after: seconds, above 0, after which a permit can be expected.
     """
 
-    meaning = "The rate left no permit within `max_wait`, so nothing was sent."
+    meaning = "No permit was available within `max_wait`, so nothing was sent."
     remedy = "Try again after `retry_after` seconds, or allow a longer `max_wait`."
 
     def __init__(self, message: str = "no permit", retry_after: float = 1.0) -> None:
@@ -255,11 +250,11 @@ class PartialFailure(TIMError):
     """Some items of a call failed; raised only by ``raise_for_errors()``.
 
     Attributes:
-        result: the whole result, with what succeeded and what did not.
+        result: the whole result, with both values and errors.
     """
 
     meaning = "Some items of the call failed."
-    remedy = "Read `result`: it has the values of the others, and the error of each that failed."
+    remedy = "Read `result`: it has the values of the other items, and the error of each failed one."
 
     def __init__(self, message: str = "", result: object = None) -> None:
         super().__init__()
@@ -281,16 +276,20 @@ def classify(code: int, info: str = "") -> APIError:
         info: the ``ErrorInfo`` beside it.
 
     Returns:
-        An `APIError` of the fitting class; its ``reaction`` says what to do.  An unknown code gives a plain
-        `APIError` and is never worth a retry.
+        The exception, of the code's class.  An unknown code gives a plain `APIError`, which is never retried.
     """
     return _KINDS[_codes.code_of(code).kind](code, info)
 
 
 def brief(error: BaseException) -> str:
-    """An error as one line without its meaning and remedy, for where these are shown once for many errors."""
+    """Return an error as one line without its meaning and remedy, which are shown once for many errors."""
     if not isinstance(error, APIError):
         return str(error)
-    tries = f" after {error.attempts} attempts" if error.attempts > 1 else ""
+    return _located(error, f"error {error.code}{': ' + error.info if error.info else ''}")
+
+
+def _located(error: TIMError, message: str) -> str:
+    """Return an error's message with its endpoint, and with the attempts if there were several."""
     where = f"{error.endpoint}: " if error.endpoint else ""
-    return f"{where}error {error.code}{': ' + error.info if error.info else ''}{tries}"
+    tries = f" after {error.attempts} attempts" if error.attempts > 1 else ""
+    return f"{where}{message}{tries}"

@@ -1,4 +1,4 @@
-"""The service's hosts by region, each with the backup the vendor names for a hijacked DNS.
+"""The service's hosts by region, each with the vendor's backup host against DNS hijacking.
 
 https://www.tencentcloud.com/document/product/1047/34620
 """
@@ -17,7 +17,7 @@ REGIONS: dict[str, tuple[str, str]] = {
     "frankfurt": ("adminapiger.im.qcloud.com", "adminapiger.my-imcloud.com"),
     "silicon_valley": ("adminapiusa.im.qcloud.com", "adminapiusa.my-imcloud.com"),
     "jakarta": ("adminapiidn.im.qcloud.com", "adminapiidn.my-imcloud.com"),
-    # On no page of the vendor's, but in use.
+    # Not documented by the vendor, but in use.
     "saudi_arabia": ("adminapiksa.im.qcloud.com", "adminapiksa.my-imcloud.com"),
 }
 """Region name → (host, backup host)."""
@@ -32,14 +32,14 @@ ALIASES: dict[str, str] = {
     "idn": "jakarta",
     "ksa": "saudi_arabia",
 }
-"""Short name → region name: those that scripts in the vendor's style use."""
+"""Short name, as in scripts in the vendor's style → region name."""
 
 
 class Hosts:
-    """The base URLs that serve one app, the one to use first.
+    """The base URLs of one app, the current one first.
 
-    A host that cannot be resolved or connected to is put behind its backup and stays there until the backup
-    fails, too: both serve the same app, so there is no reason to return earlier.
+    A host that cannot be resolved or connected to is moved behind its backup, and stays there until the backup fails,
+    too: both serve the same app, so there is no reason to return earlier.
     """
 
     __slots__ = ("_urls",)
@@ -49,7 +49,7 @@ class Hosts:
 
     @classmethod
     def of(cls, region: str | None, base_url: str | None, *, allow_http: bool = False) -> Hosts:
-        """Hosts of a region, or the one host of a base URL; exactly one of the two must be given.
+        """Return the hosts of a region, or the host of a base URL; exactly one of the two must be given.
 
         Args:
             region: a name in `REGIONS` or `ALIASES`.
@@ -57,8 +57,9 @@ class Hosts:
             allow_http: whether the URL may be ``http://`` although the host is not this machine.
 
         Raises:
-            ValueError: none or both given, an unknown region, or a base URL that is not plain https, or http where
-                that is allowed.
+            ValueError: none or both are given, the region is unknown, or the base URL is invalid or ``http://`` where
+                that is not allowed.
+            TypeError: the base URL is not a str.
         """
         if (region is None) == (base_url is None):
             raise ValueError("give either region=… or base_url=…, one of the two")
@@ -72,7 +73,7 @@ class Hosts:
 
     @property
     def current(self) -> str:
-        """The base URL to try now, without a trailing slash."""
+        """The base URL to use now, without a trailing slash."""
         return self._urls[0]
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class Hosts:
         return iter(self._urls)
 
     def after(self, failed: str) -> str:
-        """The base URL to try after ``failed``, which goes last unless somebody else has seen to that already."""
+        """Return the base URL to try after ``failed``, which is moved to the end unless another call has done that."""
         if failed == self._urls[0]:
             self._urls.append(self._urls.pop(0))
         return self._urls[0]
@@ -92,7 +93,7 @@ def _checked(base_url: str, allow_http: bool) -> str:
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
     parts = urlsplit(base_url)
-    _ = parts.port  # raises ValueError when it is none
+    _ = parts.port  # raises ValueError for an invalid port
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
@@ -104,7 +105,7 @@ def _checked(base_url: str, allow_http: bool) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or address alone."""
+    """Whether a host is this machine, judged by its name or address alone."""
     host = host.rstrip(".").lower()
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""What tests of the doctor share: an emulator that must have been read only, and names of findings."""
+"""Helpers for tests of the doctor: the commands that it may call, names and levels of findings, a resolver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to the service: names, connections, proxies, TLS, backup hosts and regions, on real sockets."""
+"""The network to the service: names, connections, proxies, TLS, backup hosts and regions, on real sockets."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_plain_http_to_another_host() -> None:
 
 
 async def test_a_session_that_connects_in_its_own_way() -> None:
-    """What cannot be known of it is skipped; the calls tell."""
+    """The checks that would need its connector are skipped; the calls show whether it works."""
     async with StandIn() as service:
         async with aiohttp.ClientSession(trust_env=True) as session:
             found = await examined(base_url=service.url, session=session)

@@ -30,7 +30,7 @@ async def test_a_store_that_works(service: StandIn, store: Store) -> None:
     assert troubles(found) == set()
     assert level(found, "quota") == level(found, "quota.members") == "ok"
     told = next(one.found for one in found if one.name == "quota")
-    for part in (f"redis://127.0.0.1:{store.port}/0: valkey ", "standalone", "persistence: ", " ms an exchange"):
+    for part in (f"redis://127.0.0.1:{store.port}/0: valkey ", "standalone", "persistence: ", " ms per exchange"):
         assert part in told
     async with client_of(service, quota=quota) as other:
         await other.get_all_c2c_unread_msg_num("alice")

@@ -1,4 +1,4 @@
-"""What the service says: of the app, the signature, the identifier, each endpoint and the plan."""
+"""The service's answers about the app, the signature, the identifier, each endpoint and the plan."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CODES = {
     10002: "answer.busy",
     60007: "answer.rate",
 }
-"""What the service answers to each call, and what is wrong then."""
+"""The code that the service answers to each call, and the name of the finding."""
 
 
 @pytest.mark.parametrize(("code", "name"), CODES.items())

@@ -321,7 +321,7 @@ async def test_an_unresolvable_proxy_is_named(service: StandIn) -> None:
 
 
 async def test_a_lost_connection_behind_the_proxy_is_survived(service: StandIn, proxy: ForwardProxy) -> None:
-    """What is transient without a proxy is so with one."""
+    """A failure that is transient without a proxy is transient with one."""
     service.script.append(Fate.DROP)
     async with client_of(service, proxy=proxy.url) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7

@@ -26,7 +26,7 @@ BAD: dict[str, Callable[[Authority], ssl.SSLContext]] = {
     "self-signed certificate": lambda _: self_signed(),
     "unable to get local issuer certificate": lambda _: Authority().server("127.0.0.1"),
 }
-"""What is wrong with a server's certificate, in OpenSSL's words."""
+"""Faults of a server's certificate, by OpenSSL's message."""
 
 
 @pytest.mark.parametrize(("reason", "make"), BAD.items(), ids=BAD)

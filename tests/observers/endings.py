@@ -28,7 +28,7 @@ FILLER = " ".join(map(str, range(300))) + " "
 
 
 class Interrupt(enum.Enum):
-    """How a caller ends its own call."""
+    """The ways in which a caller ends its own call."""
 
     CANCEL = "task.cancel()"
     TIMEOUT = "asyncio.timeout()"

@@ -1,4 +1,4 @@
-"""Where a call can go and find no server, or one that is about to die; and texts that hide a secret."""
+"""Addresses without a server, or with one that is about to die; and texts that hide a secret."""
 
 from __future__ import annotations
 

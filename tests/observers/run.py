@@ -23,7 +23,7 @@ from .watching import OBSERVERS, Observer
 
 
 class Network:
-    """What is between client and server: nothing, or TLS."""
+    """The network between client and server: plain, or TLS."""
 
     def __init__(self, name: str) -> None:
         self.server: ssl.SSLContext | None = None
@@ -105,7 +105,7 @@ async def main(observer: Observer, network: Network) -> None:
 
 
 def judged(ending: Ending, outcome: str, observer: Observer) -> dict[str, Any]:
-    """What the observer saw.  In no variable of `main`, for that would be seen with the next ending."""
+    """Return the observer's findings.  No variable of `main` holds its texts: the next ending would show them."""
     texts = list(observer.texts())
     return {
         "ending": ending.name,

@@ -49,7 +49,7 @@ class Secrets:
         return _parts_of(usersig) <= self._parts
 
     def found_in(self, text: str) -> list[str]:
-        """Where the text shows a secret: each place with a little of what is around it."""
+        """Return the places where a text shows a secret, each with some context."""
         found = []
         plain = {text.replace(FILLER, "")}
         plain |= {unquote(one) for one in plain if "%" in one}

@@ -1,4 +1,4 @@
-"""What watches a program, run for real over all endings of a call, sees neither the key nor a UserSig."""
+"""Observers of a program, run for real over all endings of a call, see neither the key nor a UserSig."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_ending_shows_an_observer_a_secret(observer: str, network: str, loop:
 
 @pytest.mark.parametrize("serializer", ["yaml", "json"])
 async def test_a_cassette_is_replayed_without_the_service(tmp_path: Path, serializer: str) -> None:
-    """What was recorded with one UserSig answers a call that would have another."""
+    """A recording made with one UserSig answers a call with another."""
     recorder = vcr.VCR(serializer=serializer, match_on=["method", "host", "path", "body"])
     cassette = str(tmp_path / "cassette")
 

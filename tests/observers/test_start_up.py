@@ -199,7 +199,7 @@ MISUSES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
 def test_a_misused_usersig_function_shows_no_key(misuse: Callable[[], object]) -> None:
-    """What they are given is in none of their frames when they raise."""
+    """None of its frames holds the given key when it raises."""
     failure = failure_of(misuse)
     secrets = Secrets()
     secrets.learn_one(KEY[::-1])

@@ -38,7 +38,7 @@ def texts_of(value: object, depth: int = _DEPTH, seen: set[int] | None = None) -
 
 
 def _items(value: object) -> Iterable[Any] | None:
-    """What a plain container holds; None for anything else."""
+    """Return the items of a plain container; None for anything else."""
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
     if isinstance(value, list | tuple | set | frozenset | collections.deque):
@@ -101,7 +101,7 @@ def without_frames_of_tests(failure: BaseException) -> BaseException:
 
 
 def texts_as_printed(failure: BaseException) -> Iterator[str]:
-    """What the usual printers of tracebacks make of it, with all variables."""
+    """Yield the output of the usual traceback printers, with all variables."""
     yield "".join(traceback.format_exception(failure))
     yield "".join(traceback.TracebackException.from_exception(failure, capture_locals=True).format())
     import rich.traceback  # here, since most observers do not need it

@@ -23,7 +23,7 @@ from .walk import texts_as_printed, texts_of, texts_of_failure, texts_of_tasks
 
 
 class Observer:
-    """What watches.
+    """An observer of a program.
 
     Attributes:
         proof: a text that an answered call must leave; without it, the observer has not observed.
@@ -36,7 +36,7 @@ class Observer:
     on_attempt: Sequence[Any] = ()
 
     def around(self) -> AbstractContextManager[Any]:
-        """What a program has around the call, such as a span."""
+        """The context that a program has around the call, such as a span."""
         return contextlib.nullcontext()
 
     def meanwhile(self) -> None:
@@ -46,7 +46,7 @@ class Observer:
         """The call raised; this is called while it is handled."""
 
     def texts(self) -> Iterator[str]:
-        """What was produced since the last time."""
+        """Yield the texts produced since the last time."""
         raise NotImplementedError
 
 

@@ -1,1 +1,1 @@
-"""What `tim_async.telemetry` exports is what the server saw and what callers got."""
+"""`tim_async.telemetry` exports exactly the attempts that the server saw and the results that callers got."""

@@ -54,7 +54,7 @@ class Exporting:
 
     @property
     def text(self) -> str:
-        """What Prometheus scrapes."""
+        """The text that Prometheus scrapes."""
         return generate_latest(self.registry).decode()
 
     def total(self, name: str, **labels: object) -> float:

@@ -76,7 +76,7 @@ async def test_every_query_names_what_is_exported(service: StandIn) -> None:
 
 
 async def test_every_metric_is_shown(service: StandIn) -> None:
-    """What nobody looks at is not exported."""
+    """No metric is exported that the dashboard does not show."""
     shown = {selector.name for _, target in TARGETS for selector in series(parsed(target["expr"]))}
     own = {name for name in await exported(service) if not name.endswith(("_created", "_sum"))}
     histograms = {name.removesuffix("_bucket") for name in own if name.endswith("_bucket")}

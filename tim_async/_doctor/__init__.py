@@ -1,4 +1,4 @@
-"""`doctor`: examines a client's configuration, its way to the service, its rights and its quota; it never writes.
+"""`doctor`: examines a client's configuration, its connection to the service, its rights and its quota; never writes.
 
 ``_checks`` has the table of checks and runs them; ``_configuration``, ``_network`` (``_way``), ``_service``,
 ``_regions``, ``_quota`` and ``_probe`` (``_windows``) hold the checks; ``_visit`` holds what they share, and

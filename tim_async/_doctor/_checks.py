@@ -1,6 +1,6 @@
-"""The table of checks, and `doctor`, which runs them in its order.
+"""The table of checks, and `doctor`, which runs them in that order.
 
-A check that needs one which failed, or was itself not run, is skipped: one fault is told once.
+A check is skipped if one that it depends on failed or was skipped: a fault is reported once.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from tim_async._call import Caller
 from tim_async.client import TIMClient
 
 from . import _configuration, _findings, _network, _probe, _service
-from ._findings import CALLS, Finding, failure
+from ._findings import CALLS, Finding, failure, ok
 from ._quota import quota
 from ._regions import region
 from ._visit import Visit
 
 TIMEOUT = 5.0
-"""Seconds for one step, unless said otherwise."""
+"""The default time-out of one step, in seconds."""
 TOTAL = 27.0
-"""Seconds for all checks together."""
+"""The time-out of all checks together, in seconds."""
 
 
 class Check(NamedTuple):
-    """One line of the table.
+    """A row of the table.
 
     Attributes:
-        name: what its findings are named after.
-        needs: the checks without whose success it says nothing.
+        name: the name that its findings have or begin with.
+        needs: the checks that it depends on.
         run: makes the findings.
-        steps: the time-outs of one step that it has.
-        more: seconds that it has instead, beyond the time of all checks together.
+        steps: its time-out, in time-outs of one step.
+        more: its time-out in seconds, instead of ``steps`` and not limited by `TOTAL`; 0 for none.
     """
 
     name: str
@@ -57,10 +57,10 @@ CHECKS = (
     Check("admin", ("signature",), _service.stage("admin")),
     *_ENDPOINTS,
     Check("receipts", tuple(check.name for check in _ENDPOINTS if "receipt" in check.name), _service.receipts),
-    *(Check(one.name, ("admin",), _service.unwritten(one)) for one in _service.WRITING),
+    *(Check(one.name, ("admin",), _service.not_called(one)) for one in _service.WRITING),
     Check("round_trip", ("admin",), _service.round_trip),
 )
-"""All checks of a client, in their order."""
+"""All checks of a client, in the order in which they run."""
 
 
 async def doctor(
@@ -71,28 +71,28 @@ async def doctor(
     probe: float | None = None,
     timeout: float = TIMEOUT,
 ) -> tuple[Finding, ...]:
-    """Examine a client: its configuration, its way to the service, its rights and its quota.
+    """Examine a client: its configuration, its connection to the service, its rights and its quota.
 
     It makes about five reading calls, at the client's pace, and writes nothing to the service.  Without ``probe`` it
-    takes less than 30 s.  No finding holds the secret key, a UserSig or a password.
+    takes less than 30 s.  No finding contains the secret key, a UserSig or a password.
 
     Args:
         tim: the client.
-        group: a group of the app, with which receipts are examined; without one, a group is named that does not exist.
-        try_regions: where the service says that the region is wrong, ask the hosts of all other regions, with the same
-            signature, which is right.
-        probe: seconds, at least 6, for which to measure whether ``get_c2c_unread_msg_num`` takes its rate, and how the
-            service counts the calls of a second.  It uses all of the endpoint's rate and more, so that calls of others
-            are refused meanwhile.
+        group: a group of the app, to examine receipts with; by default, a group that does not exist.
+        try_regions: if the service reports a wrong region, find the right one by asking the hosts of all other regions,
+            with the same signature.
+        probe: seconds, at least 6, for which to measure whether the service accepts the rate of
+            ``get_c2c_unread_msg_num``, and how it counts the calls of a second.  The probe exceeds the endpoint's rate,
+            so that other clients' calls are refused meanwhile.
         timeout: seconds for one step, such as a connection or a call.
 
     Returns:
-        All findings, in the order of the checks.  All is well where no ``level`` is ``"failure"``.
+        All findings, in the order of the checks.  The client works if no ``level`` is ``"failure"``.
 
     Raises:
         ClientClosed: the client is closed.
         RuntimeError: it belongs to another event loop.
-        TypeError, ValueError: an argument that cannot be right.
+        TypeError, ValueError: an argument is invalid.
     """
     _arguments.kind("tim", tim, TIMClient)
     caller = tim._caller  # noqa: SLF001 - of this package
@@ -104,10 +104,8 @@ async def doctor(
         "base_url": caller.base_url,
         "allow_http": True,
     }
-    source = "the arguments of the client"
-    first = Finding("configuration", "ok", f"app {settings.sdk_app_id}, from {source}")
     return (
-        first,
+        ok("configuration", f"app {settings.sdk_app_id}, from the arguments of the client"),
         *_configuration.of(found),
         *await visit(tim, group=group, try_regions=try_regions, probe=probe, timeout=timeout),
     )
@@ -121,7 +119,7 @@ async def visit(
     probe: float | None = None,
     timeout: float = TIMEOUT,
 ) -> tuple[Finding, ...]:
-    """Run all checks but those of the configuration, as `doctor` does."""
+    """Run all checks except those of the configuration, as `doctor` does."""
     caller = tim._caller  # noqa: SLF001
     attempt = _configuration.time_out(caller.settings.options.timeout)
     seconds = _arguments.positive("timeout", timeout)
@@ -139,14 +137,14 @@ async def visit(
         return (attempt, broken, *unrun("proxy.invalid"))
     checks = CHECKS
     if probe is not None:
-        # It waits for the last answers three times.
+        # Three times, it waits for its last answers.
         checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 3 * seconds + 1.0))
     findings = await _run(checks, Visit(caller, known, try_regions, seconds))
-    return (attempt, *_findings.shown(findings, caller.settings.key))
+    return (attempt, *_findings.redacted(findings, caller.settings.key))
 
 
 def unrun(failed: str) -> list[Finding]:
-    """All checks of a client, skipped."""
+    """Return the findings of all checks of a client, each skipped because of a failure."""
     return [finding for check in CHECKS for finding in _skip(check, failed)]
 
 
@@ -156,12 +154,12 @@ def _skip(check: Check, failed: str) -> list[Finding]:
 
 
 async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
-    """Run the table."""
+    """Run the checks in order."""
     loop = asyncio.get_running_loop()
     end = loop.time() + TOTAL
     all_found: list[Finding] = []
     blocked: dict[str, str] = {}
-    spare: Caller | None = None
+    without_quota: Caller | None = None
     try:
         for check in checks:
             cause = next((blocked[name] for name in check.needs if name in blocked), "")
@@ -172,15 +170,15 @@ async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
                 found = await _run_one(check, visit, left)
             failed = next((one.name for one in found if one.level == "failure"), "")
             if failed and check.name == "quota":
-                # The rest is examined without it: one fault must not hide the others.
-                spare = visit.caller = Caller(replace(visit.caller.settings, quota=None))
-                spare.open()
+                # Run the other checks without the quota: its fault must not hide others.
+                without_quota = visit.caller = Caller(replace(visit.caller.settings, quota=None))
+                without_quota.open()
             elif failed:
                 blocked[check.name] = failed
             all_found += found
     finally:
-        if spare is not None:
-            await spare.aclose()
+        if without_quota is not None:
+            await without_quota.aclose()
     return all_found
 
 
@@ -189,8 +187,8 @@ async def _run_one(check: Check, visit: Visit, seconds: float) -> list[Finding]:
         async with asyncio.timeout(seconds):
             return await check.run(visit)
     except TimeoutError:
-        found = f"not done within the {max(0.0, seconds):.3g} s that it had"
-    remedy = "Run it again; then check what is between."
+        found = f"not finished within {max(0.0, seconds):.3g} s"
+    remedy = "Try again; if that does not help, check the network, proxies and gateways."
     if check.name == "quota":
-        return [failure("quota.late", found, "The quota's store, or what is before it, is slow.", remedy)]
-    return [failure(f"{check.name}.late", found, "The service, or what is before it, is slow.", remedy, CALLS)]
+        return [failure("quota.late", found, "The quota's store, or the network to it, is slow.", remedy)]
+    return [failure(f"{check.name}.late", found, "The service, or the network to it, is slow.", remedy, CALLS)]

@@ -1,4 +1,4 @@
-"""The checks of a configuration: whether it is complete, and whether its values can be right.  Nothing is sent."""
+"""The checks of a configuration: whether it is complete and its values are plausible.  Nothing is sent."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from tim_async._signing import SERVICE_TIMEOUT
 from tim_async.regions import REGIONS, Hosts
 from tim_async.usersig import check_key
 
-from ._findings import CALLS, USERSIG, Finding, failure, ok, shown, skipped, warning
+from ._findings import CALLS, USERSIG, Finding, failure, ok, redacted, skipped, warning
 
 NAMES = ("configuration", "key", "identifier", "place")
-"""The checks, in their order."""
+"""The checks, in the order in which they run."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _USUAL = re.compile(r"[!-~]{1,32}")
-_NO_KEY = "Every call will be refused for its signature."
-_COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line ends."
+_WRONG_KEY = "The service will refuse the signature of every call."
+_NO_CLIENT = "No client can be created."
+_COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line breaks."
 
 
 class Reading(NamedTuple):
-    """A configuration that was read.
+    """A configuration that was read and checked.
 
     Attributes:
-        findings: what the checks found.
-        options: the keyword arguments of a `TIMClient`; None where no client can be made of them.
+        findings: the findings of the checks.
+        options: the keyword arguments of a `TIMClient`; None where it would refuse them.
     """
 
     findings: tuple[Finding, ...]
@@ -44,19 +45,19 @@ def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the
     Args:
         values: the variables, by name.
         folder: where a relative ``TIM_SECRET_KEY_FILE`` is looked for.
-        source: what to call ``values``.
+        source: the name of ``values`` in findings.
     """
     names = {name for name, value in values.items() if value}
     try:
         found = config.options(values, folder=folder, source=source)
     except OSError as error:
         why = f"cannot read {error.filename}: {error.strerror or type(error).__name__}"
-        return _unusable("unreadable", why, "Correct TIM_SECRET_KEY_FILE, or the file's rights.")
+        return _unusable("unreadable", why, "Correct TIM_SECRET_KEY_FILE, or the file's permissions.")
     except ValueError as error:
-        return _unusable("invalid", str(error), "Correct it.")
+        return _unusable("invalid", str(error), "Correct this value.")
     findings = [*_complete(found, names, source), *of(found)]
     usable = all(one.level != "failure" for one in findings)
-    return Reading(tuple(shown(findings, found.get("secret_key"))), found if usable else None)
+    return Reading(tuple(redacted(findings, found.get("secret_key"))), found if usable else None)
 
 
 def read_file(file: Path) -> Reading:
@@ -65,14 +66,14 @@ def read_file(file: Path) -> Reading:
         values = config.read_file(file)
     except OSError as error:
         why = f"cannot read {file}: {error.strerror or type(error).__name__}"
-        return _unusable("unreadable", why, "Correct --credentials or TIM_CREDENTIALS, or the file's rights.")
+        return _unusable("unreadable", why, "Correct --credentials or TIM_CREDENTIALS, or the file's permissions.")
     except ValueError as error:
-        return _unusable("invalid", str(error), "Correct that line.")
+        return _unusable("invalid", str(error), "Correct this line.")
     return read(values, folder=file.parent, source=str(file))
 
 
 def of(found: Mapping[str, Any]) -> list[Finding]:
-    """Check the values of a configuration, as far as they are there.
+    """Check the values of a configuration, which may be incomplete.
 
     Args:
         found: keyword arguments of a `TIMClient`, the key as a `Secret`.
@@ -81,10 +82,10 @@ def of(found: Mapping[str, Any]) -> list[Finding]:
     if "secret_key" in found:
         findings.append(_key(found["secret_key"]))
     else:
-        findings.append(skipped("key", "there is none"))
+        findings.append(skipped("key", "no key is set"))
     findings.append(_identifier(found.get("identifier", "administrator")))
     findings.append(_place(found))
-    return shown(findings, found.get("secret_key"))
+    return redacted(findings, found.get("secret_key"))
 
 
 def time_out(seconds: float) -> Finding:
@@ -93,35 +94,35 @@ def time_out(seconds: float) -> Finding:
         return ok("timeout", f"{seconds:g} s for one attempt")
     return warning(
         "timeout.short",
-        f"{seconds:g} s for one attempt; the service itself gives up after {SERVICE_TIMEOUT:g} s",
-        "A slow call is given up and repeated, although it may have been carried out.",
+        f"{seconds:g} s for one attempt; the service itself times out after {SERVICE_TIMEOUT:g} s",
+        "A slow call times out and is repeated, although the service may have executed it.",
         "Set `timeout` above 3 s; the default is 10 s.",
         CALLS,
     )
 
 
 def _unusable(problem: str, found: str, remedy: str) -> Reading:
-    first = failure(f"configuration.{problem}", found, "No client can be made.", remedy)
+    first = failure(f"configuration.{problem}", found, _NO_CLIENT, remedy)
     rest = (skipped(name, "the configuration could not be read") for name in NAMES[1:])
-    return Reading(tuple(shown((first, *rest), None)), None)
+    return Reading(tuple(redacted((first, *rest), None)), None)
 
 
 def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Iterator[Finding]:
-    """Whether all settings are there, none of them twice."""
+    """Check that all settings are there, and the key only once."""
     missing = ""
     try:
         config.require(found, source=source)
     except ValueError as error:
         missing = str(error)
     if missing:
-        strangers = sorted(name for name in names if _meant(name))
-        if strangers:
-            missing += f"; {', '.join(strangers)} is set there, which nothing reads"
+        misspelt = sorted(name for name in names if _is_misspelt(name))
+        if misspelt:
+            missing += f"; {', '.join(misspelt)} is set there, which nothing reads"
         yield failure(
             "configuration.incomplete",
             missing,
-            "No client can be made.",
-            f"Set it; the names are {', '.join(config.VARIABLES)}.",
+            _NO_CLIENT,
+            f"Set it; the names of the variables are {', '.join(config.VARIABLES)}.",
         )
     elif {"TIM_SECRET_KEY", "TIM_SECRET_KEY_FILE"} <= names:
         yield warning(
@@ -134,8 +135,8 @@ def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Iterato
         yield ok("configuration", f"app {found['sdk_app_id']}, from {source}")
 
 
-def _meant(name: str) -> bool:
-    """Whether a variable that nothing reads has a name much like one that is read."""
+def _is_misspelt(name: str) -> bool:
+    """Whether a variable that nothing reads has almost the name of one that is read."""
     return (
         name not in config.VARIABLES
         and name.upper().startswith(("TIM", "SDK", "SECRET"))
@@ -147,15 +148,15 @@ def _key(key: Secret) -> Finding:
     text = str(key.reveal())
     size = len(text)
     if text[:1] in ("'", '"', "`") or text[-1:] in ("'", '"', "`"):
-        return failure("key.quoted", f"the {size} characters begin or end with a quotation mark", _NO_KEY, _COPY)
+        return failure("key.quoted", f"its {size} characters begin or end with a quotation mark", _WRONG_KEY, _COPY)
     if text != text.strip() or any(sign.isspace() for sign in text):
-        return failure("key.blank", f"blanks or line ends are among its {size} characters", _NO_KEY, _COPY)
+        return failure("key.blank", f"its {size} characters include blanks or line breaks", _WRONG_KEY, _COPY)
     if text.startswith("eJ") and size > 100:
         return failure(
             "key.usersig",
-            "it looks like a UserSig, which is made with the key",
-            _NO_KEY,
-            "Set the app's SDKSecretKey; UserSigs are made with it locally.",
+            "it looks like a UserSig, which is signed with the key",
+            _WRONG_KEY,
+            "Set the app's SDKSecretKey; the client signs UserSigs with it.",
             USERSIG,
         )
     del text
@@ -170,8 +171,8 @@ def _key(key: Secret) -> Finding:
     if _HEX.fullmatch(str(key.reveal())) is None:
         return warning(
             "key.unusual",
-            f"{size} characters; keys usually are 64 hexadecimal digits",
-            "Part of it may be missing, or it may be another kind of key.",
+            f"{size} characters; a key usually has 64 hexadecimal digits",
+            "A part of it may be missing, or it may be another kind of key.",
             "Compare it with the SDKSecretKey in the console.",
             USERSIG,
         )
@@ -182,14 +183,14 @@ def _identifier(identifier: str) -> Finding:
     if _HEX.fullmatch(identifier):
         return failure(
             "identifier.key",
-            "it is 64 hexadecimal digits, as keys are, and so is not shown",
+            "64 hexadecimal digits, like a key, and therefore not shown",
             "The secret key may be in the wrong setting, and would be sent in every URL.",
-            "Set the identifier of an admin; the default is administrator.",
+            "Set it to the UserID of an admin; the default is administrator.",
         )
     if _USUAL.fullmatch(identifier) is None:
         return warning(
             "identifier.unusual",
-            f"{identifier!r}; identifiers are up to 32 printable ASCII characters without blanks",
+            f"{identifier!r}; an identifier has up to 32 printable ASCII characters, no blanks",
             "The service may not know it.",
             "Compare it with the admins that the console lists.",
             CALLS,
@@ -198,7 +199,7 @@ def _identifier(identifier: str) -> Finding:
 
 
 def _place(found: Mapping[str, Any]) -> Finding:
-    """Whether a configuration names one place, and one that exists."""
+    """Check that a configuration names either a known region or a valid base URL."""
     problem = ""
     try:
         config.require_place(found, source="the configuration")
@@ -208,7 +209,7 @@ def _place(found: Mapping[str, Any]) -> Finding:
         return failure(
             "place.both" if "both" in problem else "place.missing",
             problem,
-            "No client can be made.",
+            _NO_CLIENT,
             "Set one of the two.",
         )
     region, base_url = found.get("region"), found.get("base_url")
@@ -220,25 +221,25 @@ def _place(found: Mapping[str, Any]) -> Finding:
         return failure(
             "place.unknown_region",
             problem,
-            "No client can be made.",
-            "Choose the region that the console shows for the app.",
+            _NO_CLIENT,
+            "Set the region that the console shows for the app.",
             CALLS,
         )
     if problem:
         name = "place.unencrypted" if "unencrypted" in problem else "place.invalid"
-        return failure(name, problem, "No client can be made.", "Correct it.")
+        return failure(name, problem, _NO_CLIENT, "Correct the base URL.")
     if urlsplit(url).path:
         return warning(
             "place.path",
             f"{url} has a path",
-            "The path of each command, such as v4/openim/…, is put behind it.",
-            "Remove the path, unless your own gateway has it.",
+            "The path of each command, such as v4/openim/…, is appended to it.",
+            "Remove the path, unless your own gateway expects it.",
             CALLS,
         )
     return ok("place", url if region is None else f"{region_of(url)}, {url}")
 
 
 def region_of(url: str) -> str:
-    """The region that a base URL belongs to; "" for another host."""
+    """Return the region of a base URL; "" for any other host."""
     host = urlsplit(url).hostname
     return next((name for name, hosts in REGIONS.items() if host in hosts), "")

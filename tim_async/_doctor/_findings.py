@@ -1,4 +1,4 @@
-"""What a check returns: findings."""
+"""The findings that checks return."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Level = Literal["ok", "warning", "failure", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that `tim_async.doctor` found.
+    """A result of a check of `tim_async.doctor`.
 
     Attributes:
         name: the check, e.g. ``"clock"``; of a problem, the check and the problem, e.g. ``"clock.wrong"``.
         level: ``"ok"``, ``"warning"``, ``"failure"``, or ``"skipped"`` for a check that was not run.
-        found: what was found, or why the check was not run.
-        meaning: what it means; "" where there is nothing to add.
-        remedy: what to do; "" where nothing is to be done.
+        found: the observation, or the reason why the check was not run.
+        meaning: its consequence; "" where there is nothing to add.
+        remedy: the remedy; "" where nothing has to be done.
         page: the vendor's page about it; "" where there is none.
     """
 
@@ -34,43 +34,43 @@ class Finding:
 
 
 def ok(name: str, found: str) -> Finding:
-    """A check that found no problem."""
+    """Return the finding of a check that found no problem."""
     return Finding(name, "ok", found)
 
 
 def warning(name: str, found: str, meaning: str, remedy: str, page: str = "") -> Finding:
-    """A problem with which calls can succeed."""
+    """Return the finding of a problem despite which calls can succeed."""
     return Finding(name, "warning", found, meaning, remedy, page)
 
 
 def failure(name: str, found: str, meaning: str, remedy: str, page: str = "") -> Finding:
-    """A problem with which calls fail."""
+    """Return the finding of a problem that makes calls fail."""
     return Finding(name, "failure", found, meaning, remedy, page)
 
 
-def skipped(name: str, why: str, remedy: str = "") -> Finding:
-    """A check that was not run."""
-    return Finding(name, "skipped", why, remedy=remedy)
+def skipped(name: str, reason: str, remedy: str = "") -> Finding:
+    """Return the finding of a check that was not run."""
+    return Finding(name, "skipped", reason, remedy=remedy)
 
 
 UNRUN = "not run, because of "
-"""How a check says that one which it needs has failed."""
+"""The beginning of ``found`` where a check that this one depends on failed."""
 
 
 def unrun(name: str, cause: str) -> Finding:
-    """A check that was not run, since another one failed."""
+    """Return the finding of a check that was not run, because a finding named ``cause`` is a failure."""
     return skipped(name, f"{UNRUN}{cause}")
 
 
 _SECRETS = re.compile(r"[0-9A-Fa-f]{32,}|eJ[\w*-]{40,}")
-"""What looks like a key or a UserSig."""
+"""Matches text that may be a key or a UserSig."""
 
 
-def shown(findings: Iterable[Finding], key: object) -> list[Finding]:
-    """Return the findings without the key, or anything like one: it may stand in another setting by mistake.
+def redacted(findings: Iterable[Finding], key: object) -> list[Finding]:
+    """Return findings without the key and without anything that looks like one: it may be in the wrong setting.
 
     Args:
-        findings: those of a configuration, or of a visit.
+        findings: the findings.
         key: the configured key, a `Secret`; anything else for none.
     """
 
@@ -84,8 +84,6 @@ def shown(findings: Iterable[Finding], key: object) -> list[Finding]:
     ]
 
 
-CODES = "https://www.tencentcloud.com/document/product/1047/34348"
-"""The vendor's page of error codes."""
 CALLS = "https://www.tencentcloud.com/document/product/1047/34620"
 """The vendor's page about calls, hosts and administrators."""
 USERSIG = "https://www.tencentcloud.com/document/product/1047/34385"

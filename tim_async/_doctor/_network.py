@@ -1,4 +1,4 @@
-"""The checks of the way to the service: to the first host, and to its backup."""
+"""The checks of the network: connections to the first host and to its backup."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tim_async._session import proxy_for
 
 from ._findings import CALLS, Finding, failure, ok, skipped, unrun, warning
 from ._visit import Visit
-from ._way import UNREACHED, Stopped, Way
+from ._way import UNREACHABLE, StepFailed, Way
 
 NAMES = ("dns", "tcp", "proxy", "tls")
-"""The steps, in their order."""
+"""The steps of a connection, in their order."""
 
-_BACKUP = "Calls go to the backup host; the first one is tried again when that fails."
+_BACKUP = "Calls go to the backup host, and return to the first one when the backup fails."
 
 
 async def network(visit: Visit) -> list[Finding]:
-    """Take the way to each host of the client; where the first fails and its backup works, that is a warning."""
+    """Connect to each host of the client; a failure of the first is a warning if the backup works."""
     settings = visit.caller.settings
     first, *backups = sorted(settings.hosts, key=lambda url: url != visit.caller.base_url)
     ways = await asyncio.gather(*(_way(visit, url) for url in (first, *backups)))
@@ -40,16 +40,16 @@ async def network(visit: Visit) -> list[Finding]:
 def _backup(host: str, way: list[Finding], *, alone: bool) -> Finding:
     failed = [one for one in way if one.level == "failure"]
     if not failed:
-        return ok("backup", f"{host} can be reached")
+        return ok("backup", f"{host} is reachable")
     found, remedy = f"{host}: {failed[0].found}", failed[0].remedy
     if alone:
-        return failure("backup.unreachable", found, UNREACHED, remedy, CALLS)
-    meaning = "Calls will fail when the first host cannot be reached."
+        return failure("backup.unreachable", found, UNREACHABLE, remedy, CALLS)
+    meaning = "Calls will fail if the first host becomes unreachable."
     return warning("backup.unreachable", found, meaning, remedy, CALLS)
 
 
 async def _way(visit: Visit, url: str) -> list[Finding]:
-    """The findings of all steps to one host."""
+    """Connect to one host; returns the findings of all steps."""
     session = visit.caller.session
     connector = session.connector
     given = visit.caller.settings.session is not None
@@ -58,7 +58,7 @@ async def _way(visit: Visit, url: str) -> list[Finding]:
         or session.trust_env
         or getattr(session, "_default_proxy", None) is not None
     ):
-        why = "the session that was given connects in a way of its own"
+        why = "the given session has a connector or a proxy of its own, which is not examined"
         return [skipped(name, why) for name in NAMES]
     settings = visit.caller.settings
     proxy = None if given else proxy_for(url, settings.proxy, settings.trust_env)
@@ -67,10 +67,10 @@ async def _way(visit: Visit, url: str) -> list[Finding]:
     try:
         async for finding in way.steps():
             findings.append(finding)  # noqa: PERF401 - those before a failure are kept
-    except Stopped as stopped:
-        findings.append(stopped.finding)
-        rest = NAMES[NAMES.index(stopped.finding.name.partition(".")[0]) + 1 :]
-        findings += [unrun(name, stopped.finding.name) for name in rest]
+    except StepFailed as failed:
+        findings.append(failed.finding)
+        rest = NAMES[NAMES.index(failed.finding.name.partition(".")[0]) + 1 :]
+        findings += [unrun(name, failed.finding.name) for name in rest]
     finally:
         await way.close()
     return findings

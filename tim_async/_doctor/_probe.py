@@ -1,7 +1,7 @@
-"""The probe: whether an endpoint takes its rate, and how the service counts the calls of a second.
+"""The probe: whether the service accepts an endpoint's rate, and how it counts the calls of a second.
 
-It sends calls past the client's own limiter: first nearly at the rate; then, in two bursts that begin in different
-parts of a second, twice as many, so that the service has to refuse some.  So it uses the quota, which others then lack.
+It bypasses the client's own limiter.  It sends calls first just below the rate; then at twice the rate, in two bursts
+that begin in different parts of a second, so that the service has to refuse some, also those of other clients.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from tim_async.endpoints import DEFAULT_RATE, GET_ALL_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, RateLimited, TIMError
 
 from ._findings import Finding, failure, ok, warning
-from ._service import told
+from ._service import READING, UNKNOWN_CODE, summary
 from ._visit import Visit
 from ._windows import Sent, explain
 
 IDLE = 1.1
-"""Seconds without a call, after which all that is counted has been forgotten."""
+"""Seconds without a call after which the service counts none of the earlier ones."""
 BURST = 1.4
-"""Seconds of a burst; with the pause after it no whole number, so that the next one begins elsewhere in a second."""
+"""The duration of a burst in seconds; `IDLE` + `BURST` is no whole number, so that bursts begin at different phases."""
 EXCESS = 2.0
-"""Times the rate, in a burst."""
+"""The rate of a burst, as a multiple of the rate."""
 SHORTEST = 2 * (IDLE + BURST) + 1.0
-"""Seconds of the shortest probe."""
+"""The minimum duration of a probe, in seconds."""
 STEADY = 0.9
-"""The part of the rate that is sent first: at all of it, a few calls that arrive early would be refused."""
-LOST = 0.05
-"""The part of the calls that may be refused by chance, as by others' calls, or fail."""
+"""The part of the rate that is sent first: at the full rate, a few calls that arrive early would be refused."""
+TOLERATED = 0.05
+"""The part of the calls that may fail, or be refused because of others' calls."""
 
-PAGE = "https://www.tencentcloud.com/document/product/1047/41046"
+PAGE = READING[0].page
 
 
 def probe(seconds: float) -> Callable[[Visit], Awaitable[list[Finding]]]:
     """Make the check that sends calls for some seconds, at least `SHORTEST`."""
 
-    async def look(visit: Visit) -> list[Finding]:
+    async def check(visit: Visit) -> list[Finding]:
         endpoint = GET_ALL_C2C_UNREAD_MSG_NUM
         rate = visit.caller.settings.rates.get(endpoint.command, DEFAULT_RATE)
         answers = [await _send(visit, STEADY * rate, seconds - SHORTEST + 1.0)]
@@ -47,55 +47,55 @@ def probe(seconds: float) -> Callable[[Visit], Awaitable[list[Finding]]]:
             answers.append(await _send(visit, EXCESS * rate, BURST))
         for each in answers:
             errors = [one for one in each if isinstance(one, TIMError)]
-            if len(errors) > LOST * len(each):
+            if len(errors) > TOLERATED * len(each):
                 return [_failed(errors, len(each))]
         steady, *bursts = ([one for one in each if isinstance(one, Sent)] for each in answers)
-        return [_judged(rate, steady, bursts)]
+        return [_result(rate, steady, bursts)]
 
-    return look
+    return check
 
 
 def _failed(errors: list[TIMError], calls: int) -> Finding:
-    """The failure for calls of which too many say nothing of the rate."""
-    ((found, _),) = Counter(map(told, errors)).most_common(1)
-    error = next(error for error in errors if told(error) == found)
+    """Return the failure for too many calls without a conclusive answer."""
+    ((found, _),) = Counter(map(summary, errors)).most_common(1)
+    error = next(error for error in errors if summary(error) == found)
     return failure(
         "probe.failed",
-        f"of {calls} calls, {len(errors)} failed, most with: {found}",
+        f"of {calls} calls, {len(errors)} failed, most of them with: {found}",
         error.meaning or "Calls fail at this rate.",
-        error.remedy or "Look the code up.",
+        error.remedy or UNKNOWN_CODE,
         PAGE,
     )
 
 
-def _judged(rate: float, steady: list[Sent], bursts: list[list[Sent]]) -> Finding:
-    refused = sum(not call.took for call in steady)
-    if refused > LOST * len(steady):
+def _result(rate: float, steady: list[Sent], bursts: list[list[Sent]]) -> Finding:
+    refused = sum(not call.accepted for call in steady)
+    if refused > TOLERATED * len(steady):
         span = max(call.at for call in steady) - min(call.at for call in steady)
-        taken = (len(steady) - refused) / max(span, 1.0)
+        accepted = (len(steady) - refused) / max(span, 1.0)
         return warning(
             "probe.below",
-            f"of {STEADY * rate:g} calls/s, the service took {taken:.0f}",
-            "The service allows less than the configured rate, or others use a part of it.",
-            "Set `rates` to what the service allows, and share one quota among all that call.",
+            f"of {STEADY * rate:g} calls/s, the service accepted {accepted:.0f}",
+            "The service allows less than the configured rate, or other clients use a part of it.",
+            "Set `rates` to the app's real limits, and share one quota among all clients.",
             PAGE,
         )
-    over = [call.took for burst in bursts for call in burst]
-    if over.count(False) <= LOST * len(over):
+    over = [call.accepted for burst in bursts for call in burst]
+    if over.count(False) <= TOLERATED * len(over):
         return warning(
             "probe.above",
-            f"the service took {EXCESS * rate:.0f} calls/s, {EXCESS:g} times the configured rate",
+            f"the service accepted {EXCESS * rate:.0f} calls/s, {EXCESS:g} times the configured rate",
             "The service allows more than the configured rate.",
-            "Set `rates` to what was bought: calls can go faster.",
+            "Set `rates` to the app's real limits: calls can be faster.",
             PAGE,
         )
     shape = explain(bursts, round(rate))
-    how = f"it counts them in {shape}" if shape else "how it counts them does not show"
-    return ok("probe", f"of {len(steady)} calls at {STEADY * rate:g}/s, {refused} were refused; {how}")
+    counting = f"the service counts calls in {shape}" if shape else "the way it counts them does not show"
+    return ok("probe", f"of {len(steady)} calls at {STEADY * rate:g}/s, {refused} were refused; {counting}")
 
 
 async def _send(visit: Visit, rate: float, seconds: float) -> list[Sent | TIMError]:
-    """Send calls evenly, whatever becomes of them; returns what was answered, or why nothing was."""
+    """Send calls at an even rate, without waiting for answers; returns the accepted, refused and failed ones."""
     endpoint = GET_ALL_C2C_UNREAD_MSG_NUM
     loop = asyncio.get_running_loop()
     payload = _wire.encode(endpoint.build(visit.caller.settings.identifier))
@@ -109,12 +109,12 @@ async def _send(visit: Visit, rate: float, seconds: float) -> list[Sent | TIMErr
             answer = _wire.decode(await visit.caller.attempt(endpoint.command, payload, visit.timeout))
         except TIMError as error:
             answer = error
-        # An answer that a single call had as well, such as that there is no such account, is one of a call taken.
-        took = not isinstance(answer, TIMError) or (isinstance(answer, APIError) and answer.code == usual)
-        if isinstance(answer, TIMError) and not took and not isinstance(answer, RateLimited):
+        # An error that a single call had as well, such as an unknown account, does not concern the rate.
+        accepted = not isinstance(answer, TIMError) or (isinstance(answer, APIError) and answer.code == usual)
+        if isinstance(answer, TIMError) and not accepted and not isinstance(answer, RateLimited):
             answer.__traceback__ = None
             return answer
-        return Sent((sent + loop.time()) / 2, took)
+        return Sent((sent + loop.time()) / 2, accepted)
 
     calls = (one(began + number / rate) for number in range(max(1, int(rate * seconds))))
     return await asyncio.gather(*calls)

@@ -1,4 +1,4 @@
-"""The check of the quota's store: what `RedisQuota.check` tells, and the processes that share the quota."""
+"""The checks of the quota: its store, by `RedisQuota.check`, and the clients that share it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from tim_async.quota import QuotaMisconfigured, QuotaReport, RedisQuota
 from ._findings import Finding, failure, ok, skipped, warning
 from ._visit import Visit
 
-FAR = 0.1
-"""Seconds of an exchange above which the store is too far away for the whole rate."""
-_ALONE = "this client takes the whole rate of each endpoint for itself"
+SLOW_EXCHANGE = 0.1
+"""Seconds of an exchange with the store above which the full rate cannot be used."""
 
 
 async def quota(visit: Visit) -> list[Finding]:
-    """Do in the store what calls do there, and see who else does."""
+    """Use the store as calls do, and look up the other clients of the quota."""
     given = visit.caller.settings.quota
     if given is None:
-        return [skipped("quota", f"none is configured: {_ALONE}")]
+        return [skipped("quota", "none is configured: this client uses the full rate of each endpoint")]
     if not isinstance(given, RedisQuota):
         return [skipped("quota", f"a {type(given).__name__} cannot be examined")]
     problem = ""
@@ -28,7 +27,7 @@ async def quota(visit: Visit) -> list[Finding]:
     except QuotaMisconfigured as error:
         problem = plain(str(error))
     if problem:
-        meaning = "Calls fail, or this process keeps to its share of each rate."
+        meaning = "Calls fail, or this process uses only its fallback share of each rate."
         return [failure("quota.unusable", problem, meaning, "Correct the store or its URL.")]
     return [_store(report), *_risks(report), *await _members(given, visit.caller.settings.sdk_app_id)]
 
@@ -38,7 +37,7 @@ def _store(report: QuotaReport) -> Finding:
         f"{report.server} {report.version}",
         report.mode,
         f"persistence: {report.persistence}",
-        f"{report.latency * 1000:.1f} ms an exchange",
+        f"{report.latency * 1000:.1f} ms per exchange",
     )
     return ok("quota", plain(f"{report.store}: {', '.join(parts)}"))
 
@@ -50,27 +49,27 @@ def _risks(report: QuotaReport) -> Iterator[Finding]:
         yield warning(
             "quota.eviction",
             plain(f"the store's maxmemory-policy is {report.eviction}"),
-            "It may evict the quota's keys; the fleet then sends too many calls for a second.",
+            "The store may evict the quota's keys; the fleet then exceeds the rate for a second.",
             "Set maxmemory-policy noeviction.",
         )
     if not report.run_id:
         yield warning(
             "quota.run_id",
-            "the script cannot see which server it runs on",
-            "A failover is noticed late.",
-            "Give the store's user the right +info.",
+            "the script cannot identify the server that it runs on",
+            "A failover is detected late.",
+            "Grant the store's user the permission +info.",
         )
-    if report.latency > FAR:
+    if report.latency > SLOW_EXCHANGE:
         yield warning(
             "quota.latency",
             f"an exchange takes {report.latency * 1000:.0f} ms",
-            "Less than the whole rate can be used.",
-            "Use a store nearby.",
+            "The full rate cannot be used.",
+            "Use a store nearer to this process.",
         )
 
 
 async def _members(given: RedisQuota, app: int) -> list[Finding]:
-    """The processes that share the quota."""
+    """Return the findings about the clients that share the quota."""
     from tim_async._quota_view import look
     from tim_async._store_faults import FAILURES, in_words
 
@@ -78,12 +77,12 @@ async def _members(given: RedisQuota, app: int) -> list[Finding]:
     try:
         view = await look(connected, namespace)
     except FAILURES as error:
-        return [skipped("quota.members", plain(f"the store does not let this user look: {in_words(error)}"))]
+        return [skipped("quota.members", plain(f"the store's user may not read them: {in_words(error)}"))]
     finally:
         await connected.aclose()
     endpoints = [one for one in view.endpoints if one.sdk_app_id == str(app)]
     differing = [
-        f"{one.name}: all keep to {one.limit:g}, {len(one.differing)} named another"
+        f"{one.name}: all keep to {one.limit:g}, {len(one.differing)} have another limit"
         for one in endpoints
         if one.differing
     ]
@@ -92,8 +91,8 @@ async def _members(given: RedisQuota, app: int) -> list[Finding]:
             warning(
                 "quota.limits_differ",
                 plain("; ".join(differing)),
-                "All processes keep to the smallest limit that one of them names.",
-                "Give all processes the same `rates`, or those that take less `own_rates=True`.",
+                "All processes keep to the smallest limit that one of them has.",
+                "Set the same `rates` in all processes, or `own_rates=True` in those that need less.",
             )
         ]
     processes = {member.id for one in endpoints for member in one.members}

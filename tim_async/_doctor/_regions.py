@@ -1,4 +1,4 @@
-"""The check of the region: whether the host that was asked is that of the app, and if not, which is."""
+"""The check of the region: whether the host serves the app, and if not, which region does."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tim_async.regions import REGIONS, Hosts
 
 from ._configuration import region_of
 from ._findings import CALLS, Finding, failure, ok, skipped
-from ._service import STAGES, refused, told
+from ._service import STAGES, refused, summary
 from ._visit import Visit
 
 
 async def region(visit: Visit) -> list[Finding]:
-    """Whether the region is right, by the code of the first call; asks other regions only if wanted."""
+    """Check the region by the code of the first call; ask other regions only with `Visit.try_regions`."""
     error = visit.outcomes["answer"].error
     asked = region_of(visit.caller.base_url)
     wrong = isinstance(error, APIError) and error.code in WRONG_REGION
     if not wrong:
-        return [ok("region", asked) if asked else skipped("region", "base_url was given, not a region")]
+        return [ok("region", asked) if asked else skipped("region", "base_url is set instead of a region")]
     assert isinstance(error, APIError)
-    found = f"{asked or visit.caller.base_url} answers {told(error)}"
+    found = f"{asked or visit.caller.base_url} answers {summary(error)}"
     if not asked or not visit.try_regions:
         finding = refused("region.wrong", error, found)
-        how = " --try-regions, or try_regions=True, asks which it is." if asked else ""
+        how = " --try-regions, or try_regions=True, finds it." if asked else ""
         return [replace(finding, remedy=finding.remedy + how)]
     others = [name for name in REGIONS if name != asked]
     codes = dict(zip(others, await asyncio.gather(*(_ask(visit, name) for name in others)), strict=True))
@@ -42,8 +42,8 @@ async def region(visit: Visit) -> list[Finding]:
     return [
         failure(
             "region.unknown",
-            f"{found}; no other region takes the app{'; not reached: ' + ', '.join(silent) if silent else ''}",
-            "The app is in none of the regions that could be asked.",
+            f"{found}; no other region knows the app{'; not reached: ' + ', '.join(silent) if silent else ''}",
+            "The app is in none of the regions that were reached.",
             "Correct TIM_SDK_APP_ID; the console shows the app's region.",
             CALLS,
         )
@@ -51,14 +51,14 @@ async def region(visit: Visit) -> list[Finding]:
 
 
 def _knows(code: int | None) -> bool:
-    """Whether an answer is that of a host that knows the app, be it with a refusal."""
+    """Whether a code, be it a refusal, comes from a host that knows the app."""
     if code is None or code_of(code).reaction in (Reaction.RETRY, Reaction.SLOW_DOWN):
         return False
     return code not in WRONG_REGION and not STAGES["app"].get(code, "").startswith(("unknown", "not_sent"))
 
 
 async def _ask(visit: Visit, name: str) -> int | None:
-    """Ask a region's host with the same signature; returns the code of its answer, None without one."""
+    """Call a region's host with the same signature; returns the code of its answer, None without one."""
     settings = replace(visit.caller.settings, hosts=Hosts.of(name, None), quota=None, hooks=Hooks(None))
     caller = Caller(settings)
     try:

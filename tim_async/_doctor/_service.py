@@ -1,7 +1,7 @@
-"""The checks that call the service: what it says of the app, the signature, the identifier and each endpoint.
+"""The checks that call the service: the app, the signature, the identifier and each endpoint.
 
-One reading call tells most of it: the service answers with the code of the first thing that it finds wrong.  The order
-in which it looks is not documented; what stands before the refused thing in `STAGES` is taken as accepted.
+One reading call answers most of them: the service returns the code of the first fault that it finds.  The order in
+which it looks for faults is not documented; the stages before the refused one in `STAGES` are taken as passed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-from tim_async._codes import WRONG_REGION
+from tim_async._codes import DOCUMENT, WRONG_REGION
 from tim_async.endpoints import (
     ADMIN_SET_MSG_READ,
     GET_ALL_C2C_UNREAD_MSG_NUM,
@@ -40,8 +40,8 @@ from tim_async.errors import (
     TIMError,
 )
 
-from ._findings import CALLS, CODES, USERSIG, Finding, failure, ok, skipped, warning
-from ._visit import NOBODY, Outcome, Visit
+from ._findings import CALLS, USERSIG, Finding, failure, ok, skipped, warning
+from ._visit import NO_GROUP, Outcome, Visit
 
 STAGES: dict[str, dict[int, str]] = {
     "access": {60021: "address_refused"},
@@ -71,29 +71,31 @@ STAGES: dict[str, dict[int, str]] = {
     },
     "admin": {60010: "missing", 90009: "missing", 70051: "blocked"},
 }
-"""What the service looks at, and for each the codes that refuse it with the names of the problems."""
+"""The stages of the service's own checks, each with the codes of its refusals and the names of the problems."""
 
+UNKNOWN_CODE = "Look up the code in the vendor's list."
+"""The remedy for a code that is not in the table."""
 NO_RECEIPTS = 10059
 """The code of a plan without read receipts."""
 _REFUSED = {10026: "disabled", 10003: "unknown", 60009: "unknown"}
 """The codes that refuse a whole command, with the names of the problems."""
 
-CLOSE, APART = 5.0, 60.0
-"""Seconds by which a clock may differ unnoticed, and from which on webhooks are refused."""
+TOLERATED, TOO_FAR = 5.0, 60.0
+"""Seconds by which the clock may differ without a warning, and beyond which webhooks are refused."""
 SLOW = 0.5
-"""Seconds of a round trip that no region takes from anywhere."""
+"""A round trip in seconds that is longer than to any region from any place."""
 
 
 async def answer(visit: Visit) -> list[Finding]:
-    """Make the first call: whether there is an answer of the service."""
+    """Make the first call; check that the service answers."""
     outcome = await visit.ask(GET_ALL_C2C_UNREAD_MSG_NUM, visit.caller.settings.identifier)
     visit.outcomes["answer"] = visit.outcomes[GET_ALL_C2C_UNREAD_MSG_NUM.name] = outcome
     error = outcome.error
     if error is None or (isinstance(error, APIError) and not isinstance(error, RateLimited | ServerBusy)):
-        said = "success" if error is None else f"error {error.code}"
-        return [ok("answer", f"{visit.caller.base_url} answered with {said}")]
-    page = CODES if isinstance(error, APIError) else ""
-    return [failure(f"answer.{_problem(error)}", told(error), error.meaning, error.remedy, page)]
+        result = "success" if error is None else f"error {error.code}"
+        return [ok("answer", f"{visit.caller.base_url} answered with {result}")]
+    page = DOCUMENT if isinstance(error, APIError) else ""
+    return [failure(f"answer.{_problem(error)}", summary(error), error.meaning, error.remedy, page)]
 
 
 _UNANSWERED: tuple[tuple[type[TIMError], str], ...] = (
@@ -105,7 +107,7 @@ _UNANSWERED: tuple[tuple[type[TIMError], str], ...] = (
     (ConnectionLost, "lost"),
     (QuotaExhausted, "no_permit"),
 )
-"""The problem of a call that found no answer to work with."""
+"""The names of the problems of calls without a conclusive answer."""
 
 
 def _problem(error: TIMError) -> str:
@@ -115,17 +117,17 @@ def _problem(error: TIMError) -> str:
 async def clock(visit: Visit) -> list[Finding]:
     """Compare this machine's clock with the answer's ``Date``."""
     outcome = visit.outcomes["answer"]
-    theirs = _seconds(outcome.date)
-    if theirs is None:
-        return [skipped("clock", "the answer has no Date")]
+    service_time = _seconds(outcome.date)
+    if service_time is None:
+        return [skipped("clock", "the answer has no valid Date header")]
     # The header has whole seconds, rounded down.
-    apart = outcome.ended - outcome.took / 2 - (theirs + 0.5)
-    found = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the service's"
-    if abs(apart) <= CLOSE:
+    difference = outcome.ended - outcome.took / 2 - (service_time + 0.5)
+    found = f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} the service's"
+    if abs(difference) <= TOLERATED:
         return [ok("clock", "agrees with the service's")]
     remedy = "Synchronise this machine's clock, e.g. with NTP."
-    if abs(apart) <= APART:
-        meaning = "UserSigs and read times are off by as much; webhooks are refused from 60 s on."
+    if abs(difference) <= TOO_FAR:
+        meaning = "UserSigs and read times are wrong by as much; beyond 60 s, webhooks are refused."
         return [warning("clock.off", found, meaning, remedy, USERSIG)]
     meaning = "Webhooks are refused, read times are wrong, and UserSigs may count as expired."
     return [failure("clock.wrong", found, meaning, remedy, USERSIG)]
@@ -140,9 +142,9 @@ def _seconds(date: str) -> float | None:
 
 
 def stage(name: str) -> Callable[[Visit], Any]:
-    """Make the check of one stage, which looks at the code of the first call."""
+    """Make the check of one stage, by the code of the first call."""
 
-    async def look(visit: Visit) -> list[Finding]:
+    async def check(visit: Visit) -> list[Finding]:
         error = visit.outcomes["answer"].error
         problem = STAGES[name].get(error.code) if isinstance(error, APIError) else None
         if problem is None:
@@ -150,25 +152,25 @@ def stage(name: str) -> Callable[[Visit], Any]:
         assert isinstance(error, APIError)
         return [refused(f"{name}.{problem}", error)]
 
-    return look
+    return check
 
 
 _ACCEPTED = {
-    "access": "calls from this machine are taken",
+    "access": "calls from this machine are accepted",
     "app": "the service knows it",
     "signature": "accepted",
-    "admin": "{!r} may call",
+    "admin": "{!r} is permitted",
 }
 
 
 def refused(name: str, error: APIError, found: str = "") -> Finding:
-    """The failure for a code of the service."""
-    page = {"signature": USERSIG, "region": CALLS, "admin": CALLS}.get(name.partition(".")[0], CODES)
-    return failure(name, found or told(error), error.meaning, error.remedy, page)
+    """Return the failure for an error code of the service."""
+    page = {"signature": USERSIG, "region": CALLS, "admin": CALLS}.get(name.partition(".")[0], DOCUMENT)
+    return failure(name, found or summary(error), error.meaning, error.remedy, page)
 
 
-def told(error: TIMError) -> str:
-    """An error in one line, with the service's own words."""
+def summary(error: TIMError) -> str:
+    """Return an error as one line, with the service's own text."""
     if isinstance(error, APIError):
         return f"error {error.code}{': ' + error.info if error.info else ''}"
     return str(error)
@@ -178,7 +180,7 @@ def told(error: TIMError) -> str:
 
 
 class Reading(NamedTuple):
-    """An endpoint, and the harmless call that the doctor makes of it."""
+    """An endpoint that reads, with the arguments of the doctor's call."""
 
     endpoint: Endpoint[..., Any]
     arguments: Callable[[Visit], tuple[Any, ...]]
@@ -198,35 +200,35 @@ READING = (
     ),
     Reading(
         GET_GROUP_MSG_RECEIPT,
-        lambda visit: (visit.group or NOBODY, [1]),
+        lambda visit: (visit.group or NO_GROUP, [1]),
         "https://www.tencentcloud.com/document/product/1047/49439",
     ),
     Reading(
         GET_GROUP_MSG_RECEIPT_DETAIL,
-        lambda visit: (visit.group or NOBODY, 1, True, "", 1),
+        lambda visit: (visit.group or NO_GROUP, 1, True, "", 1),
         "https://www.tencentcloud.com/document/product/269/77693",
     ),
     Reading(
         GET_GROUP_INFO,
-        lambda visit: ({"GroupIdList": [visit.group or NOBODY]},),
+        lambda visit: ({"GroupIdList": [visit.group or NO_GROUP]},),
         "https://www.tencentcloud.com/document/product/1047/34961",
     ),
 )
 """The endpoints that read."""
 WRITING = (SET_UNREAD_MSG_NUM, ADMIN_SET_MSG_READ)
-"""Those that write, which are not called."""
+"""The endpoints that write, which are not called."""
 
 
 def endpoint(reading: Reading) -> Callable[[Visit], Any]:
     """Make the check of an endpoint that reads."""
     name = reading.endpoint.name
 
-    async def look(visit: Visit) -> list[Finding]:
+    async def check(visit: Visit) -> list[Finding]:
         if name not in visit.outcomes:
             visit.outcomes[name] = await visit.ask(reading.endpoint, *reading.arguments(visit))
         return [_endpoint(name, visit.outcomes[name], reading.page, given=bool(visit.group))]
 
-    return look
+    return check
 
 
 def _endpoint(name: str, outcome: Outcome, page: str, *, given: bool) -> Finding:
@@ -235,55 +237,55 @@ def _endpoint(name: str, outcome: Outcome, page: str, *, given: bool) -> Finding
         return ok(name, "permitted")
     if not isinstance(error, APIError) or isinstance(error, RateLimited | ServerBusy):
         level = warning if isinstance(error, RateLimited | QuotaExhausted) else failure
-        return level(f"{name}.{_problem(error)}", told(error), error.meaning, error.remedy, page)
+        return level(f"{name}.{_problem(error)}", summary(error), error.meaning, error.remedy, page)
     if error.code == NO_RECEIPTS:
-        return ok(name, f"reachable; {told(error)}")
+        return ok(name, f"reachable; {summary(error)}")
     if isinstance(error, GroupNotFound) and given:
-        return warning(f"{name}.group", told(error), error.meaning, error.remedy, page)
+        return warning(f"{name}.group", summary(error), error.meaning, error.remedy, page)
     if isinstance(error, GroupNotFound | AccountNotFound | ReceiptUnavailable):
-        return ok(name, f"permitted; {told(error)}")
+        return ok(name, f"permitted; {summary(error)}")
     if error.code in _REFUSED:
-        return failure(f"{name}.{_REFUSED[error.code]}", told(error), error.meaning, error.remedy, page)
+        return failure(f"{name}.{_REFUSED[error.code]}", summary(error), error.meaning, error.remedy, page)
     if isinstance(error, PermissionDenied | AuthError):
-        # About a group that does not exist, it may mean just that.
+        # For a group that does not exist, it may mean only that.
         level = failure if given or isinstance(error, AuthError) else warning
-        return level(f"{name}.denied", told(error), error.meaning, error.remedy, page)
-    meaning = error.meaning or "The endpoint can be reached, and refuses this call."
-    return warning(f"{name}.refused", told(error), meaning, error.remedy or "Look the code up.", CODES)
+        return level(f"{name}.denied", summary(error), error.meaning, error.remedy, page)
+    meaning = error.meaning or "The endpoint is reachable, but refuses this call."
+    return warning(f"{name}.refused", summary(error), meaning, error.remedy or UNKNOWN_CODE, DOCUMENT)
 
 
-def unwritten(one: Endpoint[..., Any]) -> Callable[[Visit], Any]:
-    """Make the place of an endpoint that writes."""
+def not_called(one: Endpoint[..., Any]) -> Callable[[Visit], Any]:
+    """Make the check of an endpoint that writes, which is always skipped."""
 
-    async def look(_visit: Visit) -> list[Finding]:
-        return [skipped(one.name, "not called, since it writes; it needs what the others need")]
+    async def check(_visit: Visit) -> list[Finding]:
+        return [skipped(one.name, "not called, because it writes; it has the same requirements as the others")]
 
-    return look
+    return check
 
 
-_NONE = {NO_RECEIPTS: "plan", 10060: "group_too_large", 10061: "group_type"}
-"""The codes that say why there are no receipts, with the names of the problems."""
+_UNAVAILABLE = {NO_RECEIPTS: "plan", 10060: "group_too_large", 10061: "group_type"}
+"""The codes for missing receipts, with the names of the problems."""
 
 
 async def receipts(visit: Visit) -> list[Finding]:
-    """Whether the app's plan has read receipts, as the calls about them tell."""
+    """Check whether the app's plan has read receipts, by the outcomes of the calls about them."""
     errors = [visit.outcomes[one.name].error for one in (GET_GROUP_MSG_RECEIPT, GET_GROUP_MSG_RECEIPT_DETAIL)]
     codes = {error.code: error for error in errors if isinstance(error, APIError)}
     page = READING[2].page
-    for code, problem in _NONE.items():
+    for code, problem in _UNAVAILABLE.items():
         if code in codes:
             error = codes[code]
-            return [warning(f"receipts.{problem}", told(error), error.meaning, error.remedy, page)]
+            return [warning(f"receipts.{problem}", summary(error), error.meaning, error.remedy, page)]
     if None in errors or 10062 in codes:
-        return [ok("receipts", "the app's plan has them")]
-    why = "only a group of the app tells whether its plan has them"
-    return [skipped("receipts", why, "Name one: --group ID, or group=….")]
+        return [ok("receipts", "the app's plan includes them")]
+    why = "only calls for a group of the app show whether its plan includes them"
+    return [skipped("receipts", why, "Name a group: --group ID, or group=….")]
 
 
 async def round_trip(visit: Visit) -> list[Finding]:
-    """The time of a call, with its connection made."""
+    """Check the duration of a call on an open connection."""
     first = visit.outcomes["answer"]
-    # The first call made the connection, unless there was one.
+    # The first call may have opened the connection.
     others = [one.took for one in visit.outcomes.values() if one is not first and one.code is not None]
     if not others:
         return [skipped("round_trip", "no call was answered")]
@@ -295,7 +297,7 @@ async def round_trip(visit: Visit) -> list[Finding]:
         warning(
             "round_trip.slow",
             found,
-            "Each call takes that long; the rate is kept, with more of them under way.",
+            "Each call takes this long; the full rate needs more concurrent calls.",
             "Run the program nearer to the app's region; check proxies and gateways.",
             CALLS,
         )

@@ -1,10 +1,9 @@
-"""One examination: the client, what was asked for, and what the checks learn for one another."""
+"""One examination: the client, the caller's options, and the outcomes that checks share."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,19 +13,19 @@ from tim_async.endpoints import Endpoint
 from tim_async.errors import APIError, TIMError
 from tim_async.retrying import RetryPolicy
 
-NOBODY = "tim_async-doctor"
-"""A group that no app has, presumably: an endpoint that says so can be reached, and is permitted."""
+NO_GROUP = "tim_async-doctor"
+"""A group that presumably no app has: an endpoint that says so is reachable and permitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended.
+    """The outcome of a call.
 
     Attributes:
-        error: what it raised; None for success.
-        took: seconds, without the wait for its permit.
-        date: the ``Date`` header of the answer.
-        ended: when it ended, by this machine's clock, unix seconds.
+        error: the exception that it raised; None for success.
+        took: its duration without the wait for its permit, in seconds.
+        date: the ``Date`` header of the answer; "" without one.
+        ended: the time of its end by this machine's clock, in unix seconds.
     """
 
     error: TIMError | None
@@ -36,7 +35,7 @@ class Outcome:
 
     @property
     def code(self) -> int | None:
-        """The ``ErrorCode``, 0 for success; None where there was no answer of the service."""
+        """The ``ErrorCode``, 0 for success; None without an answer of the service."""
         return 0 if self.error is None else self.error.code if isinstance(self.error, APIError) else None
 
 
@@ -45,11 +44,11 @@ class Visit:
     """One examination of a client.
 
     Attributes:
-        caller: makes the calls; one without the quota where that does not work.
+        caller: makes the calls; replaced by one without the quota if that is unusable.
         group: a group of the app, to examine receipts with; "" for none.
         try_regions: whether to ask the hosts of other regions.
-        timeout: seconds for one step: a name, a connection, an attempt, a permit.
-        outcomes: the calls so far, by the check that made them.
+        timeout: seconds for one step: a look-up of a name, a connection, an attempt, a permit.
+        outcomes: the outcomes of the calls so far, by the check that made them.
     """
 
     caller: Caller
@@ -57,7 +56,6 @@ class Visit:
     try_regions: bool = False
     timeout: float = 5.0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    clock: Callable[[], float] = time.time
 
     async def ask(self, endpoint: Endpoint[..., Any], *args: Any, caller: Caller | None = None) -> Outcome:
         """Make one reading call, with one retry."""
@@ -76,4 +74,4 @@ class Visit:
             await (self.caller if caller is None else caller).make(call)
         except TIMError as raised:
             error = raised
-        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), self.clock())
+        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), time.time())

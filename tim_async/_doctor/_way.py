@@ -1,7 +1,7 @@
-"""One way to one host, step by step: name, connection, proxy and TLS, with sockets of its own.
+"""A connection to one host, made step by step on its own socket: name, TCP, proxy, TLS.
 
-It is the way of the client's session: its resolver, its TLS context and its proxy.  Nothing is sent to the service.
-Errors of the system are told by their numbers, as `_foreign` does.
+It uses the resolver, TLS context and proxy of the client's session.  Nothing is sent to the service.  Errors of the
+system are described by their numbers, as in `_foreign`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ._findings import CALLS, Finding, failure, ok, skipped, warning
 
 T = TypeVar("T")
 
-UNREACHED = "The service cannot be reached."
+UNREACHABLE = "The service cannot be reached."
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
 
-_BY_THE_CLOCK = (9, 10)
-"""OpenSSL's numbers of a certificate that is not yet valid, and of one that has expired."""
+_VALIDITY_ERRORS = (9, 10)
+"""OpenSSL's error numbers for a certificate that is not yet valid, and for one that has expired."""
 
 
-class Stopped(Exception):
+class StepFailed(Exception):
     """A step failed.
 
     Attributes:
@@ -49,7 +49,7 @@ class Stopped(Exception):
 
 
 class Way:
-    """The way to one host: a connection that is made step by step."""
+    """A connection to one host, made step by step."""
 
     def __init__(self, connector: aiohttp.TCPConnector, url: str, proxy: Secret | None, timeout: float) -> None:
         parts = urlsplit(url)
@@ -67,7 +67,7 @@ class Way:
         """Make the connection; yields the finding of each step.
 
         Raises:
-            Stopped: a step failed.
+            StepFailed: a step failed; no step follows.
         """
         host, port = self._host, self._port
         if self._proxy is not None:
@@ -85,10 +85,10 @@ class Way:
         yield await self._secure()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._writer is not None:
             self._writer.transport.abort()
-            # If nobody calls wait_closed(), asyncio may log the error of a connection that was lost.
+            # Without wait_closed(), asyncio may log the error of a lost connection.
             with contextlib.suppress(OSError):
                 await self._within(self._writer.wait_closed())
 
@@ -97,8 +97,8 @@ class Way:
             return await awaitable
 
     async def _resolve(self, host: str, port: int) -> list[Any]:
-        resolver = self._connector._resolver  # noqa: SLF001 - there is no public way to a session's own
-        # As aiohttp, which asks no resolver for an address.
+        resolver = self._connector._resolver  # noqa: SLF001 - aiohttp has no public attribute for it
+        # Like aiohttp, which asks no resolver about an IP address.
         own = _is_address(host) or type(resolver) is aiohttp.ThreadedResolver
         looking: Awaitable[Any] = _resolved(host, port) if own else resolver.resolve(host, port, socket.AF_UNSPEC)
         try:
@@ -106,14 +106,14 @@ class Way:
                 return found
             why, problem = "the name has no address", "failed"
         except TimeoutError:
-            why, problem = "no answer of the name server", "late"
+            why, problem = "the name server does not answer", "late"
         except OSError as error:
             why, problem = reason(error), "failed"
-        remedy = "Correct the name, or this machine's DNS."
-        raise Stopped(failure(f"dns.{problem}", f"cannot resolve {host}: {why}", UNREACHED, remedy, CALLS))
+        remedy = "Correct the host name, or this machine's DNS settings."
+        raise StepFailed(failure(f"dns.{problem}", f"cannot resolve {host}: {why}", UNREACHABLE, remedy, CALLS))
 
     async def _connect(self, host: str, port: int, addresses: list[Any]) -> str:
-        """Connect to whichever address answers first."""
+        """Connect to the address that accepts first; returns its host and port."""
         tasks = [asyncio.ensure_future(asyncio.open_connection(each["host"], each["port"])) for each in addresses[:6]]
         errors: list[BaseException] = []
         try:
@@ -131,19 +131,19 @@ class Way:
             await _abandon(tasks, self._writer)
         problem, why = "failed", reason(errors[-1])
         if isinstance(errors[-1], TimeoutError):
-            problem, why = "late", f"nothing answered within {self._timeout:g} s"
+            problem, why = "late", f"no answer within {self._timeout:g} s"
         elif isinstance(errors[-1], ConnectionRefusedError):
             problem = "refused"
         to = _place(host, port) if self._proxy is None else f"the proxy {_place(host, port)}"
-        remedy = "Let this machine connect to it: check firewalls and routes."
+        remedy = "Allow this machine to connect: check firewalls and routes."
         if self._proxy is not None:
             remedy = "Correct the proxy's URL, or start the proxy."
         elif problem == "refused":
-            remedy = "Correct the host and the port; a firewall may refuse, too."
-        raise Stopped(failure(f"tcp.{problem}", f"cannot connect to {to}: {why}", UNREACHED, remedy, CALLS))
+            remedy = "Correct the host and the port, or check whether a firewall refuses the connection."
+        raise StepFailed(failure(f"tcp.{problem}", f"cannot connect to {to}: {why}", UNREACHABLE, remedy, CALLS))
 
     async def _pass_proxy(self, shown: str) -> Finding:
-        """Have the proxy connect to the host."""
+        """Make the proxy connect to the host."""
         if self._proxy is None:
             return ok("proxy", "none")
         url = cast(URL, self._proxy.reveal())
@@ -163,11 +163,11 @@ class Way:
                 return ok("proxy", f"{shown} connects to {self._where}")
             problem, why = "password" if status == 407 else "refused", f"HTTP {status}"
         remedy = {
-            "password": "Put user and password into the proxy's URL: http://user:password@host:3128.",
-            "refused": f"Have the proxy allow CONNECT to {self._where}, or bypass it with NO_PROXY.",
-        }.get(problem, "Check that it is an HTTP proxy, and works.")
+            "password": "Add user and password to the proxy's URL: http://user:password@host:3128.",
+            "refused": f"Configure the proxy to allow CONNECT to {self._where}, or bypass it with NO_PROXY.",
+        }.get(problem, "Check that it is an HTTP proxy and that it works.")
         found = f"the proxy {shown} does not connect to {self._where}: {why}"
-        raise Stopped(failure(f"proxy.{problem}", found, UNREACHED, remedy))
+        raise StepFailed(failure(f"proxy.{problem}", found, UNREACHABLE, remedy))
 
     async def _tunnel(self, url: URL) -> int:
         """Ask the proxy for a tunnel; returns the HTTP status of its answer."""
@@ -182,14 +182,14 @@ class Way:
 
     async def _secure(self) -> Finding:
         """Set up TLS."""
-        where, dated = self._where, False
+        where, validity = self._where, False
         if not self._tls:
             if is_loopback(self._host):
                 return ok("tls", "not used: plain HTTP on this machine")
             return warning(
                 "tls.none",
                 f"plain HTTP to {where}",
-                "The UserSig, an admin's credential, can be read on the way.",
+                "The UserSig, an admin's credential, can be intercepted.",
                 "Use https:// in `base_url`.",
                 CALLS,
             )
@@ -203,22 +203,22 @@ class Way:
             problem, why = "late", f"no handshake within {self._timeout:g} s"
         except ssl.SSLCertVerificationError as error:
             problem, why = "untrusted", printable(error.verify_message)
-            dated = error.verify_code in _BY_THE_CLOCK
+            validity = error.verify_code in _VALIDITY_ERRORS
         except (OSError, ValueError) as error:
             problem, why = "failed", reason(error)
         else:
             return _secured(self._writer.get_extra_info("ssl_object"), context, where)
         remedy = {
             "untrusted": "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE).",
-            "failed": "Check that this port speaks TLS, and what is between.",
-        }.get(problem, "Check what is between this machine and the host.")
-        if dated:
-            remedy = "Check this machine's clock; if it is right, have those who run the host renew the certificate."
-        raise Stopped(failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHED, remedy))
+            "failed": "Check that this port speaks TLS, and that no firewall or gateway interferes.",
+        }.get(problem, "Check the firewalls and gateways between this machine and the host.")
+        if validity:
+            remedy = "Check this machine's clock; if it is right, the host's operators must renew the certificate."
+        raise StepFailed(failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHABLE, remedy))
 
 
 def _place(host: str, port: int) -> str:
-    """Host and port, as a proxy is asked for them."""
+    """Return host and port in the form of a CONNECT request."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -235,7 +235,7 @@ def _secured(connection: ssl.SSLObject, context: ssl.SSLContext, where: str) -> 
         return warning(
             "tls.unverified",
             f"{connection.version()} with {where}, whose certificate is not verified",
-            "Anybody on the way can pose as the service, and receives an admin's UserSig.",
+            "An attacker in the network can pose as the service and receive an admin's UserSig.",
             "Remove ssl=False from the session's connector.",
         )
     until = (connection.getpeercert() or {}).get("notAfter", "")
@@ -243,7 +243,7 @@ def _secured(connection: ssl.SSLObject, context: ssl.SSLContext, where: str) -> 
 
 
 def _context(connector: aiohttp.TCPConnector) -> ssl.SSLContext | None:
-    """The TLS context of a connector; None where it has none that says everything."""
+    """Return the TLS context of a connector; None for a pinned fingerprint, which no context expresses."""
     given = getattr(connector, "_ssl", True)
     if isinstance(given, ssl.SSLContext):
         return given
@@ -258,7 +258,7 @@ def _context(connector: aiohttp.TCPConnector) -> ssl.SSLContext | None:
 
 
 async def _abandon(tasks: Sequence[asyncio.Future[Any]], kept: asyncio.StreamWriter | None) -> None:
-    """End all connections but the one that is kept."""
+    """Close all connections except ``kept``."""
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
@@ -267,10 +267,10 @@ async def _abandon(tasks: Sequence[asyncio.Future[Any]], kept: asyncio.StreamWri
 
 
 async def _resolved(host: str, port: int) -> list[dict[str, Any]]:
-    """Resolve a name in a thread of its own, which the interpreter does not wait for when it ends.
+    """Resolve a name in a daemon thread, which does not delay the interpreter's exit.
 
     Raises:
-        OSError: it cannot be resolved.
+        OSError: the name cannot be resolved.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()

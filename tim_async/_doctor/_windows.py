@@ -1,62 +1,51 @@
-"""Which shape of a rate window explains what a server took and what it refused.
+"""Find the shape of a server's rate window from the calls that it accepted and refused.
 
-A shape is a function that says of each call, in the order of arrival, whether it would be taken.  What it would have
-taken by each moment is compared with what the server took by then: which single call is refused is decided by fractions
-of a millisecond that cannot be seen from here, how many are is not.  The shape that comes closest explains the calls,
-where the others are clearly worse.
+A shape is a function that predicts for each call, in the order of arrival, whether it is accepted.  Predictions and
+observations are compared by the number of calls accepted until each moment, and not call by call: fractions of a
+millisecond, unknown to the client, decide which call is refused, but not how many are.  The shape with the smallest
+error explains the calls if the others are clearly worse.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 PHASES = 20
-"""Beginnings of a calendar second that are tried: a limiter's clock need not be that of the answers."""
-CLEAR = 0.06
-"""The part of the limit by which the best shape must be better than the next, and may itself be wrong, on average."""
+"""The number of phases tried for a calendar second: the limiter's clock may differ from that of the answers."""
+MARGIN = 0.06
+"""The largest mean error of the best shape, and its smallest lead over the next one, as parts of the limit."""
 
 
 class Sent(NamedTuple):
-    """One call.
+    """A call that was sent.
 
     Attributes:
-        at: when it arrived, as far as that can be told from here, seconds.
-        took: whether it was taken, and not refused for the rate.
+        at: its estimated time of arrival, in seconds.
+        accepted: whether it was accepted, not refused for exceeding the rate.
     """
 
     at: float
-    took: bool
+    accepted: bool
 
 
-def sliding(times: Iterable[float], limit: int) -> list[bool]:
-    """At most ``limit`` calls taken in any second."""
-    taken: deque[float] = deque()
+def sliding(times: Iterable[float], limit: int, *, count_refused: bool = False) -> list[bool]:
+    """Accept at most ``limit`` calls in any second."""
+    counted: deque[float] = deque()
     answers = []
     for at in times:
-        while taken and taken[0] <= at - 1.0:
-            taken.popleft()
-        answers.append(len(taken) < limit)
-        if answers[-1]:
-            taken.append(at)
-    return answers
-
-
-def sliding_with_refused(times: Iterable[float], limit: int) -> list[bool]:
-    """The same, where refused calls count as well."""
-    seen: deque[float] = deque()
-    answers = []
-    for at in times:
-        while seen and seen[0] <= at - 1.0:
-            seen.popleft()
-        answers.append(len(seen) < limit)
-        seen.append(at)
+        while counted and counted[0] <= at - 1.0:
+            counted.popleft()
+        answers.append(len(counted) < limit)
+        if answers[-1] or count_refused:
+            counted.append(at)
     return answers
 
 
 def bucket(times: Iterable[float], limit: int) -> list[bool]:
-    """A bucket of ``limit`` calls, refilled by as many a second."""
+    """Accept the calls that fit into a bucket of ``limit`` calls, refilled at ``limit`` calls/s."""
     level, last = float(limit), -1.0
     answers = []
     for at in times:
@@ -68,42 +57,45 @@ def bucket(times: Iterable[float], limit: int) -> list[bool]:
 
 
 def calendar(phase: float) -> Callable[[Iterable[float], int], list[bool]]:
-    """Make the shape of at most ``limit`` calls in each second that begins at ``phase``."""
+    """Make the shape that accepts at most ``limit`` calls in each second that begins at ``phase``."""
 
     def shape(times: Iterable[float], limit: int) -> list[bool]:
-        second, taken = -1, 0
+        second, accepted = -1, 0
         answers = []
         for at in times:
             if int(at - phase) != second:
-                second, taken = int(at - phase), 0
-            answers.append(taken < limit)
-            taken += answers[-1]
+                second, accepted = int(at - phase), 0
+            answers.append(accepted < limit)
+            accepted += answers[-1]
         return answers
 
     return shape
 
 
 def explain(bursts: Sequence[Sequence[Sent]], limit: int) -> str:
-    """Name the shape that explains bursts of calls, between which all was forgotten; "" where none does clearly."""
+    """Return the name of the shape that explains bursts of calls; "" if none clearly does.
+
+    The bursts are so far apart that the calls of one do not count in the next.
+    """
     ordered = [sorted(burst) for burst in bursts]
     calls = [call for burst in ordered for call in burst]
     times = [call.at - calls[0].at + 2.0 for call in calls]
 
-    def wrong(shape: Callable[[Iterable[float], int], list[bool]]) -> float:
-        said = iter(shape(times, limit))
-        apart = 0
+    def mean_error(shape: Callable[[Iterable[float], int], list[bool]]) -> float:
+        predictions = iter(shape(times, limit))
+        total = 0
         for burst in ordered:
-            ahead = 0  # how many more the shape has taken by now
+            surplus = 0  # calls that the shape has accepted so far beyond those that the server has
             for call in burst:
-                ahead += next(said) - call.took
-                apart += abs(ahead)
-        return apart / len(calls) / limit
+                surplus += next(predictions) - call.accepted
+                total += abs(surplus)
+        return total / len(calls) / limit
 
     errors = {
-        "a sliding second": wrong(sliding),
-        "a sliding second, in which refused calls count": wrong(sliding_with_refused),
-        "a bucket": wrong(bucket),
-        "a calendar second": min(wrong(calendar(phase / PHASES)) for phase in range(PHASES)),
+        "a sliding second": mean_error(sliding),
+        "a sliding second, in which refused calls count": mean_error(partial(sliding, count_refused=True)),
+        "a bucket": mean_error(bucket),
+        "a calendar second": min(mean_error(calendar(phase / PHASES)) for phase in range(PHASES)),
     }
     best, second = sorted(errors, key=errors.__getitem__)[:2]
-    return best if errors[best] <= CLEAR and errors[second] - errors[best] >= CLEAR else ""
+    return best if errors[best] <= MARGIN and errors[second] - errors[best] >= MARGIN else ""

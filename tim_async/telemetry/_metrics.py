@@ -1,4 +1,4 @@
-"""The metrics, each described once: `OpenTelemetry` and `Prometheus` make theirs from it, and so does the guide."""
+"""The definitions of the metrics, from which `OpenTelemetry`, `Prometheus` and the guide are made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tim_async._stats import EndpointStats
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Boundaries of attempts' durations: those that OpenTelemetry recommends for HTTP clients."""
+"""Bucket boundaries for the durations of attempts, in seconds: OpenTelemetry's recommendation for HTTP clients."""
 WAITS = (*SECONDS, 30.0, 60.0, 300.0)
-"""Boundaries of waits; bulk calls may wait for minutes."""
+"""Bucket boundaries for waits, in seconds; bulk calls may wait for minutes."""
 
 ENDPOINT = ("app", "endpoint")
 CALL = (*ENDPOINT, "lane")
@@ -22,10 +22,10 @@ class Metric:
     """A metric.
 
     Attributes:
-        name: in OpenTelemetry.
-        unit: in UCUM, as OpenTelemetry has it.
-        meaning: what it says.
-        labels: in Prometheus; OpenTelemetry's attributes are derived from them.
+        name: its name in OpenTelemetry.
+        unit: its unit in UCUM, as in OpenTelemetry.
+        meaning: its description.
+        labels: its labels in Prometheus, from which OpenTelemetry's attributes are derived.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Histogram(Metric):
     """A distribution of seconds.
 
     Attributes:
-        boundaries: of the buckets, seconds.
+        boundaries: the upper boundaries of its buckets, in seconds.
     """
 
     boundaries: tuple[float, ...]
@@ -52,22 +52,26 @@ class Histogram(Metric):
 
 @dataclass(frozen=True)
 class Counter(Metric):
-    """What only grows."""
+    """A sum that only grows."""
 
 
 @dataclass(frozen=True)
 class Gauge(Metric):
-    """What is read from `TIMClient.stats` when somebody asks.
+    """A value that is read from `TIMClient.stats` on collection.
 
     Attributes:
-        read: the values of an endpoint, each with those labels that are not the endpoint's.
+        read: returns the values of an endpoint by their labels after `ENDPOINT`.
     """
 
     read: Callable[[EndpointStats], dict[tuple[str, ...], float]]
 
 
 DURATION = Histogram(
-    "tim.attempt.duration", "s", "From sending a request to the end of its answer, or to its failure.", ATTEMPT, SECONDS
+    "tim.attempt.duration",
+    "s",
+    "Time from sending a request to the end of its answer, or its failure.",
+    ATTEMPT,
+    SECONDS,
 )
 WAIT = Histogram("tim.attempt.wait", "s", "Wait of an attempt for its permit.", CALL, WAITS)
 RETRIES = Counter("tim.retries", "{attempt}", "Attempts after the first of a call.", CALL)
@@ -83,7 +87,7 @@ GAUGES = (
     Gauge(
         "tim.queued",
         "{attempt}",
-        "Attempts that wait for a permit now.",
+        "Attempts waiting for a permit now.",
         CALL,
         lambda stats: {("interactive",): stats.queue.interactive, ("bulk",): stats.queue.bulk},
     ),
@@ -91,7 +95,7 @@ GAUGES = (
     Gauge(
         "tim.rate",
         "{call}/s",
-        "Calls/s that are sent at most, as learned from refusals; with a shared quota, by all processes together.",
+        "Maximum calls/s, as learned from refusals; with a shared quota, of all processes together.",
         ENDPOINT,
         lambda stats: {(): stats.rate},
     ),
@@ -106,7 +110,7 @@ GAUGES = (
     Gauge(
         "tim.processes",
         "{process}",
-        "Clients that share the quota, as far as its store has said.",
+        "Clients that share the quota, as last reported by its store.",
         ENDPOINT,
         lambda stats: {(): stats.processes},
     ),

@@ -27,18 +27,18 @@ _PORTS = {"http": 80, "https": 443}
 class OpenTelemetry(Telemetry):
     """Spans and metrics for OpenTelemetry: ``TIMClient(on_attempt=OpenTelemetry())``.
 
-    A span for each attempt, below the caller's current span, by the semantic conventions for HTTP clients; a call of a
-    merged look-up is below the span of its first caller.  Metrics as the guide lists them.  Needs the extra ``otel``:
-    ``pip install 'tim-async[otel]'``, and an SDK for anything to be exported.
+    A span for each attempt, below the caller's current span, follows the semantic conventions for HTTP clients; a call
+    of a merged look-up is below the span of its first caller.  The guide lists the metrics.  Needs the extra ``otel``:
+    ``pip install 'tim-async[otel]'``, and an SDK to export anything.
 
     Make one for each process, and give it to all clients, in any number of event loops.
 
     OpenTelemetry's instrumentation of aiohttp would record the same requests again; it is suppressed for the requests
-    of clients that have this hook, unless ``spans=False``.
+    of clients with this hook, unless ``spans=False``.
 
     Args:
-        tracer_provider: what makes the spans; None for the global one.
-        meter_provider: what makes the metrics; None for the global one.
+        tracer_provider: the provider of the tracer; None for the global one.
+        meter_provider: the provider of the meter; None for the global one.
         spans: whether to make spans; False for metrics alone.
     """
 
@@ -123,14 +123,14 @@ def _call(app: int, endpoint: str, lane: Lane) -> Attributes:
 
 @functools.lru_cache(64)
 def _place(url: str) -> tuple[str, str, str, int]:
-    """The path of a request's URL, its command, the host and the port."""
+    """Return the path of a request's URL, its command, the host and the port."""
     parts = urlsplit(url)
     command = parts.path[parts.path.rfind("/v4/") + 1 :]  # a gateway's base URL may have a path, too
     return parts.path, command, parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
 def _suppression() -> Callable[[], AbstractContextManager[object]] | None:
-    """What silences other instrumentation of HTTP clients, where there is any."""
+    """Return the context manager that suppresses other instrumentation of HTTP clients; None if none is installed."""
     try:
         from opentelemetry.instrumentation.utils import suppress_http_instrumentation
     except ImportError:

@@ -1,4 +1,4 @@
-"""Prometheus: histograms and counters that each event is added to, and gauges that are read when somebody scrapes."""
+"""Prometheus: histograms and counters of events, and gauges that are read on collection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ except ImportError:
 
 
 class _Series(NamedTuple):
-    """What the calls of one endpoint in one lane are added to."""
+    """The series of the calls of one endpoint in one lane."""
 
     wait: prometheus_client.Histogram
     retries: prometheus_client.Counter
@@ -34,11 +34,11 @@ class Prometheus(Telemetry, Collector):
     Make one for each registry, and give it to all clients of the process, in any number of event loops.  Needs the
     extra ``prometheus``: ``pip install 'tim-async[prometheus]'``.
 
-    In prometheus_client's multiprocess mode the histograms and counters of all workers are summed.  The gauges are not
-    part of it, as no custom collector is.
+    In prometheus_client's multiprocess mode, the histograms and counters of all workers are summed.  The gauges are
+    left out, like all custom collectors.
 
     Args:
-        registry: where the metrics are registered; None for ``prometheus_client.REGISTRY``.
+        registry: the registry of the metrics; None for ``prometheus_client.REGISTRY``.
 
     Raises:
         ValueError: the registry has these metrics already.
@@ -57,12 +57,12 @@ class Prometheus(Telemetry, Collector):
         except ValueError as error:
             text = "the registry has tim_async's metrics already; make one Prometheus() and give it to every client"
             raise ValueError(text) from error
-        # Finding a child by its labels takes several times as long as adding to it.
+        # Finding a child by its labels takes several times as long as updating it.
         self._durations: dict[tuple[int, str, Lane, int | None, str | None], prometheus_client.Histogram] = {}
         self._series: dict[tuple[int, str, Lane], _Series] = {}
 
     def __call__(self, attempt: Attempt) -> None:
-        """Add an attempt."""
+        """Record an attempt."""
         app, endpoint, lane, code, error = (
             attempt.sdk_app_id,
             attempt.endpoint,
@@ -75,7 +75,7 @@ class Prometheus(Telemetry, Collector):
             labels = (str(app), endpoint, lane.name.lower(), "" if code is None else str(code), error or "")
             duration = self._durations[app, endpoint, lane, code, error] = self._duration.labels(*labels)
         duration.observe(attempt.took)
-        series = self._series.get((app, endpoint, lane)) or self._made(app, endpoint, lane)
+        series = self._series.get((app, endpoint, lane)) or self._make_series(app, endpoint, lane)
         series.wait.observe(attempt.waited)
         if attempt.number > 1:
             series.retries.inc()
@@ -83,11 +83,11 @@ class Prometheus(Telemetry, Collector):
             series.refusals.inc()
 
     def failed(self, sdk_app_id: int, endpoint: str, lane: Lane, error: TIMError) -> None:
-        """Add an error."""
+        """Record an error."""
         self._failures.labels(str(sdk_app_id), endpoint, lane.name.lower(), type(error).__name__).inc()
 
-    def _made(self, app: int, endpoint: str, lane: Lane) -> _Series:
-        """All series of an endpoint in a lane; they begin at 0, since a rate needs the step to 1."""
+    def _make_series(self, app: int, endpoint: str, lane: Lane) -> _Series:
+        """Make all series of an endpoint in a lane; they begin at 0, because a rate needs the step to 1."""
         labels = (str(app), endpoint, lane.name.lower())
         metrics = (self._wait, self._retries, self._refusals)
         self._failures.labels(*labels, QuotaExhausted.__name__)
@@ -105,7 +105,7 @@ class Prometheus(Telemetry, Collector):
             yield family
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name the gauges without reading them; the registry calls this."""
+        """Return the gauges without values; the registry calls this."""
         return [GaugeMetricFamily(gauge.prometheus, gauge.meaning, labels=gauge.labels) for gauge in GAUGES]
 
 
