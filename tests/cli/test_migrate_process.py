@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import PIPE, ForkedProgram
-from tests.store import Store
+from tests.store import Store, free_port
 from tim_async.emulator import Emulator
 
 from .conftest import Run
@@ -207,9 +206,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
 
 def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
     """The run waits, reports it, and resumes by itself."""
-    with contextlib.closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     service = Emulator(port=port)
     file = write(tmp_path / "later.csv", UNREAD, *crowd(service, 20))
     env = env_of(crowded[0], base_url=f"http://127.0.0.1:{port}")

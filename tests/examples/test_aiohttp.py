@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from tests.store import Store
+from tests.store import Store, free_port
 from tim_async import ClientClosed, QuotaExhausted, ServerBusy
 from tim_async.emulator import Emulator
 from tim_async.examples.aiohttp_app import TIM, client, failures
 
 from .routes import READ, Routes, Visitor, fill, signed
-from .serving import TOKEN, Program, environment, free_port
+from .serving import TOKEN, Program, environment
 
 
 def program(folder: Path, service: Emulator, store: str, **more: str) -> Program:

@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from fastapi import Request
 
-from tests.store import Store
+from tests.store import Store, free_port
 from tim_async import ClientClosed, QuotaExhausted, ServerBusy
 from tim_async.emulator import Emulator
 from tim_async.examples.fastapi_app import app as fastapi_app
 from tim_async.examples.fastapi_app import failed, lifespan
 
 from .routes import Routes, Visitor, fill
-from .serving import PATIENCE, TOKEN, Program, environment, free_port
+from .serving import PATIENCE, TOKEN, Program, environment
 
 pytestmark = pytest.mark.processes
 

@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 from redis import Redis
 
-from tests.store import Store
+from tests.store import Store, free_port
 from tim_async.emulator import Emulator
 
 from .routes import Visitor, fill
-from .serving import PATIENCE, Program, environment, free_port
+from .serving import PATIENCE, Program, environment
 
 pytestmark = pytest.mark.processes
 

@@ -11,15 +11,14 @@ import threading
 from typing import Self
 
 from tests.peer import Peer, Seen
+from tests.store import free_port
 
 
 class Refusing:
     """A port on which nobody listens."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.reached = asyncio.Event()
         self.heads: list[Seen] = []
 
