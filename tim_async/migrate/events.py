@@ -180,7 +180,7 @@ class PaceChanged:
 
 
 class Ended(enum.Enum):
-    """Why a run ended."""
+    """The reason for the end of a run."""
 
     DONE = "done"
     """All rows are settled."""
