@@ -134,7 +134,7 @@ def coverage(session: nox.Session) -> None:
     session.chdir(ROOT)
     session.install("-e", ".[dev]")
     workers = ("-n", WORKERS, "--dist", "worksteal")
-    elsewhere = [f"--ignore=tests/{name}" for name in ("cli", "examples", "migrate", "observers")]
+    elsewhere = [f"--ignore=tests/{name}" for name in ("examples", "migrate", "observers")]
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *workers, "-m", "not processes", *elsewhere, *session.posargs)
     session.run("coverage", "combine", "--quiet")
