@@ -48,7 +48,7 @@ async def test_a_failure_under_load(
     finally:
         await asyncio.to_thread(topology.__exit__)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
 
 
 def start(make: Callable[[], Topology]) -> Topology:

@@ -40,7 +40,7 @@ async def fleet(
             settings = {**usual, "name": name, "quota": {"namespace": quota._namespace}, **worker}
             command = ("-m", "tests.quota.worker", json.dumps(settings))
             running[name] = started.enter_context(ForkedProgram(*command, cwd=ROOT, stdin=PIPE, stderr=PIPE))
-        await until(lambda: len(counting.by) == len(workers), 60)
+        await until(lambda: len(counting.accepted) == len(workers), 60)
         yield running
         # Each ends with its standard input.
         ends = await asyncio.gather(*(in_thread(process.communicate) for process in running.values()))
@@ -53,11 +53,11 @@ async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasti
     counting = service.answer = Counting(LIMIT)
     quota = quota_on(lasting)
     async with fleet(service, quota, *({"skew": skew} for skew in (-5.0, 5.0, 0.0, 3600.0))):
-        counting.by.clear()
+        counting.accepted.clear()
         await until(lambda: answers(counting) >= 120)
-        parts = dict(counting.by)
+        parts = dict(counting.accepted)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
     assert min(parts.values()) >= 15, parts
 
 
@@ -72,8 +72,8 @@ async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: st
             before = answers(counting)
             await until(lambda: answers(counting) >= before + LIMIT)  # noqa: B023 - called at once
             running[name].send_signal(signal.SIGCONT)
-        done = counting.by["worker0"]
-        await until(lambda: counting.by["worker0"] > done)
+        done = counting.accepted["worker0"]
+        await until(lambda: counting.accepted["worker0"] > done)
         running["worker2"].kill()
         await in_thread(running["worker2"].wait)
         before = answers(counting)
@@ -81,7 +81,7 @@ async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: st
     # A process that is stopped after it has its permit and before the bytes are out sends them when it goes on.
     stops = 2
     assert counting.refused <= stops
-    assert counting.fullest() <= LIMIT + stops
+    assert counting.max_per_second() <= LIMIT + stops
 
 
 async def test_the_store_dies_and_comes_back(service: StandIn, store: Store) -> None:
@@ -98,4 +98,4 @@ async def test_the_store_dies_and_comes_back(service: StandIn, store: Store) -> 
         before = answers(counting)
         await until(lambda: answers(counting) >= before + LIMIT + 20)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT

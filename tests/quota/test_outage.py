@@ -179,7 +179,7 @@ async def test_an_outage_fails_no_call_and_exceeds_nothing(
             before = answers(counting)
             await until(lambda: answers(counting) >= before + 60)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
     assert warned(caplog) == ["away"] * 3 + ["back"] * 3
 
 
@@ -207,7 +207,7 @@ async def test_a_store_restarted_or_emptied_at_once(
             await until(lambda: answers(counting) >= before + 60)
         await until(lambda: one.stats()[NAME].shared and two.stats()[NAME].shared)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
     assert warned(caplog).count("away") == warned(caplog).count("back") <= 4
 
 

@@ -40,8 +40,8 @@ async def test_together_they_use_the_limit_and_are_never_refused(
         assert one.stats()[NAME].shared
     # With credit, what a busy machine adds to a call's way may cost one.
     assert counting.refused <= (0 if strict else 1)
-    assert 25 <= counting.fullest() <= (40 if strict else 41)
-    assert min(counting.by.values()) >= 12
+    assert 25 <= counting.max_per_second() <= (40 if strict else 41)
+    assert min(counting.accepted.values()) >= 12
 
 
 async def test_the_first_call_on_a_store_that_knows_nothing_goes_at_once(service: StandIn, store: Store) -> None:
@@ -126,7 +126,7 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
             calls.append(one.admin_set_msg_read("one", "two", msg_read_time=1_700_000_000))
         await asyncio.gather(*calls)
     assert counting.refused == 0
-    assert counting.fullest() > 10
+    assert counting.max_per_second() > 10
     with Redis.from_url(lasting.url) as redis:
         keys = redis.keys(f"{quota._namespace}:*")
     slots = {(key.rpartition(b":")[0], key_slot(key)) for key in keys}
@@ -165,7 +165,7 @@ async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, las
     ):
         await until(lambda: answers(counting) >= 30)
     assert counting.refused == 0
-    assert min(counting.by.values()) >= 7
+    assert min(counting.accepted.values()) >= 7
 
 
 def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> None:
@@ -201,7 +201,7 @@ async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn
         assert all(0 < failure.retry_after < 10 for failure in failures if isinstance(failure, QuotaExhausted))
         assert two.stats()[NAME].exhausted == 5
         assert sum(in_use(lasting, quota)) <= 5
-        assert counting.by.keys() == {"queue"}
+        assert counting.accepted.keys() == {"queue"}
         for task in queue:
             task.cancel()
         await asyncio.wait(queue)
@@ -220,7 +220,7 @@ async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandI
     ):
         await until(lambda: answers(counting) >= 60)
     assert counting.refused == 0
-    assert min(counting.by.values()) >= 5
+    assert min(counting.accepted.values()) >= 5
 
 
 @pytest.mark.parametrize("answer", ["good", "failing", "held"])
@@ -399,7 +399,7 @@ async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store
         await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
     assert counting.refused == 0
     del counting.arrivals[: changed + after]  # some were permitted before
-    assert 0.6 * after <= counting.fullest() <= after
+    assert 0.6 * after <= counting.max_per_second() <= after
 
 
 @pytest.mark.parametrize("other", [60, 41])
@@ -420,8 +420,8 @@ async def test_processes_that_disagree_keep_to_the_smallest_limit(
         assert [tim.stats()[NAME].limit for tim in (one, two, three)] == [40] * 3
         assert [tim.stats()[NAME].processes for tim in (one, two, three)] == [3] * 3
     assert counting.refused == 0
-    assert 25 <= counting.fullest() <= 40
-    assert counting.by["three"] <= 5 * 4, "about 2.5 s, and a burst"
+    assert 25 <= counting.max_per_second() <= 40
+    assert counting.accepted["three"] <= 5 * 4, "about 2.5 s, and a burst"
     (line,) = [record.getMessage() for record in caplog.records]
     assert f"rate is {other} calls/s, but another process has 40" in line
 
@@ -433,4 +433,4 @@ async def test_a_share_for_bulk_is_changed_with_the_rate(service: StandIn, lasti
         tim.set_rate(NAME, 40, bulk_share=0.25)
         async with calling((tim.with_options(lane=Lane.BULK), "bulk")):
             await until(lambda: answers(counting) >= 25)
-        assert counting.fullest() == 10
+        assert counting.max_per_second() == 10
