@@ -50,32 +50,32 @@ async def examined(**options: Any) -> Any:
         return await examine(tim, timeout=QUICK)
 
 
-async def test_a_refused_connection(closed: int) -> None:
+async def test_a_refused_connection_is_tcp_refused(closed: int) -> None:
     found = await examined(base_url=f"http://127.0.0.1:{closed}")
     assert problems(found) == {"tcp.refused"}
     assert level(found, "answer") == "skipped"
 
 
-async def test_a_connection_that_times_out(black_hole: int) -> None:
+async def test_a_connection_timeout_is_tcp_late(black_hole: int) -> None:
     """The examination ends after the timeout of one step."""
     assert problems(await examined(base_url=f"http://127.0.0.1:{black_hole}")) == {"tcp.late"}
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "a..b"])
-async def test_a_name_that_does_not_resolve_or_is_invalid(host: str) -> None:
+async def test_an_unresolvable_or_invalid_name_is_dns_failed(host: str) -> None:
     found = await examined(base_url=f"https://{host}")
     assert problems(found) == {"dns.failed"}
     assert level(found, "tcp") == level(found, "tls") == "skipped"
 
 
-async def test_a_name_without_an_address() -> None:
+async def test_a_name_without_an_address_is_dns_failed() -> None:
     """The session's resolver is not asked for an IP address."""
     async with StandIn() as service, session_of(Authority(), {"chat.test": None}) as session:
         assert problems(await examined(base_url="https://chat.test", session=session)) == {"dns.failed"}
         assert problems(await examined(base_url=service.url, session=session)) == set()
 
 
-async def test_a_name_server_that_does_not_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_name_server_is_dns_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """The look-up is abandoned, without waiting for its thread."""
     waiting = threading.Event()
 
@@ -101,7 +101,7 @@ async def session_of(authority: Authority, ports: Mapping[str, int | None]) -> A
 
 
 @pytest.mark.parametrize("kind", ["unknown authority", "another name", "self-signed"])
-async def test_an_untrusted_certificate(kind: str) -> None:
+async def test_an_untrusted_certificate_is_tls_untrusted(kind: str) -> None:
     authority = Authority()
     contexts = {
         "unknown authority": lambda: Authority().server("chat.test"),
@@ -115,7 +115,7 @@ async def test_an_untrusted_certificate(kind: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["not_before", "not_after"])
-async def test_a_certificate_that_is_expired_or_not_yet_valid(limit: str) -> None:
+async def test_an_expired_or_future_certificate_is_tls_untrusted(limit: str) -> None:
     """The remedy mentions this machine's clock, which no Date header can show before TLS works."""
     authority, day = Authority(), dt.timedelta(days=1 if limit == "not_before" else -1)
     tls = authority.server("chat.test", **{limit: dt.datetime.now(dt.UTC) + day})
@@ -125,7 +125,7 @@ async def test_a_certificate_that_is_expired_or_not_yet_valid(limit: str) -> Non
     assert "clock" in next(one.remedy for one in found if one.name == "tls.untrusted")
 
 
-async def test_a_port_without_tls() -> None:
+async def test_a_port_without_tls_is_tls_failed() -> None:
     async def refuse(talk: Talk) -> None:
         await talk.begun()
         await talk.send(http(400, "The plain HTTP request was sent to HTTPS port"))
@@ -134,13 +134,13 @@ async def test_a_port_without_tls() -> None:
         assert problems(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.failed"}
 
 
-async def test_a_port_that_sends_nothing() -> None:
+async def test_a_silent_port_is_tls_late_or_answer_late() -> None:
     async with Peer(Talk.hold) as peer:
         assert problems(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.late"}
         assert problems(await examined(base_url=f"http://127.0.0.1:{peer.port}")) == {"answer.late"}
 
 
-async def test_a_trusted_certificate() -> None:
+async def test_a_trusted_certificate_is_no_problem() -> None:
     """By the session's own authority and resolver."""
     authority = Authority()
     async with (
@@ -153,7 +153,7 @@ async def test_a_trusted_certificate() -> None:
     assert "TLSv1.3" in next(one.found for one in found if one.name == "tls")
 
 
-async def test_an_unverified_certificate() -> None:
+async def test_an_unverified_certificate_is_tls_unverified() -> None:
     async with (
         StandIn(tls=self_signed()) as service,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
@@ -171,14 +171,14 @@ async def test_a_fingerprint_is_left_to_the_calls() -> None:
     assert problems(found) == {"answer.not_connected"}
 
 
-async def test_plain_http_to_another_host() -> None:
+async def test_plain_http_to_another_host_is_tls_none() -> None:
     async with StandIn() as service, session_of(Authority(), {"chat.test": service.port}) as session:
         found = await examined(base_url="http://chat.test", allow_http=True, session=session)
     assert problems(found) == {"tls.none"}
 
 
-async def test_a_session_with_its_own_proxy() -> None:
-    """Checks that need its connector are skipped; the calls show whether it works."""
+async def test_a_session_with_its_own_proxy_is_examined_by_calls_only() -> None:
+    """Checks that need its connector are skipped."""
     async with StandIn() as service:
         async with aiohttp.ClientSession(trust_env=True) as session:
             found = await examined(base_url=service.url, session=session)
@@ -217,7 +217,7 @@ async def proxy_to(port: int, *, password: bool = False) -> AsyncIterator[Peer]:
         yield proxy
 
 
-async def test_a_proxy_that_requires_a_password() -> None:
+async def test_a_missing_proxy_password_is_proxy_password() -> None:
     """With the password, the connection through the tunnel is examined."""
     async with Peer(Talk.hold) as silent, proxy_to(silent.port, password=True) as proxy:
         host = "https://adminapi.test"
@@ -240,7 +240,7 @@ async def test_a_proxy_that_requires_a_password() -> None:
         (None, "proxy.late"),
     ],
 )
-async def test_a_proxy_that_opens_no_tunnel(answer: bytes | None, name: str) -> None:
+async def test_a_proxy_that_opens_no_tunnel_is_proxy_refused_failed_or_late(answer: bytes | None, name: str) -> None:
     async with answering(answer) as proxy:
         assert problems(await examined(base_url="https://adminapi.test", proxy=proxy.url)) == {name}
 
@@ -279,7 +279,7 @@ async def test_a_proxy_gets_the_same_request_as_from_calls(host: str, user: str)
     assert asked[2] == (f"Basic {base64.b64encode(user.encode()).decode()}" if user else None)
 
 
-async def test_an_unreachable_proxy(closed: int) -> None:
+async def test_an_unreachable_proxy_is_named(closed: int) -> None:
     found = await examined(base_url="https://adminapi.test", proxy=f"http://tim:{PASSWORD}@127.0.0.1:{closed}")
     assert problems(found) == {"tcp.refused"}
     assert "the proxy" in next(one.found for one in found if one.name == "tcp.refused")
@@ -287,14 +287,14 @@ async def test_an_unreachable_proxy(closed: int) -> None:
     assert problems(await examined(base_url="https://a.test", proxy="http://no-proxy.invalid:1")) == {"dns.failed"}
 
 
-async def test_a_proxy_with_an_untrusted_certificate() -> None:
+async def test_a_proxy_with_an_untrusted_certificate_is_proxy_failed() -> None:
     async with Peer(Talk.hold, self_signed()) as proxy:
         found = await examined(base_url="https://adminapi.test", proxy=proxy.url)
     assert problems(found) == {"proxy.failed"}
     assert "CERTIFICATE_VERIFY_FAILED" in next(one.found for one in found if one.name == "proxy.failed")
 
 
-async def test_an_invalid_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_proxy_of_the_environment_is_proxy_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"ftp://tim:{PASSWORD}@127.0.0.1")
     tim = TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="https://adminapi.test", trust_env=True)
     found = await examine(tim)
@@ -303,7 +303,7 @@ async def test_an_invalid_proxy_of_the_environment(monkeypatch: pytest.MonkeyPat
     assert PASSWORD not in str(found)
 
 
-async def test_a_proxy_that_forwards_plain_http(service: StandIn) -> None:
+async def test_a_proxy_that_forwards_plain_http_is_no_problem(service: StandIn) -> None:
     """The proxy receives absolute URLs."""
 
     async def forward(talk: Talk) -> None:
@@ -353,7 +353,7 @@ async def in_region(session: aiohttp.ClientSession, region: str = "singapore", *
         return await examine(tim, timeout=2.0, **options)
 
 
-async def test_the_right_region() -> None:
+async def test_the_right_region_is_no_problem() -> None:
     async with regions(singapore=sensible, singapore__backup=sensible) as (session, services):
         found = await in_region(session)
         assert services["singapore__backup"].seen == []
@@ -399,15 +399,15 @@ async def test_regions_that_time_out_do_not_hide_the_right_one(black_hole: int) 
     assert next(one.remedy for one in found if one.name == "region.wrong").endswith("to seoul.")
 
 
-async def test_another_host_has_no_region() -> None:
+async def test_no_region_is_tried_for_a_base_url() -> None:
     async with StandIn(answer=wrong_region) as service, client_of(service) as tim:
         found = await examine(tim, try_regions=True)
         assert len(service.seen) == 1
     assert problems(found) == {"region.wrong"}
 
 
-async def test_a_backup_host_that_serves_instead() -> None:
-    """The primary host's failure is a warning, and the rest is examined at the backup."""
+async def test_an_unreachable_primary_host_is_a_warning_if_the_backup_works() -> None:
+    """The rest is examined at the backup."""
     async with regions(singapore__backup=sensible) as (session, services):
         found = await in_region(session)
         assert len(services["singapore__backup"].seen) == 5

@@ -59,7 +59,7 @@ def test_random_refusals_show_no_kind_of_window(seed: int, part: float) -> None:
 
 
 @pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
-async def test_an_endpoint_with_its_rate_a_higher_or_a_lower_one() -> None:
+async def test_the_probe_finds_the_same_a_higher_or_a_lower_rate() -> None:
     """Only reading endpoints are called, and each case is one finding.  All run at once, since each takes seconds."""
     expected: dict[str, dict[str, Any]] = {
         "probe": {"limit": 40, "window": "bucket"},
@@ -90,7 +90,7 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 @pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
-async def test_an_endpoint_that_fails_under_its_rate() -> None:
+async def test_failing_calls_are_probe_failed() -> None:
     """Failed calls show nothing about the rate; the probe ends even if each call times out."""
 
     async def one(fault: dict[str, Any], text: str) -> None:
@@ -118,7 +118,7 @@ async def test_an_error_code_of_single_calls_does_not_fail_the_probe() -> None:
     assert problems(found) == set()
 
 
-async def test_a_probe_that_is_too_short() -> None:
+async def test_a_probe_that_is_too_short_is_a_value_error() -> None:
     async with TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="http://127.0.0.1:1") as tim:
         with pytest.raises(ValueError, match=r"^probe must be at least 6 s, not 1$"):
             await doctor(tim, probe=1)

@@ -23,7 +23,7 @@ async def examined(service: StandIn, quota: Any) -> Any:
         return await examine(tim)
 
 
-async def test_a_store_that_works(service: StandIn, store: Store) -> None:
+async def test_a_working_store_is_described(service: StandIn, store: Store) -> None:
     """The finding has version, mode, persistence and latency; another one the number of clients."""
     quota = quota_on(store)
     found = await examined(service, quota)
@@ -38,7 +38,7 @@ async def test_a_store_that_works(service: StandIn, store: Store) -> None:
     assert "1 clients share it" in next(one.found for one in found if one.name == "quota.members")
 
 
-async def test_an_unreachable_store(service: StandIn) -> None:
+async def test_an_unreachable_store_is_quota_unusable(service: StandIn) -> None:
     """The service is examined without it, so that one failure does not hide others."""
     quota = RedisQuota(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
     found = await examined(service, quota)
@@ -48,7 +48,7 @@ async def test_an_unreachable_store(service: StandIn) -> None:
     assert PASSWORD not in str(found)
 
 
-async def test_a_wrong_password(service: StandIn, store: Store) -> None:
+async def test_a_wrong_password_is_quota_unusable(service: StandIn, store: Store) -> None:
     with store.client() as admin:
         admin.config_set("requirepass", PASSWORD)
     wrong = quota_on(store, url=store.url.replace("//", "//:wrong-pass@"))
@@ -58,8 +58,8 @@ async def test_a_wrong_password(service: StandIn, store: Store) -> None:
     assert "wrong-pass" not in str(found)
 
 
-async def test_a_user_with_few_rights(service: StandIn, store: Store) -> None:
-    """Without the right to INFO there are fewer findings, and a warning that a failover is noticed late."""
+async def test_a_user_without_the_right_to_info_is_quota_run_id(service: StandIn, store: Store) -> None:
+    """A failover would be noticed late; the members are not examined."""
     quota = quota_on(store, url=store.url.replace("//", f"//tim:{PASSWORD}@"))
     with store.client() as admin:
         rights = ["+evalsha", "+eval", "+script|load", "+hget", "+hset", "+hmget", "+hgetall", "+del", "+zadd", "+time"]
@@ -72,14 +72,16 @@ async def test_a_user_with_few_rights(service: StandIn, store: Store) -> None:
     assert PASSWORD not in str(found)
 
 
-async def test_a_store_that_evicts(service: StandIn, store: Store) -> None:
+async def test_a_store_that_evicts_is_quota_eviction(service: StandIn, store: Store) -> None:
     with store.client() as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
     found = await examined(service, quota_on(store))
     assert problems(found) == {"quota.eviction"}
 
 
-async def test_a_distant_store(service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_distant_store_is_quota_latency(
+    service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check = RedisQuota.check
 
     async def slow(self: RedisQuota) -> Any:
@@ -91,7 +93,9 @@ async def test_a_distant_store(service: StandIn, store: Store, monkeypatch: pyte
     assert problems(await examined(service, quota_on(store))) == {"quota.latency"}
 
 
-async def test_a_store_that_takes_too_long(service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_takes_too_long_is_quota_late(
+    service: StandIn, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The finding names the store, not the service; the rest is examined without it."""
 
     async def never(_: RedisQuota) -> None:
@@ -104,7 +108,7 @@ async def test_a_store_that_takes_too_long(service: StandIn, store: Store, monke
     assert "store" in next(one.meaning for one in found if one.name == "quota.late")
 
 
-async def test_processes_with_different_limits(service: StandIn, store: Store) -> None:
+async def test_different_limits_are_quota_limits_differ(service: StandIn, store: Store) -> None:
     quota = quota_on(store)
     async with (
         client_of(service, quota=quota, rates={GET: 100}) as one,
@@ -117,7 +121,7 @@ async def test_processes_with_different_limits(service: StandIn, store: Store) -
     assert "all keep to 100" in next(one.found for one in found if one.name == "quota.limits_differ")
 
 
-async def test_a_quota_of_another_kind(service: StandIn, store: Store) -> None:
+async def test_a_quota_of_another_kind_is_skipped(service: StandIn, store: Store) -> None:
     """It is used, but not examined."""
     real = quota_on(store)
 

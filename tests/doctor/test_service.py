@@ -36,7 +36,7 @@ async def examined(emulator: Emulator, **options: Any) -> tuple[Finding, ...]:
         return await examine(tim, **options)
 
 
-async def test_a_client_without_problems(emulator: Emulator) -> None:
+async def test_a_working_client_has_no_problems(emulator: Emulator) -> None:
     """Five calls, each of another endpoint; with a group, receipts are examined, too."""
     found = await examined(emulator)
     assert problems(found) == set()
@@ -99,13 +99,13 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "key": ({"secret_key": "f" * 64}, "signature.wrong_key"),
     "app": ({"sdk_app_id": 1400000001}, "app.unknown"),
     "identifier": ({"identifier": "alice"}, "admin.missing"),
-    "time-out": ({"timeout": 3.0}, "timeout.short"),
-    "identifier with a blank": ({"identifier": "the admin"}, "identifier.unusual"),
+    "timeout": ({"timeout": 3.0}, "timeout.short"),
+    "identifier with a space": ({"identifier": "the admin"}, "identifier.unusual"),
 }
 
 
 @pytest.mark.parametrize(("options", "name"), WRONG_SETTINGS.values(), ids=WRONG_SETTINGS)
-async def test_a_wrong_setting(emulator: Emulator, options: dict[str, Any], name: str) -> None:
+async def test_each_wrong_setting_is_found(emulator: Emulator, options: dict[str, Any], name: str) -> None:
     async with client(emulator, **options) as tim:
         found = await examine(tim)
     assert name in problems(found)
@@ -123,13 +123,12 @@ async def test_a_wrong_setting(emulator: Emulator, options: dict[str, Any], name
         ({"delay": 20.0}, "answer.late"),
     ],
 )
-async def test_an_answer_that_is_not_the_services(emulator: Emulator, fault: dict[str, Any], name: str) -> None:
+async def test_a_foreign_lost_or_late_answer_is_found(emulator: Emulator, fault: dict[str, Any], name: str) -> None:
     emulator.fault(**fault)
     assert problems(await examined(emulator, timeout=0.4)) == {name}
 
 
-async def test_no_permit() -> None:
-    """The client's rate is used up."""
+async def test_a_used_up_rate_is_answer_no_permit() -> None:
     async with StandIn() as service, client_of(service, rates={ALICE: 1}) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
         found = await examine(tim, timeout=0.1)
@@ -149,7 +148,7 @@ ENDPOINTS = {
 
 
 @pytest.mark.parametrize("code", ENDPOINTS)
-async def test_an_error_of_one_endpoint(emulator: Emulator, code: int) -> None:
+async def test_an_error_of_one_endpoint_is_a_finding_of_that_endpoint(emulator: Emulator, code: int) -> None:
     """All other endpoints are examined nevertheless."""
     emulator.fault(code=code, endpoint="get_group_info")
     problem, severity = ENDPOINTS[code]
@@ -159,7 +158,7 @@ async def test_an_error_of_one_endpoint(emulator: Emulator, code: int) -> None:
     assert {*emulator.report().endpoints} == READS
 
 
-async def test_a_group_that_does_not_exist(emulator: Emulator) -> None:
+async def test_a_group_that_does_not_exist_is_found(emulator: Emulator) -> None:
     found = await examined(emulator, group="@TGS#gone")
     assert problems(found) == {f"{RECEIPT}.group", f"{RECEIPT}_detail.group"}
 
@@ -167,8 +166,8 @@ async def test_a_group_that_does_not_exist(emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("code", "name"), [(10059, "receipts.plan"), (10060, "receipts.group_too_large"), (10061, "receipts.group_type")]
 )
-async def test_receipts_that_are_not_available(emulator: Emulator, code: int, name: str) -> None:
-    """It is a warning: a program without receipts does not need them."""
+async def test_unavailable_receipts_are_a_warning(emulator: Emulator, code: int, name: str) -> None:
+    """A program without receipts does not need them."""
     for each in (RECEIPT, f"{RECEIPT}_detail"):
         emulator.fault(code=code, endpoint=each)
     found = await examined(emulator, group="@TGS#public")
@@ -179,8 +178,8 @@ async def test_receipts_that_are_not_available(emulator: Emulator, code: int, na
 @pytest.mark.parametrize(
     ("ahead", "name"), [(0, ""), (30, "clock.off"), (-30, "clock.off"), (7200, "clock.wrong"), (-7200, "clock.wrong")]
 )
-async def test_a_clock_that_differs(ahead: int, name: str) -> None:
-    """By the Date header of the answer; the finding has the direction."""
+async def test_a_wrong_clock_is_found_by_the_date_header(ahead: int, name: str) -> None:
+    """The finding has the direction."""
     async with Emulator(clock=lambda: time.time() + ahead) as service, client(service) as tim:
         found = await examine(tim)
     assert problems(found) == ({name} if name else set())
@@ -195,7 +194,7 @@ async def test_a_wrong_clock_and_the_expired_signature_are_both_findings() -> No
 
 
 @pytest.mark.parametrize("header", ["", "soon", "Fri, 99 Nov 2026 00:00:00 GMT"])
-async def test_an_answer_without_a_date(service: StandIn, header: str) -> None:
+async def test_the_clock_is_skipped_without_a_valid_date_header(service: StandIn, header: str) -> None:
     answered = ok(AllC2CUnreadMsgNum=7)
     dated = (*answered.headers, *([("Date", header)] if header else []))
     service.script.append(answered._replace(headers=dated))
@@ -205,7 +204,7 @@ async def test_an_answer_without_a_date(service: StandIn, header: str) -> None:
     assert problems(found) == set()
 
 
-async def test_a_slow_connection(emulator: Emulator) -> None:
+async def test_a_slow_connection_is_round_trip_slow(emulator: Emulator) -> None:
     """The median of the calls counts; the first one has to connect."""
     for name in READS - {ALICE, "get_group_info"}:
         emulator.fault(delay=0.6, endpoint=name)
@@ -237,7 +236,7 @@ async def test_a_single_transient_error_is_no_finding(service: StandIn) -> None:
         assert problems(await examine(tim)) == set()
 
 
-async def test_invalid_arguments_and_a_closed_client_are_raised(emulator: Emulator) -> None:
+async def test_invalid_arguments_and_a_closed_client_are_errors(emulator: Emulator) -> None:
     tim = client(emulator)
     wrong: Any = "tim"
     with pytest.raises(TypeError, match=r"^tim must be a TIMClient, not str$"):

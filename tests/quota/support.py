@@ -74,7 +74,7 @@ def max_per_second(times: list[float]) -> int:
 
 
 PATIENT = 5.0
-"""Seconds; a time-out for the store that a busy machine does not exceed."""
+"""Seconds; a timeout for the store that a busy machine does not exceed."""
 
 
 def quota_on(store: Store, **options: Any) -> RedisQuota:

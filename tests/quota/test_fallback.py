@@ -49,7 +49,7 @@ def view(limit: float, members: int, place: int = 0) -> StoreView:
     return store
 
 
-def made(limit: float = 200, share: float | None = 0.5, *, members: int = 2, closed: bool = False) -> Fallback:
+def make_fallback(limit: float = 200, share: float | None = 0.5, *, members: int = 2, closed: bool = False) -> Fallback:
     return Fallback(limit, Shares(fallback=share, fail_closed=closed), view(limit, members), strict=False)
 
 
@@ -131,7 +131,7 @@ def test_the_share_is_that_of_one_member_or_the_one_given(
     """With slots, or with a timetable where slots would be few; the quota's limit applies if it is lower."""
 
     def check(now: float) -> None:
-        fallback = made(limit, share, members=members)
+        fallback = make_fallback(limit, share, members=members)
         assert fallback.wait(now, Lane.BULK) == math.inf
         assert fallback.rate(now, otherwise=17.0) == 17.0
         fallback.begin(now, now)
@@ -150,7 +150,7 @@ def test_the_fallback_begins_with_silence_and_without_a_burst() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        fallback, begin = made(), loop.time()
+        fallback, begin = make_fallback(), loop.time()
         fallback.begin(begin, begin + 0.2)
         assert fallback.wait(begin, Lane.INTERACTIVE) == pytest.approx(0.2 + LOSS_SILENCE)
         assert fallback.wait(begin + 0.2 + 0.9 * LOSS_SILENCE, Lane.BULK) == pytest.approx(0.1 * LOSS_SILENCE)
@@ -165,7 +165,7 @@ def test_the_fallback_begins_with_silence_and_without_a_burst() -> None:
 @pytest.mark.parametrize(("now", "last"), [(9.9, 10.0), (10.0, 9.0)])
 def test_a_timetable_begins_a_little_after_the_loss(now: float, last: float) -> None:
     """The last calls of other processes may be later than its own."""
-    fallback = made(share=None, members=100)
+    fallback = make_fallback(share=None, members=100)
     fallback.begin(now, last)
     begin = 10.0 + timetable_silence(200)
     assert fallback.wait(now, Lane.BULK) == pytest.approx(begin - now)
@@ -191,7 +191,7 @@ def test_no_second_holds_more_than_the_limit_when_the_store_is_lost(
 @pytest.mark.parametrize(("members", "alert", "refusal"), [(4, 0.485, 0.99 * 0.9), (100, 1 / 3, 1 / 3)])
 def test_refusals_and_alerts_lower_the_fallback_rate(members: int, alert: float, refusal: float) -> None:
     def check(now: float) -> None:
-        one, two = (made(share=None, members=members) for _ in range(2))
+        one, two = (make_fallback(share=None, members=members) for _ in range(2))
         for fallback in (one, two):
             fallback.begin(now, now)
         before = one.rate(now, otherwise=0.0)
@@ -207,7 +207,7 @@ def test_a_permit_is_released_to_the_limiter_that_granted_it() -> None:
     """It may be that of an earlier outage."""
 
     def check(now: float) -> None:
-        fallback = made(share=0.05, members=1)
+        fallback = make_fallback(share=0.05, members=1)
         fallback.begin(now - 1.0, now - 1.0)
         permit = fallback.take(now)
         assert permit.sent == now
@@ -224,7 +224,7 @@ def test_the_fallback_is_silent_just_before_the_store_grants_again(settling: flo
     """By then all its calls must be reported; if the store is late, calls continue."""
 
     def check(now: float) -> None:
-        fallback = made()
+        fallback = make_fallback()
         fallback.begin(now - 1.0, now - 1.0)
         fallback.settles(now + settling)
         for after in (settling - 0.9 * RETURN_SILENCE, settling, settling + 0.9 * RETURN_SILENCE):
@@ -237,7 +237,7 @@ def test_the_fallback_is_silent_just_before_the_store_grants_again(settling: flo
 
 def test_fail_closed_grants_nothing_without_the_store() -> None:
     def check(now: float) -> None:
-        fallback = made(closed=True)
+        fallback = make_fallback(closed=True)
         fallback.begin(now, now)
         assert fallback.wait(now, Lane.INTERACTIVE) == math.inf
         fallback.refused(now, now)

@@ -48,12 +48,12 @@ FAULTS = {
 async def test_a_misconfiguration_fails_the_first_call_with_the_remedy(
     service: StandIn, caplog: pytest.LogCaptureFixture, kind: str, fail_closed: bool
 ) -> None:
-    serve, says = FAULTS[kind]
+    serve, message = FAULTS[kind]
     async with replaced_store(serve) as url, client(service, RedisQuota(url, fail_closed=fail_closed), LIMIT) as tim:
         for _ in range(2):
             error = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
             assert type(error) is QuotaMisconfigured
-            assert re.search(says, str(error))
+            assert re.search(message, str(error))
             assert re.search(rf"^{NAME}: the shared quota at RedisQuota\('redis://127.0.0.1:\d+/0'\)", str(error))
             assert str(pickle.loads(pickle.dumps(error))) == str(error)
             assert SECRET not in f"{error!r}{error}"
@@ -65,7 +65,7 @@ async def test_a_misconfiguration_fails_the_first_call_with_the_remedy(
 async def test_a_misconfiguration_counts_as_an_outage_without_fail_fast(
     service: StandIn, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    serve, says = FAULTS[kind]
+    serve, message = FAULTS[kind]
     async with (
         replaced_store(serve) as url,
         client(service, RedisQuota(url, fail_fast=False, fallback_share=1), LIMIT) as tim,
@@ -73,7 +73,7 @@ async def test_a_misconfiguration_counts_as_an_outage_without_fail_fast(
         await call_some(tim, 10)
         assert not tim.stats()[NAME].shared
     assert logged_warnings(caplog) == ["away"]
-    assert re.search(says, caplog.text)
+    assert re.search(message, caplog.text)
 
 
 async def test_a_corrected_configuration_needs_no_restart(service: StandIn, store: Store) -> None:
@@ -147,11 +147,11 @@ def misconfigurations(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
 
 async def test_check_names_misconfigurations(lasting: Store, tmp_path: Path) -> None:
     with Pair(tmp_path) as pair:
-        for url, says in misconfigurations(lasting, pair):
+        for url, message in misconfigurations(lasting, pair):
             error = await failure_of(RedisQuota(url).check())
             assert type(error) is QuotaMisconfigured
             assert issubclass(QuotaMisconfigured, TIMError)
-            assert re.search(says, str(error)), str(error)
+            assert re.search(message, str(error)), str(error)
             assert SECRET not in str(error)
 
 
@@ -161,7 +161,7 @@ async def test_check_names_misconfigurations_of_sentinels(service: StandIn, tmp_
         sentinel = f"127.0.0.1:{watched.sentinel.port}"
         another = watched.url.replace(f"/{PRIMARY}", "/another")
         mine = Sentinel([("127.0.0.1", watched.sentinel.port)])  # type: ignore[no-untyped-call]
-        for store, says in (
+        for store, message in (
             (another, "check the primary's name"),
             (mine.master_for("another"), "check the primary's name"),
             (mine.slave_for(PRIMARY), "it is a replica"),
@@ -171,7 +171,7 @@ async def test_check_names_misconfigurations_of_sentinels(service: StandIn, tmp_
         ):
             error = await failure_of(RedisQuota(store).check())
             assert type(error) is QuotaMisconfigured
-            assert re.search(says, str(error)), str(error)
+            assert re.search(message, str(error)), str(error)
             assert SECRET not in str(error)
             if isinstance(store, AsyncRedis):
                 await store.aclose()
@@ -210,7 +210,7 @@ async def test_check_names_tls_and_other_protocols(store: Store, kind: str) -> N
     ):
         end = "/m" if kind.endswith("sentinel") else ""
         ports = [server.sockets[0].getsockname()[1] for server in (secure, http, silent)]
-        for url, says in (
+        for url, message in (
             (f"{kind}://127.0.0.1:{ports[0]}{end}", "it speaks TLS; give a URL that begins with rediss://"),
             (f"{kind.replace('redis', 'rediss')}://127.0.0.1:{store.port}{end}", "it does not speak TLS"),
             (f"{kind}://127.0.0.1:{ports[1]}{end}", "it does not speak the protocol of Redis"),
@@ -218,7 +218,7 @@ async def test_check_names_tls_and_other_protocols(store: Store, kind: str) -> N
         ):
             error = await failure_of(RedisQuota(url).check())
             assert type(error) is QuotaMisconfigured
-            assert says in str(error), str(error)
+            assert message in str(error), str(error)
 
 
 @pytest.mark.parametrize("option", ["nonsense", "decode_response"])

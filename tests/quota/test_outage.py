@@ -140,7 +140,7 @@ async def test_a_faulty_store_counts_as_an_outage(
     assert logged_warnings(caplog) == ["away"]
 
 
-async def test_a_store_that_starts_after_the_client(
+async def test_a_store_that_starts_after_the_client_is_used(
     service: StandIn, caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
     store.kill()

@@ -147,7 +147,6 @@ def test_no_second_holds_more_than_the_limit_after_a_loss_of_data(
 
 
 def test_a_repeated_report_counts_once(redis: Redis) -> None:
-    """As after a lost reply."""
     script = Script(redis)
     member = Member(script, 5)
     member.call(2)
@@ -648,7 +647,7 @@ def test_two_releases_with_one_layout_share_one_quota(redis: Redis) -> None:
 
 
 def test_every_key_expires_after_a_day(redis: Redis) -> None:
-    """Also one that is created again later."""
+    """A key that is created again, too."""
     script = Script(redis)
     for _ in range(2):
         member = Member(script, 1)

@@ -313,9 +313,18 @@ def test_a_client_connects_at_its_first_call() -> None:
         ("redis://h", {"namespace": "a{b}"}, ValueError),
     ],
 )
-def test_wrong_options_are_refused(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
+def test_wrong_options_are_rejected(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         RedisQuota(url, **options)
+
+
+def test_a_rejected_quota_shows_no_secret() -> None:
+    """Crash reporters show the variables of each frame, also of the constructor's."""
+    for url, options in ((5, {}), ("http://:secret@h", {}), ("redis://:secret@h", {"timeout": 0})):
+        half_made = RedisQuota.__new__(RedisQuota)
+        with pytest.raises((ValueError, TypeError)):
+            half_made.__init__(url, **options)  # type: ignore[misc]
+        assert "secret" not in repr(half_made)
 
 
 def test_a_quota_shows_no_password_and_can_be_pickled() -> None:
@@ -357,7 +366,7 @@ async def test_a_permit_that_expires_before_its_use_is_returned(service: StandIn
     assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
 
 
-async def test_a_permit_that_expires_in_a_closed_client_is_client_closed(service: StandIn, store: Store) -> None:
+async def test_a_permit_that_expires_in_a_closed_client_raises_client_closed(service: StandIn, store: Store) -> None:
     """The loop is blocked during close: no other permit would ever be granted.
 
     It uses the private limiter for the same reason.
