@@ -1,1 +1,1 @@
-"""`tim_async.doctor`: each finding is provoked, and named."""
+"""Tests of `tim_async.doctor`: each finding is caused once."""

@@ -1,4 +1,4 @@
-"""Helpers for tests of the doctor: the commands that it may call, names and levels of findings, a resolver."""
+"""Helpers for tests of the doctor: the endpoints that it may call, names and levels of findings, a resolver."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ READS = {
 }
 
 
-def troubles(found: Iterable[Finding]) -> set[str]:
-    """The names of warnings and failures."""
+def problems(found: Iterable[Finding]) -> set[str]:
+    """Return the names of the warnings and failures."""
     return {one.name for one in found if one.level in ("warning", "failure")}
 
 
 def level(found: Iterable[Finding], name: str) -> str:
-    """The level of the one finding with this name."""
+    """Return the level of the one finding with this name."""
     (one,) = (one for one in found if one.name == name)
     return one.level
 
 
 async def examine(tim: TIMClient, **options: Any) -> tuple[Finding, ...]:
-    """Examine a client; each finding must be whole, and each trouble say what to do."""
+    """Examine a client; assert that each finding is complete, and that each problem has a remedy."""
     found = await doctor(tim, **options)
     names = [one.name for one in found]
     assert len(names) == len({*names})
@@ -45,7 +45,7 @@ async def examine(tim: TIMClient, **options: Any) -> tuple[Finding, ...]:
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
-    """Names, each with a port of this machine; None for a name without an address."""
+    """Resolves names to ports of this machine; None for a name without an address."""
 
     def __init__(self, ports: dict[str, int | None]) -> None:
         self.ports = ports

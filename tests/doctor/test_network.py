@@ -20,14 +20,14 @@ from tests.stand_in import APP, KEY, Seen, StandIn, client_of, error, sensible
 from tim_async import ConnectFailed, TIMClient
 from tim_async.regions import REGIONS
 
-from .support import Resolver, examine, level, troubles
+from .support import Resolver, examine, level, problems
 
 QUICK = 0.4
 
 
 @pytest.fixture
 def closed() -> Iterator[int]:
-    """A port at which nobody listens."""
+    """A port on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -35,7 +35,7 @@ def closed() -> Iterator[int]:
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """A port that lets no connection through, and refuses none: the queue of those to accept is full."""
+    """A port that neither accepts nor refuses connections: its listen queue is full."""
     with socket.socket() as full, socket.socket() as one, socket.socket() as two:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -50,37 +50,33 @@ async def examined(**options: Any) -> Any:
         return await examine(tim, timeout=QUICK)
 
 
-async def test_nobody_listens(closed: int) -> None:
+async def test_a_refused_connection_is_tcp_refused(closed: int) -> None:
     found = await examined(base_url=f"http://127.0.0.1:{closed}")
-    assert troubles(found) == {"tcp.refused"}
+    assert problems(found) == {"tcp.refused"}
     assert level(found, "answer") == "skipped"
 
 
-async def test_nothing_answers(black_hole: int) -> None:
-    """It ends when the time of one step has passed."""
-    assert troubles(await examined(base_url=f"http://127.0.0.1:{black_hole}")) == {"tcp.late"}
+async def test_a_connection_timeout_is_tcp_late(black_hole: int) -> None:
+    """The examination ends after the timeout of one step."""
+    assert problems(await examined(base_url=f"http://127.0.0.1:{black_hole}")) == {"tcp.late"}
 
 
-async def test_there_is_no_such_name() -> None:
-    found = await examined(base_url="https://no-such-host.invalid")
-    assert troubles(found) == {"dns.failed"}
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "a..b"])
+async def test_an_unresolvable_or_invalid_name_is_dns_failed(host: str) -> None:
+    found = await examined(base_url=f"https://{host}")
+    assert problems(found) == {"dns.failed"}
     assert level(found, "tcp") == level(found, "tls") == "skipped"
 
 
-@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
-async def test_it_is_no_name(host: str) -> None:
-    assert troubles(await examined(base_url=f"https://{host}")) == {"dns.failed"}
-
-
-async def test_a_name_without_an_address() -> None:
-    """And an address, for which the session's resolver is not asked."""
+async def test_a_name_without_an_address_is_dns_failed() -> None:
+    """The session's resolver is not asked for an IP address."""
     async with StandIn() as service, session_of(Authority(), {"chat.test": None}) as session:
-        assert troubles(await examined(base_url="https://chat.test", session=session)) == {"dns.failed"}
-        assert troubles(await examined(base_url=service.url, session=session)) == set()
+        assert problems(await examined(base_url="https://chat.test", session=session)) == {"dns.failed"}
+        assert problems(await examined(base_url=service.url, session=session)) == set()
 
 
-async def test_the_name_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look-up is abandoned; nothing waits for its thread."""
+async def test_a_silent_name_server_is_dns_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up is abandoned, without waiting for its thread."""
     waiting = threading.Event()
 
     def lookup(*_: Any, **__: Any) -> Any:
@@ -89,7 +85,7 @@ async def test_the_name_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     try:
-        assert troubles(await examined(base_url="https://slow.invalid")) == {"dns.late"}
+        assert problems(await examined(base_url="https://slow.invalid")) == {"dns.late"}
     finally:
         waiting.set()
 
@@ -105,7 +101,7 @@ async def session_of(authority: Authority, ports: Mapping[str, int | None]) -> A
 
 
 @pytest.mark.parametrize("kind", ["unknown authority", "another name", "self-signed"])
-async def test_a_certificate_that_is_not_trusted(kind: str) -> None:
+async def test_an_untrusted_certificate_is_tls_untrusted(kind: str) -> None:
     authority = Authority()
     contexts = {
         "unknown authority": lambda: Authority().server("chat.test"),
@@ -115,37 +111,37 @@ async def test_a_certificate_that_is_not_trusted(kind: str) -> None:
     async with StandIn(tls=contexts[kind]()) as service, session_of(authority, {"chat.test": service.port}) as session:
         found = await examined(base_url="https://chat.test", session=session)
         assert service.seen == []
-    assert troubles(found) == {"tls.untrusted"}
+    assert problems(found) == {"tls.untrusted"}
 
 
 @pytest.mark.parametrize("limit", ["not_before", "not_after"])
-async def test_a_certificate_of_another_time(limit: str) -> None:
-    """The clock of this machine may be wrong, of which no Date header tells before there is TLS."""
+async def test_an_expired_or_future_certificate_is_tls_untrusted(limit: str) -> None:
+    """The remedy mentions this machine's clock, which no Date header can show before TLS works."""
     authority, day = Authority(), dt.timedelta(days=1 if limit == "not_before" else -1)
     tls = authority.server("chat.test", **{limit: dt.datetime.now(dt.UTC) + day})
     async with StandIn(tls=tls) as service, session_of(authority, {"chat.test": service.port}) as session:
         found = await examined(base_url="https://chat.test", session=session)
-    assert troubles(found) == {"tls.untrusted"}
+    assert problems(found) == {"tls.untrusted"}
     assert "clock" in next(one.remedy for one in found if one.name == "tls.untrusted")
 
 
-async def test_a_port_without_tls() -> None:
+async def test_a_port_without_tls_is_tls_failed() -> None:
     async def refuse(talk: Talk) -> None:
         await talk.begun()
         await talk.send(http(400, "The plain HTTP request was sent to HTTPS port"))
 
     async with Peer(refuse) as peer:
-        assert troubles(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.failed"}
+        assert problems(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.failed"}
 
 
-async def test_a_port_that_says_nothing() -> None:
+async def test_a_silent_port_is_tls_late_or_answer_late() -> None:
     async with Peer(Talk.hold) as peer:
-        assert troubles(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.late"}
-        assert troubles(await examined(base_url=f"http://127.0.0.1:{peer.port}")) == {"answer.late"}
+        assert problems(await examined(base_url=f"https://127.0.0.1:{peer.port}")) == {"tls.late"}
+        assert problems(await examined(base_url=f"http://127.0.0.1:{peer.port}")) == {"answer.late"}
 
 
-async def test_a_certificate_that_is_trusted() -> None:
-    """By the session's own authority, at the address that its own resolver gives."""
+async def test_a_trusted_certificate_is_no_problem() -> None:
+    """By the session's own authority and resolver."""
     authority = Authority()
     async with (
         StandIn(tls=authority.server("chat.test")) as service,
@@ -153,44 +149,43 @@ async def test_a_certificate_that_is_trusted() -> None:
     ):
         found = await examined(base_url="https://chat.test", session=session)
         assert not session.closed
-    assert troubles(found) == set()
+    assert problems(found) == set()
     assert "TLSv1.3" in next(one.found for one in found if one.name == "tls")
 
 
-async def test_a_certificate_that_is_not_verified() -> None:
+async def test_an_unverified_certificate_is_tls_unverified() -> None:
     async with (
         StandIn(tls=self_signed()) as service,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
     ):
         found = await examined(base_url=service.url, session=session)
-    assert troubles(found) == {"tls.unverified"}
+    assert problems(found) == {"tls.unverified"}
 
 
-async def test_a_fingerprint() -> None:
-    """Nothing but the calls tells whether it is right."""
+async def test_a_fingerprint_is_left_to_the_calls() -> None:
     async with StandIn(tls=self_signed()) as service:
         connector = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(b"x" * 32))
         async with aiohttp.ClientSession(connector=connector) as session:
             found = await examined(base_url=service.url, session=session)
     assert level(found, "tls") == "skipped"
-    assert troubles(found) == {"answer.not_connected"}
+    assert problems(found) == {"answer.not_connected"}
 
 
-async def test_plain_http_to_another_host() -> None:
+async def test_plain_http_to_another_host_is_tls_none() -> None:
     async with StandIn() as service, session_of(Authority(), {"chat.test": service.port}) as session:
         found = await examined(base_url="http://chat.test", allow_http=True, session=session)
-    assert troubles(found) == {"tls.none"}
+    assert problems(found) == {"tls.none"}
 
 
-async def test_a_session_that_connects_in_its_own_way() -> None:
-    """The checks that would need its connector are skipped; the calls show whether it works."""
+async def test_a_session_with_its_own_proxy_is_examined_by_calls_only() -> None:
+    """Checks that need its connector are skipped."""
     async with StandIn() as service:
         async with aiohttp.ClientSession(trust_env=True) as session:
             found = await examined(base_url=service.url, session=session)
-        assert troubles(found) == set()
+        assert problems(found) == set()
         assert {level(found, name) for name in ("dns", "tcp", "proxy", "tls")} == {"skipped"}
         async with aiohttp.ClientSession(proxy="http://127.0.0.1:1") as session:
-            assert troubles(await examined(base_url=service.url, session=session)) == {"answer.not_connected"}
+            assert problems(await examined(base_url=service.url, session=session)) == {"answer.not_connected"}
 
 
 # Proxies
@@ -198,7 +193,7 @@ async def test_a_session_that_connects_in_its_own_way() -> None:
 
 @asynccontextmanager
 async def proxy_to(port: int, *, password: bool = False) -> AsyncIterator[Peer]:
-    """A proxy that connects to one port, whatever it is asked for."""
+    """A proxy that connects every tunnel to one port."""
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -222,14 +217,14 @@ async def proxy_to(port: int, *, password: bool = False) -> AsyncIterator[Peer]:
         yield proxy
 
 
-async def test_a_proxy_that_wants_a_password() -> None:
-    """With it, the way through the tunnel is examined to its end."""
+async def test_a_missing_proxy_password_is_proxy_password() -> None:
+    """With the password, the connection through the tunnel is examined."""
     async with Peer(Talk.hold) as silent, proxy_to(silent.port, password=True) as proxy:
         host = "https://adminapi.test"
-        assert troubles(await examined(base_url=host, proxy=proxy.url)) == {"proxy.password"}
+        assert problems(await examined(base_url=host, proxy=proxy.url)) == {"proxy.password"}
         with_password = proxy.url.replace("//", f"//tim:{PASSWORD}@")
         found = await examined(base_url=host, proxy=with_password)
-    assert troubles(found) == {"tls.late"}
+    assert problems(found) == {"tls.late"}
     assert level(found, "proxy") == "ok"
     assert PASSWORD not in str(found)
 
@@ -245,9 +240,9 @@ async def test_a_proxy_that_wants_a_password() -> None:
         (None, "proxy.late"),
     ],
 )
-async def test_a_proxy_that_lets_nothing_through(answer: bytes | None, name: str) -> None:
+async def test_a_proxy_that_opens_no_tunnel_is_proxy_refused_failed_or_late(answer: bytes | None, name: str) -> None:
     async with answering(answer) as proxy:
-        assert troubles(await examined(base_url="https://adminapi.test", proxy=proxy.url)) == {name}
+        assert problems(await examined(base_url="https://adminapi.test", proxy=proxy.url)) == {name}
 
 
 @pytest.mark.parametrize(
@@ -261,8 +256,8 @@ async def test_a_proxy_that_lets_nothing_through(answer: bytes | None, name: str
         ("adminapi.test", "\u8c01:\u5bc6\u7801"),
     ],
 )
-async def test_a_proxy_is_asked_as_calls_ask_it(host: str, user: str) -> None:
-    """For the same place, as the same user, in UTF-8."""
+async def test_a_proxy_gets_the_same_request_as_from_calls(host: str, user: str) -> None:
+    """The same host, and the same user in UTF-8."""
     heads: list[Seen] = []
 
     async def refuse(talk: Talk) -> None:
@@ -277,47 +272,47 @@ async def test_a_proxy_is_asked_as_calls_ask_it(host: str, user: str) -> None:
             with pytest.raises(ConnectFailed, match="HTTP 403"):
                 await tim.get_all_c2c_unread_msg_num("alice")
         found = await examined(base_url=f"https://{host}", proxy=url)
-    assert troubles(found) == {"proxy.refused"}
+    assert problems(found) == {"proxy.refused"}
     sent, asked = ((head.method, head.path, head.headers.get("proxy-authorization")) for head in heads)
     assert asked == sent
     assert asked[1] == (host if host.endswith("8443") else f"{host}:443")
     assert asked[2] == (f"Basic {base64.b64encode(user.encode()).decode()}" if user else None)
 
 
-async def test_a_proxy_that_is_not_there(closed: int) -> None:
+async def test_an_unreachable_proxy_is_named(closed: int) -> None:
     found = await examined(base_url="https://adminapi.test", proxy=f"http://tim:{PASSWORD}@127.0.0.1:{closed}")
-    assert troubles(found) == {"tcp.refused"}
+    assert problems(found) == {"tcp.refused"}
     assert "the proxy" in next(one.found for one in found if one.name == "tcp.refused")
     assert PASSWORD not in str(found)
-    assert troubles(await examined(base_url="https://a.test", proxy="http://no-proxy.invalid:1")) == {"dns.failed"}
+    assert problems(await examined(base_url="https://a.test", proxy="http://no-proxy.invalid:1")) == {"dns.failed"}
 
 
-async def test_a_proxy_whose_certificate_is_not_trusted() -> None:
+async def test_a_proxy_with_an_untrusted_certificate_is_proxy_failed() -> None:
     async with Peer(Talk.hold, self_signed()) as proxy:
         found = await examined(base_url="https://adminapi.test", proxy=proxy.url)
-    assert troubles(found) == {"proxy.failed"}
+    assert problems(found) == {"proxy.failed"}
     assert "CERTIFICATE_VERIFY_FAILED" in next(one.found for one in found if one.name == "proxy.failed")
 
 
-async def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_proxy_of_the_environment_is_proxy_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"ftp://tim:{PASSWORD}@127.0.0.1")
     tim = TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="https://adminapi.test", trust_env=True)
     found = await examine(tim)
     await tim.aclose()
-    assert troubles(found) == {"proxy.invalid"}
+    assert problems(found) == {"proxy.invalid"}
     assert PASSWORD not in str(found)
 
 
-async def test_a_proxy_that_forwards_plain_http(service: StandIn) -> None:
-    """It is asked for whole URLs; the stand-in takes them as well."""
+async def test_a_proxy_that_forwards_plain_http_is_no_problem(service: StandIn) -> None:
+    """The proxy receives absolute URLs."""
 
     async def forward(talk: Talk) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         try:
             while head := await talk.reader.readuntil(b"\r\n\r\n"):
                 size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                whole = head.replace(f"http://127.0.0.1:{service.port}".encode(), b"", 1)
-                writer.write(whole + await talk.reader.readexactly(size))
+                relative = head.replace(f"http://127.0.0.1:{service.port}".encode(), b"", 1)
+                writer.write(relative + await talk.reader.readexactly(size))
                 answer = await reader.readuntil(b"\r\n\r\n")
                 size = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 await talk.send(answer + await reader.readexactly(size))
@@ -326,7 +321,7 @@ async def test_a_proxy_that_forwards_plain_http(service: StandIn) -> None:
 
     async with Peer(forward) as proxy:
         found = await examined(base_url=service.url, proxy=proxy.url)
-    assert troubles(found) == set()
+    assert problems(found) == set()
     assert "forwards plain HTTP" in next(one.found for one in found if one.name == "proxy")
 
 
@@ -339,7 +334,7 @@ def wrong_region(_: Seen) -> Any:
 
 @asynccontextmanager
 async def regions(**answers: Callable[[Seen], Any]) -> AsyncIterator[tuple[aiohttp.ClientSession, dict[str, StandIn]]]:
-    """The hosts of some regions, with certificates of one authority, and a session that reaches them."""
+    """Serve the hosts of some regions, with certificates of one authority; yield a session that reaches them."""
     authority = Authority()
     async with AsyncExitStack() as stack:
         services = {}
@@ -358,11 +353,11 @@ async def in_region(session: aiohttp.ClientSession, region: str = "singapore", *
         return await examine(tim, timeout=2.0, **options)
 
 
-async def test_the_right_region() -> None:
+async def test_the_right_region_is_no_problem() -> None:
     async with regions(singapore=sensible, singapore__backup=sensible) as (session, services):
         found = await in_region(session)
         assert services["singapore__backup"].seen == []
-    assert troubles(found) == set()
+    assert problems(found) == set()
     assert [level(found, name) for name in ("region", "backup")] == ["ok", "ok"]
 
 
@@ -370,28 +365,28 @@ async def test_the_right_region() -> None:
     ("answer", "name"),
     [(sensible, "region.wrong"), (lambda _: error(60010), "region.wrong"), (lambda _: error(60006), "region.unknown")],
 )
-async def test_the_region_is_asked_for(answer: Callable[[Seen], Any], name: str) -> None:
-    """Only if wanted, and each other region once; those that are not reached are told."""
+async def test_other_regions_are_tried_on_request(answer: Callable[[Seen], Any], name: str) -> None:
+    """Each other region once; the finding lists those that are not reached."""
     async with regions(singapore=wrong_region, singapore__backup=wrong_region, seoul=answer, tokyo=wrong_region) as (
         session,
         services,
     ):
         found = await in_region(session)
-        assert troubles(found) == {"region.wrong"}
+        assert problems(found) == {"region.wrong"}
         assert "--try-regions" in next(one.remedy for one in found if one.name == "region.wrong")
         assert services["seoul"].seen == services["tokyo"].seen == []
         found = await in_region(session, try_regions=True)
-        assert troubles(found) == {name}
-        trouble = next(one for one in found if one.name == name)
+        assert problems(found) == {name}
+        problem = next(one for one in found if one.name == name)
         if name == "region.wrong":
-            assert trouble.remedy == "Set TIM_REGION, or region=…, to seoul."
+            assert problem.remedy == "Set TIM_REGION, or region=…, to seoul."
         else:
-            assert "not reached: china," in trouble.found
+            assert "not reached: china," in problem.found
         assert len(services["seoul"].seen) == len(services["tokyo"].seen) == 1
 
 
-async def test_regions_that_do_not_answer_hide_none_that_does(black_hole: int) -> None:
-    """Each of them takes its whole time, twice."""
+async def test_regions_that_time_out_do_not_hide_the_right_one(black_hole: int) -> None:
+    """Each of them takes its whole timeout, twice."""
     async with regions(singapore=wrong_region, seoul=sensible) as (session, _):
         resolver = session.connector._resolver  # type: ignore[union-attr]
         assert isinstance(resolver, Resolver)
@@ -400,37 +395,36 @@ async def test_regions_that_do_not_answer_hide_none_that_does(black_hole: int) -
         }
         async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
             found = await examine(tim, timeout=1.5, try_regions=True)
-    assert troubles(found) == {"backup.unreachable", "region.wrong"}
+    assert problems(found) == {"backup.unreachable", "region.wrong"}
     assert next(one.remedy for one in found if one.name == "region.wrong").endswith("to seoul.")
 
 
-async def test_another_host_has_no_region() -> None:
+async def test_no_region_is_tried_for_a_base_url() -> None:
     async with StandIn(answer=wrong_region) as service, client_of(service) as tim:
         found = await examine(tim, try_regions=True)
         assert len(service.seen) == 1
-    assert troubles(found) == {"region.wrong"}
+    assert problems(found) == {"region.wrong"}
 
 
-async def test_the_backup_serves_instead() -> None:
-    """The first host's fault is a warning then, and all else is examined at the backup."""
+async def test_an_unreachable_primary_host_is_a_warning_if_the_backup_works() -> None:
+    """The rest is examined at the backup."""
     async with regions(singapore__backup=sensible) as (session, services):
         found = await in_region(session)
         assert len(services["singapore__backup"].seen) == 5
-    assert troubles(found) == {"dns.failed"}
+    assert problems(found) == {"dns.failed"}
     assert level(found, "dns.failed") == "warning"
     assert level(found, "backup") == "ok"
 
 
-async def test_there_is_no_backup() -> None:
-    """It is told before it is needed."""
+async def test_an_unreachable_backup_host_is_a_warning() -> None:
     async with regions(singapore=sensible) as (session, _):
         found = await in_region(session)
-    assert troubles(found) == {"backup.unreachable"}
+    assert problems(found) == {"backup.unreachable"}
     assert level(found, "backup.unreachable") == "warning"
 
 
-async def test_neither_is_there() -> None:
+async def test_both_hosts_unreachable_are_failures() -> None:
     async with regions(seoul=sensible) as (session, _):
         found = await in_region(session)
-    assert troubles(found) == {"dns.failed", "backup.unreachable"}
-    assert {level(found, name) for name in troubles(found)} == {"failure"}
+    assert problems(found) == {"dns.failed", "backup.unreachable"}
+    assert {level(found, name) for name in problems(found)} == {"failure"}

@@ -1,4 +1,4 @@
-"""The probe: what an endpoint takes, and how it counts the calls of a second."""
+"""The probe: an endpoint's rate, and its kind of window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tim_async._doctor._windows import Sent, explain
 from tim_async.emulator import Emulator, WindowKind
 from tim_async.emulator._windows import Window
 
-from .support import examine, troubles
+from .support import examine, problems
 
 GET = "get_c2c_unread_msg_num"
 SHAPES: dict[str, tuple[WindowKind, bool]] = {
@@ -35,8 +35,8 @@ SHAPES: dict[str, tuple[WindowKind, bool]] = {
     jitter=st.sampled_from([0.0, 0.002, 0.01]),
     seed=st.integers(0, 1000),
 )
-def test_bursts_show_how_a_window_counts(shape: str, limit: int, phase: float, jitter: float, seed: int) -> None:
-    """Wherever in a second they begin, and although no arrival is known exactly; it takes many bursts to see."""
+def test_bursts_show_the_kind_of_a_window(shape: str, limit: int, phase: float, jitter: float, seed: int) -> None:
+    """Wherever in a second they begin, although no arrival time is known exactly."""
     kind, count_refused = SHAPES[shape]
     window = Window(kind, limit, count_refused=count_refused)
     chance = random.Random(seed)
@@ -51,16 +51,16 @@ def test_bursts_show_how_a_window_counts(shape: str, limit: int, phase: float, j
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1000), part=st.floats(0.2, 0.8))
-def test_refusals_without_an_order_show_nothing(seed: int, part: float) -> None:
-    """As where others use the quota, too."""
+def test_random_refusals_show_no_kind_of_window(seed: int, part: float) -> None:
+    """As when other clients use the quota, too."""
     chance = random.Random(seed)
     calls = [Sent(began + number / 80, chance.random() < part) for began in (0.0, 2.5) for number in range(112)]
     assert explain([calls[:112], calls[112:]], 17) == ""
 
 
 @pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
-async def test_an_endpoint_takes_its_rate_or_more_or_less() -> None:
-    """All at the same time, since each takes seconds; the service is only read, and no second trouble is made of it."""
+async def test_the_probe_finds_the_same_a_higher_or_a_lower_rate() -> None:
+    """Only reading endpoints are called, and each case is one finding.  All run at once, since each takes seconds."""
     expected: dict[str, dict[str, Any]] = {
         "probe": {"limit": 40, "window": "bucket"},
         "probe.above": {"limit": None},
@@ -71,7 +71,7 @@ async def test_an_endpoint_takes_its_rate_or_more_or_less() -> None:
         async with Emulator(**options) as service, TIMClient(**service.client_options(), rates={GET: 40}) as tim:
             found = await examine(tim, probe=6)
             assert found[-1].name == name
-            assert troubles(found) == {name} - {"probe"}
+            assert problems(found) == {name} - {"probe"}
             if name == "probe":
                 assert found[-1].found.endswith(("in a bucket", "does not show"))
             assert service.report().endpoints[GET].calls > 200
@@ -90,10 +90,10 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 @pytest.mark.processes  # the calls come from this process, which is too slow in debug mode
-async def test_an_endpoint_that_fails_under_its_rate() -> None:
-    """Calls that fail say nothing of the rate; also where each of them takes its whole time, the probe has an end."""
+async def test_failing_calls_are_probe_failed() -> None:
+    """Failed calls show nothing about the rate; the probe ends even if each call times out."""
 
-    async def one(fault: dict[str, Any], said: str) -> None:
+    async def one(fault: dict[str, Any], text: str) -> None:
         async with Emulator(limit=40) as service:
 
             def break_it(attempt: Attempt) -> None:
@@ -102,30 +102,29 @@ async def test_an_endpoint_that_fails_under_its_rate() -> None:
 
             async with TIMClient(**service.client_options(), rates={GET: 40}, on_attempt=break_it) as tim:
                 found = await examine(tim, probe=6, timeout=1.0)
-        assert troubles(found) == {"probe.failed"}
+        assert problems(found) == {"probe.failed"}
         assert found[-1].level == "failure"
-        assert said in found[-1].found
+        assert text in found[-1].found
 
     await asyncio.gather(*(one(*each) for each in FAULTS))
 
 
-async def test_an_answer_that_single_calls_have_too_is_no_failure() -> None:
-    """An admin who was never imported: each call says so, and counts."""
+async def test_an_error_code_of_single_calls_does_not_fail_the_probe() -> None:
+    """As for an admin that was never imported: each call has this code, and counts."""
     async with Emulator(limit=40) as service:
         service.fault(code=70107, endpoint=GET)
         async with TIMClient(**service.client_options(), rates={GET: 40}) as tim:
             found = await examine(tim, probe=6)
-    assert troubles(found) == set()
+    assert problems(found) == set()
 
 
-async def test_a_probe_that_is_too_short() -> None:
+async def test_a_probe_that_is_too_short_is_a_value_error() -> None:
     async with TIMClient(sdk_app_id=APP, secret_key=KEY, base_url="http://127.0.0.1:1") as tim:
         with pytest.raises(ValueError, match=r"^probe must be at least 6 s, not 1$"):
             await doctor(tim, probe=1)
 
 
-async def test_a_probe_that_is_not_reached() -> None:
-    """It needs what all calls need."""
+async def test_the_probe_is_skipped_if_calls_fail() -> None:
     async with Emulator() as service, TIMClient(**{**service.client_options(), "identifier": "nobody"}) as tim:
         found = await examine(tim, probe=6)
         assert (found[-1].name, found[-1].level) == ("probe", "skipped")

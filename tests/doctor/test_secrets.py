@@ -1,4 +1,4 @@
-"""No secret that is configured is in any output, whatever fails and whatever a peer says."""
+"""No configured secret is in any output, whatever fails and whatever a peer answers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SETTINGS = ("TIM_SECRET_KEY", "TIM_IDENTIFIER", "TIM_REGION", "TIM_BASE_URL", "T
 
 
 def parts(secret: str) -> set[str]:
-    """Pieces of a secret, also of its usual encodings, none of which may be shown."""
+    """Return the pieces of a secret and of its base64, none of which may be shown."""
     encoded = base64.b64encode(secret.encode()).decode()
     return {text[at : at + 8] for text in (secret, encoded) for at in range(len(text) - 7)}
 
 
 def echoing(code: int) -> Any:
-    """A service that shows what it was sent in all that it says."""
+    """Make a service that echoes the request in its body and headers."""
 
     def answer(seen: Seen) -> Reply:
         refused = error(code, f"{seen.path}?{seen.raw_query} {seen.usersig} {seen.headers}")
@@ -46,7 +46,7 @@ def echoing(code: int) -> Any:
 @settings(max_examples=30)
 @given(key=KEYS, proxy=PASSWORDS, store=PASSWORDS, code=CODES, proxied=st.booleans(), shared=st.booleans())
 def test_no_secret_is_in_a_finding(key: str, proxy: str, store: str, code: int, proxied: bool, shared: bool) -> None:
-    """Of the client's key, its signatures, its proxy and its store."""
+    """Neither the key, nor a UserSig, nor the password of the proxy or the store."""
 
     async def examine() -> tuple[str, set[str]]:
         async with StandIn(answer=echoing(code)) as service:
@@ -71,13 +71,13 @@ def test_no_secret_is_in_a_finding(key: str, proxy: str, store: str, code: int, 
 
 @settings(max_examples=30)
 @given(key=KEYS, password=PASSWORDS, place=st.sampled_from(SETTINGS), as_json=st.booleans())
-def test_no_secret_is_printed_wherever_it_stands(key: str, password: str, place: str, as_json: bool) -> None:
-    """Also one that was put into another setting than its own."""
-    gone = f"http://127.0.0.1:{free_port()}"
+def test_no_secret_is_printed_even_from_a_wrong_setting(key: str, password: str, place: str, as_json: bool) -> None:
+    """As when the key is in another variable than its own."""
+    unreachable = f"http://127.0.0.1:{free_port()}"
     given_settings = {
         "TIM_SDK_APP_ID": str(APP),
         "TIM_SECRET_KEY": key,
-        "TIM_BASE_URL": gone,
+        "TIM_BASE_URL": unreachable,
         "TIM_QUOTA_URL": f"redis://:{password}@127.0.0.1:{free_port()}",
         "HTTP_PROXY": f"http://me:{password}@127.0.0.1:{free_port()}",
         "NO_PROXY": "",

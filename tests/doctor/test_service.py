@@ -1,4 +1,4 @@
-"""The service's answers about the app, the signature, the identifier, each endpoint and the plan."""
+"""Findings about the app, the signature, the identifier, each endpoint and the plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stand_in import Fate, StandIn, client_of, error, failure_of, ok
 from tim_async import ClientClosed, Finding, RetryPolicy, TIMClient, doctor
 from tim_async.emulator import Emulator, fill_example
 
-from .support import READS, examine, level, troubles
+from .support import READS, examine, level, problems
 
 ALICE = "get_c2c_unread_msg_num"
 RECEIPT = "get_group_msg_receipt"
@@ -20,7 +20,7 @@ RECEIPT = "get_group_msg_receipt"
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """An emulator that, at the end, was only read."""
+    """An emulator; asserts at the end that only reading endpoints were called."""
     with Emulator() as running:
         fill_example(running.state)
         yield running
@@ -36,10 +36,10 @@ async def examined(emulator: Emulator, **options: Any) -> tuple[Finding, ...]:
         return await examine(tim, **options)
 
 
-async def test_all_is_well(emulator: Emulator) -> None:
-    """Five calls, each of another endpoint, and no trouble; with a group also the plan is known."""
+async def test_a_working_client_has_no_problems(emulator: Emulator) -> None:
+    """Five calls, each of another endpoint; with a group, receipts are examined, too."""
     found = await examined(emulator)
-    assert troubles(found) == set()
+    assert problems(found) == set()
     assert {one.name for one in found if one.level == "skipped"} == {
         "quota",
         "region",
@@ -51,7 +51,7 @@ async def test_all_is_well(emulator: Emulator) -> None:
     assert {*report.endpoints} == READS
     assert report.total.calls == 5
     found = await examined(emulator, group="@TGS#public")
-    assert troubles(found) == set()
+    assert problems(found) == set()
     assert level(found, "receipts") == "ok"
 
 
@@ -77,15 +77,15 @@ CODES = {
     10002: "answer.busy",
     60007: "answer.rate",
 }
-"""The code that the service answers to each call, and the name of the finding."""
+"""The finding for each error code."""
 
 
 @pytest.mark.parametrize(("code", "name"), CODES.items())
-async def test_a_code_is_named_once(emulator: Emulator, code: int, name: str) -> None:
-    """The one fault is one failure; what cannot be known then is skipped, and nothing more is sent."""
+async def test_an_error_code_is_one_finding(emulator: Emulator, code: int, name: str) -> None:
+    """It is one failure; the checks after it are skipped, and no more calls are made."""
     emulator.fault(code=code)
     found = await examined(emulator)
-    assert troubles(found) == {name}
+    assert problems(found) == {name}
     assert level(found, name) == "failure"
     assert str(code) in next(one.found for one in found if one.name == name)
     for one in found:
@@ -95,21 +95,21 @@ async def test_a_code_is_named_once(emulator: Emulator, code: int, name: str) ->
     assert emulator.report().total.calls <= 2
 
 
-OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "key": ({"secret_key": "f" * 64}, "signature.wrong_key"),
     "app": ({"sdk_app_id": 1400000001}, "app.unknown"),
     "identifier": ({"identifier": "alice"}, "admin.missing"),
-    "time-out": ({"timeout": 3.0}, "timeout.short"),
-    "identifier with a blank": ({"identifier": "the admin"}, "identifier.unusual"),
+    "timeout": ({"timeout": 3.0}, "timeout.short"),
+    "identifier with a space": ({"identifier": "the admin"}, "identifier.unusual"),
 }
 
 
-@pytest.mark.parametrize(("options", "name"), OTHERS.values(), ids=OTHERS)
-async def test_a_wrong_setting(emulator: Emulator, options: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize(("options", "name"), WRONG_SETTINGS.values(), ids=WRONG_SETTINGS)
+async def test_each_wrong_setting_is_found(emulator: Emulator, options: dict[str, Any], name: str) -> None:
     async with client(emulator, **options) as tim:
         found = await examine(tim)
-    assert name in troubles(found)
-    assert troubles(found) <= {name, "admin.missing"}
+    assert name in problems(found)
+    assert problems(found) <= {name, "admin.missing"}
 
 
 @pytest.mark.parametrize(
@@ -123,17 +123,16 @@ async def test_a_wrong_setting(emulator: Emulator, options: dict[str, Any], name
         ({"delay": 20.0}, "answer.late"),
     ],
 )
-async def test_no_answer_of_the_service(emulator: Emulator, fault: dict[str, Any], name: str) -> None:
+async def test_a_foreign_lost_or_late_answer_is_found(emulator: Emulator, fault: dict[str, Any], name: str) -> None:
     emulator.fault(**fault)
-    assert troubles(await examined(emulator, timeout=0.4)) == {name}
+    assert problems(await examined(emulator, timeout=0.4)) == {name}
 
 
-async def test_no_permit() -> None:
-    """The client uses its whole rate, so that nothing can be asked."""
+async def test_a_used_up_rate_is_answer_no_permit() -> None:
     async with StandIn() as service, client_of(service, rates={ALICE: 1}) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
         found = await examine(tim, timeout=0.1)
-    assert troubles(found) == {"answer.no_permit"}
+    assert problems(found) == {"answer.no_permit"}
 
 
 ENDPOINTS = {
@@ -149,72 +148,70 @@ ENDPOINTS = {
 
 
 @pytest.mark.parametrize("code", ENDPOINTS)
-async def test_an_endpoint_alone_is_refused(emulator: Emulator, code: int) -> None:
-    """All others are examined all the same."""
+async def test_an_error_of_one_endpoint_is_a_finding_of_that_endpoint(emulator: Emulator, code: int) -> None:
+    """All other endpoints are examined nevertheless."""
     emulator.fault(code=code, endpoint="get_group_info")
-    problem, how = ENDPOINTS[code]
+    problem, severity = ENDPOINTS[code]
     found = await examined(emulator)
-    assert troubles(found) == {f"get_group_info.{problem}"}
-    assert level(found, f"get_group_info.{problem}") == how
+    assert problems(found) == {f"get_group_info.{problem}"}
+    assert level(found, f"get_group_info.{problem}") == severity
     assert {*emulator.report().endpoints} == READS
 
 
-async def test_a_group_that_was_named_wrongly(emulator: Emulator) -> None:
+async def test_a_group_that_does_not_exist_is_found(emulator: Emulator) -> None:
     found = await examined(emulator, group="@TGS#gone")
-    assert troubles(found) == {f"{RECEIPT}.group", f"{RECEIPT}_detail.group"}
+    assert problems(found) == {f"{RECEIPT}.group", f"{RECEIPT}_detail.group"}
 
 
 @pytest.mark.parametrize(
     ("code", "name"), [(10059, "receipts.plan"), (10060, "receipts.group_too_large"), (10061, "receipts.group_type")]
 )
-async def test_no_receipts(emulator: Emulator, code: int, name: str) -> None:
-    """The two endpoints can be reached; a program without receipts needs no more."""
+async def test_unavailable_receipts_are_a_warning(emulator: Emulator, code: int, name: str) -> None:
+    """A program without receipts does not need them."""
     for each in (RECEIPT, f"{RECEIPT}_detail"):
         emulator.fault(code=code, endpoint=each)
     found = await examined(emulator, group="@TGS#public")
-    assert troubles(found) == {name}
+    assert problems(found) == {name}
     assert level(found, name) == "warning"
 
 
 @pytest.mark.parametrize(
     ("ahead", "name"), [(0, ""), (30, "clock.off"), (-30, "clock.off"), (7200, "clock.wrong"), (-7200, "clock.wrong")]
 )
-async def test_a_clock_that_differs(ahead: int, name: str) -> None:
-    """By the Date of the service's answer; which way is told."""
+async def test_a_wrong_clock_is_found_by_the_date_header(ahead: int, name: str) -> None:
+    """The finding has the direction."""
     async with Emulator(clock=lambda: time.time() + ahead) as service, client(service) as tim:
         found = await examine(tim)
-    assert troubles(found) == ({name} if name else set())
+    assert problems(found) == ({name} if name else set())
     if name:
-        told = next(one.found for one in found if one.name == name)
-        assert ("behind" if ahead > 0 else "ahead of") in told
+        text = next(one.found for one in found if one.name == name)
+        assert ("behind" if ahead > 0 else "ahead of") in text
 
 
-async def test_a_clock_by_which_the_signature_has_expired() -> None:
-    """Both are told: one is the cause."""
+async def test_a_wrong_clock_and_the_expired_signature_are_both_findings() -> None:
     async with Emulator(clock=lambda: time.time() + 30 * 86400) as service, client(service) as tim:
-        assert troubles(await examine(tim)) == {"clock.wrong", "signature.expired"}
+        assert problems(await examine(tim)) == {"clock.wrong", "signature.expired"}
 
 
 @pytest.mark.parametrize("header", ["", "soon", "Fri, 99 Nov 2026 00:00:00 GMT"])
-async def test_an_answer_without_a_date(service: StandIn, header: str) -> None:
+async def test_the_clock_is_skipped_without_a_valid_date_header(service: StandIn, header: str) -> None:
     answered = ok(AllC2CUnreadMsgNum=7)
     dated = (*answered.headers, *([("Date", header)] if header else []))
     service.script.append(answered._replace(headers=dated))
     async with client_of(service) as tim:
         found = await examine(tim)
     assert level(found, "clock") == "skipped"
-    assert troubles(found) == set()
+    assert problems(found) == set()
 
 
-async def test_a_slow_way(emulator: Emulator) -> None:
-    """The median of the calls counts, not the first, which connects."""
+async def test_a_slow_connection_is_round_trip_slow(emulator: Emulator) -> None:
+    """The median of the calls counts; the first one has to connect."""
     for name in READS - {ALICE, "get_group_info"}:
         emulator.fault(delay=0.6, endpoint=name)
-    assert troubles(await examined(emulator)) == {"round_trip.slow"}
+    assert problems(await examined(emulator)) == {"round_trip.slow"}
 
 
-async def test_calls_keep_the_hook_and_the_pace(emulator: Emulator) -> None:
-    """They are calls of the client like all others."""
+async def test_the_clients_hook_sees_the_calls(emulator: Emulator) -> None:
     seen: list[str] = []
     async with client(emulator, on_attempt=lambda attempt: seen.append(attempt.endpoint)) as tim:
         await examine(tim)
@@ -222,24 +219,24 @@ async def test_calls_keep_the_hook_and_the_pace(emulator: Emulator) -> None:
 
 
 async def test_the_retry_policy_of_the_client_is_not_used(emulator: Emulator) -> None:
-    """A service in trouble is not asked eight times."""
+    """An overloaded service gets two calls, not eight."""
     emulator.fault(code=10002)
     async with client(emulator, retry=RetryPolicy(attempts=8)) as tim:
         await examine(tim)
     assert emulator.report().total.calls == 2
 
 
-async def test_a_fault_that_passes_is_none(service: StandIn) -> None:
-    """One retry is made."""
+async def test_a_single_transient_error_is_no_finding(service: StandIn) -> None:
+    """The call is retried once."""
     service.script.extend([error(10002, "busy")])
     async with client_of(service) as tim:
-        assert troubles(await examine(tim)) == set()
+        assert problems(await examine(tim)) == set()
     service.script.append(Fate.DROP)
     async with client_of(service) as tim:
-        assert troubles(await examine(tim)) == set()
+        assert problems(await examine(tim)) == set()
 
 
-async def test_mistakes_of_the_program_are_raised(emulator: Emulator) -> None:
+async def test_invalid_arguments_and_a_closed_client_are_errors(emulator: Emulator) -> None:
     tim = client(emulator)
     wrong: Any = "tim"
     with pytest.raises(TypeError, match=r"^tim must be a TIMClient, not str$"):

@@ -1,4 +1,4 @@
-"""Clients whose key is in no variable of a frame or module that an observer of `run` sees."""
+"""Clients made so that no frame or module of `run`, which observers see, has the key in a variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TWICE = RetryPolicy(attempts=2, wait=(0.0, 0.0), wait_rate_limited=(0.0, 0.0))
 
 
 def client_of(url: str, **options: Any) -> TIMClient:
-    """A client that tries twice, without a wait."""
+    """Make a client that tries twice, without a wait."""
     return TIMClient(
         sdk_app_id=APP,
         secret_key=KEY,

@@ -1,4 +1,4 @@
-"""All the ways in which a call can end, each with what the caller then gets."""
+"""All ways in which a call can end, each with its result or exception."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILLER = " ".join(map(str, range(300))) + " "
 
 
 class Interrupt(enum.Enum):
-    """The ways in which a caller ends its own call."""
+    """The ways in which a caller ends its call."""
 
     CANCEL = "task.cancel()"
     TIMEOUT = "asyncio.timeout()"
@@ -40,21 +40,21 @@ Maker = Callable[[ssl.SSLContext | None], Place]
 
 
 def unread(tim: TIMClient) -> Awaitable[Any]:
-    """The usual call."""
+    """Make the usual call."""
     return tim.get_all_c2c_unread_msg_num("alice")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """One way.
+    """A way in which a call ends.
 
     Attributes:
-        name: what happens.
-        expects: the class name of what the caller gets: an exception's, or a result's.
+        name: the event.
+        expects: the possible classes of the exception or result.
         place: makes the server, given its TLS.
         call: the call that is made.
-        timeout: seconds for an attempt.
-        interrupt: how the caller ends the call, as soon as the server has reached the point that it holds.
+        timeout: seconds of an attempt.
+        interrupt: the caller's way to end the call, when the server has reached the point at which it holds.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Ending:
 
 
 def large(tim: TIMClient) -> Awaitable[Any]:
-    """A call whose body exceeds what sockets buffer."""
+    """Make a call whose body exceeds the sockets' buffers."""
     return tim.call("v4/openim/sendmsg", {"Text": FILLER * 3000}, repeatable=True)
 
 
@@ -83,12 +83,12 @@ def merged(tim: TIMClient) -> Awaitable[Any]:
 
 
 def _peer(behave: Behaviour) -> Maker:
-    """A server whose kernel does not take a large body that nobody reads."""
+    """Make a server with a small receive buffer, which a large body exceeds."""
     return functools.partial(Peer, behave, receive_buffer=4096)
 
 
 def says(body: str | Callable[[str], str], status: int = 200) -> Maker:
-    """Answer, with a text that may be made from the UserSig that came."""
+    """Answer with a text, which may contain the received UserSig."""
 
     async def behave(talk: Talk) -> None:
         while True:
@@ -99,7 +99,7 @@ def says(body: str | Callable[[str], str], status: int = 200) -> Maker:
 
 
 def code(number: int, info: str | Callable[[str], str] = "the reason") -> Maker:
-    """Refuse, with an ErrorInfo that may be made from the UserSig that came."""
+    """Answer an error code, with an ErrorInfo that may contain the received UserSig."""
 
     def body(usersig: str) -> str:
         text = info if isinstance(info, str) else info(usersig)
@@ -109,7 +109,7 @@ def code(number: int, info: str | Callable[[str], str] = "the reason") -> Maker:
 
 
 def raw(data: bytes) -> Maker:
-    """Send bytes, and close."""
+    """Send bytes and close."""
 
     async def behave(talk: Talk) -> None:
         await talk.request()
@@ -180,7 +180,7 @@ def _garbage() -> list[Ending]:
         "a redirect": raw(b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"),
         "a redirect without a host": raw(b"HTTP/1.1 302 Go\r\nLocation: http:///\r\nContent-Length: 0\r\n\r\n"),
     }
-    # Whether a 31-digit code is refused as unreadable or kept is another test's question.
+    # Another test decides which of these a 31-digit code is.
     kinds = {"a code of 31 digits": ("BadResponse", "APIError")}
     return [Ending(f"answered {name}", kinds.get(name, ("BadResponse",)), place) for name, place in bodies.items()]
 
@@ -189,11 +189,11 @@ def _ended() -> list[Ending]:
     endings: list[Ending] = []
     for point in POINTS:
         call = large if point == "while a large body is written" else unread
-        # A connection that is closed at once may be so before anything was sent.
+        # A connection that is closed at once may be closed before the request was sent.
         lost = (*LOST, "ConnectFailed") if point == "after accepting" else LOST
         endings += [Ending(f"{end} {point}", lost, at(point, end), call=call) for end in ("closed", "reset")]
         held = at(point, "hold")
-        # On a busy machine the time may be over before there is a connection.
+        # On a busy machine the timeout may pass before there is a connection.
         late = ("RequestTimeout", "ConnectFailed")
         endings.append(Ending(f"timed out {point}", late, held, call=call, timeout=0.1))
         for interrupt in (Interrupt.CANCEL, Interrupt.TIMEOUT):
@@ -265,7 +265,7 @@ ENDINGS: tuple[Ending, ...] = (
 
 
 async def interrupted(ending: Ending, tim: TIMClient, place: Place, meanwhile: Callable[[], None]) -> Any:
-    """Make the call, await it as its caller does, and end it the way the ending says."""
+    """Make a call, and end it as the ending says."""
     if isinstance(place, Dying):
         await ending.call(tim)
         place.die()

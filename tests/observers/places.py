@@ -1,4 +1,4 @@
-"""Addresses without a server, or with one that is about to die; and texts that hide a secret."""
+"""Addresses without a server, or with one that dies; and encodings of a text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store import free_port
 
 
 class Refusing:
-    """A port on which nobody listens."""
+    """A port on which no server listens."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -38,7 +38,7 @@ class Unknown(Refusing):
 
 
 class Full(Refusing):
-    """A port that accepts nobody: the queue of its listening socket is full, and the kernel drops what comes."""
+    """A port that accepts no connection: the listen queue is full, and the kernel drops all packets."""
 
     async def __aenter__(self) -> Self:
         self._listening = socket.socket()
@@ -59,9 +59,9 @@ class Full(Refusing):
 
 
 class Dying(Refusing):
-    """A server that answers one request, and then, when it is told to, resets the connection at once.
+    """A server that answers one request, and resets the connection in `die`.
 
-    It needs no turn of the event loop for that: what is written next fails when it is written.
+    `die` needs no step of the event loop: the client's next write fails.
     """
 
     async def __aenter__(self) -> Self:
@@ -96,15 +96,15 @@ Place = Peer | Refusing
 
 
 def escaped(text: str) -> str:
-    """Every character as JSON's \\u escape, which is the same text to a parser and another to a search."""
+    """Return the text with every character as JSON's \\u escape."""
     return "".join(f"\\u{ord(character):04x}" for character in text)
 
 
 def percent_encoded(text: str) -> str:
-    """Every character percent-encoded."""
+    """Return the text with every character percent-encoded."""
     return "".join(f"%{ord(character):02X}" for character in text)
 
 
 def percent_encoded_where_needed(text: str) -> str:
-    """Percent-encoded as a strict encoder of queries does it."""
+    """Return the text percent-encoded as by a strict encoder of queries."""
     return re.sub(r"[^A-Za-z0-9]", lambda match: f"%{ord(match[0]):02x}", text)

@@ -1,4 +1,4 @@
-"""One observer, all endings: ``python -m tests.observers.run OBSERVER NETWORK LOOP`` prints what it saw as JSON."""
+"""Run all endings under one observer: ``python -m tests.observers.run OBSERVER NETWORK LOOP`` prints JSON Lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def session(self, observer: Observer) -> Any:
-        """The caller's session, or None where the client's own will do."""
+        """Yield the caller's session, or None if the client's own suffices."""
         make = observer.session
         if make is None and self.client is not None:
             make = _session
@@ -54,7 +54,7 @@ def _session(options: dict[str, Any]) -> aiohttp.ClientSession:
 
 
 async def observe(ending: Ending, observer: Observer, network: Network) -> str:
-    """Make the call, show the observer what comes of it, and return the class of that."""
+    """Make the call, show the observer the result or exception, and return its class."""
     outcome: Any = None
     async with ending.place(network.server) as place, network.session(observer) as session:
         options = {"timeout": ending.timeout, "session": session, "on_attempt": observer.on_attempt}
@@ -62,20 +62,20 @@ async def observe(ending: Ending, observer: Observer, network: Network) -> str:
             try:
                 with observer.around():
                     outcome = await interrupted(ending, tim, place, observer.meanwhile)
-            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - it is looked at, whatever it is
+            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - the outcome
                 outcome = raised
                 observer.failed(raised)
-            await unhandled(outcome, observer)
+            await report_unhandled(outcome, observer)
             logging.getLogger("app").warning("%s gave %r, then %s", tim, outcome, outcome)
         SECRETS.learn()
         for seen in place.heads:
             if not SECRETS.knows(seen.usersig):
-                raise AssertionError("a UserSig arrived that this test could not have found")
+                raise AssertionError("this test would not find a UserSig that arrived")
     return type(outcome).__name__
 
 
-async def unhandled(outcome: Any, observer: Observer) -> None:
-    """Let what was raised, and a later error, be reported as what nobody handled."""
+async def report_unhandled(outcome: Any, observer: Observer) -> None:
+    """Let the outcome's exception and a later error be reported as unhandled exceptions."""
 
     async def again() -> None:
         if isinstance(outcome, BaseException):
@@ -87,7 +87,7 @@ async def unhandled(outcome: Any, observer: Observer) -> None:
 
     for other in (again, later):
         await asyncio.wait([asyncio.create_task(other())])
-    gc.collect(1)  # a task whose exception nobody took is reported when it is collected
+    gc.collect(1)  # an exception that was never retrieved is reported when its task is collected
     try:
         await later()
     except LookupError as failure:
@@ -98,14 +98,14 @@ SECRETS = Secrets()
 
 
 async def main(observer: Observer, network: Network) -> None:
-    """Print what the observer saw of each ending, one line of JSON each."""
+    """Print the findings on each ending as a line of JSON."""
     for ending in ENDINGS:
         outcome = await observe(ending, observer, network)
         sys.stdout.write(json.dumps(judged(ending, outcome, observer)) + "\n")
 
 
 def judged(ending: Ending, outcome: str, observer: Observer) -> dict[str, Any]:
-    """Return the observer's findings.  No variable of `main` holds its texts: the next ending would show them."""
+    """Return the findings.  The texts are in no variable of `main`, where the next ending's observer would see them."""
     texts = list(observer.texts())
     return {
         "ending": ending.name,
@@ -117,7 +117,7 @@ def judged(ending: Ending, outcome: str, observer: Observer) -> dict[str, Any]:
 
 
 def unique(texts: list[str]) -> Iterator[str]:
-    """A few of the places where a secret is shown."""
+    """Yield up to five distinct places where a secret is shown."""
     yield from list(dict.fromkeys(place for text in dict.fromkeys(texts) for place in SECRETS.found_in(text)))[:5]
 
 
@@ -128,9 +128,9 @@ if __name__ == "__main__":
         import uvloop
 
         factory = uvloop.new_event_loop
-    logging.lastResort = None  # nobody reads what no observer takes
-    warnings.resetwarnings()  # those of the observers are their own
+    logging.lastResort = None  # records without a handler are not printed
+    warnings.resetwarnings()  # the observers' own warnings are no errors
     watcher = OBSERVERS[observer_name]()
-    gc.freeze()  # what was imported need not be collected
+    gc.freeze()  # imported objects need not be scanned
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main(watcher, Network(network_name)))

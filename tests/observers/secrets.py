@@ -1,4 +1,4 @@
-"""Search texts for the secret key, for a UserSig, and for long parts of either."""
+"""Search texts for the secret key, UserSigs, and long parts of either."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .endings import FILLER
 
 IDENTIFIER = "administrator"
 EXPIRE = 86_400
-"""Seconds each UserSig of a tested client is valid; with the time and the key, this makes its UserSig known."""
+"""Validity of the clients' UserSigs, seconds; the time and the key then determine them."""
 
 _PART = 20
 _RUN = re.compile(rf"[A-Za-z0-9*_-]{{{_PART},}}")
@@ -32,20 +32,20 @@ class Secrets:
         self._learned_until = int(time()) - 1
 
     def learn(self) -> None:
-        """Sign what a client would have signed in each second since the last time."""
+        """Add the UserSigs that a client may have signed since the last time."""
         until = int(time()) + 1
         for moment in range(self._learned_until, until + 1):
-            # A UserSig that was refused is replaced by one that is valid for a second less.
+            # A rejected UserSig is replaced by one that is valid for a second less.
             for expire in (EXPIRE, EXPIRE - 1):
                 self._parts |= _parts_of(sign(APP, KEY, IDENTIFIER, issued_at=moment, expire=expire))
         self._learned_until = until
 
     def learn_one(self, usersig: str) -> None:
-        """Take a UserSig that arrived."""
+        """Add a UserSig."""
         self._parts |= _parts_of(usersig)
 
     def knows(self, usersig: str) -> bool:
-        """Whether this UserSig would be found."""
+        """Return whether this UserSig would be found."""
         return _parts_of(usersig) <= self._parts
 
     def found_in(self, text: str) -> list[str]:
@@ -53,7 +53,7 @@ class Secrets:
         found = []
         plain = {text.replace(FILLER, "")}
         plain |= {unquote(one) for one in plain if "%" in one}
-        # Most texts have no escape, and searching them for one would take most of the time.
+        # Most texts have no escape, and substituting would take most of the time.
         for readable in plain | {_ESCAPED.sub(_unescaped, one) for one in plain if "\\" in one}:
             found += [_around(readable, match) for match in _RUN.finditer(readable) if self._holds(match[0])]
             found += [_around(readable, match) for match in _QUERY.finditer(readable)]
@@ -78,7 +78,7 @@ def _around(text: str, match: re.Match[str]) -> str:
 
 
 def _is_usersig(text: str) -> bool:
-    """Whether this is the beginning of a UserSig of any app, key and time."""
+    """Return whether a text begins with a UserSig of any app, key and time."""
     whole = text[: len(text) // 4 * 4].translate(_FROM_URL)
     try:
         return b"TLS." in zlib.decompressobj().decompress(b64decode(whole, validate=False))

@@ -1,4 +1,4 @@
-"""Observers of a program, run for real over all endings of a call, see neither the key nor a UserSig."""
+"""Real observers of a program see neither the key nor a UserSig in any ending of a call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 THOROUGH = ("printing", "sentry with everything")
-# Those that look at most of all: over TLS, and on both loops.
+# The thorough observers run over TLS, too, and one on both loops.
 RUNS = [
     ("printing", "plain", "uvloop"),
     *((observer, "tls" if observer in THOROUGH else "plain", "asyncio") for observer in OBSERVERS),
@@ -30,8 +30,8 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("observer", "network", "loop"), RUNS, ids=[", ".join(run) for run in RUNS])
-def test_no_ending_shows_an_observer_a_secret(observer: str, network: str, loop: str) -> None:
-    """Each observer has a process of its own, for most of them change the whole process."""
+def test_no_ending_of_a_call_shows_an_observer_a_secret(observer: str, network: str, loop: str) -> None:
+    """Each observer has a process of its own, since most change the whole process."""
     command = ("-m", "tests.observers.run", observer, network, loop)
     with ForkedProgram(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE) as run:
         output, errors = run.communicate(timeout=300)
@@ -45,7 +45,7 @@ def test_no_ending_shows_an_observer_a_secret(observer: str, network: str, loop:
 
 @pytest.mark.parametrize("serializer", ["yaml", "json"])
 async def test_a_cassette_is_replayed_without_the_service(tmp_path: Path, serializer: str) -> None:
-    """A recording made with one UserSig answers a call with another."""
+    """A recording made with one UserSig answers calls with another."""
     recorder = vcr.VCR(serializer=serializer, match_on=["method", "host", "path", "body"])
     cassette = str(tmp_path / "cassette")
 

@@ -1,4 +1,4 @@
-"""A client that cannot be made shows no key: not in the error, and in no variable of a frame of the library's."""
+"""A constructor that fails shows no key, neither in the error nor in a variable of the library's frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "an unknown region": {"region": "atlantis"},
     "neither region nor base_url": {"region": None},
     "both region and base_url": {"base_url": "http://127.0.0.1:1"},
-    "a base_url that is none": {"region": None, "base_url": "ftp://127.0.0.1"},
+    "an invalid base_url": {"region": None, "base_url": "ftp://127.0.0.1"},
     "a base_url of the wrong type": {"region": None, "base_url": b"http://127.0.0.1"},
     "plain HTTP to another machine": {"region": None, "base_url": "http://chat.example.com"},
     "a timeout of 0": {"timeout": 0},
@@ -41,24 +41,26 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "an identifier with a lone surrogate": {"identifier": "admin\ud800"},
     "an identifier of the wrong type": {"identifier": 7},
     "an expiry of 0": {"usersig_expire": 0},
-    "a proxy that is none": {"proxy": "socks9://127.0.0.1:1"},
-    "a key with a blank": {"secret_key": f"{KEY} "},
-    "a key with a blank within": {"secret_key": f"{KEY[:32]} {KEY[32:]}"},
+    "an invalid proxy": {"proxy": "socks9://127.0.0.1:1"},
+    "a key with a space": {"secret_key": f"{KEY} "},
+    "a key with a space within": {"secret_key": f"{KEY[:32]} {KEY[32:]}"},
     "a key with a line end": {"secret_key": f"{KEY}\n"},
     "a key of the wrong type": {"secret_key": KEY.encode()},
     "a key in a list": {"secret_key": [KEY]},
     "a short key": {"secret_key": KEY[:24]},
     "a key that is PEM": {"secret_key": PEM},
     "a key with a lone surrogate": {"secret_key": f"{KEY}\ud800"},
-    "an argument that does not exist": {"regoin": "singapore"},
+    "an unknown argument": {"regoin": "singapore"},
 }
 
 
-def assert_silent(failure: BaseException) -> None:
-    """Nothing that shows the exception, or the variables of its frames, shows a secret."""
+def assert_no_secret(failure: BaseException, *others: str) -> None:
+    """Assert that neither the exception nor the variables of its frames show the key or other secrets."""
     secrets = Secrets()
     secrets.learn()
-    # The test's own frames hold the key, as a program's do that has it in a variable: they are no concern of ours.
+    for other in others:
+        secrets.learn_one(other)
+    # The test's own frames hold the key, as a program's do that has it in a variable.
     ours = without_frames_of_tests(failure)
     assert [place for text in texts_of_failure(ours) for place in secrets.found_in(text)] == []
     assert [place for text in texts_as_printed(ours) for place in secrets.found_in(text)] == []
@@ -73,18 +75,18 @@ def failure_of(make: Callable[[], Any]) -> BaseException:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistaken_argument_shows_no_key(mistake: dict[str, Any]) -> None:
-    """ValueError or TypeError, whose traceback has the key in no variable."""
+def test_an_invalid_argument_shows_no_key(mistake: dict[str, Any]) -> None:
+    """No variable in the traceback has the key."""
     options = {**GIVEN, **mistake}
     failure = failure_of(lambda: TIMClient(**options))
-    if "regoin" in mistake:  # Python itself refuses it, before a frame of the constructor's
+    if "regoin" in mistake:  # Python itself rejects it, without a frame of the constructor
         assert "regoin" in str(failure)
-    assert_silent(failure)
+    assert_no_secret(failure)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-def test_a_client_that_is_half_made_can_be_shown_and_dropped(mistake: dict[str, Any]) -> None:
-    """A crash reporter shows `self` of the constructor's frame."""
+def test_a_half_made_client_has_a_repr_without_a_key_and_can_be_collected(mistake: dict[str, Any]) -> None:
+    """Crash reporters show `self` in the constructor's frame."""
     tim = object.__new__(TIMClient)
     with pytest.raises((ValueError, TypeError)):
         tim.__init__(**{**GIVEN, **mistake})  # type: ignore[misc]
@@ -99,7 +101,7 @@ def test_a_client_that_is_half_made_can_be_shown_and_dropped(mistake: dict[str, 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The variables of a complete configuration, and none besides."""
+    """The variables of a complete configuration, and no others."""
     for name in [name for name in os.environ if name.startswith("TIM_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TIM_SDK_APP_ID", str(APP))
@@ -124,36 +126,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     ],
     ids=str,
 )
-def test_a_mistake_in_the_environment_shows_no_key(
-    environment: pytest.MonkeyPatch, changes: dict[str, str | None]
-) -> None:
+def test_an_invalid_environment_shows_no_key(environment: pytest.MonkeyPatch, changes: dict[str, str | None]) -> None:
     """``repr(os.environ)`` holds the key, so no frame that raises may hold the environment."""
     for name, value in changes.items():
         if value is None:
             environment.delenv(name)
         else:
             environment.setenv(name, value)
-    assert_silent(failure_of(TIMClient.from_env))
+    assert_no_secret(failure_of(TIMClient.from_env))
 
 
 @pytest.mark.parametrize(
     "options", [{"timeout": 0}, {"rates": {"x": 1}}, {"region": "atlantis"}, {"sdk_app_id": "abc"}], ids=str
 )
-def test_a_mistaken_option_beside_the_environment_shows_no_key(
-    environment: pytest.MonkeyPatch, options: dict[str, Any]
-) -> None:
-    """`from_env` has the environment's key at hand, and others' options."""
-    assert_silent(failure_of(lambda: TIMClient.from_env(**options)))
+def test_an_invalid_option_of_from_env_shows_no_key(environment: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    assert_no_secret(failure_of(lambda: TIMClient.from_env(**options)))
 
 
-def test_a_key_file_that_is_missing_shows_no_key(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is named; and a stale variable with a key is none that is shown."""
+def test_a_missing_key_file_shows_no_key(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error names the file, and no other variable."""
     environment.setenv("TIM_SECRET_KEY", "")
     environment.setenv("TIM_OLD_KEY", KEY)
     environment.setenv("TIM_SECRET_KEY_FILE", str(tmp_path / "nowhere"))
     failure = failure_of(TIMClient.from_env)
     assert "nowhere" in str(failure)
-    assert_silent(failure)
+    assert_no_secret(failure)
 
 
 @pytest.mark.parametrize(
@@ -169,15 +166,15 @@ def test_a_key_file_that_is_missing_shows_no_key(environment: pytest.MonkeyPatch
     ],
     ids=["binary after the key", "UTF-16", "two keys", "two lines", "cut short", "PEM", "a file of variables"],
 )
-def test_a_key_file_that_holds_no_key_shows_nothing_of_it(
+def test_an_invalid_key_file_shows_none_of_its_content(
     environment: pytest.MonkeyPatch, tmp_path: Path, content: bytes
 ) -> None:
-    """Binary, cut, or another file: UnicodeDecodeError holds the whole content, for one."""
+    """A UnicodeDecodeError would hold all of it."""
     file = tmp_path / "key"
     file.write_bytes(content)
     environment.delenv("TIM_SECRET_KEY")
     environment.setenv("TIM_SECRET_KEY_FILE", str(file))
-    assert_silent(failure_of(TIMClient.from_env))
+    assert_no_secret(failure_of(TIMClient.from_env))
 
 
 GENUINE = usersig.sign(APP, KEY, "alice", issued_at=1_700_000_000)
@@ -190,26 +187,20 @@ MISUSES: dict[str, Callable[[], object]] = {
     "verify: nonsense": lambda: usersig.verify("nonsense", APP, KEY, now=1),
     "verify: another app": lambda: usersig.verify(GENUINE, APP + 1, KEY, now=1),
     "verify: another key": lambda: usersig.verify(GENUINE, APP, KEY[::-1], now=1),
-    "verify: too late": lambda: usersig.verify(GENUINE, APP, KEY, now=1e12),
+    "verify: expired": lambda: usersig.verify(GENUINE, APP, KEY, now=1e12),
     "verify: a key of bytes": lambda: usersig.verify(GENUINE, APP, KEY.encode(), now=1),  # type: ignore[arg-type]
-    "verify: a UserSig that is none": lambda: usersig.verify(None, APP, KEY, now=1),  # type: ignore[arg-type]
-    "verify: a time that is none": lambda: usersig.verify(GENUINE, APP, KEY, now="x"),  # type: ignore[arg-type]
+    "verify: None for a UserSig": lambda: usersig.verify(None, APP, KEY, now=1),  # type: ignore[arg-type]
+    "verify: a time of str": lambda: usersig.verify(GENUINE, APP, KEY, now="x"),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
 def test_a_misused_usersig_function_shows_no_key(misuse: Callable[[], object]) -> None:
     """None of its frames holds the given key when it raises."""
-    failure = failure_of(misuse)
-    secrets = Secrets()
-    secrets.learn_one(KEY[::-1])
-    secrets.learn_one(GENUINE)
-    ours = without_frames_of_tests(failure)
-    assert [place for text in texts_of_failure(ours) for place in secrets.found_in(text)] == []
+    assert_no_secret(failure_of(misuse), KEY[::-1], GENUINE)
 
 
-def test_the_scan_finds_what_it_is_for() -> None:
-    """Otherwise all of this proves nothing."""
+def test_the_scan_finds_keys_usersigs_and_their_encodings() -> None:
     secrets = Secrets()
     secrets.learn()
     shown = GENUINE[: len(GENUINE) // 4 * 4]

@@ -1,4 +1,4 @@
-"""Everything that a debugger, a crash reporter or a log could show of an exception, a task or an object."""
+"""All texts that a debugger, a crash reporter or a log could show of an exception, a task or an object."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 _TESTS = str(Path(__file__).parents[1])
 _LIBRARIES = ("aiohttp", "yarl", "multidict")
-"""Objects of these are walked through: observers read their attributes.  Of all others, what they print counts."""
+"""Packages whose objects' attributes are walked, since observers read them; of others, the repr and str are."""
 _DEPTH = 5
 
 
 def texts_of(value: object, depth: int = _DEPTH, seen: set[int] | None = None) -> Iterator[str]:
-    """The value as text, and that of all that it holds in plain containers and in attributes of aiohttp's objects."""
+    """Yield the texts of a value, of the items of plain containers, and of the attributes of aiohttp's objects."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
@@ -57,7 +57,7 @@ def _attributes(value: object) -> Iterator[Any]:
 
 
 def texts_of_failure(failure: BaseException, seen: set[int] | None = None) -> Iterator[str]:
-    """An exception and all those that hang on it, with every frame's variables."""
+    """Yield the texts of an exception and all linked ones, with the variables of every frame."""
     seen = set() if seen is None else seen
     seen.add(id(failure))
     yield from (repr(failure), str(failure))
@@ -66,10 +66,10 @@ def texts_of_failure(failure: BaseException, seen: set[int] | None = None) -> It
     for name in ("strerror", "filename", "request_info", "os_error", "message", "host"):
         yield from texts_of(getattr(failure, name, None), seen=seen)
     yield from texts_of_frames(_frames(failure.__traceback__), seen)
-    behind = [failure.__cause__, failure.__context__]
+    linked = [failure.__cause__, failure.__context__]
     if isinstance(failure, BaseExceptionGroup):
-        behind += failure.exceptions
-    for other in behind:
+        linked += failure.exceptions
+    for other in linked:
         if other is not None and id(other) not in seen:
             yield from texts_of_failure(other, seen)
 
@@ -81,7 +81,7 @@ def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
 
 
 def texts_of_frames(frames: Iterator[FrameType], seen: set[int] | None = None) -> Iterator[str]:
-    """The variables of each frame, but for those of the tests, which know the secrets."""
+    """Yield the variables of each frame, except those of tests, which hold the secrets."""
     for frame in frames:
         if not frame.f_code.co_filename.startswith(_TESTS):
             for name, value in list(frame.f_locals.items()):
@@ -90,9 +90,9 @@ def texts_of_frames(frames: Iterator[FrameType], seen: set[int] | None = None) -
 
 
 def without_frames_of_tests(failure: BaseException) -> BaseException:
-    """The exception, its traceback cut to begin where the library's frames begin.
+    """Return the exception, its traceback cut to begin with the library's frames.
 
-    The frames of tests have secrets in their variables, as those of a program do that was given one.
+    The frames of tests hold secrets, as a program's own may.
     """
     trace = failure.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_TESTS):
@@ -106,7 +106,7 @@ def texts_as_printed(failure: BaseException) -> Iterator[str]:
     yield "".join(traceback.TracebackException.from_exception(failure, capture_locals=True).format())
     import rich.traceback  # here, since most observers do not need it
 
-    # What rich shows, without drawing it.
+    # The data that rich shows, without the rendering.
     trace = rich.traceback.Traceback.extract(
         type(failure),
         failure,
@@ -124,7 +124,7 @@ def texts_as_printed(failure: BaseException) -> Iterator[str]:
 
 
 def texts_of_tasks() -> Iterator[str]:
-    """The variables of all that is suspended now, as a debugger that is attached or a dump of stacks shows them."""
+    """Yield the variables of all suspended tasks, as a debugger or a dump of stacks shows them."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         yield repr(task)
         yield from texts_of_frames(iter(task.get_stack()))

@@ -1,6 +1,6 @@
-"""Observers, each with the same few moments, and how to make each.
+"""Observers of a program, with a common interface.
 
-Most change the whole process, so a process has one of them: see `run`.
+Most change the whole process, so `run` installs one in a process.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Observer:
     """An observer of a program.
 
     Attributes:
-        proof: a text that an answered call must leave; without it, the observer has not observed.
-        session: makes the session of the caller's, where the observer needs one.
+        proof: a text that an answered call must leave in the observer's data.
+        session: makes the caller's session, if the observer needs one.
         on_attempt: the client's hooks.
     """
 
@@ -36,14 +36,14 @@ class Observer:
     on_attempt: Sequence[Any] = ()
 
     def around(self) -> AbstractContextManager[Any]:
-        """The context that a program has around the call, such as a span."""
+        """Return the context around the call, such as a span."""
         return contextlib.nullcontext()
 
     def meanwhile(self) -> None:
-        """The call is under way."""
+        """Observe a call in flight."""
 
     def failed(self, failure: BaseException) -> None:
-        """The call raised; this is called while it is handled."""
+        """Observe the call's exception, while it is handled."""
 
     def texts(self) -> Iterator[str]:
         """Yield the texts produced since the last time."""
@@ -51,7 +51,7 @@ class Observer:
 
 
 def sentry(**options: Any) -> Observer:
-    """The SDK, with a transport that keeps what it would have sent."""
+    """The SDK, with a transport that keeps all events."""
     import sentry_sdk
     from sentry_sdk.envelope import Envelope
     from sentry_sdk.transport import Transport
@@ -84,7 +84,7 @@ def sentry(**options: Any) -> Observer:
 
 
 def sentry_everything() -> Observer:
-    """The SDK, with all that it can record switched on."""
+    """The SDK, with all recording enabled."""
     from sentry_sdk.integrations.asyncio import AsyncioIntegration
     from sentry_sdk.integrations.logging import LoggingIntegration
 
@@ -142,7 +142,7 @@ def opentelemetry() -> Observer:
 
 
 def telemetry() -> Observer:
-    """The library's own, both kinds, beside OpenTelemetry's instrumentation of aiohttp's client."""
+    """Both kinds of the library's telemetry, with OpenTelemetry's instrumentation of aiohttp's client."""
     from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
     from tests.telemetry.exporting import Exporting
@@ -171,7 +171,7 @@ def telemetry() -> Observer:
 
 
 def logfire() -> Observer:
-    """Logfire's instrumentation of aiohttp's client, with headers and bodies recorded."""
+    """Logfire's instrumentation of aiohttp's client, which records headers and bodies."""
     import logfire as sdk
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -180,7 +180,7 @@ def logfire() -> Observer:
     sdk.configure(
         send_to_logfire=False,
         console=False,
-        scrubbing=False,  # what it hides by a list of words does not count
+        scrubbing=False,  # the tests do not rely on its list of words
         additional_span_processors=[SimpleSpanProcessor(exporter)],
     )
     sdk.instrument_aiohttp_client(capture_all=True)
@@ -202,13 +202,13 @@ def logfire() -> Observer:
 
 
 def ddtrace() -> Observer:
-    """Datadog's instrumentation of aiohttp, with a filter that keeps the spans and lets none be sent."""
+    """Datadog's instrumentation of aiohttp, with a filter that keeps the spans and sends none."""
     os.environ.update(
         DD_INSTRUMENTATION_TELEMETRY_ENABLED="false",
         DD_REMOTE_CONFIGURATION_ENABLED="false",
         DD_TRACE_STARTUP_LOGS="false",
         DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING="true",
-        DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP="",  # what it hides by an expression does not count
+        DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP="",  # the tests do not rely on its expression
         DD_TRACE_REPORT_HOSTNAME="false",
     )
     import ddtrace as sdk
@@ -242,7 +242,7 @@ def ddtrace() -> Observer:
 
 
 def elasticapm() -> Observer:
-    """Elastic's agent, with a transport that keeps what it would have sent."""
+    """Elastic's agent, with a transport that keeps all events."""
     import elasticapm as sdk
     from elasticapm.transport.base import Transport
 
@@ -265,7 +265,7 @@ def elasticapm() -> Observer:
         collect_local_variables="all",
         capture_body="all",
         local_var_max_length=100_000,
-        sanitize_field_names=[],  # what it hides by a list of names does not count
+        sanitize_field_names=[],  # the tests do not rely on its list of names
         span_compression_enabled=False,
         exit_span_min_duration="0ms",
         disable_log_record_factory=True,
@@ -295,7 +295,7 @@ def elasticapm() -> Observer:
 
 
 def vcr() -> Observer:
-    """Cassettes, recorded for a test suite and kept in a repository, with both serializers that there are."""
+    """Cassettes as a test suite records them, with both serializers."""
     import vcr as package  # type: ignore[import-untyped]  # it brings no types
     import yaml  # type: ignore[import-untyped]  # it brings no types
     from vcr.serializers import jsonserializer, yamlserializer  # type: ignore[import-untyped]
@@ -332,13 +332,13 @@ def vcr() -> Observer:
 
 
 class Recording:
-    """A trace config's handlers, a middleware and a request class, which record everything they get."""
+    """A trace config, a middleware and a request class, which record all their arguments."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []
 
     def trace_config(self) -> aiohttp.TraceConfig:
-        """A handler for every signal there is."""
+        """Make a trace config with a handler for every signal."""
         config = aiohttp.TraceConfig()
         signals = [name for name in dir(config) if name.startswith("on_")]
         for name in signals:
@@ -355,7 +355,7 @@ class Recording:
         self.kept += [f"{name}: {text}" for text in texts_of(value)]
 
     async def middleware(self, request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
-        """A caller's own, before and after."""
+        """Record a request before and after it is handled."""
         self.keep("middleware before", request)
         try:
             response: aiohttp.ClientResponse = await handler(request)
@@ -368,7 +368,7 @@ class Recording:
         return response
 
     def request_class(self) -> type[aiohttp.ClientRequest]:
-        """A caller's own, which sees its own arguments and itself when it is sent."""
+        """Make a request class that records its arguments, and itself when it is sent."""
         recording = self
 
         class Request(aiohttp.ClientRequest):
@@ -389,7 +389,7 @@ class Recording:
 
 
 def trace_config() -> Observer:
-    """A trace config of the caller's in the caller's session, with middlewares and a request class besides."""
+    """The caller's session with a trace config, a middleware and a request class."""
     recording = Recording()
 
     class Traced(Observer):
@@ -420,7 +420,7 @@ def trace_config() -> Observer:
 
 
 def printing() -> Observer:
-    """Logs at DEBUG with tracebacks, their usual printers with all variables, and the event loop's debug mode."""
+    """Logs at DEBUG, tracebacks printed with all variables, and the event loop's debug mode."""
     stream = io.StringIO()
     logging.basicConfig(stream=stream, level=logging.DEBUG)
     kept: list[str] = []

@@ -1,4 +1,4 @@
-"""``quota.lua`` by itself: on a real store whose clock and name a test sets, asked by processes that a test moves."""
+"""``quota.lua`` on a real store, with simulated processes, and a clock and a server id that the test sets."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ SOURCE = importlib.resources.files("tim_async._limiter").joinpath("quota.lua").r
 START = 1_750_000_000_000_000
 """The store's clock when a test's time is 0, microseconds."""
 HOLD = 2.0
-"""Seconds without a word from a process after which its calls are taken to have ended."""
+"""Seconds of silence after which the calls of a process are taken to have ended."""
 
 
 class Script:
     """One endpoint's quota in a store.
 
     Attributes:
-        now: the time of the test, seconds, at which everything happens.
+        now: the test's time, seconds.
         ahead: seconds by which the store's clock has been set.
-        server: what INFO says; None for a user who may not ask.
+        server: the run id in INFO; None for a user without the right to it.
     """
 
     def __init__(self, redis: Redis, *, name: str = "quota", source: str = SOURCE) -> None:
@@ -52,18 +52,18 @@ class Script:
         self.server: str | None = "a" * 40
 
     def run(self, request: Mapping[str, Any]) -> Reply:
-        """Run it with a request, at this moment of the test's."""
-        told = divmod(START + micro(self.now + self.ahead), 1_000_000)
+        """Run the script with a request, at the test's time."""
+        clock = divmod(START + micro(self.now + self.ahead), 1_000_000)
         info = "" if self.server is None else f"# Server\r\nrun_id:{self.server}\r\nhz:10\r\n"
-        return read_reply(self._run([*self.keys.values()], [json.dumps(request), *told, info]))
+        return read_reply(self._run([*self.keys.values()], [json.dumps(request), *clock, info]))
 
     def state(self) -> dict[str, float]:
-        """The fields of its state; what is not there is 0."""
+        """Return the fields of the state; missing ones are 0."""
         fields = self.redis.hgetall(self.keys["state"])
         return defaultdict(float, {name.decode(): float(value) for name, value in fields.items()})
 
     def check(self) -> None:
-        """The store's counts are the sums of what they count."""
+        """Assert that the store's counts are the sums of their entries."""
         with self.redis.pipeline() as pipe:
             pipe.hmget(self.keys["state"], "out", "cooling", "latest")
             pipe.hgetall(self.keys["about"])
@@ -79,33 +79,33 @@ class Script:
 
 
 class Member:
-    """A process: it keeps a ledger as the product's does, and uses permits when a test says so.
+    """A process with the client's ledger, which uses its permits when the test says so.
 
     Attributes:
-        hand: times at which permits in hand are due.
-        usual: fields of every request, where they are not the usual ones.
+        unused: due times of the unused permits.
+        defaults: fields of every request that replace the usual ones.
     """
 
     _names = itertools.count()
 
-    def __init__(self, script: Script, limit: float = 200, **usual: Any) -> None:
+    def __init__(self, script: Script, limit: float = 200, **defaults: Any) -> None:
         self.script = script
         self.id = f"host:1:{next(self._names)}"
         self.ledger = Ledger()
-        self.hand: list[float] = []
+        self.unused: list[float] = []
         self.number = self.heard = 0
         self.heard_at = -math.inf
         self.epoch = "0"
         self.round_trip = 0.0
-        self.usual = {"limit": limit, **usual}
+        self.defaults = {"limit": limit, **defaults}
 
     @property
     def out(self) -> int:
-        """Permits in hand and calls under way."""
-        return self.ledger.in_flight + len(self.hand)
+        """Unused permits and calls in flight."""
+        return self.ledger.in_flight + len(self.unused)
 
     def request(self, wanted: int = 0, lane: str = "interactive", **fields: Any) -> Request:
-        """The next request."""
+        """Return the next request."""
         now = self.script.now
         self.number += 1
         request: Request = {
@@ -123,17 +123,17 @@ class Member:
             "settle": micro(SETTLE),
             "horizon": micro(2.5 * self.round_trip + 0.008),
         }
-        request.update(self.usual)  # type: ignore[typeddict-item]
+        request.update(self.defaults)  # type: ignore[typeddict-item]
         if wanted:
             request["lane"], request["wanted"] = lane, wanted
         if self.ledger.counted(now):
             request["called_lately"] = True
-        self.ledger.report(request, now, len(self.hand), self.heard)
+        self.ledger.report(request, now, len(self.unused), self.heard)
         request.update(fields)  # type: ignore[typeddict-item]
         return request
 
     def hear(self, reply: Reply) -> list[float]:
-        """Take in a reply; returns when the permits in it are due."""
+        """Process a reply; return the due times of its permits."""
         now = self.script.now
         if reply.stale:
             self.number = max(self.number, reply.number)
@@ -144,27 +144,27 @@ class Member:
             self.epoch = reply.epoch
         self.heard, self.heard_at = reply.number, now
         due = [now + wait for wait, count in reply.permits for _ in range(count)]
-        self.hand += due
+        self.unused += due
         return due
 
     def ask(self, wanted: int = 0, lane: str = "interactive", **fields: Any) -> Reply:
-        """Ask and hear, in no time."""
+        """Send a request and process the reply, without delay."""
         reply = self.script.run(self.request(wanted, lane, **fields))
         self.hear(reply)
         return reply
 
     def send(self) -> None:
-        """Send a call by the first permit in hand."""
-        self.hand.remove(min(self.hand))
+        """Send a call with the first unused permit."""
+        self.unused.remove(min(self.unused))
         self.ledger.in_flight += 1
 
     def end(self, ago: float = 0.0) -> None:
-        """A call was answered."""
+        """End an answered call."""
         self.ledger.in_flight -= 1
         self.ledger.cool(self.script.now - ago + SECOND)
 
     def call(self, calls: int = 1) -> None:
-        """Have permits, which must be there now, send calls, and have them answered; tell nobody yet."""
+        """Get permits, which must be granted at once, and make calls; do not report them yet."""
         while self.out < calls:
             reply = self.ask(calls - self.out)
             assert reply.permits
@@ -175,104 +175,104 @@ class Member:
 
 
 class Call(NamedTuple):
-    """A call under way: when it was sent, and when it will be answered."""
+    """A call in flight: the times of its sending and of its answer."""
 
     sent: float
     ends: float
 
 
 class Process(Member):
-    """One that lives by itself in a `World`: calls, tells, sleeps, dies.
+    """A process of a `Simulation`, which calls, reports, sleeps and dies at random.
 
     Attributes:
-        reached_at: when the store last heard of it.
+        reached_at: when its last request arrived at the store.
     """
 
-    def __init__(self, world: World, limit: float, **usual: Any) -> None:
-        super().__init__(world.script, limit, **usual)
-        self.world = world
-        self.dice = world.dice
+    def __init__(self, simulation: Simulation, limit: float, **defaults: Any) -> None:
+        super().__init__(simulation.script, limit, **defaults)
+        self.simulation = simulation
+        self.rng = simulation.rng
         self.alive = True
         self.asleep_until = 0.0
-        self.reached_at = world.script.now
+        self.reached_at = simulation.script.now
         self.calls: list[Call] = []
         self.asked_at = -math.inf
         self.waits_for = self.turn = 0
-        self.again(0.0)
+        self.schedule(0.0)
 
-    def again(self, delay: float) -> None:
-        """Take the next step after a delay, and not before."""
+    def schedule(self, delay: float) -> None:
+        """Schedule the next step, in place of one scheduled before."""
         self.turn += 1
-        self.world.after(delay, self.step, self.turn)
+        self.simulation.after(delay, self.step, self.turn)
 
     def step(self, turn: int) -> None:
-        """Ask for permits, or tell only; an exchange that is under way is given up."""
-        script, dice = self.script, self.dice
+        """Request permits, or only report; a pending exchange is abandoned."""
+        script, rng = self.script, self.rng
         if not self.alive or turn != self.turn:
             return
         if script.now < self.asleep_until:
-            self.again(self.asleep_until - script.now)
+            self.schedule(self.asleep_until - script.now)
             return
-        for due in [due for due in self.hand if due < script.now - GRACE]:
-            self.hand.remove(due)
+        for due in [due for due in self.unused if due < script.now - GRACE]:
+            self.unused.remove(due)
             self.ledger.cool(due)
-        fields: dict[str, Any] = {"budget": 0} if dice.random() < 0.1 else {}
+        fields: dict[str, Any] = {"budget": 0} if rng.random() < 0.1 else {}
         fields["settle"] = micro(SETTLE + 2 * self.round_trip)
-        request = self.request(dice.choice([0, 1, 1, 3, 8]), dice.choice(["interactive", "bulk"]), **fields)
+        request = self.request(rng.choice([0, 1, 1, 3, 8]), rng.choice(["interactive", "bulk"]), **fields)
         self.asked_at, self.waits_for = script.now, self.number
-        self.world.carry(self, request)
-        self.again(self.world.overdue)
+        self.simulation.carry(self, request)
+        self.schedule(self.simulation.overdue)
 
     def reached(self, request: Request) -> None:
-        """A request of it comes to the store, and the reply goes back."""
+        """Let a request arrive at the store, which replies."""
         script = self.script
         silent_until = self.reached_at + HOLD
         if script.now > silent_until:
             # The store has taken its calls to have ended: they may not arrive later.
             for call in self.calls:
-                self.world.arrivals.append(min(call.ends, silent_until))
+                self.simulation.arrivals.append(min(call.ends, silent_until))
             self.calls = [call._replace(sent=math.nan) for call in self.calls]
         self.reached_at = script.now
         reply = script.run(request)
         script.check()
-        self.world.reply(self, request, reply)
+        self.simulation.reply(self, request, reply)
 
     def replied(self, number: int, reply: Reply) -> None:
-        """A reply comes back."""
+        """Receive a reply."""
         script = self.script
         if not self.alive:
             return
         if script.now < self.asleep_until:
-            self.world.after(self.asleep_until - script.now, self.replied, number, reply)
+            self.simulation.after(self.asleep_until - script.now, self.replied, number, reply)
             return
         if number != self.waits_for:
-            return  # it was given up
+            return  # abandoned
         self.waits_for = 0
         took = script.now - self.asked_at
         self.round_trip += 0.2 * (took - self.round_trip)
         for due in self.hear(reply):
             if took >= REPLY_LIFETIME:
-                self.hand.remove(due)
+                self.unused.remove(due)
                 self.ledger.cool(due)
-            elif self.dice.random() < 0.9:
-                late = self.dice.choice([0.0, 0.0, 0.05, GRACE])
-                self.world.after(due - script.now + late, self.use, due)
-        soon = self.dice.choice([0.0, 0.001, 0.05, REPORT])
-        self.again(min(REPORT, max(soon, reply.again, reply.settling)))
+            elif self.rng.random() < 0.9:
+                late = self.rng.choice([0.0, 0.0, 0.05, GRACE])
+                self.simulation.after(due - script.now + late, self.use, due)
+        soon = self.rng.choice([0.0, 0.001, 0.05, REPORT])
+        self.schedule(min(REPORT, max(soon, reply.again, reply.settling)))
 
     def use(self, due: float) -> None:
         """Send a call."""
         now = self.script.now
-        if not self.alive or now < self.asleep_until or due not in self.hand:
+        if not self.alive or now < self.asleep_until or due not in self.unused:
             return
-        self.hand.remove(due)
+        self.unused.remove(due)
         self.ledger.in_flight += 1
-        call = Call(now, now + self.dice.choice([0.0, 0.02, 0.3, 1.0, 3.0]))
+        call = Call(now, now + self.rng.choice([0.0, 0.02, 0.3, 1.0, 3.0]))
         self.calls.append(call)
-        self.world.after(call.ends - now, self.answered)
+        self.simulation.after(call.ends - now, self.answered)
 
     def answered(self) -> None:
-        """A call ends: it arrived at any time since it was sent, but not when its process was long taken for dead."""
+        """End a call: it arrived at any time since its sending, but not after its process was taken to be dead."""
         if not self.alive:
             return
         now = self.script.now
@@ -280,63 +280,63 @@ class Process(Member):
         self.calls.remove(call)
         if not math.isnan(call.sent):
             latest = max(call.sent, min(now, self.reached_at + HOLD))
-            self.world.arrivals.append(self.dice.choice([call.sent, latest]))
+            self.simulation.arrivals.append(self.rng.choice([call.sent, latest]))
         self.ledger.in_flight -= 1
         self.ledger.cool(now + SECOND)
 
-    def tell_at_once(self) -> None:
-        """Talk to the store in no time, about nothing in particular."""
+    def report_at_once(self) -> None:
+        """Report to the store without delay."""
         self.waits_for = 0
         self.ask(settle=micro(SETTLE + 2 * self.round_trip))
         self.reached_at = self.script.now
-        self.again(0.0)
+        self.schedule(0.0)
 
     def kill(self) -> None:
-        """Its calls that are under way have arrived, or never will."""
+        """Die; the calls in flight arrive by now or never."""
         self.alive = False
         latest = min(self.script.now, self.reached_at + HOLD)
-        self.world.arrivals += [max(call.sent, latest) for call in self.calls if not math.isnan(call.sent)]
+        self.simulation.arrivals += [max(call.sent, latest) for call in self.calls if not math.isnan(call.sent)]
 
 
-class World:
-    """Processes that share a quota, in a time of their own.
+class Simulation:
+    """Processes that share a quota, in simulated time.
 
     Args:
         script: the quota.
-        dice: by which everything happens.
-        lively: requests and replies arrive, and processes neither sleep nor vanish.
+        rng: decides everything that is random.
+        reliable: whether every message arrives once, and soon.
 
     Attributes:
         arrivals: when each call arrived.
-        overdue: seconds after which a process gives an exchange up.
+        overdue: seconds after which a process abandons an exchange.
     """
 
     overdue = 0.5
 
-    def __init__(self, script: Script, dice: random.Random, *, lively: bool) -> None:
+    def __init__(self, script: Script, rng: random.Random, *, reliable: bool) -> None:
         self.script = script
-        self.dice = dice
-        self.lively = lively
+        self.rng = rng
+        self.reliable = reliable
         self.processes: list[Process] = []
         self.arrivals: list[float] = []
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = itertools.count()
 
     def after(self, delay: float, do: Callable[..., None], *args: Any) -> None:
-        """Do something later."""
+        """Schedule a call of a function."""
         heapq.heappush(self._events, (self.script.now + delay, next(self._serial), do, args))
 
     def pass_time(self, seconds: float) -> None:
-        """Let happen what happens."""
+        """Run the events of the next seconds."""
         until = self.script.now + seconds
         while self._events and self._events[0][0] <= until:
             self.script.now, _, do, args = heapq.heappop(self._events)
             do(*args)
         self.script.now = until
 
-    def join(self, limit: float, **usual: Any) -> Process:
-        """A process begins."""
-        process = Process(self, limit, **usual)
+    def join(self, limit: float, **defaults: Any) -> Process:
+        """Start a process."""
+        process = Process(self, limit, **defaults)
         self.processes.append(process)
         return process
 
@@ -344,40 +344,29 @@ class World:
         return [process for process in self.processes if process.alive]
 
     def fail_over(self, copy: Mapping[str, bytes | None] | None, server: str | None = None) -> None:
-        """Another server takes over, a new one unless it is given, with other data unless None.
+        """Let another server take over, by default a new one, with this copy of the data, or with all of it if None.
 
-        What is under way is lost, and connections are made anew.
+        Messages under way are lost, and connections are made again.
         """
         if copy is not None:
             self.script.redis.flushall()
             for key, value in copy.items():
                 if value is not None:
                     self.script.redis.restore(key, 0, value)
-        self.script.server = server or f"{self.dice.getrandbits(160):040x}"
+        self.script.server = server or f"{self.rng.getrandbits(160):040x}"
         kept = [event for event in self._events if event[2].__name__ not in ("reached", "replied")]
         self._events = kept
         heapq.heapify(self._events)
         self.pass_time(0.05)
 
     def carry(self, process: Process, request: Request) -> None:
-        """A request goes to the store: once, twice, late or never."""
-        for _ in range(1 if self.lively else self.dice.choice([0, 1, 1, 1, 1, 1, 1, 2])):
+        """Carry a request to the store: once, twice, late or never."""
+        for _ in range(1 if self.reliable else self.rng.choice([0, 1, 1, 1, 1, 1, 1, 2])):
             self.after(self._delay(), process.reached, request)
 
     def reply(self, process: Process, request: Request, reply: Reply) -> None:
-        if self.lively or self.dice.random() < 0.9:
+        if self.reliable or self.rng.random() < 0.9:
             self.after(self._delay(), process.replied, request["number"], reply)
 
     def _delay(self) -> float:
-        return self.dice.choice([0.0, 0.001, 0.01] if self.lively else [0.0, 0.0, 0.001, 0.01, 0.2, 0.8])
-
-
-def fullest(times: list[float]) -> int:
-    """The most in any second."""
-    times = sorted(times)
-    most = first = 0
-    for last, at in enumerate(times):
-        while times[first] <= at - 1.0:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+        return self.rng.choice([0.0, 0.001, 0.01] if self.reliable else [0.0, 0.0, 0.001, 0.01, 0.2, 0.8])

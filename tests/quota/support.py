@@ -1,4 +1,4 @@
-"""What the tests of the shared quota have in common: a service that counts, a store, clients of both."""
+"""Helpers for tests of the shared quota: a service that counts calls, and clients that share a store."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _names = itertools.count()
 
 
 class Counting:
-    """Counts arrivals in a sliding second, for each app and endpoint, and refuses what is over the limit.
+    """Counts the calls of a sliding second, for each app and endpoint, and refuses those over the limit.
 
     Attributes:
-        arrivals: when each came, all of them, by this machine's monotonic clock.
-        by: how many of each caller were taken; the caller is the account that is asked about.
-        refused: how many were not.
+        arrivals: time of each arrival, by the monotonic clock.
+        accepted: accepted calls of each caller, which is the account in the request.
+        refused: number of refused calls.
     """
 
     def __init__(self, limit: int, answer: Callable[[Seen], Action] = sensible) -> None:
         self.limit = limit
         self.answer = answer
         self.arrivals: list[float] = []
-        self.by: Counter[str] = Counter()
+        self.accepted: Counter[str] = Counter()
         self.refused = 0
         self._windows: dict[tuple[str, str], deque[float]] = {}
 
@@ -54,42 +54,48 @@ class Counting:
             self.refused += 1
             return error(60007, "too fast")
         window.append(now)
-        self.by[seen.json.get("To_Account", "")] += 1
+        self.accepted[seen.json.get("To_Account", "")] += 1
         return self.answer(seen)
 
-    def fullest(self) -> int:
-        """The most arrivals in any second."""
-        most = first = 0
-        for last, at in enumerate(self.arrivals):
-            while self.arrivals[first] <= at - 1.0:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+    def max_per_second(self) -> int:
+        """Return the most arrivals in any second."""
+        return max_per_second(self.arrivals)
+
+
+def max_per_second(times: list[float]) -> int:
+    """Return the most times in any second."""
+    times = sorted(times)
+    most = first = 0
+    for last, at in enumerate(times):
+        while times[first] <= at - 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 PATIENT = 5.0
-"""Seconds without an answer, where the store is there: a busy machine must not look like an outage."""
+"""Seconds; a timeout for the store that a busy machine does not exceed."""
 
 
 def quota_on(store: Store, **options: Any) -> RedisQuota:
-    """A quota of this test alone, on a store that others may use, too."""
+    """Make a quota with a namespace of its own, on a store that other tests may use."""
     return RedisQuota(**{"url": store.url, "namespace": f"test{next(_names)}", **options})
 
 
 def keys_of(quota: RedisQuota, *, command: str = COMMAND, app: int = APP) -> dict[str, str]:
-    """An endpoint's keys as an operator sees them, by their ends; the version of their layout is part of the names."""
+    """Return the full names of an endpoint's keys, by their last parts."""
     key = f"{quota._namespace}:{{{app}:{command}}}:{tim_async.quota.LAYOUT}"
     return {end: f"{key}:{end}" for end in tim_async.quota.KEYS}
 
 
 EQUAL = Shares()
-"""All processes take part alike."""
+"""The default shares."""
 
 
 def limiter_of(
     exchange: Exchange, limit: float, *, strict: bool = False, shares: Shares = EQUAL, overdue: float = 2.5
 ) -> tuple[RequestQueue, SharedLimiter]:
-    """A queue and its limiter, which tells and asks a store of the test's."""
+    """Make a queue and its shared limiter, with the test's store."""
     made: list[SharedLimiter] = []
 
     def limiter(queue: RequestQueue) -> SharedLimiter:
@@ -104,27 +110,27 @@ def limiter_of(
 
 
 def in_use(store: Store, quota: RedisQuota) -> tuple[float, float]:
-    """The calls that are out, and the calls that cool, as the store counts them."""
+    """Return the store's counts: calls that are out, and cooling calls."""
     with Redis.from_url(store.url) as redis:
         out, cooling = redis.hmget(keys_of(quota)["state"], "out", "cooling")
         return float(out or 0), float(cooling or 0)
 
 
 def client(service: StandIn, quota: RedisQuota | None, limit: float, **options: Any) -> TIMClient:
-    """A client whose endpoints all have this limit.
+    """Make a client whose endpoints all have this limit.
 
-    It is strict by default: what a busy machine adds to a call's way must not decide whether it is refused.
+    It is strict, so that delays of a busy machine do not cause refusals.
     """
     rates = dict.fromkeys((NAME, "set_unread_msg_num", "admin_set_msg_read", "get_group_msg_receipt"), limit)
     return client_of(service, **{"quota": quota, "rates": rates, "strict": True, **options})
 
 
-async def saturate(tim: TIMClient, who: str, tasks: int = 5) -> None:
-    """Call as fast as may be, until cancelled."""
+async def saturate(tim: TIMClient, caller: str, tasks: int = 5) -> None:
+    """Make calls as fast as permitted, until cancelled."""
 
     async def one() -> None:
         while True:
-            await tim.get_all_c2c_unread_msg_num(who)
+            await tim.get_all_c2c_unread_msg_num(caller)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(tasks):
@@ -133,8 +139,8 @@ async def saturate(tim: TIMClient, who: str, tasks: int = 5) -> None:
 
 @contextlib.asynccontextmanager
 async def calling(*callers: tuple[TIMClient, str], tasks: int = 5) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Let clients saturate their endpoint meanwhile; none of their calls may fail."""
-    busy = [asyncio.create_task(saturate(tim, who, tasks)) for tim, who in callers]
+    """Let clients saturate their endpoint during the block; none of their calls may fail."""
+    busy = [asyncio.create_task(saturate(tim, caller, tasks)) for tim, caller in callers]
     try:
         yield busy
     finally:
@@ -146,12 +152,12 @@ async def calling(*callers: tuple[TIMClient, str], tasks: int = 5) -> AsyncItera
 
 
 async def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
-    """Look again and again; fail when it takes too long."""
+    """Wait until a condition holds; fail after some seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is watched sets no event
+        while not condition():  # noqa: ASYNC110 - no event is set
             await asyncio.sleep(0.005)
 
 
 def answers(counting: Counting) -> int:
-    """Calls that were taken."""
-    return sum(counting.by.values())
+    """Return the number of accepted calls."""
+    return sum(counting.accepted.values())

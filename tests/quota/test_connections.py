@@ -1,4 +1,4 @@
-"""The connections to a store: few, shared, given up when they lead nowhere; and clients of the user's."""
+"""Connections to a store: few, shared, replaced when they are dead; and redis-py clients of the user's."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tim_async._store_link import CONNECTIONS
 from tim_async.quota import RedisQuota
 
 from .support import COMMAND, NAME, client, quota_on, until
-from .test_outage import some, warned
+from .test_outage import SECRET, call_some, logged_warnings, relay, replaced_store
 
 LIMIT = 200
 IDLE = 1.0
-"""Seconds after which all is told, and connections are idle."""
+"""Seconds after which everything is reported, and connections are idle."""
 
 
-class Way:
-    """A way to a store on which connections can be forgotten, as by a NAT, and on which commands are counted."""
+class Proxy:
+    """A proxy of a store that can drop connections silently, as a NAT does, and records the commands."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.came = 0
+        self.accepted = 0
         self.commands: set[bytes] = set()
-        self._known: set[int] = set()
+        self._alive: set[int] = set()
 
-    def forget(self) -> None:
-        """Swallow what comes on the connections that are there; new ones are not concerned."""
-        self._known.clear()
+    def drop_silently(self) -> None:
+        """Swallow all data of the present connections, but not of new ones."""
+        self._alive.clear()
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -51,94 +51,94 @@ class Way:
             yield f"redis://127.0.0.1:{peer.port}/0"
 
     async def _serve(self, talk: Talk) -> None:
-        self.came += 1
-        number = self.came
-        self._known.add(number)
+        self.accepted += 1
+        number = self.accepted
+        self._alive.add(number)
         upstream, onward = await asyncio.open_connection("127.0.0.1", self._store.port)
 
         async def back() -> None:
             while data := await upstream.read(65536):
-                if number in self._known:
+                if number in self._alive:
                     talk.writer.write(data)
 
         pump = asyncio.create_task(back())
         try:
             while data := await talk.reader.read(65536):
                 self.commands |= set(re.findall(rb"\r\n([A-Z]+)\r\n", data))
-                if number in self._known:
+                if number in self._alive:
                     onward.write(data)
         finally:
             pump.cancel()
             onward.transport.abort()
 
 
-async def test_an_idle_connection_that_was_dropped_costs_nobody_anything(
+async def test_an_idle_connection_that_was_dropped_fails_and_delays_no_call(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Silently, as by a NAT; one who waits a quarter of a second at most does not notice."""
-    way = Way(lasting)
-    async with way.open() as url, client(service, quota_on(lasting, url=url), LIMIT) as tim:
+    """Silently, as by a NAT; even a call with max_wait of 0.25 s succeeds."""
+    proxy = Proxy(lasting)
+    async with proxy.open() as url, client(service, quota_on(lasting, url=url), LIMIT) as tim:
         hasty = tim.with_options(max_wait=0.25)
-        await some(tim)
+        await call_some(tim)
         for pause in (IDLE, IDLE, 0.0):
             await asyncio.sleep(pause)
-            way.forget()
+            proxy.drop_silently()
             assert await (hasty if pause else tim).get_all_c2c_unread_msg_num("alice") == 7
         assert tim.stats()[NAME].shared
-    assert way.came <= 5
-    assert warned(caplog) == []
-    assert b"HELLO" not in way.commands  # which older servers and proxies do not know
+    assert proxy.accepted <= 5
+    assert logged_warnings(caplog) == []
+    assert b"HELLO" not in proxy.commands  # which older servers and proxies do not know
 
 
-async def test_an_idle_connection_that_was_closed_costs_nobody_anything(
+async def test_an_idle_connection_that_was_closed_fails_and_delays_no_call(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As by Redis' ``timeout``; and as one that is closed between two calls in a row."""
+    """As by Redis' ``timeout``; also between two calls in a row."""
     async with client(service, quota_on(lasting), LIMIT) as tim:
         hasty = tim.with_options(max_wait=0.25)
-        await some(tim)
+        await call_some(tim)
         with lasting.client() as other:
             for pause in (IDLE, 0.0):
                 await asyncio.sleep(pause)
                 other.client_kill_filter(_type="normal", skipme=True)
                 assert await hasty.get_all_c2c_unread_msg_num("alice") == 7
         assert tim.stats()[NAME].shared
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 @pytest.mark.parametrize("idle", [0.0, IDLE])
-async def test_an_old_primary_that_lives_on_is_left_at_once(
+async def test_an_old_primary_that_is_still_reachable_is_left_at_once(
     service: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture, idle: float
 ) -> None:
     with Switched(tmp_path) as pair:
         async with client(service, RedisQuota(pair.url), LIMIT) as tim:
             hasty = tim.with_options(max_wait=0.25)
-            await some(tim)
+            await call_some(tim)
             pair.disturb()
             await asyncio.sleep(idle)
-            # The new primary grants when all who took part have been heard of.
+            # The new primary grants when all members have reported.
             await tim.get_all_c2c_unread_msg_num("alice")
             await hasty.get_all_c2c_unread_msg_num("alice")
             assert tim.stats()[NAME].shared
         with pair.two.client() as primary:
             assert primary.keys("tim_async:*:state")
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
-async def test_who_was_idle_when_the_primary_changed_does_not_write_to_the_old_one(
+async def test_a_client_that_was_idle_during_a_failover_does_not_write_to_the_old_primary(
     service: StandIn, tmp_path: Path
 ) -> None:
-    """It was frozen, and still takes itself for the primary."""
+    """The old primary was frozen, and still takes itself for the primary."""
     with Watched(tmp_path, freeze=True) as watched:
         async with client(service, RedisQuota(watched.url), LIMIT) as tim:
-            await some(tim)
+            await call_some(tim)
             await asyncio.sleep(IDLE)
             with watched.one.client() as old:
                 before = old.hgetall(old.keys("tim_async:*:state")[0])
             watched.disturb()
             await asyncio.to_thread(wait, watched.decided)
             watched.settle()
-            await some(tim)
+            await call_some(tim)
             with watched.one.client() as old:
                 assert old.hgetall(old.keys("tim_async:*:state")[0])["at"] == before["at"]
 
@@ -157,7 +157,7 @@ async def test_clients_with_one_url_share_a_few_connections(service: StandIn, tm
             assert connections() <= CONNECTIONS
             await tims[0].aclose()
             assert connections() > 0
-            await some(tims[1])
+            await call_some(tims[1])
         await until(lambda: connections() == 0)
 
 
@@ -170,8 +170,8 @@ def _each_endpoint(tim: TIMClient) -> list[Any]:
     ]
 
 
-class Given(CredentialProvider):
-    """Gives what it is told to."""
+class Credentials(CredentialProvider):
+    """Provides fixed credentials."""
 
     def __init__(self, *credentials: str) -> None:
         self.credentials = credentials
@@ -184,16 +184,15 @@ class Given(CredentialProvider):
 
 
 @pytest.mark.parametrize("kind", ["plain", "decoding", "RESP3", "provider", "blocking pool", "one connection"])
-async def test_a_client_of_the_users(
+async def test_a_client_of_the_users_is_used_as_it_is_and_left_open(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """It is used as it is, and left open."""
     pool = redis.BlockingConnectionPool.from_url(lasting.url, max_connections=2, timeout=1)
     given: redis.Redis = {
         "plain": lambda: redis.Redis(port=lasting.port),
         "decoding": lambda: redis.Redis(port=lasting.port, decode_responses=True),
         "RESP3": lambda: redis.Redis(port=lasting.port, protocol=3),
-        "provider": lambda: redis.Redis(port=lasting.port, credential_provider=Given("default", "")),
+        "provider": lambda: redis.Redis(port=lasting.port, credential_provider=Credentials("default", "")),
         "blocking pool": lambda: redis.Redis.from_pool(pool),
         "one connection": lambda: redis.Redis(port=lasting.port, max_connections=1),
     }[kind]()
@@ -206,32 +205,32 @@ async def test_a_client_of_the_users(
             assert two.stats()[NAME].shared
         assert await given.ping()
         assert (await quota.check()).role == "master"
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
-async def test_a_pool_of_the_users_that_is_exhausted_is_waited_for(service: StandIn, lasting: Store) -> None:
+async def test_an_exhausted_pool_of_the_users_is_waited_for(service: StandIn, lasting: Store) -> None:
     async with (
         redis.Redis(port=lasting.port, max_connections=1) as given,
         client(service, quota_on(lasting, url=given), LIMIT) as tim,
     ):
-        await some(tim)
+        await call_some(tim)
         blocked = asyncio.ensure_future(given.blpop(["nothing"], timeout=0.3))
         await until(lambda: given.connection_pool._in_use_connections)
-        await some(tim)
+        await call_some(tim)
         assert tim.stats()[NAME].shared
         await blocked
 
 
-async def test_a_sentinels_client_of_the_users(service: StandIn, tmp_path: Path) -> None:
-    """The same as by a URL: the old primary is left, and nothing of the user's is closed."""
+async def test_a_sentinel_client_of_the_users_follows_a_failover(service: StandIn, tmp_path: Path) -> None:
+    """Nothing of the user's is closed."""
     with Watched(tmp_path, freeze=False) as watched:
         sentinel = Sentinel([("127.0.0.1", watched.sentinel.port)], socket_timeout=0.5)  # type: ignore[no-untyped-call]
         given = sentinel.master_for(PRIMARY)
         async with client(service, RedisQuota(given), LIMIT) as tim:
-            await some(tim)
+            await call_some(tim)
             watched.disturb()
             await asyncio.to_thread(wait, watched.decided)
-            await some(tim)
+            await call_some(tim)
             await until(lambda: tim.stats()[NAME].shared)
         assert await given.ping()
         await given.aclose()
@@ -239,21 +238,21 @@ async def test_a_sentinels_client_of_the_users(service: StandIn, tmp_path: Path)
             await each.aclose()
 
 
-async def test_a_clusters_client_of_the_users(service: StandIn, tmp_path: Path) -> None:
+async def test_a_cluster_client_of_the_users_follows_a_failover(service: StandIn, tmp_path: Path) -> None:
     with Clustered(tmp_path, key=f"tim_async:{{{APP}:{COMMAND}}}", reshard=False) as cluster:
         given = redis.RedisCluster("127.0.0.1", cluster.stores[0].port)
         async with client(service, RedisQuota(given), LIMIT) as tim:
             await asyncio.gather(*_each_endpoint(tim))
             cluster.disturb()
             await asyncio.to_thread(wait, cluster.decided)
-            await some(tim)
+            await call_some(tim)
             await until(lambda: tim.stats()[NAME].shared)
         assert await given.ping(target_nodes=redis.RedisCluster.RANDOM)
         assert (await RedisQuota(given).check()).mode == "cluster"
         await given.aclose()
 
 
-def test_what_is_no_store() -> None:
+def test_a_blocking_client_and_options_of_a_url_are_rejected() -> None:
     import redis as blocking
 
     with pytest.raises(TypeError, match=r"redis\.client\.Redis"):
@@ -262,7 +261,7 @@ def test_what_is_no_store() -> None:
         RedisQuota(redis.Redis(), password="x")
 
 
-def test_time_outs_follow_the_round_trips() -> None:
+def test_timeouts_follow_the_round_trips() -> None:
     times = RoundTrips()
     assert times.limit == FIRST
     for _ in range(100):
@@ -282,49 +281,32 @@ def test_time_outs_follow_the_round_trips() -> None:
     assert fixed.limit == 0.1
 
 
-async def test_a_store_that_moves_far_away_is_found_again(
+async def test_a_store_whose_round_trip_becomes_long_is_reached_again(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From a round trip of a millisecond to one that is longer than all time-outs learned so far."""
+    """From a millisecond to longer than all timeouts learned so far."""
     delay = 0.0
-
-    async def serve(talk: Talk) -> None:
-        upstream, onward = await asyncio.open_connection("127.0.0.1", lasting.port)
-
-        async def back() -> None:
-            while data := await upstream.read(65536):
-                await asyncio.sleep(delay)
-                talk.writer.write(data)
-
-        pump = asyncio.create_task(back())
-        try:
-            while data := await talk.reader.read(65536):
-                onward.write(data)
-        finally:
-            pump.cancel()
-            onward.transport.abort()
-
-    async with Peer(serve) as peer:
-        quota = quota_on(lasting, url=f"redis://127.0.0.1:{peer.port}", fallback_share=1)
+    async with replaced_store(relay(lasting, lambda: delay)) as url:
+        quota = quota_on(lasting, url=url.replace(f":{SECRET}@", ""), fallback_share=1)
         async with client(service, quota, LIMIT) as tim:
-            await some(tim)
+            await call_some(tim)
             link = tim._caller.channels._sharing._link  # type: ignore[union-attr]
             delay = 0.4
-            await some(tim)
+            await call_some(tim)
             await until(lambda: link.times.limit > 0.7)
             await until(lambda: tim.stats()[NAME].shared)
-    assert warned(caplog)[:1] == ["away"]
+    assert logged_warnings(caplog)[:1] == ["away"]
 
 
-async def test_a_reply_that_came_while_the_loop_was_blocked_is_in_time(
+async def test_a_reply_that_arrived_while_the_loop_was_blocked_is_in_time(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client(service, quota_on(lasting, timeout=0.1), LIMIT) as tim:
-        await some(tim)
+        await call_some(tim)
         for _ in range(3):
-            calling = asyncio.create_task(some(tim, 1))
+            calling = asyncio.create_task(call_some(tim, 1))
             await asyncio.sleep(0)
             time.sleep(0.25)  # noqa: ASYNC251 - as a callback of the application's does
             await calling
         assert tim.stats()[NAME].shared
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []

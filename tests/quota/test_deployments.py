@@ -1,4 +1,4 @@
-"""The store as operators run it, each with its failure under load: no call fails, and no second holds too many."""
+"""Deployments of the store, each with its failure under load: no call fails, and no second exceeds the limit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TABLE = dict(deployments(Path("unused"), "")).keys()
 
 
 @pytest.mark.parametrize("name", TABLE)
-async def test_a_failure_under_load(
+async def test_a_deployments_failure_under_load_fails_no_call_and_exceeds_no_limit(
     service: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """One client continues alone, the other one waits; both share again once there is a primary."""
+    """One client uses its fallback share, the other waits; both share again once there is a primary."""
     counting = service.answer = Counting(LIMIT)
     make = dict(deployments(tmp_path, f"tim_async:{{{APP}:{COMMAND}}}"))[name]
     topology = await asyncio.to_thread(start, make)
@@ -48,7 +48,7 @@ async def test_a_failure_under_load(
     finally:
         await asyncio.to_thread(topology.__exit__)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
 
 
 def start(make: Callable[[], Topology]) -> Topology:

@@ -1,6 +1,6 @@
-"""The pace of a process without the store.
+"""The rate of a process without the store.
 
-`Fallback` is asked directly: a few hundredths of a second of silence cannot be told from a slow machine on a socket.
+`Fallback` is tested directly: over sockets, a slow machine would hide silences of a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tim_async._limiter.local import Use
 from tim_async._limiter.reply import Reply, StoreView
 from tim_async._limiter.sharing import Shares
 
-from .script import fullest
+from .support import max_per_second
 
 
 def in_virtual_time(check: Callable[[float], None]) -> None:
-    """Run it inside an event loop, which the limiter needs; gives it the time."""
+    """Run a check in an event loop, which the limiter needs, with the loop's time."""
 
     async def main() -> None:
         check(asyncio.get_running_loop().time())
@@ -42,19 +42,19 @@ def in_virtual_time(check: Callable[[float], None]) -> None:
 
 
 def view(limit: float, members: int, place: int = 0) -> StoreView:
-    """What is known of a store that has been asked."""
+    """Return the view of a store that has replied."""
     store = StoreView(limit)
     if members:
         store.update(Reply(1, "1", limit=limit, rate=limit, members=members, place=place), None, 0.0, 0.0)
     return store
 
 
-def made(limit: float = 200, alone: float | None = 0.5, *, members: int = 2, closed: bool = False) -> Fallback:
-    return Fallback(limit, Shares(fallback=alone, fail_closed=closed), view(limit, members), strict=False)
+def make_fallback(limit: float = 200, share: float | None = 0.5, *, members: int = 2, closed: bool = False) -> Fallback:
+    return Fallback(limit, Shares(fallback=share, fail_closed=closed), view(limit, members), strict=False)
 
 
 def times(limiter: Fallback | Timetable, now: float, until: float) -> list[float]:
-    """When a caller that never runs out may call."""
+    """Return the times of the calls of a caller that never runs out."""
     sent = []
     while now < until:
         if (delay := limiter.wait(now, Lane.INTERACTIVE)) <= 0.0:
@@ -71,30 +71,32 @@ def times(limiter: Fallback | Timetable, now: float, until: float) -> list[float
     place=st.integers(0, 1000),
     start=st.floats(0, 1e4),
 )
-def test_timetables_together_keep_the_limit_and_use_it(limit: int, each: float, place: int, start: float) -> None:
-    """As many processes as there are, whichever places they have; also where each calls less than once a second."""
+def test_the_timetables_of_all_processes_together_keep_and_use_the_limit(
+    limit: int, each: float, place: int, start: float
+) -> None:
+    """With any number of processes and any places, even if each calls less than once a second."""
     members = math.ceil(limit / each)
     arrivals = list[float]()
     for number in range(members):
         fallback = Fallback(limit, Shares(), view(limit, members, place + number), strict=True)
         fallback.begin(start, start)
         arrivals += times(fallback, start, start + 6.0)
-    assert fullest(arrivals) <= limit
-    # Of a small limit more is left for what is not quite even.
+    assert max_per_second(arrivals) <= limit
+    # Of a small limit more is unused, as a margin for uneven calls.
     assert len(arrivals) >= (0.9 if limit >= 50 else 0.3) * (6.0 - timetable_silence(limit)) * limit
 
 
 @pytest.mark.parametrize("late", [0.019, 0.021])
-def test_a_call_that_is_late_goes_at_once_or_waits_for_the_next_time(late: float) -> None:
+def test_a_late_call_is_sent_at_once_or_at_the_next_time(late: float) -> None:
     table = Timetable(2.0, 0.5, lambda now: now)
     assert table.wait(10.0, Lane.BULK) == pytest.approx(0.25)
     wait = table.wait(10.25 + late, Lane.BULK)
     assert wait == (0.0 if late < Timetable.TOLERANCE else pytest.approx(0.5 - late))
     table.take(10.25)
-    assert table.wait(10.26, Lane.BULK) == pytest.approx(0.49), "there is one call for each time"
+    assert table.wait(10.26, Lane.BULK) == pytest.approx(0.49), "one call for each time"
 
 
-def test_refusals_leave_times_out_and_answers_bring_them_back() -> None:
+def test_refusals_skip_times_and_answers_restore_them() -> None:
     table = Timetable(4.0, 0.0, lambda now: now)
     for rate in (4 / 3, 4 / 7, 4 / 8, 4 / 8):
         table.refused(0.0, 0.0)
@@ -112,7 +114,7 @@ def test_refusals_leave_times_out_and_answers_bring_them_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "alone", "members", "rate"),
+    ("limit", "share", "members", "rate"),
     [
         (200, None, 4, 50),
         (200, None, 20, 10),
@@ -124,46 +126,46 @@ def test_refusals_leave_times_out_and_answers_bring_them_back() -> None:
     ],
 )
 def test_the_share_is_that_of_one_member_or_the_one_given(
-    limit: float, alone: float | None, members: int, rate: float
+    limit: float, share: float | None, members: int, rate: float
 ) -> None:
-    """By slots, or by a timetable where slots would be few; the quota's limit holds where it is lower."""
+    """With slots, or with a timetable where slots would be few; the quota's limit applies if it is lower."""
 
     def check(now: float) -> None:
-        fallback = made(limit, alone, members=members)
+        fallback = make_fallback(limit, share, members=members)
         assert fallback.wait(now, Lane.BULK) == math.inf
         assert fallback.rate(now, otherwise=17.0) == 17.0
         fallback.begin(now, now)
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(rate)
         fallback.set_limit(limit / 2)
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(max(1.0 if rate >= 10 else 0.0, rate / 2))
-        again = Fallback(2 * limit, Shares(fallback=alone), view(limit, members), strict=False)
+        again = Fallback(2 * limit, Shares(fallback=share), view(limit, members), strict=False)
         again.begin(now, now)
         assert again.rate(now, otherwise=17.0) == pytest.approx(rate)
 
     in_virtual_time(check)
 
 
-def test_it_begins_with_silence_and_then_without_a_burst() -> None:
-    """What the store let go last would otherwise meet the bursts of all processes in one second."""
+def test_the_fallback_begins_with_silence_and_without_a_burst() -> None:
+    """Otherwise the store's last calls and the bursts of all processes would fall into one second."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        fallback, begin = made(), loop.time()
+        fallback, begin = make_fallback(), loop.time()
         fallback.begin(begin, begin + 0.2)
         assert fallback.wait(begin, Lane.INTERACTIVE) == pytest.approx(0.2 + LOSS_SILENCE)
         assert fallback.wait(begin + 0.2 + 0.9 * LOSS_SILENCE, Lane.BULK) == pytest.approx(0.1 * LOSS_SILENCE)
         await asyncio.sleep(0.2 + LOSS_SILENCE)
         assert len(times(fallback, loop.time(), loop.time() + 0.001)) <= 1
         await asyncio.sleep(1.1)
-        assert len(times(fallback, loop.time(), loop.time() + 0.001)) == 5, "the next one is as usual"
+        assert len(times(fallback, loop.time(), loop.time() + 0.001)) == 5, "later bursts are as usual"
 
     virtual_time.run(main())
 
 
 @pytest.mark.parametrize(("now", "last"), [(9.9, 10.0), (10.0, 9.0)])
-def test_by_a_timetable_it_begins_a_little_after_the_loss(now: float, last: float) -> None:
-    """The others' last calls may be later than its own."""
-    fallback = made(alone=None, members=100)
+def test_a_timetable_begins_a_little_after_the_loss(now: float, last: float) -> None:
+    """The last calls of other processes may be later than its own."""
+    fallback = make_fallback(share=None, members=100)
     fallback.begin(now, last)
     begin = 10.0 + timetable_silence(200)
     assert fallback.wait(now, Lane.BULK) == pytest.approx(begin - now)
@@ -175,7 +177,7 @@ def test_by_a_timetable_it_begins_a_little_after_the_loss(now: float, last: floa
 def test_no_second_holds_more_than_the_limit_when_the_store_is_lost(
     limit: int, each: float, start: float, part: float
 ) -> None:
-    """However close together the store let the last calls go: a burst of limit/20, or 4, and 1.1 of the limit."""
+    """However dense the store's last calls: a burst of limit/20, at least 4, and 1.1 times the limit."""
     burst, last = max(4, limit // 20), round(part * limit)
     arrivals = [start - min(number, last - burst) / (1.1 * limit) for number in range(last)]
     members = math.ceil(limit / each)
@@ -183,13 +185,13 @@ def test_no_second_holds_more_than_the_limit_when_the_store_is_lost(
         fallback = Fallback(limit, Shares(), view(limit, members, number), strict=False)
         fallback.begin(start, -math.inf)
         arrivals += times(fallback, start, start + 2.0)
-    assert fullest(arrivals) <= limit
+    assert max_per_second(arrivals) <= limit
 
 
 @pytest.mark.parametrize(("members", "alert", "refusal"), [(4, 0.485, 0.99 * 0.9), (100, 1 / 3, 1 / 3)])
-def test_refusals_and_alerts_slow_it(members: int, alert: float, refusal: float) -> None:
+def test_refusals_and_alerts_lower_the_fallback_rate(members: int, alert: float, refusal: float) -> None:
     def check(now: float) -> None:
-        one, two = (made(alone=None, members=members) for _ in range(2))
+        one, two = (make_fallback(share=None, members=members) for _ in range(2))
         for fallback in (one, two):
             fallback.begin(now, now)
         before = one.rate(now, otherwise=0.0)
@@ -201,11 +203,11 @@ def test_refusals_and_alerts_slow_it(members: int, alert: float, refusal: float)
     in_virtual_time(check)
 
 
-def test_a_permit_comes_back_to_the_limiter_that_it_is_from() -> None:
-    """Which may be that of the last outage."""
+def test_a_permit_is_released_to_the_limiter_that_granted_it() -> None:
+    """It may be that of an earlier outage."""
 
     def check(now: float) -> None:
-        fallback = made(alone=0.05, members=1)
+        fallback = make_fallback(share=0.05, members=1)
         fallback.begin(now - 1.0, now - 1.0)
         permit = fallback.take(now)
         assert permit.sent == now
@@ -218,11 +220,11 @@ def test_a_permit_comes_back_to_the_limiter_that_it_is_from() -> None:
 
 
 @pytest.mark.parametrize("settling", [0.05, 0.45])
-def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> None:
-    """Until then each of its calls must have been told; and should the store be late, calls go on."""
+def test_the_fallback_is_silent_just_before_the_store_grants_again(settling: float) -> None:
+    """By then all its calls must be reported; if the store is late, calls continue."""
 
     def check(now: float) -> None:
-        fallback = made()
+        fallback = make_fallback()
         fallback.begin(now - 1.0, now - 1.0)
         fallback.settles(now + settling)
         for after in (settling - 0.9 * RETURN_SILENCE, settling, settling + 0.9 * RETURN_SILENCE):
@@ -233,9 +235,9 @@ def test_it_is_silent_just_before_the_store_grants_again(settling: float) -> Non
     in_virtual_time(check)
 
 
-def test_with_nothing_of_its_own_it_waits_for_the_store() -> None:
+def test_fail_closed_grants_nothing_without_the_store() -> None:
     def check(now: float) -> None:
-        fallback = made(closed=True)
+        fallback = make_fallback(closed=True)
         fallback.begin(now, now)
         assert fallback.wait(now, Lane.INTERACTIVE) == math.inf
         fallback.refused(now, now)

@@ -1,4 +1,4 @@
-"""Real processes on one store: never refused, each with its part, whoever dies, sleeps or has a wrong clock."""
+"""Real processes on one store: with crashes, stops and wrong clocks each has its part, and no call is refused."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ LIMIT = 60
 async def fleet(
     service: StandIn, quota: RedisQuota, *workers: dict[str, Any]
 ) -> AsyncIterator[dict[str, ForkedProgram]]:
-    """Processes by name, all calling; at the end each must have ended well, unless it was killed."""
-    usual = {"url": service.url, "store": quota._store, "limit": LIMIT, "tasks": 5}
+    """Start processes, all calling, by name; at the end each must have exited with 0, unless it was killed."""
+    defaults = {"url": service.url, "store": quota._store, "limit": LIMIT, "tasks": 5}
     counting = service.answer
     assert isinstance(counting, Counting)
     with contextlib.ExitStack() as started:
         running: dict[str, ForkedProgram] = {}
         for number, worker in enumerate(workers):
             name = f"worker{number}"
-            settings = {**usual, "name": name, "quota": {"namespace": quota._namespace}, **worker}
+            settings = {**defaults, "name": name, "quota": {"namespace": quota._namespace}, **worker}
             command = ("-m", "tests.quota.worker", json.dumps(settings))
             running[name] = started.enter_context(ForkedProgram(*command, cwd=ROOT, stdin=PIPE, stderr=PIPE))
-        await until(lambda: len(counting.by) == len(workers), 60)
+        await until(lambda: len(counting.accepted) == len(workers), 60)
         yield running
         # Each ends with its standard input.
         ends = await asyncio.gather(*(in_thread(process.communicate) for process in running.values()))
@@ -49,21 +49,22 @@ async def fleet(
             assert process.returncode in (0, -signal.SIGKILL)
 
 
-async def test_each_has_its_part_whatever_its_clock_says(service: StandIn, lasting: Store) -> None:
+async def test_each_process_has_its_part_whatever_its_clock(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(LIMIT)
     quota = quota_on(lasting)
     async with fleet(service, quota, *({"skew": skew} for skew in (-5.0, 5.0, 0.0, 3600.0))):
-        counting.by.clear()
+        counting.accepted.clear()
         await until(lambda: answers(counting) >= 120)
-        parts = dict(counting.by)
+        parts = dict(counting.accepted)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT
     assert min(parts.values()) >= 15, parts
 
 
 @pytest.mark.parametrize("lane", ["INTERACTIVE", "BULK"])
-async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: str) -> None:
-    """The others take its part meanwhile."""
+async def test_the_others_take_the_part_of_stopped_and_killed_processes(
+    service: StandIn, lasting: Store, lane: str
+) -> None:
     counting = service.answer = Counting(LIMIT)
     quota = quota_on(lasting)
     async with fleet(service, quota, *({"lane": lane} for _ in range(4))) as running:
@@ -72,20 +73,20 @@ async def test_two_sleep_and_one_dies(service: StandIn, lasting: Store, lane: st
             before = answers(counting)
             await until(lambda: answers(counting) >= before + LIMIT)  # noqa: B023 - called at once
             running[name].send_signal(signal.SIGCONT)
-        done = counting.by["worker0"]
-        await until(lambda: counting.by["worker0"] > done)
+        done = counting.accepted["worker0"]
+        await until(lambda: counting.accepted["worker0"] > done)
         running["worker2"].kill()
         await in_thread(running["worker2"].wait)
         before = answers(counting)
         await until(lambda: answers(counting) >= before + LIMIT)
-    # A process that is stopped after it has its permit and before the bytes are out sends them when it goes on.
+    # A process that is stopped between its permit and the sending sends the call when it continues.
     stops = 2
     assert counting.refused <= stops
-    assert counting.fullest() <= LIMIT + stops
+    assert counting.max_per_second() <= LIMIT + stops
 
 
-async def test_the_store_dies_and_comes_back(service: StandIn, store: Store) -> None:
-    """The same limit holds before, meanwhile and after, and no call fails."""
+async def test_the_limit_holds_before_during_and_after_an_outage(service: StandIn, store: Store) -> None:
+    """No call fails."""
     counting = service.answer = Counting(LIMIT)
     quota = RedisQuota(store.url, fallback_share=0.25)
     workers = [{"quota": {"fallback_share": 0.25}} for _ in range(4)]
@@ -98,4 +99,4 @@ async def test_the_store_dies_and_comes_back(service: StandIn, store: Store) -> 
         before = answers(counting)
         await until(lambda: answers(counting) >= before + LIMIT + 20)
     assert counting.refused == 0
-    assert counting.fullest() <= LIMIT
+    assert counting.max_per_second() <= LIMIT

@@ -1,4 +1,4 @@
-"""A whole shared limiter, in virtual time, against a store that a test scripts."""
+"""The shared limiter in virtual time, against a scripted store."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ AHEAD = 1.75e9
 
 
 class Store:
-    """Grants at once what is asked, and keeps what it is told.
+    """Grants at once the permits requested, and records the requests.
 
     Attributes:
-        requests: all of them; and the loop times at which they came, in ``times``.
-        reply: the fields of its replies, but for the permits.
+        requests: all requests; ``times`` has the loop times at which they arrived.
+        reply: the fields of its replies, without the permits.
         due: seconds until a permit may be used; None to grant none.
-        pace: permits/s that it grants at most, none beyond the request's horizon; None for any number.
-        takes: seconds until its reply is there, half of it until the request is.
-        away: it cannot be reached.
-        later: number of a later request that it has heard already, which it says once.
+        pace: maximum of permits/s, none due beyond the request's horizon; None for no maximum.
+        takes: the round trip in seconds; the request arrives after half of it.
+        away: whether it is unreachable.
+        later: number of a later request, which its next reply names instead.
     """
 
     def __init__(self) -> None:
@@ -79,12 +79,12 @@ class Store:
         return tuple(permits), 0.0 if permits else self._next - now - horizon / 2
 
     def told(self, field: str) -> list[Any]:
-        """All that it was told in one field."""
+        """Return the entries of one field of all requests."""
         return [each for request in self.requests for each in request.get(field, ())]  # type: ignore[attr-defined]
 
 
 class Client:
-    """A queue and its limiter, which shares the quota of a store."""
+    """A queue and its shared limiter, on a scripted store."""
 
     def __init__(self, **options: Any) -> None:
         self.store = Store()
@@ -104,7 +104,7 @@ class Client:
         return permit.sent
 
     async def asked(self) -> Request:
-        """Let a request go that is to be sent at once."""
+        """Let a pending request be sent, and return it."""
         await asyncio.sleep(0.001)
         return self.store.requests[-1]
 
@@ -122,10 +122,10 @@ def run(main: Any, **options: Any) -> None:
     virtual_time.run(client())
 
 
-# What is told.
+# Reports.
 
 
-def test_every_request_tells_who_asks_by_what_and_what_is_out() -> None:
+def test_every_request_has_the_member_its_limit_and_its_calls_in_flight() -> None:
     async def main(client: Client) -> None:
         store = client.store
         await client.call()
@@ -160,15 +160,17 @@ def test_every_request_tells_who_asks_by_what_and_what_is_out() -> None:
         assert reported == {**fixed, "number": 2, "heard": 1, "epoch": "1", "out": 0, "called_lately": True}
         await asyncio.sleep(SECOND)
         await client.call()
-        assert int(store.requests[-1]["at"]) == pytest.approx(1e6 * (store.times[-1] + AHEAD), abs=2), "known by now"
+        assert int(store.requests[-1]["at"]) == pytest.approx(1e6 * (store.times[-1] + AHEAD), abs=2), (
+            "the fleet's clock is known by now"
+        )
         assert "called_lately" not in store.requests[-1]
         assert "freed" not in store.requests[-1]
 
     run(main)
 
 
-def test_half_of_the_credit_leads_and_the_other_half_is_told() -> None:
-    """An answer's slot is free sooner by half of the credit, the caller's next call by the other half."""
+def test_half_of_the_credit_is_the_lead_and_half_shortens_the_reported_times() -> None:
+    """By one half the answered call's slot is free sooner, by the other the process's next permit is due sooner."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -186,7 +188,7 @@ def test_half_of_the_credit_leads_and_the_other_half_is_told() -> None:
 
 
 @pytest.mark.parametrize(("strict", "answered"), [(True, True), (False, False)])
-def test_strict_gives_up_the_credit_and_a_call_without_an_answer_teaches_none(strict: bool, answered: bool) -> None:
+def test_there_is_no_credit_with_strict_or_without_answers(strict: bool, answered: bool) -> None:
     async def main(client: Client) -> None:
         store = client.store
         for _ in range(30):
@@ -202,7 +204,7 @@ def test_strict_gives_up_the_credit_and_a_call_without_an_answer_teaches_none(st
     run(main, strict=strict)
 
 
-def test_a_cut_of_the_fleets_rate_takes_credit_back() -> None:
+def test_a_cut_of_the_fleets_rate_reduces_the_credit() -> None:
     async def main(client: Client) -> None:
         for _ in range(30):
             await client.call()
@@ -215,8 +217,8 @@ def test_a_cut_of_the_fleets_rate_takes_credit_back() -> None:
     run(main)
 
 
-def test_who_is_silent_is_heard_of() -> None:
-    """A call under way twice a second, an idle process three times a minute; one that never called, never."""
+def test_a_process_reports_often_during_a_call_and_rarely_when_idle() -> None:
+    """Twice a second during a call, three times a minute when idle, never before the first call."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -236,7 +238,7 @@ def test_who_is_silent_is_heard_of() -> None:
     run(main)
 
 
-def test_news_is_told_at_once_and_again_until_the_store_has_it() -> None:
+def test_refusals_pauses_and_alerts_are_reported_at_once_until_acknowledged() -> None:
     """A tick later another process may have sent ten calls."""
 
     async def main(client: Client) -> None:
@@ -258,8 +260,8 @@ def test_news_is_told_at_once_and_again_until_the_store_has_it() -> None:
     run(main)
 
 
-def test_a_permit_that_no_call_took_in_time_is_given_back() -> None:
-    """A tenth of a second after it was due; until then the next caller takes it."""
+def test_an_unused_permit_is_returned() -> None:
+    """0.1 s after it was due; until then the next caller gets it."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -278,8 +280,8 @@ def test_a_permit_that_no_call_took_in_time_is_given_back() -> None:
     run(main)
 
 
-def test_closing_tells_what_is_not_used_and_leaves() -> None:
-    """Also when the slot of a permit in hand is free again."""
+def test_close_returns_unused_permits_and_leaves() -> None:
+    """The report has the time at which an unused permit's slot is free again."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -299,8 +301,8 @@ def test_closing_tells_what_is_not_used_and_leaves() -> None:
     run(main)
 
 
-def test_a_reply_that_is_too_late_grants_nothing() -> None:
-    """The store may already take its permits for spent; those that are not due yet keep their slots until then."""
+def test_a_late_reply_grants_nothing() -> None:
+    """Its permits may have expired in the store; those not due yet keep their slots until then."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -315,8 +317,8 @@ def test_a_reply_that_is_too_late_grants_nothing() -> None:
     run(main)
 
 
-def test_a_reply_of_another_request_changes_nothing() -> None:
-    """The store had heard a later one: then the next request has a later number yet."""
+def test_a_reply_to_another_request_is_ignored() -> None:
+    """The next request has a higher number than that reply."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -330,7 +332,7 @@ def test_a_reply_of_another_request_changes_nothing() -> None:
     run(main)
 
 
-def test_a_store_that_has_forgotten_is_told_again_and_one_that_keeps_forgetting_is_logged(
+def test_a_new_epoch_gets_all_reports_again_and_frequent_ones_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main(client: Client) -> None:
@@ -346,7 +348,7 @@ def test_a_store_that_has_forgotten_is_told_again_and_one_that_keeps_forgetting_
                 permit = await client.queue.enter()
                 client.queue.leave(permit, answered=True)
                 told = store.requests[-1]["freed"]
-                assert len(told) == 2, "what it was told before, too"
+                assert len(told) == 2, "including the one reported before"
             await asyncio.sleep(25.0)
 
     run(main)
@@ -356,11 +358,11 @@ def test_a_store_that_has_forgotten_is_told_again_and_one_that_keeps_forgetting_
     ]
 
 
-# What is asked.
+# Requests for permits.
 
 
-def test_the_next_permits_are_asked_for_while_the_last_ones_are_not_due() -> None:
-    """So that a store that is far away costs no part of the rate, and few requests."""
+def test_the_next_permits_are_requested_before_the_last_ones_are_due() -> None:
+    """So a distant store costs no part of the rate, and few requests."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -372,8 +374,8 @@ def test_the_next_permits_are_asked_for_while_the_last_ones_are_not_due() -> Non
     run(main)
 
 
-def test_an_interactive_call_asks_although_bulk_has_a_permit_that_is_due_later() -> None:
-    """And each has the next permit that is due."""
+def test_an_interactive_call_requests_a_permit_although_bulk_has_a_later_one() -> None:
+    """Each call gets the next permit that is due."""
 
     async def main(client: Client) -> None:
         queue, begin = client.queue, client.now
@@ -389,14 +391,14 @@ def test_an_interactive_call_asks_although_bulk_has_a_permit_that_is_due_later()
         assert client.store.times == [begin, begin + 0.01]
         sent = [permit.sent for permit in await asyncio.gather(*callers, bulk)]
         assert sent[0] == pytest.approx(begin + 0.11)
-        assert sent[1] == pytest.approx(begin + 0.21), "it asked when the first one had its permit"
+        assert sent[1] == pytest.approx(begin + 0.21), "requested when the first call had its permit"
         assert sent[2] == pytest.approx(begin + 0.3)
 
     run(main)
 
 
-def test_a_caller_that_must_wait_asks_again_when_the_store_says() -> None:
-    """Not sooner, whoever comes meanwhile."""
+def test_a_waiting_caller_asks_again_when_the_store_says() -> None:
+    """Not sooner, even if another caller arrives."""
 
     async def main(client: Client) -> None:
         store, begin = client.store, client.now
@@ -414,8 +416,8 @@ def test_a_caller_that_must_wait_asks_again_when_the_store_says() -> None:
 
 @pytest.mark.parametrize("lane", Lane, ids=str)
 @pytest.mark.parametrize("why", ["a call has ended", "a refusal", "a pause"])
-def test_who_waits_keeps_its_place_whatever_is_told_meanwhile(lane: Lane, why: str) -> None:
-    """A request that wants nothing gives the place in the store's queue up; many processes would never come first."""
+def test_a_report_keeps_the_place_in_the_stores_queue(lane: Lane, why: str) -> None:
+    """A request without ``wanted`` gives it up: with many processes, none would ever be first."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -438,27 +440,27 @@ def test_who_waits_keeps_its_place_whatever_is_told_meanwhile(lane: Lane, why: s
             caller.cancel()
         await asyncio.wait(callers)
         client.limiter.paused(0.001)
-        assert "wanted" not in await client.asked(), "nobody waits any more"
+        assert "wanted" not in await client.asked(), "no caller waits any more"
 
     run(main)
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_permit_is_due_from_when_the_store_granted_it(strict: bool) -> None:
-    """As far as the clocks tell; strictly, from when its reply comes."""
+def test_a_permits_delay_counts_from_its_grant(strict: bool) -> None:
+    """With ``strict``, from the arrival of the reply."""
 
     async def main(client: Client) -> None:
         store = client.store
         store.takes = 0.1
-        await client.call()  # it had to connect, and says nothing of the clocks
+        await client.call()  # it had to connect, so it tells nothing about the clocks
         store.due, begin = 0.3, client.now
         assert await client.call() - begin == pytest.approx(0.4 if strict else 0.35, abs=0.004)
 
     run(main, strict=strict)
 
 
-def test_a_deadline_that_the_store_cannot_keep_is_refused_at_once() -> None:
-    """The store is told the time left; what it says is not asked again before, unless somebody would wait longer."""
+def test_a_deadline_that_the_store_cannot_meet_is_refused_at_once() -> None:
+    """The request has the time left; only a caller with a later deadline asks the store again before its time."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -477,7 +479,7 @@ def test_a_deadline_that_the_store_cannot_keep_is_refused_at_once() -> None:
     run(main)
 
 
-def test_a_caller_that_would_not_wait_has_nothing_that_was_not_granted() -> None:
+def test_max_wait_0_is_refused_when_the_store_grants_nothing() -> None:
     async def main(client: Client) -> None:
         client.store.due, client.store.takes = None, 0.001
         begin = client.now
@@ -489,10 +491,10 @@ def test_a_caller_that_would_not_wait_has_nothing_that_was_not_granted() -> None
     run(main)
 
 
-# What replies do.
+# Replies.
 
 
-def test_a_store_that_pauses_holds_the_queue() -> None:
+def test_the_stores_pause_holds_the_queue() -> None:
     async def main(client: Client) -> None:
         await client.call()
         client.store.reply["opens"] = 3.0
@@ -519,7 +521,7 @@ def test_the_latency_is_three_round_trips_within_bounds() -> None:
     run(main)
 
 
-def test_what_is_known_of_the_others_is_what_the_store_said_last() -> None:
+def test_rate_limit_and_members_are_those_of_the_last_reply() -> None:
     async def main(client: Client) -> None:
         queue, limiter, store = client.queue, client.limiter, client.store
         assert (queue.rate, queue.limit, queue.shared, queue.processes) == (LIMIT, LIMIT, True, 1)
@@ -539,8 +541,8 @@ def test_what_is_known_of_the_others_is_what_the_store_said_last() -> None:
     run(main)
 
 
-def test_disagreement_is_logged_once_until_all_agree(caplog: pytest.LogCaptureFixture) -> None:
-    """Not where the limit was changed just now, which the store takes over soon."""
+def test_differing_limits_are_logged_once_until_they_agree(caplog: pytest.LogCaptureFixture) -> None:
+    """Not right after a change of this client's limit, which the store adopts soon."""
 
     async def main(client: Client) -> None:
         for limit in (40.0, 40.0, LIMIT, 30.0):
@@ -559,7 +561,7 @@ def test_disagreement_is_logged_once_until_all_agree(caplog: pytest.LogCaptureFi
     assert [record.message.partition(" has ")[0] + " has" for record in caplog.records] == [text, text]
 
 
-def test_a_changed_limit_is_told_at_once_and_holds_without_the_store() -> None:
+def test_a_changed_limit_is_reported_at_once_and_applies_without_the_store() -> None:
     async def main(client: Client) -> None:
         store, queue = client.store, client.queue
         for number in range(1000):
@@ -568,7 +570,7 @@ def test_a_changed_limit_is_told_at_once_and_holds_without_the_store() -> None:
         assert (queue.rate, client.limiter.pace(client.now)) == (20, 20)
         request = await client.asked()
         assert (request["limit"], request["bulk_share"]) == (20, 0.5)
-        assert request["lead"] == pytest.approx((0.045 - 0.002) / 2 * 1e6), "what was learned with more slots is not"
+        assert request["lead"] == pytest.approx((0.045 - 0.002) / 2 * 1e6), "credit learned with more slots is dropped"
         store.reply["limit"] = store.reply["rate"] = 200
         queue.set_limit(200)
         await client.asked()
@@ -581,7 +583,7 @@ def test_a_changed_limit_is_told_at_once_and_holds_without_the_store() -> None:
     run(main)
 
 
-def test_what_the_store_said_of_the_old_limit_turns_nobody_away_after_a_change() -> None:
+def test_a_refusal_under_the_old_limit_does_not_apply_after_a_change() -> None:
     async def main(client: Client) -> None:
         store = client.store
         store.due, store.reply["again"], store.reply["over"] = None, 5.0, True
@@ -595,8 +597,8 @@ def test_what_the_store_said_of_the_old_limit_turns_nobody_away_after_a_change()
     run(main)
 
 
-def test_rates_of_ones_own_bind_nobody_else() -> None:
-    """They are kept here, whatever the store grants."""
+def test_own_rates_bind_no_other_process() -> None:
+    """The process keeps to them, whatever the store grants."""
 
     async def main(client: Client) -> None:
         store, queue = client.store, client.queue
@@ -616,7 +618,7 @@ def test_rates_of_ones_own_bind_nobody_else() -> None:
 # Without the store.
 
 
-def test_what_is_made_alone_is_told_as_such() -> None:
+def test_calls_made_without_the_store_are_reported_as_such() -> None:
     async def main(client: Client) -> None:
         store = client.store
         store.away = True
@@ -634,7 +636,7 @@ def test_what_is_made_alone_is_told_as_such() -> None:
     run(main)
 
 
-def test_a_slow_exchange_is_given_up_when_it_is_overdue() -> None:
+def test_an_overdue_exchange_is_abandoned() -> None:
     async def main(client: Client) -> None:
         client.store.takes = 1e6
         begin = client.now
@@ -647,7 +649,7 @@ def test_a_slow_exchange_is_given_up_when_it_is_overdue() -> None:
     run(main)
 
 
-def test_a_defect_of_the_exchange_is_logged_once_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_in_the_exchange_is_logged_once_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
     async def main(client: Client) -> None:
         for _ in range(2):
             client.store.reply["unknown"] = 1
@@ -662,7 +664,7 @@ def test_a_defect_of_the_exchange_is_logged_once_until_it_works(caplog: pytest.L
     assert all(record.exc_info for record in caplog.records if record.levelno == logging.ERROR)
 
 
-def test_closed_it_waits_for_the_store() -> None:
+def test_fail_closed_waits_for_the_store() -> None:
     async def main(client: Client) -> None:
         client.store.away = True
         caller = asyncio.create_task(client.call())
@@ -677,7 +679,7 @@ def test_closed_it_waits_for_the_store() -> None:
 
 
 def test_while_the_store_settles_the_fallback_share_is_used_until_it_grants() -> None:
-    """It is told when the last calls made alone have been sent, and then asked as soon as it grants."""
+    """The last calls made alone are reported before that, and permits are requested as soon as it grants."""
 
     async def main(client: Client) -> None:
         store = client.store
@@ -710,12 +712,12 @@ def test_a_permit_of_the_store_is_used_while_the_fallback_share_waits() -> None:
         assert not client.queue.shared
         sent = sorted(await asyncio.gather(*callers))
         assert sent[0] == pytest.approx(begin + 0.199, abs=0.005)
-        assert sent[1] >= begin + 0.2 + 0.3 - 0.01, "and then a silence that begins with the last permit"
+        assert sent[1] >= begin + 0.2 + 0.3 - 0.01, "the silence begins with the last permit"
 
     run(main)
 
 
-def test_many_processes_try_the_store_less_often() -> None:
+def test_each_of_many_processes_tries_the_store_less_often() -> None:
     async def main(client: Client) -> None:
         client.store.reply["members"] = 500
         await client.call()
@@ -728,7 +730,7 @@ def test_many_processes_try_the_store_less_often() -> None:
     run(main)
 
 
-def test_a_permit_of_the_fallback_share_that_was_not_used_is_free_at_once() -> None:
+def test_an_unused_permit_of_the_fallback_share_is_free_at_once() -> None:
     async def main(client: Client) -> None:
         client.store.away = True
         permit = await client.queue.enter()

@@ -1,4 +1,4 @@
-"""A store that cannot work as it is configured: calls say so at once, with what to do, and go on once it is mended."""
+"""A store with a wrong configuration: calls fail at once, the error names the remedy, and no restart is needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tim_async import TIMError
 from tim_async.quota import QuotaMisconfigured, RedisQuota
 
 from .support import COMMAND, NAME, Counting, calling, client, quota_on, until
-from .test_outage import SECRET, always, scripted, some, stranger, warned
+from .test_outage import SECRET, always, call_some, logged_warnings, replaced_store, scripted
 
 LIMIT = 50
 FAULTS = {
@@ -45,37 +45,39 @@ FAULTS = {
 
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("fail_closed", [False, True])
-async def test_a_fault_fails_the_first_call_with_what_to_do(
+async def test_a_misconfiguration_fails_the_first_call_with_the_remedy(
     service: StandIn, caplog: pytest.LogCaptureFixture, kind: str, fail_closed: bool
 ) -> None:
-    serve, says = FAULTS[kind]
-    async with stranger(serve) as url, client(service, RedisQuota(url, fail_closed=fail_closed), LIMIT) as tim:
+    serve, message = FAULTS[kind]
+    async with replaced_store(serve) as url, client(service, RedisQuota(url, fail_closed=fail_closed), LIMIT) as tim:
         for _ in range(2):
             error = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
             assert type(error) is QuotaMisconfigured
-            assert re.search(says, str(error))
+            assert re.search(message, str(error))
             assert re.search(rf"^{NAME}: the shared quota at RedisQuota\('redis://127.0.0.1:\d+/0'\)", str(error))
             assert str(pickle.loads(pickle.dumps(error))) == str(error)
             assert SECRET not in f"{error!r}{error}"
     assert service.seen == []
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_fault_may_count_as_an_outage(service: StandIn, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    serve, says = FAULTS[kind]
+async def test_a_misconfiguration_counts_as_an_outage_without_fail_fast(
+    service: StandIn, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    serve, message = FAULTS[kind]
     async with (
-        stranger(serve) as url,
+        replaced_store(serve) as url,
         client(service, RedisQuota(url, fail_fast=False, fallback_share=1), LIMIT) as tim,
     ):
-        await some(tim, 10)
+        await call_some(tim, 10)
         assert not tim.stats()[NAME].shared
-    assert warned(caplog) == ["away"]
-    assert re.search(says, caplog.text)
+    assert logged_warnings(caplog) == ["away"]
+    assert re.search(message, caplog.text)
 
 
-async def test_what_is_mended_needs_no_restart(service: StandIn, store: Store) -> None:
-    """A call that fails has sent nothing, and the store is tried again every second."""
+async def test_a_corrected_configuration_needs_no_restart(service: StandIn, store: Store) -> None:
+    """The store is tried again every second."""
     with store.client() as redis:
         redis.config_set("requirepass", SECRET)
     async with client(service, RedisQuota(store.url), LIMIT) as tim:
@@ -84,26 +86,26 @@ async def test_what_is_mended_needs_no_restart(service: StandIn, store: Store) -
             redis.config_set("requirepass", "")
 
         await until(lambda: tim.stats()[NAME].shared)
-        await some(tim)
+        await call_some(tim)
 
 
-async def test_a_replica_that_was_the_primary_a_moment_ago(
+async def test_a_connection_to_a_former_primary_is_no_misconfiguration(
     service: StandIn, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is no mistake of who connected just before a failover: by the same name there is another primary now."""
+    """As when a client connects just before a failover: the same name leads to another primary now."""
     with Store(tmp_path / "old") as old, old.client() as redis:
         redis.replicaof("127.0.0.1", 1)
         with contextlib.closing(Address(store.port, first=old.port)) as address:
             async with client(service, RedisQuota(f"redis://127.0.0.1:{address.port}/0"), LIMIT) as tim:
-                await some(tim)
+                await call_some(tim)
                 assert tim.stats()[NAME].shared
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
-async def test_a_store_that_worked_is_away_when_it_refuses(
+async def test_a_store_that_revokes_a_right_counts_as_an_outage(
     service: StandIn, caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
-    """A right that is taken away, or a password that is changed, stops no process that runs."""
+    """It stops no running process."""
     async with client(service, RedisQuota(store.url, fallback_share=1), LIMIT) as tim, calling((tim, "alice")):
         await until(lambda: tim.stats()[NAME].shared and service.seen)
         with store.client() as redis:
@@ -111,17 +113,17 @@ async def test_a_store_that_worked_is_away_when_it_refuses(
             await until(lambda: not tim.stats()[NAME].shared)
             redis.acl_setuser("default", commands=["+@all"], enabled=True)
             await until(lambda: tim.stats()[NAME].shared)
-    assert warned(caplog) == ["away", "back"]
+    assert logged_warnings(caplog) == ["away", "back"]
     assert "rights listed in FLEET.md" in caplog.text
 
 
-async def test_a_key_of_somebody_else_fails_its_endpoint_alone(
+async def test_a_foreign_key_fails_its_endpoint_alone(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the key is left as it is."""
+    """The key is left as it is."""
     quota = quota_on(lasting)
     async with client(service, quota, LIMIT) as tim:
-        await some(tim)
+        await call_some(tim)
         with lasting.client() as redis:
             (name,) = redis.keys(f"{quota._namespace}:*:state")
             other = str(name).replace("get_c2c_unread_msg_num", "admin_set_msg_read")
@@ -130,12 +132,12 @@ async def test_a_key_of_somebody_else_fails_its_endpoint_alone(
             assert redis.get(other) == "mine"
         assert type(error) is QuotaMisconfigured
         assert "give another namespace" in str(error)
-        await some(tim)
+        await call_some(tim)
         assert tim.stats()[NAME].shared
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
-def wrong(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
+def misconfigurations(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
     yield f"redis://127.0.0.1:{pair.two.port}", "it is a replica"
     yield f"redis+cluster://127.0.0.1:{store.port}", "it is no cluster"
     yield f"redis://127.0.0.1:{store.port}/99", "does not have this database"
@@ -143,23 +145,23 @@ def wrong(store: Store, pair: Pair) -> Iterator[tuple[Any, str]]:
     yield "redis://127.0.0.1:9", "unreachable"
 
 
-async def test_check_tells_what_is_wrong(lasting: Store, tmp_path: Path) -> None:
+async def test_check_names_misconfigurations(lasting: Store, tmp_path: Path) -> None:
     with Pair(tmp_path) as pair:
-        for url, says in wrong(lasting, pair):
+        for url, message in misconfigurations(lasting, pair):
             error = await failure_of(RedisQuota(url).check())
             assert type(error) is QuotaMisconfigured
             assert issubclass(QuotaMisconfigured, TIMError)
-            assert re.search(says, str(error)), str(error)
+            assert re.search(message, str(error)), str(error)
             assert SECRET not in str(error)
 
 
-async def test_check_tells_what_is_wrong_with_sentinels(service: StandIn, tmp_path: Path) -> None:
-    """redis-py has one error for all of it; a primary that is down is an outage all the same."""
+async def test_check_names_misconfigurations_of_sentinels(service: StandIn, tmp_path: Path) -> None:
+    """redis-py has one error for all of them; a primary that is down is an outage nevertheless."""
     with Watched(tmp_path, freeze=False) as watched, watched.sentinel.client() as redis:
         sentinel = f"127.0.0.1:{watched.sentinel.port}"
         another = watched.url.replace(f"/{PRIMARY}", "/another")
         mine = Sentinel([("127.0.0.1", watched.sentinel.port)])  # type: ignore[no-untyped-call]
-        for store, says in (
+        for store, message in (
             (another, "check the primary's name"),
             (mine.master_for("another"), "check the primary's name"),
             (mine.slave_for(PRIMARY), "it is a replica"),
@@ -169,7 +171,7 @@ async def test_check_tells_what_is_wrong_with_sentinels(service: StandIn, tmp_pa
         ):
             error = await failure_of(RedisQuota(store).check())
             assert type(error) is QuotaMisconfigured
-            assert re.search(says, str(error)), str(error)
+            assert re.search(message, str(error)), str(error)
             assert SECRET not in str(error)
             if isinstance(store, AsyncRedis):
                 await store.aclose()
@@ -188,8 +190,8 @@ async def test_check_tells_what_is_wrong_with_sentinels(service: StandIn, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["redis", "redis+cluster", "redis+sentinel"])
-async def test_check_tells_of_tls_and_of_strangers(store: Store, kind: str) -> None:
-    """A server with TLS hangs up without it, one without TLS waits for more, and some servers of HTTP hang up, too."""
+async def test_check_names_tls_and_other_protocols(store: Store, kind: str) -> None:
+    """A TLS server closes plain connections, a plain server waits for more, and some HTTP servers close, too."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = b"") -> None:
         with contextlib.suppress(OSError, asyncio.LimitOverrunError):
@@ -208,7 +210,7 @@ async def test_check_tells_of_tls_and_of_strangers(store: Store, kind: str) -> N
     ):
         end = "/m" if kind.endswith("sentinel") else ""
         ports = [server.sockets[0].getsockname()[1] for server in (secure, http, silent)]
-        for url, says in (
+        for url, message in (
             (f"{kind}://127.0.0.1:{ports[0]}{end}", "it speaks TLS; give a URL that begins with rediss://"),
             (f"{kind.replace('redis', 'rediss')}://127.0.0.1:{store.port}{end}", "it does not speak TLS"),
             (f"{kind}://127.0.0.1:{ports[1]}{end}", "it does not speak the protocol of Redis"),
@@ -216,43 +218,43 @@ async def test_check_tells_of_tls_and_of_strangers(store: Store, kind: str) -> N
         ):
             error = await failure_of(RedisQuota(url).check())
             assert type(error) is QuotaMisconfigured
-            assert says in str(error), str(error)
+            assert message in str(error), str(error)
 
 
 @pytest.mark.parametrize("option", ["nonsense", "decode_response"])
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h", "redis+sentinel://h/m", "redis+cluster://h"])
-def test_an_unknown_option_is_a_type_error_when_it_is_given(url: str, option: str) -> None:
+def test_an_unknown_option_is_a_type_error_in_the_constructor(url: str, option: str) -> None:
     with pytest.raises(TypeError, match=option):
         RedisQuota(url, **{option: 1})  # type: ignore[arg-type]
 
 
 def rule(heading: str) -> str:
-    """A rule as FLEET.md has it."""
+    """Return an ACL rule of FLEET.md."""
     text = (ROOT / "tim_async" / "FLEET.md").read_text(encoding="utf-8")
     found = re.search(rf"^ACL SETUSER {re.escape(heading)} .*(?:\n  .*)*", text, re.MULTILINE)
     assert found is not None
     return " ".join(found.group().split())
 
 
-def test_the_rule_permits_what_the_script_does() -> None:
+def test_the_acl_rule_permits_exactly_the_commands_of_the_script() -> None:
     source = (ROOT / "tim_async" / "_limiter" / "quota.lua").read_text(encoding="utf-8")
     used = set(re.findall(r"redis\.p?call\('([A-Z]+)'", source))
     permitted = {word[1:].upper() for word in rule("tim on").split() if word.startswith("+")}
-    beside = {"EVALSHA", "EVAL", "PING", "SELECT", "CLIENT|SETINFO", "CLIENT|SETNAME"}
-    assert permitted == used | beside
+    others = {"EVALSHA", "EVAL", "PING", "SELECT", "CLIENT|SETINFO", "CLIENT|SETNAME"}
+    assert permitted == used | others
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_exactly_the_rights_of_the_rule(
+async def test_the_rights_of_the_acl_rule_suffice(
     service: StandIn, caplog: pytest.LogCaptureFixture, tmp_path: Path, server: str
 ) -> None:
-    """Calls work, nothing is denied on the way, and a check needs no more."""
+    """Calls work, no command is denied, and `check` needs no more."""
     counting = service.answer = Counting(LIMIT)
     with Store(tmp_path / "v", server=server) as store, store.client() as redis:
         redis.execute_command(*rule("tim on").replace("PASSWORD", SECRET).split())
         url = f"redis://tim:{SECRET}@127.0.0.1:{store.port}/0"
         async with client(service, RedisQuota(url), LIMIT) as tim:
-            await some(tim)
+            await call_some(tim)
             assert tim.stats()[NAME].shared
         report = await RedisQuota(url).check()
         denied = {entry["object"] for entry in redis.acl_log()}
@@ -261,7 +263,7 @@ async def test_exactly_the_rights_of_the_rule(
         assert report.run_id
         assert report.risks == ()
         assert (report.server == "valkey") is (server == "valkey")
-        # Without a right that only tells more, it goes on.
+        # Calls do not need the right to INFO.
         redis.acl_setuser("tim", commands=["-info"], enabled=True)
         report = await RedisQuota(url).check()
         assert not report.run_id
@@ -270,14 +272,14 @@ async def test_exactly_the_rights_of_the_rule(
         redis.acl_setuser("tim", commands=["-zadd"], enabled=True)
         assert "rights listed in FLEET.md" in str(await failure_of(RedisQuota(url).check()))
     assert counting.refused == 0
-    assert warned(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 @pytest.mark.parametrize("deployment", ["Sentinel", "cluster"])
-async def test_exactly_the_rights_of_the_rules_through_a_failure(
+async def test_the_rights_of_the_acl_rules_suffice_during_a_failover(
     service: StandIn, caplog: pytest.LogCaptureFixture, tmp_path: Path, deployment: str
 ) -> None:
-    """Nothing is denied while the primary is found, dies or moves, and is found again."""
+    """No command is denied while the primary is found, dies or moves, and is found again."""
     quota_rules, options = [rule("tim on")], dict[str, Any]()
     topology: Watched | Clustered
     if deployment == "cluster":
@@ -303,4 +305,4 @@ async def test_exactly_the_rights_of_the_rules_through_a_failure(
         for redis in every.values():
             with contextlib.suppress(exceptions.ConnectionError):  # the one that was killed
                 assert redis.acl_log() == []
-    assert set(warned(caplog)) <= {"away", "back"}
+    assert set(logged_warnings(caplog)) <= {"away", "back"}

@@ -1,7 +1,7 @@
-"""What a process tells the store, what it asks for, and what it learns from the replies.
+"""The parts of a shared limiter: pending events, permits and ledger, demand, and the view of the store.
 
-Each part is asked directly, since between clients and a store these numbers decide no more than a few milliseconds.  A
-whole limiter is tested in test_limiter.py.
+Each part is tested directly, since between clients and a store these numbers decide no more than a few milliseconds.
+test_limiter.py tests the whole.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def reported_by(pending: PendingEvents, now: float) -> tuple[Request, Callable[[
     return request, acknowledge
 
 
-def test_refusals_are_told_with_the_time_since_the_last_one() -> None:
-    """Until the store has them; those that come meanwhile are told next time."""
+def test_refusals_are_reported_with_the_time_since_the_last_one() -> None:
+    """Until acknowledged; refusals in between are reported next time."""
     pending = PendingEvents()
     assert not pending
     assert reported_by(pending, 10.0)[0] == {}
@@ -47,7 +47,7 @@ def test_refusals_are_told_with_the_time_since_the_last_one() -> None:
 
 
 @pytest.mark.parametrize(("now", "known"), [(12.0, True), (12.001, False)])
-def test_refusals_and_alerts_are_forgotten_after_two_seconds(now: float, known: bool) -> None:
+def test_refusals_and_alerts_expire_after_two_seconds(now: float, known: bool) -> None:
     pending = PendingEvents()
     pending.refused(10.0)
     pending.slow_down(0.5, 10.0)
@@ -58,7 +58,7 @@ def test_refusals_and_alerts_are_forgotten_after_two_seconds(now: float, known: 
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.8), (0.8, 0.5)])
-def test_of_two_alerts_the_lower_share_is_told(shares: tuple[float, float]) -> None:
+def test_of_two_alerts_the_lower_share_is_reported(shares: tuple[float, float]) -> None:
     pending = PendingEvents()
     for share in shares:
         pending.slow_down(share, 10.0)
@@ -74,7 +74,7 @@ def test_of_two_alerts_the_lower_share_is_told(shares: tuple[float, float]) -> N
 
 
 @pytest.mark.parametrize("ends", [(12.0, 13.0), (13.0, 12.0)])
-def test_of_two_pauses_the_longer_one_is_told(ends: tuple[float, float]) -> None:
+def test_of_two_pauses_the_longer_one_is_reported(ends: tuple[float, float]) -> None:
     pending = PendingEvents()
     for end in ends:
         pending.pause(end)
@@ -90,7 +90,7 @@ def test_of_two_pauses_the_longer_one_is_told(ends: tuple[float, float]) -> None
 
 
 @pytest.mark.parametrize("end", [9.0, 10.0])
-def test_a_pause_that_is_over_is_not_told(end: float) -> None:
+def test_a_pause_that_is_over_is_not_reported(end: float) -> None:
     pending = PendingEvents()
     pending.pause(end)
     request, acknowledge = reported_by(pending, 10.0)
@@ -99,10 +99,10 @@ def test_a_pause_that_is_over_is_not_told(end: float) -> None:
     assert not pending
 
 
-# Unused permits, and the calls that count.
+# Unused permits, and the ledger.
 
 
-def test_permits_are_used_in_the_order_in_which_they_are_due() -> None:
+def test_permits_are_used_in_the_order_of_their_due_times() -> None:
     granted = GrantedPermits()
     assert (len(granted), granted.soonest(), granted.latest(), granted.pop()) == (0, math.inf, -math.inf, None)
     for due in (10.2, 10.1, 10.3):
@@ -117,7 +117,7 @@ def test_permits_are_used_in_the_order_in_which_they_are_due() -> None:
 
 
 def test_an_interactive_call_does_not_wait_long_for_a_permit_of_bulk() -> None:
-    """It asks for one of its own, once; bulk takes what there is."""
+    """It requests one of its own, once; a bulk call takes any permit."""
     granted = GrantedPermits()
     assert not granted.suits(Lane.BULK, 10.0)
     granted.add(10.02, Lane.BULK)
@@ -129,14 +129,14 @@ def test_an_interactive_call_does_not_wait_long_for_a_permit_of_bulk() -> None:
 
 
 class Books:
-    """What a store knows of one process, by the rule that ``quota.lua`` follows."""
+    """A store's record of one process, kept by the rule of ``quota.lua``."""
 
     def __init__(self) -> None:
         self.number = self.out = 0
         self.cooling: list[float] = []
 
     def hear(self, request: Request, now: float, granted: int = 0) -> bool:
-        """Take in a request; returns whether it is news."""
+        """Process a request; return whether it is new."""
         if request["number"] <= self.number:
             return False
         for first, ahead, calls in request.get("freed", ()):
@@ -146,11 +146,11 @@ class Books:
         return True
 
 
-class Teller:
-    """A process that calls, and tells a store of it.
+class Reporter:
+    """A process that makes calls and reports them to a store.
 
     Attributes:
-        freed: from when on each call that has ended does not count.
+        freed: the times from which the ended calls no longer count.
     """
 
     def __init__(self, dice: random.Random) -> None:
@@ -163,7 +163,7 @@ class Teller:
         self.sent: list[Request] = []
 
     def live(self) -> None:
-        """Some time passes; some calls are sent, some end, and some permits are given back."""
+        """Let some time pass; send and end some calls, and return some permits."""
         self.now += self.dice.choice([0.0, 0.0004, 0.3])
         for what in self.dice.choices(["send", "end", "return"], k=self.dice.randint(0, 3)):
             if what == "end" and self.ledger.in_flight:
@@ -177,7 +177,7 @@ class Teller:
                     self.ledger.cool(due)
 
     def tell(self, fate: str) -> None:
-        """One exchange, which ends as it does."""
+        """Make one exchange, which ends as its fate says."""
         self.number += 1
         request: Request = {"number": self.number}
         self.ledger.report(request, self.now, len(self.granted), self.heard)
@@ -202,29 +202,29 @@ FATES = ("heard", "heard", "lost", "no reply", "overtaken", "forgotten", "forgot
 
 
 @given(seed=st.integers(0, 2**32), fates=st.lists(st.sampled_from(FATES), max_size=40))
-def test_whatever_is_lost_late_or_repeated_the_store_knows_in_the_end(seed: int, fates: list[str]) -> None:
-    """How many calls are out; and of each that has ended, once, when it counts no more, or later.
+def test_reports_are_complete_despite_lost_late_and_repeated_messages(seed: int, fates: list[str]) -> None:
+    """The store knows the calls in flight, and counts each ended call once and long enough.
 
-    A store that has forgotten is told again.
+    A store that has lost its data gets the reports again.
     """
-    teller = Teller(random.Random(seed))
+    reporter = Reporter(random.Random(seed))
     for fate in [*fates, "heard", "heard"]:
-        teller.live()
-        teller.tell(fate)
-    books, ledger, freed = teller.books, teller.ledger, [free for free in teller.freed if free > teller.now]
-    assert books.out == ledger.in_flight + len(teller.granted)
-    assert len(books.cooling) <= len(teller.freed)
+        reporter.live()
+        reporter.tell(fate)
+    books, ledger, freed = reporter.books, reporter.ledger, [free for free in reporter.freed if free > reporter.now]
+    assert books.out == ledger.in_flight + len(reporter.granted)
+    assert len(books.cooling) <= len(reporter.freed)
     for free in freed:
         assert sum(each >= free - 1e-5 for each in books.cooling) >= sum(each >= free for each in freed)
-    assert ledger.counted(teller.now) == bool(ledger.in_flight or freed)
+    assert ledger.counted(reporter.now) == bool(ledger.in_flight or freed)
     assert not ledger.unreported()
 
 
-# What is asked for.
+# Demand.
 
 
 class Callers:
-    """A queue, as a limiter sees it."""
+    """A queue as a limiter sees it."""
 
     def __init__(self, *, interactive: int = 0, bulk: int = 0, deadline: float = math.inf) -> None:
         self._queued = {Lane.INTERACTIVE: interactive, Lane.BULK: bulk}
@@ -252,7 +252,7 @@ def said(**fields: Any) -> Reply:
 
 
 def reached(limit: float = 200, round_trip: float = 0.0) -> StoreView:
-    """The view of a store that is so far away, and that was asked before time 50."""
+    """Return the view of a store with this round trip, which was asked before time 50."""
     store = StoreView(limit)
     store.update(said(limit=limit, rate=limit), None, 50.0 - round_trip, 50.0)
     return store
@@ -268,7 +268,7 @@ def asked(demand: Demand, now: float = 100.0) -> Request:
     ("lane", "limit", "round_trip", "waiting", "wanted"),
     [
         ("interactive", 200, 0.0, 50, 1),
-        ("interactive", 200, 0.0401, 50, 21),  # those of the time until the next reply to a request
+        ("interactive", 200, 0.0401, 50, 21),  # those for the time until the reply to the next request
         ("interactive", 200, 0.0401, 9, 9),
         ("interactive", 200, 1.0, 150, 100),  # half of the limit
         ("interactive", 1, 1.0, 50, 1),
@@ -279,26 +279,26 @@ def asked(demand: Demand, now: float = 100.0) -> Request:
         ("bulk", 2500, 0.0, 500, 50),
     ],
 )
-def test_as_many_permits_are_asked_for_as_can_be_used_soon(
+def test_as_many_permits_are_requested_as_can_be_used_soon(
     lane: str, limit: float, round_trip: float, waiting: int, wanted: int
 ) -> None:
     demand = Demand(Callers(**{lane: waiting}), GrantedPermits(), reached(limit, round_trip))
     assert demand.horizon == pytest.approx(2.5 * round_trip + 0.008)
     demand.add(Lane[lane.upper()])
     assert asked(demand) == {"lane": lane, "wanted": wanted}
-    assert asked(demand) == {}, "it is asked once"
+    assert asked(demand) == {}, "requested once"
 
 
 @pytest.mark.parametrize("order", [(Lane.INTERACTIVE, Lane.BULK), (Lane.BULK, Lane.INTERACTIVE)])
-def test_interactive_calls_are_asked_for_first(order: tuple[Lane, ...]) -> None:
+def test_permits_for_interactive_calls_are_requested_first(order: tuple[Lane, ...]) -> None:
     demand = Demand(Callers(interactive=1, bulk=5), GrantedPermits(), reached())
     for lane in order:
         demand.add(lane)
     assert asked(demand)["lane"] == "interactive"
 
 
-def test_nothing_is_asked_for_that_nobody_can_use() -> None:
-    """When the callers have gone, when there is a permit in hand, and when a reply has come."""
+def test_no_permit_is_requested_that_no_caller_can_use() -> None:
+    """After the callers have gone, with an unused permit, and after a reply."""
     granted, store = GrantedPermits(), reached()
     gone = Demand(Callers(interactive=1), granted, store)
     assert gone.wait(Lane.BULK, 100.0) == math.inf
@@ -319,8 +319,8 @@ def test_nothing_is_asked_for_that_nobody_can_use() -> None:
     ("round_trip", "due", "asks"),
     [(0.003, 100.0, False), (0.003, 99.99, True), (0.1, 100.12, True), (0.1, 100.14, False)],
 )
-def test_the_next_permits_are_asked_for_so_that_they_come_in_time(round_trip: float, due: float, asks: bool) -> None:
-    """Where the store is far away, while the last ones in hand are not due yet."""
+def test_the_next_permits_are_requested_in_time(round_trip: float, due: float, asks: bool) -> None:
+    """With a distant store, while the last ones are not due yet."""
     granted = GrantedPermits()
     granted.add(due, Lane.INTERACTIVE)
     demand = Demand(Callers(interactive=5), granted, reached(round_trip=round_trip))
@@ -330,14 +330,14 @@ def test_the_next_permits_are_asked_for_so_that_they_come_in_time(round_trip: fl
 
 
 @pytest.mark.parametrize(("deadline", "budget"), [(100.25, 250_000), (100.0, 0), (99.0, 0), (math.inf, None)])
-def test_the_first_callers_deadline_is_the_budget(deadline: float, budget: int | None) -> None:
+def test_the_deadline_of_the_head_of_the_queue_is_the_budget(deadline: float, budget: int | None) -> None:
     demand = Demand(Callers(interactive=1, deadline=deadline), GrantedPermits(), reached())
     demand.add(Lane.INTERACTIVE)
     assert asked(demand).get("budget") == budget
 
 
-def test_who_was_told_when_to_ask_again_does() -> None:
-    """An interactive call is another question than one for bulk; who would wait longer than the one before, too."""
+def test_a_caller_asks_again_when_the_store_says() -> None:
+    """Sooner: an interactive call after a reply to bulk, and a caller with a later deadline."""
     store = reached()
     store.update(said(again=0.5), Lane.BULK, 100.0, 100.0)
     callers = Callers(interactive=1, bulk=1, deadline=100.4)
@@ -353,10 +353,10 @@ def test_who_was_told_when_to_ask_again_does() -> None:
     assert demand.wait(Lane.BULK, 100.2) == 0.0
 
 
-# What replies teach.
+# The view of the store.
 
 
-def test_a_round_trip_is_a_mean_of_late_and_saturated_is_what_waits_for_a_slot() -> None:
+def test_the_view_has_the_mean_round_trip_and_whether_slots_were_missing() -> None:
     store = StoreView(200)
     assert (store.rate, store.limit, store.members, store.round_trip, store.saturated) == (200, 200, 0, 0.0, False)
     store.update(said(rate=150, limit=180, members=3, again=0.5, slot_bound=True), Lane.BULK, 99.9, 100.0)
@@ -369,11 +369,11 @@ def test_a_round_trip_is_a_mean_of_late_and_saturated_is_what_waits_for_a_slot()
     assert not store.saturated
     assert store.round_trip == pytest.approx(0.2 + 0.2 * 0.2)
     store.update(said(), None, 100.0, 110.0)
-    assert store.round_trip == pytest.approx(0.24 + 0.2 * (2 * 0.24 + 0.01)), "one that takes very long counts less"
+    assert store.round_trip == pytest.approx(0.24 + 0.2 * (2 * 0.24 + 0.01)), "an outlier counts less"
 
 
-def test_the_most_members_of_late_count() -> None:
-    """A store that has forgotten hears of them one by one."""
+def test_the_highest_recent_number_of_members_counts() -> None:
+    """A store that has lost its data learns of them one by one."""
     store = StoreView(200)
     counts = []
     for now, members in ((0.0, 30), (10.0, 1), (20.0, 5), (60.1, 6), (70.0, 9)):
@@ -398,10 +398,10 @@ def test_members_are_spread_evenly_over_a_timetable() -> None:
     ways=st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)), min_size=1, max_size=10),
     even=st.booleans(),
 )
-def test_the_fleets_clock_is_known_by_the_ways_there_and_back(
+def test_the_clock_offset_is_estimated_from_the_round_trip(
     true: float, ways: list[tuple[float, float]], even: bool
 ) -> None:
-    """Exactly where they take the same time, and else so that it fits the last exchange."""
+    """Exactly if both ways take the same time, otherwise within the bounds of the last exchange."""
     store, now = StoreView(200), 100.0
     for there, back in ways:
         asked, now = now, now + there + (there if even else back)
@@ -410,23 +410,23 @@ def test_the_fleets_clock_is_known_by_the_ways_there_and_back(
         now += 0.2
 
 
-def test_the_fleets_clock_is_compared_anew_where_it_no_longer_fits_or_after_a_minute() -> None:
+def test_the_clock_offset_is_estimated_anew_if_it_no_longer_fits_or_after_a_minute() -> None:
     store = StoreView(200)
     for asked, way, ahead in ((0.0, 0.01, 5.0), (1.0, 0.1, 5.0), (2.0, 0.1, 4.0), (62.4, 0.15, 4.1), (70.0, 0.8, 4.1)):
         store.update(said(now=asked + way + ahead), None, asked, asked + 2 * way)
         assert store.clock_offset == pytest.approx(ahead)
 
 
-def test_a_cut_is_a_count_that_has_grown() -> None:
-    """Of the first one it is unknown when it was; a store that has lost its data counts from the start."""
+def test_a_higher_count_of_cuts_is_a_cut() -> None:
+    """The first count may be of old cuts; after a loss of data the count starts at 0."""
     store = StoreView(200)
     assert [store.update(said(cuts=cuts), None, 1.0, 1.0) for cuts in (5, 5, 6, 8, 0, 1)] == [
         False, False, True, True, False, True
     ]  # fmt: skip
 
 
-def test_the_pace_to_expect_is_what_was_granted_of_late() -> None:
-    """Counted from when it was first asked for; and the whole rate, when nothing was asked for a second."""
+def test_the_expected_pace_is_that_of_recent_grants() -> None:
+    """Counted from the first request; the whole rate after a second without requests."""
     store = StoreView(200)
     assert store.pace(0.0) == 200
     store.update(said(permits=((0.0, 1), (0.1, 1))), Lane.BULK, 100.0, 100.0)

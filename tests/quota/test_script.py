@@ -1,4 +1,4 @@
-"""The script by itself: never more calls in a second than the limit, whatever it is told, when, and by whom."""
+"""``quota.lua``: no second holds more calls than the limit, whatever is requested, when, and by which processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tim_async._limiter.local import SECOND
 from tim_async._limiter.request import micro
 from tim_async.quota import KEYS, LAYOUT
 
-from .script import HOLD, SOURCE, START, Member, Script, World, fullest
+from .script import HOLD, SOURCE, START, Member, Script, Simulation
+from .support import max_per_second
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def redis(running: Redis) -> Redis:
 
 
 SEEDS = st.integers(0, 2**32)
-"""What happens follows from a number, since a long story cannot be made shorter anyway."""
+"""All random events follow from a seed: hypothesis could not shrink such long sequences."""
 
 
 # Many processes.
@@ -49,110 +50,109 @@ SEEDS = st.integers(0, 2**32)
 @at_most(60)
 @given(limit=st.integers(2, 9), processes=st.integers(1, 5), seed=SEEDS)
 def test_no_second_holds_more_than_the_limit(redis: Redis, limit: int, processes: int, seed: int) -> None:
-    """Processes ask, call, tell, sleep, die and come; requests and replies are lost, late, overtaken or repeated.
+    """Processes start, call, report, sleep and die; messages are lost, late, reordered or repeated.
 
-    Calls arrive when it hurts most.  When all have told, nothing is left.
+    Calls arrive at the worst times.  After all reports no call is counted any more.
     """
     redis.flushall()
-    dice, script = random.Random(seed), Script(redis)
-    world = World(script, dice, lively=False)
+    rng, script = random.Random(seed), Script(redis)
+    simulation = Simulation(script, rng, reliable=False)
     for _ in range(processes):
-        world.join(limit)
+        simulation.join(limit)
     for _ in range(12):
-        world.pass_time(dice.choice([0.05, 0.3, 1.0]))
-        match dice.choice(["join", "kill", "sleep", "sleep", "nothing", "nothing"]):
+        simulation.pass_time(rng.choice([0.05, 0.3, 1.0]))
+        match rng.choice(["join", "kill", "sleep", "sleep", "nothing", "nothing"]):
             case "join":
-                world.join(limit)
-            case "kill" if len(world.living()) > 1:
-                dice.choice(world.living()).kill()
+                simulation.join(limit)
+            case "kill" if len(simulation.living()) > 1:
+                rng.choice(simulation.living()).kill()
             case "sleep":
-                dice.choice(world.living()).asleep_until = script.now + dice.choice([0.1, 0.6, 1.5, 4.0])
-    world.pass_time(1.0)
-    assert fullest(world.arrivals) <= limit
-    everything_is_free(world, limit)
+                rng.choice(simulation.living()).asleep_until = script.now + rng.choice([0.1, 0.6, 1.5, 4.0])
+    simulation.pass_time(1.0)
+    assert max_per_second(simulation.arrivals) <= limit
+    assert_all_free(simulation, limit)
 
 
-def everything_is_free(world: World, limit: int) -> None:
-    """All processes have gone: then the store has nothing of them, and grants the limit."""
-    script = world.script
-    for process in world.living():
+def assert_all_free(simulation: Simulation, limit: int) -> None:
+    """Assert that after the death of all processes the store counts no call, and grants the limit."""
+    script = simulation.script
+    for process in simulation.living():
         process.kill()
     script.now += 65.0
     last = Member(script, limit)
     last.ask()
-    script.now += 1.1  # what the dead had out counts until a second after they are found to be dead
+    script.now += 1.1  # the calls of the dead count until a second after they are found to be dead
     reply = last.ask(limit, horizon=10_000_000)
     assert (sum(count for _, count in reply.permits), reply.slot_bound) == (limit, False)
-    last.hand.clear()
+    last.unused.clear()
     last.ask()
     script.check()
     state = script.state()
     assert (state["out"], state["cooling"]) == (0, 0)
-    assert redis_counts(script) == {"state": 1, "members": 1, "about": 1, "limits": 1}
+    assert key_sizes(script) == {"state": 1, "members": 1, "about": 1, "limits": 1}
 
 
-def redis_counts(script: Script) -> dict[str, int]:
-    """The keys, and how many entries each has; 1 for the state."""
+def key_sizes(script: Script) -> dict[str, int]:
+    """Return the number of entries of each key that exists; 1 for the state."""
     count: dict[str, Any] = {"state": script.redis.exists, "about": script.redis.hlen}
     counts = {end: count.get(end, script.redis.zcard)(key) for end, key in script.keys.items()}
     return {end: entries for end, entries in counts.items() if entries}
 
 
-FORGETS = ("state", "cooling", "members", "about", "waiting", "limits", "older", "back", "empty", "nothing", "clock")
+LOSSES = ("state", "cooling", "members", "about", "waiting", "limits", "older", "back", "empty", "nothing", "clock")
 
 
 @at_most(50)
-@given(limit=st.integers(2, 9), processes=st.integers(1, 5), seed=SEEDS, forgets=st.sampled_from(FORGETS))
-def test_a_store_that_forgets_lets_nobody_exceed_the_limit(
-    redis: Redis, limit: int, processes: int, seed: int, forgets: str
+@given(limit=st.integers(2, 9), processes=st.integers(1, 5), seed=SEEDS, loss=st.sampled_from(LOSSES))
+def test_no_second_holds_more_than_the_limit_after_a_loss_of_data(
+    redis: Redis, limit: int, processes: int, seed: int, loss: str
 ) -> None:
-    """A key is evicted; another server takes over, with an old copy, all or nothing, or for a while; a clock is set."""
+    """After an eviction, a failover to old, all or no data or for a while, or a clock that is set."""
     redis.flushall()
-    dice, script = random.Random(seed), Script(redis)
-    world = World(script, dice, lively=True)
+    rng, script = random.Random(seed), Script(redis)
+    simulation = Simulation(script, rng, reliable=True)
     for _ in range(processes):
-        world.join(limit)
+        simulation.join(limit)
     for _ in range(4):
-        world.pass_time(dice.choice([0.3, 1.0]))
+        simulation.pass_time(rng.choice([0.3, 1.0]))
         copy = {key: redis.dump(key) for key in script.keys.values()}
-        world.pass_time(dice.choice([0.0, 0.05, 0.7]))
-        if forgets in script.keys:
-            redis.delete(script.keys[forgets])
-            if forgets == "state":
-                world.join(limit)
-        elif forgets == "clock":
-            script.ahead += dice.choice([-0.5, 0.5, -3600.0, 3600.0])
-            dice.choice(world.living()).tell_at_once()
-        elif forgets == "back":
+        simulation.pass_time(rng.choice([0.0, 0.05, 0.7]))
+        if loss in script.keys:
+            redis.delete(script.keys[loss])
+            if loss == "state":
+                simulation.join(limit)
+        elif loss == "clock":
+            script.ahead += rng.choice([-0.5, 0.5, -3600.0, 3600.0])
+            rng.choice(simulation.living()).report_at_once()
+        elif loss == "back":
             server = script.server
-            copy = {key: redis.dump(key) for key in script.keys.values()}  # it has all until it was left
-            world.fail_over({})
-            world.pass_time(dice.choice([0.05, 1.5]))
-            world.fail_over(copy, server)
+            copy = {key: redis.dump(key) for key in script.keys.values()}  # complete, until the failover
+            simulation.fail_over({})
+            simulation.pass_time(rng.choice([0.05, 1.5]))
+            simulation.fail_over(copy, server)
         else:
-            world.fail_over(copy if forgets == "older" else {} if forgets == "empty" else None)
-        if dice.random() < 0.3 and len(world.living()) > 1:
-            dice.choice(world.living()).kill()
-            # A newcomer would be the first to ask, and nothing in the store says that others called after the copy.
-            if forgets not in ("empty", "back"):
-                world.join(limit)
-        world.pass_time(2.0)
-    assert fullest(world.arrivals) <= limit
-    assert len(world.arrivals) > 0
-    everything_is_free(world, limit)
+            simulation.fail_over(copy if loss == "older" else {} if loss == "empty" else None)
+        if rng.random() < 0.3 and len(simulation.living()) > 1:
+            rng.choice(simulation.living()).kill()
+            # A new process might ask first, and no data would say that others have called since the copy.
+            if loss not in ("empty", "back"):
+                simulation.join(limit)
+        simulation.pass_time(2.0)
+    assert max_per_second(simulation.arrivals) <= limit
+    assert len(simulation.arrivals) > 0
+    assert_all_free(simulation, limit)
 
 
-# One message after the other.
+# Single messages.
 
 
-def test_what_is_told_again_counts_once(redis: Redis) -> None:
-    """The reply was lost: the process does not know that the store has heard it."""
+def test_a_repeated_report_counts_once(redis: Redis) -> None:
     script = Script(redis)
     member = Member(script, 5)
     member.call(2)
-    for told in (1, 2, 3):
+    for attempt in (1, 2, 3):
         script.run(member.request())
-        assert script.state()["cooling"] == 2, told
+        assert script.state()["cooling"] == 2, attempt
     member.ask()
     script.now += 0.5
     member.ask()
@@ -160,8 +160,8 @@ def test_what_is_told_again_counts_once(redis: Redis) -> None:
     assert (script.state()["out"], script.state()["cooling"]) == (0, 2)
 
 
-def test_permits_in_a_reply_that_was_lost_are_free_when_they_were_due(redis: Redis) -> None:
-    """Not before, since the call that had the slot still counts."""
+def test_the_permits_of_a_lost_reply_are_free_when_they_were_due(redis: Redis) -> None:
+    """Not before, since the previous call in the slot still counts."""
     script = Script(redis)
     one, two, three = (Member(script, 1) for _ in range(3))
     one.call()
@@ -179,17 +179,17 @@ def test_permits_in_a_reply_that_was_lost_are_free_when_they_were_due(redis: Red
 
 
 def test_the_calls_of_a_silent_process_count_until_they_must_have_ended(redis: Redis) -> None:
-    """For two seconds without a word, and for one more from when it is found to be dead."""
+    """For two seconds of silence, and one more after it is found to be dead."""
     script = Script(redis)
     dead, other = Member(script, 1), Member(script, 1)
     other.ask()
     dead.ask(1)
-    while not other.hand:
+    while not other.unused:
         script.now += 0.1
         other.ask(1)
         script.check()
-    assert HOLD + SECOND - 1e-5 <= other.hand[0] <= HOLD + SECOND + 0.2
-    assert dead.ask().number == 2, "should it live, it is heard as before"
+    assert HOLD + SECOND - 1e-5 <= other.unused[0] <= HOLD + SECOND + 0.2
+    assert dead.ask().number == 2, "if it lives, its requests are processed as before"
     script.check()
 
 
@@ -197,10 +197,10 @@ def test_the_calls_of_a_silent_process_count_until_they_must_have_ended(redis: R
 
 
 class Crowd:
-    """Members that want one permit after the other, each as soon as it is told to ask.
+    """Members that request one permit after the other, each when the store says.
 
     Attributes:
-        granted: who was granted a permit, and when it was due, in order.
+        granted: due time and member of each permit, in order.
     """
 
     def __init__(self, script: Script) -> None:
@@ -214,48 +214,48 @@ class Crowd:
         heapq.heappush(self._asks, (self.script.now, len(self._asks), member, lane))
         return member
 
-    def go_on(self, seconds: float) -> None:
+    def run(self, seconds: float) -> None:
         until = self.script.now + seconds
         while self._asks[0][0] <= until:
             self.script.now, place, member, lane = heapq.heappop(self._asks)
             if member in self.gone:
                 continue
-            while member.hand:
+            while member.unused:
                 member.send()
                 member.end()
             reply = member.ask(1, lane)
-            self.granted += [(due, member) for due in member.hand]
-            soon = member.hand[-1] if member.hand else self.script.now + reply.again
+            self.granted += [(due, member) for due in member.unused]
+            soon = member.unused[-1] if member.unused else self.script.now + reply.again
             heapq.heappush(self._asks, (max(soon, self.script.now + 1e-5), place, member, lane))
         self.script.now = until
 
 
-def in_turn(granted: list[tuple[float, Member]], members: list[Member]) -> None:
-    """At any time nobody has had two permits more than another."""
+def assert_fair(granted: list[tuple[float, Member]], members: list[Member]) -> None:
+    """Assert that no member is ever more than two permits ahead of another."""
     counts = dict.fromkeys(members, 0)
     for _, member in granted:
         counts[member] += 1
         assert max(counts.values()) - min(counts.values()) <= 2
 
 
-def test_first_come_first_served_and_all_of_the_limit(redis: Redis) -> None:
-    """With more members than the limit has calls; one that comes has its part, and one that vanishes delays nobody."""
+def test_the_queue_is_first_come_first_served_and_uses_the_whole_limit(redis: Redis) -> None:
+    """With more members than calls a second; a new one gets its part, and one that vanishes delays no other."""
     limit = 20
     script = Script(redis)
     crowd = Crowd(script)
     members = [crowd.join(limit) for _ in range(30)]
-    crowd.go_on(8.0)
+    crowd.run(8.0)
     # Permits that are due at the same time may be granted in any order.
     assert sorted((round(due, 6), members.index(member)) for due, member in crowd.granted[:30]) == [
         (round(due, 6), place) for place, due in enumerate(sorted(due for due, _ in crowd.granted[:30]))
     ]
-    in_turn(crowd.granted, members)
+    assert_fair(crowd.granted, members)
     in_time = [due for due, _ in crowd.granted if 2.0 <= due < 8.0]
     assert len(in_time) >= 0.95 * 6 * limit
-    assert fullest([due for due, _ in crowd.granted]) <= limit
+    assert max_per_second([due for due, _ in crowd.granted]) <= limit
     begin, newcomer = script.now, crowd.join(limit)
     crowd.gone.update(members[::3])
-    crowd.go_on(4.0)
+    crowd.run(4.0)
     first = next(due for due, member in crowd.granted if member is newcomer)
     assert first - begin <= 1.5 * 30 / limit
     after = [due for due, _ in crowd.granted if begin <= due]
@@ -265,22 +265,22 @@ def test_first_come_first_served_and_all_of_the_limit(redis: Redis) -> None:
 
 
 def test_interactive_members_go_before_bulk(redis: Redis) -> None:
-    """Whoever waits for bulk keeps its place meanwhile."""
+    """Members that wait for bulk keep their places."""
     script = Script(redis)
     crowd = Crowd(script)
     bulk = [crowd.join(20, "bulk") for _ in range(30)]
-    crowd.go_on(3.0)
+    crowd.run(3.0)
     for _ in range(5):
         begin, caller = script.now, Member(script, 20)
         while not (reply := caller.ask(1)).permits:
-            crowd.go_on(reply.again)
+            crowd.run(reply.again)
         assert script.now - begin < 0.12
         caller.send()
-        crowd.go_on(0.05)
+        crowd.run(0.05)
         caller.end()
         caller.ask(leaving=True)
-    crowd.go_on(3.0)
-    in_turn(crowd.granted, bulk)
+    crowd.run(3.0)
+    assert_fair(crowd.granted, bulk)
 
 
 def test_a_wait_beyond_the_budget_takes_no_place(redis: Redis) -> None:
@@ -299,7 +299,7 @@ def test_a_wait_beyond_the_budget_takes_no_place(redis: Redis) -> None:
     assert redis.zcard(script.keys["waiting"]) == 0
     assert not two.ask(3, budget=2_000_000).over
     assert redis.zcard(script.keys["waiting"]) == 1
-    assert two.ask(1, budget=0).over, "and it gives up the place that it had"
+    assert two.ask(1, budget=0).over, "its earlier place is given up"
     assert redis.zcard(script.keys["waiting"]) == 0
     script.now += 1.2
     assert three.ask(2, budget=0).permits == ((0.0, 2),)
@@ -310,10 +310,10 @@ def test_a_wait_beyond_the_budget_takes_no_place(redis: Redis) -> None:
     [(200, 1.0, False, 1), (400, 1.0, False, 2), (20, 1.0, False, 0), (200, 0.8, False, 40), (25, 0.5, False, 13),
      (10, 0.9, False, 1), (1, 0.5, False, 0), (200, 1.0, True, 3)],
 )  # fmt: skip
-def test_bulk_leaves_slots_that_interactive_takes(
+def test_bulk_leaves_slots_to_interactive_calls(
     redis: Redis, limit: int, bulk_share: float, urgent: bool, left: int
 ) -> None:
-    """A part of the limit, and some more where somebody interactive calls; 0.8 of 200 are 160 and not 161."""
+    """A part of the limit, and more after interactive calls; 0.8 of 200 are 160 and not 161."""
     script = Script(redis)
     member, other = (Member(script, limit, bulk_share=bulk_share) for _ in range(2))
     if urgent:
@@ -329,8 +329,8 @@ def test_bulk_leaves_slots_that_interactive_takes(
     assert other.out == left
 
 
-def test_the_credit_wins_back_the_round_trip(redis: Redis) -> None:
-    """Half of it by the lead, half of it by what is told; a round trip to the store costs nothing, either."""
+def test_the_credit_makes_up_for_the_round_trip(redis: Redis) -> None:
+    """Half by the lead, half by the reported times; the round trip to the store costs nothing, either."""
     limit, way = 20, 0.05
     script = Script(redis)
     member = Member(script, limit, lead=micro(way))
@@ -351,14 +351,14 @@ def test_the_credit_wins_back_the_round_trip(redis: Redis) -> None:
             under_way.remove(sent)
             member.ledger.in_flight -= 1
             member.ledger.cool(sent + 2 * way + SECOND - way)
-    assert fullest(arrivals) <= limit
+    assert max_per_second(arrivals) <= limit
     assert sum(1.0 <= at < 6.0 for at in arrivals) >= 0.95 * 5 * limit
 
 
-# What all should know.
+# Pauses, the rate and the limit of all.
 
 
-def test_a_pause_holds_everybody_and_the_longest_counts(redis: Redis) -> None:
+def test_a_pause_holds_all_processes_and_the_longest_counts(redis: Redis) -> None:
     script = Script(redis)
     one, two = Member(script, 4), Member(script, 4)
     two.ask()
@@ -387,10 +387,10 @@ def test_a_pause_holds_everybody_and_the_longest_counts(redis: Redis) -> None:
     ),
 )
 @at_most(60)
-def test_the_rate_is_learned_as_by_one_client_alone(
+def test_the_fleets_rate_is_learned_like_that_of_one_client(
     redis: Redis, limit: int, steps: list[tuple[float, str, int, float, float]]
 ) -> None:
-    """Step by step, the rate of the fleet is that of `Rate`, told the same."""
+    """After each step, it is that of `Rate` after the same events."""
     redis.flushall()
     script = Script(redis)
     member = Member(script, limit)
@@ -428,23 +428,23 @@ def test_a_lower_rate_uses_fewer_slots_and_spreads_the_calls(redis: Redis) -> No
     crowd = Crowd(script)
     for _ in range(5):
         crowd.join(limit)
-    crowd.go_on(3.0)
+    crowd.run(3.0)
     Member(script, limit).ask(accepted=0.5, refused_ago=0)
-    crowd.go_on(1.5)
+    crowd.run(1.5)
     due = [due for due, _ in crowd.granted if due > 3.3]
     assert 5 <= len(due) <= 12
-    assert fullest(due) <= 11
+    assert max_per_second(due) <= 11
 
 
-def test_one_limit_is_agreed_on(redis: Redis) -> None:
-    """The smallest that binds and was named lately by a member that calls; one's own rate binds nobody."""
+def test_the_limit_is_the_smallest_of_the_calling_members(redis: Redis) -> None:
+    """Of those named in the last ten seconds; own rates do not bind other members."""
     script = Script(redis)
     high, low, own = (Member(script, limit) for limit in (300, 200, 50))
-    own.usual["binding"] = False
-    assert own.ask(1).limit == 50, "nobody knows better"
+    own.defaults["binding"] = False
+    assert own.ask(1).limit == 50, "no other member has called"
     assert high.ask(1).limit == 300
     assert own.ask(1).limit == 300
-    assert low.ask().limit == 300, "it calls nobody"
+    assert low.ask().limit == 300, "the member has not called"
     assert [low.ask(1).limit, high.ask(1).limit] == [200, 200]
     for _ in range(30):
         script.now += 0.3
@@ -456,25 +456,25 @@ def test_one_limit_is_agreed_on(redis: Redis) -> None:
         high.send()
         high.end()
         reply = high.ask(1)
-    assert reply.limit == 300, "the other one has named its limit ten seconds ago"
+    assert reply.limit == 300, "the other member named its limit ten seconds ago"
     assert redis.zcard(script.keys["limits"]) == 1
 
 
-def test_a_limit_that_is_lowered_holds_at_once_and_one_that_is_raised_within_a_second(redis: Redis) -> None:
-    """Unless somebody else still means the old one."""
+def test_a_lowered_limit_applies_at_once_and_a_raised_one_within_a_second(redis: Redis) -> None:
+    """Unless another member still names the old one."""
     script = Script(redis)
     one, two = Member(script, 10), Member(script, 10)
     one.ask(1)
     two.ask(1)
-    one.usual["limit"] = 6
+    one.defaults["limit"] = 6
     assert one.ask(4, horizon=10_000_000).limit == 6
     assert (one.out, two.out) == (5, 1)
     assert two.ask(1).permits == ()
-    one.usual["limit"] = 12
+    one.defaults["limit"] = 12
     assert one.ask(1).limit == 6
     script.now += 1.01
-    assert one.ask(1).limit == 10, "the other one's"
-    two.usual["limit"] = 12
+    assert one.ask(1).limit == 10, "the other member's"
+    two.defaults["limit"] = 12
     two.ask(1)
     script.now += 1.01
     assert two.ask(1).limit == 12
@@ -483,12 +483,14 @@ def test_a_limit_that_is_lowered_holds_at_once_and_one_that_is_raised_within_a_s
 # Epochs.
 
 
-@pytest.mark.parametrize(("told", "settling"), [({}, 0.0), ({"alone": True}, 0.45), ({"called_lately": True}, 1.0005)])
-def test_a_store_that_knows_nothing_begins(redis: Redis, told: dict[str, Any], settling: float) -> None:
-    """At once for a newcomer; after an outage when all have told; and else when all earlier calls are over."""
+@pytest.mark.parametrize(
+    ("report", "settling"), [({}, 0.0), ({"alone": True}, 0.45), ({"called_lately": True}, 1.0005)]
+)
+def test_an_empty_store_begins_to_grant(redis: Redis, report: dict[str, Any], settling: float) -> None:
+    """At once for a new member; after an outage when all have reported; otherwise when all earlier calls are over."""
     script = Script(redis)
     first, late = Member(script, 10), Member(script, 10)
-    assert first.ask(2, **told).settling == pytest.approx(settling)
+    assert first.ask(2, **report).settling == pytest.approx(settling)
     assert first.out == (0 if settling else 2)
     late.ledger.in_flight = 3
     script.now += 0.05
@@ -500,7 +502,7 @@ def test_a_store_that_knows_nothing_begins(redis: Redis, told: dict[str, Any], s
     assert first.out + late.out == 10
 
 
-def test_who_comes_back_makes_all_wait_only_where_nothing_was_granted_meanwhile(redis: Redis) -> None:
+def test_a_returning_member_makes_all_wait_only_if_nothing_was_granted_meanwhile(redis: Redis) -> None:
     script = Script(redis)
     one, two = Member(script, 10), Member(script, 10)
     for _ in range(10):
@@ -513,8 +515,8 @@ def test_who_comes_back_makes_all_wait_only_where_nothing_was_granted_meanwhile(
     assert one.ask(3).permits == ()
 
 
-def test_forgetting_is_known_by_the_epoch(redis: Redis) -> None:
-    """And by whom it is noticed first; who leaves does not disturb the others."""
+def test_a_loss_of_data_begins_a_new_epoch(redis: Redis) -> None:
+    """A leaving member begins none."""
     script = Script(redis)
     one, two = Member(script, 10), Member(script, 10)
     one.call()
@@ -526,7 +528,7 @@ def test_forgetting_is_known_by_the_epoch(redis: Redis) -> None:
     assert two.ask(leaving=True).epoch == epoch
     script.now += 0.03
     script.server = None
-    assert one.ask().epoch == epoch, "a user who may not ask which server it is"
+    assert one.ask().epoch == epoch, "without the right to INFO"
     script.now += 0.03
     script.server = "b" * 40
     reply = one.ask(1)
@@ -535,8 +537,8 @@ def test_forgetting_is_known_by_the_epoch(redis: Redis) -> None:
     assert one.ask().epoch == two.ask().epoch == reply.epoch
 
 
-def test_a_copy_from_before_an_epoch_is_known(redis: Redis) -> None:
-    """As where a failover is undone, and the first server has not heard of the second one's writes."""
+def test_a_copy_from_an_earlier_epoch_is_detected(redis: Redis) -> None:
+    """As when a failover is undone, and the first server lacks the second one's writes."""
     script = Script(redis)
     one, two = Member(script, 10), Member(script, 10)
     first, server = one.ask().epoch, script.server
@@ -561,7 +563,7 @@ def test_a_copy_from_before_an_epoch_is_known(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("step", [-3600.0, -0.5, 0.5, 3600.0])
-def test_the_fleets_clock_is_even_where_the_stores_is_not(redis: Redis, step: float) -> None:
+def test_the_fleets_clock_is_steady_when_the_stores_clock_is_set(redis: Redis, step: float) -> None:
     script = Script(redis)
     one, two = Member(script), Member(script)
     times = []
@@ -579,7 +581,7 @@ def test_the_fleets_clock_is_even_where_the_stores_is_not(redis: Redis, step: fl
 
 
 def test_numbers_keep_all_their_digits(redis: Redis) -> None:
-    """Lua would write 1.7e+15."""
+    """By default Lua would write 1.7e+15."""
     script = Script(redis)
     script.now += 0.123457
     member = Member(script, 5)
@@ -600,8 +602,8 @@ def scores(script: Script, end: str) -> list[float]:
     return [score for _, score in script.redis.zrange(script.keys[end], 0, -1, withscores=True)]
 
 
-def test_what_is_stored_is_what_the_version_in_the_keys_stands_for(redis: Redis) -> None:
-    """Where this fails, releases that read them otherwise would share keys: raise LAYOUT, and say so in CHANGELOG."""
+def test_the_stored_data_are_those_of_this_layout(redis: Redis) -> None:
+    """If this fails, releases that read the data differently share keys: raise LAYOUT, and say so in CHANGELOG."""
     script = Script(redis)
     script.now += 0.1
     member = Member(script, 5)
@@ -627,11 +629,11 @@ def test_what_is_stored_is_what_the_version_in_the_keys_stands_for(redis: Redis)
 NEXT_RELEASE = SOURCE.replace("    'opens',", "    'opens', 'calls',").replace(
     "local rate = learn_rate()", "state.calls = state.calls + (request.calls or 0)\nlocal rate = learn_rate()"
 )
-"""A script that takes one argument more, and keeps one field more; the layout is the same."""
+"""A script with one more field in the request and in the state, in the same layout."""
 
 
 def test_two_releases_with_one_layout_share_one_quota(redis: Redis) -> None:
-    """Each with its own script; neither loses what only the other knows."""
+    """Each with its own script; neither loses the other's fields."""
     old, new = Script(redis), Script(redis, source=NEXT_RELEASE)
     one, two = Member(old, 5), Member(new, 5)
     for _ in range(3):
@@ -645,7 +647,7 @@ def test_two_releases_with_one_layout_share_one_quota(redis: Redis) -> None:
 
 
 def test_every_key_expires_after_a_day(redis: Redis) -> None:
-    """Also one that comes into being again after a while."""
+    """A key that is created again, too."""
     script = Script(redis)
     for _ in range(2):
         member = Member(script, 1)
@@ -655,7 +657,7 @@ def test_every_key_expires_after_a_day(redis: Redis) -> None:
         assert all(86_390 < ttl <= 86_400 for ttl in ttls.values()), ttls
         script.now += 11.0
         member.ask(leaving=True)
-    assert redis_counts(script) == {"state": 1}
+    assert key_sizes(script) == {"state": 1}
     script.now += 4000.0
     redis.expire(script.keys["state"], 100)
     Member(script).ask(1)
@@ -663,7 +665,7 @@ def test_every_key_expires_after_a_day(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("end", KEYS)
-def test_a_key_of_another_type_is_an_error_and_stays(redis: Redis, end: str) -> None:
+def test_a_key_of_another_type_is_an_error_and_is_kept(redis: Redis, end: str) -> None:
     script = Script(redis)
     member = Member(script, 1)
     member.call()

@@ -1,4 +1,4 @@
-"""Several clients, one quota: together never over the limit, everybody has a part, what one learns all know."""
+"""Several clients, one quota: together they keep the limit, each has its part, and all share what one learns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .support import COMMAND, NAME, PATIENT, Counting, answers, calling, client,
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_together_they_use_the_limit_and_are_never_refused(
+async def test_clients_use_the_limit_together_and_are_not_refused(
     service: StandIn, lasting: Store, strict: bool
 ) -> None:
     counting = service.answer = Counting(40)
@@ -38,14 +38,14 @@ async def test_together_they_use_the_limit_and_are_never_refused(
         async with calling((one, "one"), (two, "two"), (three, "three")):
             await until(lambda: answers(counting) >= 65)
         assert one.stats()[NAME].shared
-    # With credit, what a busy machine adds to a call's way may cost one.
+    # With credit, the delays of a busy machine may cause one refusal.
     assert counting.refused <= (0 if strict else 1)
-    assert 25 <= counting.fullest() <= (40 if strict else 41)
-    assert min(counting.by.values()) >= 12
+    assert 25 <= counting.max_per_second() <= (40 if strict else 41)
+    assert min(counting.accepted.values()) >= 12
 
 
-async def test_the_first_call_on_a_store_that_knows_nothing_goes_at_once(service: StandIn, store: Store) -> None:
-    """While the store listens first, each goes on with its own share."""
+async def test_the_first_call_on_an_empty_store_is_sent_at_once(service: StandIn, store: Store) -> None:
+    """While the store settles, each client uses its fallback share."""
     counting = service.answer = Counting(100)
     async with client(service, RedisQuota(store.url), 100) as tim:
         assert await tim.with_options(max_wait=0.3).get_all_c2c_unread_msg_num("alice") == 7
@@ -54,7 +54,7 @@ async def test_the_first_call_on_a_store_that_knows_nothing_goes_at_once(service
     assert counting.refused == 0
 
 
-async def test_one_is_refused_and_all_slow_down(service: StandIn, lasting: Store) -> None:
+async def test_a_refusal_of_one_client_slows_all(service: StandIn, lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
         await two.get_all_c2c_unread_msg_num("two")
@@ -69,7 +69,7 @@ async def test_one_is_refused_and_all_slow_down(service: StandIn, lasting: Store
         assert one.stats()["set_unread_msg_num"].rate == 100, "another endpoint has another quota"
 
 
-async def test_retry_after_holds_everybody(service: StandIn, lasting: Store) -> None:
+async def test_a_retry_after_header_holds_all_clients(service: StandIn, lasting: Store) -> None:
     counting = Counting(100)
     quota = quota_on(lasting, timeout=PATIENT)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
@@ -91,8 +91,8 @@ async def test_retry_after_holds_everybody(service: StandIn, lasting: Store) -> 
         assert min(counting.arrivals) >= begin + 0.95
 
 
-async def test_an_alert_slows_the_others(service: StandIn, lasting: Store) -> None:
-    """Also where the one who is told of it does not call."""
+async def test_an_alert_to_one_client_slows_the_others(service: StandIn, lasting: Store) -> None:
+    """Also if the alerted client does not call."""
     quota = quota_on(lasting, timeout=PATIENT)
     alert = RequestOverLimit(sdk_app_id=APP, service_name="openim", command=NAME, request=200, limit=100)
     async with client(service, quota, 100) as one, client(service, quota, 100) as two:
@@ -103,7 +103,7 @@ async def test_an_alert_slows_the_others(service: StandIn, lasting: Store) -> No
         assert 40 <= two.stats()[NAME].rate < 60
 
 
-async def test_interactive_calls_pass_the_bulk_of_another_client(service: StandIn, lasting: Store) -> None:
+async def test_interactive_calls_overtake_bulk_calls_of_another_client(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(50)
     quota = quota_on(lasting, timeout=PATIENT)
     async with client(service, quota, 50) as one, client(service, quota, 50) as two:
@@ -126,7 +126,7 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
             calls.append(one.admin_set_msg_read("one", "two", msg_read_time=1_700_000_000))
         await asyncio.gather(*calls)
     assert counting.refused == 0
-    assert counting.fullest() > 10
+    assert counting.max_per_second() > 10
     with Redis.from_url(lasting.url) as redis:
         keys = redis.keys(f"{quota._namespace}:*")
     slots = {(key.rpartition(b":")[0], key_slot(key)) for key in keys}
@@ -136,7 +136,7 @@ async def test_endpoints_and_apps_have_quotas_of_their_own(service: StandIn, las
 async def test_releases_with_different_layouts_leave_each_other_alone(
     service: StandIn, lasting: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither reads or changes the other's keys."""
+    """Neither reads nor changes the other's keys."""
     quota = quota_on(lasting, timeout=PATIENT)
     keys = [*keys_of(quota).values()]
     with Redis.from_url(lasting.url) as redis:
@@ -154,7 +154,7 @@ async def test_releases_with_different_layouts_leave_each_other_alone(
         }
 
 
-async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, lasting: Store) -> None:
+async def test_two_quota_objects_of_one_store_are_one_quota(service: StandIn, lasting: Store) -> None:
     counting = service.answer = Counting(20)
     quota = quota_on(lasting, timeout=PATIENT)
     other = RedisQuota(lasting.url, namespace=quota._namespace)
@@ -165,10 +165,10 @@ async def test_two_descriptions_of_one_store_are_one_quota(service: StandIn, las
     ):
         await until(lambda: answers(counting) >= 30)
     assert counting.refused == 0
-    assert min(counting.by.values()) >= 7
+    assert min(counting.accepted.values()) >= 7
 
 
-def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> None:
+def test_one_quota_object_works_in_two_loops_one_after_the_other(lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
 
     async def main() -> tuple[int, int]:
@@ -180,8 +180,8 @@ def test_one_description_in_two_loops_one_after_the_other(lasting: Store) -> Non
     assert [asyncio.run(main()) for _ in range(2)] == [(0, 5)] * 2
 
 
-async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn, lasting: Store) -> None:
-    """In the same client at once; in another within the time given; nothing is sent, nothing is spent."""
+async def test_max_wait_with_thousands_of_calls_ahead_is_refused_at_once(service: StandIn, lasting: Store) -> None:
+    """In another client within max_wait; nothing is sent, and no permit is used."""
     counting = service.answer = Counting(5)
     quota = quota_on(lasting, timeout=PATIENT)
     loop = asyncio.get_running_loop()
@@ -201,15 +201,15 @@ async def test_max_wait_with_thousands_ahead_is_refused_at_once(service: StandIn
         assert all(0 < failure.retry_after < 10 for failure in failures if isinstance(failure, QuotaExhausted))
         assert two.stats()[NAME].exhausted == 5
         assert sum(in_use(lasting, quota)) <= 5
-        assert counting.by.keys() == {"queue"}
+        assert counting.accepted.keys() == {"queue"}
         for task in queue:
             task.cancel()
         await asyncio.wait(queue)
     assert counting.refused == 0
 
 
-async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandIn, lasting: Store) -> None:
-    """Permits that no connection can carry go back."""
+async def test_a_session_of_few_connections_does_not_hold_up_other_clients(service: StandIn, lasting: Store) -> None:
+    """Permits without a free connection are returned."""
     counting = service.answer = Counting(40)
     quota = quota_on(lasting, timeout=PATIENT)
     async with (
@@ -220,14 +220,14 @@ async def test_a_session_of_few_connections_holds_up_nobody_else(service: StandI
     ):
         await until(lambda: answers(counting) >= 60)
     assert counting.refused == 0
-    assert min(counting.by.values()) >= 5
+    assert min(counting.accepted.values()) >= 5
 
 
 @pytest.mark.parametrize("answer", ["good", "failing", "held"])
 async def test_cancelling_at_any_step_leaves_nothing_behind(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, answer: str
 ) -> None:
-    """Calls given up after 0, 1, 2, … steps; then all of the limit is there again."""
+    """Calls are cancelled after 0, 1, 2, … steps; then no permit is out."""
     faults = {"good": sensible, "failing": lambda _: error(10002), "held": lambda _: Fate.HOLD}
     service.answer = faults[answer]
     quota = quota_on(lasting, timeout=PATIENT)
@@ -249,12 +249,12 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(
     assert caplog.records == []
 
 
-async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: Store) -> None:
-    """Long before the store takes a silent process for dead, and while the client goes on."""
+async def test_permits_of_cancelled_calls_are_returned(service: StandIn, lasting: Store) -> None:
+    """Long before the store would take the process to be dead."""
     quota = quota_on(lasting, timeout=PATIENT)
     async with client(service, quota, 2) as tim:
         waiting = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
-        await asyncio.sleep(0)  # they stand in the queue, and the store is asked
+        await asyncio.sleep(0)  # they are queued, and permits are requested
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
@@ -263,7 +263,7 @@ async def test_permits_of_calls_given_up_come_back(service: StandIn, lasting: St
         assert service.seen == []
 
 
-async def test_closing_turns_away_who_waits_and_leaves_no_task(service: StandIn, lasting: Store) -> None:
+async def test_close_fails_waiting_calls_and_leaves_no_task(service: StandIn, lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
     service.answer = lambda _: Fate.HOLD
     tim = client(service, quota, 2)
@@ -284,8 +284,8 @@ async def test_a_client_that_never_called_closes_without_the_store(service: Stan
         pass
 
 
-def test_nothing_connects_before_there_is_a_call() -> None:
-    """No loop, no store."""
+def test_a_client_connects_at_its_first_call() -> None:
+    """It needs no loop and no store before."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quota = RedisQuota("redis://127.0.0.1:9/0")
@@ -313,12 +313,21 @@ def test_nothing_connects_before_there_is_a_call() -> None:
         ("redis://h", {"namespace": "a{b}"}, ValueError),
     ],
 )
-def test_wrong_options_are_refused(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
+def test_wrong_options_are_rejected(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         RedisQuota(url, **options)
 
 
-def test_a_quota_shows_no_password_and_can_be_handed_to_another_process() -> None:
+def test_a_rejected_quota_shows_no_secret() -> None:
+    """Crash reporters show the variables of each frame, also of the constructor's."""
+    for url, options in ((5, {}), ("http://:secret@h", {}), ("redis://:secret@h", {"timeout": 0})):
+        half_made = RedisQuota.__new__(RedisQuota)
+        with pytest.raises((ValueError, TypeError)):
+            half_made.__init__(url, **options)  # type: ignore[misc]
+        assert "secret" not in repr(half_made)
+
+
+def test_a_quota_shows_no_password_and_can_be_pickled() -> None:
     for url in (
         "valkeys://user:secret@store:6380/2?ssl_cert_reqs=none",
         "redis://joe:secret@localhost:6379/3",
@@ -331,10 +340,10 @@ def test_a_quota_shows_no_password_and_can_be_handed_to_another_process() -> Non
     assert repr(RedisQuota("valkeys://user:secret@store:6380/2")) == "RedisQuota('rediss://store:6380/2')"
 
 
-async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store: Store) -> None:
-    """The loop is blocked after a permit was granted, for longer than its slot is kept: another permit is asked for.
+async def test_a_permit_that_expires_before_its_use_is_returned(service: StandIn, store: Store) -> None:
+    """The loop is blocked after the grant, for longer than the slot is kept: another permit is requested.
 
-    It looks inside, because only the limiter can block the loop between the grant and the caller's next step.
+    It uses the private limiter, which alone can block the loop between the grant and the caller's next step.
     """
     quota = quota_on(store)
     loop = asyncio.get_running_loop()
@@ -357,10 +366,10 @@ async def test_a_turn_that_comes_too_late_is_given_back(service: StandIn, store:
     assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
 
 
-async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: StandIn, store: Store) -> None:
-    """The loop is blocked while the client is being closed: no other permit would ever be granted.
+async def test_a_permit_that_expires_in_a_closed_client_raises_client_closed(service: StandIn, store: Store) -> None:
+    """The loop is blocked during close: no other permit would ever be granted.
 
-    It looks inside, as the test above does, and for the same reason.
+    It uses the private limiter for the same reason.
     """
     quota = quota_on(store)
     async with client(service, quota, 50) as tim:
@@ -381,8 +390,8 @@ async def test_a_turn_that_comes_too_late_to_a_closed_client_is_an_end(service: 
 
 
 @pytest.mark.parametrize(("before", "after"), [(40, 80), (80, 40)])
-async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store, before: int, after: int) -> None:
-    """One process after the other; the service takes the higher rate.  None is refused, and the new rate is used."""
+async def test_the_rate_can_be_changed_under_load(service: StandIn, lasting: Store, before: int, after: int) -> None:
+    """In one client after the other; the service takes the higher rate.  None is refused, and the new rate is used."""
     counting = service.answer = Counting(max(before, after))
     quota = quota_on(lasting, timeout=PATIENT)
     async with (
@@ -398,15 +407,15 @@ async def test_a_rate_is_changed_while_all_call(service: StandIn, lasting: Store
         changed = len(counting.arrivals)
         await until(lambda: len(counting.arrivals) >= changed + 2.3 * after)
     assert counting.refused == 0
-    del counting.arrivals[: changed + after]  # some were permitted before
-    assert 0.6 * after <= counting.fullest() <= after
+    del counting.arrivals[: changed + after]  # which the old rate permitted in part
+    assert 0.6 * after <= counting.max_per_second() <= after
 
 
 @pytest.mark.parametrize("other", [60, 41])
-async def test_processes_that_disagree_keep_to_the_smallest_limit(
+async def test_clients_with_different_limits_keep_to_the_smallest(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, other: float
 ) -> None:
-    """Who named more says so once; a process whose rates are its own takes less, and binds nobody."""
+    """One with a higher limit logs it once; one with own rates uses less, and binds no other."""
     counting = service.answer = Counting(40)
     quota = quota_on(lasting, timeout=PATIENT)
     modest = RedisQuota(lasting.url, namespace=quota._namespace, timeout=PATIENT, own_rates=True)
@@ -420,17 +429,17 @@ async def test_processes_that_disagree_keep_to_the_smallest_limit(
         assert [tim.stats()[NAME].limit for tim in (one, two, three)] == [40] * 3
         assert [tim.stats()[NAME].processes for tim in (one, two, three)] == [3] * 3
     assert counting.refused == 0
-    assert 25 <= counting.fullest() <= 40
-    assert counting.by["three"] <= 5 * 4, "about 2.5 s, and a burst"
+    assert 25 <= counting.max_per_second() <= 40
+    assert counting.accepted["three"] <= 5 * 4, "about 2.5 s, and a burst"
     (line,) = [record.getMessage() for record in caplog.records]
     assert f"rate is {other} calls/s, but another process has 40" in line
 
 
-async def test_a_share_for_bulk_is_changed_with_the_rate(service: StandIn, lasting: Store) -> None:
+async def test_the_bulk_share_can_be_changed_with_the_rate(service: StandIn, lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
     counting = service.answer = Counting(40)
     async with client(service, quota, 40) as tim:
         tim.set_rate(NAME, 40, bulk_share=0.25)
         async with calling((tim.with_options(lane=Lane.BULK), "bulk")):
             await until(lambda: answers(counting) >= 25)
-        assert counting.fullest() == 10
+        assert counting.max_per_second() == 10

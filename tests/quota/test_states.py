@@ -1,4 +1,4 @@
-"""The table of states in `tim_async._limiter.states` is what a shared limiter does, cell by cell."""
+"""A shared limiter follows the table in `tim_async._limiter.states`, cell by cell."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .support import limiter_of
 LIMIT = 50
 OVERDUE = 2.5
 PROBED = 0.6
-"""Seconds after which a report has gone, by the latest."""
+"""Seconds within which a report is sent."""
 REPLIES = (Event.GRANTED, Event.SETTLING, Event.LOST, Event.CANCELLED)
-"""What can become of an exchange."""
+"""The events that end an exchange."""
 
 
 class HeldStore:
-    """Answers an exchange when the test says so.
+    """Replies to an exchange when the test says so.
 
     Attributes:
-        requests: all that it was sent.
-        reply: the answer to the exchange that is under way.
-        deaf: the exchange swallows a cancellation.
+        requests: all requests.
+        reply: the reply to the exchange under way.
+        deaf: whether the exchange swallows cancellations.
     """
 
     def __init__(self) -> None:
@@ -54,15 +54,15 @@ class HeldStore:
         return await reply
 
     def grant(self, **fields: Any) -> None:
-        """Reply to the exchange that is under way."""
+        """Reply to the exchange under way."""
         said = {"number": self.requests[-1]["number"], "epoch": "1", "limit": LIMIT, "rate": LIMIT, **fields}
         self.reply.set_result(Reply(**said))
 
 
 class Walk:
-    """A shared limiter on its way through the states, each reached and left as in a client.
+    """Leads a shared limiter through its states by the calls that a client makes.
 
-    It looks inside for the state, which nothing outside shows, and which the table is about.
+    It reads the private state, which no public name shows.
     """
 
     def __init__(self) -> None:
@@ -76,14 +76,14 @@ class Walk:
         return self.limiter._state
 
     async def reach(self, state: State, event: Event) -> None:
-        """Go to a state, in which the event can happen if ever it can."""
+        """Enter a state, so that the event can happen if it ever can there."""
         if event is not Event.FINISHED:
             await self.call()  # its outcome is to be reported
         await self.go(state, exchanging=event in REPLIES)
         assert self.state is state
 
     async def go(self, state: State, *, exchanging: bool) -> None:
-        """Go to a state, with an exchange under way if there can be one."""
+        """Enter a state, if possible with an exchange under way."""
         match state:
             case State.ASKING:
                 self.limiter.refused(self.loop.time(), self.loop.time())
@@ -121,7 +121,7 @@ class Walk:
                 self.store.task.cancel()
 
     async def cause(self, event: Event) -> bool:
-        """Let it happen as it does in a client; says whether it can, here."""
+        """Cause an event as a client does; return whether it can happen in this state."""
         if event in REPLIES:
             if self.store.reply.done():
                 return False
@@ -162,8 +162,8 @@ async def steps() -> None:
 
 @pytest.mark.parametrize("event", Event)
 @pytest.mark.parametrize("state", State)
-def test_every_cell_of_the_table(state: State, event: Event) -> None:
-    """The next state, and the action: an exchange that begins, or silence before the fallback share is used."""
+def test_every_cell_of_the_table_holds(state: State, event: Event) -> None:
+    """The next state and the action: a new exchange, or silence before the fallback share is used."""
 
     async def main() -> None:
         walk = Walk()
@@ -184,8 +184,8 @@ def test_every_cell_of_the_table(state: State, event: Event) -> None:
     virtual_time.run(main())
 
 
-def test_news_that_comes_during_an_exchange_is_told_right_after_it() -> None:
-    """A tick later would be too late for a pause: another process may send ten calls meanwhile."""
+def test_a_pause_during_an_exchange_is_reported_right_after_it() -> None:
+    """A tick later another process may have sent ten calls."""
 
     async def main() -> None:
         walk = Walk()
@@ -202,7 +202,7 @@ def test_news_that_comes_during_an_exchange_is_told_right_after_it() -> None:
     virtual_time.run(main())
 
 
-def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
+def test_a_reply_to_an_abandoned_exchange_is_ignored() -> None:
     async def main() -> None:
         walk = Walk()
         walk.store.deaf = True
@@ -218,13 +218,13 @@ def test_a_reply_to_an_exchange_that_was_given_up_changes_nothing() -> None:
         walk.end_exchange(Event.GRANTED)
         await steps()
         assert walk.limiter.shared
-        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permit is not in hand"
+        assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permit is not used"
         await walk.end()
 
     virtual_time.run(main())
 
 
-def test_the_table_in_the_docstring_is_the_one_that_holds() -> None:
+def test_the_table_in_the_docstring_is_that_of_the_code() -> None:
     assert states.__doc__ is not None
     rows = [line.split("  ") for line in states.__doc__.splitlines() if line.startswith(("event ", *Event.__members__))]
     head, *body = [[cell.strip() for cell in row if cell.strip()] for row in rows]

@@ -1,7 +1,7 @@
-"""One process of a fleet: saturates one endpoint until it is told to end.
+"""A process of a fleet, which saturates one endpoint until its standard input ends or a call fails.
 
-Its one argument is a JSON object: url of the service, store, name, limit, tasks, lane, skew (seconds by which its clock
-is wrong).  It prints a line when it has had its first answer, and ends when its standard input does, or on a failure.
+Its argument is a JSON object: url of the service, store, name, limit, tasks, lane, quota (options), skew (seconds by
+which its clock is wrong).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def work(settings: dict[str, Any]) -> None:
         secret_key=KEY,
         base_url=settings["url"],
         rates={"get_c2c_unread_msg_num": settings["limit"]},
-        strict=True,  # what a busy machine adds to a call's way must not decide whether it is refused
+        strict=True,  # delays of a busy machine must not cause refusals
         quota=RedisQuota(settings["store"], **settings.get("quota", {})),
     )
     async with tim:
@@ -45,10 +45,10 @@ async def work(settings: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run with the settings given."""
+    """Run with the settings of the argument."""
     settings = json.loads(sys.argv[1])
-    told = time.time
-    time.time = lambda: told() + settings.get("skew", 0.0)
+    real = time.time
+    time.time = lambda: real() + settings.get("skew", 0.0)
     asyncio.run(work(settings))
 
 

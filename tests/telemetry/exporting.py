@@ -1,4 +1,4 @@
-"""Both kinds of telemetry on one client, and what they export, read as a backend reads it."""
+"""Both kinds of telemetry for one client, with their exported data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Exporting:
     """OpenTelemetry with exporters in memory, Prometheus with a registry of its own, and a function.
 
     Attributes:
-        hooks: what a client takes.
-        attempts: what the function was given.
-        tracer: the program's own.
+        hooks: the client's ``on_attempt``.
+        attempts: all calls of the function.
+        tracer: the program's.
     """
 
     def __init__(self, *, spans: bool = True) -> None:
@@ -42,12 +42,12 @@ class Exporting:
         self.hooks: list[Hook] = [opentelemetry, self.prometheus, self.attempts.append]
 
     def spans(self, scope: str = "tim_async") -> list[ReadableSpan]:
-        """The finished spans of one maker, in order."""
+        """Return the finished spans of one instrumentation scope, in order."""
         finished = self._spans.get_finished_spans()
         return [s for s in finished if s.instrumentation_scope and s.instrumentation_scope.name == scope]
 
     def finished(self) -> tuple[ReadableSpan, ...]:
-        """The finished spans of all makers; none is given twice."""
+        """Return and clear the finished spans of all scopes."""
         finished = self._spans.get_finished_spans()
         self._spans.clear()
         return finished
@@ -58,7 +58,7 @@ class Exporting:
         return generate_latest(self.registry).decode()
 
     def total(self, name: str, **labels: object) -> float:
-        """The sum over all series with these labels, of a histogram the count; both exporters must agree."""
+        """Return the sum over all series with these labels, or the count of a histogram; both exporters must agree."""
         wanted = {label: str(value) for label, value in labels.items()}
         totals = [
             sum(value for found, value in series if wanted.items() <= found.items())
@@ -82,7 +82,7 @@ class Exporting:
                 yield {"code": "", "error": error, **found}, value
 
     def points(self) -> Iterator[tuple[str, Any]]:
-        """The data points of OpenTelemetry, each with its metric's name."""
+        """Yield the data points of OpenTelemetry with their metrics' names."""
         data: Any = self._reader.get_metrics_data()
         for resource in data.resource_metrics if data is not None else ():
             for scope in resource.scope_metrics:

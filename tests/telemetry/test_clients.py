@@ -1,4 +1,4 @@
-"""One object serves clients that come and go, in any loop and thread; what is wrong with a hook harms no call."""
+"""One telemetry object serves many clients, loops and threads, and a failing hook fails no call."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 COUNT, SET = "get_c2c_unread_msg_num", "set_unread_msg_num"
 
 
-async def test_clients_of_one_app_are_added_up_and_those_of_others_are_not(service: StandIn) -> None:
-    """A client that is closed or collected leaves the gauges, and what it has done stays counted."""
+async def test_gauges_are_summed_over_the_clients_of_an_app(service: StandIn) -> None:
+    """A closed client leaves the gauges, and its attempts stay counted."""
     exporting = Exporting()
     options: dict[str, Any] = {"on_attempt": exporting.hooks, "rates": {SET: 3}}
     service.answer = lambda _: Fate.HOLD
@@ -58,8 +58,8 @@ async def test_clients_of_one_app_are_added_up_and_those_of_others_are_not(servi
     assert exporting.total("tim.attempt.duration") == len(exporting.attempts) == len(exporting.spans())
 
 
-async def test_the_rate_of_a_shared_quota_is_not_added_up(service: StandIn, store: Store) -> None:
-    """It is that of all processes together; calls in flight are each client's own."""
+async def test_the_rate_of_a_shared_quota_is_not_summed(service: StandIn, store: Store) -> None:
+    """It is that of all processes together; calls in flight are summed."""
     exporting = Exporting()
     options: dict[str, Any] = {"on_attempt": exporting.hooks, "rates": {SET: 50}, "quota": RedisQuota(store.url)}
     service.answer = lambda _: Fate.HOLD
@@ -74,8 +74,7 @@ async def test_the_rate_of_a_shared_quota_is_not_added_up(service: StandIn, stor
         await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_no_client_is_kept_alive_and_a_view_keeps_its_own(service: StandIn) -> None:
-    """A program may keep a view alone."""
+async def test_a_client_is_kept_alive_by_its_view_but_not_by_telemetry(service: StandIn) -> None:
     exporting = Exporting()
     session = aiohttp.ClientSession()
     client = client_of(service, on_attempt=exporting.hooks, session=session)
@@ -84,15 +83,15 @@ async def test_no_client_is_kept_alive_and_a_view_keeps_its_own(service: StandIn
     del client
     gc.collect()
     assert (gone(), exporting.total("tim.processes")) == (None, 1)
-    del view  # neither needs to be closed: it has no session of its own
+    del view  # neither needs to be closed, since the session is the caller's
     gc.collect()
     assert "tim_processes{" not in exporting.text
     assert exporting.total("tim.attempt.duration") == 1
     await session.close()
 
 
-def test_two_event_loops_in_two_threads_and_a_scrape_in_a_third() -> None:
-    """Each with its own clients, of endpoints that come up meanwhile."""
+def test_scrapes_during_calls_in_two_other_threads() -> None:
+    """The calls are to ever new endpoints."""
     exporting = Exporting()
     failures: list[BaseException] = []
 
@@ -154,10 +153,10 @@ class Leaving(Telemetry):
         raise RuntimeError("leaving is broken")
 
 
-async def test_a_broken_hook_harms_no_call_and_no_other_hook(
+async def test_a_failing_hook_fails_no_call_and_no_other_hook(
     service: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, each time."""
+    """Each failure is logged."""
     exporting = Exporting()
     service.script.append(error(10002))
     async with client_of(service, on_attempt=[Broken(), Leaving(), *exporting.hooks], rates={COUNT: 2}) as tim:
@@ -166,12 +165,12 @@ async def test_a_broken_hook_harms_no_call_and_no_other_hook(
             await tim.with_options(max_wait=0).get_all_c2c_unread_msg_num("alice")
     assert exporting.total("tim.attempt.duration") == len(service.seen) == 2
     assert exporting.total("tim.failures", error="QuotaExhausted") == 1
-    for said, times in {"around is": 2, "the hook is": 2, "failed is": 1, "leaving is": 2}.items():
-        assert caplog.text.count(f"RuntimeError: {said} broken") == times
+    for text, times in {"around is": 2, "the hook is": 2, "failed is": 1, "leaving is": 2}.items():
+        assert caplog.text.count(f"RuntimeError: {text} broken") == times
 
 
-def test_what_cannot_be_a_hook_is_refused() -> None:
-    """Also within several."""
+def test_an_invalid_hook_is_rejected() -> None:
+    """Also in a list."""
 
     async def awaited(attempt: Attempt) -> None:
         """Never runs."""
@@ -186,7 +185,7 @@ def test_what_cannot_be_a_hook_is_refused() -> None:
 
     class Unmade(Telemetry):
         def __init__(self) -> None:
-            """Without that of its base."""
+            """Does not call that of its base."""
 
     classes = (Prometheus, OpenTelemetry, Late)
     for wrong in (awaited, [print, awaited], [None], 7, "print", Awaited(), Late(), Unmade(), *classes, [Prometheus]):
@@ -195,8 +194,8 @@ def test_what_cannot_be_a_hook_is_refused() -> None:
             TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=given)
 
 
-def test_a_registry_has_the_metrics_once() -> None:
-    """A second object says so; without a registry the metrics are in the default one."""
+def test_a_registry_takes_one_prometheus() -> None:
+    """The default is the global registry."""
     registry = CollectorRegistry()
     Prometheus(registry)
     with pytest.raises(ValueError, match="make one Prometheus"):
@@ -213,10 +212,10 @@ def test_a_registry_has_the_metrics_once() -> None:
     ("name", "package", "extra"),
     [("OpenTelemetry", "opentelemetry", "otel"), ("Prometheus", "prometheus_client", "prometheus")],
 )
-def test_a_missing_package_is_told_with_its_extra(
+def test_a_missing_package_is_an_import_error_with_its_extra(
     name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the package itself can be imported without either."""
+    """`tim_async.telemetry` itself needs neither package."""
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"tim_async.telemetry._{name.lower()}")
     monkeypatch.delitem(sys.modules, "tim_async.telemetry")
@@ -225,8 +224,8 @@ def test_a_missing_package_is_told_with_its_extra(
         getattr(telemetry, name)
 
 
-def test_without_other_instrumentation_nothing_is_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package that would do so need not be there."""
+def test_nothing_is_suppressed_without_opentelemetrys_instrumentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That package is optional."""
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.utils", None)
     assert OpenTelemetry().around is None
     monkeypatch.undo()
@@ -253,7 +252,7 @@ asyncio.run(main())
 
 @pytest.mark.processes
 def test_the_workers_of_a_web_app_are_summed_in_multiprocess_mode(tmp_path: Path) -> None:
-    """Histograms and counters, the 429s among them."""
+    """Histograms and counters."""
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Emulator() as service:
         command = ("-c", WORKER, json.dumps(service.client_options()))

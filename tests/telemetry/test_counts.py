@@ -1,4 +1,4 @@
-"""Counts are equal to the last call: those of the server, of the callers, and of both exporters."""
+"""The counts of the server, the callers and both exporters are equal, to the last call."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ COUNT, SET = "get_c2c_unread_msg_num", "set_unread_msg_num"
 
 
 async def settled(*calls: Any) -> Counter[str]:
-    """Await all, and count how they ended."""
+    """Await all, and count the types of results and exceptions."""
     return Counter(type(each).__name__ for each in await asyncio.gather(*calls, return_exceptions=True))
 
 
-async def test_a_busy_service_with_faults_saw_what_is_exported() -> None:
-    """Refusals for the rate, retries, gateways' pages and lost connections, of two clients at a time."""
+async def test_the_exported_counts_equal_the_servers_under_load_and_faults() -> None:
+    """With refusals, retries, gateways' pages and lost connections, of two clients at a time."""
     exporting = Exporting()
     retry = RetryPolicy(wait=(0.0, 0.01), wait_rate_limited=(0.0, 0.01))
     async with Emulator(limit={SET: 40, COUNT: None}) as service:
@@ -73,8 +73,8 @@ async def test_a_busy_service_with_faults_saw_what_is_exported() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_every_method_is_counted_once_for_each_request(service: StandIn, method: Any) -> None:
-    """By its name, or its command, with each way in which an attempt ends."""
+async def test_every_request_of_every_method_is_counted_once(service: StandIn, method: Any) -> None:
+    """Under the method's name or command, for each way in which an attempt ends."""
     exporting = Exporting()
     answers: list[Action] = [error(10002), error(60007), page(502), page(429), error(70001)]
     service.script.extend([*answers, Fate.DROP_UNREAD, Fate.DROP])
@@ -92,8 +92,8 @@ async def test_every_method_is_counted_once_for_each_request(service: StandIn, m
     assert stats.in_flight == 0
 
 
-async def test_cancelled_calls_are_counted_as_they_end(service: StandIn) -> None:
-    """Those in flight as attempts; those that still wait for a permit not at all."""
+async def test_cancelled_calls_in_flight_are_counted_as_attempts(service: StandIn) -> None:
+    """Calls that wait for a permit are not counted."""
     exporting = Exporting()
     service.answer = lambda _: Fate.HOLD
     async with client_of(service, on_attempt=exporting.hooks, rates={SET: 5}) as tim:
@@ -112,8 +112,8 @@ async def test_cancelled_calls_are_counted_as_they_end(service: StandIn) -> None
     assert exporting.total("tim.attempt.duration") == len(exporting.spans()) == 5
 
 
-async def test_the_429s_that_a_web_app_answers_are_counted(service: StandIn) -> None:
-    """Also for look-ups, where one call without a permit is many requests, and beside other errors."""
+async def test_the_429s_of_a_web_app_are_counted(service: StandIn) -> None:
+    """Also for look-ups, where one call serves many requests, and among other errors."""
     exporting = Exporting()
     routes = web.RouteTableDef()
 
@@ -169,8 +169,8 @@ def _failures(exporting: Exporting, failure: str = "") -> float:
     return exporting.total("tim.failures", endpoint=COUNT, lane="interactive", **labels)
 
 
-async def test_a_caller_that_is_cancelled_is_not_counted_as_refused(service: StandIn) -> None:
-    """Only callers that see a `QuotaExhausted` are, of calls and of look-ups."""
+async def test_a_cancelled_caller_is_not_counted_as_exhausted(service: StandIn) -> None:
+    """Only callers that get a `QuotaExhausted` are, of calls and look-ups."""
     exporting = Exporting()
     async with client_of(service, on_attempt=exporting.hooks, rates={COUNT: 2}) as tim:
         impatient = tim.with_options(max_wait=0.01)
@@ -196,7 +196,7 @@ async def test_a_caller_that_is_cancelled_is_not_counted_as_refused(service: Sta
 
 
 async def test_a_merged_batch_counts_each_of_its_calls(service: StandIn) -> None:
-    """Here none of four has a permit, and one exception is raised."""
+    """Four calls without a permit raise one exception."""
     exporting = Exporting()
     async with client_of(service, on_attempt=exporting.hooks, rates={COUNT: 1}) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
@@ -205,8 +205,8 @@ async def test_a_merged_batch_counts_each_of_its_calls(service: StandIn) -> None
     assert exporting.total("tim.failures") == exporting.total("tim.failures", error="QuotaExhausted") == 4
 
 
-async def test_a_retry_without_a_permit_is_the_services_error_and_no_exhaustion(service: StandIn) -> None:
-    """The caller sees the service's error, so nothing else is counted."""
+async def test_a_retry_without_a_permit_is_counted_as_the_services_error(service: StandIn) -> None:
+    """The caller gets the service's error."""
     exporting = Exporting()
     service.answer = lambda _: error(60007)
     async with client_of(service, on_attempt=exporting.hooks, rates={COUNT: 1}) as tim:

@@ -1,4 +1,4 @@
-"""The dashboard's queries ask for what `Prometheus` exports, by names and labels that there are."""
+"""The dashboard's queries use metrics and labels that `Prometheus` exports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGETS = [(panel["title"], target) for panel in DASHBOARD["panels"] for target 
 
 
 async def exported(service: StandIn) -> dict[str, set[str]]:
-    """The series of a client that has been through everything: the labels of each."""
+    """Return the labels of each series that a client exports."""
     exporting = Exporting()
     service.script.append(error(60007))
     async with client_of(service, on_attempt=exporting.hooks, rates={"get_c2c_unread_msg_num": 2}) as tim:
@@ -35,12 +35,12 @@ async def exported(service: StandIn) -> dict[str, set[str]]:
 
 
 def parsed(query: str) -> Any:
-    """A query, with a value for each of Grafana's variables."""
+    """Parse a query, with a value for each of Grafana's variables."""
     return promql_parser.parse(re.sub(r"\$\w+", "5m", query))
 
 
 def nodes(node: Any) -> Iterator[Any]:
-    """A query's parts, itself included."""
+    """Yield a query and its parts."""
     yield node
     for name in ("expr", "lhs", "rhs", "vector_selector"):
         if (inner := getattr(node, name, None)) is not None:
@@ -50,17 +50,17 @@ def nodes(node: Any) -> Iterator[Any]:
 
 
 def series(node: Any) -> list[Any]:
-    """The selectors within a query."""
+    """Return the selectors of a query."""
     return [each for each in nodes(node) if isinstance(each, promql_parser.VectorSelector)]
 
 
-def by(group: promql_parser.AggregateExpr) -> set[str]:
-    """The labels that an aggregation keeps."""
+def group_labels(group: promql_parser.AggregateExpr) -> set[str]:
+    """Return the labels that an aggregation keeps."""
     return {*group.modifier.labels} if group.modifier is not None else set()
 
 
-async def test_every_query_names_what_is_exported(service: StandIn) -> None:
-    """Metrics, the labels that select, those that group, and those of the legend."""
+async def test_every_query_uses_exported_metrics_and_labels(service: StandIn) -> None:
+    """In selectors, groupings and legends."""
     labels = await exported(service)
     for title, target in TARGETS:
         query = parsed(target["expr"])
@@ -71,12 +71,11 @@ async def test_every_query_names_what_is_exported(service: StandIn) -> None:
         groups = [each for each in nodes(query) if isinstance(each, promql_parser.AggregateExpr)]
         for group in groups:
             for selector in series(group):
-                assert by(group) <= labels[selector.name], f"{title}: {group.modifier}"
-        assert {*re.findall(r"{{(\w+)}}", target["legendFormat"])} <= by(groups[0]), title
+                assert group_labels(group) <= labels[selector.name], f"{title}: {group.modifier}"
+        assert {*re.findall(r"{{(\w+)}}", target["legendFormat"])} <= group_labels(groups[0]), title
 
 
-async def test_every_metric_is_shown(service: StandIn) -> None:
-    """No metric is exported that the dashboard does not show."""
+async def test_the_dashboard_shows_every_metric(service: StandIn) -> None:
     shown = {selector.name for _, target in TARGETS for selector in series(parsed(target["expr"]))}
     own = {name for name in await exported(service) if not name.endswith(("_created", "_sum"))}
     histograms = {name.removesuffix("_bucket") for name in own if name.endswith("_bucket")}
@@ -86,8 +85,8 @@ async def test_every_metric_is_shown(service: StandIn) -> None:
     assert histograms == {"tim_attempt_duration_seconds", "tim_attempt_wait_seconds"}
 
 
-async def test_the_variables_are_labels(service: StandIn) -> None:
-    """By which all queries select."""
+async def test_every_query_selects_by_the_variables(service: StandIn) -> None:
+    """Each variable is a label."""
     labels = await exported(service)
     source, *variables = DASHBOARD["templating"]["list"]
     assert (source["type"], source["query"]) == ("datasource", "prometheus")
@@ -103,7 +102,7 @@ async def test_the_variables_are_labels(service: StandIn) -> None:
             assert {each.value for each in selector.matchers.matchers} == {f"${each['name']}" for each in variables}
 
 
-def test_panels_have_numbers_and_places_of_their_own() -> None:
+def test_panels_have_distinct_ids_and_positions() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)

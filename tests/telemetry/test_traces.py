@@ -1,4 +1,4 @@
-"""Spans follow the conventions for HTTP clients, stand below the caller's, and are made once."""
+"""Spans follow the conventions for HTTP clients, are children of the caller's, and are made once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COUNT = "get_c2c_unread_msg_num"
 COMMAND = f"v4/openim/{COUNT}"
 
 
-async def test_each_attempt_is_a_span_below_the_callers(service: StandIn) -> None:
-    """With its own times, and what the conventions say of a request."""
+async def test_each_attempt_is_a_child_span_of_the_callers(service: StandIn) -> None:
+    """With its times, and the attributes of the conventions."""
     exporting = Exporting()
     service.script.extend([page(502), error(10002), Fate.DROP])
     async with client_of(service, on_attempt=exporting.hooks) as tim:
@@ -49,8 +49,8 @@ async def test_each_attempt_is_a_span_below_the_callers(service: StandIn) -> Non
         {"http.response.status_code": 200, "tim.code": 0},
     ]
     for number, (span, attempt, its) in enumerate(zip(tries, exporting.attempts, special, strict=False), 1):
-        again = {"http.request.resend_count": number - 1} if number > 1 else {}
-        expected = {**common, **its, **again, "tim.attempt": number, "tim.wait": attempt.waited}
+        resend = {"http.request.resend_count": number - 1} if number > 1 else {}
+        expected = {**common, **its, **resend, "tim.attempt": number, "tim.wait": attempt.waited}
         assert dict(span.attributes or {}) == expected
         assert (span.name, span.kind) == (f"POST /{COMMAND}", SpanKind.CLIENT)
         assert span.status.status_code is (StatusCode.ERROR if attempt.error else StatusCode.UNSET)
@@ -62,13 +62,13 @@ async def test_each_attempt_is_a_span_below_the_callers(service: StandIn) -> Non
     assert [span.start_time for span in tries] == sorted(span.start_time or 0 for span in tries)
 
 
-async def test_what_was_never_answered_has_a_span(service: StandIn) -> None:
-    """A connection that failed, a time-out and a cancelled call."""
+async def test_attempts_without_an_answer_have_spans(service: StandIn) -> None:
+    """A failed connection, a timeout and a cancelled call."""
     exporting = Exporting()
     async with Refusing() as nobody, client_of(service, base_url=nobody.url, on_attempt=exporting.hooks) as tim:
         await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     async with client_of(service, on_attempt=exporting.hooks) as tim:
-        await tim.call(OTHER, {})  # makes the connection, which takes no part of the time-out below
+        await tim.call(OTHER, {})  # connects, so that the timeout below does not include it
         service.answer = lambda _: Fate.HOLD
         await failure_of(tim.with_options(timeout=0.2).call(OTHER, {}))
         await service.until(2)
@@ -86,7 +86,7 @@ async def test_what_was_never_answered_has_a_span(service: StandIn) -> None:
 
 @pytest.fixture
 def instrumented() -> Iterator[Exporting]:
-    """OpenTelemetry's instrumentation of aiohttp's client is on, and exports to the same place."""
+    """OpenTelemetry's instrumentation of aiohttp's client, with the same exporters."""
     exporting = Exporting()
     instrumentation = AioHttpClientInstrumentor()
     instrumentation.instrument(tracer_provider=exporting.provider, meter_provider=exporting.meters)
@@ -100,7 +100,7 @@ THEIRS = "opentelemetry.instrumentation.aiohttp_client"
 async def test_the_instrumentation_of_aiohttp_does_not_record_a_request_again(
     instrumented: Exporting, service: StandIn
 ) -> None:
-    """Neither as a span nor as a metric; that of other requests is left alone, also those of the same task."""
+    """Neither as a span nor as a metric; other requests, also of the same task, are recorded."""
     service.script.extend([error(10002), Fate.DROP])
     with instrumented.tracer.start_as_current_span("inbox"):
         async with client_of(service, on_attempt=instrumented.hooks) as tim:
@@ -114,7 +114,7 @@ async def test_the_instrumentation_of_aiohttp_does_not_record_a_request_again(
 
 
 async def test_metrics_alone_leave_the_instrumentation_of_aiohttp_on(service: StandIn, instrumented: Exporting) -> None:
-    """With ``spans=False``."""
+    """As with ``spans=False``."""
     metrics = Exporting(spans=False)
     async with client_of(service, on_attempt=metrics.hooks) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
@@ -122,8 +122,8 @@ async def test_metrics_alone_leave_the_instrumentation_of_aiohttp_on(service: St
     assert metrics.total("tim.attempt.duration", code=0) == 1
 
 
-async def test_nothing_exported_shows_a_secret(service: StandIn) -> None:
-    """Nor a query, nor what the service says, which may echo the signature."""
+async def test_no_exported_data_has_a_secret(service: StandIn) -> None:
+    """Nor the query or the service's text, which may echo the UserSig."""
     exporting, secrets = Exporting(), Secrets()
     service.answer = lambda seen: error(10003, f"bad usersig {seen.usersig} of ?usersig={seen.usersig}")
     async with client_of(service, on_attempt=exporting.hooks) as tim:

@@ -1,7 +1,7 @@
-"""The exchange with the store ends at any step, in any way: it is noticed, and no later call hangs.
+"""An exchange with the store that fails, hangs or is cancelled at any step does not make a later call hang.
 
-The tests with `FakeStore` look inside, at `SharedLimiter`: only without sockets can every step of the loop be a moment
-at which all tasks are cancelled, and the rest be virtual time.
+The tests with `FakeStore` use the private `SharedLimiter`: only without sockets can all tasks be cancelled at each step
+of the loop, in virtual time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
 from tim_async._limiter.shared import SharedLimiter
 from tim_async._limiter.sharing import Shares, StoreUnavailable
-from tim_async.quota import RedisQuota
 
 from .support import NAME, calling, client, limiter_of, quota_on, until
 
 LIMIT = 50
 OVERDUE = 2.5
-# Also where the loop of the suite does without.
+# Eager tasks are tested on every loop of the suite.
 FACTORIES: list[Any] = [None]
 if sys.version_info >= (3, 12):
 
@@ -42,12 +41,12 @@ if sys.version_info >= (3, 12):
 
     FACTORIES.append(eager)
 
-MANNERS = ("answers", "away", "defect", "stubborn", "deaf")
-"""How an exchange ends without being cancelled; the last two swallow a cancellation, or all of them."""
+MANNERS = ("answers", "unreachable", "defect", "stubborn", "deaf")
+"""The ways in which an exchange ends; "stubborn" swallows one cancellation, "deaf" all."""
 
 
 class FakeStore:
-    """Grants what is asked, after some steps of the loop; or behaves in another manner."""
+    """Grants the permits requested, after some steps of the loop; or behaves in another manner."""
 
     def __init__(self) -> None:
         self.manner = "answers"
@@ -71,7 +70,7 @@ class FakeStore:
                 if manner != "stubborn":
                     raise
         match manner:
-            case "away":
+            case "unreachable":
                 raise StoreUnavailable
             case "defect":
                 raise TypeError("a defect")
@@ -79,13 +78,15 @@ class FakeStore:
         return Reply(request["number"], "1", limit=LIMIT, rate=LIMIT, permits=((0.0, wanted),) if wanted else ())
 
 
-def gated(store: FakeStore, alone: float | None) -> tuple[RequestQueue, SharedLimiter]:
-    """A limiter that calls by a share of its own without the store; not at all where that is None."""
-    return limiter_of(store.exchange, LIMIT, shares=Shares(fallback=alone, fail_closed=alone is None), overdue=OVERDUE)
+def make_limiter(store: FakeStore, fallback: float | None) -> tuple[RequestQueue, SharedLimiter]:
+    """Make a queue and its limiter with this fallback share; None to fail closed."""
+    return limiter_of(
+        store.exchange, LIMIT, shares=Shares(fallback=fallback, fail_closed=fallback is None), overdue=OVERDUE
+    )
 
 
-def others() -> set[asyncio.Task[Any]]:
-    """All tasks but this one and those of servers."""
+def other_tasks() -> set[asyncio.Task[Any]]:
+    """Return all tasks but this one and those of servers."""
     return {
         task
         for task in asyncio.all_tasks()
@@ -95,12 +96,12 @@ def others() -> set[asyncio.Task[Any]]:
 
 
 def cancel_all() -> None:
-    for task in others():
+    for task in other_tasks():
         task.cancel()
 
 
 async def settled(limiter: SharedLimiter) -> None:
-    """The store has been reached, and knows all there is to know."""
+    """Wait until the store has replied and everything has been reported."""
     while not limiter.shared or limiter._pending:  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(0.1)
 
@@ -112,23 +113,25 @@ async def call(queue: RequestQueue) -> None:
 
 
 @given(
-    blows=st.lists(st.tuples(st.sampled_from(MANNERS), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=5),
-    alone=st.sampled_from([None, 0.1]),
+    failures=st.lists(
+        st.tuples(st.sampled_from(MANNERS), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=5
+    ),
+    fallback=st.sampled_from([None, 0.1]),
     factory=st.sampled_from(FACTORIES),
     refused=st.booleans(),
 )
-def test_every_task_is_cancelled_at_any_step_and_the_next_call_has_its_permit(
-    blows: list[tuple[str, int, int]], alone: float | None, factory: Any, refused: bool
+def test_after_all_tasks_are_cancelled_at_any_step_the_next_call_gets_its_permit(
+    failures: list[tuple[str, int, int]], fallback: float | None, factory: Any, refused: bool
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         if factory is not None:
             loop.set_task_factory(factory)
         store = FakeStore()
-        queue, limiter = gated(store, alone)
+        queue, limiter = make_limiter(store, fallback)
         calls: list[asyncio.Task[None]] = []
-        for manner, length, steps in blows:
-            store.manner, store.steps = manner, length
+        for manner, duration, steps in failures:
+            store.manner, store.steps = manner, duration
             calls += [loop.create_task(call(queue)) for _ in range(2)]
             if refused:
                 limiter.refused(loop.time(), loop.time())
@@ -146,26 +149,26 @@ def test_every_task_is_cancelled_at_any_step_and_the_next_call_has_its_permit(
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert others() == set()
+        assert other_tasks() == set()
 
     virtual_time.run(main())
 
 
 @pytest.mark.parametrize("manner", ["defect", "deaf"])
-@pytest.mark.parametrize("alone", [None, 0.1])
-def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
-    caplog: pytest.LogCaptureFixture, manner: str, alone: float | None
+@pytest.mark.parametrize("fallback", [None, 0.1])
+def test_a_waiting_call_survives_a_failing_or_hanging_exchange(
+    caplog: pytest.LogCaptureFixture, manner: str, fallback: float | None
 ) -> None:
-    """A defect is logged once, with its traceback, and then all is as without the store, until the store answers."""
+    """It is treated as an outage until the store replies; a defect is logged once, with its traceback."""
 
     async def main() -> None:
         store = FakeStore()
-        queue, limiter = gated(store, alone)
+        queue, limiter = make_limiter(store, fallback)
         store.manner = manner
         waiting = asyncio.create_task(call(queue))
         await asyncio.sleep(OVERDUE + 1.0)
         assert not limiter.shared
-        assert waiting.done() is (alone is not None)
+        assert waiting.done() is (fallback is not None)
         store.manner = "answers"
         async with asyncio.timeout(OVERDUE + 1.0):
             await waiting
@@ -176,7 +179,7 @@ def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert others() == set()
+        assert other_tasks() == set()
 
     virtual_time.run(main())
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -186,12 +189,12 @@ def test_a_call_that_waits_is_not_held_up_by_a_conversation_that_is_dead(
         assert record.exc_info[0] is TypeError
 
 
-def test_what_has_ended_is_told_once_and_then_there_is_silence() -> None:
-    """With the requests that are made anyway; and how many are out, with each."""
+def test_ended_calls_are_reported_once_and_then_nothing_is_sent() -> None:
+    """With the requests for permits, each of which also has the number of calls in flight."""
 
     async def main() -> None:
         store = FakeStore()
-        queue, limiter = gated(store, 0.1)
+        queue, limiter = make_limiter(store, 0.1)
         unused, flying = [await queue.enter() for _ in range(2)]
         limiter.release(unused, asyncio.get_running_loop().time(), Use.UNSENT)
         for _ in range(80):
@@ -199,9 +202,9 @@ def test_what_has_ended_is_told_once_and_then_there_is_silence() -> None:
         assert {request["out"] for request in store.requests[2:]} == {1}
         queue.leave(flying, answered=True)
         await asyncio.sleep(1.0)
-        told = len(store.requests)
+        reported = len(store.requests)
         await asyncio.sleep(10.0)
-        assert len(store.requests) == told == 2 + 80 + 1
+        assert len(store.requests) == reported == 2 + 80 + 1
         freed = [calls for request in store.requests for _, _, calls in request.get("freed", ())]
         assert sum(freed) == 81
         assert store.requests[-1]["out"] == 0
@@ -212,15 +215,15 @@ def test_what_has_ended_is_told_once_and_then_there_is_silence() -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.05])
-def test_a_call_that_would_not_wait_is_served_when_there_is_no_other(delay: float) -> None:
-    """Asking the store takes a round trip, which is no waiting."""
+def test_max_wait_0_is_served_when_no_other_call_waits(delay: float) -> None:
+    """The round trip to the store does not count as waiting."""
 
     async def main() -> None:
         store = FakeStore()
-        queue, limiter = gated(store, 0.1)
+        queue, limiter = make_limiter(store, 0.1)
         store.delay = delay
         for _ in range(3):
-            await call(queue)  # the time to the store and back is learned
+            await call(queue)  # the round trip is learned
             await asyncio.sleep(1.0)
         queue.leave(await queue.enter(max_wait=0), answered=True)
         queue.close()
@@ -230,12 +233,12 @@ def test_a_call_that_would_not_wait_is_served_when_there_is_no_other(delay: floa
 
 
 @pytest.mark.parametrize("manner", ["stubborn", "deaf"])
-def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
+def test_close_does_not_wait_for_a_hanging_exchange(manner: str) -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         store = FakeStore()
-        queue, limiter = gated(store, 0.1)
-        await call(queue)  # there is something to tell
+        queue, limiter = make_limiter(store, 0.1)
+        await call(queue)  # its end is to be reported
         store.manner = manner
         begin = loop.time()
         queue.close()
@@ -243,22 +246,22 @@ def test_closing_waits_for_no_exchange_that_does_not_end(manner: str) -> None:
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert others() == set()
+        assert other_tasks() == set()
         return loop.time() - begin
 
     assert virtual_time.run(main()) <= OVERDUE + 0.001
 
 
-def test_closing_gives_up_an_exchange_that_is_under_way_and_does_not_end() -> None:
-    """It is given its time once, not once more for what is left to tell."""
+def test_close_abandons_an_exchange_that_hangs_already() -> None:
+    """Its timeout passes once, not again for the remaining reports."""
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
         store = FakeStore()
-        queue, limiter = gated(store, 0.1)
+        queue, limiter = make_limiter(store, 0.1)
         await call(queue)
         store.manner = "deaf"
-        limiter.refused(loop.time(), loop.time())  # is told at once
+        limiter.refused(loop.time(), loop.time())  # is reported at once
         await asyncio.sleep(0)
         begin = loop.time()
         queue.close()
@@ -267,16 +270,16 @@ def test_closing_gives_up_an_exchange_that_is_under_way_and_does_not_end() -> No
         store.released.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert others() == set()
+        assert other_tasks() == set()
         return loop.time() - begin
 
     assert virtual_time.run(main()) == pytest.approx(OVERDUE)
 
 
-def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
+def test_a_cancelled_close_leaves_no_task() -> None:
     async def main() -> None:
         store = FakeStore()
-        queue, limiter = gated(store, 0.1)
+        queue, limiter = make_limiter(store, 0.1)
         await call(queue)
         store.steps = 1000
         queue.close()
@@ -285,7 +288,7 @@ def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
                 await limiter.finish()
         for _ in range(5):
             await asyncio.sleep(0)
-        assert others() == set()
+        assert other_tasks() == set()
 
     virtual_time.run(main())
 
@@ -294,9 +297,7 @@ def test_closing_that_is_cancelled_leaves_no_conversation() -> None:
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-async def test_a_connection_that_is_lost_is_replaced_within_a_second(
-    service: StandIn, store: Store, factory: Any
-) -> None:
+async def test_a_lost_connection_is_replaced_within_a_second(service: StandIn, store: Store, factory: Any) -> None:
     loop = asyncio.get_running_loop()
     if factory is not None:
         loop.set_task_factory(factory)
@@ -311,7 +312,7 @@ async def test_a_connection_that_is_lost_is_replaced_within_a_second(
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store(
+async def test_after_all_tasks_are_cancelled_at_each_step_of_a_real_exchange_the_next_call_succeeds(
     service: StandIn, lasting: Store, factory: Any
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -330,7 +331,7 @@ async def test_every_task_is_cancelled_at_every_step_of_an_exchange_with_a_store
         await until(lambda: tim.stats()[NAME].shared)
 
 
-async def test_closing_waits_for_no_driver_that_does_not_close(
+async def test_close_does_not_wait_for_a_hanging_driver(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quota = quota_on(lasting)
@@ -355,10 +356,10 @@ async def test_closing_waits_for_no_driver_that_does_not_close(
     assert "take too long to close" in caplog.text
 
 
-async def test_a_driver_that_fails_to_close_is_named(
+async def test_a_driver_that_fails_to_close_is_logged(
     service: StandIn, lasting: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the log, with its traceback: the client has closed all the same."""
+    """With its traceback; the client is closed nevertheless."""
     aclose = redis.asyncio.Redis.aclose
 
     async def broken(driver: Any) -> None:
@@ -371,12 +372,3 @@ async def test_a_driver_that_fails_to_close_is_named(
     await tim.aclose()
     (record,) = [record for record in caplog.records if record.exc_info is not None]
     assert re.fullmatch(r"closing the connections to the shared quota at RedisQuota\(.*\) failed", record.message)
-
-
-def test_a_description_that_was_refused_can_be_shown() -> None:
-    """Crash reporters show the locals of a frame, also of the constructor's own."""
-    for url, options in ((5, {}), ("http://:secret@h", {}), ("redis://:secret@h", {"timeout": 0})):
-        half_made = RedisQuota.__new__(RedisQuota)
-        with pytest.raises((ValueError, TypeError)):
-            half_made.__init__(url, **options)  # type: ignore[misc]
-        assert "secret" not in repr(half_made)
