@@ -294,7 +294,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("option", dict.fromkeys(name for options, _ in BAD_OPTIONS for name in options))
 def test_a_bad_option_of_a_client_is_rejected(option: str) -> None:
-    """The constructor raises ValueError or TypeError, with a message that names the option and does not show the key."""
+    """The constructor raises ValueError or TypeError, with a message that names the option and hides the key."""
     for options, named in BAD_OPTIONS:
         if option in options:
             said = refusal(TIMClient, **{**GOOD, **options})
@@ -379,20 +379,15 @@ async def test_bad_rows_and_a_bad_concurrency_are_rejected(service: StandIn) -> 
 
 
 def test_a_bad_retry_policy_is_rejected() -> None:
-    """In the constructor, not at the first failure."""
+    """In the constructor; test_retrying.py has the messages."""
     policies: list[dict[str, Any]] = [
-        {"attempts": 0},
-        {"attempts": True},
         {"attempts": 2.5},
-        {"wait": (-1, 1)},
         {"wait": (float("inf"), 1)},
         {"wait": 3},
         {"wait": (1,)},
         {"wait_rate_limited": (1, float("nan"))},
         {"wait_rate_limited": ("a", "b")},
-        {"total": -1},
         {"total": float("nan")},
-        {"budget": -0.5},
         {"budget": float("nan")},
     ]
     for options in policies:

@@ -530,14 +530,6 @@ async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
             assert others() == set()
 
 
-async def test_a_batch_on_a_closed_client_raises_client_closed(service: StandIn) -> None:
-    """It raises instead of returning an error for each item."""
-    tim = client_of(service)
-    await tim.aclose()
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.batch.get_c2c_unread_msg_num("alice", ["bob"])
-
-
 async def test_closing_ends_batches_and_maps(service: StandIn) -> None:
     """Each row and each item fails with an error."""
     service.answer = lambda _: Fate.HOLD

@@ -411,7 +411,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def test_a_retry_of_admin_set_msg_read_sends_the_first_attempts_time(
     service: StandIn, clock: Clock, fault: Action
 ) -> None:
-    """The first attempt has no time, which means the server's; a retry has the time of the first, however late it is."""
+    """The first attempt has no time, which means the server's; each retry has the first attempt's."""
     actions = iter([fault, error(10002), EMPTY])
 
     def later(_: object) -> Action:

@@ -641,13 +641,6 @@ def call_tasks() -> set[asyncio.Task[Any]]:
     return {task for task in others() if "Caller." in repr(task)}
 
 
-async def test_a_look_up_on_a_closed_client_raises_client_closed(service: StandIn) -> None:
-    async with client_of(service) as tim:
-        pass
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.lookup.c2c_unread_msg_num("alice", "bob")
-
-
 async def test_a_look_up_from_another_event_loop_raises_runtime_error(service: StandIn) -> None:
     async with client_of(service) as tim:
         found = await asyncio.to_thread(lambda: asyncio.run(failure_of(tim.lookup.c2c_unread_msg_num("alice", "bob"))))

@@ -182,7 +182,7 @@ class TestTokenBuckets:
     """Servers with a token bucket, which refuse calls that come close together."""
 
     def test_a_capacity_of_1_is_used_with_few_refusals(self) -> None:
-        """Arrivals less than 5 ms apart are refused, so that jitter of 1 ms (one sigma) alone limits them to some 140/s."""
+        """Arrivals less than 5 ms apart are refused, so jitter of 1 ms (one sigma) alone limits them to some 140/s."""
         run = simulate(Window("bucket", 200, capacity=1), Path(0.005), seconds=25)
         assert run.goodput(10, 25) > 112
         assert run.refused_share(10, 25) < 0.03
