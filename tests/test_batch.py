@@ -14,7 +14,6 @@ from tim_async import (
     Attempt,
     AuthError,
     C2CUnread,
-    ClientClosed,
     ConnectFailed,
     Done,
     Failed,

@@ -333,7 +333,7 @@ cases = st.builds(
 @example(Case("look-up", "cancel_scope", Moment(AT, 0, 4), Script(answered=Moment(AT), answer=WRONG)))
 @example(Case("batch", "cancel_twice", Moment(AT), Script(answered=NEVER)))
 def test_the_callers_end_takes_precedence(case: Case) -> None:
-    """The examples: the attempt's time-out is first; one of two addresses is connected as the other is cancelled; anyio."""
+    """The examples: the attempt's time-out first; two addresses, one of which connects; anyio."""
     with network_runner() as (runner, network):
         runner.run(play(case, network))
 

@@ -98,7 +98,7 @@ def test_a_changed_usersig_never_has_other_claims(made: Claims, data: st.DataObj
 
 
 def rejected(document: object, why: str = "") -> bool:
-    """Whether a UserSig is rejected, with a text that says why."""
+    """Check that a UserSig is rejected, and return whether the error has the text."""
     try:
         found = verify(pack(document), 1400000000, KEY, now=NOW)
     except ValueError as failure:
@@ -228,27 +228,27 @@ def test_a_clock_that_is_set_back_renews_the_usersig() -> None:
 
 
 def test_a_rejected_usersig_is_renewed_once_for_all_rejections() -> None:
-    """A hundred calls rejected for one signature sign once; a refusal of the old one does not discard the newer one."""
+    """A late rejection of the old one does not discard the new one."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     old = cache.current()
     clock.now += 5.0
-    cache.rejected(old)
+    cache.refused(old)
     new = cache.current()
     assert text(new) != text(old)
     clock.now += 5.0
     for _ in range(100):
-        cache.rejected(old)
+        cache.refused(old)
         assert cache.current() is new
 
 
 def test_a_usersig_rejected_within_its_first_second_is_replaced_by_another() -> None:
-    """The clock has not moved, and still the very text that was rejected is not sent again; and what is, is valid."""
+    """The replacements differ, though the clock has not moved, and are valid."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     seen = [cache.current()]
     for _ in range(3):
-        cache.rejected(seen[-1])
+        cache.refused(seen[-1])
         seen.append(cache.current())
     assert len({text(usersig) for usersig in seen}) == 4
     for usersig in seen:
@@ -272,7 +272,7 @@ def test_a_replacement_is_renewed_by_its_own_life() -> None:
     clock.now = NOW
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 60, clock)
     for _ in range(29):
-        cache.rejected(cache.current())
+        cache.refused(cache.current())
     for _ in range(120):
         verify(text(cache.current()), 1400000000, KEY, now=clock.now)
         clock.now += 1.0
@@ -283,7 +283,7 @@ def test_a_replacement_is_valid_for_a_second_less_and_at_least_for_one(expire: i
     """So it differs from a UserSig of the same second."""
     cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, Clock())
     first = cache.current()
-    cache.rejected(first)
+    cache.refused(first)
     assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]
 
 
