@@ -269,12 +269,3 @@ async def test_a_host_with_a_certificate_of_another_name_is_replaced_by_its_back
             assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert {seen.headers["host"] for seen in service.seen} == {REGIONS["singapore"][1]}
     assert service.violations == []
-
-
-async def test_an_untrusted_certificate_is_connect_failed(served: ssl.SSLContext) -> None:
-    """Nothing is sent."""
-    async with StandIn(tls=served) as service, client_of(service, retry=RetryPolicy(attempts=1)) as tim:
-        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, ConnectFailed)
-    assert "certificate" in str(failure)
-    assert service.seen == []
