@@ -411,7 +411,7 @@ async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_o
 
 
 async def test_outcomes_are_entered_once_and_read_within_the_block(service: StandIn) -> None:
-    """Anything else is a RuntimeError that says so."""
+    """Any other use is a RuntimeError."""
     async with client_of(service) as tim:
         mapped = tim.batch.map(tim.set_unread_msg_num, table(1))
         with pytest.raises(RuntimeError, match="async with"):

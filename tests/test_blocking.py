@@ -174,7 +174,7 @@ def test_a_signal_handler_during_the_start_does_not_wait_for_it(service: Emulato
 def test_a_thread_that_cannot_be_started_is_an_error_with_a_remedy(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, refused: str, remedy: str
 ) -> None:
-    """There is a remedy for each reason of Python 3.11 to 3.13; the portal can be started afterwards."""
+    """Each reason has its remedy, also those of Python 3.12 and 3.13; the portal can be started afterwards."""
 
     def refuse(_: threading.Thread) -> NoReturn:
         raise RuntimeError(refused)

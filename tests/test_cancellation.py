@@ -192,7 +192,7 @@ async def test_closing_fails_queued_calls_with_a_tim_error(service: StandIn, giv
 
 
 SLOW = RetryPolicy(wait=(1e6, 1e6), total=1e9)
-"""A policy under which any retry exceeds the test's patience."""
+"""A policy with endless waits: a call that waits for a retry never ends by itself."""
 
 
 async def test_closing_fails_calls_in_flight_with_a_tim_error(service: StandIn) -> None:

@@ -63,12 +63,12 @@ def test_each_code_has_the_status_of_its_class() -> None:
     ids=repr,
 )
 def test_each_error_has_its_status(error: Exception, status: int) -> None:
-    """Only errors for the rate have a time for the retry."""
+    """Only errors of the rate have a `retry_after`."""
     assert (http_status(error), retry_after(error)) == (status, None)
 
 
-def test_a_call_without_a_permit_has_a_time_for_the_retry() -> None:
-    """In seconds, also as the cause of an error of the service."""
+def test_a_call_without_a_permit_has_a_retry_after() -> None:
+    """Also if it is the cause of an error of the service."""
     exhausted = QuotaExhausted("no permit within max_wait", 2.5)
     hidden = classify(10002)
     hidden.__cause__ = exhausted

@@ -159,7 +159,7 @@ class TestCredit:
                 credit.answered(rtt, 200, saturated=True)
         assert credit.value == pytest.approx(0.9 * 0.05 - 0.002 + 0.03, rel=0.02)
 
-    def test_the_smallest_round_trip_counts_for_999_calls(self) -> None:
+    def test_the_smallest_round_trip_is_that_of_the_last_500_to_999_calls(self) -> None:
         credit = self.of((0.05,), 1)
         for _ in range(998):
             credit.answered(0.1, 200, saturated=False)
@@ -278,7 +278,7 @@ def test_a_lowered_rate_is_kept_by_slots_and_bucket() -> None:
 
 
 def test_a_refusal_at_the_limit_lowers_credit_and_burst() -> None:
-    """A later one, below the limit, lowers neither while the rate probes."""
+    """A later one, below the limit, leaves the credit and, while the rate probes, the burst."""
 
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)

@@ -565,11 +565,11 @@ async def test_cancelling_a_caller_whose_call_has_failed_logs_nothing(service: S
 async def test_each_caller_can_have_its_own_time_out(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
-        patient = unread(tim, ["bob"])
-        hasty = await failure_of(asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "carol"), 0.02))
-        assert type(hasty) is TimeoutError
+        other = unread(tim, ["bob"])
+        limited = await failure_of(asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "carol"), 0.02))
+        assert type(limited) is TimeoutError
         service.let_go.set()
-        assert await patient[0] == count_of("bob")
+        assert await other[0] == count_of("bob")
 
 
 # Closing

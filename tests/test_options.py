@@ -160,8 +160,10 @@ async def test_a_call_refused_for_max_wait_is_not_sent(service: StandIn) -> None
         ]
         await service.until(5)
         before = tim.stats()[SET].queue
-        hasty = tim.with_options(max_wait=0.1, lane=Lane.BULK)
-        failures = await asyncio.gather(*(failure_of(hasty.set_unread_msg_num("g", "refused", 1)) for _ in range(20)))
+        impatient = tim.with_options(max_wait=0.1, lane=Lane.BULK)
+        failures = await asyncio.gather(
+            *(failure_of(impatient.set_unread_msg_num("g", "refused", 1)) for _ in range(20))
+        )
         after = tim.stats()[SET]
         for task in bulk:
             task.cancel()

@@ -129,7 +129,7 @@ def test_the_pinned_methods_of_a_client_keep_their_parameters() -> None:
 
 
 def test_the_default_time_out_is_above_the_three_seconds_of_the_service() -> None:
-    """A shorter one would lose the service's own time-out errors."""
+    """The service answers within three seconds, so a shorter time-out would lose answers."""
     assert inspect.signature(TIMClient).parameters["timeout"].default > 3
 
 

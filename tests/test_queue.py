@@ -437,7 +437,7 @@ def test_a_pause_beyond_max_wait_raises_quota_exhausted_at_once(max_wait: float,
     [(Lane.INTERACTIVE, True, 1), (Lane.INTERACTIVE, False, 3), (Lane.BULK, True, 7), (Lane.BULK, False, 15)],
 )
 def test_the_expected_wait_counts_all_callers_ahead(lane: Lane, again: bool, ahead: int) -> None:
-    """The pause ends with the next permit; each caller ahead adds the reciprocal of the rate."""
+    """The next permit comes at the end of the pause; each caller ahead adds the reciprocal of the rate."""
 
     async def run() -> None:
         queue = RequestQueue(20)

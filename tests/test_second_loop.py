@@ -70,12 +70,12 @@ def test_a_second_loop_is_named_and_changes_nothing(service: Emulator, use: str)
     tim = TIMClient(**service.client_options())
     with asyncio.Runner() as first, asyncio.Runner() as second:
         assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
-        told = (
+        message = (
             f"^the client belongs to the event loop {named(first.get_loop())} of thread 'MainThread', which is not "
             f"running; this is the event loop {named(second.get_loop())} of thread 'MainThread': make one client for "
             f"each event loop, or use a tim_async.blocking.Portal in code that runs none$"
         )
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             second.run(USES[use](tim))  # type: ignore[arg-type]  # they are coroutines
         assert second.run(readable_anywhere(tim)) == first.run(readable_anywhere(tim))
         assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
@@ -90,7 +90,7 @@ async def readable_anywhere(tim: TIMClient) -> object:
 @LEAVES_SOCKETS
 @pytest.mark.parametrize("use", USES)
 def test_a_closed_first_loop_is_named_as_closed(service: Emulator, use: str) -> None:
-    """As with one client for two `asyncio.run`.  It can still be closed, though aiohttp leaves its idle sockets open."""
+    """As with one client for two `asyncio.run`; it can be closed, though aiohttp leaves its idle sockets open."""
     tim = TIMClient(**service.client_options())
     assert asyncio.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
     if use != "aclose":
@@ -125,6 +125,6 @@ def test_a_second_loop_in_another_thread_is_named(service: Emulator) -> None:
             return await asyncio.to_thread(ask)
 
     tim = TIMClient(**service.client_options())
-    told, other = asyncio.run(main())
-    assert "of thread 'MainThread', which is running; this is" in told
-    assert f"of thread {other!r}:" in told
+    message, other = asyncio.run(main())
+    assert "of thread 'MainThread', which is running; this is" in message
+    assert f"of thread {other!r}:" in message

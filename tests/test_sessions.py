@@ -50,7 +50,7 @@ async def test_a_given_session_is_used_and_never_closed(service: StandIn) -> Non
     service.violations.clear()  # the last request was not the client's
 
 
-async def test_a_session_it_created_is_closed_with_its_connections() -> None:
+async def test_the_clients_session_is_closed_with_its_connections() -> None:
     async with StandIn() as service:
         async with client_of(service) as tim:
             await tim.set_unread_msg_num("g", "alice", 1)
@@ -303,7 +303,7 @@ def test_with_few_connections_random_calls_and_cancellations_never_hang(limit: i
 
 @pytest.mark.parametrize("signal", ["on_request_start", "on_request_end"])
 @pytest.mark.parametrize("kind", [aiohttp.InvalidURL, aiohttp.ClientError, ValueError, OSError])
-async def test_an_aiohttp_or_os_error_of_a_sessions_trace_is_a_tim_error(
+async def test_a_client_value_or_os_error_of_a_sessions_trace_is_a_tim_error(
     service: StandIn, signal: str, kind: type[Exception]
 ) -> None:
     """It does not show the URL, and it says whether the outcome is unknown."""

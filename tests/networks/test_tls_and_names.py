@@ -48,7 +48,7 @@ async def test_a_bad_certificate_is_connect_failed_with_openssls_reason(reason: 
     assert reason.replace("-", " ").lower() in str(failure).replace("-", " ").lower()
 
 
-async def test_a_session_it_created_trusts_no_unknown_authority() -> None:
+async def test_the_clients_session_trusts_no_unknown_authority() -> None:
     async with StandIn(tls=Authority().server("127.0.0.1")) as service, client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         assert service.seen == []
