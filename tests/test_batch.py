@@ -1,4 +1,4 @@
-"""Any number of items, any number of calls: bounded, lazy, in the bulk lane, and honest about failures."""
+"""Batches: bounded, lazy, in the bulk lane, with an outcome for each row and each item."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tim_async import (
     Attempt,
     AuthError,
     C2CUnread,
-    ClientClosed,
     ConnectFailed,
     Done,
     Failed,
@@ -31,7 +30,7 @@ from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_o
 
 
 def others() -> set[asyncio.Task[Any]]:
-    """Tasks beside this one that do not belong to the stand-in."""
+    """Return all tasks but the current one and the stand-in's."""
     strange = ("StandIn", "_accept_connection2")
     found = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
     return {task for task in found if not any(name in repr(task) for name in strange)}
@@ -45,7 +44,7 @@ def table(number: int) -> list[tuple[str, str, int]]:
 
 
 async def test_every_row_has_one_outcome(service: StandIn) -> None:
-    """Done with its row and what the call returned, or Failed with its row and the error."""
+    """Done with the row and the call's result, or Failed with the row and the error."""
 
     def answer(seen: Seen) -> Action:
         return error(10010, "gone") if seen.json["UnreadMsgNum"] % 10 == 3 else ok()
@@ -61,8 +60,7 @@ async def test_every_row_has_one_outcome(service: StandIn) -> None:
     assert sorted(body["UnreadMsgNum"] for body in service.bodies) == [*range(60)]
 
 
-async def test_the_values_of_calls_come_back(service: StandIn) -> None:
-    """Whatever method it is."""
+async def test_an_outcome_has_the_calls_result(service: StandIn) -> None:
     async with client_of(service) as tim, tim.batch.map(tim.get_all_c2c_unread_msg_num, [("alice",)]) as outcomes:
         assert [outcome async for outcome in outcomes] == [Done(("alice",), 7)]
 
@@ -82,8 +80,7 @@ async def test_outcomes_come_as_calls_complete(service: StandIn) -> None:
     assert order[-1] == held
 
 
-async def test_no_more_calls_are_under_way_than_concurrency_allows(service: StandIn) -> None:
-    """And as many as it allows."""
+async def test_as_many_calls_are_in_flight_as_concurrency_allows(service: StandIn) -> None:
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, table(30), concurrency=7) as outcomes:
         await service.until(7)
@@ -95,8 +92,8 @@ async def test_no_more_calls_are_under_way_than_concurrency_allows(service: Stan
     assert service.most_in_flight == 7
 
 
-async def test_rows_are_pulled_lazily_and_bounded() -> None:
-    """Nothing is pulled before the block; an unread block pulls twice its concurrency and no more; then one by one."""
+async def test_rows_are_pulled_lazily() -> None:
+    """No row before the block; twice the concurrency while no outcome is read; then one row for each outcome read."""
     pulled = 0
 
     def rows() -> Iterator[tuple[int]]:
@@ -126,8 +123,7 @@ async def test_rows_are_pulled_lazily_and_bounded() -> None:
         assert pulled == end
 
 
-async def test_an_async_iterable_is_pulled_lazily_too(service: StandIn) -> None:
-    """One row at a time, in order."""
+async def test_rows_of_an_async_iterable_are_pulled_lazily(service: StandIn) -> None:
     pulled: list[int] = []
 
     async def rows() -> AsyncGenerator[tuple[int], None]:
@@ -155,7 +151,6 @@ async def test_an_async_iterable_is_pulled_lazily_too(service: StandIn) -> None:
 
 @pytest.mark.parametrize("kind", ["list", "generator", "async generator", "empty"])
 async def test_rows_may_come_from_any_iterable(service: StandIn, kind: str) -> None:
-    """All are served, and an empty one ends at once."""
 
     async def later() -> AsyncIterator[tuple[str, str, int]]:
         for row in table(10):
@@ -173,7 +168,7 @@ async def test_rows_may_come_from_any_iterable(service: StandIn, kind: str) -> N
 
 
 async def test_mapping_rows_are_keyword_arguments(service: StandIn) -> None:
-    """So that columns of a file may be named as the method's arguments are."""
+    """So the columns of a file can have the names of the method's arguments."""
     rows: list[dict[str, Any]] = [
         {"report_account": "alice", "peer_account": "bob", "msg_read_time": 1700000000},
         {"report_account": "alice", "peer_account": "carol"},
@@ -187,7 +182,7 @@ async def test_mapping_rows_are_keyword_arguments(service: StandIn) -> None:
     }
 
 
-WRONG: list[Any] = [
+BAD_ROWS: list[Any] = [
     ("g", "alice"),
     ("g", "alice", 1, 2),
     ("g", "alice", -1),
@@ -204,20 +199,22 @@ WRONG: list[Any] = [
 ]
 
 
-async def test_a_wrong_row_fails_by_itself(service: StandIn) -> None:
-    """Failed with ValueError or TypeError, nothing sent for it, and the rows after it are served."""
-    async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, [*WRONG, ("g", "bob", 5)]) as outcomes:
+async def test_a_bad_row_fails_alone(service: StandIn) -> None:
+    """It is Failed with ValueError or TypeError, without a request, and the rows after it are processed."""
+    async with (
+        client_of(service) as tim,
+        tim.batch.map(tim.set_unread_msg_num, [*BAD_ROWS, ("g", "bob", 5)]) as outcomes,
+    ):
         found = [outcome async for outcome in outcomes]
     failed = [outcome for outcome in found if isinstance(outcome, Failed)]
-    assert [outcome.item for outcome in failed] == WRONG
+    assert [outcome.item for outcome in failed] == BAD_ROWS
     assert all(isinstance(outcome.error, ValueError | TypeError) for outcome in failed)
     assert [outcome.item for outcome in found if isinstance(outcome, Done)] == [("g", "bob", 5)]
     assert len(service.seen) == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_rows_that_raise_midway_raise_to_the_reader_and_leave_no_task(service: StandIn, kind: str) -> None:
-    """The very error, neither wrapped nor lost."""
+async def test_an_error_of_the_source_is_raised_to_the_reader_and_leaves_no_task(service: StandIn, kind: str) -> None:
 
     def sync_rows() -> Iterator[tuple[str, str, int]]:
         yield from table(5)
@@ -237,8 +234,8 @@ async def test_rows_that_raise_midway_raise_to_the_reader_and_leave_no_task(serv
     assert len(found) <= 5
 
 
-async def test_rows_read_before_the_source_failed_are_not_lost(service: StandIn) -> None:
-    """Every row that was sent has its outcome before the source's error is raised: what was done is known."""
+async def test_rows_before_an_error_of_the_source_have_outcomes(service: StandIn) -> None:
+    """Each sent row's outcome comes before the source's error, so the reader knows which rows were processed."""
 
     def rows() -> Iterator[tuple[str, str, int]]:
         yield from table(3)
@@ -254,11 +251,11 @@ async def test_rows_read_before_the_source_failed_are_not_lost(service: StandIn)
 async def read_into(found: list[Any], mapped: Any) -> None:
     async with mapped as outcomes:
         async for outcome in outcomes:
-            found.append(outcome)  # noqa: PERF401 - what came before an error must stay
+            found.append(outcome)  # noqa: PERF401 - outcomes before an error must stay
 
 
-async def test_a_source_that_failed_is_not_asked_again(service: StandIn) -> None:
-    """Not by a worker that waited for room meanwhile, even where the source would go on."""
+async def test_a_failed_source_is_not_asked_again(service: StandIn) -> None:
+    """Not even by a worker that was waiting for room at the time of the error."""
     asked, fail, found = 0, asyncio.Event(), list[Any]()
 
     class Source:
@@ -278,7 +275,7 @@ async def test_a_source_that_failed_is_not_asked_again(service: StandIn) -> None
 
     async def read_late() -> None:
         async with client_of(service) as tim, tim.batch.map(at_once, Source(), concurrency=2) as outcomes:
-            for _ in range(50):  # room for four: three outcomes that nobody reads, and the row that will not come
+            for _ in range(50):  # room for four: three unread outcomes, and the row that does not come
                 await asyncio.sleep(0)
             fail.set()
             found.extend([await anext(outcomes) for _ in range(3)])
@@ -289,8 +286,7 @@ async def test_a_source_that_failed_is_not_asked_again(service: StandIn) -> None
     assert (len(found), asked) == (3, 4)
 
 
-async def test_what_the_block_raises_is_not_wrapped_and_leaves_no_task(service: StandIn) -> None:
-    """A KeyError stays a KeyError."""
+async def test_an_exception_of_the_block_is_not_wrapped_and_leaves_no_task(service: StandIn) -> None:
     service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] else ok()
 
     async def use(tim: TIMClient) -> None:
@@ -304,8 +300,8 @@ async def test_what_the_block_raises_is_not_wrapped_and_leaves_no_task(service: 
         assert others() == set()
 
 
-async def test_leaving_early_ends_what_is_under_way_and_leaves_no_task(service: StandIn) -> None:
-    """With `break`, and without reading at all."""
+async def test_leaving_the_block_early_cancels_its_calls_and_leaves_no_task(service: StandIn) -> None:
+    """With `break`, and without reading any outcome."""
     service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] % 2 else ok()
     async with client_of(service) as tim:
         async with tim.batch.map(tim.set_unread_msg_num, table(50), concurrency=10) as outcomes:
@@ -321,7 +317,7 @@ async def test_leaving_early_ends_what_is_under_way_and_leaves_no_task(service: 
 
 
 async def test_cancelling_the_reader_leaves_no_task(service: StandIn) -> None:
-    """At any of many moments."""
+    """At any of 40 moments."""
     service.answer = lambda seen: Fate.HOLD if seen.json["UnreadMsgNum"] % 3 else ok()
     async with client_of(service, rates={"set_unread_msg_num": 10_000}) as tim:
 
@@ -340,8 +336,7 @@ async def test_cancelling_the_reader_leaves_no_task(service: StandIn) -> None:
             assert others() == set()
 
 
-async def test_a_method_that_raises_cancelled_error_does_not_hang(service: StandIn) -> None:
-    """Whatever cancelled it, the reader gets to know."""
+async def test_a_method_that_raises_cancelled_error_cancels_the_reader(service: StandIn) -> None:
 
     async def method(index: int) -> int:
         if index == 3:
@@ -364,8 +359,8 @@ async def test_a_method_that_raises_cancelled_error_does_not_hang(service: Stand
 
 
 @pytest.mark.parametrize("number", range(12))
-async def test_workers_that_somebody_cancels_do_not_leave_the_reader_waiting(service: StandIn, number: int) -> None:
-    """Before their first step, too."""
+async def test_cancelled_workers_cancel_the_reader(service: StandIn, number: int) -> None:
+    """Also before their first step."""
 
     async def read() -> None:
         async with (
@@ -390,8 +385,8 @@ async def test_workers_that_somebody_cancels_do_not_leave_the_reader_waiting(ser
     assert task.cancelled()
 
 
-async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_from_ending(service: StandIn) -> None:
-    """A row's call that ends in its own good time is the last one of its worker."""
+async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_open(service: StandIn) -> None:
+    """Its worker calls it for no further row."""
     calls = 0
 
     async def stubborn(index: int) -> None:
@@ -415,8 +410,8 @@ async def test_a_method_that_swallows_its_cancellation_does_not_keep_the_block_f
     assert calls == 2
 
 
-async def test_outcomes_are_entered_once_and_read_inside_the_block(service: StandIn) -> None:
-    """A mistake in the program is a clear RuntimeError."""
+async def test_outcomes_are_entered_once_and_read_within_the_block(service: StandIn) -> None:
+    """Any other use is a RuntimeError."""
     async with client_of(service) as tim:
         mapped = tim.batch.map(tim.set_unread_msg_num, table(1))
         with pytest.raises(RuntimeError, match="async with"):
@@ -430,8 +425,8 @@ async def test_outcomes_are_entered_once_and_read_inside_the_block(service: Stan
                 pass
 
 
-async def test_calls_of_a_map_are_bulk_and_all_others_interactive(service: StandIn) -> None:
-    """As the records of attempts tell; also for calls made inside the block, and by a function that makes several."""
+async def test_calls_made_by_a_map_are_bulk_and_all_others_interactive(service: StandIn) -> None:
+    """Calls in its block are interactive; all calls of a mapped function that makes several are bulk."""
     records: list[Attempt] = []
     async with client_of(service, on_attempt=records.append) as tim:
 
@@ -453,7 +448,6 @@ async def test_calls_of_a_map_are_bulk_and_all_others_interactive(service: Stand
 
 
 async def test_retries_of_bulk_calls_stay_bulk(service: StandIn) -> None:
-    """A second attempt does not jump the lane."""
     records: list[Attempt] = []
     service.script.extend([error(10002)] * 3)
     async with (
@@ -469,8 +463,8 @@ async def test_retries_of_bulk_calls_stay_bulk(service: StandIn) -> None:
 # batch.get_…
 
 
-async def test_a_chunk_that_fails_is_an_error_of_each_of_its_items(service: StandIn) -> None:
-    """With the code when there is one, with words when not; the other chunks are there, all in order."""
+async def test_a_failed_chunk_is_an_error_of_each_of_its_items(service: StandIn) -> None:
+    """With its code, or a text where there is none; the other chunks have their results; all are in order."""
     service.answer = lambda seen: (
         error(90008, "gone") if "user3" in seen.json["Peer_Account"]
         else TRUNCATED if "user15" in seen.json["Peer_Account"]
@@ -487,8 +481,7 @@ async def test_a_chunk_that_fails_is_an_error_of_each_of_its_items(service: Stan
         assert "get_c2c_unread_msg_num" in found.errors[peer].info
 
 
-async def test_receipts_of_a_chunk_that_fails_are_errors(service: StandIn) -> None:
-    """Each with the code of its call."""
+async def test_receipts_of_a_failed_chunk_are_errors(service: StandIn) -> None:
     service.answer = lambda seen: error(10010) if {"MsgSeq": 60} in seen.json["MsgSeqList"] else sensible(seen)
     async with client_of(service) as tim:
         found = await tim.batch.get_group_msg_receipt("g", range(1, 81))
@@ -497,10 +490,10 @@ async def test_receipts_of_a_chunk_that_fails_are_errors(service: StandIn) -> No
 
 
 @pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (60006, AuthError), (10007, PermissionDenied)])
-async def test_a_failure_of_the_whole_account_is_raised_at_once_and_stops_the_rest(
+async def test_an_error_of_the_whole_account_is_raised_at_once_and_ends_the_batch(
     service: StandIn, code: int, kind: type[APIError]
 ) -> None:
-    """No point in asking two hundred times more with credentials that were refused."""
+    """Hundreds of further calls with rejected credentials would fail alike."""
     service.answer = lambda _: error(code, "no")
     peers = [f"user{number}" for number in range(5000)]
     async with client_of(service) as tim:
@@ -512,8 +505,7 @@ async def test_a_failure_of_the_whole_account_is_raised_at_once_and_stops_the_re
     assert len(service.seen) < 500 / 2
 
 
-async def test_when_no_host_can_be_reached_every_item_says_so() -> None:
-    """It is each chunk's failure, and the result says why."""
+async def test_when_no_host_can_be_reached_every_item_is_an_error() -> None:
     async with StandIn() as gone:
         pass
     async with client_of(gone, retry=RetryPolicy(attempts=1)) as tim:
@@ -524,7 +516,6 @@ async def test_when_no_host_can_be_reached_every_item_says_so() -> None:
 
 
 async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
-    """Nor a waiter: later calls go through."""
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim:
         peers = [f"user{number}" for number in range(500)]
@@ -538,16 +529,8 @@ async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
             assert others() == set()
 
 
-async def test_a_batch_on_a_closed_client_says_so(service: StandIn) -> None:
-    """It is raised once, and is no failure of every item."""
-    tim = client_of(service)
-    await tim.aclose()
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.batch.get_c2c_unread_msg_num("alice", ["bob"])
-
-
-async def test_closing_during_a_batch_or_a_map_hangs_nobody(service: StandIn) -> None:
-    """Rows under way fail with a TIMError, later ones with an error that says the client is closed."""
+async def test_closing_ends_batches_and_maps(service: StandIn) -> None:
+    """Each row and each item fails with an error."""
     service.answer = lambda _: Fate.HOLD
     tim = client_of(service, rates={"set_unread_msg_num": 5}, retry=RetryPolicy(wait=(1e6, 1e6), total=1e9))
 

@@ -1,4 +1,4 @@
-"""`Portal`: one client for the threads of a process that run no event loop, across forks, interrupts and its end."""
+"""`Portal`: one client for the threads of a process without an event loop; forks, interrupts, closing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def service() -> Iterator[Emulator]:
 def portal(service: Emulator) -> Iterator[Portal]:
     with Portal(lambda: TIMClient(**service.client_options())) as made:
         yield made
-    gc.collect()  # what was left open warns, and warnings are errors
+    gc.collect()  # unclosed objects warn, and warnings are errors
 
 
 class Held:
@@ -59,21 +59,21 @@ async def fail(tim: TIMClient, error: BaseException) -> NoReturn:
 
 
 def test_every_call_has_the_same_client_and_loop(portal: Portal) -> None:
-    """The second call works, too: no loop was closed behind the first."""
+    """The loop is not closed after the first call."""
 
-    async def who(tim: TIMClient) -> tuple[TIMClient, asyncio.AbstractEventLoop]:
+    async def client_and_loop(tim: TIMClient) -> tuple[TIMClient, asyncio.AbstractEventLoop]:
         return tim, asyncio.get_running_loop()
 
     assert repr(portal) == "<Portal: not started>"
     assert [portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") for _ in range(3)] == [3, 3, 3]
     assert portal.run(lambda tim: tim.get_c2c_unread_msg_num("alice", peer_accounts=["bob"])).counts == {"bob": 3}
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(lambda _: portal.run(who), range(20)))) == 1
+        assert len(set(pool.map(lambda _: portal.run(client_and_loop), range(20)))) == 1
     assert repr(portal).startswith("<Portal: <TIMClient 1400000000 as 'administrator' at http")
 
 
-def test_threads_share_one_pace() -> None:
-    """The threads that come first start it once, and together are refused nothing."""
+def test_threads_share_one_limiter() -> None:
+    """Concurrent first calls start the portal once, and no call is refused."""
     made = []
     threads = 40
 
@@ -94,8 +94,8 @@ def test_threads_share_one_pace() -> None:
     assert seen.fullest_sliding_second <= 60
 
 
-def test_a_call_that_takes_too_long_is_cancelled(service: Emulator) -> None:
-    """After the time-out of the portal, which stays usable."""
+def test_a_call_beyond_the_portals_time_out_is_cancelled(service: Emulator) -> None:
+    """A TimeoutError of the called function itself is raised unchanged."""
     held = Held()
     with Portal(lambda: TIMClient(**service.client_options()), timeout=0.05) as portal:
         with pytest.raises(RequestTimeout, match=r"^the call did not end within 0\.05 s and was cancelled$"):
@@ -109,7 +109,7 @@ def test_a_call_that_takes_too_long_is_cancelled(service: Emulator) -> None:
 
 @pytest.mark.parametrize("arrives", ["in the waiting thread", "in another"])
 def test_an_interrupted_wait_cancels_the_call(portal: Portal, arrives: str) -> None:
-    """Ctrl-C; Celery's soft time limit interrupts it in the same way.
+    """By Ctrl-C; Celery's soft time limit interrupts it in the same way.
 
     A signal that arrives in another thread, or just before the wait begins, does not end the wait by itself.
     """
@@ -127,8 +127,8 @@ def test_an_interrupted_wait_cancels_the_call(portal: Portal, arrives: str) -> N
 
 
 @pytest.mark.parametrize("handler", ["runs", "closes", "closes and exits"])
-def test_a_signal_handler_that_interrupts_the_start_does_not_wait_for_it(service: Emulator, handler: str) -> None:
-    """It has interrupted the very thread that starts: to run a call is an error, and to close ends the start."""
+def test_a_signal_handler_during_the_start_does_not_wait_for_it(service: Emulator, handler: str) -> None:
+    """It has interrupted the starting thread: a call in it is an error, and closing ends the start."""
     handled = threading.Event()
 
     def make() -> TIMClient:
@@ -171,10 +171,10 @@ def test_a_signal_handler_that_interrupts_the_start_does_not_wait_for_it(service
         ("daemon threads are disabled in this (sub)interpreter", "run it in the main interpreter (with mod_wsgi: WSG"),
     ],
 )
-def test_where_no_thread_can_be_started_it_says_so(
+def test_a_thread_that_cannot_be_started_is_an_error_with_a_remedy(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, refused: str, remedy: str
 ) -> None:
-    """With the remedy for each reason, of which Python 3.12 and 3.13 have more; it can be started afterwards."""
+    """Each reason has its remedy, also those of Python 3.12 and 3.13; the portal can be started afterwards."""
 
     def refuse(_: threading.Thread) -> NoReturn:
         raise RuntimeError(refused)
@@ -187,14 +187,14 @@ def test_where_no_thread_can_be_started_it_says_so(
     assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
 
 
-def test_a_thread_that_sees_another_event_loop_says_so(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As that of a second interpreter in a process does, before Python 3.12."""
+def test_another_event_loop_in_the_portals_thread_is_an_error(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of a second interpreter in a process finds one before Python 3.12."""
     find = asyncio.get_running_loop
-    of_another: list[object] = [object()]
+    another: list[object] = [object()]
     monkeypatch.setattr(
         asyncio,
         "get_running_loop",
-        lambda: of_another.pop() if of_another and threading.current_thread().name == "tim-portal" else find(),
+        lambda: another.pop() if another and threading.current_thread().name == "tim-portal" else find(),
     )
     with pytest.raises(
         RuntimeError, match=r"^the portal cannot run an event loop in its thread: another one runs there; run it"
@@ -203,8 +203,8 @@ def test_a_thread_that_sees_another_event_loop_says_so(portal: Portal, monkeypat
     assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
 
 
-async def test_where_an_event_loop_runs_it_says_so(portal: Portal) -> None:
-    """It would block that loop, or wait for itself."""
+async def test_a_portal_in_a_thread_with_an_event_loop_is_an_error(portal: Portal) -> None:
+    """It would block that loop; a call within a call would wait for itself."""
     blocked = "an event loop runs in this thread, and a portal would block it: await the methods of a TIMClient"
     with pytest.raises(RuntimeError, match=f"^{blocked}"):
         portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice")
@@ -220,8 +220,7 @@ async def test_where_an_event_loop_runs_it_says_so(portal: Portal) -> None:
     await asyncio.to_thread(portal.close)
 
 
-def test_a_client_that_cannot_be_made_is_the_callers_error_until_it_can(service: Emulator) -> None:
-    """Such as a variable that is missing."""
+def test_an_error_of_the_clients_constructor_is_raised_until_it_succeeds(service: Emulator) -> None:
     options = {**service.client_options(), "identifier": ""}
     with Portal(lambda: TIMClient(**options)) as portal:
         for _ in range(2):
@@ -231,8 +230,7 @@ def test_a_client_that_cannot_be_made_is_the_callers_error_until_it_can(service:
         assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
 
 
-def test_mistakes_are_named(portal: Portal) -> None:
-    """Arguments that cannot be called, awaited or used as a time-out."""
+def test_bad_arguments_are_named(portal: Portal) -> None:
     with pytest.raises(
         TypeError, match=r"^TIMClient\.stats returned a dict, which cannot be awaited: call it in an `as"
     ):
@@ -251,8 +249,8 @@ def test_mistakes_are_named(portal: Portal) -> None:
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), RequestTimeout("late"), KeyError("a")], ids=lambda e: type(e).__name__
 )
-def test_what_a_function_raises_is_raised_in_its_caller(portal: Portal, error: BaseException) -> None:
-    """Of any kind; the loop keeps running."""
+def test_an_exception_of_a_function_is_raised_in_its_caller(portal: Portal, error: BaseException) -> None:
+    """An exception of any kind; the loop keeps running."""
     with pytest.raises(type(error)) as caught:
         portal.run(fail, error)
     assert caught.value is error
@@ -260,18 +258,18 @@ def test_what_a_function_raises_is_raised_in_its_caller(portal: Portal, error: B
 
 
 def test_an_error_is_released_with_its_last_reference(portal: Portal) -> None:
-    """And with it all that its traceback refers to; no collector is needed."""
+    """Without a reference cycle, so that no collection is needed."""
     gc.disable()
     try:
         released = weakref.ref(failure_of(portal))
-        assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3  # the loop has ended what it was at
+        assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3  # the loop has ended the first call
         assert released() is None
     finally:
         gc.enable()
 
 
 class Mistake(Exception):
-    """Unlike those that are built in, it can be referred to weakly."""
+    """An exception that supports weak references, unlike built-in ones."""
 
 
 def failure_of(portal: Portal) -> Mistake:
@@ -285,15 +283,15 @@ def failure_of(portal: Portal) -> Mistake:
     raise AssertionError
 
 
-def test_a_function_that_cancels_itself_is_cancelled(portal: Portal) -> None:
-    """Its caller is told, and nobody else."""
+def test_a_function_that_cancels_itself_raises_cancelled_error(portal: Portal) -> None:
+    """The portal stays usable."""
     with pytest.raises(CancelledError):
         portal.run(fail, asyncio.CancelledError())
     assert portal.run(TIMClient.get_all_c2c_unread_msg_num, "alice") == 3
 
 
-def test_a_loop_that_was_ended_is_replaced(portal: Portal) -> None:
-    """Here by an exit in a callback of somebody's."""
+def test_an_ended_event_loop_is_replaced(portal: Portal) -> None:
+    """Here a SystemExit in a callback has ended it."""
 
     def leave() -> NoReturn:
         raise SystemExit(3)
@@ -312,7 +310,7 @@ def test_a_loop_that_was_ended_is_replaced(portal: Portal) -> None:
 
 
 def test_the_function_sees_the_context_of_its_caller(portal: Portal) -> None:
-    """Spans, and what a web framework knows of the request."""
+    """It holds tracing spans and a web framework's request, for example."""
     request = ContextVar("request", default="none")
 
     async def seen(tim: TIMClient) -> str:
@@ -322,8 +320,8 @@ def test_the_function_sees_the_context_of_its_caller(portal: Portal) -> None:
     assert portal.run(seen) == "mine"
 
 
-def test_closing_ends_the_calls_that_wait(portal: Portal) -> None:
-    """With an error of the client's; their outcome is unknown.  Later calls are refused."""
+def test_closing_ends_running_calls(portal: Portal) -> None:
+    """With ConnectionLost, since their outcome is unknown; later calls raise ClientClosed."""
     held, errors = Held(), []
 
     def wait() -> None:
@@ -358,7 +356,7 @@ def ask():
 
 assert ask() == 3
 ends = []
-with portal._process().lock:  # held by a thread of the parent, which there is not in the child
+with portal._process().lock:  # held by a thread of the parent, which does not exist in the child
     for how in (os._exit, sys.exit):  # as Celery ends its children, and as gunicorn does
         child = os.fork()
         if not child:
@@ -374,8 +372,8 @@ assert "at http" in repr(portal)
 
 
 @pytest.mark.processes
-def test_a_fork_makes_its_own_and_leaves_the_parents_alone(service: Emulator) -> None:
-    """Also where the parent has used its client; and the exit of each closes it in time, and says nothing."""
+def test_a_forked_process_makes_its_own_client(service: Emulator) -> None:
+    """The parent's stays usable, and the exit of each process closes its client without output."""
     options = service.client_options()
     ended = subprocess.run(
         [

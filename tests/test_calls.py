@@ -1,4 +1,4 @@
-"""One call through a client: what it counts, and the words of its errors, hints and log lines."""
+"""Single calls through a client: stats, lanes, pauses, and the texts of errors, remedies and log lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_the_remedy_for_a_wrong_region(service: StandIn, code: int) -> Non
 
 
 async def test_the_remedy_for_a_command_that_may_not_exist(service: StandIn) -> None:
-    """The table's where the library knows the command, with a method or without."""
+    """A known command, with or without a method, has the code's own remedy."""
     service.answer = lambda _: error(60008, "late")
     async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
         failures = [
@@ -49,7 +49,7 @@ async def test_the_remedy_for_a_command_that_may_not_exist(service: StandIn) -> 
     ]
 
 
-async def test_a_closed_client_is_named_as_such(service: StandIn) -> None:
+async def test_the_error_of_a_closed_client(service: StandIn) -> None:
     async with client_of(service) as tim:
         pass
     with pytest.raises(ClientClosed) as raised:
@@ -82,8 +82,8 @@ async def test_attempts_are_logged_at_debug(service: StandIn, caplog: pytest.Log
         assert re.fullmatch(rf"{NAME}: {end} \(waited [0-9.]+ ms, took [0-9.]+ ms\)", line)
 
 
-async def test_what_attempts_waited_is_what_stats_sum_up(service: StandIn) -> None:
-    """Each attempt's own wait, in its lane; the longest of them is kept."""
+async def test_stats_sum_up_the_waits_of_attempts(service: StandIn) -> None:
+    """They have the longest one, too."""
     seen: list[Attempt] = []
     async with client_of(service, rates={SET: 5}, on_attempt=seen.append) as tim:
         service.script.extend([error(10002)] * 2)
@@ -97,7 +97,7 @@ async def test_what_attempts_waited_is_what_stats_sum_up(service: StandIn) -> No
     assert all(attempt.took < 5.0 for attempt in seen)
 
 
-async def test_a_call_without_a_permit_is_counted_unless_the_service_failed_it(service: StandIn) -> None:
+async def test_a_call_without_a_permit_counts_as_exhausted_unless_the_service_failed_it(service: StandIn) -> None:
     service.script.extend([error(10002, "busy"), Fate.HOLD])
     async with client_of(service, rates={SET: 1}, retry=AT_ONCE) as tim:
         hurried = tim.with_options(max_wait=0)
@@ -115,8 +115,8 @@ async def test_a_call_without_a_permit_is_counted_unless_the_service_failed_it(s
         await asyncio.wait([held])
 
 
-async def test_an_answer_that_asks_to_wait_pauses_the_endpoint(service: StandIn) -> None:
-    """Whatever its code; a success does not."""
+async def test_retry_after_of_a_transient_error_pauses_the_endpoint(service: StandIn) -> None:
+    """That of a success does not; the rate is not lowered."""
     loop = asyncio.get_running_loop()
     service.script.extend(
         [
@@ -133,7 +133,7 @@ async def test_an_answer_that_asks_to_wait_pauses_the_endpoint(service: StandIn)
         assert tim.stats()[NAME].rate == 200
 
 
-async def test_calls_of_one_client_in_bulk_say_so(service: StandIn) -> None:
+async def test_attempts_of_a_bulk_view_are_recorded_as_bulk(service: StandIn) -> None:
     seen: list[Attempt] = []
     service.script.append(Fate.DROP)
     async with client_of(service, on_attempt=seen.append) as tim:
@@ -144,7 +144,7 @@ async def test_calls_of_one_client_in_bulk_say_so(service: StandIn) -> None:
     ]
 
 
-async def test_a_retry_goes_before_calls_that_wait_for_their_first_attempt(service: StandIn) -> None:
+async def test_a_retry_precedes_waiting_first_attempts(service: StandIn) -> None:
     service.script.append(error(10002))
     async with client_of(service, rates={SET: 1}) as tim:
         calls = [asyncio.create_task(tim.set_unread_msg_num("g", "alice", number)) for number in range(3)]
@@ -155,8 +155,7 @@ async def test_a_retry_goes_before_calls_that_wait_for_their_first_attempt(servi
     assert [body["UnreadMsgNum"] for body in service.bodies] == [0, 0]
 
 
-async def test_a_lookup_asks_for_what_was_wanted_when_it_had_its_permit(service: StandIn) -> None:
-    """Also again, when the first attempt failed."""
+async def test_a_retry_of_a_look_up_asks_for_the_same_peers(service: StandIn) -> None:
     service.script.append(error(10002))
     async with client_of(service) as tim:
         unread = await asyncio.gather(*(tim.lookup.c2c_unread_msg_num("alice", peer) for peer in ("bob", "carol")))

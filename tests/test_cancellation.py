@@ -1,4 +1,4 @@
-"""Calls that are given up leave nothing behind, and a client that is closed lets nobody hang."""
+"""Cancelled calls leak nothing, and closing a client ends its calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .stand_in import AT_ONCE, KEY, METHODS, Action, Fate, Method, Seen, StandIn
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """An event loop of real sockets whose clock a test can set forward."""
+    """An event loop with real sockets, whose clock a test can set forward."""
 
     skipped = 0.0
 
@@ -53,7 +53,7 @@ def skip(seconds: float) -> None:
 
 
 def others() -> set[asyncio.Task[Any]]:
-    """All tasks but this one, and those by which the event loop accepts connections."""
+    """Return all tasks but the current one and those by which the event loop accepts connections."""
     return {
         task
         for task in asyncio.all_tasks()
@@ -62,8 +62,8 @@ def others() -> set[asyncio.Task[Any]]:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_the_callers_own_time_out_is_obeyed(service: StandIn, method: Method) -> None:
-    """It ends as the caller's TimeoutError, not as one of ours, and leaves no task."""
+async def test_a_callers_time_out_raises_its_timeout_error(service: StandIn, method: Method) -> None:
+    """Not a RequestTimeout; no task is left."""
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim:
         serving = others()
@@ -72,16 +72,14 @@ async def test_the_callers_own_time_out_is_obeyed(service: StandIn, method: Meth
         assert {task for task in others() - serving if "StandIn" not in repr(task)} == set()
 
 
-async def test_the_callers_own_time_out_is_obeyed_between_attempts(service: StandIn) -> None:
-    """Also while a call waits to try again."""
+async def test_a_callers_time_out_ends_the_wait_between_attempts(service: StandIn) -> None:
     service.answer = lambda _: error(10002)
     async with client_of(service, retry=RetryPolicy(wait=(1e6, 1e6), total=1e9)) as tim:
         failure = await failure_of(asyncio.wait_for(tim.get_all_c2c_unread_msg_num("alice"), 0.02))
     assert type(failure) is TimeoutError
 
 
-async def test_the_callers_own_time_out_is_obeyed_in_the_queue(service: StandIn) -> None:
-    """Also while a call waits for its permit."""
+async def test_a_callers_time_out_ends_the_wait_for_a_permit(service: StandIn) -> None:
     service.answer = lambda _: Fate.HOLD
     async with client_of(service, rates={"get_c2c_unread_msg_num": 1}) as tim:
         first = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
@@ -96,8 +94,8 @@ async def test_the_callers_own_time_out_is_obeyed_in_the_queue(service: StandIn)
 
 @pytest.mark.parametrize("answers", ["held", "failing", "good"])
 @pytest.mark.parametrize("limit", [None, 1], ids=["own session", "a session of one connection"])
-def test_cancelling_at_any_moment_leaks_no_slot_and_no_task(limit: int | None, answers: str) -> None:
-    """With two calls a second allowed, dozens of calls cancelled after 0, 1, 2, … steps still leave room for others."""
+def test_cancellation_at_any_moment_leaks_no_slot_and_no_task(limit: int | None, answers: str) -> None:
+    """At a limit of two calls a second, both slots are free after 200 calls were cancelled after 0 to 49 steps."""
 
     async def main() -> None:
         async with StandIn() as service, contextlib.AsyncExitStack() as stack:
@@ -125,7 +123,7 @@ def test_cancelling_at_any_moment_leaks_no_slot_and_no_task(limit: int | None, a
             both = await asyncio.wait_for(
                 asyncio.gather(*(tim.get_all_c2c_unread_msg_num("alice") for _ in range(2))), 50.0
             )
-            assert both == [7, 7], "both slots are there again"
+            assert both == [7, 7], "both slots are free again"
             await service.disconnect()
             assert others() == set()
 
@@ -143,8 +141,10 @@ async def cancel_after(steps: int, tasks: list[asyncio.Task[Any]]) -> None:
         assert task.cancelled() or task.exception() is None or isinstance(task.exception(), TIMError)
 
 
-async def test_a_cancelled_attempt_is_named_in_the_log(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """At DEBUG, with what ended it: a line that breaks off after the colon tells nobody anything."""
+async def test_a_cancelled_attempt_is_logged_with_its_exception(
+    service: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CancelledError has no text, so the log shows its type."""
     caplog.set_level(logging.DEBUG, "tim_async")
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
@@ -156,7 +156,7 @@ async def test_a_cancelled_attempt_is_named_in_the_log(service: StandIn, caplog:
 
 
 async def test_a_cancelled_call_closes_its_connection(service: StandIn) -> None:
-    """Its answer, should it come, must not be taken for that of the next call."""
+    """Its late answer must not be taken for that of the next call."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         task = asyncio.create_task(tim.call("v4/openim/x", {"A": 1}))
@@ -169,34 +169,34 @@ async def test_a_cancelled_call_closes_its_connection(service: StandIn) -> None:
     assert [seen.connection for seen in service.seen] == [1, 2]
 
 
-# Closing.
+# Closing
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["own session", "given session"])
-async def test_closing_ends_calls_that_wait_with_a_tim_error(service: StandIn, given: bool) -> None:
-    """A waiting call raises at once, and makes no further attempt."""
+async def test_closing_fails_queued_calls_with_a_tim_error(service: StandIn, given: bool) -> None:
+    """At once, without a further attempt."""
     service.answer = lambda _: Fate.HOLD
     async with aiohttp.ClientSession() as session:
         tim = client_of(service, session=session if given else None, rates={"get_c2c_unread_msg_num": 1}, retry=SLOW)
         tasks = [asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice"))) for _ in range(20)]
         await service.until(1)
         await tim.aclose()
-        # The first one is in flight, and a session that is not the client's keeps it so.
+        # The first one is in flight, and closing the client does not close a given session.
         done, waiting = await asyncio.wait(tasks[1:] if given else tasks, timeout=10.0)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        assert not waiting, "no call waits to try again on a closed client"
+        assert not waiting, "no call waits for a retry on a closed client"
         assert all(isinstance(task.result(), TIMError) for task in done)
         assert len(service.seen) == 1
 
 
 SLOW = RetryPolicy(wait=(1e6, 1e6), total=1e9)
-"""A policy under which a call that is retried at all would be waited for in vain."""
+"""A policy with endless waits: a call that waits for a retry never ends by itself."""
 
 
-async def test_closing_ends_calls_in_flight_with_a_tim_error(service: StandIn) -> None:
-    """Their connections end, and a closed client does not try again."""
+async def test_closing_fails_calls_in_flight_with_a_tim_error(service: StandIn) -> None:
+    """Their connections are closed, and they are not retried."""
     service.answer = lambda _: Fate.HOLD
     tim = client_of(service, retry=SLOW)
     tasks = [asyncio.create_task(failure_of(method.run(tim))) for method in METHODS]
@@ -207,7 +207,7 @@ async def test_closing_ends_calls_in_flight_with_a_tim_error(service: StandIn) -
         task.cancel()
     if waiting:
         await asyncio.wait(waiting)
-    assert not waiting, "no call waits to try again on a closed client"
+    assert not waiting, "no call waits for a retry on a closed client"
     assert all(isinstance(task.result(), TransportError) for task in done)
     assert len(service.seen) == len(METHODS)
 
@@ -215,10 +215,10 @@ async def test_closing_ends_calls_in_flight_with_a_tim_error(service: StandIn) -
 @pytest.mark.parametrize(
     ("policy", "blocked"),
     [(SLOW, 0.0), (RetryPolicy(wait=(0.05, 0.05), total=1e9), 0.1)],
-    ids=["meanwhile", "in the turn of the loop in which their wait is over"],
+    ids=["during the wait", "in the loop iteration in which the wait ends"],
 )
-async def test_closing_ends_calls_that_wait_to_try_again(service: StandIn, policy: RetryPolicy, blocked: float) -> None:
-    """A call between two attempts makes no further one; it ends, and not only when its wait does."""
+async def test_closing_fails_calls_between_two_attempts(service: StandIn, policy: RetryPolicy, blocked: float) -> None:
+    """At once, without a further attempt."""
     service.answer = lambda _: error(10002)
     tim = client_of(service, retry=policy)
     task = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
@@ -236,10 +236,10 @@ async def test_closing_ends_calls_that_wait_to_try_again(service: StandIn, polic
     assert len(service.seen) == 1
 
 
-async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
+async def test_closing_during_name_resolution_fails_the_call_with_a_tim_error(
     service: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not with a CancelledError that nobody asked for."""
+    """Not with a CancelledError, which no caller has requested."""
     asked = asyncio.Event()
 
     class Resolver(aiohttp.abc.AbstractResolver):
@@ -263,8 +263,8 @@ async def test_closing_while_a_name_is_looked_up_ends_the_call_with_a_tim_error(
     assert isinstance(task.exception(), TIMError)
 
 
-async def test_closing_that_is_cancelled_still_leaves_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its permits belong to a whole fleet."""
+async def test_a_cancelled_aclose_still_leaves_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's permits belong to the whole fleet."""
     left = asyncio.Event()
     closing = asyncio.Event()
 
@@ -293,26 +293,13 @@ async def test_closing_that_is_cancelled_still_leaves_the_quota(monkeypatch: pyt
     assert left.is_set()
 
 
-async def test_closing_twice_and_closing_unused_is_fine() -> None:
-    """Nothing is made for a client that was never used."""
+async def test_an_unused_client_can_be_closed_twice() -> None:
     tim = TIMClient(sdk_app_id=1, secret_key=KEY, region="singapore")
     await tim.aclose()
     await tim.aclose()
 
 
-async def test_a_closed_client_says_so(service: StandIn) -> None:
-    """A call after the end sends nothing."""
-    async with client_of(service) as tim:
-        pass
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.get_all_c2c_unread_msg_num("alice")
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.__aenter__()
-    assert service.connections == 0
-
-
-async def test_leaving_the_block_by_an_exception_closes_and_lets_it_pass(service: StandIn) -> None:
-    """Nothing is wrapped or swallowed."""
+async def test_an_exception_of_the_block_closes_the_client_and_is_raised_unchanged(service: StandIn) -> None:
     tim = client_of(service)
 
     async def use() -> None:
@@ -326,8 +313,8 @@ async def test_leaving_the_block_by_an_exception_closes_and_lets_it_pass(service
         await tim.get_all_c2c_unread_msg_num("alice")
 
 
-async def test_a_call_cancelled_by_a_task_group_ends_with_it(service: StandIn) -> None:
-    """Cancellation is never swallowed, in whatever state the call is."""
+async def test_calls_cancelled_by_a_task_group_end_with_it(service: StandIn) -> None:
+    """In any state, none swallows the cancellation."""
     service.answer = lambda _: Fate.HOLD
 
     async def fail() -> None:

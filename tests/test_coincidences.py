@@ -1,7 +1,8 @@
-"""What coincides with a caller's cancellation or deadline, in one turn of the event loop: the caller takes precedence.
+"""A caller's cancellation or deadline takes precedence over any event of the same iteration of the event loop.
 
-The time-out of the attempt, the answer, the end of the connection, a connection being made, a permit, the end of the
-client: each may happen in the same turn, before or after, or a few turns later; the network is a script.
+Such events are the attempt's time-out, the answer, the end of the connection, a new connection, a permit and the
+closing of the client.  Each comes before or after the caller's in the same iteration, or a few iterations later; the
+network is a script.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .stand_in import KEY
 from .virtual_network import NEVER, NOW, Moment, Network, Script
 
 AT = 10.0
-"""When everything happens, seconds."""
+"""The time of the events, seconds."""
 GOOD = {
     "ErrorCode": 0,
     "ActionStatus": "OK",
@@ -35,29 +36,29 @@ GOOD = {
 BUSY = {"ErrorCode": 10002, "ActionStatus": "FAIL", "ErrorInfo": "busy"}
 WRONG = {"ErrorCode": 70003, "ActionStatus": "FAIL", "ErrorInfo": "wrong"}
 LONG = 1e6
-"""Seconds of a time-out that is not meant to end anything."""
+"""A time-out that ends nothing, seconds."""
 
 Call = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What coincides.
+    """The events of one example.
 
     Attributes:
-        what: the kind of call.
-        caller: how its caller ends it; "" for not at all.
-        when: the moment of that.
-        script: the network's.
-        timeout: the attempt's, seconds.
-        close: when the client is closed.
+        kind: the kind of call.
+        caller: the caller's way to end it, a key of `CALLERS`.
+        when: the moment of the caller's end.
+        script: the script of the network.
+        timeout: the attempt's time-out, seconds.
+        close: the moment at which the client is closed.
         given: whether the session, of one connection, is the caller's.
-        ahead: when a call is answered that has the only permit; None without one.
-        max_wait: the most seconds to wait for a permit.
-        eager: whether tasks start at once.
+        ahead: the moment of the answer to another call, which has the only permit; None without such a call.
+        max_wait: the longest wait for a permit, seconds.
+        eager: whether tasks start eagerly.
     """
 
-    what: str
+    kind: str
     caller: str
     when: Moment
     script: Script
@@ -70,14 +71,14 @@ class Case:
 
 
 async def watched(call: Call) -> None:
-    """Make a call; a cancellation that was requested must end it, and nothing else may look like one."""
+    """Make a call; only a requested cancellation may raise CancelledError, and it must do so."""
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
     try:
         await call()
     except asyncio.CancelledError:
-        assert task.cancelling() > before, "it was cancelled by nobody"
+        assert task.cancelling() > before, "a CancelledError without a request"
         before = task.cancelling()
         raise
     finally:
@@ -85,7 +86,7 @@ async def watched(call: Call) -> None:
 
 
 class Tolerated:
-    """Suppresses a `TIMError`, and what else is named, and keeps it."""
+    """Suppresses `TIMError` and the given kinds of exceptions, and records the exception."""
 
     def __init__(self, *kinds: type[BaseException]) -> None:
         self._kinds: tuple[type[BaseException], ...] = (TIMError, *kinds)
@@ -99,10 +100,10 @@ class Tolerated:
         return isinstance(error, self._kinds)
 
 
-# The callers: each makes a call, ends it, and checks that it sees its own end where there was one.
+# The callers: each makes a call, ends it in its way, and checks that it sees its own end.
 
 
-async def let_be(case: Case, network: Network, call: Call) -> None:
+async def leave(case: Case, network: Network, call: Call) -> None:
     with Tolerated():
         await watched(call)
 
@@ -148,7 +149,7 @@ async def task_group(case: Case, network: Network, call: Call) -> None:
             group.create_task(fail())
             group.create_task(watched(call))
 
-    # In a task of its own: before Python 3.13 it forgets to uncancel it.
+    # In a separate task: before Python 3.13 a TaskGroup does not uncancel it.
     error = await asyncio.create_task(caught(together))
     assert isinstance(error, ExceptionGroup)
     assert {type(one) for one in error.exceptions if not isinstance(one, TIMError)} <= {KeyError}
@@ -179,7 +180,7 @@ async def cancel_scopes(case: Case, network: Network, call: Call) -> None:
 CALLERS = {
     caller.__name__: caller
     for caller in (
-        let_be,
+        leave,
         cancel,
         cancel_twice,
         timeouts,
@@ -192,7 +193,7 @@ CALLERS = {
 
 
 def calls_of(tim: TIMClient) -> dict[str, Call]:
-    """The kinds of calls."""
+    """Return a call of each kind."""
     running: set[str] = set()
 
     async def one() -> None:
@@ -211,7 +212,7 @@ def calls_of(tim: TIMClient) -> dict[str, Call]:
                 async for _ in outcomes:
                     pass
         finally:
-            assert not running, "the block was left before its calls"
+            assert not running, "the block ended before its calls"
 
     async def look_up() -> None:
         await tim.lookup.c2c_unread_msg_num("alice", "bob")
@@ -220,7 +221,7 @@ def calls_of(tim: TIMClient) -> dict[str, Call]:
 
 
 async def play(case: Case, network: Network) -> None:
-    """Let everything happen; then nothing is lost, and nothing is left."""
+    """Play an example; then check that nothing is lost and nothing is left."""
     if case.eager:
         network.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     async with contextlib.AsyncExitStack() as stack:
@@ -228,11 +229,11 @@ async def play(case: Case, network: Network) -> None:
         if case.given:
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)))
         tim = await stack.enter_async_context(client(case, session))
-        others = [asyncio.ensure_future(let_be(case, network, call)) for call in await beside(case, network, tim)]
+        others = [asyncio.ensure_future(leave(case, network, call)) for call in await other_calls(case, network, tim)]
         network.at(case.close, lambda: others.append(asyncio.ensure_future(tim.aclose())))
-        call = calls_of(tim.with_options(max_wait=case.max_wait))[case.what]
+        call = calls_of(tim.with_options(max_wait=case.max_wait))[case.kind]
         await CALLERS[case.caller](case, network, call)
-        assert case.caller == "let_be" or network.time() < network.began + AT + 1.0, "it took too long"
+        assert case.caller == leave.__name__ or network.time() < network.began + AT + 1.0, "it took too long"
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
@@ -244,7 +245,7 @@ async def play(case: Case, network: Network) -> None:
             other.result()  # or it hangs
         if case.close is NEVER:
             for _ in range(2):
-                assert await tim.get_all_c2c_unread_msg_num("alice") == 7, "permit and connection are there again"
+                assert await tim.get_all_c2c_unread_msg_num("alice") == 7, "permit and connection are free again"
         deadlines = tim._caller._transport._deadlines
     await asyncio.sleep(LONG)
     assert not deadlines._timers
@@ -256,7 +257,7 @@ async def play(case: Case, network: Network) -> None:
 
 
 def client(case: Case, session: aiohttp.ClientSession | None) -> TIMClient:
-    """A client with one permit a second."""
+    """Make a client with one permit a second."""
     return TIMClient(
         sdk_app_id=1400000000,
         secret_key=KEY,
@@ -270,9 +271,9 @@ def client(case: Case, session: aiohttp.ClientSession | None) -> TIMClient:
     )
 
 
-async def beside(case: Case, network: Network, tim: TIMClient) -> list[Call]:
-    """Start the call ahead, if there is one; return what other callers do."""
-    calls: list[Call] = [calls_of(tim)["look-up"]] if case.what == "look-up" else []  # who shares it, and stays
+async def other_calls(case: Case, network: Network, tim: TIMClient) -> list[Call]:
+    """Start the call ahead, if there is one; return the calls of other callers."""
+    calls: list[Call] = [calls_of(tim)["look-up"]] if case.kind == "look-up" else []  # shares it, and is not cancelled
     if case.ahead is not None:
         network.script = Script(answered=case.ahead, answer=GOOD)
         ahead = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("first"))
@@ -287,8 +288,8 @@ async def beside(case: Case, network: Network, tim: TIMClient) -> list[Call]:
 
 
 @contextlib.contextmanager
-def runner_of() -> Iterator[tuple[asyncio.Runner, Network]]:
-    """A network, and what runs on it."""
+def network_runner() -> Iterator[tuple[asyncio.Runner, Network]]:
+    """Yield a runner and its network, which is the event loop."""
     with asyncio.Runner(loop_factory=Network) as runner:
         network = runner.get_loop()
         assert isinstance(network, Network)
@@ -314,7 +315,7 @@ cases = st.builds(
     st.sampled_from([*CALLERS]),
     then,
     scripts,
-    # The half of it is the time in which there must be a connection.
+    # Half of the time-out is the connect time-out.
     st.one_of(exactly, exactly.map(lambda seconds: 2 * seconds), st.just(LONG)),
     st.one_of(st.just(NEVER), then),
     st.booleans(),
@@ -331,15 +332,15 @@ cases = st.builds(
 @example(Case("call", "cancel_scope", Moment(AT, 2), Script(answered=NEVER), timeout=AT))
 @example(Case("look-up", "cancel_scope", Moment(AT, 0, 4), Script(answered=Moment(AT), answer=WRONG)))
 @example(Case("batch", "cancel_twice", Moment(AT), Script(answered=NEVER)))
-def test_the_caller_takes_precedence(case: Case) -> None:
-    """The examples: the time-out comes first; of two addresses one has won, while the other is given up; anyio."""
-    with runner_of() as (runner, network):
+def test_the_callers_end_takes_precedence(case: Case) -> None:
+    """The examples: the attempt's time-out first; two addresses, one of which connects; anyio."""
+    with network_runner() as (runner, network):
         runner.run(play(case, network))
 
 
 @pytest.mark.parametrize("error", [None, OSError("while cleaning up")], ids=["swallowed", "replaced"])
-def test_a_middleware_that_loses_a_cancellation_does_not_lose_the_callers(error: Exception | None) -> None:
-    """It answers instead, or raises what would be attempted again."""
+def test_a_cancellation_lost_by_a_middleware_still_ends_the_call(error: Exception | None) -> None:
+    """The middleware returns an answer instead, or raises an error that would be retried."""
 
     async def lossy(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         try:
@@ -356,5 +357,5 @@ def test_a_middleware_that_loses_a_cancellation_does_not_lose_the_callers(error:
         async with aiohttp.ClientSession(middlewares=[lossy]) as session, client(case, session) as tim:
             await cancel(case, network, calls_of(tim)["call"])
 
-    with runner_of() as (runner, network):
+    with network_runner() as (runner, network):
         runner.run(main())

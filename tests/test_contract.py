@@ -1,4 +1,4 @@
-"""Every request is to the letter of the documents, and every answer is read as they say."""
+"""Each request is as documented, and each documented answer is read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from tim_async import BadResponse, C2CUnread, GroupMsgReceipts, ItemError, Receipt
+from tim_async.errors import Reaction
 from tim_async.usersig import verify
 
 from .stand_in import (
@@ -30,7 +31,7 @@ from .stand_in import (
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 async def test_each_method_sends_the_documented_request_and_reads_its_answer(service: StandIn, method: Method) -> None:
-    """One POST to the documented path with exactly the documented fields, and the result the answer stands for."""
+    """One POST to the documented path, with exactly the documented fields."""
     async with client_of(service) as tim:
         assert await method.run(tim) == method.result
     (seen,) = service.seen
@@ -39,8 +40,7 @@ async def test_each_method_sends_the_documented_request_and_reads_its_answer(ser
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_the_query_holds_the_five_documented_names_once_each(service: StandIn, method: Method) -> None:
-    """sdkappid, identifier, usersig, random and contenttype, in that spelling, and nothing else."""
+async def test_the_query_has_exactly_the_five_documented_parameters(service: StandIn, method: Method) -> None:
     async with client_of(service) as tim:
         await method.run(tim)
     (seen,) = service.seen
@@ -52,8 +52,7 @@ async def test_the_query_holds_the_five_documented_names_once_each(service: Stan
 
 
 @pytest.mark.parametrize("identifier", ["administrator", "管理员", "a&b=c", "a b+c", "50%", "#1?/é", "관리자"])
-async def test_the_identifier_is_percent_encoded_and_signed_for(service: StandIn, identifier: str) -> None:
-    """Whatever an admin is called, the service decodes that very name and a signature made for it."""
+async def test_the_identifier_is_percent_encoded_and_in_the_usersig(service: StandIn, identifier: str) -> None:
     async with client_of(service, identifier=identifier) as tim:
         await tim.get_all_c2c_unread_msg_num("alice")
     (seen,) = service.seen
@@ -64,8 +63,8 @@ async def test_the_identifier_is_percent_encoded_and_signed_for(service: StandIn
     assert (claims.identifier, claims.sdk_app_id) == (identifier, APP)
 
 
-async def test_the_usersig_is_valid_for_at_least_a_day_and_used_again(service: StandIn) -> None:
-    """The vendor advises a day or more, and one signature serves many calls."""
+async def test_the_usersig_is_valid_for_at_least_a_day_and_reused(service: StandIn) -> None:
+    """The vendor advises a day or more."""
     async with client_of(service) as tim:
         for _ in range(5):
             await tim.get_all_c2c_unread_msg_num("alice")
@@ -73,8 +72,8 @@ async def test_the_usersig_is_valid_for_at_least_a_day_and_used_again(service: S
     assert verify(usersig, APP, KEY, now=0).expire >= 86400
 
 
-async def test_random_is_a_fresh_unsigned_32_bit_number_for_every_attempt(service: StandIn) -> None:
-    """Retries and calls each draw a new one, over the whole unsigned range."""
+async def test_random_is_a_new_unsigned_32_bit_number_for_each_attempt(service: StandIn) -> None:
+    """For calls and retries, over the whole range."""
     service.script.extend([error(10002)] * 5)
     async with client_of(service, rates={"get_c2c_unread_msg_num": 1000}) as tim:
         for _ in range(60):
@@ -82,11 +81,11 @@ async def test_random_is_a_fresh_unsigned_32_bit_number_for_every_attempt(servic
     numbers = [int(seen.query["random"]) for seen in service.seen]
     assert len(set(numbers)) == len(numbers) == 65
     assert all(0 <= number <= 0xFFFFFFFF for number in numbers)
-    assert max(numbers) > 0x7FFFFFFF, "in 65 draws the upper half comes up, but for once in 2**65"
+    assert max(numbers) > 0x7FFFFFFF, "65 draws miss the upper half with a probability of 2**-65"
 
 
 async def test_a_read_time_is_sent_as_a_string_of_seconds(service: StandIn) -> None:
-    """An int and aware datetimes of any zone all become seconds in a JSON string; without one, no field."""
+    """From an int or an aware datetime of any zone; without a time there is no field."""
     east = dt.timezone(dt.timedelta(hours=8))
     async with client_of(service) as tim:
         await tim.admin_set_msg_read("alice", "bob", msg_read_time=1700000000)
@@ -100,15 +99,15 @@ async def test_a_read_time_is_sent_as_a_string_of_seconds(service: StandIn) -> N
 
 
 async def test_ids_of_any_script_arrive_unchanged(service: StandIn) -> None:
-    """Chinese, emoji, quotes and control characters come through the JSON whole."""
+    """Also emoji, quotes, backslashes and control characters."""
     names = ["管理员", "😀", 'a"b\\c', "tab\tline\n", "é", " "]
     async with client_of(service) as tim:
         assert [*(await tim.get_c2c_unread_msg_num("管理员", names)).counts] == names
     assert service.bodies == [{"To_Account": "管理员", "Peer_Account": names}]
 
 
-async def test_up_to_ten_different_peers_go_in_one_call_and_repeats_are_folded(service: StandIn) -> None:
-    """Ten peers, each given three times, are one call of ten in the order first given."""
+async def test_ten_peers_are_one_call_without_duplicates(service: StandIn) -> None:
+    """In the order of their first occurrence."""
     peers = [f"user{number}" for number in range(10)]
     async with client_of(service) as tim:
         found = await tim.get_c2c_unread_msg_num("alice", iter(peers + peers[::-1] + peers))
@@ -116,16 +115,15 @@ async def test_up_to_ten_different_peers_go_in_one_call_and_repeats_are_folded(s
     assert [*found.counts] == peers
 
 
-async def test_repeated_sequence_numbers_are_folded(service: StandIn) -> None:
-    """A message is asked for once however often it is given."""
+async def test_a_repeated_sequence_number_is_sent_once(service: StandIn) -> None:
     async with client_of(service) as tim:
         found = await tim.get_group_msg_receipt("@TGS#1", [5, 3, 5, 3, 4])
     assert service.bodies == [{"GroupId": "@TGS#1", "MsgSeqList": [{"MsgSeq": 5}, {"MsgSeq": 3}, {"MsgSeq": 4}]}]
     assert [*found.receipts] == [5, 3, 4]
 
 
-async def test_237_peers_and_an_unknown_one_come_back_merged_in_24_calls(service: StandIn) -> None:
-    """No call has more than 10 peers, all are answered for, in the order given, and the unknown one is an error."""
+async def test_a_batch_of_238_peers_is_merged_from_24_calls(service: StandIn) -> None:
+    """Each has at most 10 peers; the result has the given order, and an error for the unknown peer."""
     peers = [f"user{number}" for number in range(237)]
     asked = [*peers[:100], "unknown", *peers[100:]]
     async with client_of(service) as tim:
@@ -137,8 +135,8 @@ async def test_237_peers_and_an_unknown_one_come_back_merged_in_24_calls(service
     assert found.errors == {"unknown": ItemError(70107)}
 
 
-async def test_1000_receipts_come_back_merged_in_20_calls(service: StandIn) -> None:
-    """Fifty messages a call; each has its receipt or its error, in the order given."""
+async def test_a_batch_of_1000_receipts_is_merged_from_20_calls(service: StandIn) -> None:
+    """Each has 50 messages; the result has the given order, and errors for some messages."""
     seqs = [*range(1000, 0, -1)]
     async with client_of(service) as tim:
         found = await tim.batch.get_group_msg_receipt("@TGS#1", seqs + seqs[:100])
@@ -149,16 +147,16 @@ async def test_1000_receipts_come_back_merged_in_20_calls(service: StandIn) -> N
     assert found.errors == {seq: ItemError(10062) for seq in seqs if seq % 100 == 99}
 
 
-async def test_the_number_of_receipts_a_call_is_configurable(service: StandIn) -> None:
-    """No maximum is documented, so the caller may choose."""
+async def test_the_number_of_receipts_per_call_is_configurable(service: StandIn) -> None:
+    """No maximum is documented."""
     async with client_of(service) as tim:
         found = await tim.batch.get_group_msg_receipt("@TGS#1", range(1, 11), chunk=4)
     assert sorted(len(body["MsgSeqList"]) for body in service.bodies) == [2, 4, 4]
     assert len(found.receipts) == 10
 
 
-async def test_another_command_is_called_as_given_and_answered_whole(service: StandIn) -> None:
-    """`call` sends the body as it is, an empty one as {}, and hands back every field."""
+async def test_call_sends_the_body_and_returns_the_whole_answer(service: StandIn) -> None:
+    """An empty body is sent as {}."""
     service.script.append(ok(GroupInfo=[{"GroupId": "g", "Type": "Public"}], New=None))
     async with client_of(service) as tim:
         answer = await tim.call("v4/openim/anything", {"A": [1, 2.5, None, True, {"b": "管"}]})
@@ -169,15 +167,14 @@ async def test_another_command_is_called_as_given_and_answered_whole(service: St
     assert service.bodies == [{"A": [1, 2.5, None, True, {"b": "管"}]}, {}]
 
 
-async def test_calls_share_connections(service: StandIn) -> None:
-    """Calls one after the other use one connection."""
+async def test_successive_calls_share_one_connection(service: StandIn) -> None:
     async with client_of(service) as tim:
         for method in METHODS:
             await method.run(tim)
     assert service.connections == 1
 
 
-# Answers that are less, or more, than the sample of the documents.
+# Answers with fewer or more fields than the documented samples
 
 
 @pytest.mark.parametrize(
@@ -192,8 +189,8 @@ async def test_calls_share_connections(service: StandIn) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_the_error_code_alone_decides(service: StandIn, method: Method, extra: dict[str, Any]) -> None:
-    """ActionStatus may be absent, misspelt or wrong, and new fields may appear."""
+async def test_the_error_code_alone_decides_on_success(service: StandIn, method: Method, extra: dict[str, Any]) -> None:
+    """ActionStatus may be absent, misspelt or wrong; unknown fields are ignored."""
     plain: dict[str, Any] = {
         "AllC2CUnreadMsgNum": 7,
         "C2CUnreadMsgNumList": [
@@ -215,15 +212,14 @@ async def test_the_error_code_alone_decides(service: StandIn, method: Method, ex
     assert found == (answer if method.name == "call" else method.result)
 
 
-async def test_an_answer_of_another_content_type_is_read_all_the_same(service: StandIn) -> None:
-    """The body is JSON whatever its label says."""
+async def test_the_content_type_of_an_answer_is_ignored(service: StandIn) -> None:
     service.script.append(Reply(b'{"ErrorCode":0,"AllC2CUnreadMsgNum":3}', headers=(("Content-Type", "text/plain"),)))
     async with client_of(service) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 3
 
 
-async def test_peers_missing_from_the_answer_are_errors_and_never_0(service: StandIn) -> None:
-    """Without either list every peer is an error without a code; asking for its count is a KeyError."""
+async def test_peers_missing_from_the_answer_are_errors_not_counts_of_0(service: StandIn) -> None:
+    """The errors have no code; a missing count is a KeyError."""
     service.script.append(ok())
     async with client_of(service) as tim:
         found = await tim.get_c2c_unread_msg_num("alice", ["bob", "carol"])
@@ -232,8 +228,8 @@ async def test_peers_missing_from_the_answer_are_errors_and_never_0(service: Sta
         _ = found.counts["bob"]
 
 
-async def test_a_partial_answer_keeps_what_it_has(service: StandIn) -> None:
-    """One peer counted, one failed, one left out, and one that nobody asked for."""
+async def test_a_partial_answer_has_counts_and_errors(service: StandIn) -> None:
+    """One peer is counted, one failed, one is missing; a peer that was not requested is left out."""
     service.script.append(
         ok(
             C2CUnreadMsgNumList=[
@@ -253,7 +249,7 @@ async def test_a_partial_answer_keeps_what_it_has(service: StandIn) -> None:
 
 
 async def test_messages_missing_from_the_answer_are_errors(service: StandIn) -> None:
-    """A receipt that did not come is an error without a code; one refused keeps its code."""
+    """A missing receipt is an error without a code; a refused one keeps its code."""
     service.script.append(
         ok(GroupMsgReceiptList=[{"MsgSeq": 1, "ReadNum": 0, "UnreadNum": 4}, {"Code": 10062, "MsgSeq": 2}])
     )
@@ -262,17 +258,17 @@ async def test_messages_missing_from_the_answer_are_errors(service: StandIn) -> 
     assert found == GroupMsgReceipts({1: Receipt(0, 4)}, {2: ItemError(10062), 3: ItemError(None, "not in the answer")})
 
 
-async def test_a_missing_total_is_an_error_and_never_0(service: StandIn) -> None:
-    """Success without AllC2CUnreadMsgNum raises; repeating would not help, so nothing is repeated."""
+async def test_a_missing_total_is_a_bad_response_without_a_retry(service: StandIn) -> None:
+    """It is not 0; the call was carried out, and a retry would have the same answer."""
     service.script.append(ok())
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, BadResponse)
     assert (failure.endpoint, failure.attempts, len(service.seen)) == ("get_c2c_unread_msg_num", 1, 1)
+    assert (failure.status, failure.reaction, failure.outcome_unknown) == (200, Reaction.GIVE_UP, False)
 
 
-async def test_a_given_client_command_shares_its_endpoints_name(service: StandIn) -> None:
-    """A command of the table, called by path, is that endpoint: same name in errors."""
+async def test_the_command_of_an_endpoint_has_its_name_in_errors(service: StandIn) -> None:
     service.script.append(error(10007))
     async with client_of(service) as tim:
         failure = await failure_of(

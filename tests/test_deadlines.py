@@ -1,4 +1,4 @@
-"""Time-outs of attempts: they end what is late, and never take a caller's cancellation for their own."""
+"""Time-outs of attempts, which never replace a caller's cancellation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .virtual_time import run
 
 
 async def timed(deadlines: Deadlines, seconds: float, work: float) -> str:
-    """Work for some time within a time-out, as an attempt does."""
+    """Work for some time under a time-out, as an attempt does."""
     deadline = deadlines.start(seconds)
     try:
         await asyncio.sleep(work)
@@ -40,7 +40,7 @@ attempts = st.tuples(st.floats(0, 20), st.sampled_from([0.5, 3.0, 10.0]), st.flo
 
 @given(st.lists(attempts, max_size=30))
 def test_each_attempt_ends_at_its_deadline_and_not_before(plan: list[tuple[float, float, float]]) -> None:
-    """However their starts, time-outs and durations are mixed."""
+    """For any mix of starts, time-outs and durations."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -62,16 +62,16 @@ def test_each_attempt_ends_at_its_deadline_and_not_before(plan: list[tuple[float
             for start, seconds, work in plan:
                 group.create_task(one(start, seconds, work))
         await asyncio.sleep(60)
-        assert not deadlines._timers, "no timer stays behind"
-        assert not any(deadlines._queues.values()), "and no attempt"
+        assert not deadlines._timers, "no timer is left"
+        assert not any(deadlines._queues.values()), "no attempt is left"
 
     run(main())
 
 
 @pytest.mark.parametrize("cancel_at", [0.0, 1.0, 9.999, 10.0, 10.001])
 @pytest.mark.parametrize("order", ["deadline first", "caller first"])
-def test_a_caller_that_cancels_in_the_same_turn_wins(cancel_at: float, order: str) -> None:
-    """Its cancellation is never swallowed; an attempt that timed out before it has timed out."""
+def test_a_cancellation_in_the_iteration_of_the_deadline_takes_precedence(cancel_at: float, order: str) -> None:
+    """It is never swallowed; a later one does not change the time-out."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -93,8 +93,8 @@ def test_a_caller_that_cancels_in_the_same_turn_wins(cancel_at: float, order: st
     run(main())
 
 
-def test_a_task_that_was_being_cancelled_already_can_still_time_out() -> None:
-    """Cleaning up after a cancellation may call the service, too."""
+def test_an_attempt_of_a_cancelled_task_can_time_out() -> None:
+    """A cleanup after a cancellation may call the service."""
 
     async def main() -> None:
         deadlines = Deadlines(asyncio.get_running_loop())
@@ -116,8 +116,8 @@ def test_a_task_that_was_being_cancelled_already_can_still_time_out() -> None:
     run(main())
 
 
-def test_an_attempt_that_ends_in_the_turn_of_its_deadline_leaves_no_cancellation() -> None:
-    """The deadline has cancelled it, but it has not noticed: what comes next is not cancelled."""
+def test_an_attempt_that_ends_in_the_iteration_of_its_deadline_leaves_no_cancellation() -> None:
+    """The deadline has requested a cancellation that the task has not seen; the task's next await is not cancelled."""
 
     async def main() -> Any:
         loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ def test_an_attempt_that_ends_in_the_turn_of_its_deadline_leaves_no_cancellation
 
 
 def test_an_attempt_that_swallows_the_cancellation_of_its_deadline_leaves_none() -> None:
-    """A middleware of the caller's may turn it into an error or an answer: what comes next is not cancelled."""
+    """A caller's middleware may turn it into an error or an answer; the task's next await is not cancelled."""
 
     async def main() -> None:
         deadlines = Deadlines(asyncio.get_running_loop())

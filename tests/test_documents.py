@@ -1,5 +1,4 @@
-"""The documents say only what works: their programs and commands run, their links lead somewhere, their tables are
-those of the code."""
+"""The documents: programs and commands run, links have targets, tables and translations are up to date."""
 
 from __future__ import annotations
 
@@ -25,14 +24,14 @@ DOCUMENTS = [Document.read(path) for path in PATHS]
 README, MIGRATE = Document.read("README.md"), Document.read("tim_async/migrate/README.md")
 READMES = [README, *map(Document.read, TRANSLATIONS)]
 RUN_HERE = [document for document in DOCUMENTS if document.name not in ("tim_async/migrate/RECIPES.md", *TRANSLATIONS)]
-"""Those whose code blocks are run here; the recipes are in `tests.migrate.test_recipes`, and the translations have
-those of the README.
+"""The documents whose code is run here; `tests.migrate.test_recipes` runs the recipes, and the translations have the
+README's code.
 """
 STORE = "redis://store:6379/0"
 
 
 def names(documents: list[Document]) -> list[str]:
-    """The documents' names, for test ids."""
+    """Return the names of documents, for test ids."""
     return [document.name for document in documents]
 
 
@@ -51,7 +50,7 @@ PRINTED = {
     "tim_async/telemetry/README.md 1": ["{'get_c2c_unread_msg_num.ok': 1}", "get_c2c_unread_msg_num 200"],
     "tim_async/examples/README.md 1": ["5", "{'bob': 3, 'carol': 2}", "['alice', 'bob']", "250"],
 }
-"""What the comments beside the code promise that it prints, and what shows that nothing is left out."""
+"""Output that the comments in the code promise, and a part of the last output, by program."""
 LINES = [line for document in RUN_HERE for block in document.blocks("sh") for line in block.splitlines()]
 COMMANDS = list(dict.fromkeys(line.split(" #")[0].rstrip() for line in LINES))
 CLI = [line for line in COMMANDS if line.startswith("tim-async ") and "migrate" not in line and "emulator" not in line]
@@ -61,7 +60,7 @@ ELSEWHERE = [line for line in COMMANDS if line not in CLI and line not in MIGRAT
 
 @pytest.fixture
 def environment(store: Store) -> Iterator[dict[str, str]]:
-    """The environment that reaches a running emulator with its example world, and a store for a quota."""
+    """Variables for a running emulator with its example data, and for a store."""
     with Emulator() as service:
         fill_example(service.state)
         options = service.client_options()
@@ -75,7 +74,7 @@ def environment(store: Store) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the files that the documents migrate."""
+    """A folder with the input files of the documents' migrations."""
     counts = "GroupId,Member_Account,UnreadMsgNum\n@TGS#public,alice,7\n@TGS#public,bob,2\n@TGS#public,carol,1000000\n"
     (tmp_path / "counts.csv").write_text(counts, encoding="utf-8")
     now = int(time.time()) + 1
@@ -85,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(environment: dict[str, str], folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this interpreter in a folder."""
+    """Run a program of this interpreter in a folder."""
     with ForkedProgram(*command, env=environment, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE) as program:
         output, errors = program.communicate(timeout=60)
         return subprocess.CompletedProcess(command, program.wait(), output, errors)
@@ -93,12 +92,10 @@ def run(environment: dict[str, str], folder: Path, *command: str) -> subprocess.
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
 def test_generated_tables_are_up_to_date(document: Document) -> None:
-    """Options and commands are what the code says."""
     assert rewritten(document) == document.text, f"{document.name} differs from the code: run {COMMAND}"
 
 
-def test_every_table_is_in_a_document() -> None:
-    """A table that nobody reads is not kept."""
+def test_every_generated_table_is_in_a_document() -> None:
     used = {
         name
         for document in DOCUMENTS
@@ -108,8 +105,8 @@ def test_every_table_is_in_a_document() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
-def test_links_lead_to_files_and_headings(document: Document) -> None:
-    """Links within the repository, anchors too; other hosts are not asked."""
+def test_links_have_files_and_headings(document: Document) -> None:
+    """Links within the repository, with their anchors; those to other hosts are not checked."""
     for link in document.links():
         inside = re.sub(rf"^{re.escape(REPOSITORY)}/(?:blob|tree)/main/", "/", link)
         if re.match(r"[a-z]+:", inside):
@@ -123,26 +120,26 @@ def test_links_lead_to_files_and_headings(document: Document) -> None:
 
 @pytest.mark.parametrize("document", READMES, ids=names(READMES))
 def test_links_of_the_readme_are_absolute(document: Document) -> None:
-    """PyPI shows the README without the files beside it; a translation links as the README does."""
+    """PyPI shows it without the files beside it; the translations link in the same way."""
     assert [link for link in document.links() if not re.match("https://|#", link)] == []
 
 
 @pytest.mark.parametrize("translation", READMES[1:], ids=names(READMES[1:]))
 def test_translations_have_the_parts_of_the_readme(translation: Document) -> None:
-    """The same headings, paragraphs, tables and code in the same order, and the same names and links in the prose."""
+    """The same headings, paragraphs, tables and code in the same order, and the same inline code and links."""
     assert translation.parts() == README.parts()
     assert translation.code_names() == README.code_names()
     assert links_and_itself(translation) == links_and_itself(README)
 
 
 def links_and_itself(document: Document) -> list[str]:
-    """The targets in alphabetical order, for languages differ in theirs; a README links to those in other languages."""
+    """Return the sorted targets of a README and its own, which only the other languages link to."""
     return sorted([*document.links(), f"{REPOSITORY}/blob/main/{document.name}"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
 def test_every_code_block_is_checked(document: Document) -> None:
-    """A block's language says how; Python that is not run is at least compiled."""
+    """By its language; Python that is not run is compiled."""
     assert document.languages() <= {"python", "py", "sh", "bash", "text"}
     for block in document.blocks("py"):
         # The fragments may await.
@@ -155,15 +152,14 @@ def test_every_code_block_is_checked(document: Document) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize(("name", "program"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_programs_run(name: str, program: str, environment: dict[str, str], folder: Path) -> None:
-    """As printed, with the credentials in the environment; the output is what the comments say."""
+    """With the credentials in the environment; the output is as in the comments."""
     ended = run(environment, folder, "-c", program)
     assert (ended.returncode, ended.stderr) == (0, "")
     for line in PRINTED.get(name, []):
         assert line in ended.stdout
 
 
-def test_every_output_belongs_to_a_program() -> None:
-    """No promise is lost when a document changes."""
+def test_every_expected_output_belongs_to_a_program() -> None:
     assert PRINTED.keys() <= dict(PROGRAMS).keys()
 
 
@@ -173,7 +169,7 @@ def test_the_example_test_passes(environment: dict[str, str], tmp_path: Path) ->
     (text,) = TESTS
     (tmp_path / "test_inbox.py").write_text(text, encoding="utf-8")
     installed = "" if plugin_is_installed() else "-p tim_async.emulator.pytest_plugin"
-    # Without the plugins of what only this suite has installed.
+    # Without the plugins that only this suite has installed.
     others = "-p no:ddtrace -p no:logfire -p no:pytest_logfire -p no:hypothesispytest -p no:xdist"
     options = shlex.split(f"-q --rootdir {tmp_path} {installed} {others}")
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
@@ -182,14 +178,14 @@ def test_the_example_test_passes(environment: dict[str, str], tmp_path: Path) ->
 
 
 def plugin_is_installed() -> bool:
-    """Whether the entry point is known to this interpreter."""
+    """Return whether the entry point is installed."""
     from importlib.metadata import entry_points
 
     return any(point.name == "tim_async" for point in entry_points(group="pytest11"))
 
 
 def test_every_command_is_run() -> None:
-    """Besides those that this module runs, the documents have commands that install, and one that runs until Ctrl-C."""
+    """Except commands that install, and the emulator, which runs until Ctrl-C."""
     assert [
         line for line in ELSEWHERE if not line.startswith((".venv/", "python3 -m venv", "tim-async emulator"))
     ] == []
@@ -198,7 +194,7 @@ def test_every_command_is_run() -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize("line", CLI)
 def test_commands_run(line: str, environment: dict[str, str], folder: Path) -> None:
-    """With the credentials in the environment; 3 is for the messages of 1-500 that have no receipt."""
+    """With the credentials in the environment; exit code 3 is for the messages of 1-500 without a receipt."""
     _, *words = shlex.split(line)
     ended = run(environment, folder, "-m", "tim_async", *words)
     assert ended.returncode == (3 if "1-500" in words else 0), ended.stderr
@@ -207,7 +203,7 @@ def test_commands_run(line: str, environment: dict[str, str], folder: Path) -> N
 
 @pytest.mark.processes
 def test_migrations_run(environment: dict[str, str], folder: Path, store: Store) -> None:
-    """One after the other, in the folder that has the files, and with a store in the place of the one named."""
+    """In their order, in the folder with the files, and with a store of the test."""
     assert len(MIGRATIONS) == 8
     for line in MIGRATIONS:
         _, *words = shlex.split(line.replace(STORE, store.url))
@@ -217,7 +213,7 @@ def test_migrations_run(environment: dict[str, str], folder: Path, store: Store)
 
 
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
-    """In a fresh environment with the same requirements, so that what passes there passes here."""
+    """In a fresh environment with the same requirements."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace('"', "").replace("$venv", ".venv")
     create, install, test = next(line for line in COMMANDS if "pytest" in line).split(" && ")
     assert create == "python3 -m venv .venv"

@@ -1,4 +1,4 @@
-"""The exception tree: its shape, its table of codes, its texts, and that it survives pickle and copy."""
+"""The exceptions: their tree, the table of codes, texts, pickling and copying."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tim_async.errors import CODES, MAX_INFO, Reaction, brief, classify, printab
 from tim_async.quota import QuotaMisconfigured
 from tim_async.webhooks import WebhookError
 
-# As the vendor's documents have it, typed in here once more: two sides of one mistake would agree.
+# Copied from the vendor's documents independently of the client's table.
 REACTIONS = {
     Reaction.RETRY: "10002 20004 20005 60008 60014 70169 70202 70500 90992 90994 90995 91000",
     Reaction.SLOW_DOWN: "60007 60011 60018 60019 10006 429",
@@ -55,35 +55,33 @@ CLASSES = {
 }
 
 
-def test_each_documented_code_asks_for_its_documented_reaction() -> None:
-    """The table of reactions, code by code."""
+def test_each_documented_code_has_its_documented_reaction() -> None:
     documented = {int(code): reaction for reaction, codes in REACTIONS.items() for code in codes.split()}
     assert {code: classify(code).reaction for code in documented} == documented
 
 
-def test_each_documented_code_becomes_its_class() -> None:
-    """The exact class, with the exact code."""
+def test_each_documented_code_has_its_class() -> None:
+    """The error keeps the code and the text."""
     documented = {int(code): name for name, codes in CLASSES.items() for code in codes.split()}
     failures = {code: classify(code, "info") for code in documented}
     assert {code: type(failure).__name__ for code, failure in failures.items()} == documented
     assert {(failure.code, failure.info) for failure in failures.values()} == {(code, "info") for code in documented}
 
 
-def test_no_code_is_in_the_table_that_is_not_in_the_documents() -> None:
-    """And none is missing."""
+def test_the_table_has_exactly_the_documented_codes() -> None:
     assert {*CODES} == {int(code) for codes in REACTIONS.values() for code in codes.split()}
 
 
 @pytest.mark.parametrize("code", [1, -5, 99999, 10**40])
-def test_an_unknown_code_stays_a_plain_api_error(code: int) -> None:
-    """With its exact code, and never worth a retry."""
+def test_an_unknown_code_is_a_plain_api_error(code: int) -> None:
+    """It keeps its code and is not retried."""
     failure = classify(code, "?")
     assert type(failure) is APIError
     assert (failure.code, failure.reaction) == (code, Reaction.GIVE_UP)
 
 
 def test_the_tree_has_the_documented_shape() -> None:
-    """Catching a class catches the classes drawn below it."""
+    """Catching a class catches its documented subclasses."""
     for name in ("ConnectFailed", "ClientClosed", "RequestTimeout", "ConnectionLost", "BadResponse"):
         assert issubclass(getattr(tim_async, name), TransportError)
     for name in CLASSES:
@@ -95,7 +93,7 @@ def test_the_tree_has_the_documented_shape() -> None:
 
 
 def test_a_request_timeout_is_a_timeout_error() -> None:
-    """`except TimeoutError` catches it, and only it of the tree."""
+    """It is the only one of the public classes."""
     with pytest.raises(TimeoutError):
         raise RequestTimeout("no answer in time")
     others = [getattr(tim_async, name) for name in tim_async.__all__ if name != "RequestTimeout"]
@@ -105,9 +103,9 @@ def test_a_request_timeout_is_a_timeout_error() -> None:
 # Meanings and remedies
 
 SENTENCE = re.compile(r"[A-Z][^\n]*[\w`#)]\.")
-"""Of one line, and with a period at its end."""
+"""A sentence of one line, with a period at its end."""
 LONGEST = 120
-"""Characters: a meaning and its remedy are to stand beside a code in a terminal."""
+"""Most characters of a meaning or a remedy, so that they fit beside a code in a terminal."""
 
 
 def below(kind: type[TIMError]) -> set[type[TIMError]]:
@@ -125,7 +123,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("meaning", "remedy"), WORDS.values(), ids=WORDS)
 def test_every_code_and_class_has_a_meaning_and_a_remedy(meaning: str, remedy: str) -> None:
-    """Short sentences that a terminal, a log and a page can show; none says the other again."""
+    """Short printable ASCII sentences, which differ."""
     for text in (meaning, remedy):
         assert all(SENTENCE.fullmatch(sentence) for sentence in re.split(r"(?<=\.) (?=[A-Z])", text))
         assert len(text) <= LONGEST
@@ -134,8 +132,8 @@ def test_every_code_and_class_has_a_meaning_and_a_remedy(meaning: str, remedy: s
     assert meaning != remedy
 
 
-def test_an_error_has_the_words_of_its_code() -> None:
-    """Each code its own; an unknown code has none, and `hint` is the remedy."""
+def test_an_error_has_the_meaning_and_the_remedy_of_its_code() -> None:
+    """An unknown code has neither; `hint` is the remedy."""
     for number, code in CODES.items():
         failure, item = classify(number, "info"), ItemError(number)
         assert (failure.meaning, failure.remedy) == (item.meaning, item.remedy) == (code.meaning, code.remedy)
@@ -144,8 +142,8 @@ def test_an_error_has_the_words_of_its_code() -> None:
         assert (unknown.meaning, unknown.remedy) == ("", "")
 
 
-def test_the_text_ends_with_the_words() -> None:
-    """The code and the service's own text come first, in the one line that `brief` gives alone."""
+def test_the_text_ends_with_meaning_and_remedy() -> None:
+    """The code and the service's text come first, and `brief` returns them alone."""
     failure = located(classify(70009, "sig verify failed."))
     assert brief(failure) == "set_unread_msg_num: error 70009: sig verify failed. after 3 attempts"
     assert str(failure) == f"{brief(failure)}. {failure.meaning} {failure.remedy}"
@@ -155,8 +153,8 @@ def test_the_text_ends_with_the_words() -> None:
     assert brief(ConnectFailed("cannot connect")) == str(ConnectFailed("cannot connect")) == "cannot connect"
 
 
-def test_what_may_have_happened_is_known_of_every_error() -> None:
-    """The default of outcome_unknown, by class: a transient code does not say that nothing was done either."""
+def test_outcome_unknown_of_every_class_and_code() -> None:
+    """A transient code does not exclude an effect."""
     for codes in CLASSES.values():
         for code in map(int, codes.split()):
             assert classify(code).outcome_unknown is (classify(code).reaction is Reaction.RETRY)
@@ -208,8 +206,8 @@ ATTRIBUTES = (
 
 
 @pytest.mark.parametrize("failure", EVERY.values(), ids=EVERY)
-def test_every_exception_survives_pickle_and_copy_whole(failure: TIMError) -> None:
-    """Same class, same text, same attributes: process pools and task queues lose nothing."""
+def test_every_exception_survives_pickle_and_copy(failure: TIMError) -> None:
+    """Class, text and attributes are the same, as process pools and task queues need."""
     pickled = [pickle.loads(pickle.dumps(failure, protocol)) for protocol in range(2, 6)]
     for other in (*pickled, copy.copy(failure), copy.deepcopy(failure)):
         assert type(other) is type(failure)
@@ -221,7 +219,6 @@ def test_every_exception_survives_pickle_and_copy_whole(failure: TIMError) -> No
 
 
 def test_every_class_of_the_tree_is_among_those_pickled() -> None:
-    """A new exception cannot be forgotten here."""
     assert below(TIMError) == {type(failure) for failure in EVERY.values()}
 
 
@@ -238,20 +235,12 @@ def test_every_class_of_the_tree_is_among_those_pickled() -> None:
         (PartialFailure("2 peers failed", None), "2 peers failed"),
     ],
 )
-def test_the_text_says_where_what_and_how_often(failure: TIMError, text: str) -> None:
-    """Endpoint, message, attempts when there was more than one."""
+def test_the_text_has_endpoint_message_and_attempts(failure: TIMError, text: str) -> None:
     assert str(failure) == text
 
 
-def test_the_text_of_a_single_attempt_does_not_count_it() -> None:
-    """ "after 1 attempts" would help nobody."""
-    failure = APIError(1, "bad")
-    failure.endpoint, failure.attempts = "set_unread_msg_num", 1
-    assert str(failure) == "set_unread_msg_num: error 1: bad"
-
-
 def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> None:
-    """And does nothing when nothing failed."""
+    """Without a failed item, it does nothing."""
     C2CUnread({"bob": 1}).raise_for_errors()
     GroupMsgReceipts().raise_for_errors()
     with pytest.raises(PartialFailure, match=r"^1 peers failed: carol \(70107\)$") as caught:
@@ -268,8 +257,8 @@ def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> No
     ["\x1b[31mred", "\x1b]0;title\x07", "two\nlines\r", "\u202egnp.exe", "\u200bhidden", "\ud800", "\x9b31m", "\u2028"],
     ids=lambda text: ascii(text).replace("\\", ""),  # pytest finds no test by an id with a backslash
 )
-def test_what_the_service_says_is_one_printable_line(text: str) -> None:
-    """Escapes, line ends, invisible and direction-changing characters reach no terminal, log or file."""
+def test_a_text_of_the_service_is_one_printable_line(text: str) -> None:
+    """Escapes, line ends, invisible and direction-changing characters are replaced."""
     for said in (classify(10003, text).info, str(classify(10003, text)), ItemError(1, text).info):
         assert said.isprintable()
         assert said.encode()
@@ -277,7 +266,7 @@ def test_what_the_service_says_is_one_printable_line(text: str) -> None:
 
 @given(st.text())
 def test_any_text_becomes_printable_and_short_and_stays_so(text: str) -> None:
-    """Made printable twice, it is the same; what is printable and short is not changed."""
+    """A printable and short text is not changed."""
     once = printable(text)
     assert once.isprintable()
     assert len(once) <= MAX_INFO
@@ -286,7 +275,6 @@ def test_any_text_becomes_printable_and_short_and_stays_so(text: str) -> None:
         assert once == text
 
 
-def test_megabytes_of_words_are_cut() -> None:
-    """To a line that a person can read."""
+def test_a_text_of_megabytes_is_cut() -> None:
     assert len(brief(classify(10003, "x" * 20_000_000))) < 400
     assert len(ItemError(1, "\x1b" * 20_000_000).info) <= MAX_INFO

@@ -1,4 +1,4 @@
-"""What passes is survived on every endpoint; what does not pass costs exactly one attempt."""
+"""Transient faults are retried on every endpoint; permanent errors take exactly one attempt."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ from .stand_in import (
     page,
 )
 
-PASSING: dict[str, list[Action]] = {
+TRANSIENT: dict[str, list[Action]] = {
     "10002 twice": [error(10002, "server internal error")] * 2,
     "502 with HTML": [page(502)],
     "503": [Reply(b"", 503)],
-    "500 with JSON that is no answer": [Reply(b"[]", 500)],
+    "500 with JSON that is not an answer": [Reply(b"[]", 500)],
     "504 with a success inside": [Reply(b'{"ErrorCode":0}', 504)],
     "dropped before it was read": [Fate.DROP_UNREAD],
     "dropped before the answer": [Fate.DROP],
@@ -82,9 +82,9 @@ PASSING: dict[str, list[Action]] = {
 }
 
 
-@pytest.mark.parametrize("actions", PASSING.values(), ids=PASSING)
-async def test_what_passes_is_survived_on_every_endpoint(service: StandIn, actions: list[Action]) -> None:
-    """The call is repeated with the same body until it succeeds, and returns as if nothing had been."""
+@pytest.mark.parametrize("actions", TRANSIENT.values(), ids=TRANSIENT)
+async def test_a_transient_fault_is_retried_on_every_endpoint(service: StandIn, actions: list[Action]) -> None:
+    """With the same body, until the call succeeds."""
     for method in METHODS:
         service.seen.clear()
         service.script.extend(actions)
@@ -94,7 +94,7 @@ async def test_what_passes_is_survived_on_every_endpoint(service: StandIn, actio
         assert service.bodies == [method.body] * len(service.bodies)
 
 
-LASTING: list[tuple[int, type[APIError]]] = [
+PERMANENT: list[tuple[int, type[APIError]]] = [
     (10003, InvalidRequest),
     (10004, InvalidRequest),
     (10007, PermissionDenied),
@@ -119,9 +119,9 @@ LASTING: list[tuple[int, type[APIError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "kind"), LASTING)
-async def test_what_lasts_costs_exactly_one_attempt(service: StandIn, code: int, kind: type[APIError]) -> None:
-    """The right class, with the service's exact code and words, where it happened and how often."""
+@pytest.mark.parametrize(("code", "kind"), PERMANENT)
+async def test_a_permanent_error_takes_exactly_one_attempt(service: StandIn, code: int, kind: type[APIError]) -> None:
+    """The error has the class of its code, the service's code and text, the endpoint and the number of attempts."""
     service.answer = lambda _: error(code, "these very words")
     async with client_of(service) as tim:
         for number, method in enumerate(METHODS, 1):
@@ -147,10 +147,10 @@ ENDLESS: dict[str, tuple[Action, type[TIMError], int | None]] = {
 
 
 @pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
-async def test_what_never_passes_raises_the_original_error_in_the_end(
+async def test_a_fault_that_lasts_raises_the_last_attempts_error(
     service: StandIn, case: tuple[Action, type[TIMError], int | None]
 ) -> None:
-    """After all attempts the last one's own error, and nothing foreign behind it."""
+    """No foreign exception is in its chain."""
     action, kind, code = case
     service.script.extend([action] * 100)
     for method in METHODS:
@@ -164,8 +164,8 @@ async def test_what_never_passes_raises_the_original_error_in_the_end(
         assert [type(link) for link in chain(failure) if not isinstance(link, TIMError)] == []
 
 
-async def test_a_reset_before_the_answer_is_a_lost_connection_with_the_systems_reason(service: StandIn) -> None:
-    """Without the words of an exception, which may be anybody's."""
+async def test_a_reset_before_the_answer_is_connection_lost_with_the_systems_reason(service: StandIn) -> None:
+    """The text of an exception, which may hold anything, is left out."""
 
     async def behave(talk: Talk) -> None:
         await talk.request()
@@ -180,7 +180,7 @@ async def test_a_reset_before_the_answer_is_a_lost_connection_with_the_systems_r
 
 
 def chain(failure: BaseException) -> list[BaseException]:
-    """An exception with all that hangs on it, shown or not."""
+    """Return an exception with all its causes and contexts."""
     links: list[BaseException] = []
     todo: list[BaseException | None] = [failure]
     while todo:
@@ -192,7 +192,6 @@ def chain(failure: BaseException) -> list[BaseException]:
 
 
 async def test_attempts_1_turns_retrying_off(service: StandIn) -> None:
-    """One request, and its error."""
     service.script.append(error(10002))
     async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -201,7 +200,7 @@ async def test_attempts_1_turns_retrying_off(service: StandIn) -> None:
 
 
 async def test_an_explicit_total_of_0_is_honoured(service: StandIn) -> None:
-    """No time for a retry means none, not the default."""
+    """It allows no retry; it is not replaced by the default."""
     service.script.append(error(10002))
     async with client_of(service, retry=RetryPolicy(total=0, wait=(0, 0))) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -210,7 +209,7 @@ async def test_an_explicit_total_of_0_is_honoured(service: StandIn) -> None:
 
 
 async def test_an_explicit_budget_of_0_is_honoured(service: StandIn) -> None:
-    """Without a budget the original error is raised at once."""
+    """Without a budget the first error is raised."""
     service.script.append(error(10002, "busy"))
     async with client_of(service, retry=RetryPolicy(budget=0, wait=(0, 0))) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -218,8 +217,8 @@ async def test_an_explicit_budget_of_0_is_honoured(service: StandIn) -> None:
     assert (failure.code, failure.info, len(service.seen)) == (10002, "busy", 1)
 
 
-async def test_a_spent_budget_ends_retries_of_one_endpoint_only(service: StandIn) -> None:
-    """Five retries in store: endless failure costs five on this endpoint, and another still has its own."""
+async def test_a_spent_budget_ends_the_retries_of_its_endpoint_only(service: StandIn) -> None:
+    """With a budget of five, three failing calls make about five retries, and another endpoint still has its own."""
     service.answer = lambda _: error(10002)
     retry = RetryPolicy(budget=5, wait=(0, 0))
     async with client_of(service, retry=retry) as tim:
@@ -227,19 +226,19 @@ async def test_a_spent_budget_ends_retries_of_one_endpoint_only(service: StandIn
         spent = len(service.seen) - 3
         await failure_of(tim.set_unread_msg_num("g", "alice", 1))
     assert all(isinstance(failure, ServerBusy) for failure in failures)
-    assert 5 <= spent < 14, "what time gives back comes on top, but three calls of 8 attempts would make 21"
+    assert 5 <= spent < 14, "time refills the budget a little, but three calls of 8 attempts would make 21 retries"
     assert sum(seen.path.endswith("set_unread_msg_num") for seen in service.seen) >= 6
 
 
-# The signature.
+# UserSigs
 
 
 @pytest.mark.parametrize("code", [70001, 70052, 60004, 60005, 20002])
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_a_refused_signature_is_made_afresh_exactly_once(
+async def test_a_rejected_usersig_is_renewed_exactly_once(
     service: StandIn, monkeypatch: pytest.MonkeyPatch, method: Method, code: int
 ) -> None:
-    """Two attempts with two different signatures, then AuthError: looping is what gets an app locked out."""
+    """Two attempts with different UserSigs, then AuthError: repeated ones could lock the app out."""
     clock = iter(range(1_700_000_000, 1_800_000_000, 10))
     signed: Callable[..., None] = UserSigCache.__init__
 
@@ -255,8 +254,7 @@ async def test_a_refused_signature_is_made_afresh_exactly_once(
     assert len(service.seen) == len(service.usersigs) == 2
 
 
-async def test_a_good_signature_is_kept_between_calls_after_one_was_refused(service: StandIn) -> None:
-    """The fresh one serves later calls; one refusal does not make every call sign."""
+async def test_a_renewed_usersig_is_used_for_later_calls(service: StandIn) -> None:
     service.script.append(error(70001))
     async with client_of(service) as tim:
         for _ in range(4):
@@ -265,8 +263,7 @@ async def test_a_good_signature_is_kept_between_calls_after_one_was_refused(serv
     assert len({seen.usersig for seen in service.seen[1:]}) == 1
 
 
-async def test_70001_then_a_passing_fault_then_70001_signs_once(service: StandIn) -> None:
-    """One fresh signature for a call, whatever comes between."""
+async def test_a_call_renews_its_usersig_once_even_with_a_transient_error_between(service: StandIn) -> None:
     service.script.extend([error(70001), error(10002), error(70001), error(70001)])
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -274,10 +271,10 @@ async def test_70001_then_a_passing_fault_then_70001_signs_once(service: StandIn
     assert len(service.seen) == 3
 
 
-# Calls that must not be done twice.
+# Calls that are not repeatable
 
 
-UNKNOWN_FATE: dict[str, tuple[Action, type[TransportError]]] = {
+OUTCOME_UNKNOWN: dict[str, tuple[Action, type[TransportError]]] = {
     "dropped before the answer": (Fate.DROP, ConnectionLost),
     "dropped before it was read": (Fate.DROP_UNREAD, TransportError),
     "truncated": (TRUNCATED, BadResponse),
@@ -289,11 +286,11 @@ UNKNOWN_FATE: dict[str, tuple[Action, type[TransportError]]] = {
 }
 
 
-@pytest.mark.parametrize("case", UNKNOWN_FATE.values(), ids=UNKNOWN_FATE)
-async def test_a_call_that_is_not_repeatable_is_not_repeated_when_its_fate_is_unknown(
+@pytest.mark.parametrize("case", OUTCOME_UNKNOWN.values(), ids=OUTCOME_UNKNOWN)
+async def test_a_call_that_is_not_repeatable_is_not_retried_when_its_outcome_is_unknown(
     service: StandIn, case: tuple[Action, type[TransportError]]
 ) -> None:
-    """It may have taken effect: the caller is told so, and decides."""
+    """It may have taken effect; `outcome_unknown` says so."""
     action, kind = case
     service.script.append(action)
     async with client_of(service) as tim:
@@ -304,10 +301,8 @@ async def test_a_call_that_is_not_repeatable_is_not_repeated_when_its_fate_is_un
 
 
 @pytest.mark.parametrize("code", [number for number, code in CODES.items() if code.reaction is Reaction.RETRY])
-async def test_a_call_that_is_not_repeatable_is_not_repeated_after_a_transient_code(
-    service: StandIn, code: int
-) -> None:
-    """No such code says that nothing was done: repeated, the call could create two groups."""
+async def test_a_call_that_is_not_repeatable_is_not_retried_after_a_transient_code(service: StandIn, code: int) -> None:
+    """Such a code does not exclude an effect: a retry could create a second group."""
     service.answer = lambda _: error(code)
     async with client_of(service) as tim:
         failure = await failure_of(tim.call("v4/group_open_http_svc/create_group", {"Name": "g"}))
@@ -317,18 +312,15 @@ async def test_a_call_that_is_not_repeatable_is_not_repeated_after_a_transient_c
 
 
 @pytest.mark.parametrize("code", [60007, 60011, 70001, 60004])
-async def test_a_call_that_is_not_repeatable_is_repeated_when_the_service_refused_it(
-    service: StandIn, code: int
-) -> None:
-    """A refusal for rate, or of the signature, says that nothing was done."""
+async def test_a_call_that_is_not_repeatable_is_retried_after_a_refusal(service: StandIn, code: int) -> None:
+    """A refusal for the rate or of the UserSig excludes an effect."""
     service.script.append(error(code))
     async with client_of(service) as tim:
         assert (await tim.call("v4/openim/sendmsg", {"A": 1}))["ErrorCode"] == 0
     assert len(service.seen) == 2
 
 
-async def test_a_call_that_is_not_repeatable_is_not_repeated_after_a_time_out(service: StandIn) -> None:
-    """No answer in time says nothing of what happened."""
+async def test_a_call_that_is_not_repeatable_is_not_retried_after_a_time_out(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service, timeout=0.2) as tim:
         failure = await failure_of(tim.call(OTHER, {}))
@@ -337,16 +329,15 @@ async def test_a_call_that_is_not_repeatable_is_not_repeated_after_a_time_out(se
     assert len(service.seen) == 1
 
 
-async def test_a_time_out_is_survived(service: StandIn) -> None:
-    """An attempt that is never answered is given up, and repeated where that does no harm."""
+async def test_a_repeatable_call_is_retried_after_a_time_out(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service, timeout=0.2) as tim:
         await tim.set_unread_msg_num("g", "alice", 1)
     assert len(service.seen) == 2
 
 
-async def test_a_refused_connection_is_a_connect_failure_that_names_host_and_reason() -> None:
-    """Nobody listens: ConnectFailed, known not to have been sent."""
+async def test_a_refused_connection_is_connect_failed_with_the_address() -> None:
+    """Its outcome is known: nothing was sent."""
     async with StandIn() as gone:
         pass
     async with client_of(gone, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
@@ -357,8 +348,8 @@ async def test_a_refused_connection_is_a_connect_failure_that_names_host_and_rea
     assert f"127.0.0.1:{gone.port}" in str(failure)
 
 
-async def test_a_keep_alive_connection_closed_between_calls_is_survived(service: StandIn) -> None:
-    """The service closes idle connections as it likes; a repeatable call does not notice."""
+async def test_a_keep_alive_connection_closed_between_calls_is_replaced(service: StandIn) -> None:
+    """The service may close idle connections at any time."""
     async with client_of(service) as tim:
         for _ in range(3):
             await tim.set_unread_msg_num("g", "alice", 1)
@@ -368,7 +359,7 @@ async def test_a_keep_alive_connection_closed_between_calls_is_survived(service:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(service: StandIn, status: int) -> None:
-    """It would carry the signature to another host; it is an answer that is none of the service's."""
+    """Following it would send the UserSig to another host."""
     async with StandIn() as elsewhere:
         service.answer = lambda _: Reply(b"", status, (("Location", f"{elsewhere.url}/v4/openim/x"),))
         async with client_of(service) as tim:
@@ -379,8 +370,7 @@ async def test_a_redirect_is_not_followed(service: StandIn, status: int) -> None
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 413])
-async def test_a_gateways_4xx_is_not_repeated(service: StandIn, status: int) -> None:
-    """It will say the same again."""
+async def test_a_gateways_4xx_is_not_retried(service: StandIn, status: int) -> None:
     service.answer = lambda _: page(status)
     async with client_of(service) as tim:
         failure = await failure_of(tim.set_unread_msg_num("g", "alice", 1))
@@ -389,8 +379,7 @@ async def test_a_gateways_4xx_is_not_repeated(service: StandIn, status: int) -> 
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 502])
-async def test_the_services_own_code_counts_whatever_the_http_status(service: StandIn, status: int) -> None:
-    """An ErrorCode in the body of a failed request is the better word."""
+async def test_an_error_code_takes_precedence_over_the_http_status(service: StandIn, status: int) -> None:
     service.script.append(Reply(error(10007, "no").body, status))
     async with client_of(service) as tim:
         failure = await failure_of(tim.set_unread_msg_num("g", "alice", 1))
@@ -398,7 +387,7 @@ async def test_the_services_own_code_counts_whatever_the_http_status(service: St
     assert len(service.seen) == 1
 
 
-# The time of admin_set_msg_read.
+# The time of admin_set_msg_read
 
 
 class Clock:
@@ -419,10 +408,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("fault", [Fate.DROP, error(10002), page(502), error(70001)], ids=str)
-async def test_retries_of_admin_set_msg_read_pin_the_first_attempts_time(
+async def test_a_retry_of_admin_set_msg_read_sends_the_first_attempts_time(
     service: StandIn, clock: Clock, fault: Action
 ) -> None:
-    """First without the field, the server's now; later ones with the first one's time, however late they come."""
+    """The first attempt has no time, which means the server's; each retry has the first attempt's."""
     actions = iter([fault, error(10002), EMPTY])
 
     def later(_: object) -> Action:
@@ -439,18 +428,17 @@ async def test_retries_of_admin_set_msg_read_pin_the_first_attempts_time(
 
 
 async def test_a_given_read_time_is_kept_on_retries(service: StandIn, clock: Clock) -> None:
-    """What the caller said goes before what we would pin."""
     service.script.extend([Fate.DROP, error(10002)])
     async with client_of(service) as tim:
         await tim.admin_set_msg_read("alice", "bob", msg_read_time=1_600_000_000)
     assert [body["MsgReadTime"] for body in service.bodies] == ["1600000000"] * 3
 
 
-# What a watcher is told.
+# on_attempt
 
 
 async def test_on_attempt_gets_one_record_for_each_request(service: StandIn) -> None:
-    """Numbered from 1, with code and error class; and it says 0 for success."""
+    """Numbered from 1, with code and error class; the code of a success is 0."""
     service.script.extend([error(10002), page(502), Fate.DROP])
     records: list[Attempt] = []
     async with client_of(service, on_attempt=records.append) as tim:
@@ -464,8 +452,10 @@ async def test_on_attempt_gets_one_record_for_each_request(service: StandIn) -> 
     assert all(record.took >= 0 and record.waited >= 0 for record in records)  # a loop's clock may be coarse
 
 
-async def test_a_hook_that_raises_harms_no_call(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the call continues, retries included."""
+async def test_an_exception_of_on_attempt_does_not_fail_the_call(
+    service: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the call continues, with its retries."""
 
     def hook(_: Attempt) -> None:
         raise RuntimeError("the hook is broken")
@@ -476,8 +466,7 @@ async def test_a_hook_that_raises_harms_no_call(service: StandIn, caplog: pytest
     assert len(re.findall("RuntimeError: the hook is broken", caplog.text)) == 2
 
 
-async def test_a_retry_after_header_of_a_gateway_does_not_outlast_the_calls_total(service: StandIn) -> None:
-    """A gateway that asks for an hour cannot hold a call longer than its policy allows: the error comes at once."""
+async def test_a_retry_after_beyond_the_calls_total_is_an_error_at_once(service: StandIn) -> None:
     service.answer = lambda _: Reply(b"", 503, (("Retry-After", "3600"),))
     async with client_of(service, retry=RetryPolicy(total=0.05, wait=(0, 0))) as tim:
         failure = await failure_of(bounded(tim.get_all_c2c_unread_msg_num("alice")))
@@ -486,26 +475,25 @@ async def test_a_retry_after_header_of_a_gateway_does_not_outlast_the_calls_tota
 
 
 async def bounded(awaitable: Any) -> Any:
-    """Give up on what would otherwise hang for a minute."""
+    """Limit a call that could otherwise hang for a minute."""
     async with asyncio.timeout(10.0):
         return await awaitable
 
 
-async def test_the_usual_policy_is_what_a_client_gets() -> None:
-    """Eight attempts within 25 seconds: endless 10002 ends within 30."""
+async def test_the_default_retry_policy() -> None:
+    """Eight attempts, with retries within 25 s."""
     assert RetryPolicy() == RetryPolicy(8, (0.1, 2.0), (1.0, 5.0), 25.0, 500.0)
     assert AT_ONCE.attempts == 8
 
 
 async def test_any_2xx_with_code_0_is_a_success(service: StandIn) -> None:
-    """``ErrorCode`` decides."""
     service.answer = lambda _: Reply(b'{"ErrorCode": 0, "AllC2CUnreadMsgNum": 7}', 201)
     async with client_of(service) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
 
 
 async def test_an_error_info_with_a_lone_surrogate_can_be_printed(service: StandIn) -> None:
-    """Whatever the words, an error has a text that can be encoded."""
+    """Its text can be encoded."""
     service.answer = lambda _: Reply(rb'{"ErrorCode": 10003, "ErrorInfo": "\ud800 bad"}')
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))

@@ -1,4 +1,4 @@
-"""Whatever the service answers: a valid result or a TIMError, for every method, and nothing else ever."""
+"""Any answer, to any method, is a valid result or a TIMError."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tim_async import BadResponse, RetryPolicy, TIMClient, TIMError
 from .stand_in import JSON, METHODS, Action, Method, Raw, Reply, StandIn, client_of, failure_of
 from .test_models import answers, json_values
 
-# Half of them say success: past that door are the readers.
+# Half of them are successes, whose fields are parsed.
 bodies = (
     json_values
     | answers
@@ -54,7 +54,7 @@ replies: st.SearchStrategy[Action] = (
 
 
 async def outcome(tim: TIMClient, method: Method) -> Any:
-    """The result, or the TIMError; anything else passes through and fails the test."""
+    """Return the result or the TIMError; any other exception fails the test."""
     try:
         async with asyncio.timeout(20):
             return await method.run(tim)
@@ -63,12 +63,12 @@ async def outcome(tim: TIMClient, method: Method) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["bodies", "replies"])
-def test_any_answer_at_all_is_a_valid_result_or_a_tim_error(kind: str) -> None:
-    """Any JSON of any type; any bytes under any status; and what is not even HTTP.  Each to every method."""
+def test_any_answer_is_a_valid_result_or_a_tim_error(kind: str) -> None:
+    """Any JSON, any bytes with any status, and bytes that are not HTTP, to each method."""
     strategy = replies if kind == "replies" else texts.map(Reply)
     with asyncio.Runner() as runner:
         service = runner.run(StandIn().__aenter__())
-        # Every attempt fails at once, and the rate is far above what a test does.
+        # One attempt for each call, and a rate far above that of the test.
         rates = {method.endpoint: 10_000 for method in METHODS}
         tim = client_of(service, retry=RetryPolicy(attempts=1), rates=rates, timeout=10)
 
@@ -92,7 +92,7 @@ def test_any_answer_at_all_is_a_valid_result_or_a_tim_error(kind: str) -> None:
             runner.run(service.__aexit__(None, None, None))
 
 
-NASTY: dict[str, bytes] = {
+MALFORMED: dict[str, bytes] = {
     "nothing": b"",
     "blank": b" \n ",
     "null": b"null",
@@ -125,9 +125,9 @@ NASTY: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("body", NASTY.values(), ids=NASTY)
-async def test_what_has_broken_other_readers_is_a_tim_error(service: StandIn, body: bytes) -> None:
-    """Or, where the answer says success and nothing is read of it, a result."""
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_answer_is_a_tim_error(service: StandIn, body: bytes) -> None:
+    """Or a result, if it is a success and the method parses no field of it."""
     service.answer = lambda _: Reply(body)
     async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
         for method in METHODS:
@@ -140,20 +140,22 @@ async def test_what_has_broken_other_readers_is_a_tim_error(service: StandIn, bo
                 assert isinstance(found, type(method.result))
 
 
-async def test_an_answer_of_some_megabytes_is_read(service: StandIn) -> None:
-    """The service's own cap is 1 MB."""
+async def test_an_answer_of_4_million_bytes_is_read(service: StandIn) -> None:
+    """The service's own limit is 1 MB."""
     service.answer = lambda _: Reply(json.dumps({"ErrorCode": 0, "Padding": "x" * 4_000_000}).encode())
     async with client_of(service) as tim:
         assert len((await tim.call("v4/openim/x", {}))["Padding"]) == 4_000_000
 
 
 @pytest.mark.parametrize("size", [4 * 1024 * 1024 + 1, 20_000_000])
-@pytest.mark.parametrize("packed", [False, True])
-async def test_an_answer_of_more_is_refused_packed_or_not(service: StandIn, size: int, packed: bool) -> None:
-    """After one attempt, since asked again it would be the same; the next call is answered."""
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_an_answer_above_4_mb_is_a_bad_response_compressed_or_not(
+    service: StandIn, size: int, compressed: bool
+) -> None:
+    """It is not retried, and the next call succeeds."""
     body = json.dumps({"ErrorCode": 0, "Padding": "x" * size}).encode()
-    packing = (("Content-Encoding", "gzip"),) if packed else ()
-    service.script.append(Reply(gzip.compress(body) if packed else body, 200, (*JSON, *packing)))
+    packing = (("Content-Encoding", "gzip"),) if compressed else ()
+    service.script.append(Reply(gzip.compress(body) if compressed else body, 200, (*JSON, *packing)))
     async with client_of(service) as tim:
         failure = await failure_of(tim.call("v4/openim/x", {}))
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
@@ -162,8 +164,8 @@ async def test_an_answer_of_more_is_refused_packed_or_not(service: StandIn, size
     assert len(service.seen) == 2
 
 
-async def test_a_packed_answer_is_read(service: StandIn) -> None:
-    """None is asked for, and a gateway may send one all the same."""
+async def test_a_compressed_answer_is_read(service: StandIn) -> None:
+    """The request does not accept one, but a gateway may send it."""
     answer = gzip.compress(b'{"ErrorCode":0,"AllC2CUnreadMsgNum":5}')
     service.script.append(Reply(answer, 200, (*JSON, ("Content-Encoding", "gzip"))))
     async with client_of(service) as tim:
@@ -172,16 +174,17 @@ async def test_a_packed_answer_is_read(service: StandIn) -> None:
 
 
 @pytest.mark.parametrize("code", [10**30, 2**31, -(2**31) - 1, 1.0, True, "10002", None, [10002]], ids=repr)
-async def test_a_code_that_is_no_32_bit_integer_is_a_bad_response(service: StandIn, code: object) -> None:
-    """Whatever keeps errors, a database too, can rely on that."""
+async def test_an_error_code_beyond_32_bits_or_of_another_type_is_a_bad_response(
+    service: StandIn, code: object
+) -> None:
+    """A database that stores codes can rely on it."""
     service.answer = lambda _: Reply(json.dumps({"ErrorCode": code}).encode())
     async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
         for method in METHODS:
             assert isinstance(await failure_of(method.run(tim)), BadResponse)
 
 
-async def test_a_byte_order_mark_does_no_harm(service: StandIn) -> None:
-    """Nor does it hide a code."""
+async def test_a_byte_order_mark_is_ignored(service: StandIn) -> None:
     service.script.append(Reply(b"\xef\xbb\xbf" + b'{"ErrorCode":0,"AllC2CUnreadMsgNum":5}'))
     async with client_of(service) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 5

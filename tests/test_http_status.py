@@ -1,4 +1,4 @@
-"""What a web app answers its own user when a call fails."""
+"""The HTTP status that a web app answers when a call fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BY_CLASS = {
 
 
 def test_each_code_has_the_status_of_its_class() -> None:
-    """An unknown code is no fault of the user's either."""
+    """An unknown code is not the user's fault."""
     for number, code in CODES.items():
         error = classify(number)
         assert http_status(error) == BY_CLASS[code.kind]
@@ -62,13 +62,13 @@ def test_each_code_has_the_status_of_its_class() -> None:
     ],
     ids=repr,
 )
-def test_the_status_of_an_error(error: Exception, status: int) -> None:
-    """Only what is over the rate says when to try again."""
+def test_each_error_has_its_status(error: Exception, status: int) -> None:
+    """Only errors of the rate have a `retry_after`."""
     assert (http_status(error), retry_after(error)) == (status, None)
 
 
-def test_a_call_without_a_permit_says_when_to_try_again() -> None:
-    """In seconds, also where an error of the service hides it."""
+def test_a_call_without_a_permit_has_a_retry_after() -> None:
+    """Also if it is the cause of an error of the service."""
     exhausted = QuotaExhausted("no permit within max_wait", 2.5)
     hidden = classify(10002)
     hidden.__cause__ = exhausted

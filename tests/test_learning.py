@@ -1,4 +1,4 @@
-"""What a limiter learns, number by number, and what it lets go; `test_pacing` shows what comes of it."""
+"""The limiter's learning in exact numbers, and its permits; `test_pacing` has the effects against servers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from . import virtual_time
 
 
 class TestRate:
-    """The rate that the server takes from us."""
+    """The rate that the server accepts."""
 
-    def test_it_rises_to_the_plateau_stays_near_and_then_climbs(self) -> None:
+    def test_rises_to_the_plateau_stays_near_and_then_climbs(self) -> None:
         """A cubic on both sides of the plateau, and then a straight line."""
         rate = Rate(200, 20)
         rate.lower(10, 0.5)
@@ -34,7 +34,7 @@ class TestRate:
         assert rate.value(17.5) == 200
         assert rate.full
 
-    def test_it_probes_above_the_plateau_only(self) -> None:
+    def test_probes_above_the_plateau_only(self) -> None:
         rate = Rate(200, 20)
         assert not rate.probing(1000)
         rate.lower(10, 0.5)
@@ -76,9 +76,9 @@ class TestRate:
 
 
 class TestBurst:
-    """How many calls may go at once."""
+    """The number of calls that may start at once."""
 
-    def test_it_doubles_in_half_a_minute(self) -> None:
+    def test_doubles_in_half_a_minute(self) -> None:
         burst = Burst(10)
         assert (burst.value(0.0), burst.full) == (10, True)
         burst.refused(100.0)
@@ -88,18 +88,18 @@ class TestBurst:
         assert burst.value(115.0) == pytest.approx(2.5 * math.sqrt(2))
         assert burst.value(145.0) == pytest.approx(5 * math.sqrt(2))
 
-    def test_one_of_less_than_the_least_stays(self) -> None:
+    def test_a_size_below_the_least_is_kept(self) -> None:
         burst = Burst(1.0)
         burst.refused(100.0)
         assert burst.value(100.0) == 1.0
 
 
 class TestCredit:
-    """How much earlier than a second after its response a slot is used again."""
+    """The credit: how much earlier than a second after its response a slot is used again."""
 
     @staticmethod
     def of(rtts: tuple[float, ...], times: int) -> Credit:
-        """One that has seen some round trips, again and again, on an endpoint that was never saturated."""
+        """Return a credit that has seen the round trips ``times`` times on an endpoint that was never saturated."""
         credit = Credit()
         for _ in range(times):
             for rtt in rtts:
@@ -107,7 +107,7 @@ class TestCredit:
         return credit
 
     def test_the_spread_is_a_typical_round_trip_less_the_credit(self) -> None:
-        """Once there were enough of them; and never more than a second."""
+        """It is 0 before there are enough of them, and where the credit exceeds a second."""
         assert self.of((0.05,), 19).spread == 0.0
         credit = self.of((0.05,), 20)
         assert credit.spread == pytest.approx(0.05 - credit.value, rel=0.03)
@@ -115,8 +115,8 @@ class TestCredit:
         assert credit.value > 1.0
         assert credit.spread == 0.0
 
-    def test_a_way_that_has_become_short_is_not_typical_of_the_long_one(self) -> None:
-        """Few calls are enough to see it: with many processes, each makes few."""
+    def test_a_path_that_has_become_short_lowers_it_within_a_few_calls(self) -> None:
+        """Each of many processes makes few calls."""
         credit = Credit()
         for _ in range(40):
             credit.answered(1.0, 30, saturated=True)
@@ -132,7 +132,7 @@ class TestCredit:
             ((0.05, 0.08, 0.08, 0.08), 0.08),  # four times as fast where the typical round trip is twice LONG
         ],
     )
-    def test_it_climbs_into_the_spread_of_the_round_trips(self, rtts: tuple[float, ...], climbed: float) -> None:
+    def test_climbs_into_the_spread_of_the_round_trips(self, rtts: tuple[float, ...], climbed: float) -> None:
         credit = self.of(rtts, 750)
         sure = 0.9 * rtts[0] - 0.002
         assert credit.value == pytest.approx(sure)
@@ -141,7 +141,7 @@ class TestCredit:
                 credit.answered(rtt, 200, saturated=True)
         assert credit.value - sure == pytest.approx(climbed * (rtts[1] - rtts[0]), rel=0.06)
 
-    def test_a_refusal_takes_a_part_and_slows_the_climb(self) -> None:
+    def test_a_refusal_lowers_it_and_slows_the_climb(self) -> None:
         credit = self.of((0.01,), 500)
         credit.refused()
         assert credit.value == pytest.approx(0.85 * 0.007)
@@ -152,14 +152,14 @@ class TestCredit:
             credit.refused()
         assert credit.value == 0.0
 
-    def test_it_climbs_no_further_than_to_the_typical_round_trip(self) -> None:
+    def test_climbs_at_most_to_the_typical_round_trip(self) -> None:
         credit = self.of((0.05, 0.08, 0.08, 0.08), 200)
         for _ in range(20_000):
             for rtt in (0.05, 0.08, 0.08, 0.08):
                 credit.answered(rtt, 200, saturated=True)
         assert credit.value == pytest.approx(0.9 * 0.05 - 0.002 + 0.03, rel=0.02)
 
-    def test_the_smallest_round_trip_counts_for_at_least_500_more(self) -> None:
+    def test_the_smallest_round_trip_is_that_of_the_last_500_to_999_calls(self) -> None:
         credit = self.of((0.05,), 1)
         for _ in range(998):
             credit.answered(0.1, 200, saturated=False)
@@ -168,7 +168,7 @@ class TestCredit:
         assert credit.value == pytest.approx(0.9 * 0.1 - 0.002)
 
 
-def test_a_slot_that_is_free_again_counts_for_nothing() -> None:
+def test_answers_of_free_slots_are_not_counted() -> None:
     slots = Slots()
     slots.take()
     slots.give_back(10.0)
@@ -181,7 +181,7 @@ def test_refusals_count_for_a_second() -> None:
     assert [refusals.add(now) for now in (10.0, 10.5, 10.999, 11.0, 11.5, 20.0)] == [1, 2, 3, 3, 3, 1]
 
 
-# Limiters, which need a running event loop.
+# Limiters, which need a running event loop
 
 
 def in_virtual_time(check: Callable[[virtual_time.VirtualTimeLoop], None]) -> None:
@@ -194,7 +194,7 @@ def in_virtual_time(check: Callable[[virtual_time.VirtualTimeLoop], None]) -> No
 
 
 def at_once(limiter: LocalLimiter, now: float) -> int:
-    """Calls that may go at one moment."""
+    """Take all permits of one moment and return their number."""
     count = 0
     while limiter.wait(now, Lane.INTERACTIVE) == 0.0:
         limiter.take(now)
@@ -214,7 +214,9 @@ def at_once(limiter: LocalLimiter, now: float) -> int:
         (2, False, 4.0, 2, math.inf),  # there are two slots
     ],
 )
-def test_calls_that_go_at_once(limit: float, strict: bool, burst: float, calls: int, next_one: float | None) -> None:
+def test_the_calls_that_start_at_once(
+    limit: float, strict: bool, burst: float, calls: int, next_one: float | None
+) -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(limit, strict=strict, burst=burst)
         assert at_once(limiter, loop.now) == calls
@@ -228,7 +230,7 @@ def test_calls_that_go_at_once(limit: float, strict: bool, burst: float, calls: 
     in_virtual_time(check)
 
 
-def test_a_permit_is_for_the_time_at_which_it_was_taken() -> None:
+def test_a_permit_has_the_time_at_which_it_was_taken() -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)
         permit = limiter.take(loop.now)
@@ -240,7 +242,7 @@ def test_a_permit_is_for_the_time_at_which_it_was_taken() -> None:
     in_virtual_time(check)
 
 
-def test_a_permit_that_wait_did_not_find_is_a_defect() -> None:
+def test_a_permit_taken_before_its_time_is_a_runtime_error() -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)
         at_once(limiter, loop.now)
@@ -255,14 +257,14 @@ def test_a_drained_bucket_has_no_burst() -> None:
         for limit in (200, 5000):
             limiter = LocalLimiter(limit)
             if limit == 5000:
-                limiter.take(loop.now)  # of a block, whose rest is gone, too
+                limiter.take(loop.now)  # of a block, whose rest must be gone, too
             limiter.drain()
             assert at_once(limiter, loop.now) == 0
 
     in_virtual_time(check)
 
 
-def test_a_slower_rate_is_kept_evenly_by_slots_and_bucket() -> None:
+def test_a_lowered_rate_is_kept_by_slots_and_bucket() -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)
         limiter.slow_down(0.5, loop.now)
@@ -275,8 +277,8 @@ def test_a_slower_rate_is_kept_evenly_by_slots_and_bucket() -> None:
     in_virtual_time(check)
 
 
-def test_a_refusal_at_the_limit_takes_credit_and_burst() -> None:
-    """A later one, at the limit no longer, leaves the credit; and while the rate probes, the burst too."""
+def test_a_refusal_at_the_limit_lowers_credit_and_burst() -> None:
+    """A later one, below the limit, leaves the credit and, while the rate probes, the burst."""
 
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200)
@@ -302,7 +304,7 @@ def test_a_refusal_at_the_limit_takes_credit_and_burst() -> None:
 
 
 @pytest.mark.parametrize(("use", "strict"), [(Use.UNANSWERED, False), (Use.UNSENT, False), (Use.ANSWERED, True)])
-def test_only_an_answer_teaches_and_strict_learns_nothing(use: Use, strict: bool) -> None:
+def test_only_answers_raise_the_credit_and_strict_has_none(use: Use, strict: bool) -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(200, strict=strict)
         for _ in range(60):

@@ -1,4 +1,4 @@
-"""Look-ups awaited one by one merge into calls, and what befalls one caller harms no other."""
+"""Single look-ups are merged into batched calls, and each caller gets its own result, error or cancellation."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ PEERS = [f"peer{n}" for n in range(10)]
 
 
 def asked(service: StandIn) -> list[tuple[str, list[str]]]:
-    """Who was asked about whom, call by call."""
+    """Return the account and the peers of each call."""
     return [(body["To_Account"], body.get("Peer_Account", [])) for body in service.bodies]
 
 
-def nothing_left(tim: TIMClient) -> bool:
-    """Looks inside: what is forgotten for good shows nowhere else, and would be kept as long as the client."""
+def nothing_leaked(tim: TIMClient) -> bool:
+    """Check that no state of a look-up remains; only private names show a leak that lasts as long as the client."""
     lookups: Lookups = tim._lookups
     return not lookups.loaders and not lookups.cancelled
 
@@ -58,8 +58,8 @@ def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[
 
 
 @pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test does before a call starts must not be a race, on the busiest of machines."""
+def _long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let look-ups linger long enough for a test to act before their call starts, even on a busy machine."""
     monkeypatch.setattr(_coalesce, "LINGER", 0.05)
 
 
@@ -70,7 +70,7 @@ async def steps(number: int) -> None:
 
 @contextlib.asynccontextmanager
 async def busy(service: StandIn, **options: Any) -> AsyncIterator[TIMClient]:
-    """A client whose one slot is taken by a call that is held: look-ups wait, until `service.let_go`."""
+    """A client whose only slot is held by a call, so that look-ups queue until `service.let_go`."""
     service.script.append(Fate.HOLD)
     async with client_of(service, rates={C2C: 1}, **options) as tim:
         first = asyncio.create_task(tim.get_all_c2c_unread_msg_num("holder"))
@@ -86,23 +86,23 @@ async def busy(service: StandIn, **options: Any) -> AsyncIterator[TIMClient]:
             await asyncio.wait([first, second])
 
 
-# Merging.
+# Merging
 
 
-async def test_look_ups_made_together_are_one_call(service: StandIn) -> None:
+async def test_concurrent_look_ups_are_one_call(service: StandIn) -> None:
     async with client_of(service) as tim:
         counts = await asyncio.gather(*(tim.lookup.c2c_unread_msg_num("alice", peer) for peer in PEERS))
         assert counts == [count_of(peer) for peer in PEERS]
         assert asked(service) == [("alice", PEERS)]
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
-async def test_receipts_made_together_are_calls_of_fifty(service: StandIn) -> None:
+async def test_concurrent_receipt_look_ups_are_calls_of_at_most_50(service: StandIn) -> None:
     async with client_of(service) as tim:
         found = await asyncio.gather(*(tim.lookup.group_msg_receipt("@TGS#1", seq) for seq in range(1, 76)))
         assert found == [Receipt(seq % 5, seq % 3) for seq in range(1, 76)]
         assert sorted(len(body["MsgSeqList"]) for body in service.bodies) == [25, 50]
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
 async def test_a_single_look_up_is_a_call_of_one(service: StandIn) -> None:
@@ -115,7 +115,7 @@ async def test_a_single_look_up_is_a_call_of_one(service: StandIn) -> None:
     ]
 
 
-async def test_look_ups_of_several_steps_merge_on_an_idle_client(service: StandIn) -> None:
+async def test_look_ups_of_several_loop_iterations_merge_on_an_idle_client(service: StandIn) -> None:
     async with client_of(service) as tim:
         first = unread(tim, ["bob"])
         await steps(5)
@@ -130,7 +130,7 @@ async def test_accounts_are_never_mixed(service: StandIn) -> None:
     assert sorted(asked(service)) == [("alice", PEERS[:3]), ("zoe", PEERS[2:5])]
 
 
-async def test_a_waiting_group_takes_members_until_it_has_its_permit(service: StandIn) -> None:
+async def test_a_queued_call_takes_look_ups_until_it_has_its_permit(service: StandIn) -> None:
     async with busy(service) as tim:
         tasks = unread(tim, PEERS[:1])
         for peer in PEERS[1:]:
@@ -140,16 +140,16 @@ async def test_a_waiting_group_takes_members_until_it_has_its_permit(service: St
         assert tim.stats()[C2C].queue.interactive == 2, "one call for all of them"
         tasks += unread(tim, ["an eleventh"])
         await steps(3)
-        assert tim.stats()[C2C].queue.interactive == 3, "a full group takes nobody"
+        assert tim.stats()[C2C].queue.interactive == 3, "a full call takes no more"
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         assert tim.stats()[C2C].queue.interactive == 1
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
-def test_no_delay_is_added_where_calls_wait() -> None:
-    """The clock stands still for these steps: no timer can have run."""
+def test_look_ups_behind_queued_calls_do_not_linger() -> None:
+    """The clock stands still for these steps, so that no timer can have run."""
 
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
@@ -167,8 +167,8 @@ def test_no_delay_is_added_where_calls_wait() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["a shared queue", "striped", "a gather for each user"])
-async def test_two_hundred_tasks_share_calls(service: StandIn, pattern: str) -> None:
-    """2,000 look-ups by 200 tasks are hardly more than 200 calls."""
+async def test_look_ups_of_200_tasks_are_merged(service: StandIn, pattern: str) -> None:
+    """2,000 look-ups by 200 tasks take at most 220 calls."""
     pairs = [(f"user{n}", f"peer{m}") for n in range(200) for m in range(10)]
     async with client_of(service, rates={C2C: 2000}) as tim:
 
@@ -193,11 +193,11 @@ async def test_two_hundred_tasks_share_calls(service: StandIn, pattern: str) -> 
                 for n in range(200)
             )
         )
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert len(service.seen) <= 220
 
 
-async def test_a_sent_call_takes_nobody(service: StandIn) -> None:
+async def test_a_sent_call_takes_no_more_look_ups(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob"])
@@ -209,10 +209,10 @@ async def test_a_sent_call_takes_nobody(service: StandIn) -> None:
     assert asked(service) == [("alice", ["bob"]), ("alice", ["carol"])]
 
 
-# Sharing.
+# Sharing
 
 
-async def test_equal_look_ups_share_one_answer_even_when_it_is_on_its_way(service: StandIn) -> None:
+async def test_equal_look_ups_share_one_answer_even_after_the_call_is_sent(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob", "bob"])
@@ -223,19 +223,19 @@ async def test_equal_look_ups_share_one_answer_even_when_it_is_on_its_way(servic
         assert await asyncio.gather(*tasks) == [count_of("bob")] * 3
         assert asked(service) == [("alice", ["bob"])]
         await tim.lookup.c2c_unread_msg_num("alice", "bob")
-        assert len(service.seen) == 2, "an answer is not kept"
+        assert len(service.seen) == 2, "answers are not cached"
 
 
-async def test_views_share_where_their_options_are_equal(service: StandIn) -> None:
+async def test_views_with_equal_options_share_calls(service: StandIn) -> None:
     async with client_of(service) as tim:
         same, other = tim.with_options(timeout=10.0), tim.with_options(timeout=9.0)
         await asyncio.gather(*unread(tim, ["bob"]), *unread(same, ["bob", "carol"]), *unread(other, ["bob"]))
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert sorted(asked(service)) == [("alice", ["bob"]), ("alice", ["bob", "carol"])]
 
 
-async def test_views_share_where_their_retry_policies_are_equal(service: StandIn) -> None:
-    """A list, as configuration files have them, does for a pair of waits."""
+async def test_views_with_equal_retry_policies_share_calls(service: StandIn) -> None:
+    """Also when one has its waits as a list, as from a configuration file."""
     waits: Any = [0.1, 1.0]
     async with client_of(service) as tim:
         views = [tim.with_options(retry=RetryPolicy(wait=wait)) for wait in (waits, (0.1, 1.0), (0.1, 2.0))]
@@ -244,7 +244,7 @@ async def test_views_share_where_their_retry_policies_are_equal(service: StandIn
 
 
 async def test_lanes_are_never_mixed(service: StandIn) -> None:
-    """An interactive look-up does not wait in the bulk lane because an equal one does."""
+    """An interactive look-up does not wait in the bulk lane with an equal bulk one."""
     async with busy(service) as tim:
         tasks = unread(tim.with_options(lane=Lane.BULK), ["bob", "carol"])
         await steps(3)
@@ -267,7 +267,7 @@ async def test_look_ups_of_a_map_are_bulk(service: StandIn) -> None:
     assert [record.lane for record in records] == [Lane.BULK]
 
 
-# Errors.
+# Errors
 
 
 async def test_a_failed_peer_raises_for_its_own_caller_only(service: StandIn) -> None:
@@ -291,7 +291,7 @@ async def test_a_message_without_receipt_raises_for_its_own_caller_only(service:
     assert (bad.endpoint, bad.attempts) == ("get_group_msg_receipt", 1)
 
 
-async def test_a_peer_that_the_answer_leaves_out_is_an_error(service: StandIn) -> None:
+async def test_a_peer_missing_from_the_answer_is_an_error(service: StandIn) -> None:
     service.script.append(ok(C2CUnreadMsgNumList=[{"Peer_Account": "bob", "C2CUnreadMsgNum": 3}]))
     async with client_of(service) as tim:
         good, bad = await asyncio.gather(*unread(tim, ["bob", "carol"]), return_exceptions=True)
@@ -306,13 +306,13 @@ async def test_a_peer_that_the_answer_leaves_out_is_an_error(service: StandIn) -
     [(error(70003), AuthError, 1), (error(10002), ServerBusy, 8), (Fate.DROP, TransportError, 8)],
     ids=["refused", "busy", "dropped"],
 )
-async def test_a_failed_call_raises_an_error_of_its_own_for_each_caller(
+async def test_a_failed_call_raises_a_separate_error_for_each_caller(
     service: StandIn, action: Action, kind: type[TIMError], attempts: int
 ) -> None:
     service.answer = lambda _: action
     async with client_of(service) as tim:
         failures = await asyncio.gather(*unread(tim, PEERS[:3]), return_exceptions=True)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert len({id(failure) for failure in failures}) == 3
     for failure in failures:
         assert isinstance(failure, kind)
@@ -320,7 +320,7 @@ async def test_a_failed_call_raises_an_error_of_its_own_for_each_caller(
         assert len(traceback.extract_tb(failure.__traceback__)) < 10
 
 
-async def test_something_unforeseen_reaches_every_caller(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_exception_reaches_every_caller(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd(Exception):
         def __init__(self, one: int, two: int) -> None:
             super().__init__("odd")
@@ -331,14 +331,14 @@ async def test_something_unforeseen_reaches_every_caller(service: StandIn, monke
     async with client_of(service) as tim:
         monkeypatch.setattr("tim_async._wire.decode", broken)
         failures = await asyncio.gather(*unread(tim, PEERS[:2]), return_exceptions=True)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert [type(failure.__cause__) for failure in failures if isinstance(failure, Exception)] == [Odd, Odd]
     assert failures[0] is not failures[1]
 
 
 @pytest.mark.parametrize("answer", [sensible, lambda _: error(70003)], ids=["a failed peer", "a failed call"])
-async def test_an_error_makes_no_garbage(service: StandIn, answer: Callable[[Seen], Action]) -> None:
-    """A look-up that fails again and again must not leave the collector errors, with all that they hold, to find."""
+async def test_an_error_makes_no_reference_cycle(service: StandIn, answer: Callable[[Seen], Action]) -> None:
+    """Repeated failures would otherwise pile up errors, with all that they refer to, until the next collection."""
     service.answer = answer
     async with client_of(service) as tim:
         await failure_of(tim.lookup.c2c_unread_msg_num("alice", "unknown"))
@@ -357,16 +357,16 @@ async def test_an_error_makes_no_garbage(service: StandIn, answer: Callable[[See
     assert leaked == []
 
 
-async def test_a_call_with_a_failed_peer_earns_retries_as_any_that_succeeds(service: StandIn) -> None:
+async def test_a_call_with_a_failed_peer_refills_the_retry_budget(service: StandIn) -> None:
     async with client_of(service, rates={C2C: 20}, retry=RetryPolicy(wait=(0.0, 0.0), budget=1.0)) as tim:
-        service.script += [error(10002), sensible_to_unknown(), sensible_to_unknown(), error(10002)]
+        service.script += [error(10002), unknown_peer(), unknown_peer(), error(10002)]
         for _ in range(2):
             assert isinstance(await failure_of(tim.lookup.c2c_unread_msg_num("alice", "unknown")), AccountNotFound)
         assert await tim.lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
     assert len(service.seen) == 5
 
 
-def sensible_to_unknown() -> Action:
+def unknown_peer() -> Action:
     return ok(ErrorList=[{"Peer_Account": "unknown", "ErrorCode": 70107}])
 
 
@@ -378,14 +378,14 @@ async def test_bad_arguments_raise_at_once(service: StandIn, peer: Any) -> None:
         receipts: list[tuple[Any, Any]] = [(peer, 1), ("g", -1), ("g", True), ("g", "1")]
         for group, seq in receipts:
             assert isinstance(await failure_of(tim.lookup.group_msg_receipt(group, seq)), ValueError | TypeError)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert service.connections == 0
 
 
 # max_wait.
 
 
-async def test_no_turn_in_time_is_told_to_each(service: StandIn) -> None:
+async def test_no_permit_within_max_wait_is_an_error_for_each_caller(service: StandIn) -> None:
     async with busy(service) as tim:
         failures = await asyncio.gather(
             *unread(tim.with_options(max_wait=0.0), ["bob", "carol"]), return_exceptions=True
@@ -393,17 +393,16 @@ async def test_no_turn_in_time_is_told_to_each(service: StandIn) -> None:
         assert [type(failure) for failure in failures] == [QuotaExhausted] * 2
         assert failures[0] is not failures[1]
         assert all(isinstance(failure, QuotaExhausted) and failure.retry_after > 0 for failure in failures)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert len(service.seen) == 1
 
 
-async def test_without_patience_an_idle_client_still_answers(service: StandIn) -> None:
+async def test_a_max_wait_of_0_succeeds_on_an_idle_client(service: StandIn) -> None:
     async with client_of(service) as tim:
         assert await tim.with_options(max_wait=0.0).lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
 
 
-async def test_who_joins_later_is_not_turned_away_with_the_first(service: StandIn) -> None:
-    """Each waits for a permit as long as its own ``max_wait`` says."""
+async def test_max_wait_counts_from_each_callers_own_start(service: StandIn) -> None:
     loop = asyncio.get_running_loop()
     async with busy(service) as tim:
         view = tim.with_options(max_wait=1.6)
@@ -419,15 +418,15 @@ async def test_who_joins_later_is_not_turned_away_with_the_first(service: StandI
         second = asyncio.create_task(one("carol"))
         equal = asyncio.create_task(one("bob"))
         await asyncio.wait([first, second, equal])
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert ended["carol"] > 1.0
     assert ended["bob"] > 1.0
 
 
-# Cancelling.
+# Cancellation
 
 
-async def test_a_cancelled_caller_is_not_asked_for_and_harms_nobody(service: StandIn) -> None:
+async def test_a_look_up_cancelled_before_its_call_is_not_sent(service: StandIn) -> None:
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob", "carol", "dave", "dave"])
         await steps(2)
@@ -438,7 +437,7 @@ async def test_a_cancelled_caller_is_not_asked_for_and_harms_nobody(service: Sta
     assert asked(service) == [("alice", ["bob", "dave"])]
 
 
-async def test_cancelling_a_caller_of_a_sent_call_harms_nobody(service: StandIn) -> None:
+async def test_cancelling_one_caller_of_a_sent_call_leaves_the_others(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob", "carol"])
@@ -450,12 +449,12 @@ async def test_cancelling_a_caller_of_a_sent_call_harms_nobody(service: StandIn)
         service.let_go.set()
         assert await tasks[1] == count_of("carol")
         assert await again[0] == count_of("bob")
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert len(service.seen) == 1
 
 
-async def test_a_call_that_nobody_waits_for_is_given_up(service: StandIn) -> None:
-    """Its connection is closed, and equal look-ups made afterwards make a new call."""
+async def test_a_call_whose_callers_are_all_cancelled_is_cancelled(service: StandIn) -> None:
+    """Its connection is closed, and equal look-ups afterwards make a new call."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, ["bob", "carol"])
@@ -464,13 +463,13 @@ async def test_a_call_that_nobody_waits_for_is_given_up(service: StandIn) -> Non
             task.cancel()
         await asyncio.wait(tasks)
         assert await tim.lookup.c2c_unread_msg_num("alice", "bob") == count_of("bob")
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
     assert [seen.connection for seen in service.seen] == [1, 2]
 
 
 @pytest.mark.parametrize("answers", ["held", "failing", "good", "unknown"])
 @pytest.mark.parametrize("rate", [2, 200])
-def test_cancelling_at_any_moment_leaks_nothing(answers: str, rate: int) -> None:
+def test_cancellation_at_any_moment_leaks_nothing(answers: str, rate: int) -> None:
     async def main() -> None:
         messages: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.append(context))
@@ -500,9 +499,9 @@ def test_cancelling_at_any_moment_leaks_nothing(answers: str, rate: int) -> None
                 skip(100.0)
                 assert await asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "bob"), 50.0) == count_of("bob")
                 await steps(50)
-                assert nothing_left(tim)
+                assert nothing_leaked(tim)
                 del tasks, task
-            assert others_of_ours() == set()
+            assert call_tasks() == set()
         assert service.violations == []
         gc.collect()
         assert messages == []
@@ -511,38 +510,38 @@ def test_cancelling_at_any_moment_leaks_nothing(answers: str, rate: int) -> None
 
 
 @pytest.mark.parametrize("number", range(30))
-async def test_a_call_that_somebody_cancels_is_made_again_for_those_who_wait(service: StandIn, number: int) -> None:
-    """Before its first step, too; a look-up is not cancelled because a task that it knows nothing of was."""
+async def test_a_call_cancelled_from_outside_is_made_again(service: StandIn, number: int) -> None:
+    """Also before its first step: a look-up is not cancelled because the client's internal task was."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         tasks = unread(tim, PEERS)
         await steps(number)
-        for task in others_of_ours():
+        for task in call_tasks():
             task.cancel()
         service.let_go.set()
         async with asyncio.timeout(5):
             assert await asyncio.gather(*tasks) == [count_of(peer) for peer in PEERS]
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
 @pytest.mark.parametrize("number", range(30))
-async def test_every_task_is_cancelled_and_the_next_look_ups_are_answered(service: StandIn, number: int) -> None:
-    """At once, while what was cancelled has not ended yet."""
+async def test_look_ups_right_after_all_tasks_were_cancelled_succeed(service: StandIn, number: int) -> None:
+    """They start while the cancelled tasks have not ended yet."""
     async with client_of(service) as tim:
         tasks = unread(tim, PEERS)
         await steps(number)
-        for task in {*tasks, *others_of_ours()}:
+        for task in {*tasks, *call_tasks()}:
             task.cancel()
         async with asyncio.timeout(5):
             assert await asyncio.gather(*unread(tim, PEERS)) == [count_of(peer) for peer in PEERS]
         await asyncio.wait(tasks)
         await steps(5)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
 @pytest.mark.parametrize("number", range(8))
-async def test_cancelling_a_caller_whose_error_is_there_makes_no_noise(service: StandIn, number: int) -> None:
-    """Between the failure of the call and the step in which its caller wakes."""
+async def test_cancelling_a_caller_whose_call_has_failed_logs_nothing(service: StandIn, number: int) -> None:
+    """The cancellation comes between the failure of the call and the caller's next step."""
     messages: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.append(context))
     service.answer = lambda _: error(70003)
@@ -557,26 +556,26 @@ async def test_cancelling_a_caller_whose_error_is_there_makes_no_noise(service: 
         await asyncio.wait(tasks)
         await asyncio.wait(cancelling)
         assert tasks[0].cancelled() or isinstance(tasks[0].exception(), AuthError)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
         tasks.clear()
         gc.collect()
     assert messages == []
 
 
-async def test_each_caller_can_have_a_time_limit(service: StandIn) -> None:
+async def test_each_caller_can_have_its_own_time_out(service: StandIn) -> None:
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
-        patient = unread(tim, ["bob"])
-        hasty = await failure_of(asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "carol"), 0.02))
-        assert type(hasty) is TimeoutError
+        other = unread(tim, ["bob"])
+        limited = await failure_of(asyncio.wait_for(tim.lookup.c2c_unread_msg_num("alice", "carol"), 0.02))
+        assert type(limited) is TimeoutError
         service.let_go.set()
-        assert await patient[0] == count_of("bob")
+        assert await other[0] == count_of("bob")
 
 
-# Closing.
+# Closing
 
 
-async def test_closing_turns_away_look_ups_that_linger(service: StandIn) -> None:
+async def test_closing_fails_lingering_look_ups_at_once(service: StandIn) -> None:
     tim = client_of(service)
     tasks = unread(tim, ["bob", "carol"])
     await steps(1)
@@ -586,32 +585,32 @@ async def test_closing_turns_away_look_ups_that_linger(service: StandIn) -> None
     failures = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(failure) for failure in failures] == [ClientClosed] * 2
     assert failures[0] is not failures[1]
-    assert others_of_ours() == set()
+    assert call_tasks() == set()
     assert service.connections == 0
 
 
-async def test_closing_turns_away_look_ups_that_have_just_filled_a_call(service: StandIn) -> None:
+async def test_closing_fails_look_ups_that_have_just_filled_a_call(service: StandIn) -> None:
     tim = client_of(service)
     tasks = unread(tim, PEERS)
     await steps(1)
     await tim.aclose()
     failures = await asyncio.gather(*tasks, return_exceptions=True)
-    # With eager tasks their call is on its way already.
+    # With eager tasks their call has started already.
     assert all(isinstance(failure, TransportError) for failure in failures)
     assert {getattr(failure, "endpoint", "") for failure in failures} == {C2C}
 
 
-async def test_closing_turns_away_look_ups_that_wait(service: StandIn) -> None:
+async def test_closing_fails_queued_look_ups(service: StandIn) -> None:
     async with busy(service) as tim:
         tasks = unread(tim, ["bob", "carol"])
         await steps(3)
         await tim.aclose()
         failures = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(failure) for failure in failures] == [ClientClosed] * 2
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
-async def test_closing_ends_look_ups_in_flight(service: StandIn) -> None:
+async def test_closing_fails_look_ups_in_flight(service: StandIn) -> None:
     service.answer = lambda _: Fate.HOLD
     tim = client_of(service, retry=RetryPolicy(wait=(1e6, 1e6), total=1e9))
     tasks = unread(tim, ["bob", "carol"])
@@ -619,11 +618,11 @@ async def test_closing_ends_look_ups_in_flight(service: StandIn) -> None:
     await tim.aclose()
     failures = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(failure, TransportError) for failure in failures)
-    assert nothing_left(tim)
+    assert nothing_leaked(tim)
 
 
-async def test_closing_sees_off_what_was_given_up(service: StandIn) -> None:
-    """No task is left when it returns, though nobody else awaits these."""
+async def test_closing_awaits_cancelled_calls(service: StandIn) -> None:
+    """No task is left when `aclose` returns."""
     service.answer = lambda _: Fate.HOLD
     async with aiohttp.ClientSession() as session:
         tim = client_of(service, session=session)
@@ -632,32 +631,25 @@ async def test_closing_sees_off_what_was_given_up(service: StandIn) -> None:
         tasks[0].cancel()
         await steps(1)
         assert tasks[0].cancelled()
-        assert others_of_ours() != set(), "its call is still being ended"
+        assert call_tasks() != set(), "its call is still being ended"
         await tim.aclose()
-        assert others_of_ours() == set()
+        assert call_tasks() == set()
 
 
-def others_of_ours() -> set[asyncio.Task[Any]]:
-    """The tasks of calls; the stand-in may be accepting a connection at any time."""
+def call_tasks() -> set[asyncio.Task[Any]]:
+    """Return the tasks of calls; the stand-in's task may be accepting a connection at any time."""
     return {task for task in others() if "Caller." in repr(task)}
 
 
-async def test_a_closed_client_says_so(service: StandIn) -> None:
-    async with client_of(service) as tim:
-        pass
-    with pytest.raises(ClientClosed, match="closed"):
-        await tim.lookup.c2c_unread_msg_num("alice", "bob")
-
-
-async def test_another_event_loop_is_told(service: StandIn) -> None:
+async def test_a_look_up_from_another_event_loop_raises_runtime_error(service: StandIn) -> None:
     async with client_of(service) as tim:
         found = await asyncio.to_thread(lambda: asyncio.run(failure_of(tim.lookup.c2c_unread_msg_num("alice", "bob"))))
         assert isinstance(found, RuntimeError)
-        assert nothing_left(tim)
+        assert nothing_leaked(tim)
 
 
 async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn) -> None:
-    """Not in that of the caller that fills it."""
+    """Not in that of the caller whose look-up fills it."""
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
     seen: list[str] = []
     async with client_of(service, on_attempt=lambda _: seen.append(name.get())) as tim:
@@ -671,18 +663,18 @@ async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn
     assert seen == ["peer0", "peer5"]
 
 
-# Whatever the order.
+# Any order
 
 
 @at_most(40)
 @given(
-    wishes=st.lists(
+    plan=st.lists(
         st.tuples(st.sampled_from("xyz"), st.integers(0, 14), st.integers(0, 3), st.booleans()), min_size=1, max_size=60
     ),
     rate=st.sampled_from([50, 1000]),
 )
-def test_everybody_gets_their_own_answer(wishes: list[tuple[str, int, int, bool]], rate: int) -> None:
-    """In any order of look-ups and cancellations, all others get their answers, in legal calls."""
+def test_each_caller_gets_its_own_answer(plan: list[tuple[str, int, int, bool]], rate: int) -> None:
+    """In any order of look-ups and cancellations; each request is as documented."""
 
     async def ask(tim: TIMClient, user: str, peer: int, delay: int) -> None:
         await steps(delay)
@@ -696,17 +688,17 @@ def test_everybody_gets_their_own_answer(wishes: list[tuple[str, int, int, bool]
         async with StandIn() as service:
             async with client_of(service, rates={C2C: rate}) as tim:
                 tasks = []
-                for user, peer, delay, doomed in wishes:
+                for user, peer, delay, doomed in plan:
                     tasks.append(asyncio.create_task(ask(tim, user, peer, delay)))
                     if doomed:
                         asyncio.get_running_loop().call_later(delay / 1000, tasks[-1].cancel)
                 found = await asyncio.gather(*tasks, return_exceptions=True)
                 assert {type(outcome) for outcome in found} <= {type(None), asyncio.CancelledError}
-                for (*_, doomed), outcome in zip(wishes, found, strict=True):
+                for (*_, doomed), outcome in zip(plan, found, strict=True):
                     assert doomed or outcome is None
                 await tim.aclose()
-                assert nothing_left(tim)
-            assert others_of_ours() == set()
+                assert nothing_leaked(tim)
+            assert call_tasks() == set()
         assert service.violations == []
 
     asyncio.run(main())

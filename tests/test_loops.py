@@ -1,4 +1,4 @@
-"""The event loop that ``--loop`` chooses is the one that tests, and the code under test, get."""
+"""Tests and the code under test run on the event loop that ``--loop`` chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import virtual_time
 
 
 async def kind_of_loop() -> set[str]:
-    """What distinguishes the running loop from the default one."""
+    """Return the differences of the running loop from the default one."""
     loop = asyncio.get_running_loop()
     started: list[bool] = []
 
@@ -52,9 +52,9 @@ def by_a_runner() -> set[str]:
 
 
 @pytest.mark.parametrize("run", [lambda: asyncio.run(kind_of_loop()), by_a_runner, in_a_thread])
-def test_whatever_starts_a_loop_gets_the_chosen_one(chosen: set[str], run: Callable[[], set[str]]) -> None:
+def test_a_started_loop_is_the_chosen_one(chosen: set[str], run: Callable[[], set[str]]) -> None:
     assert run() == chosen
 
 
-def test_virtual_time_keeps_its_loop_and_takes_the_task_factory_and_the_debug_mode(chosen: set[str]) -> None:
+def test_virtual_time_has_the_chosen_task_factory_and_debug_mode(chosen: set[str]) -> None:
     assert virtual_time.run(kind_of_loop()) == chosen - {"uvloop"}

@@ -1,4 +1,4 @@
-"""Reading answers: whatever JSON comes, a valid result or BadResponse, and nothing else."""
+"""Parsing of answers: any JSON is a valid result or a BadResponse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ json_values = st.recursive(
 )
 PEERS = ["bob", "carol", "dave"]
 SEQS = [0, 1, 2]
-# Rows that are nearly right: that is where a reader goes wrong.
+# Rows that are nearly valid, where a parser is most likely to fail.
 rows = st.lists(
     json_values
     | st.fixed_dictionaries(
@@ -55,7 +55,7 @@ answers = st.dictionaries(st.text(max_size=5), json_values, max_size=3) | st.fix
 
 @given(answers)
 def test_any_answer_about_peers_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
-    """Every peer asked for is counted or an error, never both, and nobody else is in it."""
+    """The result has each requested peer once, as a count or an error, and no other."""
     try:
         found = C2CUnread.from_wire(answer, PEERS)
     except BadResponse:
@@ -68,7 +68,7 @@ def test_any_answer_about_peers_is_a_valid_result_or_a_bad_response(answer: dict
 
 @given(answers)
 def test_any_answer_about_messages_is_a_valid_result_or_a_bad_response(answer: dict[str, Any]) -> None:
-    """Every message asked for has a receipt or an error, never both, and no other is in it."""
+    """The result has each requested message once, as a receipt or an error, and no other."""
     try:
         found = GroupMsgReceipts.from_wire(answer, SEQS)
     except BadResponse:
@@ -82,7 +82,6 @@ def test_any_answer_about_messages_is_a_valid_result_or_a_bad_response(answer: d
 
 @given(answers)
 def test_any_answer_about_the_total_is_a_count_or_a_bad_response(answer: dict[str, Any]) -> None:
-    """And the count is what the answer says."""
     try:
         found = all_c2c_unread(answer)
     except BadResponse:
@@ -98,7 +97,7 @@ def assert_errors(errors: dict[Any, ItemError]) -> None:
 
 
 def test_an_ill_typed_row_of_counts_fails_alone() -> None:
-    """A count is an int, not negative, of a peer that is a str; anything else is no count and no 0 either."""
+    """A count is a non-negative int of a peer that is a str; any other row is an error, not a count of 0."""
     good = {"Peer_Account": "carol", "C2CUnreadMsgNum": 3}
     ill_typed: list[object] = [
         {"Peer_Account": "bob"},
@@ -123,8 +122,7 @@ def test_an_ill_typed_row_of_counts_fails_alone() -> None:
             assert found.errors["bob"].code is None
 
 
-def test_an_ill_typed_row_of_errors_fails_alone() -> None:
-    """An error whose code cannot be read is an error without a code, and never a count."""
+def test_an_ill_typed_code_is_an_error_without_a_code() -> None:
     codes: list[object] = [None, "70107", 10**30, 2**31, True, 70107.0, [], {}]
     for code in codes:
         rows = [{"Peer_Account": "bob", "ErrorCode": code}, {"Peer_Account": "carol", "ErrorCode": 90003}]
@@ -156,8 +154,8 @@ def test_an_ill_typed_receipt_fails_alone() -> None:
         assert found.errors[1].code is None
 
 
-def test_a_list_that_is_no_list_is_a_bad_response() -> None:
-    """An empty one, or none at all, is fine; a scalar is not."""
+def test_rows_that_are_not_a_list_are_a_bad_response() -> None:
+    """Even if they are empty."""
     for value in (3, "rows", True, {"Peer_Account": "bob"}, 0, "", False):
         for name in ("C2CUnreadMsgNumList", "ErrorList"):
             with pytest.raises(BadResponse, match=name):
@@ -166,14 +164,14 @@ def test_a_list_that_is_no_list_is_a_bad_response() -> None:
             GroupMsgReceipts.from_wire({"GroupMsgReceiptList": value}, [1])
 
 
-def test_a_null_list_is_an_absent_one() -> None:
-    """Some servers write null for what is empty."""
+def test_a_null_list_counts_as_absent() -> None:
+    """Some servers write null for an empty list."""
     found = C2CUnread.from_wire({"C2CUnreadMsgNumList": None, "ErrorList": None}, ["bob"])
     assert found.errors == {"bob": ItemError(None, "not in the answer")}
 
 
-def test_an_error_goes_before_a_count_of_the_same_peer() -> None:
-    """When the service says both, its count is not to be trusted."""
+def test_an_error_takes_precedence_over_a_count_of_the_same_peer() -> None:
+    """The count cannot be trusted."""
     found = C2CUnread.from_wire(
         {
             "C2CUnreadMsgNumList": [{"Peer_Account": "bob", "C2CUnreadMsgNum": 0}],
@@ -189,8 +187,8 @@ def nested(shape: str, depth: int) -> str:
 
 
 @pytest.mark.parametrize("shape", ["list", "dict"])
-def test_the_deepest_answer_that_can_be_parsed_is_read_or_a_bad_response(shape: str) -> None:
-    """What the JSON reader just so takes must not break those who read on."""
+def test_the_deepest_json_is_a_result_or_a_bad_response(shape: str) -> None:
+    """Nesting just within the JSON parser's limit must not exceed the recursion limit later."""
     deepest = 1
     for depth in range(100, 3000, 3):
         try:
@@ -205,8 +203,8 @@ def test_the_deepest_answer_that_can_be_parsed_is_read_or_a_bad_response(shape: 
             assert C2CUnread.from_wire(answer, ["bob"]).errors["bob"].code == 70107
 
 
-def test_results_are_frozen_plain_and_can_be_pickled() -> None:
-    """They compare, copy, convert to dicts and travel between processes."""
+def test_results_are_frozen_and_compare_copy_and_pickle() -> None:
+    """They also convert to dicts."""
     for result in (
         C2CUnread({"bob": 1}, {"carol": ItemError(70107, "x")}),
         GroupMsgReceipts({1: Receipt(2, 3)}, {4: ItemError(None, "y")}),
@@ -221,20 +219,19 @@ def test_results_are_frozen_plain_and_can_be_pickled() -> None:
             setattr(result, name, None)
 
 
-def test_outcomes_can_be_given_their_types() -> None:
-    """Subscripted generics can be called, on every supported Python."""
+def test_subscripted_outcomes_can_be_constructed() -> None:
+    """On every supported Python."""
     assert Done[tuple[str, int], None](("g", 1), None) == Done(("g", 1), None)
     failure = ValueError("x")
     assert Failed[tuple[str]](("g",), failure).error is failure
 
 
-def test_two_results_do_not_share_their_dicts() -> None:
-    """Defaults are not shared."""
+def test_results_do_not_share_default_dicts() -> None:
     C2CUnread().counts["bob"] = 1
     assert C2CUnread() == C2CUnread({}, {})
 
 
 @pytest.mark.parametrize("value", [None, "1", True, 1.0, 2**31, -(2**31) - 1])
-def test_a_code_that_is_none_is_named(value: object) -> None:
+def test_a_malformed_error_code_is_named(value: object) -> None:
     with pytest.raises(BadResponse, match=r"^ErrorCode is missing from the answer or not as documented$"):
         _fields.code({"ErrorCode": value}, "ErrorCode")

@@ -1,4 +1,4 @@
-"""Views of a client with other options: how long to wait, how patient to be, who goes first; and what `stats` shows."""
+"""Views with other options (max_wait, timeout, retry, lane), `stats` and `on_alert`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def alert(command: str, request: int, limit: int = 200, **changes: Any) -> Reque
     return RequestOverLimit(service_name="internal", command=command, request=request, limit=limit, **fields)
 
 
-# How long a call waits for its permit.
+# max_wait
 
 
 async def busy(
     limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK
 ) -> tuple[RequestQueue, list[asyncio.Task[Permit]]]:
-    """A queue that has no permit left in this second, with so many waiting callers."""
+    """Return a queue without a permit left in this second, and its waiting callers."""
     queue = RequestQueue(limit)
     while queue.waiting == 0:
         tasks = [asyncio.create_task(queue.enter(lane)) for _ in range(limit)]
@@ -57,15 +57,15 @@ async def busy(
     return queue, tasks
 
 
-async def let_go(tasks: list[asyncio.Task[Permit]]) -> None:
+async def cancel_all(tasks: list[asyncio.Task[Permit]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("ahead", [1, 10, 1000])
-def test_a_wait_that_can_be_foreseen_is_refused_at_once(ahead: int) -> None:
-    """In the bulk lane everybody who came before goes first; no time passes before the refusal."""
+def test_an_expected_wait_beyond_max_wait_is_refused_at_once(ahead: int) -> None:
+    """In the bulk lane all earlier callers are ahead; no time passes before the refusal."""
 
     async def run() -> tuple[float, float, int]:
         loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ def test_a_wait_that_can_be_foreseen_is_refused_at_once(ahead: int) -> None:
         with pytest.raises(QuotaExhausted) as caught:
             await queue.enter(Lane.BULK, max_wait=5)
         waited, waiting = loop.time() - start, queue.waiting
-        await let_go(tasks)
+        await cancel_all(tasks)
         return waited, caught.value.retry_after, waiting
 
     waited, retry_after, waiting = virtual_time.run(run())
@@ -87,8 +87,8 @@ def test_a_wait_that_can_be_foreseen_is_refused_at_once(ahead: int) -> None:
 
 
 @pytest.mark.parametrize("max_wait", [0.0, 0.05, 0.2, 3.0])
-def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
-    """Whatever could be foreseen: all slots are in flight, and no answer comes."""
+def test_no_caller_waits_longer_than_max_wait(max_wait: float) -> None:
+    """Not even if the wait cannot be computed: all slots are in flight, and no answer comes."""
 
     async def run() -> tuple[float, int]:
         queue, tasks = await busy()
@@ -98,7 +98,7 @@ def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
             await queue.enter(max_wait=max_wait)
         assert caught.value.retry_after > 0
         waited, waiting = loop.time() - start, queue.waiting - len(tasks)
-        await let_go(tasks)
+        await cancel_all(tasks)
         return waited, waiting
 
     waited, left_behind = virtual_time.run(run())
@@ -106,8 +106,8 @@ def test_nobody_waits_longer_than_it_would(max_wait: float) -> None:
     assert left_behind == 0
 
 
-def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
-    """Of a thousand callers with a short max_wait, as many have a permit as there are permits; none is lost."""
+def test_callers_refused_for_max_wait_waste_no_permits() -> None:
+    """Of a thousand callers with a short max_wait, nearly as many succeed as the rate permits."""
 
     async def run() -> tuple[int, int, float]:
         loop = asyncio.get_running_loop()
@@ -136,8 +136,8 @@ def test_a_turn_in_time_is_taken_and_whoever_gave_up_costs_nothing() -> None:
     assert refused > 0
 
 
-def test_interactive_callers_are_not_refused_for_what_waits_in_bulk() -> None:
-    """Ten thousand bulk calls wait; an interactive one goes before all of them."""
+def test_interactive_callers_are_not_refused_for_waiting_bulk_ones() -> None:
+    """Ten thousand bulk calls wait; interactive ones precede them all."""
 
     async def run() -> int:
         queue = RequestQueue(200)
@@ -146,22 +146,24 @@ def test_interactive_callers_are_not_refused_for_what_waits_in_bulk() -> None:
         for _ in range(5):
             queue.leave(await queue.enter(max_wait=0.2), answered=True)
         waiting = queue.waiting
-        await let_go(tasks)
+        await cancel_all(tasks)
         return waiting
 
     assert virtual_time.run(run()) > 9_900
 
 
-async def test_nothing_is_sent_for_a_refused_call(service: StandIn) -> None:
-    """Thousands of bulk calls wait; the refused ones never reach the service, and leave the others as they are."""
+async def test_a_call_refused_for_max_wait_is_not_sent(service: StandIn) -> None:
+    """Two thousand bulk calls wait; the refused ones are counted and do not change the queue."""
     async with client_of(service, rates={SET: 50}) as tim:
         bulk = [
             asyncio.create_task(tim.with_options(lane=Lane.BULK).set_unread_msg_num("g", "b", 1)) for _ in range(2000)
         ]
         await service.until(5)
         before = tim.stats()[SET].queue
-        hasty = tim.with_options(max_wait=0.1, lane=Lane.BULK)
-        failures = await asyncio.gather(*(failure_of(hasty.set_unread_msg_num("g", "refused", 1)) for _ in range(20)))
+        impatient = tim.with_options(max_wait=0.1, lane=Lane.BULK)
+        failures = await asyncio.gather(
+            *(failure_of(impatient.set_unread_msg_num("g", "refused", 1)) for _ in range(20))
+        )
         after = tim.stats()[SET]
         for task in bulk:
             task.cancel()
@@ -177,8 +179,8 @@ async def test_nothing_is_sent_for_a_refused_call(service: StandIn) -> None:
 
 
 @pytest.mark.parametrize("permits", [0, 1])
-async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(service: StandIn, permits: int) -> None:
-    """Else what was answered is not thrown away: the other peers are errors."""
+async def test_a_batch_is_refused_as_a_whole_only_when_nothing_was_sent(service: StandIn, permits: int) -> None:
+    """Otherwise it returns the answers, and errors for the other peers."""
     name = "get_c2c_unread_msg_num"
     async with client_of(service, rates={name: 4}) as tim:
         for _ in range(4 - permits):
@@ -194,8 +196,8 @@ async def test_a_merged_batch_is_refused_as_a_whole_only_when_nothing_was_sent(s
             assert all(error.code is None and "no permit" in error.info for error in unread.errors.values())
 
 
-async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
-    """A retry without a permit in the time left raises the service's error, which tells more than its own would."""
+async def test_max_wait_counts_over_all_attempts_of_a_call(service: StandIn) -> None:
+    """A retry without a permit in the remaining time raises the service's error, caused by the QuotaExhausted."""
     seen: list[Attempt] = []
     async with client_of(service, rates={SET: 4}, retry=AT_ONCE, on_attempt=seen.append) as tim:
         for _ in range(4):
@@ -209,8 +211,7 @@ async def test_the_time_waited_counts_over_all_attempts_of_a_call(service: Stand
     assert sum(attempt.waited for attempt in seen) <= 1.5
 
 
-def test_the_refusal_is_an_error_of_ours_that_pickles() -> None:
-    """With all that it says."""
+def test_quota_exhausted_is_a_tim_error_and_pickles() -> None:
     refusal = QuotaExhausted("no permit within max_wait", retry_after=2.5)
     refusal.endpoint = SET
     copy: object = pickle.loads(pickle.dumps(refusal))
@@ -223,11 +224,10 @@ def test_the_refusal_is_an_error_of_ours_that_pickles() -> None:
     )
 
 
-# Views.
+# Views
 
 
-async def test_a_view_shares_session_queue_and_counts(service: StandIn) -> None:
-    """One connection, one queue; and what one counts all show."""
+async def test_a_view_shares_session_queue_and_stats(service: StandIn) -> None:
     async with client_of(service) as tim:
         view = tim.with_options(timeout=4)
         await tim.set_unread_msg_num("g", "alice", 1)
@@ -241,7 +241,6 @@ async def test_a_view_shares_session_queue_and_counts(service: StandIn) -> None:
 
 
 async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
-    """They are one."""
     tim = client_of(service)
     async with tim.with_options(max_wait=1) as view:
         await view.set_unread_msg_num("g", "alice", 1)
@@ -249,8 +248,8 @@ async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
         await tim.set_unread_msg_num("g", "alice", 1)
 
 
-async def test_a_view_keeps_what_it_is_not_told_to_change(service: StandIn) -> None:
-    """A view of a view adds to it, and the client itself stays as it was."""
+async def test_a_view_keeps_the_options_that_it_does_not_change(service: StandIn) -> None:
+    """Options of a view of a view add up, and the client itself does not change."""
     async with client_of(service, timeout=7) as tim:
         view = tim.with_options(max_wait=0.5).with_options(lane=Lane.BULK).with_options(retry=RetryPolicy(attempts=1))
         options = view._options
@@ -258,8 +257,8 @@ async def test_a_view_keeps_what_it_is_not_told_to_change(service: StandIn) -> N
         assert (tim._options.max_wait, tim._options.lane, tim._options.retry.attempts) == (math.inf, None, 8)
 
 
-async def test_the_timeout_and_the_patience_of_a_view_are_its_own(service: StandIn) -> None:
-    """A call that is not answered ends after the view's time, and is not tried again where the view says so."""
+async def test_a_view_has_its_own_timeout_and_retry_policy(service: StandIn) -> None:
+    """A call without an answer ends after the view's timeout and is not retried."""
     service.script.append(Fate.HOLD)
     async with client_of(service) as tim:
         view = tim.with_options(timeout=1.0, retry=RetryPolicy(attempts=1))
@@ -268,8 +267,8 @@ async def test_the_timeout_and_the_patience_of_a_view_are_its_own(service: Stand
         assert failure.attempts == 1
 
 
-async def test_the_lane_of_a_view_goes_before_that_of_the_context(service: StandIn) -> None:
-    """Also under batch.map, whose calls are bulk otherwise."""
+async def test_the_lane_of_a_view_takes_precedence_over_that_of_the_context(service: StandIn) -> None:
+    """Also under batch.map, whose calls are otherwise bulk."""
     seen: list[Attempt] = []
     async with client_of(service, on_attempt=seen.append) as tim:
         await tim.with_options(lane=Lane.BULK).set_unread_msg_num("g", "alice", 1)
@@ -296,18 +295,17 @@ async def test_the_lane_of_a_view_goes_before_that_of_the_context(service: Stand
         ({"retry": 3}, TypeError),
     ],
 )
-def test_options_that_cannot_be_right(options: dict[str, Any], kind: type[Exception]) -> None:
-    """Are refused when the view is made."""
+def test_bad_options_of_a_view_are_rejected(options: dict[str, Any], kind: type[Exception]) -> None:
     tim = TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore")
     with pytest.raises(kind, match=next(iter(options))):
         tim.with_options(**options)
 
 
-# What stats shows.
+# stats
 
 
-async def test_stats_before_anything_was_called(service: StandIn) -> None:
-    """All endpoints with a method, at the rates they were given, also on a client that was never opened."""
+async def test_stats_before_the_first_call(service: StandIn) -> None:
+    """All endpoints with a method, at their given rates, also on a client that was never entered."""
     tim = client_of(service, rates={SET: 300})
     stats = tim.stats()
     assert [*stats] == [endpoint.name for endpoint in ENDPOINTS]
@@ -319,7 +317,7 @@ async def test_stats_before_anything_was_called(service: StandIn) -> None:
 
 
 async def test_stats_count_attempts_retries_and_refusals(service: StandIn) -> None:
-    """A refusal lowers the rate; other commands appear under their own names."""
+    """A refusal lowers the rate; a command without a method appears under its name."""
     service.script.extend([error(10002), error(60011), error(60011)])
     async with client_of(service, retry=AT_ONCE) as tim:
         await tim.set_unread_msg_num("g", "alice", 1)
@@ -332,8 +330,7 @@ async def test_stats_count_attempts_retries_and_refusals(service: StandIn) -> No
     assert stats["v4/openim/other"].waits.count == 1
 
 
-async def test_stats_show_who_waits(service: StandIn) -> None:
-    """By lane."""
+async def test_stats_count_the_queued_calls_of_each_lane(service: StandIn) -> None:
     async with client_of(service, rates={SET: 4}) as tim:
         tasks = [
             asyncio.create_task(tim.with_options(lane=lane).set_unread_msg_num("g", "alice", 1))
@@ -347,11 +344,11 @@ async def test_stats_show_who_waits(service: StandIn) -> None:
     assert (queue.interactive, queue.bulk) == (7, 6)
 
 
-# Alerts.
+# Alerts
 
 
-async def test_an_alert_slows_its_endpoint_down_and_no_other(service: StandIn) -> None:
-    """To what the limit leaves of what is asked."""
+async def test_an_alert_lowers_the_rate_of_its_endpoint_only(service: StandIn) -> None:
+    """By the ratio of the limit to the requests."""
     async with client_of(service) as tim:
         await tim.set_unread_msg_num("g", "alice", 1)
         await tim.get_all_c2c_unread_msg_num("alice")
@@ -361,16 +358,15 @@ async def test_an_alert_slows_its_endpoint_down_and_no_other(service: StandIn) -
     assert stats["get_c2c_unread_msg_num"].rate == 200
 
 
-async def test_an_alert_below_the_limit_slows_a_little(service: StandIn) -> None:
-    """The service warns at 80 % already."""
+async def test_an_alert_below_the_limit_lowers_the_rate_a_little(service: StandIn) -> None:
+    """The service warns from 80 % of the limit on."""
     async with client_of(service) as tim:
         await tim.set_unread_msg_num("g", "alice", 1)
         tim.on_alert(alert(SET, request=165))
         assert tim.stats()[SET].rate == pytest.approx(190, rel=0.01)
 
 
-async def test_alerts_about_what_was_never_called_change_nothing(service: StandIn) -> None:
-    """Neither an endpoint not yet used nor a command nobody knows."""
+async def test_alerts_about_unused_endpoints_and_unknown_commands_have_no_effect(service: StandIn) -> None:
     async with client_of(service) as tim:
         tim.on_alert(alert(SET, request=400))
         tim.on_alert(alert("sendmsg", request=400))
@@ -378,8 +374,7 @@ async def test_alerts_about_what_was_never_called_change_nothing(service: StandI
         assert tim.stats()[SET].rate == 200
 
 
-async def test_an_alert_for_another_app_or_of_another_kind_is_an_error(service: StandIn) -> None:
-    """It went to the wrong client."""
+async def test_an_alert_for_another_app_or_of_another_type_is_an_error(service: StandIn) -> None:
     async with client_of(service) as tim:
         with pytest.raises(ValueError, match="42"):
             tim.on_alert(alert(SET, request=400, sdk_app_id=42))
@@ -388,8 +383,7 @@ async def test_an_alert_for_another_app_or_of_another_kind_is_an_error(service: 
             tim.on_alert(other)
 
 
-async def test_refused_for_the_rate_with_little_patience(service: StandIn) -> None:
-    """The service refuses although there was a permit: RateLimited, after as many attempts as the view allows."""
+async def test_the_attempts_of_a_view_limit_the_retries_of_refusals_for_the_rate(service: StandIn) -> None:
     service.script.extend(itertools.repeat(error(60011), 2))
     async with client_of(service, retry=AT_ONCE) as tim:
         view = tim.with_options(max_wait=5, retry=RetryPolicy(attempts=2, wait_rate_limited=(0, 0)))

@@ -1,4 +1,4 @@
-"""orjson, which web frameworks answer with, takes every result: as it is, or as the docstring of its class says."""
+"""Results as JSON by orjson, which web frameworks use: directly, or with the option that the docstring names."""
 
 from __future__ import annotations
 
@@ -54,14 +54,13 @@ RECEIPTS = GroupMsgReceipts({7: Receipt(2, 40)}, {8: ItemError(10062)})
 FAILED = Failed(("alice", "bob"), ValueError("no such account"))
 
 
-def test_orjson_takes_results_as_they_are() -> None:
-    """Their fields keep their names."""
+def test_orjson_serializes_results_by_their_fields() -> None:
     for result in PLAIN:
         assert [*orjson.loads(orjson.dumps(result))] == [field.name for field in dataclasses.fields(result)]
 
 
-def test_two_need_the_option_that_their_docstrings_name() -> None:
-    """Keys that are integers, and an exception."""
+def test_two_results_need_the_option_that_their_docstrings_name() -> None:
+    """One has integer keys, the other an exception."""
     assert "orjson.OPT_NON_STR_KEYS" in str(GroupMsgReceipts.__doc__)
     assert orjson.loads(orjson.dumps(RECEIPTS, option=orjson.OPT_NON_STR_KEYS)) == {
         "receipts": {"7": {"read_num": 2, "unread_num": 40}},
@@ -71,8 +70,7 @@ def test_two_need_the_option_that_their_docstrings_name() -> None:
     assert orjson.loads(orjson.dumps(FAILED, default=str)) == {"item": ["alice", "bob"], "error": "no such account"}
 
 
-def test_every_public_dataclass_is_tried() -> None:
-    """A new one is added here."""
+def test_every_public_dataclass_is_serialized() -> None:
     public = [getattr(package, name) for package in (tim_async, webhooks) for name in package.__all__]
     results = {kind for kind in public if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
     assert results == {type(result) for result in [*PLAIN, RECEIPTS, FAILED]}

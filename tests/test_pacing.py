@@ -1,4 +1,4 @@
-"""The promise of the pace, in virtual time: against servers that count, over paths that jitter."""
+"""The limiter's guarantees, in virtual time: against counting servers, over paths with jitter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Delay = Callable[[], tuple[float, float]]
 
 
 class CountingServer:
-    """Accepts `limit` calls in any sliding second, and refuses the rest."""
+    """Accepts `limit` calls in any sliding second and refuses the others."""
 
     def __init__(self, limit: int) -> None:
         self.window = Window("sliding", limit)
@@ -34,18 +34,18 @@ class CountingServer:
         self.refused: list[float] = []
 
     def arrive(self, now: float) -> bool:
-        """Count one arrival."""
+        """Count an arrival and return whether it is accepted."""
         taken = self.window.admit(now)
         (self.accepted if taken else self.refused).append(now)
         return taken
 
     def accepted_between(self, start: float, end: float) -> float:
-        """Calls a second taken in a span of time."""
+        """Return the calls accepted per second between two times."""
         return sum(start <= at < end for at in self.accepted) / (end - start)
 
 
 async def send(queue: RequestQueue, server: CountingServer, delay: Delay) -> bool:
-    """One call over a path that takes its time both ways."""
+    """Make one call over a path with a delay in each direction; return whether it is accepted."""
     sent = await queue.enter(Lane.BULK)
     there, back = delay()
     await asyncio.sleep(there)
@@ -64,7 +64,7 @@ def saturated(
     strict: bool = False,
     limit: int = 200,
 ) -> tuple[CountingServer, float]:
-    """As many callers as the limit, each calling again at once; gives the server and the time of the start."""
+    """Saturate an endpoint with twice as many callers as its limit; return the server and the time of the start."""
 
     async def run() -> tuple[CountingServer, float]:
         loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ def saturated(
 
 
 def lognormal(seed: int, mean: float, variation: float) -> Delay:
-    """Both ways drawn independently, with half the mean round trip each."""
+    """Return delays drawn independently for each direction, with half the mean round trip each."""
     source = random.Random(seed)
     sigma = math.sqrt(math.log(1 + variation**2))
     mu = math.log(mean / 2) - sigma**2 / 2
@@ -96,8 +96,8 @@ def lognormal(seed: int, mean: float, variation: float) -> Delay:
     delays=st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 1.5)), min_size=1, max_size=40),
     limit=st.integers(1, 30),
 )
-def test_strict_is_never_refused_whatever_the_delays(delays: list[tuple[float, float]], limit: int) -> None:
-    """The proof holds: no sliding second at the server ever has more arrivals than the limit."""
+def test_strict_is_never_refused_under_any_delays(delays: list[tuple[float, float]], limit: int) -> None:
+    """No sliding second at the server has more arrivals than the limit, as proved."""
     chosen = random.Random(len(delays))
     server, _ = saturated(5, lambda: chosen.choice(delays), strict=True, limit=limit)
     assert server.refused == []
@@ -106,22 +106,22 @@ def test_strict_is_never_refused_whatever_the_delays(delays: list[tuple[float, f
 
 @pytest.mark.parametrize(("mean", "variation"), [(0.005, 0.3), (0.05, 0.3), (0.2, 1.0)])
 def test_strict_is_never_refused_at_the_full_rate(mean: float, variation: float) -> None:
-    """The goodput of strict is what the proof leaves: the slots over a second and a round trip."""
+    """Its goodput is what the proof allows: the limit over a second and a round trip."""
     server, start = saturated(10, lognormal(1, mean, variation), strict=True)
     assert server.refused == []
     assert server.accepted_between(start + 3, start + 10) > 0.98 * 200 / (1 + mean)
 
 
 @pytest.mark.parametrize(("mean", "least"), [(0.005, 0.985), (0.05, 0.96)])
-def test_the_learning_pace_gets_nearly_all_and_is_hardly_refused(mean: float, least: float) -> None:
-    """Over half a minute: at most 1 refused in 1,000, and more than the proof alone would give."""
+def test_learning_uses_nearly_the_whole_limit_and_is_rarely_refused(mean: float, least: float) -> None:
+    """In half a minute, at most 1 in 1,000 is refused, and the goodput is above that of strict."""
     server, start = saturated(30, lognormal(2, mean, 0.3))
     assert len(server.refused) <= (len(server.accepted) + len(server.refused)) / 1000
     assert server.accepted_between(start, start + 30) > least * 200
 
 
 def test_the_first_second_is_not_a_burst() -> None:
-    """A hundred callers at once are spread out, not sent at once."""
+    """The calls of a hundred simultaneous callers are spread out."""
 
     async def run() -> list[float]:
         queue, loop = RequestQueue(200), asyncio.get_running_loop()
@@ -139,38 +139,38 @@ def test_the_first_second_is_not_a_burst() -> None:
     assert max(sent) == pytest.approx(100 / 220, abs=0.06)
 
 
-class TestBesideAnother:
-    """Another consumer of the quota, for some twenty seconds; the server may count refused calls, too."""
+class TestOtherClient:
+    """Another client outside the quota for some 20 s; the server may count refused calls, too."""
 
     @pytest.mark.parametrize(
         ("counts", "rtt", "least", "refused"),
         [(False, 0.05, 114, 0.033), (True, 0.05, 108, 0.04), (False, 0.2, 107, 0.04), (True, 0.2, 100, 0.06)],
     )
-    def test_what_the_other_leaves_is_used_and_taken_back(
+    def test_the_rest_of_the_limit_is_used_and_then_the_whole_again(
         self, counts: bool, rtt: float, least: float, refused: float
     ) -> None:
-        """120 of 200 are left; in the 10 s after it has gone, at least 150 a second are used."""
+        """120 of 200 are left; in the 10 s after the other has ended, more than 145 a second are used."""
         run = simulate(Window("sliding", 200, count_refused=counts), Path(rtt), seconds=34, other=Other(80, 4, 24))
         assert run.goodput(10, 24) > least
         assert run.refused_share(10, 24) < refused
         assert run.goodput(24, 34) > 145
 
     @pytest.mark.parametrize("rate", [20, 40, 120, 160])
-    def test_any_share_is_found(self, rate: float) -> None:
-        """A tenth to four fifths of the limit belong to the other; refused calls are counted, and both are refused."""
+    def test_any_rest_of_the_limit_is_found(self, rate: float) -> None:
+        """The other uses a tenth to four fifths of the limit; refused calls count, and both clients are refused."""
         other = Other(rate, 4, 24, refusable=True)
         run = simulate(Window("sliding", 200, count_refused=True), seconds=24, other=other, seed=5)
         assert run.goodput(10, 24) > 0.86 * (200 - rate)
         assert run.refused_share(10, 24) < 0.06
 
-    def test_another_that_calls_at_random_leaves_what_its_peaks_leave(self) -> None:
-        """Its seconds differ by 9 calls (one sigma), and each call too many has a whole second's calls refused."""
+    def test_the_peaks_of_a_random_client_are_avoided(self) -> None:
+        """Its calls per second vary by 9 (one sigma), and one call too many has a whole second's calls refused."""
         run = simulate(Window("sliding", 200, count_refused=True), seconds=35, other=Other(80, 5, 35, random=True))
         assert run.goodput(15, 35) > 95
         assert run.refused_share(15, 35) < 0.08
 
-    def test_correlated_delays_do_not_mislead(self) -> None:
-        """All that is under way is held for up to a quarter of a second, ten times a minute."""
+    def test_correlated_delays_cost_little(self) -> None:
+        """All calls in flight are held for up to a quarter of a second, ten times a minute."""
         run = simulate(
             Window("sliding", 200, count_refused=True), Path(stalls=1 / 6), seconds=35, other=Other(80, 5, 35), seed=2
         )
@@ -178,31 +178,30 @@ class TestBesideAnother:
         assert run.refused_share(15, 35) < 0.06
 
 
-class TestBucketsOfTokens:
-    """Servers that refuse calls which come close together."""
+class TestTokenBuckets:
+    """Servers with a token bucket, which refuse calls that come close together."""
 
-    def test_a_bucket_of_one(self) -> None:
-        """Arrivals less than 5 ms apart are refused; their jitter alone (1 ms, one sigma) leaves some 140/s."""
+    def test_a_capacity_of_1_is_used_with_few_refusals(self) -> None:
+        """Arrivals less than 5 ms apart are refused, so jitter of 1 ms (one sigma) alone limits them to some 140/s."""
         run = simulate(Window("bucket", 200, capacity=1), Path(0.005), seconds=25)
         assert run.goodput(10, 25) > 112
         assert run.refused_share(10, 25) < 0.03
 
-    def test_a_bucket_of_five(self) -> None:
-        """Few calls at once, and the full rate."""
+    def test_a_capacity_of_5_allows_the_full_rate(self) -> None:
         run = simulate(Window("bucket", 200, capacity=5), Path(0.005), seconds=25)
         assert run.goodput(10, 25) > 195
         assert run.refused_share(10, 25) < 0.005
 
 
-def test_the_first_seconds_on_a_long_path() -> None:
-    """At a round trip of 200 ms the proof alone leaves 167/s; the credit is found within seconds, without refusals."""
+def test_on_a_long_path_the_credit_is_found_within_seconds() -> None:
+    """With a round trip of 200 ms strict reaches 167/s; the credit raises that, almost without refusals."""
     runs = [simulate(Window("sliding", 200), Path(0.2), seconds=10, seed=seed) for seed in range(4)]
     assert sum(run.goodput(0, 10) for run in runs) / 4 > 185.5
     assert sum(len(run.refused) for run in runs) <= 2
 
 
 def test_a_stall_is_not_followed_by_more_than_the_limit() -> None:
-    """The server reads nothing for a second, then everything at once: still at most 200 in any second."""
+    """The server reads nothing for a second and then everything at once: still at most 200 in any second."""
     resumes = 0.0
 
     async def run() -> list[float]:
@@ -231,8 +230,8 @@ def test_a_stall_is_not_followed_by_more_than_the_limit() -> None:
     assert sum(resumes <= at < resumes + 4 for at in arrivals) > 0.95 * 4 * 200
 
 
-def test_a_call_without_an_answer_holds_its_slot_a_second_beyond_its_end() -> None:
-    """With two slots, a third call waits until a second after the first one's connection was closed."""
+def test_a_call_without_an_answer_holds_its_slot_for_a_second_after_its_end() -> None:
+    """With two slots, a third call waits until a second after the first one has ended."""
 
     async def run() -> float:
         queue, loop = RequestQueue(2), asyncio.get_running_loop()
@@ -249,7 +248,7 @@ def test_a_call_without_an_answer_holds_its_slot_a_second_beyond_its_end() -> No
 
 
 def test_refusals_of_one_event_cut_the_rate_once() -> None:
-    """A hundred refusals of calls that were on their way together are one event."""
+    """A hundred refusals of calls that were in flight together are one event."""
 
     async def run() -> tuple[float, float, float]:
         queue = RequestQueue(200)
@@ -272,24 +271,24 @@ def test_refusals_of_one_event_cut_the_rate_once() -> None:
 
 
 class TestRate:
-    """What refusals do to the rate, and what quiet does."""
+    """The rate falls with refusals and recovers without them."""
 
-    def test_falls_a_little_below_what_was_answered(self) -> None:
-        """Of ours the server had room for 120 in the last second."""
+    def test_falls_a_little_below_the_answers_of_the_last_second(self) -> None:
+        """The server had room for that many calls of this client."""
         rate = Rate(200, 20)
         refuse(rate, 10, answered=199)
         assert rate.value(10) == pytest.approx(0.99 * 199)
         refuse(rate, 12, answered=180)
         assert rate.value(12) == pytest.approx(0.99 * 180)
 
-    def test_few_calls_are_no_measure(self) -> None:
-        """A client that has just started has been answered little."""
+    def test_few_answers_are_not_used_as_a_measure(self) -> None:
+        """A client that has just started has few answers."""
         rate = Rate(200, 20)
         refuse(rate, 10, answered=5)
         assert rate.value(10) == pytest.approx(0.99 * 0.9 * 200)
 
-    def test_each_further_refusal_takes_one_call_off(self) -> None:
-        """The cut is as deep as the event turns out to be; no second event begins within a second."""
+    def test_each_further_refusal_of_an_event_lowers_it_by_one(self) -> None:
+        """The cut depends on the number of refusals; no second event begins within a second."""
         rate = Rate(200, 20)
         assert refuse(rate, 10, answered=200)
         before = rate.value(10)
@@ -297,8 +296,8 @@ class TestRate:
             assert not refuse(rate, 10, answered=200)
         assert rate.value(10) == pytest.approx(before - 30)
 
-    def test_returns_to_where_it_was_refused_and_stays_near(self) -> None:
-        """Back within 2 s; a second later hardly above."""
+    def test_returns_to_the_plateau_and_stays_near(self) -> None:
+        """It is back after `HOLD` and at most 2 above it a second later."""
         rate = Rate(200, 20)
         refuse(rate, 10, answered=200)
         refuse(rate, 11.5, answered=190)
@@ -307,7 +306,7 @@ class TestRate:
         assert rate.value(11.5 + Rate.HOLD + 1) < plateau + 2
 
     def test_forgets_the_plateau_after_a_quiet_probe(self) -> None:
-        """From 120 to 200 in less than 8 s."""
+        """It rises from 120 to 200 within 8 s."""
         rate = Rate(200, 20)
         refuse(rate, 10, answered=200)
         for _ in range(80):
@@ -317,7 +316,7 @@ class TestRate:
         assert rate.full
 
     def test_some_refusals_are_tolerated_below_the_limit(self) -> None:
-        """Three in a hundred; at the limit none, where they mean our own jitter."""
+        """Three in a hundred are; at the limit none are, since they come from the client's own jitter."""
         rate = Rate(200, 20)
         assert refuse(rate, 10, answered=180, refusals=1)
         value = rate.value(12)
@@ -326,7 +325,7 @@ class TestRate:
         assert refuse(rate, 12, answered=150, refusals=5)
 
     def test_a_much_smaller_share_lowers_the_plateau_too(self) -> None:
-        """The rate does not return to where it was before the other came."""
+        """The rate does not return to its value before the other client."""
         rate = Rate(200, 20)
         refuse(rate, 10, answered=200)
         for _ in range(100):
@@ -334,8 +333,8 @@ class TestRate:
         low = rate.value(10.5)
         assert rate.value(10.5 + Rate.HOLD) == pytest.approx(low / Rate.DEEP)
 
-    def test_calls_under_way_when_an_event_began_begin_no_other(self) -> None:
-        """They were sent at the old rate and say nothing of the new one."""
+    def test_calls_in_flight_when_an_event_began_begin_no_other(self) -> None:
+        """They were sent at the old rate and say nothing about the new one."""
         rate = Rate(200, 20)
         assert rate.refused(now=10, sent=9.9, answered=199, refusals=1)
         value = rate.value(15)
@@ -343,8 +342,8 @@ class TestRate:
         assert rate.value(15) == value
         assert rate.refused(now=15, sent=14.9, answered=190, refusals=10)
 
-    def test_a_warning_lowers_it_once_a_second(self) -> None:
-        """By 5 % at least, by 60 % at most."""
+    def test_lower_applies_once_a_second(self) -> None:
+        """It lowers the rate by 5 % to 60 %."""
         for taken, kept in ((0.99, 0.95), (0.6, 0.97 * 0.6), (0.1, 0.4)):
             rate = Rate(200, 20)
             rate.lower(10, taken)
@@ -360,7 +359,7 @@ class TestRate:
 def test_a_rate_stays_within_its_bounds_and_begins_one_event_a_second(
     steps: list[tuple[float, float, float, float]], limit: float
 ) -> None:
-    """Whatever is refused; without a refusal it never falls."""
+    """For any refusals; without one it never falls."""
     rate, now, begun = Rate(limit, limit / 10), 1000.0, -math.inf
     value = limit
     for pause, age, answered, share in steps:
@@ -375,10 +374,10 @@ def test_a_rate_stays_within_its_bounds_and_begins_one_event_a_second(
 
 
 class TestBurst:
-    """How many calls may go at once."""
+    """The number of calls that may start at once."""
 
     def test_is_halved_by_an_event_and_doubles_with_time(self) -> None:
-        """Down to a little more than one call, and up to what it was."""
+        """It stays between `LEAST` and its first value."""
         burst = Burst(10)
         burst.refused(100)
         assert burst.value(100) == 5
@@ -391,22 +390,22 @@ class TestBurst:
 
 
 def refuse(rate: Rate, now: float, *, answered: float, refusals: float = 1000) -> bool:
-    """A refusal of a call that was sent just before; of a second in which nearly all were, unless told otherwise."""
+    """Report a refusal of a call that was just sent, by default in a second with 1,000 refusals."""
     return rate.refused(now, now - 0.01, answered, refusals)
 
 
 class TestCredit:
-    """How much earlier than a second after its response a slot is used again."""
+    """The credit: how much earlier than a second after its response a slot is used again."""
 
-    def test_starts_at_what_the_smallest_round_trip_makes_sure(self) -> None:
-        """Nine tenths of the smallest, less the slack."""
+    def test_starts_at_nine_tenths_of_the_smallest_round_trip(self) -> None:
+        """Less the slack."""
         credit = Credit()
         for rtt in (0.08, 0.05, 0.07) * Credit.MIN_SAMPLES:
             credit.answered(rtt, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.05 - Credit.SLACK)
 
-    def test_is_nothing_before_there_were_enough_round_trips(self) -> None:
-        """The first ones are longer than any that follow: connections are being set up."""
+    def test_is_0_before_there_are_enough_round_trips(self) -> None:
+        """The first ones are longer because they open connections."""
         credit = Credit()
         for _ in range(Credit.MIN_SAMPLES - 1):
             credit.answered(0.05, 200, saturated=True)
@@ -414,15 +413,14 @@ class TestCredit:
         credit.answered(0.05, 200, saturated=True)
         assert credit.value > 0.0
 
-    def test_is_nothing_where_the_round_trip_is_too_short_to_rely_on(self) -> None:
-        """Below the fineness of timers there is nothing to win."""
+    def test_is_0_for_very_short_round_trips(self) -> None:
+        """Below the resolution of timers there is nothing to gain."""
         credit = Credit()
         for _ in range(Credit.MIN_SAMPLES):
             credit.answered(0.002, 200, saturated=False)
         assert credit.value == 0.0
 
     def test_grows_only_while_the_endpoint_is_saturated(self) -> None:
-        """An idle hour proves nothing."""
         idle, busy = Credit(), Credit()
         for _ in range(2000):
             for rtt in (0.05, 0.07, 0.07):
@@ -431,8 +429,8 @@ class TestCredit:
         assert idle.value == pytest.approx(0.9 * 0.05 - Credit.SLACK)
         assert busy.value > idle.value
 
-    def test_steps_back_to_nothing_when_refused_again_and_again(self) -> None:
-        """From then on it is the proof."""
+    def test_is_0_after_many_refusals(self) -> None:
+        """The limiter is strict from then on."""
         credit = Credit()
         for _ in range(10):
             credit.refused()
@@ -440,16 +438,16 @@ class TestCredit:
             credit.answered(0.05, 200, saturated=False)
         assert credit.value == 0.0
 
-    def test_forgets_a_path_that_has_become_longer(self) -> None:
-        """The smallest round trip of last hour no longer counts."""
+    def test_follows_a_path_that_has_become_longer(self) -> None:
+        """The smallest round trip is that of the last `WINDOW` to twice as many calls."""
         credit = Credit()
         credit.answered(0.05, 200, saturated=False)
         for _ in range(2 * Credit.WINDOW):
             credit.answered(0.1, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.1 - Credit.SLACK)
 
-    def test_a_stall_moves_it_little(self) -> None:
-        """Two hundred answers that are a second late say nothing about where arrivals lie."""
+    def test_a_stall_changes_it_little(self) -> None:
+        """Two hundred answers that are a second late say nothing about the times of arrival."""
         credit = Credit()
         for _ in range(2000):
             credit.answered(0.005, 200, saturated=True)
@@ -460,7 +458,7 @@ class TestCredit:
 
 
 def test_refusals_below_the_limit_leave_the_credit_alone() -> None:
-    """They are not about our jitter, but about somebody else; only the first one, at the limit, may be either."""
+    """They come from another client, not from this one's jitter; only the first one, at the limit, may be either."""
 
     async def run() -> tuple[float, float]:
         loop, limiter = asyncio.get_running_loop(), LocalLimiter(200)
@@ -481,10 +479,9 @@ def test_refusals_below_the_limit_leave_the_credit_alone() -> None:
 
 
 class TestSlots:
-    """Places, each taken for a second beyond its response."""
+    """Slots, each of which is taken until a second after its response."""
 
     def test_a_slot_is_free_a_second_after_its_response_less_the_credit(self) -> None:
-        """To the moment."""
         slots = Slots()
         slots.take()
         slots.give_back(10.0)
@@ -493,8 +490,8 @@ class TestSlots:
         assert slots.wait(10.5, 0.2, 2) == 0.0
         assert slots.wait(10.0 + SECOND, 0.0, 1) == 0.0
 
-    def test_with_fewer_slots_than_are_taken_as_many_must_become_free(self) -> None:
-        """The third of five is the one that leaves two."""
+    def test_after_a_cut_of_the_slots_the_excess_must_become_free_first(self) -> None:
+        """With five taken of three, the third to become free is the one that leaves two."""
         slots = Slots()
         for _ in range(5):
             slots.take()
@@ -502,21 +499,21 @@ class TestSlots:
             slots.give_back(answered)
         assert slots.wait(10.5, 0.0, 3) == pytest.approx(10.2 + SECOND - 10.5)
 
-    def test_only_an_answer_helps_when_all_are_in_flight(self) -> None:
-        """No time can be named."""
+    def test_the_wait_is_infinite_while_all_slots_are_in_flight(self) -> None:
+        """Only an answer can end it."""
         slots = Slots()
         slots.take()
         assert slots.wait(10.0, 0.0, 1) == math.inf
 
     def test_an_unused_slot_is_free_at_once(self) -> None:
-        """A call that was never sent never arrives."""
+        """Its call was never sent."""
         slots = Slots()
         slots.take()
         slots.unused()
         assert slots.wait(10.0, 0.0, 1) == 0.0
 
     def test_the_answers_of_the_last_second_are_counted(self) -> None:
-        """Also when the slots are free again a little sooner."""
+        """Also when a credit frees the slots sooner."""
         slots = Slots()
         for number in range(200):
             slots.take()
@@ -525,8 +522,8 @@ class TestSlots:
         assert slots.answered(12.0, 0.2) == pytest.approx(100, abs=1)
 
 
-def test_a_raised_rate_is_taken_in_blocks_and_still_kept() -> None:
-    """At 2,000 calls a second, too, no second has more, and nearly all are used."""
+def test_a_limit_of_2000_is_kept_and_nearly_used() -> None:
+    """Such a limit has its slots taken in blocks."""
     server, start = saturated(2, lognormal(4, 0.005, 0.3), limit=2000)
     assert fullest_second(sorted(server.accepted + server.refused)) <= 2000
     assert server.accepted_between(start, start + 2) > 0.97 * 2000

@@ -17,7 +17,7 @@ ANY = st.text(st.characters(exclude_categories=()))
 
 
 def test_every_unsafe_character_is_escaped() -> None:
-    """Control, surrogate and bidirectional characters of all Unicode; nothing else."""
+    """All control, surrogate and bidirectional characters of Unicode, and no others."""
     every = list(map(chr, range(sys.maxunicode + 1)))
     unsafe = [
         character
@@ -43,23 +43,23 @@ def test_every_unsafe_character_is_escaped() -> None:
         ("می‌خواهم", "می‌خواهم"),
     ],
 )
-def test_how_it_is_shown(text: str, shown: str) -> None:
+def test_unsafe_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
 @given(ANY)
-def test_once_is_enough(text: str) -> None:
+def test_plain_text_stays_the_same(text: str) -> None:
     assert plain(plain(text)) == plain(text)
     assert not any(map(is_unsafe, plain(text)))
 
 
 @at_most(40)
 @given(st.recursive(ANY | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY, inner)))
-def test_json_keeps_its_meaning(document: Any) -> None:
-    """On one line, without an unsafe character, and every value comes back."""
+def test_plain_json_keeps_its_values(document: Any) -> None:
+    """It has no unsafe character."""
     text = plain_json(document)
     assert not any(map(is_unsafe, text))
-    meant = json.loads(json.dumps(document))  # not the document: two surrogates in a row become one character
-    assert json.loads(text) == meant
-    assert json.loads(plain_json(document, indent=2)) == meant
+    expected = json.loads(json.dumps(document))  # not the document, since a surrogate pair becomes one character
+    assert json.loads(text) == expected
+    assert json.loads(plain_json(document, indent=2)) == expected
     assert plain_json(document, ensure_ascii=True).isascii()

@@ -1,4 +1,4 @@
-"""The public names: exactly these, each importable, the lazy table and the type checkers' list in agreement."""
+"""The public names and the pinned parameters of the client's methods; importing has no side effects."""
 
 from __future__ import annotations
 
@@ -58,21 +58,20 @@ NAMES = [
 
 
 def test_the_public_names_are_these() -> None:
-    """Neither fewer nor more."""
     assert tim_async.__all__ == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_public_name_can_be_imported_and_is_documented(name: str) -> None:
-    """From the package itself, in a listing of it, and with a docstring of its own."""
+    """It is in dir() of the package, too."""
     found = getattr(tim_async, name)
     assert found.__name__ == name
     assert name in dir(tim_async)
     assert inspect.getdoc(found)
 
 
-def test_what_type_checkers_see_is_what_is_there() -> None:
-    """The list under TYPE_CHECKING names the same things, from the same modules."""
+def test_the_names_under_type_checking_are_the_public_names() -> None:
+    """They are the same objects, from the same modules."""
     tree = ast.parse(Path(tim_async.__file__).read_text())
     seen = {
         (alias.name, alias.asname, node.module)
@@ -86,19 +85,17 @@ def test_what_type_checkers_see_is_what_is_there() -> None:
         assert getattr(importlib.import_module(f"tim_async.{module}"), name) is getattr(tim_async, name)
 
 
-def test_a_star_import_brings_all_of_them() -> None:
-    """And nothing else."""
+def test_a_star_import_imports_exactly_the_public_names() -> None:
     space: dict[str, object] = {}
     exec("from tim_async import *", space)
     assert {*space} - {"__builtins__"} == {*NAMES}
 
 
 NOTHING = "Nothing"
-"""A name there is not; spelled out, a type checker would find the mistake."""
+"""A name that does not exist; a type checker would report it as an attribute."""
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As of any module."""
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         getattr(tim_async, NOTHING)
     with pytest.raises(ImportError):
@@ -106,7 +103,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_pinned_methods_of_a_client_keep_their_parameters() -> None:
-    """Programs call them by these names; the reference lists all methods there are."""
+    """The reference lists all methods."""
     pinned = {
         "aclose": [],
         "admin_set_msg_read": ["report_account", "peer_account", "msg_read_time"],
@@ -132,12 +129,12 @@ def test_the_pinned_methods_of_a_client_keep_their_parameters() -> None:
 
 
 def test_the_default_time_out_is_above_the_three_seconds_of_the_service() -> None:
-    """The service itself gives up after three; a shorter wait would throw its answers away."""
+    """The service answers within three seconds, so a shorter time-out would lose answers."""
     assert inspect.signature(TIMClient).parameters["timeout"].default > 3
 
 
-def test_importing_does_nothing_but_import() -> None:
-    """No event loop, no session, no logging set-up, no environment read, and no HTTP client before it is needed."""
+def test_importing_has_no_side_effects() -> None:
+    """No event loop, no logging configuration, no environment variable read, no HTTP client imported too early."""
     program = """
 import os, sys, logging
 class Watched(dict):

@@ -1,4 +1,4 @@
-"""The queue of an endpoint: lanes, first in first out, cancelling, pausing, closing."""
+"""The request queue of an endpoint: lanes, order, cancellation, pauses, deadlines, closing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tim_async.errors import ClientClosed, ConnectFailed, QuotaExhausted
 from . import virtual_time
 
 
-async def pass_through(
+async def enter_and_leave(
     queue: RequestQueue, log: list[object], name: object, lane: Lane = Lane.INTERACTIVE, *, again: bool = False
 ) -> None:
-    """Enter, note it, leave."""
+    """Enter, log the name, and leave."""
     sent = await queue.enter(lane, again)
     log.append(name)
     queue.leave(sent, answered=True)
 
 
 async def filled(limit: int = 4) -> RequestQueue:
-    """A queue whose slots are all in flight, so that the next caller must wait."""
+    """Return a queue whose slots are all in flight, so that the next caller must wait."""
     queue = RequestQueue(limit)
     for _ in range(limit):
         await queue.enter()
@@ -37,17 +37,17 @@ async def filled(limit: int = 4) -> RequestQueue:
 
 
 def release(queue: RequestQueue, count: int = 4) -> None:
-    """Let the calls in flight be answered."""
+    """Leave for the calls in flight, as answered."""
     for _ in range(count):
         queue.leave(Permit(queue.now()), answered=True)
 
 
-def test_first_in_first_out_within_a_lane() -> None:
-    """A thousand callers leave the queue in the order they joined it."""
+def test_a_lane_is_first_in_first_out() -> None:
+    """A thousand callers leave the queue in the order in which they joined it."""
 
     async def run() -> list[object]:
         queue, log = await filled(), list[object]()
-        tasks = [asyncio.create_task(pass_through(queue, log, n)) for n in range(1000)]
+        tasks = [asyncio.create_task(enter_and_leave(queue, log, n)) for n in range(1000)]
         await asyncio.sleep(0)
         release(queue)
         await asyncio.gather(*tasks)
@@ -56,8 +56,8 @@ def test_first_in_first_out_within_a_lane() -> None:
     assert virtual_time.run(run()) == list(range(1000))
 
 
-def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
-    """Callers that keep arriving while the loop is hogged are served strictly in the order of arrival."""
+def test_new_callers_do_not_overtake_waiting_ones_on_a_busy_loop() -> None:
+    """Callers that arrive while the loop is blocked get permits in the order of arrival."""
 
     async def run() -> list[object]:
         loop = asyncio.get_running_loop()
@@ -67,8 +67,8 @@ def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
 
         async def arrivals() -> None:
             for n in range(300):
-                tasks.append(asyncio.create_task(pass_through(queue, log, n)))
-                loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was busy meanwhile
+                tasks.append(asyncio.create_task(enter_and_leave(queue, log, n)))
+                loop.now += random.Random(n).choice((0.0, 0.001, 0.02))  # the loop was blocked meanwhile
                 await asyncio.sleep(0)
 
         await arrivals()
@@ -78,16 +78,16 @@ def test_newcomers_never_pass_those_who_wait_even_on_a_busy_loop() -> None:
     assert virtual_time.run(run()) == list(range(300))
 
 
-def test_interactive_goes_before_bulk_and_retries_before_first_tries_of_their_lane() -> None:
-    """The four classes of callers, whatever order they came in."""
+def test_interactive_calls_precede_bulk_ones_and_retries_precede_first_attempts() -> None:
+    """The order of arrival does not matter between the four classes of callers."""
 
     async def run() -> list[object]:
         queue, log = await filled(), list[object]()
         tasks = [
-            asyncio.create_task(pass_through(queue, log, "bulk", Lane.BULK)),
-            asyncio.create_task(pass_through(queue, log, "bulk again", Lane.BULK, again=True)),
-            asyncio.create_task(pass_through(queue, log, "user")),
-            asyncio.create_task(pass_through(queue, log, "user again", again=True)),
+            asyncio.create_task(enter_and_leave(queue, log, "bulk", Lane.BULK)),
+            asyncio.create_task(enter_and_leave(queue, log, "bulk again", Lane.BULK, again=True)),
+            asyncio.create_task(enter_and_leave(queue, log, "user")),
+            asyncio.create_task(enter_and_leave(queue, log, "user again", again=True)),
         ]
         await asyncio.sleep(0)
         release(queue)
@@ -97,12 +97,12 @@ def test_interactive_goes_before_bulk_and_retries_before_first_tries_of_their_la
     assert virtual_time.run(run()) == ["user again", "user", "bulk again", "bulk"]
 
 
-def test_cancelled_waiters_are_forgotten_at_once_and_hang_nobody() -> None:
-    """One in ten of 10,000 is cancelled; all others pass, in order, and nothing is left behind."""
+def test_cancelled_waiters_leave_the_queue_at_once() -> None:
+    """1,000 of 10,000 are cancelled; all others get permits, in order, and the queue is empty in the end."""
 
     async def run() -> tuple[list[object], int, int]:
         queue, log = await filled(200), list[object]()
-        tasks = [asyncio.create_task(pass_through(queue, log, n)) for n in range(10_000)]
+        tasks = [asyncio.create_task(enter_and_leave(queue, log, n)) for n in range(10_000)]
         await asyncio.sleep(0)
         for task in tasks[::10]:
             task.cancel()
@@ -120,11 +120,11 @@ def test_cancelled_waiters_are_forgotten_at_once_and_hang_nobody() -> None:
 
 @pytest.mark.parametrize("steps", range(6))
 def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
-    """Also one that has a permit but has not woken yet: its slot goes to the next."""
+    """Neither does one that has a permit and has not woken yet."""
 
     async def run() -> int:
         queue = await filled(1)
-        first = asyncio.create_task(pass_through(queue, [], "first"))
+        first = asyncio.create_task(enter_and_leave(queue, [], "first"))
         await asyncio.sleep(0)
         queue.leave(Permit(queue.now()), answered=True)
         await asyncio.sleep(0.99)
@@ -133,22 +133,22 @@ def test_a_waiter_cancelled_at_any_moment_leaks_no_slot(steps: int) -> None:
         first.cancel()
         passed = list[object]()
         for n in range(3):
-            await asyncio.wait_for(pass_through(queue, passed, n), 60)
+            await asyncio.wait_for(enter_and_leave(queue, passed, n), 60)
         return len(passed)
 
     assert virtual_time.run(run()) == 3
 
 
-def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on() -> None:
-    """Granted and cancelled before it woke: it was never sent, so its slot is the next one's at once."""
+def test_a_waiter_cancelled_between_its_permit_and_its_wakeup_frees_its_slot_at_once() -> None:
+    """Its call was never sent, so the next caller gets the slot without the wait of a second."""
 
     async def run() -> tuple[list[object], float]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
         queue, log = RequestQueue(1), list[object]()
         queue.pause(1)
-        first = asyncio.create_task(pass_through(queue, log, "first"))
-        second = asyncio.create_task(pass_through(queue, log, "second"))
+        first = asyncio.create_task(enter_and_leave(queue, log, "first"))
+        second = asyncio.create_task(enter_and_leave(queue, log, "second"))
         await asyncio.sleep(0)
         loop.now += 1
         queue.advance()
@@ -163,8 +163,8 @@ def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on(
     assert waited < 0.1
 
 
-def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
-    """A shorter pause, and a success meanwhile, do not end a longer one."""
+def test_a_pause_is_not_shortened() -> None:
+    """Neither a shorter pause nor a success ends a longer one."""
 
     async def run() -> float:
         queue = RequestQueue(200)
@@ -180,7 +180,7 @@ def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
 
 
 def test_a_pause_is_capped_at_a_minute() -> None:
-    """However long a gateway asks for."""
+    """A gateway may ask for any time."""
 
     async def run() -> float:
         queue = RequestQueue(200)
@@ -191,18 +191,18 @@ def test_a_pause_is_capped_at_a_minute() -> None:
     assert virtual_time.run(run()) == pytest.approx(60, abs=0.001)
 
 
-def test_a_paused_endpoint_slows_no_other() -> None:
-    """Not even where both share a few connections."""
+def test_a_paused_endpoint_does_not_slow_another() -> None:
+    """Not even one that shares its few connections."""
 
     async def run() -> float:
         connections = Connections(2)
         paused, free = RequestQueue(200, connections=connections), RequestQueue(200, connections=connections)
         paused.pause(30)
-        waiting = [asyncio.create_task(pass_through(paused, [], n)) for n in range(10)]
+        waiting = [asyncio.create_task(enter_and_leave(paused, [], n)) for n in range(10)]
         await asyncio.sleep(0)
         start, log = free.now(), list[object]()
         for n in range(100):
-            await pass_through(free, log, n)
+            await enter_and_leave(free, log, n)
         elapsed = free.now() - start
         for task in waiting:
             task.cancel()
@@ -212,12 +212,12 @@ def test_a_paused_endpoint_slows_no_other() -> None:
     assert virtual_time.run(run()) < 0.6
 
 
-def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
-    """Four endpoints, three connections: never more than three under way, and every call gets through."""
+def test_connections_limit_the_calls_in_flight_of_all_endpoints() -> None:
+    """Four endpoints, three connections: never more than three calls in flight, and every call succeeds."""
 
     async def run() -> tuple[int, int]:
         connections = Connections(3)
-        pacers = [RequestQueue(200, connections=connections) for _ in range(4)]
+        queues = [RequestQueue(200, connections=connections) for _ in range(4)]
         now = most = done = 0
 
         async def call(queue: RequestQueue) -> None:
@@ -230,22 +230,22 @@ def test_connections_bound_what_is_in_flight_over_all_endpoints() -> None:
             done += 1
             queue.leave(sent, answered=True)
 
-        await asyncio.gather(*(call(queue) for queue in pacers for _ in range(50)))
+        await asyncio.gather(*(call(queue) for queue in queues for _ in range(50)))
         return most, done
 
     assert virtual_time.run(run()) == (3, 200)
 
 
 def test_a_free_connection_goes_to_an_endpoint_that_can_use_it() -> None:
-    """The endpoint that waited longest has lost its only caller; the next one must not wait forever."""
+    """The endpoint that has waited longest has lost its only caller; the next endpoint gets the connection."""
 
     async def run() -> list[object]:
         connections, log = Connections(1), list[object]()
         holder, gone, waiting = (RequestQueue(200, connections=connections) for _ in range(3))
         sent = await holder.enter()
-        first = asyncio.create_task(pass_through(gone, log, "gone"))
+        first = asyncio.create_task(enter_and_leave(gone, log, "gone"))
         await asyncio.sleep(0)
-        second = asyncio.create_task(pass_through(waiting, log, "waiting"))
+        second = asyncio.create_task(enter_and_leave(waiting, log, "waiting"))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
@@ -257,8 +257,10 @@ def test_a_free_connection_goes_to_an_endpoint_that_can_use_it() -> None:
 
 
 @pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
-def test_close_raises_in_every_waiting_caller(then: Callable[[RequestQueue], Awaitable[Permit]]) -> None:
-    """Each with an exception of its own: nothing was sent."""
+def test_closing_raises_a_separate_error_in_each_waiting_caller(
+    then: Callable[[RequestQueue], Awaitable[Permit]],
+) -> None:
+    """It is a ConnectFailed: nothing was sent."""
 
     async def run() -> list[object]:
         queue = await filled()
@@ -272,8 +274,8 @@ def test_close_raises_in_every_waiting_caller(then: Callable[[RequestQueue], Awa
     assert len({id(error) for error in errors}) == 3
 
 
-def test_a_defect_of_the_limiter_reaches_the_caller_that_waits() -> None:
-    """It would wait forever; and the next one has its permit."""
+def test_a_defect_of_the_limiter_is_raised_in_the_waiting_caller() -> None:
+    """It would otherwise wait forever; the next caller gets its permit."""
 
     class Defective(LocalLimiter):
         failed = False
@@ -295,8 +297,8 @@ def test_a_defect_of_the_limiter_reaches_the_caller_that_waits() -> None:
     virtual_time.run(run())
 
 
-def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
-    """At the floor calls still go, some tens of milliseconds apart."""
+def test_calls_continue_at_the_least_rate() -> None:
+    """They are some tens of milliseconds apart."""
 
     async def run() -> float:
         queue = RequestQueue(200)
@@ -312,8 +314,8 @@ def test_a_cut_rate_makes_calls_rarer_not_stuck() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 200, 5000])
-def test_at_the_floor_every_limit_lets_calls_go(limit: int) -> None:
-    """However many are refused: a call never costs more than the bucket holds."""
+def test_calls_continue_at_the_least_rate_of_any_limit(limit: int) -> None:
+    """However many calls are refused, a call never costs more than the bucket holds."""
 
     async def run() -> float:
         queue = RequestQueue(limit)
@@ -332,7 +334,7 @@ def test_at_the_floor_every_limit_lets_calls_go(limit: int) -> None:
 
 
 class PlainHandle(asyncio.Handle):
-    """A timer's handle that does not tell its time."""
+    """A timer's handle without `when`."""
 
     def __init__(self, handle: asyncio.Handle, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(handle.cancel, (), loop)
@@ -344,7 +346,7 @@ class PlainHandle(asyncio.Handle):
 
 
 class CoarseLoop(virtual_time.VirtualTimeLoop):
-    """As uvloop: the clock has milliseconds, timers are rounded to them and have plain handles."""
+    """Like uvloop: its clock and its timers have a resolution of 1 ms, and its timers have plain handles."""
 
     def time(self) -> float:
         return round(super().time() * 1e3) / 1e3
@@ -358,8 +360,8 @@ class CoarseLoop(virtual_time.VirtualTimeLoop):
         return PlainHandle(super().call_at(when, callback, *args, context=context), self)
 
 
-def test_a_loop_with_a_coarse_clock_and_plain_handles_will_do() -> None:
-    """Those who would not wait so long get a QuotaExhausted and nothing else, and the limit is kept."""
+def test_the_queue_works_on_a_loop_with_a_coarse_clock_and_plain_handles() -> None:
+    """Callers either get a permit or QuotaExhausted, and the limit is kept."""
 
     async def run() -> tuple[list[float], set[type[BaseException] | None]]:
         queue, sent = RequestQueue(20), list[float]()
@@ -384,8 +386,8 @@ def test_a_loop_with_a_coarse_clock_and_plain_handles_will_do() -> None:
     assert all(later - earlier >= 1.0 for earlier, later in zip(sent, sent[20:], strict=False))
 
 
-def test_a_round_trip_that_a_coarse_clock_measures_as_nothing_teaches_no_zero() -> None:
-    """From a typical round trip of 0 no factor would lead away."""
+def test_a_round_trip_measured_as_0_does_not_make_the_typical_one_0() -> None:
+    """No factor could raise a typical round trip of 0 again."""
     credit = Credit()
     credit.answered(0.0, 200, saturated=True)
     for _ in range(3000):
@@ -393,11 +395,11 @@ def test_a_round_trip_that_a_coarse_clock_measures_as_nothing_teaches_no_zero() 
     assert credit._typical == pytest.approx(0.05, rel=0.01)
 
 
-# What callers are told.
+# Times and errors that callers get
 
 
-def test_leaving_tells_how_long_an_attempt_took() -> None:
-    """A caller that waited may send from the time of its waking."""
+def test_leave_returns_the_duration_of_the_attempt() -> None:
+    """After a wait, it counts from the caller's wakeup."""
 
     async def run() -> None:
         queue = RequestQueue(200)
@@ -414,13 +416,13 @@ def test_leaving_tells_how_long_an_attempt_took() -> None:
     virtual_time.run(run())
 
 
-@pytest.mark.parametrize(("max_wait", "has_one"), [(9.9, False), (10.1, True), (math.inf, True)])
-def test_a_pause_is_compared_with_the_time_a_caller_would_wait(max_wait: float, has_one: bool) -> None:
+@pytest.mark.parametrize(("max_wait", "permitted"), [(9.9, False), (10.1, True), (math.inf, True)])
+def test_a_pause_beyond_max_wait_raises_quota_exhausted_at_once(max_wait: float, permitted: bool) -> None:
     async def run() -> None:
         queue = RequestQueue(200)
         queue.pause(10)
         assert queue.opens_at() == 1010.0
-        if has_one:
+        if permitted:
             assert (await queue.enter(max_wait=max_wait)).sent == pytest.approx(1010.0)
         else:
             with pytest.raises(QuotaExhausted, match=r"^no permit within max_wait; try again in 0\.1 s$"):
@@ -434,8 +436,8 @@ def test_a_pause_is_compared_with_the_time_a_caller_would_wait(max_wait: float, 
     ("lane", "again", "ahead"),
     [(Lane.INTERACTIVE, True, 1), (Lane.INTERACTIVE, False, 3), (Lane.BULK, True, 7), (Lane.BULK, False, 15)],
 )
-def test_the_wait_that_is_foreseen_is_that_behind_all_who_go_first(lane: Lane, again: bool, ahead: int) -> None:
-    """The next permit comes with the end of the pause; each caller ahead costs its part of a second."""
+def test_the_expected_wait_counts_all_callers_ahead(lane: Lane, again: bool, ahead: int) -> None:
+    """The next permit comes at the end of the pause; each caller ahead adds the reciprocal of the rate."""
 
     async def run() -> None:
         queue = RequestQueue(20)
@@ -464,8 +466,8 @@ def test_the_wait_that_is_foreseen_is_that_behind_all_who_go_first(lane: Lane, a
     virtual_time.run(run())
 
 
-def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
-    """Not sooner than after the time that one call takes at the rate; also where nothing can be foreseen."""
+def test_quota_exhausted_says_when_there_may_be_a_permit() -> None:
+    """Not before the reciprocal of the rate, also where the wait cannot be computed."""
 
     async def run() -> None:
         queue = await filled(4)
@@ -479,7 +481,7 @@ def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
     virtual_time.run(run())
 
 
-def test_the_patience_of_a_queue_is_that_of_its_head() -> None:
+def test_the_deadline_of_a_queue_is_that_of_its_head() -> None:
     async def run() -> None:
         queue = RequestQueue(200)
         assert queue.head_deadline() == math.inf
@@ -495,21 +497,21 @@ def test_the_patience_of_a_queue_is_that_of_its_head() -> None:
     virtual_time.run(run())
 
 
-class Brief(LocalLimiter):
-    """Its permits are valid for a tenth of a second."""
+class ShortGrace(LocalLimiter):
+    """A limiter whose permits are valid for a tenth of a second."""
 
     grace = 0.1
 
 
 @pytest.mark.parametrize("late", [0.1, 0.2])
-def test_a_permit_that_came_too_late_is_returned_and_another_one_taken(late: float) -> None:
-    """The loop was blocked between the grant and the caller's step; the first permit's slot is free again."""
+def test_an_expired_permit_is_returned_and_another_one_taken(late: float) -> None:
+    """The loop was blocked between the grant and the caller's wakeup; the slot of the expired permit is free again."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
         connections = Connections(1)
-        queue = RequestQueue(1, connections=connections, limiter=lambda _: Brief(1))
+        queue = RequestQueue(1, connections=connections, limiter=lambda _: ShortGrace(1))
         queue.pause(1)
         caller = asyncio.create_task(queue.enter())
         await asyncio.sleep(0)
@@ -525,11 +527,11 @@ def test_a_permit_that_came_too_late_is_returned_and_another_one_taken(late: flo
     virtual_time.run(run())
 
 
-def test_a_permit_that_came_too_late_to_a_closed_queue_is_an_end() -> None:
+def test_an_expired_permit_of_a_closed_queue_raises_client_closed() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
-        queue = RequestQueue(1, limiter=lambda _: Brief(1))
+        queue = RequestQueue(1, limiter=lambda _: ShortGrace(1))
         queue.pause(1)
         caller = asyncio.create_task(queue.enter())
         await asyncio.sleep(0)
@@ -545,13 +547,13 @@ def test_a_permit_that_came_too_late_to_a_closed_queue_is_an_end() -> None:
 
 @pytest.mark.parametrize("lane", Lane)
 @pytest.mark.parametrize("max_wait", [1.1, 1.9, math.inf])
-def test_a_caller_whose_permit_came_too_late_keeps_its_place(lane: Lane, max_wait: float) -> None:
-    """It is the first again: nobody who came later takes what it returns."""
+def test_a_caller_with_an_expired_permit_keeps_its_place(lane: Lane, max_wait: float) -> None:
+    """It is the head again: no later caller gets the permit that it returns."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
-        queue, log = RequestQueue(1, limiter=lambda _: Brief(1)), list[object]()
+        queue, log = RequestQueue(1, limiter=lambda _: ShortGrace(1)), list[object]()
 
         async def call(name: object, max_wait: float = math.inf) -> None:
             permit = await queue.enter(lane, max_wait=max_wait)
@@ -572,12 +574,12 @@ def test_a_caller_whose_permit_came_too_late_keeps_its_place(lane: Lane, max_wai
     virtual_time.run(run())
 
 
-def test_a_caller_whose_permit_came_too_late_keeps_its_deadline() -> None:
+def test_a_caller_with_an_expired_permit_keeps_its_deadline() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual_time.VirtualTimeLoop)
         connections = Connections(1)
-        queue = RequestQueue(1, connections=connections, limiter=lambda _: Brief(1))
+        queue = RequestQueue(1, connections=connections, limiter=lambda _: ShortGrace(1))
         queue.pause(1)
         late = asyncio.create_task(queue.enter(max_wait=1.9))
         await asyncio.sleep(0)
@@ -588,19 +590,19 @@ def test_a_caller_whose_permit_came_too_late_keeps_its_deadline() -> None:
         with pytest.raises(QuotaExhausted):
             await late
         assert queue.now() <= 1001.9
-        assert connections.free(queue), "what it returned is free"
+        assert connections.free(queue), "the returned connection is free"
         assert queue.waiting == 0
 
     virtual_time.run(run())
 
 
-def test_a_permit_that_is_free_is_taken_without_a_step_of_the_loop() -> None:
-    """Also after others have waited and left."""
+def test_a_free_permit_is_taken_without_a_loop_iteration() -> None:
+    """Also after other callers have waited and left."""
 
     async def run() -> None:
         queue = RequestQueue(200)
         queue.pause(1)
-        await asyncio.gather(*(pass_through(queue, [], n) for n in range(3)))
+        await asyncio.gather(*(enter_and_leave(queue, [], n) for n in range(3)))
         with pytest.raises(StopIteration) as returned:
             queue.enter().send(None)
         queue.leave(returned.value.value, answered=True)
@@ -608,7 +610,7 @@ def test_a_permit_that_is_free_is_taken_without_a_step_of_the_loop() -> None:
     virtual_time.run(run())
 
 
-def test_closing_ends_the_callers_of_a_lane_in_their_order() -> None:
+def test_closing_fails_the_callers_of_a_lane_in_order() -> None:
     async def run() -> list[object]:
         queue, log = RequestQueue(200), list[object]()
         queue.pause(1)

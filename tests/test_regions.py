@@ -1,4 +1,4 @@
-"""Hosts and their backups: tried when the first cannot be reached, and then kept."""
+"""Hosts and their backups, which are used, and kept, when the first host cannot be reached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST, BACKUP = "first.example", "backup.example"
 
 
 class Names(AbstractResolver):
-    """A resolver of the test's own: each name is on loopback, or raises what it is said to raise."""
+    """A resolver: each name is on loopback or raises its given exception."""
 
     def __init__(self, **known: Exception) -> None:
         self.broken: dict[str, Exception] = {f"{name}.example": failure for name, failure in known.items()}
@@ -47,7 +47,7 @@ class Names(AbstractResolver):
 def client_at(
     session: aiohttp.ClientSession, *urls: str, retry: RetryPolicy | None = None, timeout: float = 10.0, **options: Any
 ) -> TIMClient:
-    """A client of a region whose two hosts are these, over plain HTTP."""
+    """Make a client of a region with these two hosts, over plain HTTP."""
     tim = TIMClient(
         sdk_app_id=APP,
         secret_key=KEY,
@@ -67,8 +67,8 @@ def session_with(names: Names, **options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector)
 
 
-async def test_a_host_that_cannot_be_resolved_gives_way_to_its_backup_and_stays_behind(service: StandIn) -> None:
-    """Within the first attempt; and later calls go to the backup at once."""
+async def test_the_backup_of_a_host_that_cannot_be_resolved_is_used_and_kept(service: StandIn) -> None:
+    """Within the first attempt; later calls use it at once."""
     names = Names(first=OSError(-2, "Name or service not known"))
     async with session_with(names) as session:
         tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
@@ -79,8 +79,8 @@ async def test_a_host_that_cannot_be_resolved_gives_way_to_its_backup_and_stays_
     assert len(service.seen) == 3
 
 
-async def test_a_host_that_refuses_connections_gives_way_to_its_backup(service: StandIn) -> None:
-    """As one that cannot be resolved does, even for a call that must not be repeated: nothing was sent."""
+async def test_the_backup_of_a_host_that_refuses_connections_is_used(service: StandIn) -> None:
+    """Also for a call that is not repeatable: nothing was sent."""
     async with StandIn() as gone:
         pass
     async with session_with(Names()) as session:
@@ -89,8 +89,8 @@ async def test_a_host_that_refuses_connections_gives_way_to_its_backup(service: 
     assert len(service.seen) == 1
 
 
-async def test_both_failing_is_a_connect_failure_with_nothing_foreign(service: StandIn) -> None:
-    """After the retries; it names a host and the system's reason."""
+async def test_two_unreachable_hosts_are_connect_failed_without_a_foreign_exception(service: StandIn) -> None:
+    """After the retries, with the name of a host."""
     names = Names(first=OSError(-2, "Name or service not known"), backup=OSError(-3, "Temporary failure"))
     retry = RetryPolicy(attempts=3, wait=(0, 0))
     async with session_with(names) as session:
@@ -109,8 +109,8 @@ async def test_both_failing_is_a_connect_failure_with_nothing_foreign(service: S
             todo += [link.__cause__, link.__context__]
 
 
-async def test_the_backup_failing_in_its_turn_gives_way_to_the_first(service: StandIn) -> None:
-    """Whichever works is used, and the record of an attempt names the one that was."""
+async def test_the_first_host_is_used_again_when_the_backup_fails(service: StandIn) -> None:
+    """The record of an attempt has the URL of the host that was used."""
     names = Names(first=OSError(-2, "Name or service not known"))
     attempts: list[Attempt] = []
     async with session_with(names) as session:
@@ -127,8 +127,8 @@ async def test_the_backup_failing_in_its_turn_gives_way_to_the_first(service: St
     assert answered == [f"http://{host}/v4/openim/get_c2c_unread_msg_num" for host in hosts]
 
 
-async def test_many_calls_at_once_move_to_the_backup_together(service: StandIn) -> None:
-    """They do not push each other back and forth: all end at the backup."""
+async def test_concurrent_calls_move_to_the_backup_once(service: StandIn) -> None:
+    """Their failures do not switch the host back and forth."""
     names = Names(first=OSError(-2, "Name or service not known"))
     async with session_with(names) as session:
         tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}")
@@ -139,19 +139,19 @@ async def test_many_calls_at_once_move_to_the_backup_together(service: StandIn) 
 
 
 @pytest.mark.parametrize("fault", [page(502), Reply(b"", 503), Fate.DROP, error(10002), error(60026)], ids=str)
-async def test_a_host_that_answers_or_breaks_off_is_not_left(service: StandIn, fault: Any) -> None:
-    """Only what cannot be reached is: an error of the service is the same at the backup."""
+async def test_a_host_that_was_reached_is_kept(service: StandIn, fault: Any) -> None:
+    """An error of the service would be the same at the backup."""
     async with StandIn() as other, session_with(Names()) as session:
         service.script.append(fault)
         tim = client_at(session, f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{other.port}")
-        with contextlib.suppress(APIError):  # 60026 lasts; what passes is repeated here
+        with contextlib.suppress(APIError):  # 60026 is permanent; the others are retried here
             assert await tim.get_all_c2c_unread_msg_num("alice") == 7
         assert FIRST in tim._caller._transport.host
     assert other.connections == 0
 
 
-async def test_a_session_too_busy_to_connect_does_not_change_the_host(service: StandIn) -> None:
-    """Waiting for a place in the caller's own pool says nothing of the host."""
+async def test_a_time_out_in_a_callers_full_pool_keeps_the_host(service: StandIn) -> None:
+    """It says nothing about the host."""
     async with StandIn() as other, session_with(Names(), limit=1) as session:
         retry = RetryPolicy(attempts=1)
         service.script.append(Fate.HOLD)
@@ -168,8 +168,8 @@ async def test_a_session_too_busy_to_connect_does_not_change_the_host(service: S
         (await holding).close()
 
 
-def test_the_hosts_of_each_region_are_the_documented_ones() -> None:
-    """Each with its backup, typed in here once more."""
+def test_each_region_has_its_documented_hosts() -> None:
+    """Copied from the documents independently of the client's table."""
     assert REGIONS == {
         "china": ("console.tim.qq.com", "adminapi.my-imcloud.com"),
         "singapore": ("adminapisgp.im.qcloud.com", "adminapisgp.my-imcloud.com"),
@@ -197,7 +197,7 @@ def test_the_hosts_of_each_region_are_the_documented_ones() -> None:
     ],
 )
 def test_a_region_has_a_short_name(short: str, host: str) -> None:
-    """Scripts in the vendor's style set it."""
+    """Scripts in the vendor's style use it."""
     assert TIMClient(sdk_app_id=APP, secret_key=KEY, region=short).base_url == f"https://{host}"
 
 
@@ -205,8 +205,8 @@ def test_a_region_has_a_short_name(short: str, host: str) -> None:
     "url",
     ["http://10.0.0.7", "http://adminapisgp.im.qcloud.com", "http://127.0.0.1.example", "http://[2001:db8::1]:80"],
 )
-def test_http_to_another_machine_is_refused_unless_asked_for(url: str) -> None:
-    """An admin's credential would cross the network unencrypted."""
+def test_http_to_another_machine_needs_allow_http(url: str) -> None:
+    """The UserSig of an admin would cross the network unencrypted."""
     with pytest.raises(ValueError, match="allow_http=True"):
         TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url)
     assert TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url, allow_http=True).base_url == url
@@ -215,13 +215,12 @@ def test_http_to_another_machine_is_refused_unless_asked_for(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8099", "http://127.9.9.9", "http://localhost:1", "http://LOCALHOST.", "http://[::1]:8099"]
 )
-def test_http_to_this_machine_is_fine(url: str) -> None:
-    """An emulator needs no certificate."""
+def test_http_to_this_machine_is_allowed(url: str) -> None:
     assert TIMClient(sdk_app_id=APP, secret_key=KEY, base_url=url).base_url == url
 
 
-def test_a_failed_host_goes_behind_the_other_once_however_many_say_so() -> None:
-    """The second to report it finds the backup in place."""
+def test_several_reports_of_a_failed_host_switch_once() -> None:
+    """The backup is current at the second report."""
     hosts = Hosts("https://a", "https://b")
     assert hosts.current == "https://a"
     assert [hosts.after("https://a") for _ in range(5)] == ["https://b"] * 5
@@ -229,7 +228,7 @@ def test_a_failed_host_goes_behind_the_other_once_however_many_say_so() -> None:
 
 
 async def test_a_base_url_has_no_backup(service: StandIn) -> None:
-    """One host, with or without a path and a slash at its end."""
+    """With or without a slash at its end, it is the only host."""
     for base_url in (service.url, service.url + "/"):
         async with client_of(service, base_url=base_url) as tim:
             await tim.get_all_c2c_unread_msg_num("alice")
@@ -238,22 +237,22 @@ async def test_a_base_url_has_no_backup(service: StandIn) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Somebody who certifies names, for this run."""
+    """A certificate authority for this run."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def served(authority: trustme.CA) -> ssl.SSLContext:
-    """A server with a certificate of the backup's name."""
+    """A server's TLS context with a certificate for the backup's name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(REGIONS["singapore"][1]).configure_cert(context)
     return context
 
 
-async def test_a_hijacked_name_is_found_out_by_its_certificate_and_the_backup_is_used(
+async def test_a_host_with_a_certificate_of_another_name_is_replaced_by_its_backup(
     authority: trustme.CA, served: ssl.SSLContext
 ) -> None:
-    """The whole way, over TLS: the first host's certificate is not its own, so nothing is sent there."""
+    """Over TLS; nothing is sent to the first host, whose name may be hijacked."""
     async with StandIn(tls=served) as service:
 
         class AllHere(Names):
@@ -270,12 +269,3 @@ async def test_a_hijacked_name_is_found_out_by_its_certificate_and_the_backup_is
             assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert {seen.headers["host"] for seen in service.seen} == {REGIONS["singapore"][1]}
     assert service.violations == []
-
-
-async def test_a_certificate_that_nobody_trusts_is_a_connect_failure(served: ssl.SSLContext) -> None:
-    """TLS is verified unless the caller's session says otherwise; nothing is sent to who cannot prove its name."""
-    async with StandIn(tls=served) as service, client_of(service, retry=RetryPolicy(attempts=1)) as tim:
-        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, ConnectFailed)
-    assert "certificate" in str(failure)
-    assert service.seen == []

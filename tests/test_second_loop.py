@@ -1,4 +1,4 @@
-"""A client in a second event loop, or in none: an error that names both loops and the remedy, and no harm."""
+"""A client in a second event loop, or in none, is an error that names the loops and the remedy, and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tim_async.webhooks import RequestOverLimit
 
 from .stand_in import METHODS
 
-# Those of a loop that was closed before its client, of which uvloop warns as it is closed.
+# uvloop warns about the sockets of a client whose loop was closed before it.
 LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")
 ALERT = RequestOverLimit(service_name="openim", command="get_c2c_unread_msg_num", request=400, limit=200)
 
@@ -66,31 +66,31 @@ def named(loop: asyncio.AbstractEventLoop) -> str:
 
 @pytest.mark.parametrize("use", USES)
 def test_a_second_loop_is_named_and_changes_nothing(service: Emulator, use: str) -> None:
-    """While the first loop rests between two runs; the client goes on in it, and closes there."""
+    """The first loop is between two runs; the client works in it afterwards."""
     tim = TIMClient(**service.client_options())
     with asyncio.Runner() as first, asyncio.Runner() as second:
         assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
-        told = (
+        message = (
             f"^the client belongs to the event loop {named(first.get_loop())} of thread 'MainThread', which is not "
             f"running; this is the event loop {named(second.get_loop())} of thread 'MainThread': make one client for "
             f"each event loop, or use a tim_async.blocking.Portal in code that runs none$"
         )
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             second.run(USES[use](tim))  # type: ignore[arg-type]  # they are coroutines
-        assert second.run(figures(tim)) == first.run(figures(tim))
+        assert second.run(readable_anywhere(tim)) == first.run(readable_anywhere(tim))
         assert first.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
         first.run(tim.aclose())
 
 
-async def figures(tim: TIMClient) -> object:
-    """What may be read in any loop, and in any thread."""
+async def readable_anywhere(tim: TIMClient) -> object:
+    """Return what any loop and any thread may read."""
     return repr(tim), tim.stats(), tim.with_options(timeout=5).base_url
 
 
 @LEAVES_SOCKETS
 @pytest.mark.parametrize("use", USES)
-def test_a_first_loop_that_is_closed_is_said_to_be(service: Emulator, use: str) -> None:
-    """The classic: one client for two `asyncio.run`.  It can still be closed; aiohttp leaves its idle sockets open."""
+def test_a_closed_first_loop_is_named_as_closed(service: Emulator, use: str) -> None:
+    """As with one client for two `asyncio.run`; it can be closed, though aiohttp leaves its idle sockets open."""
     tim = TIMClient(**service.client_options())
     assert asyncio.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
     if use != "aclose":
@@ -103,7 +103,7 @@ def test_a_first_loop_that_is_closed_is_said_to_be(service: Emulator, use: str) 
 @LEAVES_SOCKETS
 @pytest.mark.parametrize("use", ["set_rate", "on_alert"])
 def test_without_a_loop_the_remedy_is_named(service: Emulator, use: str) -> None:
-    """For the methods that are no coroutines."""
+    """For methods that are not coroutines."""
     tim = TIMClient(**service.client_options())
     assert asyncio.run(tim.get_all_c2c_unread_msg_num("alice")) == 3
     with pytest.raises(RuntimeError, match=r"^no event loop runs in thread 'MainThread': make one client for each ev"):
@@ -112,8 +112,8 @@ def test_without_a_loop_the_remedy_is_named(service: Emulator, use: str) -> None
     gc.collect()
 
 
-def test_another_thread_is_named(service: Emulator) -> None:
-    """Where both loops run."""
+def test_a_second_loop_in_another_thread_is_named(service: Emulator) -> None:
+    """Both loops run."""
 
     def ask() -> tuple[str, str]:
         with pytest.raises(RuntimeError) as caught:
@@ -125,6 +125,6 @@ def test_another_thread_is_named(service: Emulator) -> None:
             return await asyncio.to_thread(ask)
 
     tim = TIMClient(**service.client_options())
-    told, other = asyncio.run(main())
-    assert "of thread 'MainThread', which is running; this is" in told
-    assert f"of thread {other!r}:" in told
+    message, other = asyncio.run(main())
+    assert "of thread 'MainThread', which is running; this is" in message
+    assert f"of thread {other!r}:" in message

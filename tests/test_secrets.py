@@ -1,4 +1,4 @@
-"""Neither the key nor any UserSig is in anything that is logged, shown, raised, pickled or recorded."""
+"""No log, text, repr, traceback, pickle or record contains the key or a UserSig."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ FAILURES: dict[str, Callable[[Seen], Action]] = {
     "held": lambda _: Fate.HOLD,
     "echoed in ErrorInfo": lambda seen: error(10003, f"bad usersig {seen.usersig}!"),
     "echoed in ErrorInfo of a transient error": lambda seen: error(10002, seen.usersig),
-    "echoed in ErrorInfo of a refused signature": lambda seen: error(70001, seen.usersig),
-    "echoed in ErrorInfo of a rate": lambda seen: error(60007, url(seen)),
+    "echoed in ErrorInfo of a rejected UserSig": lambda seen: error(70001, seen.usersig),
+    "echoed in ErrorInfo of a refusal for the rate": lambda seen: error(60007, url(seen)),
     "echoed in ErrorInfo of an unknown code": lambda seen: error(424242, url(seen)),
     "echoed in ErrorInfo of another region": lambda seen: error(60026, url(seen)),
     "echoed percent-encoded": lambda seen: error(10003, quote(seen.raw_query, safe="")),
-    "echoed with every sign percent-encoded": lambda seen: error(10003, encoded(seen.usersig)),
+    "echoed with each special character percent-encoded": lambda seen: error(10003, encoded(seen.usersig)),
     "echoed as a body": lambda seen: Reply(seen.usersig.encode()),
     "echoed as a page": lambda seen: Reply(f"<html>{url(seen)}</html>".encode(), 502),
     "echoed as a 404 page": lambda seen: Reply(f"<html>{url(seen)}</html>".encode(), 404),
@@ -99,24 +99,24 @@ FAILURES: dict[str, Callable[[Seen], Action]] = {
 }  # fmt: skip
 
 
-def everything_of(failure: BaseException) -> str:
-    """All that a log, a debugger or a crash reporter could show of an exception, and of those behind it."""
+def everything_shown(failure: BaseException) -> str:
+    """Return all that a log, a debugger or a crash reporter could show of an exception and its chain."""
     shown = [repr(failure), str(failure), repr(failure.args), repr(vars(failure))]
     shown += traceback.format_exception(failure)
     shown += traceback.TracebackException.from_exception(failure, capture_locals=True, compact=False).format()
     for again in (failure, copy.copy(failure), copy.deepcopy(failure)):
-        # One character for each byte, so that plain text in it can be searched for.
+        # One character for each byte, so that it can be searched for plain text.
         shown += [pickle.dumps(again, protocol).decode("latin-1") for protocol in (0, 5)]
     for behind in (failure.__cause__, failure.__context__):
         if behind is not None:
-            shown.append(everything_of(behind))
+            shown.append(everything_shown(behind))
     return "\n".join(shown)
 
 
 def assert_no_secret(text: str, service: StandIn) -> None:
     assert KEY not in text
     for usersig in service.usersigs:
-        # Not even most of one: the middle of it is as good as unique.
+        # Not even a large part of one, which is almost unique.
         for part in (usersig, usersig[20:60], usersig[:40], usersig[-40:]):
             at = text.find(part)
             assert at < 0, f"a UserSig is shown: …{text[max(0, at - 300) : at + 40]}…"
@@ -127,7 +127,7 @@ def assert_no_secret(text: str, service: StandIn) -> None:
 async def test_no_failure_shows_a_secret(
     service: StandIn, caplog: pytest.LogCaptureFixture, answer: Callable[[Seen], Action]
 ) -> None:
-    """In no log at DEBUG, no text, no traceback with locals, no pickle and no record, even when it is echoed."""
+    """Not in a log at DEBUG, a text, a traceback with locals, a pickle or a record, even if the service echoes it."""
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
     service.answer = answer
@@ -141,8 +141,8 @@ async def test_no_failure_shows_a_secret(
             shown = [repr(tim), repr(vars(tim.batch)), repr(records), caplog.text, *map(repr, caplog.records)]
             if isinstance(outcome, BaseException):
                 assert isinstance(outcome, TIMError)
-                shown.append(everything_of(outcome))
-            elif method.name != "call":  # which gives the whole answer, and with it what the service put there
+                shown.append(everything_shown(outcome))
+            elif method.name != "call":  # it returns the service's whole answer
                 shown.append(repr(outcome))
         assert records
         assert service.usersigs
@@ -157,11 +157,11 @@ async def failure_or_result(awaitable: Any) -> Any:
 
 
 async def test_success_logs_no_secret(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """With everything at DEBUG and the event loop's debug mode on."""
+    """At DEBUG, and in the event loop's debug mode."""
     caplog.set_level(logging.DEBUG)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
-    loop.slow_callback_duration = 0.0  # have every callback logged, with its repr
+    loop.slow_callback_duration = 0.0  # every callback is logged, with its repr
     async with client_of(service) as tim:
         for method in METHODS:
             await method.run(tim)
@@ -172,8 +172,8 @@ async def test_success_logs_no_secret(service: StandIn, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("code", [70107, 10062])
-async def test_an_item_error_shows_no_secret_that_was_echoed(service: StandIn, code: int) -> None:
-    """The words beside an item's code are the service's, too."""
+async def test_an_item_error_shows_no_echoed_secret(service: StandIn, code: int) -> None:
+    """The text beside an item's code is the service's."""
     service.answer = lambda seen: ok(
         ErrorList=[{"Peer_Account": "bob", "ErrorCode": code, "ErrorInfo": f"bad {seen.usersig}"}],
         GroupMsgReceiptList=[{"MsgSeq": 1, "Code": code, "ErrorInfo": f"bad {seen.usersig}"}],
@@ -185,8 +185,8 @@ async def test_an_item_error_shows_no_secret_that_was_echoed(service: StandIn, c
         assert_no_secret(repr(result), service)
 
 
-async def test_a_signature_of_an_earlier_attempt_that_is_echoed_late_is_not_shown(service: StandIn) -> None:
-    """The first one was refused and replaced; a cached answer may still hold it."""
+async def test_an_echoed_usersig_of_an_earlier_attempt_is_not_shown(service: StandIn) -> None:
+    """It was rejected and replaced, but a cached answer may echo it."""
 
     def answer(seen: Seen) -> Action:
         first = next(known for known in service.seen if known.path).usersig
@@ -196,11 +196,11 @@ async def test_a_signature_of_an_earlier_attempt_that_is_echoed_late_is_not_show
     async with client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert len(service.seen) == 2
-    assert_no_secret(everything_of(failure), service)
+    assert_no_secret(everything_shown(failure), service)
 
 
 async def test_a_connection_failure_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    """Refused, and a name that cannot be resolved: aiohttp's own messages hold host and URL."""
+    """For a refused connection and a name that cannot be resolved."""
     caplog.set_level(logging.DEBUG)
     async with StandIn() as gone:
         pass
@@ -208,14 +208,14 @@ async def test_a_connection_failure_shows_no_secret(caplog: pytest.LogCaptureFix
     for base_url in (gone.url, "https://no-such-host.invalid"):
         async with client_of(gone, base_url=base_url, retry=retry) as tim:
             failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-        text = everything_of(failure) + caplog.text
+        text = everything_shown(failure) + caplog.text
         assert KEY not in text
         assert "usersig" not in re.sub(r"(_usersigs|usersig_|\busersig\b(?!=))", "", text)
-        assert "eJ" not in str(failure), "every UserSig begins so"
+        assert "eJ" not in str(failure), "every UserSig begins with eJ"
 
 
-async def test_an_error_that_holds_the_url_is_not_chained(service: StandIn) -> None:
-    """aiohttp's own exceptions print it: none of them is behind ours, shown or not."""
+async def test_exceptions_of_aiohttp_are_not_chained(service: StandIn) -> None:
+    """They contain the URL."""
     service.answer = lambda _: TRUNCATED
     async with client_of(service, retry=RetryPolicy(attempts=2, wait=(0, 0))) as tim:
         failure: BaseException | None = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -228,7 +228,7 @@ async def test_an_error_that_holds_the_url_is_not_chained(service: StandIn) -> N
 
 
 async def test_a_cancelled_call_shows_no_secret(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    """Its traceback goes through the depths of aiohttp; what is ours in it shows nothing."""
+    """Not in its traceback through aiohttp, its task's repr, the log or the records."""
     caplog.set_level(logging.DEBUG)
     service.answer = lambda _: Fate.HOLD
     records: list[Attempt] = []
@@ -244,8 +244,8 @@ async def test_a_cancelled_call_shows_no_secret(service: StandIn, caplog: pytest
     assert_no_secret(shown + repr(records) + caplog.text, service)
 
 
-def test_a_client_that_cannot_be_made_shows_no_key() -> None:
-    """Nor in the traceback of a bad argument beside it, as it is usually printed."""
+def test_a_failed_constructor_shows_no_key() -> None:
+    """Not in the traceback of another bad argument either, as printed by default."""
     options: dict[str, Any] = {"sdk_app_id": APP, "secret_key": KEY, "region": "atlantis"}
     with pytest.raises(ValueError) as caught:
         TIMClient(**options)
@@ -257,7 +257,7 @@ def test_a_client_that_cannot_be_made_shows_no_key() -> None:
 
 
 async def test_a_client_shows_no_secret(service: StandIn) -> None:
-    """repr, str and format, before, within and after its use; it has no printable dict of its own either."""
+    """Not in its repr, str, format or vars, before, during and after its use."""
     tim = client_of(service)
     texts = [repr(tim), str(tim), f"{tim}", repr(vars(tim))]
     async with tim:
@@ -267,8 +267,8 @@ async def test_a_client_shows_no_secret(service: StandIn) -> None:
     assert_no_secret("\n".join(texts), service)
 
 
-async def test_an_unclosed_client_warns_without_a_secret(service: StandIn) -> None:
-    """aiohttp's complaint about a forgotten session names no URL."""
+async def test_the_repr_of_a_session_shows_no_secret(service: StandIn) -> None:
+    """aiohttp's warning about an unclosed session contains it."""
     session = aiohttp.ClientSession()
     tim = client_of(service, session=session)
     await tim.get_all_c2c_unread_msg_num("alice")

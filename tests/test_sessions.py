@@ -1,4 +1,4 @@
-"""Sessions: the client's own, and those of callers, however they are set up."""
+"""Sessions, those of the client and those of callers; clients from the environment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .test_cancellation import run
 
 
 async def test_a_given_session_is_used_and_never_closed(service: StandIn) -> None:
-    """Not by the end of the block, not by aclose, not by an error."""
+    """Neither by the end of the block, nor by aclose, nor by an error."""
     async with aiohttp.ClientSession() as session:
         async with client_of(service, session=session) as tim:
             await tim.set_unread_msg_num("g", "alice", 1)
@@ -50,8 +50,7 @@ async def test_a_given_session_is_used_and_never_closed(service: StandIn) -> Non
     service.violations.clear()  # the last request was not the client's
 
 
-async def test_an_own_session_is_closed_with_its_connections() -> None:
-    """No connection is left open at the end of the block."""
+async def test_the_clients_session_is_closed_with_its_connections() -> None:
     async with StandIn() as service:
         async with client_of(service) as tim:
             await tim.set_unread_msg_num("g", "alice", 1)
@@ -63,14 +62,13 @@ async def test_an_own_session_is_closed_with_its_connections() -> None:
         assert (connected, service.serving) == (1, 0)
 
 
-def test_nothing_is_made_without_a_loop() -> None:
-    """A client can be made, shown and dropped outside any event loop."""
+def test_a_client_can_be_constructed_without_an_event_loop() -> None:
+    """It can also be shown and dropped there."""
     tim = TIMClient(sdk_app_id=1400000000, secret_key=KEY, region="singapore")
     assert repr(tim) == "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
 
 
-def test_two_runs_one_after_the_other_each_with_a_client() -> None:
-    """Nothing of the first event loop is needed in the second."""
+def test_two_successive_event_loops_can_each_have_a_client() -> None:
 
     async def main() -> Any:
         async with StandIn() as service, client_of(service) as tim:
@@ -81,8 +79,8 @@ def test_two_runs_one_after_the_other_each_with_a_client() -> None:
     assert [asyncio.run(main()) for _ in range(2)] == [(5, 7)] * 2
 
 
-async def test_a_call_that_no_task_runs_is_a_clear_runtime_error(service: StandIn) -> None:
-    """Stepped by hand, nothing could end it at its time-out; nothing is sent, and its permit is returned."""
+async def test_a_call_outside_a_task_is_a_runtime_error(service: StandIn) -> None:
+    """Nothing could end it at its time-out; nothing is sent, and its permit is returned."""
     stepped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def step() -> None:
@@ -90,7 +88,7 @@ async def test_a_call_that_no_task_runs_is_a_clear_runtime_error(service: StandI
         call = tim.get_all_c2c_unread_msg_num("alice")
         try:
             call.send(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
+        except Exception as error:  # noqa: BLE001 - any exception is compared
             said = repr(error)
         call.close()
         stepped.set_result(said)
@@ -104,8 +102,7 @@ async def test_a_call_that_no_task_runs_is_a_clear_runtime_error(service: StandI
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_a_session_that_raises_for_status_makes_no_difference(service: StandIn, method: Method) -> None:
-    """What the caller's session does by default with a 502 is not asked."""
+async def test_a_sessions_raise_for_status_has_no_effect(service: StandIn, method: Method) -> None:
     service.script.extend([page(502), page(503), Reply(error(10002).body, 500)])
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
@@ -115,8 +112,7 @@ async def test_a_session_that_raises_for_status_makes_no_difference(service: Sta
     assert len(service.seen) == 4
 
 
-async def test_a_session_with_a_base_url_makes_no_difference(service: StandIn) -> None:
-    """The client's own host is asked."""
+async def test_a_sessions_base_url_has_no_effect(service: StandIn) -> None:
     async with (
         aiohttp.ClientSession("http://127.0.0.1:9/elsewhere/") as session,
         client_of(service, session=session) as tim,
@@ -124,8 +120,7 @@ async def test_a_session_with_a_base_url_makes_no_difference(service: StandIn) -
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
 
 
-async def test_a_session_with_headers_and_cookies_of_its_own_makes_no_difference(service: StandIn) -> None:
-    """The content type stays JSON whatever the session says."""
+async def test_a_sessions_headers_and_cookies_do_not_change_the_content_type(service: StandIn) -> None:
     service.answer = lambda _: Reply(b'{"ErrorCode":0}', headers=(*JSON, ("Set-Cookie", "a=b")))
     async with (
         aiohttp.ClientSession(headers={"Content-Type": "text/plain", "X-Mine": "1"}, cookies={"c": "d"}) as session,
@@ -136,8 +131,8 @@ async def test_a_session_with_headers_and_cookies_of_its_own_makes_no_difference
     assert {seen.headers["content-type"] for seen in service.seen} == {"application/json"}
 
 
-async def test_a_session_with_a_short_time_out_of_its_own_does_not_shorten_ours(service: StandIn) -> None:
-    """The client's timeout is the one that counts."""
+async def test_a_sessions_time_out_has_no_effect(service: StandIn) -> None:
+    """The client's applies."""
     service.script.append(Fate.HOLD)
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.001, sock_read=0.001)) as session,
@@ -150,8 +145,7 @@ async def test_a_session_with_a_short_time_out_of_its_own_does_not_shorten_ours(
     assert len(service.seen) == 1
 
 
-async def test_a_closed_session_is_a_tim_error_and_nothing_is_tried_again(service: StandIn) -> None:
-    """A session that its owner has closed will not open by itself."""
+async def test_a_closed_session_is_client_closed_without_a_retry(service: StandIn) -> None:
     session = aiohttp.ClientSession()
     await session.close()
     async with client_of(service, session=session) as tim:
@@ -162,7 +156,7 @@ async def test_a_closed_session_is_a_tim_error_and_nothing_is_tried_again(servic
 
 
 async def test_a_closed_session_is_not_tried_with_the_backup_host(caplog: pytest.LogCaptureFixture) -> None:
-    """Of a region that has one: the session is at fault, not the host."""
+    """The session is at fault, not the host."""
     caplog.set_level(logging.INFO)
     session = aiohttp.ClientSession()
     await session.close()
@@ -175,8 +169,7 @@ async def test_a_closed_session_is_not_tried_with_the_backup_host(caplog: pytest
     assert "backup" not in caplog.text
 
 
-async def test_a_session_closed_by_its_owner_while_calls_are_in_flight(service: StandIn) -> None:
-    """Each ends with a TIMError."""
+async def test_calls_in_flight_of_a_closed_session_end_with_a_tim_error(service: StandIn) -> None:
     service.answer = lambda _: Fate.HOLD
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2))
     async with client_of(service, session=session) as tim:
@@ -191,8 +184,8 @@ async def test_a_session_closed_by_its_owner_while_calls_are_in_flight(service: 
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-async def test_no_more_calls_are_in_flight_than_a_sessions_connector_allows(service: StandIn, limit: int) -> None:
-    """All endpoints together, and every call goes through."""
+async def test_a_sessions_connector_limits_the_calls_in_flight(service: StandIn, limit: int) -> None:
+    """Those of all endpoints together, and every call succeeds."""
     service.answer = lambda _: Fate.HOLD
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit)) as session,
@@ -206,8 +199,8 @@ async def test_no_more_calls_are_in_flight_than_a_sessions_connector_allows(serv
     assert service.connections == limit
 
 
-def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_gave_up() -> None:
-    """One connection: A is cancelled while it waits for it, and so B, who waits behind A, must get it."""
+def test_a_freed_connection_skips_an_endpoint_whose_caller_was_cancelled() -> None:
+    """With one connection: the first waiting call is cancelled, so the one behind it gets the connection."""
 
     async def main() -> None:
         async with (
@@ -218,24 +211,24 @@ def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_gave_up() -> 
             service.script.append(Fate.HOLD)
             first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
             await service.until(1)
-            gives_up = asyncio.ensure_future(tim.admin_set_msg_read("alice", "bob"))
+            cancelled = asyncio.ensure_future(tim.admin_set_msg_read("alice", "bob"))
             waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
             for _ in range(10):
                 await asyncio.sleep(0)
-            gives_up.cancel()
-            await asyncio.wait([gives_up])
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
             service.let_go.set()
             await first
             done, _ = await asyncio.wait([waits], timeout=10.0)
             waits.cancel()
             await asyncio.wait([waits])
-            assert done, "the freed connection went to the endpoint whose only caller had given up"
+            assert done, "the freed connection went to the endpoint whose only caller was cancelled"
 
     run(main)
 
 
-def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_is_paused() -> None:
-    """One connection: A must pause before it could use it, and so B, who waits behind A, must get it."""
+def test_a_freed_connection_skips_a_paused_endpoint() -> None:
+    """With one connection: the first waiting endpoint is paused, so the one behind it gets the connection."""
 
     async def main() -> None:
         async with (
@@ -265,8 +258,8 @@ def test_a_freed_connection_goes_to_who_can_use_it_even_if_another_is_paused() -
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("limit", [1, 2])
-def test_with_few_connections_any_mix_of_calls_and_cancellations_hangs_nobody(limit: int, seed: int) -> None:
-    """Calls of all endpoints come, fail and are cancelled at random; those that are not cancelled all end."""
+def test_with_few_connections_random_calls_and_cancellations_never_hang(limit: int, seed: int) -> None:
+    """Calls of all endpoints start, fail and are cancelled at random; all others succeed."""
     dice = random.Random(seed)
 
     def answer(seen: Any) -> Any:
@@ -310,10 +303,10 @@ def test_with_few_connections_any_mix_of_calls_and_cancellations_hangs_nobody(li
 
 @pytest.mark.parametrize("signal", ["on_request_start", "on_request_end"])
 @pytest.mark.parametrize("kind", [aiohttp.InvalidURL, aiohttp.ClientError, ValueError, OSError])
-async def test_a_session_whose_trace_raises_is_the_callers_business(
+async def test_a_client_value_or_os_error_of_a_sessions_trace_is_a_tim_error(
     service: StandIn, signal: str, kind: type[Exception]
 ) -> None:
-    """Even its error ends as a TIMError without the URL, which tells whether anything was sent."""
+    """It does not show the URL, and it says whether the outcome is unknown."""
 
     async def hook(*_: Any) -> None:
         raise kind(URL(service.url + "?usersig=secret"))
@@ -331,8 +324,9 @@ async def test_a_session_whose_trace_raises_is_the_callers_business(
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, LookupError])
-async def test_a_defect_of_a_sessions_trace_passes_unchanged(service: StandIn, kind: type[Exception]) -> None:
-    """An exception of another kind is no failure of a call."""
+async def test_another_exception_of_a_sessions_trace_is_raised_unchanged(
+    service: StandIn, kind: type[Exception]
+) -> None:
     defect = kind("a defect of the caller's")
 
     async def hook(*_: Any) -> None:
@@ -344,7 +338,7 @@ async def test_a_defect_of_a_sessions_trace_passes_unchanged(service: StandIn, k
         assert await failure_of(tim.get_all_c2c_unread_msg_num("alice")) is defect
 
 
-# From the environment.
+# From the environment
 
 
 @pytest.fixture
@@ -371,8 +365,8 @@ def test_from_env_reads_the_documented_variables(environment: pytest.MonkeyPatch
     )
 
 
-async def test_from_env_makes_a_client_that_works(service: StandIn, environment: pytest.MonkeyPatch) -> None:
-    """With identifier and base URL from the environment."""
+async def test_a_client_from_the_environment_works(service: StandIn, environment: pytest.MonkeyPatch) -> None:
+    """Identifier and base URL come from the environment."""
     set_all(environment, TIM_REGION=None, TIM_BASE_URL=service.url + "/", TIM_IDENTIFIER="管理员")
     async with TIMClient.from_env(timeout=5.0) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
@@ -381,16 +375,15 @@ async def test_from_env_makes_a_client_that_works(service: StandIn, environment:
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
-def test_the_key_may_stand_in_a_file_with_a_line_end(environment: pytest.MonkeyPatch, tmp_path: Any, end: str) -> None:
-    """As editors and secret stores write it."""
+def test_the_key_may_be_in_a_file_with_line_ends(environment: pytest.MonkeyPatch, tmp_path: Any, end: str) -> None:
+    """Editors and secret stores add them."""
     file = tmp_path / "key"
     file.write_bytes(f"{KEY}{end}".encode())
     set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(file))
     assert "1400000000" in repr(TIMClient.from_env())
 
 
-def test_a_key_file_that_is_not_there_is_an_os_error(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """Which names the file."""
+def test_a_missing_key_file_is_an_os_error_that_names_it(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
     set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         TIMClient.from_env()
@@ -415,24 +408,25 @@ def test_a_key_file_that_is_not_there_is_an_os_error(environment: pytest.MonkeyP
     ],
     ids=str,
 )
-def test_what_is_missing_or_wrong_in_the_environment_is_named(
+def test_a_missing_or_bad_variable_is_named(
     environment: pytest.MonkeyPatch, changes: dict[str, str | None], named: str
 ) -> None:
-    """A ValueError that says which variable, without showing the key."""
+    """In a ValueError that does not show the key."""
     set_all(environment, **changes)
     with pytest.raises(ValueError, match=named) as caught:
         TIMClient.from_env()
     assert KEY not in str(caught.value)
 
 
-def test_the_environment_can_allow_http_to_a_trusted_network(environment: pytest.MonkeyPatch) -> None:
-    """As ``allow_http=True`` does."""
+def test_the_environment_can_allow_http(environment: pytest.MonkeyPatch) -> None:
     set_all(environment, TIM_REGION=None, TIM_BASE_URL="http://tim.internal", TIM_ALLOW_HTTP="1")
     assert TIMClient.from_env().base_url == "http://tim.internal"
 
 
-def test_a_key_file_that_is_not_text_is_named_and_not_shown(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """The error of a decoder would hold its bytes."""
+def test_a_key_file_that_is_not_utf_8_is_named_without_its_content(
+    environment: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """The UnicodeDecodeError, which holds the bytes, is not in the chain."""
     file = tmp_path / "key"
     file.write_bytes(KEY.encode() + b"\xff")
     set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(file))
@@ -441,8 +435,8 @@ def test_a_key_file_that_is_not_text_is_named_and_not_shown(environment: pytest.
     assert caught.value.__context__ is None
 
 
-def test_options_go_before_the_environment(environment: pytest.MonkeyPatch) -> None:
-    """Each option replaces its variable; so does base_url for a region in the environment, and the other way round."""
+def test_arguments_take_precedence_over_the_environment(environment: pytest.MonkeyPatch) -> None:
+    """`base_url` also replaces a region of the environment, and `region` a base URL."""
     set_all(environment)
     assert "1400000001 as 'bob'" in repr(TIMClient.from_env(sdk_app_id=1400000001, identifier="bob"))
     assert "adminapikr" in repr(TIMClient.from_env(region="seoul"))
@@ -452,25 +446,24 @@ def test_options_go_before_the_environment(environment: pytest.MonkeyPatch) -> N
     assert "adminapikr" in repr(TIMClient.from_env(region="seoul"))
 
 
-def test_a_subclass_is_made_from_the_environment_as_itself(environment: pytest.MonkeyPatch) -> None:
-    """`from_env` is a constructor like any other."""
+def test_from_env_of_a_subclass_returns_an_instance_of_it(environment: pytest.MonkeyPatch) -> None:
 
     class Mine(TIMClient):
-        """A user's own."""
+        """A user's subclass."""
 
     set_all(environment)
     assert type(Mine.from_env()) is Mine
 
 
 def test_a_client_cannot_be_pickled() -> None:
-    """It would take the secret key along."""
+    """The pickle would contain the secret key."""
     tim = TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore")
     with pytest.raises(TypeError, match="secret key"):
         pickle.dumps(tim)
 
 
-def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
-    """It is called, and its coroutine would be lost."""
+def test_an_async_on_attempt_is_rejected() -> None:
+    """Its coroutine would never be awaited."""
 
     async def hook(attempt: Attempt) -> None:
         """Never runs."""
@@ -479,16 +472,15 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
         TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=hook)
 
 
-def test_a_quota_that_would_not_be_shared_is_refused() -> None:
-    """Rather than taken and ignored."""
+def test_a_quota_of_another_type_is_rejected() -> None:
     options: dict[str, Any] = {"quota": "redis://127.0.0.1"}
     with pytest.raises(TypeError, match="RedisQuota"):
         TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", **options)
     TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", quota=None)
 
 
-async def test_a_client_whose_quota_cannot_be_joined_calls_nobody(service: StandIn) -> None:
-    """Neither the first call nor a later one is sent without the quota."""
+async def test_a_client_whose_quota_cannot_be_joined_sends_nothing(service: StandIn) -> None:
+    """Neither the first call nor a later one."""
 
     class Broken:
         def share(self, sdk_app_id: int) -> Any:

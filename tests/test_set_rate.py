@@ -1,4 +1,4 @@
-"""A rate that is changed while calls are under way: `TIMClient.set_rate`, and what the limiter makes of it."""
+"""Rates that change at run time: `TIMClient.set_rate` and the limiter's `set_limit`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SET = SET_UNREAD_MSG_NUM.name
 
 
 class Call:
-    """One call as the server sees it.
+    """One call of a simulation.
 
     Attributes:
-        sent: when it was sent, seconds since the start.
+        sent: the time at which it was sent, seconds since the start.
         limit: the limit at that time.
-        arrived: when it arrived.
+        arrived: the time of its arrival at the server.
     """
 
     def __init__(self, sent: float, limit: int) -> None:
@@ -49,7 +49,7 @@ def simulate(
     strict: bool,
     admit: Callable[[float], bool] = lambda now: True,
 ) -> list[Call]:
-    """Callers that never run out, on a queue whose limit changes at some times, the first at 0; by arrival."""
+    """Saturate a queue whose limit changes at the given times, the first at 0; return the calls by arrival."""
     calls: list[Call] = []
 
     async def run() -> None:
@@ -96,7 +96,7 @@ def simulate(
 def test_no_second_holds_more_than_the_limit_of_its_last_call(
     delays: list[tuple[float, float]], first: int, changes: list[tuple[float, int]]
 ) -> None:
-    """Strict, whatever the delays: no second within one limit exceeds it, and none across a change the higher one."""
+    """Under strict and any delays; a second across a change may hold as many as the limit of its last call."""
     chosen = random.Random(len(delays))
     calls = simulate(5, lambda: chosen.choice(delays), [(0.0, first), *sorted(changes)], strict=True)
     for index, one in enumerate(calls):
@@ -105,7 +105,7 @@ def test_no_second_holds_more_than_the_limit_of_its_last_call(
 
 
 class Server(Window):
-    """A window whose limit changes."""
+    """A window whose limit can change."""
 
     def change(self, limit: int) -> None:
         self._capacity = limit
@@ -115,8 +115,8 @@ class Server(Window):
 
 @pytest.mark.parametrize(("before", "after"), [(100, 300), (300, 100)])
 @pytest.mark.parametrize("kind", get_args(WindowKind))
-def test_a_change_is_used_at_once_and_nothing_is_refused(kind: WindowKind, before: int, after: int) -> None:
-    """By a server whose own limit changes at the same time, but for the calls that are on their way just then."""
+def test_a_new_limit_is_used_at_once_without_refusals(kind: WindowKind, before: int, after: int) -> None:
+    """Of a server whose limit changes at the same time, except for refusals of calls in flight."""
     changed, end = 10.3, 16.0
     calls = simulate(end, lognormal(3, 0.05, 0.3), [(0.0, before), (changed, after)], strict=False)
     server, refused = Server(kind, before), list[Call]()
@@ -129,12 +129,12 @@ def test_a_change_is_used_at_once_and_nothing_is_refused(kind: WindowKind, befor
     in_time = sum(changed + 1.1 <= call.arrived < end for call in calls)
     assert in_time > 0.94 * after * (end - changed - 1.1)
     if after > before:
-        assert sum(changed <= call.arrived < changed + 1.0 for call in calls) > 0.9 * after, "the slots are there"
+        assert sum(changed <= call.arrived < changed + 1.0 for call in calls) > 0.9 * after, "the new slots are used"
     else:
         assert sum(changed + 0.1 <= call.arrived < changed + 1.1 for call in calls) < after
 
 
-def test_what_was_learned_is_kept_and_refusals_of_calls_from_before_teach_nothing() -> None:
+def test_a_new_limit_keeps_the_learned_rate_and_ignores_refusals_of_earlier_calls() -> None:
     async def run() -> None:
         queue = RequestQueue(200)
         sent = [await queue.enter() for _ in range(30)]
@@ -157,7 +157,7 @@ def test_what_was_learned_is_kept_and_refusals_of_calls_from_before_teach_nothin
     virtual_time.run(run())
 
 
-def test_a_burst_is_not_followed_by_that_of_the_new_limit() -> None:
+def test_a_new_limit_adds_no_second_burst() -> None:
     async def run() -> None:
         now, limiter = asyncio.get_running_loop().time(), LocalLimiter(200)
         while limiter.wait(now, Lane.BULK) == 0.0:
@@ -170,8 +170,8 @@ def test_a_burst_is_not_followed_by_that_of_the_new_limit() -> None:
     virtual_time.run(run())
 
 
-def test_a_lower_limit_relies_on_the_smallest_round_trip_alone() -> None:
-    """With fewer slots, the spread averages out less; a higher one relies on what is learned."""
+def test_a_lower_limit_resets_the_credit_to_the_smallest_round_trip() -> None:
+    """With fewer slots, the spread averages out less; a higher limit keeps the credit."""
 
     async def run() -> None:
         limiter = LocalLimiter(200)
@@ -185,8 +185,8 @@ def test_a_lower_limit_relies_on_the_smallest_round_trip_alone() -> None:
     virtual_time.run(run())
 
 
-def test_a_call_finds_its_permit_whatever_was_learned_before_a_change() -> None:
-    """The bucket can hold what a call costs at the floor."""
+def test_a_call_gets_its_permit_after_any_change_of_a_lowered_rate() -> None:
+    """The bucket holds at least the cost of a call at the least rate."""
 
     async def run() -> None:
         loop, limiter = asyncio.get_running_loop(), LocalLimiter(1000)
@@ -202,8 +202,8 @@ def test_a_call_finds_its_permit_whatever_was_learned_before_a_change() -> None:
     virtual_time.run(run())
 
 
-def test_calls_that_wait_are_permitted_by_the_new_rate() -> None:
-    """Nothing else would wake them: the next slot of the old rate is free a second later."""
+def test_waiting_calls_get_permits_at_the_new_rate() -> None:
+    """At the old rate, the next slot would be free a second later."""
 
     async def run() -> None:
         loop, queue = asyncio.get_running_loop(), RequestQueue(1)
@@ -220,12 +220,12 @@ def test_calls_that_wait_are_permitted_by_the_new_rate() -> None:
     virtual_time.run(run())
 
 
-# The client.
+# The client
 
 
 @pytest.mark.parametrize("rate", [10**6, 10**9, 1e300])
-async def test_a_rate_that_is_hardly_a_limit(service: StandIn, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
-    """The bucket is emptied in few steps: one by one, permits come back faster than they are taken."""
+async def test_a_very_high_rate_takes_few_steps(service: StandIn, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    """The bucket is emptied in large steps, since single permits would be refilled faster than they are taken."""
     acquire, steps = LocalLimiter._acquire, [0]
 
     def counted(limiter: LocalLimiter, amount: float) -> None:
@@ -242,19 +242,19 @@ async def test_a_rate_that_is_hardly_a_limit(service: StandIn, monkeypatch: pyte
 
 @pytest.mark.parametrize("limit", [1.0, 1.5, 10, 200, 201, 333.3, 20_000])
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_an_emptied_bucket_has_no_whole_permit(limit: float, taken: int) -> None:
+def test_a_drained_bucket_has_no_whole_permit(limit: float, taken: int) -> None:
     async def run() -> None:
         limiter = LocalLimiter(limit)
         for _ in range(taken):
             limiter.take(asyncio.get_running_loop().time())
         limiter.drain()
-        assert not limiter._bucket.has_capacity(1.0)  # no other way to see it without its slots
+        assert not limiter._bucket.has_capacity(1.0)  # the public wait depends on the slots, too
 
     virtual_time.run(run())
 
 
-async def test_an_endpoint_of_a_client_gets_another_rate(service: StandIn) -> None:
-    """By name or command, before its first call as after it; the others keep theirs, and views have the same one."""
+async def test_set_rate_changes_the_rate_of_one_endpoint(service: StandIn) -> None:
+    """By its name or command, before or after its first call, from the client or a view."""
     async with client_of(service, rates={SET: 50}) as tim:
         tim.set_rate(SET, 300)
         assert tim.stats()[SET].rate == 300
@@ -282,7 +282,7 @@ async def test_an_endpoint_of_a_client_gets_another_rate(service: StandIn) -> No
         (SET, 100, {"bulk_share": "half"}, TypeError, "str"),
     ],
 )
-async def test_what_cannot_be_right_changes_nothing(
+async def test_a_bad_argument_of_set_rate_changes_nothing(
     service: StandIn, method: str, rate: Any, options: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     async with client_of(service) as tim:

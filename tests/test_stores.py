@@ -1,4 +1,4 @@
-"""The URLs of stores: each mistake is one ValueError that names the part and quotes no value."""
+"""URLs and options of stores: each mistake is a ValueError that names the part and shows no value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tim_async.quota import RedisQuota
 
 SECRET = "s3cr3t"
 
-WRONG = [
+BAD_URLS = [
     ("redis://", "no host"),
     ("redis:///0", "no host"),
     (f"redis://:{SECRET}@/0", "no host"),
@@ -99,9 +99,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("url", "says"), WRONG)
-async def test_invalid_urls(url: str, says: str) -> None:
-    """A quota and a stream say the same."""
+@pytest.mark.parametrize(("url", "says"), BAD_URLS)
+async def test_an_invalid_url_is_a_value_error_that_names_the_part(url: str, says: str) -> None:
+    """With the same message from a quota and a stream."""
     with pytest.raises(ValueError) as quota:
         RedisQuota(url or "nonsense")
     stream = await failure_of(read_fleet(url or "nonsense"))
@@ -113,7 +113,7 @@ async def test_invalid_urls(url: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "wanted"),
+    ("url", "expected"),
     [
         ("redis://h", {"host": "h"}),
         ("valkey://h:7000/2", {"host": "h", "port": 7000, "db": 2}),
@@ -124,15 +124,14 @@ async def test_invalid_urls(url: str, says: str) -> None:
         ("unix://joe:pw@/run/x.sock?db=1", {"path": "/run/x.sock", "db": 1, "username": "joe", "password": "pw"}),
     ],
 )
-def test_valid_urls(url: str, wanted: dict[str, Any]) -> None:
-    """redis-py reads it as intended."""
+def test_a_valid_url_is_read_by_redis_py_as_intended(url: str, expected: dict[str, Any]) -> None:
     found: dict[str, Any] = {**parse_url(redis_url(url))}
     found.pop("connection_class", None)
-    assert found == wanted
+    assert found == expected
 
 
 @pytest.mark.parametrize(
-    ("url", "nodes", "wanted"),
+    ("url", "nodes", "expected"),
     [
         ("redis+sentinel://h/m", [("h", 26379)], {"db": 0}),
         ("valkey+sentinel://a:1,b,[::1]:3/m/2", [("a", 1), ("b", 26379), ("::1", 3)], {"db": 2}),
@@ -141,8 +140,10 @@ def test_valid_urls(url: str, wanted: dict[str, Any]) -> None:
         ("REDISS+CLUSTER://joe:pw@[::1]", [("::1", 6379)], {"username": "joe", "password": "pw", "ssl": True}),
     ],
 )
-def test_several_nodes(url: str, nodes: list[tuple[str, int]], wanted: dict[str, Any]) -> None:
-    """redis-py reads them as intended, and they are shown without secrets."""
+def test_the_nodes_and_options_of_a_url_reach_redis_py(
+    url: str, nodes: list[tuple[str, int]], expected: dict[str, Any]
+) -> None:
+    """The shown URL has no password."""
     found = read_url(url)
     assert list(found.nodes) == nodes
     made = connect(url)
@@ -151,8 +152,8 @@ def test_several_nodes(url: str, nodes: list[tuple[str, int]], wanted: dict[str,
     assert "pw" not in made.shown
     assert "p%40w" not in made.shown
     options = made.client.connection_kwargs if isinstance(made.client, RedisCluster) else pool_options(made.client)
-    assert {name: options.get(name, 0) for name in wanted if name != "ssl"} == {
-        name: value for name, value in wanted.items() if name != "ssl"
+    assert {name: options.get(name, 0) for name in expected if name != "ssl"} == {
+        name: value for name, value in expected.items() if name != "ssl"
     }
 
 
@@ -160,7 +161,7 @@ def pool_options(client: Redis) -> dict[str, Any]:
     return dict(client.connection_pool.connection_kwargs)
 
 
-def test_the_sentinels_have_credentials_of_their_own() -> None:
+def test_sentinels_have_separate_credentials() -> None:
     made = connect("redis+sentinel://joe:pw@h/m?sentinel_username=s&sentinel_password=p%2Fw")
     assert isinstance(made.client, Redis)
     (sentinel,) = made.client.connection_pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
@@ -169,7 +170,7 @@ def test_the_sentinels_have_credentials_of_their_own() -> None:
     assert pool_options(made.client)["password"] == "pw"
 
 
-def test_tls_options(tmp_path: Path) -> None:
+def test_tls_options_of_a_url_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("")
     redis_url(f"rediss://h/0?ssl_ca_certs={file}&ssl_cert_reqs=none&ssl_check_hostname=false")
@@ -199,13 +200,15 @@ def test_tls_options(tmp_path: Path) -> None:
         ("redis+sentinel://h/m", {"cluster": True}, ValueError, "names Sentinels"),
     ],
 )
-def test_options_beside_a_url(url: str, options: dict[str, Any], kind: type[Exception], says: str) -> None:
-    """A wrong value is an error when it is given: later it would look like an outage of the store."""
+def test_a_bad_option_beside_a_url_is_an_error_of_the_constructor(
+    url: str, options: dict[str, Any], kind: type[Exception], says: str
+) -> None:
+    """Later it would look like an outage of the store."""
     with pytest.raises(kind, match=says):
         RedisQuota(url, **options)
 
 
-def test_options_beside_a_url_that_are_right(tmp_path: Path) -> None:
+def test_good_options_beside_a_url_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "both.pem"
     trustme.CA().issue_cert("h").private_key_and_cert_chain_pem.write_to_path(file)
     RedisQuota("redis://h", socket_timeout=0.00001, health_check_interval=0, db="3", protocol=3, client_name="x")
@@ -218,12 +221,14 @@ def test_options_beside_a_url_that_are_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["unix:///run/x.sock", "redis://[::1]:6379/0", "redis+sentinel://a,b:1/m/0"])
-def test_a_store_is_shown_as_it_can_be_given(url: str) -> None:
+def test_a_url_without_secrets_is_shown_unchanged(url: str) -> None:
     assert connect(url).shown == url
 
 
-async def test_a_connection_of_a_cluster_that_is_closed_under_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client does so after a failure of another command; when it does cannot be chosen from outside."""
+async def test_a_cluster_connection_closed_during_a_command_is_a_connection_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """redis-py closes it after a failure of another command, at a time that a test cannot choose."""
     client = RedisCluster("h")
     for text, kind in (
         ("'NoneType' object has no attribute 'writelines'", ConnectionFailed),
@@ -234,7 +239,7 @@ async def test_a_connection_of_a_cluster_that_is_closed_under_a_command(monkeypa
 
 
 def test_redis_pys_description_of_sentinels_is_not_shown() -> None:
-    """Some of its versions show the password by which it connects to them."""
+    """In some of its versions it contains the password of the Sentinels."""
     error = MasterNotFoundError(f"No master found for 'm' : <Connection(password={SECRET})> - ConnectionError()")
     assert said(error) == "No master found for 'm'"
 
@@ -249,8 +254,8 @@ def test_redis_pys_description_of_sentinels_is_not_shown() -> None:
         ("rediss+cluster", RedisCluster),
     ],
 )
-def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
-    """An option that it does not know would be a TypeError at first use."""
+def test_redis_py_knows_every_accepted_option(scheme: str, connection: type) -> None:
+    """An unknown one would be a TypeError at first use."""
     known = {name for base in connection.__mro__ for name in inspect.signature(base).parameters}
     assert set(_OPTIONS[scheme]) <= known
 
@@ -258,8 +263,8 @@ def test_redis_py_knows_every_option(scheme: str, connection: type) -> None:
 @given(st.text(alphabet="ab1:/@?#&=%[].-_ \n", max_size=30))
 @example("redis://[")
 @example("]@1")
-def test_any_text_is_a_url_or_one_error(text: str) -> None:
-    """redis-py accepts every URL that passes."""
+def test_any_text_is_a_valid_url_or_a_value_error(text: str) -> None:
+    """redis-py accepts each valid one."""
     for scheme in ("", "redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"):
         found = None
         with contextlib.suppress(ValueError):

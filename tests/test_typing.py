@@ -1,4 +1,4 @@
-"""What type checkers say of a user's program that uses every public name; ``.ci`` asks pyright as well."""
+"""Type checking of a user's program that uses every public name; ``.ci`` runs pyright as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(tim_async.__file__).parents[1]
 
 
 def test_mypy_accepts_a_users_program_and_finds_a_users_mistakes() -> None:
-    """In strict mode and without this project's configuration.  A mistake that is not found is an unused comment."""
+    """In strict mode, without this project's configuration.  A missed mistake is reported as an unused comment."""
     found = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file="),
@@ -39,13 +39,12 @@ def test_mypy_accepts_a_users_program_and_finds_a_users_mistakes() -> None:
 
 
 def test_the_options_of_a_client_are_the_arguments_of_its_constructor() -> None:
-    """`from_env` takes each of them, with the same type."""
+    """`from_env` accepts each of them, with the same type."""
     arguments = {name: argument.annotation for name, argument in inspect.signature(TIMClient).parameters.items()}
     assert {name: option.__forward_arg__ for name, option in ClientOptions.__annotations__.items()} == arguments
 
 
 def test_the_sample_uses_every_public_name() -> None:
-    """A new name must be used in it."""
     used = {
         alias.name
         for node in ast.walk(ast.parse(SAMPLE.read_text()))
@@ -55,6 +54,6 @@ def test_the_sample_uses_every_public_name() -> None:
     assert used == {*tim_async.__all__}
 
 
-def test_the_package_says_that_it_is_typed() -> None:
-    """Or no type checker would look."""
+def test_the_package_has_a_py_typed_marker() -> None:
+    """Type checkers ignore the annotations of packages without it."""
     assert (Path(tim_async.__file__).parent / "py.typed").exists()

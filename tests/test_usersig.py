@@ -1,4 +1,4 @@
-"""UserSig: the known vectors, that what is signed verifies, that what is changed does not, and the cache."""
+"""UserSigs: known vectors, signing and verification, and the cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VECTORS = [
 
 
 def unpack(usersig: str) -> dict[str, Any]:
-    """What a UserSig holds, read without the library."""
+    """Return the content of a UserSig, read without the library."""
     packed = base64.b64decode(usersig.replace("*", "+").replace("-", "/").replace("_", "="))
     document = json.loads(zlib.decompress(packed))
     assert isinstance(document, dict)
@@ -39,8 +39,8 @@ def pack(document: object) -> str:
     return packed.replace("+", "*").replace("/", "-").replace("=", "_")
 
 
-def test_the_known_vectors_are_signed_alike() -> None:
-    """TLS.sig as other implementations compute it, in the documented JSON."""
+def test_known_vectors_are_signed_alike() -> None:
+    """The documented JSON, with the TLS.sig of other implementations."""
     for app, key, identifier, expire, userbuf, expected in VECTORS:
         assert unpack(sign(app, key, identifier, issued_at=NOW, expire=expire, userbuf=userbuf)) == {
             "TLS.ver": "2.0",
@@ -74,8 +74,8 @@ def signed(made: Claims, key: str) -> str:
 
 
 @given(claims, keys)
-def test_what_is_signed_verifies_to_the_same_claims(made: Claims, key: str) -> None:
-    """Up to and including its last second; and it may stand in a query as it is."""
+def test_a_signed_usersig_verifies_to_its_claims(made: Claims, key: str) -> None:
+    """Until its last second; it needs no encoding in a query."""
     usersig = signed(made, key)
     assert verify(usersig, made.sdk_app_id, key, now=made.issued_at) == made
     assert verify(usersig, made.sdk_app_id, key, now=made.issued_at + made.expire) == made
@@ -84,8 +84,8 @@ def test_what_is_signed_verifies_to_the_same_claims(made: Claims, key: str) -> N
 
 
 @given(claims, st.data())
-def test_a_changed_signature_never_says_anything_else(made: Claims, data: st.DataObject) -> None:
-    """One character exchanged, or the end cut off: refused, or, where it was padding, the very same claims."""
+def test_a_changed_usersig_never_has_other_claims(made: Claims, data: st.DataObject) -> None:
+    """With one character replaced, or cut off, it is rejected, or has the same claims if only padding changed."""
     usersig = signed(made, KEY)
     at = data.draw(st.integers(0, len(usersig) - 1))
     other = data.draw(st.sampled_from("ABCxyz019*-_!"))
@@ -97,8 +97,8 @@ def test_a_changed_signature_never_says_anything_else(made: Claims, data: st.Dat
         assert found == made
 
 
-def refused(document: object, why: str = "") -> bool:
-    """Whether a UserSig is refused, with a text that says why."""
+def rejected(document: object, why: str = "") -> bool:
+    """Check that a UserSig is rejected, and return whether the error has the text."""
     try:
         found = verify(pack(document), 1400000000, KEY, now=NOW)
     except ValueError as failure:
@@ -106,8 +106,8 @@ def refused(document: object, why: str = "") -> bool:
     raise AssertionError(f"{document!r} gave {found!r}")
 
 
-def test_changed_and_missing_claims_are_refused() -> None:
-    """Each field is either covered by the signature or checked by itself."""
+def test_changed_and_missing_claims_are_rejected() -> None:
+    """Each field is covered by the signature or checked on its own."""
     good = unpack(sign(1400000000, KEY, "alice", issued_at=NOW, expire=86400))
     changes: list[tuple[str, list[object]]] = [
         ("TLS.identifier", ["root", None, 3, "\ud800", ["a"]]),
@@ -120,23 +120,23 @@ def test_changed_and_missing_claims_are_refused() -> None:
     ]
     for name, values in changes:
         for value in values:
-            assert refused({**good, name: value})
+            assert rejected({**good, name: value})
     for gone in good:
-        assert refused({name: value for name, value in good.items() if name != gone}, "not a UserSig")
+        assert rejected({name: value for name, value in good.items() if name != gone}, "not a UserSig")
 
 
-def test_characters_that_are_not_base64_are_refused_and_not_skipped() -> None:
-    """In the UserSig and in the fields inside: one account has one UserSig for a time, and no other spelling of it."""
+def test_characters_outside_base64_are_rejected() -> None:
+    """In the UserSig and in its fields, so that no UserSig has a second spelling."""
     usersig = sign(1400000000, KEY, "alice", issued_at=NOW, expire=86400, userbuf=b"abc")
     good = unpack(usersig)
     with pytest.raises(ValueError, match=r"^not a UserSig of version 2\.0$"):
         verify(f"{usersig[:8]}!{usersig[8:]}", 1400000000, KEY, now=NOW)
     for name in ("TLS.sig", "TLS.userbuf"):
-        assert refused({**good, name: f"{good[name][:2]}!{good[name][2:]}"}, "not a UserSig of version 2.0")
+        assert rejected({**good, name: f"{good[name][:2]}!{good[name][2:]}"}, "not a UserSig of version 2.0")
 
 
-def test_another_key_another_app_and_a_late_hour_are_refused() -> None:
-    """Each with a message of its own."""
+def test_an_expired_usersig_another_app_and_another_key_are_rejected() -> None:
+    """Each has its own message."""
     usersig = sign(1400000000, KEY, "alice", issued_at=NOW, expire=100)
     verify(usersig, 1400000000, KEY, now=NOW + 100)
     with pytest.raises(ValueError, match=r"^the UserSig has expired$"):
@@ -148,8 +148,7 @@ def test_another_key_another_app_and_a_late_hour_are_refused() -> None:
 
 
 @given(st.text() | st.binary(max_size=200).map(lambda raw: base64.b64encode(raw).decode()))
-def test_garbage_is_refused_with_a_value_error_only(garbage: str) -> None:
-    """Any text at all."""
+def test_any_text_is_rejected_with_a_value_error(garbage: str) -> None:
     with pytest.raises(ValueError):
         verify(garbage, 1400000000, KEY, now=NOW)
 
@@ -163,14 +162,12 @@ fields = ["TLS.ver", "TLS.identifier", "TLS.sdkappid", "TLS.expire", "TLS.time",
 
 
 @given(json_values | st.dictionaries(st.sampled_from(fields), json_values | st.just("2.0")))
-def test_well_packed_garbage_is_refused_with_a_value_error_only(document: object) -> None:
-    """Any JSON at all, compressed and encoded as it should be."""
+def test_any_packed_json_is_rejected_with_a_value_error(document: object) -> None:
     with pytest.raises(ValueError):
         verify(pack(document), 1400000000, KEY, now=NOW)
 
 
-def test_a_bomb_is_refused_with_a_value_error_only() -> None:
-    """Deep nesting, or megabytes in a few bytes."""
+def test_a_decompression_or_nesting_bomb_is_rejected_with_a_value_error() -> None:
     for content in (b"[" * 60_000, b" " * 50_000_000, b"1" * 60_000):
         with pytest.raises(ValueError, match="not a UserSig"):
             verify(base64.b64encode(zlib.compress(content)).decode(), 1400000000, KEY, now=NOW)
@@ -179,7 +176,7 @@ def test_a_bomb_is_refused_with_a_value_error_only() -> None:
 
 
 class Clock:
-    """A wall clock that the test moves, and that counts how often it is read."""
+    """A wall clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = float(NOW)
@@ -198,8 +195,7 @@ def issued(usersig: str) -> int:
     return made
 
 
-def test_the_cache_renews_at_four_fifths_of_the_life_and_once() -> None:
-    """Before that the same text; from then on a new one, which then serves in turn."""
+def test_the_cache_renews_a_usersig_once_at_four_fifths_of_its_life() -> None:
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     first = cache.current()
@@ -213,18 +209,17 @@ def test_the_cache_renews_at_four_fifths_of_the_life_and_once() -> None:
 
 
 @given(st.lists(st.floats(0, 5000), max_size=40))
-def test_a_signature_from_the_cache_always_has_a_fifth_of_its_life_before_it(steps: list[float]) -> None:
-    """However the calls are spread."""
+def test_a_usersig_from_the_cache_is_valid_for_at_least_a_fifth_of_its_life(steps: list[float]) -> None:
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     for step in steps:
         clock.now += step
         left = issued(text(cache.current())) + 1000 - clock.now
-        assert left >= 199.0, "a fifth, less the fraction of a second that the format cannot hold"
+        assert left >= 199.0, "a fifth, less the fraction of a second that the format drops"
 
 
-def test_a_clock_set_back_makes_a_new_signature() -> None:
-    """One of the future would look young for years."""
+def test_a_clock_that_is_set_back_renews_the_usersig() -> None:
+    """One from the future would never seem old."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     cache.current()
@@ -232,8 +227,8 @@ def test_a_clock_set_back_makes_a_new_signature() -> None:
     assert issued(text(cache.current())) == NOW - 86400
 
 
-def test_a_refused_signature_is_renewed_once_however_many_were_refused() -> None:
-    """A hundred calls refused for one signature sign once; a refusal of the old one does not discard the newer one."""
+def test_a_rejected_usersig_is_renewed_once_for_all_rejections() -> None:
+    """A late rejection of the old one does not discard the new one."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     old = cache.current()
@@ -247,8 +242,8 @@ def test_a_refused_signature_is_renewed_once_however_many_were_refused() -> None
         assert cache.current() is new
 
 
-def test_a_signature_refused_within_the_second_it_was_made_is_replaced_by_another_text() -> None:
-    """The clock has not moved, and still the very text that was refused is not sent again; and what is, is valid."""
+def test_a_usersig_rejected_within_its_first_second_is_replaced_by_another() -> None:
+    """The replacements differ, though the clock has not moved, and are valid."""
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     seen = [cache.current()]
@@ -260,8 +255,8 @@ def test_a_signature_refused_within_the_second_it_was_made_is_replaced_by_anothe
         assert verify(text(usersig), 1400000000, KEY, now=clock.now).identifier == "alice"
 
 
-def test_even_the_shortest_signature_is_never_used_after_its_end() -> None:
-    """The format holds whole seconds only; what was cut off counts as used."""
+def test_even_the_shortest_usersig_is_not_used_after_its_end() -> None:
+    """The format has whole seconds only; the dropped fraction counts as used."""
     for expire in (1, 2, 3):
         clock = Clock()
         clock.now = NOW + 0.999
@@ -271,8 +266,8 @@ def test_even_the_shortest_signature_is_never_used_after_its_end() -> None:
             clock.now += 0.07
 
 
-def test_a_signature_made_afresh_is_renewed_by_its_own_life() -> None:
-    """Made a little shorter so as to differ, it is also renewed a little earlier, and never used after its end."""
+def test_a_replacement_is_renewed_by_its_own_life() -> None:
+    """It has a shorter life in order to differ, so it is renewed earlier and not used after its end."""
     clock = Clock()
     clock.now = NOW
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 60, clock)
@@ -284,8 +279,8 @@ def test_a_signature_made_afresh_is_renewed_by_its_own_life() -> None:
 
 
 @pytest.mark.parametrize(("expire", "replaced"), [(86400, 86399), (2, 1), (1, 1)])
-def test_a_replacement_is_valid_for_a_second_less_and_for_one_at_least(expire: int, replaced: int) -> None:
-    """It differs within the second in which the other one was made, and is never valid for longer."""
+def test_a_replacement_is_valid_for_a_second_less_and_at_least_for_one(expire: int, replaced: int) -> None:
+    """So it differs from a UserSig of the same second."""
     cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, Clock())
     first = cache.current()
     cache.refused(first)
@@ -295,7 +290,7 @@ def test_a_replacement_is_valid_for_a_second_less_and_for_one_at_least(expire: i
 @pytest.mark.parametrize(
     "key", ["\ud800" * 40, "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"], ids=["text", "PEM"]
 )
-def test_a_key_of_another_kind_is_named_without_being_shown(key: str) -> None:
+def test_a_key_of_another_kind_is_rejected_without_being_shown(key: str) -> None:
     with pytest.raises(ValueError) as raised:
         sign(1400000000, key, "alice", issued_at=NOW, expire=100)
     assert type(raised.value) is ValueError

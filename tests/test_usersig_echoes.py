@@ -1,4 +1,4 @@
-"""A UserSig that an answer echoes is taken out of it, whole, cut or encoded; all other text stays as it is."""
+"""A UserSig that an answer echoes is removed from it, whole, cut or encoded; other text is unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def usersig(cache: UserSigCache) -> str:
 
 
 def texts(usersig: str) -> list[tuple[str, str]]:
-    """Each with what is left of it."""
+    """Return texts with a UserSig, each with the text that is left."""
     return [
         (usersig, "…"),
         (f"before {usersig} after", "before … after"),
@@ -38,33 +38,33 @@ def texts(usersig: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_it_is_taken_out_of_json(cache: UserSigCache, usersig: str) -> None:
-    """Of keys, values and lists."""
+def test_a_usersig_is_removed_from_json(cache: UserSigCache, usersig: str) -> None:
+    """From keys, values and lists."""
     for echo, left in texts(usersig):
         answer = json.dumps({"ErrorInfo": echo, "List": [echo, 7], echo: None}).encode()
         assert json.loads(cache.scrub(answer)) == {"ErrorInfo": left, "List": [left, 7], left: None}
 
 
-def test_it_is_taken_out_of_what_is_no_json(cache: UserSigCache, usersig: str) -> None:
+def test_a_usersig_is_removed_from_other_text(cache: UserSigCache, usersig: str) -> None:
     for echo, left in texts(usersig):
         assert cache.scrub(f"<html>{echo}</html>".encode()).decode() == f"<html>{left}</html>"
 
 
-def test_the_one_before_is_taken_out_too(cache: UserSigCache, usersig: str) -> None:
-    """A call that is still under way was signed with it."""
+def test_the_previous_usersig_is_removed_too(cache: UserSigCache, usersig: str) -> None:
+    """A call in flight may have it."""
     cache.refused(cache.current())
     assert str(cache.current().reveal()) != usersig
     assert cache.scrub(f"<p>{usersig}".encode()).decode() == "<p>…"
 
 
 @pytest.mark.parametrize("text", ["", "100 % sure", "x" * 200, "eJ" * 100, "%41" * 60, "a%20b" * 40])
-def test_nothing_else_changes(cache: UserSigCache, usersig: str, text: str) -> None:
+def test_other_text_is_unchanged(cache: UserSigCache, usersig: str, text: str) -> None:
     for answer in (json.dumps({"Text": text}).encode(), text.encode()):
         assert cache.scrub(answer) == answer
 
 
 @pytest.mark.parametrize("end", [1, 3, 11])
-def test_an_end_of_a_few_characters_is_no_echo(cache: UserSigCache, usersig: str, end: int) -> None:
-    """Any other text can end like a UserSig."""
+def test_the_last_few_characters_of_a_usersig_are_kept(cache: UserSigCache, usersig: str, end: int) -> None:
+    """Any other text can end in them."""
     answer = json.dumps("x" * 30 + usersig[-end:]).encode()
     assert cache.scrub(answer) == answer

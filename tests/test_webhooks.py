@@ -1,4 +1,4 @@
-"""Webhooks: which are accepted, and what they are parsed to; any other request is a `WebhookError` and nothing else."""
+"""Verification and parsing of webhooks; any bad request raises `WebhookError` and nothing else."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ OTHER: dict[str, Any] = {"CallbackCommand": "Group.CallbackAfterSendMsg", "Group
 
 
 def signed(request_time: str | int, token: str = TOKEN) -> dict[str, str]:
-    """The two parameters, as the service makes them."""
+    """Return the two signature parameters, as the service makes them."""
     return {"Sign": hashlib.sha256(f"{token}{request_time}".encode()).hexdigest(), "RequestTime": str(request_time)}
 
 
 def read(fields: Mapping[str, Any], **query: str) -> Any:
-    """The event of a body, named in the query as the service names it."""
+    """Parse a body, with its command in the query, too, as the service sends it."""
     return parse({"CallbackCommand": str(fields["CallbackCommand"]), **APP, **query}, json.dumps(fields).encode())
 
 
 def refusal(function: Callable[..., object], *arguments: Any) -> str:
-    """The text of the WebhookError that a call raises."""
+    """Return the text of the WebhookError that a call raises."""
     try:
         found = function(*arguments)
     except WebhookError as failure:
@@ -101,14 +101,14 @@ def refusal(function: Callable[..., object], *arguments: Any) -> str:
 # Signatures.
 
 
-def test_the_vendors_example_is_believed() -> None:
-    """The vector of the documents; true, for those who ask for a value."""
+def test_the_vendors_example_is_accepted() -> None:
+    """`verify` returns True."""
     assert verify(TOKEN, SIGNED, TIME) is True
     assert signed(TIME) == SIGNED
 
 
 def test_a_request_is_accepted_for_a_minute_before_and_after_its_time() -> None:
-    """Exactly a minute, too; not with a right signature after that, nor with a time of the future."""
+    """Exactly a minute is accepted; a later or earlier time is rejected despite its valid signature."""
     for away in (0, 0.4, -0.4, 59.9, 60, -60, 60.0, -60.0):
         assert verify(TOKEN, SIGNED, TIME + away)
     for away in (61, -61, 60.01, -60.01, 3600, -3600, 10**9, -TIME):
@@ -117,11 +117,10 @@ def test_a_request_is_accepted_for_a_minute_before_and_after_its_time() -> None:
         assert ("ago" in said) == (away > 0)
 
 
-def test_without_a_time_the_clock_decides() -> None:
-    """What was signed just now is in time, the vendor's example of 2022 is not."""
+def test_now_defaults_to_the_clock() -> None:
     assert verify(TOKEN, signed(int(time.time())))
     with pytest.raises(WebhookError, match="ago"):
-        verify(TOKEN, SIGNED)
+        verify(TOKEN, SIGNED)  # the vendor's example is of 2022
     with pytest.raises(WebhookError, match="ago"):
         verify(TOKEN, SIGNED, None)
 
@@ -142,27 +141,26 @@ forged = st.text() | st.text("0123456789abcdef", min_size=64, max_size=64)
 @example(hashlib.sha256(f"{TIME}{TOKEN}".encode()).hexdigest())
 @example("\uff11\uff17\uff17\uff17\uff13")  # full-width digits
 @example("f" * 100_000)
-def test_a_forged_signature_is_refused(sign: str) -> None:
-    """Any text but the right one; also another spelling of it."""
+def test_a_forged_signature_is_rejected(sign: str) -> None:
+    """Any text but the exact signature is rejected, another spelling of it included."""
     assert "Sign" in refusal(verify, TOKEN, {**SIGNED, "Sign": sign}, TIME)
 
 
-def test_two_webhooks_of_one_second_are_both_believed() -> None:
-    """They have the same signature, whatever they say: to have seen it before means nothing."""
+def test_two_webhooks_of_one_second_are_both_accepted() -> None:
+    """Their signatures are equal, whatever their bodies, so a repeated signature is no replay."""
     for _ in range(2):
         assert verify(TOKEN, {**SIGNED, **APP, "CallbackCommand": "x"}, TIME)
 
 
-def test_another_token_is_refused() -> None:
-    """As is a signature made for another time."""
+def test_a_signature_of_another_token_or_time_is_rejected() -> None:
     for token in ("xxxxyyyz", "XXXXYYYY", "xxxxyyyy ", "x", "令牌"):
         assert refusal(verify, token, SIGNED, TIME)
         assert verify(token, signed(TIME, token), TIME)
     assert refusal(verify, TOKEN, {**SIGNED, "RequestTime": str(TIME + 1)}, TIME)
 
 
-def test_moving_a_digit_from_the_time_to_the_token_gains_nothing() -> None:
-    """Token and time are joined without anything between them; the time that is left is long past."""
+def test_moving_a_digit_from_the_time_to_the_token_is_rejected() -> None:
+    """Token and time are joined without a separator, so the signature stays valid; the shortened time is long past."""
     assert signed(TIME, TOKEN)["Sign"] == signed(str(TIME)[1:], TOKEN + "1")["Sign"]
     assert refusal(verify, TOKEN + "1", {**SIGNED, "RequestTime": str(TIME)[1:]}, TIME)
 
@@ -187,13 +185,13 @@ PLAIN = re.compile(r"[0-9]{1,15}")
 @example("0" * 6 + str(TIME))
 @example("9" * 16)
 @example("9" * 5000)
-def test_a_time_is_plain_digits(request_time: str) -> None:
-    """What int() takes besides is no time, even with a signature that is right for it."""
+def test_a_request_time_is_ascii_digits(request_time: str) -> None:
+    """Other texts that int() accepts are rejected, even with a valid signature."""
     assert "RequestTime" in refusal(verify, TOKEN, signed(request_time), TIME)
 
 
-def test_a_parameter_is_one_text() -> None:
-    """Neither missing, nor repeated, nor of another type, nor a text that no query can hold."""
+def test_a_parameter_is_a_single_string() -> None:
+    """A missing, repeated or ill-typed one is rejected, and so is text that cannot be encoded."""
     for key in ("Sign", "RequestTime"):
         assert key in refusal(verify, TOKEN, {name: text for name, text in SIGNED.items() if name != key}, TIME)
         values: list[object] = [None, 5, TIME, True, b"x", [], (), [SIGN, SIGN], [str(TIME)] * 2, [5], {}, "\ud800"]
@@ -201,8 +199,7 @@ def test_a_parameter_is_one_text() -> None:
             assert key in refusal(verify, TOKEN, {**SIGNED, key: value}, TIME)
 
 
-def test_names_are_case_sensitive() -> None:
-    """As the service's are."""
+def test_parameter_names_are_case_sensitive() -> None:
     assert "Sign is missing" in refusal(verify, TOKEN, {"sign": SIGN, "RequestTime": str(TIME)}, TIME)
 
 
@@ -215,20 +212,19 @@ MAPPINGS = {
     "aiohttp": lambda query: MultiDictProxy(MultiDict(parse_qsl(query))),
     "aiohttp, any case": lambda query: CIMultiDict(parse_qsl(query)),
 }
-DOUBLING = {name: make for name, make in MAPPINGS.items() if name != "dict"}
+MULTI_MAPPINGS = {name: make for name, make in MAPPINGS.items() if name != "dict"}
 
 
 @pytest.mark.parametrize("make", MAPPINGS.values(), ids=MAPPINGS)
-def test_the_mappings_of_web_frameworks_do_as_they_are(make: Any) -> None:
-    """For both functions."""
+def test_query_mappings_of_web_frameworks_are_accepted(make: Any) -> None:
     assert verify(TOKEN, make(URL_QUERY), TIME)
     event = parse(make(URL_QUERY), json.dumps(OVER_LIMIT))
     assert (event.sdk_app_id, event.client_ip, event.opt_platform) == (1400000000, "127.0.0.1", "iOS")
 
 
-@pytest.mark.parametrize("make", DOUBLING.values(), ids=DOUBLING)
-def test_a_repeated_parameter_is_refused(make: Any) -> None:
-    """Whether first or last counts differs between frameworks; also one with the same value, or that is not signed."""
+@pytest.mark.parametrize("make", MULTI_MAPPINGS.values(), ids=MULTI_MAPPINGS)
+def test_a_repeated_parameter_is_rejected(make: Any) -> None:
+    """Frameworks differ in whether the first or the last one counts; equal and unsigned ones are rejected, too."""
     for again in ("Sign", "RequestTime"):
         assert f"{again} has 2 values" in refusal(verify, TOKEN, make(f"{URL_QUERY}&{again}={SIGNED[again]}"), TIME)
         assert f"{again} has 2 values" in refusal(verify, TOKEN, make(f"{again}=0&{URL_QUERY}"), TIME)
@@ -238,22 +234,22 @@ def test_a_repeated_parameter_is_refused(make: Any) -> None:
 
 
 MISTAKES: dict[str, list[tuple[type[Exception], list[Any]]]] = {
-    # An empty token would accept anybody.  NaN is not more than a minute from anything.
+    # An empty token would accept any sender.  NaN is not more than a minute from any time.
     "token": [(ValueError, ["", "\ud800", "x\udcff"]), (TypeError, [None, b"xxxxyyyy", 5])],
     "now": [
         (ValueError, [float("nan"), float("inf"), -float("inf"), 1e15, 10**400, -(10**400)]),
         (TypeError, ["1669872112", True, b"1"]),
     ],
-    # Above all not the text of a query, in which every name is found.
+    # Above all not the query as a string, in which every name is found.
     "query": [(TypeError, [None, "Sign=x&RequestTime=1", b"Sign", [("Sign", SIGN)], 5])],
-    # Nor what a framework has already decoded.
+    # Nor a body that a framework has already decoded.
     "body": [(TypeError, [None, 5, {}, MSG_REPORT, [b"{}"], memoryview(b"{}")])],
 }
 
 
 @pytest.mark.parametrize("argument", MISTAKES)
-def test_a_mistake_of_the_caller_is_no_webhook_error(argument: str) -> None:
-    """The error names the argument, and neither it nor its context shows the token."""
+def test_a_bad_argument_is_a_value_error_or_type_error(argument: str) -> None:
+    """The error names the argument and has no context, which could show the token."""
     calls: list[tuple[Any, dict[str, Any]]] = [
         (verify, {"token": TOKEN, "query": signed(TIME, ""), "now": TIME}),
         (parse, {"query": {"CallbackCommand": "x"}, "body": b"{}"}),
@@ -268,7 +264,7 @@ def test_a_mistake_of_the_caller_is_no_webhook_error(argument: str) -> None:
 
 
 class Spy:
-    """Counts what verify works out."""
+    """Records the hashes and comparisons of verify."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hashed: list[bytes] = []
@@ -286,9 +282,9 @@ class Spy:
 
 
 def test_every_request_costs_one_hash_and_one_comparison_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right, forged or late.  Bytes are compared, the sent ones second: it is their length that the time follows.
+    """For valid, forged and late requests; the sent bytes are second, since the duration depends on their length.
 
-    It looks inside, since a time that depends on the token cannot be measured reliably.
+    The test reads private names because a duration that depends on the token cannot be measured reliably.
     """
     spy = Spy(monkeypatch)
     for sign in (SIGN, "0" * 64, "", "é", SIGN[:-1]):
@@ -303,8 +299,7 @@ def test_every_request_costs_one_hash_and_one_comparison_in_constant_time(monkey
             assert spy.compared == [(SIGN.encode(), sign.encode())]
 
 
-def test_a_late_request_does_not_tell_whether_its_signature_was_right() -> None:
-    """The same words for both."""
+def test_the_error_of_a_late_request_does_not_depend_on_its_signature() -> None:
     for away in (61, -61):
         assert refusal(verify, TOKEN, SIGNED, TIME + away) == refusal(
             verify, TOKEN, {**SIGNED, "Sign": "0" * 64}, TIME + away
@@ -314,8 +309,8 @@ def test_a_late_request_does_not_tell_whether_its_signature_was_right() -> None:
 SECRET = "tok3nthatnobodymaysee"
 
 
-def test_no_error_shows_the_token_or_the_right_signature() -> None:
-    """Neither in its text, nor in its repr, nor in what it pickles to, nor in its context."""
+def test_no_error_shows_the_token_or_the_valid_signature() -> None:
+    """Not in its text, its repr, its pickle or its context."""
     queries: list[tuple[dict[str, str], float]] = [
         ({}, TIME),
         ({"RequestTime": str(TIME)}, TIME),
@@ -334,7 +329,7 @@ def test_no_error_shows_the_token_or_the_right_signature() -> None:
 
 
 def test_a_webhook_error_is_a_tim_error_and_pickles() -> None:
-    """Of no call: no endpoint, no attempts."""
+    """It belongs to no call: it has no endpoint and no attempts."""
     failure = pickle.loads(pickle.dumps(WebhookError("why")))
     assert isinstance(failure, TIMError)
     assert (type(failure), str(failure), failure.endpoint, failure.attempts) == (WebhookError, "why", "", 0)
@@ -348,8 +343,7 @@ QUERY = st.dictionaries(
 
 
 @given(token=st.text(min_size=1).filter(lambda text: text.isprintable()), query=QUERY, now=st.floats(-1e14, 1e14))
-def test_no_query_is_believed_by_chance_or_raises_anything_else(token: str, query: Any, now: float) -> None:
-    """Whatever stands in it."""
+def test_a_random_query_raises_webhook_error(token: str, query: Any, now: float) -> None:
     with pytest.raises(WebhookError):
         verify(token, query, now)
 
@@ -359,21 +353,20 @@ def test_no_query_is_believed_by_chance_or_raises_anything_else(token: str, quer
     request_time=st.integers(0, 10**14),
     away=st.integers(-200, 200),
 )
-def test_what_is_signed_right_is_believed_for_a_minute_and_no_longer(token: str, request_time: int, away: int) -> None:
-    """For every token and time."""
+def test_a_valid_signature_is_accepted_for_a_minute_and_no_longer(token: str, request_time: int, away: int) -> None:
     query = signed(request_time, token)
     try:
-        believed = bool(verify(token, query, request_time + away))
+        accepted = bool(verify(token, query, request_time + away))
     except WebhookError:
-        believed = False
-    assert believed == (abs(away) <= 60)
+        accepted = False
+    assert accepted == (abs(away) <= 60)
 
 
 # Parsing.
 
 
-def test_a_msg_report() -> None:
-    """The vendor's example, with a time."""
+def test_a_msg_report_is_parsed() -> None:
+    """The vendor's example, with an EventTime added."""
     assert read(MSG_REPORT) == MsgReport(
         callback_command="C2C.CallbackAfterMsgReport",
         sdk_app_id=1400000000,
@@ -388,8 +381,8 @@ def test_a_msg_report() -> None:
     )
 
 
-def test_a_read_receipt() -> None:
-    """The vendor's example; its EventTime is a string there."""
+def test_a_read_receipt_is_parsed() -> None:
+    """The vendor's example, in which EventTime is a string."""
     assert read(READ_RECEIPT) == ReadReceipt(
         callback_command="Group.CallbackAfterReadReceipt",
         sdk_app_id=1400000000,
@@ -406,8 +399,8 @@ def test_a_read_receipt() -> None:
     )
 
 
-def test_an_alert() -> None:
-    """The vendor's example; the documents show no ClientIP and no EventTime with it."""
+def test_an_alert_is_parsed() -> None:
+    """The vendor's example, which has no ClientIP and no EventTime."""
     query = {"CallbackCommand": "Alert.RequestOverLimit", "SdkAppid": "1400000000", "OptPlatform": "RESTAPI"}
     event = parse(query, json.dumps(OVER_LIMIT))
     assert event == RequestOverLimit(
@@ -424,8 +417,8 @@ def test_an_alert() -> None:
     )
 
 
-def test_a_command_without_a_class_is_a_plain_event() -> None:
-    """With the whole body; nothing of it is judged, as nothing is known of it."""
+def test_a_command_without_a_class_of_its_own_is_a_plain_event() -> None:
+    """It has the whole body, of which no field is validated."""
     event = read(OTHER)
     assert type(event) is Event
     assert (event.callback_command, event.event_time, event.body) == ("Group.CallbackAfterSendMsg", None, OTHER)
@@ -433,14 +426,13 @@ def test_a_command_without_a_class_is_a_plain_event() -> None:
     assert type(read({"CallbackCommand": "c2c.callbackaftermsgreport"})) is Event
 
 
-def test_fields_that_nobody_knows_are_kept_and_do_no_harm() -> None:
+def test_unknown_fields_are_kept_in_the_body() -> None:
     """The vendor adds fields without notice."""
     for fields in (*ALL, OTHER):
         assert read({**fields, "New": {"a": [1.5, None, "😀"]}}).body["New"] == {"a": [1.5, None, "😀"]}
 
 
-def test_bytes_and_text_are_read_alike() -> None:
-    """Escaped or not."""
+def test_a_body_is_bytes_bytearray_or_str_escaped_or_not() -> None:
     for fields in (*ALL, OTHER):
         event = read(fields)
         query = {"CallbackCommand": fields["CallbackCommand"], **APP}
@@ -487,14 +479,14 @@ NAMES: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     (OVER_LIMIT, ("ServiceName",)),
     (OVER_LIMIT, ("Command",)),
 ]
-NO_NUMBERS = [True, False, -1, 1.0, 1.5, "", " 1", "1 ", "1\n", "+1", "-1", "1_0", "1.0", "\u0661", "x", [], {}, [1]]
+NOT_NUMBERS = [True, False, -1, 1.0, 1.5, "", " 1", "1 ", "1\n", "+1", "-1", "1_0", "1.0", "\u0661", "x", [], {}, [1]]
 
 
 @pytest.mark.parametrize(("fields", "path", "name"), NUMBERS)
 def test_a_number_is_an_int_or_a_string_of_digits(fields: dict[str, Any], path: tuple[Any, ...], name: str) -> None:
-    """The vendor's samples have both forms, of one field even.  It may be absent, or null, only where documented.
+    """The vendor's samples have both forms, even of the same field.  Only documented ones may be absent or null.
 
-    The error names the field and shows nothing of its value.
+    The error names the field without its value.
     """
     for written in (1, "1", 2**63 - 1, str(2**63 - 1)):
         event = read(changed(fields, *path, value=written))
@@ -502,7 +494,7 @@ def test_a_number_is_an_int_or_a_string_of_digits(fields: dict[str, Any], path: 
         assert type(found) is int
         assert found == int(written)
     undocumented = f"{path[-1]} is missing from the webhook or not as documented"
-    for value in (*NO_NUMBERS, 2**63, "9" * 20, "9" * 5000):
+    for value in (*NOT_NUMBERS, 2**63, "9" * 20, "9" * 5000):
         assert refusal(read, changed(fields, *path, value=value)) == undocumented
     absent = [changed(fields, *path, value=None)]
     if len(path) > 1 or path[-1] in fields:
@@ -514,7 +506,7 @@ def test_a_number_is_an_int_or_a_string_of_digits(fields: dict[str, Any], path: 
             assert refusal(read, body) == undocumented
 
 
-def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
+def test_a_count_may_be_zero_and_a_limit_must_be_positive() -> None:
     """Code that divides by the limit need not check it."""
     assert read({**MSG_REPORT, "UnreadMsgNum": 0, "LastReadTime": "0"}).unread_msg_num == 0
     assert read({**OVER_LIMIT, "Request": 0}).request == 0
@@ -523,8 +515,8 @@ def test_a_count_may_be_zero_and_a_limit_may_not() -> None:
             read({**OVER_LIMIT, "Limit": zero})
 
 
-def test_a_name_is_text_that_is_not_empty() -> None:
-    """And required.  Only the type of a group may be empty."""
+def test_names_are_required_non_empty_strings() -> None:
+    """Only the type of a group may be empty."""
     assert read({**READ_RECEIPT, "Type": ""}).type == ""
     for fields, path in NAMES:
         assert path[-1] in refusal(read, changed(fields, *path, value=""))
@@ -533,16 +525,15 @@ def test_a_name_is_text_that_is_not_empty() -> None:
             assert path[-1] in refusal(read, changed(fields, *path, value=value))
 
 
-def test_the_list_of_receipts_is_a_list_of_receipts() -> None:
-    """And required; it may be empty."""
+def test_the_list_of_receipts_is_required_and_may_be_empty() -> None:
     assert read({**READ_RECEIPT, "GroupMsgReceiptList": []}).receipts == ()
     values: list[object] = [REMOVED, None, 5, "x", {}, [None], [5], ["x"], [[]], [{}]]
     for value in values:
         assert refusal(read, changed(READ_RECEIPT, "GroupMsgReceiptList", value=value))
 
 
-def test_a_receipt_that_nobody_has_caused_yet_names_no_member() -> None:
-    """Sending such a message is announced too."""
+def test_a_receipt_before_any_reader_has_no_members() -> None:
+    """The service announces the sending of such a message, too."""
     path = (*ROW, "ReadReceiptMembers")
     empty: list[object] = [REMOVED, None, []]
     for value in empty:
@@ -553,8 +544,8 @@ def test_a_receipt_that_nobody_has_caused_yet_names_no_member() -> None:
             read(changed(READ_RECEIPT, *path, value=wrong))
 
 
-def test_the_command_is_told_twice_and_must_be_the_same() -> None:
-    """One of the two is enough; an empty one is none."""
+def test_the_commands_of_query_and_body_must_be_equal() -> None:
+    """One of the two is enough; an empty one counts as missing."""
     for fields in ALL:
         command = str(fields["CallbackCommand"])
         bare = {key: value for key, value in fields.items() if key != "CallbackCommand"}
@@ -576,8 +567,8 @@ def test_the_command_is_told_twice_and_must_be_the_same() -> None:
             parse(query, b"{}")
 
 
-def test_the_app_is_told_by_the_query() -> None:
-    """None when it is not; never equal to anybody's own id then."""
+def test_the_app_id_comes_from_the_query() -> None:
+    """It is None without one, which equals no app's id."""
     assert read(MSG_REPORT, SdkAppid="0020").sdk_app_id == 20
     assert parse({}, json.dumps(MSG_REPORT)).sdk_app_id is None
     for wrong in ("", "x", "-1", " 1", "1.0", "\u0661", "9" * 20, "9" * 5000, "\ud800"):
@@ -610,21 +601,21 @@ GARBAGE: list[bytes | str] = [
     '{"a":' * DEEP + "1" + "}" * DEEP,
     '{"a":' + "[" * DEEP + "]" * DEEP + "}",
     json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}),  # a lone surrogate, escaped
-    json.dumps({**OTHER, "More": ["\udc00x"]}),  # a lone surrogate, in a field nobody knows
+    json.dumps({**OTHER, "More": ["\udc00x"]}),  # a lone surrogate, in an unknown field
     json.dumps({**OTHER, "\ud800": 1}),  # a lone surrogate, in a key
-    json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}, ensure_ascii=False),  # a lone surrogate, as it is
+    json.dumps({**MSG_REPORT, "Peer_Account": "\ud800"}, ensure_ascii=False),  # a lone surrogate, not escaped
 ]
 
 
-def test_a_body_that_is_no_json_object_is_refused() -> None:
-    """Also for a command without a class; the error shows nothing of it."""
+def test_a_body_that_is_not_a_json_object_is_rejected() -> None:
+    """For every command; the error does not show the body."""
     for body in GARBAGE:
         for fields in (*ALL, OTHER):
             assert len(refusal(parse, {"CallbackCommand": fields["CallbackCommand"]}, body)) < 100
 
 
-def test_surrogates_that_are_a_pair_are_a_character() -> None:
-    """As JSON escapes what is beyond the first plane."""
+def test_a_surrogate_pair_is_one_character() -> None:
+    """JSON escapes characters beyond the Basic Multilingual Plane in this form."""
     assert json.dumps({**MSG_REPORT, "Peer_Account": "😀"}).count("\\ud83d") == 1
     assert read({**MSG_REPORT, "Peer_Account": "😀"}).peer_account == "😀"
 
@@ -638,8 +629,7 @@ COMMANDS = st.sampled_from([str(fields["CallbackCommand"]) for fields in [*ALL, 
 
 
 @given(query=QUERY, body=st.binary(max_size=50) | st.text(max_size=50) | JSON.map(json.dumps))
-def test_no_request_raises_anything_else(query: Any, body: bytes | str) -> None:
-    """Whatever stands in query and body."""
+def test_a_random_request_is_parsed_or_raises_webhook_error(query: Any, body: bytes | str) -> None:
     try:
         assert isinstance(parse(query, body), Event)
     except WebhookError:
@@ -647,8 +637,8 @@ def test_no_request_raises_anything_else(query: Any, body: bytes | str) -> None:
 
 
 @given(data=st.data(), command=COMMANDS)
-def test_no_field_of_a_known_command_raises_anything_else(data: st.DataObject, command: str) -> None:
-    """With any value in any field; what is read has the types that are promised."""
+def test_a_random_value_in_any_field_is_parsed_or_raises_webhook_error(data: st.DataObject, command: str) -> None:
+    """The fields of a parsed event have their documented types."""
     fields = copy.deepcopy(next(fields for fields in [*ALL, OTHER] if fields["CallbackCommand"] == command))
     place: Any = fields
     while True:
@@ -673,8 +663,8 @@ def test_no_field_of_a_known_command_raises_anything_else(data: st.DataObject, c
 EVENTS = [read(fields) for fields in [*ALL, OTHER]]
 
 
-def test_events_cannot_be_changed_and_compare_hash_copy_and_pickle() -> None:
-    """So they can go into sets, queues and other processes.  The repr shows the fields, and the body not again."""
+def test_events_are_immutable_and_compare_hash_copy_and_pickle() -> None:
+    """So they can go into sets, queues and other processes.  The repr leaves out the body."""
     for event in EVENTS:
         with pytest.raises(dataclasses.FrozenInstanceError):
             event.sdk_app_id = 5
@@ -691,11 +681,11 @@ def test_events_cannot_be_changed_and_compare_hash_copy_and_pickle() -> None:
         assert "Account'" not in repr(event)
 
 
-def test_events_can_be_made_by_hand_and_matched() -> None:
-    """With the vendor's names for what they are about, by keyword only."""
-    by_hand = RequestOverLimit(service_name="openim", command="sendmsg", request=170, limit=200)
-    assert (by_hand.callback_command, by_hand.sdk_app_id, by_hand.body) == ("Alert.RequestOverLimit", None, {})
-    match by_hand:
+def test_events_can_be_constructed_and_matched() -> None:
+    """By keyword only; the command is that of the class."""
+    event = RequestOverLimit(service_name="openim", command="sendmsg", request=170, limit=200)
+    assert (event.callback_command, event.sdk_app_id, event.body) == ("Alert.RequestOverLimit", None, {})
+    match event:
         case RequestOverLimit(command="sendmsg", limit=limit):
             assert limit == 200
         case _:
@@ -705,7 +695,7 @@ def test_events_can_be_made_by_hand_and_matched() -> None:
 
 
 def test_an_alert_names_the_path_of_its_endpoint() -> None:
-    """With the version once, whether or not the service sends it."""
+    """The path has one version, whether or not the service sends it."""
     for service, command, path in (
         ("openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
         ("v4/openim", "admin_set_msg_read", "v4/openim/admin_set_msg_read"),
@@ -722,18 +712,17 @@ def test_an_alert_names_the_path_of_its_endpoint() -> None:
 
 @given(service=st.text() | st.none() | st.integers(), command=st.text() | st.none() | st.binary())
 def test_the_path_of_an_alert_never_raises(service: Any, command: Any) -> None:
-    """Whatever was made by hand."""
+    """Not even for values that the service cannot have sent."""
     assert RequestOverLimit(service_name=service, command=command, request=1, limit=1).path.startswith("v")
 
 
-def test_the_answer_is_the_documented_one() -> None:
-    """As bytes, ready to be sent."""
+def test_the_answer_is_as_documented() -> None:
     assert json.loads(ANSWER) == {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0}
     assert isinstance(ANSWER, bytes)
 
 
-def test_the_module_loads_nothing_but_the_standard_library() -> None:
-    """A small web app need not carry an HTTP client to read webhooks."""
+def test_webhooks_import_only_the_standard_library_and_errors() -> None:
+    """A small web app can receive webhooks without an HTTP client."""
     program = (
         "import sys; import tim_async.webhooks; "
         "print(*(name for name in sys.modules if name.split('.')[0] not in sys.stdlib_module_names))"

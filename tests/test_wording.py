@@ -1,4 +1,4 @@
-"""An error names what is wrong, be it an argument or a field of an answer; and values at the edges are taken."""
+"""Errors name the bad argument or the bad field of an answer; values at the limits are accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tim_async import (
     RequestTimeout,
     TIMClient,
 )
-from tim_async.errors import Reaction
 from tim_async.models import all_c2c_unread
 
 from .stand_in import OTHER, Fate, StandIn, client_of, error, failure_of, ok
@@ -72,7 +71,7 @@ async def test_an_argument_of_the_wrong_type_is_named(service: StandIn, method: 
     assert len(service.seen) == 1
 
 
-async def test_a_list_that_is_too_long_is_told_where_to_go(service: StandIn) -> None:
+async def test_a_list_that_is_too_long_is_rejected_with_the_batch_method(service: StandIn) -> None:
     async with client_of(service) as tim:
         with pytest.raises(
             ValueError, match=r"^11 peers; one call takes 10, use tim\.batch\.get_c2c_unread_msg_num for more$"
@@ -81,7 +80,7 @@ async def test_a_list_that_is_too_long_is_told_where_to_go(service: StandIn) -> 
 
 
 @pytest.mark.parametrize(("count", "taken"), [(0, False), (1, True), (200, True), (201, False)])
-async def test_the_size_of_a_page(service: StandIn, count: int, taken: bool) -> None:
+async def test_a_page_has_a_size_from_1_to_200(service: StandIn, count: int, taken: bool) -> None:
     async with client_of(service) as tim:
         if taken:
             await tim.get_group_msg_receipt_detail("@TGS#1", 7, count=count)
@@ -91,10 +90,10 @@ async def test_the_size_of_a_page(service: StandIn, count: int, taken: bool) -> 
     assert [body["Count"] for body in service.bodies] == ([count] if taken else [])
 
 
-# Commands without a method of their own
+# `call`
 
 
-async def test_a_command_that_is_none_is_shown(service: StandIn) -> None:
+async def test_a_malformed_command_is_shown(service: StandIn) -> None:
     command: Any = 7
     async with client_of(service) as tim:
         with pytest.raises(TypeError, match=r"^command must be a str, not int$"):
@@ -104,8 +103,8 @@ async def test_a_command_that_is_none_is_shown(service: StandIn) -> None:
                 await tim.call(wrong, {})
 
 
-async def test_the_answer_to_a_command_is_whole(service: StandIn) -> None:
-    """Also that of a command which has a method, and with slashes around it."""
+async def test_call_returns_the_whole_answer_of_any_command(service: StandIn) -> None:
+    """Also of a command that has a method; slashes around it are ignored."""
     service.script.extend([ok(AllC2CUnreadMsgNum=7), ok(Text="x")])
     async with client_of(service) as tim:
         answers = [await tim.call(f"/{command}/", {}) for command in ("v4/openim/get_c2c_unread_msg_num", OTHER)]
@@ -114,7 +113,7 @@ async def test_the_answer_to_a_command_is_whole(service: StandIn) -> None:
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
-async def test_a_command_is_repeated_as_it_says(service: StandIn, repeatable: bool) -> None:
+async def test_call_retries_an_unknown_outcome_if_repeatable(service: StandIn, repeatable: bool) -> None:
     service.script.extend([Fate.DROP, error(10003, "no")])
     async with client_of(service) as tim:
         failure: Any = await failure_of(tim.call(OTHER, {}, repeatable=repeatable))
@@ -133,13 +132,13 @@ CONTACTS: dict[str, Any] = {
     "TopStartIndex": 4,
 }
 NUMBERS = ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
-NO_COUNT: tuple[object, ...] = (-1, 2**63, True, 1.0, "1", None)
-NO_FLAG: tuple[object, ...] = (-1, 2, 1.0, "1", None, [])
-NO_LIST: tuple[object, ...] = ("x", {}, ["x"], None)
-NO_TEXT: tuple[object, ...] = ("", 7, None, ["x"])
+BAD_COUNTS: tuple[object, ...] = (-1, 2**63, True, 1.0, "1", None)
+BAD_FLAGS: tuple[object, ...] = (-1, 2, 1.0, "1", None, [])
+BAD_LISTS: tuple[object, ...] = ("x", {}, ["x"], None)
+BAD_TEXTS: tuple[object, ...] = ("", 7, None, ["x"])
 
 
-def test_pages_as_documented() -> None:
+def test_documented_pages_are_parsed() -> None:
     assert GroupMsgReceiptDetail.from_wire(DETAIL, read=True) == GroupMsgReceiptDetail(("bob",), "next", finished=False)
     unread = {"UnreadList": [{"Unread_Account": "carol"}], "IsFinished": 1, "Cursor": "of no meaning"}
     assert GroupMsgReceiptDetail.from_wire(unread, read=False) == GroupMsgReceiptDetail(("carol",), "", finished=True)
@@ -151,7 +150,7 @@ def test_pages_as_documented() -> None:
 
 @pytest.mark.parametrize("cursor", [0, 2**63 - 1])
 @pytest.mark.parametrize("name", NUMBERS)
-def test_the_smallest_and_the_largest_number(name: str, cursor: int) -> None:
+def test_the_smallest_and_the_largest_number_of_a_page_are_accepted(name: str, cursor: int) -> None:
     page = RecentContactList.from_wire({**CONTACTS, name: cursor}).next_page
     assert page is not None
     assert page.to_wire()[name] == cursor
@@ -160,13 +159,13 @@ def test_the_smallest_and_the_largest_number(name: str, cursor: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("ReadList", value) for value in NO_LIST),
-        *(("IsFinish", value) for value in NO_FLAG),
-        *(("Cursor", value) for value in NO_TEXT),
-        *(("Read_Account", value) for value in NO_TEXT),
+        *(("ReadList", value) for value in BAD_LISTS),
+        *(("IsFinish", value) for value in BAD_FLAGS),
+        *(("Cursor", value) for value in BAD_TEXTS),
+        *(("Read_Account", value) for value in BAD_TEXTS),
     ],
 )
-def test_a_page_of_members_that_is_garbled_names_the_field(field: str, value: object) -> None:
+def test_a_bad_field_of_a_page_of_members_is_named(field: str, value: object) -> None:
     garbled = {**DETAIL, field: value}
     if field == "Read_Account":
         garbled = {**DETAIL, "ReadList": [{field: value}]}
@@ -180,16 +179,16 @@ def test_a_page_of_members_that_is_garbled_names_the_field(field: str, value: ob
         *(
             (field, value)
             for field in ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
-            for value in NO_COUNT
+            for value in BAD_COUNTS
         ),
-        *(("CompleteFlag", value) for value in NO_FLAG),
-        *(("Type", value) for value in NO_COUNT),
-        *(("MsgTime", value) for value in NO_COUNT),
-        *(("TopFlag", value) for value in NO_FLAG),
-        *(("To_Account", value) for value in NO_TEXT),
+        *(("CompleteFlag", value) for value in BAD_FLAGS),
+        *(("Type", value) for value in BAD_COUNTS),
+        *(("MsgTime", value) for value in BAD_COUNTS),
+        *(("TopFlag", value) for value in BAD_FLAGS),
+        *(("To_Account", value) for value in BAD_TEXTS),
     ],
 )
-def test_a_page_of_contacts_that_is_garbled_names_the_field(field: str, value: object) -> None:
+def test_a_bad_field_of_a_page_of_contacts_is_named(field: str, value: object) -> None:
     garbled = {**CONTACTS, field: value}
     if field not in CONTACTS:
         garbled = {**CONTACTS, "SessionItem": [{**CONTACTS["SessionItem"][0], field: value}]}
@@ -197,22 +196,12 @@ def test_a_page_of_contacts_that_is_garbled_names_the_field(field: str, value: o
         RecentContactList.from_wire(garbled)
 
 
-def test_a_total_that_is_missing_is_named() -> None:
+def test_a_missing_total_is_named() -> None:
     with pytest.raises(BadResponse, match=r"^AllC2CUnreadMsgNum is missing"):
         all_c2c_unread({})
 
 
-async def test_an_answer_that_is_not_as_documented_is_not_asked_for_again(service: StandIn) -> None:
-    """The call was carried out, and would be answered in the same way."""
-    service.script.append(ok())
-    async with client_of(service) as tim:
-        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, BadResponse)
-    assert (failure.status, failure.reaction, failure.outcome_unknown) == (200, Reaction.GIVE_UP, False)
-    assert (failure.attempts, len(service.seen)) == (1, 1)
-
-
-# What errors say
+# Texts of errors
 
 
 @pytest.mark.parametrize(
@@ -234,14 +223,14 @@ def test_a_partial_failure_shows_the_first_three(failed: int, says: str) -> None
 
 
 @pytest.mark.parametrize(("attempts", "says"), [(0, "x: late"), (1, "x: late"), (2, "x: late after 2 attempts")])
-def test_an_error_says_how_many_attempts_if_there_were_several(attempts: int, says: str) -> None:
+def test_the_text_counts_the_attempts_if_there_were_several(attempts: int, says: str) -> None:
     failure = RequestTimeout("late")
     assert str(failure) == "late"
     failure.endpoint, failure.attempts = "x", attempts
     assert str(failure) == says
 
 
-def test_defaults_of_errors() -> None:
+def test_the_defaults_of_errors() -> None:
     assert (str(QuotaExhausted()), QuotaExhausted().retry_after) == ("no permit; try again in 1 s", 1.0)
     assert QuotaExhausted("no permit", 2.5).retry_after == 2.5
     assert (str(PartialFailure()), PartialFailure().result) == ("", None)

@@ -1,4 +1,4 @@
-"""One call that is answered by a bomb: ``python -m tests.networks.bomb KIND SESSION`` prints what it came to."""
+"""One call that gets a bomb as its answer: ``python -m tests.networks.bomb KIND SESSION`` prints its outcome."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ BLANKS = b" " * MIB
 
 
 def packed(wbits: int) -> Iterator[bytes]:
-    """300 MB that pack to a few hundred KB; the checksum at its end, to which nobody should come, is wrong."""
+    """Compress 300 MB to a few hundred KB; the checksum at the end, which no client should reach, is wrong."""
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
     yield packer.compress(b'{"ErrorCode": 0, "Text": "') + packer.flush(zlib.Z_FULL_FLUSH)
-    one = packer.compress(BLANKS) + packer.flush(zlib.Z_FULL_FLUSH)  # it refers to nothing before it
+    one = packer.compress(BLANKS) + packer.flush(zlib.Z_FULL_FLUSH)  # can be repeated after a full flush
     for _ in range(SIZE // MIB):
         yield one
     yield packer.compress(b'"}') + packer.flush()
 
 
 def unknown() -> Iterator[bytes]:
-    """Packed in a way that the client did not ask for and need not know."""
+    """Yield a compression that the client did not accept and need not know."""
     yield b"\x5b\xff\xff\x0f\x00\x22\x00\x80\x01\x03"
 
 
 def plain() -> Iterator[bytes]:
-    """300 MB as they are."""
+    """Yield 300 MB without compression."""
     yield b'{"ErrorCode": 0, "Text": "'
     for _ in range(SIZE // MIB):
         yield BLANKS
@@ -43,7 +43,7 @@ def plain() -> Iterator[bytes]:
 
 
 def endless() -> Iterator[bytes]:
-    """Chunks without an end."""
+    """Yield chunks without an end."""
     while True:
         yield b"%x\r\n" % MIB + BLANKS + b"\r\n"
 
@@ -75,13 +75,13 @@ async def main(kind: str, own_session: bool) -> dict[str, object]:
         async with client_of(server.url, session=None if own_session else session, timeout=60) as tim:
             try:
                 outcome: object = await tim.call("v4/openim/sendmsg", {"A": 1})
-            except Exception as failure:  # noqa: BLE001 - its class is what is asked for
+            except Exception as failure:  # noqa: BLE001 - its class is the result
                 outcome = failure
     return {"outcome": type(outcome).__name__, "text": str(outcome)[:500], "before": before, "most": peak()}
 
 
 def peak() -> int:
-    """The most memory this program has held, kB; `resource` would count what its parent held before it was started."""
+    """Return this program's peak memory, kB; `resource` would include its parent's before the start."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 

@@ -1,4 +1,4 @@
-"""A real forward proxy in a process of its own, a scripted one, and certificates."""
+"""A real forward proxy in a process, a scripted one, and certificates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from tests.peer import Peer, Talk
 
 PASSWORD = "swordfish-7c41"
-"""Of the proxy's user; to be in no text."""
+"""The password of the proxy's user, which no text may contain."""
 
 
 class ForwardProxy:
@@ -41,7 +41,7 @@ class ForwardProxy:
         command = [sys.executable, "-m", "proxy", "--hostname", "127.0.0.1", "--port", "0", "--port-file", str(port)]
         command += ["--num-acceptors", "1", "--num-workers", "1", "--log-file", str(self._log)]
         command += ["--basic-auth", f"tim:{PASSWORD}"] if self._password else []
-        # A session of its own, so that the processes it starts can be ended with it.
+        # A separate session, so that its child processes can be ended with it.
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + 60
         while not (port.exists() and port.read_text().strip()):
@@ -72,7 +72,7 @@ class ForwardProxy:
 
 
 def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Peer:
-    """A server that answers each connection's first request with the same bytes, or never."""
+    """Make a server that answers each connection's first request with the same bytes, or never."""
 
     async def behave(talk: Talk) -> None:
         await talk.head()
@@ -86,13 +86,13 @@ def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Peer:
 
 
 def http(status: int, reason: str, *headers: str, body: bytes = b"no") -> bytes:
-    """A whole HTTP answer."""
+    """Return a whole HTTP response."""
     lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Authority:
-    """Certificates for a server, and what a client trusts."""
+    """A certificate authority: certificates of servers, and clients that trust it."""
 
     def __init__(self) -> None:
         self._ca = trustme.CA()
@@ -100,20 +100,20 @@ class Authority:
     def server(
         self, *names: str, not_before: dt.datetime | None = None, not_after: dt.datetime | None = None
     ) -> ssl.SSLContext:
-        """A server's context with a certificate for these names."""
+        """Return a server's context with a certificate for these names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names, not_before=not_before, not_after=not_after).configure_cert(context)
         return context
 
     def client(self) -> ssl.SSLContext:
-        """A client's context that trusts this authority."""
+        """Return a client's context that trusts this authority."""
         context = ssl.create_default_context()
         self._ca.configure_trust(context)
         return context
 
 
 def self_signed() -> ssl.SSLContext:
-    """A server's context with a certificate that only itself vouches for."""
+    """Return a server's context with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)

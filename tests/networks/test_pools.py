@@ -1,4 +1,4 @@
-"""Connections: dead ones in the pool, a busy pool of the caller's, backups, pauses, closed and forgotten clients."""
+"""Connections: dead pooled ones, a caller's full pool, backup hosts, Retry-After, closed and unclosed clients."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from tim_async import (
 
 from .support import answering
 
-# Pooled connections that are dead.
+# Dead pooled connections
 
 
 async def pooled(service: StandIn, tim: TIMClient, number: int) -> set[int]:
-    """Have so many connections in the pool, and return their numbers at the service."""
+    """Open ``number`` pooled connections, and return their numbers at the service."""
     service.let_go.clear()
     service.answer = lambda _: Fate.HOLD
     first = len(service.seen)
@@ -58,7 +58,7 @@ async def pooled(service: StandIn, tim: TIMClient, number: int) -> set[int]:
 
 
 def silent_in(dead: set[int]) -> Callable[[Seen], Action]:
-    """The service after a suspend or a change of network: it never answers in connections from before."""
+    """Never answer in these connections, as after a suspend or a change of network."""
 
     def answer(seen: Seen) -> Action:
         return Fate.HOLD if seen.connection in dead else sensible(seen)
@@ -68,7 +68,7 @@ def silent_in(dead: set[int]) -> Callable[[Seen], Action]:
 
 @pytest.mark.parametrize("own_session", [True, False])
 async def test_a_retry_after_a_time_out_uses_a_new_connection(service: StandIn, own_session: bool) -> None:
-    """Eight pooled connections are dead: the first call takes one, and then none of the others."""
+    """Eight pooled connections are dead; the first call uses one of them, and no attempt uses another."""
     async with (
         aiohttp.ClientSession() as session,
         client_of(service, session=None if own_session else session) as tim,
@@ -77,20 +77,18 @@ async def test_a_retry_after_a_time_out_uses_a_new_connection(service: StandIn, 
         service.let_go.clear()
         service.answer = silent_in(dead)
         sent = len(service.seen)
-        records: list[Attempt] = []
         quick = tim.with_options(timeout=0.2)
         assert await quick.get_all_c2c_unread_msg_num("alice") == 7
         assert [seen.connection in dead for seen in service.seen[sent:]] == [True, False]
-        # Nor are the other dead ones drawn by later calls.
+        # Later calls use no other dead one either.
         for _ in range(10):
             assert await quick.get_all_c2c_unread_msg_num("alice") == 7
         assert [seen.connection for seen in service.seen[sent + 1 :] if seen.connection in dead] == []
-        assert records == []
         service.let_go.set()
 
 
-async def test_many_calls_at_once_each_lose_one_attempt_to_dead_connections(service: StandIn) -> None:
-    """Six calls take the six dead connections; each one's second attempt succeeds."""
+async def test_concurrent_calls_lose_at_most_one_attempt_each_to_dead_connections(service: StandIn) -> None:
+    """Six calls use the six dead connections; each one's second attempt succeeds."""
     async with client_of(service, timeout=0.2) as tim:
         dead = await pooled(service, tim, 6)
         service.let_go.clear()
@@ -103,8 +101,8 @@ async def test_many_calls_at_once_each_lose_one_attempt_to_dead_connections(serv
         service.let_go.set()
 
 
-async def test_dead_connections_do_not_cost_a_call_that_must_not_be_repeated_its_outcome(service: StandIn) -> None:
-    """It is not repeated, for it may have arrived; the next call finds a new connection."""
+async def test_a_call_that_is_not_repeatable_in_a_dead_connection_is_outcome_unknown(service: StandIn) -> None:
+    """It may have arrived, so it is not retried; the next call gets a new connection."""
     async with client_of(service, timeout=0.2) as tim:
         dead = await pooled(service, tim, 4)
         service.let_go.clear()
@@ -117,8 +115,7 @@ async def test_dead_connections_do_not_cost_a_call_that_must_not_be_repeated_its
         service.let_go.set()
 
 
-async def test_a_slow_answer_does_not_empty_the_pool(service: StandIn) -> None:
-    """A time-out in a new connection says nothing of others, which still serve."""
+async def test_live_connections_of_the_pool_are_reused(service: StandIn) -> None:
     async with client_of(service) as tim:
         alive = await pooled(service, tim, 3)
         service.answer = sensible
@@ -128,7 +125,7 @@ async def test_a_slow_answer_does_not_empty_the_pool(service: StandIn) -> None:
         assert {seen.connection for seen in service.seen[sent:]} <= alive
 
 
-# `timeout` bounds an attempt, the backup included.
+# `timeout` limits an attempt, including the backup host
 
 
 @pytest.fixture
@@ -140,7 +137,7 @@ def two_hosts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 
 async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
-    """Both hosts accept and then say nothing, not even of TLS: the attempt ends once, not once for each."""
+    """Both hosts accept and send nothing, not even TLS: the attempt has one time-out, not one for each host."""
     async with answering(None) as first, answering(None) as backup:
         two_hosts(f"127.0.0.1:{first.port}", f"127.0.0.1:{backup.port}")
         records: list[Attempt] = []
@@ -160,8 +157,7 @@ async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str
         assert record.took < 2 * 1.5, "two time-outs, one for each host"
 
 
-async def test_a_refused_host_leaves_its_time_to_the_backup(two_hosts: Callable[[str, str], None]) -> None:
-    """And the error is that of the last one."""
+async def test_a_refused_connection_is_followed_by_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
     async with answering(None) as gone:
         pass
     async with answering(None) as backup:
@@ -174,16 +170,16 @@ async def test_a_refused_host_leaves_its_time_to_the_backup(two_hosts: Callable[
         assert backup.connections == 1
 
 
-# A caller's busy pool.
+# A caller's full pool
 
 
-async def test_waiting_for_a_place_in_a_callers_pool_leaves_nothing_unknown(service: StandIn) -> None:
-    """The caller's own request holds the only connection; the call was never sent, and says so."""
+async def test_a_time_out_in_a_callers_full_pool_is_not_outcome_unknown(service: StandIn) -> None:
+    """The caller's own request holds the only connection, so the call was never sent."""
     service.answer = lambda _: Fate.HOLD
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         other = asyncio.ensure_future(session.post(f"{service.url}/other", data=b"{}"))
         await service.until(1)
-        service.violations.clear()  # it is no call of the library's
+        service.violations.clear()  # the request is not the client's
         async with client_of(service, session=session, timeout=0.1, retry=RetryPolicy(attempts=1)) as tim:
             failure = await failure_of(tim.call("v4/openim/sendmsg", {"A": 1}))
         assert isinstance(failure, TransportError)
@@ -193,8 +189,8 @@ async def test_waiting_for_a_place_in_a_callers_pool_leaves_nothing_unknown(serv
         (await other).close()
 
 
-async def test_a_call_that_waited_for_a_place_in_the_pool_may_be_repeated(service: StandIn) -> None:
-    """Even one that must not be done twice: it was not done once."""
+async def test_a_time_out_in_a_callers_full_pool_is_retried(service: StandIn) -> None:
+    """Also of a call that is not repeatable: it was never sent."""
     service.script.append(Fate.HOLD)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         other = asyncio.ensure_future(session.post(f"{service.url}/other", data=b"{}"))
@@ -210,27 +206,27 @@ async def test_a_call_that_waited_for_a_place_in_the_pool_may_be_repeated(servic
     assert len(service.seen) == 2
 
 
-# Retry-After.
+# Retry-After
 
 
-def later(header: str, *more: tuple[str, str]) -> Reply:
+def retry_after(header: str, *more: tuple[str, str]) -> Reply:
     return Reply(b"", 503, (("Retry-After", header), *more))
 
 
 @pytest.mark.parametrize("form", ["seconds", "date", "date by a clock that is an hour ahead"])
 async def test_retry_after_pauses_the_endpoint(service: StandIn, form: str) -> None:
-    """As seconds and as an HTTP date, and by the sender's own clock if it tells: no call before that."""
+    """In seconds or as an HTTP date, which is compared with the header Date if there is one."""
     ahead = 3600 if "ahead" in form else 0
     now = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ahead)
     date = email.utils.format_datetime(now + dt.timedelta(seconds=40), usegmt=True)
     more = (("Date", email.utils.format_datetime(now, usegmt=True)),) if ahead else ()
-    service.script.append(later("40" if form == "seconds" else date, *more))
+    service.script.append(retry_after("40" if form == "seconds" else date, *more))
     async with client_of(service, retry=RetryPolicy(attempts=1)) as tim:
         await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         refusal = await failure_of(tim.with_options(max_wait=0.01).get_all_c2c_unread_msg_num("alice"))
         assert isinstance(refusal, TIMError)
         assert 30 < getattr(refusal, "retry_after", 0) <= 40.5
-        # Other endpoints have no part in it.
+        # Other endpoints are not paused.
         await tim.set_unread_msg_num("g", "alice", 1)
     assert len(service.seen) == 2
 
@@ -238,15 +234,14 @@ async def test_retry_after_pauses_the_endpoint(service: StandIn, form: str) -> N
 @pytest.mark.parametrize(
     "header", ["", "soon", "-5", "1e9", "٣", "Wed, 99 Foo 2026 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "\x80"]
 )
-async def test_a_retry_after_that_says_nothing_pauses_nothing(service: StandIn, header: str) -> None:
-    """Neither nonsense nor a time that has passed."""
+async def test_a_malformed_or_past_retry_after_is_ignored(service: StandIn, header: str) -> None:
     service.script.append(Reply(b"", 503, (("Retry-After", header),)))
     async with client_of(service) as tim:
         assert await tim.with_options(max_wait=5).get_all_c2c_unread_msg_num("alice") == 7
 
 
-async def test_a_429_with_retry_after_is_a_refusal_for_the_rate(service: StandIn) -> None:
-    """With its class, when there is no time to wait."""
+async def test_a_429_with_a_long_retry_after_is_rate_limited_at_once(service: StandIn) -> None:
+    """The wait would exceed the call's total."""
     service.answer = lambda _: Reply(b"", 429, (("Retry-After", "3600"),))
     async with client_of(service, retry=RetryPolicy(attempts=3, wait_rate_limited=(0, 0))) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
@@ -254,9 +249,9 @@ async def test_a_429_with_retry_after_is_a_refusal_for_the_rate(service: StandIn
     assert failure.attempts == 1
 
 
-# Closed, and forgotten.
+# Closed and unclosed clients
 
-LATE: dict[str, Callable[[TIMClient], Awaitable[Any]]] = {
+CALLS: dict[str, Callable[[TIMClient], Awaitable[Any]]] = {
     **{method.name: method.run for method in METHODS},
     "with_options": lambda tim: tim.with_options(timeout=3).get_all_c2c_unread_msg_num("alice"),
     "lookup": lambda tim: tim.lookup.c2c_unread_msg_num("alice", "bob"),
@@ -267,13 +262,13 @@ LATE: dict[str, Callable[[TIMClient], Awaitable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("use", LATE.values(), ids=LATE)
+@pytest.mark.parametrize("use", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("own_session", [True, False])
 @pytest.mark.parametrize("used", [True, False])
 async def test_a_call_after_aclose_raises_client_closed(
     service: StandIn, use: Callable[[TIMClient], Awaitable[Any]], own_session: bool, used: bool
 ) -> None:
-    """Through the client, its views, its look-ups and its batches, whether or not it was ever used."""
+    """Of the client, its views, its look-ups and its batches, whether or not it was ever used."""
     async with aiohttp.ClientSession() as session:
         tim = client_of(service, session=None if own_session else session)
         if used:
@@ -282,13 +277,15 @@ async def test_a_call_after_aclose_raises_client_closed(
         sent = len(service.seen)
         failure = await failure_of(use(tim))
         assert isinstance(failure, ClientClosed)
+        assert "closed" in str(failure)
         assert not failure.outcome_unknown
         assert len(service.seen) == sent
+        assert service.connections == int(used)
         await tim.aclose()
 
 
-async def test_a_batch_map_after_aclose_gives_client_closed(service: StandIn) -> None:
-    """As the error of each item, or at once; never a hang."""
+async def test_a_batch_map_after_aclose_fails_with_client_closed(service: StandIn) -> None:
+    """For each item, or as a whole."""
     tim = client_of(service)
     await tim.aclose()
     failures: list[BaseException] = []
@@ -301,8 +298,7 @@ async def test_a_batch_map_after_aclose_gives_client_closed(service: StandIn) ->
     assert all(isinstance(failure, ClientClosed) for failure in failures)
 
 
-async def test_a_client_that_was_closed_cannot_be_entered(service: StandIn) -> None:
-    """Clear from the first line on."""
+async def test_a_closed_client_cannot_be_entered(service: StandIn) -> None:
     tim = client_of(service)
     await tim.aclose()
     with pytest.raises(ClientClosed):
@@ -311,8 +307,8 @@ async def test_a_client_that_was_closed_cannot_be_entered(service: StandIn) -> N
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_a_client_that_was_never_closed_warns_by_name(service: StandIn, method: Method) -> None:
-    """ResourceWarning, with what finds it: the app, the identifier, the host; and without a secret."""
+async def test_an_unclosed_client_warns_by_name(service: StandIn, method: Method) -> None:
+    """A ResourceWarning with the app, the identifier and the host, and without a secret."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tim = client_of(service)
@@ -328,8 +324,8 @@ async def test_a_client_that_was_never_closed_warns_by_name(service: StandIn, me
     assert not any(usersig in "".join(messages) for usersig in service.usersigs)
 
 
-async def test_a_client_that_was_closed_or_never_used_does_not_warn(service: StandIn) -> None:
-    """Nothing was held."""
+async def test_a_closed_or_unused_client_does_not_warn(service: StandIn) -> None:
+    """Nor does a client with a given session."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         async with client_of(service) as tim:

@@ -1,4 +1,4 @@
-"""Calls through a forward proxy: given, from the environment, refusing, dead; and its password stays inside."""
+"""Calls through a forward proxy: as an argument, from the environment, refusing, dead; its password is never shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def guarded() -> Iterator[ForwardProxy]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names no proxy."""
+    """An environment without proxy variables."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -40,36 +40,32 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 async def test_each_method_goes_through_a_given_proxy(service: StandIn, proxy: ForwardProxy, method: Method) -> None:
-    """As it goes without one; the proxy leaves its mark."""
     async with client_of(service, proxy=proxy.url) as tim:
         assert await method.run(tim) == method.result
     assert ["via" in seen.headers for seen in service.seen] == [True]
 
 
-async def test_a_client_without_a_proxy_does_not_use_that_of_the_environment(
-    service: StandIn, environment: pytest.MonkeyPatch
-) -> None:
-    """trust_env is off unless it is asked for."""
+async def test_the_environments_proxy_is_not_used_by_default(service: StandIn, environment: pytest.MonkeyPatch) -> None:
+    """trust_env is off by default."""
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with client_of(service) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
-async def test_trust_env_takes_the_proxy_of_the_environment(
+async def test_trust_env_uses_the_environments_proxy(
     service: StandIn, proxy: ForwardProxy, environment: pytest.MonkeyPatch, name: str
 ) -> None:
-    """In the usual variables, in upper and lower case."""
     environment.setenv(name, proxy.url)
     async with client_of(service, trust_env=True) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert ["via" in seen.headers for seen in service.seen] == [True]
 
 
-async def test_a_proxy_of_the_environment_may_lack_its_scheme(
+async def test_the_environments_proxy_may_lack_its_scheme(
     service: StandIn, proxy: ForwardProxy, environment: pytest.MonkeyPatch
 ) -> None:
-    """``HTTP_PROXY=host:port`` is what many write, and what other programs take."""
+    """``HTTP_PROXY=host:port`` is common, and other programs accept it."""
     environment.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
     async with client_of(service, trust_env=True) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
@@ -77,10 +73,10 @@ async def test_a_proxy_of_the_environment_may_lack_its_scheme(
 
 
 @pytest.mark.parametrize("variables", [{}, {"HTTP_PROXY": ""}, {"HTTPS_PROXY": "http://127.0.0.1:1"}], ids=str)
-async def test_trust_env_without_a_proxy_for_the_scheme_calls_directly(
+async def test_trust_env_without_a_proxy_for_the_scheme_connects_directly(
     service: StandIn, environment: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """None is set, an empty one, or only one for https."""
+    """None is set, or an empty one, or only one for https."""
     for name, value in variables.items():
         environment.setenv(name, value)
     async with client_of(service, trust_env=True) as tim:
@@ -90,17 +86,16 @@ async def test_trust_env_without_a_proxy_for_the_scheme_calls_directly(
 
 @pytest.mark.parametrize("excepted", ["127.0.0.1", "*", "example.com,127.0.0.1"])
 async def test_no_proxy_is_honoured(service: StandIn, environment: pytest.MonkeyPatch, excepted: str) -> None:
-    """A host it names is reached directly; nothing listens at the proxy's address."""
+    """Nothing listens at the proxy's address."""
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     environment.setenv("NO_PROXY", excepted)
     async with client_of(service, trust_env=True) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
 
 
-async def test_a_given_proxy_goes_before_that_of_the_environment(
+async def test_the_proxy_argument_takes_precedence_over_the_environment(
     service: StandIn, proxy: ForwardProxy, environment: pytest.MonkeyPatch
 ) -> None:
-    """Even with trust_env."""
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with client_of(service, proxy=proxy.url, trust_env=True) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
@@ -108,7 +103,7 @@ async def test_a_given_proxy_goes_before_that_of_the_environment(
 
 
 async def test_tls_goes_through_a_tunnel(proxy: ForwardProxy) -> None:
-    """CONNECT, and TLS with the service within: the proxy sees neither path nor signature."""
+    """TLS with the service through CONNECT: the proxy sees neither path nor UserSig."""
     authority = Authority()
     async with (
         StandIn(tls=authority.server("127.0.0.1")) as service,
@@ -125,10 +120,10 @@ async def test_tls_goes_through_a_tunnel(proxy: ForwardProxy) -> None:
     assert not any(usersig in line for usersig in service.usersigs for line in lines)
 
 
-async def test_tls_goes_through_a_tunnel_of_the_environment(
+async def test_tls_goes_through_a_tunnel_of_the_environments_proxy(
     proxy: ForwardProxy, environment: pytest.MonkeyPatch
 ) -> None:
-    """HTTPS_PROXY, with a caller's session that trusts its environment."""
+    """HTTPS_PROXY, with a caller's session that has trust_env."""
     authority = Authority()
     environment.setenv("HTTPS_PROXY", proxy.url)
     async with (
@@ -140,7 +135,7 @@ async def test_tls_goes_through_a_tunnel_of_the_environment(
     await proxy.said(f"CONNECT 127.0.0.1:{service.port}")
 
 
-# The proxy's password.
+# The proxy's password
 
 
 def assert_no_password(*texts: str) -> None:
@@ -149,10 +144,10 @@ def assert_no_password(*texts: str) -> None:
         assert "dGltOnN3b3JkZmlzaC03YzQx" not in text, "this is base64 of the user and the password"
 
 
-async def test_a_password_in_the_proxys_url_lets_calls_through(
+async def test_a_password_in_the_proxys_url_is_used(
     service: StandIn, guarded: ForwardProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And is not shown to anybody else: not to the service, not in a log."""
+    """It is not shown to the service, in a repr or in a log."""
     caplog.set_level(logging.DEBUG)
     async with client_of(service, proxy=guarded.url_with_password) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
@@ -160,18 +155,18 @@ async def test_a_password_in_the_proxys_url_lets_calls_through(
     assert ["via" in seen.headers for seen in service.seen] == [True]
 
 
-async def test_a_password_in_the_environments_proxy_lets_calls_through(
+async def test_a_password_in_the_environments_proxy_is_used(
     service: StandIn, guarded: ForwardProxy, environment: pytest.MonkeyPatch
 ) -> None:
-    """With trust_env, the same."""
+    """It is not shown to the service."""
     environment.setenv("HTTP_PROXY", guarded.url_with_password)
     async with client_of(service, trust_env=True) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert_no_password(repr(service.seen))
 
 
-async def test_a_missing_password_is_said(service: StandIn, guarded: ForwardProxy) -> None:
-    """407 is no answer of the service's, and asking once more does not help."""
+async def test_a_missing_password_is_connect_failed_after_one_attempt(service: StandIn, guarded: ForwardProxy) -> None:
+    """The 407 is the proxy's, and a retry would get it again."""
     async with client_of(service, proxy=guarded.url) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, ConnectFailed)
@@ -181,7 +176,7 @@ async def test_a_missing_password_is_said(service: StandIn, guarded: ForwardProx
     assert service.connections == 0
 
 
-def all_of(failure: BaseException) -> list[str]:
+def everything_shown(failure: BaseException) -> list[str]:
     failure = without_frames_of_tests(failure)
     return [*texts_of_failure(failure), *texts_as_printed(failure), pickle.dumps(failure, 0).decode("latin-1")]
 
@@ -189,7 +184,7 @@ def all_of(failure: BaseException) -> list[str]:
 @pytest.mark.parametrize("answer", ["403", "502", "dead", "held", "closed", "garbage", "cancelled"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_no_failure_shows_the_proxys_password(caplog: pytest.LogCaptureFixture, answer: str, scheme: str) -> None:
-    """However the proxy fails a call, to a plain and to a TLS target."""
+    """For any failure of the proxy, with a plain and a TLS target."""
     caplog.set_level(logging.DEBUG)
     answers = {
         "403": http(403, "Forbidden"),
@@ -208,10 +203,10 @@ async def test_no_failure_shows_the_proxys_password(caplog: pytest.LogCaptureFix
                 call.cancel()
             try:
                 result = await call
-            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - whatever it is, it is looked at
-                assert_no_password(*all_of(raised))
+            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - any exception is searched
+                assert_no_password(*everything_shown(raised))
             else:
-                raise AssertionError(f"the call went through, and gave {result}")
+                raise AssertionError(f"the call returned {result}")
             assert_no_password(repr(tim), caplog.text)
             if answer != "dead":
                 assert any("proxy-authorization" in seen.headers for seen in proxy.heads), "the password was used"
@@ -227,22 +222,21 @@ async def test_no_failure_shows_the_proxys_password(caplog: pytest.LogCaptureFix
         f"http://tim:{PASSWORD}@[::1",
     ],
 )
-async def test_a_proxy_that_is_none_is_refused_without_its_password(service: StandIn, proxy: str) -> None:
-    """Before anything is sent."""
+async def test_a_malformed_proxy_is_rejected_without_its_password(service: StandIn, proxy: str) -> None:
 
     async def make() -> None:
         client_of(service, proxy=proxy)
 
     failure = await failure_of(make())
     assert isinstance(failure, ValueError)
-    assert_no_password(*all_of(failure))
+    assert_no_password(*everything_shown(failure))
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nonsense://x", "http://[::1"])
-async def test_an_environment_whose_proxy_cannot_be_used_says_so(
+async def test_an_unusable_proxy_of_the_environment_is_a_value_error(
     service: StandIn, environment: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    """A ValueError for the setting, as at start-up: with `async with`, not out of each call."""
+    """`async with` raises it, not each call."""
     environment.setenv("HTTP_PROXY", proxy)
 
     async def enter() -> None:
@@ -254,15 +248,15 @@ async def test_an_environment_whose_proxy_cannot_be_used_says_so(
     assert "proxy" in str(failure).lower()
 
 
-# Proxies that do not let through.
+# Proxies that fail
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (407, "Proxy Authentication Required")])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxys_refusal_is_a_connect_failure_after_one_attempt(
+async def test_a_proxys_refusal_is_connect_failed_after_one_attempt(
     service: StandIn, status: int, reason: str, scheme: str
 ) -> None:
-    """Nothing reached the service, and the proxy will not change its mind."""
+    """Nothing reached the service, and a retry would be refused alike."""
     async with (
         answering(http(status, reason, 'Proxy-Authenticate: Basic realm="x"')) as proxy,
         client_of(service, base_url=f"{scheme}://127.0.0.1:{service.port}", proxy=proxy.url) as tim,
@@ -275,16 +269,14 @@ async def test_a_proxys_refusal_is_a_connect_failure_after_one_attempt(
     assert str(status) in str(failure)
 
 
-async def test_the_services_own_403_without_a_proxy_is_no_refusal_of_one(service: StandIn) -> None:
-    """Only where there is a proxy can it be the proxy's."""
+async def test_a_403_without_a_proxy_is_a_bad_response(service: StandIn) -> None:
     async with answering(http(403, "Forbidden")) as gateway, client_of(service, base_url=gateway.url) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, BadResponse)
     assert failure.status == 403
 
 
-async def test_a_proxys_502_is_tried_again(service: StandIn) -> None:
-    """Its own trouble may pass."""
+async def test_a_proxys_502_is_retried(service: StandIn) -> None:
     async with (
         answering(http(502, "Bad Gateway")) as proxy,
         client_of(service, base_url=f"https://127.0.0.1:{service.port}", proxy=proxy.url) as tim,
@@ -296,8 +288,8 @@ async def test_a_proxys_502_is_tried_again(service: StandIn) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_dead_proxy_is_named(service: StandIn, scheme: str) -> None:
-    """Host and port of the proxy, not of the service, which was never asked."""
+async def test_an_unreachable_proxy_is_named(service: StandIn, scheme: str) -> None:
+    """The error has the host and the port of the proxy."""
     async with answering(b"") as gone:
         pass
     async with client_of(
@@ -309,27 +301,25 @@ async def test_a_dead_proxy_is_named(service: StandIn, scheme: str) -> None:
     assert f"127.0.0.1:{gone.port}" in str(failure)
     assert "proxy" in str(failure)
     assert service.connections == 0
-    assert_no_password(*all_of(failure))
+    assert_no_password(*everything_shown(failure))
 
 
 async def test_an_unresolvable_proxy_is_named(service: StandIn) -> None:
-    """The name that does not resolve is the proxy's."""
     async with client_of(service, proxy="http://no-such-proxy.invalid:3128") as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, ConnectFailed)
     assert "no-such-proxy.invalid" in str(failure)
 
 
-async def test_a_lost_connection_behind_the_proxy_is_survived(service: StandIn, proxy: ForwardProxy) -> None:
-    """A failure that is transient without a proxy is transient with one."""
+async def test_a_lost_connection_behind_the_proxy_is_retried(service: StandIn, proxy: ForwardProxy) -> None:
     service.script.append(Fate.DROP)
     async with client_of(service, proxy=proxy.url) as tim:
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert len(service.seen) == 2
 
 
-async def test_a_session_with_a_proxy_and_a_proxy_argument_are_one_too_many(service: StandIn) -> None:
-    """The session's own settings count; the argument would be ignored, and is refused instead."""
+async def test_a_session_and_a_proxy_argument_exclude_each_other(service: StandIn) -> None:
+    """The session's settings apply; the argument would be ignored."""
     async with aiohttp.ClientSession() as session:
         for options in ({"proxy": "http://127.0.0.1:1"}, {"trust_env": True}):
             with pytest.raises(ValueError, match="session"):

@@ -1,4 +1,4 @@
-"""Certificates and name services: what is wrong is said, and what was learned is forgotten when it proves wrong."""
+"""Certificates and name resolution: errors that say the reason, and a DNS cache that is dropped after a failure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .support import Authority, self_signed
 CLOSING = Reply(b'{"ErrorCode": 0, "AllC2CUnreadMsgNum": 7}', close=True)
 LONG_AGO = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
 
-BAD: dict[str, Callable[[Authority], ssl.SSLContext]] = {
+BAD_CERTIFICATES: dict[str, Callable[[Authority], ssl.SSLContext]] = {
     "certificate has expired": lambda authority: authority.server("127.0.0.1", not_after=LONG_AGO),
     "IP address mismatch": lambda authority: authority.server("10.0.0.1"),
     "self-signed certificate": lambda _: self_signed(),
     "unable to get local issuer certificate": lambda _: Authority().server("127.0.0.1"),
 }
-"""Faults of a server's certificate, by OpenSSL's message."""
+"""Bad certificates of a server, by OpenSSL's message."""
 
 
-@pytest.mark.parametrize(("reason", "make"), BAD.items(), ids=BAD)
-async def test_a_bad_certificate_is_said_in_openssls_words_after_one_attempt(reason: str, make: Any) -> None:
-    """It would be as bad a second time; nothing was sent."""
+@pytest.mark.parametrize(("reason", "make"), BAD_CERTIFICATES.items(), ids=BAD_CERTIFICATES)
+async def test_a_bad_certificate_is_connect_failed_with_openssls_reason(reason: str, make: Any) -> None:
+    """After one attempt; nothing was sent."""
     authority = Authority()
     async with (
         StandIn(tls=make(authority)) as service,
@@ -48,8 +48,7 @@ async def test_a_bad_certificate_is_said_in_openssls_words_after_one_attempt(rea
     assert reason.replace("-", " ").lower() in str(failure).replace("-", " ").lower()
 
 
-async def test_an_own_session_trusts_no_unknown_authority() -> None:
-    """Verification is on."""
+async def test_the_clients_session_trusts_no_unknown_authority() -> None:
     async with StandIn(tls=Authority().server("127.0.0.1")) as service, client_of(service) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         assert service.seen == []
@@ -57,8 +56,8 @@ async def test_an_own_session_trusts_no_unknown_authority() -> None:
     assert "certificate" in str(failure)
 
 
-async def test_a_good_certificate_lets_all_methods_through() -> None:
-    """With the caller's own authorities."""
+async def test_each_method_works_over_tls() -> None:
+    """With a certificate of the caller's own authority."""
     authority = Authority()
     async with (
         StandIn(tls=authority.server("127.0.0.1")) as service,
@@ -71,8 +70,8 @@ async def test_a_good_certificate_lets_all_methods_through() -> None:
         assert len(service.usersigs) == 1
 
 
-async def test_a_server_without_tls_is_said() -> None:
-    """An https URL for a port that speaks plain HTTP."""
+async def test_a_server_without_tls_is_connect_failed() -> None:
+    """The URL is https, the port speaks plain HTTP."""
 
     def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 The plain HTTP request was sent to HTTPS port\r\n\r\n")
@@ -87,7 +86,7 @@ async def test_a_server_without_tls_is_said() -> None:
 
 
 class Names:
-    """A name service that the test writes: `socket.getaddrinfo` for one host, and what was asked."""
+    """A fake name service: `socket.getaddrinfo` for one host, which counts the look-ups."""
 
     HOST = "chat.test"
 
@@ -108,7 +107,7 @@ class Names:
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
-    """The same, for event loops that do not ask `socket`."""
+    """The same for event loops that do not use `socket`."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -135,8 +134,7 @@ def session_of(names: Names) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver(names)))
 
 
-async def test_an_address_is_asked_once_for_while_it_serves(service: StandIn, names: Names) -> None:
-    """Names are not looked up for every connection."""
+async def test_an_address_is_cached_while_it_works(service: StandIn, names: Names) -> None:
     service.answer = lambda _: CLOSING
     names.addresses = ["127.0.0.1"]
     async with (
@@ -148,8 +146,8 @@ async def test_an_address_is_asked_once_for_while_it_serves(service: StandIn, na
     assert (service.connections, names.asked) == (3, 1)
 
 
-async def test_dns_is_asked_again_after_a_failed_connection(service: StandIn, names: Names) -> None:
-    """The name has moved: the address from before refuses, the next attempt asks, and succeeds."""
+async def test_a_name_is_resolved_again_after_a_failed_connection(service: StandIn, names: Names) -> None:
+    """The name has moved: the old address refuses, and the next call resolves the name and succeeds."""
     # 127.0.0.2 is this machine, too, and the service does not listen there.
     names.addresses = ["127.0.0.2"]
     async with (
@@ -158,14 +156,14 @@ async def test_dns_is_asked_again_after_a_failed_connection(service: StandIn, na
     ):
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         assert isinstance(failure, ConnectFailed)
-        assert failure.attempts == names.asked == 8, "each attempt asked for the address"
+        assert failure.attempts == names.asked == 8, "each attempt resolved the name"
         names.addresses = ["127.0.0.1"]
         assert await tim.get_all_c2c_unread_msg_num("alice") == 7
     assert names.asked == 9
 
 
-async def test_dns_is_asked_again_within_one_call(service: StandIn, names: Names) -> None:
-    """A retry of the call that failed finds the new address: the caller notices nothing."""
+async def test_a_retry_resolves_the_name_again(service: StandIn, names: Names) -> None:
+    """It finds the new address, and the call succeeds."""
 
     class Moving(Resolver):
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
@@ -180,8 +178,8 @@ async def test_dns_is_asked_again_within_one_call(service: StandIn, names: Names
     assert names.asked == 2
 
 
-async def test_an_unknown_name_is_named(names: Names) -> None:
-    """With the reason in words of the system's, and nothing sent."""
+async def test_an_unknown_name_is_connect_failed_with_the_name(names: Names) -> None:
+    """And with the system's reason; nothing was sent."""
     async with StandIn() as unused, client_of(unused, base_url=f"https://{names.HOST}") as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
     assert isinstance(failure, ConnectFailed)
@@ -191,8 +189,8 @@ async def test_an_unknown_name_is_named(names: Names) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_each_request_says_who_asks(service: StandIn, method: Any) -> None:
-    """``User-Agent: tim_async/<version>``, whatever the session's own headers say."""
+async def test_each_request_has_the_clients_user_agent(service: StandIn, method: Any) -> None:
+    """``tim_async/<version>``, even if the session has another one."""
     async with client_of(service) as tim:
         await method.run(tim)
     async with aiohttp.ClientSession(headers={"User-Agent": "mine"}) as session:
