@@ -14,7 +14,7 @@ from tests.programs import DEVNULL, PIPE, ForkedProgram, in_thread
 from tests.stand_in import Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate import read_status
 
-from .storing import beside, command, states
+from .storing import command, journal_files, states
 
 pytestmark = pytest.mark.processes
 
@@ -82,7 +82,7 @@ async def migrate(service: Faulty, url: str, file: Path) -> int:
 
 def known(journal: Path, lines: dict[int, Member]) -> dict[Member, str]:
     """What the killed process has left in the journal about each member."""
-    if not beside(journal) or not read_status(journal).planned:
+    if not journal_files(journal) or not read_status(journal).planned:
         return {}
     return {lines[line]: state for line, state in states(journal).items()}
 

@@ -29,7 +29,7 @@ from tim_async.migrate import (
 from tim_async.migrate._rejects import Written
 from tim_async.migrate._store import About, Calls, Outcome, State
 
-from .storing import beside, contents, ram_folder, settle
+from .storing import contents, journal_files, ram_folder, settle
 
 Fail = Iterable[tuple[int, int | None, str]]
 
@@ -299,7 +299,7 @@ def test_it_cannot_be_written(journal: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError):
         write_rejects(journal, tmp_path / name)
     assert names(tmp_path) == ["rows.csv", "rows.journal"]
-    assert beside(tmp_path) == [tmp_path.name]
+    assert journal_files(tmp_path) == [tmp_path.name]
 
 
 def test_no_journal(to: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tim_async.migrate import Counts, Status, read_status
 from tim_async.migrate._store import Calls
 
-from .storing import KILLED, beside, contents, journal, outcome, planned, process, rows, said, settle
+from .storing import KILLED, contents, journal, journal_files, messages, planned, process, result_of, rows, settle
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def killed(path: Path) -> None:
     """Settle ten rows and claim three, and have that in the log alone."""
     with process("die_after_an_exchange", path) as running:
         assert running.wait() == KILLED
-    assert len(beside(path)) == 3
+    assert len(journal_files(path)) == 3
 
 
 def test_to_look_changes_nothing(path: Path) -> None:
@@ -63,7 +63,7 @@ def test_after_a_kill(path: Path, tmp_path: Path) -> None:
         status = read_status(name)
         assert (status.running, status.counts) == (False, Counts(pending=17, sending=3, done=10))
         assert [session.ended for session in status.sessions] == [None]
-        assert beside(path) == ["rows.journal"]
+        assert journal_files(path) == ["rows.journal"]
 
 
 def test_while_another_process_writes(tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_while_another_process_writes(tmp_path: Path) -> None:
     path = tmp_path / "many.journal"
     asyncio.run(journal(path, rows(2800)))
     looks: list[Status] = []
-    with process("exchange_on_and_on", path, 7) as running:
+    with process("exchange_repeatedly", path, 7) as running:
         while not looks or looks[-1].counts.left:
             looks.append(read_status(path))
-        assert len(list(said(running))) == 400
+        assert len(list(messages(running))) == 400
         assert running.wait() == 0
     for status in looks:
         counts = status.counts
@@ -86,7 +86,7 @@ def test_while_another_process_writes(tmp_path: Path) -> None:
     assert len({status.counts.done for status in looks}) > 2
     assert any(status.running for status in looks)
     assert not read_status(path).running
-    assert beside(path) == ["many.journal"]
+    assert journal_files(path) == ["many.journal"]
 
 
 # By somebody who may write nothing
@@ -101,7 +101,7 @@ def test_from_a_folder_that_cannot_be_written(shared: Path, path: Path, left: st
             shutil.copy(f"{path}{suffix}", f"{shared}{suffix}")
     before = contents(shared)
     forbid_writing(shared)
-    told = outcome("status", shared)
+    told = result_of("status", shared)
     if left == "killed, without the index":
         assert told == [10, 20, False] or "a copy of it and of rows.journal-wal can be read elsewhere" in told
     else:
@@ -116,10 +116,10 @@ async def test_while_a_run_writes(shared: Path) -> None:
         for file in shared.parent.iterdir():
             file.chmod(0o644)
         await settle(store, done=[2, 3, 4])
-        assert outcome("status", shared) == [3, 27, True]
+        assert result_of("status", shared) == [3, 27, True]
         await settle(store, done=[5], failed=[6])
-        assert outcome("status", shared) == [4, 25, True]
+        assert result_of("status", shared) == [4, 25, True]
     shared.chmod(0)
-    told = outcome("status", shared)
+    told = result_of("status", shared)
     assert "cannot read the journal" in told
     assert "Permission denied" in told

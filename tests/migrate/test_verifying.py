@@ -29,7 +29,7 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import About, Calls
 
-from .storing import beside, contents, planned, settle
+from .storing import contents, journal_files, planned, settle
 
 NAME = "get_c2c_unread_msg_num"
 
@@ -88,7 +88,7 @@ def nothing_left(path: Path) -> Iterator[None]:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tim-async-migrate")] == []
     if (fds := Path("/proc/self/fd")).exists():
         assert str(path) not in {str(fd.readlink()) for fd in fds.iterdir() if fd.is_symlink()}
-    assert beside(path) == [path.name]
+    assert journal_files(path) == [path.name]
 
 
 def fill(service: Emulator, accounts: int, peers: int, unread: int = 0) -> list[tuple[str, str]]:
@@ -365,5 +365,5 @@ async def test_a_run_goes_on_meanwhile(path: Path, monkeypatch: pytest.MonkeyPat
             assert [claim.again for claim in (await store.exchange([], 9, Calls())).claims] == [True, True]
             await settle(store, done=[30, 31])
             await store.close("done")
-            assert beside(path) == ["reads.journal"]
+            assert journal_files(path) == ["reads.journal"]
             assert [item async for item in found] == [Verified(30, 1, 0)]
