@@ -435,7 +435,7 @@ async def test_a_row_without_a_time_is_read_up_to_its_first_claim(service: Stand
 
 
 @pytest.mark.parametrize(
-    ("pace", "rate", "told"),
+    ("pace", "rate", "expected"),
     [
         (Pace(rate=4000), 2000, PaceChanged(4000, 0.5)),
         (Pace(share=1.0), 200, PaceChanged(200, 1.0)),
@@ -443,7 +443,7 @@ async def test_a_row_without_a_time_is_read_up_to_its_first_claim(service: Stand
     ],
 )
 async def test_the_pace_can_be_changed_during_a_run(
-    service: StandIn, tmp_path: Path, pace: Pace, rate: float, told: PaceChanged
+    service: StandIn, tmp_path: Path, pace: Pace, rate: float, expected: PaceChanged
 ) -> None:
     """By any process that can write the journal; the run receives it within seconds."""
     file = write(tmp_path, [("g", f"m{row}", row) for row in range(5000)])
@@ -458,7 +458,7 @@ async def test_the_pace_can_be_changed_during_a_run(
                     await other.set_pace(pace)
                     await other.close()
                 case PaceChanged():
-                    assert event == told
+                    assert event == expected
                     assert tim.stats()["set_unread_msg_num"].rate == rate
                     stop.set()
         assert finished([event]).ended is Ended.INTERRUPTED

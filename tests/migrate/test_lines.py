@@ -185,11 +185,11 @@ def test_compression_is_detected_without_the_name(tmp_path: Path, name: str) -> 
         assert whole(path) == SAMPLE
 
 
-@pytest.mark.parametrize(("data", "said"), [(SKIPPED, "empty"), (SKIPPED[:-1], "a truncated or damaged zstd file")])
-def test_an_archive_without_content_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+@pytest.mark.parametrize(("data", "message"), [(SKIPPED, "empty"), (SKIPPED[:-1], "a truncated or damaged zstd file")])
+def test_an_archive_without_content_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "rows.csv.zst"
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=f"is {said}"):
+    with pytest.raises(SourceError, match=f"is {message}"):
         read(path)
 
 
@@ -319,7 +319,7 @@ def database() -> bytes:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (zipped(), "a zip archive, such as an Excel workbook; export it as CSV"),
         (database(), "an SQLite database"),
@@ -341,25 +341,25 @@ def database() -> bytes:
         (b" \r\n\t\n\x0b", "empty"),
     ],
 )
-def test_binary_and_empty_files_are_refused(tmp_path: Path, data: bytes, said: str, packed: bool) -> None:
+def test_binary_and_empty_files_are_refused(tmp_path: Path, data: bytes, message: str, packed: bool) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(gzipped(data) if packed else data)
-    with pytest.raises(SourceError, match=f"^{path} is ({said})"):
+    with pytest.raises(SourceError, match=f"^{path} is ({message})"):
         head(path)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (gzipped(gzipped(SAMPLE)), "compressed twice"),
         (zstd.compress(zstd.compress(SAMPLE)), "compressed twice"),
         (tarred(), "binary"),
     ],
 )
-def test_binary_content_of_an_archive_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+def test_binary_content_of_an_archive_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         head(path)
 
 
@@ -375,13 +375,13 @@ def test_text_that_begins_like_a_binary_format_is_read(tmp_path: Path, name: str
 
 def test_a_missing_file_has_no_fingerprint(tmp_path: Path) -> None:
     """That is no error, because its rows may be in the journal; reading it, or another bad path, is."""
-    for path, said in (
+    for path, message in (
         (tmp_path / "none.csv", "cannot read .*none.csv: No such file"),
         (tmp_path, "is a folder, not a file"),
         (tmp_path / ("x" * 300), "cannot read .*too long"),
     ):
         file = TextFile(str(path))
-        with pytest.raises(SourceError, match=said), file.open():
+        with pytest.raises(SourceError, match=message), file.open():
             pass
     assert TextFile(str(tmp_path / "none.csv")).fingerprint() == ""
     for path in (tmp_path, tmp_path / ("x" * 300)):

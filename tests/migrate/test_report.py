@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
-        self.said: list[tuple[str, str]] = []
+        self.pieces: list[tuple[str, str]] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -78,14 +78,14 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] != "style" and data.strip():
-            self.said.append((self.open[-1], data))
+            self.pieces.append((self.open[-1], data))
 
     def text_of(self, tag: str) -> list[str]:
-        return [data for where, data in self.said if where == tag]
+        return [data for where, data in self.pieces if where == tag]
 
     @property
     def text(self) -> str:
-        return " ".join(data for _, data in self.said)
+        return " ".join(data for _, data in self.pieces)
 
 
 def drawings(page: str) -> list[ET.Element]:
@@ -163,7 +163,7 @@ def full_status() -> Status:
 
 
 @pytest.mark.parametrize(
-    ("changes", "title", "said"),
+    ("changes", "title", "message"),
     [
         ({"counts": Counts(done=5)}, "Every row arrived", "accepted 5 of 5 rows"),
         ({"counts": Counts(done=4, lowered=1, superseded=2)}, "Every row arrived", "2 were superseded by later ones"),
@@ -178,12 +178,12 @@ def full_status() -> Status:
         ({"counts": Counts(pending=600, done=1), "running": True, "rate": 20.0}, "Still running", "About 30 s left"),
     ],
 )
-def test_the_headline(changes: dict[str, Any], title: str, said: str) -> None:
+def test_the_headline(changes: dict[str, Any], title: str, message: str) -> None:
     sessions = [steady(START, 3, how="")] if changes.get("running") and changes.get("planned", True) else []
     page = Page(render(status(**changes, sessions=sessions)))
     assert page.text_of("h1")[0].startswith(title)
     assert title in page.text_of("title")[0]
-    assert said in page.text
+    assert message in page.text
 
 
 @pytest.mark.parametrize(
@@ -209,17 +209,21 @@ def test_the_figures_are_those_of_the_status() -> None:
     found = full_status()
     text = render(found)
     page = Page(text)
-    texts = [text for _, text in page.said]
+    texts = [text for _, text in page.pieces]
     for count in (found.counts.total, found.counts.taken, 3_456, 7_890, 65, 4_321, 13, 1_234, 98_765):
         assert f"{count:,}" in texts
     calls = [session.calls for session in found.sessions]
-    told = figures(text)
-    assert told["Duration"] == "2 min 30 s"
+    shown = figures(text)
+    assert shown["Duration"] == "2 min 30 s"
     for name, figure in (("sent", "Requests"), ("refused", "Refused"), ("faults", "Faults"), ("retried", "Retried")):
-        assert told[figure] == f"{sum(getattr(one, name) for one in calls):,}"
-    assert told["Sent again"] == "6"
-    for said in ("2025-11-20 22:10:12", "csv, GroupId from room.id, GroupId as @TGS#{}", "error 10010: no such group"):
-        assert said in page.text
+        assert shown[figure] == f"{sum(getattr(one, name) for one in calls):,}"
+    assert shown["Sent again"] == "6"
+    for message in (
+        "2025-11-20 22:10:12",
+        "csv, GroupId from room.id, GroupId as @TGS#{}",
+        "error 10010: no such group",
+    ):
+        assert message in page.text
     assert page.text.count(f"10010: {found.failures[0].meaning} {found.failures[0].remedy}") == 1
 
 
@@ -227,9 +231,9 @@ def test_requests_are_counted_without_a_complete_series() -> None:
     """Such as the series of a killed session, which is older than its calls."""
     killed = dataclasses.replace(steady(START, 10, how=""), calls=Calls(1300, 1200, 50, 50, 100))
     unwatched = Session(START + 60, START + 61, "done", None, Calls(7, 7, again=5))
-    told = figures(render(status(sessions=[killed, unwatched])))
-    assert (told["Requests"], told["Refused"], told["Faults"], told["Retried"]) == ("1,307", "50", "50", "100")
-    assert told["Sent again"] == "5"
+    shown = figures(render(status(sessions=[killed, unwatched])))
+    assert (shown["Requests"], shown["Refused"], shown["Faults"], shown["Retried"]) == ("1,307", "50", "50", "100")
+    assert shown["Sent again"] == "5"
 
 
 def test_rate_and_share_of_the_limit() -> None:

@@ -349,7 +349,7 @@ def test_headers(file: File, header: str, record: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
@@ -384,10 +384,10 @@ def test_headers(file: File, header: str, record: str) -> None:
         ("\x1f", "is a truncated or damaged gzip file"),
     ],
 )
-def test_files_without_rows_or_columns_are_refused(file: File, data: str, said: str) -> None:
+def test_files_without_rows_or_columns_are_refused(file: File, data: str, message: str) -> None:
     with pytest.raises(SourceError) as caught:
         file(data)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
@@ -717,7 +717,7 @@ def test_values_of_an_array_that_are_not_objects_are_rejected(file: File) -> Non
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ("[]", "rows.json has no rows"),
         ("[", "rows.json, line 1: is not JSON: Expecting value"),
@@ -731,11 +731,11 @@ def test_values_of_an_array_that_are_not_objects_are_rejected(file: File) -> Non
         ('[{"x": "' + "x" * 3 * MIB, "line 1: the document that begins here is longer than 1,048,576 characters"),
     ],
 )
-def test_malformed_arrays_and_documents_are_refused(file: File, data: str, said: str) -> None:
+def test_malformed_arrays_and_documents_are_refused(file: File, data: str, message: str) -> None:
     """With one error that has the line."""
     with pytest.raises(SourceError) as caught:
         file(data, name="rows.json")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
@@ -855,12 +855,12 @@ def test_rows_without_a_time_are_rejected_without_until_now(file: File, name: st
 
 def test_a_file_without_a_time_column_is_refused_without_until_now(file: File) -> None:
     """The error proposes a column with a similar name."""
-    said = "MsgReadTime; found 'Report_Account', 'Peer_Account', 'LastReadTime'; try --map MsgReadTime=LastReadTime"
+    message = "MsgReadTime; found 'Report_Account', 'Peer_Account', 'LastReadTime'; try --map MsgReadTime=LastReadTime"
     csv_text = "Report_Account,Peer_Account,LastReadTime\nalice,bob,1700000000\n"
-    with pytest.raises(SourceError, match=f"has no column {said}; --until-now marks"):
+    with pytest.raises(SourceError, match=f"has no column {message}; --until-now marks"):
         file(csv_text, READ)
     document = {**CONVERSATION, "LastReadTime": 1700000000}
-    with pytest.raises(SourceError, match=f"no row has a {said}; --until-now marks"):
+    with pytest.raises(SourceError, match=f"no row has a {message}; --until-now marks"):
         file.jsonl(document, document, kind=READ)
     for read in (file(csv_text, READ, until_now=True), file.jsonl(document, kind=READ, until_now=True)):
         assert [row.values[2] for row in read if isinstance(row, Row)] == [None]
@@ -1013,7 +1013,7 @@ def test_delimiters_quotes_and_headers(file: File, data: str, options: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("data", "header", "said"),
+    ("data", "header", "message"),
     [
         (f"{HEADER}\ng,m,5\n", HEADER, "has a header in its first line; leave --no-header and --columns out"),
         (f"{HEADER.lower()}\ng,m,5\n", HEADER, "has a header in its first line"),
@@ -1021,8 +1021,8 @@ def test_delimiters_quotes_and_headers(file: File, data: str, options: dict[str,
         ('"g,m,5\n', HEADER, "has a first line that is not CSV"),
     ],
 )
-def test_a_header_that_does_not_fit_the_file_is_refused(file: File, data: str, header: str, said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_a_header_that_does_not_fit_the_file_is_refused(file: File, data: str, header: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
         file(data, header=header.split(","))
 
 
@@ -1285,7 +1285,7 @@ def test_corrected_rows_without_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         (GOOD, "Line: is missing"),
         ({**GOOD, "Line": None}, "Line: is missing"),
@@ -1298,15 +1298,15 @@ def test_corrected_rows_without_a_time(tmp_path: Path) -> None:
         ({"Line": 2, "groupid": "b", "GROUPID": "c"}, "GroupId: is there twice"),
     ],
 )
-def test_a_correction_without_a_valid_line_is_refused(tmp_path: Path, document: Any, said: str) -> None:
+def test_a_correction_without_a_valid_line_is_refused(tmp_path: Path, document: Any, message: str) -> None:
     """No line is guessed: the whole file is refused, and the error has the line of the correction."""
     path = tmp_path / "rejected.jsonl"
-    if not said:
+    if not message:
         assert len(mended(path, document)) == 1
         return
     with pytest.raises(SourceError) as caught:
         mended(path, {**GOOD, "Line": 2}, document)
-    assert f"rejected.jsonl, line 2: {said}" in str(caught.value)
+    assert f"rejected.jsonl, line 2: {message}" in str(caught.value)
     assert "each row needs the Line that it had when rejected" in str(caught.value)
 
 
