@@ -57,7 +57,7 @@ class Service:
 
         return once
 
-    async def carry_out(
+    async def call_all(
         self, keys: range, at_once: int, changes: list[tuple[str | None, float]] | None = None
     ) -> list[str]:
         """Call the service for each key with concurrent workers, and return the keys that failed."""
@@ -91,7 +91,7 @@ async def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
     """No call is given up, the load is low meanwhile, and the end is noticed within seconds."""
     changes: list[tuple[str | None, float]] = []
     service = Service((0.1, 0.1 + seconds))
-    assert await service.carry_out(range(300), 20, changes) == []
+    assert await service.call_all(range(300), 20, changes) == []
     during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
     assert len(during) <= 30 + seconds / 5
     assert next(at for at, _ in service.asked if at >= 0.1 + seconds) <= 0.1 + seconds + 5.1
@@ -104,7 +104,7 @@ async def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
 async def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_once: int) -> None:
     """Short, long, separate and overlapping ones."""
     service = Service(*((start, start + length) for start, length in spans), took=1.0)
-    assert await service.carry_out(range(60), at_once) == []
+    assert await service.call_all(range(60), at_once) == []
 
 
 @pytest.mark.parametrize("at_once", [2, 20])
@@ -112,10 +112,10 @@ async def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_onc
 async def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
     """After some forty attempts if others succeed; after ten minutes if there are no others."""
     service = Service(poison="7", took=1.0)
-    assert await service.carry_out(range(600), at_once) == ["7"]
+    assert await service.call_all(range(600), at_once) == ["7"]
     assert 5 <= sum(key == "7" for _, key in service.asked) <= 12
     service = Service(poison="9")
-    assert await service.carry_out(range(10), 2) == ["9"]
+    assert await service.call_all(range(10), 2) == ["9"]
     assert 600 <= now() - service.began <= 700
 
 

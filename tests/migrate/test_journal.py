@@ -137,7 +137,7 @@ async def test_the_file_header_and_settings(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [":memory:", "file::memory:?cache=shared", "50% #1?.journal", "-", b"caf\xe9.journal"])
-async def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes) -> None:
+async def test_unusual_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes) -> None:
     """Some have a special meaning for SQLite."""
     monkeypatch.chdir(tmp_path)
     path = Path(os.fsdecode(name))
@@ -276,7 +276,7 @@ async def test_a_log_without_its_journal_is_ignored(path: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize("count", [40, 400])
 async def test_a_kill_during_planning(tmp_path: Path, count: int) -> None:
-    """After any instruction of SQLite's virtual machine: either all rows are planned, or they are planned again."""
+    """At any point of it: either all rows are planned, or they are planned again."""
     whole = tmp_path / "whole.journal"
     most = 10_000_000
     steps = most - result_of("die_while_planning", whole, count, most)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
 from tim_async._redis_clients import Client
-from tim_async.migrate import READ, UNREAD, Event, FileSource, Kind, Row
+from tim_async.migrate import UNREAD, Event, FileSource, Kind, Row
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
 from tim_async.migrate._rows import Rejected
@@ -197,7 +197,3 @@ async def served(service: Service) -> AsyncIterator[StandIn]:
         yield running
     # Several processes may draw the same 32-bit number.
     assert [violation for violation in running.violations if "came twice" not in violation] == []
-
-
-def kind_named(name: str) -> Kind:
-    return {"unread": UNREAD, "read": READ}[name]
