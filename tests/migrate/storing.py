@@ -1,4 +1,4 @@
-"""Journals as the tests make them, and processes that work on them."""
+"""Journals for the tests, and processes that use them."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ KILLED = -signal.SIGKILL
 
 
 def rows(count: int, members: int | None = None) -> Iterator[Row]:
-    """Rows as a file of so many holds them, below a header; of so many members."""
+    """Yield the rows of a file with a header; of ``members`` different members, if given."""
     for number in range(count):
         member = number if members is None else number % members
         yield Row(number + 2, (f"group{member % 7}", f"member{member}", number))
 
 
 def mixed(count: int) -> Iterator[Row | Rejected]:
-    """The same with a tenth rejected, and most members twice."""
+    """Yield the same with a tenth rejected, and most members twice."""
     for row in rows(count, count * 2 // 3):
         yield Rejected(row.line, "UnreadMsgNum", LONG) if row.line % 10 == 3 else row
 
 
 async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABOUT, batch: int = 5000) -> Store:
-    """Open a store, and plan these rows unless they are planned."""
+    """Open a store, and plan these rows if no rows are planned."""
     if await store.open(about) is None:
         given = iter(given)
         while some := list(itertools.islice(given, batch)):
@@ -62,7 +62,7 @@ async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABO
 
 @contextlib.asynccontextmanager
 async def planned(path: Path, given: Iterable[Row | Rejected], about: About = ABOUT) -> AsyncIterator[SqliteStore]:
-    """A journal of these rows, open for a run; it is begun if it is not there."""
+    """Open a journal of these rows for a run, and create it if it does not exist."""
     store = SqliteStore(path)
     try:
         await plan(store, given, about)
@@ -72,7 +72,7 @@ async def planned(path: Path, given: Iterable[Row | Rejected], about: About = AB
 
 
 async def journal(path: Path, given: Iterable[Row | Rejected], about: About = ABOUT) -> Path:
-    """The same, closed again."""
+    """The same, and close it again."""
     async with planned(path, given, about):
         return path
 
@@ -85,26 +85,26 @@ async def settle(store: Store, *, done: Iterable[int] = (), failed: Iterable[int
 
 
 def states(path: Path) -> dict[int, str]:
-    """What a journal says of each line: the name of its state, and "sending" for one that is claimed."""
+    """Return the state of each line by its name, and "sending" for a claimed one."""
     with reading(path) as db:
         found = db.execute("SELECT row.line, state, since IS NOT NULL FROM row LEFT JOIN claim USING (line)")
         return {line: "sending" if claimed else State(state).name.lower() for line, state, claimed in found}
 
 
-def beside(path: Path) -> list[str]:
-    """The journal and what is beside it by a similar name, apart from the lock, which stays."""
+def journal_files(path: Path) -> list[str]:
+    """Return the names of the journal and of the files next to it, without the lock, which stays."""
     names = sorted(other.name for other in path.parent.iterdir() if other.name.startswith(path.name))
     return [name for name in names if not name.endswith(".lock")]
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The same as bytes."""
-    return {name: (path.parent / name).read_bytes() for name in beside(path)}
+    """Return the same files with their contents."""
+    return {name: (path.parent / name).read_bytes() for name in journal_files(path)}
 
 
 @contextlib.contextmanager
 def ram_folder() -> Iterator[Path]:
-    """A folder in memory, where there is such: many journals in turn need not each wait for a disk."""
+    """Create a folder in memory, if possible, so that hypothesis does not wait for a disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
@@ -123,48 +123,48 @@ def command(url: str, *arguments: object, **streams: Any) -> ForkedProgram:
 
 
 def process(name: str, *arguments: object) -> ForkedProgram:
-    """Start one of the functions below in a process of its own."""
+    """Start one of the functions below in a subprocess."""
     return ForkedProgram("-m", "tests.migrate.storing", name, *map(str, arguments), cwd=ROOT, stdin=PIPE, stdout=PIPE)
 
 
-def outcome(name: str, *arguments: object) -> Any:
-    """What one of the functions below says at its end, as JSON."""
+def result_of(name: str, *arguments: object) -> Any:
+    """Return the result of one of the functions below, from its JSON."""
     with process(name, *arguments) as running:
         text, _ = running.communicate()
     assert running.returncode == 0
     return json.loads(text)
 
 
-def said(running: ForkedProgram, count: int = sys.maxsize) -> Iterator[Any]:
-    """What a process says next, line by line; to its end, unless only so much is asked for."""
+def messages(running: ForkedProgram, count: int = sys.maxsize) -> Iterator[Any]:
+    """Yield the next ``count`` lines of a process's output, each parsed as JSON; all of them by default."""
     assert running.stdout is not None
     return map(json.loads, itertools.islice(running.stdout, count))
 
 
-# In processes of their own
+# In subprocesses
 
 
-def _say(value: Any) -> None:
+def _print(value: Any) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 async def hold(path: str) -> None:
-    """Hold a journal until killed, or told to end."""
+    """Hold a journal until killed, or until the end of standard input."""
     async with planned(Path(path), rows(10)):
-        _say("held")
+        _print("held")
         sys.stdin.read()
 
 
 async def note(path: str) -> None:
-    """Keep a note, as `migrate set` does."""
+    """Write a note, as `migrate set` does."""
     store = SqliteStore(path)
     await store.note("note", "kept")
     await store.close()
 
 
 async def die_while_planning(path: str, count: str, steps: str) -> None:
-    """Begin a journal and plan rows, and be killed after so many instructions of SQLite's machine."""
+    """Plan rows in a new journal, and be killed after this number of instructions of SQLite's virtual machine."""
     left = int(steps)
 
     def step() -> int:
@@ -183,11 +183,11 @@ async def die_while_planning(path: str, count: str, steps: str) -> None:
 
     sqlite3.connect = connected  # type: ignore[assignment]
     await journal(Path(path), mixed(int(count)))
-    _say(left)
+    _print(left)
 
 
 async def die_after_an_exchange(path: str) -> None:
-    """Settle ten rows, claim three, and be killed before anything can be tidied up."""
+    """Settle ten rows, claim three, and be killed before any clean-up."""
     store = SqliteStore(path)
     await store.open(ABOUT)
     claims = (await store.exchange([], 10, Calls())).claims
@@ -195,57 +195,57 @@ async def die_after_an_exchange(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def exchange_on_and_on(path: str, size: str) -> None:
-    """Exchange so many outcomes for as many claims, the last of them failed, and say each claim once it is made."""
+async def exchange_repeatedly(path: str, size: str) -> None:
+    """Settle as many rows as are claimed, the last of them as failed, and print each claim after it is made."""
     async with planned(Path(path), ()) as store:
         outcomes: list[Outcome] = []
         while claims := (await store.exchange(outcomes, int(size), Calls())).claims:
             lines = [claim.row.line for claim in claims]
-            _say(lines)
+            _print(lines)
             outcomes = [Outcome(line, State.DONE) for line in lines[:-1]]
             outcomes.append(Outcome(lines[-1], State.FAILED, 10007, LONG))
 
 
 async def status(path: str) -> None:
-    """Say what a journal tells somebody who may write nothing."""
-    if os.geteuid() == 0:  # whom no permission stops
+    """Print the status that a user without write permission reads."""
+    if os.geteuid() == 0:  # permissions do not apply to root
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
     try:
         found = read_status(path)
     except JournalError as error:
-        _say(str(error))
+        _print(str(error))
     else:
-        _say([found.counts.done, found.counts.left, found.running])
+        _print([found.counts.done, found.counts.left, found.running])
 
 
 async def look(path: str) -> None:
-    """Say whether a run holds the journal, and how many rows are done."""
+    """Print whether a run holds the journal, and how many rows are done."""
     found = read_status(path)
-    _say([found.running, found.counts.done])
+    _print([found.running, found.counts.done])
 
 
 async def memory(path: str, count: str, members: str) -> None:
-    """Plan rows, and say how much memory that took at most, in kB."""
+    """Plan rows, and print the peak memory in kB."""
     await journal(Path(path), rows(int(count), int(members) or None))
-    # Not getrusage: that also counts what the process was before it became this one.
+    # getrusage would include the memory of the process before its exec.
     used = Path("/proc/self/status")
     if used.exists():
         (most,) = (line.split()[1] for line in used.read_text().splitlines() if line.startswith("VmHWM:"))
-        _say(int(most))
+        _print(int(most))
     else:
-        _say(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        _print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 async def fill_the_disk(folder: str, count: str, *sizes: str) -> None:
-    """Carry a migration out on disks of different sizes, and then go on with more room; say where each was full."""
+    """Run a migration on disks of different sizes, finish it with more room, and print where each disk was full."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    _say([await _fill(Path(folder) / f"{size}.journal", int(count), int(size)) for size in sizes])
+    _print([await _fill(Path(folder) / f"{size}.journal", int(count), int(size)) for size in sizes])
 
 
 async def _fill(path: Path, count: int, size: int) -> dict[str, Any]:
-    """One migration; no file may be longer than ``size`` at first."""
+    """Run one migration, at first with no file longer than ``size``."""
     settled: dict[int, str] = {}
     store = SqliteStore(path)
     stage, error = "begin", ""
@@ -271,11 +271,11 @@ async def _fill(path: Path, count: int, size: int) -> dict[str, Any]:
         there = states(path)
         assert {line: there[line] for line in settled} == settled
         counts = await store.counts()
-    return {"stage": stage, "error": error, "beside": beside(path), "total": counts.total, "left": counts.left}
+    return {"stage": stage, "error": error, "files": journal_files(path), "total": counts.total, "left": counts.left}
 
 
 async def _settle_all(store: Store, settled: dict[int, str]) -> None:
-    """Settle all rows, and note what was saved."""
+    """Settle all rows, and record the saved outcomes."""
     lines: list[int] = []
     while True:
         outcomes = [
@@ -289,7 +289,7 @@ async def _settle_all(store: Store, settled: dict[int, str]) -> None:
 
 
 async def sort_without_room(path: str) -> None:
-    """Say what a lack of room for temporary files is called, and what becomes of the rows with more of it."""
+    """Print the error when there is no room for temporary files, and the counts after another attempt with room."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store = SqliteStore(path)
     await store.open(ABOUT)
@@ -303,7 +303,7 @@ async def sort_without_room(path: str) -> None:
     await store.planned(FINGERPRINT)
     counts = await store.counts()
     await store.close()
-    _say([error, [counts.pending, counts.superseded]])
+    _print([error, [counts.pending, counts.superseded]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Waiting an outage out, in virtual time: nothing is given up that may yet pass, and nothing waits for ever."""
+"""The circuit breaker in virtual time: it waits out outages of any length, and gives up calls that fail alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def now() -> float:
 
 
 class Service:
-    """Takes calls outside its outages, and a while for each; one key it never takes."""
+    """Accepts calls except in its outages and except for one key; each takes some time."""
 
     def __init__(self, *outages: tuple[float, float], poison: str = "", took: float = 0.01) -> None:
         self.outages = outages
@@ -57,11 +57,11 @@ class Service:
 
         return once
 
-    async def carry_out(
-        self, keys: range, at_once: int, told: list[tuple[str | None, float]] | None = None
+    async def call_all(
+        self, keys: range, at_once: int, changes: list[tuple[str | None, float]] | None = None
     ) -> list[str]:
-        """Carry keys out with so many workers; those that were given up."""
-        circuit = breaker(told)
+        """Call the service for each key with concurrent workers, and return the keys that failed."""
+        circuit = breaker(changes)
         failed: list[str] = []
         queue = iter(map(str, keys))
 
@@ -79,60 +79,60 @@ class Service:
 
 
 def breaker(
-    told: list[tuple[str | None, float]] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
+    changes: list[tuple[str | None, float]] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
 ) -> CircuitBreaker:
-    tell = [] if told is None else told
+    tell = [] if changes is None else changes
     return CircuitBreaker(stop or asyncio.Event(), most, lambda e, s: tell.append((None if e is None else brief(e), s)))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60, 8 * 3600])
 @virtually
 async def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
-    """Not one call is given up, the service is asked gently meanwhile, and found soon when it is back."""
-    told: list[tuple[str | None, float]] = []
+    """No call is given up, the load is low meanwhile, and the end is noticed within seconds."""
+    changes: list[tuple[str | None, float]] = []
     service = Service((0.1, 0.1 + seconds))
-    assert await service.carry_out(range(300), 20, told) == []
+    assert await service.call_all(range(300), 20, changes) == []
     during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
     assert len(during) <= 30 + seconds / 5
     assert next(at for at, _ in service.asked if at >= 0.1 + seconds) <= 0.1 + seconds + 5.1
-    assert told[-1][0] is None
-    assert told[-1][1] == pytest.approx(seconds, abs=6)
+    assert changes[-1][0] is None
+    assert changes[-1][1] == pytest.approx(seconds, abs=6)
 
 
 @given(st.lists(st.tuples(st.floats(0, 500), st.floats(0.01, 300)), max_size=6), st.integers(1, 8))
 @virtually
 async def test_any_outages_lose_nothing(spans: list[tuple[float, float]], at_once: int) -> None:
-    """Short and long, apart and overlapping."""
+    """Short, long, separate and overlapping ones."""
     service = Service(*((start, start + length) for start, length in spans), took=1.0)
-    assert await service.carry_out(range(60), at_once) == []
+    assert await service.call_all(range(60), at_once) == []
 
 
 @pytest.mark.parametrize("at_once", [2, 20])
 @virtually
 async def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
-    """Where others succeed, after some forty attempts; with no other left to compare it with, after ten minutes."""
+    """After some forty attempts if others succeed; after ten minutes if there are no others."""
     service = Service(poison="7", took=1.0)
-    assert await service.carry_out(range(600), at_once) == ["7"]
+    assert await service.call_all(range(600), at_once) == ["7"]
     assert 5 <= sum(key == "7" for _, key in service.asked) <= 12
     service = Service(poison="9")
-    assert await service.carry_out(range(10), 2) == ["9"]
+    assert await service.call_all(range(10), 2) == ["9"]
     assert 600 <= now() - service.began <= 700
 
 
 @virtually
-async def test_a_word_of_the_service_is_the_last_and_ends_an_outage() -> None:
-    """It answers, so it is back; refused credentials are nobody's outage."""
-    told: list[tuple[str | None, float]] = []
+async def test_a_final_error_ends_an_outage() -> None:
+    """Because the service answers; refused credentials do not start an outage."""
+    changes: list[tuple[str | None, float]] = []
     errors: list[TIMError] = [ServerBusy(10002, "busy"), GroupNotFound(10010, "gone"), AuthError(70003, "bad")]
 
     async def call() -> None:
         raise errors.pop(0)
 
-    circuit = breaker(told)
+    circuit = breaker(changes)
     for kind in (GroupNotFound, AuthError):
         with pytest.raises(kind):
             await circuit.call(call)
-    assert [error for error, _ in told] == ["error 10002: busy", None]
+    assert [error for error, _ in changes] == ["error 10002: busy", None]
 
 
 @pytest.mark.parametrize("error", [ConnectFailed("refused"), RateLimited(60007), ServerBusy(91000)])
@@ -149,8 +149,7 @@ async def test_a_transient_error_is_repeated(error: TIMError) -> None:
 
 
 @virtually
-async def test_an_outage_may_be_limited() -> None:
-    """Then it ends the run."""
+async def test_a_limited_outage_ends_the_run() -> None:
     service = Service((0.0, math.inf))
     with pytest.raises(OutageTooLong, match="has accepted nothing for"):
         await breaker(most=60).call(service.call("a"))
@@ -158,8 +157,7 @@ async def test_an_outage_may_be_limited() -> None:
 
 
 @virtually
-async def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
-    """Whether there is an outage or not."""
+async def test_a_stop_ends_the_waiting_and_allows_no_new_call() -> None:
     stop = asyncio.Event()
     service = Service((0.0, math.inf))
     circuit = breaker(stop=stop)
@@ -174,8 +172,7 @@ async def test_a_stop_ends_the_waiting_and_begins_no_call() -> None:
 
 
 @virtually
-async def test_a_cancelled_prober_leaves_the_probe_to_the_next() -> None:
-    """A probe that is cancelled does not block the other calls."""
+async def test_a_cancelled_probe_is_left_to_another_call() -> None:
     service = Service((0.0, 100.0))
     circuit = breaker()
     tasks = [asyncio.create_task(circuit.call(service.call(str(number)))) for number in range(5)]

@@ -22,11 +22,11 @@ def formatted(columns: Columns, **found: Any) -> dict[str, Any]:
     return found
 
 
-# What cannot be right
+# Invalid options
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "message"),
     [
         ({"groupid": "x"}, "unknown field 'groupid'; the fields are GroupId, Member_Account, UnreadMsgNum"),
         ({"": "x"}, "unknown field ''"),
@@ -34,13 +34,13 @@ def formatted(columns: Columns, **found: Any) -> dict[str, Any]:
         ({"GroupId": ""}, "GroupId needs the name of a column"),
     ],
 )
-def test_no_paths(paths: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_columns(paths: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         unread(paths)
 
 
 @pytest.mark.parametrize(
-    ("templates", "said"),
+    ("templates", "message"),
     [
         ({"UnreadMsgNum": "{}"}, "'UnreadMsgNum' is not an id; the ids are GroupId, Member_Account"),
         ({"room": "{}"}, "'room' is not an id"),
@@ -57,8 +57,8 @@ def test_no_paths(paths: dict[str, str], said: str) -> None:
         ({"Member_Account": "{}{a!s}"}, "the template of Member_Account may hold"),
     ],
 )
-def test_no_templates(templates: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_templates(templates: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         unread(templates=templates)
 
 
@@ -66,7 +66,7 @@ def test_no_templates(templates: dict[str, str], said: str) -> None:
 
 
 def problem_with(columns: Columns, header: list[str]) -> str:
-    """Why a header does not fit; "" when it does."""
+    """Return the reason for which a header is refused, or ""."""
     try:
         columns.field_reader(header)
     except ValueError as error:
@@ -82,17 +82,17 @@ def problem_with(columns: Columns, header: list[str]) -> str:
         (unread({"GroupId": "room.id"}), ["room.id", *NAMES[1:]]),
         (unread({"GroupId": "Member_Account", "Member_Account": "GroupId"}), NAMES),
         (unread(templates={"GroupId": "{team}_{room}"}), ["team", "room", *NAMES[1:]]),
-        # The column of an id that is made of others is of no use, and may be there as often as it likes.
+        # A column that its own id's template does not use may be there several times.
         (unread(templates={"GroupId": "{team}"}), ["team", "GroupId", "GroupId", *NAMES[1:]]),
         (Columns(READ, {}, {}, until_now=True), ["Peer_Account", "Report_Account"]),
         (Columns(READ, {}, {}), ["Peer_Account", "Report_Account", "MsgReadTime"]),
-        # Without case, blanks and byte-order marks; what is exactly right goes first.
+        # Case, blanks and byte-order marks are ignored; an exact match is preferred.
         (unread(), ["\ufeffgroupid", " MEMBER_ACCOUNT\u00a0", "unreadmsgnum\u200b"]),
         (unread(), ["groupid", "GROUPID", *NAMES]),
         (unread({"GroupId": "Room"}), ["ROOM", *NAMES[1:]]),
     ],
 )
-def test_headers(columns: Columns, header: list[str]) -> None:
+def test_headers_that_fit(columns: Columns, header: list[str]) -> None:
     assert problem_with(columns, header) == ""
     assert columns.fit(header)
 
@@ -130,7 +130,7 @@ def test_headers(columns: Columns, header: list[str]) -> None:
         ),
     ],
 )
-def test_no_headers(columns: Columns, header: list[str], problem: str) -> None:
+def test_headers_that_do_not_fit(columns: Columns, header: list[str], problem: str) -> None:
     assert problem in problem_with(columns, header)
 
 
@@ -148,8 +148,8 @@ def test_no_headers(columns: Columns, header: list[str], problem: str) -> None:
         ("Report_Account", "user"),
     ],
 )
-def test_what_may_be_meant(name: str, column: str | None) -> None:
-    """A hint, for a person to judge; names that have nothing to do with the field are none."""
+def test_the_proposed_column(name: str, column: str | None) -> None:
+    """Only a hint; columns that are not similar to the field are not proposed."""
     others = [other for other in ("Report_Account", "Peer_Account", "MsgReadTime") if other != name]
     problem = problem_with(Columns(READ, {}, {}), [*others, "unread", "total", "note", *([column] if column else [])])
     assert problem.startswith(f"has no column {name}; found ")
@@ -157,14 +157,14 @@ def test_what_may_be_meant(name: str, column: str | None) -> None:
     assert ("--until-now" in problem) == (name == "MsgReadTime")
 
 
-def test_a_name_is_meant_once() -> None:
+def test_each_column_is_proposed_for_one_field() -> None:
     problem = problem_with(unread(), ["room", "user", "unread"])
     for name, column in zip(NAMES, ("room", "user", "unread"), strict=True):
         assert f"; try --map {name}={column}" in problem
 
 
-def test_an_optional_column_that_was_named_must_be_there() -> None:
-    """Or a slip of the pen would mark every conversation as read up to now, whatever its time was."""
+def test_a_named_optional_column_must_exist() -> None:
+    """Otherwise a typo would mark every conversation as read up to now."""
     columns = Columns(READ, {"MsgReadTime": "last_raed"}, {}, until_now=True)
     assert columns.needed == {"Report_Account", "Peer_Account", "MsgReadTime"}
     problem = problem_with(columns, ["Report_Account", "Peer_Account", "last_read"])
@@ -173,7 +173,7 @@ def test_an_optional_column_that_was_named_must_be_there() -> None:
     assert Columns(READ, {"Report_Account": "me"}, {}, until_now=True).needed == {"Report_Account", "Peer_Account"}
 
 
-def test_a_long_header_is_named_in_part() -> None:
+def test_a_long_header_is_shortened_in_the_error() -> None:
     problem = problem_with(unread(), ["x" * 1_000_000] * 13)
     assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; found 'xxx")
     assert len(problem) < 1000
@@ -196,8 +196,8 @@ def test_an_optional_column_may_be_absent() -> None:
     assert read(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
 
 
-def test_a_text_that_stands_for_nothing() -> None:
-    """In a record as in a document, and only when it is all there is."""
+def test_a_null_text_is_a_missing_value() -> None:
+    """In records and in documents, and only if it is the whole value."""
     columns = Columns(UNREAD, {}, {}, "\\N")
     assert columns.field_reader(NAMES)(["\\N", "\\Nx", ""]) == dict(zip(NAMES, (None, "\\Nx", ""), strict=True))
     assert columns.read_document({"GroupId": "\\N", "UnreadMsgNum": 0}) == {"GroupId": None, "UnreadMsgNum": 0}
@@ -236,16 +236,16 @@ def test_a_text_that_stands_for_nothing() -> None:
         ("members." + "9" * 5000, {"members": [7, 8]}, ...),
     ],
 )
-def test_paths(path: str, document: dict[str, Any], found: Any) -> None:
-    """A field and a column that a template names are found alike."""
+def test_the_value_at_a_path(path: str, document: dict[str, Any], found: Any) -> None:
+    """Fields and the columns in templates are found in the same way."""
     expected = {} if found is ... else {"GroupId": found}
     assert unread({"GroupId": path}).read_document(document) == expected
     others = unread(templates={"GroupId": f"{{{path}}}"})
     assert others.read_document(document) == ({} if found is ... else {path: found})
 
 
-def test_two_names_that_differ_in_case_only() -> None:
-    """Which is meant is not for a program to say."""
+def test_two_names_that_differ_only_in_case_are_refused() -> None:
+    """The value is ambiguous."""
     with pytest.raises(BadField, match=r"GroupId: is there twice, as 'groupid' and 'GROUPID'"):
         unread().read_document({"groupid": "a", "GROUPID": "b"})
     with pytest.raises(BadField, match=r"GroupId: is there twice"):
@@ -265,7 +265,7 @@ documents: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.data())
-def test_whatever_is_there_is_found_by_its_path(data: st.DataObject) -> None:
+def test_any_value_is_found_by_its_path(data: st.DataObject) -> None:
     document: dict[str, Any] = data.draw(st.dictionaries(keys, documents, min_size=1, max_size=4), "document")
     steps: list[str] = []
     value: Any = document
@@ -297,29 +297,28 @@ def test_whatever_is_there_is_found_by_its_path(data: st.DataObject) -> None:
         ("{Member_Account}-{}", "m-7"),
     ],
 )
-def test_templates(template: str, made: str) -> None:
+def test_a_template_makes_an_id(template: str, made: str) -> None:
     columns = unread(templates={"GroupId": template})
     found = {"GroupId": 7, "Member_Account": "m", "UnreadMsgNum": 1, "team": "red", "number": 3, "a.b": "deep"}
     assert formatted(columns, **found) == {**found, "GroupId": made}
 
 
-def test_templates_are_made_of_what_was_read() -> None:
-    """And not of one another."""
+def test_templates_use_the_values_that_were_read() -> None:
+    """Not the results of other templates."""
     columns = unread(templates={"GroupId": "g_{}", "Member_Account": "{GroupId}_{}"})
     assert formatted(columns, GroupId="a", Member_Account="b") == {"GroupId": "g_a", "Member_Account": "a_b"}
 
 
 @pytest.mark.parametrize("value", ["", None, ...])
-def test_an_id_that_is_not_there_stays_away(value: Any) -> None:
-    """It is no id, with a prefix or without."""
+def test_a_missing_id_is_not_made_by_a_template(value: Any) -> None:
     found = {} if value is ... else {"GroupId": value}
     assert formatted(unread(templates={"GroupId": "room_{}"}), **found) == found
 
 
 @pytest.mark.parametrize("template", ["{team}_{}", "{team}", "{}{team}{also}"])
 @pytest.mark.parametrize(("value", "how"), [("", "empty"), (None, "empty"), (..., "missing")])
-def test_a_template_that_lacks_a_value(template: str, value: Any, how: str) -> None:
-    """The id is empty then: written out and read again without the template, it may not pass for one."""
+def test_a_template_with_a_missing_value_makes_no_id(template: str, value: Any, how: str) -> None:
+    """The field becomes empty, so that a rejected file without templates does not have a valid id."""
     found = {"GroupId": "7"} if value is ... else {"GroupId": "7", "team": value}
     with pytest.raises(BadField) as caught:
         unread(templates={"GroupId": template}).apply_templates(found)
@@ -327,7 +326,7 @@ def test_a_template_that_lacks_a_value(template: str, value: Any, how: str) -> N
     assert found["GroupId"] == ""
 
 
-def test_the_other_ids_are_made_all_the_same() -> None:
+def test_other_ids_are_made_when_one_template_fails() -> None:
     found = {"GroupId": "7", "Member_Account": "8"}
     with pytest.raises(BadField):
         unread(templates={"GroupId": "{team}_{}", "Member_Account": "u_{}"}).apply_templates(found)
@@ -335,7 +334,7 @@ def test_the_other_ids_are_made_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, True, [], {}, [7], " 7", "7\n", "\u3000"])
-def test_what_is_no_id_by_itself_is_none_with_a_prefix(value: Any) -> None:
+def test_a_prefix_does_not_make_an_id_valid(value: Any) -> None:
     columns = unread(templates={"GroupId": "room_{}", "Member_Account": "{GroupId}_{}"})
     found = formatted(columns, GroupId=value, Member_Account="m", UnreadMsgNum=1)
     assert found["GroupId"] == found["Member_Account"] == value
@@ -348,7 +347,7 @@ def test_what_is_no_id_by_itself_is_none_with_a_prefix(value: Any) -> None:
     st.text(min_size=1).filter(lambda text: text == text.strip()),
     st.integers(),
 )
-def test_a_template_does_what_format_does(parts: list[str], team: str, number: int) -> None:
+def test_a_template_is_equivalent_to_format(parts: list[str], team: str, number: int) -> None:
     fields = {"{}": "own", "{team}": team, "{number}": str(number)}
     assume(fields.keys() & set(parts))
     template = "".join(part if part in fields else part.replace("{", "{{").replace("}", "}}") for part in parts)

@@ -1,4 +1,4 @@
-"""Files that are written as a whole, and links that somebody has planted."""
+"""Files that are replaced atomically, and planted links."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .storing import ABOUT, journal, rows
 
 
 @pytest.mark.parametrize("planted", ["link", "link to nothing", "hard link", "file"])
-def test_what_is_planted_beside_is_not_written_to(tmp_path: Path, planted: str) -> None:
-    """The name is taken away from it; whatever it led to stays as it was."""
+def test_a_planted_temporary_file_is_removed(tmp_path: Path, planted: str) -> None:
+    """The target of a planted link is unchanged."""
     victim = tmp_path / "victim"
     if planted != "link to nothing":
         victim.write_text("precious")
@@ -36,8 +36,8 @@ def test_what_is_planted_beside_is_not_written_to(tmp_path: Path, planted: str) 
     assert not victim.exists() if planted == "link to nothing" else victim.read_text() == "precious"
 
 
-def test_what_is_planted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the making, too."""
+def test_a_link_that_is_planted_in_between_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the removal of the old temporary file, and before the creation of the new one."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
@@ -47,8 +47,8 @@ def test_what_is_planted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert victim.read_text() == "precious"
 
 
-def test_what_is_no_file_is_written_to_as_it_is() -> None:
-    """Such as ``/dev/stdout`` where it is a pipe, whose own name leads nowhere."""
+def test_a_pipe_is_written_to_directly() -> None:
+    """Such as ``/dev/stdout``, whose target has no path."""
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="utf-8") as read:
         with os.fdopen(writer, "w", encoding="utf-8"), replacing(Path(f"/dev/fd/{writer}")) as file:
@@ -56,8 +56,8 @@ def test_what_is_no_file_is_written_to_as_it_is() -> None:
         assert read.read() == "rows\n"
 
 
-async def test_new_files_are_their_owners_alone(tmp_path: Path) -> None:
-    """One that is replaced keeps its mode, so that it can be shared once and for all."""
+async def test_new_files_are_private(tmp_path: Path) -> None:
+    """A replaced one keeps its mode, so that it can stay shared."""
     before = os.umask(0)
     try:
         to = tmp_path / "rejected.jsonl"
@@ -73,8 +73,9 @@ async def test_new_files_are_their_owners_alone(tmp_path: Path) -> None:
         os.umask(before)
 
 
-async def test_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One's own lead to where things are begun; those of somebody else are followed nowhere."""
+async def test_own_links_are_followed_and_those_of_others_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = tmp_path / "rows.journal"
     own.symlink_to(tmp_path / "elsewhere")
     await journal(own, rows(3))

@@ -1,4 +1,4 @@
-"""Looking groups up before their rows are sent."""
+"""Group look-ups before their rows are sent."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def breaker() -> CircuitBreaker:
     return CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
 
 
-class Asked:
-    """Stands for a client: knows some groups, and notes what it is asked."""
+class RecordingClient:
+    """A client that knows some groups, and records the look-ups."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -39,7 +39,7 @@ class Asked:
         return {"GroupInfo": [self.answer(group_id) for group_id in body["GroupIdList"]]}
 
 
-def look_up(asked: Asked, *group_ids: str) -> dict[str, GroupFound]:
+def look_up(asked: RecordingClient, *group_ids: str) -> dict[str, GroupFound]:
     async def main() -> dict[str, GroupFound]:
         return await Groups(asked, breaker()).look_up(group_ids)  # type: ignore[arg-type]
 
@@ -50,12 +50,12 @@ def public(group_id: str) -> dict[str, Any]:
     return {"GroupId": group_id, "ErrorCode": 0, "ErrorInfo": "", "Type": "Public", "NextMsgSeq": 8}
 
 
-async def test_what_the_service_says_of_each_type() -> None:
-    """Those that ignore counts are refused, the others bring their number of messages."""
+async def test_group_types() -> None:
+    """Those that ignore unread counts are refused; the others have their number of messages."""
     accepting, ignoring = ("Private", "Work", "Public", "Community"), ("ChatRoom", "Meeting", "AVChatRoom")
     with Emulator() as service:
         for group_type in accepting + ignoring:
-            service.state.add_group(group_type, group_type, messages=7)  # type: ignore[arg-type]  # it is one of them
+            service.state.add_group(group_type, group_type, messages=7)  # type: ignore[arg-type]  # it is a GroupType
         async with TIMClient(**service.client_options(), retry=AT_ONCE) as tim:
             found = await Groups(tim, breaker()).look_up([*accepting, *ignoring, "gone", "x" * 99])
     for name in accepting:
@@ -67,18 +67,17 @@ async def test_what_the_service_says_of_each_type() -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=3), max_size=300))
-def test_each_group_is_asked_for_once_in_calls_of_fifty(group_ids: list[str]) -> None:
-    """Repeats are folded."""
-    asked = Asked(public)
+def test_each_group_is_looked_up_once_in_calls_of_fifty(group_ids: list[str]) -> None:
+    asked = RecordingClient(public)
     found = look_up(asked, *group_ids)
     assert set(found) == set(group_ids)
     assert sorted(group_id for call in asked.calls for group_id in call) == sorted(set(group_ids))
     assert len(asked.calls) == -(-len(set(group_ids)) // 50)
 
 
-async def test_what_is_known_is_not_asked_again_and_what_is_remembered_is_bounded() -> None:
-    """Ten thousand groups are kept in mind."""
-    asked = Asked(public)
+async def test_results_are_cached_and_the_cache_is_bounded() -> None:
+    """At ten thousand groups."""
+    asked = RecordingClient(public)
     groups = Groups(asked, breaker())  # type: ignore[arg-type]
     for start in range(0, 11_000, 250):
         await groups.look_up([str(number) for number in range(start, start + 250)])
@@ -90,22 +89,21 @@ async def test_what_is_known_is_not_asked_again_and_what_is_remembered_is_bounde
 
 
 @pytest.mark.parametrize("answer", [{"ErrorCode": 0}, {"ErrorCode": 0, "Type": ""}, {"ErrorCode": 0, "Type": 3}, {}])
-def test_a_group_without_a_type_is_not_taken_on_trust(answer: dict[str, Any]) -> None:
-    """Or its rows could be a success that did nothing; nor is one that the answer leaves out."""
-    found = look_up(Asked(lambda group_id: {"GroupId": group_id, **answer}), "a")
+def test_a_group_without_a_type_is_refused(answer: dict[str, Any]) -> None:
+    """Its rows might be accepted without effect; so is a group that the answer leaves out."""
+    found = look_up(RecordingClient(lambda group_id: {"GroupId": group_id, **answer}), "a")
     assert found["a"].reason == "the service did not say what type of group it is"
-    found = look_up(Asked(lambda group_id: public(group_id) if group_id == "a" else answer), "a", "b")
+    found = look_up(RecordingClient(lambda group_id: public(group_id) if group_id == "a" else answer), "a", "b")
     assert (found["a"].reason, found["b"].reason != "") == ("", True)
 
 
 @pytest.mark.parametrize("sequence", [None, "8", 0, -1, True, 1.5])
-def test_an_unknown_number_of_messages_is_unknown(sequence: object) -> None:
-    found = look_up(Asked(lambda group_id: {**public(group_id), "NextMsgSeq": sequence}), "a")
+def test_an_invalid_number_of_messages_is_unknown(sequence: object) -> None:
+    found = look_up(RecordingClient(lambda group_id: {**public(group_id), "NextMsgSeq": sequence}), "a")
     assert found["a"] == GroupFound(messages=None)
 
 
-def test_a_passing_fault_of_one_group_passes() -> None:
-    """It is asked again, with the others."""
+def test_a_transient_error_of_one_group_is_retried() -> None:
     left = [10002, 10002]
 
     def answer(group_id: str) -> dict[str, Any]:
@@ -113,14 +111,14 @@ def test_a_passing_fault_of_one_group_passes() -> None:
             return {"GroupId": group_id, "ErrorCode": left.pop()}
         return public(group_id)
 
-    found = look_up(Asked(answer), "a", "b", "c")
+    found = look_up(RecordingClient(answer), "a", "b", "c")
     assert set(found.values()) == {GroupFound(messages=7)}
 
 
-async def test_one_id_that_spoils_the_call_speaks_for_itself_alone() -> None:
-    """The call is halved until the culprit is found."""
+async def test_an_invalid_id_fails_alone() -> None:
+    """The call is split until the invalid id is found."""
 
-    class Strict(Asked):
+    class Strict(RecordingClient):
         async def call(self, command: str, body: dict[str, Any], *, repeatable: bool) -> dict[str, Any]:
             answer = await super().call(command, body, repeatable=repeatable)
             if "bad" in body["GroupIdList"]:
@@ -135,16 +133,16 @@ async def test_one_id_that_spoils_the_call_speaks_for_itself_alone() -> None:
 
 
 @pytest.mark.parametrize(("code", "kind"), [(70003, AuthError), (10007, PermissionDenied), (60009, InvalidRequest)])
-async def test_who_may_not_ask_is_told_so(service: StandIn, code: int, kind: type[APIError]) -> None:
-    """And nothing is left under way."""
+async def test_refused_credentials_and_permissions_raise(service: StandIn, code: int, kind: type[APIError]) -> None:
+    """No task is left."""
     service.answer = lambda seen: error(code, "no")
     async with client_of(service) as tim:
         with pytest.raises(kind):
             await Groups(tim, breaker()).look_up([str(number) for number in range(200)])
 
 
-async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
-    """It is asked again, like one that was cut; but not for ever: there is nothing to wait for."""
+async def test_an_answer_without_groups_is_retried(service: StandIn) -> None:
+    """Like a truncated one, but only a few times, because there is no outage to wait for."""
     answers = [ok(), ok(GroupInfo="none"), ok(GroupInfo=[None, 7, {"GroupId": ["a"]}, {"GroupId": {}}, public("a")])]
     service.answer = lambda seen: answers.pop(0) if answers else ok(GroupInfo={})
     async with client_of(service) as tim:
@@ -155,8 +153,8 @@ async def test_an_answer_without_groups_is_no_answer(service: StandIn) -> None:
 
 
 @pytest.mark.parametrize("code", [10**30, -(10**30), 2**31, "10015", 1.5, True, None, [], {}])
-async def test_a_code_that_is_none(service: StandIn, code: object) -> None:
-    """It fails its own group, and never stops a run."""
+async def test_an_invalid_code(service: StandIn, code: object) -> None:
+    """It fails its own group, and does not stop the run."""
     service.answer = lambda seen: ok(GroupInfo=[{"GroupId": "a", "ErrorCode": code, "ErrorInfo": 7}, public("b")])
     async with client_of(service) as tim:
         found = await Groups(tim, breaker()).look_up(["a", "b"])
@@ -165,8 +163,7 @@ async def test_a_code_that_is_none(service: StandIn, code: object) -> None:
     assert found["b"] == GroupFound(messages=7)
 
 
-async def test_a_cancelled_look_up_leaves_nothing_under_way(service: StandIn) -> None:
-    """The fixture looks for tasks that are left."""
+async def test_a_cancelled_look_up_leaves_no_task(service: StandIn) -> None:
     service.answer = lambda seen: Fate.HOLD
     async with client_of(service) as tim:
         looking = asyncio.create_task(Groups(tim, breaker()).look_up([str(number) for number in range(120)]))

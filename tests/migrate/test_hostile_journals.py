@@ -1,4 +1,4 @@
-"""Journals that somebody has tampered with."""
+"""Journals that an attacker has changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PLACES = [
 
 
 class Rows:
-    """A source whose rows are known."""
+    """A source whose rows are already planned."""
 
     kind = READ
     name = "/data/reads.csv"
@@ -76,7 +76,7 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A journal with something in each of its tables."""
+    """A journal with rows in each of its tables."""
     path = tmp_path_factory.mktemp("hostile") / "journal"
 
     async def main() -> None:
@@ -104,7 +104,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def tampered(path: Path, content: bytes, where: str, column: str, value: object) -> bool:
-    """A journal with a value in one place; False if the table does not take it."""
+    """Write a journal with a value in one place; return False if the table refuses it."""
     path.write_bytes(content)
     with closing(sqlite3.connect(path)) as db:
         table, _, condition = where.partition(" WHERE ")
@@ -117,7 +117,7 @@ def tampered(path: Path, content: bytes, where: str, column: str, value: object)
 
 
 async def use(path: Path, service: StandIn) -> None:
-    """Everything that one can do with a journal."""
+    """Use the journal in every way."""
     with contextlib.suppress(JournalError):
         page = render(read_status(path))
         assert "<script>" not in page
@@ -136,8 +136,8 @@ async def use(path: Path, service: StandIn) -> None:
 
 
 @given(place=st.sampled_from(PLACES), value=VALUES)
-def test_anything_anywhere(good: bytes, place: tuple[str, str], value: object) -> None:
-    """Shown safely, or refused as a damaged journal; never another exception, never anything that steers a page."""
+def test_any_value_in_any_place(good: bytes, place: tuple[str, str], value: object) -> None:
+    """It is escaped, or the journal is refused as damaged; no other exception, no markup and no control character."""
 
     async def main(path: Path) -> None:
         async with StandIn(answer=lambda _: ok(C2CUnreadMsgNumList=[])) as service:

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, and the same command again: nothing is lost, and little is sent twice."""
+"""SIGKILL at any moment, and the same command again: nothing is lost, and few rows are sent twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.programs import DEVNULL, PIPE, ForkedProgram, in_thread
 from tests.stand_in import Action, Fate, Seen, StandIn, error, ok, page
 from tim_async.migrate import read_status
 
-from .storing import beside, command, states
+from .storing import command, journal_files, states
 
 pytestmark = pytest.mark.processes
 
@@ -25,7 +25,7 @@ Member = tuple[str, str]
 
 
 class Faulty:
-    """Keeps counts, fails often and in three ways, and kills its client at the moments it was told."""
+    """Stores counts, fails often and in three ways, and kills its client at chosen requests."""
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
@@ -62,16 +62,16 @@ class Faulty:
 
 @pytest.fixture
 async def faulty(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Faulty, StandIn]]:
-    """The service of one run; its chance is that of the run's number."""
+    """The service of one run, seeded with the run's number."""
     service = Faulty(random.Random(request.getfixturevalue("number")))
     async with StandIn(answer=service.answer) as running:
         yield service, running
-    # Of so many 32-bit numbers, drawn by several processes, two may be the same.
+    # Several processes may draw the same 32-bit number.
     assert [violation for violation in running.violations if "came twice" not in violation] == []
 
 
 async def migrate(service: Faulty, url: str, file: Path) -> int:
-    """The one command, again and again."""
+    """Run the command once."""
     options = ("--rate", 5000, "--concurrency", CONCURRENCY)
     with command(url, "unread", file, *options, stdout=DEVNULL, stderr=PIPE) as service.client:
         _, complaints = await in_thread(service.client.communicate)
@@ -81,15 +81,15 @@ async def migrate(service: Faulty, url: str, file: Path) -> int:
 
 
 def known(journal: Path, lines: dict[int, Member]) -> dict[Member, str]:
-    """What the killed process has left in the journal about each member."""
-    if not beside(journal) or not read_status(journal).planned:
+    """Return the state of each member in the journal of the killed process."""
+    if not journal_files(journal) or not read_status(journal).planned:
         return {}
     return {lines[line]: state for line, state in states(journal).items()}
 
 
 @pytest.mark.parametrize("number", range(10))
-async def test_nothing_is_lost(number: int, faulty: tuple[Faulty, StandIn], tmp_path: Path) -> None:
-    """Up to five kills, each at a random request; then the server's state is the file's."""
+async def test_kills_lose_nothing(number: int, faulty: tuple[Faulty, StandIn], tmp_path: Path) -> None:
+    """After up to five kills, each at a random request, the server's counts are those of the file."""
     service, running = faulty
     dice = random.Random(number)
     wanted = {(f"group{row % 40}", f"member{row}"): dice.randrange(100) for row in range(ROWS)}

@@ -31,8 +31,6 @@ from tim_async.migrate._lines import Text, TextFile, text_encoding
 BOM = b"\xef\xbb\xbf"
 MIB = 1 << 20
 
-# One file in one folder, whatever the number of examples.
-
 
 def read(path: str | Path, encoding: str = "utf-8") -> list[str | None]:
     with TextFile(str(path), encoding).open() as text:
@@ -40,12 +38,12 @@ def read(path: str | Path, encoding: str = "utf-8") -> list[str | None]:
 
 
 def whole(path: str | Path) -> bytes:
-    """All of its text."""
+    """Return the text of a file."""
     return b"".join(filter(None, as_bytes(read(path))))
 
 
 def head(path: str | Path) -> Text:
-    """Its beginning."""
+    """Return the beginning of a file."""
     with TextFile(str(path)).open() as text:
         return text
 
@@ -55,19 +53,19 @@ def as_bytes(read: list[str | None]) -> list[bytes | None]:
 
 
 def gzipped(data: bytes) -> bytes:
-    """The same at any time: a gzip file tells when it was made, unless told otherwise."""
+    """Compress without a time stamp, for the same bytes at any time."""
     return gzip.compress(data, mtime=0)
 
 
 def members(data: bytes, cuts: list[int]) -> bytes:
-    """A gzip file in several members, some of them empty."""
+    """Return a gzip file of several members, some of them empty."""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return b"".join(gzipped(data[start:end]) for start, end in pairwise(places))
 
 
 @contextlib.contextmanager
 def pipe(data: bytes) -> Iterator[int]:
-    """The end to read of a pipe into which somebody writes."""
+    """Yield the reading end of a pipe to which a thread writes."""
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -103,9 +101,9 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> Iterator[None]:
     st.none() | st.lists(st.integers(0), max_size=3),
 )
 @example(b"\n\r\n\r\r\n", True, None)
-@example(b"\x1c", False, None)  # white space of a text, not of bytes
-def test_what_is_read_is_what_is_there(tmp_path: Path, data: bytes, bom: bool, cuts: list[int] | None) -> None:
-    """Every byte, and each line by itself, whichever end it has; the byte-order mark alone is left out."""
+@example(b"\x1c", False, None)  # white space in text, but not in bytes
+def test_every_byte_is_read(tmp_path: Path, data: bytes, bom: bool, cuts: list[int] | None) -> None:
+    """Lines are split at whichever line end the file has; only a byte-order mark is left out."""
     text = data.strip()
     if (
         not data.decode(errors="surrogateescape").strip()
@@ -127,10 +125,10 @@ LIMIT = 8
 @given(st.lists(st.text("abé", max_size=3 * LIMIT), min_size=1), st.booleans(), st.booleans(), st.booleans())
 @example(["a" * LIMIT], True, False, False)
 @example(["a" * (LIMIT - 1), "b"], True, True, False)
-def test_a_line_that_is_too_long_is_one_line(
+def test_a_line_that_is_too_long_is_skipped(
     tmp_path: Path, texts: list[str], bom: bool, ended: bool, packed: bool
 ) -> None:
-    """So that those after it have their numbers; and none that is short enough is lost for its neighbour's length."""
+    """It counts as one line, and its neighbours are read."""
     data = "\n".join(texts) + "\n" * ended
     if not data.strip():
         return
@@ -147,7 +145,7 @@ def test_a_line_that_is_too_long_is_one_line(
 
 
 @pytest.mark.parametrize("pack", [bytes, gzipped, zstd.compress])
-def test_a_long_line_is_never_in_memory(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_a_long_line_is_skipped_in_bounded_memory(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "file"
     path.write_bytes(pack((b"x" * 10 * MIB + b"\nshort\n") * 3))
     with TextFile(str(path)).open() as text:
@@ -174,31 +172,31 @@ SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00size"
 
 
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv", "rows", "rows.zip"])
-def test_the_name_says_nothing_of_archives(tmp_path: Path, name: str) -> None:
+def test_compression_is_detected_without_the_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     for data in (
         gzipped(SAMPLE),
         zstd.compress(SAMPLE),
         zstd.compress(SAMPLE[:90]) + zstd.compress(SAMPLE[90:]),
-        b"".join(SKIPPED + zstd.compress(part) for part in (SAMPLE[:90], SAMPLE[90:])),  # as of pzstd
+        b"".join(SKIPPED + zstd.compress(part) for part in (SAMPLE[:90], SAMPLE[90:])),  # as pzstd writes it
         SAMPLE,
     ):
         path.write_bytes(data)
         assert whole(path) == SAMPLE
 
 
-@pytest.mark.parametrize(("data", "said"), [(SKIPPED, "empty"), (SKIPPED[:-1], "a truncated or damaged zstd file")])
-def test_an_archive_without_content(tmp_path: Path, data: bytes, said: str) -> None:
+@pytest.mark.parametrize(("data", "message"), [(SKIPPED, "empty"), (SKIPPED[:-1], "a truncated or damaged zstd file")])
+def test_an_archive_without_content_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "rows.csv.zst"
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=f"is {said}"):
+    with pytest.raises(SourceError, match=f"is {message}"):
         read(path)
 
 
 @pytest.mark.parametrize("parts", [[SAMPLE], [SAMPLE[:100], SAMPLE[100:]], [b"", SAMPLE], [SAMPLE, b""]])
 @pytest.mark.parametrize("pack", [gzipped, zstd.compress])
-def test_an_archive_cut_anywhere_is_cut(tmp_path: Path, parts: list[bytes], pack: Callable[[bytes], bytes]) -> None:
-    """All but between two parts, where nothing tells."""
+def test_a_truncated_archive_is_refused(tmp_path: Path, parts: list[bytes], pack: Callable[[bytes], bytes]) -> None:
+    """Except between two parts, where it cannot be detected."""
     packed = [pack(part) for part in parts]
     complete = {0, *accumulate(map(len, packed))}
     path = tmp_path / "rows.csv.gz"
@@ -210,7 +208,7 @@ def test_an_archive_cut_anywhere_is_cut(tmp_path: Path, parts: list[bytes], pack
 
 
 @given(st.integers(0, len(gzipped(SAMPLE)) - 1), st.integers(1, 255))
-def test_a_damaged_gzip_file_is_refused_or_has_lost_nothing(tmp_path: Path, place: int, change: int) -> None:
+def test_a_damaged_gzip_file_is_refused_or_read_completely(tmp_path: Path, place: int, change: int) -> None:
     packed = bytearray(gzipped(SAMPLE))
     packed[place] ^= change
     path = tmp_path / "rows.csv.gz"
@@ -221,16 +219,16 @@ def test_a_damaged_gzip_file_is_refused_or_has_lost_nothing(tmp_path: Path, plac
 
 @pytest.mark.parametrize("garbage", [b"garbage", b"\n", b"\x1f", b"\x1f\x8b", SAMPLE])
 @pytest.mark.parametrize("pack", [gzipped, zstd.compress])
-def test_garbage_after_an_archive(tmp_path: Path, garbage: bytes, pack: Callable[[bytes], bytes]) -> None:
-    """What it may have been is unknown: another part, perhaps."""
+def test_garbage_after_an_archive_is_refused(tmp_path: Path, garbage: bytes, pack: Callable[[bytes], bytes]) -> None:
+    """It may have been another part."""
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(pack(SAMPLE) + garbage)
     with pytest.raises(SourceError, match=r"truncated or damaged (gzip|zstd) file"):
         read(path)
 
 
-def test_zeros_after_a_gzip_file(tmp_path: Path) -> None:
-    """Tapes and block devices leave them."""
+def test_zeros_after_a_gzip_file_are_ignored(tmp_path: Path) -> None:
+    """Tapes and block devices add them."""
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzipped(SAMPLE) + bytes(512))
     assert whole(path) == SAMPLE
@@ -263,7 +261,7 @@ def test_a_python_without_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }.items(),
 )
 def test_the_likely_encoding(encoding: str, texts: list[str]) -> None:
-    """For a hint: no file is read by it."""
+    """Only a hint: no file is decoded with it."""
     assert [likely(text.encode(encoding)) for text in texts] == [encoding] * len(texts)
     assert likely(b"\x81") == "latin-1"
     assert likely(b"\x7fELF\x02\x00\x00\x00") == ""
@@ -271,7 +269,7 @@ def test_the_likely_encoding(encoding: str, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "utf-16-le", "gb18030", "big5", "cp949"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_encoding_that_is_named(tmp_path: Path, encoding: str, packed: bool) -> None:
+def test_a_given_encoding(tmp_path: Path, encoding: str, packed: bool) -> None:
     path = tmp_path / "rows.csv"
     text = "GroupId,中文\r\n" + "漢字,1\n" * 50_000
     path.write_bytes(gzipped(text.encode(encoding)) if packed else text.encode(encoding))
@@ -279,7 +277,7 @@ def test_an_encoding_that_is_named(tmp_path: Path, encoding: str, packed: bool) 
 
 
 def test_bytes_that_are_not_in_the_encoding(tmp_path: Path) -> None:
-    """Where nobody needs them they are let through; where no text can be made of them, the file is refused."""
+    """They are passed on if they can be; otherwise the file is refused."""
     path = tmp_path / "rows.csv"
     path.write_bytes(b"caf\xe9\n")
     assert read(path) == read(path, text_encoding("ascii")) == ["caf\udce9\n"]
@@ -289,12 +287,12 @@ def test_bytes_that_are_not_in_the_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "no-such", "rot13", "hex", "a\0b", "é"])
-def test_no_encoding(name: str) -> None:
+def test_an_unknown_encoding(name: str) -> None:
     with pytest.raises(ValueError, match="unknown encoding"):
         text_encoding(name)
 
 
-# What is not text
+# Binary files
 
 
 def zipped() -> bytes:
@@ -321,7 +319,7 @@ def database() -> bytes:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (zipped(), "a zip archive, such as an Excel workbook; export it as CSV"),
         (database(), "an SQLite database"),
@@ -343,47 +341,47 @@ def database() -> bytes:
         (b" \r\n\t\n\x0b", "empty"),
     ],
 )
-def test_what_is_no_text(tmp_path: Path, data: bytes, said: str, packed: bool) -> None:
+def test_binary_and_empty_files_are_refused(tmp_path: Path, data: bytes, message: str, packed: bool) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(gzipped(data) if packed else data)
-    with pytest.raises(SourceError, match=f"^{path} is ({said})"):
+    with pytest.raises(SourceError, match=f"^{path} is ({message})"):
         head(path)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (gzipped(gzipped(SAMPLE)), "compressed twice"),
         (zstd.compress(zstd.compress(SAMPLE)), "compressed twice"),
         (tarred(), "binary"),
     ],
 )
-def test_what_is_no_text_when_unpacked(tmp_path: Path, data: bytes, said: str) -> None:
+def test_binary_content_of_an_archive_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         head(path)
 
 
 @pytest.mark.parametrize("name", ["BZhID", "PAR1", "PKID", "SQLite format 3", "(x)"])
-def test_what_is_text_though_it_begins_like_something_else(tmp_path: Path, name: str) -> None:
+def test_text_that_begins_like_a_binary_format_is_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"{name},GroupId\n", encoding="utf-8")
     assert head(path).head == f"{name},GroupId\n"
 
 
-# Where it is
+# Paths and permissions
 
 
-def test_no_file(tmp_path: Path) -> None:
-    """What is gone has no fingerprint, and that is no error: its rows may be known already."""
-    for path, said in (
+def test_a_missing_file_has_no_fingerprint(tmp_path: Path) -> None:
+    """That is no error, because its rows may be in the journal; reading it, or another bad path, is."""
+    for path, message in (
         (tmp_path / "none.csv", "cannot read .*none.csv: No such file"),
         (tmp_path, "is a folder, not a file"),
         (tmp_path / ("x" * 300), "cannot read .*too long"),
     ):
         file = TextFile(str(path))
-        with pytest.raises(SourceError, match=said), file.open():
+        with pytest.raises(SourceError, match=message), file.open():
             pass
     assert TextFile(str(tmp_path / "none.csv")).fingerprint() == ""
     for path in (tmp_path, tmp_path / ("x" * 300)):
@@ -391,7 +389,7 @@ def test_no_file(tmp_path: Path) -> None:
             TextFile(str(path)).fingerprint()
 
 
-def test_a_circle_of_links(tmp_path: Path) -> None:
+def test_a_symlink_loop(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.symlink_to(path)
     with pytest.raises(SourceError, match="cannot read"):
@@ -399,8 +397,8 @@ def test_a_circle_of_links(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def powerless() -> Iterator[None]:
-    """As somebody whom permissions hold back, which root is not."""
+def unprivileged() -> Iterator[None]:
+    """Drop the privileges of root, to which permissions do not apply."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -415,14 +413,12 @@ def test_no_permission(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(SAMPLE)
     path.chmod(0)
-    with powerless(), pytest.raises(SourceError, match="Permission denied"):
+    with unprivileged(), pytest.raises(SourceError, match="Permission denied"):
         head(path)
 
 
 @pytest.mark.parametrize("after", [0, 1 << 20])
-def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """At the beginning or later."""
-
+def test_a_read_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     class Failing(io.FileIO):
         def readinto1(self, buffer: Any) -> int:
             if self.tell() >= after:
@@ -439,8 +435,8 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, afte
 
 @pytest.mark.parametrize("data", [SAMPLE, gzipped(SAMPLE), zstd.compress(SAMPLE), SAMPLE * 10_000])
 @pytest.mark.parametrize("most", [0, 1, None])
-def test_a_fingerprint_is_of_the_bytes(tmp_path: Path, data: bytes, most: int | None) -> None:
-    """Whether the file was read for its lines or not, or in part."""
+def test_the_fingerprint_is_that_of_the_files_bytes(tmp_path: Path, data: bytes, most: int | None) -> None:
+    """Whether the file was read, read in part or not read."""
     path = tmp_path / "rows.csv"
     path.write_bytes(data)
     file = TextFile(str(path))
@@ -452,7 +448,7 @@ def test_a_fingerprint_is_of_the_bytes(tmp_path: Path, data: bytes, most: int | 
     assert file.fingerprint() == hashlib.sha256(data).hexdigest()
 
 
-# What can be read only once
+# Pipes
 
 BIG = b"".join(b"g%d,m,%d\n" % (n, n) for n in range(30_000))
 
@@ -471,7 +467,7 @@ def by_fifo(tmp_path: Path, data: bytes) -> Iterator[str]:
 
 @contextlib.contextmanager
 def by_substitution(tmp_path: Path, data: bytes) -> Iterator[str]:
-    """What a shell makes of ``<(zcat rows.csv.gz)``."""
+    """As a shell passes ``<(zcat rows.csv.gz)``."""
     with pipe(data) as reading:
         yield f"/dev/fd/{reading}"
 
@@ -488,8 +484,10 @@ ONCE = "can be read only once, and has been already"
 
 @pytest.mark.parametrize("by", [by_fifo, by_substitution, by_stdin])
 @pytest.mark.parametrize("pack", [bytes, gzipped])
-def test_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: By, pack: Callable[[bytes], bytes]) -> None:
-    """It is read once, its fingerprint is known afterwards, and no temporary file is made of it."""
+def test_a_pipe_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: By, pack: Callable[[bytes], bytes]
+) -> None:
+    """Its fingerprint is known afterwards, and no temporary file is created."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with by(tmp_path, pack(BOM + BIG)) as path:
         file = TextFile(path)
@@ -503,8 +501,8 @@ def test_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: By, pack: C
 
 @pytest.mark.parametrize("by", [by_fifo, by_substitution, by_stdin])
 @pytest.mark.parametrize("data", [BIG, b""])
-def test_the_fingerprint_of_a_pipe_that_was_not_read(tmp_path: Path, by: By, data: bytes) -> None:
-    """It is read for that, and of nothing there is none."""
+def test_the_fingerprint_of_an_unread_pipe(tmp_path: Path, by: By, data: bytes) -> None:
+    """The pipe is read for it; an empty one has none."""
     with by(tmp_path, data) as path:
         file = TextFile(path)
         assert file.fingerprint() == (hashlib.sha256(data).hexdigest() if data else "")
@@ -512,8 +510,7 @@ def test_the_fingerprint_of_a_pipe_that_was_not_read(tmp_path: Path, by: By, dat
             pass
 
 
-def test_a_pipe_that_was_read_in_part(tmp_path: Path) -> None:
-    """What is left of it does not pass for all of it."""
+def test_a_pipe_that_was_read_in_part_has_no_fingerprint(tmp_path: Path) -> None:
     with by_stdin(tmp_path, BIG) as path:
         file = TextFile(path)
         with file.open() as text:
@@ -523,8 +520,8 @@ def test_a_pipe_that_was_read_in_part(tmp_path: Path) -> None:
             pass
 
 
-def test_a_pipe_that_comes_in_pieces(tmp_path: Path) -> None:
-    """The first of one byte, which says nothing of what it is."""
+def test_a_pipe_that_delivers_single_bytes(tmp_path: Path) -> None:
+    """The compression is not known from the first."""
     data = gzipped(SAMPLE)
     reading, writing = os.pipe()
 
@@ -542,8 +539,8 @@ def test_a_pipe_that_comes_in_pieces(tmp_path: Path) -> None:
         writer.join()
 
 
-def test_standard_input_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process can have made it so; that nothing is there yet is not its end."""
+def test_standard_input_that_is_not_blocking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process can set this; having no data yet is not the end."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     with os.fdopen(reading, encoding="utf-8") as stream:
@@ -562,7 +559,7 @@ def test_standard_input_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
-def test_no_standard_input(monkeypatch: pytest.MonkeyPatch, is_closed: bool) -> None:
+def test_a_missing_standard_input(monkeypatch: pytest.MonkeyPatch, is_closed: bool) -> None:
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
     monkeypatch.setattr("sys.stdin", closed if is_closed else None)

@@ -1,4 +1,4 @@
-"""One run holds a journal for as long as it lives; reading it, or keeping a note, disturbs nobody."""
+"""A run holds the lock of its journal until it ends; reading the journal or writing a note does not disturb it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tim_async.migrate import Counts, JournalError, JournalInUse, MemoryStore, S
 from tim_async.migrate._journal_file import is_held, opened, reading
 from tim_async.migrate._store import Calls
 
-from .storing import ABOUT, KILLED, beside, journal, outcome, plan, planned, process, rows, said, settle
+from .storing import ABOUT, KILLED, journal, journal_files, messages, plan, planned, process, result_of, rows, settle
 
 
 @pytest.fixture
@@ -38,8 +38,10 @@ async def refused(path: Path, error: type[JournalError] = JournalInUse, says: st
     await store.close()
 
 
-async def test_two_runs_of_one_process(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whatever name, the second is refused, and the first is none the worse."""
+async def test_a_second_run_in_the_same_process_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By any path to the journal; the first is not disturbed."""
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.journal"
     link.symlink_to(path)
@@ -48,7 +50,7 @@ async def test_two_runs_of_one_process(path: Path, tmp_path: Path, monkeypatch: 
         for name in (path, link, Path("rows.journal"), Path("elsewhere/../rows.journal")):
             assert is_held(name)
             await refused(name)
-        assert outcome("look", path) == [True, 0]
+        assert result_of("look", path) == [True, 0]
         assert lines_of(await first.exchange([], 2, Calls())) == [2, 3]
         assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["link.journal"]
     assert not is_held(link)
@@ -60,8 +62,7 @@ def lines_of(reply: Any) -> list[int]:
     return [claim.row.line for claim in reply.claims]
 
 
-async def test_a_store_is_of_one_run_at_a_time(tmp_path: Path) -> None:
-    """Whatever keeps it."""
+async def test_a_store_is_open_for_one_run_at_a_time(tmp_path: Path) -> None:
     for store in (MemoryStore(), SqliteStore(tmp_path / "own.journal")):
         await plan(store, rows(2))
         with pytest.raises(JournalInUse):
@@ -72,10 +73,10 @@ async def test_a_store_is_of_one_run_at_a_time(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_a_holder_keeps_it_until_it_ends(path: Path) -> None:
-    """One that is stopped, too, such as one in the background of a shell; one that is killed leaves it free."""
+async def test_a_process_holds_the_lock_until_it_ends(path: Path) -> None:
+    """Also while it is stopped, as in the background of a shell; a killed process releases it."""
     with process("hold", path) as holder:
-        assert list(said(holder, 1)) == ["held"]
+        assert list(messages(holder, 1)) == ["held"]
         await refused(path)
         holder.send_signal(signal.SIGSTOP)
         await refused(path)
@@ -84,7 +85,7 @@ async def test_a_holder_keeps_it_until_it_ends(path: Path) -> None:
         holder.communicate()
     assert holder.returncode == 0
     with process("hold", path) as holder:
-        list(said(holder, 1))
+        list(messages(holder, 1))
         holder.kill()
         assert holder.wait() == KILLED
     assert not is_held(path)
@@ -92,8 +93,8 @@ async def test_a_holder_keeps_it_until_it_ends(path: Path) -> None:
         assert await taken.counts() == Counts(pending=10)
 
 
-def test_threads_that_begin_at_once(tmp_path: Path) -> None:
-    """One of them has it, however they meet; also where one removes what it never planned."""
+def test_one_of_several_threads_gets_the_lock(tmp_path: Path) -> None:
+    """Also if one of them removes the journal because it was never planned."""
     path = tmp_path / "new.journal"
     begin, end = threading.Barrier(8), threading.Barrier(8)
     outcomes: list[str] = []
@@ -116,8 +117,8 @@ def test_threads_that_begin_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_who_only_looks_does_not_refuse_a_run(path: Path) -> None:
-    """A look has the lock for a moment; a run that begins in that moment asks again, and other looks see no run."""
+async def test_a_reader_does_not_keep_a_run_from_starting(path: Path) -> None:
+    """It holds a shared lock for a moment; the run tries again, and other readers see no run."""
     look = os.open(f"{path}.lock", os.O_RDONLY)
     fcntl.flock(look, fcntl.LOCK_SH)
     assert not is_held(path)
@@ -129,8 +130,8 @@ async def test_who_only_looks_does_not_refuse_a_run(path: Path) -> None:
     await store.close()
 
 
-async def test_a_lock_that_is_removed_before_it_is_taken(path: Path) -> None:
-    """By a run that removes a journal it never planned: a run that waits for that lock takes the next one."""
+async def test_a_lock_file_that_is_removed_while_another_run_waits_for_it(path: Path) -> None:
+    """By a run that removes a journal that was never planned: the waiting run creates a new lock file."""
     other = path.with_name("other.journal")
     first = SqliteStore(other)
     await first.open(ABOUT)
@@ -144,8 +145,8 @@ async def test_a_lock_that_is_removed_before_it_is_taken(path: Path) -> None:
     await second.close()
 
 
-async def test_a_journal_that_is_removed_while_it_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the same run, between the look at the file and its opening: the next run begins a new one."""
+async def test_a_journal_that_is_removed_while_a_run_opens_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the check of the file and its opening: the run creates a new one."""
     other = path.with_name("other.journal")
     other.touch()
 
@@ -154,7 +155,7 @@ async def test_a_journal_that_is_removed_while_it_is_looked_at(path: Path, monke
         patched.undo()
         return opened(path, options)
 
-    with monkeypatch.context() as patched:  # there is no other way to be sure of the moment
+    with monkeypatch.context() as patched:  # the only way to hit this moment
         patched.setattr(_journal_file, "opened", first_removed)
         store = SqliteStore(other)
         await store.open(ABOUT)
@@ -162,7 +163,7 @@ async def test_a_journal_that_is_removed_while_it_is_looked_at(path: Path, monke
     await store.close()
 
 
-def test_a_look_makes_no_file(tmp_path: Path) -> None:
+def test_checking_the_lock_creates_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.lock")
     (tmp_path / "planted.lock").symlink_to(tmp_path / "victim")
     for name in ("nowhere", "no/folder", "pipe", "planted", ""):
@@ -170,8 +171,8 @@ def test_a_look_makes_no_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe.lock", "planted.lock"]
 
 
-async def test_a_lock_that_cannot_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, instead of that somebody else holds the file; a link that was planted is not followed."""
+async def test_a_lock_file_that_cannot_be_created(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error does not claim that another run holds the journal; a planted link is not followed."""
     lock = Path(f"{path}.lock")
     lock.unlink()
     victim = path.with_name("victim")
@@ -196,10 +197,10 @@ async def test_a_lock_that_cannot_be_made(path: Path, monkeypatch: pytest.Monkey
 # SQLite's own locks
 
 
-async def test_looks_leave_the_log_to_the_run(path: Path) -> None:
-    """On POSIX to close a file is to give up all locks that the process has on it, those of SQLite included.
+async def test_readers_do_not_release_sqlites_locks(path: Path) -> None:
+    """On POSIX, closing a file releases all locks of the process on it, those of SQLite included.
 
-    Without them the next to close the journal takes itself for the last, and removes the log that the run writes to.
+    Without them, the next process to close the journal would remove the log.
     """
     async with planned(path, ()) as store:
         await store.exchange([], 9, Calls())
@@ -210,25 +211,25 @@ async def test_looks_leave_the_log_to_the_run(path: Path) -> None:
             with process("note", path) as other:
                 assert other.wait() == 0
             assert await store.note("note") == "kept"
-            assert len(beside(path)) == 3
+            assert len(journal_files(path)) == 3
             await settle(store, done=[done])
-            assert outcome("look", path) == [True, done - 1]
+            assert result_of("look", path) == [True, done - 1]
     assert read_status(path).counts == Counts(pending=1, sending=3, done=6)
-    assert beside(path) == ["rows.journal"]
+    assert journal_files(path) == ["rows.journal"]
 
 
-async def test_a_reader_never_holds_a_writer_up(path: Path) -> None:
-    """One that never ends sees what was there when it began, while a whole run begins, saves and ends."""
+async def test_a_reader_never_blocks_a_writer(path: Path) -> None:
+    """A long transaction sees the state of its start, while a run starts, saves and ends."""
     query = "SELECT count(*) FROM row WHERE state = 0"
     with reading(path) as db:
         db.execute("BEGIN")
         assert db.execute(query).fetchone() == (10,)
-        with process("exchange_on_and_on", path, 5) as running:
-            assert len(list(said(running))) == 2
+        with process("exchange_repeatedly", path, 5) as running:
+            assert len(list(messages(running))) == 2
             assert running.wait() == 0
         assert read_status(path).counts == Counts(done=8, failed=2)
         assert db.execute(query).fetchone() == (10,)
         with pytest.raises(JournalError, match="cannot read the journal"), reading(path) as other:
             other.execute("DELETE FROM row")
     assert read_status(path).counts == Counts(done=8, failed=2)
-    assert beside(path) == ["rows.journal"]
+    assert journal_files(path) == ["rows.journal"]

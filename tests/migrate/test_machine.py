@@ -1,9 +1,9 @@
-"""Any sequence of runs, kills, edits, corrections, limits, restarts and other files, on each store, against a model.
+"""Random sequences of runs, kills, edits, corrections, limits, restarts and other files, on each store.
 
-The model knows the current value of each line.  Of the lines of one member the last valid one is the one to be sent;
-a line that the service has accepted is never sent again.  What must hold:
+The model has the current value of each line.  Of the lines of one member the last valid one is to be sent; a line that
+the service has accepted is never sent again.  The invariants:
 
-- the service ends with what the model says; nothing is lost;
+- the service ends with the values of the model; nothing is lost;
 - no value overwrites that of a later line, or a later edit of the same line;
 - a rejected file that was edited is never changed;
 - another file is refused, and nothing is sent.
@@ -60,7 +60,7 @@ lines = st.lists(st.one_of(st.none(), st.sampled_from(MEMBERS)), min_size=1, max
 
 
 class Migration(RuleBasedStateMachine):
-    """One journal, its file, and a service."""
+    """A journal, its file and a service."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Migration(RuleBasedStateMachine):
         self.contexts.close()
 
     def store(self) -> Store:
-        """The journal's store, as a new process would open it."""
+        """Open the journal's store as a new process would."""
         raise NotImplementedError
 
     # The service
@@ -101,8 +101,8 @@ class Migration(RuleBasedStateMachine):
         self.killed_at -= 1
         if member == "absent":
             return error(10019, "no such account")
-        assert self.accepted.get(member, 0) <= number, "an older value came over a newer one"
-        assert self.rows[line] == (member, number % VERSIONS), "a value that nobody wants was sent"
+        assert self.accepted.get(member, 0) <= number, "an older value overwrote a newer one"
+        assert self.rows[line] == (member, number % VERSIONS), "an outdated value was sent"
         self.accepted[member] = number
         self.done.add(line)
         return ok()
@@ -116,7 +116,7 @@ class Migration(RuleBasedStateMachine):
         )
 
     def write(self, members: list[str | None]) -> None:
-        """Make a file."""
+        """Write a file of rows for these members."""
         self.rows = {}
         text = ["GroupId,Member_Account,UnreadMsgNum"]
         for line, member in enumerate(members, 2):
@@ -127,7 +127,7 @@ class Migration(RuleBasedStateMachine):
         self.done.clear()
         self.accepted.clear()
 
-    # What a user does
+    # Actions of a user
 
     @initialize(members=lines)
     def begin(self, members: list[str | None]) -> None:
@@ -167,7 +167,7 @@ class Migration(RuleBasedStateMachine):
     @precondition(lambda self: self.rejected.exists())
     @rule(data=st.data())
     def edit_the_rejected_file(self, data: st.DataObject) -> None:
-        """Correct some rows, spoil others, and delete some."""
+        """Correct some rows, make others invalid, and delete some."""
         newest = max(self.rejected_files(), key=lambda path: path.stat().st_mtime_ns)
         documents = []
         for text in filter(str.strip, newest.read_text().splitlines()):
@@ -187,7 +187,7 @@ class Migration(RuleBasedStateMachine):
     @precondition(lambda self: self.edits)
     @rule(data=st.data())
     def correct(self, data: st.DataObject) -> None:
-        """By any file that was ever edited: an old one corrects nothing that has been sent since."""
+        """Use any file that was ever edited; an old one does not change rows that have been sent since."""
         edited = data.draw(st.sampled_from(sorted(self.edits)))
         for text in edited.read_text().split("\n"):
             if text.strip():
@@ -201,7 +201,7 @@ class Migration(RuleBasedStateMachine):
             valid = isinstance(number, int) and isinstance(member, str)
             self.rows[line] = (str(member), int(number or 0) % VERSIONS) if valid else None
 
-    # How it is done
+    # Helpers
 
     def migrate(
         self, *, file: Path | None = None, mended: Path | None = None, killed: bool = False, **options: Any
@@ -247,7 +247,7 @@ class Migration(RuleBasedStateMachine):
     def rejected_files(self) -> Iterator[Path]:
         return self.folder.glob("rejected*.jsonl")
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_edit_is_destroyed(self) -> None:

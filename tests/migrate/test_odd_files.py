@@ -1,6 +1,6 @@
-"""Files as others have met them: each kind of fault, with the public report that an input is after.
+"""Files that caused faults in other programs, each with the public report of the fault.
 
-The inputs are ours, in the columns of this program; what is odd in them is as in the report.
+The files are our own, in the columns of this program, with the oddity of the report.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ TIME = 1756602000
 
 
 class Case(NamedTuple):
-    """A file.
+    """A file with the expected rows or error.
 
     Attributes:
-        report: where the like of it was reported; "" for one of our own.
-        data: what is in it.
+        report: the report of a similar file; "" for one of our own.
+        data: the content.
         expected: for each row its line and values, or its line, its field and the beginning of the reason; or a part of
-            the error, when there are no rows.
-        options: those of the `FileSource`.
+            the error if there are no rows.
+        options: the options of the `FileSource`.
         name: the name of the file.
-        notes: parts of the notes about it, in their order.
+        notes: parts of the notes about it, in order.
     """
 
     report: str
@@ -73,7 +73,7 @@ COLUMNS = [
     Case(
         "", "Report_Account,Peer_Account,LastReadTime\nalice,bob,1700000000\n", "; try --map MsgReadTime=LastReadTime"
     ),
-    # A mark at the beginning, which nobody sees, made the column that was asked for another one.
+    # An invisible byte-order mark became part of the first column's name.
     Case(f"{CSVKIT}/662", f"\ufeffMsgReadTime,Report_Account,Peer_Account\n{TIME},alice,bob\n", [ALICE]),
     Case(
         f"{CSVKIT}/794", "ï»¿MsgReadTime,Report_Account,Peer_Account\n1,alice,bob\n", "--map MsgReadTime=ï»¿MsgReadTime"
@@ -107,7 +107,7 @@ ABSENT = [
         [(1, "MsgReadTime", EMPTY), ALICE],
         name="rows.jsonl",
     ),
-    # A gap in a column of whole numbers made decimals of the others.
+    # A missing value turned a column of whole numbers into decimals.
     Case(f"{PANDAS}/28335", f"{TIMES}alice,bob,{TIME}.0\na,c,\n", [ALICE, (3, "MsgReadTime", EMPTY)]),
     Case(f"{PANDAS}/20717", f'{TIMES}alice,bob,{TIME}\n"a","c",""\n', [ALICE, (3, "MsgReadTime", EMPTY)]),
     Case(f"{PANDAS}/32084", f"{TIMES}a,b,null\n", [(2, "MsgReadTime", "is neither unix seconds nor a time")]),
@@ -142,7 +142,7 @@ ROWS = [(2, "@TGS#1", '"Bob', 1), (3, "@TGS#1", "ann", 2), (4, "@TGS#1", '24"', 
 TSV = COUNTS.replace(",", "\t")
 QUOTES = [
     Case("", TSV + '@TGS#1\t"Bob\t1\n@TGS#1\tann\t2\n@TGS#1\t24"\t3\n@TGS#1\tzoe\t4\n', ROWS, name="rows.tsv"),
-    # Rows between two lone quotes were hidden, and only one of two ways to count noticed.
+    # Rows between two unbalanced quotes were lost, and only one of two counts showed it.
     Case(
         f"{CSVKIT}/433",
         TSV + '@TGS#1\t"Bob\t1\n@TGS#1\tann\t2\n@TGS#1\t24"\t3\n@TGS#1\tzoe\t4\n',
@@ -192,7 +192,7 @@ REJECTED = [
     Case(
         "", COUNTS + 'g,alice,3\ng,carol,"1,204"\ng,bob,5\n', [GOOD[0], (3, "UnreadMsgNum", "is not a whole"), GOOD[1]]
     ),
-    # The row after one with too few columns lost its last field, or all of the others were lost with it.
+    # The row after one with too few columns lost its last field, or all later rows were lost.
     Case(f"{DUCKDB}/13197", COUNTS + "g,alice,3\ng\ng,bob,5\n", [GOOD[0], (3, "", "1 column where"), GOOD[1]]),
     Case(f"{DUCKDB}/14001", COUNTS + "g,alice,3\ng,x,1,2\ng,bob,5\n", [GOOD[0], (3, "", "4 columns where"), GOOD[1]]),
     Case(f"{DUCKDB}/14177", COUNTS + "g,alice,3\ng,\nbob,5\n", [GOOD[0], (3, "", "2 columns"), (4, "", "2 columns")]),
@@ -353,14 +353,14 @@ ALL = [(READ, case) for case in COLUMNS + ABSENT + MOMENTS] + [
 @pytest.mark.parametrize(
     ("kind", "case"), ALL, ids=lambda value: value.report or "ours" if isinstance(value, Case) else ""
 )
-def test_an_odd_file(tmp_path: Path, kind: Kind, case: Case) -> None:
-    """Nothing of it goes wrong without a word."""
+def test_an_odd_file_is_read_or_reported(tmp_path: Path, kind: Kind, case: Case) -> None:
+    """Nothing in it is lost silently."""
     check(tmp_path, kind, case)
 
 
 @pytest.mark.parametrize("case", REJECTED, ids=lambda case: case.report or "ours")
-def test_a_rejected_row_can_be_mended(tmp_path: Path, case: Case) -> None:
-    """Whatever was wrong with it: each of its fields has a place, and the row keeps its line."""
+def test_a_rejected_row_can_be_corrected(tmp_path: Path, case: Case) -> None:
+    """Its document has each field, and keeps the line of the row."""
     rejected = [row for row in check(tmp_path, UNREAD, case) if isinstance(row, Rejected)]
     path = tmp_path / "rejected.jsonl"
     documents = [{**row.found, "Line": row.line, "Reason": row.reason} for row in rejected]

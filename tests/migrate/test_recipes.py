@@ -1,4 +1,4 @@
-"""The recipes, as printed: each program and command on a small sample of the product's format."""
+"""The printed recipes: each program and command on a small sample of the product's format."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.processes
 EXPORTS = Path(__file__).parent / "exports"
 RECIPES = Document.read("tim_async/migrate/RECIPES.md")
 BEFORE = 7
-"""What every member's count is before a recipe is run: none of the counts that a recipe sets."""
+"""Each member's count before a recipe runs, which no recipe sets."""
 
 
 class Run(Protocol):
-    """Runs a command as it is printed, and gives what it said on standard error."""
+    """Runs a printed command, and returns its standard error."""
 
     def __call__(self, command: str, *, ends: int = 0) -> str: ...
 
@@ -41,7 +41,7 @@ COMMANDS = [line for block in RECIPES.blocks("sh") for line in block.splitlines(
 
 
 def commands(product: str, kind: str) -> list[str]:
-    """The commands of one kind of migration in a product's recipe."""
+    """Return the commands of one kind of migration in a product's recipe."""
     (section,) = (text for text in RECIPES.text.split("\n## ") if text.startswith(product))
     (block,) = (
         block for block in Document(RECIPES.path, section).blocks("sh") if f"tim-async migrate {kind} " in block
@@ -62,7 +62,7 @@ def state(service: Emulator) -> State:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the reader is: the exports and the programs, and nothing else."""
+    """The working directory, with the exports and the programs."""
     for export in EXPORTS.iterdir():
         shutil.copy(export, tmp_path)
     for name, program in PROGRAMS.items():
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(service: Emulator, folder: Path) -> Run:
-    """In the reader's folder, with the credentials in the environment."""
+    """Runs commands in the folder, with the credentials in the environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIM_", "PYTHON"))}
     reach = {f"TIM_{name.upper()}": str(value) for name, value in service.client_options().items()}
     environment = {**kept, **reach, "PYTHONPATH": str(ROOT)}
@@ -99,7 +99,7 @@ def run(service: Emulator, folder: Path) -> Run:
 
 
 def fill(state: State, groups: Mapping[str, Iterable[str]], types: Mapping[str, GroupType] | None = None) -> None:
-    """Groups with 50 messages each, as they are after everything but the counts was imported."""
+    """Add groups with 50 messages each, as after an import of everything but the counts."""
     for group, members in groups.items():
         state.add_group(group, (types or {}).get(group, "Public"), messages=50, members=members)
         for member in members:
@@ -107,20 +107,20 @@ def fill(state: State, groups: Mapping[str, Iterable[str]], types: Mapping[str, 
 
 
 def counts(state: State, *groups: str) -> dict[str, dict[str, int]]:
-    """What every member's count is now."""
+    """Return each member's count."""
     found = {group: state.find_group(group) for group in groups}
     return {name: dict(group.unread) for name, group in found.items() if group is not None}
 
 
 def read_times(state: State, *accounts: str) -> dict[tuple[str, str], float]:
-    """Until when each of these has read what each other of them sent."""
+    """Return the read times of each pair of these accounts."""
     pairs = ((account, peer) for account in accounts for peer in accounts)
     times = {pair: state.read_time(*pair) for pair in pairs}
     return {pair: time for pair, time in times.items() if time is not None}
 
 
-def test_every_program_is_run_here_and_short() -> None:
-    """No block escapes by looking different; a screenful is what somebody in a hurry will read."""
+def test_every_program_is_tested_and_short() -> None:
+    """The pattern finds all Python blocks; each program fits on a screen."""
     assert list(PROGRAMS.values()) == RECIPES.blocks("python")
     for name, program in PROGRAMS.items():
         lines = [line for line in program.splitlines() if line.strip()]
@@ -131,16 +131,16 @@ def test_every_program_is_run_here_and_short() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_run_on_python_3_9(name: str) -> None:
-    """The `python3` of many servers, on which no test runs: its grammar, and nothing that came to the library later."""
+    """Which many servers have: the syntax, and no later additions to the library."""
     program = ast.parse(PROGRAMS[name], feature_version=(3, 9))
     used = {node.attr for node in ast.walk(program) if isinstance(node, ast.Attribute)}
-    # What reads a "Z" only since 3.11, and what 3.10 to 3.12 have added to the modules imported here.
+    # A "Z" can be parsed since 3.11, and the others were added to the imported modules in 3.10 to 3.12.
     assert not used & {"fromisoformat", "UTC", "pairwise", "batched"}
     keywords = {node.arg for node in ast.walk(program) if isinstance(node, ast.keyword)}
     assert not keywords & {"strict", "key"}  # of zip and bisect
 
 
-def test_every_command_is_run_here() -> None:
+def test_every_command_is_tested() -> None:
     """Each product has one recipe for counts and one for one-to-one conversations, and no other commands."""
     products = [title.split()[0] for title in re.findall(r"^## (.*)", RECIPES.text, re.MULTILINE)]
     assert products == ["Rocket.Chat", "Mattermost", "Stream", "Sendbird"]
@@ -158,13 +158,13 @@ MIRA, JONAS, LI, ZOE, GONE = (
 
 
 def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
-    """Rewrite each line of an export."""
+    """Change each line of an export."""
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("".join(json.dumps(change(json.loads(line))) + "\n" for line in lines), encoding="utf-8")
 
 
 def canonical(value: Any) -> Any:
-    """Extended JSON in canonical mode, of the relaxed one."""
+    """Convert relaxed Extended JSON to its canonical mode."""
     match value:
         case {"$date": str(text)}:
             milliseconds = round(1000 * dt.datetime.fromisoformat(text).timestamp())
@@ -180,8 +180,8 @@ def canonical(value: Any) -> Any:
 
 @pytest.mark.parametrize("form", ["relaxed", "canonical"])
 def test_rocket_chat_groups(state: State, run: Run, folder: Path, form: str) -> None:
-    """Straight from the export: a row without a count is rejected, one above the messages is lowered, and a Meeting
-    group's rows fail."""
+    """Without conversion: a row without a count is rejected, one above the group's messages is lowered, and the rows
+    of a Meeting group fail."""
     general, private, discussion, meeting = (
         "rc_GENERAL",
         "rc_Kd8sPz2QmT7vLx4Rw",
@@ -219,9 +219,9 @@ def test_rocket_chat_groups(state: State, run: Run, folder: Path, form: str) -> 
 
 @pytest.mark.parametrize("form", ["relaxed", "canonical"])
 def test_rocket_chat_direct_rooms(state: State, run: Run, folder: Path, form: str) -> None:
-    """Whatever the room's id looks like; not rooms of one or three, and nothing for who never read.
+    """Any form of room id; not rooms of one or three members, and no row for members who never read.
 
-    Verifying finds the counts of the export, of which one is for messages within the second of the last reading.
+    Verifying finds the counts of the export, one of them for messages in the same second as the last reading.
     """
     state.add_messages(MIRA, JONAS, 3, at=1756630800)
     state.add_messages(JONAS, MIRA, 2, at=1756629050)
@@ -245,7 +245,7 @@ def test_rocket_chat_direct_rooms(state: State, run: Run, folder: Path, form: st
 
 
 def sparse(value: Any) -> Any:
-    """The same without fields that are null, empty or 0, as other versions of a product and its own test data are."""
+    """Remove fields that are null, empty or 0, as in other versions of the product and in its test data."""
     if isinstance(value, dict):
         return {name: sparse(one) for name, one in value.items() if one or isinstance(one, bool)}
     return [sparse(one) for one in value] if isinstance(value, list) else value
@@ -253,7 +253,7 @@ def sparse(value: Any) -> Any:
 
 @pytest.mark.parametrize("change", [None, sparse])
 def test_mattermost_channels(state: State, run: Run, folder: Path, change: Callable[[Any], Any] | None) -> None:
-    """Posts and replies after the last view; the same channel name in two teams; nothing for who is deactivated."""
+    """Posts and replies after the last view; equal channel names in two teams; no row for deactivated members."""
     if change is not None:
         rewritten(folder / "mattermost.jsonl", change)
     town, northern, club, off_topic = (
@@ -284,7 +284,7 @@ def test_mattermost_channels(state: State, run: Run, folder: Path, change: Calla
 
 
 def test_mattermost_direct_channels(state: State, run: Run) -> None:
-    """The message that was viewed last is read, though its time is that of the view; the one after it is not."""
+    """The message that was viewed last is read, although its time is that of the view; the next one is not."""
     state.add_account("mira.lund", "jonas", "li.xiaomei")
     state.add_messages("mira.lund", "jonas", at=1756629000)
     state.add_messages("mira.lund", "jonas", at=1756629600)
@@ -304,7 +304,7 @@ STREAM_THREE = "st_a9D4fK7hP2qS6tV8xZ1bC3eG5iL0mN-oR_uWyYzXwVt"
 
 
 def test_stream_channels(state: State, run: Run) -> None:
-    """All but one-to-one channels and deleted users; channels whose read states are not all there are named."""
+    """All except one-to-one channels and deleted users; channels with missing read states are listed."""
     fill(
         state,
         {
@@ -332,7 +332,7 @@ def test_stream_channels(state: State, run: Run) -> None:
 
 
 def test_stream_direct_channels(state: State, run: Run) -> None:
-    """Nothing for who never read; verifying finds the counts of the export."""
+    """No row for members who never read; verifying finds the counts of the export."""
     state.add_messages("jonas", "mira", 2, at=1756629500)
     state.add_messages("mira", "jonas", 1, at=1756629600)
     state.add_messages("li", "zoe-7", 2, at=1755270000)
@@ -348,8 +348,8 @@ def test_stream_direct_channels(state: State, run: Run) -> None:
 
 
 @pytest.mark.parametrize("program", ["stream_unread.py", "stream_direct.py"])
-def test_stream_s_channel_export_itself_is_refused(program: str, run: Run, folder: Path) -> None:
-    """It has no read state: better no rows than some that say nothing is unread."""
+def test_a_channel_export_of_stream_is_refused(program: str, run: Run, folder: Path) -> None:
+    """It has no read state, so that all counts would be 0."""
     run(f"python3 {program} stream-export.json > rows.jsonl", ends=1)
     assert (folder / "rows.jsonl").read_bytes() == b""
 
@@ -358,7 +358,7 @@ SENDBIRD = "sb_21c0d617e45a7db4e12a7f5efdb4df4743b11c16"
 
 
 def test_sendbird_members(state: State, run: Run) -> None:
-    """Members on several pages, channels with a URL of Sendbird's or one's own; not who is invited or deactivated."""
+    """Members on several pages, channels with generated and chosen URLs; no row for invited or deactivated members."""
     fill(state, {SENDBIRD: ["mira", "jonas", "li-88", "new", "gone"], "sb_lobby_of_2025": ["mira", "zoe"]})
 
     for command in commands("Sendbird", "unread"):
@@ -372,7 +372,7 @@ def test_sendbird_members(state: State, run: Run) -> None:
 
 
 def test_sendbird_direct_chats(state: State, run: Run) -> None:
-    """Milliseconds become seconds; nothing for who never read."""
+    """Milliseconds become seconds; no row for members who never read."""
     state.add_account("mira", "jonas", "li-88", "zoe")
 
     for command in commands("Sendbird", "read"):

@@ -18,7 +18,7 @@ START = 1_763_676_612.0
 
 
 class Clock:
-    """Unix time that passes when it is told to."""
+    """A clock of Unix time that the test sets."""
 
     def __init__(self) -> None:
         self.now = START
@@ -53,8 +53,8 @@ limits = st.just(0.0) | st.floats(1e-3, 1e6)
 series = st.builds(Series, times, st.integers(0, 20).map(lambda n: 2.0**n), limits, st.lists(slots, max_size=40), times)
 
 
-def test_what_is_counted() -> None:
-    """Each attempt by how it ended; one that was cancelled was sent, and is neither success nor fault."""
+def test_attempts_are_counted_by_their_outcome() -> None:
+    """A cancelled attempt counts as sent, but neither as a success nor as a fault."""
     clock = Clock()
     watching = recorder(clock)
     for one in (
@@ -70,12 +70,12 @@ def test_what_is_counted() -> None:
     (slot,) = watching.series.slots
     assert (slot.sent, slot.done, slot.refused, slot.faults, slot.retried) == (6, 2, 1, 2, 2)
     assert (watching.sent, watching.done, watching.refused, watching.faults, watching.retried) == (6, 2, 1, 2, 2)
-    # Those that were answered, whatever the answer.
+    # Latencies of all attempts with an answer.
     assert slot.took == {bin_of(0.03): 4}
 
 
 def test_the_series_begins_with_the_first_request() -> None:
-    """Not with the recorder: reading a large file takes minutes."""
+    """Not with the recorder, because reading a large file takes minutes."""
     clock = Clock()
     watching = recorder(clock)
     assert watching.series.slots == []
@@ -87,7 +87,7 @@ def test_the_series_begins_with_the_first_request() -> None:
     assert len(watching.series.slots) == 1
 
 
-def test_slots_are_by_time() -> None:
+def test_slots_are_seconds() -> None:
     clock = Clock()
     watching = recorder(clock)
     for moment in (0.0, 0.9, 1.1, 4.5):
@@ -97,8 +97,8 @@ def test_slots_are_by_time() -> None:
     assert watching.series.width == 1.0
 
 
-def test_a_night_takes_no_more_room_than_ten_minutes() -> None:
-    """14 hours: slots are merged in pairs, nothing is lost, and the shape stays."""
+def test_a_long_run_needs_no_more_slots() -> None:
+    """In 14 hours slots are merged in pairs; nothing is lost, and the shape stays."""
     clock = Clock()
     watching = recorder(clock)
     for second in range(14 * 3600):
@@ -113,8 +113,8 @@ def test_a_night_takes_no_more_room_than_ten_minutes() -> None:
     assert all(slot.done == 128 for slot in result.slots[60:-1])
 
 
-def test_one_jump_of_the_clock_over_all_slots() -> None:
-    """A machine that slept for a day, and one whose clock was a year off."""
+def test_a_jump_of_the_clock_beyond_all_slots() -> None:
+    """After a day of sleep, or a correction by a year."""
     clock = Clock()
     watching = recorder(clock)
     for jump in (0, 86_400, 365 * 86_400):
@@ -126,7 +126,7 @@ def test_one_jump_of_the_clock_over_all_slots() -> None:
 
 
 def test_a_clock_that_is_set_back() -> None:
-    """Nothing is lost, and no rate is wrong for long."""
+    """No attempt is lost, and the rates are right again within seconds."""
     clock = Clock()
     watching = recorder(clock)
     for change in (0, -3600, 1800, -7200):
@@ -140,8 +140,8 @@ def test_a_clock_that_is_set_back() -> None:
     assert Series.from_json(watching.series.to_json()) == watching.series
 
 
-def test_recent_rate() -> None:
-    """Of the last ten seconds, or of what there is; gone ten seconds after the last success."""
+def test_the_recent_rate() -> None:
+    """The mean of the last ten seconds, or of the run so far; zero ten seconds after the last success."""
     clock = Clock()
     watching = recorder(clock)
     assert watching.recent_rate(START) == 0.0
@@ -157,8 +157,8 @@ def test_recent_rate() -> None:
     assert watching.recent_rate(clock.now + 11) == 0.0
 
 
-def test_no_rate_exceeds_the_limit() -> None:
-    """A second holds at most 200 calls, and a part of one may hold as many: only whole seconds count."""
+def test_the_rate_never_exceeds_the_limit() -> None:
+    """Only whole seconds count: each may have 200 calls, and so may a part of one."""
     clock = Clock()
     watching = recorder(clock)
     for second in range(4):
@@ -170,12 +170,12 @@ def test_no_rate_exceeds_the_limit() -> None:
 
 
 @given(series)
-def test_json_keeps_everything(found: Series) -> None:
+def test_json_restores_the_series(found: Series) -> None:
     assert Series.from_json(found.to_json()) == found
 
 
 def test_json_is_small() -> None:
-    """The worst that fits into 600 slots: ten hours at full rate, latencies spread over two powers of ten."""
+    """Worst case: ten hours at full rate in 600 slots, with latencies over two orders of magnitude."""
     random_ = random.Random(5)
     clock = Clock()
     rates = []
@@ -202,7 +202,7 @@ def test_json_of_a_quiet_run_is_small() -> None:
 
 
 @given(st.one_of(st.text(), st.text(string.printable), st.binary().map(lambda data: data.decode("latin-1"))))
-def test_garbage(text: str) -> None:
+def test_arbitrary_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Series.from_json(text)
 
@@ -215,8 +215,7 @@ json_values = st.recursive(
 
 
 @given(series, st.sampled_from(["version", "started", "until", "width", "limit", "slots"]), json_values)
-def test_one_field_of_garbage(found: Series, name: str, value: object) -> None:
-    """Read as what it says, or refused; never anything else."""
+def test_a_random_value_of_one_field_is_read_or_refused(found: Series, name: str, value: object) -> None:
     document = json.loads(found.to_json())
     document[name] = value
     text = json.dumps(document)
@@ -228,8 +227,8 @@ def test_one_field_of_garbage(found: Series, name: str, value: object) -> None:
 
 
 @given(series, st.data())
-def test_damaged(found: Series, data: st.DataObject) -> None:
-    """A piece cut out or a character changed: read as something, or refused."""
+def test_damaged_json_is_read_or_refused(found: Series, data: st.DataObject) -> None:
+    """With a piece removed or characters changed."""
     text = found.to_json()
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 5)))
@@ -266,8 +265,7 @@ def test_damaged(found: Series, data: st.DataObject) -> None:
     ],
     ids=repr,
 )
-def test_wrong(change: dict[str, object]) -> None:
-    """Each rule alone."""
+def test_an_invalid_value_is_refused(change: dict[str, object]) -> None:
     document = json.loads(Series(1.0, 1.0, 200.0, [Slot(1, 1), Slot()], 2.0).to_json())
     assert Series.from_json(json.dumps(document)).slots == [Slot(1, 1), Slot()]
     with pytest.raises(ValueError, match="not a series"):
@@ -277,13 +275,13 @@ def test_wrong(change: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", "1", "[" * 100_000, '{"version":1', '{"started":' + "9" * 5000]
 )
-def test_no_series(text: str) -> None:
+def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Series.from_json(text)
 
 
 def test_bins() -> None:
-    """They rise, cover all times from nothing to forever, and each holds what is between its edges."""
+    """They increase, cover all times, and each contains the times between its edges."""
     assert bin_of(0.0) == bin_of(-1.0) == 0
     assert bin_of(1e9) == BINS - 1
     for bin_ in range(BINS):
@@ -291,8 +289,7 @@ def test_bins() -> None:
 
 
 @given(st.lists(st.floats(1e-4, 100), min_size=1, max_size=200), st.floats(0, 1))
-def test_quantile(times: list[float], q: float) -> None:
-    """Between the values on both sides of it, to within a bin."""
+def test_a_quantile_is_accurate_to_a_bin(times: list[float], q: float) -> None:
     took: dict[int, int] = {}
     for seconds in times:
         took[bin_of(seconds)] = took.get(bin_of(seconds), 0) + 1
@@ -304,8 +301,8 @@ def test_quantile(times: list[float], q: float) -> None:
     assert 0.85 * low <= found <= 1.16 * high
 
 
-def test_quantiles_of_many() -> None:
-    """Of a smooth distribution they are right to a few per cent."""
+def test_quantiles_of_a_smooth_distribution() -> None:
+    """They are accurate to 4 %."""
     random_ = random.Random(3)
     times = sorted(random_.lognormvariate(-3.3, 0.4) for _ in range(50_000))
     took: dict[int, int] = {}
@@ -315,7 +312,7 @@ def test_quantiles_of_many() -> None:
         assert quantile(took, q) == pytest.approx(times[int(q * len(times))], rel=0.04)
 
 
-def test_quantile_of_nothing() -> None:
+def test_quantiles_without_values() -> None:
     assert quantile({}, 0.5) is None
     assert quantile({3: 0}, 0.5) is None
     for q in (-0.1, 1.1, float("nan")):
@@ -323,8 +320,8 @@ def test_quantile_of_nothing() -> None:
             quantile({3: 1}, q)
 
 
-async def test_as_a_hook_of_the_client() -> None:
-    """What it counts is what the service saw, of that endpoint and no other."""
+async def test_a_recorder_is_a_hook_of_the_client() -> None:
+    """It counts the requests that the service received, of its own endpoint only."""
     async with Emulator() as service:
         service.state.add_messages("alice", "bob", 3)
         watching = Recorder("admin_set_msg_read", 200.0)

@@ -1,4 +1,4 @@
-"""The rows that did not arrive: a file that people correct, that a run takes back, and that costs no other."""
+"""The file of rows that did not arrive: users correct it, a run takes it back, and it overwrites no other file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tim_async.migrate import (
 from tim_async.migrate._rejects import Written
 from tim_async.migrate._store import About, Calls, Outcome, State
 
-from .storing import beside, contents, ram_folder, settle
+from .storing import contents, journal_files, ram_folder, settle
 
 Fail = Iterable[tuple[int, int | None, str]]
 
 
 async def migrate(source: FileSource, path: Path, failed: Fail = ()) -> None:
-    """A migration in which these rows failed, and all others arrived."""
+    """Run a migration in which these rows fail, and all others arrive."""
     store = SqliteStore(path)
     if await store.open(About(source.kind.name, source.name, "", dict(source.arguments))) is None:
         await store.plan(list(source.read()))
@@ -65,7 +65,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Eight rows, of which lines 4 and 6 cannot be valid, and line 8 is no row."""
+    """Eight rows, of which lines 4 and 6 are invalid, and line 8 has too few columns."""
     path = tmp_path / "rows.csv"
     path.write_text(
         "room,Member_Account,UnreadMsgNum,Line\n1,a,1,\n1,b,2,\n1,,3,\n1,d,4,\n1,e,five,\n1,f,6,\n1,g\n1,h,8,\n",
@@ -91,8 +91,8 @@ def to(tmp_path: Path) -> Path:
     return tmp_path / "rejected.jsonl"
 
 
-def test_what_it_holds(journal: Path, to: Path, file: Path) -> None:
-    """Fields by the vendor's names, ids as they were sent, each row with its line, code and reason; no file is read."""
+def test_the_rejected_file(journal: Path, to: Path, file: Path) -> None:
+    """It has the vendor's field names, ids as they were sent, and the line, code and reason; the source is not read."""
     file.unlink()
     assert write_rejects(str(journal), str(to)) == Written(to, 5)
     assert written(to) == [
@@ -107,7 +107,7 @@ def test_what_it_holds(journal: Path, to: Path, file: Path) -> None:
         {"GroupId": "群_1", "Member_Account": "h", "UnreadMsgNum": 8}
         | {"Line": 9, "Code": None, "Reason": "timed out"},
     ]
-    # As people can mend it.
+    # It can be edited and read again.
     assert "群_1" in to.read_text(encoding="utf-8")
     again = list(MendedSource(to, UNREAD).read())
     assert [row.values for row in again if isinstance(row, Row)] == [("群_1", "b", 2), ("群_1", "h", 8)]
@@ -127,8 +127,8 @@ rows_of_times = st.tuples(ids, ids, times.map(json.dumps) | odd, numbers.map(jso
 
 
 @given(st.lists(rows_of_counts, min_size=1) | st.lists(rows_of_times, min_size=1), st.data())
-def test_rows_come_back_as_they_were(rows: list[tuple[str, ...]], data: st.DataObject) -> None:
-    """Every row that failed, and each that was rejected, is in the file once, and is read from it as it was."""
+def test_rejected_and_failed_rows_are_read_back_unchanged(rows: list[tuple[str, ...]], data: st.DataObject) -> None:
+    """Each is in the file once."""
     kind: Kind = UNREAD if len(rows[0]) == 3 else READ
     fields = [column.name for column in kind.columns]
     texts = [(*map(json.dumps, row[:2]), *row[2:]) for row in rows]
@@ -155,8 +155,8 @@ def test_rows_come_back_as_they_were(rows: list[tuple[str, ...]], data: st.DataO
                     assert again.field == row.field
 
 
-async def test_what_is_not_text(tmp_path: Path, to: Path) -> None:
-    """It is rejected the second time for the same reason, and comes back as it was."""
+async def test_bytes_that_are_not_utf_8_are_read_back_unchanged(tmp_path: Path, to: Path) -> None:
+    """Their row is rejected again for the same reason."""
     file = tmp_path / "rows.csv"
     file.write_bytes(b"GroupId,Member_Account,UnreadMsgNum\ng,caf\xe9,1\ng,m,2\n")
     await migrate(FileSource(file, UNREAD), tmp_path / "journal", [(3, 10007, "no")])
@@ -169,11 +169,11 @@ async def test_what_is_not_text(tmp_path: Path, to: Path) -> None:
     assert again.found["Member_Account"] == first.found["Member_Account"] == "caf\udce9"
 
 
-# What somebody has edited
+# Edited files
 
 
-async def test_a_file_that_was_edited_is_never_overwritten(source: FileSource, journal: Path, to: Path) -> None:
-    """What was written by it alone is; the others go by the first free number, and are removed when they are over."""
+async def test_an_edited_file_is_never_overwritten(source: FileSource, journal: Path, to: Path) -> None:
+    """An unedited one is; otherwise the name gets the first free number.  An unedited file without rows is removed."""
     second, third = to.with_name("rejected-2.jsonl"), to.with_name("rejected-3.jsonl")
     for _ in range(2):
         assert write_rejects(journal, to) == Written(to, 5)
@@ -191,8 +191,8 @@ async def test_a_file_that_was_edited_is_never_overwritten(source: FileSource, j
     assert (to.read_text(encoding="utf-8"), second.read_text()) == (edited, "edited, too")
 
 
-async def test_a_journal_that_starts_over_knows_its_files(source: FileSource, journal: Path, to: Path) -> None:
-    """What was written before, and edited by nobody, does not stay to be taken for the new rows."""
+async def test_a_restarted_journal_remembers_its_files(source: FileSource, journal: Path, to: Path) -> None:
+    """An earlier file that nobody edited is replaced, so that its rows are not taken for the new ones."""
     write_rejects(journal, to)
     store = SqliteStore(journal)
     assert await store.open(About("unread", "other", "", {}), restart=True) is None
@@ -203,8 +203,8 @@ async def test_a_journal_that_starts_over_knows_its_files(source: FileSource, jo
 
 
 @pytest.mark.parametrize("content", [b"", b"anything", b"\xff\x00"])
-def test_a_file_of_somebody_else_is_not_overwritten_either(journal: Path, to: Path, content: bytes) -> None:
-    """Nor is what only looks like a number of it."""
+def test_a_foreign_file_is_not_overwritten(journal: Path, to: Path, content: bytes) -> None:
+    """Nor are other files with a numbered name."""
     to.write_bytes(content)
     os.mkfifo(to.with_name("rejected-2.jsonl"))
     to.with_name("rejected-3.jsonl").mkdir()
@@ -212,8 +212,8 @@ def test_a_file_of_somebody_else_is_not_overwritten_either(journal: Path, to: Pa
     assert to.read_bytes() == content
 
 
-def test_it_is_replaced_as_a_whole(journal: Path, to: Path) -> None:
-    """Who reads the old one reads it to its end; nothing else is left."""
+def test_the_file_is_replaced_atomically(journal: Path, to: Path) -> None:
+    """An open reader reads the old one to its end; no temporary file is left."""
     write_rejects(journal, to)
     with to.open(encoding="utf-8") as old:
         write_rejects(journal, to)
@@ -223,22 +223,22 @@ def test_it_is_replaced_as_a_whole(journal: Path, to: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.jsonl", "名字.jsonl".encode(), b"no suffix"])
-def test_odd_names(journal: Path, tmp_path: Path, name: bytes) -> None:
+def test_unusual_file_names(journal: Path, tmp_path: Path, name: bytes) -> None:
     to = tmp_path / os.fsdecode(name)
     assert [write_rejects(journal, to) for _ in range(2)] == [Written(to, 5)] * 2
     to.write_text("edited")
     assert write_rejects(journal, to) == Written(to.with_name(f"{to.stem}-2{to.suffix}"), 5)
 
 
-# What is not written to
+# Refused destinations
 
 
 @pytest.mark.parametrize("link", ["same", "relative", "symlink", "hard link"])
 @pytest.mark.parametrize("what", ["rows.csv", "rows.journal"])
-def test_it_is_never_written_over_what_it_is_made_of(
+def test_the_source_and_the_journal_are_never_overwritten(
     journal: Path, tmp_path: Path, what: str, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By whatever name, and least of all when there is nothing to write."""
+    """By any path to them, also if there are no rows to write."""
     monkeypatch.chdir(tmp_path)
     to = tmp_path / what
     if link == "relative":
@@ -257,20 +257,21 @@ def test_it_is_never_written_over_what_it_is_made_of(
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", ".lock"])
-def test_nor_over_what_belongs_to_the_journal(journal: Path, suffix: str) -> None:
+def test_the_files_of_the_journal_are_never_overwritten(journal: Path, suffix: str) -> None:
     with pytest.raises(ValueError, match="that is the journal"):
         write_rejects(journal, f"{journal}{suffix}")
 
 
-def test_nor_by_way_of_the_file_it_is_made_in(journal: Path, file: Path, tmp_path: Path) -> None:
-    """The journal happens to be called as that would be."""
+def test_a_journal_with_the_name_of_the_temporary_file_is_not_overwritten(
+    journal: Path, file: Path, tmp_path: Path
+) -> None:
     moved = journal.rename(tmp_path / "rejected.jsonl.part")
     with pytest.raises(ValueError, match="that is the journal, or would overwrite it"):
         write_rejects(moved, tmp_path / "rejected.jsonl")
     assert moved.exists()
 
 
-def test_a_link_remains_one(journal: Path, to: Path, tmp_path: Path) -> None:
+def test_a_link_is_followed_and_kept(journal: Path, to: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     to.symlink_to(tmp_path / "kept" / "today.jsonl")
     assert write_rejects(journal, to).rows == 5
@@ -279,10 +280,8 @@ def test_a_link_remains_one(journal: Path, to: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "kept") == ["today.jsonl"]
 
 
-async def test_what_is_no_file_is_neither_replaced_nor_removed(
-    source: FileSource, journal: Path, tmp_path: Path
-) -> None:
-    """As root that could be /dev/null itself."""
+async def test_a_pipe_is_neither_replaced_nor_removed(source: FileSource, journal: Path, tmp_path: Path) -> None:
+    """For root it could be /dev/null."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as stream:
@@ -294,15 +293,15 @@ async def test_what_is_no_file_is_neither_replaced_nor_removed(
 
 
 @pytest.mark.parametrize("name", ["nowhere/rejected.jsonl", ""])
-def test_it_cannot_be_written(journal: Path, tmp_path: Path, name: str) -> None:
-    """No folder, or a folder by that name; nothing is left of the attempt."""
+def test_an_unwritable_destination(journal: Path, tmp_path: Path, name: str) -> None:
+    """A missing folder, or a folder; no temporary file is left."""
     with pytest.raises(OSError):
         write_rejects(journal, tmp_path / name)
     assert names(tmp_path) == ["rows.csv", "rows.journal"]
-    assert beside(tmp_path) == [tmp_path.name]
+    assert journal_files(tmp_path) == [tmp_path.name]
 
 
-def test_no_journal(to: Path, tmp_path: Path) -> None:
+def test_a_missing_or_invalid_journal(to: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"no journal at all")
     for name in ("nowhere", "other"):
         with pytest.raises(JournalError, match=r"there is no journal|is not a migration's journal"):

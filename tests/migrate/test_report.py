@@ -50,14 +50,14 @@ NASTY = (
 
 
 class Page(HTMLParser):
-    """A page taken apart; AssertionError where it is not well-formed."""
+    """A parsed page; raises AssertionError if it is not well-formed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
-        self.said: list[tuple[str, str]] = []
+        self.pieces: list[tuple[str, str]] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -78,23 +78,23 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] != "style" and data.strip():
-            self.said.append((self.open[-1], data))
+            self.pieces.append((self.open[-1], data))
 
     def text_of(self, tag: str) -> list[str]:
-        return [data for where, data in self.said if where == tag]
+        return [data for where, data in self.pieces if where == tag]
 
     @property
     def text(self) -> str:
-        return " ".join(data for _, data in self.said)
+        return " ".join(data for _, data in self.pieces)
 
 
 def drawings(page: str) -> list[ET.Element]:
-    """All SVG of a page, each read as XML."""
+    """Parse each SVG of a page as XML."""
     return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
 
 
 def shapes(page: str, classes: str) -> list[list[tuple[float, float]]]:
-    """The corners of each line or area of some classes."""
+    """Return the corners of each line or area with these classes."""
     return [
         [(float(x), float(y)) for x, y in (point.split(",") for point in element.get("points", "").split())]
         for drawing in drawings(page)
@@ -125,7 +125,7 @@ def status(**changes: Any) -> Status:
 
 
 def steady(start: float, seconds: int, rate: int = 100, limit: float = 200.0, how: str = "done") -> Session:
-    """A session that does as many calls in each second."""
+    """Return a session with the same number of calls in each second."""
     slots = [Slot(rate, rate, took={55: rate}) for _ in range(min(seconds, SLOTS))]
     series = Series(start, seconds / len(slots), limit, slots, start + seconds)
     calls = Calls(sent=rate * seconds, done=rate * seconds)
@@ -133,7 +133,7 @@ def steady(start: float, seconds: int, rate: int = 100, limit: float = 200.0, ho
 
 
 def recorded(start: float, seconds: float, errors: float = 0.1) -> Session:
-    """A session as a recorder saw it, with all that can happen."""
+    """Return a session as a recorder saw it, with every kind of outcome."""
     now = start
     watching = Recorder("here", 200.0, clock=lambda: now)
     random_ = random.Random(start)
@@ -147,8 +147,8 @@ def recorded(start: float, seconds: float, errors: float = 0.1) -> Session:
     return Session(start, now, "done", watching.series, calls)
 
 
-def one_of_all() -> Status:
-    """A status in which everything there is occurs."""
+def full_status() -> Status:
+    """Return a status with every kind of content."""
     return status(
         counts=Counts(
             pending=11, sending=2, done=10_000_000, lowered=3_456, failed=7_890, rejected=65, superseded=4_321
@@ -163,7 +163,7 @@ def one_of_all() -> Status:
 
 
 @pytest.mark.parametrize(
-    ("changes", "title", "said"),
+    ("changes", "title", "message"),
     [
         ({"counts": Counts(done=5)}, "Every row arrived", "accepted 5 of 5 rows"),
         ({"counts": Counts(done=4, lowered=1, superseded=2)}, "Every row arrived", "2 were superseded by later ones"),
@@ -178,12 +178,12 @@ def one_of_all() -> Status:
         ({"counts": Counts(pending=600, done=1), "running": True, "rate": 20.0}, "Still running", "About 30 s left"),
     ],
 )
-def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
+def test_the_headline(changes: dict[str, Any], title: str, message: str) -> None:
     sessions = [steady(START, 3, how="")] if changes.get("running") and changes.get("planned", True) else []
     page = Page(render(status(**changes, sessions=sessions)))
     assert page.text_of("h1")[0].startswith(title)
     assert title in page.text_of("title")[0]
-    assert said in page.text
+    assert message in page.text
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_headline(changes: dict[str, Any], title: str, said: str) -> None:
         ("something new", "Not finished, 3 rows left"),
     ],
 )
-def test_headline_of_a_run_that_ended_early(how: str, title: str) -> None:
-    """By its last session; the one before was another matter."""
+def test_the_headline_of_a_run_that_ended_early(how: str, title: str) -> None:
+    """It is that of the last session."""
     sessions = [steady(START, 3, how="failed"), steady(START + 100, 3, how=how)]
     page = Page(render(status(counts=Counts(sending=1, pending=2, done=600), sessions=sessions)))
     assert page.text_of("h1") == [title]
@@ -206,34 +206,38 @@ def test_headline_of_a_run_that_ended_early(how: str, title: str) -> None:
 
 
 def test_the_figures_are_those_of_the_status() -> None:
-    found = one_of_all()
+    found = full_status()
     text = render(found)
     page = Page(text)
-    texts = [text for _, text in page.said]
+    texts = [text for _, text in page.pieces]
     for count in (found.counts.total, found.counts.taken, 3_456, 7_890, 65, 4_321, 13, 1_234, 98_765):
         assert f"{count:,}" in texts
     calls = [session.calls for session in found.sessions]
-    told = figures(text)
-    assert told["Duration"] == "2 min 30 s"
+    shown = figures(text)
+    assert shown["Duration"] == "2 min 30 s"
     for name, figure in (("sent", "Requests"), ("refused", "Refused"), ("faults", "Faults"), ("retried", "Retried")):
-        assert told[figure] == f"{sum(getattr(one, name) for one in calls):,}"
-    assert told["Sent again"] == "6"
-    for said in ("2025-11-20 22:10:12", "csv, GroupId from room.id, GroupId as @TGS#{}", "error 10010: no such group"):
-        assert said in page.text
+        assert shown[figure] == f"{sum(getattr(one, name) for one in calls):,}"
+    assert shown["Sent again"] == "6"
+    for message in (
+        "2025-11-20 22:10:12",
+        "csv, GroupId from room.id, GroupId as @TGS#{}",
+        "error 10010: no such group",
+    ):
+        assert message in page.text
     assert page.text.count(f"10010: {found.failures[0].meaning} {found.failures[0].remedy}") == 1
 
 
-def test_requests_are_those_that_happened() -> None:
-    """Of a killed session, too, whose series is older than its requests; and without any series."""
+def test_requests_are_counted_without_a_complete_series() -> None:
+    """Such as the series of a killed session, which is older than its calls."""
     killed = dataclasses.replace(steady(START, 10, how=""), calls=Calls(1300, 1200, 50, 50, 100))
     unwatched = Session(START + 60, START + 61, "done", None, Calls(7, 7, again=5))
-    told = figures(render(status(sessions=[killed, unwatched])))
-    assert (told["Requests"], told["Refused"], told["Faults"], told["Retried"]) == ("1,307", "50", "50", "100")
-    assert told["Sent again"] == "5"
+    shown = figures(render(status(sessions=[killed, unwatched])))
+    assert (shown["Requests"], shown["Refused"], shown["Faults"], shown["Retried"]) == ("1,307", "50", "50", "100")
+    assert shown["Sent again"] == "5"
 
 
 def test_rate_and_share_of_the_limit() -> None:
-    """Over all sessions, without the pauses between them, each against its own limit."""
+    """The mean is over all sessions without the pauses, and each share is of the session's own limit."""
     sessions = [steady(START, 100, rate=100), steady(START + 86_400, 300, rate=200, limit=400.0)]
     text = render(status(sessions=sessions))
     assert figures(text)["Mean rate"] == "175.0/s"
@@ -242,8 +246,8 @@ def test_rate_and_share_of_the_limit() -> None:
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 10_000), st.floats(1, 1000))
-def test_no_more_than_the_limit(seconds: float, calls: int, limit: float) -> None:
-    """Both ends of a run are in some second: a short one lets more calls through than its seconds times the limit."""
+def test_the_share_of_the_limit_is_at_most_100_percent(seconds: float, calls: int, limit: float) -> None:
+    """A short run can exceed its seconds times the limit, because its first and last second are not whole."""
     series = Series(START, max(1.0, seconds), limit, [Slot(calls, calls)], START + seconds)
     text = render(status(sessions=[Session(START, START + seconds, "done", series, Calls(calls, calls))]))
     (share,) = re.findall(r"<small>([<>0-9.]+)% of the limit", text)
@@ -251,7 +255,7 @@ def test_no_more_than_the_limit(seconds: float, calls: int, limit: float) -> Non
     assert float(figures(text)["Mean rate"].removesuffix("/s").replace(",", "")) <= limit * 1.01
 
 
-def test_sessions_are_told_one_by_one() -> None:
+def test_each_session_has_a_row() -> None:
     sessions = [steady(START, 100, how=""), steady(START + 3600, 50, rate=20)]
     page = Page(render(status(counts=Counts(done=11_000), sessions=sessions)))
     for text in ("1. 2025-11-20 22:10:12", "after 2025-11-20 22:11:52", "killed", "1 min 40 s", "10,000", "100.0"):
@@ -261,13 +265,13 @@ def test_sessions_are_told_one_by_one() -> None:
     assert "58 min 20 s of pause between them left out" in page.text
 
 
-def test_a_session_that_runs_has_no_end() -> None:
+def test_a_running_session_has_no_end() -> None:
     page = Page(render(status(counts=Counts(pending=1), running=True, sessions=[steady(START, 100, how="")])))
     assert "running" in page.text_of("td")
     assert "killed" not in page.text_of("td")
 
 
-def test_a_shared_migration_tells_its_workers() -> None:
+def test_the_workers_of_a_shared_migration() -> None:
     workers = [
         Worker("host-1", 3_300, 0.4, START, "", working=True),
         Worker("<b>host-2</b>", 6_700, 812.0, START, "nothing_to_do", working=False),
@@ -290,7 +294,7 @@ def test_a_shared_migration_tells_its_workers() -> None:
 
 
 def test_a_dry_run() -> None:
-    """What would be sent and what not, row by row; and nothing of a run that there was not."""
+    """The rows that would be sent and rejected, without the sections about a run."""
     rejected = [
         Problem(
             line, None, "UnreadMsgNum: is not a whole number: '1,204'", {"GroupId": "g", "Member_Account": "b\u200bob"}
@@ -319,8 +323,7 @@ def test_a_dry_run() -> None:
     assert Page(render(status(), dry_run=DryRun(1.0))).text_of("h1") == ["There is nothing to send"]
 
 
-def test_the_words_are_explained() -> None:
-    """Lowered and superseded are the service's business and ours, and nobody's daily words."""
+def test_lowered_and_superseded_are_explained() -> None:
     page = Page(render(status()))
     assert "the service lowers it to that" in page.text
     assert "A later row is for the same member" in page.text
@@ -343,12 +346,12 @@ def test_the_words_are_explained() -> None:
         status(sessions=[Session(START, None, "", Series(START, 4.0, 200.0, [Slot()] * 9))]),
         status(sessions=[steady(START + n, 1) for n in range(100)]),
         status(sessions=[Session(-5e9, 5e10, "done", Series(-5e9, 2.0**28, 200.0, [Slot(1, 1)] * 200, 5e10))]),
-        one_of_all(),
+        full_status(),
     ],
     ids=str,
 )
-def test_any_status_is_a_whole_page(found: Status) -> None:
-    """Well-formed, with every drawing named and nothing but plain numbers in it."""
+def test_any_status_is_a_complete_page(found: Status) -> None:
+    """It is well-formed, each drawing has a label, and all coordinates are plain numbers."""
     text = render(found)
     assert render(found) == text
     page = Page(text)
@@ -385,8 +388,8 @@ some_series = st.builds(
     st.lists(st.builds(Session, moments, st.none() | moments, st.text(max_size=3), st.none() | some_series), max_size=3)
 )
 @at_most(25)
-def test_whatever_a_store_may_hold(sessions: list[Session]) -> None:
-    """Clocks that were far off, and counts that somebody made up: a page all the same, and its numbers are numbers."""
+def test_any_series_and_times_of_a_store(sessions: list[Session]) -> None:
+    """Clocks that were far off and invented counts make a page without NaN or infinity."""
     calls = Calls(sent=2**53, done=2**53 - 1)
     text = render(status(sessions=[dataclasses.replace(session, calls=calls) for session in sessions]))
     assert not re.search(r"[> -](nan|inf)\b", text.partition("</style>")[2])
@@ -394,9 +397,9 @@ def test_whatever_a_store_may_hold(sessions: list[Session]) -> None:
         assert session.series is None or Series.from_json(session.series.to_json()) == session.series
 
 
-def test_refers_to_nothing_outside() -> None:
-    """No script, no file, no font, no favicon: a browser has nothing to ask anybody for."""
-    text = render(one_of_all())
+def test_the_page_loads_nothing() -> None:
+    """No script, image, font or favicon."""
+    text = render(full_status())
     page = Page(text)
     assert not page.tags.keys() & {"script", "img", "iframe", "object", "embed", "image", "use", "base", "form", "a"}
     loaded = [(tag, value) for tag, name, value in page.attributes if name.split(":")[-1] in ("src", "href", "srcset")]
@@ -407,8 +410,8 @@ def test_refers_to_nothing_outside() -> None:
     assert ("meta", "content") in [(tag, name) for tag, name, value in page.attributes if "default-src 'none'" in value]
 
 
-def test_on_paper_it_is_light() -> None:
-    """The dark variant is for screens, and charts are not cut by the end of a page."""
+def test_the_page_prints_in_light_colours() -> None:
+    """The dark variant is for screens only, and charts are not split between pages."""
     style = re.search(r"<style>(.*?)</style>", render(status()), re.DOTALL)
     assert style is not None
     assert re.findall(r"@media[^{]*prefers-color-scheme[^{]*", style[1]) == [
@@ -417,8 +420,8 @@ def test_on_paper_it_is_light() -> None:
     assert re.search(r"@media print \{.*\.chart[^}]*\{ break-inside: avoid; \}", style[1], re.DOTALL)
 
 
-def test_what_others_wrote_stays_text() -> None:
-    """Wherever it comes from; and nothing in it hides, turns the line round or cannot be saved."""
+def test_foreign_text_is_escaped() -> None:
+    """In any place; it has no hidden characters, no changes of direction and no surrogates."""
     found = status(
         kind=NASTY,
         source=NASTY,
@@ -440,8 +443,7 @@ def test_what_others_wrote_stays_text() -> None:
 
 
 @given(st.text(st.characters()))
-def test_any_text_of_others(other: str) -> None:
-    """One cell of one row, whatever it holds."""
+def test_any_foreign_text_is_one_cell(other: str) -> None:
     text = render(status(failures=[FailureCount(1, other, 1, 1, False)], source=other))
     page = Page(text)
     text.encode()
@@ -459,8 +461,8 @@ def test_forty_kinds_of_failure() -> None:
     assert cells.count("rejected") == 20
 
 
-def test_five_long_sessions_stay_small() -> None:
-    """600 slots each, all different: the page is drawn as finely as a screen can show, and no finer."""
+def test_five_long_sessions_make_a_small_page() -> None:
+    """600 different slots each; drawn no finer than a screen can show."""
     sessions = []
     for number in range(5):
         random_ = random.Random(number)
@@ -482,8 +484,8 @@ def test_five_long_sessions_stay_small() -> None:
     Page(text)
 
 
-def test_the_rate_is_drawn_where_it_belongs() -> None:
-    """Half the limit is half as high as the limit; both are level over the whole width."""
+def test_the_rate_is_drawn_to_scale() -> None:
+    """Half the limit has half the height; both are level over the whole width."""
     text = render(status(sessions=[steady(START, 60, rate=100, limit=200.0)]))
     (done,) = shapes(text, "area done")
     (limit,) = shapes(text, "line limit")
@@ -493,8 +495,8 @@ def test_the_rate_is_drawn_where_it_belongs() -> None:
     assert "the limit, 200/s" in Page(text).text_of("span")
 
 
-def test_an_outage_is_seen() -> None:
-    """A gap in the latencies, a hole in the rate, and the faults that made it."""
+def test_an_outage_is_visible() -> None:
+    """As a gap in the latencies and in the rate, with the faults that caused it."""
     session = steady(START, 300)
     assert session.series is not None
     for at in range(100, 150):
@@ -508,7 +510,7 @@ def test_an_outage_is_seen() -> None:
 
 
 def test_a_pause_of_days_takes_no_room() -> None:
-    """Sessions share the width by how long they were; none is too narrow to be seen."""
+    """Sessions share the width by their durations; each has a minimal width."""
     sessions = [steady(START, 500), steady(START + 10**7, 500), steady(START + 2 * 10**7, 2)]
     panels = lay_out(sessions)
     widths = [panel.right - panel.left for panel in panels]
@@ -532,7 +534,7 @@ def test_sessions_without_attempts_are_not_drawn() -> None:
 )
 @at_most(25)
 def test_any_timeline(lengths: list[tuple[int, int]]) -> None:
-    """All attempts are in a cell, cells are in order and no finer than a phone can show, and labels are apart."""
+    """Each attempt is in a cell, cells are in order and wide enough for a phone, and labels do not overlap."""
     start, sessions = START, []
     for seconds, pause in lengths:
         sessions.append(steady(start, seconds))
@@ -564,18 +566,18 @@ def test_labels_are_round_times_in_utc() -> None:
 
 
 def test_the_last_slot_ends_with_the_last_attempt() -> None:
-    """A run that ends in the middle of a slot did not slow down at its end."""
+    """Otherwise a run that ends within a slot would seem to slow down."""
     series = Series(START, 10.0, 200.0, [Slot(2000, 2000), Slot(2000, 2000), Slot(1200, 1200)], START + 26)
     assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200, 200, 200])
-    # Of a slot that had hardly begun no rate can be told; it belongs to the one before.
+    # A slot that had just begun has no meaningful rate; it is merged with the one before.
     series = Series(START, 10.0, 200.0, [Slot(2000, 2000), Slot(2000, 2000), Slot(1, 1)], START + 20.001)
     assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200, 200], rel=0.001)
     series = Series(START, 1.0, 200.0, [Slot(10, 10)], START + 0.05)
     assert [cell.per_second(cell.slot.done) for cell in cells_of(series, 100)] == pytest.approx([200])
 
 
-def test_numbers_as_they_are_said() -> None:
-    """One row of ten million that did not arrive does not round to all of them."""
+def test_the_format_of_numbers() -> None:
+    """One missing row of ten million is not rounded to 100 %."""
     seconds = {0: "0 s", 0.41: "0.41 s", 9.99: "10 s", 59.6: "1 min 00 s", 3599: "59 min 59 s", 90_000: "1 d 1 h"}
     assert {value: _words.duration(value) for value in seconds} == seconds
     shares = {(0, 5): "0%", (5, 5): "100%", (1, 10**7): "<0.1%", (10**7 - 1, 10**7): ">99.9%", (0, 0): "—"}
@@ -584,8 +586,7 @@ def test_numbers_as_they_are_said() -> None:
     assert {value: _words.latency(value) for value in times} == times
 
 
-async def test_of_a_real_migration(tmp_path: Path) -> None:
-    """From a file to a page: what it says is what happened."""
+async def test_the_report_of_a_real_migration(tmp_path: Path) -> None:
     file = tmp_path / "rooms <1>.csv"
     file.write_text("GroupId,Member_Account,UnreadMsgNum\nroom,alice,1\nroom,bob,x\nnowhere,alice,2\nroom,alice,3\n")
     journal = tmp_path / "journal"

@@ -18,7 +18,7 @@ anything = st.one_of(
     st.booleans(),
     st.integers(),
     st.floats(),
-    st.text(st.characters()),  # lone surrogates, too
+    st.text(st.characters()),  # with lone surrogates
     st.binary(),
     st.recursive(
         st.none() | st.integers() | st.text(),
@@ -38,8 +38,8 @@ moments = st.builds(
 @pytest.mark.parametrize(
     "value", ["a", "@TGS#1ABC", "an id", "a,b;c|d", '"', "管理员", "🦊", "👩‍👩‍👧", "é", "\ufeffa", "a\u00a0b"]
 )
-def test_ids(value: str) -> None:
-    """Whatever can be sent is sent as it is: what an id may look like is the service's business."""
+def test_ids_are_sent_unchanged(value: str) -> None:
+    """The service decides what an id may contain."""
     assert read_id(value) == value
 
 
@@ -51,7 +51,7 @@ def test_numbers_as_ids(value: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (True, "must be text, not True"),
         (1.0, "must be text, not 1.0"),
@@ -73,15 +73,15 @@ def test_numbers_as_ids(value: int, text: str) -> None:
         (10**LONGEST_ID, "longer than 1,000 characters"),
     ],
 )
-def test_no_ids(value: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_ids(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_id(value)
 
 
 @given(st.text(st.characters(), min_size=1))
 @example("a" * LONGEST_ID)
-def test_an_id_is_sent_as_it_is_or_not_at_all(value: str) -> None:
-    """And what is sent, the client takes."""
+def test_an_id_is_sent_unchanged_or_refused(value: str) -> None:
+    """The client accepts every id that is sent."""
     try:
         taken = read_id(value)
     except ValueError:
@@ -93,7 +93,7 @@ def test_an_id_is_sent_as_it_is_or_not_at_all(value: str) -> None:
 
 @given(st.integers(0, 2**63 - 1))
 @example(2**63 - 1)
-def test_counts(number: int) -> None:
+def test_counts_as_numbers_and_text(number: int) -> None:
     assert read_count(number) == read_count(str(number)) == read_count(f" {number}\n") == number
     assert _arguments.number("count", read_count(number)) == number
 
@@ -101,12 +101,12 @@ def test_counts(number: int) -> None:
 @pytest.mark.parametrize(
     ("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5), (5.0, 5), ("5.0", 5), (" 5.00 ", 5)]
 )
-def test_odd_counts(value: str, number: int) -> None:
+def test_unusual_counts(value: str, number: int) -> None:
     assert read_count(value) == number
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (-1, "is negative: -1"),
         ("-1", "is negative: -1"),
@@ -142,8 +142,8 @@ def test_odd_counts(value: str, number: int) -> None:
         (b"5", "not a whole number"),
     ],
 )
-def test_no_counts(value: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_counts(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_count(value)
 
 
@@ -169,12 +169,12 @@ def test_no_counts(value: Any, said: str) -> None:
         ("2025-08-30T17:00-08:00", 1756602000),
     ],
 )
-def test_times(value: Any, seconds: int) -> None:
+def test_times_in_seconds_and_iso_8601(value: Any, seconds: int) -> None:
     assert read_time(value) == seconds
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("2025-08-31", "no time zone"),
         ("2025-08-31T09:00:00", "no time zone"),
@@ -228,13 +228,13 @@ def test_times(value: Any, seconds: int) -> None:
         ({"$date": "2025-08-31T01:00:00Z"}, "not a whole number"),
     ],
 )
-def test_no_times(value: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_times(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_time(value)
 
 
-def test_the_latest_time() -> None:
-    """Clocks differ; those of a day do not."""
+def test_the_latest_accepted_time() -> None:
+    """A day ahead, for clocks that differ."""
     now = int(time.time())
     assert read_time(now + 86_000) == now + 86_000
     with pytest.raises(ValueError, match="more than a day ahead"):
@@ -242,7 +242,7 @@ def test_the_latest_time() -> None:
 
 
 @given(moments)
-def test_a_moment_is_the_same_in_whichever_form(moment: dt.datetime) -> None:
+def test_a_time_is_the_same_in_every_format(moment: dt.datetime) -> None:
     seconds = int(moment.timestamp())
     assert read_time(moment.isoformat()) == read_time(moment.isoformat(" ")) == seconds
     assert read_time(str(seconds)) == read_time(seconds) == seconds
@@ -258,8 +258,8 @@ def outcome(kind: Kind, found: dict[str, Any]) -> tuple[Row | None, BadField | N
 
 @given(st.dictionaries(st.sampled_from([column.name for kind in KINDS.values() for column in kind.columns]), anything))
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_row_can_be_sent_or_says_what_is_wrong(kind: Kind, found: dict[str, Any]) -> None:
-    """Whatever is read, the outcome is one of the two; and no message grows with what is read."""
+def test_any_row_is_valid_or_has_a_problem(kind: Kind, found: dict[str, Any]) -> None:
+    """The problem's text is short, however long the value."""
     row, problem = outcome(kind, found)
     if problem is not None:
         assert problem.field in [column.name for column in kind.columns]
@@ -275,7 +275,7 @@ def test_a_row_can_be_sent_or_says_what_is_wrong(kind: Kind, found: dict[str, An
 
 @pytest.mark.parametrize("name", ["GroupId", "Member_Account", "UnreadMsgNum"])
 @pytest.mark.parametrize(("value", "reason"), [(None, "is empty"), ("", "is empty"), (..., "is missing")])
-def test_what_is_required(name: str, value: Any, reason: str) -> None:
+def test_required_fields(name: str, value: Any, reason: str) -> None:
     found = {"GroupId": "g", "Member_Account": "m", "UnreadMsgNum": 0, name: value}
     if value is ...:
         del found[name]
@@ -286,7 +286,7 @@ def test_what_is_required(name: str, value: Any, reason: str) -> None:
 
 @pytest.mark.parametrize("name", ["MsgReadTime", "C2CUnreadMsgNum"])
 @pytest.mark.parametrize("value", [None, "", ...])
-def test_what_is_not(name: str, value: Any) -> None:
+def test_optional_fields(name: str, value: Any) -> None:
     found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": 1756602000, "C2CUnreadMsgNum": 6, name: value}
     if value is ...:
         del found[name]
@@ -295,7 +295,7 @@ def test_what_is_not(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("value", "how"), [(None, "empty"), ("", "empty"), (..., "missing")])
-def test_a_row_without_a_time_needs_leave(value: Any, how: str) -> None:
+def test_a_row_without_a_time_needs_until_now(value: Any, how: str) -> None:
     """It marks a conversation read up to now, which cannot be undone."""
     found = {"Report_Account": "a", "Peer_Account": "b", "MsgReadTime": value}
     if value is ...:
@@ -306,7 +306,7 @@ def test_a_row_without_a_time_needs_leave(value: Any, how: str) -> None:
     assert READ.row(1, found, until_now=True).values == ("a", "b", None, None)
 
 
-def test_zero_is_a_count() -> None:
+def test_zero_is_a_valid_count_and_id() -> None:
     assert UNREAD.row(1, {"GroupId": 0, "Member_Account": 0, "UnreadMsgNum": 0}).values == ("0", "0", 0)
 
 
@@ -316,20 +316,20 @@ ids = st.text(min_size=1, max_size=5)
 @given(ids, ids, ids, ids)
 @example("1:2", "3", "1", "2:3")
 @example("ab", "c", "a", "bc")
-def test_an_identity_is_of_both_ids_and_of_nothing_else(first: str, second: str, third: str, fourth: str) -> None:
+def test_an_identity_depends_on_both_ids_only(first: str, second: str, third: str, fourth: str) -> None:
     one, other = Row(1, (first, second, 5)), Row(2, (third, fourth, 6))
     assert (one.identity == other.identity) == ((first, second) == (third, fourth))
 
 
-def test_an_identity_outlives_the_process() -> None:
-    """Journals hold it: it may not change from one release to the next."""
+def test_an_identity_is_the_same_in_every_release() -> None:
+    """Because journals store it."""
     digest = hashlib.blake2b(b"1:gm", digest_size=16).digest()
     assert Row(1, ("g", "m", 5)).identity == digest
 
 
 @given(anything)
-def test_a_message_holds_a_part_of_a_long_value(value: Any) -> None:
+def test_a_long_value_is_shortened_in_messages(value: Any) -> None:
     text = shown(value)
     assert len(text) <= 41
     assert is_visible(text)
-    assert text.encode()  # whatever the value holds, this can be printed
+    assert text.encode()  # can be printed, whatever the value

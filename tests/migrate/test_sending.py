@@ -1,4 +1,4 @@
-"""Between the store and the service: outcomes are saved together, and nobody is told before they are."""
+"""Between the store and the service: outcomes are saved in batches, and events are emitted after that."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RATES = {"set_unread_msg_num": 5000}
 
 
 class Rows:
-    """A source of so many rows."""
+    """A source of generated rows."""
 
     kind = UNREAD
     name = "rows"
@@ -58,8 +58,8 @@ class Rows:
         return rows(self.count)
 
 
-class Watched(MemoryStore):
-    """Notes what is exchanged; fails when it is told to."""
+class RecordingStore(MemoryStore):
+    """A store that records its exchanges, and fails at a chosen one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,10 +89,12 @@ async def all_of(events: AsyncGenerator[Event, None]) -> list[Event]:
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 64])
-async def test_outcomes_are_saved_together(service: StandIn, monkeypatch: pytest.MonkeyPatch, concurrency: int) -> None:
-    """And a row counts as under way until its outcome is: no more are claimed at once."""
-    monkeypatch.setattr(_sending, "_GATHER", 0.5)  # on a slow machine, too, that many come together
-    store = Watched()
+async def test_outcomes_are_saved_in_batches(
+    service: StandIn, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """A row counts as under way until its outcome is saved, so that no more rows are claimed at once."""
+    monkeypatch.setattr(_sending, "_GATHER", 0.5)  # long enough for a batch on a slow machine
+    store = RecordingStore()
     events = await migrate(service, store, Rows(500), concurrency=concurrency)
     assert isinstance(events[-1], Finished)
     assert events[-1].counts.done == 500
@@ -102,20 +104,20 @@ async def test_outcomes_are_saved_together(service: StandIn, monkeypatch: pytest
     assert len(store.exchanges) <= 2 + 500 / (max(2, concurrency) // 2)
 
 
-async def test_nobody_is_told_before_it_is_saved(service: StandIn) -> None:
-    """Whether it failed by the service's word or was never sent."""
+async def test_events_are_emitted_after_the_outcome_is_saved(service: StandIn) -> None:
+    """For rows that the service refused and for rows that were not sent."""
     service.answer = lambda _: error(10015, "no")
-    store = Watched()
-    told = 0
+    store = RecordingStore()
+    failed = 0
     async with client_of(service, rates=RATES) as tim:
         async for event in run(tim, Rows(100), store, group_check=False, concurrency=8):
-            told += isinstance(event, RowFailed)
-            assert told <= (await store.counts()).failed
-    assert told == 100
+            failed += isinstance(event, RowFailed)
+            assert failed <= (await store.counts()).failed
+    assert failed == 100
 
 
-class Late(Watched):
-    """Does not take outcomes before it is told to hurry, and then a moment later."""
+class SlowStore(RecordingStore):
+    """A store that saves outcomes only a moment after `hurry`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,8 +133,8 @@ class Late(Watched):
         asyncio.get_running_loop().call_later(0.01, self.hurried.set)
 
 
-async def test_an_outcome_on_its_way_to_the_store_is_saved_when_the_run_is_left(service: StandIn) -> None:
-    store = Late()
+async def test_leaving_a_run_waits_for_the_outcome_that_is_being_saved(service: StandIn) -> None:
+    store = SlowStore()
     async with client_of(service, rates=RATES) as tim:
         events = run(tim, Rows(1), store, group_check=False, interval=0.01)
         async with contextlib.aclosing(events):
@@ -142,8 +144,8 @@ async def test_an_outcome_on_its_way_to_the_store_is_saved_when_the_run_is_left(
     assert (await store.counts()).done == len(service.seen) == 1
 
 
-class Leased(Watched):
-    """Has rows that others hold; takes the first outcome only when the second is there."""
+class LeasingStore(RecordingStore):
+    """A store with rows that are leased to others; it saves the first outcome only when the second is there."""
 
     def __init__(self, service: StandIn) -> None:
         super().__init__()
@@ -160,28 +162,28 @@ class Leased(Watched):
         if outcomes:
             self.service.let_go.set()
             await self.both.wait()
-            await turns(20)
+            await run_loop(20)
         reply = await super().exchange(outcomes, room, calls)
         return replace(reply, exhausted=False, held_by_others=3)
 
 
-async def turns(count: int) -> None:
-    """Let the event loop turn."""
+async def run_loop(count: int) -> None:
+    """Let the event loop run."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-async def test_a_run_that_waits_for_others_looks_from_time_to_time(
+async def test_a_run_that_waits_for_other_workers_polls_with_pauses(
     service: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where its last outcome came during an exchange: it does not ask the store again and again."""
+    """Also if its last outcome arrived during an exchange."""
     monkeypatch.setattr(_sending, "_SOON", 60.0)
     service.script.extend([ok(), Fate.HOLD])
-    store, stop = Leased(service), asyncio.Event()
+    store, stop = LeasingStore(service), asyncio.Event()
     async with client_of(service, rates=RATES, on_attempt=store.attempted) as tim:
         running = asyncio.ensure_future(all_of(run(tim, Rows(2), store, group_check=False, concurrency=2, stop=stop)))
         await store.both.wait()
-        await turns(500)
+        await run_loop(500)
         assert [len(outcomes) for outcomes in store.exchanges] == [0, 1, 1]
         stop.set()
         assert isinstance((await running)[-1], Finished)
@@ -190,8 +192,8 @@ async def test_a_run_that_waits_for_others_looks_from_time_to_time(
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 20])
 @pytest.mark.parametrize("kind", [JournalError, RuntimeError])
 async def test_a_store_that_fails_ends_the_run(service: StandIn, at: int, kind: type[Exception]) -> None:
-    """With its error; what was under way is sent again by the next run, and nothing else."""
-    store = Watched()
+    """With its error; the next run sends only the rows under way again."""
+    store = RecordingStore()
     store.error_at, store.error = at, kind("no room")
     with pytest.raises(kind, match="no room"):
         await migrate(service, store, Rows(200), concurrency=4)
@@ -203,10 +205,10 @@ async def test_a_store_that_fails_ends_the_run(service: StandIn, at: int, kind: 
     assert len(service.seen) <= 200 + 4
 
 
-async def test_a_task_that_somebody_cancels_ends_the_run(service: StandIn) -> None:
-    """As a loop over all tasks would; each of them, and the run's own error says so."""
+async def test_a_cancelled_task_of_a_run_ends_the_run(service: StandIn) -> None:
+    """Each of its tasks; the run raises an error that says so."""
     for number in range(12):
-        store = Watched()
+        store = RecordingStore()
 
         def answer(_: Seen, number: int = number) -> Action:
             if len(service.seen) == 30:
@@ -227,8 +229,8 @@ async def test_a_task_that_somebody_cancels_ends_the_run(service: StandIn) -> No
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_a_pipe_that_nobody_writes_to_holds_nobody_up(service: StandIn, tmp_path: Path, how: str) -> None:
-    """However the run is to end; no journal is left."""
+async def test_a_run_that_reads_a_silent_pipe_can_be_ended(service: StandIn, tmp_path: Path, how: str) -> None:
+    """By a stop or a cancellation; no journal is left."""
     os.mkfifo(tmp_path / "pipe")
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
     stop, opened = asyncio.Event(), asyncio.Event()
@@ -258,6 +260,6 @@ async def test_a_pipe_that_nobody_writes_to_holds_nobody_up(service: StandIn, tm
     os.close(writer)
     for thread in threading.enumerate():
         while thread.name == "tim-async-migrate" and thread.is_alive():
-            os.close(os.open(tmp_path / "pipe", os.O_RDWR))  # it reads the end of the pipe, if it had got so far
+            os.close(os.open(tmp_path / "pipe", os.O_RDWR))  # it reads the end of the pipe, if it has opened it
             thread.join(0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

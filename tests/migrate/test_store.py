@@ -1,4 +1,4 @@
-"""What every store does, by the protocol alone."""
+"""The protocol of stores, on every store."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Open = Callable[[], Store]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Gives the store of one migration, each time as a new process would make it."""
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Return a function that opens the store of one migration as a new process would."""
     if request.param == "memory":
-        store = MemoryStore(lambda: time.time())  # noqa: PLW0108 - looked up each time, as tests set it
+        store = MemoryStore(lambda: time.time())  # noqa: PLW0108 - looked up at each call, because tests replace it
         return lambda: store
     return lambda: SqliteStore(tmp_path / "journal")
 
@@ -59,9 +59,9 @@ async def resume(store: Store, about: About = KNOWN) -> Store:
     return store
 
 
-async def look(kept: Open) -> Status:
-    """What somebody else is told."""
-    store = kept()
+async def status_of(new_store: Open) -> Status:
+    """Return the status as another process reads it."""
+    store = new_store()
     status = await store.status()
     await store.close()
     return status
@@ -91,10 +91,9 @@ def lines(claims: Sequence[Claim]) -> list[int]:
     return [claim.row.line for claim in claims]
 
 
-async def test_from_the_first_row_to_the_last(kept: Open) -> None:
-    """The states of rows, one after the other, and what anybody is told of them."""
+async def test_the_states_of_rows_from_first_to_last(new_store: Open) -> None:
     store = await plan(
-        kept(),
+        new_store(),
         [
             row(2, "a"),
             Rejected(3, "UnreadMsgNum", "is negative: -1", {"GroupId": "g", "UnreadMsgNum": -1}),
@@ -125,7 +124,7 @@ async def test_from_the_first_row_to_the_last(kept: Open) -> None:
         FailureCount(10007, "not a member", 1, 5, rejected=False),
     ]
     await store.close("done")
-    status = await look(kept)
+    status = await status_of(new_store)
     assert About(status.kind, status.source, FINGERPRINT, status.arguments, status.sdk_app_id, status.base_url) == KNOWN
     assert (status.running, status.counts) == (False, last.counts)
 
@@ -135,7 +134,7 @@ members = st.lists(st.one_of(st.none(), st.tuples(st.sampled_from(["a", "a:1", "
 
 @given(members, st.lists(st.integers(1, 3_000_000), min_size=99))
 def test_the_last_row_of_each_member_is_sent_and_no_other(ids: list[tuple[str, str] | None], gaps: list[int]) -> None:
-    """Against a dict; a rejected row is nobody's, and ids that look alike side by side are not the same."""
+    """Compared with a dict; rejected rows have no member, and ids that are equal only when joined are different."""
     planned: list[Row | Rejected] = []
     last: dict[tuple[str, str], int] = {}
     line = 64_000_000
@@ -160,10 +159,10 @@ def test_the_last_row_of_each_member_is_sent_and_no_other(ids: list[tuple[str, s
         asyncio.run(main(SqliteStore(folder / "journal")))
 
 
-async def test_rows_claimed_by_a_run_that_was_killed(kept: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come first and again, with the time of their first claim: what has no time of its own is read up to it."""
+async def test_rows_claimed_by_a_run_that_was_killed(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come first, marked as sent before and with the time of their first claim, up to which they are read."""
     monkeypatch.setattr(time, "time", lambda: 1000.5)
-    store = await plan(kept(), [row(line, f"m{line}") for line in range(2, 8)])
+    store = await plan(new_store(), [row(line, f"m{line}") for line in range(2, 8)])
     assert [(claim.row.line, claim.since, claim.again) for claim in await claim(store, 3)] == [
         (2, 1000, False),
         (3, 1000, False),
@@ -173,7 +172,7 @@ async def test_rows_claimed_by_a_run_that_was_killed(kept: Open, monkeypatch: py
     await store.close()
     for at in (2000.5, 3000.5):
         monkeypatch.setattr(time, "time", lambda at=at: at)
-        store = await resume(kept())
+        store = await resume(new_store())
         assert await store.counts() == Counts(pending=3, sending=2, done=1)
         taken = await claim(store, 3)
         assert [(claim.row.line, claim.since, claim.again) for claim in taken] == [
@@ -181,16 +180,16 @@ async def test_rows_claimed_by_a_run_that_was_killed(kept: Open, monkeypatch: py
             (4, 1000, True),
             (5, int(at), False),
         ]
-        # Row 5 is given back unsent, and so is row 3, which may have been sent before.
+        # Row 5 is released unsent, and so is row 3, which may have been sent before.
         await store.release([3, 5])
         assert await store.counts() == Counts(pending=3, sending=2, done=1)
         await store.close()
-    assert [session.started for session in (await look(kept)).sessions] == [1000.5, 2000.5, 3000.5]
+    assert [session.started for session in (await status_of(new_store)).sessions] == [1000.5, 2000.5, 3000.5]
 
 
-async def test_it_is_over_when_nothing_is_left_to_claim(kept: Open) -> None:
-    """Not before, and whatever is under way."""
-    store = await plan(kept(), [row(line, f"m{line}") for line in range(2, 7)])
+async def test_claims_are_exhausted_when_no_row_is_pending(new_store: Open) -> None:
+    """Not before, even if rows are still being sent."""
+    store = await plan(new_store(), [row(line, f"m{line}") for line in range(2, 7)])
     assert not (await store.exchange([], 4, Calls())).exhausted
     reply = await store.exchange([Outcome(2, State.DONE)], 1, Calls())
     assert (lines(reply.claims), reply.exhausted or (await store.exchange([], 1, Calls())).exhausted) == ([6], True)
@@ -198,11 +197,11 @@ async def test_it_is_over_when_nothing_is_left_to_claim(kept: Open) -> None:
     await store.close()
 
 
-async def test_failures_are_grouped(kept: Open) -> None:
-    """By code, by field, and those that have neither by what they say; the most frequent first."""
+async def test_failures_are_grouped(new_store: Open) -> None:
+    """By code, by field, or else by reason; the most frequent first."""
     rejected = [Rejected(20, "", "is not JSON"), Rejected(21, "", "is not JSON"), Rejected(22, "", "is long")]
     rejected += [Rejected(23, "GroupId", "is empty"), Rejected(24, "GroupId", "is long")]
-    store = await plan(kept(), [*(row(line, f"m{line}") for line in range(2, 10)), *rejected])
+    store = await plan(new_store(), [*(row(line, f"m{line}") for line in range(2, 10)), *rejected])
     await claim(store)
     failed: list[tuple[int, int | None, str]] = [
         (9, 10010, "no c"),
@@ -226,11 +225,11 @@ async def test_failures_are_grouped(kept: Open) -> None:
     await store.close()
 
 
-# Mending
+# Corrections
 
 
 CASES: dict[str, tuple[str, dict[int, str], dict[int, str], Mended, str]] = {
-    # Members by line from 2 ("-" is rejected), outcomes, mended rows, what became of them, and the states afterwards:
+    # Members by line from 2 ("-" is rejected), outcomes, corrected rows, the result, and the states afterwards:
     # pending, done, lowered, failed, rejected, superseded.
     "a failed row is sent again": ("ab", {2: "f", 3: "d"}, {2: "a"}, Mended(1), "pd"),
     "a rejected row is sent": ("-b", {}, {2: "a"}, Mended(1), "pp"),
@@ -266,15 +265,15 @@ def of_member(line: int, member: str, number: int = 0) -> Row | Rejected:
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_mending(kept: Open, case: str) -> None:
-    """Of the rows of one member the last is the one that is sent; and a mend that is repeated changes nothing."""
+async def test_corrections(new_store: Open, case: str) -> None:
+    """Of the rows of one member the last is sent; repeating a correction changes nothing."""
     planned, outcomes, mended, total, states = CASES[case]
-    store = await plan(kept(), [of_member(line, member) for line, member in enumerate(planned, 2)])
+    store = await plan(new_store(), [of_member(line, member) for line, member in enumerate(planned, 2)])
     claimed = await claim(store)
     await store.release([one.row.line for one in claimed if one.row.line not in outcomes])
     await settle(store, {line: OUTCOMES[state] for line, state in outcomes.items()})
     await store.close("limit")
-    store = await resume(kept())
+    store = await resume(new_store())
     assert await store.mend([of_member(line, member, 77) for line, member in mended.items()]) == total
     expected = Counter(STATES[state] for state in states)
     assert await store.counts() == Counts(**expected)
@@ -287,24 +286,24 @@ async def test_mending(kept: Open, case: str) -> None:
     await store.close()
 
 
-async def test_a_mended_row_is_sent_with_its_new_values(kept: Open) -> None:
-    """And the last of those given for a line counts; what was wrong with it is forgotten."""
-    store = await plan(kept(), [row(2, "a", 1), Rejected(3, "", "is wrong")])
+async def test_a_corrected_row_is_sent_with_its_new_values(new_store: Open) -> None:
+    """The last correction of a line counts, and the row's earlier problem is removed."""
+    store = await plan(new_store(), [row(2, "a", 1), Rejected(3, "", "is wrong")])
     await claim(store)
     await settle(store, {2: State.FAILED})
     await store.close("done")
-    store = await resume(kept())
+    store = await resume(new_store())
     await store.mend([row(2, "x", 1), row(3, "c", 3), row(2, "b", 7)])
     assert [claim.row for claim in await claim(store)] == [row(2, "b", 7), row(3, "c", 3)]
     assert (await problems(store), (await store.status()).failures) == ([], [])
     await store.close()
 
 
-# Any sequence, against each other and a model
+# Random sequences, against each other and a model
 
 
 class Model:
-    """Says of each line which member it is for, and whether it was accepted."""
+    """The rows by line, and which of them were accepted or failed."""
 
     def __init__(self, planned: Sequence[Row | Rejected]) -> None:
         self.rows = {row.line: row for row in planned}
@@ -339,7 +338,7 @@ class Model:
 
 
 class Both:
-    """Two stores that are asked the same, and must answer the same."""
+    """Two stores that get the same calls, and must return the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -355,7 +354,7 @@ class Both:
 
 
 async def send_some(both: Both, model: Model, data: st.DataObject) -> None:
-    """One run: exchanges, whose outcomes are in any order, and perhaps rows that are given back."""
+    """Exchange as one run does, with outcomes in any order, and perhaps release some rows."""
     to_send = model.to_send()
     claimed: list[int] = []
     outcomes: list[Outcome] = []
@@ -381,8 +380,8 @@ async def send_some(both: Both, model: Model, data: st.DataObject) -> None:
 
 
 @given(planned=st.lists(st.sampled_from("abc-"), min_size=1, max_size=7), data=st.data())
-def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
-    """The stores agree at each step; nothing is lost, and what is to be sent is what the model says."""
+def test_any_sequence_of_calls(planned: list[str], data: st.DataObject) -> None:
+    """The stores agree after each step; no row is lost, and the rows to send are those of the model."""
     given = [of_member(line, member) for line, member in enumerate(planned, 2)]
     model = Model(given)
     corrections = st.lists(st.builds(of_member, st.integers(1, 9), st.sampled_from("abc-"), st.just(77)), max_size=4)
@@ -414,7 +413,7 @@ def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
         both = Both(path)
         try:
             await main(both)
-        finally:  # hypothesis gives some examples up
+        finally:  # hypothesis abandons some examples
             await both(lambda store: store.close())
 
     with pytest.MonkeyPatch.context() as patched, ram_folder() as folder:
@@ -422,7 +421,7 @@ def test_any_sequence(planned: list[str], data: st.DataObject) -> None:
         asyncio.run(whole(folder / "journal"))
 
 
-# What it refuses
+# Mismatches
 
 
 OTHERS: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -446,19 +445,19 @@ OTHERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_another_migration(kept: Open, name: str) -> None:
-    """Refused with both sides and the remedies, and the store stays as it was."""
-    store = await plan(kept(), [row(2, "a"), row(3, "b")])
+async def test_another_migration_is_refused(new_store: Open, name: str) -> None:
+    """The error has both values and the remedies, and the store is unchanged."""
+    store = await plan(new_store(), [row(2, "a"), row(3, "b")])
     await claim(store, 1)
     await store.close()
     changes, sides = OTHERS[name]
-    store = kept()
+    store = new_store()
     with pytest.raises(JournalMismatch) as caught:
         await store.open(dataclasses.replace(KNOWN, **changes))
     for side in (store.name, *sides, "--restart", "another --journal", "--mended"):
         assert side in str(caught.value)
     await store.close()
-    store = await resume(kept())
+    store = await resume(new_store())
     assert await store.counts() == Counts(pending=1, sending=1)
     await store.close()
 
@@ -473,32 +472,32 @@ async def test_another_migration(kept: Open, name: str) -> None:
         {"arguments": {"columns": {"GroupId": "room"}, "format": None}},
     ],
 )
-async def test_what_may_differ(kept: Open, changes: dict[str, Any]) -> None:
-    """How a place is written, the same file elsewhere, what is not known, and the order of arguments."""
-    await (await plan(kept(), [row(2, "a")])).close()
-    store = await resume(kept(), dataclasses.replace(KNOWN, **changes))
+async def test_differences_that_are_accepted(new_store: Open, changes: dict[str, Any]) -> None:
+    """The spelling of a URL, another path of the same file, unknown values, and the order of arguments."""
+    await (await plan(new_store(), [row(2, "a")])).close()
+    store = await resume(new_store(), dataclasses.replace(KNOWN, **changes))
     await store.close()
 
 
-async def test_one_that_was_never_planned_is_anybodys(kept: Open) -> None:
-    """Nothing was sent by it; what it knew is forgotten."""
-    store = kept()
+async def test_a_store_that_was_never_planned_takes_any_migration(new_store: Open) -> None:
+    """Nothing was sent; its rows are removed."""
+    store = new_store()
     await store.open(dataclasses.replace(ABOUT, kind="read"))
     await store.plan([Row(2, ("a", "b", None, None)), Rejected(3, "", "is wrong")])
     await store.close()
-    store = await plan(kept(), [row(4, "a")])
+    store = await plan(new_store(), [row(4, "a")])
     assert (await store.counts(), await problems(store)) == (Counts(pending=1), [])
     await store.close()
 
 
-async def test_it_starts_over_when_told_to(kept: Open) -> None:
-    """Everything is forgotten, whatever it was of."""
-    store = await plan(kept(), [row(2, "a"), row(3, "b"), Rejected(4, "", "is wrong")])
+async def test_restart_removes_everything(new_store: Open) -> None:
+    """Also if it is of another migration."""
+    store = await plan(new_store(), [row(2, "a"), row(3, "b"), Rejected(4, "", "is wrong")])
     await claim(store, 1)
     await settle(store, {2: State.FAILED})
     await store.note("name", "value")
     await store.close("done")
-    store = kept()
+    store = new_store()
     assert await store.open(dataclasses.replace(ABOUT, kind="read", sdk_app_id=7), restart=True) is None
     await store.plan([Row(9, ("a", "b", None, None))])
     await store.planned("c3" * 32)
@@ -509,8 +508,8 @@ async def test_it_starts_over_when_told_to(kept: Open) -> None:
     await store.close()
 
 
-async def test_nothing_is_there(kept: Open) -> None:
-    store = kept()
+async def test_an_empty_store_has_no_status(new_store: Open) -> None:
+    store = new_store()
     with pytest.raises(JournalError):
         await store.status()
     with pytest.raises(JournalError):
@@ -518,55 +517,55 @@ async def test_nothing_is_there(kept: Open) -> None:
     await store.close()
 
 
-async def test_somebody_takes_part(kept: Open) -> None:
-    """In what another has planned, for the same app."""
-    await (await plan(kept(), [row(2, "a")])).close()
-    store = kept()
+async def test_joining_a_planned_migration(new_store: Open) -> None:
+    """For the same app only."""
+    await (await plan(new_store(), [row(2, "a")])).close()
+    store = new_store()
     assert await store.join(KNOWN.sdk_app_id, KNOWN.base_url) == KNOWN
     assert lines(await claim(store)) == [2]
     await store.close("done")
-    store = kept()
+    store = new_store()
     with pytest.raises(JournalMismatch, match="of app 1400000000, and this is app 7"):
         await store.join(7, KNOWN.base_url)
     await store.close()
 
 
-# What else it keeps
+# Sessions, notes and the pace
 
 
-async def test_runs(kept: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that sent something: when, how they ended, how many calls; one that was killed has not ended."""
+async def test_sessions(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that sent something, with times, reason and calls; a killed one has no end."""
     series = Series(1000.0, limit=200.0)
     monkeypatch.setattr(time, "time", lambda: 1000.5)
-    store = await plan(kept(), list(rows(3)))
-    await store.save_series(series.to_json())  # of no run yet
+    store = await plan(new_store(), list(rows(3)))
+    await store.save_series(series.to_json())  # before the first session
     await claim(store, 1)
     await store.save_series(series.to_json())
     await store.exchange([Outcome(2, State.DONE)], 1, Calls(sent=3, done=1, refused=1, retried=2))
     await store.close()
-    await (await resume(kept())).close("done")
-    store = await resume(kept())
+    await (await resume(new_store())).close("done")
+    store = await resume(new_store())
     await claim(store, 1)
     monkeypatch.setattr(time, "time", lambda: 2000.5)
     await store.close("interrupted")
-    killed, second = (await look(kept)).sessions
+    killed, second = (await status_of(new_store)).sessions
     assert (killed.started, killed.ended, killed.how, killed.series) == (1000.5, None, "", series)
     assert killed.calls == Calls(sent=3, done=1, refused=1, retried=2)
     assert (second.started, second.ended, second.how, second.series) == (1000.5, 2000.5, "interrupted", None)
     assert second.calls == Calls()
 
 
-async def test_notes_and_the_pace(kept: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept by whoever, whether or not a run is under way; a run hears of a pace that was set since it began."""
-    store = await plan(kept(), list(rows(3)))
+async def test_notes_and_the_pace_are_kept(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without a run; a run receives each pace that is set after its start."""
+    store = await plan(new_store(), list(rows(3)))
     await store.note("notes", "first")
     await store.close()
-    other = kept()
+    other = new_store()
     assert (await other.note("notes"), await other.note("other")) == ("first", "")
     assert await other.note("notes", "second 用户 \x00") == "second 用户 \x00"
     await other.set_pace(Pace(rate=7.0))
     await other.close()
-    store = await resume(kept())
+    store = await resume(new_store())
     assert await store.note("notes") == "second 用户 \x00"
     clock = time.monotonic
     for elapsed, pace in enumerate([None, Pace(rate=50.0, share=0.5), None, Pace(share=0.1)]):
@@ -578,8 +577,8 @@ async def test_notes_and_the_pace(kept: Open, monkeypatch: pytest.MonkeyPatch) -
 
 
 @given(st.text(max_size=400))
-def test_any_reason_and_any_value(text: str) -> None:
-    """Whatever bytes a file held, whatever the service says: cut where it is long, and never refused."""
+def test_any_reason_and_any_value_are_stored(text: str) -> None:
+    """Whatever bytes of a file or texts of the service; long ones are cut."""
     reason = text + "\udce9\x00\U0001f600"
     found = {"GroupId": reason, "UnreadMsgNum": [None, 1.5, {"a": reason}]}
 
@@ -596,8 +595,8 @@ def test_any_reason_and_any_value(text: str) -> None:
         asyncio.run(main(folder / "journal"))
 
 
-async def test_keeping_in_touch_ends_by_cancellation_alone(kept: Open) -> None:
-    store = await plan(kept(), list(rows(1)))
+async def test_keep_ends_only_by_cancellation(new_store: Open) -> None:
+    store = await plan(new_store(), list(rows(1)))
     keeping = asyncio.create_task(store.keep())
     await claim(store)
     assert not keeping.done()

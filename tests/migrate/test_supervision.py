@@ -1,4 +1,4 @@
-"""Background work that fails, or is cancelled, ends what it belongs to; nothing is left behind."""
+"""Background tasks: their failure or cancellation ends their owner, and none is left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tim_async.migrate._supervision import beside, together
 
 
 @pytest.fixture(autouse=True)
-async def nothing_is_left() -> AsyncIterator[None]:
+async def no_task_or_thread_is_left() -> AsyncIterator[None]:
     yield
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert [thread.name for thread in threading.enumerate() if thread.name == "tim-async-migrate"] == []
@@ -40,8 +40,8 @@ async def is_cancelled() -> None:
     await asyncio.sleep(0)
 
 
-async def test_the_background_ends_with_the_main_thing() -> None:
-    """And a piece of it that merely returns ends nothing."""
+async def test_background_tasks_end_with_the_main_one() -> None:
+    """A background task that returns ends nothing."""
     assert await beside(returns(), forever(), forever()) == "value"
     go = asyncio.Event()
 
@@ -56,7 +56,7 @@ async def test_the_background_ends_with_the_main_thing() -> None:
     assert await together(returns(), returns()) == ["value", "value"]
 
 
-async def test_a_piece_that_fails_ends_the_main_thing() -> None:
+async def test_a_failing_background_task_ends_the_main_one() -> None:
     cleaned = False
 
     async def main() -> None:
@@ -74,8 +74,8 @@ async def test_a_piece_that_fails_ends_the_main_thing() -> None:
         await together(forever(), fails(), forever())
 
 
-async def test_a_piece_that_is_cancelled_has_failed() -> None:
-    """Also if it was cancelled before its first step, as by a loop over all tasks."""
+async def test_a_cancelled_background_task_has_failed() -> None:
+    """Also if it is cancelled before its first step, as by a loop over all tasks."""
     with pytest.raises(MigrateError, match="was cancelled"):
         await beside(forever(), is_cancelled())
     with pytest.raises(MigrateError, match="was cancelled"):
@@ -88,7 +88,7 @@ async def test_a_piece_that_is_cancelled_has_failed() -> None:
         await running
 
 
-async def test_whoever_waits_may_be_cancelled() -> None:
+async def test_the_caller_can_be_cancelled() -> None:
     for steps in range(1, 5):
         running = asyncio.create_task(beside(forever(), forever()))
         for _ in range(steps):
@@ -98,8 +98,7 @@ async def test_whoever_waits_may_be_cancelled() -> None:
             await running
 
 
-async def test_a_run_outlasts_those_who_cancel_it_again_and_again() -> None:
-    """What cleans up is never left behind."""
+async def test_repeated_cancellation_does_not_interrupt_the_cleanup() -> None:
     go, cleaned = asyncio.Event(), asyncio.Event()
 
     async def course() -> None:
@@ -126,14 +125,14 @@ async def test_a_run_outlasts_those_who_cancel_it_again_and_again() -> None:
     assert cleaned.is_set()
 
 
-# The thread
+# The executor's thread
 
 
 @pytest.mark.parametrize(
     "error", [ValueError, MemoryError, StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit]
 )
-async def test_the_thread_hands_on_what_is_raised(error: type[BaseException]) -> None:
-    """And survives it: a future does not take a StopIteration, and what is no Exception would end the event loop."""
+async def test_the_thread_passes_exceptions_on(error: type[BaseException]) -> None:
+    """And continues: a future refuses StopIteration, and a BaseException would end the event loop."""
     executor = SerialExecutor()
 
     def work() -> None:
@@ -145,8 +144,8 @@ async def test_the_thread_hands_on_what_is_raised(error: type[BaseException]) ->
     await executor.close()
 
 
-async def test_what_a_cancelled_caller_asked_for_is_done() -> None:
-    """Also if it had not begun."""
+async def test_a_job_runs_even_if_its_caller_is_cancelled() -> None:
+    """Also if it has not begun."""
     done: list[int] = []
     executor, go = SerialExecutor(), threading.Event()
     waiting = asyncio.create_task(executor.run(go.wait))
@@ -159,8 +158,8 @@ async def test_what_a_cancelled_caller_asked_for_is_done() -> None:
     assert done == [1]
 
 
-async def test_a_thread_that_hangs_is_given_up() -> None:
-    """Once the run is to end, however long after that: those who wait are told, those who come, and nobody hangs."""
+async def test_a_hanging_thread_is_abandoned() -> None:
+    """At the end of a run, however late it hangs: waiting and later callers get an error."""
     executor, go = SerialExecutor(), threading.Event()
     try:
         executor.hurry(0.02)
@@ -176,8 +175,7 @@ async def test_a_thread_that_hangs_is_given_up() -> None:
         executor._thread.join()
 
 
-async def test_an_end_that_waits_for_a_thread_that_hangs() -> None:
-    """It is bounded, too."""
+async def test_closing_does_not_wait_for_a_hanging_thread() -> None:
     executor, go = SerialExecutor(), threading.Event()
     try:
         waiting = asyncio.create_task(executor.run(go.wait))
@@ -190,7 +188,7 @@ async def test_an_end_that_waits_for_a_thread_that_hangs() -> None:
         executor._thread.join()
 
 
-async def test_a_hurry_harms_nobody_whose_disk_responds() -> None:
+async def test_hurry_does_not_affect_a_disk_that_responds() -> None:
     executor = SerialExecutor()
     executor.hurry()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The dry run: the same answer as a run's own reading, and nothing left of it."""
+"""The dry run: the same result as that of a run, and no files left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADER = "GroupId,Member_Account,UnreadMsgNum\n"
 
 
 class Rows:
-    """A source of one's own."""
+    """A custom source."""
 
     kind: Kind = UNREAD
     name = "rows"
@@ -51,7 +51,7 @@ class Rows:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary files go; at the end nothing is left there, nor where the test itself is."""
+    """The folder for temporary files, which must be empty at the end, like the working directory."""
     folder, here = tmp_path / "temporary", tmp_path / "here"
     folder.mkdir()
     here.mkdir()
@@ -72,8 +72,8 @@ def write(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_what_a_run_would_do(tmp_path: Path, temporary: Path) -> None:
-    """With the first rows that would be sent: those that no later one supersedes."""
+def test_the_result_of_a_dry_run(tmp_path: Path, temporary: Path) -> None:
+    """It includes the first rows to send, without superseded ones."""
     file = write(tmp_path, HEADER + "g,a,1\ng,NULL,2\ng,a,3\n,c,4\ng,d,-1\ng,e,many\ng,f,5\ng,h,6\n")
     source = FileSource(file, UNREAD)
     found = survey(source, 100.0)
@@ -98,7 +98,7 @@ def test_what_a_run_would_do(tmp_path: Path, temporary: Path) -> None:
 
 
 def test_the_rejected_rows_of_a_dry_run(tmp_path: Path, temporary: Path) -> None:
-    """All of them, to be mended before anything is sent."""
+    """All of them, to be corrected before anything is sent."""
     file, to = write(tmp_path, HEADER + "g,a,1\ng,b\n"), tmp_path / "rejected.jsonl"
     found = survey(FileSource(file, UNREAD), rejected=to)
     assert found.rejected == to
@@ -113,8 +113,8 @@ def test_the_rejected_rows_of_a_dry_run(tmp_path: Path, temporary: Path) -> None
     assert survey(FileSource(file, UNREAD), rejected=to).rejected == to.with_name("rejected-2.jsonl")
 
 
-def test_many_rows_as_a_run_counts_them(tmp_path: Path, temporary: Path) -> None:
-    """Exactly what the journal of a run would say."""
+def test_a_dry_run_counts_many_rows_as_a_run_does(tmp_path: Path, temporary: Path) -> None:
+    """With the same counts as the journal of a run."""
     found = survey(Rows(lambda: mixed(25_000)))
     status = asyncio.run(status_of(tmp_path / "journal", mixed(25_000)))
     assert (found.counts, found.failures) == (status.counts, status.failures)
@@ -122,18 +122,18 @@ def test_many_rows_as_a_run_counts_them(tmp_path: Path, temporary: Path) -> None
     assert len(found.problems) == 1000
 
 
-def test_the_other_kind(tmp_path: Path, temporary: Path) -> None:
+def test_a_dry_run_of_read_times(tmp_path: Path, temporary: Path) -> None:
     file = write(tmp_path, "Report_Account,Peer_Account,MsgReadTime\na,b,\na,c,1700000000\na,d,1700000000000\n")
     assert survey(FileSource(file, READ)).counts == Counts(pending=1, rejected=2)
     assert survey(FileSource(file, READ, until_now=True)).counts == Counts(pending=2, rejected=1)
 
 
-async def test_in_a_program_with_a_loop(temporary: Path) -> None:
+async def test_a_dry_run_in_a_thread_of_an_async_program(temporary: Path) -> None:
     assert (await asyncio.to_thread(survey, Rows(lambda: rows(5)))).counts == Counts(pending=5)
 
 
-def test_rows_that_cannot_be_read(tmp_path: Path, temporary: Path) -> None:
-    """Before the first of them, or at the last."""
+def test_an_unreadable_source(tmp_path: Path, temporary: Path) -> None:
+    """From its start, or after many rows."""
     for text in ("", "A,B\n1,2\n", HEADER):
         with pytest.raises(SourceError):
             survey(FileSource(write(tmp_path, text), UNREAD))
@@ -146,8 +146,8 @@ def test_rows_that_cannot_be_read(tmp_path: Path, temporary: Path) -> None:
         survey(Rows(cut))
 
 
-def test_interrupted(tmp_path: Path, temporary: Path) -> None:
-    """Also while it waits for a pipe that nobody writes to."""
+def test_a_dry_run_can_be_interrupted(tmp_path: Path, temporary: Path) -> None:
+    """Also while it waits for a silent pipe."""
     pipe = tmp_path / "fifo"
     os.mkfifo(pipe)
     over = threading.Event()
@@ -169,12 +169,12 @@ def test_interrupted(tmp_path: Path, temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, -1.0, float("inf"), float("nan")])
-def test_a_rate_that_cannot_be(temporary: Path, rate: float) -> None:
+def test_an_invalid_rate(temporary: Path, rate: float) -> None:
     with pytest.raises(ValueError, match="rate"):
         survey(Rows(lambda: rows(1)), rate)
 
 
-def test_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(JournalError, match=r"cannot create a temporary journal: No such file.*; set TMPDIR"):
         survey(Rows(lambda: rows(1)))

@@ -1,4 +1,4 @@
-"""Reading back: what is compared with what, in how few calls, and what ends it."""
+"""Verification: the compared counts, the number of calls, and errors that end it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import About, Calls
 
-from .storing import beside, contents, planned, settle
+from .storing import contents, journal_files, planned, settle
 
 NAME = "get_c2c_unread_msg_num"
 
@@ -55,7 +55,7 @@ async def migrated(
     failed: Iterable[int] = (),
     left: Iterable[int] = (),
 ) -> Path:
-    """A journal of rows of accounts, peers and counts, from line 2, by which they arrived, apart from some."""
+    """Create a journal of rows of accounts, peers and counts, from line 2 on, all done except some."""
     given = [
         Rejected(line, "", "is wrong") if row is None else Row(line, (*row[:2], None, *(row[2:] or (None,))))
         for line, row in enumerate(rows, 2)
@@ -67,7 +67,7 @@ async def migrated(
 
 
 async def all_of(*arguments: Any, **options: Any) -> tuple[list[Difference], Verified]:
-    """The differences by line, and the summary."""
+    """Return the differences by line, and the summary."""
     async with asyncio.timeout(60), contextlib.aclosing(verify(*arguments, **options)) as found:
         items = [item async for item in found]
     last = items.pop()
@@ -79,20 +79,20 @@ async def all_of(*arguments: Any, **options: Any) -> tuple[list[Difference], Ver
 
 @contextlib.contextmanager
 def nothing_left(path: Path) -> Iterator[None]:
-    """No task, no thread and no open file is left behind."""
+    """Check that no task, no thread and no open file is left."""
     tasks = asyncio.all_tasks()
     yield
-    # The servers run in the same loop.
+    # Except those of the servers, which run in the same loop.
     left = [repr(task) for task in asyncio.all_tasks() - tasks]
     assert [task for task in left if "StandIn" not in task and "RequestHandler" not in task] == []
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tim-async-migrate")] == []
     if (fds := Path("/proc/self/fd")).exists():
         assert str(path) not in {str(fd.readlink()) for fd in fds.iterdir() if fd.is_symlink()}
-    assert beside(path) == [path.name]
+    assert journal_files(path) == [path.name]
 
 
 def fill(service: Emulator, accounts: int, peers: int, unread: int = 0) -> list[tuple[str, str]]:
-    """Conversations that have been read, but for some messages; those of an account apart from each other."""
+    """Add read conversations with some unread messages, in an order that separates the peers of an account."""
     pairs = [(f"user{account}", f"peer{peer}") for peer in range(peers) for account in range(accounts)]
     for account, peer in pairs:
         service.state.add_messages(account, peer, 3)
@@ -101,8 +101,8 @@ def fill(service: Emulator, accounts: int, peers: int, unread: int = 0) -> list[
     return pairs
 
 
-async def test_ten_peers_a_call(path: Path) -> None:
-    """Those of an account together, wherever they are in the file; and nothing is changed by it."""
+async def test_ten_peers_per_call(path: Path) -> None:
+    """Peers of an account are combined wherever they are in the file; the journal is unchanged."""
     async with Emulator(limit=None) as service, quick(service) as tim:
         await migrated(path, fill(service, 3, 25), tim)
         before = contents(path)
@@ -114,8 +114,8 @@ async def test_ten_peers_a_call(path: Path) -> None:
         assert contents(path) == before
 
 
-async def test_differences(path: Path) -> None:
-    """Against the row's own count where it has one, and else 0."""
+async def test_differences_from_the_expected_count(path: Path) -> None:
+    """Which is the row's own count, or else 0."""
     async with Emulator(limit=None) as service, quick(service) as tim:
         for peer, number in {"none": 0, "two": 2, "five": 5}.items():
             service.state.add_messages("alice", peer, number)
@@ -141,8 +141,8 @@ async def test_differences(path: Path) -> None:
         ]
 
 
-async def test_only_rows_that_arrived(path: Path) -> None:
-    """Neither those that failed, nor rejected ones, nor those before the last of a conversation, nor those to come."""
+async def test_only_accepted_rows_are_compared(path: Path) -> None:
+    """Not failed, rejected, superseded or pending ones."""
     async with Emulator(limit=None) as service, quick(service) as tim:
         for account in "bcde":
             service.state.add_messages("a", account, 1)
@@ -159,7 +159,7 @@ async def test_only_rows_that_arrived(path: Path) -> None:
 
 
 async def test_counts_of_groups_cannot_be_read_back(path: Path) -> None:
-    """It says how many, and asks nothing."""
+    """The summary has their number, and no request is sent."""
     async with Emulator() as service, quick(service) as tim:
         rows = [Row(line, ("g", f"m{line}", line)) for line in range(2, 5)]
         async with planned(path, rows, about(tim, "unread")) as store:
@@ -171,8 +171,8 @@ async def test_counts_of_groups_cannot_be_read_back(path: Path) -> None:
 
 
 @pytest.mark.parametrize("accounts", [6, 7])
-async def test_by_windows(path: Path, monkeypatch: pytest.MonkeyPatch, accounts: int) -> None:
-    """More rows than are kept in memory: each once, whether or not they fill the last window."""
+async def test_rows_are_read_in_windows(path: Path, monkeypatch: pytest.MonkeyPatch, accounts: int) -> None:
+    """So that memory is bounded; each row is compared once, whether or not the last window is full."""
     monkeypatch.setattr(_verifying, "_WINDOW", 20)
     async with Emulator(limit=None) as service, quick(service) as tim:
         await migrated(path, fill(service, accounts, 10, unread=1), tim)
@@ -182,10 +182,10 @@ async def test_by_windows(path: Path, monkeypatch: pytest.MonkeyPatch, accounts:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_no_more_at_once_than_allowed(
+async def test_the_concurrency_is_bounded(
     service: StandIn, path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int
 ) -> None:
-    """And all of them bulk: the calls of users go first."""
+    """And all calls are bulk, so that interactive ones go first."""
     call = TIMClient.get_c2c_unread_msg_num
     under_way = [0]
     seen: list[Attempt] = []
@@ -206,18 +206,18 @@ async def test_no_more_at_once_than_allowed(
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, True, 1.5, "2"])
-async def test_a_concurrency_that_cannot_be(service: StandIn, path: Path, concurrency: Any) -> None:
+async def test_an_invalid_concurrency(service: StandIn, path: Path, concurrency: Any) -> None:
     async with client_of(service) as tim:
         with pytest.raises((ValueError, TypeError), match="concurrency"):
             await all_of(tim, path, concurrency=concurrency)
     assert service.seen == []
 
 
-# What ends it
+# Errors that end it
 
 
-async def test_refused_credentials(path: Path) -> None:
-    """Or a missing permission: no difference of a thousand rows."""
+async def test_refused_credentials_end_it(path: Path) -> None:
+    """So does a missing permission, instead of a thousand differences."""
     async with Emulator(limit=None) as service:
         async with quick(service, secret_key="f" * 64) as tim:
             await migrated(path, fill(service, 100, 10), tim)
@@ -230,8 +230,8 @@ async def test_refused_credentials(path: Path) -> None:
                 await all_of(tim, path, concurrency=2)
 
 
-async def test_a_client_that_is_closed(service: StandIn, path: Path) -> None:
-    """It ends with the calls that wait, instead of listing the rows of all others; so does one that begins then."""
+async def test_a_closed_client_ends_it(service: StandIn, path: Path) -> None:
+    """Calls that wait are not reported as differences; another verification raises at once."""
     service.answer = lambda _: ok(C2CUnreadMsgNumList=[{"Peer_Account": "p", "C2CUnreadMsgNum": 1}])
     async with client_of(service, rates={NAME: 1}) as tim:
         await migrated(path, [(f"a{n}", "p") for n in range(100)], tim)
@@ -246,12 +246,12 @@ async def test_a_client_that_is_closed(service: StandIn, path: Path) -> None:
                 await all_of(tim, path)
 
 
-async def test_left_early(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a task nor a thread nor an open file stays, whatever it was doing."""
+async def test_leaving_early_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After any number of results."""
     monkeypatch.setattr(_verifying, "_WINDOW", 20)
     async with Emulator(limit=None) as service, quick(service) as tim:
         await migrated(path, fill(service, 50, 4, unread=1), tim)
-        await tim.get_all_c2c_unread_msg_num("user0")  # so that the connection and its tasks are there
+        await tim.get_all_c2c_unread_msg_num("user0")  # to open the connection and start its tasks
         for number in (0, 1, 7, 150):
             with nothing_left(path):
                 found = verify(tim, path, concurrency=1)
@@ -261,8 +261,8 @@ async def test_left_early(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("steps", [None, *range(0, 60, 4)])
-async def test_cancelled(service: StandIn, path: Path, steps: int | None) -> None:
-    """At any step, and in the middle of a call."""
+async def test_cancellation_leaves_nothing_behind(service: StandIn, path: Path, steps: int | None) -> None:
+    """At any step, also during a call."""
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim:
         await migrated(path, [(f"a{n}", "p") for n in range(100)], tim)
@@ -280,7 +280,7 @@ async def test_cancelled(service: StandIn, path: Path, steps: int | None) -> Non
 
 
 async def test_a_call_that_always_fails(service: StandIn, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its rows are listed with the reason once others have got through; the last one after a while, with no others."""
+    """Its rows are differences with the reason, after other calls succeeded; if there are no others, after a while."""
 
     def answer(seen: Seen) -> Action:
         return error(10002, "busy") if seen.json["To_Account"] == "bad" else sensible(seen)
@@ -301,8 +301,8 @@ async def test_a_call_that_always_fails(service: StandIn, path: Path, monkeypatc
         assert ([each.reason for each in differences], verified) == (["error 10002: busy"], Verified(1, 1, 0))
 
 
-async def test_an_outage(service: StandIn, path: Path) -> None:
-    """It is waited out, and is nobody's difference."""
+async def test_an_outage_is_waited_out(service: StandIn, path: Path) -> None:
+    """It causes no differences."""
     service.script.extend([page(502), Fate.DROP, Fate.DROP_UNREAD, error(10002)])
     service.answer = lambda seen: ok(
         C2CUnreadMsgNumList=[{"Peer_Account": peer, "C2CUnreadMsgNum": 0} for peer in seen.json["Peer_Account"]]
@@ -313,8 +313,8 @@ async def test_an_outage(service: StandIn, path: Path) -> None:
     assert not service.script
 
 
-async def test_answers_that_leave_a_peer_out(service: StandIn, path: Path) -> None:
-    """Is unknown, and not 0."""
+async def test_a_peer_that_is_missing_in_the_answer(service: StandIn, path: Path) -> None:
+    """Its count is unknown, not 0."""
     service.answer = lambda _: ok(C2CUnreadMsgNumList=[{"Peer_Account": "p", "C2CUnreadMsgNum": 0}])
     async with client_of(service) as tim:
         await migrated(path, [("a", "p"), ("a", "q")], tim)
@@ -322,11 +322,11 @@ async def test_answers_that_leave_a_peer_out(service: StandIn, path: Path) -> No
     assert differences == [Difference(3, "a", "q", 0, None, "not in the answer")]
 
 
-# What it is given
+# Journals
 
 
-async def test_another_app(path: Path) -> None:
-    """Its counts say nothing of this migration; another port may be another service."""
+async def test_another_app_is_refused(path: Path) -> None:
+    """So is another port, because it may be another service."""
     async with Emulator(limit=None) as service, Emulator(limit=None) as other:
         async with quick(service) as tim:
             await migrated(path, fill(service, 1, 1), tim)
@@ -340,7 +340,7 @@ async def test_another_app(path: Path) -> None:
         assert service.report().total.calls == other.report().total.calls == 0
 
 
-async def test_no_journal(service: StandIn, path: Path) -> None:
+async def test_a_missing_or_invalid_journal(service: StandIn, path: Path) -> None:
     async with client_of(service) as tim:
         with pytest.raises(JournalError, match="there is no journal"):
             await all_of(tim, path)
@@ -350,8 +350,8 @@ async def test_no_journal(service: StandIn, path: Path) -> None:
     assert service.seen == []
 
 
-async def test_a_run_goes_on_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither is in the other's way, and what the run has saved is in the one file when it ends."""
+async def test_a_run_at_the_same_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither disturbs the other, and the run's log is merged when it ends."""
     monkeypatch.setattr(_verifying, "_WINDOW", 5)
     async with Emulator(limit=None) as service, quick(service) as tim:
         pairs = fill(service, 10, 3)
@@ -365,5 +365,5 @@ async def test_a_run_goes_on_meanwhile(path: Path, monkeypatch: pytest.MonkeyPat
             assert [claim.again for claim in (await store.exchange([], 9, Calls())).claims] == [True, True]
             await settle(store, done=[30, 31])
             await store.close("done")
-            assert beside(path) == ["reads.journal"]
+            assert journal_files(path) == ["reads.journal"]
             assert [item async for item in found] == [Verified(30, 1, 0)]

@@ -1,4 +1,4 @@
-"""A store whose replica takes over without what was written last."""
+"""A failover that loses the last writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.topologies import Address, Pair
 
 
 class Failing(Pair):
-    """A primary and its replica, behind an address that leads to whichever is to be written to."""
+    """A primary and its replica, behind an address that leads to the writable one."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -20,11 +20,11 @@ class Failing(Pair):
         super().__exit__(*exception)
 
     def detach(self) -> None:
-        """Have the replica get no more: what is written from now on is lost by `fail_over`."""
+        """Stop the replication: `fail_over` will lose later writes."""
         with self.two.client() as replica:
             replica.replicaof("NO", "ONE")
 
     def fail_over(self) -> None:
-        """Kill the primary, and write to the replica from now on."""
+        """Kill the primary, and direct the address to the replica."""
         self.one.kill()
         self._address.target = self.two.port

@@ -1,4 +1,4 @@
-"""What the tests of streams share: rows, stores, a service that counts, and looks into the store."""
+"""Helpers of the tests of streams: rows, stores, a service that records counts, and a plain client of the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
 from tim_async._redis_clients import Client
-from tim_async.migrate import READ, UNREAD, Event, FileSource, Kind, Row
+from tim_async.migrate import UNREAD, Event, FileSource, Kind, Row
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
 from tim_async.migrate._rows import Rejected
@@ -41,7 +41,7 @@ def rejected(line: int, reason: str = "is empty", field: str = "GroupId") -> Rej
 
 @contextlib.asynccontextmanager
 async def opened(store: str | Client, about: About = ABOUT, **options: Any) -> AsyncIterator[RedisStore]:
-    """A store that takes part in a migration that is planned."""
+    """Open a store of a planned migration."""
     one = RedisStore(store, **options)
     try:
         assert await one.open(about) is not None
@@ -51,7 +51,7 @@ async def opened(store: str | Client, about: About = ABOUT, **options: Any) -> A
 
 
 async def planned(url: str, rows: Sequence[Row | Rejected], about: About = ABOUT, name: str = DEFAULT_NAME) -> None:
-    """Begin a migration of these rows."""
+    """Plan a migration of these rows."""
     store = RedisStore(url, name)
     assert await store.open(about) is None
     await store.plan(rows)
@@ -77,7 +77,7 @@ def lines(claims: Sequence[Claim]) -> list[int]:
 
 @contextlib.asynccontextmanager
 async def looking(url: str) -> AsyncIterator[Any]:
-    """A plain client of the store; whose types speak of every way to make one."""
+    """Open a plain client of the store, typed as Any because redis-py's types cover every protocol at once."""
     redis = Redis.from_url(url, decode_responses=True)
     try:
         yield redis
@@ -89,8 +89,8 @@ def key(part: str, name: str = DEFAULT_NAME) -> str:
     return key_of(name, part)
 
 
-async def let_leases_end(url: str) -> None:
-    """Have it be an hour since any worker said a word."""
+async def expire_leases(url: str) -> None:
+    """Make all leases an hour old."""
     async with looking(url) as redis:
         for entry in await redis.xpending_range(key("rows"), "workers", "-", "+", 1000):
             await redis.execute_command(
@@ -106,25 +106,25 @@ def write(path: Path, rows: Sequence[tuple[str, ...]], kind: str = "unread") -> 
     return path
 
 
-def simple(folder: Path, count: int) -> Path:
-    """A file with so many rows, for as many members."""
+def simple_file(folder: Path, count: int) -> Path:
+    """Write a file with rows for this number of members."""
     return write(folder / "counts.csv", [(f"g{number % 3}", f"m{number}", "1") for number in range(count)])
 
 
 def rows_of(dice: random.Random, rows: int, pairs: int, values: int = 1000) -> list[tuple[str, str, str]]:
-    """Rows for so many pairs in no order, some of them many times, and each at least once."""
+    """Return rows for this number of pairs in random order, each pair at least once."""
     found = [*range(pairs), *(dice.randrange(pairs) for _ in range(rows - pairs))]
     dice.shuffle(found)
     return [(f"g{pair % 40}", f"m{pair}", str(dice.randrange(values))) for pair in found]
 
 
 def last_of(rows: Sequence[tuple[str, str, str]]) -> dict[Pair, int]:
-    """What a file's end state is."""
+    """Return the last value of each pair."""
     return {(first, second): int(value) for first, second, value in rows}
 
 
 async def loaded(file: Path, store: str | Client, kind: Kind = UNREAD, **options: Any) -> Loaded:
-    """Load a file, to its end."""
+    """Load a file completely."""
     with FileSource(file, kind) as source:
         async with contextlib.aclosing(load(source, store, **options)) as events:
             found = [event async for event in events]
@@ -135,7 +135,7 @@ async def loaded(file: Path, store: str | Client, kind: Kind = UNREAD, **options
 async def working(
     service: StandIn, store: str | Client, *, client: dict[str, Any] | None = None, **options: Any
 ) -> list[Event]:
-    """All events of a worker."""
+    """Run a worker, and return its events."""
     options = {"group_check": False, "interval": 0.05, **options}
     async with (
         client_of(service, rates=FAST, **(client or {})) as tim,
@@ -149,14 +149,14 @@ def of(kind: type[E], events: Sequence[object]) -> list[E]:
 
 
 class Service:
-    """Answers both kinds of rows, 5 % of them wrongly in three ways, and calls somebody at the requests it was told.
+    """Accepts both kinds of rows, fails 5 % of the requests in three ways, and runs callbacks at chosen requests.
 
     Attributes:
-        state: the last value of each pair that the service took.
+        state: the last accepted value of each pair.
         values: all values that were sent for a pair.
-        arrivals: how many requests there were for it.
-        faults: requests that were answered wrongly.
-        rows: requests for rows.
+        arrivals: the number of requests for a pair.
+        faults: the number of failed requests.
+        rows: the number of requests.
     """
 
     def __init__(self, dice: random.Random, faulty: float = 0.05) -> None:
@@ -192,12 +192,8 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def served(service: Service) -> AsyncIterator[StandIn]:
-    """The service on loopback; at the end every request must have been well-formed."""
+    """Serve it on loopback, and check at the end that every request was well-formed."""
     async with StandIn(answer=service.answer) as running:
         yield running
-    # Of so many 32-bit numbers, drawn by several processes, two may be the same.
+    # Several processes may draw the same 32-bit number.
     assert [violation for violation in running.violations if "came twice" not in violation] == []
-
-
-def kind_named(name: str) -> Kind:
-    return {"unread": UNREAD, "read": READ}[name]

@@ -1,4 +1,4 @@
-"""A load or a worker as a process: ``python -m tests.migrate.streams.program DOCUMENT``; its end is a line of JSON."""
+"""A load or a worker as a process, ``python -m tests.migrate.streams.program DOCUMENT``; it prints a line of JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tim_async.migrate.streams import Loaded, load, work
 
 
 async def main(base_url: str, rate: float, url: str, file: str, kind: str, options: dict[str, Any]) -> None:
-    """Work; or with a file, load it."""
+    """Load a file if one is given, and otherwise work."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with contextlib.AsyncExitStack() as stack:

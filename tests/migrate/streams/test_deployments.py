@@ -1,4 +1,4 @@
-"""Stores as they are deployed: clients of the user's, clusters, and failovers that lose what was written last."""
+"""Deployments of the store: the user's own clients, clusters, and failovers that lose the last writes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .fleet import (
     rows_of,
     served,
     settle,
-    simple,
+    simple_file,
     working,
     write,
 )
@@ -53,7 +53,7 @@ from .fleet import (
 Make = Callable[[str], Any]
 
 
-# Clients of the user's
+# The user's own clients
 
 
 CLIENTS: dict[str, Make] = {
@@ -69,8 +69,8 @@ CLIENTS: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
-async def test_a_client_of_the_users(tmp_path: Path, store: Valkey, service: StandIn, make: Make) -> None:
-    """It is used as it is, whatever it decodes, by everything that takes a URL; and it is not closed."""
+async def test_a_client_of_the_user(tmp_path: Path, store: Valkey, service: StandIn, make: Make) -> None:
+    """It replaces the URL everywhere, whatever it decodes, and is not closed."""
     file = write(tmp_path / "counts.csv", [("gé", f"m{number}", "1") for number in range(20)] + [("", "x", "1")])
     async with make(store.url) as client:
         assert (await loaded(file, client)).counts == Counts(pending=20, rejected=1)
@@ -85,25 +85,25 @@ async def test_a_client_of_the_users(tmp_path: Path, store: Valkey, service: Sta
 
 
 @pytest.mark.parametrize("what", [blocking.Redis(), 7, None])
-async def test_no_such_client(what: Any) -> None:
+async def test_an_invalid_client(what: Any) -> None:
     with pytest.raises(TypeError, match=r"the store must be a URL or a client of redis\.asyncio"):
         await read_fleet(what)
 
 
-async def test_a_cluster_client_that_may_wait_for_ever() -> None:
+async def test_a_cluster_client_without_a_time_out_is_refused() -> None:
     """It would not look for the new primary while the old one hangs."""
     with pytest.raises(ValueError, match="set its socket_timeout, such as 5"):
         await read_fleet(RedisCluster(host="127.0.0.1", port=1, socket_timeout=None))
 
 
-async def test_a_pool_without_a_free_connection(store: Valkey) -> None:
-    """It is waited for like any outage: others of the program give their connections back."""
+async def test_an_exhausted_pool_is_waited_for(store: Valkey) -> None:
+    """As in an outage, because the program's other users release their connections."""
     await planned(store.url, [row(2, "a")])
-    said: list[str | None] = []
+    reasons: list[str | None] = []
     waits = asyncio.Event()
 
     def tell(reason: str | None, _: float) -> None:
-        said.append(reason)
+        reasons.append(reason)
         waits.set()
 
     client: Any
@@ -113,12 +113,12 @@ async def test_a_pool_without_a_free_connection(store: Valkey) -> None:
         await waits.wait()
         await client.connection_pool.release(taken)
         assert lines(await claiming) == [2]
-    assert "onnection" in str(said[0])
-    assert said[-1] is None
+    assert "onnection" in str(reasons[0])
+    assert reasons[-1] is None
 
 
-async def test_what_no_waiting_cures(store: Valkey) -> None:
-    """A node of a cluster, another database than there are, an unknown option: said at once, with what to do."""
+async def test_errors_that_waiting_does_not_cure(store: Valkey) -> None:
+    """They are raised at once, with the remedy."""
     clients: dict[str, Any] = {
         "it does not have this database": Redis(port=store.port, db=999),
         "it is no cluster": RedisCluster(host="127.0.0.1", port=store.port, socket_timeout=5),
@@ -133,8 +133,8 @@ async def test_what_no_waiting_cures(store: Valkey) -> None:
         await client.aclose()
 
 
-async def test_rights(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """Those that the documentation lists are enough, and keys of others are out of reach."""
+async def test_the_documented_rights_are_enough(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """They do not include the keys of others."""
     text = (Path(tim_async.__file__).parent / "migrate" / "README.md").read_text(encoding="utf-8")
     (rule,) = re.findall(r"ACL SETUSER tim on >PASSWORD .*?(?=```)", text, re.DOTALL)
     url = store.url.replace("//", "//tim:PASSWORD@")
@@ -169,20 +169,20 @@ def cluster(tmp_path: Path) -> Iterator[Clustered]:
         yield running
 
 
-async def test_a_slot_that_moves(cluster: Clustered) -> None:
-    """Key by key, to another node: no step is carried out while some keys are there and some here."""
+async def test_a_slot_that_moves_to_another_node(cluster: Clustered) -> None:
+    """No command is executed while the keys are on both nodes."""
     await planned(cluster.url, [row(line, f"m{line}") for line in range(2, 12)])
     target = next(store for store in cluster.stores[:3] if store is not cluster.owner)
     raised = await failure_of(read_fleet(target.url))
     assert isinstance(raised, StoreMisconfigured)
     assert "begins with redis+cluster://" in str(raised)
-    said: list[str | None] = []
+    reasons: list[str | None] = []
     source: Any
     sink: Any
     with cluster.owner.client() as source, target.client() as sink:
         slot = source.cluster("KEYSLOT", key("about"))
         from_id, to_id = source.cluster("MYID"), sink.cluster("MYID")
-        async with opened(cluster.url, tell=lambda reason, _: said.append(reason)) as one:
+        async with opened(cluster.url, tell=lambda reason, _: reasons.append(reason)) as one:
             assert lines(await claim(one, 3)) == [2, 3, 4]
             sink.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", from_id)
             source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to_id)
@@ -190,13 +190,13 @@ async def test_a_slot_that_moves(cluster: Clustered) -> None:
             for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
                 source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
                 await asyncio.sleep(0.01)
-            while not said and not settling.done():  # noqa: ASYNC110 - as soon as it has found all keys gone
+            while not reasons and not settling.done():  # noqa: ASYNC110 - until all keys were missing
                 await asyncio.sleep(0.01)
             assert not settling.done()
             for node in (sink, source):
                 node.execute_command("CLUSTER SETSLOT", slot, "NODE", to_id)
             assert (await settling).counts == Counts(done=1, failed=1, sending=1, pending=7)
-            assert said[-1] is None
+            assert reasons[-1] is None
             assert await one.mend([row(3, "m3", 9)]) == Mended(taken=1)
             assert lines(await claim(one)) == [3, *range(5, 12)]
 
@@ -208,12 +208,12 @@ OPTIONS = "?socket_timeout=0.5&socket_connect_timeout=0.5"
 async def worked_through(
     folder: Path, url: str, client: Any, disturb: Callable[[], object], decided: Callable[[], bool], settle: Any
 ) -> None:
-    """Work by a URL and by a client of the user's, while something happens to the store."""
+    """Work with a URL and with a client of the user, while the store fails over."""
     service = Service(random.Random(3), faulty=0.0)
     down, up = asyncio.Event(), asyncio.Event()
     service.at |= {60: down.set, 130: up.set}
     async with served(service) as running:
-        assert (await loaded(simple(folder, 200), client)).complete
+        assert (await loaded(simple_file(folder, 200), client)).complete
         work = asyncio.gather(*(working(running, store, concurrency=5, lease=1) for store in (url, client)))
         await down.wait()
         disturb()
@@ -225,15 +225,15 @@ async def worked_through(
     assert len(service.state) == 200
 
 
-async def test_a_failover_of_a_cluster(tmp_path: Path, cluster: Clustered) -> None:
-    """A primary that hangs is as good as a dead one, and lives on as a replica."""
+async def test_a_failover_in_a_cluster(tmp_path: Path, cluster: Clustered) -> None:
+    """The old primary hangs, and later continues as a replica."""
     async with RedisCluster(host="127.0.0.1", port=cluster.replica.port, decode_responses=True, **HASTY) as client:
         owner = cluster.owner
         await worked_through(tmp_path, cluster.url + OPTIONS, client, owner.freeze, cluster.decided, owner.thaw)
 
 
 async def test_a_failover_by_sentinels(tmp_path: Path) -> None:
-    """The same, with Sentinels that tell who the primary is."""
+    """The same; Sentinels name the new primary."""
     make: Any = Sentinel
     with Watched(tmp_path / "watched", freeze=True) as watched:
         sentinel = make([("127.0.0.1", watched.sentinel.port)], decode_responses=True, **HASTY)
@@ -243,15 +243,14 @@ async def test_a_failover_by_sentinels(tmp_path: Path) -> None:
         await sentinel.sentinels[0].aclose()
 
 
-async def test_an_address_that_moves(tmp_path: Path) -> None:
-    """Connections to the old primary, which lives on as a replica, are given up."""
+async def test_an_address_that_moves_to_another_server(tmp_path: Path) -> None:
+    """Connections to the old primary, which is now a replica, are closed."""
     with Switched(tmp_path / "switched") as switched:
         async with Redis.from_url(switched.url) as client:
             await worked_through(tmp_path, switched.url, client, switched.disturb, switched.decided, switched.settle)
 
 
-async def test_a_cluster_that_is_away() -> None:
-    """It is an outage."""
+async def test_a_cluster_that_is_down_is_an_outage() -> None:
     assert isinstance(await failure_of(read_fleet("redis+cluster://127.0.0.1:1,127.0.0.1:2")), StoreAway)
 
 
@@ -264,8 +263,8 @@ def pair(tmp_path: Path) -> Iterator[Failing]:
         yield running
 
 
-async def test_nothing_is_lost(tmp_path: Path, pair: Failing) -> None:
-    """Rows whose outcomes were lost are sent again, and no other; each with its last value."""
+async def test_a_failover_with_lost_writes_loses_no_row(tmp_path: Path, pair: Failing) -> None:
+    """Only rows with lost outcomes are sent again, each with its last value."""
     dice = random.Random(9)
     service = Service(dice, faulty=0.0)
     rows = rows_of(dice, 500, 400)
@@ -289,8 +288,8 @@ async def test_nothing_is_lost(tmp_path: Path, pair: Failing) -> None:
         assert [type(event) for event in events if isinstance(event, Waiting | Resumed)][-1:] in ([], [Resumed])
 
 
-async def test_ids_are_not_given_twice(pair: Failing) -> None:
-    """An outcome of a row that was mended in writes that were lost is not one of what was mended after that."""
+async def test_entry_ids_are_not_reused_after_lost_writes(pair: Failing) -> None:
+    """The outcome of a correction that was lost does not count for a later one with the same row."""
     await planned(pair.url, [rejected(2), rejected(3), row(4, "c")])
     async with opened(pair.url) as one:
         pair.detach()
@@ -298,43 +297,43 @@ async def test_ids_are_not_given_twice(pair: Failing) -> None:
         assert lines(await claim(one)) == [2, 3, 4]
         pair.fail_over()
         async with opened(pair.url) as other:
-            await other.mend([row(3, "b", 7)])  # at the place where it was with the value that is lost
+            await other.mend([row(3, "b", 7)])  # at the position of the correction that was lost
             assert [claim.row for claim in await claim(other)] == [row(4, "c"), row(3, "b", 7)]
             reply = await settle(one, {2: State.DONE, 3: State.DONE})
             assert reply.counts == Counts(rejected=1, sending=2)
-            # What it still has in hand counts, since nothing else became of it.
+            # Its other claim is valid, since nobody else has taken it.
             assert (await settle(one, {4: State.DONE})).counts == Counts(rejected=1, done=1, sending=1)
 
 
-async def test_replicas_have_the_rows_first(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No row can be claimed before all replicas have all rows, which is why a load may wait for them."""
+async def test_a_load_waits_for_the_replicas(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row can be claimed before all replicas have all rows."""
     monkeypatch.setattr("tim_async.migrate._redis_reader._SILENT", 0.0)
     pair.two.freeze()
-    said: list[Any] = []
-    with FileSource(simple(tmp_path, 20), UNREAD) as source:
+    found: list[Any] = []
+    with FileSource(simple_file(tmp_path, 20), UNREAD) as source:
         async with contextlib.aclosing(load(source, pair.url)) as events, looking(pair.one.url) as redis:
             async for event in events:
-                said.append(event)
-                if isinstance(event, Waiting) and [type(one) for one in said].count(Waiting) == 1:
+                found.append(event)
+                if isinstance(event, Waiting) and [type(one) for one in found].count(Waiting) == 1:
                     assert await redis.hget(key("about"), "complete") == "0"
                     pair.two.thaw()
-    waiting = next(event for event in said if isinstance(event, Waiting))
+    waiting = next(event for event in found if isinstance(event, Waiting))
     assert (waiting.reason, waiting.until) == (f"a replica of the store at {pair.url} lags", "it has all rows")
-    assert (said[-1].complete, "replica" in said[-1].warning) == (True, False)
+    assert (found[-1].complete, "replica" in found[-1].warning) == (True, False)
     pair.detach()
     pair.fail_over()
     assert (await read_fleet(pair.url)).planned
 
 
-async def test_a_replica_that_lags(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was mended waits for it, but not endlessly; a load warns of it."""
+async def test_a_correction_waits_for_the_replicas(pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a limited time; then a warning is given."""
     monkeypatch.setattr("tim_async.migrate._redis_reader._SILENT", 0.0)
     await planned(pair.url, [row(2, "a"), rejected(3)])
-    told = asyncio.Event()
+    notified = asyncio.Event()
     pair.two.freeze()
-    async with opened(pair.url, tell=lambda *_: told.set()) as one:
+    async with opened(pair.url, tell=lambda *_: notified.set()) as one:
         mending = asyncio.create_task(one.mend([row(3, "b")]))
-        await told.wait()
+        await notified.wait()
         assert not mending.done()
         monkeypatch.setattr("tim_async.migrate._redis_reader._REPLICAS", 0.0)
         assert await mending == Mended(taken=1)

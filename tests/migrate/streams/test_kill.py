@@ -1,4 +1,4 @@
-"""Whatever dies, and whenever: the final state is the file's, the last row wins, and nothing is lost."""
+"""Kills of workers, loads and stores: the final state is that of the file, and no row is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.store import Store as Valkey
 from tim_async.migrate import Counts
 from tim_async.migrate.streams import read_fleet
 
-from .fleet import Service, key, last_of, loaded, looking, rows_of, served, simple, write
+from .fleet import Service, key, last_of, loaded, looking, rows_of, served, simple_file, write
 
 pytestmark = pytest.mark.processes
 
@@ -29,11 +29,11 @@ ROWS = 2000
 PAIRS = 1600
 CONCURRENCY = 20
 ENDS_WITHIN = 20.0
-"""Seconds; it takes 2 to 7 where the machine has nothing else to do."""
+"""Seconds; 2 to 7 on an idle machine."""
 
 
 class Fleet:
-    """Workers and loads as processes, which do not outlive the test."""
+    """Workers and loads as processes, which are killed at the end of the test."""
 
     def __init__(self) -> None:
         self._all: list[ForkedProgram] = []
@@ -51,7 +51,7 @@ class Fleet:
         return process
 
     async def ended(self, process: ForkedProgram) -> tuple[str | bool, str]:
-        """How it ended, "" when it was killed; and what it said."""
+        """Return how it ended, "" if it was killed, and its standard error."""
         out, err = await in_thread(process.communicate)
         if process.returncode == -signal.SIGKILL:
             return "", err
@@ -74,7 +74,7 @@ async def fleet() -> AsyncIterator[Fleet]:
 
 
 class Slot:
-    """One place of a fleet: a worker that is killed when told so, and then started again."""
+    """A worker that can be killed, and is then restarted."""
 
     def __init__(self, fleet: Fleet, url: str, base_url: str) -> None:
         self._fleet = fleet
@@ -89,7 +89,7 @@ class Slot:
             self.kills += 1
 
     async def work(self) -> str | bool:
-        """Start it again until it ends by itself; how that was."""
+        """Restart it until it ends by itself, and return how it ended."""
         while True:
             process = self.process = self._fleet.start(*self._given, lease=1.5)
             how, _ = await self._fleet.ended(process)
@@ -97,8 +97,8 @@ class Slot:
                 return how
 
 
-async def left_behind(url: str) -> dict[str, int]:
-    """What is in the store of rows that are under way."""
+async def leftovers(url: str) -> dict[str, int]:
+    """Return the number of claims, pending entries and consumers in the store, if any."""
     async with looking(url) as redis:
         sizes = {
             "pending": (await redis.xpending(key("rows"), "workers"))["pending"],
@@ -108,8 +108,8 @@ async def left_behind(url: str) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size}
 
 
-async def test_workers_that_are_killed(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
-    """Three workers, each killed up to five times at a random request and started again."""
+async def test_killed_workers_lose_nothing(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
+    """Three workers, each killed up to five times at a random request and restarted."""
     dice = random.Random(4)
     service = Service(dice)
     rows = rows_of(dice, ROWS, PAIRS)
@@ -123,7 +123,7 @@ async def test_workers_that_are_killed(tmp_path: Path, store: Valkey, fleet: Fle
         ended = await asyncio.gather(*(slot.work() for slot in slots))
     assert set(ended) <= {"DONE", "NOTHING_TO_DO"}
     assert service.state == wanted
-    # Not one value of a row that a later one supersedes, at any time.
+    # No value of a superseded row was ever sent.
     assert {pair: {value} for pair, value in wanted.items()} == service.values
     kills = sum(slot.kills for slot in slots)
     assert kills >= 3
@@ -134,11 +134,13 @@ async def test_workers_that_are_killed(tmp_path: Path, store: Valkey, fleet: Fle
     assert len([how for how in hows if how in ("done", "nothing_to_do")]) == 3
     assert set(hows) <= {"done", "nothing_to_do", ""}
     assert sum(worker.rows for worker in status.workers) == PAIRS
-    assert (await left_behind(store.url)).keys() <= {"consumers"}
+    assert (await leftovers(store.url)).keys() <= {"consumers"}
 
 
-async def test_a_time_is_drawn_once(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
-    """A row without a time is sent with the same one by whoever sends it again; those with one keep theirs."""
+async def test_a_row_without_a_time_keeps_the_time_of_its_first_claim(
+    tmp_path: Path, store: Valkey, fleet: Fleet
+) -> None:
+    """Also if another worker sends it again; given times are unchanged."""
     service = Service(random.Random(5))
     rows = [(f"u{number}", f"p{number % 7}", str(1700000000 + number) if number % 3 else "") for number in range(700)]
     file = write(tmp_path / "reads.csv", rows, "read")
@@ -155,11 +157,11 @@ async def test_a_time_is_drawn_once(tmp_path: Path, store: Valkey, fleet: Fleet)
     for first, second, value in rows:
         (sent,) = service.values[first, second]
         assert sent == value if value else before <= int(sent) <= time.time()
-    assert (await left_behind(store.url)).keys() <= {"consumers"}
+    assert (await leftovers(store.url)).keys() <= {"consumers"}
 
 
-async def test_a_load_that_is_killed(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
-    """The same command starts over, each time; then every row is on the stream once, in order."""
+async def test_a_killed_load_is_repeated(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
+    """The same command starts over; then each row is in the stream once, in order."""
     rows = rows_of(random.Random(6), 18_000, 15_000)
     file = str(write(tmp_path / "counts.csv", rows))
     kills = 0
@@ -167,7 +169,7 @@ async def test_a_load_that_is_killed(tmp_path: Path, store: Valkey, fleet: Fleet
         for upto in (1, 7_000):
             await redis.flushdb()
             process = fleet.start(store.url, file=file)
-            while process.poll() is None and await redis.xlen(key("rows")) < upto:  # noqa: ASYNC110 - as fast as can be
+            while process.poll() is None and await redis.xlen(key("rows")) < upto:  # noqa: ASYNC110 - polls as fast as possible
                 await asyncio.sleep(0.002)
             process.kill()
             kills += await fleet.ended(process) == ("", "")
@@ -180,8 +182,8 @@ async def test_a_load_that_is_killed(tmp_path: Path, store: Valkey, fleet: Fleet
     assert found == [(first, second, int(value)) for _, (first, second, value) in sorted(lasts.values())]
 
 
-async def test_a_store_that_is_killed(tmp_path: Path, fleet: Fleet) -> None:
-    """With an append-only file it comes back with all that counts; workers wait for it, and go on."""
+async def test_workers_survive_a_killed_store(tmp_path: Path, fleet: Fleet) -> None:
+    """An append-only file keeps what was acknowledged; workers wait for the store and continue."""
     dice = random.Random(7)
     service = Service(dice)
     rows = rows_of(dice, 1600, 1400)
@@ -200,15 +202,15 @@ async def test_a_store_that_is_killed(tmp_path: Path, fleet: Fleet) -> None:
             store.start()
             ended = await asyncio.gather(*map(fleet.ended, workers))
         status = await read_fleet(store.url)
-        assert await left_behind(store.url) == {}
+        assert await leftovers(store.url) == {}
     assert [how for how, _ in ended] == ["DONE", "DONE"]
     assert all("Resumed(" in err for _, err in ended)
     assert service.state == last_of(rows)
     assert status.counts == Counts(done=1400, superseded=200)
 
 
-async def test_a_worker_that_is_suspended(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
-    """Others send what it holds; when it wakes up, it sends the same again, and counts for nothing."""
+async def test_a_suspended_worker(tmp_path: Path, store: Valkey, fleet: Fleet) -> None:
+    """Others send its rows; when it continues it sends them again, and its outcomes are ignored."""
     service = Service(random.Random(8), faulty=0.0)
     rows = [(f"g{number % 5}", f"m{number}", str(number % 90)) for number in range(500)]
     asleep = asyncio.Event()
@@ -235,11 +237,11 @@ async def test_a_worker_that_is_suspended(tmp_path: Path, store: Valkey, fleet: 
 
 
 @pytest.mark.parametrize("what", ["store", "service", "both"])
-async def test_a_signal_while_all_hangs(
+async def test_a_signal_ends_a_worker_while_everything_hangs(
     tmp_path: Path, store: Valkey, service: StandIn, fleet: Fleet, what: str
 ) -> None:
-    """It ends a worker within seconds, whatever does not answer."""
-    await loaded(simple(tmp_path, 2000), store.url)
+    """Within seconds, whether the store, the service or both do not answer."""
+    await loaded(simple_file(tmp_path, 2000), store.url)
     if what != "store":
         service.answer = lambda _: Fate.HOLD
     worker = fleet.start(store.url, service.url, concurrency=5, lease=1)

@@ -1,4 +1,4 @@
-"""The connection to a store: what is waited for and what is not, and one plain error for everything else."""
+"""The connection to a store: outages are waited out, and everything else is one clear error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def status_at(url: str) -> Any:
 
 
 async def broken(redis: Any, how: str) -> None:
-    """Have the store refuse."""
+    """Make the store refuse commands."""
     match how:
         case "WRONGTYPE":
             await redis.set(key("workers"), "x")
@@ -65,8 +65,8 @@ async def broken(redis: Any, how: str) -> None:
         ("NOKEYS", "refuses: "),
     ],
 )
-async def test_a_store_that_refuses(store: Valkey, how: str, says: str) -> None:
-    """One line says what is wrong; nothing that will not pass is waited for."""
+async def test_a_refusal_of_the_store_is_one_clear_error(store: Valkey, how: str, says: str) -> None:
+    """It is not retried, because waiting does not help."""
     await planned(store.url, ROWS)
     async with opened(store.url) as one, looking(store.url) as redis:
         await broken(redis, how)
@@ -77,14 +77,14 @@ async def test_a_store_that_refuses(store: Valkey, how: str, says: str) -> None:
         assert isinstance(raised, StoreMisconfigured) == (how.isupper() and how != "WRONGTYPE")
 
 
-async def test_a_failover_is_waited_for(store: Valkey) -> None:
-    """A store that may soon be written to again is no reason to end."""
+async def test_a_failover_is_waited_out(store: Valkey) -> None:
+    """A read-only replica may become the primary."""
     await planned(store.url, ROWS)
-    said: list[str | None] = []
+    reasons: list[str | None] = []
     waits = asyncio.Event()
 
     def tell(reason: str | None, _: float) -> None:
-        said.append(reason)
+        reasons.append(reason)
         waits.set()
 
     async with opened(store.url, tell=tell) as one, looking(store.url) as redis:
@@ -94,12 +94,12 @@ async def test_a_failover_is_waited_for(store: Valkey) -> None:
         await waits.wait()
         await redis.execute_command("REPLICAOF", "NO", "ONE")
         assert len(await claiming) == len(ROWS) - 1
-    assert "read only replica" in str(said[0])
-    assert said[-1] is None
+    assert "read only replica" in str(reasons[0])
+    assert reasons[-1] is None
 
 
-async def test_a_replica_that_was_the_primary_a_moment_ago(store: Valkey, tmp_path: Path) -> None:
-    """Who connected just before a failover looks once more: by the same name there is another primary now."""
+async def test_a_replica_that_was_the_primary_until_now(store: Valkey, tmp_path: Path) -> None:
+    """After a failover during the connection, the name is resolved again and leads to the new primary."""
     await planned(store.url, ROWS)
     with Valkey(tmp_path / "old") as old, old.client() as redis:
         redis.replicaof("127.0.0.1", 1)
@@ -108,18 +108,18 @@ async def test_a_replica_that_was_the_primary_a_moment_ago(store: Valkey, tmp_pa
                 assert len(await claim(one)) == len(ROWS)
 
 
-async def test_a_store_that_is_away_for_very_long(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
-    """A night's outage is as good as a minute's, however often one has looked; but not for who only looks."""
+async def test_a_very_long_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
+    """After any number of attempts; reading the status and starting a load fail at once."""
     monkeypatch.setattr(f"{LINK}._LONGEST_PAUSE", 0.0)
-    said: list[str | None] = []
+    reasons: list[str | None] = []
     stop = asyncio.Event()
     store.kill()
     assert isinstance(await failure_of(status_at(store.url)), StoreAway)
     assert isinstance(await failure_of(RedisStore(store.url).open(ABOUT)), StoreAway)
 
     def tell(reason: str | None, _seconds: float, until: str = "") -> None:
-        said.append(reason)
-        if len(said) == 1500:
+        reasons.append(reason)
+        if len(reasons) == 1500:
             store.start()
         if until:
             stop.set()
@@ -127,14 +127,14 @@ async def test_a_store_that_is_away_for_very_long(monkeypatch: pytest.MonkeyPatc
     one = RedisStore(store.url, "s", stop=stop, tell=tell)
     assert await one.join(1, "x") is None
     await one.close()
-    assert said[1500] is None
-    assert set(said[:1500]) == {said[0]}
-    assert str(said[0]).startswith(f"cannot reach the store at {store.url}: ")
-    assert str(said[-1]).startswith("there is no stream s at ")
+    assert reasons[1500] is None
+    assert set(reasons[:1500]) == {reasons[0]}
+    assert str(reasons[0]).startswith(f"cannot reach the store at {store.url}: ")
+    assert str(reasons[-1]).startswith("there is no stream s at ")
 
 
-async def test_secrets(store: Valkey) -> None:
-    """Each refusal is one line, without the password."""
+async def test_errors_hide_the_password(store: Valkey) -> None:
+    """Each is one line."""
     async with looking(store.url) as redis:
         await redis.config_set("requirepass", "s3cret")
         await redis.execute_command("AUTH", "s3cret")
@@ -151,8 +151,8 @@ async def test_secrets(store: Valkey) -> None:
     assert ["refuses" in str(one) for one in raised] == [True, True, True, False]
 
 
-async def test_secrets_of_sentinels(tmp_path: Path) -> None:
-    """redis-py tells how it connects to each Sentinel, with the password in some versions."""
+async def test_errors_hide_the_password_of_sentinels(tmp_path: Path) -> None:
+    """Some versions of redis-py name it in their own error."""
     away = f"redis+sentinel://127.0.0.1:{free_port()}/m"
     raised = await failure_of(status_at(f"{away}?sentinel_password=s3cret"))
     assert isinstance(raised, StoreAway)
@@ -197,12 +197,12 @@ NONSENSE = [
 
 @contextlib.asynccontextmanager
 async def answering(reply: bytes) -> AsyncIterator[str]:
-    """Something that answers each command alike."""
+    """Run a server that gives the same reply to each command."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
-                # As many answers as there are commands, so that none is too late for its own.
+                # One reply per command, so that each gets its own.
                 writer.write(reply * max(1, data.count(b"*")))
                 await writer.drain()
         writer.close()
@@ -212,8 +212,8 @@ async def answering(reply: bytes) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("reply", NONSENSE, ids=range(len(NONSENSE)))
-async def test_something_else_than_a_store(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
-    """Whatever answers, each step ends with one error; who joins is told, or waits and can be stopped."""
+async def test_a_server_that_is_not_a_store(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
+    """Reading the status fails with one error; joining fails, or waits and can be stopped."""
     monkeypatch.setattr(f"{LINK}.TIMEOUT", 0.1)
     monkeypatch.setattr(f"{LINK}._GRACE", 0.1)
     async with asyncio.timeout(30), answering(reply) as url:
@@ -228,8 +228,8 @@ async def test_something_else_than_a_store(monkeypatch: pytest.MonkeyPatch, repl
         await store.close("failed")
 
 
-async def test_a_command_that_swallows_its_cancellation(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
-    """As redis-py's time-outs may on Python 3.11: neither the caller, nor the end of the run waits for it."""
+async def test_a_command_that_ignores_its_cancellation(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
+    """As time-outs of redis-py can on Python 3.11: neither the caller nor the end of the run waits for it."""
     over, begun = asyncio.Event(), asyncio.Event()
     deaf: list[asyncio.Task[Any] | None] = []
 
@@ -255,7 +255,7 @@ async def test_a_command_that_swallows_its_cancellation(monkeypatch: pytest.Monk
         joining = asyncio.create_task(other.join(1, "x"))
         await begun.wait()
         other.hurry()
-        for step in (joining, other.counts(), other.counts()):  # those after the first are not tried
+        for step in (joining, other.counts(), other.counts()):  # after the first time-out, commands are not sent
             assert isinstance(await failure_of(step), StoreAway)
         await other.close()
         over.set()
@@ -263,8 +263,10 @@ async def test_a_command_that_swallows_its_cancellation(monkeypatch: pytest.Monk
     assert len(deaf) == 2
 
 
-async def test_a_command_that_somebody_cancels(monkeypatch: pytest.MonkeyPatch, store: Valkey) -> None:
-    """It is carried out again: nobody asked the caller to end."""
+async def test_a_command_that_was_cancelled_from_elsewhere_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, store: Valkey
+) -> None:
+    """The caller itself was not cancelled."""
     await planned(store.url, ROWS)
     cancelled: list[bool] = []
     real: Callable[..., Any] = Redis.execute_command

@@ -1,4 +1,4 @@
-"""A shared store by itself: what several workers claim, settle, mend and give back, and what of it is kept."""
+"""A shared store: claims, outcomes, corrections and releases of several workers, and the stored state."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tim_async.migrate._redis_link import Link
 from tim_async.migrate._redis_reader import LAYOUT
 from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, State, Status
 
-from .fleet import ABOUT, claim, key, let_leases_end, lines, looking, opened, planned, rejected, row, settle
+from .fleet import ABOUT, claim, expire_leases, key, lines, looking, opened, planned, rejected, row, settle
 
 KNOWN = replace(ABOUT, fingerprint="f" * 64)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """One store for all examples."""
+    """One server for all examples."""
     with Valkey(tmp_path_factory.mktemp("valkey")) as running:
         yield running
 
@@ -44,7 +44,7 @@ Make = Callable[..., RedisStore]
 
 @pytest.fixture
 async def make(store: Valkey) -> AsyncIterator[Make]:
-    """Makes stores of this test's Valkey, and closes them."""
+    """Creates stores on this test's server, and closes them."""
     made: list[RedisStore] = []
 
     def make(name: str = DEFAULT_NAME) -> RedisStore:
@@ -64,7 +64,7 @@ async def status_of(url: str, name: str = "migration") -> Status:
         await store.close()
 
 
-# Against the store in memory
+# Compared with the store in memory
 
 
 member = st.one_of(st.none(), st.tuples(st.sampled_from("abé"), st.integers(0, 9)))
@@ -81,7 +81,7 @@ def made(line: int, values: tuple[str, int] | None) -> Row | Rejected:
 
 
 async def seen(store: RedisStore | MemoryStore) -> Any:
-    """All there is to know of the rows; whether one is claimed depends on who asks."""
+    """Return the whole state of the rows, except claims, which depend on the worker."""
     status = await store.status()
     counts = replace(status.counts, pending=status.counts.left, sending=0)
     by_code = {(found.code, found.rows, found.first_line) for found in status.failures if found.code}
@@ -89,8 +89,8 @@ async def seen(store: RedisStore | MemoryStore) -> Any:
     return counts, [problem async for problem in store.problems()], accepted, by_code
 
 
-async def give_out(memory: MemoryStore, wanted: list[int]) -> list[bool]:
-    """Have these rows claimed of those that can be: a shared store has them in an order of its own."""
+async def claim_lines(memory: MemoryStore, wanted: list[int]) -> list[bool]:
+    """Claim exactly these rows, since a shared store has its own order; return whether they were all."""
     free = (await memory.exchange([], 100, Calls())).claims
     await memory.release([one.row.line for one in free if one.row.line not in wanted])
     taken = [one for one in free if one.row.line in wanted]
@@ -120,7 +120,7 @@ async def compare(url: str, rows: list[Any], todo: list[Any]) -> None:
                 await memory.exchange(outcomes, 0, Calls())
                 reply = await store.exchange(outcomes, room, Calls())
                 wanted = lines(reply.claims)
-                assert [reply.exhausted] == await give_out(memory, wanted)
+                assert [reply.exhausted] == await claim_lines(memory, wanted)
                 assert len(wanted) == room or reply.exhausted
                 hand = sorted([*hand[len(outcomes) :], *wanted])
             case "mend", [found] if not hand:
@@ -143,15 +143,15 @@ async def compare(url: str, rows: list[Any], todo: list[Any]) -> None:
 
 @given(rows=st.lists(member, min_size=1, max_size=8), todo=st.lists(steps, max_size=20))
 @at_most(25)
-def test_any_sequence(shared: Valkey, rows: list[Any], todo: list[Any]) -> None:
-    """Whatever happens to rows, the store in memory says the same of them."""
+def test_any_sequence_of_calls(shared: Valkey, rows: list[Any], todo: list[Any]) -> None:
+    """The state is always that of the store in memory."""
     asyncio.run(compare(shared.url, rows, todo))
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("batch", [500, 1])
-async def test_mending(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case: str, batch: int) -> None:
-    """Of the rows of one member the last is the one that is sent, also over steps of many rows."""
+async def test_corrections(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case: str, batch: int) -> None:
+    """Of the rows of one member the last is sent, also over batches of many rows."""
     monkeypatch.setattr("tim_async.migrate._redis_reader.BATCH", batch)
     given, outcomes, mended, total, states = CASES[case]
     async with looking(shared.url) as redis:
@@ -177,8 +177,8 @@ async def test_mending(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case: st
 # Several workers
 
 
-async def test_who_holds_a_row(store: Valkey) -> None:
-    """A claim belongs to its worker until the lease ends; the next worker is told that it may have been sent."""
+async def test_claims_of_several_workers(store: Valkey) -> None:
+    """A claim is exclusive until the lease ends; the next worker sees that the row may have been sent."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 8)])
     async with opened(store.url) as one, opened(store.url) as other:
         (first,) = await claim(one, 1)
@@ -188,33 +188,33 @@ async def test_who_holds_a_row(store: Valkey) -> None:
         assert reply.counts == Counts(sending=6)
         await other.release([3, 4])
         assert await other.counts() == Counts(sending=4, pending=2)
-        # Given back unsent, they are anybody's at once, and nothing was sent.
+        # Released unsent, they can be claimed at once, as not sent before.
         taken = await claim(one)
         assert [(claim.row.line, claim.again) for claim in taken] == [(3, False), (4, False)]
-        await let_leases_end(store.url)
+        await expire_leases(store.url)
         taken = await claim(other)
         assert [(claim.row.line, claim.again) for claim in taken] == [(2, True), (3, True), (4, True)]
         assert taken[0].since == first.since
-        # The first outcome counts; the other is not even wrong.
+        # The first outcome counts; a later one is ignored.
         await settle(other, {2: State.DONE, 3: State.FAILED})
         reply = await settle(one, {2: State.FAILED, 3: State.DONE, 4: State.DONE})
         assert reply.counts == Counts(done=2, failed=1, sending=3)
-        # What it claims again because nobody else has, it has in hand.
-        await let_leases_end(store.url)
+        # Rows that it still holds itself are not claimed again.
+        await expire_leases(store.url)
         assert await claim(other) == []
     fleet = await status_of(store.url)
     assert sorted(worker.rows for worker in fleet.workers) == [1, 2]
     assert fleet.counts == Counts(done=2, failed=1, pending=3)
-    async with opened(store.url) as third:  # those of a worker that ended may have been sent
+    async with opened(store.url) as third:  # a worker that ended may have sent its rows
         assert [(claim.row.line, claim.again) for claim in await claim(third)] == [(5, True), (6, True), (7, True)]
 
 
-async def test_leases_are_renewed(store: Valkey) -> None:
-    """By `keep`, for what the worker has in hand and nobody has taken over."""
+async def test_keep_renews_leases(store: Valkey) -> None:
+    """Of the rows that the worker holds, and that no other has taken over."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 5)])
     async with opened(store.url, lease=0.3) as one, opened(store.url) as other, looking(store.url) as redis:
         await claim(one, 2)
-        await let_leases_end(store.url)
+        await expire_leases(store.url)
         await claim(other, 1)
         keeping = asyncio.create_task(one.keep())
 
@@ -231,22 +231,22 @@ async def test_leases_are_renewed(store: Valkey) -> None:
         assert isinstance(await failure_of(one.keep()), JournalError)
 
 
-async def test_a_mend_waits_for_rows_under_way(store: Valkey) -> None:
-    """An earlier row of the member that another worker may be sending must not come last."""
+async def test_a_correction_waits_for_rows_that_are_being_sent(store: Valkey) -> None:
+    """Another worker's older row of the same member must not be sent last."""
     await planned(store.url, [row(2, "a"), rejected(3), row(4, "b"), row(5, "c")])
     async with opened(store.url) as one, opened(store.url) as other:
         await claim(one, 1)
         mended: list[Row | Rejected] = [row(3, "a", 9), row(2, "x"), row(4, "y")]
         assert await other.mend(mended) == Mended(taken=1, busy=(2, 3))
-        await let_leases_end(store.url)
+        await expire_leases(store.url)
         assert await other.mend([row(3, "a", 9)]) == Mended(taken=1)
-        # An outcome of what was superseded meanwhile, or mended, is of no entry any more.
+        # Outcomes of superseded or corrected rows are ignored.
         assert (await settle(one, {2: State.DONE})).counts == Counts(pending=3, superseded=1)
         assert [claim.row for claim in await claim(other)] == [row(5, "c"), row(4, "y"), row(3, "a", 9)]
 
 
-async def test_replies_that_are_lost(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step bears being carried out twice; what it claimed first, others claim after the lease."""
+async def test_lost_replies(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command can be repeated; rows of a lost claim are claimed again after the lease."""
     run = Link.run
 
     async def twice(self: Link, request: Any) -> Any:
@@ -264,19 +264,19 @@ async def test_replies_that_are_lost(store: Valkey, monkeypatch: pytest.MonkeyPa
         await one.release([7])
         assert await one.mend([row(6, "b"), row(3, "z")]) == Mended(taken=1, busy=(6,))
         assert await one.note("a", "x") == "x"
-        await let_leases_end(store.url)
+        await expire_leases(store.url)
         assert await one.mend([row(6, "b")]) == Mended(taken=1)
         reply = await one.exchange([], 0, Calls())
         assert reply.counts == Counts(pending=3, sending=1, superseded=2)
-        assert lines(await claim(one)) == []  # by a second look all are in hand of the first
-        await let_leases_end(store.url)
+        assert lines(await claim(one)) == []  # the repeated claim finds all rows leased by the first
+        await expire_leases(store.url)
         monkeypatch.undo()
         assert lines(await claim(one)) == [3, 4, 6, 7]
     fleet = await status_of(store.url)
     assert (fleet.workers[0].rows, fleet.sdk_app_id) == (1, ABOUT.sdk_app_id)
 
 
-# What is not of the file
+# Foreign and invalid entries
 
 
 JUNK = ['["g","m0","x"]', '["g","m0",-1]', f'["g","m0",{10**30}]', '["g","m0"]', '["g","m0",1,2]', '["g","m0",[]]']
@@ -285,8 +285,10 @@ fields = st.dictionaries(st.sampled_from([b"v", b"l", b"x", b"\xff"]), st.binary
 
 @given(junk=st.lists(st.sampled_from(JUNK), max_size=4), foreign=st.lists(fields, max_size=4), good=st.integers(0, 3))
 @at_most(15)
-def test_garbage(shared: Valkey, junk: list[str], foreign: list[dict[bytes, bytes]], good: int) -> None:
-    """Valid rows are given out; everything else is rejected with its reason, and leaves nothing behind."""
+def test_invalid_entries_are_rejected(
+    shared: Valkey, junk: list[str], foreign: list[dict[bytes, bytes]], good: int
+) -> None:
+    """Valid rows are claimed; every other entry is rejected with its reason and removed."""
     texts = [*(json.dumps(["g", f"m{number}", 1]) for number in range(1, good + 1)), *junk]
 
     def packed(given: Row) -> dict[str, Any]:
@@ -313,7 +315,7 @@ def test_garbage(shared: Valkey, junk: list[str], foreign: list[dict[bytes, byte
                 assert sum("is not a row that was loaded" in problem.reason for problem in problems) == len(foreign)
                 status = await store.status()
                 assert (sum(one.rows for one in status.failures if one.rejected), status.missing) == (bad, 0)
-                # A row that is invalid here can be mended like any other; what is foreign cannot.
+                # Invalid rows can be corrected; foreign entries cannot.
                 mended = await store.mend([row(problem.line, "m") for problem in problems])
                 assert (mended.taken + mended.superseded, len(mended.skipped) > 0) == (len(junk), len(foreign) > 0)
             assert await redis.xlen(key("rows")) == good + bool(junk)
@@ -321,9 +323,7 @@ def test_garbage(shared: Valkey, junk: list[str], foreign: list[dict[bytes, byte
     asyncio.run(main())
 
 
-async def test_a_row_that_is_invalid_here_revives_the_one_before(
-    store: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_invalid_row_revives_the_one_before(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     await planned(store.url, [row(2, "a", 5), row(3, "a", 7)])
     monkeypatch.setattr("tim_async.migrate._redis_replies.shown", repr)
     async with opened(store.url) as one:
@@ -334,8 +334,8 @@ async def test_a_row_that_is_invalid_here_revives_the_one_before(
         assert [claim.row for claim in await claim(one)] == [row(2, "a", 5)]
 
 
-async def test_rows_that_are_lost(store: Valkey) -> None:
-    """A migration that somebody trimmed is told from one that is done."""
+async def test_trimmed_rows_are_reported(store: Valkey) -> None:
+    """Otherwise the migration would seem complete."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 12)])
     async with opened(store.url) as one, looking(store.url) as redis:
         await claim(one, 1)
@@ -344,21 +344,21 @@ async def test_rows_that_are_lost(store: Valkey) -> None:
         assert lines(await claim(one)) == list(range(5, 12))
         assert "has lost 2 rows without an outcome" in str(await failure_of(claim(one)))
         assert (await one.status()).missing == 3
-        # What was done need not be there; but what is mended must have a place behind all others.
+        # Done rows may be trimmed; a corrected row needs an id behind all others.
         await redis.execute_command("XADD", key("rows"), f"{2**64 - 1}-0", "x", "y")
         assert "another program has added entries" in str(await failure_of(one.mend([row(5, "z")])))
 
 
 DAMAGE: dict[str, tuple[Any, ...]] = {
-    "no number": ("hset", "counts", {"done": "many"}),
+    "not a number": ("hset", "counts", {"done": "many"}),
     "an absurd number": ("hset", "counts", {"left": "9" * 40}),
     "a negative number": ("hset", "counts", {"done": -5}),
-    "no kind": ("hset", "about", {"kind": '"calls"'}),
+    "an unknown kind": ("hset", "about", {"kind": '"calls"'}),
     "not JSON": ("hset", "about", {"arguments": "[" * 5000}),
-    "no position": ("hset", "about", {"position": "x"}),
+    "an invalid position": ("hset", "about", {"position": "x"}),
     "not loaded": ("hset", "about", {"complete": "0"}),
     "a claim without a time": ("hset", "claims", {"4": "1e999"}),
-    "a circle of superseded rows": ("hset", "replaced", {"3": "3 x", "2": "3 x", "5": "2 x"}),
+    "a cycle of superseded rows": ("hset", "replaced", {"3": "3 x", "2": "3 x", "5": "2 x"}),
     "a worker": ("hset", "workers", {"a": "x", "b": '5 5 {"how": 1}', "c": "nan 1 []", "d": "1 1 " + "[" * 3000}),
     "a worker's calls": ("hset", "series", {"a": "x"}),
     "a problem": ("hset", "problems", {"6": "x"}),
@@ -381,8 +381,8 @@ DAMAGE: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-async def test_damage(store: Valkey, make: Make, what: str) -> None:
-    """Whatever is in the store, each step works or says plainly that it cannot."""
+async def test_a_damaged_store(store: Valkey, make: Make, what: str) -> None:
+    """Each call works, or fails with one clear error."""
     await planned(store.url, [row(2, "a"), row(3, "a"), row(4, "b"), row(5, "c"), rejected(6), row(7, "d")])
     async with opened(store.url) as one:
         await claim(one, 2)
@@ -419,8 +419,8 @@ async def test_damage(store: Valkey, make: Make, what: str) -> None:
 # Planning
 
 
-async def test_a_plan_that_is_replaced(store: Valkey, make: Make) -> None:
-    """The loader that began last continues; the one before it fails, and nothing of it is left."""
+async def test_a_newer_load_replaces_an_unfinished_one(store: Valkey, make: Make) -> None:
+    """The older load fails, and none of its rows is left."""
     first, second = make(), make()
     assert await first.open(ABOUT) is None
     await first.plan([row(2, "old"), rejected(3), row(4, "old")])
@@ -436,8 +436,8 @@ async def test_a_plan_that_is_replaced(store: Valkey, make: Make) -> None:
         assert [claim.row for claim in await claim(one)] == [row(9, "new")]
 
 
-async def test_a_store_that_went_back(store: Valkey, make: Make) -> None:
-    """As one does that restarts without its last second: the load says so, and what it was."""
+async def test_a_store_that_lost_writes_fails_the_load(store: Valkey, make: Make) -> None:
+    """As after a restart without the last second of the append-only file; the error says so."""
     one = make()
     await one.open(ABOUT)
     async with looking(store.url) as redis:
@@ -454,8 +454,8 @@ async def test_a_store_that_went_back(store: Valkey, make: Make) -> None:
     await one.close()
 
 
-async def test_another_migration(store: Valkey, make: Make) -> None:
-    """One that is planned is kept, whatever begins; an app is bound once."""
+async def test_another_migration_is_refused(store: Valkey, make: Make) -> None:
+    """A planned one is kept; an app is bound once."""
     unbound = replace(ABOUT, sdk_app_id=0, base_url="")
     await planned(store.url, [row(2, "a")], unbound)
     for other in (
@@ -475,8 +475,8 @@ async def test_another_migration(store: Valkey, make: Make) -> None:
     await restarted.close()
 
 
-async def test_keys_of_something_else(store: Valkey, make: Make) -> None:
-    """They are left alone unless --restart is given; those of an earlier release are named."""
+async def test_foreign_keys_are_kept(store: Valkey, make: Make) -> None:
+    """Without --restart; keys of another release are kept even then."""
     async with looking(store.url) as redis:
         for part in ("rows", "counts", "problems"):
             await redis.flushdb()
@@ -488,7 +488,7 @@ async def test_keys_of_something_else(store: Valkey, make: Make) -> None:
             await again.close()
         await redis.flushdb()
         await redis.hset("tim_async:{migration:old}:about", "version", 1)
-        # No restart takes what another release may still work on; and this one leaves word for the others.
+        # A restart does not remove data that another release may use; this release stores its layout for the others.
         await redis.set("tim_async:{migration:new}:layout", LAYOUT + 1)
         for name, says in (("old", "was loaded by an earlier release"), ("new", "was loaded by a later release")):
             for step in (make(name).open(ABOUT), make(name).open(ABOUT, restart=True), make(name).join(1, "x")):
@@ -497,8 +497,8 @@ async def test_keys_of_something_else(store: Valkey, make: Make) -> None:
         assert await redis.get("tim_async:{migration:mine}:layout") == str(LAYOUT)
 
 
-async def test_one_slot_and_nothing_left(store: Valkey, make: Make) -> None:
-    """All keys of a migration are in one slot of a cluster, none is another's, and all can be dropped."""
+async def test_all_keys_are_in_one_slot_and_can_be_dropped(store: Valkey, make: Make) -> None:
+    """Another migration has its own."""
     for name in ("one", "two"):
         await planned(store.url, [row(2, "a"), row(3, "a"), rejected(4), row(5, "b")], name=name)
     async with looking(store.url) as redis:
@@ -518,11 +518,11 @@ async def test_one_slot_and_nothing_left(store: Valkey, make: Make) -> None:
         assert {name.split("{")[1].split("}")[0] for name in await redis.keys("*")} == {"migration:two"}
 
 
-# What is told
+# Listings, notes and sessions
 
 
-async def test_accepted_rows_and_problems_by_page(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By line, also where a row was mended and is at the end of the stream."""
+async def test_accepted_rows_and_problems_are_read_in_pages(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of lines, although corrected rows are at the end of the stream."""
     monkeypatch.setattr("tim_async.migrate._redis_reader.BATCH", 3)
     given = [rejected(line, f"reason {line}", "") if line % 4 == 0 else row(line, f"m{line}") for line in range(2, 30)]
     await planned(store.url, given)
@@ -540,8 +540,8 @@ async def test_accepted_rows_and_problems_by_page(store: Valkey, monkeypatch: py
         assert (problems[5].fields, problems[5].reason) == ({"Text": "line 28"}, "reason 28")
 
 
-async def test_more_reasons_than_are_told_apart(store: Valkey) -> None:
-    """Their rows are counted all the same."""
+async def test_many_different_reasons(store: Valkey) -> None:
+    """Beyond 1,000 they are counted together."""
     await planned(store.url, [rejected(line, f"is {line}", "") for line in range(2, 1202)])
     failures = (await status_of(store.url)).failures
     assert len(failures) == 1001
@@ -549,8 +549,8 @@ async def test_more_reasons_than_are_told_apart(store: Valkey) -> None:
     assert sum(failure.rows for failure in failures) == 1200
 
 
-async def test_pace_and_notes(store: Valkey, make: Make) -> None:
-    """A pace is for those at work when it is set; what is said again is set again."""
+async def test_the_pace_and_notes(store: Valkey, make: Make) -> None:
+    """A worker receives each pace that is set after its start, also an equal one."""
     assert "there is no stream" in str(await failure_of(make().set_pace(Pace(1.0))))
     await planned(store.url, [row(2, "a")])
     setter = make()
@@ -576,8 +576,8 @@ async def test_pace_and_notes(store: Valkey, make: Make) -> None:
     await setter.close()
 
 
-async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names of those that ended long ago, but not what they did."""
+async def test_old_workers_are_removed(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their calls stay in the totals."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 9)])
     info = {"started": 1000.0, "ended": None, "how": "", "lease": 10.0, "calls": {"sent": 2, "done": 1}}
     async with looking(store.url) as redis:
@@ -598,9 +598,9 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
             assert await redis.hlen(key("workers")) == 1000
             assert await redis.hkeys(key("series")) == ["old1002"]
             await settle(one, {3: State.DONE})
-        # Consumers of the dead that hold nothing go with the next worker that comes or ends.
+        # Consumers without claims are removed when the next worker starts or ends.
         assert await names() == {"idle", "killed"}
-        await let_leases_end(store.url)
+        await expire_leases(store.url)
         monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
         async with opened(store.url) as one:
             taken = lines(await claim(one, 9))
@@ -612,8 +612,8 @@ async def test_workers_are_forgotten(store: Valkey, monkeypatch: pytest.MonkeyPa
     assert sum(session.calls.done for session in fleet.sessions) == 1003
 
 
-async def test_the_sessions_of_a_fleet(store: Valkey) -> None:
-    """Workers of one time are one session, with the calls and the series of all."""
+async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> None:
+    """With the calls and the series of all."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 6)])
     async with opened(store.url) as one, opened(store.url) as other, opened(store.url):
         for worker, line in ((one, 2), (other, 3)):
@@ -630,8 +630,8 @@ async def test_the_sessions_of_a_fleet(store: Valkey) -> None:
     assert fleet.seconds_left == pytest.approx(2 / fleet.rate)
 
 
-async def test_a_full_store(store: Valkey, make: Make) -> None:
-    """Nothing can be planned then; but rows can be claimed and settled."""
+async def test_a_store_without_memory(store: Valkey, make: Make) -> None:
+    """Rows cannot be planned, but they can be claimed and settled."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 12)])
     async with looking(store.url) as redis, opened(store.url) as one:
         await redis.config_set("maxmemory", "1")
@@ -644,8 +644,8 @@ async def test_a_full_store(store: Valkey, make: Make) -> None:
         await redis.config_set("maxmemory", "0")
 
 
-async def test_whether_the_store_keeps_it(tmp_path: Path) -> None:
-    """One warning when it may lose rows; none when it keeps an append-only file, which then has them."""
+async def test_the_durability_of_the_store(tmp_path: Path) -> None:
+    """It warns if rows may be lost, and not with an append-only file, which keeps them."""
     with Valkey(tmp_path / "a") as valkey, contextlib.closing(Redis.from_url(valkey.url)) as redis:
         await planned(valkey.url, [row(2, "a")])
         async with opened(valkey.url) as one:
@@ -662,7 +662,7 @@ async def test_whether_the_store_keeps_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a{b", "x" * 101, 7])
-def test_names_and_leases(name: Any) -> None:
+def test_invalid_names_and_leases(name: Any) -> None:
     with pytest.raises(ValueError, match="name is 1 to 100 characters"):
         RedisStore("redis://localhost", name)
     with pytest.raises(ValueError, match="lease must be above 0"):

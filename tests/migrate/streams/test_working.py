@@ -1,4 +1,4 @@
-"""Loads and workers against a real store and a real server: what is sent, what is kept, and how each ends."""
+"""Loads and workers against a real store and a real server: requests, stored states, and how each ends."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ from tim_async.migrate.streams import (
     write_fleet_rejects,
 )
 
-from .fleet import FAST, key, last_of, loaded, looking, of, row, rows_of, simple, working, write
+from .fleet import FAST, key, last_of, loaded, looking, of, row, rows_of, simple_file, working, write
 
 ENDS_WITHIN = 20.0
-"""Seconds; it takes 2 to 7 where the machine has nothing else to do."""
+"""Seconds; 2 to 7 on an idle machine."""
 
 
 def finished(events: list[Event]) -> Finished:
@@ -66,11 +66,11 @@ def finished(events: list[Event]) -> Finished:
     return events[-1]
 
 
-# A load
+# Loads
 
 
-async def test_all_rows(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """The last row of each member is sent, once; and then there is nothing to do."""
+async def test_a_load_and_a_worker(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """The last row of each member is sent once; another worker has nothing to do."""
     rows = rows_of(random.Random(1), 300, 200)
     found = await loaded(write(tmp_path / "counts.csv", rows), store.url)
     assert (found.complete, found.before, found.counts) == (True, False, Counts(pending=200, superseded=100))
@@ -86,9 +86,9 @@ async def test_all_rows(tmp_path: Path, store: Valkey, service: StandIn) -> None
     assert (await loaded(tmp_path / "counts.csv", store.url)).before
 
 
-async def test_a_run_loads_and_works(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """With the URL of a store, `run` is both; each of many takes part in what the first has loaded."""
-    file = simple(tmp_path, 30)
+async def test_a_run_with_the_url_of_a_store_loads_and_works(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """A second one joins the migration that the first has loaded."""
+    file = simple_file(tmp_path, 30)
     async with client_of(service, rates=FAST) as tim:
         for ended in (Ended.DONE, Ended.NOTHING_TO_DO):
             with FileSource(file, UNREAD) as source:
@@ -97,8 +97,8 @@ async def test_a_run_loads_and_works(tmp_path: Path, store: Valkey, service: Sta
     assert len(service.bodies) == 30
 
 
-async def test_loads_at_once(tmp_path: Path, store: Valkey) -> None:
-    """The one that began last loads each row once; the others are told, or find all done."""
+async def test_simultaneous_loads(tmp_path: Path, store: Valkey) -> None:
+    """The newest loads each row once; the others fail, or find all rows loaded."""
     file = write(tmp_path / "counts.csv", [("g", f"m{number}", "1") for number in range(6000)])
     results = await asyncio.gather(*(loaded(file, store.url) for _ in range(3)), return_exceptions=True)
     failed = [str(result) for result in results if isinstance(result, BaseException)]
@@ -107,8 +107,7 @@ async def test_loads_at_once(tmp_path: Path, store: Valkey) -> None:
     assert (await read_fleet(store.url)).counts == Counts(pending=6000)
 
 
-async def test_a_load_that_is_stopped(tmp_path: Path, store: Valkey) -> None:
-    """The next one starts over."""
+async def test_a_stopped_load_is_repeated(tmp_path: Path, store: Valkey) -> None:
     file = write(tmp_path / "counts.csv", [("g", f"m{number}", "1") for number in range(11_000)])
     stop = asyncio.Event()
     with FileSource(file, UNREAD) as source:
@@ -121,9 +120,9 @@ async def test_a_load_that_is_stopped(tmp_path: Path, store: Valkey) -> None:
     assert (await loaded(file, store.url)).counts == Counts(pending=11_000)
 
 
-async def test_another_file(tmp_path: Path, store: Valkey) -> None:
-    """It is refused, with what is in the way; a source that cannot be read costs nothing."""
-    file = simple(tmp_path, 3)
+async def test_another_file_is_refused(tmp_path: Path, store: Valkey) -> None:
+    """The error has the difference; an unreadable source does not remove a loaded one."""
+    file = simple_file(tmp_path, 3)
     other = write(tmp_path / "other.csv", [("g", "m", "1")])
     app: dict[str, Any] = {"sdk_app_id": 1400000000, "base_url": "https://a.example"}
     await loaded(file, store.url, **app)
@@ -141,8 +140,8 @@ async def test_another_file(tmp_path: Path, store: Valkey) -> None:
     assert (await loaded(other, store.url, restart=True)).counts == Counts(pending=1)
 
 
-async def test_rejected_rows_are_mended(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """From a load over the rejected file and a worker that takes it back, to the verification."""
+async def test_rejected_rows_are_corrected(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """From the load over the rejected file and a worker that reads it to the verification."""
     file = write(tmp_path / "reads.csv", [("a", "b", "1700000000"), ("a", "", "5"), ("a", "c", "x")], "read")
     assert (await loaded(file, store.url, READ)).counts == Counts(pending=1, rejected=2)
     to = tmp_path / "rejected.jsonl"
@@ -156,25 +155,25 @@ async def test_rejected_rows_are_mended(tmp_path: Path, store: Valkey, service: 
         events = await working(service, store.url, mended=mended)
     assert of(MendedRows, events) == [MendedRows(taken=1, superseded=0, rejected=1)]
     assert finished(events).counts == Counts(done=2, rejected=1)
-    # Somebody has edited it, so it is left as it is.
+    # The edited file is kept.
     written = await write_fleet_rejects(store.url, to)
     assert (written.path, written.rows) == (tmp_path / "rejected-2.jsonl", 1)
     async with client_of(service) as tim, contextlib.aclosing(verify(tim, store.url)) as results:
         assert [one async for one in results][-1].checked == 2  # type: ignore[union-attr]
 
 
-async def test_the_file_that_must_not_be_overwritten(tmp_path: Path, store: Valkey) -> None:
+async def test_the_rejected_file_does_not_overwrite_the_source(tmp_path: Path, store: Valkey) -> None:
     file = write(tmp_path / "counts.csv", [("g", "", "1")])
     await loaded(file, store.url)
     assert "is the file of the rows" in str(await failure_of(write_fleet_rejects(store.url, file)))
 
 
-# A worker
+# Workers
 
 
-async def test_before_the_load(store: Valkey, service: StandIn) -> None:
-    """A worker waits for the rows, and says so, also while they are loaded."""
-    said: list[Event] = []
+async def test_a_worker_waits_for_the_load(store: Valkey, service: StandIn) -> None:
+    """Its events say so, before the load and during it."""
+    found: list[Event] = []
     waits = asyncio.Event()
 
     async def watched() -> None:
@@ -183,7 +182,7 @@ async def test_before_the_load(store: Valkey, service: StandIn) -> None:
             contextlib.aclosing(work(tim, store.url, group_check=False)) as events,
         ):
             async for event in events:
-                said.append(event)
+                found.append(event)
                 waits.set()
 
     worker = asyncio.create_task(watched())
@@ -191,19 +190,19 @@ async def test_before_the_load(store: Valkey, service: StandIn) -> None:
     loader = RedisStore(store.url)
     await loader.open(About("unread", "counts.csv"))
     await loader.plan([row(line, f"m{line}") for line in range(2, 52)])
-    while not said or "not all rows of" not in of(Waiting, said)[-1].reason:
+    while not found or "not all rows of" not in of(Waiting, found)[-1].reason:
         waits.clear()
         await waits.wait()
     await loader.planned("")
     await loader.close()
     await worker
-    assert of(Waiting, said)[0].reason == f"there is no stream migration at {store.url} yet"
-    assert of(Resumed, said)
-    assert finished(said).counts == Counts(done=50)
+    assert of(Waiting, found)[0].reason == f"there is no stream migration at {store.url} yet"
+    assert of(Resumed, found)
+    assert finished(found).counts == Counts(done=50)
 
 
-async def test_outcomes(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """Refused rows fail with their code; rows that their groups would ignore unsent, and some are lowered."""
+async def test_the_outcomes_of_rows(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """Refused rows fail with their code, rows of groups that ignore counts fail unsent, and some rows are lowered."""
 
     def answer(seen: Seen) -> Any:
         body = seen.json
@@ -217,7 +216,7 @@ async def test_outcomes(tmp_path: Path, store: Valkey, service: StandIn) -> None
         return ok(GroupInfo=groups)
 
     service.answer = answer
-    await loaded(simple(tmp_path, 30), store.url)
+    await loaded(simple_file(tmp_path, 30), store.url)
     events = await working(service, store.url, group_check=True, concurrency=8)
     assert finished(events) == Finished(Counts(done=8, lowered=10, failed=12), Ended.DONE, {10007: 2, None: 10})
     assert (len(of(RowLowered, events)), len(of(RowFailed, events))) == (10, 12)
@@ -227,8 +226,9 @@ async def test_outcomes(tmp_path: Path, store: Valkey, service: StandIn) -> None
     assert {body["GroupId"] for body in service.bodies if "Member_Account" in body} == {"g0", "g2"}
 
 
-async def test_rows_without_a_time_of_their_own(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """They are sent with the store's time, already the first time."""
+async def test_rows_without_a_time_are_sent_with_the_stores_time(
+    tmp_path: Path, store: Valkey, service: StandIn
+) -> None:
     file = write(tmp_path / "reads.csv", [("a", "b", ""), ("c", "d", "1700000000")], "read")
     with FileSource(file, READ, until_now=True) as source:
         async with contextlib.aclosing(load(source, store.url)) as events:
@@ -244,9 +244,9 @@ async def test_rows_without_a_time_of_their_own(tmp_path: Path, store: Valkey, s
 
 
 @pytest.mark.parametrize("how", ["stop", "leave"])
-async def test_the_rest_is_given_back(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
-    """A stop finishes what is under way, and leaving cuts it short; others need not wait for a lease."""
-    await loaded(simple(tmp_path, 60), store.url)
+async def test_a_worker_that_ends_releases_its_rows(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
+    """A stop finishes the requests under way, and leaving cancels them; others need not wait for the lease."""
+    await loaded(simple_file(tmp_path, 60), store.url)
     service.answer = lambda _: Fate.HOLD
     stop = asyncio.Event()
     first = asyncio.create_task(working(service, store.url, concurrency=10, stop=stop, lease=1000.0))
@@ -270,15 +270,15 @@ async def test_the_rest_is_given_back(tmp_path: Path, store: Valkey, service: St
     assert finished(await working(service, store.url, lease=1000.0)).counts == Counts(done=60)
 
 
-async def test_what_a_dead_worker_held_is_taken_over(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """Once its lease is over; a living worker keeps its own, however long a call takes."""
-    await loaded(simple(tmp_path, 20), store.url)
+async def test_a_dead_workers_rows_are_claimed_after_the_lease(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """A living worker keeps its own, also during long calls."""
+    await loaded(simple_file(tmp_path, 20), store.url)
     async with looking(store.url) as redis:
         await redis.xreadgroup("workers", "dead", {key("rows"): ">"}, count=5)
     service.script.extend([Fate.HOLD] * 3)
     slow = asyncio.create_task(working(service, store.url, concurrency=3, lease=1.5))
     await service.until(3)
-    # The others have everything but the three, which are held for longer than a lease: they have waited for one.
+    # The others have taken all but these three, which are held for longer than a lease: leases have ended.
     others = asyncio.create_task(working(service, store.url, lease=1.5))
     await service.until(20)
     async with looking(store.url) as redis:
@@ -289,9 +289,9 @@ async def test_what_a_dead_worker_held_is_taken_over(tmp_path: Path, store: Valk
     assert len(service.bodies) == 20
 
 
-async def test_refused_credentials(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """They end the worker at once; no row fails, and others send all of them."""
-    await loaded(simple(tmp_path, 20), store.url)
+async def test_refused_credentials_end_a_worker(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """At once; no row fails, and another worker sends them."""
+    await loaded(simple_file(tmp_path, 20), store.url)
     service.answer = lambda _: error(70003, "bad signature")
     assert isinstance(await failure_of(working(service, store.url, lease=1000.0)), AuthError)
     fleet = await read_fleet(store.url)
@@ -302,9 +302,8 @@ async def test_refused_credentials(tmp_path: Path, store: Valkey, service: Stand
     assert isinstance(raised, StreamMismatch)
 
 
-async def test_too_many_errors(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """They are those of all workers; each stops at its own limit."""
-    await loaded(simple(tmp_path, 40), store.url)
+async def test_max_errors_counts_the_errors_of_all_workers(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    await loaded(simple_file(tmp_path, 40), store.url)
     service.answer = lambda _: error(10007, "no")
     first = finished(await working(service, store.url, max_errors=4, concurrency=2))
     assert first.ended is Ended.LIMIT
@@ -314,9 +313,9 @@ async def test_too_many_errors(tmp_path: Path, store: Valkey, service: StandIn) 
     assert len(service.bodies) == sent
 
 
-async def test_garbage_on_the_stream(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """What something else added is told of and counts as errors, and hides no row."""
-    await loaded(simple(tmp_path, 6), store.url)
+async def test_foreign_entries_are_reported(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    """They count as errors, and do not affect rows."""
+    await loaded(simple_file(tmp_path, 6), store.url)
     async with looking(store.url) as redis:
         for _ in range(6):
             await redis.xadd(key("rows"), {"v": '["g","m0",9]'})
@@ -327,13 +326,12 @@ async def test_garbage_on_the_stream(tmp_path: Path, store: Valkey, service: Sta
     assert [body["UnreadMsgNum"] for body in service.bodies] == [1] * 6
 
 
-async def test_the_pace_is_set(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """While workers send."""
-    await loaded(simple(tmp_path, 200), store.url)
+async def test_the_pace_can_be_changed_while_workers_send(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    await loaded(simple_file(tmp_path, 200), store.url)
 
     def answer(_: Seen) -> Any:
         if len(service.bodies) == 20:
-            told.append(asyncio.ensure_future(tell()))
+            tasks.append(asyncio.ensure_future(tell()))
         return ok()
 
     async def tell() -> None:
@@ -341,16 +339,15 @@ async def test_the_pace_is_set(tmp_path: Path, store: Valkey, service: StandIn) 
         await setter.set_pace(Pace(rate=1999.0))
         await setter.close()
 
-    told: list[asyncio.Future[None]] = []
+    tasks: list[asyncio.Future[None]] = []
     service.answer = answer
     events = await working(service, store.url, concurrency=5, rate=2000.0)
     assert of(PaceChanged, events) == [PaceChanged(1999.0, 1.0)]
-    await asyncio.gather(*told)
+    await asyncio.gather(*tasks)
 
 
-async def test_the_recorders_of_two_workers(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """Their calls are one session of the fleet."""
-    await loaded(simple(tmp_path, 60), store.url)
+async def test_the_series_of_two_workers_are_merged(tmp_path: Path, store: Valkey, service: StandIn) -> None:
+    await loaded(simple_file(tmp_path, 60), store.url)
     recorders = [Recorder("set_unread_msg_num", 200.0) for _ in range(2)]
     async with asyncio.TaskGroup() as group:
         for recorder in recorders:
@@ -373,19 +370,19 @@ async def test_the_recorders_of_two_workers(tmp_path: Path, store: Valkey, servi
         ({"url": "http://localhost"}, "redis://"),
     ],
 )
-async def test_arguments(service: StandIn, options: dict[str, Any], problem: str) -> None:
+async def test_invalid_arguments(service: StandIn, options: dict[str, Any], problem: str) -> None:
     given = {"url": "redis://127.0.0.1:1", **options}
     raised = await failure_of(working(service, given.pop("url"), **given))
     assert isinstance(raised, ValueError)
     assert problem in str(raised)
 
 
-# Whatever breaks
+# Failures
 
 
 async def begin_to_work(folder: Path, store: Valkey, service: StandIn, stop: asyncio.Event) -> asyncio.Task[Any]:
-    """A worker with five calls under way, of a hundred rows."""
-    await loaded(simple(folder, 100), store.url, sdk_app_id=APP, base_url=service.url)
+    """Start a worker, and wait for five requests of a hundred rows."""
+    await loaded(simple_file(folder, 100), store.url, sdk_app_id=APP, base_url=service.url)
     service.answer = lambda _: Fate.HOLD
     worker = asyncio.create_task(working(service, store.url, concurrency=5, stop=stop, lease=0.5))
     await service.until(5)
@@ -399,7 +396,7 @@ def let_go(service: StandIn) -> None:
 
 @pytest.mark.parametrize("how", ["lost", "trimmed", "full"])
 async def test_a_store_that_breaks(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
-    """A worker ends with one line where rows are lost; one that is full only gets no more of them."""
+    """Lost rows end a worker with one error; a full store does not."""
     worker = await begin_to_work(tmp_path, store, service, asyncio.Event())
     async with looking(store.url) as redis:
         if how == "lost":
@@ -420,8 +417,8 @@ async def test_a_store_that_breaks(tmp_path: Path, store: Valkey, service: Stand
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-async def test_a_stop_while_the_store_is_away(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
-    """The end does not wait for it for long: what could not be written is sent again by others."""
+async def test_a_stop_during_an_outage_of_the_store(tmp_path: Path, store: Valkey, service: StandIn, how: str) -> None:
+    """The end waits for seconds only; rows whose outcomes were not saved are sent again by others."""
     stop = asyncio.Event()
     worker = await begin_to_work(tmp_path, store, service, stop)
     if how == "killed":
@@ -460,14 +457,14 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("point", BROKEN, ids=lambda point: point[1])
-async def test_an_exception_anywhere(
+async def test_an_exception_anywhere_ends_the_worker(
     tmp_path: Path,
     store: Valkey,
     service: StandIn,
     monkeypatch: pytest.MonkeyPatch,
     point: tuple[str, str, int],
 ) -> None:
-    """It ends the worker with one error, and all rows are there for others."""
+    """With one error; another worker sends the rows."""
     module, name, skipped = point
     owner = importlib.import_module(module)
     *path, last = name.split(".")
@@ -490,7 +487,7 @@ async def test_an_exception_anywhere(
         due()
         return real(*args, **options)
 
-    await loaded(simple(tmp_path, 100), store.url)
+    await loaded(simple_file(tmp_path, 100), store.url)
     with monkeypatch.context() as patch:
         patch.setattr(owner, last, broken_async if inspect.iscoroutinefunction(real) else broken)
         async with asyncio.timeout(ENDS_WITHIN):
@@ -500,9 +497,11 @@ async def test_an_exception_anywhere(
 
 
 @pytest.mark.parametrize("step", range(0, 10, 2))
-async def test_every_task_is_cancelled_at_some_step(tmp_path: Path, store: Valkey, service: StandIn, step: int) -> None:
-    """Whatever survives that, the run ends, and its rows are there for others."""
-    await loaded(simple(tmp_path, 40), store.url)
+async def test_the_cancellation_of_every_task_ends_the_worker(
+    tmp_path: Path, store: Valkey, service: StandIn, step: int
+) -> None:
+    """At any step; another worker sends the rows."""
+    await loaded(simple_file(tmp_path, 40), store.url)
     task = asyncio.create_task(working(service, store.url, concurrency=4, lease=1.0))
     for _ in range(3**step % 200):
         await asyncio.sleep(0)
@@ -522,8 +521,8 @@ async def test_every_task_is_cancelled_at_some_step(tmp_path: Path, store: Valke
 # Names
 
 
-def test_names() -> None:
-    """Each is there, listed and documented; none is a module's; and importing them loads nothing."""
+def test_the_public_names() -> None:
+    """They exist, are documented and are no module's; importing them does not load redis."""
     for name in streams.__all__:
         assert getattr(streams, name).__doc__
         assert name in dir(streams)
