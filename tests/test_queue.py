@@ -256,6 +256,29 @@ def test_a_free_connection_goes_to_an_endpoint_that_can_use_it() -> None:
     assert virtual_time.run(run()) == ["waiting"]
 
 
+def test_a_free_connection_goes_to_the_endpoint_that_has_waited_longest() -> None:
+    """And connections that nobody waits for are free again, all of them."""
+
+    async def run() -> tuple[list[object], int]:
+        connections, log = Connections(3), list[object]()
+        queue, *others = (RequestQueue(200, connections=connections) for _ in range(4))
+        permits = [await queue.enter() for _ in range(3)]
+        calls = []
+        for name, other in enumerate(others):
+            calls.append(asyncio.create_task(pass_through(other, log, name)))
+            await asyncio.sleep(0)
+        for permit in permits:
+            queue.leave(permit, answered=True)
+        await asyncio.gather(*calls)
+        free = 0
+        while connections.free(queue):
+            connections.take()
+            free += 1
+        return log, free
+
+    assert virtual_time.run(run()) == ([0, 1, 2], 3)
+
+
 @pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
 def test_close_raises_in_every_waiting_caller(then: Callable[[RequestQueue], Awaitable[Permit]]) -> None:
     """Each with an exception of its own: nothing was sent."""
@@ -464,17 +487,74 @@ def test_the_wait_that_is_foreseen_is_that_behind_all_who_go_first(lane: Lane, a
     virtual_time.run(run())
 
 
+def test_a_longer_pause_ends_the_wait_of_callers_that_it_would_make_late_and_of_no_other() -> None:
+    async def run() -> None:
+        queue = RequestQueue(200)
+        queue.pause(1)
+        hurried = [asyncio.create_task(queue.enter(max_wait=2)) for _ in range(2)]
+        patient = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        queue.pause(10)
+        for caller in hurried:
+            with pytest.raises(QuotaExhausted) as raised:
+                await caller
+            assert queue.now() == pytest.approx(1001)
+            assert raised.value.retry_after == pytest.approx(9)
+        assert (await patient).sent == pytest.approx(1010)
+
+    virtual_time.run(run())
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("lane", Lane)
+def test_the_limiter_is_asked_for_the_lane_of_the_head(lane: Lane, again: bool) -> None:
+    """A store keeps bulk to its share."""
+    asked = set[Lane]()
+
+    class Asked(LocalLimiter):
+        def wait(self, now: float, lane: Lane) -> float:
+            asked.add(lane)
+            return super().wait(now, lane)
+
+    async def run() -> None:
+        queue = RequestQueue(200, limiter=lambda _: Asked(200))
+        queue.pause(1)
+        await queue.enter(lane, again)
+
+    virtual_time.run(run())
+    assert asked == {lane}
+
+
+@pytest.mark.parametrize(("strict", "calls"), [(False, 20), (True, 8)])
+def test_a_strict_queue_lets_fewer_calls_go_at_once(strict: bool, calls: int) -> None:
+    async def run() -> None:
+        queue = RequestQueue(400, strict=strict)
+        begin, sent = queue.now(), list[float]()
+        for _ in range(30):
+            sent.append((await queue.enter()).sent)
+        assert sent.count(begin) == calls
+
+    virtual_time.run(run())
+
+
 def test_who_gives_up_is_told_when_there_may_be_a_permit() -> None:
-    """Not sooner than after the time that one call takes at the rate; also where nothing can be foreseen."""
+    """Not sooner than after the time that one call takes at the rate; also where nothing can be foreseen.
+
+    Callers behind it make no difference, and are not forgotten.
+    """
 
     async def run() -> None:
         queue = await filled(4)
+        ahead = asyncio.create_task(queue.enter(max_wait=0.5))
+        behind = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(3)]
         with pytest.raises(QuotaExhausted) as raised:
-            await queue.enter(max_wait=0.5)
+            await ahead
         assert queue.now() == pytest.approx(1000.5)
         assert raised.value.retry_after == pytest.approx(1 / 4)
-        assert queue.waiting == 0
+        assert queue.waiting == 3
         assert queue.head_deadline() == math.inf
+        release(queue)
+        await asyncio.gather(*behind)
 
     virtual_time.run(run())
 

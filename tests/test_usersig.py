@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -123,6 +124,10 @@ def test_changed_and_missing_claims_are_refused() -> None:
             assert refused({**good, name: value})
     for gone in good:
         assert refused({name: value for name, value in good.items() if name != gone}, "not a UserSig")
+    # The signature covers the text of a value, not its type.
+    good = unpack(sign(1400000000, KEY, "3", issued_at=NOW, expire=86400))
+    for name, value in (("TLS.identifier", 3), ("TLS.sdkappid", "1400000000"), ("TLS.time", str(NOW))):
+        assert refused({**good, name: value}, "not a UserSig")
 
 
 def test_characters_that_are_not_base64_are_refused_and_not_skipped() -> None:
@@ -170,12 +175,18 @@ def test_well_packed_garbage_is_refused_with_a_value_error_only(document: object
 
 
 def test_a_bomb_is_refused_with_a_value_error_only() -> None:
-    """Deep nesting, or megabytes in a few bytes."""
+    """Deep nesting, or megabytes in a few bytes, which are not unpacked."""
     for content in (b"[" * 60_000, b" " * 50_000_000, b"1" * 60_000):
+        usersig = base64.b64encode(zlib.compress(content)).decode()
+        tracemalloc.start()
         with pytest.raises(ValueError, match="not a UserSig"):
-            verify(base64.b64encode(zlib.compress(content)).decode(), 1400000000, KEY, now=NOW)
-    with pytest.raises(ValueError, match="not a UserSig"):
-        verify("", 1400000000, KEY, now=NOW)
+            verify(usersig, 1400000000, KEY, now=NOW)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+    missing: Any = None
+    for usersig in ("", missing):
+        with pytest.raises(ValueError, match="not a UserSig"):
+            verify(usersig, 1400000000, KEY, now=NOW)
 
 
 class Clock:
@@ -203,6 +214,7 @@ def test_the_cache_renews_at_four_fifths_of_the_life_and_once() -> None:
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     first = cache.current()
+    assert cache.current() is first
     clock.now = NOW + 799.0
     assert cache.current() is first
     clock.now = NOW + 800.0
