@@ -10,9 +10,11 @@ import warnings
 import pytest
 
 from tim_async import APIError, Attempt, ClientClosed, Lane, QuotaExhausted, RetryPolicy, TIMClient
+from tim_async._limiter.local import Permit
+from tim_async._limiter.queue import RequestQueue
 from tim_async.errors import CODES, brief
 
-from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of
+from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of, page
 
 NAME = "get_c2c_unread_msg_num"
 SET = "set_unread_msg_num"
@@ -84,6 +86,22 @@ async def test_attempts_are_logged_at_debug(service: StandIn, caplog: pytest.Log
     for line, end, attempt in zip(lines, ended, seen, strict=True):
         times = f"waited {1000 * attempt.waited:.1f} ms, took {1000 * attempt.took:.1f} ms"
         assert line == f"{NAME}: {end} ({times})"
+
+
+async def test_only_an_answer_tells_when_a_call_arrived(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says.  The limiter is told; on a socket, all that comes of it is a few calls more or less."""
+    told: list[bool] = []
+    leave = RequestQueue.leave
+
+    def recorded(queue: RequestQueue, permit: Permit, *, answered: bool) -> float:
+        told.append(answered)
+        return leave(queue, permit, answered=answered)
+
+    monkeypatch.setattr(RequestQueue, "leave", recorded)
+    service.script.extend([Fate.DROP, error(10002), page(502)])
+    async with client_of(service, retry=RetryPolicy(attempts=4, wait=(0, 0))) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+    assert told == [False, True, True, True]
 
 
 async def test_what_attempts_waited_is_what_stats_sum_up(service: StandIn) -> None:
