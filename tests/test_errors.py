@@ -287,7 +287,7 @@ def test_what_the_service_says_is_one_printable_line(text: str) -> None:
 SHOWN = {"x": "x", "é": "é", "\n": r"\n", "\x1b": r"\x1b", "\u202e": r"\u202e", "\ud800": r"\ud800"}
 
 
-@pytest.mark.parametrize(("sign", "shown"), SHOWN.items(), ids=map(ascii, SHOWN))
+@pytest.mark.parametrize(("sign", "shown"), SHOWN.items(), ids=[f"{ord(sign):x}" for sign in SHOWN])
 def test_a_text_is_shown_whole_or_cut_with_an_ellipsis(sign: str, shown: str) -> None:
     """Where only the escapes make it too long, too."""
     for length in (0, *range(MAX_INFO - 15, MAX_INFO + 3), 10 * MAX_INFO):
