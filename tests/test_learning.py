@@ -349,3 +349,23 @@ def test_only_an_answer_teaches_and_strict_learns_nothing(use: Use, strict: bool
         assert limiter._credit.value == 0.0
 
     in_virtual_time(check)
+
+
+@pytest.mark.parametrize("limit", [2, 200])
+def test_credit_grows_while_calls_wait_for_slots(limit: float) -> None:
+    """Two calls at a time wait for the slots of a limit of 2, and for none of 200."""
+
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(limit)
+        for number in range(200):
+            permits = []
+            while len(permits) < 3 and limiter.wait(loop.now, Lane.BULK) == 0.0:
+                permits.append(limiter.take(loop.now))
+            loop.now += 0.05 if number % 4 == 0 else 0.07
+            for permit in permits:
+                limiter.release(permit, loop.now, Use.ANSWERED)
+            loop.now += 1.1
+        sure = 0.9 * 0.05 - 0.002
+        assert limiter._credit.value > 1.1 * sure if limit == 2 else limiter._credit.value == pytest.approx(sure)
+
+    in_virtual_time(check)
