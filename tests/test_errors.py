@@ -291,7 +291,7 @@ SHOWN = {"x": "x", "é": "é", "\n": r"\n", "\x1b": r"\x1b", "\u202e": r"\u202e"
 def test_a_text_is_shown_whole_or_cut_with_an_ellipsis(sign: str, shown: str) -> None:
     """Where only the escapes make it too long, too."""
     for length in (0, *range(MAX_INFO - 15, MAX_INFO + 3), 10 * MAX_INFO):
-        for text, whole in ((sign + "y" * length, shown + "y" * length), ("y" * length + sign, "y" * length + shown)):
+        for text, whole in ((sign + "é" * length, shown + "é" * length), ("é" * length + sign, "é" * length + shown)):
             assert printable(text) == (whole if len(whole) <= MAX_INFO else whole[: MAX_INFO - 1] + "…")
 
 

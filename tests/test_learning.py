@@ -11,7 +11,7 @@ import pytest
 
 from tim_async import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
-from tim_async._limiter.local import SECOND, LocalLimiter, Refusals, Slots, Use
+from tim_async._limiter.local import SECOND, LocalLimiter, Permit, Refusals, Slots, Use
 
 from . import virtual_time
 
@@ -358,7 +358,7 @@ def test_credit_grows_while_calls_wait_for_slots(limit: float) -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
         limiter = LocalLimiter(limit)
         for number in range(200):
-            permits = []
+            permits = list[Permit]()
             while len(permits) < 3 and limiter.wait(loop.now, Lane.BULK) == 0.0:
                 permits.append(limiter.take(loop.now))
             loop.now += 0.05 if number % 4 == 0 else 0.07

@@ -353,6 +353,20 @@ def test_closing_tells_what_is_not_used_and_leaves() -> None:
     run(main)
 
 
+def test_closing_waits_for_an_exchange_no_longer_than_until_it_is_overdue() -> None:
+    async def main(client: Client) -> None:
+        client.store.takes = 1e6
+        caller = asyncio.create_task(client.queue.enter())
+        await client.asked()
+        begin = client.now
+        client.queue.close()
+        await client.limiter.finish()
+        assert client.now - begin == pytest.approx(2.5)
+        await asyncio.gather(caller, return_exceptions=True)
+
+    run(main)
+
+
 def test_a_reply_that_is_too_late_grants_nothing() -> None:
     """The store may already take its permits for spent; those that are not due yet keep their slots until then."""
 
