@@ -304,6 +304,12 @@ def test_a_replacement_is_valid_for_a_second_less_and_for_one_at_least(expire: i
     assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]
 
 
+@pytest.mark.parametrize("key", [None, 5, KEY.encode()])
+def test_a_key_that_is_no_str_is_named_by_its_type(key: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^secret_key must be a str, not {type(key).__name__}$"):
+        sign(1400000000, key, "alice", issued_at=NOW, expire=100)
+
+
 @pytest.mark.parametrize(
     "key", ["\ud800" * 40, "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"], ids=["text", "PEM"]
 )
