@@ -163,6 +163,22 @@ def test_a_waiter_cancelled_in_the_very_moment_it_is_granted_passes_its_turn_on(
     assert waited < 0.1
 
 
+def test_a_caller_cancelled_in_the_very_moment_its_wait_ends_in_an_error_is_cancelled() -> None:
+    """No error takes the place of a cancellation."""
+
+    async def run() -> None:
+        queue = RequestQueue(1)
+        queue.pause(1)
+        caller = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        queue.close()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    virtual_time.run(run())
+
+
 def test_a_pause_is_a_deadline_that_nobody_shortens() -> None:
     """A shorter pause, and a success meanwhile, do not end a longer one."""
 
