@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import re
 import warnings
 
 import pytest
 
 from tim_async import APIError, Attempt, ClientClosed, Lane, QuotaExhausted, RetryPolicy, TIMClient
+from tim_async._limiter.local import Permit
+from tim_async._limiter.queue import RequestQueue
 from tim_async.errors import CODES, brief
 
-from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of
+from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of, page
 
 NAME = "get_c2c_unread_msg_num"
 SET = "set_unread_msg_num"
@@ -66,20 +67,41 @@ async def test_the_warning_of_an_unclosed_client(service: StandIn) -> None:
         del tim
         gc.collect()
     text = f"unclosed client {APP} as 'boss' at {service.url}: use `async with`, or await its aclose()"
-    assert (ResourceWarning, text) in [(each.category, str(each.message)) for each in warned]
+    (warning,) = [each for each in warned if str(each.message) == text]
+    assert warning.category is ResourceWarning
+    assert warning.source is not None, "`python -X tracemalloc` shows where the client was made"
     await transport.aclose()
 
 
 async def test_attempts_are_logged_at_debug(service: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    """With the times that hooks get."""
     caplog.set_level(logging.DEBUG, "tim_async")
     service.script.extend([error(10002, "busy"), error(10003, "no")])
-    async with client_of(service) as tim:
+    seen: list[Attempt] = []
+    async with client_of(service, on_attempt=seen.append) as tim:
         await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
         await tim.get_all_c2c_unread_msg_num("alice")
     lines = [record.getMessage() for record in caplog.records if record.name == "tim_async"]
     ended = ("attempt 1: error 10002: busy", "attempt 2: error 10003: no", "attempt 1: done")
-    for line, end in zip(lines, ended, strict=True):
-        assert re.fullmatch(rf"{NAME}: {end} \(waited [0-9.]+ ms, took [0-9.]+ ms\)", line)
+    for line, end, attempt in zip(lines, ended, seen, strict=True):
+        times = f"waited {1000 * attempt.waited:.1f} ms, took {1000 * attempt.took:.1f} ms"
+        assert line == f"{NAME}: {end} ({times})"
+
+
+async def test_only_an_answer_tells_when_a_call_arrived(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says.  The limiter is told; on a socket, all that comes of it is a few calls more or less."""
+    told: list[bool] = []
+    leave = RequestQueue.leave
+
+    def recorded(queue: RequestQueue, permit: Permit, *, answered: bool) -> float:
+        told.append(answered)
+        return leave(queue, permit, answered=answered)
+
+    monkeypatch.setattr(RequestQueue, "leave", recorded)
+    service.script.extend([Fate.DROP, error(10002), page(502)])
+    async with client_of(service, retry=RetryPolicy(attempts=4, wait=(0, 0))) as tim:
+        await tim.get_all_c2c_unread_msg_num("alice")
+    assert told == [False, True, True, True]
 
 
 async def test_stats_sum_up_the_waits_of_attempts(service: StandIn) -> None:

@@ -239,6 +239,22 @@ def test_the_text_has_endpoint_message_and_attempts(failure: TIMError, text: str
     assert str(failure) == text
 
 
+@pytest.mark.parametrize(("attempts", "end"), [(0, ""), (1, ""), (2, " after 2 attempts")])
+def test_the_text_counts_the_attempts_if_there_were_several(attempts: int, end: str) -> None:
+    """ "after 1 attempts" would help nobody."""
+    failure = APIError(1, "bad")
+    failure.endpoint, failure.attempts = "set_unread_msg_num", attempts
+    assert str(failure) == f"set_unread_msg_num: error 1: bad{end}"
+
+
+def test_an_error_that_no_call_raised_has_no_endpoint_no_attempts_and_no_text() -> None:
+    for failure in (TIMError(), BadResponse(), APIError(), QuotaExhausted(), PartialFailure()):
+        assert (failure.endpoint, failure.attempts) == ("", 0)
+    assert str(TIMError()) == str(BadResponse()) == str(PartialFailure()) == ""
+    assert BadResponse().status == 200
+    assert (APIError().code, APIError().info) == (0, "")
+
+
 def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> None:
     """Without a failed item, it does nothing."""
     C2CUnread({"bob": 1}).raise_for_errors()
@@ -262,6 +278,17 @@ def test_a_text_of_the_service_is_one_printable_line(text: str) -> None:
     for said in (classify(10003, text).info, str(classify(10003, text)), ItemError(1, text).info):
         assert said.isprintable()
         assert said.encode()
+
+
+SHOWN = {"x": "x", "é": "é", "\n": r"\n", "\x1b": r"\x1b", "\u202e": r"\u202e", "\ud800": r"\ud800"}
+
+
+@pytest.mark.parametrize(("sign", "shown"), SHOWN.items(), ids=[f"{ord(sign):x}" for sign in SHOWN])
+def test_a_text_is_shown_whole_or_cut_with_an_ellipsis(sign: str, shown: str) -> None:
+    """Where only the escapes make it too long, too."""
+    for length in (0, *range(MAX_INFO - 15, MAX_INFO + 3), 10 * MAX_INFO):
+        for text, whole in ((sign + "é" * length, shown + "é" * length), ("é" * length + sign, "é" * length + shown)):
+            assert printable(text) == (whole if len(whole) <= MAX_INFO else whole[: MAX_INFO - 1] + "…")
 
 
 @given(st.text())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tim_async import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
-from tim_async._limiter.local import SECOND, LocalLimiter, Refusals, Slots, Use
+from tim_async._limiter.local import SECOND, LocalLimiter, Permit, Refusals, Slots, Use
 
 from . import virtual_time
 
@@ -126,10 +127,27 @@ class TestCredit:
         assert credit.value < 0.1
 
     @pytest.mark.parametrize(
+        ("rtt", "typical"), [(0.0051, 0.03), (0.0049, 0.0098), (0.003, 0.006)], ids=["longer", "half", "shorter"]
+    )
+    def test_a_typical_round_trip_is_at_most_twice_that_of_a_way_that_has_halved(
+        self, rtt: float, typical: float
+    ) -> None:
+        """Seen by a credit that reaches as far as the typical round trip."""
+        rtts = (0.01, 0.03, 0.03, 0.03)
+        credit = self.of(rtts, 750)
+        for _ in range(100):
+            for each in rtts:
+                credit.answered(each, 1.0, saturated=True)
+        assert credit.value == pytest.approx(0.9 * 0.01 - 0.002 + 0.02, rel=0.02)
+        credit.answered(rtt, 1.0, saturated=True)
+        assert credit.value == pytest.approx(0.9 * rtt - 0.002 + typical - rtt, rel=0.03)
+
+    @pytest.mark.parametrize(
         ("rtts", "climbed"),
         [
             ((0.01, 0.03, 0.03, 0.03), 0.02),  # 400 calls of 200 a second, a hundredth each second
             ((0.05, 0.08, 0.08, 0.08), 0.08),  # four times as fast where the typical round trip is twice LONG
+            ((0.05, 0.12, 0.12, 0.12), 0.18),
         ],
     )
     def test_climbs_into_the_spread_of_the_round_trips(self, rtts: tuple[float, ...], climbed: float) -> None:
@@ -203,22 +221,22 @@ def at_once(limiter: LocalLimiter, now: float) -> int:
 
 
 @pytest.mark.parametrize(
-    ("limit", "strict", "burst", "calls", "next_one"),
+    ("limit", "options", "calls", "next_one"),
     [
-        (200, False, 4.0, 10, 1 / 220),
-        (200, True, 4.0, 4, 1 / 200),
-        (5000, True, 4.0, 100, None),
-        (5000, False, 4.0, 250 // 12 * 12, None),  # blocks of 12, 20 of them at most
-        (20, False, 4.0, 4, 1 / 22),
-        (20, False, 2.0, 2, 0.5 / 22),
-        (2, False, 4.0, 2, math.inf),  # there are two slots
+        (200, {}, 10, 1 / 220),
+        (200, {"strict": True}, 4, 1 / 200),
+        (5000, {"strict": True}, 100, None),
+        (5000, {}, 250 // 12 * 12, None),  # blocks of 12, 20 of them at most
+        (20, {}, 4, 1 / 22),
+        (20, {"burst": 2.0}, 2, 0.5 / 22),
+        (2, {}, 2, math.inf),  # there are two slots
     ],
 )
 def test_the_calls_that_start_at_once(
-    limit: float, strict: bool, burst: float, calls: int, next_one: float | None
+    limit: float, options: dict[str, Any], calls: int, next_one: float | None
 ) -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        limiter = LocalLimiter(limit, strict=strict, burst=burst)
+        limiter, strict = LocalLimiter(limit, **options), "strict" in options
         assert at_once(limiter, loop.now) == calls
         wait = limiter.wait(loop.now, Lane.INTERACTIVE)
         if next_one is not None:
@@ -303,6 +321,25 @@ def test_a_refusal_at_the_limit_lowers_credit_and_burst() -> None:
     in_virtual_time(check)
 
 
+@pytest.mark.parametrize(("limit", "before", "after"), [(200, 10, 5), (5000, 240, 120)])
+def test_a_refusal_halves_the_calls_that_go_at_once(limit: float, before: int, after: int) -> None:
+    """Also where they are permitted in blocks."""
+
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(limit)
+        limiter.refused(loop.now - 0.01, loop.now)
+        loop.now += 60.0
+        limiter.wait(loop.now, Lane.BULK)
+        assert limiter.rate(loop.now) == limit, "of the refusal only the smaller burst is left, soon not even that"
+        assert at_once(limiter, loop.now) == before
+        loop.now += 60.0
+        limiter.refused(loop.now - 0.01, loop.now)
+        loop.now += 1.0
+        assert after * 0.9 <= at_once(limiter, loop.now) <= after * 1.05
+
+    in_virtual_time(check)
+
+
 @pytest.mark.parametrize(("use", "strict"), [(Use.UNANSWERED, False), (Use.UNSENT, False), (Use.ANSWERED, True)])
 def test_only_answers_raise_the_credit_and_strict_has_none(use: Use, strict: bool) -> None:
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
@@ -312,5 +349,25 @@ def test_only_answers_raise_the_credit_and_strict_has_none(use: Use, strict: boo
             loop.now += 0.05
             limiter.release(permit, loop.now, use)
         assert limiter._credit.value == 0.0
+
+    in_virtual_time(check)
+
+
+@pytest.mark.parametrize("limit", [2, 200])
+def test_credit_grows_while_calls_wait_for_slots(limit: float) -> None:
+    """Two calls at a time wait for the slots of a limit of 2, and for none of 200."""
+
+    def check(loop: virtual_time.VirtualTimeLoop) -> None:
+        limiter = LocalLimiter(limit)
+        for number in range(200):
+            permits = list[Permit]()
+            while len(permits) < 3 and limiter.wait(loop.now, Lane.BULK) == 0.0:
+                permits.append(limiter.take(loop.now))
+            loop.now += 0.05 if number % 4 == 0 else 0.07
+            for permit in permits:
+                limiter.release(permit, loop.now, Use.ANSWERED)
+            loop.now += 1.1
+        sure = 0.9 * 0.05 - 0.002
+        assert limiter._credit.value > 1.1 * sure if limit == 2 else limiter._credit.value == pytest.approx(sure)
 
     in_virtual_time(check)

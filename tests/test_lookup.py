@@ -372,12 +372,18 @@ def unknown_peer() -> Action:
 
 @pytest.mark.parametrize("peer", ["", None, 3, b"bob", "\ud800"])
 async def test_bad_arguments_raise_at_once(service: StandIn, peer: Any) -> None:
+    """And are named as in the method's signature."""
     async with client_of(service) as tim:
-        for arguments in (("alice", peer), (peer, "bob")):
-            assert isinstance(await failure_of(tim.lookup.c2c_unread_msg_num(*arguments)), ValueError | TypeError)
-        receipts: list[tuple[Any, Any]] = [(peer, 1), ("g", -1), ("g", True), ("g", "1")]
-        for group, seq in receipts:
-            assert isinstance(await failure_of(tim.lookup.group_msg_receipt(group, seq)), ValueError | TypeError)
+        for name, arguments in (("peer_account", ("alice", peer)), ("to_account", (peer, "bob"))):
+            with pytest.raises((ValueError, TypeError), match=rf"^{name} "):
+                await tim.lookup.c2c_unread_msg_num(*arguments)
+        receipts: list[tuple[str, Any, Any]] = [
+            ("group_id", peer, 1),
+            *(("msg_seq", "g", seq) for seq in (-1, True, "1")),
+        ]
+        for name, group, seq in receipts:
+            with pytest.raises((ValueError, TypeError), match=rf"^{name} "):
+                await tim.lookup.group_msg_receipt(group, seq)
         assert nothing_leaked(tim)
     assert service.connections == 0
 

@@ -120,6 +120,9 @@ def test_an_ill_typed_row_of_counts_fails_alone() -> None:
             found = C2CUnread.from_wire({"C2CUnreadMsgNumList": rows}, ["bob", "carol"])
             assert (found.counts, *found.errors) == ({"carol": 3}, "bob"), row
             assert found.errors["bob"].code is None
+            if isinstance(row, dict) and row.get("Peer_Account") == "bob":
+                said = "C2CUnreadMsgNum is missing from the answer or not as documented"
+                assert found.errors["bob"].info == said
 
 
 def test_an_ill_typed_code_is_an_error_without_a_code() -> None:

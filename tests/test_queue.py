@@ -163,6 +163,22 @@ def test_a_waiter_cancelled_between_its_permit_and_its_wakeup_frees_its_slot_at_
     assert waited < 0.1
 
 
+def test_a_caller_cancelled_in_the_very_moment_its_wait_ends_in_an_error_is_cancelled() -> None:
+    """No error takes the place of a cancellation."""
+
+    async def run() -> None:
+        queue = RequestQueue(1)
+        queue.pause(1)
+        caller = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        queue.close()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    virtual_time.run(run())
+
+
 def test_a_pause_is_not_shortened() -> None:
     """Neither a shorter pause nor a success ends a longer one."""
 
@@ -254,6 +270,29 @@ def test_a_free_connection_goes_to_an_endpoint_that_can_use_it() -> None:
         return log
 
     assert virtual_time.run(run()) == ["waiting"]
+
+
+def test_a_free_connection_goes_to_the_endpoint_that_has_waited_longest() -> None:
+    """And connections that nobody waits for are free again, all of them."""
+
+    async def run() -> tuple[list[object], int]:
+        connections, log = Connections(3), list[object]()
+        queue, *others = (RequestQueue(200, connections=connections) for _ in range(4))
+        permits = [await queue.enter() for _ in range(3)]
+        calls = []
+        for name, other in enumerate(others):
+            calls.append(asyncio.create_task(enter_and_leave(other, log, name)))
+            await asyncio.sleep(0)
+        for permit in permits:
+            queue.leave(permit, answered=True)
+        await asyncio.gather(*calls)
+        free = 0
+        while connections.free(queue):
+            connections.take()
+            free += 1
+        return log, free
+
+    assert virtual_time.run(run()) == ([0, 1, 2], 3)
 
 
 @pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
@@ -420,6 +459,7 @@ def test_leave_returns_the_duration_of_the_attempt() -> None:
 def test_a_pause_beyond_max_wait_raises_quota_exhausted_at_once(max_wait: float, permitted: bool) -> None:
     async def run() -> None:
         queue = RequestQueue(200)
+        queue.slow_down(0.5)  # a lower rate makes no difference
         queue.pause(10)
         assert queue.opens_at() == 1010.0
         if permitted:
@@ -466,17 +506,71 @@ def test_the_expected_wait_counts_all_callers_ahead(lane: Lane, again: bool, ahe
     virtual_time.run(run())
 
 
+def test_a_longer_pause_ends_the_wait_of_callers_that_it_would_make_late_and_of_no_other() -> None:
+    async def run() -> None:
+        queue = RequestQueue(200)
+        queue.pause(1)
+        hurried = [asyncio.create_task(queue.enter(max_wait=2)) for _ in range(2)]
+        patient = asyncio.create_task(queue.enter())
+        await asyncio.sleep(0)
+        queue.pause(10)
+        for caller in hurried:
+            with pytest.raises(QuotaExhausted) as raised:
+                await caller
+            assert queue.now() == pytest.approx(1001)
+            assert raised.value.retry_after == pytest.approx(9)
+        assert (await patient).sent == pytest.approx(1010)
+
+    virtual_time.run(run())
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("lane", Lane)
+def test_the_limiter_is_asked_for_the_lane_of_the_head(lane: Lane, again: bool) -> None:
+    """A store keeps bulk to its share."""
+    asked = set[Lane]()
+
+    class Asked(LocalLimiter):
+        def wait(self, now: float, lane: Lane) -> float:
+            asked.add(lane)
+            return super().wait(now, lane)
+
+    async def run() -> None:
+        queue = RequestQueue(200, limiter=lambda _: Asked(200))
+        queue.pause(1)
+        await queue.enter(lane, again)
+
+    virtual_time.run(run())
+    assert asked == {lane}
+
+
+@pytest.mark.parametrize(("strict", "calls"), [(False, 20), (True, 8)])
+def test_a_strict_queue_lets_fewer_calls_go_at_once(strict: bool, calls: int) -> None:
+    async def run() -> None:
+        queue = RequestQueue(400, strict=strict)
+        begin, sent = queue.now(), list[float]()
+        for _ in range(30):
+            sent.append((await queue.enter()).sent)
+        assert sent.count(begin) == calls
+
+    virtual_time.run(run())
+
+
 def test_quota_exhausted_says_when_there_may_be_a_permit() -> None:
-    """Not before the reciprocal of the rate, also where the wait cannot be computed."""
+    """Not before the reciprocal of the rate, also where the wait cannot be computed; callers behind it stay queued."""
 
     async def run() -> None:
         queue = await filled(4)
+        ahead = asyncio.create_task(queue.enter(max_wait=0.5))
+        behind = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(3)]
         with pytest.raises(QuotaExhausted) as raised:
-            await queue.enter(max_wait=0.5)
+            await ahead
         assert queue.now() == pytest.approx(1000.5)
         assert raised.value.retry_after == pytest.approx(1 / 4)
-        assert queue.waiting == 0
+        assert queue.waiting == 3
         assert queue.head_deadline() == math.inf
+        release(queue)
+        await asyncio.gather(*behind)
 
     virtual_time.run(run())
 

@@ -127,6 +127,23 @@ async def test_the_first_host_is_used_again_when_the_backup_fails(service: Stand
     assert answered == [f"http://{host}/v4/openim/get_c2c_unread_msg_num" for host in hosts]
 
 
+async def test_the_record_of_an_attempt_names_its_own_host_although_others_have_moved(service: StandIn) -> None:
+    names, attempts = Names(), list[Attempt]()
+    service.script.append(Fate.HOLD)
+    async with session_with(names) as session:
+        urls = f"http://{FIRST}:{service.port}", f"http://{BACKUP}:{service.port}"
+        tim = client_at(session, *urls, on_attempt=attempts.append)
+        held = asyncio.create_task(tim.get_all_c2c_unread_msg_num("alice"))
+        await service.until(1)
+        names.broken = {FIRST: OSError(-2, "Name or service not known")}
+        await tim.get_all_c2c_unread_msg_num("bob")
+        held.cancel()
+        await asyncio.wait([held])
+    assert [attempt.url for attempt in attempts] == [
+        f"{url}/v4/openim/get_c2c_unread_msg_num" for url in reversed(urls)
+    ]
+
+
 async def test_concurrent_calls_move_to_the_backup_once(service: StandIn) -> None:
     """Their failures do not switch the host back and forth."""
     names = Names(first=OSError(-2, "Name or service not known"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -123,6 +124,10 @@ def test_changed_and_missing_claims_are_rejected() -> None:
             assert rejected({**good, name: value})
     for gone in good:
         assert rejected({name: value for name, value in good.items() if name != gone}, "not a UserSig")
+    # The signature covers the text of a value, not its type.
+    good = unpack(sign(1400000000, KEY, "3", issued_at=NOW, expire=86400))
+    for name, value in (("TLS.identifier", 3), ("TLS.sdkappid", "1400000000"), ("TLS.time", str(NOW))):
+        assert rejected({**good, name: value}, "not a UserSig")
 
 
 def test_characters_outside_base64_are_rejected() -> None:
@@ -168,11 +173,18 @@ def test_any_packed_json_is_rejected_with_a_value_error(document: object) -> Non
 
 
 def test_a_decompression_or_nesting_bomb_is_rejected_with_a_value_error() -> None:
+    """Megabytes in a few bytes are not unpacked."""
     for content in (b"[" * 60_000, b" " * 50_000_000, b"1" * 60_000):
+        usersig = base64.b64encode(zlib.compress(content)).decode()
+        tracemalloc.start()
         with pytest.raises(ValueError, match="not a UserSig"):
-            verify(base64.b64encode(zlib.compress(content)).decode(), 1400000000, KEY, now=NOW)
-    with pytest.raises(ValueError, match="not a UserSig"):
-        verify("", 1400000000, KEY, now=NOW)
+            verify(usersig, 1400000000, KEY, now=NOW)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+    missing: Any = None
+    for usersig in ("", missing):
+        with pytest.raises(ValueError, match="not a UserSig"):
+            verify(usersig, 1400000000, KEY, now=NOW)
 
 
 class Clock:
@@ -199,6 +211,7 @@ def test_the_cache_renews_a_usersig_once_at_four_fifths_of_its_life() -> None:
     clock = Clock()
     cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
     first = cache.current()
+    assert cache.current() is first
     clock.now = NOW + 799.0
     assert cache.current() is first
     clock.now = NOW + 800.0
@@ -285,6 +298,12 @@ def test_a_replacement_is_valid_for_a_second_less_and_at_least_for_one(expire: i
     first = cache.current()
     cache.refused(first)
     assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]
+
+
+@pytest.mark.parametrize("key", [None, 5, KEY.encode()])
+def test_a_key_that_is_no_str_is_named_by_its_type(key: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^secret_key must be a str, not {type(key).__name__}$"):
+        sign(1400000000, key, "alice", issued_at=NOW, expire=100)
 
 
 @pytest.mark.parametrize(

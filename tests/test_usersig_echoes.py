@@ -50,6 +50,11 @@ def test_a_usersig_is_removed_from_other_text(cache: UserSigCache, usersig: str)
         assert cache.scrub(f"<html>{echo}</html>".encode()).decode() == f"<html>{left}</html>"
 
 
+def test_it_is_taken_out_of_what_is_no_text(cache: UserSigCache, usersig: str) -> None:
+    """A gateway's page may be in any encoding."""
+    assert cache.scrub(b"<p>\xe9 " + usersig.encode()).decode() == "<p>\ufffd …"
+
+
 def test_the_previous_usersig_is_removed_too(cache: UserSigCache, usersig: str) -> None:
     """A call in flight may have it."""
     cache.refused(cache.current())
@@ -59,7 +64,8 @@ def test_the_previous_usersig_is_removed_too(cache: UserSigCache, usersig: str) 
 
 @pytest.mark.parametrize("text", ["", "100 % sure", "x" * 200, "eJ" * 100, "%41" * 60, "a%20b" * 40])
 def test_other_text_is_unchanged(cache: UserSigCache, usersig: str, text: str) -> None:
-    for answer in (json.dumps({"Text": text}).encode(), text.encode()):
+    """Byte by byte, however it is written."""
+    for answer in (json.dumps({"Text": text}).encode(), f'{{"Text":"{text}"}}\n'.encode(), text.encode()):
         assert cache.scrub(answer) == answer
 
 

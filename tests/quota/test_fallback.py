@@ -111,6 +111,18 @@ def test_refusals_skip_times_and_answers_restore_them() -> None:
     assert table.rate(20.0) == pytest.approx(4 / 6)
     table.slow_down(0.9, 20.0)
     assert table.rate(20.0) == pytest.approx(4 / 8)
+    assert table.wait(20.1, Lane.BULK) == pytest.approx(2.0 - 0.1)
+    for _ in range(10):
+        table.release(permit, 20.0, Use.ANSWERED)
+    assert table.rate(20.0) == pytest.approx(4.0)
+    assert len(times(table, 20.0, 25.9)) == 4 * 6 - 1, "of one time only a call is made"
+
+
+def test_a_timetable_of_another_rate_goes_on_at_once() -> None:
+    table = Timetable(4.0, 0.0, lambda now: now)
+    table.take(10.0)
+    table.set_limit(8.0)
+    assert len(times(table, 10.1, 12.1)) == 16
 
 
 @pytest.mark.parametrize(
@@ -138,11 +150,22 @@ def test_the_share_is_that_of_one_member_or_the_one_given(
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(rate)
         fallback.set_limit(limit / 2)
         assert fallback.rate(now, otherwise=17.0) == pytest.approx(max(1.0 if rate >= 10 else 0.0, rate / 2))
+        if rate >= 10:  # by slots, of which there is one at least
+            for calls, kept in ((1.5, 1.5), (0.5, 1.0)):
+                fallback.set_limit(limit * calls / rate)
+                assert fallback.rate(now, otherwise=17.0) == pytest.approx(kept)
         again = Fallback(2 * limit, Shares(fallback=share), view(limit, members), strict=False)
         again.begin(now, now)
         assert again.rate(now, otherwise=17.0) == pytest.approx(rate)
 
     in_virtual_time(check)
+
+
+def test_a_lone_process_leaves_one_call_of_a_small_limit() -> None:
+    """Its timetable alone is even but for the call at each end of a second."""
+    fallback = make_fallback(8, None, members=1)
+    fallback.begin(10.0, 10.0)
+    assert fallback.rate(10.0, otherwise=17.0) == pytest.approx(7.0)
 
 
 def test_the_fallback_begins_with_silence_and_without_a_burst() -> None:

@@ -177,12 +177,32 @@ def test_half_of_the_credit_is_the_lead_and_half_shortens_the_reported_times() -
         for _ in range(20):
             await client.call()
         await asyncio.sleep(2.0)
-        del store.requests[:], store.times[:]
-        sent = await client.call()
-        await asyncio.sleep(REPORT + 0.1)
-        assert {request["lead"] for request in store.requests} == {21_500}
-        ((_, ahead, _),) = store.told("freed")
-        assert ahead == pytest.approx(1e6 * (sent + ROUND_TRIP + SECOND - store.times[-1]) - 21_500, abs=2)
+        for answered, sooner in ((True, 21_500), (False, 0)):
+            del store.requests[:], store.times[:]
+            sent = await client.call(answered=answered)
+            await asyncio.sleep(REPORT + 0.1)
+            assert {request["lead"] for request in store.requests} == {21_500}
+            ((_, ahead, _),) = store.told("freed")
+            assert ahead == pytest.approx(1e6 * (sent + ROUND_TRIP + SECOND - store.times[-1]) - sooner, abs=2)
+            await asyncio.sleep(2.0)
+
+    run(main)
+
+
+@pytest.mark.parametrize("slot_bound", [False, True])
+def test_credit_grows_while_permits_wait_for_slots(slot_bound: bool) -> None:
+    """Only then a call refused would show that it is too much."""
+
+    async def main(client: Client) -> None:
+        store = client.store
+        store.reply["slot_bound"] = slot_bound
+        for number in range(200):
+            permit = await client.queue.enter()
+            await asyncio.sleep(0.05 if number % 4 == 0 else 0.07)
+            client.queue.leave(permit, answered=True)
+        sure = 1e6 * (0.9 * 0.05 - 0.002) / 2
+        lead = store.requests[-1]["lead"]
+        assert lead > 1.01 * sure if slot_bound else lead == pytest.approx(sure, abs=1)
 
     run(main)
 
@@ -246,7 +266,7 @@ def test_refusals_pauses_and_alerts_are_reported_at_once_until_acknowledged() ->
         limiter.refused(client.now - 0.2, client.now)
         request = await client.asked()
         assert (request["refusals"], request["refused_ago"]) == (1, 200_000)
-        limiter.paused(2.0)
+        client.queue.pause(2.0)
         assert (await client.asked())["pause"] == 2_000_000
         store.away = True
         limiter.slow_down(0.5, client.now)
@@ -280,11 +300,45 @@ def test_an_unused_permit_is_returned() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["cancelled", "late"])
+def test_a_permit_that_its_caller_cannot_use_is_given_back(late: bool) -> None:
+    """It was not sent, so nothing counts; a caller that is late asks for another one."""
+
+    async def main(client: Client) -> None:
+        store, loop = client.store, asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        caller = asyncio.create_task(client.queue.enter())
+        await asyncio.sleep(0)
+        client.queue.pause_until(client.now + 0.05)  # the permit is granted meanwhile
+        await asyncio.sleep(0.01)
+        loop.now += 0.04
+        client.queue.advance()
+        assert client.queue.waiting == 0
+        if late:
+            loop.now += 0.2
+            permit = await caller
+            assert permit.sent == pytest.approx(client.now)
+            assert [request.get("wanted") for request in store.requests] == [1, 1]
+            client.limiter.release(permit, client.now, Use.UNSENT)
+        else:
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+        await asyncio.sleep(REPORT + 0.1)
+        assert (store.requests[-1]["out"], store.told("freed")) == (0, [])
+
+    run(main)
+
+
 def test_close_returns_unused_permits_and_leaves() -> None:
-    """The report has the time at which an unused permit's slot is free again."""
+    """An unused permit's slot is free half of the credit after it was due, as if it had been used."""
 
     async def main(client: Client) -> None:
         store = client.store
+        for _ in range(20):
+            await client.call()
+        await asyncio.sleep(2.0)
+        number = store.requests[-1]["number"]
         store.due = 0.3
         caller = asyncio.create_task(client.queue.enter())
         await client.asked()
@@ -293,9 +347,23 @@ def test_close_returns_unused_permits_and_leaves() -> None:
         assert store.requests[-1]["leaving"]
         assert store.requests[-1]["out"] == 0
         ((first_told, ahead, calls),) = store.requests[-1]["freed"]
-        assert (first_told, calls) == (2, 1)
-        assert ahead == pytest.approx(299_000, abs=2)
+        assert (first_told, calls) == (number + 2, 1)
+        assert ahead == pytest.approx(299_000 + 21_500, abs=2)
         assert not client.queue.shared
+        await asyncio.gather(caller, return_exceptions=True)
+
+    run(main)
+
+
+def test_closing_waits_for_an_exchange_no_longer_than_until_it_is_overdue() -> None:
+    async def main(client: Client) -> None:
+        client.store.takes = 1e6
+        caller = asyncio.create_task(client.queue.enter())
+        await client.asked()
+        begin = client.now
+        client.queue.close()
+        await client.limiter.finish()
+        assert client.now - begin == pytest.approx(2.5)
         await asyncio.gather(caller, return_exceptions=True)
 
     run(main)
@@ -356,6 +424,18 @@ def test_a_new_epoch_gets_all_reports_again_and_frequent_ones_are_logged(
         f"the store of the shared quota has lost its data of {NAME} 3 times within a minute; if its memory is full,"
         " set maxmemory-policy to noeviction, otherwise find out what flushes or restarts it"
     ]
+
+
+def test_losses_of_the_stores_data_count_for_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(client: Client) -> None:
+        await client.call()
+        for epoch, logged in (("2", 0), ("3", 0), ("4", 0), ("5", 0), ("6", 1)):
+            await asyncio.sleep(5.0 if logged else 45.0)
+            client.store.reply["epoch"] = epoch
+            await client.call()
+            assert len(caplog.records) == logged
+
+    run(main)
 
 
 # Requests for permits.
@@ -454,7 +534,13 @@ def test_a_permits_delay_counts_from_its_grant(strict: bool) -> None:
         store.takes = 0.1
         await client.call()  # it had to connect, so it tells nothing about the clocks
         store.due, begin = 0.3, client.now
-        assert await client.call() - begin == pytest.approx(0.4 if strict else 0.35, abs=0.004)
+        # 2 ms, by which the clocks may differ, are on the safe side.
+        assert await client.call() - begin == pytest.approx(0.4 if strict else 0.352, abs=0.0005)
+        await client.call()
+        request = store.requests[-1]
+        assert request["settle"] == pytest.approx(450_000 + 8 * 100_000)
+        if not strict:
+            assert int(request["at"]) == pytest.approx(1e6 * (store.times[-1] + AHEAD + 0.002), abs=2)
 
     run(main, strict=strict)
 
@@ -530,6 +616,11 @@ def test_rate_limit_and_members_are_those_of_the_last_reply() -> None:
         await asyncio.sleep(2.0)
         assert (queue.rate, queue.limit, queue.processes) == (30.0, 45.0, 4)
         assert limiter.pace(client.now) == 30.0
+        store.pace = 10.0
+        await asyncio.gather(*(client.call() for _ in range(30)))
+        assert queue.rate == 30.0
+        assert limiter.pace(client.now) == pytest.approx(10.0, rel=0.1), "what was granted of late"
+        store.pace = None
         store.away = True
         await client.call()
         assert (queue.rate, limiter.pace(client.now), queue.shared) == (22.5, 22.5, False)
@@ -557,8 +648,11 @@ def test_differing_limits_are_logged_once_until_they_agree(caplog: pytest.LogCap
         await asyncio.sleep(3.0)
 
     run(main)
-    text = f"{NAME}: this client's rate is 50 calls/s, but another process has"
-    assert [record.message.partition(" has ")[0] + " has" for record in caplog.records] == [text, text]
+    text = (
+        f"{NAME}: this client's rate is 50 calls/s, but another process has {{}}, and the smallest applies to all;"
+        " give all processes the same rates"
+    )
+    assert [record.message for record in caplog.records] == [text.format(40), text.format(30)]
 
 
 def test_a_changed_limit_is_reported_at_once_and_applies_without_the_store() -> None:
@@ -616,6 +710,29 @@ def test_own_rates_bind_no_other_process() -> None:
 
 
 # Without the store.
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "least"),
+    [
+        ({}, LIMIT / 2, 0.98),
+        ({"strict": True}, LIMIT / 2, 0.94),
+        ({"shares": Shares(own_rates=True, fallback=1.0)}, LIMIT, 0.98),
+    ],
+    ids=["the share", "strictly", "rates of its own"],
+)
+def test_without_the_store_the_share_is_kept_and_used(options: dict[str, Any], limit: float, least: float) -> None:
+    """But for the round trips, which only strictly cost a part of it."""
+
+    async def main(client: Client) -> None:
+        client.store.away = True
+        begin = client.now
+        sent = sorted(await asyncio.gather(*(client.call() for _ in range(int(12 * limit)))))
+        assert max(sum(first <= at < first + 1.0 for at in sent) for first in sent) <= limit
+        used = sum(begin + 4.0 <= at < begin + 10.0 for at in sent) / (6 * limit)
+        assert least <= used < least + 0.04
+
+    run(main, **options)
 
 
 def test_calls_made_without_the_store_are_reported_as_such() -> None:
@@ -700,6 +817,22 @@ def test_while_the_store_settles_the_fallback_share_is_used_until_it_grants() ->
     run(main)
 
 
+def test_no_call_is_made_alone_around_the_time_at_which_the_store_grants() -> None:
+    async def main(client: Client) -> None:
+        store = client.store
+        await client.call()
+        begin, store.due, store.reply["settling"] = client.now, None, 1.0
+        calls = [asyncio.create_task(client.call()) for _ in range(40)]
+        await client.asked()
+        store.takes = 2.0  # and no other reply
+        sent = sorted(await asyncio.gather(*calls))
+        assert [at for at in sent if at < begin + 1.0 - RETURN_SILENCE]
+        assert not [at for at in sent if begin + 1.0 - RETURN_SILENCE < at < begin + 1.0 + RETURN_SILENCE]
+        store.reply["settling"] = 0.0
+
+    run(main)
+
+
 def test_a_permit_of_the_store_is_used_while_the_fallback_share_waits() -> None:
     async def main(client: Client) -> None:
         client.store.due = 0.2
@@ -717,15 +850,16 @@ def test_a_permit_of_the_store_is_used_while_the_fallback_share_waits() -> None:
     run(main)
 
 
-def test_each_of_many_processes_tries_the_store_less_often() -> None:
+@pytest.mark.parametrize(("members", "least", "most"), [(1, 54, 67), (200, 27, 34), (500, 18, 24)])
+def test_each_of_many_processes_tries_the_store_less_often(members: int, least: int, most: int) -> None:
     async def main(client: Client) -> None:
-        client.store.reply["members"] = 500
+        client.store.reply["members"] = members
         await client.call()
         client.store.away = True
         await client.call()
         del client.store.requests[:]
         await asyncio.sleep(6.0)
-        assert 18 <= len(client.store.requests) <= 24
+        assert least <= len(client.store.requests) <= most
 
     run(main)
 

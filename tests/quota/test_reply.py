@@ -53,6 +53,7 @@ def test_every_field_of_a_reply_is_read() -> None:
     """From microseconds to seconds; an empty list is left out, since cjson writes it as {}."""
     head = Reply(7, "1750000000000000", 1750000000.000001, 200.0, 150.5, 2, 3, 1)
     assert read_reply(json.dumps(REQUIRED)) == head
+    assert read_reply(json.dumps({**REQUIRED, "rate": 0.5})) == head._replace(rate=0.5)
     more = {"opens": 1500000, "settling": 450000, "slot_bound": True, "again": 250000, "over": True,
             "permits": [[2000, 1], [5000, 4]]}  # fmt: skip
     assert read_reply(json.dumps({**REQUIRED, **more}).encode()) == head._replace(
@@ -76,7 +77,7 @@ def test_a_reply_without_a_required_field_is_rejected(missing: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rate", 0), ("rate", -1), ("rate", math.inf), ("limit", 0), ("limit", math.nan),
+    [("rate", 0), ("rate", -1), ("rate", math.inf), ("limit", 0), ("limit", math.nan), ("limit", math.inf),
      *((name, math.nan) for name in ("opens", "settling", "again", "now"))],
 )  # fmt: skip
 def test_an_impossible_rate_or_time_is_rejected(field: str, value: float) -> None:

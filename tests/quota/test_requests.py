@@ -220,6 +220,23 @@ def test_reports_are_complete_despite_lost_late_and_repeated_messages(seed: int,
     assert not ledger.unreported()
 
 
+def test_calls_that_end_within_a_millisecond_are_told_as_one() -> None:
+    """By the time of the last; those told before, or later ones, are told apart."""
+    ledger = Ledger()
+
+    def told(number: int) -> object:
+        request: Request = {"number": number}
+        ledger.report(request, 10.0, 0, 0)
+        return request["freed"]
+
+    for until in (11.0, 11.0009, 11.0004, 11.002):
+        ledger.cool(until)
+    first = [(1, pytest.approx(1_000_900, abs=1), 3), (1, pytest.approx(1_002_000, abs=1), 1)]
+    assert told(1) == first
+    ledger.cool(11.002)
+    assert told(2) == [*first, (2, pytest.approx(1_002_000, abs=1), 1)]
+
+
 # Demand.
 
 
@@ -327,6 +344,17 @@ def test_the_next_permits_are_requested_in_time(round_trip: float, due: float, a
     demand.add(Lane.INTERACTIVE)
     assert (demand.wait(Lane.INTERACTIVE, 100.0) == 0.0) is asks
     assert ("wanted" in asked(demand)) is asks
+
+
+@pytest.mark.parametrize(("waiting", "wanted"), [(1, None), (2, 1), (5, 4)])
+@pytest.mark.parametrize(("lane", "due"), [(Lane.INTERACTIVE, 99.99), (Lane.BULK, 100.05)])
+def test_the_permits_in_hand_are_not_asked_for_again(lane: Lane, due: float, waiting: int, wanted: int | None) -> None:
+    """An interactive call that does not wait for a permit of bulk asks for one in any case."""
+    granted = GrantedPermits()
+    granted.add(due, lane)
+    demand = Demand(Callers(interactive=waiting), granted, reached(round_trip=0.1))
+    demand.add(Lane.INTERACTIVE)
+    assert asked(demand).get("wanted") == (wanted or (1 if lane is Lane.BULK else None))
 
 
 @pytest.mark.parametrize(("deadline", "budget"), [(100.25, 250_000), (100.0, 0), (99.0, 0), (math.inf, None)])

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.stand_in import AT_ONCE, METHODS, Action, Fate, StandIn, client_of, error, page
+from tests.stand_in import APP, AT_ONCE, METHODS, Action, Fate, StandIn, client_of, error, page
 from tim_async import Failed, QuotaExhausted, RateLimited, RetryPolicy, TIMClient, TIMError
 from tim_async.emulator import Emulator
 
@@ -166,7 +166,7 @@ async def test_the_429s_of_a_web_app_are_counted(service: StandIn) -> None:
 
 def _failures(exporting: Exporting, failure: str = "") -> float:
     labels = {"error": failure} if failure else {}
-    return exporting.total("tim.failures", endpoint=COUNT, lane="interactive", **labels)
+    return exporting.total("tim.failures", app=APP, endpoint=COUNT, lane="interactive", **labels)
 
 
 async def test_a_cancelled_caller_is_not_counted_as_exhausted(service: StandIn) -> None:

@@ -107,7 +107,6 @@ class RequestQueue:
         self._lanes: tuple[Waiters, ...] = tuple(OrderedDict() for _ in range(4))
         self._expiries: dict[asyncio.Future[Permit], asyncio.TimerHandle] = {}
         self._waiting = 0
-        self._waking = 0
         self._refusal: Callable[[], Exception] | None = None
         self._limiter = LocalLimiter(limit, strict=strict) if limiter is None else limiter(self)
 
@@ -182,8 +181,7 @@ class RequestQueue:
         try:
             if self._refusal is not None:
                 raise self._refusal()
-            # Callers with a permit that have not woken yet are still ahead.
-            if late is None and not self._waiting and not self._waking and self._delay(now, lane) == 0.0:
+            if late is None and not self._waiting and self._delay(now, lane) == 0.0:
                 return self._take(now)
             waiting = self._join(index, now, deadline)
         finally:
@@ -197,13 +195,11 @@ class RequestQueue:
                 del self._lanes[index][waiting]
                 self._waiting -= 1
             elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # granted, but never woke
-                self._waking -= 1
                 self._return_unused(waiting.result())
             raise
         finally:
             if deadline < math.inf:
                 self._expiries.pop(waiting).cancel()
-        self._waking -= 1
         woke = self._loop.time()
         if woke - permit.sent > self._limiter.grace:  # the loop was blocked, or the process was suspended
             return await self.enter(lane, True, deadline - woke, permit)
@@ -338,7 +334,6 @@ class RequestQueue:
         except Exception as defect:  # noqa: BLE001 - a defect; the caller would wait forever
             waiting.set_exception(defect)
         else:
-            self._waking += 1
             waiting.set_result(permit)
 
     def _expire(self, index: int, waiting: asyncio.Future[Permit]) -> None:

@@ -17,7 +17,7 @@ from tim_async._background import Background, Timer
 from tim_async._lanes import Lane
 
 from .demand import Demand
-from .fallback import RETURN_SILENCE, Fallback
+from .fallback import Fallback
 from .learning import Credit
 from .local import SECOND, LocalLimiter, Permit, Use
 from .permits import GRACE, GrantedPermits, Ledger
@@ -275,12 +275,12 @@ class SharedLimiter:
             return REPORT
         return HEARTBEAT
 
-    def _schedule_tick(self, within: float = math.inf) -> None:
+    def _schedule_tick(self) -> None:
         if self._state in (State.LEAVING, State.CLOSED):
             return
         now = self._loop.time()
         since, interval = (now, TICK) if self._exchanges.running else (self._requested_at, self._request_interval())
-        within = min(within, max(0.001, since + interval * random.uniform(0.9, 1.1) - now))
+        within = max(0.001, since + interval * random.uniform(0.9, 1.1) - now)
         if self._ticker.due > now + 1.3 * within:
             self._ticker.set(now + within)
 
@@ -399,9 +399,7 @@ class SharedLimiter:
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._handle(Event.SETTLING)
-            # Report again when all calls made alone have been sent, and then when the store grants.
-            silent = reply.settling - RETURN_SILENCE / 2
-            self._schedule_tick(silent if silent > 0.001 else reply.settling + 0.001)
+            self._schedule_tick()  # sooner than before: the store must know of the calls made alone before it grants
         else:
             self._handle(Event.GRANTED)
 
