@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class Store:
         pace: maximum of permits/s, none due beyond the request's horizon; None for no maximum.
         takes: the round trip in seconds; the request arrives after half of it.
         away: whether it is unreachable.
+        settled: loop time until which it settles.
         later: number of a later request, which its next reply names instead.
     """
 
@@ -46,6 +48,7 @@ class Store:
         self.pace: float | None = None
         self.takes = 0.0
         self.away = False
+        self.settled = -math.inf
         self.later = 0
         self._next = 0.0
 
@@ -62,12 +65,13 @@ class Store:
         if self.later:
             later, self.later = self.later, 0
             return Reply(later)
-        said = {"number": request["number"], "now": now + AHEAD, "again": again, **self.reply}
+        settling = max(0.0, self.settled - loop.time())
+        said = {"number": request["number"], "now": now + AHEAD, "again": again, "settling": settling, **self.reply}
         return Reply(**said, permits=permits)
 
     def _grant(self, request: Request, now: float) -> tuple[tuple[tuple[float, int], ...], float]:
         wanted = request.get("wanted", 0)
-        if not wanted or self.due is None:
+        if not wanted or self.due is None or now < self.settled:
             return (), 0.0
         if self.pace is None:
             return ((self.due, wanted),), 0.0
@@ -815,6 +819,23 @@ def test_while_the_store_settles_the_fallback_share_is_used_until_it_grants() ->
         assert client.queue.rate == LIMIT
 
     run(main)
+
+
+@pytest.mark.parametrize("members", [1, 300])
+def test_all_calls_made_alone_are_reported_when_the_store_grants(members: int) -> None:
+    """One of many processes reports less often, but once within the silence."""
+
+    async def main(client: Client) -> None:
+        store = client.store
+        store.reply["members"] = members
+        await client.call()
+        begin, store.settled = client.now, client.now + 0.8
+        sent = await asyncio.gather(*(client.call() for _ in range(50)))
+        last = max(at for at in sent if at < store.settled)
+        assert begin < last <= max(at for at in store.times if at <= store.settled)
+
+    for _ in range(20):
+        run(main)
 
 
 def test_no_call_is_made_alone_around_the_time_at_which_the_store_grants() -> None:

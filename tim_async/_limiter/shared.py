@@ -17,7 +17,7 @@ from tim_async._background import Background, Timer
 from tim_async._lanes import Lane
 
 from .demand import Demand
-from .fallback import Fallback
+from .fallback import RETURN_SILENCE, Fallback
 from .learning import Credit
 from .local import SECOND, LocalLimiter, Permit, Use
 from .permits import GRACE, GrantedPermits, Ledger
@@ -93,6 +93,7 @@ class SharedLimiter:
         self._exchanges = Background(self._run_exchanges, self._exchange_failed)
         self._ticker = Timer(self._tick)
         self._requested_at = self._limit_set_at = -math.inf
+        self._report_at = math.inf
         self._defect_logged = self._disagreement_logged = False
         self._epoch_changes: deque[float] = deque(maxlen=EPOCH_CHANGES)
 
@@ -263,7 +264,7 @@ class SharedLimiter:
             if now > self._requested_at + self._overdue:
                 self._exchanges.abandon()
                 self._store_lost()
-        elif self._pending or now >= self._requested_at + 0.9 * self._request_interval():
+        elif self._pending or now >= min(self._report_at, self._requested_at + 0.9 * self._request_interval()):
             self._handle(Event.DUE)
         self._schedule_tick()
 
@@ -280,9 +281,10 @@ class SharedLimiter:
             return
         now = self._loop.time()
         since, interval = (now, TICK) if self._exchanges.running else (self._requested_at, self._request_interval())
-        within = max(0.001, since + interval * random.uniform(0.9, 1.1) - now)
-        if self._ticker.due > now + 1.3 * within:
-            self._ticker.set(now + within)
+        report_at = max(now + 0.001, self._report_at)
+        due = min(report_at, max(now + 0.001, since + interval * random.uniform(0.9, 1.1)))
+        if self._ticker.due > min(report_at, due + 0.3 * (due - now)):  # a timer that is a little late will do
+            self._ticker.set(due)
 
     def _return_expired(self, now: float) -> None:
         """Return the permits that no call used in time."""
@@ -339,6 +341,7 @@ class SharedLimiter:
     def _next_request(self) -> tuple[Request, Lane | None, Acknowledge]:
         """Return the next request, the lane it requests permits for, and the callback for its reply."""
         now = self._requested_at = self._loop.time()
+        self._report_at = math.inf
         self._last_request += 1
         request: Request = {
             "id": self._member,
@@ -399,7 +402,10 @@ class SharedLimiter:
         if reply.settling:
             self._fallback.settles(now + reply.settling)
             self._handle(Event.SETTLING)
-            self._schedule_tick()  # sooner than before: the store must know of the calls made alone before it grants
+            # Within the silence, so that the store knows of all calls made alone when it grants.
+            within = reply.settling - RETURN_SILENCE * random.uniform(0.3, 0.9)
+            self._report_at = now + within if within > 0.0 else math.inf
+            self._schedule_tick()
         else:
             self._handle(Event.GRANTED)
 
