@@ -250,7 +250,7 @@ class Caller:
             self.channels.of(endpoint).counters.exhausted += 1
         self.settings.hooks.failed(self.settings.sdk_app_id, endpoint.name, lane, error)
 
-    async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Reply:
+    async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Response:
         """Send one request without a permit, bypassing the limiter; only for the probe of `tim_async.doctor`.
 
         Raises:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Hook = Callable[[Attempt], object]
 
 
-class Source(Protocol):
+class StatsSource(Protocol):
     """A client as seen by a `Telemetry`."""
 
     @property
@@ -50,7 +50,7 @@ class Telemetry:
     around: Callable[[], AbstractContextManager[object]] | None = None
 
     def __init__(self) -> None:
-        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._sources: weakref.WeakSet[StatsSource] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def __call__(self, attempt: Attempt) -> object:
@@ -66,7 +66,7 @@ class Telemetry:
             error: the error that the caller will see.
         """
 
-    def watch(self, source: Source) -> None:
+    def watch(self, source: StatsSource) -> None:
         """Watch a client: `stats` includes it until it is closed or garbage-collected."""
         with self._lock:
             self._sources.add(source)
@@ -115,7 +115,7 @@ class Hooks:
     def __bool__(self) -> bool:
         return bool(self._hooks)
 
-    def watch(self, source: Source) -> None:
+    def watch(self, source: StatsSource) -> None:
         """Let each `Telemetry` watch the client."""
         for telemetry in self._telemetry:
             telemetry.watch(source)

@@ -17,7 +17,7 @@ from ._limiter.reply import read_reply
 from ._limiter.request import SETTLE, Request, micro
 from ._redis_sharing import script
 from ._store_faults import FAILURES, in_words, remedy
-from ._store_link import Link
+from ._store_link import StoreLink
 from .quota import QuotaMisconfigured, QuotaReport
 
 NOT_PERMITTED = "not permitted to see"
@@ -26,7 +26,7 @@ FAR = 0.1
 """Seconds of an exchange above which the latency of the store costs a part of the rate."""
 
 
-async def examine(link: Link, where: str, keys: list[str]) -> QuotaReport:
+async def examine(link: StoreLink, where: str, keys: list[str]) -> QuotaReport:
     """Run the script on unused keys, and read the store's INFO.
 
     Raises:

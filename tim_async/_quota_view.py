@@ -81,7 +81,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointUsage:
     """The quota of one endpoint of one app.
 
     Attributes:
@@ -164,7 +164,7 @@ class QuotaView:
     namespace: str
     time: float
     seconds: float | None
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EndpointUsage, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the view as plain data, ready for JSON."""
@@ -233,7 +233,7 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\*?\[\]])", r"\\\1", text)
 
 
-async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -> Endpoint | None:
+async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -> EndpointUsage | None:
     """Read one endpoint's keys; return None when they are missing or unreadable."""
 
     async def read(part: str, *command: Any) -> Any:
@@ -258,7 +258,7 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
             members.append(one)
     opens = max(0.0, state["opens"] - now) / 1e6
     decay = min(1.0, max(0.0, 1.0 - (now - state["refused_at"]) / 1e6))
-    endpoint = Endpoint(
+    endpoint = EndpointUsage(
         sdk_app_id=app,
         command=command,
         limit=state["limit"],
@@ -324,7 +324,7 @@ def _rate(state: Mapping[str, float], now: float) -> float:
 # Rates
 
 
-def _rates_since(endpoint: Endpoint, before: Endpoint | None, seconds: float) -> Endpoint:
+def _rates_since(endpoint: EndpointUsage, before: EndpointUsage | None, seconds: float) -> EndpointUsage:
     taken = {one.id: one.taken for one in before.members} if before else {}
     # A new member joined meanwhile.  A count goes back when a reply with permits was lost.
     return _with_rates(
@@ -332,7 +332,7 @@ def _rates_since(endpoint: Endpoint, before: Endpoint | None, seconds: float) ->
     )
 
 
-def _with_rates(endpoint: Endpoint, rates: Mapping[str, float]) -> Endpoint:
+def _with_rates(endpoint: EndpointUsage, rates: Mapping[str, float]) -> EndpointUsage:
     """Return the endpoint with the given rates of its members."""
     total = sum(rates.values())
     members = [

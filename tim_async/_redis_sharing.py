@@ -22,7 +22,7 @@ from ._limiter.sharing import QueueView, Shares, StoreUnavailable
 
 if TYPE_CHECKING:
     from ._redis_clients import Script
-    from ._store_link import Link
+    from ._store_link import StoreLink
 
 CLOSING = 1.0
 """Seconds for the last reports to the store, and for its client to close its connections."""
@@ -48,7 +48,7 @@ class RedisSharing:
 
     def __init__(
         self,
-        link: Link,
+        link: StoreLink,
         where: str,
         keys: Callable[[str], list[str]],
         shares: Shares,
@@ -144,7 +144,7 @@ class RedisSharing:
         self._unreachable.add(key)
 
 
-async def leave_link(link: Link, where: str) -> None:
+async def leave_link(link: StoreLink, where: str) -> None:
     """Leave a link within `CLOSING` seconds; log a failure."""
 
     def failed(error: BaseException) -> None:

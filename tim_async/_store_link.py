@@ -1,6 +1,6 @@
 """A process's connections to the store of a quota: few, shared, and replaced when they fail.
 
-All clients in one event loop that name the same store share one `Link`.  It runs the script on one of at most
+All clients in one event loop that name the same store share one `StoreLink`.  It runs the script on one of at most
 `CONNECTIONS` connections, which are made on demand.
 
 **An exchange has two parts**, each with its own time-out, which `RoundTrips` learns.  Connecting takes several round
@@ -55,10 +55,10 @@ _POLL = 0.01
 _CLOSING = 0.1
 """The time-out in seconds for closing idle connections."""
 
-_links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Link]] = weakref.WeakKeyDictionary()
+_links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, StoreLink]] = weakref.WeakKeyDictionary()
 
 
-class Link:
+class StoreLink:
     """Connections to a store, in one event loop.
 
     Args:
@@ -93,7 +93,7 @@ class Link:
         self._measuring: asyncio.Task[None] | None = None
 
     @classmethod
-    def join(cls, key: Hashable, connect: Callable[[], Connected], timeout: float | None) -> Link:
+    def join(cls, key: Hashable, connect: Callable[[], Connected], timeout: float | None) -> StoreLink:
         """Return the running event loop's link for a key, made if necessary; each caller must `leave` it."""
         links = _links.setdefault(asyncio.get_running_loop(), {})
         link = links.get(key)

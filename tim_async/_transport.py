@@ -23,7 +23,7 @@ from ._secret import Secret
 from ._session import connect_timeout, own_session, proxy_for
 from ._signing import PoolHealth, Signing
 from ._usersigs import UserSigCache
-from ._wire import Reply
+from ._wire import Response
 from .errors import ClientClosed, ConnectFailed, RequestTimeout, TransportError
 
 _HEADERS = CIMultiDict(
@@ -86,7 +86,7 @@ class Transport:
 
     async def send(
         self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed | None = None
-    ) -> Reply:
+    ) -> Response:
         """Send one request, and send it to the backup host if the first host cannot be reached.
 
         Args:
@@ -120,7 +120,7 @@ class Transport:
 
     async def _post(
         self, host: str, command: str, payload: bytes, usersig: Secret, seconds: float, deadline: Deadline
-    ) -> Reply:
+    ) -> Response:
         """Send one request to one host, and read the whole answer."""
         session = self.session
         assert session is not None  # `open` comes first
@@ -179,7 +179,7 @@ async def _exchange(
     proxy: Secret | None,
     signing: Signing,
     timeout: aiohttp.ClientTimeout,
-) -> Reply:
+) -> Response:
     response = await session.post(
         url,
         data=payload,
@@ -194,7 +194,7 @@ async def _exchange(
     # `Signing` has read it and released its connection, unless a middleware of the caller answered in its place.
     body = await response.read()
     retry_after = None if response.status == 200 else _retry_after(response)
-    return Reply(response.status, body, retry_after, signing.proxied, response.headers)
+    return Response(response.status, body, retry_after, signing.proxied, response.headers)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -12,7 +12,7 @@ from .errors import BadResponse, Reaction, TIMError, classify, is_code
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """An HTTP response, read completely.
 
     Attributes:
@@ -43,7 +43,7 @@ def encode(body: dict[str, Any]) -> bytes:
         raise ValueError("the body is nested too deeply") from None
 
 
-def decode(reply: Reply) -> dict[str, Any] | TIMError:
+def decode(reply: Response) -> dict[str, Any] | TIMError:
     """Decode an answer by its ``ErrorCode``: the HTTP status is 200 unless an intermediary failed.
 
     Returns:

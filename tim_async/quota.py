@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from redis.asyncio.cluster import RedisCluster
 
     from ._redis_clients import Connected
-    from ._store_link import Link
+    from ._store_link import StoreLink
 
 
 LAYOUT = 3
@@ -178,11 +178,11 @@ class RedisQuota:
         """Return the names of an endpoint's keys, in the script's order; in a cluster, all are in one slot."""
         return [f"{self._namespace}:{{{app}:{command}}}:{LAYOUT}:{name}" for name in KEYS]
 
-    def _link(self) -> Link:
+    def _link(self) -> StoreLink:
         """Return the process's connections to the store, in the running event loop."""
-        from ._store_link import Link
+        from ._store_link import StoreLink
 
-        return Link.join(self._key(), self._connect, self._timeout)
+        return StoreLink.join(self._key(), self._connect, self._timeout)
 
     def _key(self) -> Hashable:
         """Return a key; quotas with the same key share their connections."""

@@ -27,7 +27,7 @@ from tests.hypotheses import at_most
 from tests.stand_in import APP, StandIn, client_of
 from tests.store import Store
 from tests.topologies import Clustered
-from tim_async._quota_view import Endpoint, Member, QuotaView, look
+from tim_async._quota_view import EndpointUsage, Member, QuotaView, look
 from tim_async._redis_clients import connect
 from tim_async.cli.quota import _screen
 from tim_async.quota import LAYOUT, RedisQuota
@@ -202,7 +202,7 @@ def test_a_terminal(environment: dict[str, str], store: Store, redis: Redis) -> 
 def test_a_screen_fits(endpoints: int, members: int, height: int) -> None:
     """With any number of members, the heading is visible, and members that are not shown are summed up."""
     all_ = tuple(Member(f"h:{n}:x", n, 2.0, 0.1, 9, 0, "", 200, True, 9.0, 0.0) for n in range(members))
-    one = Endpoint("1", UNREAD, 200, 200, 2.0 * members, 0, 0, 0, 0, 0, all_, 0)
+    one = EndpointUsage("1", UNREAD, 200, 200, 2.0 * members, 0, 0, 0, 0, 0, all_, 0)
     view = QuotaView("redis://h", "tim_async", time.time(), 1.0, (one,) * endpoints)
     console = Console(width=160, height=height)
     lines = console.render_lines(_screen(view, "", height))

@@ -21,7 +21,7 @@ from tests.programs import PIPE, ForkedProgram
 from tests.stand_in import APP, KEY
 from tim_async.migrate import JournalError, Rejected, Row, SqliteStore, Store, read_status
 from tim_async.migrate._journal_file import reading
-from tim_async.migrate._store import About, Calls, Outcome, State
+from tim_async.migrate._store import About, Calls, Outcome, RowState
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = "a1" * 32
@@ -79,8 +79,8 @@ async def journal(path: Path, given: Iterable[Row | Rejected], about: About = AB
 
 async def settle(store: Store, *, done: Iterable[int] = (), failed: Iterable[int] = (), reason: str = LONG) -> None:
     """Settle rows that were claimed."""
-    outcomes = [Outcome(line, State.DONE) for line in done]
-    outcomes += [Outcome(line, State.FAILED, 10007, reason) for line in failed]
+    outcomes = [Outcome(line, RowState.DONE) for line in done]
+    outcomes += [Outcome(line, RowState.FAILED, 10007, reason) for line in failed]
     await store.exchange(outcomes, 0, Calls())
 
 
@@ -88,7 +88,7 @@ def states(path: Path) -> dict[int, str]:
     """Return the state of each line by its name, and "sending" for a claimed one."""
     with reading(path) as db:
         found = db.execute("SELECT row.line, state, since IS NOT NULL FROM row LEFT JOIN claim USING (line)")
-        return {line: "sending" if claimed else State(state).name.lower() for line, state, claimed in found}
+        return {line: "sending" if claimed else RowState(state).name.lower() for line, state, claimed in found}
 
 
 def journal_files(path: Path) -> list[str]:
@@ -191,7 +191,7 @@ async def die_after_an_exchange(path: str) -> None:
     store = SqliteStore(path)
     await store.open(ABOUT)
     claims = (await store.exchange([], 10, Calls())).claims
-    await store.exchange([Outcome(claim.row.line, State.DONE) for claim in claims], 3, Calls())
+    await store.exchange([Outcome(claim.row.line, RowState.DONE) for claim in claims], 3, Calls())
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -202,8 +202,8 @@ async def exchange_repeatedly(path: str, size: str) -> None:
         while claims := (await store.exchange(outcomes, int(size), Calls())).claims:
             lines = [claim.row.line for claim in claims]
             _print(lines)
-            outcomes = [Outcome(line, State.DONE) for line in lines[:-1]]
-            outcomes.append(Outcome(lines[-1], State.FAILED, 10007, LONG))
+            outcomes = [Outcome(line, RowState.DONE) for line in lines[:-1]]
+            outcomes.append(Outcome(lines[-1], RowState.FAILED, 10007, LONG))
 
 
 async def status(path: str) -> None:
@@ -279,7 +279,7 @@ async def _settle_all(store: Store, settled: dict[int, str]) -> None:
     lines: list[int] = []
     while True:
         outcomes = [
-            Outcome(line, State.DONE) if line % 5 else Outcome(line, State.FAILED, 10007, LONG) for line in lines
+            Outcome(line, RowState.DONE) if line % 5 else Outcome(line, RowState.FAILED, 10007, LONG) for line in lines
         ]
         claims = (await store.exchange(outcomes, 40, Calls())).claims
         settled.update((outcome.line, outcome.state.name.lower()) for outcome in outcomes)

@@ -30,7 +30,7 @@ from tim_async.migrate import (
     write_rejects,
 )
 from tim_async.migrate._recorder import Series, Slot
-from tim_async.migrate._store import About, Calls, Outcome, Pace, State
+from tim_async.migrate._store import About, Calls, Outcome, Pace, RowState
 
 from .storing import FINGERPRINT, ram_folder
 
@@ -86,7 +86,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         await store.planned(FINGERPRINT)
         await store.exchange([], 4, Calls(sent=3))
         await store.exchange(
-            [Outcome(2, State.DONE), Outcome(3, State.FAILED, 10007, "no"), Outcome(4, State.FAILED, None, "no")],
+            [
+                Outcome(2, RowState.DONE),
+                Outcome(3, RowState.FAILED, 10007, "no"),
+                Outcome(4, RowState.FAILED, None, "no"),
+            ],
             0,
             Calls(sent=3),
         )

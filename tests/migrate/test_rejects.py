@@ -27,7 +27,7 @@ from tim_async.migrate import (
     write_rejects,
 )
 from tim_async.migrate._rejects import Written
-from tim_async.migrate._store import About, Calls, Outcome, State
+from tim_async.migrate._store import About, Calls, Outcome, RowState
 
 from .storing import contents, journal_files, ram_folder, settle
 
@@ -42,7 +42,7 @@ async def migrate(source: FileSource, path: Path, failed: Fail = ()) -> None:
         await store.planned(source.fingerprint())
     claims = (await store.exchange([], 1000, Calls())).claims
     lines = {claim.row.line for claim in claims}
-    outcomes = [Outcome(line, State.FAILED, code, reason) for line, code, reason in failed if line in lines]
+    outcomes = [Outcome(line, RowState.FAILED, code, reason) for line, code, reason in failed if line in lines]
     await store.exchange(outcomes, 0, Calls())
     await settle(store, done=lines - {outcome.line for outcome in outcomes})
     await store.close("done")

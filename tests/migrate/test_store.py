@@ -28,7 +28,7 @@ from tim_async.migrate import (
     Store,
 )
 from tim_async.migrate._recorder import Series
-from tim_async.migrate._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, State, shortened
+from tim_async.migrate._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, RowState, shortened
 
 from . import storing
 from .storing import ABOUT, FINGERPRINT, KNOWN, ram_folder, rows
@@ -71,9 +71,9 @@ async def claim(store: Store, room: int = 100) -> list[Claim]:
     return (await store.exchange([], room, Calls())).claims
 
 
-async def settle(store: Store, states: Mapping[int, State], code: int = 10007) -> Exchange:
+async def settle(store: Store, states: Mapping[int, RowState], code: int = 10007) -> Exchange:
     outcomes = [
-        Outcome(line, state, code, f"no {line}") if state is State.FAILED else Outcome(line, state)
+        Outcome(line, state, code, f"no {line}") if state is RowState.FAILED else Outcome(line, state)
         for line, state in states.items()
     ]
     return await store.exchange(outcomes, 0, Calls())
@@ -105,11 +105,11 @@ async def test_the_states_of_rows_from_first_to_last(new_store: Open) -> None:
     first = await store.exchange([], 2, Calls())
     assert [(claim.row, claim.again) for claim in first.claims] == [(row(4, "a"), False), (row(5, "m5"), False)]
     assert (first.counts, first.exhausted) == (Counts(pending=3, sending=2, rejected=1, superseded=1), False)
-    outcomes = [Outcome(4, State.DONE), Outcome(5, State.FAILED, 10007, "not a member")]
+    outcomes = [Outcome(4, RowState.DONE), Outcome(5, RowState.FAILED, 10007, "not a member")]
     second = await store.exchange(outcomes, 9, Calls(sent=2))
     assert lines(second.claims) == [6, 7, 8]
     assert second.exhausted
-    last = await settle(store, {6: State.LOWERED, 8: State.DONE})
+    last = await settle(store, {6: RowState.LOWERED, 8: RowState.DONE})
     assert last.counts == Counts(sending=1, done=2, lowered=1, failed=1, rejected=1, superseded=1)
     assert last.counts == await store.counts()
     assert await problems(store) == [
@@ -168,7 +168,7 @@ async def test_rows_claimed_by_a_run_that_was_killed(new_store: Open, monkeypatc
         (3, 1000, False),
         (4, 1000, False),
     ]
-    await settle(store, {2: State.DONE})
+    await settle(store, {2: RowState.DONE})
     await store.close()
     for at in (2000.5, 3000.5):
         monkeypatch.setattr(time, "time", lambda at=at: at)
@@ -191,7 +191,7 @@ async def test_claims_are_exhausted_when_no_row_is_pending(new_store: Open) -> N
     """Not before, even if rows are still being sent."""
     store = await plan(new_store(), [row(line, f"m{line}") for line in range(2, 7)])
     assert not (await store.exchange([], 4, Calls())).exhausted
-    reply = await store.exchange([Outcome(2, State.DONE)], 1, Calls())
+    reply = await store.exchange([Outcome(2, RowState.DONE)], 1, Calls())
     assert (lines(reply.claims), reply.exhausted or (await store.exchange([], 1, Calls())).exhausted) == ([6], True)
     assert (await claim(store), await store.counts()) == ([], Counts(sending=4, done=1))
     await store.close()
@@ -211,7 +211,7 @@ async def test_failures_are_grouped(new_store: Open) -> None:
         (4, 0, "nil"),
     ]
     failed += [(6, None, "timed out"), (7, None, "timed out"), (8, None, "lost")]
-    outcomes = [Outcome(line, State.FAILED, code, reason) for line, code, reason in failed]
+    outcomes = [Outcome(line, RowState.FAILED, code, reason) for line, code, reason in failed]
     await store.exchange(outcomes, 0, Calls())
     assert (await store.status()).failures == [
         FailureCount(10010, "no a", 3, 2, rejected=False),
@@ -255,7 +255,7 @@ CASES: dict[str, tuple[str, dict[int, str], dict[int, str], Mended, str]] = {
     "a chain that ends in an accepted row": ("aabb", {3: "f", 5: "d"}, {3: "b"}, Mended(superseded=1), "pssd"),
 }
 STATES = {"p": "pending", "d": "done", "l": "lowered", "f": "failed", "r": "rejected", "s": "superseded"}
-OUTCOMES = {"d": State.DONE, "l": State.LOWERED, "f": State.FAILED}
+OUTCOMES = {"d": RowState.DONE, "l": RowState.LOWERED, "f": RowState.FAILED}
 
 
 def of_member(line: int, member: str, number: int = 0) -> Row | Rejected:
@@ -290,7 +290,7 @@ async def test_a_corrected_row_is_sent_with_its_new_values(new_store: Open) -> N
     """The last correction of a line counts, and the row's earlier problem is removed."""
     store = await plan(new_store(), [row(2, "a", 1), Rejected(3, "", "is wrong")])
     await claim(store)
-    await settle(store, {2: State.FAILED})
+    await settle(store, {2: RowState.FAILED})
     await store.close("done")
     store = await resume(new_store())
     await store.mend([row(2, "x", 1), row(3, "c", 3), row(2, "b", 7)])
@@ -334,7 +334,7 @@ class Model:
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            (self.failed if outcome.state is State.FAILED else self.accepted).add(outcome.line)
+            (self.failed if outcome.state is RowState.FAILED else self.accepted).add(outcome.line)
 
 
 class Both:
@@ -368,9 +368,9 @@ async def send_some(both: Both, model: Model, data: st.DataObject) -> None:
         assert reply.counts.total == len(model.rows)
         outcomes = []
         for line in (line for line in claimed if line not in model.accepted | model.failed):
-            state = data.draw(st.sampled_from([State.DONE, State.LOWERED, State.FAILED, None]))
+            state = data.draw(st.sampled_from([RowState.DONE, RowState.LOWERED, RowState.FAILED, None]))
             if state is not None:
-                outcomes.append(Outcome(line, state, 10007, "no") if state is State.FAILED else Outcome(line, state))
+                outcomes.append(Outcome(line, state, 10007, "no") if state is RowState.FAILED else Outcome(line, state))
     for store in both.stores:
         await store.exchange(outcomes, 0, Calls())
     model.settle(outcomes)
@@ -494,7 +494,7 @@ async def test_restart_removes_everything(new_store: Open) -> None:
     """Also if it is of another migration."""
     store = await plan(new_store(), [row(2, "a"), row(3, "b"), Rejected(4, "", "is wrong")])
     await claim(store, 1)
-    await settle(store, {2: State.FAILED})
+    await settle(store, {2: RowState.FAILED})
     await store.note("name", "value")
     await store.close("done")
     store = new_store()
@@ -541,7 +541,7 @@ async def test_sessions(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> Non
     await store.save_series(series.to_json())  # before the first session
     await claim(store, 1)
     await store.save_series(series.to_json())
-    await store.exchange([Outcome(2, State.DONE)], 1, Calls(sent=3, done=1, refused=1, retried=2))
+    await store.exchange([Outcome(2, RowState.DONE)], 1, Calls(sent=3, done=1, refused=1, retried=2))
     await store.close()
     await (await resume(new_store())).close("done")
     store = await resume(new_store())
@@ -585,7 +585,7 @@ def test_any_reason_and_any_value_are_stored(text: str) -> None:
     async def main(path: Path) -> None:
         store = await plan(SqliteStore(path), [Row(2, ("g", "m", 2**63 - 1)), Rejected(3, "", reason, found)])
         assert [claim.row.values for claim in await claim(store)] == [("g", "m", 2**63 - 1)]
-        await store.exchange([Outcome(2, State.FAILED, -(2**31), reason)], 0, Calls())
+        await store.exchange([Outcome(2, RowState.FAILED, -(2**31), reason)], 0, Calls())
         failed, rejected = await problems(store)
         assert (failed.code, failed.reason) == (-(2**31), shortened(reason))
         assert (rejected.reason, rejected.fields) == (shortened(reason), found)

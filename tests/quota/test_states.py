@@ -15,7 +15,7 @@ from tim_async._limiter.fallback import LOSS_SILENCE
 from tim_async._limiter.reply import Reply
 from tim_async._limiter.request import Request
 from tim_async._limiter.sharing import Shares, StoreUnavailable
-from tim_async._limiter.states import TRANSITIONS, Action, Event, State
+from tim_async._limiter.states import TRANSITIONS, Action, LimiterEvent, LimiterState
 
 from .support import limiter_of
 
@@ -23,7 +23,7 @@ LIMIT = 50
 OVERDUE = 2.5
 PROBED = 0.6
 """Seconds within which a report is sent."""
-REPLIES = (Event.GRANTED, Event.SETTLING, Event.LOST, Event.CANCELLED)
+REPLIES = (LimiterEvent.GRANTED, LimiterEvent.SETTLING, LimiterEvent.LOST, LimiterEvent.CANCELLED)
 """The events that end an exchange."""
 
 
@@ -72,32 +72,32 @@ class Walk:
         self.finishing: asyncio.Task[None] | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> LimiterState:
         return self.limiter._state
 
-    async def reach(self, state: State, event: Event) -> None:
+    async def reach(self, state: LimiterState, event: LimiterEvent) -> None:
         """Enter a state, so that the event can happen if it ever can there."""
-        if event is not Event.FINISHED:
+        if event is not LimiterEvent.FINISHED:
             await self.call()  # its outcome is to be reported
         await self.go(state, exchanging=event in REPLIES)
         assert self.state is state
 
-    async def go(self, state: State, *, exchanging: bool) -> None:
+    async def go(self, state: LimiterState, *, exchanging: bool) -> None:
         """Enter a state, if possible with an exchange under way."""
         match state:
-            case State.ASKING:
+            case LimiterState.ASKING:
                 self.limiter.refused(self.loop.time(), self.loop.time())
-            case State.ALONE | State.RETURNING:
-                await self.go(State.ASKING, exchanging=True)
-                self.end_exchange(Event.LOST if state is State.ALONE else Event.SETTLING)
-            case State.LEAVING:
-                await self.go(State.ASKING if exchanging else State.HOLDING, exchanging=exchanging)
+            case LimiterState.ALONE | LimiterState.RETURNING:
+                await self.go(LimiterState.ASKING, exchanging=True)
+                self.end_exchange(LimiterEvent.LOST if state is LimiterState.ALONE else LimiterEvent.SETTLING)
+            case LimiterState.LEAVING:
+                await self.go(LimiterState.ASKING if exchanging else LimiterState.HOLDING, exchanging=exchanging)
                 self.limiter.close()
-            case State.CLOSED:
-                await self.go(State.ALONE, exchanging=exchanging)
+            case LimiterState.CLOSED:
+                await self.go(LimiterState.ALONE, exchanging=exchanging)
                 self.limiter.close()
         await steps()
-        if exchanging and state in (State.ALONE, State.RETURNING):
+        if exchanging and state in (LimiterState.ALONE, LimiterState.RETURNING):
             await asyncio.sleep(LOSS_SILENCE + PROBED)
             self.queue.leave(await self.queue.enter(), answered=True)  # by the fallback share
 
@@ -108,36 +108,36 @@ class Walk:
         self.store.grant(permits=((0.0, 1),))
         self.queue.leave(await calling, answered=True)
 
-    def end_exchange(self, event: Event) -> None:
+    def end_exchange(self, event: LimiterEvent) -> None:
         match event:
-            case Event.GRANTED:
+            case LimiterEvent.GRANTED:
                 self.store.grant()
-            case Event.SETTLING:
+            case LimiterEvent.SETTLING:
                 self.store.grant(settling=10.0)
-            case Event.LOST:
+            case LimiterEvent.LOST:
                 self.store.reply.set_exception(StoreUnavailable())
-            case Event.CANCELLED:
+            case LimiterEvent.CANCELLED:
                 assert self.store.task is not None
                 self.store.task.cancel()
 
-    async def cause(self, event: Event) -> bool:
+    async def cause(self, event: LimiterEvent) -> bool:
         """Cause an event as a client does; return whether it can happen in this state."""
         if event in REPLIES:
             if self.store.reply.done():
                 return False
             self.end_exchange(event)
         match event:
-            case Event.NEED:
+            case LimiterEvent.NEED:
                 self.limiter.refused(self.loop.time(), self.loop.time())
-            case Event.DUE if self.state is State.LEAVING:
+            case LimiterEvent.DUE if self.state is LimiterState.LEAVING:
                 self.finishing = asyncio.create_task(self.limiter.finish())
-            case Event.DUE:
+            case LimiterEvent.DUE:
                 await asyncio.sleep(PROBED)
-            case Event.CLOSE:
+            case LimiterEvent.CLOSE:
                 self.limiter.close()
-            case Event.FINISHED if self.state in (State.LEAVING, State.CLOSED):
+            case LimiterEvent.FINISHED if self.state in (LimiterState.LEAVING, LimiterState.CLOSED):
                 await self.limiter.finish()
-            case Event.FINISHED:
+            case LimiterEvent.FINISHED:
                 return False
         await steps()
         return True
@@ -160,9 +160,9 @@ async def steps() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("event", Event)
-@pytest.mark.parametrize("state", State)
-def test_every_cell_of_the_table_holds(state: State, event: Event) -> None:
+@pytest.mark.parametrize("event", LimiterEvent)
+@pytest.mark.parametrize("state", LimiterState)
+def test_every_cell_of_the_table_holds(state: LimiterState, event: LimiterEvent) -> None:
     """The next state and the action: a new exchange, or silence before the fallback share is used."""
 
     async def main() -> None:
@@ -177,7 +177,7 @@ def test_every_cell_of_the_table_holds(state: State, event: Event) -> None:
         assert (len(walk.store.requests) > told) == (action is Action.EXCHANGE)
         if action is Action.WITHDRAW:
             assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) == pytest.approx(LOSS_SILENCE)
-        elif event in REPLIES and following in (State.ALONE, State.RETURNING):
+        elif event in REPLIES and following in (LimiterState.ALONE, LimiterState.RETURNING):
             assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) < LOSS_SILENCE / 2
         await walk.end()
 
@@ -189,14 +189,14 @@ def test_a_pause_during_an_exchange_is_reported_right_after_it() -> None:
 
     async def main() -> None:
         walk = Walk()
-        await walk.reach(State.ASKING, Event.GRANTED)
+        await walk.reach(LimiterState.ASKING, LimiterEvent.GRANTED)
         walk.limiter.paused(2.0)
-        walk.end_exchange(Event.GRANTED)
+        walk.end_exchange(LimiterEvent.GRANTED)
         await steps()
         assert walk.store.requests[-1].get("pause") == 2_000_000
-        walk.end_exchange(Event.GRANTED)
+        walk.end_exchange(LimiterEvent.GRANTED)
         await steps()
-        assert walk.state is State.HOLDING
+        assert walk.state is LimiterState.HOLDING
         await walk.end()
 
     virtual_time.run(main())
@@ -206,7 +206,7 @@ def test_a_reply_to_an_abandoned_exchange_is_ignored() -> None:
     async def main() -> None:
         walk = Walk()
         walk.store.deaf = True
-        await walk.reach(State.ASKING, Event.GRANTED)
+        await walk.reach(LimiterState.ASKING, LimiterEvent.GRANTED)
         late = walk.store.reply
         await asyncio.sleep(OVERDUE + PROBED)
         rate = walk.limiter.rate(walk.loop.time())
@@ -215,7 +215,7 @@ def test_a_reply_to_an_abandoned_exchange_is_ignored() -> None:
         assert not walk.limiter.shared
         assert walk.limiter.rate(walk.loop.time()) == rate
         await asyncio.sleep(PROBED)
-        walk.end_exchange(Event.GRANTED)
+        walk.end_exchange(LimiterEvent.GRANTED)
         await steps()
         assert walk.limiter.shared
         assert walk.limiter.wait(walk.loop.time(), Lane.INTERACTIVE) > 0, "its permit is not used"
@@ -226,14 +226,21 @@ def test_a_reply_to_an_abandoned_exchange_is_ignored() -> None:
 
 def test_the_table_in_the_docstring_is_that_of_the_code() -> None:
     assert states.__doc__ is not None
-    rows = [line.split("  ") for line in states.__doc__.splitlines() if line.startswith(("event ", *Event.__members__))]
+    rows = [
+        line.split("  ")
+        for line in states.__doc__.splitlines()
+        if line.startswith(("event ", *LimiterEvent.__members__))
+    ]
     head, *body = [[cell.strip() for cell in row if cell.strip()] for row in rows]
-    assert [row[0] for row in body] == [*Event.__members__]
-    assert [*head[1:], "CLOSED"] == [*State.__members__]
-    drawn: dict[tuple[State, Event], tuple[State, Action | None]] = {}
+    assert [row[0] for row in body] == [*LimiterEvent.__members__]
+    assert [*head[1:], "CLOSED"] == [*LimiterState.__members__]
+    drawn: dict[tuple[LimiterState, LimiterEvent], tuple[LimiterState, Action | None]] = {}
     for name, *cells in body:
         for state, cell in zip(head[1:], cells, strict=True):
             if cell != ".":
                 following, _, action = cell.partition(", ")
-                drawn[State[state], Event[name]] = State[following], Action[action.upper()] if action else None
+                drawn[LimiterState[state], LimiterEvent[name]] = (
+                    LimiterState[following],
+                    Action[action.upper()] if action else None,
+                )
     assert drawn == TRANSITIONS

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tim_async._secret import Secret
 from tim_async._transport import Addressed
-from tim_async._wire import Reply
+from tim_async._wire import Response
 from tim_async.emulator._windows import Window
 from tim_async.errors import ClientClosed, ConnectFailed, ConnectionLost, RequestTimeout
 
@@ -72,7 +72,7 @@ class Flight:
     host: Host
     account: str
     sent: float
-    answer: asyncio.Future[Reply]
+    answer: asyncio.Future[Response]
     request: dict[str, Any]
     arrived: bool = False
     ended: bool = False
@@ -127,7 +127,7 @@ class Service:
             world.after(back, flight.host.loop.arrive, fail, flight.answer, ConnectionLost("the connection was lost"))
             return
         if taken and weather.paused and dice.random() < weather.paused:
-            paused = Reply(503, b"", float(weather.pause), proxied=False, headers={})
+            paused = Response(503, b"", float(weather.pause), proxied=False, headers={})
             world.after(back, flight.host.loop.arrive, answer, flight, paused)
             return
         code = 60007 if not taken else 10002 if weather.busy and dice.random() < weather.busy else 0
@@ -137,7 +137,7 @@ class Service:
         """Return the account in a request."""
         return str(request["To_Account"])
 
-    def reply(self, code: int, flight: Flight) -> Reply:
+    def reply(self, code: int, flight: Flight) -> Response:
         """Make the answer to a request, by its code."""
         if code:
             return failure(code)
@@ -146,7 +146,7 @@ class Service:
             return success(AllC2CUnreadMsgNum=7)
         return success(C2CUnreadMsgNumList=[{"Peer_Account": p, "C2CUnreadMsgNum": 1} for p in peers])
 
-    def delivered(self, flight: Flight, reply: Reply) -> None:
+    def delivered(self, flight: Flight, reply: Response) -> None:
         """Handle the delivery of an answer; a hook for subclasses."""
 
     def take_foreign(self, refusable: bool) -> None:
@@ -155,27 +155,27 @@ class Service:
         (self.window.admit if refusable else self.window.fill)(self.world.now)
 
 
-def failure(code: int) -> Reply:
+def failure(code: int) -> Response:
     """Make an answer with an error code."""
     return _reply({"ActionStatus": "FAIL", "ErrorInfo": "simulated", "ErrorCode": code})
 
 
-def success(**fields: Any) -> Reply:
+def success(**fields: Any) -> Response:
     """Make a successful answer."""
     return _reply({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0, **fields})
 
 
-def _reply(body: dict[str, Any]) -> Reply:
-    return Reply(200, json.dumps(body).encode(), None, proxied=False, headers={})
+def _reply(body: dict[str, Any]) -> Response:
+    return Response(200, json.dumps(body).encode(), None, proxied=False, headers={})
 
 
-def answer(flight: Flight, reply: Reply) -> None:
+def answer(flight: Flight, reply: Response) -> None:
     """Deliver the reply."""
     if not flight.answer.done():
         flight.answer.set_result(reply)
 
 
-def fail(waiting: asyncio.Future[Reply], error: Exception) -> None:
+def fail(waiting: asyncio.Future[Response], error: Exception) -> None:
     """Fail a waiting call because its connection has ended."""
     if not waiting.done():
         waiting.set_exception(error)
@@ -227,7 +227,9 @@ class Wire:
         for flight in [*self.in_flight.values()]:
             self._end(flight)
 
-    async def send(self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed) -> Reply:
+    async def send(
+        self, command: str, payload: bytes, usersig: Secret, seconds: float, addressed: Addressed
+    ) -> Response:
         """Send one request and return the reply."""
         addressed.host = "https://service"
         service, dice = self.service, self.service.dice

@@ -27,7 +27,7 @@ _NO_CLIENT = "No client can be created."
 _COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line breaks."
 
 
-class Reading(NamedTuple):
+class CheckedConfiguration(NamedTuple):
     """A configuration that was read and checked.
 
     Attributes:
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     options: dict[str, Any] | None
 
 
-def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> Reading:
+def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> CheckedConfiguration:
     """Read variables as `config.options` does, and check them.
 
     Args:
@@ -57,10 +57,10 @@ def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the
         return _unusable("invalid", str(error), "Correct this value.")
     findings = [*_complete(found, names, source), *of(found)]
     usable = all(one.level != "failure" for one in findings)
-    return Reading(tuple(redacted(findings, found.get("secret_key"))), found if usable else None)
+    return CheckedConfiguration(tuple(redacted(findings, found.get("secret_key"))), found if usable else None)
 
 
-def read_file(file: Path) -> Reading:
+def read_file(file: Path) -> CheckedConfiguration:
     """Read a file of credentials as `config.read_file` does, and check it."""
     try:
         values = config.read_file(file)
@@ -101,10 +101,10 @@ def time_out(seconds: float) -> Finding:
     )
 
 
-def _unusable(problem: str, found: str, remedy: str) -> Reading:
+def _unusable(problem: str, found: str, remedy: str) -> CheckedConfiguration:
     first = failure(f"configuration.{problem}", found, _NO_CLIENT, remedy)
     rest = (skipped(name, "the configuration could not be read") for name in NAMES[1:])
-    return Reading(tuple(redacted((first, *rest), None)), None)
+    return CheckedConfiguration(tuple(redacted((first, *rest), None)), None)
 
 
 def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Iterator[Finding]:

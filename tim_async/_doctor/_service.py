@@ -41,7 +41,7 @@ from tim_async.errors import (
 )
 
 from ._findings import CALLS, USERSIG, Finding, failure, ok, skipped, warning
-from ._visit import NO_GROUP, Outcome, Visit
+from ._visit import NO_GROUP, CallOutcome, Visit
 
 STAGES: dict[str, dict[int, str]] = {
     "access": {60021: "address_refused"},
@@ -179,7 +179,7 @@ def summary(error: TIMError) -> str:
 # The endpoints
 
 
-class Reading(NamedTuple):
+class ReadCheck(NamedTuple):
     """An endpoint that reads, with the arguments of the doctor's call."""
 
     endpoint: Endpoint[..., Any]
@@ -188,27 +188,27 @@ class Reading(NamedTuple):
 
 
 READING = (
-    Reading(
+    ReadCheck(
         GET_ALL_C2C_UNREAD_MSG_NUM,
         lambda visit: (visit.caller.settings.identifier,),
         "https://www.tencentcloud.com/document/product/1047/41046",
     ),
-    Reading(
+    ReadCheck(
         GET_RECENT_CONTACT_LIST,
         lambda visit: (visit.caller.settings.identifier, None),
         "https://www.tencentcloud.com/document/product/1047/43087",
     ),
-    Reading(
+    ReadCheck(
         GET_GROUP_MSG_RECEIPT,
         lambda visit: (visit.group or NO_GROUP, [1]),
         "https://www.tencentcloud.com/document/product/1047/49439",
     ),
-    Reading(
+    ReadCheck(
         GET_GROUP_MSG_RECEIPT_DETAIL,
         lambda visit: (visit.group or NO_GROUP, 1, True, "", 1),
         "https://www.tencentcloud.com/document/product/269/77693",
     ),
-    Reading(
+    ReadCheck(
         GET_GROUP_INFO,
         lambda visit: ({"GroupIdList": [visit.group or NO_GROUP]},),
         "https://www.tencentcloud.com/document/product/1047/34961",
@@ -219,7 +219,7 @@ WRITING = (SET_UNREAD_MSG_NUM, ADMIN_SET_MSG_READ)
 """The endpoints that write, which are not called."""
 
 
-def endpoint(reading: Reading) -> Callable[[Visit], Any]:
+def endpoint(reading: ReadCheck) -> Callable[[Visit], Any]:
     """Make the check of an endpoint that reads."""
     name = reading.endpoint.name
 
@@ -231,7 +231,7 @@ def endpoint(reading: Reading) -> Callable[[Visit], Any]:
     return check
 
 
-def _endpoint(name: str, outcome: Outcome, page: str, *, given: bool) -> Finding:
+def _endpoint(name: str, outcome: CallOutcome, page: str, *, given: bool) -> Finding:
     error = outcome.error
     if error is None:
         return ok(name, "permitted")

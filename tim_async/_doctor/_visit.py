@@ -18,7 +18,7 @@ NO_GROUP = "tim_async-doctor"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """The outcome of a call.
 
     Attributes:
@@ -55,9 +55,9 @@ class Visit:
     group: str = ""
     try_regions: bool = False
     timeout: float = 5.0
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, CallOutcome] = field(default_factory=dict)
 
-    async def ask(self, endpoint: Endpoint[..., Any], *args: Any, caller: Caller | None = None) -> Outcome:
+    async def ask(self, endpoint: Endpoint[..., Any], *args: Any, caller: Caller | None = None) -> CallOutcome:
         """Make one reading call, with one retry."""
         options = replace(
             self.caller.settings.options,
@@ -74,4 +74,4 @@ class Visit:
             await (self.caller if caller is None else caller).make(call)
         except TIMError as raised:
             error = raised
-        return Outcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), time.time())
+        return CallOutcome(error, loop.time() - began - call.waited, call.headers.get("Date", ""), time.time())

@@ -42,10 +42,10 @@ class Permit:
 
     def __init__(self, sent: float) -> None:
         self.sent: float = sent
-        self.source: Source | None = None
+        self.source: PermitSource | None = None
 
 
-class Source(Protocol):
+class PermitSource(Protocol):
     """An inner limiter."""
 
     def release(self, permit: Permit, now: float, use: Use) -> None:

@@ -24,7 +24,7 @@ from .permits import GRACE, GrantedPermits, Ledger
 from .reply import Reply, StoreView
 from .request import SETTLE, Acknowledge, PendingEvents, Request, micro
 from .sharing import Exchange, QueueView, Shares, StoreUnavailable
-from .states import TRANSITIONS, Action, Event, State
+from .states import TRANSITIONS, Action, LimiterEvent, LimiterState
 
 TICK = 0.1
 """Seconds between checks of an exchange, and between attempts to reach an unreachable store."""
@@ -89,7 +89,7 @@ class SharedLimiter:
         self._overdue = overdue
         self._settle = settle
 
-        self._state = State.HOLDING
+        self._state = LimiterState.HOLDING
         self._exchanges = Background(self._run_exchanges, self._exchange_failed)
         self._ticker = Timer(self._tick)
         self._requested_at = self._limit_set_at = -math.inf
@@ -122,7 +122,7 @@ class SharedLimiter:
     @property
     def shared(self) -> bool:
         """Whether the store was reachable at the last exchange."""
-        return self._state not in (State.ALONE, State.CLOSED)
+        return self._state not in (LimiterState.ALONE, LimiterState.CLOSED)
 
     @property
     def limit(self) -> float:
@@ -147,7 +147,7 @@ class SharedLimiter:
         asking = self._demand.wait(lane, now)
         if asking == 0.0:
             self._demand.add(lane)
-            self._handle(Event.NEED)
+            self._handle(LimiterEvent.NEED)
             return soonest
         return min(soonest, asking)
 
@@ -182,19 +182,19 @@ class SharedLimiter:
         if self._uses_fallback:
             self._fallback.refused(sent, now)
         self._pending.refused(sent)
-        self._handle(Event.NEED)
+        self._handle(LimiterEvent.NEED)
 
     def slow_down(self, accepted: float, now: float) -> None:
         """Report an alert: the server accepts only a share, 0 to 1, of the calls."""
         if self._uses_fallback:
             self._fallback.slow_down(accepted, now)
         self._pending.slow_down(accepted, now)
-        self._handle(Event.NEED)
+        self._handle(LimiterEvent.NEED)
 
     def paused(self, seconds: float) -> None:
         """Report a pause, so that all processes pause."""
         self._pending.pause(self._loop.time() + seconds)
-        self._handle(Event.NEED)
+        self._handle(LimiterEvent.NEED)
 
     def rate(self, now: float) -> float:
         """Return the adaptive rate, calls/s: that of all processes, or of this one while the store is unreachable."""
@@ -218,11 +218,11 @@ class SharedLimiter:
         else:
             self._own_limiter.set_limit(limit)
         self._fallback.set_limit(limit)
-        self._handle(Event.NEED)  # the other processes learn of it soon
+        self._handle(LimiterEvent.NEED)  # the other processes learn of it soon
 
     def close(self) -> None:
         """Request no more permits."""
-        self._handle(Event.CLOSE)
+        self._handle(LimiterEvent.CLOSE)
         self._ticker.cancel()
 
     async def finish(self) -> None:
@@ -233,19 +233,19 @@ class SharedLimiter:
             while (due := self._granted.pop()) is not None:
                 self._return_permit(due)
             if self._last_request:
-                self._handle(Event.DUE)
+                self._handle(LimiterEvent.DUE)
                 await self._exchanges.finish(self._overdue)
         finally:
-            self._handle(Event.FINISHED)
+            self._handle(LimiterEvent.FINISHED)
 
     # The state.
 
     @property
     def _uses_fallback(self) -> bool:
         """Whether calls use the fallback share."""
-        return self._state in (State.ALONE, State.RETURNING)
+        return self._state in (LimiterState.ALONE, LimiterState.RETURNING)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: LimiterEvent) -> None:
         """Change the state and act by the table in `states`."""
         self._state, action = TRANSITIONS.get((self._state, event), (self._state, None))
         match action:
@@ -265,7 +265,7 @@ class SharedLimiter:
                 self._exchanges.abandon()
                 self._store_lost()
         elif self._pending or now >= min(self._report_at, self._requested_at + 0.9 * self._request_interval()):
-            self._handle(Event.DUE)
+            self._handle(LimiterEvent.DUE)
         self._schedule_tick()
 
     def _request_interval(self) -> float:
@@ -277,7 +277,7 @@ class SharedLimiter:
         return HEARTBEAT
 
     def _schedule_tick(self) -> None:
-        if self._state in (State.LEAVING, State.CLOSED):
+        if self._state in (LimiterState.LEAVING, LimiterState.CLOSED):
             return
         now = self._loop.time()
         since, interval = (now, TICK) if self._exchanges.running else (self._requested_at, self._request_interval())
@@ -317,14 +317,14 @@ class SharedLimiter:
                 self._apply_reply(reply, lane, asked)
             self._queue.advance()
             if self._pending:  # added during the exchange
-                self._handle(Event.NEED)
-            if self._state is not State.ASKING:
+                self._handle(LimiterEvent.NEED)
+            if self._state is not LimiterState.ASKING:
                 return
 
     def _exchange_failed(self, error: BaseException) -> None:
         """Recover from a cancelled or defective exchange: the next call or the next tick starts another."""
         if isinstance(error, asyncio.CancelledError):
-            self._handle(Event.CANCELLED)
+            self._handle(LimiterEvent.CANCELLED)
             self._schedule_tick()
             self._queue.advance()
             return
@@ -334,7 +334,7 @@ class SharedLimiter:
         self._store_lost()
 
     def _store_lost(self) -> None:
-        self._handle(Event.LOST)
+        self._handle(LimiterEvent.LOST)
         self._schedule_tick()
         self._queue.advance()
 
@@ -363,7 +363,7 @@ class SharedLimiter:
         lane = self._demand.ask(request, now)
         if self._uses_fallback:
             request["alone"] = True
-        if self._state is State.LEAVING:
+        if self._state is LimiterState.LEAVING:
             request["leaving"] = True
         if self._ledger.counted(now):
             request["called_lately"] = True
@@ -401,13 +401,13 @@ class SharedLimiter:
                     self._return_permit(replied_at + wait)
         if reply.settling:
             self._fallback.settles(now + reply.settling)
-            self._handle(Event.SETTLING)
+            self._handle(LimiterEvent.SETTLING)
             # Within the silence, so that the store knows of all calls made alone when it grants.
             within = reply.settling - RETURN_SILENCE * random.uniform(0.3, 0.9)
             self._report_at = now + within if within > 0.0 else math.inf
             self._schedule_tick()
         else:
-            self._handle(Event.GRANTED)
+            self._handle(LimiterEvent.GRANTED)
 
     def _epoch_changed(self, now: float) -> None:
         """Log a store that loses its data repeatedly."""

@@ -26,7 +26,7 @@ import enum
 from collections.abc import Mapping
 
 
-class State(enum.Enum):
+class LimiterState(enum.Enum):
     """The states of a shared limiter."""
 
     HOLDING = enum.auto()
@@ -43,7 +43,7 @@ class State(enum.Enum):
     """The final state."""
 
 
-class Event(enum.Enum):
+class LimiterEvent(enum.Enum):
     """The events of a shared limiter."""
 
     NEED = enum.auto()
@@ -73,25 +73,25 @@ class Action(enum.Enum):
     """Change to the fallback share, after a silence in which the calls that the store permitted arrive."""
 
 
-TRANSITIONS: Mapping[tuple[State, Event], tuple[State, Action | None]] = {
-    (State.HOLDING, Event.NEED): (State.ASKING, Action.EXCHANGE),
-    (State.HOLDING, Event.DUE): (State.ASKING, Action.EXCHANGE),
-    (State.HOLDING, Event.CLOSE): (State.LEAVING, None),
-    (State.ASKING, Event.GRANTED): (State.HOLDING, None),
-    (State.ASKING, Event.SETTLING): (State.RETURNING, Action.WITHDRAW),
-    (State.ASKING, Event.LOST): (State.ALONE, Action.WITHDRAW),
-    (State.ASKING, Event.CANCELLED): (State.HOLDING, None),
-    (State.ASKING, Event.CLOSE): (State.LEAVING, None),
-    (State.ALONE, Event.DUE): (State.ALONE, Action.EXCHANGE),
-    (State.ALONE, Event.GRANTED): (State.HOLDING, None),
-    (State.ALONE, Event.SETTLING): (State.RETURNING, None),
-    (State.ALONE, Event.CLOSE): (State.CLOSED, None),
-    (State.RETURNING, Event.DUE): (State.RETURNING, Action.EXCHANGE),
-    (State.RETURNING, Event.GRANTED): (State.HOLDING, None),
-    (State.RETURNING, Event.LOST): (State.ALONE, None),
-    (State.RETURNING, Event.CLOSE): (State.LEAVING, None),
-    (State.LEAVING, Event.DUE): (State.LEAVING, Action.EXCHANGE),
-    (State.LEAVING, Event.LOST): (State.CLOSED, None),
-    (State.LEAVING, Event.FINISHED): (State.CLOSED, None),
+TRANSITIONS: Mapping[tuple[LimiterState, LimiterEvent], tuple[LimiterState, Action | None]] = {
+    (LimiterState.HOLDING, LimiterEvent.NEED): (LimiterState.ASKING, Action.EXCHANGE),
+    (LimiterState.HOLDING, LimiterEvent.DUE): (LimiterState.ASKING, Action.EXCHANGE),
+    (LimiterState.HOLDING, LimiterEvent.CLOSE): (LimiterState.LEAVING, None),
+    (LimiterState.ASKING, LimiterEvent.GRANTED): (LimiterState.HOLDING, None),
+    (LimiterState.ASKING, LimiterEvent.SETTLING): (LimiterState.RETURNING, Action.WITHDRAW),
+    (LimiterState.ASKING, LimiterEvent.LOST): (LimiterState.ALONE, Action.WITHDRAW),
+    (LimiterState.ASKING, LimiterEvent.CANCELLED): (LimiterState.HOLDING, None),
+    (LimiterState.ASKING, LimiterEvent.CLOSE): (LimiterState.LEAVING, None),
+    (LimiterState.ALONE, LimiterEvent.DUE): (LimiterState.ALONE, Action.EXCHANGE),
+    (LimiterState.ALONE, LimiterEvent.GRANTED): (LimiterState.HOLDING, None),
+    (LimiterState.ALONE, LimiterEvent.SETTLING): (LimiterState.RETURNING, None),
+    (LimiterState.ALONE, LimiterEvent.CLOSE): (LimiterState.CLOSED, None),
+    (LimiterState.RETURNING, LimiterEvent.DUE): (LimiterState.RETURNING, Action.EXCHANGE),
+    (LimiterState.RETURNING, LimiterEvent.GRANTED): (LimiterState.HOLDING, None),
+    (LimiterState.RETURNING, LimiterEvent.LOST): (LimiterState.ALONE, None),
+    (LimiterState.RETURNING, LimiterEvent.CLOSE): (LimiterState.LEAVING, None),
+    (LimiterState.LEAVING, LimiterEvent.DUE): (LimiterState.LEAVING, Action.EXCHANGE),
+    (LimiterState.LEAVING, LimiterEvent.LOST): (LimiterState.CLOSED, None),
+    (LimiterState.LEAVING, LimiterEvent.FINISHED): (LimiterState.CLOSED, None),
 }
 """The table above; where a pair is missing, the event changes nothing."""

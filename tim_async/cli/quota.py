@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from tim_async._quota_view import Endpoint, QuotaView
+    from tim_async._quota_view import EndpointUsage, QuotaView
     from tim_async._redis_clients import Connected
 
 INTERVAL = 1.0
@@ -162,7 +162,7 @@ def _no_quota(view: QuotaView) -> str:
     return f"No quota in the namespace {plain(view.namespace)} was used at {view.store} within the last day."
 
 
-def _summary_line(view: QuotaView, one: Endpoint) -> str:
+def _summary_line(view: QuotaView, one: EndpointUsage) -> str:
     """Format an endpoint as one line."""
     clock = time.strftime("%H:%M:%S", time.localtime(view.time))
     texts = [

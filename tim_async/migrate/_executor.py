@@ -25,7 +25,7 @@ class SerialExecutor:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_QueuedCall | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._timeout: float | None = None
         self._given_up: JournalError | None = None
@@ -47,7 +47,7 @@ class SerialExecutor:
         future.add_done_callback(self._waiting.discard)
         if self._timeout is not None:
             self._time_out(future, self._timeout)
-        self._jobs.put(_Job(future, function, args))
+        self._jobs.put(_QueuedCall(future, function, args))
         return await future
 
     def hurry(self, seconds: float = GRACE) -> None:
@@ -79,7 +79,7 @@ class SerialExecutor:
             self._thread.join()  # it has nothing left to do
 
 
-class _Job(NamedTuple):
+class _QueuedCall(NamedTuple):
     """A call for the thread, and the future for its result."""
 
     future: asyncio.Future[Any]
@@ -87,7 +87,7 @@ class _Job(NamedTuple):
     args: tuple[object, ...]
 
 
-def _run_jobs(jobs: SimpleQueue[_Job | None], loop: asyncio.AbstractEventLoop) -> None:
+def _run_jobs(jobs: SimpleQueue[_QueuedCall | None], loop: asyncio.AbstractEventLoop) -> None:
     """Run the jobs until there is a None; every exception goes to its caller, and none ends the thread."""
     while (job := jobs.get()) is not None:
         value, error = None, None

@@ -13,7 +13,19 @@ from typing import Any, TypeGuard
 from ._journal_file import fetch, is_held, reading, require
 from ._recorder import Series
 from ._rows import KINDS, Row
-from ._store import About, Calls, FailureCount, Pace, Problem, Session, State, Status, about_from, as_json, with_field
+from ._store import (
+    About,
+    Calls,
+    FailureCount,
+    Pace,
+    Problem,
+    RowState,
+    Session,
+    Status,
+    about_from,
+    as_json,
+    with_field,
+)
 from .events import Counts
 
 _MOST_NESTED = 500
@@ -73,12 +85,12 @@ def read_counts(db: sqlite3.Connection) -> Counts:
     # Separate queries take half the time: nearly all rows are in one of the first two states, and SQLite groups row by
     # row.
     found = dict(fetch(db, "SELECT state, count(*) FROM row WHERE state NOT IN (0, 1) GROUP BY state"))
-    require(found.keys() <= set(State), "a row is in an unknown state")
+    require(found.keys() <= set(RowState), "a row is in an unknown state")
     [(rows,)] = fetch(db, "SELECT count(*) FROM row")
-    [(found[State.DONE],)] = fetch(db, "SELECT count(*) FROM row WHERE state = ?", State.DONE)
-    found[State.PENDING] = rows - sum(found.values())
+    [(found[RowState.DONE],)] = fetch(db, "SELECT count(*) FROM row WHERE state = ?", RowState.DONE)
+    found[RowState.PENDING] = rows - sum(found.values())
     [(sending,)] = fetch(db, "SELECT count(*) FROM claim")
-    by_name = {state.name.lower(): found.get(state, 0) for state in State}
+    by_name = {state.name.lower(): found.get(state, 0) for state in RowState}
     require(sending <= by_name["pending"], "more rows are claimed than pending")
     return Counts(**by_name | {"pending": by_name["pending"] - sending, "sending": sending})
 
@@ -200,7 +212,7 @@ def read_accepted(path: Path, after: int, most: int) -> list[Row]:
     query = "SELECT line, first, second, third, fourth FROM row WHERE line > ? AND state = ? ORDER BY line LIMIT ?"
     with reading(path) as db:
         about, _ = read_about(db)
-        return [read_row(about.kind, *values) for values in fetch(db, query, after, State.DONE, most)]
+        return [read_row(about.kind, *values) for values in fetch(db, query, after, RowState.DONE, most)]
 
 
 def keep_note(path: Path, name: str, value: str | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ._journal_file import fetch
 from ._rows import Rejected, Row
-from ._store import Mended, State, shortened
+from ._store import Mended, RowState, shortened
 
 
 def put(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> None:
@@ -20,9 +20,9 @@ def put(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> None:
     db.executemany(
         "INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)",
         (
-            (row.line, State.PENDING, *row.values, *((None,) * (4 - len(row.values))))
+            (row.line, RowState.PENDING, *row.values, *((None,) * (4 - len(row.values))))
             if isinstance(row, Row)
-            else (row.line, State.REJECTED, None, None, None, None)
+            else (row.line, RowState.REJECTED, None, None, None, None)
             for row in rows
         ),
     )
@@ -45,7 +45,7 @@ def supersede_planned(db: sqlite3.Connection) -> None:
             SELECT line, lead(line) OVER (PARTITION BY first, second ORDER BY line) AS later FROM row
             WHERE state = ?) WHERE later IS NOT NULL)
         """,
-        (State.SUPERSEDED, State.PENDING),
+        (RowState.SUPERSEDED, RowState.PENDING),
     )
 
 
@@ -56,7 +56,7 @@ def mend(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> Mended:
         db,
         "SELECT line FROM row WHERE line IN (SELECT value FROM json_each(?)) AND state IN (?, ?, ?)",
         json.dumps(list(given)),
-        *(State.PENDING, State.FAILED, State.REJECTED),
+        *(RowState.PENDING, RowState.FAILED, RowState.REJECTED),
     )
     taken = {line for (line,) in found}
     lines = json.dumps(sorted(taken))
@@ -72,29 +72,29 @@ def mend(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> Mended:
     db.execute(members, (lines,))
     _supersede(db)
     db.execute("DROP TABLE member")
-    db.execute("DELETE FROM claim WHERE line NOT IN (SELECT line FROM row WHERE state = ?)", (State.PENDING,))
+    db.execute("DELETE FROM claim WHERE line NOT IN (SELECT line FROM row WHERE state = ?)", (RowState.PENDING,))
     states = Counter(
         state for (state,) in fetch(db, "SELECT state FROM row WHERE line IN (SELECT value FROM json_each(?))", lines)
     )
     skipped = tuple(sorted(given.keys() - taken))
-    return Mended(states[State.PENDING], states[State.SUPERSEDED], states[State.REJECTED], skipped)
+    return Mended(states[RowState.PENDING], states[RowState.SUPERSEDED], states[RowState.REJECTED], skipped)
 
 
 def _supersede(db: sqlite3.Connection) -> None:
     """Make the last row of each of the members pending, unless it is settled, and supersede the others."""
     of_members = "FROM row JOIN member USING (first, second) WHERE state <> ?"
     db.execute(
-        f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (State.REJECTED,)
+        f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (RowState.REJECTED,)
     )
     last = "(SELECT line FROM last)"
     db.execute(
         f"UPDATE row SET state = ? WHERE state = ? AND line IN {last}",  # noqa: S608
-        (State.PENDING, State.SUPERSEDED),
+        (RowState.PENDING, RowState.SUPERSEDED),
     )
     db.execute(
         f"UPDATE row SET state = ? WHERE state IN (?, ?) AND line NOT IN {last}"  # noqa: S608
         f" AND line IN (SELECT line {of_members})",
-        (State.SUPERSEDED, State.PENDING, State.FAILED, State.REJECTED),
+        (RowState.SUPERSEDED, RowState.PENDING, RowState.FAILED, RowState.REJECTED),
     )
-    db.execute("DELETE FROM problem WHERE line IN (SELECT line FROM row WHERE state = ?)", (State.SUPERSEDED,))
+    db.execute("DELETE FROM problem WHERE line IN (SELECT line FROM row WHERE state = ?)", (RowState.SUPERSEDED,))
     db.execute("DROP TABLE last")

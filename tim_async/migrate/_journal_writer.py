@@ -29,7 +29,7 @@ from ._store import (
     Mended,
     Outcome,
     Pace,
-    State,
+    RowState,
     differing,
     mismatch,
     shortened,
@@ -167,7 +167,7 @@ class Writer:
                     self._db.execute(f"PRAGMA application_id = {APPLICATION}")
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_EXCHANGE.format_map({state.name: state for state in State}))
+            self._db.executescript(_EXCHANGE.format_map({state.name: state for state in RowState}))
             found, self._planned = _journal.read_about(self._db)
             if not self._planned:  # none of its rows was ever sent, so this migration may replace it
                 with self._transaction():
@@ -251,13 +251,13 @@ class Writer:
             claims = self._next(room, int(time.time()))
             new = [claim for claim in claims if not claim.again]
             if outcomes or new or calls != self._calls:
-                by_state = {state: [one for one in outcomes if one.state is state] for state in State}
+                by_state = {state: [one for one in outcomes if one.state is state] for state in RowState}
                 self._connection.execute(
                     "INSERT INTO exchange VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        json.dumps([one.line for one in by_state[State.DONE]]),
-                        json.dumps([one.line for one in by_state[State.LOWERED]]),
-                        json.dumps([(one.line, one.code, shortened(one.reason)) for one in by_state[State.FAILED]]),
+                        json.dumps([one.line for one in by_state[RowState.DONE]]),
+                        json.dumps([one.line for one in by_state[RowState.LOWERED]]),
+                        json.dumps([(one.line, one.code, shortened(one.reason)) for one in by_state[RowState.FAILED]]),
                         json.dumps([one.line for one in outcomes]),
                         json.dumps([claim.row.line for claim in new]),
                         int(time.time()),
@@ -294,7 +294,7 @@ class Writer:
                 SELECT row.line, since, first, second, third, fourth FROM row LEFT JOIN claim USING (line)
                 WHERE row.line > ? AND state = ? ORDER BY row.line LIMIT ?)
             """,
-            *(self._cursor, State.PENDING, _WINDOW),
+            *(self._cursor, RowState.PENDING, _WINDOW),
         )
         try:
             found = json.loads(text)

@@ -20,8 +20,8 @@ from ._store import (
     Outcome,
     Pace,
     Problem,
+    RowState,
     Session,
-    State,
     Status,
     differing,
     mismatch,
@@ -52,7 +52,7 @@ class MemoryStore:
     def _forget(self) -> None:
         self._planned = False
         self._rows: dict[int, Row | Rejected] = {}
-        self._states: dict[int, State] = {}
+        self._states: dict[int, RowState] = {}
         self._failures: dict[int, tuple[int | None, str]] = {}
         self._claims: dict[int, int] = {}
         self._sessions: list[Session] = []
@@ -95,7 +95,7 @@ class MemoryStore:
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
-        open_ = (State.PENDING, State.FAILED, State.REJECTED)
+        open_ = (RowState.PENDING, RowState.FAILED, RowState.REJECTED)
         skipped = sorted({row.line for row in rows if self._states.get(row.line) not in open_})
         mended = [row for row in rows if row.line not in skipped]
         touched: set[bytes] = set()
@@ -104,12 +104,12 @@ class MemoryStore:
             self._put(row)
         self._supersede(touched)
         states = Counter(self._states[line] for line in {row.line for row in mended})
-        return Mended(states[State.PENDING], states[State.SUPERSEDED], states[State.REJECTED], tuple(skipped))
+        return Mended(states[RowState.PENDING], states[RowState.SUPERSEDED], states[RowState.REJECTED], tuple(skipped))
 
     def _put(self, row: Row | Rejected) -> None:
         self._rows[row.line] = row
         self._failures.pop(row.line, None)
-        self._states[row.line] = State.PENDING if isinstance(row, Row) else State.REJECTED
+        self._states[row.line] = RowState.PENDING if isinstance(row, Row) else RowState.REJECTED
         if isinstance(row, Rejected):
             self._claims.pop(row.line, None)
 
@@ -121,11 +121,11 @@ class MemoryStore:
             if isinstance(row, Row) and row.identity in members:
                 members[row.identity].append(line)
         for *earlier, last in filter(None, members.values()):
-            if self._states[last] is State.SUPERSEDED:
-                self._states[last] = State.PENDING
+            if self._states[last] is RowState.SUPERSEDED:
+                self._states[last] = RowState.PENDING
             for line in earlier:
-                if self._states[line] in (State.PENDING, State.FAILED):
-                    self._states[line] = State.SUPERSEDED
+                if self._states[line] in (RowState.PENDING, RowState.FAILED):
+                    self._states[line] = RowState.SUPERSEDED
                     self._claims.pop(line, None)
 
     async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
@@ -138,9 +138,11 @@ class MemoryStore:
             self._mine.remove(outcome.line)
             del self._claims[outcome.line]
             self._states[outcome.line] = outcome.state
-            if outcome.state is State.FAILED:
+            if outcome.state is RowState.FAILED:
                 self._failures[outcome.line] = (outcome.code, outcome.reason)
-        free = sorted(line for line, state in self._states.items() if state is State.PENDING and line not in self._mine)
+        free = sorted(
+            line for line, state in self._states.items() if state is RowState.PENDING and line not in self._mine
+        )
         claims = []
         for line in free[:room]:
             row = self._rows[line]
@@ -213,13 +215,15 @@ class MemoryStore:
             row = self._rows[line]
             if isinstance(row, Rejected):
                 yield Problem(line, None, with_field(row.field, row.reason), row.found)
-            elif self._states[line] is State.FAILED:
+            elif self._states[line] is RowState.FAILED:
                 values = zip(names, row.values, strict=True)
                 yield Problem(line, *self._failures[line], {name: value for name, value in values if value is not None})
 
     async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
         """See `Store.accepted`."""
-        for line in sorted(line for line, state in self._states.items() if line > after and state is State.DONE)[:most]:
+        for line in sorted(line for line, state in self._states.items() if line > after and state is RowState.DONE)[
+            :most
+        ]:
             row = self._rows[line]
             assert isinstance(row, Row)
             yield row

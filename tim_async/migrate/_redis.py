@@ -57,7 +57,7 @@ from ._store import (
     Mended,
     Outcome,
     Pace,
-    State,
+    RowState,
     differing,
     mismatch,
 )
@@ -241,7 +241,7 @@ class RedisStore(RedisReader):
             entries = [replies.entry_of(self._kind, entry) for entry in replies.as_list(reply["claims"])]
         rejected = [(entry, entry.row) for entry in entries if isinstance(entry.row, Rejected)]
         if rejected:
-            settled = [_addressed(entry, State.REJECTED) | replies.rejection(row) for entry, row in rejected]
+            settled = [_addressed(entry, RowState.REJECTED) | replies.rejection(row) for entry, row in rejected]
             reply = await self._exchange(settled, 0)
         claims = []
         for entry in entries:
@@ -284,7 +284,7 @@ class RedisStore(RedisReader):
 
     def _settled(self, outcome: Outcome) -> dict[str, Any]:
         settled = {"id": self._held[outcome.line].id, "line": outcome.line, "state": outcome.state + 1}
-        if outcome.state is State.FAILED:
+        if outcome.state is RowState.FAILED:
             settled |= replies.failure(outcome.code, outcome.reason)
         return settled
 
@@ -326,7 +326,7 @@ class RedisStore(RedisReader):
         return json.dumps(info | {"calls": asdict(self._calls)})
 
 
-def _addressed(entry: replies.Entry, state: State) -> dict[str, Any]:
+def _addressed(entry: replies.Entry, state: RowState) -> dict[str, Any]:
     """Return the id, the line and the new state of an entry, as a request has them."""
     line = {} if entry.line is None else {"line": entry.line}
     return {"id": entry.id, "state": state + 1, **line}

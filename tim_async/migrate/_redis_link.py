@@ -59,7 +59,7 @@ Tell = Callable[..., None]
 Command = Callable[[], Awaitable[Any]]
 
 
-class Link:
+class RedisLink:
     """A connection to a store that keeps one migration.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from tim_async._redis_clients import Client
 
 from . import _redis_replies as replies
-from ._redis_link import TIMEOUT, Link, Tell
+from ._redis_link import TIMEOUT, RedisLink, Tell
 from ._redis_status import failures_of, status_of
 from ._rows import KINDS, BadField, Kind, Row
 from ._store import About, FailureCount, Pace, Problem, Status
@@ -104,7 +104,7 @@ class RedisReader:
         self.stream: str = checked_name(stream)
         self._stop = stop
         self._tell = tell
-        self._link = Link(store, _keys_of(stream), stop, tell)
+        self._link = RedisLink(store, _keys_of(stream), stop, tell)
         self.name: str = self._link.shown
         self._id = ""
         self._about: About | None = None

@@ -181,7 +181,7 @@ def _refuse(constant: str) -> NoReturn:
 # Progress
 
 
-class Progress(NamedTuple):
+class FleetProgress(NamedTuple):
     """The progress of a migration.
 
     Attributes:
@@ -201,10 +201,10 @@ class Progress(NamedTuple):
     counts: Counts
 
 
-def progress_of(reply: Mapping[str, Any]) -> Progress:
+def progress_of(reply: Mapping[str, Any]) -> FleetProgress:
     """Read the progress from a reply that has it."""
     found = {name: as_number(value) for name, value in reply["counts"].items()}
     entries, left = found.pop("entries"), found.pop("left")
     delivered, sending, mine, length = (as_number(reply[name]) for name in ("delivered", "sending", "mine", "length"))
     counts = Counts(pending=max(0, left - sending), sending=min(left, sending), **found)
-    return Progress(left, delivered, sending, mine, max(0, entries - length), counts)
+    return FleetProgress(left, delivered, sending, mine, max(0, entries - length), counts)

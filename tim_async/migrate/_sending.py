@@ -23,7 +23,7 @@ from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
 from ._recorder import Recorder
 from ._rows import Kind
-from ._store import Calls, Claim, Exchange, Outcome, Pace, State, Store, shortened, with_field
+from ._store import Calls, Claim, Exchange, Outcome, Pace, RowState, Store, shortened, with_field
 from ._supervision import beside, outlast, result_of
 from .events import Counts, RowFailed, RowLowered
 
@@ -205,7 +205,7 @@ class Sender:
         return Calls(total.sent, total.done, total.refused, total.faults, total.retried, self._again)
 
     def _check_errors(self) -> None:
-        errors = self.counts.errors + sum(outcome.state is State.FAILED for outcome, _ in self._outcomes)
+        errors = self.counts.errors + sum(outcome.state is RowState.FAILED for outcome, _ in self._outcomes)
         if errors > self._most_errors and not self.too_many_errors:
             self.too_many_errors = f"{errors:,} failed or rejected rows exceed --max-errors {self._most_errors:,.0f}"
             self._stop.set()
@@ -309,13 +309,13 @@ class Sender:
         row, messages = claim.row, claim.messages
         number = row.values[2]
         if messages is None or not isinstance(number, int) or number <= messages:
-            self._settle(Outcome(row.line, State.DONE), None)
+            self._settle(Outcome(row.line, RowState.DONE), None)
         else:
-            self._settle(Outcome(row.line, State.LOWERED), RowLowered(row.line, row.values, messages))
+            self._settle(Outcome(row.line, RowState.LOWERED), RowLowered(row.line, row.values, messages))
 
     def _fail(self, claim: Claim, code: int | None, reason: str) -> None:
         row, reason = claim.row, shortened(reason)  # the event has the reason as it is kept
-        self._settle(Outcome(row.line, State.FAILED, code, reason), RowFailed(row.line, row.values, code, reason))
+        self._settle(Outcome(row.line, RowState.FAILED, code, reason), RowFailed(row.line, row.values, code, reason))
         self._check_errors()
 
     def _settle(self, outcome: Outcome, event: RowFailed | RowLowered | None) -> None:

@@ -38,7 +38,7 @@ _LONGEST_REASON = 300
 """Bytes kept of a reason: with hundreds of thousands of failures, reasons fill most of the store."""
 
 
-class State(enum.IntEnum):
+class RowState(enum.IntEnum):
     """The state of a row.  A pending row that is claimed counts as ``sending``."""
 
     PENDING = 0
@@ -105,7 +105,7 @@ class Outcome:
     """
 
     line: int
-    state: State
+    state: RowState
     code: int | None = None
     reason: str = ""
 

@@ -23,7 +23,7 @@ _SEP = re.compile(r'"?sep=([^\w"\'\\]|\\t)"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Records:
     """The records of a file.
 
     Attributes:
@@ -81,7 +81,7 @@ class Dialect:
         return records(lines, delimiter, None if quote == "none" else quote)
 
 
-def find_table(text: Text, columns: Columns, dialect: Dialect) -> Table:
+def find_table(text: Text, columns: Columns, dialect: Dialect) -> Records:
     """Find the delimiter and the header.
 
     Raises:
@@ -104,7 +104,7 @@ def find_table(text: Text, columns: Columns, dialect: Dialect) -> Table:
             if bad:
                 raise ValueError(f"has a first line that {bad}")
             if dialect.header is None:
-                return Table(len(names), _with_header(names, columns), found)
+                return Records(len(names), _with_header(names, columns), found)
             fields = _without_header(names, columns, dialect.header)
         except ValueError as error:
             if first.count(delimiter) > widest:
@@ -112,7 +112,7 @@ def find_table(text: Text, columns: Columns, dialect: Dialect) -> Table:
             lines.put_back(taken)
         else:
             lines.put_back(taken)
-            return Table(len(names), fields, dialect.records(lines, delimiter))
+            return Records(len(names), fields, dialect.records(lines, delimiter))
     raise ValueError(problem)
 
 

@@ -17,7 +17,7 @@ from tim_async.migrate import UNREAD, Event, FileSource, Kind, Row
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
 from tim_async.migrate._rows import Rejected
-from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, State
+from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, RowState
 from tim_async.migrate.streams import Loaded, load, work
 
 ABOUT = About("unread", "counts.csv", "", {"delimiter": ";"}, 1400000000, "https://example.com")
@@ -63,9 +63,9 @@ async def claim(store: RedisStore, room: int = 100) -> list[Claim]:
     return (await store.exchange([], room, Calls())).claims
 
 
-async def settle(store: RedisStore, states: Mapping[int, State], code: int | None = 10007) -> Exchange:
+async def settle(store: RedisStore, states: Mapping[int, RowState], code: int | None = 10007) -> Exchange:
     outcomes = [
-        Outcome(line, state, code, f"no {line}") if state is State.FAILED else Outcome(line, state)
+        Outcome(line, state, code, f"no {line}") if state is RowState.FAILED else Outcome(line, state)
         for line, state in states.items()
     ]
     return await store.exchange(outcomes, 0, Calls(sent=len(outcomes)))

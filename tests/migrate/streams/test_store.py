@@ -23,9 +23,9 @@ from tests.store import Store as Valkey
 from tim_async.migrate import Counts, JournalError, JournalMismatch, MemoryStore, Rejected, Row
 from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate._redis import DEFAULT_NAME, RedisStore
-from tim_async.migrate._redis_link import Link
+from tim_async.migrate._redis_link import RedisLink
 from tim_async.migrate._redis_reader import LAYOUT
-from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, State, Status
+from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, RowState, Status
 
 from .fleet import ABOUT, claim, expire_leases, key, lines, looking, opened, planned, rejected, row, settle
 
@@ -114,7 +114,7 @@ async def compare(url: str, rows: list[Any], todo: list[Any]) -> None:
         match what, arguments:
             case "send", [room, states]:
                 outcomes = [
-                    Outcome(line, state, line % 3 or None, "no" if state is State.FAILED else "")
+                    Outcome(line, state, line % 3 or None, "no" if state is RowState.FAILED else "")
                     for line, state in zip(hand, states, strict=False)
                 ]
                 await memory.exchange(outcomes, 0, Calls())
@@ -196,8 +196,8 @@ async def test_claims_of_several_workers(store: Valkey) -> None:
         assert [(claim.row.line, claim.again) for claim in taken] == [(2, True), (3, True), (4, True)]
         assert taken[0].since == first.since
         # The first outcome counts; a later one is ignored.
-        await settle(other, {2: State.DONE, 3: State.FAILED})
-        reply = await settle(one, {2: State.FAILED, 3: State.DONE, 4: State.DONE})
+        await settle(other, {2: RowState.DONE, 3: RowState.FAILED})
+        reply = await settle(one, {2: RowState.FAILED, 3: RowState.DONE, 4: RowState.DONE})
         assert reply.counts == Counts(done=2, failed=1, sending=3)
         # Rows that it still holds itself are not claimed again.
         await expire_leases(store.url)
@@ -241,26 +241,26 @@ async def test_a_correction_waits_for_rows_that_are_being_sent(store: Valkey) ->
         await expire_leases(store.url)
         assert await other.mend([row(3, "a", 9)]) == Mended(taken=1)
         # Outcomes of superseded or corrected rows are ignored.
-        assert (await settle(one, {2: State.DONE})).counts == Counts(pending=3, superseded=1)
+        assert (await settle(one, {2: RowState.DONE})).counts == Counts(pending=3, superseded=1)
         assert [claim.row for claim in await claim(other)] == [row(5, "c"), row(4, "y"), row(3, "a", 9)]
 
 
 async def test_lost_replies(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command can be repeated; rows of a lost claim are claimed again after the lease."""
-    run = Link.run
+    run = RedisLink.run
 
-    async def twice(self: Link, request: Any) -> Any:
+    async def twice(self: RedisLink, request: Any) -> Any:
         await run(self, request)
         return await run(self, request)
 
-    monkeypatch.setattr(Link, "run", twice)
+    monkeypatch.setattr(RedisLink, "run", twice)
     about = replace(ABOUT, sdk_app_id=0, base_url="")
     await planned(store.url, [row(2, "a"), rejected(3), row(4, "a"), row(5, "b"), row(6, "c"), row(7, "d")], about)
     async with opened(store.url) as one:
         reply = await one.exchange([], 2, Calls())
         assert (lines(reply.claims), reply.exhausted) == ([6, 7], False)
         assert reply.counts == Counts(sending=4, rejected=1, superseded=1)
-        assert (await settle(one, {6: State.FAILED})).counts.failed == 1
+        assert (await settle(one, {6: RowState.FAILED})).counts.failed == 1
         await one.release([7])
         assert await one.mend([row(6, "b"), row(3, "z")]) == Mended(taken=1, busy=(6,))
         assert await one.note("a", "x") == "x"
@@ -339,7 +339,7 @@ async def test_trimmed_rows_are_reported(store: Valkey) -> None:
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 12)])
     async with opened(store.url) as one, looking(store.url) as redis:
         await claim(one, 1)
-        await settle(one, {2: State.DONE})
+        await settle(one, {2: RowState.DONE})
         await redis.xtrim(key("rows"), maxlen=7, approximate=False)
         assert lines(await claim(one)) == list(range(5, 12))
         assert "has lost 2 rows without an outcome" in str(await failure_of(claim(one)))
@@ -386,7 +386,7 @@ async def test_a_damaged_store(store: Valkey, make: Make, what: str) -> None:
     await planned(store.url, [row(2, "a"), row(3, "a"), row(4, "b"), row(5, "c"), rejected(6), row(7, "d")])
     async with opened(store.url) as one:
         await claim(one, 2)
-        await settle(one, {3: State.FAILED})
+        await settle(one, {3: RowState.FAILED})
         verb, part, *arguments = DAMAGE[what]
         async with looking(store.url) as redis:
             if verb == "set":
@@ -406,7 +406,7 @@ async def test_a_damaged_store(store: Valkey, make: Make, what: str) -> None:
             lambda: one.mend([row(3, "b"), row(6, "a"), rejected(7)]),
             lambda: one.set_pace(Pace(rate=3.0)),
             lambda: one.note("x", "y"),
-            lambda: settle(one, {4: State.FAILED}),
+            lambda: settle(one, {4: RowState.FAILED}),
             lambda: one.exchange([], 9, Calls()),
             lambda: one.counts() if what == "not loaded" else make().join(ABOUT.sdk_app_id, ABOUT.base_url),
         ]
@@ -510,7 +510,7 @@ async def test_all_keys_are_in_one_slot_and_can_be_dropped(store: Valkey, make: 
         assert "2 rows of stream one" in str(await failure_of(one.drop()))
         await one.open(ABOUT)
         await claim(one)
-        await settle(one, {3: State.FAILED, 5: State.DONE})
+        await settle(one, {3: RowState.FAILED, 5: RowState.DONE})
         await one.mend([row(4, "c"), row(3, "d")])
         await one.drop(anyway=True)
         await one.close("done")
@@ -529,9 +529,12 @@ async def test_accepted_rows_and_problems_are_read_in_pages(store: Valkey, monke
     async with opened(store.url) as one:
         await one.mend([row(line, f"x{line}") for line in (4, 8, 12, 16, 20, 24)])
         done = lines(await claim(one, 99))
-        states = {line: State.FAILED if line % 5 == 0 else State.LOWERED if line == 7 else State.DONE for line in done}
+        states = {
+            line: RowState.FAILED if line % 5 == 0 else RowState.LOWERED if line == 7 else RowState.DONE
+            for line in done
+        }
         await settle(one, states, None)
-        wanted = [line for line, state in states.items() if state is State.DONE]
+        wanted = [line for line, state in states.items() if state is RowState.DONE]
         assert [row.line async for row in one.accepted(0, 99)] == wanted
         assert [row.line async for row in one.accepted(11, 4)] == [line for line in wanted if line > 11][:4]
         problems = [problem async for problem in one.problems()]
@@ -597,14 +600,14 @@ async def test_old_workers_are_removed(store: Valkey, monkeypatch: pytest.Monkey
             assert await names() == {"idle", "killed", one._worker}
             assert await redis.hlen(key("workers")) == 1000
             assert await redis.hkeys(key("series")) == ["old1002"]
-            await settle(one, {3: State.DONE})
+            await settle(one, {3: RowState.DONE})
         # Consumers without claims are removed when the next worker starts or ends.
         assert await names() == {"idle", "killed"}
         await expire_leases(store.url)
         monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
         async with opened(store.url) as one:
             taken = lines(await claim(one, 9))
-            await settle(one, dict.fromkeys(taken, State.DONE))
+            await settle(one, dict.fromkeys(taken, RowState.DONE))
         assert await names() == set()
     fleet = await status_of(store.url)
     assert (len(fleet.workers), fleet.workers[0].how) == (1000, "done")
@@ -618,7 +621,7 @@ async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> Non
     async with opened(store.url) as one, opened(store.url) as other, opened(store.url):
         for worker, line in ((one, 2), (other, 3)):
             await claim(worker, 1)
-            await settle(worker, {line: State.DONE})
+            await settle(worker, {line: RowState.DONE})
             await worker.save_series(Series(1e9, 1.0, 200.0, [Slot(sent=3, done=2)], 1e9 + 1).to_json())
         running = await status_of(store.url)
         assert (running.running, len(running.workers), running.rate > 0) == (True, 2, True)
@@ -636,7 +639,7 @@ async def test_a_store_without_memory(store: Valkey, make: Make) -> None:
     async with looking(store.url) as redis, opened(store.url) as one:
         await redis.config_set("maxmemory", "1")
         claimed = lines(await claim(one, 5))
-        reply = await settle(one, dict.fromkeys(claimed, State.FAILED))
+        reply = await settle(one, dict.fromkeys(claimed, RowState.FAILED))
         assert reply.counts == Counts(pending=5, failed=5)
         another = make("b")
         await another.open(ABOUT)

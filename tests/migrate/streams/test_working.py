@@ -449,8 +449,8 @@ BROKEN = [
     ("tim_async.migrate._redis", "RedisStore.keep", 0),
     ("tim_async.migrate._redis_reader", "RedisReader.failures", 0),
     ("tim_async.migrate._redis_replies", "entry_of", 12),
-    ("tim_async.migrate._redis_link", "Link.run", 4),
-    ("tim_async.migrate._redis_link", "Link._attempt", 5),
+    ("tim_async.migrate._redis_link", "RedisLink.run", 4),
+    ("tim_async.migrate._redis_link", "RedisLink._attempt", 5),
     ("redis.asyncio", "Redis.execute_command", 5),
     ("redis.asyncio.connection", "AbstractConnection.send_packed_command", 8),
 ]

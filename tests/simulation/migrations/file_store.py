@@ -21,7 +21,7 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._executor import SerialExecutor
 from tim_async.migrate._journal_file import reading
-from tim_async.migrate._store import State
+from tim_async.migrate._store import RowState
 from tim_async.migrate.events import Event
 
 from . import sqlite
@@ -97,7 +97,7 @@ class FileStore:
                 return None
             with reading(self._path) as db:
                 found = db.execute("SELECT row.line, state, since IS NOT NULL FROM row LEFT JOIN claim USING (line)")
-                return {line: "sending" if claimed else State(state).name.lower() for line, state, claimed in found}
+                return {line: "sending" if claimed else RowState(state).name.lower() for line, state, claimed in found}
         except JournalError as error:
             self._judge(error)
             return None

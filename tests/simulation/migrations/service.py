@@ -7,7 +7,7 @@ from typing import Any
 from tests.simulation import service
 from tests.simulation.service import Flight, failure, success
 from tests.simulation.world import World
-from tim_async._wire import Reply
+from tim_async._wire import Response
 from tim_async.emulator._windows import Window
 
 from .plan import GROUPS, REFUSED, Group
@@ -39,7 +39,7 @@ class Service(service.Service):
             self.values[flight.account] = flight.request["UnreadMsgNum"]
         super().arrive(flight, back)
 
-    def reply(self, code: int, flight: Flight) -> Reply:
+    def reply(self, code: int, flight: Flight) -> Response:
         """Make the answer to a request."""
         request = flight.request
         if code:
@@ -48,7 +48,7 @@ class Service(service.Service):
             return success(GroupInfo=[_group(group_id) for group_id in request["GroupIdList"]])
         return failure(NO_ACCOUNT) if _is_refused(request) else success()
 
-    def delivered(self, flight: Flight, reply: Reply) -> None:
+    def delivered(self, flight: Flight, reply: Response) -> None:
         """Handle the delivery of an answer."""
         self.watcher.delivered(flight.host, flight.account, reply)
 

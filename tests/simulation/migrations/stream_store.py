@@ -19,7 +19,7 @@ from tim_async._redis_clients import Connected
 from tim_async.migrate import UNREAD, FileSource, MigrateOptions, Status, _redis_link
 from tim_async.migrate._redis import RedisStore, key_of
 from tim_async.migrate._redis_link import TIMEOUT
-from tim_async.migrate._store import Problem, State
+from tim_async.migrate._store import Problem, RowState
 from tim_async.migrate.streams import _fleet, load, read_fleet, work
 
 from .process import Process, Watched
@@ -167,7 +167,7 @@ class StreamStore:
             number = int(state)
             if not number:
                 continue
-            name = State(number - 1).name.lower()
+            name = RowState(number - 1).name.lower()
             if name == "pending" and consumer != "-" and (consumer != _RETURNED or claimed == "1"):
                 name = "sending"
             states[line] = name

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.service import Flight
 from tests.simulation.watch import Violation
 from tests.simulation.world import World
-from tim_async._wire import Reply
+from tim_async._wire import Response
 from tim_async.migrate import Status
 from tim_async.migrate._store import Claim, Outcome
 
@@ -91,7 +91,7 @@ class Watch:
         if row is not None and flight.request["UnreadMsgNum"] != row.number:
             self.violated("value", f"{flight.account} is sent {flight.request['UnreadMsgNum']}, not {row.number}")
 
-    def delivered(self, process: Process, account: str, reply: Reply) -> None:
+    def delivered(self, process: Process, account: str, reply: Response) -> None:
         """Note that a process has received the answer to an attempt."""
         row = self._last.get(account)
         if row is not None and reply.status == 200 and json.loads(reply.body)["ErrorCode"] not in _TRANSIENT:

@@ -10,7 +10,7 @@ from tim_async._plaintext import plain
 from .subject import Chart, Snapshot, Table
 
 if TYPE_CHECKING:
-    from tim_async._quota_view import Endpoint, QuotaView
+    from tim_async._quota_view import EndpointUsage, QuotaView
 
 _MAX_ENDPOINTS = 24
 """Maximum number of endpoints with a chart and a table of members."""
@@ -78,7 +78,7 @@ class QuotaSubject:
         raise ValueError("this page is read-only")
 
 
-def _chart(name: str, one: Endpoint) -> Chart:
+def _chart(name: str, one: EndpointUsage) -> Chart:
     waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
     note = f"{one.out:,} out · {waiting[0]:,} waiting · {waiting[1]:,} bulk waiting · {len(one.members):,} members"
     return Chart(
@@ -92,13 +92,13 @@ def _chart(name: str, one: Endpoint) -> Chart:
     )
 
 
-def _endpoint(name: str, one: Endpoint) -> list[Any]:
+def _endpoint(name: str, one: EndpointUsage) -> list[Any]:
     waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
     counts = [one.out, one.cooling, *waiting, len(one.members)]
     return [name, one.limit, one.calls_per_second, *counts, ", ".join(one.remarks)]
 
 
-def _members(one: Endpoint) -> list[list[Any]]:
+def _members(one: EndpointUsage) -> list[list[Any]]:
     """Return a row for each member that is shown, and one for all others."""
     shown, rest = one.members[:_MAX_MEMBERS], one.members[_MAX_MEMBERS:]
     rows: list[list[Any]] = [

@@ -20,7 +20,7 @@ from tim_async.cli.output import examples, plain, say, show
 if TYPE_CHECKING:
     from tim_async.emulator import Emulator
 
-    from .world import Difference, World
+    from .world import Discrepancy, World
 
 ROWS = 2_000
 LIMIT = 200
@@ -146,7 +146,7 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _print_results(world: World, service: Emulator, differences: list[Difference], *, as_json: bool) -> None:
+def _print_results(world: World, service: Emulator, differences: list[Discrepancy], *, as_json: bool) -> None:
     """Print the report of the emulator, and the lost and wrong rows."""
     from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit

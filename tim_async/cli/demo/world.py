@@ -27,7 +27,7 @@ _MEMBERS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Discrepancy:
     """A row with a wrong result.
 
     Attributes:
@@ -79,17 +79,17 @@ class World:
                 state.add_messages(account, peer, before, at=time - _HOUR)
                 state.add_messages(account, peer, after, at=time + _HOUR)
 
-    def differences(self, state: State) -> Iterator[Difference]:
+    def differences(self, state: State) -> Iterator[Discrepancy]:
         """Yield the rows with a wrong result."""
         with state.lock:
             for (group, member), (line, before, after) in self.counts.items():
                 found = state.unread_in_group(group, member)
                 if found != after:
-                    yield Difference("lost" if found == before else "wrong", COUNTS, line, after, found)
+                    yield Discrepancy("lost" if found == before else "wrong", COUNTS, line, after, found)
             for (account, peer), (line, time, _, after) in self.reads.items():
                 until, found = state.read_time(account, peer), state.unread(account, peer)
                 if until != time or found != after:
-                    yield Difference("lost" if until is None else "wrong", READS, line, after, found)
+                    yield Discrepancy("lost" if until is None else "wrong", READS, line, after, found)
 
 
 def make_world(rows: int) -> World:
