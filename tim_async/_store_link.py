@@ -76,8 +76,8 @@ class StoreLink:
     def __init__(self, connected: Connected, timeout: float | None) -> None:
         self.shown: str = connected.shown
         self.by_name: bool = connected.by_name
-        self.times = RoundTrips(timeout)
-        self.worked = False
+        self.times: RoundTrips = RoundTrips(timeout)
+        self.worked: bool = False
         cluster = isinstance(connected.client, RedisCluster)
         self.settle: float = SETTLE_OF_CLUSTER if cluster else SETTLE
         self._connected = connected

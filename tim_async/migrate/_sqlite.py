@@ -33,7 +33,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self.name = str(path)
+        self.name: str = str(path)
         self._executor: SerialExecutor | None = None
         self._writer = Writer(self._path)
 
