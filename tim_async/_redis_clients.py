@@ -106,7 +106,7 @@ class Connected(NamedTuple):
         ]
 
     async def give_up(self) -> None:
-        """Close the idle connections, so that the next command finds the primary and connects anew.
+        """Close the idle connections, so that the next command finds the primary and connects again.
 
         Commands in progress on other connections continue.  An unreachable store raises nothing here.
         """

@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Portal:
     """One client for all threads of a process, in an event loop in its own thread.
 
-    Make one for the whole program, also at import: the client, its loop and its thread are made by the first call, in
-    each process anew, so that a server may import the program and fork its workers afterwards::
+    Make one for the whole program, also at import: the first call in each process makes the client, its loop and its
+    thread, so that a server may import the program and fork its workers afterwards::
 
         portal = Portal(TIMClient.from_env)
 

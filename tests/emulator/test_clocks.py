@@ -89,7 +89,7 @@ def test_rates_and_delays_are_real_while_time_is_frozen_or_jumps(clock: str) -> 
 
 
 def test_a_client_and_the_emulator_agree_on_the_time() -> None:
-    """A day later the client signs anew.  freezegun's real_asyncio leaves the client's own time-outs alone."""
+    """A day later the client signs again.  freezegun's real_asyncio leaves the client's own time-outs alone."""
 
     async def count(service: Emulator, move: Move) -> None:
         async with TIMClient(**service.client_options(), usersig_expire=3600) as tim:
