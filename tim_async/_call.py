@@ -264,7 +264,9 @@ class Caller:
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
-            permit = await queue.enter(call.lane, call.attempts > 0, call.options.max_wait - call.waited)
+            # Many calls may wait, and the difference would be one more float for each.
+            left = call.options.max_wait - call.waited if call.waited else call.options.max_wait
+            permit = await queue.enter(call.lane, call.attempts > 0, left)
         except QuotaExhausted as exhausted:
             if call.failure is None:
                 raise
