@@ -26,14 +26,17 @@ from tim_async.migrate import (
     MigrateError,
     Notes,
     Rejected,
+    Resumed,
     Row,
     RowFailed,
     Source,
     Store,
+    Waiting,
+    _engine,
     _sending,
     run,
 )
-from tim_async.migrate._store import Calls, Exchange, Outcome
+from tim_async.migrate._store import Calls, Exchange, Mended, Outcome
 
 from .storing import FINGERPRINT, rows
 
@@ -187,6 +190,46 @@ async def test_a_run_that_waits_for_other_workers_polls_with_pauses(
         assert [len(outcomes) for outcomes in store.exchanges] == [0, 1, 1]
         stop.set()
         assert isinstance((await running)[-1], Finished)
+
+
+class EndingLeases(RecordingStore):
+    """Another worker's rows end without being claimed by this run."""
+
+    async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
+        reply = await super().exchange(outcomes, room, calls)
+        return replace(reply, exhausted=False, held_by_others=3) if len(self.exchanges) < 12 else reply
+
+
+async def test_a_wait_for_others_ends_with_the_last_rows(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sending, "_SOON", 0.0)
+    events = await migrate(service, EndingLeases(), Rows(2), concurrency=2)
+    waits = [event for event in events if isinstance(event, Waiting | Resumed)]
+    assert isinstance(waits[0], Waiting)
+    assert waits[0].reason == "3 rows are leased to other workers"
+    assert [type(event) for event in waits].count(Resumed) == 1
+    assert isinstance(waits[-1], Resumed)
+
+
+class BusyStore(RecordingStore):
+    """The first time, a corrected row follows one that another worker is sending."""
+
+    mends = 0
+
+    async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
+        self.mends += 1
+        mended = await super().mend(rows)
+        return replace(mended, busy=(2,)) if self.mends == 1 else mended
+
+
+async def test_a_wait_for_the_rows_before_corrected_ones_ends(
+    service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_engine, "_MEND_AGAIN", 1e-9)
+    store = BusyStore()
+    await migrate(service, store, Rows(2))
+    events = await migrate(service, store, Rows(2), mended=Rows(1))
+    waits = [event for event in events if isinstance(event, Waiting | Resumed)]
+    assert [type(event) for event in waits] == [Waiting, Resumed]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 20])
