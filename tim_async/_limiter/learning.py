@@ -245,7 +245,7 @@ class Burst:
 
     __slots__ = ("_changed_at", "_left", "_most", "full")
 
-    LEAST = 1.25
+    LEAST = 1.15
     """A little more than one call: the rest makes up for timers that fire late."""
     DOUBLES = 30.0
     """Seconds in which the burst doubles while it recovers."""
