@@ -144,8 +144,8 @@ class LookupBatch:
     def __init__(self) -> None:
         self.entries: dict[Any, Waiters] = {}
         """Its items, each with the callers that wait for it."""
-        self.deadline = math.inf
-        """The earliest deadline of its callers when its call started, loop time."""
+        self.deadline = -math.inf
+        """The deadline of its call for a permit, the earliest of its callers', loop time; -inf before it starts."""
         self.sent = False
         self.handle: asyncio.Handle | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -213,7 +213,8 @@ class Loader:
     def _join(self, item: Any, waiters: Waiters) -> None:
         """Add an entry to the open batch, and start the batch's call if it is full."""
         batch = self._open
-        if batch is None:
+        # Callers that join again, after a call without a permit, may have an earlier deadline than the open batch.
+        if batch is None or min(waiters.values()) < batch.deadline:
             batch = self._open = LookupBatch()
             loop = asyncio.get_running_loop()
             # If calls are queued, one iteration of the loop is enough to collect all callers that wake together.
