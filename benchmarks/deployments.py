@@ -18,9 +18,8 @@ from benchmarks.fleet_run import begin_together, worker
 from benchmarks.fleet_worker import NAME
 from benchmarks.policies import SDK_APP_ID
 from benchmarks.remote import server
-from benchmarks.server import Config
+from benchmarks.server import Config, fullest_second
 from benchmarks.tables import table
-from benchmarks.windows import fullest_second
 from tests.topologies import Topology, deployments, wait
 
 CONFIG = Config(rtt=0.005)

