@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import grow
 from benchmarks.remote import Remote, fresh, server
 from benchmarks.server import Config
 from benchmarks.tables import table
@@ -64,7 +65,7 @@ def _unlimited(folder: Path, rows: int) -> dict[str, float]:
         first = _run(remote, file, 100_000)
         journal = file.with_name(file.name + ".journal").stat().st_size
         again = _run(remote, file, 100_000)
-        bare = fresh("benchmarks.memory", 600, kind="growth", base_url=remote.base_url, count=min(rows, 100_000))
+        bare = fresh(grow, base_url=remote.base_url, count=min(rows, 100_000))
     return {
         "rows": rows,
         "rows_per_second": rows / first["seconds"],
