@@ -17,13 +17,7 @@ from .endpoints import (
     Endpoint,
     ItemsEndpoint,
 )
-from .errors import (
-    AuthError,
-    ClientClosed,
-    PermissionDenied,
-    QuotaExhausted,
-    TIMError,
-)
+from .errors import QuotaExhausted
 from .models import (
     C2CUnread,
     Contact,
@@ -266,10 +260,6 @@ class Batch:
                     errors.update(endpoint.errors(outcome.value))
                 elif isinstance(outcome.error, QuotaExhausted) and (refused := refused + 1) == len(rows):
                     raise outcome.error  # nothing was sent at all
-                elif isinstance(outcome.error, (AuthError, PermissionDenied, ClientClosed)) or not isinstance(
-                    outcome.error, TIMError
-                ):
-                    raise outcome.error
                 else:
                     errors.update(dict.fromkeys(outcome.item[1], item_error(outcome.error)))
         return endpoint.result(_in_order(values, keys), _in_order(errors, keys))
