@@ -35,8 +35,9 @@ from tim_async._coalesce import Lookups
 from tim_async.errors import BadResponse, QuotaExhausted
 
 from .hypotheses import at_most
+from .loops import others, steps
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
-from .test_cancellation import others, run, skip
+from .test_cancellation import run, skip
 
 C2C = "get_c2c_unread_msg_num"
 PEERS = [f"peer{n}" for n in range(10)]
@@ -61,11 +62,6 @@ def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[
 def _long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let look-ups linger long enough for a test to act before their call starts, even on a busy machine."""
     monkeypatch.setattr(_coalesce, "LINGER", 0.05)
-
-
-async def steps(number: int) -> None:
-    for _ in range(number):
-        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
