@@ -21,7 +21,7 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.remote import ROOT, environment, listening, server
-from benchmarks.server import Config, fullest_second
+from benchmarks.server import Config, fullest_second, per_second
 from tests.store import Store
 
 NAME = "set_unread_msg_num"
@@ -206,7 +206,7 @@ def _figures(
     limit = scenario.config.limit
 
     def share(start: float, end: float) -> float:
-        return float(sum(start <= at < end for at in accepted) / (end - start) / limit)
+        return per_second(accepted, start, end) / limit
 
     figures: dict[str, Any] = {
         "title": scenario.title,

@@ -29,7 +29,7 @@ from benchmarks import calls
 from benchmarks.fleet_run import NAME, START_UP, begin_together, started, worker
 from benchmarks.policies import client, post, wide_session
 from benchmarks.remote import server
-from benchmarks.server import Config, fullest_second
+from benchmarks.server import Config, fullest_second, per_second
 from benchmarks.tables import table
 from tests.store import Store
 
@@ -201,11 +201,10 @@ def run(library: str, seconds: float) -> dict[str, Any]:
                 counts.append(redis.info("stats")["total_reads_processed"])
         results = [one.lines()[-1] for one in workers]
         seen = remote.report()[NAME]
-    accepted = [at for at in seen["accepted_times"] if begin <= at < begin + seconds]
     permits = sum(len(one["waits"]) for one in results)
     cuts = quantiles(results[-1]["waits"], n=100, method="inclusive")
     return {
-        "share": len(accepted) / seconds / LIMIT,
+        "share": per_second(seen["accepted_times"], begin, begin + seconds) / LIMIT,
         "refused": seen["refused"] / max(1, seen["refused"] + seen["accepted"]),
         "fullest": fullest_second(sorted(seen["accepted_times"] + seen["refused_times"])),
         "median": cuts[49],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.server import Config, Delays
+from benchmarks.server import Config, Delays, per_second
 from benchmarks.tables import table
 from tests.virtual_time import VirtualTimeLoop
 from tim_async._lanes import Lane
@@ -70,16 +70,12 @@ class Run:
 
     def goodput(self, start: float, end: float) -> float:
         """Return the accepted calls a second between two times."""
-        return _count(self.accepted, start, end) / (end - start)
+        return per_second(self.accepted, start, end)
 
     def refused_share(self, start: float, end: float) -> float:
         """Return the share, 0 to 1, of the calls between two times that were refused."""
-        refused = _count(self.refused, start, end)
-        return refused / max(1, refused + _count(self.accepted, start, end))
-
-
-def _count(times: list[float], start: float, end: float) -> int:
-    return bisect.bisect_left(times, end) - bisect.bisect_left(times, start)
+        refused, accepted = per_second(self.refused, start, end), per_second(self.accepted, start, end)
+        return refused / (refused + accepted) if refused else 0.0
 
 
 class _Delays(Delays):

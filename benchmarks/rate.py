@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.calls import NAMES
 from benchmarks.policies import BASELINES, LEGEND, POLICIES, Call
 from benchmarks.remote import Remote, server
-from benchmarks.server import Config
+from benchmarks.server import Config, per_second
 from benchmarks.tables import table
 
 
@@ -173,7 +173,10 @@ def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0
             "accepted": seen[name]["accepted"],
             "refused": seen[name]["refused"],
             "fullest": seen[name]["fullest"],
-            "phases": _phases(scenario.marks, seen[name]),
+            "phases": [
+                per_second(seen[name]["accepted_times"], seen[name]["first"] + start, seen[name]["first"] + end)
+                for start, end in itertools.pairwise(scenario.marks)
+            ],
         }
     figures = list(endpoints.values())
     refused = sum(figure["refused"] for figure in figures)
@@ -188,12 +191,6 @@ def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0
         "phases": [mean(column) for column in zip(*(figure["phases"] for figure in figures), strict=True)],
         "endpoints": endpoints,
     }
-
-
-def _phases(marks: Sequence[float], seen: dict[str, Any]) -> list[float]:
-    """Return the accepted calls a second between consecutive marks."""
-    times = [time - seen["first"] for time in seen["accepted_times"]]
-    return [sum(start <= time < end for time in times) / (end - start) for start, end in itertools.pairwise(marks)]
 
 
 def measure(

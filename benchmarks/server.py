@@ -109,6 +109,11 @@ class Foreign:
         return times
 
 
+def per_second(times: Sequence[float], start: float, end: float) -> float:
+    """Return the mean number a second of the times from ``start`` until ``end``."""
+    return sum(start <= at < end for at in times) / (end - start)
+
+
 def fullest_second(arrivals: Sequence[float]) -> int:
     """Return the maximum number of arrivals in a sliding second; `arrivals` must be in order."""
     fullest = first = 0

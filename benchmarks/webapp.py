@@ -27,7 +27,7 @@ import aiohttp
 
 from benchmarks.policies import IDENTIFIER, SDK_APP_ID, SECRET_KEY
 from benchmarks.remote import ROOT, Remote, environment, server
-from benchmarks.server import Config
+from benchmarks.server import Config, per_second
 from benchmarks.tables import table
 from tests.store import Store, free_port
 
@@ -189,15 +189,13 @@ def _figures(
     scenario: Scenario, found: Seen, calls: dict[str, Any], memory: list[list[int]], start: float, end: float
 ) -> dict[str, Any]:
     everything = [taken for times in found.taken.values() for taken in times]
-    accepted = sum(start <= at < end for at in calls["accepted_times"])
-    refused = sum(start <= at < end for at in calls["refused_times"])
     return {
         "title": scenario.title,
         "requests": len(everything) / (end - start),
         "statuses": {str(status): len(times) for status, times in sorted(found.taken.items())},
         "broken": dict(found.broken),
         "without_retry_after": found.without_retry_after,
-        "calls": (accepted + refused) / (end - start),
+        "calls": per_second(calls["accepted_times"] + calls["refused_times"], start, end),
         "fullest": calls["fullest"],
         "refused": calls["refused"],
         "all": _percentiles(everything),
