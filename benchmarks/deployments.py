@@ -16,8 +16,7 @@ from typing import Any
 from benchmarks.calls import COMMANDS
 from benchmarks.fleet_run import begin_together, worker
 from benchmarks.fleet_worker import NAME
-from benchmarks.policies import SDK_APP_ID
-from benchmarks.remote import server
+from benchmarks.remote import SDK_APP_ID, server
 from benchmarks.server import Config, fullest_second, per_second
 from benchmarks.tables import table
 from tests.topologies import Topology, deployments, wait

@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks.server import Config, arguments
 
+SDK_APP_ID = 1400000000
+SECRET_KEY = "0123456789abcdef" * 4
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -23,6 +25,12 @@ def environment() -> dict[str, str]:
     """Return an environment in which a child process imports the same modules."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def credentials(base_url: str) -> dict[str, str]:
+    """Return `environment` with the variables of `TIMClient.from_env`, and none of the caller's."""
+    own = {name: value for name, value in environment().items() if not name.startswith("TIM_")}
+    return {**own, "TIM_SDK_APP_ID": str(SDK_APP_ID), "TIM_SECRET_KEY": SECRET_KEY, "TIM_BASE_URL": base_url}
 
 
 class Remote:

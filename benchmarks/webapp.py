@@ -22,8 +22,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.policies import IDENTIFIER, SDK_APP_ID, SECRET_KEY
-from benchmarks.remote import Remote, environment, server
+from benchmarks.remote import Remote, credentials, server
 from benchmarks.server import Config, per_second
 from benchmarks.tables import table
 from tests.examples.serving import Program
@@ -76,17 +75,10 @@ class Seen:
 
 
 def _app(base_url: str, store: str, loop: str, port: int, log: Path) -> Program:
-    settings = {
-        "TIM_SDK_APP_ID": str(SDK_APP_ID),
-        "TIM_SECRET_KEY": SECRET_KEY,
-        "TIM_IDENTIFIER": IDENTIFIER,
-        "TIM_BASE_URL": base_url,
-        "TIM_QUOTA_URL": store,
-    }
     command = ["-m", "uvicorn", "tim_async.examples.fastapi_app:app", "--workers", str(WORKERS), "--no-access-log"]
     command += ["--limit-concurrency", "1000", "--loop", loop, "--port", str(port)]
     ready = ("Application startup complete.", WORKERS)
-    return Program(log, *command, env={**environment(), **settings}, ready=ready)
+    return Program(log, *command, env={**credentials(base_url), "TIM_QUOTA_URL": store}, ready=ready)
 
 
 def _memory(app: Program) -> list[int]:
