@@ -11,7 +11,7 @@ from tim_async._hooks import Telemetry
 from tim_async._lanes import Lane
 from tim_async.errors import QuotaExhausted, TIMError
 
-from ._metrics import DURATION, FAILURES, GAUGES, REFUSALS, RETRIES, WAIT, Counter, Histogram
+from ._metrics import COUNTERS, DURATION, GAUGES, WAIT, Histogram, Metric
 
 try:
     import prometheus_client
@@ -51,9 +51,7 @@ class Prometheus(Telemetry, Collector):
         try:
             self._duration = _histogram(DURATION, registry)
             self._wait = _histogram(WAIT, registry)
-            self._retries, self._refusals, self._failures = (
-                _counter(each, registry) for each in (RETRIES, REFUSALS, FAILURES)
-            )
+            self._retries, self._refusals, self._failures = (_counter(each, registry) for each in COUNTERS)
             registry.register(self)
         except ValueError as error:
             text = "the registry has tim_async's metrics already; make one Prometheus() and give it to every client"
@@ -109,5 +107,5 @@ def _histogram(metric: Histogram, registry: CollectorRegistry) -> prometheus_cli
     return prometheus_client.Histogram(name, metric.meaning, metric.labels, registry=registry, buckets=boundaries)
 
 
-def _counter(metric: Counter, registry: CollectorRegistry) -> prometheus_client.Counter:
+def _counter(metric: Metric, registry: CollectorRegistry) -> prometheus_client.Counter:
     return prometheus_client.Counter(metric.prometheus, metric.meaning, metric.labels, registry=registry)
