@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.policies import POLICIES
-from benchmarks.scenarios import SCENARIOS, USUAL
+from benchmarks.rate import SCENARIOS, USUAL
 
 SUBJECTS = {
     "rate": "goodput and refusals of each policy on a strict server",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from statistics import median
@@ -120,6 +119,11 @@ KINDS: dict[str, Callable[[str, int], Awaitable[float]]] = {
 }
 
 
+async def measured(kind: str, base_url: str, count: int) -> float:
+    """Return the CPU seconds of a call."""
+    return await KINDS[kind](base_url, count)
+
+
 def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure every kind in turn, `pairs` times; return medians, and medians of the ratios within a turn."""
     kinds = list(KINDS)
@@ -129,12 +133,7 @@ def measure(*, pairs: int = 5, calls: int = 5000, say: Callable[[str], None] = p
             say(f"cpu: turn {number + 1} of {pairs}")
             # The order alternates, so that no kind always runs first.
             turn = kinds if number % 2 == 0 else kinds[::-1]
-            runs.append(
-                {
-                    kind: fresh("benchmarks.cpu", kind=kind, base_url=remote.base_url, count=calls)["seconds"]
-                    for kind in turn
-                }
-            )
+            runs.append({kind: fresh(measured, kind=kind, base_url=remote.base_url, count=calls) for kind in turn})
     return {
         "calls": calls,
         "tasks": TASKS,
@@ -169,13 +168,3 @@ NOTES = [
     "bare post: session.post(url, json=…), read, json.loads; lean post: an encoded yarl.URL, a body of bytes",
     "to …: the median of the ratios within each turn",
 ]
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-
-    async def main() -> float:
-        return await KINDS[asked["kind"]](asked["base_url"], asked["count"])
-
-    seconds = asyncio.run(main())
-    print(json.dumps({"seconds": seconds}))

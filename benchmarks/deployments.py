@@ -16,11 +16,9 @@ from typing import Any
 from benchmarks.calls import COMMANDS
 from benchmarks.fleet_run import begin_together, worker
 from benchmarks.fleet_worker import NAME
-from benchmarks.policies import SDK_APP_ID
-from benchmarks.remote import server
-from benchmarks.server import Config
+from benchmarks.remote import SDK_APP_ID, server
+from benchmarks.server import Config, fullest_second, per_second
 from benchmarks.tables import table
-from benchmarks.windows import fullest_second
 from tests.topologies import Topology, deployments, wait
 
 CONFIG = Config(rtt=0.005)
@@ -66,17 +64,14 @@ def _figures(
     back = max(decided, *returns) if returns else decided
     accepted = seen["accepted_times"]
 
-    def share(start: float, stop: float) -> float:
-        return float(sum(start <= at < stop for at in accepted) / (stop - start) / CONFIG.limit)
-
     return {
         "failed": sum(lines[-1]["failed"] for lines in outputs),
         "refused": seen["refused"],
         "fullest": fullest_second(sorted(accepted + seen["refused_times"])),
         "without": decided - failed,
         "back": back - decided,
-        "before": share(busy + 1, failed),
-        "after": share(back + 1, decided + AFTER),
+        "before": per_second(accepted, busy + 1, failed) / CONFIG.limit,
+        "after": per_second(accepted, back + 1, decided + AFTER) / CONFIG.limit,
     }
 
 

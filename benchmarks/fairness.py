@@ -10,14 +10,14 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.policies import BASELINES, POLICIES, Call, client, tim_calls
+from benchmarks.policies import BASELINES, POLICIES, client, tim_calls
 from benchmarks.remote import server
-from benchmarks.server import Config
+from benchmarks.server import Config, per_second
 from benchmarks.tables import table
 
 NAME = "set_unread_msg_num"
@@ -29,21 +29,30 @@ Once = Callable[[int], Awaitable[object]]
 
 
 @asynccontextmanager
-async def _tasks(call: Call) -> AsyncIterator[None]:
-    """Run the bulk work of a policy without lanes: tasks that call in a loop."""
+async def _opened(policy: str, base_url: str) -> AsyncIterator[tuple[Once, Callable[[], Coroutine[Any, Any, None]]]]:
+    """Open a policy; yield its interactive call and its bulk work, which is tasks that call in a loop without lanes."""
     serials = itertools.count()
+    if policy in BASELINES:
+        async with POLICIES[policy](base_url, CONFIG.limit) as call:
 
-    async def work() -> None:
-        for serial in serials:
-            await call(NAME, serial)
+            async def work() -> None:
+                for serial in serials:
+                    await call(NAME, serial)
 
-    tasks = [asyncio.ensure_future(work()) for _ in range(BULK_TASKS)]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            async def bulk() -> None:
+                await asyncio.gather(*(work() for _ in range(BULK_TASKS)))
+
+            yield lambda n: call(NAME, n), bulk
+    else:
+        async with client(base_url, CONFIG.limit, strict=policy.endswith("strict")) as tim:
+            rows = (("group", f"bulk{n}", 1) for n in serials)
+
+            async def bulk() -> None:
+                async with tim.batch.map(tim.set_unread_msg_num, rows, concurrency=BULK_TASKS) as outcomes:
+                    async for _ in outcomes:
+                        pass
+
+            yield tim_calls(tim)[NAME], bulk
 
 
 async def _call_interactively(once: Once, seconds: float) -> dict[str, Any]:
@@ -73,26 +82,10 @@ async def _quiet(once: Once) -> float:
     return median(times)
 
 
-async def _baseline(policy: str, base_url: str, seconds: float) -> dict[str, Any]:
-    async with POLICIES[policy](base_url, CONFIG.limit) as call:
-        quiet = await _quiet(lambda n: call(NAME, n))
-        async with _tasks(call):
-            await asyncio.sleep(1.5)
-            return {"quiet": quiet, **await _call_interactively(lambda n: call(NAME, n), seconds)}
-
-
-async def _tim_async(policy: str, base_url: str, seconds: float) -> dict[str, Any]:
-    async with client(base_url, CONFIG.limit, strict=policy.endswith("strict")) as tim:
-        once = tim_calls(tim)[NAME]
+async def _run(policy: str, base_url: str, seconds: float) -> dict[str, Any]:
+    async with _opened(policy, base_url) as (once, bulk):
         quiet = await _quiet(once)
-        rows = (("group", f"bulk{n}", 1) for n in itertools.count())
-
-        async def bulk() -> None:
-            async with tim.batch.map(tim.set_unread_msg_num, rows, concurrency=BULK_TASKS) as outcomes:
-                async for _ in outcomes:
-                    pass
-
-        task = asyncio.ensure_future(bulk())
+        task = asyncio.create_task(bulk())
         try:
             # Skip the first burst, in which limiters delay less than later.
             await asyncio.sleep(1.5)
@@ -109,9 +102,8 @@ def measure(*, seconds: float = 15.0, say: Callable[[str], None] = print) -> dic
         if policy == "naive":
             continue
         say(f"fairness: {policy}")
-        run = _baseline if policy in BASELINES else _tim_async
         with server(CONFIG) as remote:
-            found = asyncio.run(asyncio.wait_for(run(policy, remote.base_url, seconds), 30 + 3 * seconds))
+            found = asyncio.run(asyncio.wait_for(_run(policy, remote.base_url, seconds), 30 + 3 * seconds))
             seen = remote.report()[NAME]
         waits = [max(0.0, taken - found["quiet"]) for taken in found["seconds"]]
         policies[policy] = {
@@ -120,8 +112,7 @@ def measure(*, seconds: float = 15.0, say: Callable[[str], None] = print) -> dic
             "median": median(waits),
             "p99": quantiles(waits, n=100, method="inclusive")[98],
             "worst": max(waits),
-            "total_rate": sum(found["began"] <= time < found["ended"] for time in seen["accepted_times"])
-            / (found["ended"] - found["began"]),
+            "total_rate": per_second(seen["accepted_times"], found["began"], found["ended"]),
             "refused": seen["refused"],
         }
     return {"bulk_tasks": BULK_TASKS, "seconds": seconds, "policies": policies}

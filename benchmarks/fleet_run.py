@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +18,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.fleet_store import Store, store_figures
+from redis import Redis
+
 from benchmarks.remote import ROOT, environment, listening, server
-from benchmarks.server import Config
-from benchmarks.windows import fullest_second
+from benchmarks.server import Config, fullest_second, per_second
+from tests.store import Store
 
 NAME = "set_unread_msg_num"
 START_UP = 1.0
@@ -67,9 +67,8 @@ def run(scenario: Scenario) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         remote = stack.enter_context(server(scenario.config))
-        store = Store(Path(folder))
-        store.start()
-        stack.callback(store.kill)
+        # With a slow log of every script that takes more than 0.2 ms.
+        store = stack.enter_context(Store(Path(folder), slowlog_log_slower_than=200, slowlog_max_len=100_000))
         url = store.url
         if scenario.far:
             port = stack.enter_context(listening("benchmarks.relay", str(store.port), str(scenario.far)))
@@ -92,7 +91,7 @@ def run(scenario: Scenario) -> dict[str, Any]:
             action()
         lines = [one.lines() for one in workers]
         seen = _sent(lines) if scenario.direct else remote.report()[NAME]
-    return _figures(scenario, begin, lines, seen) | store_figures(*counters)
+    return _figures(scenario, begin, lines, seen) | _store_figures(*counters)
 
 
 def _events(
@@ -103,10 +102,10 @@ def _events(
         (scenario.kill_worker, first.process.kill),
         (scenario.kill_store, store.kill),
         (scenario.start_store, store.start),
-        (scenario.freeze_store, lambda: store.signal(signal.SIGSTOP)),
-        (scenario.thaw_store, lambda: store.signal(signal.SIGCONT)),
-        (start, lambda: counters.append(store.counters())),
-        (end, lambda: counters.append(store.counters())),
+        (scenario.freeze_store, store.freeze),
+        (scenario.thaw_store, store.thaw),
+        (start, lambda: counters.append(_counters(store))),
+        (end, lambda: counters.append(_counters(store))),
     ]
     return sorted(((after, action) for after, action in events if after is not None), key=lambda event: event[0])
 
@@ -207,7 +206,7 @@ def _figures(
     limit = scenario.config.limit
 
     def share(start: float, end: float) -> float:
-        return float(sum(start <= at < end for at in accepted) / (end - start) / limit)
+        return per_second(accepted, start, end) / limit
 
     figures: dict[str, Any] = {
         "title": scenario.title,
@@ -240,6 +239,37 @@ def _figures(
     measured = scenario.measured or (0.0, scenario.seconds)
     figures["cpu"] = sum(_cpu(output, begin, measured) for output in lines)
     return figures
+
+
+def _counters(store: Store) -> dict[str, float]:
+    """Return the store's counters since its start; none while it is away."""
+    try:
+        with Redis(port=store.port, socket_timeout=5.0) as redis:
+            stats, cpu = redis.info("commandstats"), redis.info("cpu")
+            slow = [entry["duration"] for entry in redis.slowlog_get(100_000) if b"EVALSHA" in entry["command"]]
+    except OSError:
+        return {}
+    script = stats.get("cmdstat_evalsha", {"calls": 0, "usec": 0})
+    return {
+        "at": time.monotonic(),
+        "calls": script["calls"],
+        "usec": script["usec"],
+        "cpu": cpu["used_cpu_user"] + cpu["used_cpu_sys"],
+        "slowest": max(slow, default=0),
+    }
+
+
+def _store_figures(start: dict[str, float], end: dict[str, float]) -> dict[str, Any]:
+    """Return the store's figures between two readings of its counters; none if it was killed in between."""
+    if not start or not end or end["calls"] < start["calls"]:
+        return {}
+    seconds, calls = end["at"] - start["at"], end["calls"] - start["calls"]
+    return {
+        "scripts": calls / seconds,
+        "script_us": (end["usec"] - start["usec"]) / calls if calls else 0.0,
+        "slowest_ms": end["slowest"] / 1000,
+        "store_cpu": (end["cpu"] - start["cpu"]) / seconds,
+    }
 
 
 def _cpu(output: list[dict[str, Any]], begin: float, measured: tuple[float, float]) -> float:

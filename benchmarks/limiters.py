@@ -27,12 +27,11 @@ from redis import Redis
 
 from benchmarks import calls
 from benchmarks.fleet_run import NAME, START_UP, begin_together, started, worker
-from benchmarks.fleet_store import Store
 from benchmarks.policies import client, post, wide_session
 from benchmarks.remote import server
-from benchmarks.server import Config
+from benchmarks.server import Config, fullest_second, per_second
 from benchmarks.tables import table
-from benchmarks.windows import fullest_second
+from tests.store import Store
 
 LIMIT = 200
 PROCESSES, TASKS = 4, 25
@@ -188,9 +187,7 @@ def run(library: str, seconds: float) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         remote = stack.enter_context(server(Config(limit=LIMIT, rtt=0.005)))
-        store = Store(Path(folder))
-        store.start()
-        stack.callback(store.kill)
+        store = stack.enter_context(Store(Path(folder)))
         settings = {"library": library, "store": store.url, "base_url": remote.base_url, "seconds": seconds}
         workers = [
             stack.enter_context(worker("benchmarks.limiters", {**settings, "user": number == PROCESSES}))
@@ -204,11 +201,10 @@ def run(library: str, seconds: float) -> dict[str, Any]:
                 counts.append(redis.info("stats")["total_reads_processed"])
         results = [one.lines()[-1] for one in workers]
         seen = remote.report()[NAME]
-    accepted = [at for at in seen["accepted_times"] if begin <= at < begin + seconds]
     permits = sum(len(one["waits"]) for one in results)
     cuts = quantiles(results[-1]["waits"], n=100, method="inclusive")
     return {
-        "share": len(accepted) / seconds / LIMIT,
+        "share": per_second(seen["accepted_times"], begin, begin + seconds) / LIMIT,
         "refused": seen["refused"] / max(1, seen["refused"] + seen["accepted"]),
         "fullest": fullest_second(sorted(seen["accepted_times"] + seen["refused_times"])),
         "median": cuts[49],

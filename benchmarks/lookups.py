@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from statistics import median, quantiles
@@ -208,7 +206,7 @@ def _cpu(pairs: int, calls: int) -> dict[str, Any]:
             run = {}
             for kind in [*KINDS] if number % 2 == 0 else [*KINDS][::-1]:
                 before = remote.report().get(NAME, {}).get("accepted", 0)
-                run[kind] = fresh("benchmarks.lookups", kind=kind, base_url=remote.base_url, calls=calls)["seconds"]
+                run[kind] = fresh(KINDS[kind], base_url=remote.base_url, calls=calls)
                 if kind == "look-ups":
                     counted = remote.report()[NAME]["accepted"] - before - WARM_UP
             runs.append(run)
@@ -290,8 +288,3 @@ NOTES = [
     "fullest: most arrivals in a sliding second; failed: tasks that ended; of a core: CPU of the client's process",
     "more: the look-up's time minus that of the plain call just before it",
 ]
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    print(json.dumps({"seconds": asyncio.run(KINDS[asked["kind"]](asked["base_url"], asked["calls"]))}))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import mmap
 import sys
 import time
@@ -47,7 +46,7 @@ WAITERS = {
 }
 
 
-async def _waiting(kind: str, base_url: str, count: int) -> dict[str, float]:
+async def wait(kind: str, base_url: str, count: int) -> dict[str, float]:
     """Measure the bytes of each waiting call, and the seconds to queue and to cancel all."""
     # The rate is so low that hardly any call is permitted meanwhile, and no connection is counted.
     async with WAITERS[kind](base_url, 1) as call:
@@ -86,7 +85,7 @@ def resident() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-async def _growth(base_url: str, count: int) -> dict[str, float]:
+async def grow(base_url: str, count: int) -> dict[str, float]:
     """Measure the growth of resident memory over a `batch.map`, at its end and at its peak."""
     async with client(base_url, 1e6) as tim:
         # The first calls allocate connections, buffers and caches, however many follow.
@@ -120,11 +119,11 @@ def measure(*, rows: int = 100_000, waiting: int = 10_000, say: Callable[[str], 
     for kind in WAITERS:
         say(f"memory: {waiting:,} calls waiting, {kind}")
         with server(Config(record=False)) as remote:
-            waiters[kind] = fresh("benchmarks.memory", kind=kind, base_url=remote.base_url, count=waiting)
+            waiters[kind] = fresh(wait, kind=kind, base_url=remote.base_url, count=waiting)
     say(f"memory: batch.map of {rows:,} rows")
     with server(Config(window="none", record=False)) as remote:
         # The time-out suits a machine that sends only 300 rows a second.
-        growth = fresh("benchmarks.memory", 60 + rows / 300, kind="growth", base_url=remote.base_url, count=rows)
+        growth = fresh(grow, 60 + rows / 300, base_url=remote.base_url, count=rows)
     return {"asked": waiting, "waiters": waiters, "batch_map": growth}
 
 
@@ -163,12 +162,3 @@ NOTES = [
     "bytes a call: all allocations, its task included (a bare future shows the task alone)",
     "ms: under tracemalloc, which makes everything several times slower; only for comparison",
 ]
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    if asked["kind"] == "growth":
-        found = asyncio.run(_growth(asked["base_url"], asked["count"]))
-    else:
-        found = asyncio.run(_waiting(asked["kind"], asked["base_url"], asked["count"]))
-    print(json.dumps(found))

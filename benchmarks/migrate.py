@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.remote import Remote, fresh, server
+from benchmarks.memory import grow
+from benchmarks.remote import Remote, credentials, fresh, server
 from benchmarks.server import Config
 from benchmarks.tables import table
 
@@ -33,16 +34,11 @@ def _write(file: Path, rows: int) -> None:
 
 def _run(remote: Remote, file: Path, rate: int) -> dict[str, float]:
     """Run the command to its end; return its seconds, CPU seconds and peak resident memory."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TIM_")},
-        "PYTHONPATH": os.pathsep.join(path for path in (str(Path(__file__).parent.parent), *sys.path) if path),
-        "TIM_SDK_APP_ID": "1400000000",
-        "TIM_SECRET_KEY": "0123456789abcdef" * 4,
-        "TIM_BASE_URL": remote.base_url,
-    }
     command = [sys.executable, "-m", "tim_async", "migrate", "unread", str(file), "--rate", str(rate)]
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=credentials(remote.base_url), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     output = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -64,7 +60,7 @@ def _unlimited(folder: Path, rows: int) -> dict[str, float]:
         first = _run(remote, file, 100_000)
         journal = file.with_name(file.name + ".journal").stat().st_size
         again = _run(remote, file, 100_000)
-        bare = fresh("benchmarks.memory", 600, kind="growth", base_url=remote.base_url, count=min(rows, 100_000))
+        bare = fresh(grow, base_url=remote.base_url, count=min(rows, 100_000))
     return {
         "rows": rows,
         "rows_per_second": rows / first["seconds"],

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.server import Config, Delays, per_second
 from benchmarks.tables import table
 from tests.virtual_time import VirtualTimeLoop
 from tim_async._lanes import Lane
@@ -70,41 +70,24 @@ class Run:
 
     def goodput(self, start: float, end: float) -> float:
         """Return the accepted calls a second between two times."""
-        return _count(self.accepted, start, end) / (end - start)
+        return per_second(self.accepted, start, end)
 
     def refused_share(self, start: float, end: float) -> float:
         """Return the share, 0 to 1, of the calls between two times that were refused."""
-        refused = _count(self.refused, start, end)
-        return refused / max(1, refused + _count(self.accepted, start, end))
+        refused, accepted = per_second(self.refused, start, end), per_second(self.accepted, start, end)
+        return refused / (refused + accepted) if refused else 0.0
 
 
-def _count(times: list[float], start: float, end: float) -> int:
-    return bisect.bisect_left(times, end) - bisect.bisect_left(times, start)
-
-
-class _Delays:
+class _Delays(Delays):
     """Random delays and stalls of a path."""
 
     def __init__(self, path: Path, seed: int, seconds: float) -> None:
-        self._source = random.Random(seed)
-        self._path = path
-        self._sigma = math.sqrt(math.log(1 + path.variation**2))
-        self._mu = math.log(path.rtt / 2) - self._sigma**2 / 2
+        super().__init__(Config(rtt=path.rtt, cv=path.variation, spike_share=path.spikes, seed=seed))
         self._stalls: list[tuple[float, float]] = []
         at = 0.0
         while path.stalls and at < seconds:
-            at += self._source.expovariate(path.stalls)
-            self._stalls.append((at, at := at + self._source.uniform(0.02, 0.25)))
-
-    def both(self) -> tuple[float, float]:
-        """Draw the seconds of both ways."""
-        there = self._source.lognormvariate(self._mu, self._sigma)
-        back = self._source.lognormvariate(self._mu, self._sigma)
-        if self._source.random() < self._path.spikes:
-            if self._source.random() < 0.5:
-                return there + 0.2, back
-            return there, back + 0.2
-        return there, back
+            at += self._random.expovariate(path.stalls)
+            self._stalls.append((at, at := at + self._random.uniform(0.02, 0.25)))
 
     def held(self, at: float) -> float:
         """Return the time of arrival of a message due at a time, which a stall may delay; seconds since the start."""
@@ -115,8 +98,8 @@ class _Delays:
         """Yield the arrival times of another consumer."""
         at = other.start
         while at < other.end:
-            at += self._source.expovariate(other.rate) if other.random else 1 / other.rate
-            yield at + self.both()[0]
+            at += self._random.expovariate(other.rate) if other.random else 1 / other.rate
+            yield at + self.draw()[0]
 
 
 def simulate(
@@ -146,7 +129,7 @@ def simulate(
             while (now := loop.time()) < start + seconds:
                 permit = await queue.enter(Lane.BULK)
                 now = loop.time()
-                there, back = delays.both()
+                there, back = delays.draw()
                 answer = loop.create_future()
                 loop.deliver(delays.held(now - start + there) + start - now, arrive, back, answer)
                 taken = await answer

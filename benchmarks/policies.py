@@ -18,6 +18,7 @@ import aiohttp
 from aiolimiter import AsyncLimiter
 
 from benchmarks import calls
+from benchmarks.remote import SDK_APP_ID, SECRET_KEY
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 Call = Callable[[str, int], Awaitable[bool]]
 Opener = Callable[[str, float], AbstractAsyncContextManager[Call]]
 
-SDK_APP_ID = 1400000000
-SECRET_KEY = "0123456789abcdef" * 4
 IDENTIFIER = "administrator"
 USERSIG = "eJw*" + "x" * 196
 """As long as a real one; the stand-in server ignores it."""

@@ -16,10 +16,83 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.calls import NAMES
 from benchmarks.policies import BASELINES, LEGEND, POLICIES, Call
 from benchmarks.remote import Remote, server
-from benchmarks.scenarios import SCENARIOS, USUAL, Scenario
+from benchmarks.server import Config, per_second
 from benchmarks.tables import table
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One load on one kind of server.
+
+    Attributes:
+        title: its title in the table.
+        config: the server and the path to it.
+        endpoints: the number of endpoints called concurrently, up to four.
+        calls: calls for each endpoint; 0 for a run by time.
+        seconds: the time within which calls are started, in a run by time.
+        stall_at: seconds after the first call at which the server stalls for a second; 0 for never.
+        marks: times, seconds after the first arrival, between which the goodput is reported separately.
+    """
+
+    title: str
+    config: Config
+    endpoints: int = 1
+    calls: int = 1200
+    seconds: float = 0.0
+    stall_at: float = 0.0
+    marks: tuple[float, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return NAMES[: self.endpoints]
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which a run has failed."""
+        return 30 + 4 * max(self.seconds, self.calls / self.config.limit)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "four": Scenario(
+        "four endpoints at once, 1,200 calls each, RTT 5 ms, sliding second",
+        Config(rtt=0.005),
+        endpoints=4,
+    ),
+    "sliding": Scenario(
+        "one endpoint, 1,200 calls, RTT 50 ms lognormal 0.3, sliding second",
+        Config(rtt=0.05, cv=0.3),
+    ),
+    "calendar": Scenario(
+        "one endpoint, 1,200 calls, RTT 50 ms lognormal 0.3, calendar second",
+        Config(rtt=0.05, cv=0.3, window="calendar"),
+    ),
+    "minute": Scenario(
+        "four endpoints at once for 60 s, RTT 5 ms, sliding second",
+        Config(rtt=0.005),
+        endpoints=4,
+        calls=0,
+        seconds=60,
+        marks=(0, 5, 20, 40, 59),
+    ),
+    "foreign": Scenario(
+        "one endpoint for 70 s, RTT 50 ms lognormal 0.3, another consumer uses 80/s from 20 s to 60 s",
+        Config(rtt=0.05, cv=0.3, foreign_rate=80, foreign_start=20, foreign_end=60),
+        calls=0,
+        seconds=70,
+        marks=(0, 20, 60, 70),
+    ),
+    "stall": Scenario(
+        "one endpoint, 1,200 calls, RTT 5 ms, sliding second, nothing arrives from 2 s to 3 s",
+        Config(rtt=0.005),
+        stall_at=2,
+    ),
+}
+
+USUAL = ("four", "sliding", "calendar")
+"""The default scenarios, which take seconds, not minutes."""
 
 
 @dataclass
@@ -100,7 +173,10 @@ def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0
             "accepted": seen[name]["accepted"],
             "refused": seen[name]["refused"],
             "fullest": seen[name]["fullest"],
-            "phases": _phases(scenario.marks, seen[name]),
+            "phases": [
+                per_second(seen[name]["accepted_times"], seen[name]["first"] + start, seen[name]["first"] + end)
+                for start, end in itertools.pairwise(scenario.marks)
+            ],
         }
     figures = list(endpoints.values())
     refused = sum(figure["refused"] for figure in figures)
@@ -115,12 +191,6 @@ def run_once(policy: str, scenario: Scenario, *, workers: int = 0, seed: int = 0
         "phases": [mean(column) for column in zip(*(figure["phases"] for figure in figures), strict=True)],
         "endpoints": endpoints,
     }
-
-
-def _phases(marks: Sequence[float], seen: dict[str, Any]) -> list[float]:
-    """Return the accepted calls a second between consecutive marks."""
-    times = [time - seen["first"] for time in seen["accepted_times"]]
-    return [sum(start <= time < end for time in times) / (end - start) for start, end in itertools.pairwise(marks)]
 
 
 def measure(

@@ -19,13 +19,13 @@ import random
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from aiohttp import web
 
 from benchmarks import calls
-from benchmarks.windows import Foreign, fullest_second
 from tim_async.emulator._windows import Window
 
 SPIKE = 0.2
@@ -87,6 +87,41 @@ class Delays:
         if not self._mean or not self._sigma:
             return self._mean
         return self._random.lognormvariate(self._mu, self._sigma)
+
+
+@dataclass
+class Foreign:
+    """Another consumer, which makes `rate` calls a second between two times after the first arrival."""
+
+    rate: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    taken: int = field(default=0, compare=False)
+
+    def due(self, since_first: float) -> list[float]:
+        """Return the times, since the first arrival, of its calls up to now that were not returned yet."""
+        if not self.rate:
+            return []
+        until = min(since_first, self.end)
+        count = max(0, int((until - self.start) * self.rate))
+        times = [self.start + (n + 1) / self.rate for n in range(self.taken, count)]
+        self.taken = max(self.taken, count)
+        return times
+
+
+def per_second(times: Sequence[float], start: float, end: float) -> float:
+    """Return the mean number a second of the times from ``start`` until ``end``."""
+    return sum(start <= at < end for at in times) / (end - start)
+
+
+def fullest_second(arrivals: Sequence[float]) -> int:
+    """Return the maximum number of arrivals in a sliding second; `arrivals` must be in order."""
+    fullest = first = 0
+    for last, at in enumerate(arrivals):
+        while arrivals[first] <= at - 1.0:
+            first += 1
+        fullest = max(fullest, last - first + 1)
+    return fullest
 
 
 class Counter:

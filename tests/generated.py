@@ -24,7 +24,7 @@ from tim_async.config import VARIABLES
 from tim_async.emulator import Emulator, EndpointReport
 from tim_async.quota import QuotaReport, RedisQuota
 from tim_async.regions import ALIASES, REGIONS
-from tim_async.telemetry._metrics import METRICS, Counter
+from tim_async.telemetry._metrics import COUNTERS, METRICS
 
 from .documents import PATHS, ROOT, TRANSLATIONS, Document
 
@@ -178,7 +178,7 @@ def metrics() -> str:
     """Make the table of the metrics of `tim_async.telemetry`, with both names."""
     rows = []
     for metric in METRICS:
-        counter = "_total" if isinstance(metric, Counter) else ""
+        counter = "_total" if metric in COUNTERS else ""
         labels = ", ".join(metric.labels)
         rows.append((f"`{metric.prometheus}{counter}`", f"`{metric.name}`", labels, metric.meaning))
     return table(("Prometheus", "OpenTelemetry", "labels", "meaning"), rows)

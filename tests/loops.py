@@ -1,4 +1,4 @@
-"""The kinds of event loop on which the suite runs: ``pytest --loop=asyncio|uvloop|eager|debug``.
+"""The event loops on which the suite runs, ``pytest --loop=asyncio|uvloop|eager|debug``; the steps and tasks of one.
 
 The kind is set by the process's event loop policy, so that it also applies to `asyncio.run` and `asyncio.Runner`, in
 tests and in the code under test, and to loops in other threads.  Programs that a test starts use the default.
@@ -12,7 +12,7 @@ import importlib.util
 import math
 import sys
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 KINDS = ("asyncio", "uvloop", "eager", "debug")
 
@@ -64,3 +64,16 @@ def adapt(loop: Loop) -> Loop:
         # A busy machine is slow; that is no failure.
         loop.slow_callback_duration = math.inf
     return loop
+
+
+async def steps(number: int) -> None:
+    """Let the event loop make that many iterations."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """Return all tasks but the current one, those of a stand-in, and those by which the loop accepts connections."""
+    strange = ("StandIn", "_accept_connection2")
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    return {task for task in tasks if not any(name in repr(task) for name in strange)}

@@ -1,4 +1,4 @@
-"""Real Valkey and Redis servers on loopback, which tests start, kill and restart."""
+"""Real Valkey and Redis servers on loopback, which tests and benchmarks start, kill and restart."""
 
 from __future__ import annotations
 

@@ -26,14 +26,8 @@ from tim_async import (
     TIMError,
 )
 
+from .loops import others, steps
 from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
-
-
-def others() -> set[asyncio.Task[Any]]:
-    """Return all tasks but the current one and the stand-in's."""
-    strange = ("StandIn", "_accept_connection2")
-    found = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-    return {task for task in found if not any(name in repr(task) for name in strange)}
 
 
 def table(number: int) -> list[tuple[str, str, int]]:
@@ -84,8 +78,7 @@ async def test_as_many_calls_are_in_flight_as_concurrency_allows(service: StandI
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim, tim.batch.map(tim.set_unread_msg_num, table(30), concurrency=7) as outcomes:
         await service.until(7)
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await steps(50)
         assert len(service.seen) == 7
         service.let_go.set()
         assert len([outcome async for outcome in outcomes]) == 30
@@ -109,17 +102,14 @@ async def test_rows_are_pulled_lazily() -> None:
         mapped = tim.batch.map(method, rows(), concurrency=5)
         assert pulled == 0
         async with mapped as outcomes:
-            for _ in range(200):
-                await asyncio.sleep(0)
+            await steps(200)
             assert pulled == 10
             for read in range(1, 300):
                 assert isinstance(await anext(outcomes), Done)
-                for _ in range(20):
-                    await asyncio.sleep(0)
+                await steps(20)
                 assert pulled <= read + 10
         end = pulled
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await steps(50)
         assert pulled == end
 
 
@@ -141,8 +131,7 @@ async def test_rows_of_an_async_iterable_are_pulled_lazily(service: StandIn) -> 
         contextlib.aclosing(source),
         tim.batch.map(method, source, concurrency=3) as outcomes,
     ):
-        for _ in range(200):
-            await asyncio.sleep(0)
+        await steps(200)
         assert pulled == [*range(6)]
         found = [(await anext(outcomes)).item[0] for _ in range(20)]
     assert sorted(found) == [*range(20)]
@@ -275,8 +264,7 @@ async def test_a_failed_source_is_not_asked_again(service: StandIn) -> None:
 
     async def read_late() -> None:
         async with client_of(service) as tim, tim.batch.map(at_once, Source(), concurrency=2) as outcomes:
-            for _ in range(50):  # room for four: three unread outcomes, and the row that does not come
-                await asyncio.sleep(0)
+            await steps(50)  # room for four: three unread outcomes, and the row that does not come
             fail.set()
             found.extend([await anext(outcomes) for _ in range(3)])
             await anext(outcomes)
@@ -326,10 +314,9 @@ async def test_cancelling_the_reader_leaves_no_task(service: StandIn) -> None:
                 async for _ in outcomes:
                     pass
 
-        for steps in range(40):
+        for number in range(40):
             task = asyncio.create_task(read())
-            for _ in range(steps):
-                await asyncio.sleep(0)
+            await steps(number)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
@@ -374,8 +361,7 @@ async def test_cancelled_workers_cancel_the_reader(service: StandIn, number: int
     cancelled = asyncio.Event()
     task = asyncio.create_task(read())
     await cancelled.wait()
-    for _ in range(number):
-        await asyncio.sleep(0)
+    await steps(number)
     for worker in others() - {task}:
         if "Outcomes" in repr(worker):
             worker.cancel()
@@ -519,10 +505,9 @@ async def test_cancelling_a_batch_leaves_no_task(service: StandIn) -> None:
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim:
         peers = [f"user{number}" for number in range(500)]
-        for steps in (0, 1, 5, 20, 50, 100):
+        for number in (0, 1, 5, 20, 50, 100):
             task = asyncio.create_task(tim.batch.get_c2c_unread_msg_num("alice", peers))
-            for _ in range(steps):
-                await asyncio.sleep(0)
+            await steps(number)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()

@@ -22,6 +22,7 @@ from tim_async import (
 )
 
 from . import loops
+from .loops import others, steps
 from .stand_in import AT_ONCE, KEY, METHODS, Action, Fate, Method, Seen, StandIn, client_of, error, failure_of, sensible
 
 
@@ -52,24 +53,14 @@ def skip(seconds: float) -> None:
     loop.skip(seconds)
 
 
-def others() -> set[asyncio.Task[Any]]:
-    """Return all tasks but the current one and those by which the event loop accepts connections."""
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if task is not asyncio.current_task() and "_accept_connection2" not in repr(task)
-    }
-
-
 @pytest.mark.parametrize("method", METHODS, ids=str)
 async def test_a_callers_time_out_raises_its_timeout_error(service: StandIn, method: Method) -> None:
     """Not a RequestTimeout; no task is left."""
     service.answer = lambda _: Fate.HOLD
     async with client_of(service) as tim:
-        serving = others()
         failure = await failure_of(asyncio.wait_for(method.run(tim), 0.02))
         assert type(failure) is TimeoutError
-        assert {task for task in others() - serving if "StandIn" not in repr(task)} == set()
+        assert others() == set()
 
 
 async def test_a_callers_time_out_ends_the_wait_between_attempts(service: StandIn) -> None:
@@ -112,9 +103,9 @@ def test_cancellation_at_any_moment_leaks_no_slot_and_no_task(limit: int | None,
                 "good": sensible,
             }
             service.answer = faults[answers]
-            for steps in range(50):
+            for number in range(50):
                 skip(100.0)
-                await cancel_after(steps, [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(4)])
+                await cancel_after(number, [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(4)])
             service.answer = sensible
             service.let_go.set()
             skip(100.0)
@@ -130,9 +121,8 @@ def test_cancellation_at_any_moment_leaks_no_slot_and_no_task(limit: int | None,
     run(main)
 
 
-async def cancel_after(steps: int, tasks: list[asyncio.Task[Any]]) -> None:
-    for _ in range(steps):
-        await asyncio.sleep(0)
+async def cancel_after(number: int, tasks: list[asyncio.Task[Any]]) -> None:
+    await steps(number)
     for task in tasks:
         task.cancel()
     done, waiting = await asyncio.wait(tasks)
@@ -223,8 +213,7 @@ async def test_closing_fails_calls_between_two_attempts(service: StandIn, policy
     tim = client_of(service, retry=policy)
     task = asyncio.create_task(failure_of(tim.get_all_c2c_unread_msg_num("alice")))
     await service.until(1)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await steps(50)
     time.sleep(blocked)  # noqa: ASYNC251 - the loop is blocked
     await tim.aclose()
     done, _ = await asyncio.wait([task], timeout=10.0)

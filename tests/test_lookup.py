@@ -35,8 +35,9 @@ from tim_async._coalesce import Lookups
 from tim_async.errors import BadResponse, QuotaExhausted
 
 from .hypotheses import at_most
+from .loops import others, steps
 from .stand_in import Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
-from .test_cancellation import others, run, skip
+from .test_cancellation import run, skip
 
 C2C = "get_c2c_unread_msg_num"
 PEERS = [f"peer{n}" for n in range(10)]
@@ -61,11 +62,6 @@ def unread(tim: TIMClient, peers: list[str], to_account: str = "alice") -> list[
 def _long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let look-ups linger long enough for a test to act before their call starts, even on a busy machine."""
     monkeypatch.setattr(_coalesce, "LINGER", 0.05)
-
-
-async def steps(number: int) -> None:
-    for _ in range(number):
-        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -427,6 +423,38 @@ async def test_max_wait_counts_from_each_callers_own_start(service: StandIn) -> 
         assert nothing_leaked(tim)
     assert ended["carol"] > 1.0
     assert ended["bob"] > 1.0
+
+
+def test_a_look_up_that_joins_another_call_keeps_its_max_wait() -> None:
+    """It outlives the first call, whose earliest caller waits no longer, and joins none that waits longer than it."""
+
+    async def main() -> None:
+        async with StandIn() as service, busy(service, timeout=1e6) as tim:
+            view = tim.with_options(max_wait=100.0)
+            first = unread(view, PEERS[:9])
+            await steps(5)
+            skip(50.0)
+            last = unread(view, PEERS[9:])  # fills the call; until 150
+            await steps(5)
+            skip(10.0)
+            other = unread(view, ["eleventh"])  # until 160
+            await steps(5)
+            skip(45.0)
+            assert {type(failure) for failure in await asyncio.gather(*first, return_exceptions=True)} == {
+                QuotaExhausted
+            }
+            await steps(5)
+            assert not last[0].done()
+            skip(47.0)
+            async with asyncio.timeout(5):
+                assert isinstance(await failure_of(last[0]), QuotaExhausted)
+            assert not other[0].done()
+            skip(10.0)
+            assert isinstance(await failure_of(other[0]), QuotaExhausted)
+            assert nothing_leaked(tim)
+        assert service.violations == []
+
+    run(main)
 
 
 # Cancellation

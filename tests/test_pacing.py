@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.pace import Other, Path, simulate
-from benchmarks.windows import fullest_second
+from benchmarks.server import fullest_second
 from tim_async._lanes import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
 from tim_async._limiter.local import SECOND, LocalLimiter, Slots, Use

@@ -19,7 +19,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ._call import Call, Caller
-from ._channels import Channel
 from ._fields import malformed
 from ._options import Options
 from .endpoints import GET_C2C_UNREAD_MSG_NUM, GET_GROUP_MSG_RECEIPT, Body, ItemsEndpoint
@@ -28,6 +27,9 @@ from .models import Receipt
 
 Item = TypeVar("Item", str, int)
 Value = TypeVar("Value")
+
+Waiters = dict[asyncio.Future[Any], float]
+"""The callers that wait for one item, each with its deadline for a permit, loop time."""
 
 LINGER = 0.002
 """Seconds for which a batch waits for more entries if no call of the endpoint is queued."""
@@ -113,7 +115,7 @@ class Lookups:
         if loader is None:
             loader = self.loaders[key] = Loader(self, key, endpoint, owner, replace(options, lane=lane))
         waiter: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
-        entry = loader.add(item, waiter)
+        loader.add(item, waiter)
         try:
             return await waiter
         except TIMError as error:
@@ -121,7 +123,7 @@ class Lookups:
             self.caller.failed(endpoint, lane, error)
             raise
         except BaseException:  # a cancellation, or the end of a coroutine that is no longer awaited
-            loader.leave(entry, waiter)
+            loader.leave(item, waiter)
             raise
         finally:
             del waiter  # or the traceback of its error would make a reference cycle
@@ -137,15 +139,13 @@ class Lookups:
 class LookupBatch:
     """The look-ups that are merged into one call."""
 
-    __slots__ = ("channel", "context", "deadline", "entries", "handle", "sent", "task", "waiting")
+    __slots__ = ("context", "deadline", "entries", "handle", "sent", "task")
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self.entries: dict[Any, LookupEntry] = {}
-        self.waiting = 0
-        """Number of callers that wait for its entries."""
-        self.deadline = math.inf
-        """The earliest deadline of its callers, loop time."""
+    def __init__(self) -> None:
+        self.entries: dict[Any, Waiters] = {}
+        """Its items, each with the callers that wait for it."""
+        self.deadline = -math.inf
+        """The deadline of its call for a permit, the earliest of its callers', loop time; -inf before it starts."""
         self.sent = False
         self.handle: asyncio.Handle | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -153,27 +153,10 @@ class LookupBatch:
         self.context = contextvars.copy_context()
 
 
-class LookupEntry:
-    """One item of a batch, with the callers that wait for it and each one's deadline for a permit, loop time."""
-
-    __slots__ = ("batch", "item", "waiters")
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self.batch: LookupBatch
-        self.waiters: dict[asyncio.Future[Any], float] = {}
-
-    def release(self) -> list[asyncio.Future[Any]]:
-        """Remove all callers, and return those that still wait."""
-        waiters = [waiter for waiter in self.waiters if not waiter.done()]
-        self.waiters = {}
-        return waiters
-
-
 class Loader:
     """The pending look-ups of one owner, in one lane, with equal options."""
 
-    __slots__ = ("_endpoint", "_entries", "_key", "_lookups", "_open", "_options", "_owner")
+    __slots__ = ("_batches", "_endpoint", "_key", "_lookups", "_open", "_options", "_owner")
 
     def __init__(
         self, lookups: Lookups, key: object, endpoint: ItemsEndpoint[Any, Any, Any], owner: str, options: Options
@@ -184,32 +167,28 @@ class Loader:
         self._owner = owner
         self._options = options
         self._open: LookupBatch | None = None
-        self._entries: dict[Any, LookupEntry] = {}
+        self._batches: dict[Any, LookupBatch] = {}
+        """The batch of each item that a look-up can still share."""
 
-    def add(self, item: Any, waiter: asyncio.Future[Any]) -> LookupEntry:
+    def add(self, item: Any, waiter: asyncio.Future[Any]) -> None:
         """Add a caller to the entry of an equal look-up, or to a new entry."""
         most = self._options.max_wait
         deadline = math.inf if most == math.inf else asyncio.get_running_loop().time() + most
-        entry = self._entries.get(item)
-        if entry is None:
-            entry = LookupEntry(item)
-            entry.waiters[waiter] = deadline
-            self._join(entry)
+        batch = self._batches.get(item)
+        if batch is None:
+            self._join(item, {waiter: deadline})
         else:
-            entry.waiters[waiter] = deadline
-            entry.batch.waiting += 1
-        return entry
+            batch.entries[item][waiter] = deadline
 
-    def leave(self, entry: LookupEntry, waiter: asyncio.Future[Any]) -> None:
+    def leave(self, item: Any, waiter: asyncio.Future[Any]) -> None:
         """Remove a caller, unless it has got its answer."""
-        if entry.waiters.pop(waiter, None) is None:
+        batch = self._batches.get(item)
+        if batch is None or batch.entries[item].pop(waiter, None) is None:
             return
-        batch = entry.batch
-        batch.waiting -= 1
-        if not entry.waiters and not batch.sent:  # a sent entry can still be shared
-            del batch.entries[entry.item]
-            del self._entries[entry.item]
-        if not batch.waiting:
+        if not batch.entries[item] and not batch.sent:  # a sent entry can still be shared
+            del batch.entries[item]
+            del self._batches[item]
+        if not any(batch.entries.values()):
             self._detach(batch)
             if batch.handle is not None:
                 batch.handle.cancel()
@@ -231,21 +210,20 @@ class Loader:
         error.endpoint = self._endpoint.name
         return error
 
-    def _join(self, entry: LookupEntry) -> None:
+    def _join(self, item: Any, waiters: Waiters) -> None:
         """Add an entry to the open batch, and start the batch's call if it is full."""
         batch = self._open
-        if batch is None:
-            batch = self._open = LookupBatch(self._lookups.caller.channel(self._endpoint))
+        # Callers that join again, after a call without a permit, may have an earlier deadline than the open batch.
+        if batch is None or min(waiters.values()) < batch.deadline:
+            batch = self._open = LookupBatch()
             loop = asyncio.get_running_loop()
             # If calls are queued, one iteration of the loop is enough to collect all callers that wake together.
-            if batch.channel.queue.waiting or self._options.max_wait <= LINGER:
+            if self._lookups.caller.channel(self._endpoint).queue.waiting or self._options.max_wait <= LINGER:
                 batch.handle = loop.call_soon(self._start, batch)
             else:
                 batch.handle = loop.call_later(LINGER, self._start, batch)
-        entry.batch = batch
-        batch.entries[entry.item] = self._entries[entry.item] = entry
-        batch.waiting += len(entry.waiters)
-        batch.deadline = min(batch.deadline, *entry.waiters.values())
+        batch.entries[item] = waiters
+        self._batches[item] = batch
         if len(batch.entries) == self._endpoint.items:
             self._open = None
             if batch.handle is not None:
@@ -256,6 +234,7 @@ class Loader:
         """Start the call of a batch, which then waits for its permit."""
         batch.handle = None
         loop = asyncio.get_running_loop()
+        batch.deadline = min(deadline for waiters in batch.entries.values() for deadline in waiters.values())
         left = max(0.0, batch.deadline - loop.time())
         call = Call(self._endpoint, functools.partial(self._body, batch), replace(self._options, max_wait=left))
         batch.task = loop.create_task(self._lookups.caller.make(call), context=batch.context)
@@ -273,7 +252,7 @@ class Loader:
         batch.task = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._lookups.cancelled.discard(task)
-        if not batch.waiting:
+        if not any(batch.entries.values()):
             return
         closed = self._lookups.caller.closed
         if task.cancelling() and task.cancelled() and not closed:
@@ -295,8 +274,10 @@ class Loader:
         """Give each caller its item's value or error."""
         values, errors = self._endpoint.values(result), self._endpoint.errors(result)
         self._detach(batch)
-        for item, entry in batch.entries.items():
-            for waiter in entry.release():
+        for item, waiters in batch.entries.items():
+            for waiter in waiters:
+                if waiter.done():  # cancelled
+                    continue
                 if item in values:
                     waiter.set_result(values[item])
                     continue
@@ -308,43 +289,45 @@ class Loader:
     def _fail(self, batch: LookupBatch, error: BaseException) -> None:
         """Raise the error of a call in each caller."""
         self._detach(batch)
-        for entry in batch.entries.values():
-            for waiter in entry.release():
+        for waiters in batch.entries.values():
+            for waiter in waiters:
                 _raise_in(waiter, error)
 
     def _reject_late(self, batch: LookupBatch, error: QuotaExhausted) -> None:
         """Raise the error in callers whose deadline comes before the expected permit; the others join another batch."""
         # If the wait was predicted, the error is raised before the batch's deadline.
         expected = max(asyncio.get_running_loop().time(), batch.deadline) + error.retry_after
-        for entry in batch.entries.values():
-            for waiter, deadline in entry.waiters.items():
-                if deadline <= expected and not waiter.done():
+        for waiters in batch.entries.values():
+            for waiter, deadline in waiters.items():
+                if deadline <= expected:
                     _raise_in(waiter, error)
         self._rejoin(batch)
 
     def _rejoin(self, batch: LookupBatch) -> None:
         """Move the entries with waiting callers to another batch."""
         self._detach(batch)
-        for entry in batch.entries.values():
-            entry.waiters = {waiter: deadline for waiter, deadline in entry.waiters.items() if not waiter.done()}
-            if entry.waiters:
-                self._join(entry)
+        for item, waiters in batch.entries.items():
+            left = {waiter: deadline for waiter, deadline in waiters.items() if not waiter.done()}
+            if left:
+                self._join(item, left)
 
     def _detach(self, batch: LookupBatch) -> None:
         """Detach a batch: no further look-up joins it or shares its entries."""
         if self._open is batch:
             self._open = None
         for item in batch.entries:
-            del self._entries[item]
+            del self._batches[item]
 
     def _remove_if_idle(self) -> None:
         """Remove this loader from the client's if it has no pending look-ups."""
-        if not self._entries:
+        if not self._batches:
             self._lookups.loaders.pop(self._key, None)
 
 
 def _raise_in(waiter: asyncio.Future[Any], error: BaseException) -> None:
     """Raise a copy of an error in one caller: a shared error would accumulate the tracebacks of all callers."""
+    if waiter.done():  # cancelled
+        return
     if not isinstance(error, Exception):  # the call's task was cancelled from outside: cancel its callers, too
         waiter.cancel()
         return

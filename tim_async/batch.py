@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, overload
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import _arguments
 from ._fields import malformed
@@ -17,24 +17,19 @@ from .endpoints import (
     Endpoint,
     ItemsEndpoint,
 )
-from .errors import (
-    AuthError,
-    ClientClosed,
-    PermissionDenied,
-    QuotaExhausted,
-    TIMError,
-)
+from .errors import QuotaExhausted
 from .models import (
     C2CUnread,
     Contact,
     Done,
-    GroupMsgReceiptDetail,
     GroupMsgReceipts,
     ItemError,
-    RecentContactList,
     RecentContactPage,
     item_error,
 )
+
+if TYPE_CHECKING:
+    from .client import TIMClient
 
 __all__ = ["DEFAULT_CONCURRENCY", "Batch", "Outcomes"]
 
@@ -62,28 +57,10 @@ DEFAULT_CONCURRENCY = 100
 """Default number of concurrent calls: enough for 200 calls/s at a round trip of 1/3 s, including retries."""
 
 
-class Limited(Protocol):
-    """The methods of a client that take a limited number of items, or return one page."""
-
-    async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
-        """Count one chunk of peers."""
-
-    async def get_group_msg_receipt(self, group_id: str, msg_seqs: Iterable[int]) -> GroupMsgReceipts:
-        """Get one chunk of receipts."""
-
-    async def get_group_msg_receipt_detail(
-        self, group_id: str, msg_seq: int, *, read: bool, cursor: str
-    ) -> GroupMsgReceiptDetail:
-        """List one page of members."""
-
-    async def get_recent_contact_list(self, from_account: str, *, page: RecentContactPage | None) -> RecentContactList:
-        """List one page of conversations."""
-
-
 class Batch:
     """The batch methods of one client: ``tim.batch``."""
 
-    def __init__(self, client: Limited) -> None:
+    def __init__(self, client: TIMClient) -> None:
         self._client = client
 
     async def get_c2c_unread_msg_num(self, to_account: str, peer_accounts: Iterable[str]) -> C2CUnread:
@@ -271,7 +248,8 @@ class Batch:
         chunk: int = 0,
     ) -> Value:
         owner, keys = endpoint.check(owner, items)
-        rows = [(owner, part) for part in _chunks(keys, chunk or endpoint.items)]
+        size = chunk or endpoint.items
+        rows = [(owner, keys[start : start + size]) for start in range(0, len(keys), size)]
         values: dict[Key, One] = {}
         errors: dict[Key, ItemError] = {}
         refused = 0
@@ -282,10 +260,6 @@ class Batch:
                     errors.update(endpoint.errors(outcome.value))
                 elif isinstance(outcome.error, QuotaExhausted) and (refused := refused + 1) == len(rows):
                     raise outcome.error  # nothing was sent at all
-                elif isinstance(outcome.error, (AuthError, PermissionDenied, ClientClosed)) or not isinstance(
-                    outcome.error, TIMError
-                ):
-                    raise outcome.error
                 else:
                     errors.update(dict.fromkeys(outcome.item[1], item_error(outcome.error)))
         return endpoint.result(_in_order(values, keys), _in_order(errors, keys))
@@ -308,10 +282,6 @@ async def _pages(
         items, cursor = await fetch(cursor)
         for item in items:
             yield item
-
-
-def _chunks(items: list[Key], size: int) -> Iterator[list[Key]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _in_order(found: dict[Key, Value], order: list[Key]) -> dict[Key, Value]:

@@ -13,7 +13,7 @@ import inspect
 import math
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -61,7 +61,7 @@ class Portal:
 
     def __repr__(self) -> str:
         process = self._processes.get(os.getpid())
-        client = None if process is None or process.thread is None else process.context.client
+        client = None if process is None or process.thread is None else process.client
         state = "closed" if self._closed else "not started" if client is None else repr(client)
         return f"<Portal: {state}>"
 
@@ -174,33 +174,17 @@ class Portal:
     def _process(self) -> _Process:
         process = self._processes.get(os.getpid())
         # setdefault is atomic: concurrent first calls get the same one.
-        return process or self._processes.setdefault(os.getpid(), _Process(_ClientContext(self._make)))
-
-
-class _ClientContext:
-    """A context manager that makes and opens the client in the running event loop, and closes it there."""
-
-    def __init__(self, make: Callable[[], TIMClient]) -> None:
-        self._make = make
-        self.client: TIMClient | None = None
-
-    async def __aenter__(self) -> None:
-        client = self._make()
-        _arguments.kind("the result of make", client, TIMClient)
-        self.client = await client.__aenter__()
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self.client is not None
-        await self.client.aclose()
+        return process or self._processes.setdefault(os.getpid(), _Process(self._make))
 
 
 class _Process:
     """The client of one process, its thread, and the lock that guards them."""
 
-    def __init__(self, context: _ClientContext) -> None:
+    def __init__(self, make: Callable[[], TIMClient]) -> None:
         self.lock = threading.RLock()  # a signal handler may call the portal in the thread that holds the lock
-        self.context = context
+        self.client: TIMClient | None = None
         self.thread: LoopThread | None = None
+        self._make = make
         self._starting = False
 
     def started(self, portal: Portal) -> tuple[LoopThread, TIMClient]:
@@ -214,7 +198,7 @@ class _Process:
         if thread is None or not thread.is_alive:
             self._starting = True
             # Set before it runs: with gevent's threads, the others see its event loop from then on.
-            thread = self.thread = LoopThread(self.context, what="the portal", name="tim-portal")
+            thread = self.thread = LoopThread(self._open_client(), what="the portal", name="tim-portal")
             try:
                 thread.start()
             except BaseException:
@@ -227,8 +211,16 @@ class _Process:
                     thread.leave()
                 raise ClientClosed("the portal is closed")
             atexit.register(portal.close)
-        assert self.context.client is not None
-        return thread, self.context.client
+        assert self.client is not None
+        return thread, self.client
+
+    @contextlib.asynccontextmanager
+    async def _open_client(self) -> AsyncIterator[None]:
+        """Make and open the client in the running event loop, and close it there."""
+        client = self._make()
+        _arguments.kind("the result of make", client, TIMClient)
+        async with client as self.client:
+            yield
 
 
 async def _execute(

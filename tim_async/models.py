@@ -13,7 +13,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 from . import _fields
 from ._codes import code_of
-from .errors import APIError, BadResponse, PartialFailure, TIMError, printable
+from .errors import (
+    APIError,
+    AuthError,
+    BadResponse,
+    ClientClosed,
+    PartialFailure,
+    PermissionDenied,
+    TIMError,
+    printable,
+)
 
 Item_co = TypeVar("Item_co", covariant=True)
 Value_co = TypeVar("Value_co", covariant=True)
@@ -290,8 +299,15 @@ class Failed(Generic[Item_co]):
     error: Exception
 
 
-def item_error(error: TIMError) -> ItemError:
-    """Convert the error of a whole call to that of one of its items."""
+def item_error(error: Exception) -> ItemError:
+    """Convert the error of a whole call to that of one of its items.
+
+    Raises:
+        AuthError, PermissionDenied, ClientClosed: ``error``, with which all other calls would fail, too.
+        Exception: ``error``, if it is no `TIMError`.
+    """
+    if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
+        raise error
     return ItemError(error.code, error.info) if isinstance(error, APIError) else ItemError(None, str(error))
 
 

@@ -270,7 +270,8 @@ class Routes:
                     seen.add(answer.status)
                     assert answer.status in {200, 429}
                     if answer.status == 429:
-                        assert answer.body == {"error": "QuotaExhausted", "code": None}
+                        # Of a transient error whose retry gets no permit, the body names the error.
+                        assert answer.body["error"] in {"QuotaExhausted", "ServerBusy", "BadResponse"}
                         assert answer.retry_after is not None
                         assert int(answer.retry_after) >= 1
 

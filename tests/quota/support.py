@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 
 import tim_async.quota
-from benchmarks.windows import fullest_second
+from benchmarks.server import fullest_second
 from tests.stand_in import APP, Action, Seen, StandIn, client_of, error, sensible
 from tests.store import Store
 from tim_async import TIMClient

@@ -15,7 +15,6 @@ from tim_async import _arguments
 from tim_async._lanes import Lane
 from tim_async._outcomes import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
-from tim_async.errors import AuthError, ClientClosed, PermissionDenied, TIMError
 from tim_async.models import C2CUnread, Done, ItemError, item_error
 
 from ._breaker import CircuitBreaker
@@ -161,11 +160,9 @@ async def _compared(
             if isinstance(outcome, Done):
                 compared = [_compare(account, row, outcome.value) for row in rows]
                 yield [difference for difference in compared if difference is not None], len(rows)
-                continue
-            error = outcome.error
-            if not isinstance(error, TIMError) or isinstance(error, AuthError | PermissionDenied | ClientClosed):
-                raise error
-            yield [_unreadable(account, row, item_error(error)) for row in rows], len(rows)
+            else:
+                error = item_error(outcome.error)
+                yield [_unreadable(account, row, error) for row in rows], len(rows)
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:

@@ -51,11 +51,6 @@ class Histogram(Metric):
 
 
 @dataclass(frozen=True)
-class Counter(Metric):
-    """A sum that only grows."""
-
-
-@dataclass(frozen=True)
 class Gauge(Metric):
     """A value that is read from `TIMClient.stats` on collection.
 
@@ -74,15 +69,16 @@ DURATION = Histogram(
     SECONDS,
 )
 WAIT = Histogram("tim.attempt.wait", "s", "Wait of an attempt for its permit.", CALL, WAITS)
-RETRIES = Counter("tim.retries", "{attempt}", "Attempts after the first of a call.", CALL)
-REFUSALS = Counter("tim.refusals", "{attempt}", "Attempts that the service refused for exceeding the rate.", CALL)
-FAILURES = Counter(
+RETRIES = Metric("tim.retries", "{attempt}", "Attempts after the first of a call.", CALL)
+REFUSALS = Metric("tim.refusals", "{attempt}", "Attempts that the service refused for exceeding the rate.", CALL)
+FAILURES = Metric(
     "tim.failures",
     "{call}",
     "Errors that calls and look-ups raised, after all retries; QuotaExhausted among them.",
     (*CALL, "error"),
 )
 COUNTERS = (RETRIES, REFUSALS, FAILURES)
+"""The metrics that are sums, which only grow."""
 GAUGES = (
     Gauge(
         "tim.queued",

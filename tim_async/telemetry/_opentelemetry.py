@@ -12,7 +12,7 @@ from tim_async._hooks import Telemetry
 from tim_async._lanes import Lane
 from tim_async.errors import TIMError
 
-from ._metrics import DURATION, FAILURES, GAUGES, REFUSALS, RETRIES, WAIT, Counter, Gauge, Histogram
+from ._metrics import COUNTERS, DURATION, GAUGES, WAIT, Gauge, Histogram, Metric
 
 try:
     from opentelemetry import metrics, trace
@@ -58,9 +58,7 @@ class OpenTelemetry(Telemetry):
             self.around: Callable[[], AbstractContextManager[object]] | None = _suppression()
         meter = metrics.get_meter("tim_async", __version__, meter_provider)
         self._duration, self._wait = _histogram(DURATION, meter), _histogram(WAIT, meter)
-        self._retries, self._refusals, self._failures = (
-            _counter(each, meter) for each in (RETRIES, REFUSALS, FAILURES)
-        )
+        self._retries, self._refusals, self._failures = (_counter(each, meter) for each in COUNTERS)
         for gauge in GAUGES:
             read = functools.partial(self._read, gauge)
             meter.create_observable_gauge(gauge.name, [read], gauge.unit, gauge.meaning)
@@ -144,5 +142,5 @@ def _histogram(metric: Histogram, meter: metrics.Meter) -> metrics.Histogram:
     )
 
 
-def _counter(metric: Counter, meter: metrics.Meter) -> metrics.Counter:
+def _counter(metric: Metric, meter: metrics.Meter) -> metrics.Counter:
     return meter.create_counter(metric.name, metric.unit, metric.meaning)

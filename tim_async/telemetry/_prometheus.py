@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from tim_async._hooks import Telemetry
 from tim_async._lanes import Lane
 from tim_async.errors import QuotaExhausted, TIMError
 
-from ._metrics import DURATION, FAILURES, GAUGES, REFUSALS, RETRIES, WAIT, Counter, Histogram
+from ._metrics import COUNTERS, DURATION, GAUGES, WAIT, Histogram, Metric
 
 try:
     import prometheus_client
@@ -50,32 +51,20 @@ class Prometheus(Telemetry, Collector):
         try:
             self._duration = _histogram(DURATION, registry)
             self._wait = _histogram(WAIT, registry)
-            self._retries, self._refusals, self._failures = (
-                _counter(each, registry) for each in (RETRIES, REFUSALS, FAILURES)
-            )
+            self._retries, self._refusals, self._failures = (_counter(each, registry) for each in COUNTERS)
             registry.register(self)
         except ValueError as error:
             text = "the registry has tim_async's metrics already; make one Prometheus() and give it to every client"
             raise ValueError(text) from error
         # Finding a child by its labels takes several times as long as updating it.
-        self._durations: dict[tuple[int, str, Lane, int | None, str | None], prometheus_client.Histogram] = {}
-        self._series: dict[tuple[int, str, Lane], _Series] = {}
+        self._duration_of = functools.cache(self._find_duration)
+        self._series_of = functools.cache(self._find_series)
 
     def __call__(self, attempt: Attempt) -> None:
         """Record an attempt."""
-        app, endpoint, lane, code, error = (
-            attempt.sdk_app_id,
-            attempt.endpoint,
-            attempt.lane,
-            attempt.code,
-            attempt.error,
-        )
-        duration = self._durations.get((app, endpoint, lane, code, error))
-        if duration is None:
-            labels = (str(app), endpoint, lane.name.lower(), "" if code is None else str(code), error or "")
-            duration = self._durations[app, endpoint, lane, code, error] = self._duration.labels(*labels)
-        duration.observe(attempt.took)
-        series = self._series.get((app, endpoint, lane)) or self._make_series(app, endpoint, lane)
+        app, endpoint, lane, error = attempt.sdk_app_id, attempt.endpoint, attempt.lane, attempt.error
+        self._duration_of(app, endpoint, lane, attempt.code, error).observe(attempt.took)
+        series = self._series_of(app, endpoint, lane)
         series.wait.observe(attempt.waited)
         if attempt.number > 1:
             series.retries.inc()
@@ -86,13 +75,17 @@ class Prometheus(Telemetry, Collector):
         """Record an error."""
         self._failures.labels(str(sdk_app_id), endpoint, lane.name.lower(), type(error).__name__).inc()
 
-    def _make_series(self, app: int, endpoint: str, lane: Lane) -> _Series:
+    def _find_duration(
+        self, app: int, endpoint: str, lane: Lane, code: int | None, error: str | None
+    ) -> prometheus_client.Histogram:
+        labels = (str(app), endpoint, lane.name.lower(), "" if code is None else str(code), error or "")
+        return self._duration.labels(*labels)
+
+    def _find_series(self, app: int, endpoint: str, lane: Lane) -> _Series:
         """Make all series of an endpoint in a lane; they begin at 0, because a rate needs the step to 1."""
         labels = (str(app), endpoint, lane.name.lower())
-        metrics = (self._wait, self._retries, self._refusals)
         self._failures.labels(*labels, QuotaExhausted.__name__)
-        series = self._series[app, endpoint, lane] = _Series._make(metric.labels(*labels) for metric in metrics)
-        return series
+        return _Series._make(metric.labels(*labels) for metric in (self._wait, self._retries, self._refusals))
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Read the gauges; the registry calls this."""
@@ -114,5 +107,5 @@ def _histogram(metric: Histogram, registry: CollectorRegistry) -> prometheus_cli
     return prometheus_client.Histogram(name, metric.meaning, metric.labels, registry=registry, buckets=boundaries)
 
 
-def _counter(metric: Counter, registry: CollectorRegistry) -> prometheus_client.Counter:
+def _counter(metric: Metric, registry: CollectorRegistry) -> prometheus_client.Counter:
     return prometheus_client.Counter(metric.prometheus, metric.meaning, metric.labels, registry=registry)

@@ -22,14 +22,15 @@ class WebhookError(TIMError):
     remedy = "Refuse it; if the service sent it, check the token and this machine's clock."
 
 
-def check(query: Query) -> None:
-    """Check that the query is a mapping."""
+def one(query: Query, key: str) -> str | None:
+    """Return the only value of a query parameter; None if absent.
+
+    Raises:
+        TypeError: the query is no mapping.
+        WebhookError: there are several values, or the value is not text.
+    """
     if not isinstance(query, Mapping):
         raise TypeError(f"query must be a mapping of the decoded parameters, not {type(query).__name__}")
-
-
-def one(query: Query, key: str) -> str | None:
-    """Return the only value of a query parameter; None if absent."""
     if key not in query:
         return None
     # The frameworks' methods for all values of a parameter.

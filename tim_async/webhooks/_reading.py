@@ -14,12 +14,7 @@ from ._events import (
     ReadReceipt,
     RequestOverLimit,
 )
-from ._query import (
-    Query,
-    WebhookError,
-    check,
-    one,
-)
+from ._query import Query, WebhookError, one
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _LARGEST = 2**63 - 1
@@ -45,10 +40,9 @@ def parse(query: Query, body: bytes | bytearray | str) -> Event:
             of query and body differ.
         TypeError: an argument of the wrong type.
     """
-    check(query)
+    sdk_app_id = one(query, "SdkAppid")
     document = _document(body)
     command = _command(query, document)
-    sdk_app_id = one(query, "SdkAppid")
     common: dict[str, Any] = {
         "callback_command": command,
         "sdk_app_id": None if sdk_app_id is None else _number(sdk_app_id, "SdkAppid"),
