@@ -27,8 +27,7 @@ from tim_async.emulator._fields import (
     integer,
     unknown_fields,
 )
-from tim_async.emulator._group_info import describe
-from tim_async.emulator._groups import Group
+from tim_async.emulator._groups import Group, describe
 from tim_async.emulator._inbox import RecentContact
 from tim_async.emulator._state import State
 
