@@ -17,6 +17,7 @@ from tim_async.emulator._answers import Answer, Refusal, json_answer
 from tim_async.emulator._apps import App
 from tim_async.emulator._commands import COMMANDS, Command
 from tim_async.emulator._faults import Fault, Faults
+from tim_async.emulator._fields import unknown_fields
 from tim_async.emulator._signature import valid_until
 
 _MAX_RANDOM = 2**32 - 1
@@ -96,7 +97,7 @@ class Service:
                 raise Refusal(60008, "the request timed out: there is no such command")
             self._check_query(app, query)
             body = _parse(raw)
-            unknown = command.unknown_fields(body)
+            unknown = unknown_fields(command.fields, body)
             if unknown and self.refuse_unknown_fields:
                 some = ", ".join(sorted(unknown)[:_MAX_NAMED_FIELDS])
                 raise Refusal(command.invalid, f"unknown fields: {some}")
