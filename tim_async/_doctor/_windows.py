@@ -1,17 +1,17 @@
 """Find the shape of a server's rate window from the calls that it accepted and refused.
 
-A shape is a function that predicts for each call, in the order of arrival, whether it is accepted.  Predictions and
-observations are compared by the number of calls accepted until each moment, and not call by call: fractions of a
-millisecond, unknown to the client, decide which call is refused, but not how many are.  The shape with the smallest
-error explains the calls if the others are clearly worse.
+The shapes are the emulator's: a `Window` predicts for each call, in the order of arrival, whether it is accepted.
+Predictions and observations are compared by the number of calls accepted until each moment, and not call by call:
+fractions of a millisecond, unknown to the client, decide which call is refused, but not how many are.  The shape with
+the smallest error explains the calls if the others are clearly worse.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from tim_async.emulator._windows import Window
 
 PHASES = 20
 """The number of phases tried for a calendar second: the limiter's clock may differ from that of the answers."""
@@ -31,47 +31,6 @@ class Sent(NamedTuple):
     accepted: bool
 
 
-def sliding(times: Iterable[float], limit: int, *, count_refused: bool = False) -> list[bool]:
-    """Accept at most ``limit`` calls in any second."""
-    counted: deque[float] = deque()
-    answers = []
-    for at in times:
-        while counted and counted[0] <= at - 1.0:
-            counted.popleft()
-        answers.append(len(counted) < limit)
-        if answers[-1] or count_refused:
-            counted.append(at)
-    return answers
-
-
-def bucket(times: Iterable[float], limit: int) -> list[bool]:
-    """Accept the calls that fit into a bucket of ``limit`` calls, refilled at ``limit`` calls/s."""
-    level, last = float(limit), -1.0
-    answers = []
-    for at in times:
-        level = min(float(limit), level + max(0.0, at - last) * limit)
-        last = at
-        answers.append(level >= 1.0)
-        level -= answers[-1]
-    return answers
-
-
-def calendar(phase: float) -> Callable[[Iterable[float], int], list[bool]]:
-    """Make the shape that accepts at most ``limit`` calls in each second that begins at ``phase``."""
-
-    def shape(times: Iterable[float], limit: int) -> list[bool]:
-        second, accepted = -1, 0
-        answers = []
-        for at in times:
-            if int(at - phase) != second:
-                second, accepted = int(at - phase), 0
-            answers.append(accepted < limit)
-            accepted += answers[-1]
-        return answers
-
-    return shape
-
-
 def explain(bursts: Sequence[Sequence[Sent]], limit: int) -> str:
     """Return the name of the shape that explains bursts of calls; "" if none clearly does.
 
@@ -79,23 +38,22 @@ def explain(bursts: Sequence[Sequence[Sent]], limit: int) -> str:
     """
     ordered = [sorted(burst) for burst in bursts]
     calls = [call for burst in ordered for call in burst]
-    times = [call.at - calls[0].at + 2.0 for call in calls]
+    start = calls[0].at
 
-    def mean_error(shape: Callable[[Iterable[float], int], list[bool]]) -> float:
-        predictions = iter(shape(times, limit))
+    def mean_error(window: Window, phase: float = 0.0) -> float:
         total = 0
         for burst in ordered:
             surplus = 0  # calls that the shape has accepted so far beyond those that the server has
             for call in burst:
-                surplus += next(predictions) - call.accepted
+                surplus += window.admit(call.at - start + 1.0 - phase) - call.accepted
                 total += abs(surplus)
         return total / len(calls) / limit
 
     errors = {
-        "a sliding second": mean_error(sliding),
-        "a sliding second, in which refused calls count": mean_error(partial(sliding, count_refused=True)),
-        "a bucket": mean_error(bucket),
-        "a calendar second": min(mean_error(calendar(phase / PHASES)) for phase in range(PHASES)),
+        "a sliding second": mean_error(Window("sliding", limit)),
+        "a sliding second, in which refused calls count": mean_error(Window("sliding", limit, count_refused=True)),
+        "a bucket": mean_error(Window("bucket", limit)),
+        "a calendar second": min(mean_error(Window("calendar", limit), phase / PHASES) for phase in range(PHASES)),
     }
     best, second = sorted(errors, key=errors.__getitem__)[:2]
     return best if errors[best] <= MARGIN and errors[second] - errors[best] >= MARGIN else ""
