@@ -126,14 +126,11 @@ async def visit(
     if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
         raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
     known = "" if group is None else _arguments.text("group", group)
-    problem = ""
     try:
         caller.open()
     except ValueError as error:
-        problem = str(error)
-    if problem:
         remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
-        broken = failure("proxy.invalid", f"the environment's: {problem}", "No call can be made.", remedy)
+        broken = failure("proxy.invalid", f"the environment's: {error}", "No call can be made.", remedy)
         return (attempt, broken, *unrun("proxy.invalid"))
     checks = CHECKS
     if probe is not None:

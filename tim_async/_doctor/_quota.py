@@ -21,14 +21,11 @@ async def quota(visit: Visit) -> list[Finding]:
         return [skipped("quota", "none is configured: this client uses the full rate of each endpoint")]
     if not isinstance(given, RedisQuota):
         return [skipped("quota", f"a {type(given).__name__} cannot be examined")]
-    problem = ""
     try:
         report = await given.check()
     except QuotaMisconfigured as error:
-        problem = plain(str(error))
-    if problem:
         meaning = "Calls fail, or this process uses only its fallback share of each rate."
-        return [failure("quota.unusable", problem, meaning, "Correct the store or its URL.")]
+        return [failure("quota.unusable", plain(str(error)), meaning, "Correct the store or its URL.")]
     return [_store(report), *_risks(report), *await _members(given, visit.caller.settings.sdk_app_id)]
 
 
