@@ -15,7 +15,7 @@ from tim_async._call import Caller
 from tim_async.client import TIMClient
 
 from . import _configuration, _findings, _network, _probe, _service
-from ._findings import CALLS, Finding, failure, ok
+from ._findings import CALLS, Finding, failure, ok, redacted
 from ._quota import quota
 from ._regions import region
 from ._visit import Visit
@@ -95,49 +95,37 @@ async def doctor(
         TypeError, ValueError: an argument is invalid.
     """
     _arguments.kind("tim", tim, TIMClient)
+    seconds = _arguments.positive("timeout", timeout)
+    if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
+        raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
+    known = "" if group is None else _arguments.text("group", group)
     caller = tim._caller  # noqa: SLF001 - of this package
     settings = caller.settings
-    found = {
+    configured = {
         "sdk_app_id": settings.sdk_app_id,
         "secret_key": settings.key,
         "identifier": settings.identifier,
         "base_url": caller.base_url,
         "allow_http": True,
     }
-    return (
+    found = [
         ok("configuration", f"app {settings.sdk_app_id}, from the arguments of the client"),
-        *_configuration.of(found),
-        *await visit(tim, group=group, try_regions=try_regions, probe=probe, timeout=timeout),
-    )
-
-
-async def visit(
-    tim: TIMClient,
-    *,
-    group: str | None = None,
-    try_regions: bool = False,
-    probe: float | None = None,
-    timeout: float = TIMEOUT,
-) -> tuple[Finding, ...]:
-    """Run all checks except those of the configuration, as `doctor` does."""
-    caller = tim._caller  # noqa: SLF001
-    attempt = _configuration.time_out(caller.settings.options.timeout)
-    seconds = _arguments.positive("timeout", timeout)
-    if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
-        raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
-    known = "" if group is None else _arguments.text("group", group)
-    try:
-        caller.open()
-    except ValueError as error:
-        remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
-        broken = failure("proxy.invalid", f"the environment's: {error}", "No call can be made.", remedy)
-        return (attempt, broken, *unrun("proxy.invalid"))
+        *_configuration.of(configured),
+        _configuration.time_out(settings.options.timeout),
+    ]
     checks = CHECKS
     if probe is not None:
         # Three times, it waits for its last answers.
         checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 3 * seconds + 1.0))
-    findings = await _run(checks, Visit(caller, known, try_regions, seconds))
-    return (attempt, *_findings.redacted(findings, caller.settings.key))
+    try:
+        caller.open()
+    except ValueError as error:
+        remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
+        found.append(failure("proxy.invalid", f"the environment's: {error}", "No call can be made.", remedy))
+        found += unrun("proxy.invalid")
+    else:
+        found += await _run(checks, Visit(caller, known, try_regions, seconds))
+    return tuple(redacted(found, settings.key))
 
 
 def unrun(failed: str) -> list[Finding]:

@@ -85,7 +85,7 @@ def of(found: Mapping[str, Any]) -> list[Finding]:
         findings.append(skipped("key", "no key is set"))
     findings.append(_identifier(found.get("identifier", "administrator")))
     findings.append(_place(found))
-    return redacted(findings, found.get("secret_key"))
+    return findings
 
 
 def time_out(seconds: float) -> Finding:

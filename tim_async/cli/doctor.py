@@ -106,12 +106,11 @@ async def _examine(file: Path | None, url: str | None, options: dict[str, Any]) 
     # Like other command-line tools, use the environment's proxy.
     tim = TIMClient(**reading.options, trust_env=True, quota=quota)
     try:
-        visited = await _checks.visit(tim, **options)
+        examined = await _checks.doctor(tim, **options)
     finally:
         await tim.aclose()
-    if trouble is None:
-        return [*found, *visited]
-    return [*found, *(trouble if one.name == "quota" else one for one in visited)]
+    found += (one for one in examined if one.name.partition(".")[0] not in _configuration.NAMES)
+    return [trouble if trouble is not None and one.name == "quota" else one for one in found]
 
 
 def _quota(url: str | None) -> tuple[Any, Finding | None]:
