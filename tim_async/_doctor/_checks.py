@@ -14,7 +14,7 @@ from tim_async import _arguments
 from tim_async._call import Caller
 from tim_async.client import TIMClient
 
-from . import _configuration, _findings, _network, _probe, _service
+from . import _configuration, _findings, _network, _probe, _service, _way
 from ._findings import CALLS, Finding, failure, ok, redacted
 from ._quota import quota
 from ._regions import region
@@ -134,7 +134,7 @@ def unrun(failed: str) -> list[Finding]:
 
 
 def _skip(check: Check, failed: str) -> list[Finding]:
-    names = _network.NAMES if check.name == "network" else (check.name,)
+    names = _way.NAMES if check.name == "network" else (check.name,)
     return [_findings.unrun(name, failed) for name in names]
 
 
