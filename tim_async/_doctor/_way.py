@@ -13,7 +13,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -271,35 +272,21 @@ async def _resolved(host: str, port: int) -> list[dict[str, Any]]:
     Raises:
         OSError: the name cannot be resolved.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
-
-    def settle(found: Any) -> None:
-        if not answer.done():
-            answer.set_result(found)
+    answer: Future[list[Any]] = Future()
 
     def work() -> None:
-        found: Any
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            found = error if isinstance(error, OSError) else OSError(None, "not a host name")
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, found)
+        with contextlib.suppress(InvalidStateError):  # it came too late
+            try:
+                answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except OSError as error:
+                answer.set_exception(error)
+            except UnicodeError:
+                answer.set_exception(OSError(None, "not a host name"))
 
     threading.Thread(target=work, daemon=True, name="tim_async-doctor-dns").start()
-    found = await answer
-    if isinstance(found, OSError):
-        raise found
-    return list(_addresses(found))
-
-
-def _addresses(found: list[Any]) -> Iterator[dict[str, Any]]:
-    seen = set()
-    for *_, address in found:
-        if address[:2] not in seen:
-            seen.add(address[:2])
-            yield {"host": address[0], "port": address[1]}
+    found = await asyncio.wrap_future(answer)
+    places = dict.fromkeys(address[:2] for *_, address in found)
+    return [{"host": host, "port": port} for host, port in places]
 
 
 def _is_address(host: str) -> bool:
