@@ -69,21 +69,18 @@ class Service:
             answer = _faulty_answer(fault)
         else:
             answer, unknown = self._execute(app, method, command, query, raw)
-        if fault is not None:
-            code = None if fault.cut else answer.code
-            answer = replace(answer, code=code, retry_after=fault.retry_after, delay=fault.delay, cut=fault.cut)
         for counting in {first, app}:
             counting._log.add(  # noqa: SLF001
                 name,
                 now,
                 raw,
-                code=answer.code,
+                code=None if fault is not None and fault.cuts_answer else answer.code,
                 known=command is not None,
                 refused=refused,
                 fault=fault.kind if fault else None,
                 unknown_fields=unknown,
             )
-        return answer
+        return replace(answer, fault=fault)
 
     def _execute(
         self, app: App, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
