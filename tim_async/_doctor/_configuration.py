@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from tim_async import config
@@ -27,19 +27,11 @@ _NO_CLIENT = "No client can be created."
 _COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line breaks."
 
 
-class CheckedConfiguration(NamedTuple):
-    """A configuration that was read and checked.
-
-    Attributes:
-        findings: the findings of the checks.
-        options: the keyword arguments of a `TIMClient`; None where it would refuse them.
-    """
-
-    findings: tuple[Finding, ...]
-    options: dict[str, Any] | None
+Checked = tuple[list[Finding], dict[str, Any]]
+"""The findings about a configuration, and the keyword arguments of a `TIMClient`, which it refuses after a failure."""
 
 
-def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> CheckedConfiguration:
+def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> Checked:
     """Read variables as `config.options` does, and check them.
 
     Args:
@@ -55,12 +47,10 @@ def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the
         return _unusable("unreadable", why, "Correct TIM_SECRET_KEY_FILE, or the file's permissions.")
     except ValueError as error:
         return _unusable("invalid", str(error), "Correct this value.")
-    findings = [_complete(found, names, source), *of(found)]
-    usable = all(one.level != "failure" for one in findings)
-    return CheckedConfiguration(tuple(redacted(findings, found.get("secret_key"))), found if usable else None)
+    return redacted([_complete(found, names, source), *of(found)], found.get("secret_key")), found
 
 
-def read_file(file: Path) -> CheckedConfiguration:
+def read_file(file: Path) -> Checked:
     """Read a file of credentials as `config.read_file` does, and check it."""
     try:
         values = config.read_file(file)
@@ -78,14 +68,11 @@ def of(found: Mapping[str, Any]) -> list[Finding]:
     Args:
         found: keyword arguments of a `TIMClient`, the key as a `Secret`.
     """
-    findings = []
-    if "secret_key" in found:
-        findings.append(_key(found["secret_key"]))
-    else:
-        findings.append(skipped("key", "no key is set"))
-    findings.append(_identifier(found.get("identifier", "administrator")))
-    findings.append(_place(found))
-    return findings
+    return [
+        _key(found["secret_key"]) if "secret_key" in found else skipped("key", "no key is set"),
+        _identifier(found.get("identifier", "administrator")),
+        _place(found),
+    ]
 
 
 def time_out(seconds: float) -> Finding:
@@ -101,10 +88,10 @@ def time_out(seconds: float) -> Finding:
     )
 
 
-def _unusable(problem: str, found: str, remedy: str) -> CheckedConfiguration:
+def _unusable(problem: str, found: str, remedy: str) -> Checked:
     first = failure(f"configuration.{problem}", found, _NO_CLIENT, remedy)
     rest = (skipped(name, "the configuration could not be read") for name in NAMES[1:])
-    return CheckedConfiguration(tuple(redacted((first, *rest), None)), None)
+    return redacted((first, *rest), None), {}
 
 
 def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Finding:
