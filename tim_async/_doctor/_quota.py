@@ -10,9 +10,6 @@ from tim_async.quota import QuotaMisconfigured, QuotaReport, RedisQuota
 from ._findings import Finding, failure, ok, skipped, warning
 from ._visit import Visit
 
-SLOW_EXCHANGE = 0.1
-"""Seconds of an exchange with the store above which the full rate cannot be used."""
-
 
 async def quota(visit: Visit) -> list[Finding]:
     """Use the store as calls do, and look up the other clients of the quota."""
@@ -40,7 +37,7 @@ def _store(report: QuotaReport) -> Finding:
 
 
 def _risks(report: QuotaReport) -> Iterator[Finding]:
-    from tim_async._quota_report import NOT_PERMITTED
+    from tim_async._quota_report import FAR, NOT_PERMITTED
 
     if report.eviction not in (NOT_PERMITTED, "noeviction"):
         yield warning(
@@ -56,7 +53,7 @@ def _risks(report: QuotaReport) -> Iterator[Finding]:
             "A failover is detected late.",
             "Grant the store's user the permission +info.",
         )
-    if report.latency > SLOW_EXCHANGE:
+    if report.latency > FAR:
         yield warning(
             "quota.latency",
             f"an exchange takes {report.latency * 1000:.0f} ms",
