@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
@@ -123,13 +122,3 @@ def test_the_clock_option_applies_to_everything() -> None:
         now[0] += 10
         assert caller.code(C2C_UNREAD, ME, params) == 70001
         assert service.report().total.seconds == 11
-
-
-def test_by_default_it_uses_the_wall_clock() -> None:
-    with Emulator() as service:
-        before = time.time()
-        service.state.add_messages("alice", "bob")
-        service.state.mark_read("alice", "bob")
-        read_time = service.state.read_time("alice", "bob")
-        assert read_time is not None
-        assert before <= read_time <= time.time()

@@ -97,5 +97,6 @@ def test_an_undecodable_usersig_and_each_mismatch_have_their_own_codes(judge: Ju
         {"TLS.sig": 5},
         {"TLS.identifier": None},
     ]
-    unreadable = ["nonsense", "管理员", usersig()[:-10], pack({}), *(pack(claims | change) for change in changes)]
+    documents: list[Any] = [{}, [1], *(claims | change for change in changes)]
+    unreadable = ["nonsense", "管理员", usersig()[:-10], *map(pack, documents)]
     assert [(sig, judge.code(sig)) for sig in unreadable] == [(sig, 70003) for sig in unreadable]
