@@ -182,7 +182,7 @@ class Way:
 
     async def _secure(self) -> Finding:
         """Set up TLS."""
-        where, validity = self._where, False
+        where = self._where
         if not self._tls:
             if is_loopback(self._host):
                 return ok("tls", "not used: plain HTTP on this machine")
@@ -201,19 +201,17 @@ class Way:
             await self._within(self._writer.start_tls(context, server_hostname=self._host))
         except TimeoutError:
             problem, why = "late", f"no handshake within {self._timeout:g} s"
+            remedy = "Check the firewalls and gateways between this machine and the host."
         except ssl.SSLCertVerificationError as error:
             problem, why = "untrusted", printable(error.verify_message)
-            validity = error.verify_code in _VALIDITY_ERRORS
+            remedy = "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE)."
+            if error.verify_code in _VALIDITY_ERRORS:
+                remedy = "Check this machine's clock; if it is right, the host's operators must renew the certificate."
         except (OSError, ValueError) as error:
             problem, why = "failed", reason(error)
+            remedy = "Check that this port speaks TLS, and that no firewall or gateway interferes."
         else:
             return _secured(self._writer.get_extra_info("ssl_object"), context, where)
-        remedy = {
-            "untrusted": "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE).",
-            "failed": "Check that this port speaks TLS, and that no firewall or gateway interferes.",
-        }.get(problem, "Check the firewalls and gateways between this machine and the host.")
-        if validity:
-            remedy = "Check this machine's clock; if it is right, the host's operators must renew the certificate."
         return failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHABLE, remedy)
 
 
@@ -247,14 +245,13 @@ def _context(connector: aiohttp.TCPConnector) -> ssl.SSLContext | None:
     given = getattr(connector, "_ssl", True)
     if isinstance(given, ssl.SSLContext):
         return given
-    if given is True:
-        return ssl.create_default_context()
-    if given is False:
-        context = ssl.create_default_context()
+    if not isinstance(given, bool):
+        return None
+    context = ssl.create_default_context()
+    if not given:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context
-    return None
+    return context
 
 
 async def _abandon(tasks: Sequence[asyncio.Future[Any]], kept: asyncio.StreamWriter | None) -> None:
