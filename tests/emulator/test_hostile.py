@@ -171,12 +171,3 @@ async def test_a_fault_answers_any_code(call: Caller) -> None:
         call.service.fault(code=code, times=1)
         assert await call.code(C2C_UNREAD, {"To_Account": "administrator"}) == code
     assert call.service.report().total.codes == dict.fromkeys(codes, 1)
-
-
-async def test_a_fault_answers_any_text(call: Caller) -> None:
-    """By ``body``: control characters, and any length."""
-    info = "\x1b[2J\x1b]0;title\x07\n" * 1000
-    body = json.dumps({"ActionStatus": "FAIL", "ErrorCode": 10003, "ErrorInfo": info}).encode()
-    call.service.fault(body=body, times=1)
-    answer = await call.answer(C2C_UNREAD, {"To_Account": "administrator"})
-    assert (answer["ErrorCode"], answer["ErrorInfo"]) == (10003, info)
