@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -144,8 +145,7 @@ async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
     end = loop.time() + TOTAL
     all_found: list[Finding] = []
     blocked: dict[str, str] = {}
-    without_quota: Caller | None = None
-    try:
+    async with AsyncExitStack() as stack:
         for check in checks:
             cause = next((blocked[name] for name in check.needs if name in blocked), "")
             if cause:
@@ -156,14 +156,12 @@ async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
             failed = next((one.name for one in found if one.level == "failure"), "")
             if failed and check.name == "quota":
                 # Run the other checks without the quota: its fault must not hide others.
-                without_quota = visit.caller = Caller(replace(visit.caller.settings, quota=None))
-                without_quota.open()
+                visit.caller = Caller(replace(visit.caller.settings, quota=None))
+                stack.push_async_callback(visit.caller.aclose)
+                visit.caller.open()
             elif failed:
                 blocked[check.name] = failed
             all_found += found
-    finally:
-        if without_quota is not None:
-            await without_quota.aclose()
     return all_found
 
 
