@@ -148,11 +148,9 @@ def stage(name: str) -> Callable[[Visit], Any]:
 
     async def check(visit: Visit) -> list[Finding]:
         error = visit.outcomes["answer"].error
-        problem = STAGES[name].get(error.code) if isinstance(error, APIError) else None
-        if problem is None:
-            return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
-        assert isinstance(error, APIError)
-        return [refused(f"{name}.{problem}", error)]
+        if isinstance(error, APIError) and error.code in STAGES[name]:
+            return [refused(f"{name}.{STAGES[name][error.code]}", error)]
+        return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
 
     return check
 
