@@ -45,7 +45,7 @@ class Latency:
     async def travel(self) -> None:
         """Sleep for one one-way delay."""
         if self._mean:
-            await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma) if self._sigma else self._mean)
+            await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma))
 
 
 class Stall:
