@@ -10,19 +10,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tests.doctor.support import READS
 from tim_async.emulator import DEFAULT_SECRET_KEY as KEY
 from tim_async.emulator import Emulator
 from tim_async.usersig import sign
 
 from .conftest import Run
 
-READS = {
-    "get_c2c_unread_msg_num",
-    "get_recent_contact_list",
-    "get_group_msg_receipt",
-    "get_group_msg_receipt_detail",
-    "get_group_info",
-}
 USERSIG = sign(1400000000, KEY, "administrator", issued_at=1700000000)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.stand_in import APP, KEY
 from tim_async import Attempt, TIMClient, doctor
-from tim_async._doctor._windows import Sent, explain
+from tim_async._doctor._probe import Sent, explain
 from tim_async.emulator import Emulator, WindowKind
 from tim_async.emulator._windows import Window
 

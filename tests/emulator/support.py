@@ -10,7 +10,7 @@ import http.client
 import json
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -123,6 +123,7 @@ class BlockingCaller:
     """A caller of a running emulator for code without an event loop, such as a property test."""
 
     def __init__(self, service: Emulator) -> None:
+        self.service = service
         self.state = service.state
         self._http = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
 
@@ -147,10 +148,9 @@ class BlockingCaller:
 @contextmanager
 def emulator(**options: Any) -> Iterator[BlockingCaller]:
     """Run a new emulator without limits, at the time `NOW`, and yield a caller of it."""
-    with Emulator(**{"limit": None, "clock": Clock(), **options}) as service:
-        caller = BlockingCaller(service)
+    whole = {"limit": None, "clock": Clock(), **options}
+    with Emulator(**whole) as service, closing(BlockingCaller(service)) as caller:
         yield caller
-        caller.close()
 
 
 async def request_in_flight(service: Emulator, length: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import freezegun
@@ -16,7 +15,7 @@ import time_machine
 from tim_async import TIMClient
 from tim_async.emulator import Emulator
 
-from .support import C2C_UNREAD, MARK_READ, BlockingCaller, query, usersig
+from .support import C2C_UNREAD, MARK_READ, emulator, query, usersig
 
 THEN = dt.datetime(2031, 5, 4, 3, 2, 1, tzinfo=dt.UTC)
 AT = int(THEN.timestamp())
@@ -48,7 +47,8 @@ CLOCKS: dict[str, Callable[[], AbstractContextManager[Move]]] = {
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_signatures_and_read_times_follow_the_tests_clock(clock: str) -> None:
-    with CLOCKS[clock]() as move, Emulator(limit=None) as service, closing(BlockingCaller(service)) as caller:
+    with CLOCKS[clock]() as move, emulator(clock=None) as caller:
+        service = caller.service
         assert caller.code(C2C_UNREAD, ME) == 70001  # of 2023
         params = query(usersig=usersig(issued_at=AT, expire=DAY))
         assert caller.code(C2C_UNREAD, ME, params) == 0
@@ -73,9 +73,9 @@ def test_rates_and_delays_are_real_while_time_is_frozen_or_jumps(clock: str) -> 
     params = query(usersig=usersig(issued_at=AT, expire=2 * DAY))
     with (
         CLOCKS[clock]() as move,
-        Emulator(limit=20, window="bucket", bucket_capacity=1) as service,
-        closing(BlockingCaller(service)) as caller,
+        emulator(limit=20, window="bucket", bucket_capacity=1, clock=None) as caller,
     ):
+        service = caller.service
         service.fault(delay=0.01, times=1)
         codes = {caller.code(C2C_UNREAD, ME, params)}
         while codes != {0, 60007} or caller.code(C2C_UNREAD, ME, params) != 0:
@@ -115,21 +115,11 @@ def test_a_client_and_the_emulator_agree_on_the_time() -> None:
 def test_the_clock_option_applies_to_everything() -> None:
     """The rates use it, too, since it is an option of the emulator."""
     now = [float(AT)]
-    with Emulator(limit=1, clock=lambda: now[0]) as service, closing(BlockingCaller(service)) as caller:
+    with emulator(limit=1, clock=lambda: now[0]) as caller:
         params = query(usersig=usersig(issued_at=AT, expire=10))
         assert [caller.code(C2C_UNREAD, ME, params) for _ in range(2)] == [0, 60007]
         now[0] += 1
         assert caller.code(C2C_UNREAD, ME, params) == 0
         now[0] += 10
         assert caller.code(C2C_UNREAD, ME, params) == 70001
-        assert service.report().total.seconds == 11
-
-
-def test_by_default_it_uses_the_wall_clock() -> None:
-    with Emulator() as service:
-        before = time.time()
-        service.state.add_messages("alice", "bob")
-        service.state.mark_read("alice", "bob")
-        read_time = service.state.read_time("alice", "bob")
-        assert read_time is not None
-        assert before <= read_time <= time.time()
+        assert caller.service.report().total.seconds == 11

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from typing import Any
 
 import pytest
-
-from tim_async.emulator import Emulator
 
 from .support import (
     C2C_UNREAD,
@@ -17,9 +14,7 @@ from .support import (
     NOW,
     RECEIPT,
     SET_UNREAD,
-    BlockingCaller,
     Caller,
-    Clock,
     emulator,
     query,
 )
@@ -62,17 +57,16 @@ def test_an_undocumented_field_is_counted_and_refused_only_by_an_option(
 ) -> None:
     """Counted for the endpoint, once per request; refused requests change nothing and count, too."""
     for refusing in (False, True):
-        with Emulator(limit=None, clock=Clock(), refuse_unknown_fields=refusing) as service:
-            service.state.add_messages("alice", "bob")
-            service.state.add_group("g", messages=5, members=["alice"])
-            with closing(BlockingCaller(service)) as caller:
-                answer = caller.answer(path, body)
-                assert answer["ErrorCode"] == (code if refusing else 0)
-                assert all(name in answer["ErrorInfo"] for name in unknown) == refusing
-                caller.answer(path, body)
-            (endpoint,) = service.report().endpoints.values()
+        with emulator(refuse_unknown_fields=refusing) as caller:
+            caller.state.add_messages("alice", "bob")
+            caller.state.add_group("g", messages=5, members=["alice"])
+            answer = caller.answer(path, body)
+            assert answer["ErrorCode"] == (code if refusing else 0)
+            assert all(name in answer["ErrorInfo"] for name in unknown) == refusing
+            caller.answer(path, body)
+            (endpoint,) = caller.service.report().endpoints.values()
             assert endpoint.unknown_fields == {name: 2 * count for name, count in unknown.items()}
-            assert service.state.unread("alice") == (0 if path == MARK_READ and not refusing else 1)
+            assert caller.state.unread("alice") == (0 if path == MARK_READ and not refusing else 1)
 
 
 def test_a_refusal_names_some_of_many_fields() -> None:

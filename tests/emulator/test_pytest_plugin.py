@@ -78,11 +78,6 @@ def test_state_can_be_filled_from_many_threads_while_calls_are_served(tim_emulat
     assert unread(tim_emulator, "alice")["AllC2CUnreadMsgNum"] == 800
 
 
-def test_importing_the_plugin_loads_no_http_server() -> None:
-    code = "import sys, tim_async.emulator.pytest_plugin; sys.exit('aiohttp' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_every_public_name_is_there_and_no_other() -> None:
     for name in tim_async.emulator.__all__:
         assert getattr(tim_async.emulator, name) is not None

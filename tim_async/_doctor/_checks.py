@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from tim_async import _arguments
 from tim_async._call import Caller
 from tim_async.client import TIMClient
 
-from . import _configuration, _findings, _network, _probe, _service
-from ._findings import CALLS, Finding, failure, ok
+from . import _configuration, _findings, _network, _probe, _service, _way
+from ._findings import CALLS, Finding, failure, ok, redacted
 from ._quota import quota
 from ._regions import region
 from ._visit import Visit
@@ -95,52 +96,37 @@ async def doctor(
         TypeError, ValueError: an argument is invalid.
     """
     _arguments.kind("tim", tim, TIMClient)
+    seconds = _arguments.positive("timeout", timeout)
+    if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
+        raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
+    known = "" if group is None else _arguments.text("group", group)
     caller = tim._caller  # noqa: SLF001 - of this package
     settings = caller.settings
-    found = {
+    configured = {
         "sdk_app_id": settings.sdk_app_id,
         "secret_key": settings.key,
         "identifier": settings.identifier,
         "base_url": caller.base_url,
         "allow_http": True,
     }
-    return (
+    found = [
         ok("configuration", f"app {settings.sdk_app_id}, from the arguments of the client"),
-        *_configuration.of(found),
-        *await visit(tim, group=group, try_regions=try_regions, probe=probe, timeout=timeout),
-    )
-
-
-async def visit(
-    tim: TIMClient,
-    *,
-    group: str | None = None,
-    try_regions: bool = False,
-    probe: float | None = None,
-    timeout: float = TIMEOUT,
-) -> tuple[Finding, ...]:
-    """Run all checks except those of the configuration, as `doctor` does."""
-    caller = tim._caller  # noqa: SLF001
-    attempt = _configuration.time_out(caller.settings.options.timeout)
-    seconds = _arguments.positive("timeout", timeout)
-    if probe is not None and _arguments.positive("probe", probe) < _probe.SHORTEST:
-        raise ValueError(f"probe must be at least {_probe.SHORTEST:g} s, not {probe}")
-    known = "" if group is None else _arguments.text("group", group)
-    problem = ""
-    try:
-        caller.open()
-    except ValueError as error:
-        problem = str(error)
-    if problem:
-        remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
-        broken = failure("proxy.invalid", f"the environment's: {problem}", "No call can be made.", remedy)
-        return (attempt, broken, *unrun("proxy.invalid"))
+        *_configuration.of(configured),
+        _configuration.time_out(settings.options.timeout),
+    ]
     checks = CHECKS
     if probe is not None:
         # Three times, it waits for its last answers.
         checks = (*CHECKS, Check("probe", ("admin",), _probe.probe(probe), 0, probe + 3 * seconds + 1.0))
-    findings = await _run(checks, Visit(caller, known, try_regions, seconds))
-    return (attempt, *_findings.redacted(findings, caller.settings.key))
+    try:
+        caller.open()
+    except ValueError as error:
+        remedy = "Correct HTTPS_PROXY or HTTP_PROXY."
+        found.append(failure("proxy.invalid", f"the environment's: {error}", "No call can be made.", remedy))
+        found += unrun("proxy.invalid")
+    else:
+        found += await _run(checks, Visit(caller, known, try_regions, seconds))
+    return tuple(redacted(found, settings.key))
 
 
 def unrun(failed: str) -> list[Finding]:
@@ -149,7 +135,7 @@ def unrun(failed: str) -> list[Finding]:
 
 
 def _skip(check: Check, failed: str) -> list[Finding]:
-    names = _network.NAMES if check.name == "network" else (check.name,)
+    names = _way.NAMES if check.name == "network" else (check.name,)
     return [_findings.unrun(name, failed) for name in names]
 
 
@@ -159,8 +145,7 @@ async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
     end = loop.time() + TOTAL
     all_found: list[Finding] = []
     blocked: dict[str, str] = {}
-    without_quota: Caller | None = None
-    try:
+    async with AsyncExitStack() as stack:
         for check in checks:
             cause = next((blocked[name] for name in check.needs if name in blocked), "")
             if cause:
@@ -171,14 +156,12 @@ async def _run(checks: Iterable[Check], visit: Visit) -> list[Finding]:
             failed = next((one.name for one in found if one.level == "failure"), "")
             if failed and check.name == "quota":
                 # Run the other checks without the quota: its fault must not hide others.
-                without_quota = visit.caller = Caller(replace(visit.caller.settings, quota=None))
-                without_quota.open()
+                visit.caller = Caller(replace(visit.caller.settings, quota=None))
+                stack.push_async_callback(visit.caller.aclose)
+                visit.caller.open()
             elif failed:
                 blocked[check.name] = failed
             all_found += found
-    finally:
-        if without_quota is not None:
-            await without_quota.aclose()
     return all_found
 
 

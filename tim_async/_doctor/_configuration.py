@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from tim_async import config
@@ -27,19 +27,11 @@ _NO_CLIENT = "No client can be created."
 _COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or line breaks."
 
 
-class CheckedConfiguration(NamedTuple):
-    """A configuration that was read and checked.
-
-    Attributes:
-        findings: the findings of the checks.
-        options: the keyword arguments of a `TIMClient`; None where it would refuse them.
-    """
-
-    findings: tuple[Finding, ...]
-    options: dict[str, Any] | None
+Checked = tuple[list[Finding], dict[str, Any]]
+"""The findings about a configuration, and the keyword arguments of a `TIMClient`, which it refuses after a failure."""
 
 
-def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> CheckedConfiguration:
+def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> Checked:
     """Read variables as `config.options` does, and check them.
 
     Args:
@@ -55,12 +47,10 @@ def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the
         return _unusable("unreadable", why, "Correct TIM_SECRET_KEY_FILE, or the file's permissions.")
     except ValueError as error:
         return _unusable("invalid", str(error), "Correct this value.")
-    findings = [*_complete(found, names, source), *of(found)]
-    usable = all(one.level != "failure" for one in findings)
-    return CheckedConfiguration(tuple(redacted(findings, found.get("secret_key"))), found if usable else None)
+    return redacted([_complete(found, names, source), *of(found)], found.get("secret_key")), found
 
 
-def read_file(file: Path) -> CheckedConfiguration:
+def read_file(file: Path) -> Checked:
     """Read a file of credentials as `config.read_file` does, and check it."""
     try:
         values = config.read_file(file)
@@ -78,14 +68,11 @@ def of(found: Mapping[str, Any]) -> list[Finding]:
     Args:
         found: keyword arguments of a `TIMClient`, the key as a `Secret`.
     """
-    findings = []
-    if "secret_key" in found:
-        findings.append(_key(found["secret_key"]))
-    else:
-        findings.append(skipped("key", "no key is set"))
-    findings.append(_identifier(found.get("identifier", "administrator")))
-    findings.append(_place(found))
-    return redacted(findings, found.get("secret_key"))
+    return [
+        _key(found["secret_key"]) if "secret_key" in found else skipped("key", "no key is set"),
+        _identifier(found.get("identifier", "administrator")),
+        _place(found),
+    ]
 
 
 def time_out(seconds: float) -> Finding:
@@ -101,38 +88,29 @@ def time_out(seconds: float) -> Finding:
     )
 
 
-def _unusable(problem: str, found: str, remedy: str) -> CheckedConfiguration:
+def _unusable(problem: str, found: str, remedy: str) -> Checked:
     first = failure(f"configuration.{problem}", found, _NO_CLIENT, remedy)
     rest = (skipped(name, "the configuration could not be read") for name in NAMES[1:])
-    return CheckedConfiguration(tuple(redacted((first, *rest), None)), None)
+    return redacted((first, *rest), None), {}
 
 
-def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Iterator[Finding]:
+def _complete(found: Mapping[str, Any], names: set[str], source: str) -> Finding:
     """Check that all settings are there, and the key only once."""
-    missing = ""
     try:
         config.require(found, source=source)
     except ValueError as error:
-        missing = str(error)
-    if missing:
         misspelt = sorted(name for name in names if _is_misspelt(name))
-        if misspelt:
-            missing += f"; {', '.join(misspelt)} is set there, which nothing reads"
-        yield failure(
-            "configuration.incomplete",
-            missing,
-            _NO_CLIENT,
-            f"Set it; the names of the variables are {', '.join(config.VARIABLES)}.",
-        )
-    elif {"TIM_SECRET_KEY", "TIM_SECRET_KEY_FILE"} <= names:
-        yield warning(
+        unread = f"; {', '.join(misspelt)} is set there, which nothing reads" if misspelt else ""
+        remedy = f"Set it; the names of the variables are {', '.join(config.VARIABLES)}."
+        return failure("configuration.incomplete", f"{error}{unread}", _NO_CLIENT, remedy)
+    if {"TIM_SECRET_KEY", "TIM_SECRET_KEY_FILE"} <= names:
+        return warning(
             "configuration.two_keys",
             f"TIM_SECRET_KEY and TIM_SECRET_KEY_FILE are both set in {source}",
             "TIM_SECRET_KEY is used, and the file is not read.",
             "Remove one of them.",
         )
-    else:
-        yield ok("configuration", f"app {found['sdk_app_id']}, from {source}")
+    return ok("configuration", f"app {found['sdk_app_id']}, from {source}")
 
 
 def _is_misspelt(name: str) -> bool:
@@ -160,14 +138,11 @@ def _key(key: Secret) -> Finding:
             USERSIG,
         )
     del text
-    problem = ""
     try:
         check_key(key)
     except ValueError as error:
-        problem = str(error)
-    if problem:
-        name = "key.short" if "too short" in problem else "key.other_kind"
-        return failure(name, problem, "The client refuses it.", _COPY, USERSIG)
+        name = "key.short" if "too short" in str(error) else "key.other_kind"
+        return failure(name, str(error), "The client refuses it.", _COPY, USERSIG)
     if _HEX.fullmatch(str(key.reveal())) is None:
         return warning(
             "key.unusual",
@@ -200,34 +175,20 @@ def _identifier(identifier: str) -> Finding:
 
 def _place(found: Mapping[str, Any]) -> Finding:
     """Check that a configuration names either a known region or a valid base URL."""
-    problem = ""
     try:
         config.require_place(found, source="the configuration")
     except ValueError as error:
-        problem = str(error)
-    if problem:
-        return failure(
-            "place.both" if "both" in problem else "place.missing",
-            problem,
-            _NO_CLIENT,
-            "Set one of the two.",
-        )
+        name = "place.both" if "both" in str(error) else "place.missing"
+        return failure(name, str(error), _NO_CLIENT, "Set one of the two.")
     region, base_url = found.get("region"), found.get("base_url")
     try:
         url = Hosts.of(region, base_url, allow_http=found.get("allow_http", False)).current
     except ValueError as error:
-        problem = str(error)
-    if problem and region is not None:
-        return failure(
-            "place.unknown_region",
-            problem,
-            _NO_CLIENT,
-            "Set the region that the console shows for the app.",
-            CALLS,
-        )
-    if problem:
-        name = "place.unencrypted" if "unencrypted" in problem else "place.invalid"
-        return failure(name, problem, _NO_CLIENT, "Correct the base URL.")
+        if region is not None:
+            remedy = "Set the region that the console shows for the app."
+            return failure("place.unknown_region", str(error), _NO_CLIENT, remedy, CALLS)
+        name = "place.unencrypted" if "unencrypted" in str(error) else "place.invalid"
+        return failure(name, str(error), _NO_CLIENT, "Correct the base URL.")
     if urlsplit(url).path:
         return warning(
             "place.path",

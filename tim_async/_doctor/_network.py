@@ -11,12 +11,9 @@ import aiohttp
 
 from tim_async._session import proxy_for
 
-from ._findings import CALLS, Finding, failure, ok, skipped, unrun, warning
+from ._findings import CALLS, Finding, failure, ok, skipped, warning
 from ._visit import Visit
-from ._way import UNREACHABLE, StepFailed, Way
-
-NAMES = ("dns", "tcp", "proxy", "tls")
-"""The steps of a connection, in their order."""
+from ._way import NAMES, UNREACHABLE, Way
 
 _BACKUP = "Calls go to the backup host, and return to the first one when the backup fails."
 
@@ -62,15 +59,4 @@ async def _way(visit: Visit, url: str) -> list[Finding]:
         return [skipped(name, why) for name in NAMES]
     settings = visit.caller.settings
     proxy = None if given else proxy_for(url, settings.proxy, settings.trust_env)
-    way = Way(cast(aiohttp.TCPConnector, connector), url, proxy, visit.timeout)
-    findings: list[Finding] = []
-    try:
-        async for finding in way.steps():
-            findings.append(finding)  # noqa: PERF401 - those before a failure are kept
-    except StepFailed as failed:
-        findings.append(failed.finding)
-        rest = NAMES[NAMES.index(failed.finding.name.partition(".")[0]) + 1 :]
-        findings += [unrun(name, failed.finding.name) for name in rest]
-    finally:
-        await way.close()
-    return findings
+    return await Way(cast(aiohttp.TCPConnector, connector), url, proxy, visit.timeout).examine()

@@ -2,22 +2,28 @@
 
 It bypasses the client's own limiter.  It sends calls first just below the rate; then at twice the rate, in two bursts
 that begin in different parts of a second, so that the service has to refuse some, also those of other clients.
+
+The shapes of the service's window are the emulator's: a `Window` predicts for each call, in the order of arrival,
+whether it is accepted.  Predictions and observations are compared by the number of calls accepted until each moment,
+and not call by call: fractions of a millisecond, unknown to the client, decide which call is refused, but not how many
+are.  The shape with the smallest error explains the calls if the others are clearly worse.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from tim_async import _wire
+from tim_async.emulator._windows import Window
 from tim_async.endpoints import DEFAULT_RATE, GET_ALL_C2C_UNREAD_MSG_NUM
 from tim_async.errors import APIError, RateLimited, TIMError
 
 from ._findings import Finding, failure, ok, warning
 from ._service import READING, UNKNOWN_CODE, summary
 from ._visit import Visit
-from ._windows import Sent, explain
 
 IDLE = 1.1
 """Seconds without a call after which the service counts none of the earlier ones."""
@@ -31,8 +37,24 @@ STEADY = 0.9
 """The part of the rate that is sent first: at the full rate, a few calls that arrive early would be refused."""
 TOLERATED = 0.05
 """The part of the calls that may fail, or be refused because of others' calls."""
+PHASES = 20
+"""The number of phases tried for a calendar second: the limiter's clock may differ from that of the answers."""
+MARGIN = 0.06
+"""The largest mean error of the best shape, and its smallest lead over the next one, as parts of the limit."""
 
 PAGE = READING[0].page
+
+
+class Sent(NamedTuple):
+    """A call that was sent.
+
+    Attributes:
+        at: its estimated time of arrival, in seconds.
+        accepted: whether it was accepted, not refused for exceeding the rate.
+    """
+
+    at: float
+    accepted: bool
 
 
 def probe(seconds: float) -> Callable[[Visit], Awaitable[list[Finding]]]:
@@ -118,3 +140,31 @@ async def _send(visit: Visit, rate: float, seconds: float) -> list[Sent | TIMErr
 
     calls = (one(began + number / rate) for number in range(max(1, int(rate * seconds))))
     return await asyncio.gather(*calls)
+
+
+def explain(bursts: Sequence[Sequence[Sent]], limit: int) -> str:
+    """Return the name of the shape that explains bursts of calls; "" if none clearly does.
+
+    The bursts are so far apart that the calls of one do not count in the next.
+    """
+    ordered = [sorted(burst) for burst in bursts]
+    calls = [call for burst in ordered for call in burst]
+    start = calls[0].at
+
+    def mean_error(window: Window, phase: float = 0.0) -> float:
+        total = 0
+        for burst in ordered:
+            surplus = 0  # calls that the shape has accepted so far beyond those that the server has
+            for call in burst:
+                surplus += window.admit(call.at - start + 1.0 - phase) - call.accepted
+                total += abs(surplus)
+        return total / len(calls) / limit
+
+    errors = {
+        "a sliding second": mean_error(Window("sliding", limit)),
+        "a sliding second, in which refused calls count": mean_error(Window("sliding", limit, count_refused=True)),
+        "a bucket": mean_error(Window("bucket", limit)),
+        "a calendar second": min(mean_error(Window("calendar", limit), phase / PHASES) for phase in range(PHASES)),
+    }
+    best, second = sorted(errors, key=errors.__getitem__)[:2]
+    return best if errors[best] <= MARGIN and errors[second] - errors[best] >= MARGIN else ""

@@ -10,9 +10,6 @@ from tim_async.quota import QuotaMisconfigured, QuotaReport, RedisQuota
 from ._findings import Finding, failure, ok, skipped, warning
 from ._visit import Visit
 
-SLOW_EXCHANGE = 0.1
-"""Seconds of an exchange with the store above which the full rate cannot be used."""
-
 
 async def quota(visit: Visit) -> list[Finding]:
     """Use the store as calls do, and look up the other clients of the quota."""
@@ -21,14 +18,11 @@ async def quota(visit: Visit) -> list[Finding]:
         return [skipped("quota", "none is configured: this client uses the full rate of each endpoint")]
     if not isinstance(given, RedisQuota):
         return [skipped("quota", f"a {type(given).__name__} cannot be examined")]
-    problem = ""
     try:
         report = await given.check()
     except QuotaMisconfigured as error:
-        problem = plain(str(error))
-    if problem:
         meaning = "Calls fail, or this process uses only its fallback share of each rate."
-        return [failure("quota.unusable", problem, meaning, "Correct the store or its URL.")]
+        return [failure("quota.unusable", plain(str(error)), meaning, "Correct the store or its URL.")]
     return [_store(report), *_risks(report), *await _members(given, visit.caller.settings.sdk_app_id)]
 
 
@@ -43,7 +37,7 @@ def _store(report: QuotaReport) -> Finding:
 
 
 def _risks(report: QuotaReport) -> Iterator[Finding]:
-    from tim_async._quota_report import NOT_PERMITTED
+    from tim_async._quota_report import FAR, NOT_PERMITTED
 
     if report.eviction not in (NOT_PERMITTED, "noeviction"):
         yield warning(
@@ -59,7 +53,7 @@ def _risks(report: QuotaReport) -> Iterator[Finding]:
             "A failover is detected late.",
             "Grant the store's user the permission +info.",
         )
-    if report.latency > SLOW_EXCHANGE:
+    if report.latency > FAR:
         yield warning(
             "quota.latency",
             f"an exchange takes {report.latency * 1000:.0f} ms",

@@ -22,10 +22,8 @@ async def region(visit: Visit) -> list[Finding]:
     """Check the region by the code of the first call; ask other regions only with `Visit.try_regions`."""
     error = visit.outcomes["answer"].error
     asked = region_of(visit.caller.base_url)
-    wrong = isinstance(error, APIError) and error.code in WRONG_REGION
-    if not wrong:
+    if not (isinstance(error, APIError) and error.code in WRONG_REGION):
         return [ok("region", asked) if asked else skipped("region", "base_url is set instead of a region")]
-    assert isinstance(error, APIError)
     found = f"{asked or visit.caller.base_url} answers {summary(error)}"
     if not asked or not visit.try_regions:
         finding = refused("region.wrong", error, found)

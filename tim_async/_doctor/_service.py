@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-from tim_async._codes import DOCUMENT, WRONG_REGION
+from tim_async._codes import DOCUMENT
 from tim_async.endpoints import (
     ADMIN_SET_MSG_READ,
     GET_ALL_C2C_UNREAD_MSG_NUM,
@@ -45,7 +45,6 @@ from ._visit import NO_GROUP, CallOutcome, Visit
 
 STAGES: dict[str, dict[int, str]] = {
     "access": {60021: "address_refused"},
-    "region": dict.fromkeys(WRONG_REGION, "wrong"),
     "app": {
         60006: "unknown",
         60012: "not_sent",
@@ -71,7 +70,10 @@ STAGES: dict[str, dict[int, str]] = {
     },
     "admin": {60010: "missing", 90009: "missing", 70051: "blocked"},
 }
-"""The stages of the service's own checks, each with the codes of its refusals and the names of the problems."""
+"""The stages of the service's own checks, each with the codes of its refusals and the names of the problems.
+
+The check of the region, after the first stage, is in `_regions`.
+"""
 
 UNKNOWN_CODE = "Look up the code in the vendor's list."
 """The remedy for a code that is not in the table."""
@@ -146,11 +148,9 @@ def stage(name: str) -> Callable[[Visit], Any]:
 
     async def check(visit: Visit) -> list[Finding]:
         error = visit.outcomes["answer"].error
-        problem = STAGES[name].get(error.code) if isinstance(error, APIError) else None
-        if problem is None:
-            return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
-        assert isinstance(error, APIError)
-        return [refused(f"{name}.{problem}", error)]
+        if isinstance(error, APIError) and error.code in STAGES[name]:
+            return [refused(f"{name}.{STAGES[name][error.code]}", error)]
+        return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
 
     return check
 

@@ -52,9 +52,9 @@ class Visit:
     """
 
     caller: Caller
-    group: str = ""
-    try_regions: bool = False
-    timeout: float = 5.0
+    group: str
+    try_regions: bool
+    timeout: float
     outcomes: dict[str, CallOutcome] = field(default_factory=dict)
 
     async def ask(self, endpoint: Endpoint[..., Any], *args: Any, caller: Caller | None = None) -> CallOutcome:

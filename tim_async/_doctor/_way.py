@@ -13,7 +13,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -25,27 +26,17 @@ from tim_async._secret import Secret
 from tim_async.errors import printable
 from tim_async.regions import is_loopback
 
-from ._findings import CALLS, Finding, failure, ok, skipped, warning
+from ._findings import CALLS, Finding, failure, ok, skipped, unrun, warning
 
 T = TypeVar("T")
 
+NAMES = ("dns", "tcp", "proxy", "tls")
+"""The steps of a connection, in their order."""
 UNREACHABLE = "The service cannot be reached."
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
 
 _VALIDITY_ERRORS = (9, 10)
 """OpenSSL's error numbers for a certificate that is not yet valid, and for one that has expired."""
-
-
-class StepFailed(Exception):
-    """A step failed.
-
-    Attributes:
-        finding: the failure.
-    """
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.name)
-        self.finding = finding
 
 
 class Way:
@@ -56,36 +47,32 @@ class Way:
         self._connector = connector
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._tls else 80)
-        self._where = _place(self._host, self._port)
+        port = parts.port or (443 if self._tls else 80)
+        self._where = _place(self._host, port)
         self._proxy = proxy
         self._timeout = timeout
+        self._first_hop = (self._host, port)
+        if proxy is not None:
+            through = cast(URL, proxy.reveal())
+            self._first_hop = (through.host or "", through.port or 80)
+        self._addresses: list[Any] = []
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def steps(self) -> AsyncIterator[Finding]:
-        """Make the connection; yields the finding of each step.
+    async def examine(self) -> list[Finding]:
+        """Make the connection; returns the finding of each step, those after a failed one as skipped."""
+        findings: list[Finding] = []
+        failed = ""
+        try:
+            for name, step in zip(NAMES, (self._resolve, self._connect, self._pass_proxy, self._secure), strict=True):
+                findings.append(unrun(name, failed) if failed else await step())
+                if findings[-1].level == "failure":
+                    failed = findings[-1].name
+        finally:
+            await self._close()
+        return findings
 
-        Raises:
-            StepFailed: a step failed; no step follows.
-        """
-        host, port = self._host, self._port
-        if self._proxy is not None:
-            url = cast(URL, self._proxy.reveal())
-            host, port = url.host or "", url.port or 80
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        addresses = await self._resolve(host, port)
-        shown = _listed([each["host"] for each in addresses])
-        yield ok("dns", f"{host} is {shown}, {_ms(loop.time() - began)}" if shown != host else f"{host} is an address")
-        began = loop.time()
-        reached = await self._connect(host, port, addresses)
-        yield ok("tcp", f"connected to {reached} in {_ms(loop.time() - began)}")
-        yield await self._pass_proxy(_place(host, port))
-        yield await self._secure()
-
-    async def close(self) -> None:
-        """Close the connection."""
+    async def _close(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
             # Without wait_closed(), asyncio may log the error of a lost connection.
@@ -96,25 +83,37 @@ class Way:
         async with asyncio.timeout(self._timeout):
             return await awaitable
 
-    async def _resolve(self, host: str, port: int) -> list[Any]:
+    async def _resolve(self) -> Finding:
+        """Resolve the name of the host or the proxy."""
+        host, port = self._first_hop
         resolver = self._connector._resolver  # noqa: SLF001 - aiohttp has no public attribute for it
         # Like aiohttp, which asks no resolver about an IP address.
         own = _is_address(host) or type(resolver) is aiohttp.ThreadedResolver
         looking: Awaitable[Any] = _resolved(host, port) if own else resolver.resolve(host, port, socket.AF_UNSPEC)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            if found := list(await self._within(looking)):
-                return found
+            self._addresses = list(await self._within(looking))
+            if self._addresses:
+                shown, more = self._addresses[0]["host"], len(self._addresses) - 1
+                if shown == host:
+                    return ok("dns", f"{host} is an address")
+                rest = f" and {more} more" if more else ""
+                return ok("dns", f"{host} is {shown}{rest}, {_ms(loop.time() - began)}")
             why, problem = "the name has no address", "failed"
         except TimeoutError:
             why, problem = "the name server does not answer", "late"
         except OSError as error:
             why, problem = reason(error), "failed"
         remedy = "Correct the host name, or this machine's DNS settings."
-        raise StepFailed(failure(f"dns.{problem}", f"cannot resolve {host}: {why}", UNREACHABLE, remedy, CALLS))
+        return failure(f"dns.{problem}", f"cannot resolve {host}: {why}", UNREACHABLE, remedy, CALLS)
 
-    async def _connect(self, host: str, port: int, addresses: list[Any]) -> str:
-        """Connect to the address that accepts first; returns its host and port."""
-        tasks = [asyncio.ensure_future(asyncio.open_connection(each["host"], each["port"])) for each in addresses[:6]]
+    async def _connect(self) -> Finding:
+        """Connect to the address that accepts first."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        places = [(each["host"], each["port"]) for each in self._addresses[:6]]
+        tasks = [asyncio.ensure_future(asyncio.open_connection(*place)) for place in places]
         errors: list[BaseException] = []
         try:
             async with asyncio.timeout(self._timeout):
@@ -124,7 +123,8 @@ class Way:
                     except OSError as error:
                         errors.append(error)
                     else:
-                        return _place(*self._writer.get_extra_info("peername")[:2])
+                        reached = _place(*self._writer.get_extra_info("peername")[:2])
+                        return ok("tcp", f"connected to {reached} in {_ms(loop.time() - began)}")
         except TimeoutError:
             errors.append(TimeoutError())
         finally:
@@ -134,18 +134,18 @@ class Way:
             problem, why = "late", f"no answer within {self._timeout:g} s"
         elif isinstance(errors[-1], ConnectionRefusedError):
             problem = "refused"
-        to = _place(host, port) if self._proxy is None else f"the proxy {_place(host, port)}"
-        remedy = "Allow this machine to connect: check firewalls and routes."
+        to, remedy = _place(*self._first_hop), "Allow this machine to connect: check firewalls and routes."
         if self._proxy is not None:
-            remedy = "Correct the proxy's URL, or start the proxy."
+            to, remedy = f"the proxy {to}", "Correct the proxy's URL, or start the proxy."
         elif problem == "refused":
             remedy = "Correct the host and the port, or check whether a firewall refuses the connection."
-        raise StepFailed(failure(f"tcp.{problem}", f"cannot connect to {to}: {why}", UNREACHABLE, remedy, CALLS))
+        return failure(f"tcp.{problem}", f"cannot connect to {to}: {why}", UNREACHABLE, remedy, CALLS)
 
-    async def _pass_proxy(self, shown: str) -> Finding:
+    async def _pass_proxy(self) -> Finding:
         """Make the proxy connect to the host."""
         if self._proxy is None:
             return ok("proxy", "none")
+        shown = _place(*self._first_hop)
         url = cast(URL, self._proxy.reveal())
         assert self._writer is not None
         try:
@@ -167,7 +167,7 @@ class Way:
             "refused": f"Configure the proxy to allow CONNECT to {self._where}, or bypass it with NO_PROXY.",
         }.get(problem, "Check that it is an HTTP proxy and that it works.")
         found = f"the proxy {shown} does not connect to {self._where}: {why}"
-        raise StepFailed(failure(f"proxy.{problem}", found, UNREACHABLE, remedy))
+        return failure(f"proxy.{problem}", found, UNREACHABLE, remedy)
 
     async def _tunnel(self, url: URL) -> int:
         """Ask the proxy for a tunnel; returns the HTTP status of its answer."""
@@ -182,7 +182,7 @@ class Way:
 
     async def _secure(self) -> Finding:
         """Set up TLS."""
-        where, validity = self._where, False
+        where = self._where
         if not self._tls:
             if is_loopback(self._host):
                 return ok("tls", "not used: plain HTTP on this machine")
@@ -201,20 +201,18 @@ class Way:
             await self._within(self._writer.start_tls(context, server_hostname=self._host))
         except TimeoutError:
             problem, why = "late", f"no handshake within {self._timeout:g} s"
+            remedy = "Check the firewalls and gateways between this machine and the host."
         except ssl.SSLCertVerificationError as error:
             problem, why = "untrusted", printable(error.verify_message)
-            validity = error.verify_code in _VALIDITY_ERRORS
+            remedy = "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE)."
+            if error.verify_code in _VALIDITY_ERRORS:
+                remedy = "Check this machine's clock; if it is right, the host's operators must renew the certificate."
         except (OSError, ValueError) as error:
             problem, why = "failed", reason(error)
+            remedy = "Check that this port speaks TLS, and that no firewall or gateway interferes."
         else:
             return _secured(self._writer.get_extra_info("ssl_object"), context, where)
-        remedy = {
-            "untrusted": "Correct the host; behind a gateway that intercepts TLS, trust its authority (SSL_CERT_FILE).",
-            "failed": "Check that this port speaks TLS, and that no firewall or gateway interferes.",
-        }.get(problem, "Check the firewalls and gateways between this machine and the host.")
-        if validity:
-            remedy = "Check this machine's clock; if it is right, the host's operators must renew the certificate."
-        raise StepFailed(failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHABLE, remedy))
+        return failure(f"tls.{problem}", f"no TLS with {where}: {why}", UNREACHABLE, remedy)
 
 
 def _place(host: str, port: int) -> str:
@@ -247,14 +245,13 @@ def _context(connector: aiohttp.TCPConnector) -> ssl.SSLContext | None:
     given = getattr(connector, "_ssl", True)
     if isinstance(given, ssl.SSLContext):
         return given
-    if given is True:
-        return ssl.create_default_context()
-    if given is False:
-        context = ssl.create_default_context()
+    if not isinstance(given, bool):
+        return None
+    context = ssl.create_default_context()
+    if not given:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context
-    return None
+    return context
 
 
 async def _abandon(tasks: Sequence[asyncio.Future[Any]], kept: asyncio.StreamWriter | None) -> None:
@@ -272,35 +269,21 @@ async def _resolved(host: str, port: int) -> list[dict[str, Any]]:
     Raises:
         OSError: the name cannot be resolved.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
-
-    def settle(found: Any) -> None:
-        if not answer.done():
-            answer.set_result(found)
+    answer: Future[list[Any]] = Future()
 
     def work() -> None:
-        found: Any
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            found = error if isinstance(error, OSError) else OSError(None, "not a host name")
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, found)
+        with contextlib.suppress(InvalidStateError):  # it came too late
+            try:
+                answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except OSError as error:
+                answer.set_exception(error)
+            except UnicodeError:
+                answer.set_exception(OSError(None, "not a host name"))
 
     threading.Thread(target=work, daemon=True, name="tim_async-doctor-dns").start()
-    found = await answer
-    if isinstance(found, OSError):
-        raise found
-    return list(_addresses(found))
-
-
-def _addresses(found: list[Any]) -> Iterator[dict[str, Any]]:
-    seen = set()
-    for *_, address in found:
-        if address[:2] not in seen:
-            seen.add(address[:2])
-            yield {"host": address[0], "port": address[1]}
+    found = await asyncio.wrap_future(answer)
+    places = dict.fromkeys(address[:2] for *_, address in found)
+    return [{"host": host, "port": port} for host, port in places]
 
 
 def _is_address(host: str) -> bool:
@@ -309,11 +292,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _listed(addresses: list[str]) -> str:
-    rest = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
-    return f"{addresses[0]}{rest}"
 
 
 def _ms(seconds: float) -> str:

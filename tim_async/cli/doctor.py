@@ -97,21 +97,19 @@ async def _examine(file: Path | None, url: str | None, options: dict[str, Any]) 
     from tim_async._doctor import _checks, _configuration
     from tim_async.client import TIMClient
 
-    reading = _configuration.read(os.environ) if file is None else _configuration.read_file(file)
-    found = [*reading.findings]
-    if reading.options is None:
-        failed = next(one.name for one in found if one.level == "failure")
+    found, given = _configuration.read(os.environ) if file is None else _configuration.read_file(file)
+    failed = next((one.name for one in found if one.level == "failure"), "")
+    if failed:
         return [*found, *_checks.unrun(failed)]
     quota, trouble = _quota(url)
     # Like other command-line tools, use the environment's proxy.
-    tim = TIMClient(**reading.options, trust_env=True, quota=quota)
+    tim = TIMClient(**given, trust_env=True, quota=quota)
     try:
-        visited = await _checks.visit(tim, **options)
+        examined = await _checks.doctor(tim, **options)
     finally:
         await tim.aclose()
-    if trouble is None:
-        return [*found, *visited]
-    return [*found, *(trouble if one.name == "quota" else one for one in visited)]
+    found += (one for one in examined if one.name.partition(".")[0] not in _configuration.NAMES)
+    return [trouble if trouble is not None and one.name == "quota" else one for one in found]
 
 
 def _quota(url: str | None) -> tuple[Any, Finding | None]:

@@ -31,32 +31,21 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from tim_async.emulator._apps import App
-    from tim_async.emulator._emulator import DEFAULT_SDK_APP_ID, DEFAULT_SECRET_KEY, Emulator
-    from tim_async.emulator._faults import Fault
-    from tim_async.emulator._groups import Group, GroupType, MessageReceipt
-    from tim_async.emulator._inbox import ContactKind, RecentContact
-    from tim_async.emulator._report import EndpointReport, Report
-    from tim_async.emulator._state import State, fill_example
-    from tim_async.emulator._windows import WindowKind
-
-__all__ = [
-    "DEFAULT_SDK_APP_ID",
-    "DEFAULT_SECRET_KEY",
-    "App",
-    "ContactKind",
-    "Emulator",
-    "EndpointReport",
-    "Fault",
-    "Group",
-    "GroupType",
-    "MessageReceipt",
-    "RecentContact",
-    "Report",
-    "State",
-    "WindowKind",
-    "fill_example",
-]
+    from tim_async.emulator._apps import App as App
+    from tim_async.emulator._emulator import DEFAULT_SDK_APP_ID as DEFAULT_SDK_APP_ID
+    from tim_async.emulator._emulator import DEFAULT_SECRET_KEY as DEFAULT_SECRET_KEY
+    from tim_async.emulator._emulator import Emulator as Emulator
+    from tim_async.emulator._faults import Fault as Fault
+    from tim_async.emulator._groups import Group as Group
+    from tim_async.emulator._groups import GroupType as GroupType
+    from tim_async.emulator._groups import MessageReceipt as MessageReceipt
+    from tim_async.emulator._inbox import ContactKind as ContactKind
+    from tim_async.emulator._inbox import RecentContact as RecentContact
+    from tim_async.emulator._report import EndpointReport as EndpointReport
+    from tim_async.emulator._report import Report as Report
+    from tim_async.emulator._state import State as State
+    from tim_async.emulator._state import fill_example as fill_example
+    from tim_async.emulator._windows import WindowKind as WindowKind
 
 # Wherever tim_async is installed, every run of pytest imports this package together with pytest_plugin.  That must not
 # load an HTTP server, so each name is imported on first use.
@@ -77,6 +66,8 @@ _MODULES = {
     "WindowKind": "_windows",
     "fill_example": "_state",
 }
+
+__all__ = list(_MODULES)
 
 
 if not TYPE_CHECKING:  # so that a type checker reports any name that is not imported above

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-Cut = Literal["", "half", "whole"]
-"""The part of an answer that is lost because the connection is closed."""
+if TYPE_CHECKING:
+    from tim_async.emulator._faults import Fault
 
 
 class Refusal(Exception):
@@ -30,22 +30,18 @@ class Answer:
     """One HTTP answer.
 
     Attributes:
-        code: the ``ErrorCode`` that reaches the caller; None if none does.
+        code: the ``ErrorCode``; None for a body without one.
         body: the body.
         status: the HTTP status.
         content_type: the type of the body.
-        retry_after: the ``Retry-After`` header, if any.
-        delay: seconds to wait before the answer is sent.
-        cut: the part of the answer that is lost.
+        fault: the injected fault of the call, if any, which also delays the answer or cuts it off.
     """
 
     code: int | None
     body: bytes
     status: int = 200
     content_type: str = "application/json"
-    retry_after: str | int | None = None
-    delay: float = 0.0
-    cut: Cut = ""
+    fault: Fault | None = None
 
 
 def json_answer(code: int, info: str = "", fields: Mapping[str, Any] | None = None) -> Answer:

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tim_async.emulator._commands import Commands
 from tim_async.emulator._report import CallLog, Report
 from tim_async.emulator._state import State
 from tim_async.emulator._windows import Window
-
-
-class ServedApp(NamedTuple):
-    """An app with the parts that answer its calls.
-
-    Attributes:
-        app: the app.
-        commands: the handlers of its commands.
-        windows: the window of each limited endpoint, by the method's name.
-        log: the log that counts its calls.
-    """
-
-    app: App
-    commands: Commands
-    windows: Mapping[str, Window]
-    log: CallLog
 
 
 class App:
@@ -42,11 +26,23 @@ class App:
         sdk_app_id: int,
         secret_key: str,
         admins: str | Iterable[str],
-        *,
-        state: State,
-        log: CallLog,
+        commands: Commands,
+        windows: Mapping[str, Window],
         url: Callable[[], str],
     ) -> None:
+        """Make the app.
+
+        Args:
+            sdk_app_id: its SDKAppID.
+            secret_key: its secret key.
+            admins: its administrators.
+            commands: the handlers of its commands.
+            windows: the window of each limited endpoint, by the method's name.
+            url: returns the URL of its emulator.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
         self.sdk_app_id = sdk_app_id
         self.secret_key = secret_key
         self.identifiers: tuple[str, ...] = (admins,) if isinstance(admins, str) else tuple(admins)
@@ -57,9 +53,11 @@ class App:
             raise ValueError("secret_key must be a non-empty str")
         if not self.identifiers or not all(isinstance(name, str) and name for name in self.identifiers):
             raise ValueError("admins must name at least one administrator, each by a non-empty str")
-        self.state: State = state
+        self.state: State = commands.state
         self.state.add_account(*self.identifiers)
-        self._log = log
+        self._commands = commands
+        self._windows = windows
+        self._log = CallLog()
         self._url = url
 
     def __repr__(self) -> str:

@@ -25,10 +25,8 @@ from tim_async.emulator._fields import (
     Field,
     array,
     integer,
-    unknown_fields,
 )
-from tim_async.emulator._group_info import describe
-from tim_async.emulator._groups import Group
+from tim_async.emulator._groups import Group, describe
 from tim_async.emulator._inbox import RecentContact
 from tim_async.emulator._state import State
 
@@ -50,13 +48,7 @@ class Command(NamedTuple):
 
     def execute(self, commands: Commands, body: Mapping[str, Any]) -> Fields:
         """Execute the command and return the fields of the answer; raises `Refusal`."""
-        state, integers = commands.state, commands.integer_read_time
-        values = (rule.read(name, body, state, integers=integers) for name, rule in self.fields.items())
-        return self.handler(commands, *values)
-
-    def unknown_fields(self, body: Mapping[str, Any]) -> set[str]:
-        """Return the names of the undocumented fields in a body."""
-        return unknown_fields(self.fields, body)
+        return self.handler(commands, *(rule.read(name, body, commands.state) for name, rule in self.fields.items()))
 
     @property
     def invalid(self) -> int:
@@ -145,6 +137,8 @@ class Commands:
     )
     def admin_set_msg_read(self, report: str, peer: str, before: str | int | None) -> Fields:
         """Mark the messages from one account to another as read, up to a time or up to now."""
+        if type(before) is int and not self.integer_read_time:
+            raise Refusal(90001, f"MsgReadTime must be {SECONDS.form}")
         self.state.mark_read(report, peer, None if before is None else int(before))
         return {}
 

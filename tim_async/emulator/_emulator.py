@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from tim_async._loop_thread import LoopThread, require_sockets
-from tim_async.emulator._apps import App, ServedApp
+from tim_async.emulator._apps import App
 from tim_async.emulator._clocks import SteadyLoop, steady_clock, wall_clock
 from tim_async.emulator._commands import COMMANDS, Commands, check_names
 from tim_async.emulator._faults import Fault, Faults
-from tim_async.emulator._report import CallLog, Report
 from tim_async.emulator._server import Latency, Server, Stall
 from tim_async.emulator._service import Service
 from tim_async.emulator._state import State
@@ -28,19 +27,15 @@ _LIMIT = 200
 _LAST_PORT = 65535
 
 
-class Emulator:
-    """An emulator of the service, on loopback.
+class Emulator(App):
+    """An emulator of the service, on loopback: an app, and those that `add_app` adds.
 
     ``async with`` runs it in the running loop; plain ``with`` runs it in a thread of its own.  Every method may be
     called from any thread, before, during and after a run.  The state, the faults and the report outlive a run, and
     an emulator can be run again.  Entering raises `OSError` if the port is taken, and `RuntimeError` if sockets or
     threads are not available.
 
-    Attributes:
-        sdk_app_id: the app that it serves; with `add_app`, the first one, which the other attributes describe.
-        secret_key: the key with which every UserSig must be made.
-        identifier: the first of the administrators that may call it.
-        state: its state, to fill and read.
+    Its attributes and credentials are those of its first app; `report` counts the calls of all of them.
     """
 
     _server: Server | None = None  # a class attribute, so that repr() works even if __init__ raises
@@ -103,36 +98,27 @@ class Emulator:
         if not (clock is None or callable(clock)):
             raise ValueError(f"clock must be a function that returns unix seconds, not {clock!r}")
 
-        def new_app(sdk_app_id: int, secret_key: str, admins: str | Iterable[str]) -> ServedApp:
-            state, log = State(clock or wall_clock), CallLog()
+        def parts(sdk_app_id: int) -> tuple[Commands, dict[str, Window]]:
+            """Make the parts of an app that depend on the options."""
+            state = State(clock or wall_clock)
             rules = (max_msg_seqs, max_receipt_members, contacts_per_page, integer_read_time)
-            return ServedApp(
-                App(sdk_app_id, secret_key, admins, state=state, log=log, url=lambda: self.url),
-                Commands(sdk_app_id, state, random.Random(seed), *rules),
-                {
-                    name: Window(window, calls, capacity=bucket_capacity, count_refused=count_refused)
-                    for name, calls in limits.items()
-                    if calls is not None
-                },
-                log,
-            )
+            windows = {
+                name: Window(window, calls, capacity=bucket_capacity, count_refused=count_refused)
+                for name, calls in limits.items()
+                if calls is not None
+            }
+            return Commands(sdk_app_id, state, random.Random(seed), *rules), windows
 
-        self._new_app = new_app
+        super().__init__(sdk_app_id, secret_key, admins, *parts(sdk_app_id), lambda: self.url)
+        self._parts = parts
         self._faults = Faults(seed)
-        first = new_app(sdk_app_id, secret_key, admins)
-        self._app = first.app
-        self.sdk_app_id: int = self._app.sdk_app_id
-        self.secret_key: str = self._app.secret_key
-        self.identifier: str = self._app.identifier
-        self.state: State = self._app.state
         self._service = Service(
-            {str(sdk_app_id): first},
+            {str(sdk_app_id): self},
             rate_code,
             refuse_unknown_fields,
             clock or wall_clock,
             clock or steady_clock(),
             self._faults,
-            first.log,
         )
         self._port = port
         self._latency = Latency(latency, jitter, seed)
@@ -153,30 +139,6 @@ class Emulator:
             raise RuntimeError("the emulator is not running; enter it first, by `with` or `async with`")
         return self._server.url
 
-    def client_options(self, identifier: str | None = None) -> dict[str, Any]:
-        """Return the keyword arguments that connect a client to this emulator: ``TIMClient(**…)``.
-
-        Args:
-            identifier: the administrator that calls; the first by default.
-
-        Raises:
-            ValueError: there is no such administrator.
-            RuntimeError: it is not running.
-        """
-        return self._app.client_options(identifier)
-
-    def environment(self, identifier: str | None = None) -> dict[str, str]:
-        """Return the environment that connects ``TIMClient.from_env()`` to this emulator; ``TIM_REGION`` must be unset.
-
-        Args:
-            identifier: the administrator that calls; the first by default.
-
-        Raises:
-            ValueError: there is no such administrator.
-            RuntimeError: it is not running.
-        """
-        return self._app.environment(identifier)
-
     def add_app(
         self, sdk_app_id: int, secret_key: str = DEFAULT_SECRET_KEY, admins: Iterable[str] = ("administrator",)
     ) -> App:
@@ -192,9 +154,9 @@ class Emulator:
         """
         if str(sdk_app_id) in self._service.apps:
             raise ValueError(f"the app {sdk_app_id} exists already; choose another sdk_app_id")
-        added = self._new_app(sdk_app_id, secret_key, admins)
-        self._service.apps[str(sdk_app_id)] = added
-        return added.app
+        app = App(sdk_app_id, secret_key, admins, *self._parts(sdk_app_id), lambda: self.url)
+        self._service.apps[str(sdk_app_id)] = app
+        return app
 
     def fault(
         self,
@@ -241,10 +203,6 @@ class Emulator:
     def resume(self) -> None:
         """End a stall now."""
         self._stall.end()
-
-    def report(self) -> Report:
-        """Return the counts of the calls so far, of all its apps."""
-        return self._app.report()
 
     async def __aenter__(self) -> Self:
         server = self._new_server()

@@ -8,8 +8,6 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from tim_async.emulator._answers import Cut
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -74,9 +72,9 @@ class Fault:
         return "truncated" if self.truncate else "delayed"
 
     @property
-    def cut(self) -> Cut:
-        """The part of the answer that is lost."""
-        return "half" if self.truncate else "whole" if self.drop else ""
+    def cuts_answer(self) -> bool:
+        """Whether the connection is closed before the whole answer is sent."""
+        return self.truncate or self.drop is not None
 
     @property
     def executes_call(self) -> bool:

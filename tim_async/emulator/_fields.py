@@ -22,7 +22,6 @@ class Field(NamedTuple):
         optional: whether the field may be missing; its handler then receives None.
         account: whether its values are accounts, which must exist.
         parts: the documented fields of the value, if it is an object or an array of objects.
-        or_integer: tests an Integer in place of the form, which no document allows.
     """
 
     form: str
@@ -31,21 +30,19 @@ class Field(NamedTuple):
     optional: bool = False
     account: bool = False
     parts: frozenset[str] = frozenset()
-    or_integer: Callable[[Any], bool] | None = None
 
-    def read(self, name: str, body: Mapping[str, Any], state: State, *, integers: bool) -> Any:
+    def read(self, name: str, body: Mapping[str, Any], state: State) -> Any:
         """Return the value of the field in a body; raises `Refusal` for a body that breaks the rule.
 
         Args:
             name: the field's name.
             body: the body.
             state: has the accounts.
-            integers: whether ``or_integer`` applies.
         """
         if self.optional and name not in body:
             return None
         value: Any = body.get(name)
-        if not (self.matches(value) or (integers and self.or_integer is not None and self.or_integer(value))):
+        if not self.matches(value):
             raise Refusal(self.code, f"{name} must be {self.form}")
         if self.account and not state.has_account(value):
             raise Refusal(self.code, f"{name}: no such account: {value}")
@@ -85,7 +82,10 @@ def array(of: str, matches: Callable[[Any], bool]) -> Field:
 
 def _is_seconds(value: Any) -> bool:
     # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
-    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_TIME_DIGITS
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit() and len(value) <= _MAX_TIME_DIGITS
+    # The command refuses an Integer, unless an option allows it.
+    return integer(0, 10**_MAX_TIME_DIGITS - 1).matches(value)
 
 
 _FILTERS = frozenset(
@@ -106,7 +106,7 @@ TEXT = Field("a non-empty String", lambda value: isinstance(value, str) and valu
 ACCOUNT = TEXT._replace(account=True)
 COUNT = integer(0)
 SEQ = integer(1)
-SECONDS = Field("a String of seconds", _is_seconds, or_integer=integer(0, 10**_MAX_TIME_DIGITS - 1).matches)
+SECONDS = Field("a String of seconds", _is_seconds)
 SEQS = array("{MsgSeq: Integer}", lambda item: isinstance(item, dict) and SEQ.matches(item.get("MsgSeq")))._replace(
     parts=frozenset({"MsgSeq"})
 )

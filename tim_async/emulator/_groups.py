@@ -1,16 +1,18 @@
-"""Groups: members with unread counts, numbered messages, and receipts."""
+"""Groups: members with unread counts, numbered messages, receipts, and the description by ``get_group_info``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
-from typing import Literal
+from typing import Any, Literal
 
 GroupType = Literal["Private", "Work", "Public", "Community", "ChatRoom", "Meeting", "AVChatRoom"]
 
 _WITHOUT_UNREAD = frozenset({"ChatRoom", "Meeting", "AVChatRoom"})
 _WITHOUT_RECEIPTS = frozenset({"Community", "AVChatRoom"})
+_JOINING = {"Private": "DisableApply", "Work": "DisableApply", "Public": "NeedPermission"}
+_MAX_MEMBERS = 6000
 
 
 @dataclass(slots=True)
@@ -100,3 +102,54 @@ def receipt_by_numbers(members: Sequence[str], read_num: int, unread_num: int) -
     former = (name for name in map("former{}".format, count(1)) if name not in known)
     recipients = tuple(islice(chain(members, former), read_num + unread_num))
     return MessageReceipt(recipients, set(recipients[:read_num]))
+
+
+def describe(group: Group, sdk_app_id: int, response_filter: Mapping[str, list[str] | None] | None) -> dict[str, Any]:
+    """Return the fields of a group that a ``ResponseFilter`` selects.
+
+    Without ``GroupBaseInfoFilter`` these are all fields of the group itself; without ``MemberInfoFilter`` members are
+    listed only if there is no filter at all.  An AVChatRoom lists no members.
+
+    https://www.tencentcloud.com/document/product/1047/34961
+    """
+    filters = response_filter or {}
+    base, of_members = filters.get("GroupBaseInfoFilter"), filters.get("MemberInfoFilter")
+    fields = _only(_base(group, sdk_app_id), base)
+    if group.type != "AVChatRoom" and (response_filter is None or of_members is not None):
+        fields["MemberList"] = [
+            {"Member_Account": account, **_only(_member(group, account), of_members)} for account in group.unread
+        ]
+    return fields
+
+
+def _base(group: Group, sdk_app_id: int) -> dict[str, Any]:
+    created, last = int(group.created_at), int(group.last_message_at)
+    return {
+        "Type": group.type,
+        "Name": group.name,
+        "Appid": sdk_app_id,
+        "Introduction": "",
+        "Notification": "",
+        "FaceUrl": "",
+        "Owner_Account": group.owner,
+        "CreateTime": created,
+        "LastInfoTime": created,
+        "LastMsgTime": last,
+        "NextMsgSeq": group.messages + 1,
+        "MemberNum": len(group.unread),
+        "MaxMemberNum": _MAX_MEMBERS,
+        "ApplyJoinOption": _JOINING.get(group.type, "FreeAccess"),
+        "ShutUpAllMember": "Off",
+    }
+
+
+def _member(group: Group, account: str) -> dict[str, Any]:
+    return {
+        "Role": "Owner" if account == group.owner else "Member",
+        "MsgSeq": group.messages - group.unread[account],
+        "MsgFlag": "AcceptAndNotify",
+    }
+
+
+def _only(fields: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    return fields if names is None else {name: fields[name] for name in names if name in fields}

@@ -39,19 +39,17 @@ class Inbox:
     """The conversations of one account, from its side.
 
     Attributes:
-        total: the number of unread messages, stored because it is read far more often than it changes.
         read_times: for each peer, the time up to which its messages are read, unix seconds.
     """
 
     def __init__(self) -> None:
-        self.total = 0
         self.read_times: dict[str, float] = {}
         self._unread: dict[str, list[float]] = {}
         self._contacts: dict[tuple[ContactKind, str], RecentContact] = {}
 
-    def unread(self, peer: str) -> int:
-        """Return the number of unread messages from one peer."""
-        return len(self._unread.get(peer, ()))
+    def unread(self, peer: str | None) -> int:
+        """Return the number of unread messages from one peer; None for all of them."""
+        return sum(map(len, self._unread.values())) if peer is None else len(self._unread.get(peer, ()))
 
     def receive(self, peer: str, count: int, sent: float) -> None:
         """Add messages from a peer; they are unread unless they were sent before the read time."""
@@ -59,14 +57,11 @@ class Inbox:
             times = self._unread.setdefault(peer, [])
             place = bisect_right(times, sent)
             times[place:place] = [sent] * count
-            self.total += count
 
     def mark_read(self, peer: str, until: float, *, inclusive: bool) -> None:
         """Mark the messages of a peer as read that were sent before a time or, if inclusive, at it."""
         times = self._unread.get(peer, [])
-        done = (bisect_right if inclusive else bisect_left)(times, until)
-        del times[:done]
-        self.total -= done
+        del times[: (bisect_right if inclusive else bisect_left)(times, until)]
         self.read_times[peer] = max(until, self.read_times.get(peer, until))
 
     def contact(self, kind: ContactKind, contact_id: str) -> RecentContact | None:

@@ -45,7 +45,7 @@ class Latency:
     async def travel(self) -> None:
         """Sleep for one one-way delay."""
         if self._mean:
-            await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma) if self._sigma else self._mean)
+            await asyncio.sleep(self._random.lognormvariate(self._mu, self._sigma))
 
 
 class Stall:
@@ -153,7 +153,8 @@ class Server:
             return json_answer(60003, "the body is incomplete")
         await self._latency.travel()
         answer = self._service.answer(request.method, request.path, request.query, raw)
-        await asyncio.sleep(answer.delay)
+        if answer.fault is not None:
+            await asyncio.sleep(answer.fault.delay)
         await self._stall.wait()
         await self._latency.travel()
         return answer
@@ -180,13 +181,14 @@ async def _respond(request: web.BaseRequest, answer: Answer, now: float) -> web.
     """Send the answer, or the part that is not cut off, with the emulator's time as its ``Date``."""
     response = web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
     response.headers[hdrs.DATE] = formatdate(now, usegmt=True)
-    if answer.retry_after is not None:
-        response.headers[hdrs.RETRY_AFTER] = str(answer.retry_after)
-    if not answer.cut:
+    fault = answer.fault
+    if fault is not None and fault.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(fault.retry_after)
+    if fault is None or not fault.cuts_answer:
         return response
     transport = request.transport
     partial = web.StreamResponse(status=answer.status, headers=response.headers)
-    if answer.cut == "half":
+    if fault.truncate:
         await partial.prepare(request)
         await partial.write(answer.body[: len(answer.body) // 2])
     if transport is not None:

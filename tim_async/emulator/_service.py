@@ -14,10 +14,10 @@ from typing import Any
 from aiohttp import hdrs
 
 from tim_async.emulator._answers import Answer, Refusal, json_answer
-from tim_async.emulator._apps import App, ServedApp
+from tim_async.emulator._apps import App
 from tim_async.emulator._commands import COMMANDS, Command
 from tim_async.emulator._faults import Fault, Faults
-from tim_async.emulator._report import CallLog
+from tim_async.emulator._fields import unknown_fields
 from tim_async.emulator._signature import valid_until
 
 _MAX_RANDOM = 2**32 - 1
@@ -29,22 +29,21 @@ class Service:
     """The service: it answers requests.
 
     Attributes:
-        apps: the apps, by their SDKAppID as text; calls that name none of them count for the first.
+        apps: the apps, by their SDKAppID as text; calls that name none of them count for the first, whose report counts
+            those of all.
         rate_code: the ``ErrorCode`` of a call over the rate.
         refuse_unknown_fields: whether a request with an undocumented field is refused.
         clock: the current time, unix seconds, by which signatures expire.
         rate_clock: the time by which calls are counted, seconds, never running backwards.
         faults: the injected faults.
-        log: the log that counts the calls of all apps.
     """
 
-    apps: dict[str, ServedApp]
+    apps: dict[str, App]
     rate_code: int
     refuse_unknown_fields: bool
     clock: Callable[[], float]
     rate_clock: Callable[[], float]
     faults: Faults
-    log: CallLog
 
     def answer(self, method: str, path: str, query: Mapping[str, str], raw: bytes) -> Answer:
         """Answer a request that arrives now.
@@ -58,8 +57,9 @@ class Service:
         now = self.rate_clock()
         command = COMMANDS.get(path[1:])
         name = path[1:] if command is None else command.name
-        served = self.apps.get(query.get("sdkappid", "")) or next(iter(self.apps.values()))
-        window = served.windows.get(name)
+        first = next(iter(self.apps.values()))
+        app = self.apps.get(query.get("sdkappid", ""), first)
+        window = app._windows.get(name)  # noqa: SLF001 - of this package, as below
         refused = window is not None and not window.admit(now)
         fault = None if refused else self.faults.pick(name)
         unknown: Collection[str] = ()
@@ -68,25 +68,22 @@ class Service:
         elif fault is not None and not fault.executes_call:
             answer = _faulty_answer(fault)
         else:
-            answer, unknown = self._execute(served, method, command, query, raw)
-        if fault is not None:
-            code = None if fault.cut else answer.code
-            answer = replace(answer, code=code, retry_after=fault.retry_after, delay=fault.delay, cut=fault.cut)
-        for log in {self.log, served.log}:
-            log.add(
+            answer, unknown = self._execute(app, method, command, query, raw)
+        for counting in {first, app}:
+            counting._log.add(  # noqa: SLF001
                 name,
                 now,
                 raw,
-                code=answer.code,
+                code=None if fault is not None and fault.cuts_answer else answer.code,
                 known=command is not None,
                 refused=refused,
                 fault=fault.kind if fault else None,
                 unknown_fields=unknown,
             )
-        return answer
+        return replace(answer, fault=fault)
 
     def _execute(
-        self, served: ServedApp, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
+        self, app: App, method: str, command: Command | None, query: Mapping[str, str], raw: bytes
     ) -> tuple[Answer, Collection[str]]:
         """Execute a call that is within the rate; return its answer and the undocumented fields of its body."""
         unknown: Collection[str] = ()
@@ -95,14 +92,14 @@ class Service:
                 raise Refusal(60002, "the method must be POST")
             if command is None:
                 raise Refusal(60008, "the request timed out: there is no such command")
-            self._check_query(served.app, query)
+            self._check_query(app, query)
             body = _parse(raw)
-            unknown = command.unknown_fields(body)
+            unknown = unknown_fields(command.fields, body)
             if unknown and self.refuse_unknown_fields:
                 some = ", ".join(sorted(unknown)[:_MAX_NAMED_FIELDS])
                 raise Refusal(command.invalid, f"unknown fields: {some}")
-            with served.app.state.lock:
-                return json_answer(0, "", command.execute(served.commands, body)), unknown
+            with app.state.lock:
+                return json_answer(0, "", command.execute(app._commands, body)), unknown  # noqa: SLF001
         except Refusal as refusal:
             return json_answer(refusal.code, refusal.info), unknown
 

@@ -231,7 +231,7 @@ class State:
     def unread(self, account: str, peer: str | None = None) -> int:
         """Return the number of unread one-to-one messages of ``account``, from ``peer`` or in total; 0 if unknown."""
         with self.lock:
-            return self._inboxes[account].total if peer is None else self._inboxes[account].unread(peer)
+            return self._inboxes[account].unread(peer)
 
     def read_time(self, account: str, peer: str) -> float | None:
         """Return the time up to which ``account`` has read the messages of ``peer``, unix seconds; None if never."""
