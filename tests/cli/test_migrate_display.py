@@ -22,7 +22,7 @@ from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.command import migrate
-from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display
+from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display, bar
 from tim_async.cli.migrate.signals import StopRequest, run_interruptibly, sigterm_as_interrupt
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import Tally, percent
@@ -136,7 +136,42 @@ def test_a_line_during_an_outage() -> None:
         "50 of 100 rows (50.0 %); waiting for 0:01:20: no\\x1bbody there; 0 retried, 0 refused, 0 failed"
     )
     seen.add(Resumed(80.0))
-    assert seen.line().endswith("; 0:00:05 left")
+    assert seen.line().endswith(" 0 failed"), "the time left is unknown"
+
+
+def test_the_time_left() -> None:
+    """By the rows of the last two minutes, or since the last outage; it counts down between two events."""
+    clock = Clock()
+    seen, settled = tally_of(Started(Counts(pending=10**6), resumed=False), clock=clock), 0
+
+    def work(seconds: int, rate: int) -> None:
+        nonlocal settled
+        for _ in range(seconds):
+            clock.now += 1.0
+            settled += rate
+            seen.add(Progress(Counts(pending=10**6 - settled, done=settled)))
+
+    def left() -> float | None:
+        seconds: float | None = seen.progress_event()[1]["seconds_left"]
+        return seconds
+
+    assert left() is None
+    work(1, 100)
+    assert left() == 9_999.0
+    clock.now += 0.5
+    assert left() == 9_998.5
+    work(150, 50)
+    assert left() == pytest.approx((10**6 - settled) / 50, abs=0.1)
+    seen.add(Waiting("nobody", 30.0))
+    work(600, 0)
+    assert seen.line().endswith(" 0 failed")
+    seen.add(Resumed(630.0))
+    work(1, 0)
+    assert left() is None
+    work(1, 200)
+    assert left() == (10**6 - settled) / 200
+    seen.add(Progress(Counts(done=10**6)))
+    assert left() == 0.0
 
 
 def test_a_hundred_percent_is_all() -> None:
@@ -197,11 +232,11 @@ def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as
         display.refresh()
         display.show_event("line 3 failed", ("row_failed", {"line": 3}))
         display.say("stopping")
-    bar = err and term != "dumb" and not (out and as_json)
-    assert ("\x1b[?25l" in stderr.getvalue()) == bar
-    assert display.interval == (BAR_INTERVAL if bar else LINE_INTERVAL)
+    live = err and term != "dumb" and not (out and as_json)
+    assert ("\x1b[?25l" in stderr.getvalue()) == live
+    assert display.interval == (BAR_INTERVAL if live else LINE_INTERVAL)
     plain = ["stopping"] if as_json else [seen.line(), "line 3 failed", "stopping"]
-    if not bar:
+    if not live:
         assert stderr.getvalue().splitlines() == plain
     assert [document["event"] for document in events(stdout.getvalue())] == (["row_failed"] if as_json else [])
 
@@ -243,7 +278,7 @@ def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.parametrize("width", [28, 40, 60, 80, 120, 200])
 def test_the_bar_fits_its_terminal(width: int) -> None:
-    """No line exceeds the width, and only the reason of an outage may be cut."""
+    """No line exceeds the width, and no text is cut."""
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
@@ -251,25 +286,23 @@ def test_the_bar_fits_its_terminal(width: int) -> None:
     seen.add(RowFailed(1, (), 10010, ""))
     for waits in (False, True):
         file = Terminal()
-        Console(file=file, width=width, force_terminal=True, color_system=None).print(seen.bar())
-        text = file.getvalue()
-        assert all(len(line) <= width for line in text.splitlines())
-        numbers = ["10.2 %", "1,020,000/10,000,000", "0/s of 200/s", "0 retried", "0 refused", "1 failed (10010: 1)"]
-        for number in numbers if waits else [*numbers, "0:14:40 left"]:
-            assert number in text
-        if width >= 80:
-            assert len(text.splitlines()) == 2 + waits
-        seen.add(Waiting("the service is not there " * 10, 1.0))
+        Console(file=file, width=width, force_terminal=True, color_system=None).print(bar(seen))
+        drawn, *lines = file.getvalue().splitlines()
+        assert all(len(line) <= width for line in [drawn, *lines])
+        assert drawn.startswith("━")
+        assert " ".join(line.rstrip() for line in lines) == seen.line()
+        assert ("0:14:40 left" in seen.line()) != waits
+        seen.add(Waiting("the service is not there, and it will not come back", 1.0))
 
 
 def test_a_bar_without_utf8() -> None:
     """It is drawn with ASCII."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
-    console_for(stream).print(tally_of(Started(Counts(pending=4, done=4), resumed=True)).bar())
+    console_for(stream).print(bar(tally_of(Started(Counts(pending=4, done=4), resumed=True))))
     stream.flush()
     assert "\\u" not in raw.getvalue().decode("ascii")
-    assert "4/8" in raw.getvalue().decode("ascii")
+    assert "4 of 8 rows" in raw.getvalue().decode("ascii")
 
 
 async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,15 +310,15 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    bar = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
+    display = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
 
     async def run_to_a_bad_end() -> None:
-        bar.refresh()
-        bar.show_event("[red]no[/red] :smile:", None)
+        display.refresh()
+        display.show_event("[red]no[/red] :smile:", None)
         raise RuntimeError("the end")
 
     with pytest.raises(RuntimeError, match="the end"):
-        await bar.run(run_to_a_bad_end())
+        await display.run(run_to_a_bad_end())
     assert "[red]no[/red] :smile:" in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 

@@ -12,7 +12,7 @@ from tim_async.cli.output import number_of, plain, say, show
 from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
-from .display import Bar, Display
+from .display import Display
 from .settings import Settings, read_journal
 from .signals import StopRequest, run_interruptibly
 from .tables import emit
@@ -129,9 +129,8 @@ class _Progress:
         """Return the numbers of calls and differences so far."""
         return f"{number_of(self._calls, 'call')} made, {number_of(self.differences, 'difference')}"
 
-    def bar(self) -> Bar:
-        """Return the same line without a bar: the number of calls to come is unknown."""
-        return Bar(None, [self.line()])
+    def fraction(self) -> None:
+        """Return None: the number of calls to come is unknown."""
 
     def progress_event(self) -> tuple[str, dict[str, Any]]:
         """Return the same numbers as a JSON event."""
