@@ -229,7 +229,7 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
     """Run ``work`` with a client, which makes ``calls`` calls."""
-    options = credentials.load(credentials_file).client_options()
+    options = credentials.client_options(credentials_file)
 
     async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
         from tim_async.client import TIMClient

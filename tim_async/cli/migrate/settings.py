@@ -168,7 +168,7 @@ class Settings:
         """
         from tim_async.client import TIMClient
 
-        given = credentials.load(self.credentials_file).client_options()
+        given = credentials.client_options(self.credentials_file)
         with click_errors():
             limits = pace(endpoints, self.options.rate, self.options.share, self.quota_url)
             return TIMClient(**given, **limits, on_attempt=on_attempt)
@@ -177,7 +177,7 @@ class Settings:
         """Return the app, if it is configured: a load needs no credentials, and then the first worker sets the app."""
         with click_errors():
             if self.credentials_file is not None:
-                found = credentials.load(self.credentials_file).client_options()
+                found = credentials.client_options(self.credentials_file)
             else:
                 # Neither the secret key nor a file with it is needed.
                 wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
