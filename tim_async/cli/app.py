@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -15,7 +16,7 @@ from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .doctor import doctor
 from .explain import explain
-from .failures import FAILED, INTERRUPTED, describe, print_traceback
+from .failures import FAILED, INTERRUPTED, describe, library_error, print_traceback
 from .migrate.command import migrate
 from .output import examples, plain, say
 from .quota import quota
@@ -26,7 +27,22 @@ from .stdio import OutputLost
 _NAME = "tim-async"
 
 
+class _Commands(click.Group):
+    """The command group, which raises the library's errors as click's."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            expected = library_error(error)
+            if expected is None:
+                raise
+            raise expected from None
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "tim-async demo",

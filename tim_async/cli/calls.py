@@ -14,7 +14,7 @@ import click
 from tim_async._codes import explanations
 
 from . import credentials
-from .failures import PARTIAL, click_errors
+from .failures import PARTIAL, argument_errors
 from .output import console_for, examples, json_option, make_table, number_of, plain, say, show, show_json
 from .ranges import parse_seqs, parse_time
 
@@ -114,7 +114,7 @@ def mark_read(
     report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
 ) -> None:
     """Mark the messages that REPORT_ACCOUNT has received from PEER_ACCOUNT as read."""
-    with click_errors():
+    with argument_errors():
         seconds = None if moment is None else parse_time(moment)
     _call(credentials_file, lambda tim: tim.admin_set_msg_read(report_account, peer_account, msg_read_time=seconds))
     if as_json:
@@ -173,7 +173,7 @@ def receipts(
     Each SEQ is a message number or a range such as 1-500; 50 messages per call.  Exit code 3 if some messages have no
     receipt.
     """
-    with click_errors():
+    with argument_errors():
         numbers = parse_seqs(seqs)
     if who:
         if len(numbers) > 1:
@@ -243,7 +243,7 @@ def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[V
         with _Bar(calls) as bar:
             return await beside(carry_out(bar.attempt), bar.keep_refreshing())
 
-    with click_errors():
+    with argument_errors():
         # 200 calls take about a second.
         return asyncio.run(carry_out_with_bar() if calls > 200 and sys.stderr.isatty() else carry_out())
 

@@ -10,7 +10,7 @@ import click
 
 from tim_async import config
 
-from .failures import Misuse, click_errors
+from .failures import Misuse, argument_errors
 
 option = click.option(
     "--credentials",
@@ -53,6 +53,6 @@ def client_options(file: Path | None) -> dict[str, Any]:
         Misuse: as `load`; and neither a region nor a base URL is set, or both are.
     """
     found = load(file)
-    with click_errors():
+    with argument_errors():
         config.require_place(found, source="the configuration")
     return {**found, "trust_env": True}  # like other command-line tools, use the environment's proxy

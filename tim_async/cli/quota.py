@@ -16,7 +16,7 @@ from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
 from ._page import page_options, page_port
-from .failures import Failure, Misuse, click_errors, requires_redis
+from .failures import Failure, Misuse, argument_errors
 from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_por
     URL is that of the `RedisQuota`; pass one with a password in TIM_QUOTA_URL.  The store is only read.  Without
     --watch, calls/s are averages since each member joined.
     """
-    with click_errors():
+    with argument_errors():
         url = redis_url(url)
     if {"{", "}"} & {*namespace} or not namespace:
         raise Misuse("--namespace must not be empty and must not contain braces")
@@ -125,8 +125,8 @@ async def _serve(url: str, namespace: str, port: int) -> None:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connected]:
-    with requires_redis():
-        from tim_async._redis_clients import connect
+    from tim_async._redis_clients import connect
+
     connected = connect(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         yield connected

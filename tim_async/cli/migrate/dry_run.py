@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tim_async._plaintext import plain_json
-from tim_async.cli.failures import PARTIAL, Failure, with_remedy
+from tim_async.cli.failures import PARTIAL
 from tim_async.cli.output import make_table, plain, say, show
-from tim_async.errors import TIMError
 from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._groups import GroupFound, Groups
@@ -122,11 +121,8 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
         async with settings.client([], lambda _: None) as client:
             return await Groups(client, breaker).look_up(groups)
 
-    try:
-        with sigterm_as_interrupt():
-            found = asyncio.run(ask())
-    except TIMError as error:
-        raise Failure(plain(with_remedy(error))) from None
+    with sigterm_as_interrupt():
+        found = asyncio.run(ask())
     return {group: one for group, one in found.items() if one.reason}
 
 

@@ -10,11 +10,10 @@ from typing import Any
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
 from tim_async.cli.output import number_of, plain, say, show
 from tim_async.cli.stdio import OutputLost
-from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
+from tim_async.errors import AuthError, InvalidRequest, PermissionDenied, TIMError
 from tim_async.migrate import (
     Ended,
     Finished,
-    JournalMismatch,
     MigrateError,
     Notes,
     SourceError,
@@ -85,7 +84,7 @@ def finish(settings: Settings, tally: Tally) -> int:
 
 def _report_unstarted(settings: Settings, tally: Tally) -> int:
     """Raise the reason why nothing was sent, or print that it was an interruption and return its exit code."""
-    if isinstance(tally.error, OutputLost | SourceError | JournalMismatch | StoreMisconfigured):
+    if isinstance(tally.error, OutputLost | TIMError | MigrateError):
         raise tally.error
     if tally.error is not None:
         raise Failure(plain(describe(tally.error)))

@@ -7,9 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tim_async._codes import explanations
-from tim_async.cli.failures import PARTIAL, Failure, Misuse, with_remedy
+from tim_async.cli.failures import PARTIAL, Misuse
 from tim_async.cli.output import number_of, plain, say, show
-from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Display
@@ -32,7 +31,7 @@ def verify_journal(settings: Settings) -> int:
 
     Raises:
         Misuse: there is no journal, or it belongs to another app.
-        Failure: the service or the journal failed.
+        TIMError, MigrateError: the service or the journal failed.
     """
     status, _ = read_journal(settings)
     kind = KINDS.get(status.kind)
@@ -44,10 +43,7 @@ def verify_journal(settings: Settings) -> int:
         return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
-    try:
-        verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
-    except TIMError as error:
-        raise Failure(plain(with_remedy(error))) from None
+    verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
     if verified is None:
         raise KeyboardInterrupt
     code = _report(settings, status, verified)
