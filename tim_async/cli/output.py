@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -31,14 +31,11 @@ __all__ = [
     "show_json",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _UNBOUNDED = 1_000_000
 
 
-def json_option(command: Command) -> Command:
-    """Add the flag ``--json`` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")(command)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+"""Adds the flag ``--json`` to a command."""
 
 
 def examples(*lines: str) -> str:

@@ -15,7 +15,7 @@ import click
 from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
-from ._page import page_options, page_port
+from ._page import page_port, ui_option, ui_port_option
 from .failures import Failure, Misuse, argument_errors
 from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
@@ -52,7 +52,8 @@ _MIN_MEMBERS = 3
     is_flag=True,
     help="Print one JSON document instead of tables; with --watch, one line per refresh.",
 )
-@page_options
+@ui_option
+@ui_port_option
 def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_port: int | None) -> None:
     """Show the members of the quota in a Redis or Valkey, by app and endpoint, and their calls/s.
 

@@ -148,8 +148,8 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
 
 def _print_results(world: World, service: Emulator, differences: list[Discrepancy], *, as_json: bool) -> None:
     """Print the report of the emulator, and the lost and wrong rows."""
-    from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit
+    from tim_async.cli.serve import report_table
 
     report = service.report().as_dict()
     total = report["total"]
