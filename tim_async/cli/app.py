@@ -34,6 +34,8 @@ class _Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise  # the regular end of --help and others, which need no error of the library
         except Exception as error:
             expected = library_error(error)
             if expected is None:
