@@ -16,6 +16,7 @@ from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
 from ._page import page_port, ui_option, ui_port_option
+from ._page.quota import ENDPOINT_CELLS, MEMBER_CELLS, endpoint_cells, member_rows
 from .failures import Failure, Misuse, argument_errors
 from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
@@ -184,42 +185,13 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
         view: the quota as read.
         most: maximum number of members shown of each endpoint; None for all.
     """
-    numbers = ("limit", "calls/s", "out", "cooling", "waiting", "bulk", "members")
-    endpoints = make_table("app", "endpoint", *numbers, "", right=numbers)
-    for one in view.endpoints:
-        waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
-        counts = [f"{count:,}" for count in (one.out, one.cooling, *waiting, len(one.members))]
-        rates = (f"{one.limit:,g}", f"{one.calls_per_second:,.1f}")
-        endpoints.add_row(one.sdk_app_id, one.name, *rates, *counts, ", ".join(one.remarks))
-    members = make_table(
-        "endpoint",
-        "member",
-        "calls/s",
-        "share",
-        "out",
-        "waiting",
-        "limit",
-        "age",
-        right=("calls/s", "share", "out", "age"),
-    )
-    for one in view.endpoints:
-        shown = one.members[:most]
-        for member in shown:
-            members.add_row(
-                one.name,
-                member.id,
-                f"{member.calls_per_second:,.1f}",
-                f"{member.share:.0%}",
-                f"{member.out:,}",
-                member.waiting,
-                one.named_by(member),
-                member.since,
-            )
-        if len(one.members) > len(shown):
-            rest = one.members[len(shown) :]
-            rate = sum(member.calls_per_second for member in rest)
-            members.add_row(one.name, f"{len(rest):,} others", f"{rate:,.1f}", f"{sum(m.share for m in rest):.0%}")
-    return [endpoints, "", members]
+    endpoints = [[one.sdk_app_id, one.name, *endpoint_cells(one)] for one in view.endpoints]
+    members = [[one.name, *row] for one in view.endpoints for row in member_rows(one, most)]
+    return [
+        make_table({"app": "text", "endpoint": "text", **ENDPOINT_CELLS, "": "text"}, endpoints),
+        "",
+        make_table({"endpoint": "text", **MEMBER_CELLS}, members),
+    ]
 
 
 def _screen(view: QuotaView, trouble: str, height: int) -> Group:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from tim_async.emulator import Emulator, Report
 
 _PORT = 8099
-_NUMBERS = ("calls", "calls/s", "fullest s", "refused", "faults", "retried")
+_COLUMNS = {
+    "endpoint": "text",
+    "calls": "count",
+    "calls/s": "rate",
+    "fullest s": "count",
+    "refused": "count",
+    "faults": "count",
+    "retried": "count",
+}
 _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -165,18 +173,9 @@ def emulator(
 
 def report_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return a table of the endpoints: calls, mean rate, peak of any second, refusals, faults and retries."""
-    table = make_table("endpoint", *_NUMBERS, right=_NUMBERS)
-    for name, seen in endpoints.items():
-        table.add_row(
-            name,
-            f"{seen['calls']:,}",
-            f"{seen['calls_per_second']:.1f}",
-            str(seen["fullest_sliding_second"]),
-            f"{seen['refused']:,}",
-            f"{sum(seen['faults'].values()):,}",
-            f"{seen['retried']:,}",
-        )
-    return table
+    numbers = ("calls", "calls_per_second", "fullest_sliding_second", "refused", "faults", "retried")
+    counted = {name: {**seen, "faults": sum(seen["faults"].values())} for name, seen in endpoints.items()}
+    return make_table(_COLUMNS, ([name, *(seen[one] for one in numbers)] for name, seen in counted.items()))
 
 
 def _undocumented_fields(report: Report) -> list[str]:

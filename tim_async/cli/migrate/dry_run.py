@@ -128,13 +128,17 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
 
 def _groups_table(unusable: dict[str, GroupFound], groups: Counter[str]) -> Any:
     """Return a table of the groups by reason, each with an example."""
-    table = make_table("code", "groups", "rows", "example", right=["groups", "rows"])
     by_reason: dict[tuple[int | None, str], list[str]] = {}
     for group, one in unusable.items():
         # The service's text may name the group.
         by_reason.setdefault((one.code, one.reason.replace(group, "")), []).append(group)
-    for (code, _), named in by_reason.items():
-        rows = sum(groups[group] for group in named)
-        example = f"{named[0]}: {unusable[named[0]].reason}"
-        table.add_row("none" if code is None else str(code), f"{len(named):,}", f"{rows:,}", example)
-    return table
+    rows = [
+        (
+            "none" if code is None else str(code),
+            len(named),
+            sum(groups[group] for group in named),
+            f"{named[0]}: {unusable[named[0]].reason}",
+        )
+        for (code, _), named in by_reason.items()
+    ]
+    return make_table({"code": "text", "groups": "count", "rows": "count", "example": "text"}, rows)

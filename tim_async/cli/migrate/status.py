@@ -116,11 +116,16 @@ def _as_text(status: Status) -> list[Any]:
         counts_table(status.counts),
     ]
     if status.workers:
-        table = make_table("worker", "", "rows", "last seen", right=["rows", "last seen"])
-        for worker in status.workers:
-            how = worker.how.replace("_", " ") or ("active" if worker.working else "silent")
-            table.add_row(worker.name, how, f"{worker.rows:,}", f"{duration(worker.seen)} ago")
-        parts += ["", table]
+        workers = [
+            (
+                worker.name,
+                worker.how.replace("_", " ") or ("active" if worker.working else "silent"),
+                worker.rows,
+                f"{duration(worker.seen)} ago",
+            )
+            for worker in status.workers
+        ]
+        parts += ["", make_table({"worker": "text", "": "text", "rows": "count", "last seen": "number"}, workers)]
     if status.sessions:
         parts += ["", _sessions_table(status)]
     if status.failures:
@@ -129,19 +134,20 @@ def _as_text(status: Status) -> list[Any]:
 
 
 def _sessions_table(status: Status) -> Table:
-    numbers = ("for", "done", "calls/s", "refused", "retried")
-    table = make_table("run", *numbers, right=numbers)
-    for session in status.sessions:
-        seconds = _seconds(session)
-        table.add_row(
+    counts = {"refused": "count", "retried": "count"}
+    columns = {"run": "text", "for": "number", "done": "count", "calls/s": "rate", **counts}
+    rows = [
+        (
             f"{_local_time(session.started)} {_outcome_of(session, status)}",
-            duration(seconds),
-            f"{session.calls.done:,}",
-            f"{session.series.rate:.1f}" if session.series is not None else "",
-            f"{session.calls.refused:,}",
-            f"{session.calls.retried:,}",
+            duration(_seconds(session)),
+            session.calls.done,
+            None if session.series is None else session.series.rate,
+            session.calls.refused,
+            session.calls.retried,
         )
-    return table
+        for session in status.sessions
+    ]
+    return make_table(columns, rows)
 
 
 def _outcome_of(session: Session, status: Status) -> str:

@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 
 def counts_table(counts: Counts) -> Table:
     """Return a table of the rows by state, with the meaning of each state."""
-    table = make_table("", "rows", "", right=["rows"])
-    table.add_row("total", f"{counts.total:,}", "")
-    table.add_row("accepted", f"{counts.taken:,}", "by the service")
-    if counts.lowered:
-        table.add_row(
-            "  lowered",
-            f"{counts.lowered:,}",
-            "of these, above the group's number of messages, to which the service lowers them",
-        )
-    table.add_row("failed", f"{counts.failed:,}", "refused, or the group ignores unread counts")
-    table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
-    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row has the same two ids")
-    table.add_row("left", f"{counts.left:,}", "still to be sent")
-    return table
+    lowered = "of these, above the group's number of messages, to which the service lowers them"
+    rows = [
+        ("total", counts.total),
+        ("accepted", counts.taken, "by the service"),
+        *([("  lowered", counts.lowered, lowered)] if counts.lowered else []),
+        ("failed", counts.failed, "refused, or the group ignores unread counts"),
+        ("rejected", counts.rejected, "invalid, never sent"),
+        ("superseded", counts.superseded, "never sent: a later row has the same two ids"),
+        ("left", counts.left, "still to be sent"),
+    ]
+    return make_table({"": "text", "rows": "count", " ": "text"}, rows)
 
 
 def failure_lines(failures: Sequence[FailureCount]) -> list[Table | str]:
     """Return a table of the failed and rejected rows by cause, and an explanation of each known code."""
-    table = make_table("code", "failures", "first line", "example", right=["failures", "first line"])
-    for failure in failures:
-        code = "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code)
-        table.add_row(code, f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
+    columns = {"code": "text", "failures": "count", "first line": "count", "example": "text"}
+    rows = [
+        (
+            "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code),
+            failure.rows,
+            failure.first_line,
+            failure.reason,
+        )
+        for failure in failures
+    ]
+    table = make_table(columns, rows)
     lines = explanations(failure.code for failure in failures)
     return [table, "", *lines] if lines else [table]
 
