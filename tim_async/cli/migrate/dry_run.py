@@ -17,17 +17,7 @@ from tim_async.migrate._groups import GroupFound, Groups
 
 from .files import write_report
 from .signals import sigterm_as_interrupt
-from .tables import (
-    counts_dict,
-    counts_table,
-    duration,
-    emit,
-    failure_lines,
-    failures_list,
-    note_lines,
-    notes_dict,
-    speed,
-)
+from .tables import counts_table, duration, emit, failure_lines, note_lines, rows_dict, speed
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -82,11 +72,9 @@ def survey_file(settings: Settings) -> int:
     if settings.as_json:
         fields = {
             "exit_code": code,
-            "counts": counts_dict(found.counts),
-            "failures": failures_list(found.failures),
+            **rows_dict(found.counts, found.failures, found.notes),
             "seconds": round(found.seconds, 1),
             "limit": settings.limit,
-            "notes": notes_dict(found.notes),
             "first": bodies,
             "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in unusable.items()],
             "rejected": None if found.rejected is None else str(found.rejected),

@@ -86,17 +86,15 @@ def counts_dict(counts: Counts) -> dict[str, int]:
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
 
 
-def notes_dict(notes: Notes) -> dict[str, Any]:
-    """Return the notes, ready for JSON."""
-    document: dict[str, Any] = json.loads(notes.to_json())
-    return document
+def rows_dict(counts: Counts, failures: Iterable[FailureCount], notes: Notes) -> dict[str, Any]:
+    """Return the counts, the failed and rejected rows by cause, and the notes, ready for JSON."""
+    return {
+        "counts": counts_dict(counts),
+        "failures": [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures],
+        "notes": json.loads(notes.to_json()),
+    }
 
 
 def loaded_rows(counts: Counts) -> int:
     """Return the number of rows that a load has put on a stream."""
     return counts.total - counts.rejected - counts.superseded
-
-
-def failures_list(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
-    """Return the failed and rejected rows by cause, ready for JSON."""
-    return [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures]

@@ -118,9 +118,9 @@ class Tally:
         """The reason why the run ended; None for an error."""
         if self.error is not None:
             return None
-        if isinstance(self.finished, Loaded):
-            return Ended.DONE if self.finished.complete else Ended.INTERRUPTED
-        return Ended.INTERRUPTED if self.finished is None else self.finished.ended
+        if isinstance(self.finished, Loaded) and self.finished.complete:
+            return Ended.NOTHING_TO_DO if self.finished.before else Ended.DONE
+        return self.finished.ended if isinstance(self.finished, Finished) else Ended.INTERRUPTED
 
     @property
     def seconds(self) -> float:
