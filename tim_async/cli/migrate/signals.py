@@ -142,7 +142,6 @@ class _Watchdog:
     def __init__(self) -> None:
         self._ended = threading.Event()
         self._deadline = math.inf
-        self._paused = False
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._watch, name="tim-async-signals", daemon=True).start()
@@ -160,17 +159,16 @@ class _Watchdog:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Suspend the countdown within the block; it has `CLOSE_TIMEOUT` seconds left afterwards."""
-        self._paused = True
+        signalled, self._deadline = self._deadline < math.inf, math.inf
         try:
             yield
         finally:
-            if self._deadline < math.inf:
+            if signalled:
                 self._deadline = time.monotonic() + CLOSE_TIMEOUT
-            self._paused = False
 
     def _watch(self) -> None:
         while not self._ended.wait(_POLL_INTERVAL):
-            if not self._paused and time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline:
                 # Only if standard error is writable; on Windows, select is for sockets only.
                 if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
                     os.write(2, _FORCED_EXIT)
