@@ -18,7 +18,7 @@ from .doctor import doctor
 from .explain import explain
 from .failures import FAILED, INTERRUPTED, describe, library_error, print_traceback
 from .migrate.command import migrate
-from .output import examples, plain, say
+from .output import examples, print_error, say
 from .quota import quota
 from .serve import emulator
 from .sign import usersig
@@ -45,6 +45,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    commands=[demo, doctor, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, quota, usersig, explain],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "tim-async demo",
@@ -83,23 +84,6 @@ def cli() -> None:
         raise click.UsageError(str(error)) from None
 
 
-for _command in (
-    demo,
-    doctor,
-    emulator,
-    unread,
-    inbox,
-    mark_read,
-    set_unread,
-    receipts,
-    migrate,
-    quota,
-    usersig,
-    explain,
-):
-    cli.add_command(_command)
-
-
 def _add_version_option(command: click.Command, *, hidden: bool) -> None:
     """Add ``--version`` to a command and its subcommands; only the first one's help shows it."""
     click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s", hidden=hidden)(command)
@@ -134,6 +118,6 @@ def run() -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: reported as unexpected
         print_traceback(error)
-        say(f"Error: {plain(describe(error))}")
+        print_error(describe(error))
         return FAILED
     return code if isinstance(code, int) else 0

@@ -27,6 +27,7 @@ __all__ = [
     "number_of",
     "plain",
     "plain_lines",
+    "print_error",
     "say",
     "show",
     "show_json",
@@ -122,6 +123,11 @@ def show_json(document: object) -> None:
 def say(message: str) -> None:
     """Print a message on standard error."""
     click.echo(plain_lines(message), err=True)
+
+
+def print_error(message: str) -> None:
+    """Print an error, in one line, on standard error."""
+    click.echo(f"Error: {plain(message)}", err=True)
 
 
 def number_of(count: int, noun: str) -> str:

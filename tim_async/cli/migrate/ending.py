@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
-from tim_async.cli.output import number_of, plain, say, show
+from tim_async.cli.output import number_of, plain, print_error, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied, TIMError
 from tim_async.migrate import (
@@ -33,7 +33,6 @@ from .tables import (
     failure_lines,
     loaded_rows,
     note_lines,
-    print_error,
     rows_dict,
     speed,
 )

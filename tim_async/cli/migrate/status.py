@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 from tim_async.cli.failures import Misuse
-from tim_async.cli.output import make_table, number_of, plain, say, show, show_json
+from tim_async.cli.output import make_table, number_of, plain, print_error, say, show, show_json
 from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
 from .ending import write_files
 from .files import confirm, discarded_rows, query
 from .settings import Settings, read_journal
-from .tables import counts_table, duration, failure_lines, loaded_rows, note_lines, print_error, rows_dict
+from .tables import counts_table, duration, failure_lines, loaded_rows, note_lines, rows_dict
 
 if TYPE_CHECKING:
     from rich.table import Table

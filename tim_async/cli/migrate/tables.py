@@ -70,11 +70,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def print_error(message: str) -> None:
-    """Print an error on standard error."""
-    click.echo(f"Error: {plain(message)}", err=True)
-
-
 def emit(event: str, fields: Mapping[str, Any]) -> None:
     """Print one event as one line of JSON on standard output."""
     # ASCII: every stream can encode it, and a Unicode line separator in a reason does not end the line.
