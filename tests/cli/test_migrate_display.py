@@ -1,18 +1,16 @@
-"""The output of a migration, event by event; its end by signals; and the help of its commands."""
+"""The output of a migration, event by event, and its end by signals."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +19,6 @@ from rich.console import Console
 from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
-from tim_async.cli.migrate.command import migrate
 from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display, bar
 from tim_async.cli.migrate.signals import StopRequest, run_interruptibly, sigterm_as_interrupt
 from tim_async.cli.migrate.tables import duration
@@ -49,8 +46,8 @@ from tim_async.migrate import (
 
 from .conftest import Run
 from .migrating import GROUP, UNREAD, events, one, write
+from .test_output import Terminal
 
-COMMANDS = migrate.commands
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -60,11 +57,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
@@ -485,34 +477,3 @@ def test_an_interrupt_while_the_rows_are_written(
     assert f"interrupted before {file}.rejected.jsonl was written" in result.stderr
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     assert "nowhere" in Path(f"{file}.rejected.jsonl").read_text()
-
-
-# Help
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command(run: Run, name: str) -> None:
-    """It has examples, and the command accepts each of them."""
-    text = run("migrate", name, "--help").stdout
-    examples = [line.strip() for line in text.split("Examples:\n")[1].split("\n\n")[0].splitlines()]
-    assert len(examples) >= 2
-    for example in examples:
-        (part,) = [part for part in example.split(" | ") if part.startswith("tim-async ")]
-        words = shlex.split(part)
-        assert words[:3] == ["tim-async", "migrate", name]
-        COMMANDS[name].make_context(name, words[3:])
-
-
-@pytest.mark.parametrize("name", ["unread", "read"])
-def test_the_help_lists_the_exit_codes(run: Run, name: str) -> None:
-    text = run("migrate", name, "--help").stdout.split("Exit codes:\n")[1]
-    assert [line.split()[0] for line in text.splitlines()[:6]] == ["0", "1", "2", "3", "4", "130"]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_has_a_help_and_none_takes_a_secret(name: str) -> None:
-    for parameter in COMMANDS[name].params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, parameter.name
-            assert parameter.help.endswith((".", "]")), parameter.name
-        assert not [option for option in parameter.opts if "key" in option or "secret" in option]
