@@ -20,7 +20,7 @@ from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display, bar
-from tim_async.cli.migrate.signals import StopRequest, run_interruptibly, sigterm_as_interrupt
+from tim_async.cli.migrate.signals import run_interruptibly, sigterm_as_interrupt
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import Tally, percent
 from tim_async.cli.output import console_for
@@ -356,12 +356,10 @@ def test_two_signals(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     told: list[str] = []
 
-    async def deaf(stop: StopRequest) -> None:
-        def begun() -> None:
-            told.append("asked")
-            os.kill(os.getpid(), number)
-
-        stop.on_request = begun
+    async def deaf(stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), number)
+        await stop.wait()
+        told.append("asked")
         os.kill(os.getpid(), number)
         await asyncio.Event().wait()
 
@@ -373,43 +371,30 @@ def test_two_signals(number: signal.Signals) -> None:
 def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine that does not stop on request is cancelled some time later."""
     monkeypatch.setattr(signals, "GRACE", 0.0)
-    told: list[str] = []
 
-    async def deaf(stop: StopRequest) -> None:
-        stop.on_request = lambda: told.append("asked")
+    async def deaf(stop: asyncio.Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
         await asyncio.Event().wait()
 
     assert run_interruptibly(deaf) is None
-    assert told == ["asked"]
 
 
 def test_a_coroutine_that_stops_in_time_has_its_result() -> None:
-    """An error of the callback is raised."""
 
-    async def heedful(stop: StopRequest) -> str:
+    async def heedful(stop: asyncio.Event) -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        await stop.event.wait()
+        await stop.wait()
         return "result"
 
-    async def dumb(stop: StopRequest) -> None:
-        def fail() -> None:
-            raise RuntimeError("no voice")
-
-        stop.on_request = fail
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.Event().wait()
-
     assert run_interruptibly(heedful) == "result"
-    with pytest.raises(RuntimeError, match="no voice"):
-        run_interruptibly(dumb)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nohup() -> None:
     """A SIGHUP that is ignored stays ignored."""
 
-    async def look(_: StopRequest) -> tuple[Any, Any]:
+    async def look(_: asyncio.Event) -> tuple[Any, Any]:
         return signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

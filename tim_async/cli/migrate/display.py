@@ -126,14 +126,14 @@ class Display:
         else:
             show(line)
 
-    async def run(self, course: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine, and refresh the display meanwhile.
+    async def run(self, course: Coroutine[Any, Any, T], *background: Coroutine[Any, Any, object]) -> T:
+        """Run a coroutine with others in the background, and refresh the display meanwhile.
 
         Raises:
             OutputLost: the output was lost and `on_output_lost` was not set; the coroutine was cancelled.
         """
         with self:
-            return await beside(course, self._keep_refreshing())
+            return await beside(course, self._keep_refreshing(), *background)
 
     async def _keep_refreshing(self) -> None:
         while True:

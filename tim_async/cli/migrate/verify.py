@@ -13,7 +13,7 @@ from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
 from .display import Display
 from .settings import Settings, read_journal
-from .signals import StopRequest, run_interruptibly
+from .signals import run_interruptibly
 from .tables import emit
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def verify_journal(settings: Settings) -> int:
         return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
-    verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
+    # It has nothing to finish.
+    verified = run_interruptibly(lambda _: _read_back(settings, client, progress), grace=lambda: 0.0)
     if verified is None:
         raise KeyboardInterrupt
     code = _report(settings, status, verified)
@@ -74,8 +75,7 @@ def _report(settings: Settings, status: Status, verified: Verified) -> int:
     return code
 
 
-async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stop: StopRequest) -> Verified:
-    stop.on_request = stop.cancel  # a verification has nothing to finish
+async def _read_back(settings: Settings, client: TIMClient, progress: _Progress) -> Verified:
     display = Display(progress, as_json=settings.as_json)
 
     async def follow() -> Verified:
