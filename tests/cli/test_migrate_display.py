@@ -213,17 +213,20 @@ def test_durations(seconds: float) -> None:
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
-def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
+async def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
     """A bar on a capable terminal; with JSON, only if that goes elsewhere, and otherwise no text."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
     monkeypatch.setattr(sys, "stderr", stderr := Terminal() if err else io.StringIO())
     seen = tally_of(Started(Counts(pending=5), resumed=False))
     display = Display(seen, as_json=as_json)
-    with display:
+
+    async def course() -> None:
         display.refresh()
         display.show_event("line 3 failed", ("row_failed", {"line": 3}))
         display.say("stopping")
+
+    await display.run(course())
     live = err and term != "dumb" and not (out and as_json)
     assert ("\x1b[?25l" in stderr.getvalue()) == live
     assert display.interval == (BAR_INTERVAL if live else LINE_INTERVAL)

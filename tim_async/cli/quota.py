@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -90,9 +90,7 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
     live = None if as_json else live_display(sys.stdout)
     async with _connected(url) as connected:
         view, trouble = await _read_view(connected, namespace), ""
-        if live is not None:
-            live.start()
-        try:
+        with live or contextlib.nullcontext():
             while True:
                 if live is not None:
                     live.update(_screen(view, trouble, live.console.height), refresh=True)
@@ -108,9 +106,6 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
                     view = found.since(view)
                 except Failure as error:
                     trouble = error.message
-        finally:
-            if live is not None:
-                live.stop()
 
 
 async def _serve(url: str, namespace: str, port: int) -> None:
@@ -125,7 +120,7 @@ async def _serve(url: str, namespace: str, port: int) -> None:
             await asyncio.Event().wait()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connected]:
     from tim_async._redis_clients import connect
 

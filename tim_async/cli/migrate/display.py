@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Group
 from rich.padding import Padding
@@ -42,7 +42,7 @@ class View(Protocol):
 
 
 class Display:
-    """A display of a view and of events; a context manager that restores the terminal.
+    """A display of a view and of events.
 
     If JSON goes to a file or a pipe, a terminal on standard error still has its bar.
 
@@ -60,15 +60,6 @@ class Display:
         self._as_json = as_json
         self._live = None if as_json and sys.stdout.isatty() else live_display(sys.stderr)
         self._last_event = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     @contextlib.contextmanager
     def _handling_loss(self) -> Iterator[None]:
@@ -127,12 +118,12 @@ class Display:
             show(line)
 
     async def run(self, course: Coroutine[Any, Any, T], *background: Coroutine[Any, Any, object]) -> T:
-        """Run a coroutine with others in the background, and refresh the display meanwhile.
+        """Run a coroutine with others in the background, and refresh the display meanwhile; then restore the terminal.
 
         Raises:
             OutputLost: the output was lost and `on_output_lost` was not set; the coroutine was cancelled.
         """
-        with self:
+        with self._live or contextlib.nullcontext():
             return await beside(course, self._keep_refreshing(), *background)
 
     async def _keep_refreshing(self) -> None:
