@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 
 from tim_async.cli.output import live_display, plain_lines, say, show
-from tim_async.cli.stdio import OutputLost, abandon
+from tim_async.cli.stdio import OutputLost
 from tim_async.migrate._supervision import beside
 
 from .tables import emit
@@ -51,7 +51,7 @@ class Display:
         as_json: whether to print events to standard output, as JSON Lines.
 
     Attributes:
-        on_output_lost: called when a standard stream is lost, and its output is discarded from then on; None to raise.
+        on_output_lost: called when a standard stream is lost; None to raise.
     """
 
     def __init__(self, view: View, *, as_json: bool) -> None:
@@ -68,7 +68,6 @@ class Display:
         except OutputLost as error:
             if self.on_output_lost is None:
                 raise
-            abandon(error)
             self.on_output_lost(error)
 
     @property
