@@ -223,61 +223,41 @@ def _preload() -> None:
     gc.freeze()
 
 
-class _Forks:
-    """The loop of the interpreter that forks: it forks on request and reports each exit code."""
-
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
-        self._running: dict[int, socket.socket] = {}
-        self._woken, self._wakes = socket.socketpair()
-        self._wakes.setblocking(False)
-        signal.set_wakeup_fd(self._wakes.fileno())
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends pytest, which ends this
-
-    def serve(self) -> dict[str, Any]:
-        """Return in each forked program, with its request; never return in this process."""
-        while True:
-            readable = select.select([self._control, self._woken], [], [])[0]
-            if self._woken in readable:
-                self._woken.recv(4096)
-                self._report()
-            if self._control in readable:
-                message, descriptors, _, _ = socket.recv_fds(self._control, 1, 4)
-                if not message:
-                    self._close()
-                    sys.exit()
-                line = socket.socket(fileno=descriptors.pop())
-                pid = os.fork()
-                if pid == 0:
-                    return self._forked(line, descriptors)
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                self._running[pid] = line
-                line.sendall(b"%d\n" % pid)
-
-    def _report(self) -> None:
-        for pid in list(self._running):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                with self._running.pop(pid) as line, contextlib.suppress(ConnectionError):  # its user has closed it
-                    line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
-
-    def _forked(self, line: socket.socket, descriptors: list[int]) -> dict[str, Any]:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with line, line.makefile("r", encoding="utf-8") as given:
-            request: dict[str, Any] = json.loads(given.readline())
-        self._close()
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number)
+def _serve(control: socket.socket) -> dict[str, Any]:
+    """Fork on request; return in each forked program, with its request, and never in this process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the processes that wait for the programs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends pytest, which ends this
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+        if not message:
+            sys.exit()
+        if os.fork() == 0:
+            control.close()
+            return _forked(descriptors)
+        for descriptor in descriptors:
             os.close(descriptor)
-        return request
 
-    def _close(self) -> None:
-        for mine in (self._control, self._woken, self._wakes, *self._running.values()):
-            mine.close()
+
+def _forked(descriptors: list[int]) -> dict[str, Any]:
+    """Fork the program, in which this returns; this process tells its pid, waits for it and tells its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, number = descriptors
+    with socket.socket(fileno=number) as line:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            with line.makefile("r", encoding="utf-8") as given:
+                request: dict[str, Any] = json.loads(given.readline())
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+                os.close(stream)
+            return request
+        for stream in streams:
+            os.close(stream)
+        with contextlib.suppress(ConnectionError):  # its user has closed it
+            line.sendall(b"%d\n" % pid)
+            line.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os._exit(0)
 
 
 def _run(arguments: list[str], env: dict[str, str], cwd: str, process_group: int | None) -> None:
@@ -300,4 +280,4 @@ def _run(arguments: list[str], env: dict[str, str], cwd: str, process_group: int
 
 if __name__ == "__main__":
     _preload()
-    _run(**_Forks(socket.socket(fileno=int(sys.argv[1]))).serve())
+    _run(**_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tim_async import AuthError, ConnectFailed, RequestTimeout, TIMClient, TIMError
+from tim_async._attempts import Attempt
+from tim_async._lanes import Lane
 from tim_async.cli import calls
 from tim_async.emulator import Emulator
 from tim_async.errors import CODES
 
 from .conftest import Run
+from .test_output import Terminal
 
 GROUP = "@TGS#public"
 GONE = CODES[70107]
@@ -244,15 +248,17 @@ def test_faults_are_survived(run: Run, reach: dict[str, str], service: Emulator)
     assert run("unread", "alice", env=reach).exit_code == 0
 
 
-def test_a_bar_counts_calls(run: Run, reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The progress bar moves with each call that succeeds and not with those that fail."""
-    bar = calls._Bar(2)
-    moved: list[object] = []
-    monkeypatch.setattr(bar._progress, "advance", moved.append)
-    from tim_async._attempts import Attempt
-    from tim_async._lanes import Lane
-
-    with bar:
-        bar.attempt(Attempt("get_group_msg_receipt", 1, Lane.BULK, 0.0, 0.0, None, "ConnectionLost"))
-        bar.attempt(Attempt("get_group_msg_receipt", 2, Lane.BULK, 0.0, 0.0, 0, None))
-    assert len(moved) == 1
+def test_a_bar_counts_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, the progress bar of many calls moves with each that succeeds, and then disappears."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with calls._progress_bar(300) as count:
+        assert count is not None
+        for _ in range(150):
+            count(Attempt("get_group_msg_receipt", 1, Lane.BULK, 0.0, 0.0, None, "ConnectionLost"))
+            count(Attempt("get_group_msg_receipt", 2, Lane.BULK, 0.0, 0.0, 0, None))
+    assert re.findall(r"(\d+)%", terminal.getvalue())[-1] == "50"
+    assert terminal.getvalue().endswith("\x1b[1A\x1b[2K")
+    with calls._progress_bar(200) as count:
+        assert count is None

@@ -1,18 +1,16 @@
-"""The output of a migration, event by event; its end by signals; and the help of its commands."""
+"""The output of a migration, event by event, and its end by signals."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +19,8 @@ from rich.console import Console
 from tim_async._attempts import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
-from tim_async.cli.migrate.command import migrate
-from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display
-from tim_async.cli.migrate.signals import StopRequest, run_interruptibly, sigterm_as_interrupt
+from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display, bar
+from tim_async.cli.migrate.signals import run_interruptibly, sigterm_as_interrupt
 from tim_async.cli.migrate.tables import duration
 from tim_async.cli.migrate.tally import Tally, percent
 from tim_async.cli.output import console_for
@@ -49,8 +46,8 @@ from tim_async.migrate import (
 
 from .conftest import Run
 from .migrating import GROUP, UNREAD, events, one, write
+from .test_output import Terminal
 
-COMMANDS = migrate.commands
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -60,11 +57,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
@@ -136,7 +128,42 @@ def test_a_line_during_an_outage() -> None:
         "50 of 100 rows (50.0 %); waiting for 0:01:20: no\\x1bbody there; 0 retried, 0 refused, 0 failed"
     )
     seen.add(Resumed(80.0))
-    assert seen.line().endswith("; 0:00:05 left")
+    assert seen.line().endswith(" 0 failed"), "the time left is unknown"
+
+
+def test_the_time_left() -> None:
+    """By the rows of the last two minutes, or since the last outage; it counts down between two events."""
+    clock = Clock()
+    seen, settled = tally_of(Started(Counts(pending=10**6), resumed=False), clock=clock), 0
+
+    def work(seconds: int, rate: int) -> None:
+        nonlocal settled
+        for _ in range(seconds):
+            clock.now += 1.0
+            settled += rate
+            seen.add(Progress(Counts(pending=10**6 - settled, done=settled)))
+
+    def left() -> float | None:
+        seconds: float | None = seen.progress_event()[1]["seconds_left"]
+        return seconds
+
+    assert left() is None
+    work(1, 100)
+    assert left() == 9_999.0
+    clock.now += 0.5
+    assert left() == 9_998.5
+    work(150, 50)
+    assert left() == pytest.approx((10**6 - settled) / 50, abs=0.1)
+    seen.add(Waiting("nobody", 30.0))
+    work(600, 0)
+    assert seen.line().endswith(" 0 failed")
+    seen.add(Resumed(630.0))
+    work(1, 0)
+    assert left() is None
+    work(1, 200)
+    assert left() == (10**6 - settled) / 200
+    seen.add(Progress(Counts(done=10**6)))
+    assert left() == 0.0
 
 
 def test_a_hundred_percent_is_all() -> None:
@@ -186,22 +213,25 @@ def test_durations(seconds: float) -> None:
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
-def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
+async def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
     """A bar on a capable terminal; with JSON, only if that goes elsewhere, and otherwise no text."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
     monkeypatch.setattr(sys, "stderr", stderr := Terminal() if err else io.StringIO())
     seen = tally_of(Started(Counts(pending=5), resumed=False))
     display = Display(seen, as_json=as_json)
-    with display:
+
+    async def course() -> None:
         display.refresh()
         display.show_event("line 3 failed", ("row_failed", {"line": 3}))
         display.say("stopping")
-    bar = err and term != "dumb" and not (out and as_json)
-    assert ("\x1b[?25l" in stderr.getvalue()) == bar
-    assert display.interval == (BAR_INTERVAL if bar else LINE_INTERVAL)
+
+    await display.run(course())
+    live = err and term != "dumb" and not (out and as_json)
+    assert ("\x1b[?25l" in stderr.getvalue()) == live
+    assert display.interval == (BAR_INTERVAL if live else LINE_INTERVAL)
     plain = ["stopping"] if as_json else [seen.line(), "line 3 failed", "stopping"]
-    if not bar:
+    if not live:
         assert stderr.getvalue().splitlines() == plain
     assert [document["event"] for document in events(stdout.getvalue())] == (["row_failed"] if as_json else [])
 
@@ -243,7 +273,7 @@ def test_json_every_ten_seconds(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.parametrize("width", [28, 40, 60, 80, 120, 200])
 def test_the_bar_fits_its_terminal(width: int) -> None:
-    """No line exceeds the width, and only the reason of an outage may be cut."""
+    """No line exceeds the width, and no text is cut."""
     clock = Clock()
     seen = tally_of(Started(Counts(pending=10**7), resumed=False), clock=clock)
     clock.now += 100.0
@@ -251,25 +281,23 @@ def test_the_bar_fits_its_terminal(width: int) -> None:
     seen.add(RowFailed(1, (), 10010, ""))
     for waits in (False, True):
         file = Terminal()
-        Console(file=file, width=width, force_terminal=True, color_system=None).print(seen.bar())
-        text = file.getvalue()
-        assert all(len(line) <= width for line in text.splitlines())
-        numbers = ["10.2 %", "1,020,000/10,000,000", "0/s of 200/s", "0 retried", "0 refused", "1 failed (10010: 1)"]
-        for number in numbers if waits else [*numbers, "0:14:40 left"]:
-            assert number in text
-        if width >= 80:
-            assert len(text.splitlines()) == 2 + waits
-        seen.add(Waiting("the service is not there " * 10, 1.0))
+        Console(file=file, width=width, force_terminal=True, color_system=None).print(bar(seen))
+        drawn, *lines = file.getvalue().splitlines()
+        assert all(len(line) <= width for line in [drawn, *lines])
+        assert drawn.startswith("━")
+        assert " ".join(line.rstrip() for line in lines) == seen.line()
+        assert ("0:14:40 left" in seen.line()) != waits
+        seen.add(Waiting("the service is not there, and it will not come back", 1.0))
 
 
 def test_a_bar_without_utf8() -> None:
     """It is drawn with ASCII."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
-    console_for(stream).print(tally_of(Started(Counts(pending=4, done=4), resumed=True)).bar())
+    console_for(stream).print(bar(tally_of(Started(Counts(pending=4, done=4), resumed=True))))
     stream.flush()
     assert "\\u" not in raw.getvalue().decode("ascii")
-    assert "4/8" in raw.getvalue().decode("ascii")
+    assert "4 of 8 rows" in raw.getvalue().decode("ascii")
 
 
 async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,15 +305,15 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    bar = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
+    display = Display(tally_of(Started(Counts(pending=4), resumed=False)), as_json=False)
 
     async def run_to_a_bad_end() -> None:
-        bar.refresh()
-        bar.show_event("[red]no[/red] :smile:", None)
+        display.refresh()
+        display.show_event("[red]no[/red] :smile:", None)
         raise RuntimeError("the end")
 
     with pytest.raises(RuntimeError, match="the end"):
-        await bar.run(run_to_a_bad_end())
+        await display.run(run_to_a_bad_end())
     assert "[red]no[/red] :smile:" in terminal.getvalue()
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
@@ -331,12 +359,10 @@ def test_two_signals(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     told: list[str] = []
 
-    async def deaf(stop: StopRequest) -> None:
-        def begun() -> None:
-            told.append("asked")
-            os.kill(os.getpid(), number)
-
-        stop.on_request = begun
+    async def deaf(stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), number)
+        await stop.wait()
+        told.append("asked")
         os.kill(os.getpid(), number)
         await asyncio.Event().wait()
 
@@ -348,43 +374,30 @@ def test_two_signals(number: signal.Signals) -> None:
 def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine that does not stop on request is cancelled some time later."""
     monkeypatch.setattr(signals, "GRACE", 0.0)
-    told: list[str] = []
 
-    async def deaf(stop: StopRequest) -> None:
-        stop.on_request = lambda: told.append("asked")
+    async def deaf(stop: asyncio.Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
         await asyncio.Event().wait()
 
     assert run_interruptibly(deaf) is None
-    assert told == ["asked"]
 
 
 def test_a_coroutine_that_stops_in_time_has_its_result() -> None:
-    """An error of the callback is raised."""
 
-    async def heedful(stop: StopRequest) -> str:
+    async def heedful(stop: asyncio.Event) -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        await stop.event.wait()
+        await stop.wait()
         return "result"
 
-    async def dumb(stop: StopRequest) -> None:
-        def fail() -> None:
-            raise RuntimeError("no voice")
-
-        stop.on_request = fail
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.Event().wait()
-
     assert run_interruptibly(heedful) == "result"
-    with pytest.raises(RuntimeError, match="no voice"):
-        run_interruptibly(dumb)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nohup() -> None:
     """A SIGHUP that is ignored stays ignored."""
 
-    async def look(_: StopRequest) -> tuple[Any, Any]:
+    async def look(_: asyncio.Event) -> tuple[Any, Any]:
         return signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -452,34 +465,3 @@ def test_an_interrupt_while_the_rows_are_written(
     assert f"interrupted before {file}.rejected.jsonl was written" in result.stderr
     assert run("migrate", "unread", file, env=reach).exit_code == 3
     assert "nowhere" in Path(f"{file}.rejected.jsonl").read_text()
-
-
-# Help
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command(run: Run, name: str) -> None:
-    """It has examples, and the command accepts each of them."""
-    text = run("migrate", name, "--help").stdout
-    examples = [line.strip() for line in text.split("Examples:\n")[1].split("\n\n")[0].splitlines()]
-    assert len(examples) >= 2
-    for example in examples:
-        (part,) = [part for part in example.split(" | ") if part.startswith("tim-async ")]
-        words = shlex.split(part)
-        assert words[:3] == ["tim-async", "migrate", name]
-        COMMANDS[name].make_context(name, words[3:])
-
-
-@pytest.mark.parametrize("name", ["unread", "read"])
-def test_the_help_lists_the_exit_codes(run: Run, name: str) -> None:
-    text = run("migrate", name, "--help").stdout.split("Exit codes:\n")[1]
-    assert [line.split()[0] for line in text.splitlines()[:6]] == ["0", "1", "2", "3", "4", "130"]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_has_a_help_and_none_takes_a_secret(name: str) -> None:
-    for parameter in COMMANDS[name].params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, parameter.name
-            assert parameter.help.endswith((".", "]")), parameter.name
-        assert not [option for option in parameter.opts if "key" in option or "secret" in option]

@@ -320,7 +320,7 @@ def test_a_bar_on_a_terminal(crowded: tuple[Emulator, str]) -> None:
             assert process.returncode == 3
         assert termios.tcgetattr(theirs) == before
     assert "━" in text
-    assert f"/{ROWS + 1}" in text
+    assert f"of {ROWS + 1} rows" in text
     assert "line 202 failed: 10010: no such group: nowhere" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert text.index("by the service") > text.rindex("\x1b[?25h")

@@ -24,6 +24,8 @@ from tests.emulator.support import query, usersig
 from tests.programs import PIPE, ForkedProgram
 from tim_async.emulator import DEFAULT_SECRET_KEY
 
+from .migrating import read_until
+
 pytestmark = pytest.mark.processes
 
 Start = Callable[..., ForkedProgram]
@@ -86,17 +88,6 @@ def test_a_level_that_does_not_exist_is_wrong_usage(start: Start) -> None:
         _, said = process.communicate()
     assert process.returncode == 2
     assert "TIM_LOG in the environment is 'loud'; the levels are debug, info, warning, error" in said
-
-
-def read_until(process: ForkedProgram, wanted: str) -> str:
-    """Read the standard error of a process up to a line with ``wanted``."""
-    assert process.stderr is not None
-    said: list[str] = []
-    for line in process.stderr:
-        said.append(line)
-        if wanted in line:
-            return "".join(said)
-    raise AssertionError(said)
 
 
 def exports(said: str) -> dict[str, str]:

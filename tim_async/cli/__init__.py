@@ -22,8 +22,7 @@ def main() -> int:
         try:
             return _run()
         except stdio.OutputLost as error:
-            stdio.abandon(error)
-            stdio.flush()
+            stdio.give_up(error)
             return 1
     except KeyboardInterrupt:  # outside of `run`, which handles the others
         return _INTERRUPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -15,9 +16,9 @@ from .calls import inbox, mark_read, receipts, set_unread, unread
 from .demo.command import demo
 from .doctor import doctor
 from .explain import explain
-from .failures import FAILED, INTERRUPTED, describe, print_traceback
+from .failures import FAILED, INTERRUPTED, describe, library_error, print_traceback
 from .migrate.command import migrate
-from .output import examples, plain, say
+from .output import examples, print_error, say
 from .quota import quota
 from .serve import emulator
 from .sign import usersig
@@ -26,7 +27,25 @@ from .stdio import OutputLost
 _NAME = "tim-async"
 
 
+class _Commands(click.Group):
+    """The command group, which raises the library's errors as click's."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise  # the regular end of --help and others, which need no error of the library
+        except Exception as error:
+            expected = library_error(error)
+            if expected is None:
+                raise
+            raise expected from None
+
+
 @click.group(
+    cls=_Commands,
+    commands=[demo, doctor, emulator, unread, inbox, mark_read, set_unread, receipts, migrate, quota, usersig, explain],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "tim-async demo",
@@ -65,23 +84,6 @@ def cli() -> None:
         raise click.UsageError(str(error)) from None
 
 
-for _command in (
-    demo,
-    doctor,
-    emulator,
-    unread,
-    inbox,
-    mark_read,
-    set_unread,
-    receipts,
-    migrate,
-    quota,
-    usersig,
-    explain,
-):
-    cli.add_command(_command)
-
-
 def _add_version_option(command: click.Command, *, hidden: bool) -> None:
     """Add ``--version`` to a command and its subcommands; only the first one's help shows it."""
     click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s", hidden=hidden)(command)
@@ -116,6 +118,6 @@ def run() -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the outermost handler: reported as unexpected
         print_traceback(error)
-        say(f"Error: {plain(describe(error))}")
+        print_error(describe(error))
         return FAILED
     return code if isinstance(code, int) else 0

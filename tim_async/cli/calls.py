@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tim_async._codes import explanations
 
 from . import credentials
-from .failures import PARTIAL, click_errors
+from .failures import PARTIAL, argument_errors
 from .output import console_for, examples, json_option, make_table, number_of, plain, say, show, show_json
 from .ranges import parse_seqs, parse_time
 
 if TYPE_CHECKING:
-    from tim_async._attempts import Attempt
+    from tim_async._hooks import Hook
     from tim_async.client import TIMClient
     from tim_async.models import C2CUnread, GroupMsgReceipts, ItemError
 
-    Errors = Mapping[str, ItemError] | Mapping[int, ItemError]
-
 Value = TypeVar("Value")
-
-_REFRESH_INTERVAL = 0.25
-"""Seconds between two updates of a progress bar."""
 
 
 @click.command(
@@ -56,16 +52,10 @@ def unread(
         if as_json:
             show_json({"to_account": account, "all_c2c_unread_msg_num": total})
         else:
-            table = make_table("Account", "Unread", right=["Unread"])
-            table.add_row(account, str(total))
-            show(table)
+            show(make_table({"Account": "text", "Unread": "number"}, [(account, total)]))
         return
     result = _call(credentials_file, lambda tim: tim.batch.get_c2c_unread_msg_num(account, peers), -(-len(peers) // 10))
-    if as_json:
-        show_json({"to_account": account, **_as_dict(result)})
-    else:
-        _show_unread(result, dict.fromkeys(peers))
-    _report_errors(ctx, result.errors, "peer")
+    _show_unread(ctx, {"to_account": account}, result, dict.fromkeys(peers), as_json=as_json)
 
 
 @click.command(
@@ -83,11 +73,7 @@ def inbox(ctx: click.Context, account: str, as_json: bool, credentials_file: Pat
     failed.
     """
     result = _call(credentials_file, lambda tim: tim.batch.get_recent_c2c_unread_msg_num(account))
-    if as_json:
-        show_json({"from_account": account, **_as_dict(result)})
-    else:
-        _show_unread(result, [*result.counts, *result.errors])
-    _report_errors(ctx, result.errors, "peer")
+    _show_unread(ctx, {"from_account": account}, result, [*result.counts, *result.errors], as_json=as_json)
 
 
 @click.command(
@@ -114,7 +100,7 @@ def mark_read(
     report_account: str, peer_account: str, moment: str | None, as_json: bool, credentials_file: Path | None
 ) -> None:
     """Mark the messages that REPORT_ACCOUNT has received from PEER_ACCOUNT as read."""
-    with click_errors():
+    with argument_errors():
         seconds = None if moment is None else parse_time(moment)
     _call(credentials_file, lambda tim: tim.admin_set_msg_read(report_account, peer_account, msg_read_time=seconds))
     if as_json:
@@ -173,7 +159,7 @@ def receipts(
     Each SEQ is a message number or a range such as 1-500; 50 messages per call.  Exit code 3 if some messages have no
     receipt.
     """
-    with click_errors():
+    with argument_errors():
         numbers = parse_seqs(seqs)
     if who:
         if len(numbers) > 1:
@@ -183,30 +169,60 @@ def receipts(
     result = _call(
         credentials_file, lambda tim: tim.batch.get_group_msg_receipt(group, numbers), -(-len(numbers) // 50)
     )
+    columns = {"MsgSeq": "number", "Read": "number", "Unread": "number"}
+    cells = {seq: (receipt.read_num, receipt.unread_num) for seq, receipt in result.receipts.items()}
+    rows = [(seq, *cells.get(seq, ("-", "-"))) for seq in numbers]
+    _show_items(ctx, {"group_id": group}, result, "message", columns, rows, as_json=as_json)
+
+
+def _show_unread(
+    ctx: click.Context, given: Mapping[str, str], result: C2CUnread, peers: Iterable[str], *, as_json: bool
+) -> None:
+    """Print the counts of peers, in their order."""
+    rows = [(peer, result.counts.get(peer, "-")) for peer in peers]
+    _show_items(ctx, given, result, "peer", {"Peer": "text", "Unread": "number"}, rows, as_json=as_json)
+
+
+def _show_items(
+    ctx: click.Context,
+    given: Mapping[str, str],
+    result: C2CUnread | GroupMsgReceipts,
+    noun: str,
+    columns: Mapping[str, str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a result, and explain each code of its errors once; the exit code is 3 if there are any.
+
+    Args:
+        ctx: the context of the command.
+        given: the argument of the command, for JSON.
+        result: the result.
+        noun: the name of an item.
+        columns: the columns of the table, without that of the errors.
+        rows: its rows, each with the item first.
+        as_json: whether to print JSON.
+    """
+    errors: Mapping[Any, ItemError] = result.errors
     if as_json:
-        show_json({"group_id": group, **_as_dict(result)})
+        explained = {
+            item: {**asdict(error), "meaning": error.meaning, "remedy": error.remedy} for item, error in errors.items()
+        }
+        show_json({**given, **asdict(result), "errors": explained})
+    elif errors:
+        show(make_table({**columns, "Error": "text"}, [(*row, _reason(errors.get(row[0]))) for row in rows]))
     else:
-        table = make_table(
-            "MsgSeq", "Read", "Unread", *_error_column(result.errors), right=["MsgSeq", "Read", "Unread"]
-        )
-        for seq in numbers:
-            if seq in result.receipts:
-                table.add_row(str(seq), str(result.receipts[seq].read_num), str(result.receipts[seq].unread_num))
-            else:
-                table.add_row(str(seq), "-", "-", _reason(result.errors[seq]))
-        show(table)
-    _report_errors(ctx, result.errors, "message")
+        show(make_table(columns, rows))
+    if errors:
+        failed = f"{number_of(len(errors), noun)} failed."
+        say("\n".join([failed, *explanations(error.code for error in errors.values())]))
+        ctx.exit(PARTIAL)
 
 
-def _show_unread(result: C2CUnread, peers: Iterable[str]) -> None:
-    """Print the counts of peers in their order, and the errors in a third column."""
-    table = make_table("Peer", "Unread", *_error_column(result.errors), right=["Unread"])
-    for peer in peers:
-        if peer in result.counts:
-            table.add_row(peer, str(result.counts[peer]))
-        else:
-            table.add_row(peer, "-", _reason(result.errors[peer]))
-    show(table)
+def _reason(error: ItemError | None) -> str:
+    parts = () if error is None else (error.code, error.info)
+    return " ".join(str(part) for part in parts if part)
 
 
 def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_json: bool) -> None:
@@ -220,85 +236,32 @@ def _show_readers(credentials_file: Path | None, group: str, seq: int, *, as_jso
     if as_json:
         show_json({"group_id": group, "msg_seq": seq, "read": read, "unread": unread_by})
         return
-    table = make_table("Member", "Read")
-    for members, answer in ((read, "yes"), (unread_by, "no")):
-        for member in members:
-            table.add_row(member, answer)
-    show(table)
+    rows = [*((member, "yes") for member in read), *((member, "no") for member in unread_by)]
+    show(make_table({"Member": "text", "Read": "text"}, rows))
 
 
 def _call(credentials_file: Path | None, work: Callable[[TIMClient], Awaitable[Value]], calls: int = 1) -> Value:
     """Run ``work`` with a client, which makes ``calls`` calls."""
-    options = credentials.load(credentials_file).client_options()
+    options = credentials.client_options(credentials_file)
 
-    async def carry_out(on_attempt: Callable[[Attempt], None] | None = None) -> Value:
+    async def carry_out(on_attempt: Hook | None) -> Value:
         from tim_async.client import TIMClient
 
         async with TIMClient(**options, on_attempt=on_attempt) as tim:
             return await work(tim)
 
-    async def carry_out_with_bar() -> Value:
-        from tim_async.migrate._supervision import beside
-
-        with _Bar(calls) as bar:
-            return await beside(carry_out(bar.attempt), bar.keep_refreshing())
-
-    with click_errors():
-        # 200 calls take about a second.
-        return asyncio.run(carry_out_with_bar() if calls > 200 and sys.stderr.isatty() else carry_out())
+    with argument_errors(), _progress_bar(calls) as on_attempt:
+        return asyncio.run(carry_out(on_attempt))
 
 
-class _Bar:
-    """A transient progress bar on standard error."""
+@contextlib.contextmanager
+def _progress_bar(calls: int) -> Iterator[Hook | None]:
+    """Show a progress bar within the block, and yield the hook that advances it; None for so few calls, or a pipe."""
+    if calls <= 200 or not sys.stderr.isatty():  # 200 calls take about a second
+        yield None
+        return
+    from rich.progress import Progress
 
-    def __init__(self, calls: int) -> None:
-        from rich.progress import Progress
-
-        # rich would refresh it from a thread, whose errors would be lost.
-        self._progress = Progress(
-            console=console_for(sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False
-        )
-        self._task = self._progress.add_task("calls", total=calls)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def attempt(self, attempt: Attempt) -> None:
-        """Count a call whose attempt succeeded."""
-        if attempt.error is None:
-            self._progress.advance(self._task)
-
-    async def keep_refreshing(self) -> None:
-        """Redraw the bar every `_REFRESH_INTERVAL` seconds."""
-        while True:
-            self._progress.refresh()
-            await asyncio.sleep(_REFRESH_INTERVAL)
-
-
-def _error_column(errors: Errors) -> list[str]:
-    return ["Error"] if errors else []
-
-
-def _reason(error: ItemError) -> str:
-    return " ".join(part for part in ("" if error.code is None else str(error.code), error.info) if part)
-
-
-def _as_dict(result: C2CUnread | GroupMsgReceipts) -> dict[str, Any]:
-    """Return a result as plain data, with the meaning and remedy of each error."""
-    errors = {
-        item: {**asdict(error), "meaning": error.meaning, "remedy": error.remedy}
-        for item, error in result.errors.items()
-    }
-    return {**asdict(result), "errors": errors}
-
-
-def _report_errors(ctx: click.Context, errors: Errors, item: str) -> None:
-    """Print the number of failed items, and explain each code once; the exit code is then 3."""
-    if errors:
-        failed = f"{number_of(len(errors), item)} failed."
-        say("\n".join([failed, *explanations(error.code for error in errors.values())]))
-        ctx.exit(PARTIAL)
+    with Progress(console=console_for(sys.stderr), transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("calls", total=calls)
+        yield lambda attempt: progress.advance(task, attempt.error is None)

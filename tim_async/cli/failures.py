@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from tim_async._plaintext import plain
 from tim_async.errors import TIMError
 
 from .stdio import OutputLost
@@ -36,10 +37,36 @@ class Misuse(click.ClickException):
     exit_code = USAGE
 
 
+def library_error(error: BaseException) -> click.ClickException | None:
+    """Return an error of the library as click's, with a message in one line and an exit code; None for a bug."""
+    from tim_async.migrate.errors import (  # help does not need it
+        JournalMismatch,
+        MigrateError,
+        SourceError,
+        StoreMisconfigured,
+    )
+
+    if isinstance(error, TIMError):
+        text = str(error)
+        if error.remedy and not text.endswith(error.remedy):
+            text = f"{text.rstrip(' .')}. {error.remedy}"
+        return Failure(plain(text))
+    if isinstance(error, SourceError | JournalMismatch | StoreMisconfigured):
+        return Misuse(plain(str(error)))
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "redis":
+        return Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'")
+    # An ImportError of the library has the remedy, and no module's name.
+    if isinstance(error, MigrateError) or (isinstance(error, ImportError) and error.name is None):
+        return Failure(plain(str(error)))
+    return None
+
+
 def describe(error: BaseException) -> str:
     """Describe an error in one line; an unexpected one with its class and the line that raised it."""
-    if _is_expected(error):
-        text = with_remedy(error) if isinstance(error, TIMError) else str(error)
+    if isinstance(error, OutputLost):
+        return str(error)
+    if (expected := library_error(error)) is not None:
+        text = expected.message
         return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "…"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -49,44 +76,19 @@ def describe(error: BaseException) -> str:
     return f"{text}; please report it with the traceback that PYTHONDEVMODE=1 shows"
 
 
-def with_remedy(error: TIMError) -> str:
-    """Describe an error in one line that ends with its remedy, if it has one."""
-    text = str(error)
-    return text if not error.remedy or text.endswith(error.remedy) else f"{text.rstrip(' .')}. {error.remedy}"
-
-
-def _is_expected(error: BaseException) -> bool:
-    from tim_async.migrate.errors import MigrateError  # help does not need it
-
-    return isinstance(error, TIMError | MigrateError | OutputLost)
-
-
 def print_traceback(error: BaseException) -> None:
     """Print the traceback of an unexpected error in Python's development mode."""
-    if sys.flags.dev_mode and not _is_expected(error):
+    if sys.flags.dev_mode and not isinstance(error, OutputLost) and library_error(error) is None:
         traceback.print_exception(error)
 
 
 @contextmanager
-def requires_redis() -> Iterator[None]:
-    """Raise the import error of a missing redis-py within the block as a `Failure` with the remedy."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "redis":
-            raise
-        raise Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'") from None
-
-
-@contextmanager
-def click_errors() -> Iterator[None]:
-    """Raise the library's errors within the block as click's, which have a one-line message and an exit code.
+def argument_errors() -> Iterator[None]:
+    """Raise the library's refusals of arguments within the block as `Misuse`.
 
     Only for calls of the library: elsewhere, a ValueError is a bug.
     """
     try:
         yield
-    except TIMError as error:
-        raise Failure(with_remedy(error)) from None
     except (ValueError, TypeError) as error:
         raise Misuse(str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,8 +11,10 @@ if TYPE_CHECKING:
 
 _SPEC = re.compile(r"(?P<kind>[^=@]+)(?:=(?P<share>[0-9.]+)(?P<percent>%)?)?(?:@(?P<endpoint>[a-z0-9_]+))?")
 _KIND = re.compile(
-    r"(?P<code>[0-9]{1,9})|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|delay-(?P<delay>[0-9.]+)"
+    r"(?P<code>[0-9]{1,9})|http-(?P<status>[0-9]{3})|drop-(?P<drop>before|after)|(?P<truncate>truncate)"
+    r"|delay-(?P<delay>[0-9.]+)"
 )
+_TYPES: dict[str, Callable[[str], Any]] = {"code": int, "status": int, "drop": str, "truncate": bool, "delay": float}
 
 FORMS = "an ErrorCode such as 10002, http-STATUS, drop-before, drop-after, truncate, or delay-SECONDS"
 
@@ -31,9 +34,12 @@ def parse_fault(text: str) -> dict[str, Any]:
     spec = _SPEC.fullmatch(text)
     if spec is None:
         raise ValueError(f"{text!r} does not have the form KIND[=SHARE][@ENDPOINT]")
-    fault = _kind(spec["kind"])
+    kind = _KIND.fullmatch(spec["kind"])
+    if kind is None or kind.lastgroup is None:
+        raise ValueError(f"unknown fault {spec['kind']!r}: KIND is {FORMS}")
+    fault = {kind.lastgroup: _TYPES[kind.lastgroup](kind[kind.lastgroup])}
     if spec["share"] is not None:
-        fault["probability"] = _number(spec["share"]) / (100 if spec["percent"] else 1)
+        fault["probability"] = float(spec["share"]) / (100 if spec["percent"] else 1)
     if spec["endpoint"] is not None:
         fault["endpoint"] = spec["endpoint"]
     return fault
@@ -53,25 +59,3 @@ def fault_text(fault: Fault) -> str:
         kind = f"delay-{fault.delay:.12g}" if fault.body is None else fault.kind.replace(" ", "-")
     share = "" if fault.probability == 1.0 else f"={100 * fault.probability:.12g}%"
     return kind + share + (f"@{fault.endpoint}" if fault.endpoint else "")
-
-
-def _kind(text: str) -> dict[str, Any]:
-    if text == "truncate":
-        return {"truncate": True}
-    kind = _KIND.fullmatch(text)
-    if kind is None:
-        raise ValueError(f"unknown fault {text!r}: KIND is {FORMS}")
-    if kind["code"] is not None:
-        return {"code": int(kind["code"])}
-    if kind["status"] is not None:
-        return {"status": int(kind["status"])}
-    if kind["drop"] is not None:
-        return {"drop": kind["drop"]}
-    return {"delay": _number(kind["delay"])}
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 __all__ = [
+    "Cell",
     "console_for",
     "examples",
     "json_option",
@@ -26,19 +27,28 @@ __all__ = [
     "number_of",
     "plain",
     "plain_lines",
+    "print_error",
     "say",
     "show",
     "show_json",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _UNBOUNDED = 1_000_000
 
+Cell = str | float | None
+"""The content of a cell."""
+_TEXTS: dict[str, Callable[[Any], str]] = {
+    "text": plain,
+    "number": str,
+    "count": "{:,.12g}".format,
+    "rate": "{:,.1f}".format,
+    "share": "{:.0%}".format,
+}
+"""The format of the cells of each kind.  Texts are untrusted."""
 
-def json_option(command: Command) -> Command:
-    """Add the flag ``--json`` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")(command)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+"""Adds the flag ``--json`` to a command."""
 
 
 def examples(*lines: str) -> str:
@@ -76,29 +86,23 @@ def live_display(stream: IO[str]) -> Live | None:
     )
 
 
-class PlainTable(Table):
-    """A table with cells of untrusted text."""
-
-    def add_row(self, *cells: str) -> None:  # type: ignore[override]
-        """Add a row; control characters are escaped."""
-        super().add_row(*map(plain, cells))
-
-
-def make_table(*columns: str, right: Iterable[str] = ()) -> PlainTable:
-    """Return an empty table.
+def make_table(columns: Mapping[str, str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table.
 
     Args:
-        columns: the headings of the columns.
-        right: the headings of the columns with numbers.
+        columns: the kind of the cells by heading: ``text``, ``number`` (shown as it is), ``count``, ``rate``, or
+            ``share`` (0 to 1).
+        rows: the cells by column; None for an empty cell.  The last cells may be missing.
     """
-    table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
-    numbers = set(right)
-    for column in columns:
-        if column in numbers:
-            table.add_column(column, justify="right", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
+    for heading, kind in columns.items():
+        if kind == "text":
+            table.add_column(heading, overflow="fold")  # a truncated id would be useless
         else:
-            # A truncated id would be useless.
-            table.add_column(column, overflow="fold")
+            table.add_column(heading, justify="right", no_wrap=True)
+    texts = [_TEXTS[kind] for kind in columns.values()]
+    for row in rows:
+        table.add_row(*("" if cell is None else text(cell) for text, cell in zip(texts, row, strict=False)))
     return table
 
 
@@ -119,6 +123,11 @@ def show_json(document: object) -> None:
 def say(message: str) -> None:
     """Print a message on standard error."""
     click.echo(plain_lines(message), err=True)
+
+
+def print_error(message: str) -> None:
+    """Print an error, in one line, on standard error."""
+    click.echo(f"Error: {plain(message)}", err=True)
 
 
 def number_of(count: int, noun: str) -> str:

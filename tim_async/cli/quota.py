@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ import click
 from tim_async._plaintext import plain_json
 from tim_async._stores import redis_url
 
-from ._page import page_options, page_port
-from .failures import Failure, Misuse, click_errors, requires_redis
+from ._page import page_port, ui_option, ui_port_option
+from ._page.quota import ENDPOINT_CELLS, MEMBER_CELLS, endpoint_cells, member_rows
+from .failures import Failure, Misuse, argument_errors
 from .output import examples, live_display, make_table, number_of, plain, say, show, show_json
 
 if TYPE_CHECKING:
@@ -52,14 +53,15 @@ _MIN_MEMBERS = 3
     is_flag=True,
     help="Print one JSON document instead of tables; with --watch, one line per refresh.",
 )
-@page_options
+@ui_option
+@ui_port_option
 def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_port: int | None) -> None:
     """Show the members of the quota in a Redis or Valkey, by app and endpoint, and their calls/s.
 
     URL is that of the `RedisQuota`; pass one with a password in TIM_QUOTA_URL.  The store is only read.  Without
     --watch, calls/s are averages since each member joined.
     """
-    with click_errors():
+    with argument_errors():
         url = redis_url(url)
     if {"{", "}"} & {*namespace} or not namespace:
         raise Misuse("--namespace must not be empty and must not contain braces")
@@ -88,9 +90,7 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
     live = None if as_json else live_display(sys.stdout)
     async with _connected(url) as connected:
         view, trouble = await _read_view(connected, namespace), ""
-        if live is not None:
-            live.start()
-        try:
+        with live or contextlib.nullcontext():
             while True:
                 if live is not None:
                     live.update(_screen(view, trouble, live.console.height), refresh=True)
@@ -106,9 +106,6 @@ async def _watch(url: str, namespace: str, *, as_json: bool) -> None:
                     view = found.since(view)
                 except Failure as error:
                     trouble = error.message
-        finally:
-            if live is not None:
-                live.stop()
 
 
 async def _serve(url: str, namespace: str, port: int) -> None:
@@ -123,10 +120,10 @@ async def _serve(url: str, namespace: str, port: int) -> None:
             await asyncio.Event().wait()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connected]:
-    with requires_redis():
-        from tim_async._redis_clients import connect
+    from tim_async._redis_clients import connect
+
     connected = connect(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         yield connected
@@ -183,42 +180,13 @@ def _tables(view: QuotaView, most: int | None = None) -> list[Table | str]:
         view: the quota as read.
         most: maximum number of members shown of each endpoint; None for all.
     """
-    numbers = ("limit", "calls/s", "out", "cooling", "waiting", "bulk", "members")
-    endpoints = make_table("app", "endpoint", *numbers, "", right=numbers)
-    for one in view.endpoints:
-        waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
-        counts = [f"{count:,}" for count in (one.out, one.cooling, *waiting, len(one.members))]
-        rates = (f"{one.limit:,g}", f"{one.calls_per_second:,.1f}")
-        endpoints.add_row(one.sdk_app_id, one.name, *rates, *counts, ", ".join(one.remarks))
-    members = make_table(
-        "endpoint",
-        "member",
-        "calls/s",
-        "share",
-        "out",
-        "waiting",
-        "limit",
-        "age",
-        right=("calls/s", "share", "out", "age"),
-    )
-    for one in view.endpoints:
-        shown = one.members[:most]
-        for member in shown:
-            members.add_row(
-                one.name,
-                member.id,
-                f"{member.calls_per_second:,.1f}",
-                f"{member.share:.0%}",
-                f"{member.out:,}",
-                member.waiting,
-                one.named_by(member),
-                member.since,
-            )
-        if len(one.members) > len(shown):
-            rest = one.members[len(shown) :]
-            rate = sum(member.calls_per_second for member in rest)
-            members.add_row(one.name, f"{len(rest):,} others", f"{rate:,.1f}", f"{sum(m.share for m in rest):.0%}")
-    return [endpoints, "", members]
+    endpoints = [[one.sdk_app_id, one.name, *endpoint_cells(one)] for one in view.endpoints]
+    members = [[one.name, *row] for one in view.endpoints for row in member_rows(one, most)]
+    return [
+        make_table({"app": "text", "endpoint": "text", **ENDPOINT_CELLS, "": "text"}, endpoints),
+        "",
+        make_table({"endpoint": "text", **MEMBER_CELLS}, members),
+    ]
 
 
 def _screen(view: QuotaView, trouble: str, height: int) -> Group:

@@ -6,26 +6,35 @@ import asyncio
 import contextlib
 import shlex
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._page import page_options, page_port
-from .emulator_report import report_table
+from ._page import page_port, ui_option, ui_port_option
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
-from .output import examples, json_option, number_of, plain, say, show, show_json
+from .output import examples, json_option, make_table, number_of, plain, say, show, show_json
 from .ranges import FiniteRange
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
+
+    from rich.table import Table
 
     from tim_async.emulator import Emulator, Report
 
 _PORT = 8099
+_COLUMNS = {
+    "endpoint": "text",
+    "calls": "count",
+    "calls/s": "rate",
+    "fullest s": "count",
+    "refused": "count",
+    "faults": "count",
+    "retried": "count",
+}
 _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -111,7 +120,8 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random choices.")
 @click.option("--empty", is_flag=True, help="Start without the example accounts, groups and messages.")
-@page_options
+@ui_option
+@ui_port_option
 @json_option
 @click.pass_context
 def emulator(
@@ -145,11 +155,11 @@ def emulator(
         raise Misuse(str(error)) from None
     if not empty:
         fill_example(service.state)
-    page = _page(service, options["limit"] or None, port)
+    interrupted = False
     try:
-        ended_by = asyncio.run(_serve(service, page, env_file, example=not empty))
-    except _EnvFileError as error:
-        raise Failure(f"cannot write {env_file}: {error}") from None
+        asyncio.run(_serve(service, options["limit"] or None, port, env_file, example=not empty))
+    except KeyboardInterrupt:
+        interrupted = True
     except OSError as error:
         raise Failure(f"cannot listen at port {options['port']}: {error.strerror or error}") from None
     report = service.report()
@@ -157,12 +167,15 @@ def emulator(
         show_json(report.as_dict())
     elif report.endpoints:
         show("", report_table(report.as_dict()["endpoints"]), *_undocumented_fields(report))
-    if ended_by == signal.SIGINT:
+    if interrupted:
         ctx.exit(INTERRUPTED)
 
 
-class _EnvFileError(Exception):
-    """A failure to write the file of --env-file."""
+def report_table(endpoints: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a table of the endpoints: calls, mean rate, peak of any second, refusals, faults and retries."""
+    numbers = ("calls", "calls_per_second", "fullest_sliding_second", "refused", "faults", "retried")
+    counted = {name: {**seen, "faults": sum(seen["faults"].values())} for name, seen in endpoints.items()}
+    return make_table(_COLUMNS, ([name, *(seen[one] for one in numbers)] for name, seen in counted.items()))
 
 
 def _undocumented_fields(report: Report) -> list[str]:
@@ -198,50 +211,32 @@ def _write(file: Path, environment: dict[str, str]) -> None:
         with replacing(file) as out:
             out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
     except OSError as error:
-        raise _EnvFileError(error.strerror or str(error)) from None
-
-
-@asynccontextmanager
-async def _page(service: Emulator, limit: int | None, port: int | None) -> AsyncIterator[str | None]:
-    """Serve the page within the block and yield its URL; None without a port."""
-    if port is None:
-        yield None
-        return
-    from ._page.emulator import EmulatorSubject
-    from ._page.server import serve_page
-
-    async with serve_page(EmulatorSubject(service, limit), port) as url:
-        yield url
+        raise Failure(f"cannot write {file}: {error.strerror or error}") from None
 
 
 async def _serve(
-    service: Emulator, page: AbstractAsyncContextManager[str | None], env_file: Path | None, *, example: bool
-) -> int:
-    """Run the emulator and its page until a signal; return the signal's number."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-
-    def end(number: int) -> None:
-        if not ended.done():
-            ended.set_result(number)
-
+    service: Emulator, limit: int | None, page_port: int | None, env_file: Path | None, *, example: bool
+) -> None:
+    """Run the emulator, and its page if there is a port for it, until SIGTERM, or until Ctrl-C cancels it."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Where the loop cannot handle signals, Ctrl-C raises KeyboardInterrupt.
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, end, number)
-                stack.callback(loop.remove_signal_handler, number)  # uvloop keeps them after the loop is closed
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(signal.SIGTERM, ended.set)
+            stack.callback(loop.remove_signal_handler, signal.SIGTERM)  # uvloop keeps it after the loop is closed
         await stack.enter_async_context(service)
-        url = await stack.enter_async_context(page)
+        if page_port is not None:
+            from ._page.emulator import EmulatorSubject
+            from ._page.server import serve_page
+
+            url = await stack.enter_async_context(serve_page(EmulatorSubject(service, limit), page_port))
+            say(f"Page at {url}")
         if env_file is not None:
             _write(env_file, service.environment())
-        _print_instructions(service, url, example=example)
-        return await ended
+        _print_instructions(service, example=example)
+        await ended.wait()
 
 
-def _print_instructions(service: Emulator, page: str | None, *, example: bool) -> None:
-    if page is not None:
-        say(f"Page at {page}")
+def _print_instructions(service: Emulator, *, example: bool) -> None:
     say(f"Emulator running at {service.url}; press Ctrl-C to stop.  In another terminal:\n")
     say("".join(f"  export {name}={shlex.quote(value)}\n" for name, value in service.environment().items()))
     if example:

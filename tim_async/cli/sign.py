@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from . import credentials
-from .failures import click_errors
+from .failures import argument_errors
 from .output import examples, json_option, say, show_json
 
 _DAY = 86_400
@@ -45,14 +45,15 @@ def usersig(identifier: str | None, expire: int, as_json: bool, credentials_file
 
     found = credentials.load(credentials_file)
     issued_at = int(time.time())
-    with click_errors():
-        check_key(found.secret_key)
-        who = _arguments.text("identifier", found.identifier if identifier is None else identifier)
-        signed = sign(found.sdk_app_id, found.secret_key, who, issued_at=issued_at, expire=expire)
+    with argument_errors():
+        check_key(found["secret_key"])
+        given = found.get("identifier", "administrator") if identifier is None else identifier
+        who = _arguments.text("identifier", given)
+        signed = sign(found["sdk_app_id"], found["secret_key"], who, issued_at=issued_at, expire=expire)
     if as_json:
         show_json(
             {
-                "sdk_app_id": found.sdk_app_id,
+                "sdk_app_id": found["sdk_app_id"],
                 "identifier": who,
                 "issued_at": issued_at,
                 "expire": expire,

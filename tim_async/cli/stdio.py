@@ -6,6 +6,7 @@ OSError, so that it is never mistaken for the failure of a file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -22,13 +23,11 @@ class OutputLost(Exception):
     """A failed write to a standard stream.
 
     Attributes:
-        stream: the name of the stream.
         reason: the reason; "" when the reader closed the stream, as ``head`` does.
     """
 
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(f"cannot write to {stream}: {reason or 'it was closed'}")
-        self.stream = stream
         self.reason = reason
 
 
@@ -44,27 +43,17 @@ def prepare() -> None:
     sys.stderr = _prepared(sys.stderr, 2)
 
 
-def abandon(error: OutputLost) -> None:
-    """Report a lost stream once, on standard error if possible, and discard later writes to it."""
-    known = False
-    for stream in (sys.stdout, sys.stderr):
-        raw = getattr(getattr(stream, "buffer", None), "raw", None)
-        if isinstance(raw, _Output) and raw.label == error.stream:
-            known, raw.lost = raw.lost, True
-    if error.reason and not known:
-        try:
-            sys.stderr.write(f"Error: {error}\n")
-        except OutputLost as other:
-            abandon(other)
+def give_up(error: OutputLost) -> None:
+    """Report a lost stream on standard error, unless its reader closed it; call this once, at the end.
 
-
-def flush() -> None:
-    """Flush the standard streams; discard the rest of a lost one, on which the interpreter would fail at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OutputLost as error:
-            abandon(error)
+    Discards the rest of the output, on which the interpreter would fail at exit.
+    """
+    with contextlib.suppress(OutputLost):
+        sys.stderr.write(f"Error: {error}\n" if error.reason else "")
+        sys.stderr.flush()
+    with contextlib.suppress(OutputLost):
+        sys.stdout.flush()
+    _Output.discards = True
 
 
 def _prepared(stream: TextIO | None, number: int) -> io.TextIOWrapper:
@@ -87,13 +76,12 @@ class _Output(io.RawIOBase):
     """The raw stream below a standard stream.
 
     Attributes:
-        label: the name of the stream.
-        lost: whether the loss was reported; later writes are discarded.
+        discards: whether all of them discard what is written.
     """
 
+    discards = False
+
     def __init__(self, raw: io.RawIOBase, number: int) -> None:
-        self.label = _NAMES[number]
-        self.lost = False
         self._raw = raw
         self._number = number
 
@@ -111,7 +99,7 @@ class _Output(io.RawIOBase):
         return self._raw.isatty()
 
     def write(self, data: ReadableBuffer, /) -> int | None:
-        if self.lost:
+        if self.discards:
             return memoryview(data).nbytes
         try:
             return self._raw.write(data)
@@ -119,4 +107,4 @@ class _Output(io.RawIOBase):
             number = error.errno or errno.EBADF  # without a number if the file is read-only
         except ValueError:  # closed
             number = errno.EBADF
-        raise OutputLost(self.label, "" if number == errno.EPIPE else os.strerror(number))
+        raise OutputLost(_NAMES[self._number], "" if number == errno.EPIPE else os.strerror(number))

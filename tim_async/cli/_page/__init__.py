@@ -11,25 +11,17 @@ This module has the options of the commands, and imports nothing of the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
 from tim_async.cli.failures import Misuse
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def page_options(command: Command) -> Command:
-    """Add the options ``--ui`` and ``--ui-port`` to a command; see `page_port`."""
-    shows = click.option("--ui", is_flag=True, help="Serve a page for browsers on this machine, and print its URL.")
-    port = click.option(
-        "--ui-port",
-        type=click.IntRange(0, 65535),
-        help="Port of the page, with --ui; any free port by default.",
-    )
-    return shows(port(command))
+ui_option = click.option("--ui", is_flag=True, help="Serve a page for browsers on this machine, and print its URL.")
+ui_port_option = click.option(
+    "--ui-port",
+    type=click.IntRange(0, 65535),
+    help="Port of the page, with --ui; any free port by default.",
+)
+"""The options of a command with a page; `page_port` takes their values."""
 
 
 def page_port(ui: bool, ui_port: int | None) -> int | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tim_async._codes import code_of
 from tim_async._plaintext import plain
 from tim_async.cli.faultspec import fault_text, parse_fault
+from tim_async.cli.output import Cell
 from tim_async.endpoints import ENDPOINTS, GET_GROUP_INFO
 
-from .subject import Cell, Chart, Snapshot, Table
+from .subject import Chart, Snapshot, Table
 
 if TYPE_CHECKING:
     from tim_async.emulator import Emulator, EndpointReport

@@ -140,6 +140,7 @@ function showCharts({ charts: given, at, span: longest }) {
 
 const texts = {
   text: (cell) => `${cell}`,
+  number: (cell) => `${cell}`,
   count: (cell) => limited(cell),
   rate: (cell) => number(cell, 1),
   share: (cell) => `${number(100 * cell)} %`,

@@ -16,8 +16,7 @@ _MAX_ENDPOINTS = 24
 """Maximum number of endpoints with a chart and a table of members."""
 _MAX_MEMBERS = 20
 """Maximum number of members shown of an endpoint; the others are summed up."""
-_ENDPOINTS = {
-    "endpoint": "text",
+ENDPOINT_CELLS = {
     "limit": "count",
     "calls/s": "rate",
     "out": "count",
@@ -25,17 +24,19 @@ _ENDPOINTS = {
     "waiting": "count",
     "bulk": "count",
     "members": "count",
-    "remarks": "text",
 }
-_MEMBERS = {
+"""The kinds of the first `endpoint_cells`; the last one is a text."""
+MEMBER_CELLS = {
     "member": "text",
     "calls/s": "rate",
     "share": "share",
     "out": "count",
     "waiting": "text",
     "limit": "text",
-    "age": "text",
+    "age": "number",
 }
+"""The kinds of the cells of `member_rows`."""
+_ENDPOINTS = {"endpoint": "text", **ENDPOINT_CELLS, "remarks": "text"}
 
 
 class QuotaSubject:
@@ -63,8 +64,11 @@ class QuotaSubject:
         named = list(zip(map(plain, names), view.endpoints, strict=True))
         none = f"No quota in the namespace {plain(view.namespace)} was used within the last day."
         tables = [
-            Table("Endpoints", _ENDPOINTS, [_endpoint(name, one) for name, one in named], none),
-            *(Table(f"Members of {name}", _MEMBERS, _members(one), "None.") for name, one in named[:_MAX_ENDPOINTS]),
+            Table("Endpoints", _ENDPOINTS, [[name, *endpoint_cells(one)] for name, one in named], none),
+            *(
+                Table(f"Members of {name}", MEMBER_CELLS, member_rows(one, _MAX_MEMBERS), "None.")
+                for name, one in named[:_MAX_ENDPOINTS]
+            ),
         ]
         app = "" if apps != 1 else f"App {view.endpoints[0].sdk_app_id}."
         return Snapshot(view.time, [_chart(name, one) for name, one in named[:_MAX_ENDPOINTS]], tables, app)
@@ -92,15 +96,21 @@ def _chart(name: str, one: EndpointUsage) -> Chart:
     )
 
 
-def _endpoint(name: str, one: EndpointUsage) -> list[Any]:
+def endpoint_cells(one: EndpointUsage) -> list[Any]:
+    """Return the figures of an endpoint, and its remarks."""
     waiting = [one.waiting(lane) for lane in ("interactive", "bulk")]
     counts = [one.out, one.cooling, *waiting, len(one.members)]
-    return [name, one.limit, one.calls_per_second, *counts, ", ".join(one.remarks)]
+    return [one.limit, one.calls_per_second, *counts, ", ".join(one.remarks)]
 
 
-def _members(one: EndpointUsage) -> list[list[Any]]:
-    """Return a row for each member that is shown, and one for all others."""
-    shown, rest = one.members[:_MAX_MEMBERS], one.members[_MAX_MEMBERS:]
+def member_rows(one: EndpointUsage, most: int | None) -> list[list[Any]]:
+    """Return a row for each member of an endpoint.
+
+    Args:
+        one: the endpoint.
+        most: maximum number of members shown, one more row sums up the others; None for all.
+    """
+    shown, rest = one.members[:most], one.members[len(one.members[:most]) :]
     rows: list[list[Any]] = [
         [
             plain(member.id),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Cell = str | float | None
+from tim_async.cli.output import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Table:
 
     Attributes:
         title: its caption.
-        columns: the kind of the cells by heading: ``text``, ``count``, ``rate`` or ``share`` (0 to 1).
+        columns: the kind of the cells by heading, as in `make_table`.
         rows: the cells by column, the first one with the name of the row; None for an empty cell.
         none: the text in place of a table without rows.
         sum: the last row, with the totals, if there is one.

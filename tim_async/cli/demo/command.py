@@ -100,17 +100,13 @@ def demo(ctx: click.Context, naive: bool, keep: Path | None, as_json: bool, rows
 @contextlib.contextmanager
 def _isolated() -> Iterator[None]:
     """Ignore the proxy and the quota of the environment: the emulator is on this machine, and its app is fictitious."""
-    changed = {"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
+    before = dict(os.environ)
+    os.environ.update({"no_proxy": "*", "NO_PROXY": "*", "TIM_QUOTA_URL": ""})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
@@ -148,8 +144,8 @@ def _run(command: str, file: str, *, rate: int, as_json: bool) -> int:
 
 def _print_results(world: World, service: Emulator, differences: list[Discrepancy], *, as_json: bool) -> None:
     """Print the report of the emulator, and the lost and wrong rows."""
-    from tim_async.cli.emulator_report import report_table
     from tim_async.cli.migrate.tables import emit
+    from tim_async.cli.serve import report_table
 
     report = service.report().as_dict()
     total = report["total"]

@@ -71,12 +71,10 @@ def _add(name: str, function: str, *params: click.Parameter, short: str, text: s
     @click.pass_context
     def carry_out(ctx: click.Context, /, **_given: object) -> None:
         # Help must not import an HTTP client or a database.
-        from .files import migration_errors
         from .settings import Settings
 
         module, _, attribute = function.partition(".")
-        with migration_errors():
-            code = getattr(importlib.import_module(f".{module}", __package__), attribute)(Settings.of(ctx))
+        code = getattr(importlib.import_module(f".{module}", __package__), attribute)(Settings.of(ctx))
         ctx.exit(code or 0)
 
     calls = o.JSON_LINES in params

@@ -9,26 +9,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tim_async._plaintext import plain_json
-from tim_async.cli.failures import PARTIAL, Failure, with_remedy
+from tim_async.cli.failures import PARTIAL
 from tim_async.cli.output import make_table, plain, say, show
-from tim_async.errors import TIMError
 from tim_async.migrate import READ, DryRun, Notes, Rejected, Row, Source, survey
 from tim_async.migrate._breaker import CircuitBreaker
 from tim_async.migrate._groups import GroupFound, Groups
 
 from .files import write_report
 from .signals import sigterm_as_interrupt
-from .tables import (
-    counts_dict,
-    counts_table,
-    duration,
-    emit,
-    failure_lines,
-    failures_list,
-    note_lines,
-    notes_dict,
-    speed,
-)
+from .tables import counts_table, duration, emit, failure_lines, note_lines, rows_dict, speed
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -83,11 +72,9 @@ def survey_file(settings: Settings) -> int:
     if settings.as_json:
         fields = {
             "exit_code": code,
-            "counts": counts_dict(found.counts),
-            "failures": failures_list(found.failures),
+            **rows_dict(found.counts, found.failures, found.notes),
             "seconds": round(found.seconds, 1),
             "limit": settings.limit,
-            "notes": notes_dict(found.notes),
             "first": bodies,
             "groups": [{"group": group, "code": one.code, "reason": one.reason} for group, one in unusable.items()],
             "rejected": None if found.rejected is None else str(found.rejected),
@@ -122,23 +109,24 @@ def _look_up(settings: Settings, groups: Counter[str]) -> dict[str, GroupFound]:
         async with settings.client([], lambda _: None) as client:
             return await Groups(client, breaker).look_up(groups)
 
-    try:
-        with sigterm_as_interrupt():
-            found = asyncio.run(ask())
-    except TIMError as error:
-        raise Failure(plain(with_remedy(error))) from None
+    with sigterm_as_interrupt():
+        found = asyncio.run(ask())
     return {group: one for group, one in found.items() if one.reason}
 
 
 def _groups_table(unusable: dict[str, GroupFound], groups: Counter[str]) -> Any:
     """Return a table of the groups by reason, each with an example."""
-    table = make_table("code", "groups", "rows", "example", right=["groups", "rows"])
     by_reason: dict[tuple[int | None, str], list[str]] = {}
     for group, one in unusable.items():
         # The service's text may name the group.
         by_reason.setdefault((one.code, one.reason.replace(group, "")), []).append(group)
-    for (code, _), named in by_reason.items():
-        rows = sum(groups[group] for group in named)
-        example = f"{named[0]}: {unusable[named[0]].reason}"
-        table.add_row("none" if code is None else str(code), f"{len(named):,}", f"{rows:,}", example)
-    return table
+    rows = [
+        (
+            "none" if code is None else str(code),
+            len(named),
+            sum(groups[group] for group in named),
+            f"{named[0]}: {unusable[named[0]].reason}",
+        )
+        for (code, _), named in by_reason.items()
+    ]
+    return make_table({"code": "text", "groups": "count", "rows": "count", "example": "text"}, rows)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
-from tim_async.cli.output import number_of, plain, say, show
+from tim_async.cli.output import number_of, plain, print_error, say, show
 from tim_async.cli.stdio import OutputLost
-from tim_async.errors import AuthError, InvalidRequest, PermissionDenied
+from tim_async.errors import AuthError, InvalidRequest, PermissionDenied, TIMError
 from tim_async.migrate import (
     Ended,
     Finished,
-    JournalMismatch,
     MigrateError,
     Notes,
     SourceError,
@@ -28,16 +27,13 @@ from .files import STDIN, shell_command, write_report
 from .settings import Settings, read_journal
 from .signals import sigterm_as_interrupt
 from .tables import (
-    counts_dict,
     counts_table,
     duration,
     emit,
     failure_lines,
-    failures_list,
     loaded_rows,
     note_lines,
-    notes_dict,
-    print_error,
+    rows_dict,
     speed,
 )
 from .tally import Tally
@@ -64,8 +60,7 @@ def finish(settings: Settings, tally: Tally) -> int:
         if isinstance(error, StoreMisconfigured):
             raise
         raise Failure(plain(describe(tally.error or error))) from None
-    written: dict[str, Path | None] = {"rejected": None, "report": None}
-    code, problems = _write(settings, status, notes, written)
+    written, problems, code = write_files(settings, status, notes)
     code = _exit_code(tally, status, code)
     if isinstance(tally.error, OutputLost):
         raise tally.error
@@ -85,7 +80,7 @@ def finish(settings: Settings, tally: Tally) -> int:
 
 def _report_unstarted(settings: Settings, tally: Tally) -> int:
     """Raise the reason why nothing was sent, or print that it was an interruption and return its exit code."""
-    if isinstance(tally.error, OutputLost | SourceError | JournalMismatch | StoreMisconfigured):
+    if isinstance(tally.error, OutputLost | TIMError | MigrateError):
         raise tally.error
     if tally.error is not None:
         raise Failure(plain(describe(tally.error)))
@@ -95,11 +90,16 @@ def _report_unstarted(settings: Settings, tally: Tally) -> int:
     return INTERRUPTED
 
 
-def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, Path | None]) -> tuple[int, list[str]]:
-    """Write the rejected file and the report; return an exit code and the errors."""
-    code, problems = 0, []
+def write_files(settings: Settings, status: Status, notes: Notes) -> tuple[dict[str, Path | None], list[str], int]:
+    """Write the rejected file and the report, those that were asked for.
+
+    Returns:
+        The files written, "rejected" and "report", None for none; the errors; and an exit code.
+    """
+    written: dict[str, Path | None] = {"rejected": None, "report": None}
+    problems, code = [], 0
     writing: list[tuple[str, Path | None, Callable[[Path], Path | None]]] = [
-        ("rejected", settings.rejected, lambda path: write_rejects_of(settings, path)),
+        ("rejected", settings.rejected, lambda path: _write_rejects(settings, path)),
         ("report", settings.report, lambda path: write_report(status, path, notes)),
     ]
     for name, path, write in writing:
@@ -115,10 +115,10 @@ def _write(settings: Settings, status: Status, notes: Notes, written: dict[str, 
             code = code or FAILED
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             problems.append(f"cannot write {path}: {reason}")
-    return code, problems
+    return written, problems, code
 
 
-def write_rejects_of(settings: Settings, to: Path) -> Path | None:
+def _write_rejects(settings: Settings, to: Path) -> Path | None:
     """Write the failed and rejected rows of a journal; return the file, or None if there are none."""
     if not settings.in_store:
         return write_rejects(settings.journal, to).path
@@ -162,17 +162,14 @@ def _calls(tally: Tally) -> str:
 
 def _as_dict(tally: Tally, status: Status, notes: Notes, code: int) -> dict[str, Any]:
     ended, finished, share = tally.ended, tally.finished, tally.share_of_limit
-    nothing = isinstance(finished, Loaded) and finished.before
     fields = {
-        "ended": "failed" if ended is None else "nothing to do" if nothing else ended.value,
+        "ended": "failed" if ended is None else ended.value,
         "exit_code": code,
         "reason": _reason(tally),
         "kind": status.kind,
         "journal": status.journal,
         "name": status.name or None,
-        "counts": counts_dict(status.counts),
-        "failures": failures_list(status.failures),
-        "notes": notes_dict(notes),
+        **rows_dict(status.counts, status.failures, notes),
     }
     if isinstance(finished, Loaded):
         return fields | {"loaded": loaded_rows(status.counts), "warning": finished.warning}
@@ -239,12 +236,8 @@ def _print_ending(settings: Settings, tally: Tally) -> None:
     if tally.error is not None:
         print_error(_reason(tally))
         say(f"{_remedy(tally.error)}, {resumes}.")
-    if isinstance(tally.finished, Loaded):
-        if tally.finished.before and not settings.as_json:
-            say("Nothing to do: all rows are already loaded.")
-        if tally.finished.warning:
-            say(f"Warning: {tally.finished.warning}.")
-        return
+    if isinstance(tally.finished, Loaded) and tally.finished.warning:
+        say(f"Warning: {tally.finished.warning}.")
     match tally.ended:
         case Ended.INTERRUPTED:
             say(f"Interrupted; {resumes}.")
@@ -254,4 +247,4 @@ def _print_ending(settings: Settings, tally: Tally) -> None:
             limit = number_of(settings.options.limit or 0, "row")
             say(f"Stopped by --limit after {limit}; to send the rest, run: {rerun_command(settings)}")
         case Ended.NOTHING_TO_DO if not settings.as_json:
-            say("Nothing to do: all rows are already processed.")
+            say(f"Nothing to do: all rows are already {'loaded' if settings.command == 'load' else 'processed'}.")

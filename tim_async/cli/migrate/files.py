@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +17,7 @@ import click
 from tim_async._stores import is_url, shown_url
 from tim_async.cli.failures import Failure, Misuse
 from tim_async.cli.output import number_of, plain, say
-from tim_async.migrate import JournalMismatch, MigrateError, SourceError, StoreMisconfigured, render
+from tim_async.migrate import render
 from tim_async.migrate._files import replacing
 
 if TYPE_CHECKING:
@@ -87,22 +86,6 @@ async def query(make: StoreFactory, ask: Callable[[Store], Awaitable[T]]) -> T:
     finally:
         store.hurry()
         await store.close()
-
-
-@contextlib.contextmanager
-def migration_errors() -> Iterator[None]:
-    """Raise the errors of migrations within the block as click's, which have a one-line message and an exit code.
-
-    Raises:
-        Misuse: the file is invalid, the journal belongs to another migration, or the store is misconfigured.
-        Failure: another error of a migration.
-    """
-    try:
-        yield
-    except (SourceError, JournalMismatch, StoreMisconfigured) as error:
-        raise Misuse(plain(str(error))) from None
-    except MigrateError as error:
-        raise Failure(plain(str(error))) from None
 
 
 def is_pipe(file: str) -> bool:

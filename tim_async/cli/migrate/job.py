@@ -27,11 +27,11 @@ from tim_async.migrate._engine import drive
 from tim_async.migrate._kinds import kind_of
 from tim_async.migrate.streams._names import Loaded
 
+from . import signals
 from .display import Display
 from .ending import finish
 from .files import STDIN, confirm, discarded_rows, is_pipe, query
 from .settings import Settings, read_journal
-from .signals import StopRequest, run_interruptibly
 from .tally import Tally
 
 _READ_GRACE = 0.5
@@ -55,7 +55,7 @@ def run_job(settings: Settings) -> int:
     if settings.restart:
         _confirm_restart(settings)
     try:
-        run_interruptibly(job.run)
+        signals.run_interruptibly(job.run, lambda: signals.GRACE if job.tally.started else _READ_GRACE)
     except Exception as error:  # noqa: BLE001 - `finish` reports it, with the state of the rows
         job.tally.error = error
         print_traceback(error)
@@ -126,22 +126,21 @@ class _Job:
         self._mended = mended_of(settings, self._source)
         self.tally = Tally(self._recorder, settings.options.rate, settings.options.share)
 
-    async def run(self, stop: StopRequest) -> None:
-        """Run to the end, and show the progress meanwhile."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run to the end, or until ``stop`` is set, and show the progress meanwhile."""
         display = Display(self.tally, as_json=self._settings.as_json)
-
-        def on_request() -> None:
-            if self.tally.started:
-                display.say("finishing the calls in progress; press Ctrl-C again to stop now")
-            else:
-                asyncio.get_running_loop().call_later(_READ_GRACE, stop.cancel)
 
         def lost(error: OutputLost) -> None:
             self.tally.error = error
-            stop.event.set()
+            stop.set()
 
-        stop.on_request, display.on_output_lost = on_request, lost
-        await display.run(self._follow(display, stop.event))
+        async def announce_stop() -> None:
+            await stop.wait()
+            if self.tally.started and self.tally.error is None:
+                display.say("finishing the calls in progress; press Ctrl-C again to stop now")
+
+        display.on_output_lost = lost
+        await display.run(self._follow(display, stop), announce_stop())
 
     async def _follow(self, display: Display, stop: asyncio.Event) -> None:
         file = self._settings.file

@@ -14,7 +14,7 @@ import click
 from tim_async import config
 from tim_async._stores import is_url, redis_url
 from tim_async.cli import credentials
-from tim_async.cli.failures import Failure, Misuse, click_errors, requires_redis
+from tim_async.cli.failures import Misuse, argument_errors
 from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
 from tim_async.migrate._sqlite import SqliteStore
@@ -108,11 +108,11 @@ class Settings:
             if self.name != DEFAULT_NAME:
                 raise Misuse(f"--name is for a journal in Redis or Valkey; {plain(self.journal)} is a file")
             return
-        with click_errors():
+        with argument_errors():
             redis_url(self.journal)
-        with requires_redis():
-            from tim_async.migrate._redis import checked_name
-        with click_errors():
+        from tim_async.migrate._redis import checked_name
+
+        with argument_errors():
             checked_name(self.name)
 
     def check_paths(self, *, writes_journal: bool) -> None:
@@ -168,16 +168,16 @@ class Settings:
         """
         from tim_async.client import TIMClient
 
-        given = credentials.load(self.credentials_file).client_options()
-        with click_errors():
+        given = credentials.client_options(self.credentials_file)
+        with argument_errors():
             limits = pace(endpoints, self.options.rate, self.options.share, self.quota_url)
             return TIMClient(**given, **limits, on_attempt=on_attempt)
 
     def app(self) -> dict[str, Any]:
         """Return the app, if it is configured: a load needs no credentials, and then the first worker sets the app."""
-        with click_errors():
+        with argument_errors():
             if self.credentials_file is not None:
-                found = credentials.load(self.credentials_file).client_options()
+                found = credentials.client_options(self.credentials_file)
             else:
                 # Neither the secret key nor a file with it is needed.
                 wanted = ("TIM_SDK_APP_ID", "TIM_REGION", "TIM_BASE_URL", "TIM_ALLOW_HTTP")
@@ -241,5 +241,3 @@ def pace(endpoints: Iterable[str], rate: float, share: float, quota: str | None)
         return {"rates": dict.fromkeys(endpoints, rate), "quota": RedisQuota(quota, bulk_share=share, own_rates=True)}
     except ValueError as error:
         raise Misuse(f"--quota: {error}") from None
-    except ImportError as error:
-        raise Failure(str(error)) from None

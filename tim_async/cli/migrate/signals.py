@@ -2,7 +2,7 @@
 
 ::
 
-    first signal ── GRACE ──> cancelled, as by a second signal ── CLOSE_TIMEOUT ──> the process exits
+    first signal ── grace ──> cancelled, as by a second signal ── CLOSE_TIMEOUT ──> the process exits
 """
 
 from __future__ import annotations
@@ -38,43 +38,32 @@ _POLL_INTERVAL = 0.2
 _FORCED_EXIT = b"Interrupted; exited because the command hung.\n"
 
 
-class StopRequest:
-    """A request to stop, as seen by the coroutine that is to stop.
-
-    Attributes:
-        event: set when the coroutine is to stop.
-        on_request: called then, in the event loop.
-        cancel: cancels the coroutine.
-    """
-
-    def __init__(self, cancel: Callable[[], object]) -> None:
-        self.event: asyncio.Event = asyncio.Event()
-        self.on_request: Callable[[], object] = lambda: None
-        self.cancel: Callable[[], object] = cancel
-
-
-def run_interruptibly(main: Callable[[StopRequest], Coroutine[Any, Any, T]]) -> T | None:
+def run_interruptibly(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, T]], grace: Callable[[], float] = lambda: GRACE
+) -> T | None:
     """Run a coroutine in a new event loop, and stop it on signals; call this in the main thread.
 
     From the third signal on, signals have their earlier handlers again.
 
     Args:
-        main: makes the coroutine, given the `StopRequest` of the first signal.
+        main: makes the coroutine, given an event that the first signal sets: the coroutine is to end then.
+        grace: returns the seconds that it has for that; it is called at the first signal.
 
     Returns:
-        The result of the coroutine; None if it was cancelled by a second signal, or `GRACE` seconds after the first.
+        The result of the coroutine; None if it was cancelled by a second signal, or after the grace.
     """
     with contextlib.ExitStack() as stack:
         # Until the end of the command: its last output may hang, too.
         command = click.get_current_context(silent=True)
         watchdog = (stack.enter_context if command is None else command.with_resource)(_Watchdog())
-        return asyncio.run(_run(main, watchdog))
+        return asyncio.run(_run(main, grace, watchdog))
 
 
-async def _run(main: Callable[[StopRequest], Coroutine[Any, Any, T]], watchdog: _Watchdog) -> T | None:
-    loop = asyncio.get_running_loop()
+async def _run(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, T]], grace: Callable[[], float], watchdog: _Watchdog
+) -> T | None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
     requests, cancelled = 0, False
-    failures: list[Exception] = []
 
     def cancel() -> None:
         nonlocal cancelled
@@ -88,29 +77,21 @@ async def _run(main: Callable[[StopRequest], Coroutine[Any, Any, T]], watchdog: 
             handlers.close()
             cancel()
             return
-        timers.callback(loop.call_later(GRACE, cancel).cancel)
-        stop.event.set()
-        try:
-            stop.on_request()
-        except Exception as error:  # noqa: BLE001 - the loop would only log it
-            failures.append(error)
-            running.cancel()
+        loop.call_later(grace(), cancel)
+        stop.set()
 
     # Not the loop's own handlers, which never run while the loop is blocked on a full pipe.
     def handle(_number: int, _frame: FrameType | None) -> None:
         watchdog.signalled()
         loop.call_soon_threadsafe(request)
 
-    stop = StopRequest(cancel)
     # Not by the loop's task factory: an eager task would start before the handlers are installed.
     running = asyncio.Task(main(stop))
     try:
-        with contextlib.ExitStack() as timers, _signal_handlers(_stop_signals(), handle) as handlers:
+        with _signal_handlers(_stop_signals(), handle) as handlers:
             await asyncio.wait([running])
     finally:
         await end([running])
-    if failures:
-        raise failures[0]
     return None if cancelled and running.cancelled() else result_of(running)
 
 
@@ -142,7 +123,6 @@ class _Watchdog:
     def __init__(self) -> None:
         self._ended = threading.Event()
         self._deadline = math.inf
-        self._paused = False
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._watch, name="tim-async-signals", daemon=True).start()
@@ -160,17 +140,16 @@ class _Watchdog:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Suspend the countdown within the block; it has `CLOSE_TIMEOUT` seconds left afterwards."""
-        self._paused = True
+        signalled, self._deadline = self._deadline < math.inf, math.inf
         try:
             yield
         finally:
-            if self._deadline < math.inf:
+            if signalled:
                 self._deadline = time.monotonic() + CLOSE_TIMEOUT
-            self._paused = False
 
     def _watch(self) -> None:
         while not self._ended.wait(_POLL_INTERVAL):
-            if not self._paused and time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline:
                 # Only if standard error is writable; on Windows, select is for sockets only.
                 if sys.platform != "win32" and select.select([], [2], [], 0)[1]:
                     os.write(2, _FORCED_EXIT)

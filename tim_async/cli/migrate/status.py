@@ -4,63 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tim_async.cli.failures import Failure, Misuse
-from tim_async.cli.output import make_table, number_of, plain, say, show, show_json
+from tim_async.cli.failures import Misuse
+from tim_async.cli.output import make_table, number_of, plain, print_error, say, show, show_json
 from tim_async.migrate import Status
 from tim_async.migrate._store import Pace
 
-from .ending import write_rejects_of
-from .files import confirm, discarded_rows, query, write_report
+from .ending import write_files
+from .files import confirm, discarded_rows, query
 from .settings import Settings, read_journal
-from .tables import (
-    counts_dict,
-    counts_table,
-    duration,
-    failure_lines,
-    failures_list,
-    loaded_rows,
-    note_lines,
-    notes_dict,
-)
+from .tables import counts_table, duration, failure_lines, loaded_rows, note_lines, rows_dict
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tim_async.migrate import Session
+    from tim_async.migrate import Notes, Session
     from tim_async.migrate._redis import RedisStore
 
 
-def show_status(settings: Settings) -> None:
+def show_status(settings: Settings) -> int:
     """Show the status of a journal, and write the files that were asked for.
 
+    Returns:
+        The exit code.
+
     Raises:
-        Misuse, Failure: there is no journal, or it is not readable, or a file is not writable.
+        Misuse, MigrateError: there is no journal, or it is not readable.
     """
     status, notes = read_journal(settings)
     if settings.as_json:
-        show_json(_as_dict(status) | {"notes": notes_dict(notes)})
+        show_json(_as_dict(status, notes))
     else:
         show(*_as_text(status), *note_lines(notes))
-    if settings.rejected is not None:
-        _write_file(settings.rejected, lambda path: write_rejects_of(settings, path))
-    if settings.report is not None:
-        _write_file(settings.report, lambda path: write_report(status, path, notes))
-
-
-def _write_file(path: Path, write: Callable[[Path], Path | None]) -> None:
-    try:
-        written = write(path)
-    except OSError as error:
-        raise Failure(f"cannot write {plain(str(path))}: {error.strerror or error}") from None
-    if written is None:
+    written, problems, code = write_files(settings, status, notes)
+    for problem in problems:
+        print_error(problem)
+    path, to = settings.rejected, written["rejected"]
+    if to is not None and to != path:
+        say(f"{plain(str(path))} was edited, so the rows were written to {plain(str(to))}.")
+    elif path is not None and to is None and not status.counts.errors:
         say(f"No rows failed or were rejected; {plain(str(path))} was not written.")
-    elif written != path:
-        say(f"{plain(str(path))} was edited, so the rows were written to {plain(str(written))}.")
+    return code
 
 
 def set_pace(settings: Settings) -> None:
@@ -116,11 +102,16 @@ def _as_text(status: Status) -> list[Any]:
         counts_table(status.counts),
     ]
     if status.workers:
-        table = make_table("worker", "", "rows", "last seen", right=["rows", "last seen"])
-        for worker in status.workers:
-            how = worker.how.replace("_", " ") or ("active" if worker.working else "silent")
-            table.add_row(worker.name, how, f"{worker.rows:,}", f"{duration(worker.seen)} ago")
-        parts += ["", table]
+        workers = [
+            (
+                worker.name,
+                worker.how.replace("_", " ") or ("active" if worker.working else "silent"),
+                worker.rows,
+                f"{duration(worker.seen)} ago",
+            )
+            for worker in status.workers
+        ]
+        parts += ["", make_table({"worker": "text", "": "text", "rows": "count", "last seen": "number"}, workers)]
     if status.sessions:
         parts += ["", _sessions_table(status)]
     if status.failures:
@@ -129,19 +120,20 @@ def _as_text(status: Status) -> list[Any]:
 
 
 def _sessions_table(status: Status) -> Table:
-    numbers = ("for", "done", "calls/s", "refused", "retried")
-    table = make_table("run", *numbers, right=numbers)
-    for session in status.sessions:
-        seconds = _seconds(session)
-        table.add_row(
+    counts = {"refused": "count", "retried": "count"}
+    columns = {"run": "text", "for": "number", "done": "count", "calls/s": "rate", **counts}
+    rows = [
+        (
             f"{_local_time(session.started)} {_outcome_of(session, status)}",
-            duration(seconds),
-            f"{session.calls.done:,}",
-            f"{session.series.rate:.1f}" if session.series is not None else "",
-            f"{session.calls.refused:,}",
-            f"{session.calls.retried:,}",
+            duration(_seconds(session)),
+            session.calls.done,
+            None if session.series is None else session.series.rate,
+            session.calls.refused,
+            session.calls.retried,
         )
-    return table
+        for session in status.sessions
+    ]
+    return make_table(columns, rows)
 
 
 def _outcome_of(session: Session, status: Status) -> str:
@@ -161,7 +153,7 @@ def _local_time(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _as_dict(status: Status) -> dict[str, Any]:
+def _as_dict(status: Status, notes: Notes) -> dict[str, Any]:
     document: dict[str, Any] = {
         "journal": status.journal,
         "kind": status.kind,
@@ -171,8 +163,7 @@ def _as_dict(status: Status) -> dict[str, Any]:
         "base_url": status.base_url or None,
         "running": status.running,
         "planned": status.planned,
-        "counts": counts_dict(status.counts),
-        "failures": failures_list(status.failures),
+        **rows_dict(status.counts, status.failures, notes),
         "runs": [
             {
                 "started": session.started,

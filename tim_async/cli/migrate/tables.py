@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 
 def counts_table(counts: Counts) -> Table:
     """Return a table of the rows by state, with the meaning of each state."""
-    table = make_table("", "rows", "", right=["rows"])
-    table.add_row("total", f"{counts.total:,}", "")
-    table.add_row("accepted", f"{counts.taken:,}", "by the service")
-    if counts.lowered:
-        table.add_row(
-            "  lowered",
-            f"{counts.lowered:,}",
-            "of these, above the group's number of messages, to which the service lowers them",
-        )
-    table.add_row("failed", f"{counts.failed:,}", "refused, or the group ignores unread counts")
-    table.add_row("rejected", f"{counts.rejected:,}", "invalid, never sent")
-    table.add_row("superseded", f"{counts.superseded:,}", "never sent: a later row has the same two ids")
-    table.add_row("left", f"{counts.left:,}", "still to be sent")
-    return table
+    lowered = "of these, above the group's number of messages, to which the service lowers them"
+    rows = [
+        ("total", counts.total),
+        ("accepted", counts.taken, "by the service"),
+        *([("  lowered", counts.lowered, lowered)] if counts.lowered else []),
+        ("failed", counts.failed, "refused, or the group ignores unread counts"),
+        ("rejected", counts.rejected, "invalid, never sent"),
+        ("superseded", counts.superseded, "never sent: a later row has the same two ids"),
+        ("left", counts.left, "still to be sent"),
+    ]
+    return make_table({"": "text", "rows": "count", " ": "text"}, rows)
 
 
 def failure_lines(failures: Sequence[FailureCount]) -> list[Table | str]:
     """Return a table of the failed and rejected rows by cause, and an explanation of each known code."""
-    table = make_table("code", "failures", "first line", "example", right=["failures", "first line"])
-    for failure in failures:
-        code = "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code)
-        table.add_row(code, f"{failure.rows:,}", f"{failure.first_line:,}", failure.reason)
+    columns = {"code": "text", "failures": "count", "first line": "count", "example": "text"}
+    rows = [
+        (
+            "rejected" if failure.rejected else "none" if failure.code is None else str(failure.code),
+            failure.rows,
+            failure.first_line,
+            failure.reason,
+        )
+        for failure in failures
+    ]
+    table = make_table(columns, rows)
     lines = explanations(failure.code for failure in failures)
     return [table, "", *lines] if lines else [table]
 
@@ -66,11 +70,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def print_error(message: str) -> None:
-    """Print an error on standard error."""
-    click.echo(f"Error: {plain(message)}", err=True)
-
-
 def emit(event: str, fields: Mapping[str, Any]) -> None:
     """Print one event as one line of JSON on standard output."""
     # ASCII: every stream can encode it, and a Unicode line separator in a reason does not end the line.
@@ -82,17 +81,15 @@ def counts_dict(counts: Counts) -> dict[str, int]:
     return {"total": counts.total, "taken": counts.taken, "left": counts.left, **asdict(counts)}
 
 
-def notes_dict(notes: Notes) -> dict[str, Any]:
-    """Return the notes, ready for JSON."""
-    document: dict[str, Any] = json.loads(notes.to_json())
-    return document
+def rows_dict(counts: Counts, failures: Iterable[FailureCount], notes: Notes) -> dict[str, Any]:
+    """Return the counts, the failed and rejected rows by cause, and the notes, ready for JSON."""
+    return {
+        "counts": counts_dict(counts),
+        "failures": [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures],
+        "notes": json.loads(notes.to_json()),
+    }
 
 
 def loaded_rows(counts: Counts) -> int:
     """Return the number of rows that a load has put on a stream."""
     return counts.total - counts.rejected - counts.superseded
-
-
-def failures_list(failures: Iterable[FailureCount]) -> list[dict[str, Any]]:
-    """Return the failed and rejected rows by cause, ready for JSON."""
-    return [{**asdict(failure), "meaning": failure.meaning, "remedy": failure.remedy} for failure in failures]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -27,12 +27,12 @@ from tim_async.migrate import (
 )
 from tim_async.migrate.streams._names import Loaded
 
-from .display import Bar
 from .tables import counts_dict, duration, speed
-from .throughput import Throughput
 
 _MAX_CODES = 4
 _MAX_FAILURE_MESSAGES = 5
+_WINDOW = 120
+"""Number of `Progress` events, one each second, from which the time left is estimated; a changed pace shows soon."""
 _EVENT_NAMES: dict[type, str] = {
     Started: "started",
     RowFailed: "row_failed",
@@ -75,7 +75,7 @@ class Tally:
         self._recorder = recorder
         self._rate, self._share, self._pace_changed = rate, share, False
         self._clock = clock
-        self._throughput = Throughput(clock(), 0)
+        self._settled: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._began: float | None = None
         self._ended: float | None = None
         self._outage_began, self._outage_is_new = 0.0, False
@@ -89,10 +89,10 @@ class Tally:
                 self.read = rows
             case Started(counts):
                 self._began, self.counts = now, counts
-                self._throughput = Throughput(now, counts.settled)
+                self._settled.append((now, counts.settled))
             case Progress(counts):
                 self.counts = counts
-                self._throughput.advance(now, counts.settled)
+                self._settled.append((now, counts.settled))
             case RowFailed(code=code):
                 self.codes[code] += 1
             case RowLowered():
@@ -102,10 +102,9 @@ class Tally:
             case Waiting(seconds=seconds):
                 self._outage_is_new = self.waiting is None
                 self.waiting, self._outage_began = event, now - seconds
-                self._throughput.pause()
             case Resumed():
                 self.waiting = None
-                self._throughput.resume(now)
+                self._settled.clear()
             case Finished() | Loaded():
                 self.finished, self.counts, self._ended = event, event.counts, now
 
@@ -119,9 +118,9 @@ class Tally:
         """The reason why the run ended; None for an error."""
         if self.error is not None:
             return None
-        if isinstance(self.finished, Loaded):
-            return Ended.DONE if self.finished.complete else Ended.INTERRUPTED
-        return Ended.INTERRUPTED if self.finished is None else self.finished.ended
+        if isinstance(self.finished, Loaded) and self.finished.complete:
+            return Ended.NOTHING_TO_DO if self.finished.before else Ended.DONE
+        return self.finished.ended if isinstance(self.finished, Finished) else Ended.INTERRUPTED
 
     @property
     def seconds(self) -> float:
@@ -150,7 +149,15 @@ class Tally:
 
     @property
     def _seconds_left(self) -> float | None:
-        return None if self.counts is None else self._throughput.seconds_left(self.counts.left, self._clock())
+        """Estimated seconds left, by the rows settled in the last two minutes without an outage; None while unknown."""
+        if self.counts is not None and not self.counts.left:
+            return 0.0
+        if self.counts is None or self.waiting is not None or not self._settled:
+            return None
+        (began, before), (now, settled) = self._settled[0], self._settled[-1]
+        if settled == before:
+            return None
+        return max(0.0, self.counts.left * (now - began) / (settled - before) - (self._clock() - now))
 
     def calls(self) -> dict[str, int]:
         """Return the counts of the requests so far."""
@@ -164,27 +171,17 @@ class Tally:
         if counts is None:
             return f"reading: {self.read:,} rows so far"
         parts = [f"{counts.settled:,} of {counts.total:,} rows ({percent(counts):.1f} %)"]
-        parts.append(self._outage() or f"{self._rate_now:.1f}/s of {speed(self.limit)}")
-        parts += [", ".join(self._problems()), self._remaining()]
-        return "; ".join(part for part in parts if part)
-
-    def bar(self) -> Bar:
-        """Return the progress for a terminal."""
-        counts = self.counts
-        if counts is None:
-            return Bar(None, [self.line()])
-        numbers = [f"{percent(counts):.1f} %", f"{counts.settled:,}/{counts.total:,}"]
-        numbers += [f"{self._rate_now:.0f}/s of {speed(self.limit)}", self._remaining()]
-        return Bar(percent(counts) / 100, [part for part in numbers if part], self._problems(), self._outage())
-
-    def _remaining(self) -> str:
-        left = self._seconds_left
-        return "" if left is None else f"{duration(left)} left"
-
-    def _outage(self) -> str:
         if self.waiting is None:
-            return ""
-        return f"waiting for {duration(self._clock() - self._outage_began)}: {plain(self.waiting.reason)}"
+            parts.append(f"{self._rate_now:.1f}/s of {speed(self.limit)}")
+        else:
+            parts.append(f"waiting for {duration(self._clock() - self._outage_began)}: {plain(self.waiting.reason)}")
+        parts.append(", ".join(self._problems()))
+        left = self._seconds_left
+        return "; ".join(parts if left is None else [*parts, f"{duration(left)} left"])
+
+    def fraction(self) -> float | None:
+        """Return the settled part of the rows, 0 to 1; None until sending begins."""
+        return None if self.counts is None else percent(self.counts) / 100
 
     def _problems(self) -> list[str]:
         """Return the counts of retries, refusals and rows with problems."""

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tim_async._codes import explanations
-from tim_async.cli.failures import PARTIAL, Failure, Misuse, with_remedy
+from tim_async.cli.failures import PARTIAL, Misuse
 from tim_async.cli.output import number_of, plain, say, show
-from tim_async.errors import TIMError
 from tim_async.migrate import KINDS, Difference, Status, Verified, verify
 
-from .display import Bar, Display
+from .display import Display
 from .settings import Settings, read_journal
-from .signals import StopRequest, run_interruptibly
+from .signals import run_interruptibly
 from .tables import emit
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def verify_journal(settings: Settings) -> int:
 
     Raises:
         Misuse: there is no journal, or it belongs to another app.
-        Failure: the service or the journal failed.
+        TIMError, MigrateError: the service or the journal failed.
     """
     status, _ = read_journal(settings)
     kind = KINDS.get(status.kind)
@@ -44,10 +43,8 @@ def verify_journal(settings: Settings) -> int:
         return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
-    try:
-        verified = run_interruptibly(lambda stop: _read_back(settings, client, progress, stop))
-    except TIMError as error:
-        raise Failure(plain(with_remedy(error))) from None
+    # It has nothing to finish.
+    verified = run_interruptibly(lambda _: _read_back(settings, client, progress), grace=lambda: 0.0)
     if verified is None:
         raise KeyboardInterrupt
     code = _report(settings, status, verified)
@@ -78,8 +75,7 @@ def _report(settings: Settings, status: Status, verified: Verified) -> int:
     return code
 
 
-async def _read_back(settings: Settings, client: TIMClient, progress: _Progress, stop: StopRequest) -> Verified:
-    stop.on_request = stop.cancel  # a verification has nothing to finish
+async def _read_back(settings: Settings, client: TIMClient, progress: _Progress) -> Verified:
     display = Display(progress, as_json=settings.as_json)
 
     async def follow() -> Verified:
@@ -129,9 +125,8 @@ class _Progress:
         """Return the numbers of calls and differences so far."""
         return f"{number_of(self._calls, 'call')} made, {number_of(self.differences, 'difference')}"
 
-    def bar(self) -> Bar:
-        """Return the same line without a bar: the number of calls to come is unknown."""
-        return Bar(None, [self.line()])
+    def fraction(self) -> None:
+        """Return None: the number of calls to come is unknown."""
 
     def progress_event(self) -> tuple[str, dict[str, Any]]:
         """Return the same numbers as a JSON event."""
