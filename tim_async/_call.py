@@ -20,12 +20,12 @@ from ._home import Home, running_loop
 from ._lanes import Lane
 from ._limiter.local import Permit
 from ._options import ClientSettings, Options
-from ._retries import Retries
 from ._secret import Secret
 from ._stats import EndpointStats
 from ._transport import Transport
 from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint, endpoint_of
 from .errors import APIError, ClientClosed, QuotaExhausted, Reaction, TIMError, brief
+from .retrying import wait_before_retry
 
 T = TypeVar("T")
 _log = logging.getLogger("tim_async")
@@ -53,6 +53,7 @@ class Call(Generic[T]):
         headers: the headers of the last answer; empty before the first.
         host: the base URL that the last attempt was sent to; "" before the first.
         sent_at: the time of the last attempt, unix seconds; an event loop's clock may be a millisecond behind.
+        signed_again: whether a retry was signed again.
         wait: seconds that the last attempt waited for its permit.
         waited: seconds spent waiting for permits, over all attempts.
     """
@@ -69,8 +70,8 @@ class Call(Generic[T]):
         "lane",
         "options",
         "payload",
-        "retries",
         "sent_at",
+        "signed_again",
         "started",
         "usersig",
         "wait",
@@ -99,7 +100,7 @@ class Call(Generic[T]):
         self.failure: TIMError | None = None
         self.headers: Mapping[str, str] = _NO_HEADERS
         self.host: str = ""
-        self.retries: Retries | None = None
+        self.signed_again: bool = False
 
     def start_attempt(self, sent: float) -> None:
         """Start an attempt; retries send the first one's time if that makes the call repeatable."""
@@ -321,18 +322,22 @@ class Caller:
         Raises:
             TIMError: ``failure``, if another attempt cannot help or the client is closed meanwhile.
         """
-        channel = call.channel
-        if call.retries is None:
-            call.retries = Retries(
-                call.options.retry, channel.budget, repeatable=call.endpoint.repeatable, started=call.started
-            )
+        queue, started = call.channel.queue, call.started
         call.failure = failure
-        seconds = None
-        if not self._closed.is_set():
-            seconds = call.retries.wait_after(failure, call.attempts, channel.queue.now(), channel.queue.opens_at())
-        if seconds is None:
+        now = queue.now()
+        seconds = wait_before_retry(
+            call.options.retry,
+            failure,
+            attempts=call.attempts,
+            elapsed=now - started,
+            paused=queue.opens_at() - started,
+            repeatable=call.endpoint.repeatable,
+            signed_again=call.signed_again,
+        )
+        if seconds is None or self._closed.is_set() or not call.channel.budget.spend(now):
             raise failure
         if failure.reaction is Reaction.SIGN_AGAIN:
+            call.signed_again = True
             self._transport.usersigs.refused(call.usersig)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

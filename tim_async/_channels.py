@@ -10,10 +10,10 @@ from ._lanes import Lane
 from ._limiter.queue import RequestQueue
 from ._limiter.sharing import Sharing
 from ._options import ClientSettings
-from ._retries import RetryBudget
 from ._session import connections_of
 from ._stats import Counters, EndpointStats, Queue
 from .endpoints import DEFAULT_RATE, Endpoint
+from .retrying import RetryBudget
 
 RETRY_REFILL = 0.1
 """Retries that the budget gains a second, as a share of the rate."""
