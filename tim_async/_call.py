@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from . import _codes, _wire
-from ._attempts import Attempt
 from ._channels import Channel, Channels
 from ._home import Home, running_loop
+from ._hooks import Attempt
 from ._lanes import Lane
 from ._limiter.local import Permit
 from ._options import ClientSettings, Options
@@ -148,11 +148,6 @@ class Caller:
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._closed.is_set()
-
-    @property
-    def sdk_app_id(self) -> int:
-        """The app's SDKAppID."""
-        return self.settings.sdk_app_id
 
     def stats(self) -> dict[str, EndpointStats]:
         """Return the statistics of the endpoints used so far, by name; safe to call from any thread."""

@@ -249,7 +249,7 @@ def test_a_bar_counts_calls(run: Run, reach: dict[str, str], monkeypatch: pytest
     bar = calls._Bar(2)
     moved: list[object] = []
     monkeypatch.setattr(bar._progress, "advance", moved.append)
-    from tim_async._attempts import Attempt
+    from tim_async._hooks import Attempt
     from tim_async._lanes import Lane
 
     with bar:

@@ -19,7 +19,7 @@ from .output import console_for, examples, json_option, make_table, number_of, p
 from .ranges import parse_seqs, parse_time
 
 if TYPE_CHECKING:
-    from tim_async._attempts import Attempt
+    from tim_async._hooks import Attempt
     from tim_async.client import TIMClient
     from tim_async.models import C2CUnread, GroupMsgReceipts, ItemError
 
