@@ -21,9 +21,8 @@ from ._lanes import Lane
 from ._limiter.local import Permit
 from ._options import ClientSettings, Options
 from ._secret import Secret
-from ._stats import EndpointStats
 from ._transport import Transport
-from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint, endpoint_of
+from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint
 from .errors import APIError, ClientClosed, QuotaExhausted, Reaction, TIMError, brief
 from .retrying import wait_before_retry
 
@@ -149,11 +148,6 @@ class Caller:
         """Whether `aclose` was called."""
         return self._closed.is_set()
 
-    def stats(self) -> dict[str, EndpointStats]:
-        """Return the statistics of the endpoints used so far, by name; safe to call from any thread."""
-        used = [endpoint_of(command, repeatable=False) for command in self.channels]
-        return {endpoint.name: self.channels.stats(endpoint) for endpoint in used}
-
     @property
     def session(self) -> aiohttp.ClientSession:
         """The session that holds the connections; available after `open`."""
@@ -243,7 +237,7 @@ class Caller:
     def failed(self, endpoint: Endpoint[..., Any], lane: Lane, error: TIMError) -> None:
         """Count an error that a caller is about to see, and report it to the hooks."""
         if isinstance(error, QuotaExhausted):
-            self.channels.of(endpoint).counters.exhausted += 1
+            self.channels.of(endpoint).exhausted += 1
         self.settings.hooks.failed(self.settings.sdk_app_id, endpoint.name, lane, error)
 
     async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Response:
@@ -256,7 +250,7 @@ class Caller:
 
     async def _permit(self, call: Call[Any]) -> Permit:
         """Wait for the permit of one attempt."""
-        queue, counters = call.channel.queue, call.channel.counters
+        queue = call.channel.queue
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
@@ -269,7 +263,7 @@ class Caller:
             raise call.failure from exhausted  # the service's own error tells the caller more
         call.wait = permit.sent - queued
         call.waited += call.wait
-        counters.permitted(call.wait, call.attempts > 0)
+        call.channel.permitted(call.wait, call.attempts > 0)
         return permit
 
     async def _attempt(self, call: Call[Any], permit: Permit) -> Answer | TIMError:
@@ -287,13 +281,13 @@ class Caller:
             reply = await (hooks.inside(sending) if hooks.surround else sending)
         except BaseException as failure:  # a cancelled request returns its permit, too
             took = queue.leave(permit, answered=False)
-            call.channel.counters.ended += 1
+            call.channel.ended += 1
             self._report(call, took, None, failure)
             if isinstance(failure, TIMError):
                 return failure
             raise
         took = queue.leave(permit, answered=True)
-        call.channel.counters.ended += 1
+        call.channel.ended += 1
         call.headers = reply.headers
         answer = _wire.decode(reply)
         error = answer if isinstance(answer, TIMError) else None
@@ -308,7 +302,7 @@ class Caller:
         if retry_after is not None:
             channel.queue.pause(retry_after)
         if failure.reaction is Reaction.SLOW_DOWN:
-            channel.counters.refusals += 1
+            channel.refusals += 1
             channel.queue.refused(permit)
 
     async def _wait_to_retry(self, call: Call[Any], failure: TIMError) -> None:

@@ -104,7 +104,7 @@ class Telemetry:
         merged: dict[tuple[int, str], EndpointStats] = {}
         for caller in callers:
             if not caller.closed:
-                for name, stats in caller.stats().items():
+                for name, stats in caller.channels.stats().items():
                     key = caller.settings.sdk_app_id, name
                     merged[key] = merged[key].plus(stats) if key in merged else stats
         return merged
