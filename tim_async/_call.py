@@ -292,18 +292,13 @@ class Caller:
         answer = _wire.decode(reply)
         error = answer if isinstance(answer, TIMError) else None
         if error is not None:
-            self._slow_down(call.channel, permit, error, reply.retry_after)
+            if reply.retry_after is not None:
+                queue.pause(reply.retry_after)
+            if error.reaction is Reaction.SLOW_DOWN:
+                call.channel.refusals += 1
+                queue.refused(permit)
         self._report(call, took, reply.status, error)
         return answer
-
-    @staticmethod
-    def _slow_down(channel: Channel, permit: Permit, failure: TIMError, retry_after: float | None) -> None:
-        """Slow down the endpoint if the answer says so."""
-        if retry_after is not None:
-            channel.queue.pause(retry_after)
-        if failure.reaction is Reaction.SLOW_DOWN:
-            channel.refusals += 1
-            channel.queue.refused(permit)
 
     async def _wait_to_retry(self, call: Call[Any], failure: TIMError) -> None:
         """Wait until the next attempt may start.

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import email.utils
 import logging
 import random
-import time
 from typing import Protocol, cast
 from urllib.parse import quote
 
@@ -192,30 +189,7 @@ async def _exchange(
         middlewares=(*getattr(session, "_middlewares", ()), signing),
     )
     # `Signing` has read it and released its connection, unless a middleware of the caller answered in its place.
-    body = await response.read()
-    retry_after = None if response.status == 200 else _retry_after(response)
-    return Response(response.status, body, retry_after, signing.proxied, response.headers)
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; the service sends none, but a gateway might."""
-    header = response.headers.get("Retry-After", "").strip()
-    if header.isascii() and header.isdigit():
-        return float(header[:6])
-    until = _date(header)
-    if until is None:
-        return None
-    # By the sender's clock if it sent the time, since ours may differ.
-    now = _date(response.headers.get("Date", ""))
-    return max(0.0, until - (time.time() if now is None else now))
-
-
-def _date(header: str) -> float | None:
-    try:
-        date = email.utils.parsedate_to_datetime(header)
-        return (date if date.tzinfo is not None else date.replace(tzinfo=dt.UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
+    return Response(response.status, await response.read(), response.headers, signing.proxied)
 
 
 def _forget_address(session: aiohttp.ClientSession, signing: Signing) -> None:
