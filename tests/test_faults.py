@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -240,12 +239,8 @@ async def test_a_rejected_usersig_is_renewed_exactly_once(
 ) -> None:
     """Two attempts with different UserSigs, then AuthError: repeated ones could lock the app out."""
     clock = iter(range(1_700_000_000, 1_800_000_000, 10))
-    signed: Callable[..., None] = UserSigCache.__init__
-
-    def ticking(self: UserSigCache, *args: Any) -> None:
-        signed(self, *args, clock=lambda: float(next(clock)))
-
-    monkeypatch.setattr(UserSigCache, "__init__", ticking)
+    current = UserSigCache.current
+    monkeypatch.setattr(UserSigCache, "current", lambda self, _now: current(self, next(clock)))
     service.answer = lambda _: error(code, "no good")
     async with client_of(service) as tim:
         failure = await failure_of(method.run(tim))

@@ -112,7 +112,7 @@ class Call(Generic[T]):
                 self.payload = _wire.encode(self.body)
             pinned = self.endpoint.pinned_time
             if pinned is not None and pinned not in self.body:
-                self.body = {**self.body, pinned: str(int(time.time()))}
+                self.body = {**self.body, pinned: str(int(self.sent_at))}
         elif self.attempts == 2:  # from now on with the pinned time
             self.payload = _wire.encode(self.body)
 
@@ -246,7 +246,7 @@ class Caller:
         Raises:
             TransportError: no answer came.
         """
-        return await self._transport.send(command, payload, self._transport.usersigs.current(), seconds)
+        return await self._transport.send(command, payload, self._transport.usersigs.current(time.time()), seconds)
 
     async def _permit(self, call: Call[Any]) -> Permit:
         """Wait for the permit of one attempt."""
@@ -273,7 +273,7 @@ class Caller:
             call.start_attempt(permit.sent)
             if self._closed.is_set():
                 raise ClientClosed("the client was closed")
-            call.usersig = self._transport.usersigs.current()
+            call.usersig = self._transport.usersigs.current(call.sent_at)
             hooks = self.settings.hooks
             sending = self._transport.send(
                 call.endpoint.command, call.payload, call.usersig, call.options.timeout, call

@@ -186,7 +186,7 @@ class _UserSigs:
 
     _usersig = Secret("simulated")
 
-    def current(self) -> Secret:
+    def current(self, _now: float) -> Secret:
         return self._usersig
 
     def refused(self, usersig: Secret) -> None:
