@@ -68,8 +68,6 @@ class Deadlines:
         loop: the running event loop.
     """
 
-    __slots__ = ("_loop", "_queues")
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         # Those of equal length, in the order of their starts; each queue has one timer.

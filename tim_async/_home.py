@@ -20,8 +20,6 @@ class Home:
         WrongLoop: no event loop runs in this thread.
     """
 
-    __slots__ = ("_loop", "_process", "_thread")
-
     def __init__(self) -> None:
         self._loop = running_loop()
         self._thread = threading.current_thread().name

@@ -123,8 +123,6 @@ class Hooks:
         surround: whether requests must be sent `inside` context managers.
     """
 
-    __slots__ = ("_around", "_hooks", "_telemetry", "surround")
-
     def __init__(self, given: Hook | Iterable[Hook] | None) -> None:
         if given is not None and not callable(given) and not isinstance(given, Iterable):
             raise TypeError(f"on_attempt must be a function or an iterable of them, not {type(given).__name__}")

@@ -42,8 +42,6 @@ class Hosts:
     too: both serve the same app, so there is no reason to return earlier.
     """
 
-    __slots__ = ("_urls",)
-
     def __init__(self, *urls: str) -> None:
         self._urls = list(urls)
 
