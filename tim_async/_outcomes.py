@@ -46,7 +46,8 @@ class Outcomes(Generic[Item, Value]):
         if self._workers:
             raise RuntimeError("these outcomes have been entered already; call batch.map again")
         self._room = asyncio.Semaphore(2 * self._concurrency)
-        self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | _End] = asyncio.Queue()
+        # None is the end: the rows are exhausted, or `_failure` is an error that belongs to no row.
+        self._ready: asyncio.Queue[Done[Item, Value] | Failed[Item] | None] = asyncio.Queue()
         self._running = self._concurrency
         loop = asyncio.get_running_loop()
         self._workers = [loop.create_task(self._work(), context=self._context.copy()) for _ in range(self._concurrency)]
@@ -85,10 +86,10 @@ class Outcomes(Generic[Item, Value]):
         if self._ended:
             raise StopAsyncIteration
         outcome = await self._ready.get()
-        if isinstance(outcome, _End):
+        if outcome is None:
             self._ended = True
-            if outcome.error is not None:
-                raise outcome.error
+            if self._failure is not None:
+                raise self._failure
             raise StopAsyncIteration
         self._room.release()
         return outcome
@@ -117,7 +118,7 @@ class Outcomes(Generic[Item, Value]):
         self._room.release()
         self._running -= 1
         if not self._running:
-            self._ready.put_nowait(_End(self._failure))
+            self._ready.put_nowait(None)
 
     async def _call(self, item: Item) -> Done[Item, Value] | Failed[Item]:
         try:
@@ -135,15 +136,6 @@ def _arguments(row: object) -> tuple[Iterable[Any], Mapping[str, Any]]:
     if isinstance(row, str | bytes | set | frozenset) or not isinstance(row, Iterable):  # a set has no order
         raise TypeError(f"a row must be a tuple or a mapping of arguments, not {type(row).__name__}")
     return row, {}
-
-
-class _End:
-    """The end of the outcomes: the rows are exhausted, or an error occurred that belongs to no row."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
 
 
 _EXHAUSTED: Any = object()
