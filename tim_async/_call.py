@@ -15,7 +15,7 @@ import aiohttp
 
 from . import _codes, _wire
 from ._channels import Channel, Channels
-from ._home import Home, running_loop
+from ._home import Home
 from ._hooks import Attempt
 from ._lanes import Lane
 from ._limiter.local import Permit
@@ -165,11 +165,11 @@ class Caller:
         if self._closed.is_set():
             raise ClientClosed("the client is closed")
         if self._home is None:
-            running_loop()
+            home = Home()
             # The client counts as open only with all its parts: it must not call without the quota that it was given.
             self.channels.open()
             self._transport.open()
-            self._home = Home()
+            self._home = home
         else:
             self._home.check()
 
