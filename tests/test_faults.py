@@ -382,6 +382,15 @@ async def test_an_error_code_takes_precedence_over_the_http_status(service: Stan
     assert len(service.seen) == 1
 
 
+async def test_retries_send_the_body_of_the_first_attempt(service: StandIn) -> None:
+    """Also if the program has changed it since."""
+    members = ["alice"]
+    service.script.extend([Fate.DROP, error(10002)])
+    async with client_of(service, on_attempt=lambda _: members.append("bob")) as tim:
+        await tim.call(OTHER, {"Members": members}, repeatable=True)
+    assert service.bodies == [{"Members": ["alice"]}] * 3
+
+
 # The time of admin_set_msg_read
 
 
