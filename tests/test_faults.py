@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -240,12 +239,8 @@ async def test_a_rejected_usersig_is_renewed_exactly_once(
 ) -> None:
     """Two attempts with different UserSigs, then AuthError: repeated ones could lock the app out."""
     clock = iter(range(1_700_000_000, 1_800_000_000, 10))
-    signed: Callable[..., None] = UserSigCache.__init__
-
-    def ticking(self: UserSigCache, *args: Any) -> None:
-        signed(self, *args, clock=lambda: float(next(clock)))
-
-    monkeypatch.setattr(UserSigCache, "__init__", ticking)
+    current = UserSigCache.current
+    monkeypatch.setattr(UserSigCache, "current", lambda self, _now: current(self, next(clock)))
     service.answer = lambda _: error(code, "no good")
     async with client_of(service) as tim:
         failure = await failure_of(method.run(tim))
@@ -385,6 +380,15 @@ async def test_an_error_code_takes_precedence_over_the_http_status(service: Stan
         failure = await failure_of(tim.set_unread_msg_num("g", "alice", 1))
     assert isinstance(failure, PermissionDenied)
     assert len(service.seen) == 1
+
+
+async def test_retries_send_the_body_of_the_first_attempt(service: StandIn) -> None:
+    """Also if the program has changed it since."""
+    members = ["alice"]
+    service.script.extend([Fate.DROP, error(10002)])
+    async with client_of(service, on_attempt=lambda _: members.append("bob")) as tim:
+        await tim.call(OTHER, {"Members": members}, repeatable=True)
+    assert service.bodies == [{"Members": ["alice"]}] * 3
 
 
 # The time of admin_set_msg_read

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tim_async import BadResponse, ConnectFailed, ConnectionLost, RetryPolicy, TIMError
-from tim_async._retries import Retries, RetryBudget
-from tim_async.errors import classify
+from tim_async.errors import Reaction, classify
+from tim_async.retrying import RetryBudget, wait_before_retry
 
 # test_faults.py tests their effects through the client; the bounds of random waits need many draws.
 
@@ -27,19 +27,30 @@ class Failing:
         self.attempts = 0
         self.waits: list[float] = []
         self.opens_at = 0.0
-        self._retries = Retries(
-            policy, budget or RetryBudget(policy.budget, 20.0), repeatable=repeatable, started=self.now
-        )
+        self._policy, self._repeatable = policy, repeatable
+        self._budget = budget or RetryBudget(policy.budget, 20.0)
+        self._signed_again = False
+        self._started = self.now
         self.now += took
 
     def retried(self, failure: TIMError) -> bool:
         """Return whether another attempt follows this failure."""
         self.attempts += 1
-        wait = self._retries.wait_after(failure, self.attempts, self.now, self.opens_at)
-        if wait is not None:
-            self.waits.append(wait)
-            self.now += wait
-        return wait is not None
+        wait = wait_before_retry(
+            self._policy,
+            failure,
+            attempts=self.attempts,
+            elapsed=self.now - self._started,
+            paused=self.opens_at - self._started,
+            repeatable=self._repeatable,
+            signed_again=self._signed_again,
+        )
+        if wait is None or not self._budget.spend(self.now):
+            return False
+        self._signed_again |= failure.reaction is Reaction.SIGN_AGAIN
+        self.waits.append(wait)
+        self.now += wait
+        return True
 
 
 BUSY = classify(10002)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tim_async import ClientClosed, Lane
@@ -31,7 +31,7 @@ class Call:
 
     Attributes:
         sent: the time at which it was sent, seconds since the start.
-        limit: the limit at that time.
+        limit: the limit before that time: a permit granted in the iteration of a change may come before it.
         arrived: the time of its arrival at the server.
     """
 
@@ -54,21 +54,16 @@ def simulate(
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        start, limit = loop.time(), changes[0][1]
-        queue = RequestQueue(limit, strict=strict)
-
-        def change(to: int) -> None:
-            nonlocal limit
-            limit = to
-            queue.set_limit(to)
-
+        start = loop.time()
+        queue = RequestQueue(changes[0][1], strict=strict)
         for at, to in changes[1:]:
-            loop.call_at(start + at, change, to)
+            loop.call_at(start + at, queue.set_limit, to)
 
         async def caller() -> None:
             while loop.time() < start + seconds:
                 permit = await queue.enter(Lane.BULK)
-                call = Call(permit.sent - start, limit)
+                made = [to for at, to in changes[1:] if start + at < permit.sent]
+                call = Call(permit.sent - start, made[-1] if made else changes[0][1])
                 there, back = delay()
                 await asyncio.sleep(there)
                 call.arrived = loop.time() - start
@@ -93,6 +88,8 @@ def simulate(
     first=st.integers(1, 30),
     changes=st.lists(st.tuples(st.floats(0, 4), st.integers(1, 30)), max_size=4),
 )
+@example(delays=[(0.0, 0.0)], first=21, changes=[(1 / 3, 1)])
+@example(delays=[(0.0, 0.0)], first=21, changes=[(0.0, 1)])
 def test_no_second_holds_more_than_the_limit_of_its_last_call(
     delays: list[tuple[float, float]], first: int, changes: list[tuple[float, int]]
 ) -> None:

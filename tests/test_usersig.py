@@ -187,16 +187,6 @@ def test_a_decompression_or_nesting_bomb_is_rejected_with_a_value_error() -> Non
             verify(usersig, 1400000000, KEY, now=NOW)
 
 
-class Clock:
-    """A wall clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = float(NOW)
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def text(usersig: Secret) -> str:
     return str(usersig.reveal())
 
@@ -208,96 +198,84 @@ def issued(usersig: str) -> int:
 
 
 def test_the_cache_renews_a_usersig_once_at_four_fifths_of_its_life() -> None:
-    clock = Clock()
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
-    first = cache.current()
-    assert cache.current() is first
-    clock.now = NOW + 799.0
-    assert cache.current() is first
-    clock.now = NOW + 800.0
-    second = cache.current()
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000)
+    first = cache.current(NOW)
+    assert cache.current(NOW) is first
+    assert cache.current(NOW + 799.0) is first
+    second = cache.current(NOW + 800.0)
     assert issued(text(second)) == NOW + 800
-    clock.now = NOW + 1599.0
-    assert cache.current() is second
+    assert cache.current(NOW + 1599.0) is second
 
 
 @given(st.lists(st.floats(0, 5000), max_size=40))
 def test_a_usersig_from_the_cache_is_valid_for_at_least_a_fifth_of_its_life(steps: list[float]) -> None:
-    clock = Clock()
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
+    now = float(NOW)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000)
     for step in steps:
-        clock.now += step
-        left = issued(text(cache.current())) + 1000 - clock.now
+        now += step
+        left = issued(text(cache.current(now))) + 1000 - now
         assert left >= 199.0, "a fifth, less the fraction of a second that the format drops"
 
 
 def test_a_clock_that_is_set_back_renews_the_usersig() -> None:
     """One from the future would never seem old."""
-    clock = Clock()
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
-    cache.current()
-    clock.now = NOW - 86400.0
-    assert issued(text(cache.current())) == NOW - 86400
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000)
+    cache.current(NOW)
+    assert issued(text(cache.current(NOW - 86400.0))) == NOW - 86400
 
 
 def test_a_rejected_usersig_is_renewed_once_for_all_rejections() -> None:
     """A late rejection of the old one does not discard the new one."""
-    clock = Clock()
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
-    old = cache.current()
-    clock.now += 5.0
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000)
+    old = cache.current(NOW)
     cache.refused(old)
-    new = cache.current()
+    new = cache.current(NOW + 5.0)
     assert text(new) != text(old)
-    clock.now += 5.0
     for _ in range(100):
         cache.refused(old)
-        assert cache.current() is new
+        assert cache.current(NOW + 10.0) is new
 
 
 def test_a_usersig_rejected_within_its_first_second_is_replaced_by_another() -> None:
     """The replacements differ, though the clock has not moved, and are valid."""
-    clock = Clock()
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000, clock)
-    seen = [cache.current()]
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 1000)
+    seen = [cache.current(NOW)]
     for _ in range(3):
         cache.refused(seen[-1])
-        seen.append(cache.current())
+        seen.append(cache.current(NOW))
     assert len({text(usersig) for usersig in seen}) == 4
     for usersig in seen:
-        assert verify(text(usersig), 1400000000, KEY, now=clock.now).identifier == "alice"
+        assert verify(text(usersig), 1400000000, KEY, now=NOW).identifier == "alice"
 
 
 def test_even_the_shortest_usersig_is_not_used_after_its_end() -> None:
     """The format has whole seconds only; the dropped fraction counts as used."""
     for expire in (1, 2, 3):
-        clock = Clock()
-        clock.now = NOW + 0.999
-        cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, clock)
+        now = NOW + 0.999
+        cache = UserSigCache(1400000000, Secret(KEY), "alice", expire)
         for _ in range(200):
-            verify(text(cache.current()), 1400000000, KEY, now=clock.now)
-            clock.now += 0.07
+            verify(text(cache.current(now)), 1400000000, KEY, now=now)
+            now += 0.07
 
 
 def test_a_replacement_is_renewed_by_its_own_life() -> None:
     """It has a shorter life in order to differ, so it is renewed earlier and not used after its end."""
-    clock = Clock()
-    clock.now = NOW
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", 60, clock)
+    now = float(NOW)
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", 60)
     for _ in range(29):
-        cache.refused(cache.current())
+        cache.refused(cache.current(now))
     for _ in range(120):
-        verify(text(cache.current()), 1400000000, KEY, now=clock.now)
-        clock.now += 1.0
+        verify(text(cache.current(now)), 1400000000, KEY, now=now)
+        now += 1.0
 
 
 @pytest.mark.parametrize(("expire", "replaced"), [(86400, 86399), (2, 1), (1, 1)])
 def test_a_replacement_is_valid_for_a_second_less_and_at_least_for_one(expire: int, replaced: int) -> None:
     """So it differs from a UserSig of the same second."""
-    cache = UserSigCache(1400000000, Secret(KEY), "alice", expire, Clock())
-    first = cache.current()
+    cache = UserSigCache(1400000000, Secret(KEY), "alice", expire)
+    first = cache.current(NOW)
     cache.refused(first)
-    assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current())] == [expire, replaced]
+    assert [unpack(text(usersig))["TLS.expire"] for usersig in (first, cache.current(NOW))] == [expire, replaced]
 
 
 @pytest.mark.parametrize("key", [None, 5, KEY.encode()])

@@ -12,15 +12,17 @@ from tim_async._usersigs import UserSigCache
 
 from .stand_in import APP, KEY
 
+NOW = 1_700_000_000.0
+
 
 @pytest.fixture
 def cache() -> UserSigCache:
-    return UserSigCache(APP, Secret(KEY), "administrator", 86_400, lambda: 1_700_000_000.0)
+    return UserSigCache(APP, Secret(KEY), "administrator", 86_400)
 
 
 @pytest.fixture
 def usersig(cache: UserSigCache) -> str:
-    return str(cache.current().reveal())
+    return str(cache.current(NOW).reveal())
 
 
 def texts(usersig: str) -> list[tuple[str, str]]:
@@ -57,8 +59,8 @@ def test_it_is_taken_out_of_what_is_no_text(cache: UserSigCache, usersig: str) -
 
 def test_the_previous_usersig_is_removed_too(cache: UserSigCache, usersig: str) -> None:
     """A call in flight may have it."""
-    cache.refused(cache.current())
-    assert str(cache.current().reveal()) != usersig
+    cache.refused(cache.current(NOW))
+    assert str(cache.current(NOW).reveal()) != usersig
     assert cache.scrub(f"<p>{usersig}".encode()).decode() == "<p>…"
 
 

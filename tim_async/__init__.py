@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from tim_async._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from ._attempts import Attempt as Attempt
     from ._coalesce import Lookup as Lookup
     from ._doctor import Finding as Finding
     from ._doctor import doctor as doctor
+    from ._hooks import Attempt as Attempt
     from ._lanes import Lane as Lane
     from ._stats import EndpointStats as EndpointStats
     from ._web import http_status as http_status
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _HOME = {
     "APIError": "errors",
     "AccountNotFound": "errors",
-    "Attempt": "_attempts",
+    "Attempt": "_hooks",
     "AuthError": "errors",
     "BadResponse": "errors",
     "Batch": "batch",

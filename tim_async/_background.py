@@ -26,8 +26,6 @@ class Timer:
         due: loop time of the call, seconds; infinity if none is set.
     """
 
-    __slots__ = ("_call", "_handle", "_loop", "due")
-
     def __init__(self, call: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._call = call
@@ -64,8 +62,6 @@ class Background:
         failed: called with the exception of a run that ended with one, `asyncio.CancelledError` included; not for a
             run that was abandoned.
     """
-
-    __slots__ = ("_abandoned", "_failed", "_loop", "_task", "_work")
 
     def __init__(
         self, work: Callable[[], Coroutine[Any, Any, None]], failed: Callable[[BaseException], object]

@@ -14,18 +14,17 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from . import _codes, _wire
-from ._attempts import Attempt
 from ._channels import Channel, Channels
-from ._home import Home, running_loop
+from ._home import Home
+from ._hooks import Attempt
 from ._lanes import Lane
 from ._limiter.local import Permit
 from ._options import ClientSettings, Options
-from ._retries import Retries
 from ._secret import Secret
-from ._stats import EndpointStats
 from ._transport import Transport
-from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint, endpoint_of
+from .endpoints import ENDPOINTS, GET_GROUP_INFO, Answer, Body, Endpoint
 from .errors import APIError, ClientClosed, QuotaExhausted, Reaction, TIMError, brief
+from .retrying import wait_before_retry
 
 T = TypeVar("T")
 _log = logging.getLogger("tim_async")
@@ -53,6 +52,7 @@ class Call(Generic[T]):
         headers: the headers of the last answer; empty before the first.
         host: the base URL that the last attempt was sent to; "" before the first.
         sent_at: the time of the last attempt, unix seconds; an event loop's clock may be a millisecond behind.
+        signed_again: whether a retry was signed again.
         wait: seconds that the last attempt waited for its permit.
         waited: seconds spent waiting for permits, over all attempts.
     """
@@ -69,8 +69,8 @@ class Call(Generic[T]):
         "lane",
         "options",
         "payload",
-        "retries",
         "sent_at",
+        "signed_again",
         "started",
         "usersig",
         "wait",
@@ -99,7 +99,7 @@ class Call(Generic[T]):
         self.failure: TIMError | None = None
         self.headers: Mapping[str, str] = _NO_HEADERS
         self.host: str = ""
-        self.retries: Retries | None = None
+        self.signed_again: bool = False
 
     def start_attempt(self, sent: float) -> None:
         """Start an attempt; retries send the first one's time if that makes the call repeatable."""
@@ -112,8 +112,8 @@ class Call(Generic[T]):
                 self.payload = _wire.encode(self.body)
             pinned = self.endpoint.pinned_time
             if pinned is not None and pinned not in self.body:
-                self.body = {**self.body, pinned: str(int(time.time()))}
-        elif self.attempts == 2:  # from now on with the pinned time
+                self.body = {**self.body, pinned: str(int(self.sent_at))}
+        elif self.attempts == 2 and self.endpoint.pinned_time is not None:  # from now on with it
             self.payload = _wire.encode(self.body)
 
 
@@ -149,16 +149,6 @@ class Caller:
         return self._closed.is_set()
 
     @property
-    def sdk_app_id(self) -> int:
-        """The app's SDKAppID."""
-        return self.settings.sdk_app_id
-
-    def stats(self) -> dict[str, EndpointStats]:
-        """Return the statistics of the endpoints used so far, by name; safe to call from any thread."""
-        used = [endpoint_of(command, repeatable=False) for command in self.channels]
-        return {endpoint.name: self.channels.stats(endpoint) for endpoint in used}
-
-    @property
     def session(self) -> aiohttp.ClientSession:
         """The session that holds the connections; available after `open`."""
         session = self._transport.session
@@ -175,11 +165,11 @@ class Caller:
         if self._closed.is_set():
             raise ClientClosed("the client is closed")
         if self._home is None:
-            running_loop()
+            home = Home()
             # The client counts as open only with all its parts: it must not call without the quota that it was given.
             self.channels.open()
             self._transport.open()
-            self._home = Home()
+            self._home = home
         else:
             self._home.check()
 
@@ -247,7 +237,7 @@ class Caller:
     def failed(self, endpoint: Endpoint[..., Any], lane: Lane, error: TIMError) -> None:
         """Count an error that a caller is about to see, and report it to the hooks."""
         if isinstance(error, QuotaExhausted):
-            self.channels.of(endpoint).counters.exhausted += 1
+            self.channels.of(endpoint).exhausted += 1
         self.settings.hooks.failed(self.settings.sdk_app_id, endpoint.name, lane, error)
 
     async def attempt(self, command: str, payload: bytes, seconds: float) -> _wire.Response:
@@ -256,11 +246,11 @@ class Caller:
         Raises:
             TransportError: no answer came.
         """
-        return await self._transport.send(command, payload, self._transport.usersigs.current(), seconds)
+        return await self._transport.send(command, payload, self._transport.usersigs.current(time.time()), seconds)
 
     async def _permit(self, call: Call[Any]) -> Permit:
         """Wait for the permit of one attempt."""
-        queue, counters = call.channel.queue, call.channel.counters
+        queue = call.channel.queue
         call.lane = call.options.lane_now()
         queued = queue.now()
         try:
@@ -273,7 +263,7 @@ class Caller:
             raise call.failure from exhausted  # the service's own error tells the caller more
         call.wait = permit.sent - queued
         call.waited += call.wait
-        counters.permitted(call.wait, call.attempts > 0)
+        call.channel.permitted(call.wait, call.attempts > 0)
         return permit
 
     async def _attempt(self, call: Call[Any], permit: Permit) -> Answer | TIMError:
@@ -283,7 +273,7 @@ class Caller:
             call.start_attempt(permit.sent)
             if self._closed.is_set():
                 raise ClientClosed("the client was closed")
-            call.usersig = self._transport.usersigs.current()
+            call.usersig = self._transport.usersigs.current(call.sent_at)
             hooks = self.settings.hooks
             sending = self._transport.send(
                 call.endpoint.command, call.payload, call.usersig, call.options.timeout, call
@@ -291,29 +281,24 @@ class Caller:
             reply = await (hooks.inside(sending) if hooks.surround else sending)
         except BaseException as failure:  # a cancelled request returns its permit, too
             took = queue.leave(permit, answered=False)
-            call.channel.counters.ended += 1
+            call.channel.ended += 1
             self._report(call, took, None, failure)
             if isinstance(failure, TIMError):
                 return failure
             raise
         took = queue.leave(permit, answered=True)
-        call.channel.counters.ended += 1
+        call.channel.ended += 1
         call.headers = reply.headers
         answer = _wire.decode(reply)
         error = answer if isinstance(answer, TIMError) else None
         if error is not None:
-            self._slow_down(call.channel, permit, error, reply.retry_after)
+            if reply.retry_after is not None:
+                queue.pause(reply.retry_after)
+            if error.reaction is Reaction.SLOW_DOWN:
+                call.channel.refusals += 1
+                queue.refused(permit)
         self._report(call, took, reply.status, error)
         return answer
-
-    @staticmethod
-    def _slow_down(channel: Channel, permit: Permit, failure: TIMError, retry_after: float | None) -> None:
-        """Slow down the endpoint if the answer says so."""
-        if retry_after is not None:
-            channel.queue.pause(retry_after)
-        if failure.reaction is Reaction.SLOW_DOWN:
-            channel.counters.refusals += 1
-            channel.queue.refused(permit)
 
     async def _wait_to_retry(self, call: Call[Any], failure: TIMError) -> None:
         """Wait until the next attempt may start.
@@ -321,18 +306,22 @@ class Caller:
         Raises:
             TIMError: ``failure``, if another attempt cannot help or the client is closed meanwhile.
         """
-        channel = call.channel
-        if call.retries is None:
-            call.retries = Retries(
-                call.options.retry, channel.budget, repeatable=call.endpoint.repeatable, started=call.started
-            )
+        queue, started = call.channel.queue, call.started
         call.failure = failure
-        seconds = None
-        if not self._closed.is_set():
-            seconds = call.retries.wait_after(failure, call.attempts, channel.queue.now(), channel.queue.opens_at())
-        if seconds is None:
+        now = queue.now()
+        seconds = wait_before_retry(
+            call.options.retry,
+            failure,
+            attempts=call.attempts,
+            elapsed=now - started,
+            paused=queue.opens_at() - started,
+            repeatable=call.endpoint.repeatable,
+            signed_again=call.signed_again,
+        )
+        if seconds is None or self._closed.is_set() or not call.channel.budget.spend(now):
             raise failure
         if failure.reaction is Reaction.SIGN_AGAIN:
+            call.signed_again = True
             self._transport.usersigs.refused(call.usersig)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from ._lanes import Lane
 from ._limiter.queue import RequestQueue
 from ._limiter.sharing import Sharing
 from ._options import ClientSettings
-from ._retries import RetryBudget
 from ._session import connections_of
-from ._stats import Counters, EndpointStats, Queue
-from .endpoints import DEFAULT_RATE, Endpoint
+from ._stats import EndpointStats, Queue, Waits
+from .endpoints import DEFAULT_RATE, Endpoint, endpoint_of
+from .retrying import RetryBudget
 
 RETRY_REFILL = 0.1
 """Retries that the budget gains a second, as a share of the rate."""
 
 
-class Channel(NamedTuple):
-    """One endpoint of one client."""
+class Channel:
+    """One endpoint of one client.
 
-    queue: RequestQueue
-    budget: RetryBudget
-    counters: Counters
+    Attributes:
+        queue: the callers that wait for a permit.
+        budget: the retry budget.
+        attempts: attempts that got a permit.
+        ended: those of them that have ended.
+        exhausted: `QuotaExhausted` raised.
+        refusals: attempts that the service refused for exceeding the rate.
+        retries: attempts after the first of a call.
+        waited: the sum of the waits for permits, seconds.
+        longest: the longest of these waits, seconds.
+    """
+
+    def __init__(self, queue: RequestQueue, budget: RetryBudget) -> None:
+        self.queue: RequestQueue = queue
+        self.budget: RetryBudget = budget
+        self.attempts: int = 0
+        self.ended: int = 0
+        self.exhausted: int = 0
+        self.refusals: int = 0
+        self.retries: int = 0
+        self.waited: float = 0.0
+        self.longest: float = 0.0
+
+    def permitted(self, waited: float, again: bool) -> None:
+        """Count an attempt that has its permit."""
+        self.attempts += 1
+        self.retries += again
+        self.waited += waited
+        if waited > self.longest:
+            self.longest = waited
 
     def stats(self) -> EndpointStats:
         """Return the endpoint's statistics."""
-        queue, counters = self.queue, self.counters
+        queue = self.queue
         return EndpointStats(
             queue.rate,
             Queue(queue.queued(Lane.INTERACTIVE), queue.queued(Lane.BULK)),
-            counters.waits(),
-            counters.refusals,
-            counters.retries,
-            counters.exhausted,
+            Waits(self.attempts, self.waited, self.longest),
+            self.refusals,
+            self.retries,
+            self.exhausted,
             shared=queue.shared,
             limit=queue.limit,
             processes=queue.processes,
-            in_flight=counters.attempts - counters.ended,
+            in_flight=self.attempts - self.ended,
         )
 
 
@@ -76,13 +102,14 @@ class Channels:
         """Return an endpoint's channel; after `open`."""
         return self._by_command.get(endpoint.command) or self._make(endpoint)
 
-    def stats(self, endpoint: Endpoint[..., Any]) -> EndpointStats:
-        """Return an endpoint's statistics, also before its first call."""
-        channel = self._by_command.get(endpoint.command)
-        if channel is not None:
-            return channel.stats()
-        rate = self._rate(endpoint)
-        return EndpointStats(rate, Queue(0, 0), Counters().waits(), 0, 0, 0, shared=False, limit=rate, processes=1)
+    def commands(self) -> set[str]:
+        """Return the commands used so far; safe to call from any thread."""
+        return set(self._by_command)
+
+    def stats(self, *also: Endpoint[..., Any]) -> dict[str, EndpointStats]:
+        """Return the statistics of some endpoints and of all used so far, by name; safe to call from any thread."""
+        used = (endpoint_of(command, repeatable=False) for command in tuple(self._by_command))
+        return {endpoint.name: self._stats(endpoint) for endpoint in (*also, *used)}
 
     def set_rate(self, endpoint: Endpoint[..., Any], rate: float, bulk_share: float | None) -> None:
         """Change an endpoint's rate, calls/s, and the part of it that bulk may fill; after `open`.
@@ -96,12 +123,12 @@ class Channels:
         channel.queue.set_limit(rate, bulk_share)
         channel.budget.per_second = RETRY_REFILL * rate
 
-    def __contains__(self, command: str) -> bool:
-        return command in self._by_command
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over a copy of the commands used so far, since another thread may call this."""
-        return iter(tuple(self._by_command))
+    def _stats(self, endpoint: Endpoint[..., Any]) -> EndpointStats:
+        channel = self._by_command.get(endpoint.command)
+        if channel is not None:
+            return channel.stats()
+        rate = self._rate(endpoint)
+        return EndpointStats(rate, Queue(0, 0), Waits(0, 0.0, 0.0), 0, 0, 0, shared=False, limit=rate, processes=1)
 
     def _rate(self, endpoint: Endpoint[..., Any]) -> float:
         return self._settings.rates.get(endpoint.command, DEFAULT_RATE)
@@ -112,6 +139,6 @@ class Channels:
         if self._sharing is not None:
             limiter = functools.partial(self._sharing.limiter, endpoint.command, rate, settings.strict)
         queue = RequestQueue(rate, strict=settings.strict, connections=self._connections, limiter=limiter)
-        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRY_REFILL * rate), Counters())
+        channel = Channel(queue, RetryBudget(settings.options.retry.budget, RETRY_REFILL * rate))
         self._by_command[endpoint.command] = channel
         return channel

@@ -68,12 +68,10 @@ class Deadlines:
         loop: the running event loop.
     """
 
-    __slots__ = ("_loop", "_queues", "_timers")
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        # Those of equal length, in the order of their starts; each queue has one timer.
         self._queues: dict[float, deque[Deadline]] = {}
-        self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def start(self, seconds: float) -> Deadline:
         """Start a time-out of the current task."""
@@ -84,9 +82,8 @@ class Deadlines:
         queue = self._queues.get(seconds)
         if queue is None:
             queue = self._queues[seconds] = deque()
+            self._loop.call_at(deadline.when, self._tick, seconds)
         queue.append(deadline)
-        if seconds not in self._timers:
-            self._timers[seconds] = self._loop.call_at(deadline.when, self._tick, seconds)
         return deadline
 
     def finish(self, seconds: float, deadline: Deadline) -> None:
@@ -102,6 +99,6 @@ class Deadlines:
         while queue and queue[0].when <= now:
             queue.popleft()._expire()  # noqa: SLF001
         if queue:
-            self._timers[seconds] = self._loop.call_at(queue[0].when, self._tick, seconds)
+            self._loop.call_at(queue[0].when, self._tick, seconds)
         else:
-            del self._timers[seconds], self._queues[seconds]
+            del self._queues[seconds]

@@ -20,10 +20,8 @@ class Home:
         WrongLoop: no event loop runs in this thread.
     """
 
-    __slots__ = ("_loop", "_process", "_thread")
-
     def __init__(self) -> None:
-        self._loop = running_loop()
+        self._loop = _running_loop()
         self._thread = threading.current_thread().name
         self._process = os.getpid()
 
@@ -38,12 +36,9 @@ class Home:
         Raises:
             WrongLoop: another loop runs in this thread, or none; the error names both and the remedy.
         """
-        try:  # `running_loop` inlined, since each call comes here
-            if asyncio.get_running_loop() is self._loop:
-                return
-        except RuntimeError:
-            pass
-        loop = running_loop()
+        loop = _running_loop()
+        if loop is self._loop:
+            return
         state = "closed" if self._loop.is_closed() else "running" if self._loop.is_running() else "not running"
         process = "" if os.getpid() == self._process else f" in process {self._process}, which this one was forked from"
         raise WrongLoop(
@@ -52,7 +47,7 @@ class Home:
         )
 
 
-def running_loop() -> asyncio.AbstractEventLoop:
+def _running_loop() -> asyncio.AbstractEventLoop:
     """Return the event loop that runs in this thread.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Hooks of a client: functions, called with each attempt, and `Telemetry`, which also gets errors and statistics."""
+"""The record of an attempt, and the hooks of a client that receive it.
+
+A hook is a function, or a `Telemetry`, which also gets errors and statistics.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,52 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from ._attempts import Attempt
 from ._lanes import Lane
 from ._stats import EndpointStats
 from .errors import TIMError
 
+if TYPE_CHECKING:
+    from ._call import Caller
+
 _log = logging.getLogger("tim_async")
 T = TypeVar("T")
 
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request that has ended, as passed to the hook ``TIMClient(on_attempt=…)``.
+
+    Attributes:
+        endpoint: the method's name, or the command given to ``call``.
+        number: 1 for a call's first request, 2 for its first retry, and so on.
+        lane: interactive or bulk.
+        waited: seconds spent waiting for its permit.
+        took: seconds from sending to the end of the answer, or to the failure.
+        code: the service's ``ErrorCode``, 0 for success; None if no readable answer came.
+        error: the class name of the exception; None for success.
+        status: the HTTP status; None if no answer came.
+        url: the URL of the request, without the query; the second one if both hosts were tried.
+        started: the time of sending, unix seconds.
+        sdk_app_id: the app's SDKAppID.
+    """
+
+    endpoint: str
+    number: int
+    lane: Lane
+    waited: float
+    took: float
+    code: int | None
+    error: str | None
+    status: int | None = None
+    url: str = ""
+    started: float = 0.0
+    sdk_app_id: int = 0
+
+
 Hook = Callable[[Attempt], object]
-
-
-class StatsSource(Protocol):
-    """A client as seen by a `Telemetry`."""
-
-    @property
-    def sdk_app_id(self) -> int:
-        """The app's SDKAppID."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the client is closed."""
-
-    def stats(self) -> dict[str, EndpointStats]:
-        """Return the statistics of the endpoints used so far, by name."""
 
 
 class Telemetry:
@@ -50,7 +73,7 @@ class Telemetry:
     around: Callable[[], AbstractContextManager[object]] | None = None
 
     def __init__(self) -> None:
-        self._sources: weakref.WeakSet[StatsSource] = weakref.WeakSet()
+        self._callers: weakref.WeakSet[Caller] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def __call__(self, attempt: Attempt) -> object:
@@ -66,10 +89,10 @@ class Telemetry:
             error: the error that the caller will see.
         """
 
-    def watch(self, source: StatsSource) -> None:
+    def watch(self, caller: Caller) -> None:
         """Watch a client: `stats` includes it until it is closed or garbage-collected."""
         with self._lock:
-            self._sources.add(source)
+            self._callers.add(caller)
 
     def stats(self) -> dict[tuple[int, str], EndpointStats]:
         """Return the statistics of all open clients, by SDKAppID and endpoint; safe to call from any thread.
@@ -77,12 +100,12 @@ class Telemetry:
         The figures of one app's clients are added up, except those of a shared quota, which are the same for all.
         """
         with self._lock:
-            sources = list(self._sources)
+            callers = list(self._callers)
         merged: dict[tuple[int, str], EndpointStats] = {}
-        for source in sources:
-            if not source.closed:
-                for name, stats in source.stats().items():
-                    key = source.sdk_app_id, name
+        for caller in callers:
+            if not caller.closed:
+                for name, stats in caller.channels.stats().items():
+                    key = caller.settings.sdk_app_id, name
                     merged[key] = merged[key].plus(stats) if key in merged else stats
         return merged
 
@@ -100,8 +123,6 @@ class Hooks:
         surround: whether requests must be sent `inside` context managers.
     """
 
-    __slots__ = ("_around", "_hooks", "_telemetry", "surround")
-
     def __init__(self, given: Hook | Iterable[Hook] | None) -> None:
         if given is not None and not callable(given) and not isinstance(given, Iterable):
             raise TypeError(f"on_attempt must be a function or an iterable of them, not {type(given).__name__}")
@@ -115,10 +136,10 @@ class Hooks:
     def __bool__(self) -> bool:
         return bool(self._hooks)
 
-    def watch(self, source: StatsSource) -> None:
+    def watch(self, caller: Caller) -> None:
         """Let each `Telemetry` watch the client."""
         for telemetry in self._telemetry:
-            telemetry.watch(source)
+            telemetry.watch(caller)
 
     async def inside(self, request: Awaitable[T]) -> T:
         """Await a request inside the context managers of all `Telemetry` hooks."""
@@ -146,7 +167,7 @@ def _check(hook: object) -> None:
         raise TypeError(f"on_attempt must be an instance, {hook.__name__}(), not the class itself")
     called = [hook, type(hook).__call__] if callable(hook) else []
     if isinstance(hook, Telemetry):
-        if not hasattr(hook, "_sources"):
+        if not hasattr(hook, "_callers"):
             raise TypeError(f"on_attempt: {type(hook).__name__}.__init__ must call super().__init__()")
         called.append(hook.failed)
     if not called or any(map(inspect.iscoroutinefunction, called)):

@@ -25,17 +25,10 @@ class RoundTrips:
         fixed: seconds for one round trip; None to learn it.
     """
 
-    __slots__ = ("_deviation", "_fixed", "_smoothed")
-
     def __init__(self, fixed: float | None = None) -> None:
         self._fixed = fixed
         self._smoothed: float | None = None
         self._deviation = 0.0
-
-    @property
-    def smoothed(self) -> float | None:
-        """The smoothed round trip, seconds; None before the first."""
-        return self._smoothed
 
     @property
     def limit(self) -> float:
@@ -93,8 +86,6 @@ class Within:
     Args:
         seconds: the time-out of the block.
     """
-
-    __slots__ = ("_due", "_loop", "_scope", "_seconds", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -48,8 +48,6 @@ class PoolHealth:
     distrust those that answered just before.
     """
 
-    __slots__ = ("_answered_at", "_suspect_before")
-
     def __init__(self) -> None:
         # Lists of one number, so that an answer changes it in place: making a weak reference is the slowest part here.
         self._answered_at: weakref.WeakKeyDictionary[object, list[float]] = weakref.WeakKeyDictionary()

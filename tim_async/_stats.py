@@ -81,30 +81,3 @@ class EndpointStats:
             processes=max(self.processes, other.processes),
             in_flight=self.in_flight + other.in_flight,
         )
-
-
-class Counters:
-    """The counters of one endpoint."""
-
-    __slots__ = ("attempts", "ended", "exhausted", "longest", "refusals", "retries", "waited")
-
-    def __init__(self) -> None:
-        self.attempts: int = 0
-        self.ended: int = 0
-        self.exhausted: int = 0
-        self.longest: float = 0.0
-        self.refusals: int = 0
-        self.retries: int = 0
-        self.waited: float = 0.0
-
-    def permitted(self, waited: float, again: bool) -> None:
-        """Count an attempt that has its permit."""
-        self.attempts += 1
-        self.retries += again
-        self.waited += waited
-        if waited > self.longest:
-            self.longest = waited
-
-    def waits(self) -> Waits:
-        """Return the waits so far."""
-        return Waits(self.attempts, self.waited, self.longest)

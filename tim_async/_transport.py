@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import email.utils
 import logging
 import random
-import time
 from typing import Protocol, cast
 from urllib.parse import quote
 
@@ -124,13 +121,10 @@ class Transport:
         """Send one request to one host, and read the whole answer."""
         session = self.session
         assert session is not None  # `open` comes first
-        number = random.getrandbits(32)  # the vendor requires a new one for each request
-        url = URL(f"{host}/{command}{self._query}{number}", encoded=True)
-        timeout = connect_timeout(seconds, self._given is None)
         signing = Signing(usersig, self.usersigs.scrub, self._health, deadline)
         error: TransportError | None = None
         try:
-            reply = await _exchange(session, url, payload, self._headers, self._proxy_of[host], signing, timeout)
+            reply = await self._exchange(session, host, command, payload, seconds, signing)
         except (TransportError, *FOREIGN, asyncio.CancelledError, RuntimeError) as raised:
             error = _failure(raised, session, signing, deadline)
             if error is None:
@@ -152,6 +146,25 @@ class Transport:
             raise error
         return reply
 
+    async def _exchange(
+        self, session: aiohttp.ClientSession, host: str, command: str, payload: bytes, seconds: float, signing: Signing
+    ) -> Response:
+        number = random.getrandbits(32)  # the vendor requires a new one for each request
+        proxy = self._proxy_of[host]
+        response = await session.post(
+            URL(f"{host}/{command}{self._query}{number}", encoded=True),
+            data=payload,
+            headers=self._headers,
+            timeout=connect_timeout(seconds, self._given is None),
+            proxy=None if proxy is None else cast(URL, proxy.reveal()),
+            allow_redirects=False,  # a redirect would carry the signature to another host
+            raise_for_status=False,  # overrides the default of the caller's session
+            # A call's middlewares replace the session's, so the session's are repeated.
+            middlewares=(*getattr(session, "_middlewares", ()), signing),
+        )
+        # `Signing` has read it and released its connection, unless a middleware of the caller answered in its place.
+        return Response(response.status, await response.read(), response.headers, signing.proxied)
+
 
 def _failure(
     raised: BaseException, session: aiohttp.ClientSession, signing: Signing, deadline: Deadline
@@ -169,53 +182,6 @@ def _failure(
     # A RuntimeError, or a cancellation that is not the caller's: a closing session cancels a pending DNS query and the
     # tasks that await it.
     return ClientClosed("the session is closed") if session.closed else None
-
-
-async def _exchange(
-    session: aiohttp.ClientSession,
-    url: URL,
-    payload: bytes,
-    headers: CIMultiDict[str] | None,
-    proxy: Secret | None,
-    signing: Signing,
-    timeout: aiohttp.ClientTimeout,
-) -> Response:
-    response = await session.post(
-        url,
-        data=payload,
-        headers=headers,
-        timeout=timeout,
-        proxy=None if proxy is None else cast(URL, proxy.reveal()),
-        allow_redirects=False,  # a redirect would carry the signature to another host
-        raise_for_status=False,  # overrides the default of the caller's session
-        # A call's middlewares replace the session's, so the session's are repeated.
-        middlewares=(*getattr(session, "_middlewares", ()), signing),
-    )
-    # `Signing` has read it and released its connection, unless a middleware of the caller answered in its place.
-    body = await response.read()
-    retry_after = None if response.status == 200 else _retry_after(response)
-    return Response(response.status, body, retry_after, signing.proxied, response.headers)
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; the service sends none, but a gateway might."""
-    header = response.headers.get("Retry-After", "").strip()
-    if header.isascii() and header.isdigit():
-        return float(header[:6])
-    until = _date(header)
-    if until is None:
-        return None
-    # By the sender's clock if it sent the time, since ours may differ.
-    now = _date(response.headers.get("Date", ""))
-    return max(0.0, until - (time.time() if now is None else now))
-
-
-def _date(header: str) -> float | None:
-    try:
-        date = email.utils.parsedate_to_datetime(header)
-        return (date if date.tzinfo is not None else date.replace(tzinfo=dt.UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _forget_address(session: aiohttp.ClientSession, signing: Signing) -> None:

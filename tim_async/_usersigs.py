@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import string
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,10 +23,6 @@ _SHAPE = bytes(120 if chr(byte) in _ALPHABET else 37 if byte in b"%\\" else 0 fo
 _SUSPICIOUS = b"x" * 20
 
 
-def _now() -> float:
-    return time.time()
-
-
 class UserSigCache:
     """The UserSig of a client, renewed well before it expires.
 
@@ -39,36 +33,13 @@ class UserSigCache:
         key: the app's secret key, checked by `check_key`.
         identifier: the account to sign for.
         expire: seconds for which each signature is valid.
-        clock: returns unix seconds; by default ``time.time``, looked up at each call because tests replace it.
     """
 
-    __slots__ = (
-        "_clock",
-        "_expire",
-        "_identifier",
-        "_issued_at",
-        "_key",
-        "_parts",
-        "_recent",
-        "_renew_at",
-        "_sdk_app_id",
-        "_shortened",
-        "_usersig",
-    )
-
-    def __init__(
-        self,
-        sdk_app_id: int,
-        key: Secret,
-        identifier: str,
-        expire: int,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
+    def __init__(self, sdk_app_id: int, key: Secret, identifier: str, expire: int) -> None:
         self._sdk_app_id = sdk_app_id
         self._key = key
         self._identifier = identifier
         self._expire = expire
-        self._clock = clock or _now
         self._usersig = Secret("")
         self._recent: tuple[Secret, ...] = ()
         self._parts: frozenset[str] = frozenset()
@@ -76,9 +47,8 @@ class UserSigCache:
         self._renew_at = 0.0
         self._shortened = 0
 
-    def current(self) -> Secret:
-        """Return a UserSig that is valid for at least another fifth of its life."""
-        now = self._clock()
+    def current(self, now: float) -> Secret:
+        """Return a UserSig that is valid at ``now``, unix seconds, and for at least another fifth of its life."""
         # If the clock was set back, a signature from the future must not stay in use.
         if not self._issued_at <= now < self._renew_at:
             self._sign(now)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import email.utils
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -18,16 +21,38 @@ class Response(NamedTuple):
     Attributes:
         status: the HTTP status.
         body: the bytes of the body.
-        retry_after: the seconds of a Retry-After header; None without one.
-        proxied: whether there is a proxy, which may have answered instead of the service.
         headers: the headers.
+        proxied: whether there is a proxy, which may have answered instead of the service.
     """
 
     status: int
     body: bytes
-    retry_after: float | None
-    proxied: bool
     headers: Mapping[str, str]
+    proxied: bool
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds of an error's Retry-After, a number or a date; the service sends none, but a gateway might."""
+        if self.status == 200:
+            return None
+        header = self.headers.get("Retry-After", "").strip()
+        if header.isascii() and header.isdigit():
+            return float(header[:6])
+        until = unix_time(header)
+        if until is None:
+            return None
+        # By the sender's clock if it sent the time, since ours may differ.
+        now = unix_time(self.headers.get("Date", ""))
+        return max(0.0, until - (time.time() if now is None else now))
+
+
+def unix_time(header: str) -> float | None:
+    """Return the time in a header such as ``Date``, unix seconds; None if it is not a date."""
+    try:
+        date = email.utils.parsedate_to_datetime(header)
+        return (date if date.tzinfo is not None else date.replace(tzinfo=dt.UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -240,7 +240,7 @@ class TIMClient:
 
         They count from the creation of this client and include all views from `with_options`.
         """
-        return {endpoint.name: self._caller.channels.stats(endpoint) for endpoint in self._endpoints()}
+        return self._caller.channels.stats(*ENDPOINTS)
 
     def on_alert(self, event: RequestOverLimit) -> None:
         """Slow down an endpoint after an alert from the service, for the whole fleet if the quota is shared.
@@ -265,11 +265,14 @@ class TIMClient:
         if event.sdk_app_id not in (None, self.sdk_app_id):
             raise ValueError(f"the alert is about app {event.sdk_app_id}, this client calls {self.sdk_app_id}")
         # Compare the command's last part only: the service name in an alert is an internal one.
-        command = event.path.rpartition("/")[2]
-        channels = self._caller.channels
-        for endpoint in self._endpoints():
-            if endpoint.command.rpartition("/")[2] == command and (channels.shared or endpoint.command in channels):
-                self._caller.channel(endpoint).queue.slow_down(min(1.0, event.limit / max(1, event.request)))
+        name = event.path.rpartition("/")[2]
+        commands = self._caller.channels.commands()
+        if self._caller.channels.shared:
+            commands.update(endpoint.command for endpoint in ENDPOINTS)
+        for command in commands:
+            if command.rpartition("/")[2] == name:
+                channel = self._caller.channel(endpoint_of(command, repeatable=False))
+                channel.queue.slow_down(min(1.0, event.limit / max(1, event.request)))
 
     def set_rate(self, method: str, rate: float, *, bulk_share: float | None = None) -> None:
         """Change the rate of one endpoint at run time; calls that already wait get their permits at the new rate.
@@ -466,9 +469,3 @@ class TIMClient:
     # Not a coroutine: many calls wait, and each frame of each of them costs memory.
     def _call(self, endpoint: Endpoint[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         return self._caller.make(Call(endpoint, endpoint.build(*args, **kwargs), self._options))
-
-    def _endpoints(self) -> Iterable[Endpoint[..., Any]]:
-        """Return the endpoints that have a method, and all others used so far."""
-        known = {endpoint.command for endpoint in ENDPOINTS}
-        used = (command for command in self._caller.channels if command not in known)
-        return [*ENDPOINTS, *(endpoint_of(command, repeatable=False) for command in used)]

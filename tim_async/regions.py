@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from . import _arguments
+
 REGIONS: dict[str, tuple[str, str]] = {
     "china": ("console.tim.qq.com", "adminapi.my-imcloud.com"),
     "singapore": ("adminapisgp.im.qcloud.com", "adminapisgp.my-imcloud.com"),
@@ -41,8 +43,6 @@ class Hosts:
     A host that cannot be resolved or connected to is moved behind its backup, and stays there until the backup fails,
     too: both serve the same app, so there is no reason to return earlier.
     """
-
-    __slots__ = ("_urls",)
 
     def __init__(self, *urls: str) -> None:
         self._urls = list(urls)
@@ -90,8 +90,7 @@ class Hosts:
 
 
 def _checked(base_url: str, allow_http: bool) -> str:
-    if not isinstance(base_url, str):
-        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
+    _arguments.kind("base_url", base_url, str)
     parts = urlsplit(base_url)
     _ = parts.port  # raises ValueError for an invalid port
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:

@@ -80,20 +80,16 @@ def sign(
     """
     key = Secret.of(secret_key)
     del secret_key  # no frame that can raise holds the key as plain text
-    return _pack(Claims(identifier, sdk_app_id, issued_at, expire, userbuf), key)
-
-
-def _pack(claims: Claims, key: Secret) -> str:
-    content = _content(claims)
+    content = _content(Claims(identifier, sdk_app_id, issued_at, expire, userbuf))
     document: dict[str, Any] = {
         "TLS.ver": "2.0",
-        "TLS.identifier": claims.identifier,
-        "TLS.sdkappid": claims.sdk_app_id,
-        "TLS.expire": claims.expire,
-        "TLS.time": claims.issued_at,
+        "TLS.identifier": identifier,
+        "TLS.sdkappid": sdk_app_id,
+        "TLS.expire": expire,
+        "TLS.time": issued_at,
     }
-    if claims.userbuf is not None:
-        document["TLS.userbuf"] = base64.b64encode(claims.userbuf).decode()
+    if userbuf is not None:
+        document["TLS.userbuf"] = base64.b64encode(userbuf).decode()
     document["TLS.sig"] = base64.b64encode(_hmac().sign(content, _key_bytes(key))).decode()
     packed = zlib.compress(json.dumps(document, ensure_ascii=False).encode())
     return base64.b64encode(packed).decode().translate(_TO_URL)
@@ -124,7 +120,7 @@ def verify(usersig: str, sdk_app_id: int, secret_key: str | Secret, *, now: floa
     claims, signature = found
     if claims.sdk_app_id != sdk_app_id:
         raise ValueError("the UserSig is for another SDKAppID")
-    if not _matches(claims, key, signature):
+    if not _hmac().verify(_content(claims), _key_bytes(key), cast(bytes, signature.reveal())):
         raise ValueError("the UserSig was not signed with this key")
     if now > claims.issued_at + claims.expire:
         raise ValueError("the UserSig has expired")
@@ -197,10 +193,6 @@ def _content(claims: Claims) -> bytes:
     if claims.userbuf is not None:
         lines.append(f"TLS.userbuf:{base64.b64encode(claims.userbuf).decode()}")
     return "".join(line + "\n" for line in lines).encode()
-
-
-def _matches(claims: Claims, key: Secret, signature: Secret) -> bool:
-    return _hmac().verify(_content(claims), _key_bytes(key), cast(bytes, signature.reveal()))
 
 
 def _read(usersig: Secret) -> tuple[Claims, Secret]:

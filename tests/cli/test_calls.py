@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tim_async import AuthError, ConnectFailed, RequestTimeout, TIMClient, TIMError
-from tim_async._attempts import Attempt
+from tim_async._hooks import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli import calls
 from tim_async.emulator import Emulator

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tim_async._attempts import Attempt
+from tim_async._hooks import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
 from tim_async.cli.migrate.display import BAR_INTERVAL, LINE_INTERVAL, Display, bar

@@ -127,7 +127,7 @@ class Service:
             world.after(back, flight.host.loop.arrive, fail, flight.answer, ConnectionLost("the connection was lost"))
             return
         if taken and weather.paused and dice.random() < weather.paused:
-            paused = Response(503, b"", float(weather.pause), proxied=False, headers={})
+            paused = Response(503, b"", {"Retry-After": str(weather.pause)}, proxied=False)
             world.after(back, flight.host.loop.arrive, answer, flight, paused)
             return
         code = 60007 if not taken else 10002 if weather.busy and dice.random() < weather.busy else 0
@@ -166,7 +166,7 @@ def success(**fields: Any) -> Response:
 
 
 def _reply(body: dict[str, Any]) -> Response:
-    return Response(200, json.dumps(body).encode(), None, proxied=False, headers={})
+    return Response(200, json.dumps(body).encode(), {}, proxied=False)
 
 
 def answer(flight: Flight, reply: Response) -> None:
@@ -186,7 +186,7 @@ class _UserSigs:
 
     _usersig = Secret("simulated")
 
-    def current(self) -> Secret:
+    def current(self, _now: float) -> Secret:
         return self._usersig
 
     def refused(self, usersig: Secret) -> None:

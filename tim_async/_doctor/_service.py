@@ -6,13 +6,12 @@ which it looks for faults is not documented; the stages before the refused one i
 
 from __future__ import annotations
 
-import datetime as dt
-import email.utils
 from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
 from tim_async._codes import DOCUMENT
+from tim_async._wire import unix_time
 from tim_async.endpoints import (
     ADMIN_SET_MSG_READ,
     GET_ALL_C2C_UNREAD_MSG_NUM,
@@ -119,7 +118,7 @@ def _problem(error: TIMError) -> str:
 async def clock(visit: Visit) -> list[Finding]:
     """Compare this machine's clock with the answer's ``Date``."""
     outcome = visit.outcomes["answer"]
-    service_time = _seconds(outcome.date)
+    service_time = unix_time(outcome.date)
     if service_time is None:
         return [skipped("clock", "the answer has no valid Date header")]
     # The header has whole seconds, rounded down.
@@ -133,14 +132,6 @@ async def clock(visit: Visit) -> list[Finding]:
         return [warning("clock.off", found, meaning, remedy, USERSIG)]
     meaning = "Webhooks are refused, read times are wrong, and UserSigs may count as expired."
     return [failure("clock.wrong", found, meaning, remedy, USERSIG)]
-
-
-def _seconds(date: str) -> float | None:
-    try:
-        when = email.utils.parsedate_to_datetime(date)
-        return (when if when.tzinfo is not None else when.replace(tzinfo=dt.UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def stage(name: str) -> Callable[[Visit], Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tim_async._attempts import Attempt
+    from tim_async._hooks import Attempt
 
 SLOTS = 600
 """The maximum number of slots of a series."""

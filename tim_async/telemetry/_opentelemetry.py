@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
-from tim_async._attempts import Attempt
-from tim_async._hooks import Telemetry
+from tim_async._hooks import Attempt, Telemetry
 from tim_async._lanes import Lane
 from tim_async.errors import TIMError
 

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tim_async._attempts import Attempt
-from tim_async._hooks import Telemetry
+from tim_async._hooks import Attempt, Telemetry
 from tim_async._lanes import Lane
 from tim_async.errors import QuotaExhausted, TIMError
 

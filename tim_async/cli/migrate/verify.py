@@ -17,7 +17,7 @@ from .signals import run_interruptibly
 from .tables import emit
 
 if TYPE_CHECKING:
-    from tim_async._attempts import Attempt
+    from tim_async._hooks import Attempt
     from tim_async.client import TIMClient
 
 _READS_BACK = "get_c2c_unread_msg_num"
