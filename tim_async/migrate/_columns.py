@@ -12,7 +12,7 @@ from typing import Any
 from ._rows import UNTIL_NOW, BadField, Column, Kind, shown
 
 FieldReader = Callable[[list[str]], dict[str, Any]]
-"""A function from the fields of a record to those of a row, by name."""
+"""Returns the fields of a row, by name, given those of a record; raises `BadField` for a wrong number of the latter."""
 
 _MAX_LISTED = 12
 _EMPTY = (None, "")
@@ -104,10 +104,15 @@ class Columns:
             if len(columns) > 1:
                 raise ValueError(f"has two columns {' and '.join(dict.fromkeys(columns))}")
         places = [(name, header.index(columns[0])) for name, columns in found.items() if columns]
-        null = self._null
-        if null is None:
-            return lambda fields: {name: fields[place] for name, place in places}
-        return lambda fields: {name: None if fields[place] == null else fields[place] for name, place in places}
+        width, null = len(header), self._null
+
+        def read(fields: list[str]) -> dict[str, Any]:
+            if len(fields) != width:
+                many = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+                raise BadField("", f"{many} where the header has {width}")
+            return {name: None if fields[place] == null else fields[place] for name, place in places}
+
+        return read
 
     def fit(self, header: Sequence[str]) -> bool:
         """Whether a header has all required columns."""

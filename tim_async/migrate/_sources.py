@@ -247,16 +247,18 @@ class FileSource(_TextSource):
 
     def _record_rows(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:
         try:
-            table = find_table(text, self._columns, dialect)
+            read, records = find_table(text, self._columns, dialect)
         except ValueError as error:
             raise SourceError(f"{self._file.name} {error}") from None
-        for line, fields, lines, problem in table.records:
-            if problem or len(fields) != table.width:
-                many = f"{len(fields)} column{'s' if len(fields) > 1 else ''} where the header has {table.width}"
-                yield self._checker.rejected(line, BadField("", problem or many), lines[0] or "")
-                found = {}
+        for line, fields, lines, problem in records:
+            found: dict[str, Any] = {}
+            try:
+                if problem:
+                    raise BadField("", problem)
+                found = read(fields)
+            except BadField as error:
+                yield self._checker.rejected(line, error, lines[0] or "")
             else:
-                found = table.fields(fields)
                 yield self._row(line, found)
             if len(lines) == 1:
                 continue
