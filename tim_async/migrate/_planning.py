@@ -132,7 +132,7 @@ async def plan(
                 raise Stopped
     finally:
         await reader.finish(reading.close)
-    await store.planned(source.fingerprint())
+    await store.planned(await reader.read(source.fingerprint))
     await store.note("notes", source.notes.to_json())
     return about, False
 
