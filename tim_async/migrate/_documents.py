@@ -31,8 +31,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_object)
-_JSON_WITHOUT_INTEGERS = json.JSONDecoder(object_pairs_hook=_object, parse_int=str)
+def _integer(digits: str) -> int | str:
+    """Return an integer; one of more digits than int() takes as text: it matters only in a field, which refuses it."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+_decoded = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).raw_decode
+"""Reads the value that begins at an index of a text; returns it and the index of its end."""
 
 Document = tuple[int, dict[str, Any] | BadField, str]
 """The line where it begins, the object or the problem, and its text."""
@@ -179,15 +187,6 @@ class _Stream:
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return at if match is None else match.end()
-
-
-def _decoded(text: str, at: int) -> tuple[Any, int]:
-    try:
-        return _JSON.raw_decode(text, at)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer of more digits than int() takes; it matters only in a field, which refuses it
-        return _JSON_WITHOUT_INTEGERS.raw_decode(text, at)
 
 
 def _is_deep(text: str) -> bool:
