@@ -87,7 +87,7 @@ def _read(line: str) -> dict[str, Any] | BadField:
     if _is_deep(line):
         return BadField("", _TOO_DEEP)
     try:
-        value, end = _decoded(line, 0 if line[0] == "{" else _after_space(line, 0))
+        value, end = _decoded(line, _after_space(line, 0))
         if line[end:].strip(" \t\r\n"):
             return BadField("", "is not JSON: Extra data")
     except json.JSONDecodeError as error:
