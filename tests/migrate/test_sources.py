@@ -917,7 +917,8 @@ def test_columns_and_templates(file: File, name: str) -> None:
         {"delimiter": ", "},
         {"delimiter": "\n"},
         {"delimiter": '"'},
-        {"delimiter": ",", "format": "tsv", "quote": ","},
+        {"delimiter": ",", "format": "tsv"},
+        {"quote": "\t", "format": "tsv"},
         {"quote": "''"},
         {"quote": "\r"},
         {"encoding": "no-such"},
@@ -980,6 +981,8 @@ def test_formats(file: File, name: str, form: Any, data: str, rows: int) -> None
     [
         (f"{HEADER}\ng^m^5\n".replace(",", "^"), {"delimiter": "^"}),
         (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": r"\t"}),
+        (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": r"\t", "format": "tsv"}),
+        (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": "TAB", "format": "tsv"}),
         (f"{HEADER}\n'g','m','5'\n", {"quote": "'"}),
         (f"{HEADER}\n|g|,|m|,|5|\n", {"quote": "|"}),
         (f"{HEADER},x\n'g','m','5','it''s, it\nis'\n", {"quote": "'"}),

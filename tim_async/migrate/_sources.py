@@ -180,9 +180,9 @@ class FileSource(_TextSource):
             Columns(kind, columns or {}, id_formats or {}, null, until_now=until_now),
         )
         self._format: Format | None = "csv" if given and format is None else format
-        if format == "tsv" and delimiter not in (None, "\t", "tab"):
+        self._dialect = Dialect.of("tab" if format == "tsv" and delimiter is None else delimiter, quote, header)
+        if format == "tsv" and self._dialect.delimiters != ("\t",):
             raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; use the format csv for another one")
-        self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
             self._columns.field_reader(self._dialect.header)
         self._arguments = {
