@@ -127,7 +127,7 @@ class Columns:
         found = {}
         for name, path in self._path_of.items():
             try:
-                value = _unique(document[path], path) if path in document else _follow(document, path)
+                value = _follow(document, path)
             except ValueError as error:
                 raise BadField(name, str(error)) from None
             if value is not _ABSENT:
@@ -256,25 +256,14 @@ def _follow(document: Any, path: str) -> Any:
     steps = [path] if isinstance(document, dict) and _matches(document, path) else path.split(".")
     for step in steps:
         if isinstance(document, dict) and (names := _matches(document, step)):
-            if len(names) > 1:
+            document = document[names[0]]
+            if len(names) > 1 or document is REPEATED:
                 raise ValueError(f"is there twice, as {' and '.join(map(shown, names))}")
-            document = _unique(document[names[0]], names[0])
         elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", step) and int(step) < len(document):
             document = document[int(step)]
         else:
             return _ABSENT
     return document
-
-
-def _unique(value: Any, name: str) -> Any:
-    """Return the value of a name.
-
-    Raises:
-        ValueError: the object has the name twice.
-    """
-    if value is REPEATED:
-        raise ValueError(f"is there twice, as {shown(name)}")
-    return value
 
 
 def _parsed(field: str, template: str) -> list[tuple[str, str | None]]:
