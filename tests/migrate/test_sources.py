@@ -909,10 +909,7 @@ def test_columns_and_templates(file: File, name: str) -> None:
         {"format": "xml"},
         {"format": ""},
         {"columns": {"Group": "x"}},
-        {"columns": {"GroupId": ""}},
-        {"id_formats": {"UnreadMsgNum": "{}"}},
         {"id_formats": {"GroupId": "x"}},
-        {"id_formats": {"GroupId": "{"}},
         {"delimiter": ""},
         {"delimiter": ", "},
         {"delimiter": "\n"},
@@ -1026,6 +1023,8 @@ def test_a_null_text_is_a_missing_value(file: File) -> None:
         (3, "UnreadMsgNum", "is empty"),
         (4, "g", "\\Nm", 2),
     ]
+    documents = {**GOOD, "GroupId": "\\N"}, {**GOOD, "Member_Account": "\\Nm"}
+    assert plain(file.jsonl(*documents, null="\\N")) == [(1, "GroupId", "is empty"), (2, "g", "\\Nm", 1)]
     rows = "Report_Account,Peer_Account,MsgReadTime\na,b,NULL\n"
     assert plain(file(rows, READ, null="NULL"))[0][:2] == (2, "MsgReadTime")
     assert file(rows, READ, null="NULL", until_now=True) == [Row(2, ("a", "b", None, None))]
