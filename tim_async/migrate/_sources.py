@@ -273,11 +273,10 @@ class FileSource(_TextSource):
                     yield self._checker.rejected(number, swallowed, other)
 
     def _row(self, line: int, found: dict[str, Any]) -> Row | Rejected:
-        if self._columns.templates:
-            try:
-                self._columns.apply_templates(found)
-            except BadField as error:
-                return self._checker.rejected(line, error, found)
+        try:
+            self._columns.apply_templates(found)
+        except BadField as error:
+            return self._checker.rejected(line, error, found)
         return self._checker.row(line, found)
 
 
