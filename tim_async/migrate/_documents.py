@@ -59,8 +59,7 @@ def documents(text: Text, name: str) -> Iterator[Document]:
     Raises:
         SourceError: its documents extend over several lines, and the end of one of them cannot be found.
     """
-    start = text.head.lstrip()
-    if start.startswith("[") or (start.startswith("{") and _is_on_several_lines(text.head, is_cut=text.is_cut)):
+    if _is_on_several_lines(text):
         yield from _stream(text.stream.read, name)
         return
     for number, line in enumerate(text.lines(), 1):
@@ -70,10 +69,12 @@ def documents(text: Text, name: str) -> Iterator[Document]:
             yield number, _read(line), line
 
 
-def _is_on_several_lines(head: str, *, is_cut: bool) -> bool:
-    """Whether the first document extends over several lines, and is not just a line that was cut."""
-    start = head.strip()
-    if is_cut:
+def _is_on_several_lines(text: Text) -> bool:
+    """Whether the documents are in an array, or the first extends over several lines, and is no line that was cut."""
+    start = text.head.strip()
+    if not start.startswith("{"):
+        return start.startswith("[")
+    if text.is_cut:
         start = start[: start.rfind("\n") + 1].rstrip()  # complete lines only
     try:
         return "\n" in start[: _decoded(start, 0)[1]]

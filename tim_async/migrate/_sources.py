@@ -234,8 +234,7 @@ class FileSource(_TextSource):
                     absent.clear()
                 yield self._checker.rejected(line, error, written)
                 continue
-            if absent:
-                absent.difference_update(found)
+            absent.difference_update(found)
             yield self._row(line, found)
         if objects and absent:
             if not paths and list_name:
