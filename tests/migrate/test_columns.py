@@ -163,16 +163,6 @@ def test_each_column_is_proposed_for_one_field() -> None:
         assert f"; try --map {name}={column}" in problem
 
 
-def test_a_named_optional_column_must_exist() -> None:
-    """Otherwise a typo would mark every conversation as read up to now."""
-    columns = Columns(READ, {"MsgReadTime": "last_raed"}, {}, until_now=True)
-    assert columns.needed == {"Report_Account", "Peer_Account", "MsgReadTime"}
-    problem = problem_with(columns, ["Report_Account", "Peer_Account", "last_read"])
-    assert problem.startswith("has no column last_raed; found 'Report_Account', 'Peer_Account', 'last_read'")
-    assert problem.endswith("; try --map MsgReadTime=last_read")
-    assert Columns(READ, {"Report_Account": "me"}, {}, until_now=True).needed == {"Report_Account", "Peer_Account"}
-
-
 def test_a_long_header_is_shortened_in_the_error() -> None:
     problem = problem_with(unread(), ["x" * 1_000_000] * 13)
     assert problem.startswith("has no column GroupId, Member_Account, UnreadMsgNum; found 'xxx")
@@ -194,13 +184,6 @@ def test_the_fields_of_a_record() -> None:
 def test_an_optional_column_may_be_absent() -> None:
     read = Columns(READ, {}, {}, until_now=True).field_reader(["Report_Account", "Peer_Account"])
     assert read(["a", "b"]) == {"Report_Account": "a", "Peer_Account": "b"}
-
-
-def test_a_null_text_is_a_missing_value() -> None:
-    """In records and in documents, and only if it is the whole value."""
-    columns = Columns(UNREAD, {}, {}, "\\N")
-    assert columns.field_reader(NAMES)(["\\N", "\\Nx", ""]) == dict(zip(NAMES, (None, "\\Nx", ""), strict=True))
-    assert columns.read_document({"GroupId": "\\N", "UnreadMsgNum": 0}) == {"GroupId": None, "UnreadMsgNum": 0}
 
 
 # Documents

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,8 @@ from tim_async.migrate import (
     Progress,
     Reading,
     Recorder,
+    Rejected,
+    Row,
     RowFailed,
     RowLowered,
     SourceError,
@@ -524,6 +527,26 @@ async def test_a_new_run_can_start_as_soon_as_one_was_left(service: StandIn, tmp
         async with contextlib.aclosing(run(tim, FileSource(file, UNREAD), store, group_check=False)) as events:
             last = [event async for event in events][-1]
     assert finished([last]).counts == Counts(done=40)
+
+
+async def test_a_source_is_read_outside_the_event_loop(service: StandIn, tmp_path: Path) -> None:
+    """Its rows and its fingerprint, each of which may block."""
+    threads: set[threading.Thread] = set()
+
+    class Watched(FileSource):
+        def fingerprint(self) -> str:
+            threads.add(threading.current_thread())
+            return super().fingerprint()
+
+        def read(self) -> Iterator[Row | Rejected]:
+            for row in super().read():
+                threads.add(threading.current_thread())
+                yield row
+
+    async with client_of(service) as tim:
+        await drain(run(tim, Watched(write(tmp_path, [("g", "m", 1)]), UNREAD), MemoryStore(), group_check=False))
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
 
 
 async def test_the_recorders_series_is_saved(service: StandIn, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -468,16 +467,8 @@ def test_a_bad_record_is_one_rejected_row(file: File, record: str, reason: str) 
 
 
 def test_a_long_unused_field_is_accepted(file: File) -> None:
-    """The csv module's limit of 131,072 characters is one per process; it is raised and never lowered."""
     data = f'x,{HEADER}\n{"x" * 1_000_000},g,m,1\n"{"x" * 500_000}\n{"x" * 500_000}",g,m,2\n'
-    before = csv.field_size_limit()
-    try:
-        for limit in (10, 131_072, sys.maxsize):
-            csv.field_size_limit(limit)
-            assert file(data) == [Row(2, ("g", "m", 1)), Row(3, ("g", "m", 2))]
-            assert csv.field_size_limit() >= limit
-    finally:
-        csv.field_size_limit(before)
+    assert file(data) == [Row(2, ("g", "m", 1)), Row(3, ("g", "m", 2))]
 
 
 def test_a_quoted_field_after_an_unbalanced_quote(file: File) -> None:
@@ -508,14 +499,14 @@ def test_the_search_for_a_closing_quote_is_bounded(file: File) -> None:
 @pytest.mark.parametrize("record", ['"x', '"x,"y', 'a,"', '"a""', 'g","m","5', '"""', 'x,"""y'])
 def test_many_unclosed_quotes_take_linear_time(file: File, monkeypatch: pytest.MonkeyPatch, record: str) -> None:
     """Quadratic time would be days for a few megabytes."""
-    take, taken = Lines.next, 0
+    take, taken = Lines.__next__, 0
 
     def counted(lines: Lines) -> str | None:
         nonlocal taken
         taken += 1
         return take(lines)
 
-    monkeypatch.setattr(Lines, "next", counted)
+    monkeypatch.setattr(Lines, "__next__", counted)
     found = file("\n".join([HEADER, *[record] * 2000, "g,m,1"]))
     assert [row.line for row in found] == list(range(2, 2003))
     assert [row for row in found if isinstance(row, Row)] == [Row(2002, ("g", "m", 1))]
@@ -918,15 +909,13 @@ def test_columns_and_templates(file: File, name: str) -> None:
         {"format": "xml"},
         {"format": ""},
         {"columns": {"Group": "x"}},
-        {"columns": {"GroupId": ""}},
-        {"id_formats": {"UnreadMsgNum": "{}"}},
         {"id_formats": {"GroupId": "x"}},
-        {"id_formats": {"GroupId": "{"}},
         {"delimiter": ""},
         {"delimiter": ", "},
         {"delimiter": "\n"},
         {"delimiter": '"'},
-        {"delimiter": ",", "format": "tsv", "quote": ","},
+        {"delimiter": ",", "format": "tsv"},
+        {"quote": "\t", "format": "tsv"},
         {"quote": "''"},
         {"quote": "\r"},
         {"encoding": "no-such"},
@@ -989,6 +978,8 @@ def test_formats(file: File, name: str, form: Any, data: str, rows: int) -> None
     [
         (f"{HEADER}\ng^m^5\n".replace(",", "^"), {"delimiter": "^"}),
         (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": r"\t"}),
+        (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": r"\t", "format": "tsv"}),
+        (f"{HEADER}\ng\tm\t5\n".replace(",", "\t"), {"delimiter": "TAB", "format": "tsv"}),
         (f"{HEADER}\n'g','m','5'\n", {"quote": "'"}),
         (f"{HEADER}\n|g|,|m|,|5|\n", {"quote": "|"}),
         (f"{HEADER},x\n'g','m','5','it''s, it\nis'\n", {"quote": "'"}),
@@ -1032,6 +1023,8 @@ def test_a_null_text_is_a_missing_value(file: File) -> None:
         (3, "UnreadMsgNum", "is empty"),
         (4, "g", "\\Nm", 2),
     ]
+    documents = {**GOOD, "GroupId": "\\N"}, {**GOOD, "Member_Account": "\\Nm"}
+    assert plain(file.jsonl(*documents, null="\\N")) == [(1, "GroupId", "is empty"), (2, "g", "\\Nm", 1)]
     rows = "Report_Account,Peer_Account,MsgReadTime\na,b,NULL\n"
     assert plain(file(rows, READ, null="NULL"))[0][:2] == (2, "MsgReadTime")
     assert file(rows, READ, null="NULL", until_now=True) == [Row(2, ("a", "b", None, None))]

@@ -144,6 +144,8 @@ def test_an_unreadable_source(tmp_path: Path, temporary: Path) -> None:
 
     with pytest.raises(SourceError, match="cut gzip"):
         survey(Rows(cut))
+    with pytest.raises(SourceError, match="rows holds no rows"):
+        survey(Rows(lambda: iter(())))
 
 
 def test_a_dry_run_can_be_interrupted(tmp_path: Path, temporary: Path) -> None:

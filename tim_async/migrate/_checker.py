@@ -29,8 +29,6 @@ class Checker:
         self._kind = kind
         self._until_now = until_now
         self._strict_ids = strict_ids
-        self._ids = [(place, column) for place, column in enumerate(kind.columns) if column.is_id]
-        self._times = [place for place, column in enumerate(kind.columns) if column.until_now]
         self._empty: dict[str, Any] = {column.name: None for column in kind.columns}
 
     def row(self, line: int, found: Mapping[str, Any]) -> Row | Rejected:
@@ -42,16 +40,14 @@ class Checker:
         """
         try:
             row = self._kind.row(line, found, until_now=self._until_now)
-            for place, column in self._ids:
-                value = row.values[place]
-                if reason := suspicion(column, str(value)):
+            for column, value in zip(self._kind.columns, row.values, strict=True):
+                if column.is_id and (reason := suspicion(column, str(value))):
                     if self._strict_ids:
                         raise BadField(column.name, f"{reason}: {shown(value)}")
                     self.notes.add_suspicion(line, column.name, shown(value), reason)
+                self.notes.without_time += column.until_now and value is None  # after the ids, which may reject it
         except BadField as error:
             return self.rejected(line, error, found)
-        for place in self._times:
-            self.notes.without_time += row.values[place] is None
         return row
 
     def rejected(self, line: int, error: BadField, found: Mapping[str, Any] | str) -> Rejected:

@@ -12,7 +12,7 @@ from typing import Any
 from ._rows import UNTIL_NOW, BadField, Column, Kind, shown
 
 FieldReader = Callable[[list[str]], dict[str, Any]]
-"""A function from the fields of a record to those of a row, by name."""
+"""Returns the fields of a row, by name, given those of a record; raises `BadField` for a wrong number of the latter."""
 
 _MAX_LISTED = 12
 _EMPTY = (None, "")
@@ -104,10 +104,15 @@ class Columns:
             if len(columns) > 1:
                 raise ValueError(f"has two columns {' and '.join(dict.fromkeys(columns))}")
         places = [(name, header.index(columns[0])) for name, columns in found.items() if columns]
-        null = self._null
-        if null is None:
-            return lambda fields: {name: fields[place] for name, place in places}
-        return lambda fields: {name: None if fields[place] == null else fields[place] for name, place in places}
+        width, null = len(header), self._null
+
+        def read(fields: list[str]) -> dict[str, Any]:
+            if len(fields) != width:
+                many = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+                raise BadField("", f"{many} where the header has {width}")
+            return {name: None if fields[place] == null else fields[place] for name, place in places}
+
+        return read
 
     def fit(self, header: Sequence[str]) -> bool:
         """Whether a header has all required columns."""
@@ -122,7 +127,7 @@ class Columns:
         found = {}
         for name, path in self._path_of.items():
             try:
-                value = _unique(document[path], path) if path in document else _follow(document, path)
+                value = _follow(document, path)
             except ValueError as error:
                 raise BadField(name, str(error)) from None
             if value is not _ABSENT:
@@ -251,25 +256,14 @@ def _follow(document: Any, path: str) -> Any:
     steps = [path] if isinstance(document, dict) and _matches(document, path) else path.split(".")
     for step in steps:
         if isinstance(document, dict) and (names := _matches(document, step)):
-            if len(names) > 1:
+            document = document[names[0]]
+            if len(names) > 1 or document is REPEATED:
                 raise ValueError(f"is there twice, as {' and '.join(map(shown, names))}")
-            document = _unique(document[names[0]], names[0])
         elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", step) and int(step) < len(document):
             document = document[int(step)]
         else:
             return _ABSENT
     return document
-
-
-def _unique(value: Any, name: str) -> Any:
-    """Return the value of a name.
-
-    Raises:
-        ValueError: the object has the name twice.
-    """
-    if value is REPEATED:
-        raise ValueError(f"is there twice, as {shown(name)}")
-    return value
 
 
 def _parsed(field: str, template: str) -> list[tuple[str, str | None]]:

@@ -31,8 +31,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_object)
-_JSON_WITHOUT_INTEGERS = json.JSONDecoder(object_pairs_hook=_object, parse_int=str)
+def _integer(digits: str) -> int | str:
+    """Return an integer; one of more digits than int() takes as text: it matters only in a field, which refuses it."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+_decoded = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).raw_decode
+"""Reads the value that begins at an index of a text; returns it and the index of its end."""
 
 Document = tuple[int, dict[str, Any] | BadField, str]
 """The line where it begins, the object or the problem, and its text."""
@@ -51,8 +59,7 @@ def documents(text: Text, name: str) -> Iterator[Document]:
     Raises:
         SourceError: its documents extend over several lines, and the end of one of them cannot be found.
     """
-    start = text.head.lstrip()
-    if start.startswith("[") or (start.startswith("{") and _is_on_several_lines(text.head, is_cut=text.is_cut)):
+    if _is_on_several_lines(text):
         yield from _stream(text.stream.read, name)
         return
     for number, line in enumerate(text.lines(), 1):
@@ -62,10 +69,12 @@ def documents(text: Text, name: str) -> Iterator[Document]:
             yield number, _read(line), line
 
 
-def _is_on_several_lines(head: str, *, is_cut: bool) -> bool:
-    """Whether the first document extends over several lines, and is not just a line that was cut."""
-    start = head.strip()
-    if is_cut:
+def _is_on_several_lines(text: Text) -> bool:
+    """Whether the documents are in an array, or the first extends over several lines, and is no line that was cut."""
+    start = text.head.strip()
+    if not start.startswith("{"):
+        return start.startswith("[")
+    if text.is_cut:
         start = start[: start.rfind("\n") + 1].rstrip()  # complete lines only
     try:
         return "\n" in start[: _decoded(start, 0)[1]]
@@ -79,7 +88,7 @@ def _read(line: str) -> dict[str, Any] | BadField:
     if _is_deep(line):
         return BadField("", _TOO_DEEP)
     try:
-        value, end = _decoded(line, 0 if line[0] == "{" else _after_space(line, 0))
+        value, end = _decoded(line, _after_space(line, 0))
         if line[end:].strip(" \t\r\n"):
             return BadField("", "is not JSON: Extra data")
     except json.JSONDecodeError as error:
@@ -179,15 +188,6 @@ class _Stream:
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return at if match is None else match.end()
-
-
-def _decoded(text: str, at: int) -> tuple[Any, int]:
-    try:
-        return _JSON.raw_decode(text, at)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer of more digits than int() takes; it matters only in a field, which refuses it
-        return _JSON_WITHOUT_INTEGERS.raw_decode(text, at)
 
 
 def _is_deep(text: str) -> bool:

@@ -71,17 +71,13 @@ class Text:
 
     Attributes:
         head: its first characters, those of at most 65,536 bytes; ``stream`` has them, too.
-        sample: the bytes of the head.
         is_cut: whether the file may continue after the head.
-        encoding: Python's canonical name of its encoding.
         stream: its characters.  Invalid bytes become lone surrogates, so that only fields that are read reject them.
         end: its line terminator.
     """
 
     head: str
-    sample: bytes
     is_cut: bool
-    encoding: str
     stream: io.TextIOWrapper
     end: str
 
@@ -98,9 +94,10 @@ class Text:
 
     def hint(self, text: str) -> str:
         """Return a hint at the likely encoding, to append to the error about a text with invalid bytes; else ""."""
-        if self.encoding != UTF_8 or not _UNDECODED.search(text):
+        if self.stream.encoding != UTF_8 or not _UNDECODED.search(text):
             return ""
-        return _encoding_hint(self.sample if _UNDECODED.search(self.head) else text.encode(UTF_8, "surrogateescape"))
+        sample = self.head if _UNDECODED.search(self.head) else text
+        return _encoding_hint(sample.encode(UTF_8, "surrogateescape"))
 
 
 class TextFile:
@@ -152,7 +149,7 @@ class TextFile:
             end = "\r" if "\r" in head.strip() and "\n" not in head else "\n"
             joined = io.BufferedReader(_PrefixedReader(sample, decompressed), _BUFFER)
             characters = io.TextIOWrapper(joined, self._encoding, "surrogateescape", end)
-            yield Text(head, sample, is_cut, self._encoding, characters, end)
+            yield Text(head, is_cut, characters, end)
 
     def _refuse_unsupported(self, sample: bytes) -> None:
         for magic, description in _UNSUPPORTED.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
+import functools
+from collections.abc import Callable, Generator
 from itertools import islice
 from typing import TypeVar
 
@@ -108,11 +109,10 @@ async def plan(
     """
     arguments = {name: value for name, value in source.arguments.items() if not (mends and name in _RULES)}
     about = About(source.kind.name, source.name, "", arguments, sdk_app_id, base_url)
+    reading = batches(source)
+    following = functools.partial(next, reading, [])
     # An unreadable source must not cost the journal that it was to replace.
-    batches = _Batches(source)
-    first = await reader.read(batches.next) if restart else None
-    if first == []:
-        raise _empty(source)
+    batch = await reader.read(following) if restart else []
     found = await store.open(about, restart=restart)
     if found is not None:
         fingerprint = await reader.read(source.fingerprint)
@@ -121,46 +121,36 @@ async def plan(
         return found, True
     if mends:
         raise JournalMismatch(f"{store.name} holds no rows to be corrected; run the command without --mended first")
+    rows = 0
     try:
-        rows = 0
-        while batch := first or await reader.read(batches.next):
-            first = None
+        while batch := batch or await reader.read(following):
             await store.plan(batch)
             rows += len(batch)
+            batch = []
             emit(Reading(rows))
             if stop.is_set():
                 raise Stopped
     finally:
-        await reader.finish(batches.close)
-    if not rows:
-        raise _empty(source)
-    await store.planned(source.fingerprint())
+        await reader.finish(reading.close)
+    await store.planned(await reader.read(source.fingerprint))
     await store.note("notes", source.notes.to_json())
     return about, False
 
 
-def _empty(source: Source) -> SourceError:
-    return SourceError(f"{source.name} holds no rows")
+def batches(source: Source) -> Generator[list[Row | Rejected]]:
+    """Yield the rows of a source in batches, at least one; reading blocks.
 
-
-class _Batches:
-    """The rows of a source in batches; reading blocks."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._rows: Iterator[Row | Rejected] | None = None
-
-    def next(self) -> list[Row | Rejected]:
-        """Return the next rows; none at the end.
-
-        Raises:
-            SourceError: they cannot be read.
-        """
-        if self._rows is None:
-            self._rows = self._source.read()
-        return list(islice(self._rows, _BATCH))
-
-    def close(self) -> None:
-        """Close the file."""
-        if isinstance(self._rows, Generator):
-            self._rows.close()
+    Raises:
+        SourceError: the rows cannot be read, or there are none.
+    """
+    rows = source.read()
+    try:
+        batch = list(islice(rows, _BATCH))
+        if not batch:
+            raise SourceError(f"{source.name} holds no rows")
+        while batch:
+            yield batch
+            batch = list(islice(rows, _BATCH))
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()

@@ -151,7 +151,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_SHOWN = 40
 _TOO_LARGE = 2**63
 _INEXACT = 2**53
-_MANY_DIGITS = 20
 
 
 def read_id(value: Any) -> str:
@@ -162,8 +161,6 @@ def read_id(value: Any) -> str:
         raise ValueError(f"must be text, not {shown(value)}")  # noqa: TRY004 - a bad value, not a caller's mistake
     if len(value) > LONGEST_ID:
         raise ValueError(f"is longer than {LONGEST_ID:,} characters: {shown(value)}")
-    if value.isprintable() and value == value.strip():
-        return value  # the common case, which has none of the faults below
     if _CONTROL.search(value):
         raise ValueError(f"holds a control character: {shown(value)}")
     if value != value.strip():
@@ -214,11 +211,8 @@ _WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0+)?")
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, str):
-        if value.isascii() and value.isdigit() and len(value) < _MANY_DIGITS:  # the common case
-            return int(value)
-        if match := _WHOLE.fullmatch(value.strip()):
-            return int(match[1])
+    if isinstance(value, str) and (match := _WHOLE.fullmatch(value.strip())):
+        return int(match[1])
     # A spreadsheet, or a data frame with a gap in the column, turns 5 into 5.0.
     if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:
         return int(value)

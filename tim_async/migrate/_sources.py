@@ -180,9 +180,9 @@ class FileSource(_TextSource):
             Columns(kind, columns or {}, id_formats or {}, null, until_now=until_now),
         )
         self._format: Format | None = "csv" if given and format is None else format
-        if format == "tsv" and delimiter not in (None, "\t", "tab"):
+        self._dialect = Dialect.of("tab" if format == "tsv" and delimiter is None else delimiter, quote, header)
+        if format == "tsv" and self._dialect.delimiters != ("\t",):
             raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; use the format csv for another one")
-        self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
             self._columns.field_reader(self._dialect.header)
         self._arguments = {
@@ -234,8 +234,7 @@ class FileSource(_TextSource):
                     absent.clear()
                 yield self._checker.rejected(line, error, written)
                 continue
-            if absent:
-                absent.difference_update(found)
+            absent.difference_update(found)
             yield self._row(line, found)
         if objects and absent:
             if not paths and list_name:
@@ -247,16 +246,18 @@ class FileSource(_TextSource):
 
     def _record_rows(self, text: Text, dialect: Dialect) -> Iterator[Row | Rejected]:
         try:
-            table = find_table(text, self._columns, dialect)
+            read, records = find_table(text, self._columns, dialect)
         except ValueError as error:
             raise SourceError(f"{self._file.name} {error}") from None
-        for line, fields, lines, problem in table.records:
-            if problem or len(fields) != table.width:
-                many = f"{len(fields)} column{'s' if len(fields) > 1 else ''} where the header has {table.width}"
-                yield self._checker.rejected(line, BadField("", problem or many), lines[0] or "")
-                found = {}
+        for line, fields, lines, problem in records:
+            found: dict[str, Any] = {}
+            try:
+                if problem:
+                    raise BadField("", problem)
+                found = read(fields)
+            except BadField as error:
+                yield self._checker.rejected(line, error, lines[0] or "")
             else:
-                found = table.fields(fields)
                 yield self._row(line, found)
             if len(lines) == 1:
                 continue
@@ -271,11 +272,10 @@ class FileSource(_TextSource):
                     yield self._checker.rejected(number, swallowed, other)
 
     def _row(self, line: int, found: dict[str, Any]) -> Row | Rejected:
-        if self._columns.templates:
-            try:
-                self._columns.apply_templates(found)
-            except BadField as error:
-                return self._checker.rejected(line, error, found)
+        try:
+            self._columns.apply_templates(found)
+        except BadField as error:
+            return self._checker.rejected(line, error, found)
         return self._checker.row(line, found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
 import tempfile
 from dataclasses import dataclass
@@ -11,20 +11,18 @@ from pathlib import Path
 from tim_async import _arguments
 
 from . import _journal
+from ._journal_writer import Writer
 from ._notes import Notes
-from ._planning import Reader, plan
+from ._planning import batches
 from ._rejects import write_rejects
 from ._rows import Row
 from ._sources import Source
-from ._sqlite import SqliteStore
-from ._store import Calls, FailureCount, Problem, Status
+from ._store import About, Calls, FailureCount, Problem, Status
 from .errors import JournalError
 from .events import Counts
 
 _FIRST = 3
 _MAX_PROBLEMS = 1000
-_WAKE_UP = 0.2
-"""Seconds between wake-ups of the event loop: a Ctrl-C just before it sleeps does not wake it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Survey:
 def survey(source: Source, rate: float = 200.0, *, rejected: str | Path | None = None) -> Survey:
     """Read and check all rows, without credentials and without the service.
 
-    Blocks, and runs an event loop of its own: in a program that has one, call it by ``asyncio.to_thread``.
+    Blocks: in a program with an event loop, call it by ``asyncio.to_thread``.
 
     Args:
         source: the rows.
@@ -82,32 +80,23 @@ def survey(source: Source, rate: float = 200.0, *, rejected: str | Path | None =
         raise JournalError(f"cannot create a temporary journal: {reason}; set TMPDIR to another folder") from None
     with temporary as folder:
         journal = Path(folder) / "journal"
-        status, first = asyncio.run(_plan(source, journal))
+        status, first = _plan(source, journal)
         written = None if rejected is None else write_rejects(journal, rejected).path
         problems = _journal.read_problems(journal, 0, _MAX_PROBLEMS)
     return Survey(status, status.counts.pending / rate, source.notes, first, problems, written)
 
 
-async def _plan(source: Source, journal: Path) -> tuple[Status, list[Row]]:
+def _plan(source: Source, journal: Path) -> tuple[Status, list[Row]]:
     """Plan the rows as a run does; return the status and the first rows to be sent."""
-    store, stop = SqliteStore(journal), asyncio.Event()
-    reader = Reader(stop)
-    planning = asyncio.ensure_future(
-        plan(source, store, reader, stop, lambda _: None, sdk_app_id=0, base_url="", restart=False)
-    )
+    writer = Writer(journal)
+    writer.open(About(source.kind.name, source.name, arguments=source.arguments), restart=False)
     try:
-        try:
-            while not planning.done():
-                await asyncio.wait([planning], timeout=_WAKE_UP)
-        except asyncio.CancelledError:
-            stop.set()  # it may be waiting for a pipe
-            await asyncio.wait([planning])
-            raise
-        await planning
-        status = dataclasses.replace(await store.status(), journal="", running=False)
-        claims = (await store.exchange([], _FIRST, Calls())).claims
+        with contextlib.closing(batches(source)) as reading:
+            for batch in reading:
+                writer.plan(batch)
+        writer.finish_plan("")
+        status = dataclasses.replace(_journal.read_status(journal), journal="", running=False)
+        first = [claim.row for claim in writer.exchange([], _FIRST, Calls()).claims]
     finally:
-        planning.cancel()
-        await store.close()
-        await reader.close()
-    return status, [claim.row for claim in claims]
+        writer.close("")
+    return status, first

@@ -23,21 +23,6 @@ _SEP = re.compile(r'"?sep=([^\w"\'\\]|\\t)"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """The records of a file.
-
-    Attributes:
-        width: the number of fields of each.
-        fields: finds the fields of a row in those of a record.
-        records: the records, from the first row on.
-    """
-
-    width: int
-    fields: FieldReader
-    records: Iterator[Record]
-
-
-@dataclass(frozen=True, slots=True)
 class Dialect:
     """The dialect of a delimited file.
 
@@ -81,8 +66,11 @@ class Dialect:
         return records(lines, delimiter, None if quote == "none" else quote)
 
 
-def find_table(text: Text, columns: Columns, dialect: Dialect) -> Records:
+def find_table(text: Text, columns: Columns, dialect: Dialect) -> tuple[FieldReader, Iterator[Record]]:
     """Find the delimiter and the header.
+
+    Returns:
+        The function that finds the fields of a row in those of a record, and the records, from the first row on.
 
     Raises:
         ValueError: none fits; the message continues a sentence that begins with the file.
@@ -104,7 +92,7 @@ def find_table(text: Text, columns: Columns, dialect: Dialect) -> Records:
             if bad:
                 raise ValueError(f"has a first line that {bad}")
             if dialect.header is None:
-                return Records(len(names), _with_header(names, columns), found)
+                return _with_header(names, columns), found
             fields = _without_header(names, columns, dialect.header)
         except ValueError as error:
             if first.count(delimiter) > widest:
@@ -112,7 +100,7 @@ def find_table(text: Text, columns: Columns, dialect: Dialect) -> Records:
             lines.put_back(taken)
         else:
             lines.put_back(taken)
-            return Records(len(names), fields, dialect.records(lines, delimiter))
+            return fields, dialect.records(lines, delimiter)
     raise ValueError(problem)
 
 

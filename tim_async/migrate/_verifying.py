@@ -15,7 +15,7 @@ from tim_async import _arguments
 from tim_async._lanes import Lane
 from tim_async._outcomes import Outcomes
 from tim_async.endpoints import GET_C2C_UNREAD_MSG_NUM
-from tim_async.models import C2CUnread, Done, ItemError, item_error
+from tim_async.models import C2CUnread, Done, item_error
 
 from ._breaker import CircuitBreaker
 from ._engine import store_factory
@@ -110,9 +110,9 @@ async def verify(
             return
         checked = differing_rows = 0
         async with contextlib.aclosing(_compared(client, store, concurrency)) as compared:
-            async for differences_found, rows in compared:
-                checked += rows
-                for difference in differences_found:
+            async for difference in compared:
+                checked += 1
+                if difference is not None:
                     differing_rows += 1
                     yield difference
         yield Verified(checked, differing_rows, 0)
@@ -126,10 +126,8 @@ async def verify(
         await store.close()
 
 
-async def _compared(
-    client: TIMClient, store: Store, concurrency: int
-) -> AsyncGenerator[tuple[list[Difference], int], None]:
-    """Read rows back; yield the differences of each call with the number of its rows."""
+async def _compared(client: TIMClient, store: Store, concurrency: int) -> AsyncGenerator[Difference | None, None]:
+    """Read rows back; yield the difference of each, None for no difference."""
     breaker = CircuitBreaker(asyncio.Event(), math.inf, lambda *_: None)
     slots = asyncio.Semaphore(concurrency)
 
@@ -157,12 +155,9 @@ async def _compared(
     ):
         async for outcome in outcomes:
             account, rows = outcome.item
-            if isinstance(outcome, Done):
-                compared = [_compare(account, row, outcome.value) for row in rows]
-                yield [difference for difference in compared if difference is not None], len(rows)
-            else:
-                error = item_error(outcome.error)
-                yield [_unreadable(account, row, error) for row in rows], len(rows)
+            found = outcome.value if isinstance(outcome, Done) else _failed(outcome.error, rows)
+            for row in rows:
+                yield _compare(account, row, found)
 
 
 def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -175,21 +170,22 @@ def _calls(window: list[Row]) -> Iterator[tuple[str, list[Row]]]:
             yield account, rows[start : start + _PEERS]
 
 
+def _failed(error: Exception, rows: list[Row]) -> C2CUnread:
+    """Return the result of a call that failed: its error for the peer of each row.
+
+    Raises:
+        Exception: the error itself, unless it concerns this call alone.
+    """
+    failed = item_error(error)
+    return C2CUnread(errors={str(row.values[1]): failed for row in rows})
+
+
 def _compare(account: str, row: Row, found: C2CUnread) -> Difference | None:
-    peer = str(row.values[1])
+    peer, expected = str(row.values[1]), int(row.values[3] or 0)
     if peer in found.errors:
-        return _unreadable(account, row, found.errors[peer])
-    if found.counts[peer] == _expected(row):
-        return None
-    return Difference(row.line, account, peer, _expected(row), found.counts[peer], "")
-
-
-def _unreadable(account: str, row: Row, error: ItemError) -> Difference:
-    """Return the difference of a conversation whose count could not be read."""
-    code = "" if error.code is None else f"error {error.code}"
-    reason = ": ".join(part for part in (code, error.info) if part)
-    return Difference(row.line, account, str(row.values[1]), _expected(row), None, reason, error.code)
-
-
-def _expected(row: Row) -> int:
-    return int(row.values[3] or 0)
+        error = found.errors[peer]
+        code = "" if error.code is None else f"error {error.code}"
+        reason = ": ".join(part for part in (code, error.info) if part)
+        return Difference(row.line, account, peer, expected, None, reason, error.code)
+    count = found.counts[peer]
+    return None if count == expected else Difference(row.line, account, peer, expected, count, "")

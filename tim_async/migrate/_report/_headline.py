@@ -11,15 +11,14 @@ from tim_async.migrate.events import Counts
 
 from ._words import clock, duration, rate, rows
 
-_UNFINISHED = {
-    "interrupted": "Interrupted",
-    "limit": "Stopped at a limit",
-    "row_limit": "Stopped after --limit rows",
-    "failed": "Stopped by an error",
-    "": "Killed",
-    None: "Not started",
+ENDS = {
+    "interrupted": "interrupted",
+    "limit": "stopped at a limit",
+    "row_limit": "stopped after --limit rows",
+    "failed": "stopped by an error",
+    "": "killed",
 }
-"""The title for the end of a run that left rows; None when there was no run."""
+"""Descriptions of the ends of runs that may have left rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,9 @@ def headline_of(status: Status) -> Headline:
     if not counts.total:
         return Headline("open", "There were no rows", "The file holds none, so that nothing was sent.")
     if counts.left:
-        how = status.sessions[-1].how if status.sessions else None
-        why = "The run was killed, or its machine was. " if how == "" else ""
-        title = f"{_UNFINISHED.get(how, 'Not finished')}, {left} left"
+        end = ENDS.get(status.sessions[-1].how, "not finished") if status.sessions else "not started"
+        why = "The run was killed, or its machine was. " if end == "killed" else ""
+        title = f"{end.capitalize()}, {left} left"
         return Headline("bad", title, f"{why}{_summary(counts)} The same command resumes.")
     if counts.errors:
         return Headline("bad", f"{rows(counts.errors)} did not arrive", _summary(counts))

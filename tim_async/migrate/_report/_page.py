@@ -15,18 +15,11 @@ from tim_async.migrate._recorder import Slot, quantile
 from tim_async.migrate._store import Calls, FailureCount, Problem, Session, Status
 
 from ._charts import bar, charts, swatch
-from ._headline import DryRun, dry_run_headline, headline_of, last_seen, were
+from ._headline import ENDS, DryRun, dry_run_headline, headline_of, last_seen, were
 from ._timeline import SHORTEST, Panel, lay_out
 from ._words import NOTHING, clock, duration, latency, rate, safe, share
 
 _KINDS = {"unread": "Migration of unread counts", "read": "Migration of read conversations"}
-
-_ENDS = {
-    "done": "finished",
-    "limit": "stopped at a limit",
-    "row_limit": "stopped after --limit rows",
-    "failed": "stopped by an error",
-}
 
 _MAX_LISTED = 1000
 """The maximum number of rejected rows that a page lists."""
@@ -229,12 +222,13 @@ def _sessions(status: Status) -> str:
     lines = []
     for number, session in enumerate(status.sessions, 1):
         running = status.running and number == last
+        ends = ENDS | {"done": "finished", "": "running" if running else "killed"}
         seconds, after = _sending(session), clock(last_seen(session))
         lines.append(
             (
                 f"{number}. {clock(session.started)}",
                 (NOTHING if running else f"after {after}") if session.ended is None else after,
-                safe(_ENDS.get(session.how, session.how) or ("running" if running else "killed")),
+                safe(ends.get(session.how, session.how)),
                 duration(_lasted(session)),
                 f"{session.calls.sent:,}",
                 rate(session.calls.done / seconds if seconds > SHORTEST else None),

@@ -92,8 +92,7 @@ class Tick(NamedTuple):
 
 def lay_out(sessions: Sequence[Session]) -> list[Panel]:
     """Return panels of the sessions with attempts, side by side, as wide as they were long, but wide enough to see."""
-    series = {number: session.series for number, session in enumerate(sessions, 1)}
-    found = [(number, one) for number, one in series.items() if one is not None and one.slots]
+    found = [(number, one.series) for number, one in enumerate(sessions, 1) if one.series and one.series.slots]
     if not found:
         return []
     least = 0.15 * sum(one.seconds for _, one in found) / len(found)
