@@ -227,7 +227,7 @@ class Writer:
     def finish_plan(self, fingerprint: str) -> None:
         """See `Store.planned`."""
         with self._transaction() as db, self._sorting():
-            _journal_rows.supersede_planned(db)
+            _journal_rows.supersede(db)
             about, _ = _journal.read_about(db)
             _journal.write_about(db, replace(about, fingerprint=fingerprint), planned=True)
         self._planned = True
@@ -236,7 +236,7 @@ class Writer:
 
     def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
-        with self._transaction() as db:
+        with self._transaction() as db, self._sorting():
             mended = _journal_rows.mend(db, rows)
         with explained(self._path):
             self._load()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from ._recorder import Series
@@ -90,7 +90,7 @@ class MemoryStore:
         """See `Store.planned`."""
         assert self._about is not None
         self._about = replace(self._about, fingerprint=fingerprint)
-        self._supersede(row.identity for row in self._rows.values() if isinstance(row, Row))
+        self._supersede()
         self._planned = True
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
@@ -98,11 +98,9 @@ class MemoryStore:
         open_ = (RowState.PENDING, RowState.FAILED, RowState.REJECTED)
         skipped = sorted({row.line for row in rows if self._states.get(row.line) not in open_})
         mended = [row for row in rows if row.line not in skipped]
-        touched: set[bytes] = set()
         for row in mended:
-            touched |= {one.identity for one in (self._rows[row.line], row) if isinstance(one, Row)}
             self._put(row)
-        self._supersede(touched)
+        self._supersede()
         states = Counter(self._states[line] for line in {row.line for row in mended})
         return Mended(states[RowState.PENDING], states[RowState.SUPERSEDED], states[RowState.REJECTED], tuple(skipped))
 
@@ -113,14 +111,13 @@ class MemoryStore:
         if isinstance(row, Rejected):
             self._claims.pop(row.line, None)
 
-    def _supersede(self, identities: Iterable[bytes]) -> None:
-        """Make the last row of each of these members pending, unless it is settled, and supersede the others."""
-        members: dict[bytes, list[int]] = {identity: [] for identity in identities}
-        for line in sorted(self._rows):
-            row = self._rows[line]
-            if isinstance(row, Row) and row.identity in members:
+    def _supersede(self) -> None:
+        """Of the rows of each member, make the last pending, unless it is settled, and supersede the others."""
+        members: defaultdict[bytes, list[int]] = defaultdict(list)
+        for line, row in sorted(self._rows.items()):
+            if isinstance(row, Row):
                 members[row.identity].append(line)
-        for *earlier, last in filter(None, members.values()):
+        for *earlier, last in members.values():
             if self._states[last] is RowState.SUPERSEDED:
                 self._states[last] = RowState.PENDING
             for line in earlier:
