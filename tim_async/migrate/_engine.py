@@ -23,7 +23,7 @@ from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
 
 from ._breaker import CircuitBreaker, OutageTooLong, Stopped
-from ._event_queue import EventQueue, running
+from ._event_queue import EventQueue, Wait, running
 from ._groups import Groups
 from ._options import MigrateOptions
 from ._planning import Reader, plan
@@ -34,7 +34,7 @@ from ._sources import Source
 from ._store import About, Pace, Store
 from ._supervision import beside
 from .errors import JournalInUse, MigrateError, StoreAway
-from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Resumed, Started, Waiting
+from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Started
 
 if TYPE_CHECKING:
     from tim_async._redis_clients import Client
@@ -174,11 +174,10 @@ class _Run:
         self._limit = ""
         self._sender: Sender | None = None
         self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
-        self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.outage)
-        self._store = make(self._stop, self.events.store_outage)
+        self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.emit)
+        self._store = make(self._stop, self.events.emit)
         self._reader = Reader(self._stop)
         self._pace = (options.rate, options.share)
-        self._waiting_since: float | None = None
 
     async def migrate(self) -> Finished:
         """Run the migration, from opening the source to closing the store."""
@@ -273,17 +272,15 @@ class _Run:
         rows = await self._reader.read(lambda: list(mended.read()))
         total = await self._store.mend(rows)
         self.events.emit(MendedRows(total.taken, total.superseded, total.rejected, total.skipped))
-        waited = 0.0
+        wait = Wait(self.events.emit)
         while total.busy:
             if self._stop.is_set():
                 raise Stopped
             reason = f"{len(total.busy):,} corrected rows follow rows that other workers are sending"
-            self.events.emit(Waiting(reason, waited, "those are sent"))
+            wait.report(reason, "those are sent")
             await asyncio.sleep(_MEND_AGAIN)
-            waited += _MEND_AGAIN
             total = await self._store.mend([row for row in rows if row.line in total.busy])
-        if waited:
-            self.events.emit(Resumed(waited))
+        wait.end()
 
     # The rows to the service
 
@@ -302,21 +299,9 @@ class _Run:
             recorder=self._recorder,
             stop=self._stop,
             tell=self.events.row,
-            waiting=self._wait_for_others,
+            waiting=Wait(self.events.emit),
             set_pace=lambda pace: self._set_pace(kind.endpoint.name, pace),
         )
-
-    def _wait_for_others(self, reason: str, until: str) -> None:
-        """Report a wait for rows that other workers hold; with an empty reason, its end."""
-        now = asyncio.get_running_loop().time()
-        if not reason:
-            if self._waiting_since is not None:
-                self.events.emit(Resumed(now - self._waiting_since))
-            self._waiting_since = None
-            return
-        if self._waiting_since is None:
-            self._waiting_since = now
-        self.events.emit(Waiting(reason, now - self._waiting_since, until))
 
     def _set_pace(self, endpoint: str, pace: Pace) -> None:
         """Apply a pace set during the run."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError, brief
 
 from ._breaker import CircuitBreaker, Stopped
+from ._event_queue import Wait
 from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
 from ._recorder import Recorder
@@ -55,7 +56,7 @@ class Sender:
         recorder: counts the attempts; None when they are not counted.
         stop: set when the run is to end; set here, too, when there are too many errors.
         tell: reports a failed or lowered row; it may wait.
-        waiting: reports a wait for rows of other workers: its reason and the event that ends it; its end with "".
+        waiting: the wait for rows of other workers.
         set_pace: applies a pace set during the run.
 
     Attributes:
@@ -76,7 +77,7 @@ class Sender:
         recorder: Recorder | None,
         stop: asyncio.Event,
         tell: Callable[[RowFailed | RowLowered], Awaitable[None]],
-        waiting: Callable[[str, str], None],
+        waiting: Wait,
         set_pace: Callable[[Pace], None],
     ) -> None:
         self._client = client
@@ -145,13 +146,13 @@ class Sender:
                 self._exhausted = reply.exhausted
             self._breaker.last_calls = self._exhausted or self._rows_left == 0
             if not self._in_flight and not self._free():
-                self._waiting("", "")
+                self._waiting.end()
                 return
             if reply is not None and reply.rejected and not reply.claims:
                 continue
             if reply is None or reply.claims or not self._free():
                 polls = 0
-                self._waiting("", "")
+                self._waiting.end()
                 await self._gather()
             else:
                 polls += 1
@@ -223,7 +224,7 @@ class Sender:
         """Wait briefly for rows that other workers have claimed."""
         if not self._in_flight and polls > _SILENT_POLLS:
             reason = f"{reply.held_by_others:,} rows are leased to other workers"
-            self._waiting(reason, "they have sent them, or their leases end")
+            self._waiting.report(reason, "they have sent them, or their leases end")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LATER, _SOON * polls)):
                 await self._some.wait()

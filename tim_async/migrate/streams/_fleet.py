@@ -70,7 +70,7 @@ async def load(
     """
     stop = asyncio.Event() if stop is None else stop
     events = EventQueue()
-    shared = RedisStore(store, name, stop=stop, tell=events.store_outage)
+    shared = RedisStore(store, name, stop=stop, tell=events.emit)
     app = (sdk_app_id or 0, base_url or "")
     async with running(_load(source, shared, app, stop, events, restart=restart)) as task:
         async for event in events.all(task):
