@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -515,6 +516,7 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
         await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
+    assert not [thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"]
     assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
 
 
