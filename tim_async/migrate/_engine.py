@@ -24,17 +24,16 @@ from tim_async._stores import is_url
 
 from ._breaker import CircuitBreaker, OutageTooLong, Stopped
 from ._event_queue import EventQueue, Wait, running
-from ._groups import Groups
 from ._options import MigrateOptions
 from ._planning import Reader, plan
 from ._recorder import Recorder
 from ._rows import KINDS
 from ._sending import Sender
 from ._sources import Source
-from ._store import About, Pace, Store
+from ._store import About, Store
 from ._supervision import beside
 from .errors import JournalInUse, MigrateError, StoreAway
-from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Started
+from .events import Counts, Ended, Event, Finished, MendedRows, Started
 
 if TYPE_CHECKING:
     from tim_async._redis_clients import Client
@@ -172,12 +171,10 @@ class _Run:
         # The run's own event, so that a limit can set it, too.
         self._stop = asyncio.Event()
         self._limit = ""
-        self._sender: Sender | None = None
-        self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
+        self.events = EventQueue()
         self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.emit)
         self._store = make(self._stop, self.events.emit)
         self._reader = Reader(self._stop)
-        self._pace = (options.rate, options.share)
 
     async def migrate(self) -> Finished:
         """Run the migration, from opening the source to closing the store."""
@@ -193,7 +190,7 @@ class _Run:
         except StoreAway:
             if not self._users_stop.is_set():
                 raise
-            return Finished(self._counts, Ended.INTERRUPTED)
+            return Finished(self.events.counts or Counts(), Ended.INTERRUPTED)
         except Exception:
             how = "failed"
             raise
@@ -213,10 +210,6 @@ class _Run:
         await self._users_stop.wait()
         self._stop.set()
 
-    @property
-    def _counts(self) -> Counts:
-        return Counts() if self._sender is None else self._sender.counts
-
     async def _migrate(self) -> Finished:
         try:
             about, resumed = await self._open()
@@ -225,7 +218,7 @@ class _Run:
         except Stopped:
             return Finished(Counts(), Ended.INTERRUPTED)
         counts = await self._store.counts()
-        sender = self._sender = self._make_sender(about, counts)
+        sender = self._make_sender(about, counts)
         self.events.emit(Started(counts, resumed))
         if not sender.too_many_errors and counts.left:
             try:
@@ -287,30 +280,17 @@ class _Run:
     def _make_sender(self, about: About, counts: Counts) -> Sender:
         if about.kind not in KINDS:
             raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
-        kind = KINDS[about.kind]
         return Sender(
             self._client,
-            kind,
+            KINDS[about.kind],
             self._store,
             self._options,
             counts=counts,
-            groups=Groups(self._client, self._breaker) if self._options.group_check and kind.groups else None,
             breaker=self._breaker,
             recorder=self._recorder,
             stop=self._stop,
-            tell=self.events.row,
-            waiting=Wait(self.events.emit),
-            set_pace=lambda pace: self._set_pace(kind.endpoint.name, pace),
+            events=self.events,
         )
-
-    def _set_pace(self, endpoint: str, pace: Pace) -> None:
-        """Apply a pace set during the run."""
-        rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
-        if self._options.shared_quota:
-            self._client.set_rate(endpoint, rate, bulk_share=share)
-        else:
-            self._client.set_rate(endpoint, rate * share)
-        self.events.emit(PaceChanged(rate, share))
 
     async def _finished(self, sender: Sender, nothing_sent: bool) -> Finished:
         counts = await self._store.counts()

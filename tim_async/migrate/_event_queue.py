@@ -21,12 +21,12 @@ _ENDED = Progress(Counts())
 class EventQueue:
     """The unread events, with a `Progress` at regular intervals.
 
-    Args:
-        counts: returns the rows by state; None while unknown.
+    Attributes:
+        counts: the rows by state; None while unknown.
     """
 
-    def __init__(self, counts: Callable[[], Counts | None] = lambda: None) -> None:
-        self._counts = counts
+    def __init__(self) -> None:
+        self.counts: Counts | None = None
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._room = asyncio.Semaphore(_UNREAD_EVENTS)
@@ -43,9 +43,8 @@ class EventQueue:
             # Before the next event: thousands of failures must not delay the progress.
             if self._loop.time() >= due:
                 due = self._loop.time() + interval
-                counts = self._counts()
-                if counts is not None:
-                    yield Progress(counts)
+                if self.counts is not None:
+                    yield Progress(self.counts)
             try:
                 async with asyncio.timeout_at(due):
                     event = await self._events.get()
