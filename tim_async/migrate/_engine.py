@@ -17,7 +17,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
@@ -38,6 +38,8 @@ from .events import Counts, Ended, Event, Finished, MendedRows, Started
 if TYPE_CHECKING:
     from tim_async._redis_clients import Client
     from tim_async.client import TIMClient
+
+    from ._redis import RedisStore
 
 _SAVE_EVERY = 10.0
 """Seconds between two saves of the run's series."""
@@ -139,7 +141,7 @@ async def drive(
     recorder: Recorder | None,
     options: MigrateOptions,
 ) -> AsyncGenerator[Event, None]:
-    """Run a migration on any store; with ``source`` None, join one that another process planned."""
+    """Run a migration on any store; with ``source`` None, join one on a shared store that another process planned."""
     this = _Run(client, make, source, mended, restart, stop, recorder, options)
     async with running(this.migrate()) as task:
         try:
@@ -245,7 +247,7 @@ class _Run:
         """
         source = self._source
         if source is None:
-            joined = await self._store.join(self._client.sdk_app_id, self._client.base_url)
+            joined = await cast("RedisStore", self._store).join(self._client.sdk_app_id, self._client.base_url)
             if joined is None:
                 raise Stopped
             return joined, True
@@ -293,7 +295,8 @@ class _Run:
         )
 
     async def _finished(self, sender: Sender, nothing_sent: bool) -> Finished:
-        counts = await self._store.counts()
+        status = await self._store.status()
+        counts = status.counts
         limit = self._limit or sender.too_many_errors
         if limit:
             ended = Ended.LIMIT
@@ -302,7 +305,7 @@ class _Run:
         else:
             ended = Ended.NOTHING_TO_DO if nothing_sent else Ended.DONE
         failures: Counter[int | None] = Counter()
-        for failure in await self._store.failures():
+        for failure in status.failures:
             failures[failure.code] += failure.rows
         return Finished(counts, ended, dict(failures), limit)
 

@@ -25,7 +25,6 @@ from ._store import (
     Calls,
     Claim,
     Exchange,
-    FailureCount,
     Mended,
     Outcome,
     Pace,
@@ -315,11 +314,6 @@ class Writer:
             )
         self._counts["sending"] -= len(given)
         self._counts["pending"] += len(given)
-
-    def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        with explained(self._path):
-            return _journal.read_failures(self._connection)
 
     def save_session(self, assignments: str, *values: object) -> None:
         """Save columns of this run's session."""

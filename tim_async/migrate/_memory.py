@@ -75,12 +75,6 @@ class MemoryStore:
         self._pace = None
         return self._about if self._planned else None
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`."""
-        if self._about is None or not self._planned:
-            raise JournalError("the store holds no migration")
-        return await self.open(replace(self._about, sdk_app_id=sdk_app_id, base_url=base_url))
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
         for row in rows:
@@ -156,8 +150,7 @@ class MemoryStore:
         found["pending"] -= len(self._claims)
         return Counts(sending=len(self._claims), **found)
 
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
+    async def _failure_counts(self) -> list[FailureCount]:
         causes: dict[object, list[Problem]] = {}
         async for problem in self.problems():
             row = self._rows[problem.line]
@@ -200,7 +193,7 @@ class MemoryStore:
             planned=self._planned,
             running=self._in_use,
             counts=await self.counts(),
-            failures=await self.failures(),
+            failures=await self._failure_counts(),
             sessions=[*self._sessions],
         )
 

@@ -140,7 +140,14 @@ class RedisStore(RedisReader):
         return None
 
     async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`.  Waits for a migration that does not exist yet, or whose rows are not all loaded."""
+        """Join a migration, for an app, once it exists and all its rows are loaded.
+
+        Returns:
+            Its identity; None when the run is to end before that.
+
+        Raises:
+            JournalMismatch: it is for another app.
+        """
         self._link.waits = True
         began, polls, wait = asyncio.get_running_loop().time(), 0, Wait(self._tell)
         while not self._stop.is_set():

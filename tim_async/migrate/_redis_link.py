@@ -40,7 +40,7 @@ _CLOSING = 1.0
 """Seconds for cancelled commands to end, and for connections to close."""
 _PARTS = ("keys", "rows", "members", "workers", "whole")
 """The files of the script, in ``_lua``."""
-_READS = frozenset({"look", "status", "counts", "failures", "problems", "accepted", "scan", "info"})
+_READS = frozenset({"look", "status", "counts", "problems", "accepted", "scan", "info"})
 """Operations that a replica executes, too; so it does those that only return the identity of the migration."""
 _UNREACHABLE = (
     exceptions.ConnectionError,  # also LOADING, a pool without a free connection, and Sentinels without a primary

@@ -14,9 +14,9 @@ from tim_async._redis_clients import Client
 from . import _redis_replies as replies
 from ._event_queue import Wait
 from ._redis_link import TIMEOUT, RedisLink, Tell
-from ._redis_status import failures_of, status_of
+from ._redis_status import status_of
 from ._rows import KINDS, BadField, Kind, Row
-from ._store import About, FailureCount, Pace, Problem, Status
+from ._store import About, Pace, Problem, Status
 from .errors import JournalError
 from .events import Counts
 
@@ -119,12 +119,6 @@ class RedisReader:
         reply = await self._call("counts")
         with self._reading():
             return replies.progress_of(reply).counts
-
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        reply = await self._call("failures")
-        with self._reading():
-            return failures_of(reply)
 
     async def status(self) -> Status:
         """See `Store.status`."""

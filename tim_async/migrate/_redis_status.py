@@ -51,7 +51,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         planned=reply["about"].get("complete") == "1",
         running=any(worker.working for worker in workers),
         counts=progress.counts,
-        failures=failures_of(reply),
+        failures=_failures(reply),
         sessions=merged(sessions),
         workers=sorted(workers, key=lambda worker: (worker.seen, worker.name)),
         name=name,
@@ -60,7 +60,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
     )
 
 
-def failures_of(reply: Mapping[str, Any]) -> list[FailureCount]:
+def _failures(reply: Mapping[str, Any]) -> list[FailureCount]:
     """Read the failed and rejected rows by cause, the most frequent first."""
     failures = [_failure(cause) for cause in as_list(reply["causes"])]
     return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))

@@ -13,8 +13,8 @@ from . import _journal
 from ._executor import SerialExecutor
 from ._journal_writer import Writer
 from ._rows import Rejected, Row
-from ._store import About, Calls, Exchange, FailureCount, Mended, Outcome, Pace, Problem, Status
-from .errors import JournalError, JournalInUse
+from ._store import About, Calls, Exchange, Mended, Outcome, Pace, Problem, Status
+from .errors import JournalInUse
 from .events import Counts
 
 _WINDOW = 1000
@@ -51,13 +51,6 @@ class SqliteStore:
             await self.close()
             raise
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`."""
-        status = await self.status()
-        if not status.planned:
-            raise JournalError(f"not all rows of {self.name} are planned; run the command with the file again")
-        return await self.open(About(status.kind, status.source, "", status.arguments, sdk_app_id, base_url))
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
         await self._executor.run(self._writer.plan, rows)
@@ -77,10 +70,6 @@ class SqliteStore:
     async def counts(self) -> Counts:
         """See `Store.counts`."""
         return self._writer.counts
-
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        return await self._executor.run(self._writer.failures)
 
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""

@@ -347,16 +347,6 @@ class Store(Protocol):
             JournalInUse: another run uses it.
         """
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """Join a migration that another process planned, for an app.
-
-        Returns:
-            The identity of the migration; None when the run is to end before the rows are planned.
-
-        Raises:
-            JournalMismatch: the store holds the migration of another app.
-        """
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """Add rows in ascending order of line, some thousands at a time."""
 
@@ -380,9 +370,6 @@ class Store(Protocol):
 
     async def counts(self) -> Counts:
         """Return the number of rows in each state."""
-
-    async def failures(self) -> list[FailureCount]:
-        """Return the failed and rejected rows by code or field, the most frequent first."""
 
     async def release(self, lines: Sequence[int]) -> None:
         """Give back claimed rows that were not sent; this run does not claim them again."""

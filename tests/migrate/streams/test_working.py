@@ -448,7 +448,7 @@ BROKEN = [
     ("tim_async.migrate._redis", "RedisStore.join", 0),
     ("tim_async.migrate._redis", "RedisStore.exchange", 1),
     ("tim_async.migrate._redis", "RedisStore.keep", 0),
-    ("tim_async.migrate._redis_reader", "RedisReader.failures", 0),
+    ("tim_async.migrate._redis_reader", "RedisReader.status", 0),
     ("tim_async.migrate._redis_replies", "entry_of", 12),
     ("tim_async.migrate._redis_link", "RedisLink.run", 4),
     ("tim_async.migrate._redis_link", "RedisLink._attempt", 5),
