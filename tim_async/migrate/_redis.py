@@ -260,7 +260,6 @@ class RedisStore(RedisReader):
             counts=progress.counts,
             # Entries claimed by a request whose reply was lost are this worker's, but not in `_held`.
             exhausted=progress.left == 0 or progress.left == progress.mine == len(self._held),
-            held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
             rejected=[row for _, row in rejected],
             pace=self._new_pace(reply),
         )

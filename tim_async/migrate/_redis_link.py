@@ -213,7 +213,7 @@ class RedisLink:
     def _end(self) -> asyncio.Future[Any]:
         """Done once the run is to end."""
         if self._ending is None:
-            self._ending = asyncio.get_running_loop().create_task(_set(self._stop))
+            self._ending = asyncio.ensure_future(self._stop.wait())
         return self._ending
 
     def _begin(self, command: Command) -> asyncio.Task[Any]:
@@ -310,7 +310,3 @@ def _timeout_of(client: Client) -> float:
     else:
         options = client.connection_pool.connection_kwargs
     return sum(float(options.get(name) or TIMEOUT) for name in ("socket_connect_timeout", "socket_timeout"))
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

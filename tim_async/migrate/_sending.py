@@ -89,7 +89,7 @@ class Sender:
         self._capacity = max(2, options.concurrency)
         self._enough = self._capacity // 2
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._in_flight: dict[int, Claim] = {}
+        self._in_flight: set[int] = set()
         self._claimed: asyncio.Queue[list[Claim]] = asyncio.Queue()
         self._queue: asyncio.Queue[Claim] = asyncio.Queue()
         self._outcomes: list[tuple[Outcome, RowFailed | RowLowered | None]] = []
@@ -163,9 +163,9 @@ class Sender:
         reply = await self._exchange_shielded([outcome for outcome, _ in finished], room)
         self._counts = self._events.counts = reply.counts
         for outcome, _ in finished:
-            del self._in_flight[outcome.line]
+            self._in_flight.remove(outcome.line)
         for claim in reply.claims:
-            self._in_flight[claim.row.line] = claim
+            self._in_flight.add(claim.row.line)
             self._again += claim.again
         if self._rows_left is not None:
             self._rows_left -= len(reply.claims)
@@ -228,7 +228,7 @@ class Sender:
     async def _wait_for_others(self, reply: Exchange, polls: int) -> None:
         """Wait briefly for rows that other workers have claimed."""
         if not self._in_flight and polls > _SILENT_POLLS:
-            reason = f"{reply.held_by_others:,} rows are leased to other workers"
+            reason = f"{reply.counts.sending:,} rows are leased to other workers"
             self._wait.report(reason, "they have sent them, or their leases end")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LATER, _SOON * polls)):
@@ -273,7 +273,7 @@ class Sender:
 
     def _drop(self, claim: Claim) -> None:
         """Give back a row that was not sent."""
-        del self._in_flight[claim.row.line]
+        self._in_flight.remove(claim.row.line)
         self._unsent.append(claim.row.line)
         self._wake()
 
@@ -302,7 +302,7 @@ class Sender:
                 if not begun:
                     self._drop(claim)
                 else:  # its outcome is unknown: it stays claimed
-                    del self._in_flight[claim.row.line]
+                    self._in_flight.remove(claim.row.line)
                     self._wake()
             except (AuthError, ClientClosed):
                 raise

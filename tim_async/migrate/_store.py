@@ -153,7 +153,6 @@ class Exchange:
         counts: all rows by state.
         exhausted: whether no more rows will come: each is settled, or claimed by this run.  If False and without
             claims, other workers have claimed rows, and may give them back.
-        held_by_others: rows that other workers have claimed.
         rejected: rows found to be invalid in this exchange; the store has counted them.
         pace: the pace that was set since the last exchange; None for none.
     """
@@ -161,7 +160,6 @@ class Exchange:
     claims: list[Claim]
     counts: Counts
     exhausted: bool
-    held_by_others: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     pace: Pace | None = None
 
