@@ -114,21 +114,15 @@ def store_factory(journal: str | Path | Client | Store, name: str | None = None)
         journal: a path, a URL, a client of ``redis.asyncio``, or a store.
         name: of a shared store, the migration's name; None for the default.
     """
-    if not isinstance(journal, str | Path | Store):
-        return _shared(journal, name)
-    if isinstance(journal, str) and is_url(journal):
-        return _shared(journal, name)
+    if not isinstance(journal, str | Path | Store) or (isinstance(journal, str) and is_url(journal)):
+        from ._redis import DEFAULT_NAME, RedisStore
+
+        return lambda stop, tell: RedisStore(journal, name or DEFAULT_NAME, stop=stop, tell=tell)
     if isinstance(journal, str | Path):
         from ._sqlite import SqliteStore
 
         return lambda _stop, _tell: SqliteStore(journal)
     return lambda _stop, _tell: journal
-
-
-def _shared(store: str | Client, name: str | None) -> StoreFactory:
-    from ._redis import DEFAULT_NAME, RedisStore
-
-    return lambda stop, tell: RedisStore(store, name or DEFAULT_NAME, stop=stop, tell=tell)
 
 
 async def drive(
@@ -172,7 +166,6 @@ class _Run:
         self._options = options
         # The run's own event, so that a limit can set it, too.
         self._stop = asyncio.Event()
-        self._limit = ""
         self.events = EventQueue()
         self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.emit)
         self._store = make(self._stop, self.events.emit)
@@ -219,20 +212,33 @@ class _Run:
                 await self._mend(self._mended)
         except Stopped:
             return Finished(Counts(), Ended.INTERRUPTED)
+        if about.kind not in KINDS:
+            raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
         counts = await self._store.counts()
-        sender = self._make_sender(about, counts)
+        sender = Sender(
+            self._client,
+            KINDS[about.kind],
+            self._store,
+            self._options,
+            counts=counts,
+            breaker=self._breaker,
+            recorder=self._recorder,
+            stop=self._stop,
+            events=self.events,
+        )
         self.events.emit(Started(counts, resumed))
+        limit = ""
         if not sender.too_many_errors and counts.left:
             try:
                 await beside(sender.send_all(), self._keep_series())
             except OutageTooLong as error:
-                self._limit = str(error)
+                limit = str(error)
             finally:
                 if self._recorder is not None:
                     await self._store.save_series(self._recorder.series.to_json())
             self._check_recorder()
             resumed = False
-        return await self._finished(sender, resumed)
+        return await self._finished(sender, limit, nothing_sent=resumed)
 
     # The rows into the store
 
@@ -277,27 +283,10 @@ class _Run:
             total = await self._store.mend([row for row in rows if row.line in total.busy])
         wait.end()
 
-    # The rows to the service
-
-    def _make_sender(self, about: About, counts: Counts) -> Sender:
-        if about.kind not in KINDS:
-            raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
-        return Sender(
-            self._client,
-            KINDS[about.kind],
-            self._store,
-            self._options,
-            counts=counts,
-            breaker=self._breaker,
-            recorder=self._recorder,
-            stop=self._stop,
-            events=self.events,
-        )
-
-    async def _finished(self, sender: Sender, nothing_sent: bool) -> Finished:
+    async def _finished(self, sender: Sender, limit: str, *, nothing_sent: bool) -> Finished:
         status = await self._store.status()
         counts = status.counts
-        limit = self._limit or sender.too_many_errors
+        limit = limit or sender.too_many_errors
         if limit:
             ended = Ended.LIMIT
         elif counts.left:
