@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ._recorder import Series
 from ._rows import KINDS, Rejected, Row
@@ -51,7 +52,7 @@ class MemoryStore:
 
     def _forget(self) -> None:
         self._planned = False
-        self._rows: dict[int, Row | Rejected] = {}
+        self._rows: dict[int, Row | Rejected] = {}  # by line, in ascending order
         self._states: dict[int, RowState] = {}
         self._failures: dict[int, tuple[int | None, str]] = {}
         self._claims: dict[int, int] = {}
@@ -108,7 +109,7 @@ class MemoryStore:
     def _supersede(self) -> None:
         """Of the rows of each member, make the last pending, unless it is settled, and supersede the others."""
         members: defaultdict[bytes, list[int]] = defaultdict(list)
-        for line, row in sorted(self._rows.items()):
+        for line, row in self._rows.items():
             if isinstance(row, Row):
                 members[row.identity].append(line)
         for *earlier, last in members.values():
@@ -131,9 +132,7 @@ class MemoryStore:
             self._states[outcome.line] = outcome.state
             if outcome.state is RowState.FAILED:
                 self._failures[outcome.line] = (outcome.code, outcome.reason)
-        free = sorted(
-            line for line, state in self._states.items() if state is RowState.PENDING and line not in self._mine
-        )
+        free = [line for line, state in self._states.items() if state is RowState.PENDING and line not in self._mine]
         claims = []
         for line in free[:room]:
             row = self._rows[line]
@@ -201,8 +200,7 @@ class MemoryStore:
         """See `Store.problems`."""
         assert self._about is not None
         names = [column.name for column in KINDS[self._about.kind].columns]
-        for line in sorted(self._rows):
-            row = self._rows[line]
+        for line, row in self._rows.items():
             if isinstance(row, Rejected):
                 yield Problem(line, None, with_field(row.field, row.reason), row.found)
             elif self._states[line] is RowState.FAILED:
@@ -211,10 +209,8 @@ class MemoryStore:
 
     async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
         """See `Store.accepted`."""
-        for line in sorted(line for line, state in self._states.items() if line > after and state is RowState.DONE)[
-            :most
-        ]:
-            row = self._rows[line]
+        done = (row for line, row in self._rows.items() if line > after and self._states[line] is RowState.DONE)
+        for row in islice(done, most):
             assert isinstance(row, Row)
             yield row
 
