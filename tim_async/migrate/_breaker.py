@@ -26,6 +26,7 @@ from tim_async.errors import (
 
 from ._event_queue import Wait
 from ._store import shortened
+from ._supervision import set_within
 from .events import Resumed, Waiting
 
 T = TypeVar("T")
@@ -144,12 +145,8 @@ class CircuitBreaker:
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless the run is to end."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
-        raise Stopped
+        if await set_within(self._stop, seconds):
+            raise Stopped
 
 
 def is_transient(error: TIMError) -> bool:

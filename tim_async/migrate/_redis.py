@@ -62,6 +62,7 @@ from ._store import (
     differing,
     mismatch,
 )
+from ._supervision import set_within
 from .errors import JournalError
 
 __all__ = ["DEFAULT_LEASE", "DEFAULT_NAME", "RedisStore", "checked_name", "key_of"]
@@ -159,9 +160,7 @@ class RedisStore(RedisReader):
                 reason = f"not all rows of {self._shown} are loaded yet" if exists else f"there is no {self._shown} yet"
                 wait.report(reason, "all are loaded; a load that was cut short needs the same command again", began)
             polls += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_LATER, _SOON * polls)):
-                    await self._stop.wait()
+            await set_within(self._stop, min(_LATER, _SOON * polls))
         return None
 
     async def _enter(self, found: Mapping[str, Any], wanted: About) -> About:

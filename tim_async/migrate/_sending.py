@@ -12,7 +12,6 @@ unknown after a kill.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from ._options import MigrateOptions
 from ._recorder import Recorder
 from ._rows import Kind
 from ._store import Calls, Claim, Exchange, Outcome, Pace, RowState, Store, shortened, with_field
-from ._supervision import beside, outlast, result_of
+from ._supervision import beside, outlast, result_of, set_within
 from .events import Counts, PaceChanged, RowFailed, RowLowered
 
 if TYPE_CHECKING:
@@ -219,9 +218,7 @@ class Sender:
     async def _gather(self) -> None:
         """Wait for the first outcome, and then briefly for more."""
         await self._some.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GATHER):
-                await self._many.wait()
+        await set_within(self._many, _GATHER)
         self._some.clear()
         self._many.clear()
 
@@ -230,9 +227,7 @@ class Sender:
         if not self._in_flight and polls > _SILENT_POLLS:
             reason = f"{reply.counts.sending:,} rows are leased to other workers"
             self._wait.report(reason, "they have sent them, or their leases end")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_LATER, _SOON * polls)):
-                await self._some.wait()
+        await set_within(self._some, min(_LATER, _SOON * polls))
         self._some.clear()  # or the next wait would end at once: the exchange that follows takes all outcomes
 
     async def _admit_all(self) -> None:
