@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tim_async import AuthError, ConnectFailed, GroupNotFound, RateLimited, ServerBusy, TIMError
-from tim_async.errors import brief
+from tim_async.migrate import Resumed, Waiting
 from tim_async.migrate._breaker import CircuitBreaker, OutageTooLong, Stopped
 
 
@@ -57,9 +57,7 @@ class Service:
 
         return once
 
-    async def call_all(
-        self, keys: range, at_once: int, changes: list[tuple[str | None, float]] | None = None
-    ) -> list[str]:
+    async def call_all(self, keys: range, at_once: int, changes: list[Waiting | Resumed] | None = None) -> list[str]:
         """Call the service for each key with concurrent workers, and return the keys that failed."""
         circuit = breaker(changes)
         failed: list[str] = []
@@ -79,24 +77,24 @@ class Service:
 
 
 def breaker(
-    changes: list[tuple[str | None, float]] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
+    changes: list[Waiting | Resumed] | None = None, most: float = math.inf, stop: asyncio.Event | None = None
 ) -> CircuitBreaker:
-    tell = [] if changes is None else changes
-    return CircuitBreaker(stop or asyncio.Event(), most, lambda e, s: tell.append((None if e is None else brief(e), s)))
+    events = [] if changes is None else changes
+    return CircuitBreaker(stop or asyncio.Event(), most, events.append)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60, 8 * 3600])
 @virtually
 async def test_an_outage_of_any_length_is_waited_out(seconds: float) -> None:
     """No call is given up, the load is low meanwhile, and the end is noticed within seconds."""
-    changes: list[tuple[str | None, float]] = []
+    changes: list[Waiting | Resumed] = []
     service = Service((0.1, 0.1 + seconds))
     assert await service.call_all(range(300), 20, changes) == []
     during = [at for at, _ in service.asked if 0.2 < at < 0.1 + seconds]
     assert len(during) <= 30 + seconds / 5
     assert next(at for at, _ in service.asked if at >= 0.1 + seconds) <= 0.1 + seconds + 5.1
-    assert changes[-1][0] is None
-    assert changes[-1][1] == pytest.approx(seconds, abs=6)
+    assert isinstance(changes[-1], Resumed)
+    assert changes[-1].seconds == pytest.approx(seconds, abs=6)
 
 
 @given(st.lists(st.tuples(st.floats(0, 500), st.floats(0.01, 300)), max_size=6), st.integers(1, 8))
@@ -122,7 +120,7 @@ async def test_a_call_that_fails_alone_is_given_up(at_once: int) -> None:
 @virtually
 async def test_a_final_error_ends_an_outage() -> None:
     """Because the service answers; refused credentials do not start an outage."""
-    changes: list[tuple[str | None, float]] = []
+    changes: list[Waiting | Resumed] = []
     errors: list[TIMError] = [ServerBusy(10002, "busy"), GroupNotFound(10010, "gone"), AuthError(70003, "bad")]
 
     async def call() -> None:
@@ -132,7 +130,7 @@ async def test_a_final_error_ends_an_outage() -> None:
     for kind in (GroupNotFound, AuthError):
         with pytest.raises(kind):
             await circuit.call(call)
-    assert [error for error, _ in changes] == ["error 10002: busy", None]
+    assert changes == [Waiting("error 10002: busy", 0.0), Resumed(0.25)]
 
 
 @pytest.mark.parametrize("error", [ConnectFailed("refused"), RateLimited(60007), ServerBusy(91000)])

@@ -512,21 +512,6 @@ async def test_an_empty_store_has_no_status(new_store: Open) -> None:
     store = new_store()
     with pytest.raises(JournalError):
         await store.status()
-    with pytest.raises(JournalError):
-        await store.join(0, "")
-    await store.close()
-
-
-async def test_joining_a_planned_migration(new_store: Open) -> None:
-    """For the same app only."""
-    await (await plan(new_store(), [row(2, "a")])).close()
-    store = new_store()
-    assert await store.join(KNOWN.sdk_app_id, KNOWN.base_url) == KNOWN
-    assert lines(await claim(store)) == [2]
-    await store.close("done")
-    store = new_store()
-    with pytest.raises(JournalMismatch, match="of app 1400000000, and this is app 7"):
-        await store.join(7, KNOWN.base_url)
     await store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator
 
@@ -158,6 +159,13 @@ async def test_a_job_runs_even_if_its_caller_is_cancelled() -> None:
     assert done == [1]
 
 
+def join_threads() -> None:
+    """Wait for the threads that were left behind."""
+    for thread in threading.enumerate():
+        if thread.name == "tim-async-migrate":
+            thread.join()
+
+
 async def test_a_hanging_thread_is_abandoned() -> None:
     """At the end of a run, however late it hangs: waiting and later callers get an error."""
     executor, go = SerialExecutor(), threading.Event()
@@ -172,7 +180,7 @@ async def test_a_hanging_thread_is_abandoned() -> None:
         await executor.close()
     finally:
         go.set()
-        executor._thread.join()
+        join_threads()
 
 
 async def test_closing_does_not_wait_for_a_hanging_thread() -> None:
@@ -185,7 +193,25 @@ async def test_closing_does_not_wait_for_a_hanging_thread() -> None:
         await executor.close()
     finally:
         go.set()
-        executor._thread.join()
+        join_threads()
+
+
+async def test_a_closed_executor_can_be_used_again() -> None:
+    """In another thread; what it was told about the end of the earlier use does not apply."""
+    executor, go = SerialExecutor(), threading.Event()
+    executor.hurry(0.0)
+    await executor.close()
+    waiting = asyncio.create_task(executor.run(go.wait))
+    await asyncio.sleep(0.01)
+    go.set()
+    assert await waiting
+    closing = asyncio.create_task(executor.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    assert await executor.run(lambda: 7) == 7
+    await executor.close()
 
 
 async def test_hurry_does_not_affect_a_disk_that_responds() -> None:

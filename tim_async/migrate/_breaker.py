@@ -21,9 +21,13 @@ from tim_async.errors import (
     ServerBusy,
     TIMError,
     TransportError,
+    brief,
 )
 
+from ._event_queue import Wait
 from ._store import shortened
+from ._supervision import set_within
+from .events import Resumed, Waiting
 
 T = TypeVar("T")
 
@@ -51,19 +55,18 @@ class CircuitBreaker:
     Args:
         stop: set when the run is to end.
         longest: the maximum length of an outage, seconds; infinity for no limit.
-        tell: called with the latest error and the seconds so far during an outage, and with None at its end.
+        tell: called with a `Waiting` after each failure during an outage, and with a `Resumed` at its end.
 
     Attributes:
         last_calls: whether no other call will begin; set by the caller.
     """
 
-    def __init__(self, stop: asyncio.Event, longest: float, tell: Callable[[TIMError | None, float], None]) -> None:
+    def __init__(self, stop: asyncio.Event, longest: float, tell: Callable[[Waiting | Resumed], None]) -> None:
         self._stop = stop
         self._longest = longest
-        self._tell = tell
+        self._outage = Wait(tell)
         self._loop = asyncio.get_running_loop()
         self._answers = 0
-        self._since: float | None = None
         self._probe = asyncio.Lock()
         self.last_calls: bool = False
 
@@ -111,19 +114,19 @@ class CircuitBreaker:
     @property
     def is_open(self) -> bool:
         """Whether the circuit is open: there is an outage."""
-        return self._since is not None
+        return self._outage.since is not None
 
     async def _enter(self) -> bool:
         """Wait while the circuit is open; return whether this call is the probe, which holds the lock."""
         if self._stop.is_set():
             raise Stopped
-        if self._since is None:
+        if not self.is_open:
             return False
         # First come, first served: each waiting call is the probe in turn, so that no single call decides for all.
         await self._probe.acquire()
         try:
-            if self._since is not None:
-                await self._sleep(min(_LONGEST_PAUSE, 0.25 + (self._loop.time() - self._since) / 4))
+            if self._outage.since is not None:
+                await self._sleep(min(_LONGEST_PAUSE, 0.25 + (self._loop.time() - self._outage.since) / 4))
                 return True
         except BaseException:
             self._probe.release()
@@ -133,27 +136,17 @@ class CircuitBreaker:
 
     def _answered(self) -> None:
         self._answers += 1
-        if self._since is not None:
-            seconds, self._since = self._loop.time() - self._since, None
-            self._tell(None, seconds)
+        self._outage.end()
 
     def _failed(self, error: TIMError) -> None:
-        now = self._loop.time()
-        if self._since is None:
-            self._since = now
-        self._tell(error, now - self._since)
-        if now - self._since >= self._longest:
-            reason = shortened(str(error))
-            raise OutageTooLong(f"the service has accepted nothing for {now - self._since:.0f} s: {reason}")
+        seconds = self._outage.report(shortened(brief(error)), "the service is back")
+        if seconds >= self._longest:
+            raise OutageTooLong(f"the service has accepted nothing for {seconds:.0f} s: {shortened(str(error))}")
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless the run is to end."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
-        raise Stopped
+        if await set_within(self._stop, seconds):
+            raise Stopped
 
 
 def is_transient(error: TIMError) -> bool:

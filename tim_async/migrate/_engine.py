@@ -17,28 +17,29 @@ import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
 
 from ._breaker import CircuitBreaker, OutageTooLong, Stopped
-from ._event_queue import EventQueue, running
-from ._groups import Groups
+from ._event_queue import EventQueue, Wait, running
 from ._options import MigrateOptions
 from ._planning import Reader, plan
 from ._recorder import Recorder
 from ._rows import KINDS
 from ._sending import Sender
 from ._sources import Source
-from ._store import About, Pace, Store
+from ._store import About, Store
 from ._supervision import beside
 from .errors import JournalInUse, MigrateError, StoreAway
-from .events import Counts, Ended, Event, Finished, MendedRows, PaceChanged, Resumed, Started, Waiting
+from .events import Counts, Ended, Event, Finished, MendedRows, Started
 
 if TYPE_CHECKING:
     from tim_async._redis_clients import Client
     from tim_async.client import TIMClient
+
+    from ._redis import RedisStore
 
 _SAVE_EVERY = 10.0
 """Seconds between two saves of the run's series."""
@@ -113,21 +114,15 @@ def store_factory(journal: str | Path | Client | Store, name: str | None = None)
         journal: a path, a URL, a client of ``redis.asyncio``, or a store.
         name: of a shared store, the migration's name; None for the default.
     """
-    if not isinstance(journal, str | Path | Store):
-        return _shared(journal, name)
-    if isinstance(journal, str) and is_url(journal):
-        return _shared(journal, name)
+    if not isinstance(journal, str | Path | Store) or (isinstance(journal, str) and is_url(journal)):
+        from ._redis import DEFAULT_NAME, RedisStore
+
+        return lambda stop, tell: RedisStore(journal, name or DEFAULT_NAME, stop=stop, tell=tell)
     if isinstance(journal, str | Path):
         from ._sqlite import SqliteStore
 
         return lambda _stop, _tell: SqliteStore(journal)
     return lambda _stop, _tell: journal
-
-
-def _shared(store: str | Client, name: str | None) -> StoreFactory:
-    from ._redis import DEFAULT_NAME, RedisStore
-
-    return lambda stop, tell: RedisStore(store, name or DEFAULT_NAME, stop=stop, tell=tell)
 
 
 async def drive(
@@ -140,7 +135,7 @@ async def drive(
     recorder: Recorder | None,
     options: MigrateOptions,
 ) -> AsyncGenerator[Event, None]:
-    """Run a migration on any store; with ``source`` None, join one that another process planned."""
+    """Run a migration on any store; with ``source`` None, join one on a shared store that another process planned."""
     this = _Run(client, make, source, mended, restart, stop, recorder, options)
     async with running(this.migrate()) as task:
         try:
@@ -171,14 +166,10 @@ class _Run:
         self._options = options
         # The run's own event, so that a limit can set it, too.
         self._stop = asyncio.Event()
-        self._limit = ""
-        self._sender: Sender | None = None
-        self.events = EventQueue(lambda: None if self._sender is None else self._sender.counts)
-        self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.outage)
-        self._store = make(self._stop, self.events.store_outage)
+        self.events = EventQueue()
+        self._breaker = CircuitBreaker(self._stop, options.longest_outage, self.events.emit)
+        self._store = make(self._stop, self.events.emit)
         self._reader = Reader(self._stop)
-        self._pace = (options.rate, options.share)
-        self._waiting_since: float | None = None
 
     async def migrate(self) -> Finished:
         """Run the migration, from opening the source to closing the store."""
@@ -194,7 +185,7 @@ class _Run:
         except StoreAway:
             if not self._users_stop.is_set():
                 raise
-            return Finished(self._counts, Ended.INTERRUPTED)
+            return Finished(self.events.counts or Counts(), Ended.INTERRUPTED)
         except Exception:
             how = "failed"
             raise
@@ -214,10 +205,6 @@ class _Run:
         await self._users_stop.wait()
         self._stop.set()
 
-    @property
-    def _counts(self) -> Counts:
-        return Counts() if self._sender is None else self._sender.counts
-
     async def _migrate(self) -> Finished:
         try:
             about, resumed = await self._open()
@@ -225,20 +212,33 @@ class _Run:
                 await self._mend(self._mended)
         except Stopped:
             return Finished(Counts(), Ended.INTERRUPTED)
+        if about.kind not in KINDS:
+            raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
         counts = await self._store.counts()
-        sender = self._sender = self._make_sender(about, counts)
+        sender = Sender(
+            self._client,
+            KINDS[about.kind],
+            self._store,
+            self._options,
+            counts=counts,
+            breaker=self._breaker,
+            recorder=self._recorder,
+            stop=self._stop,
+            events=self.events,
+        )
         self.events.emit(Started(counts, resumed))
+        limit = ""
         if not sender.too_many_errors and counts.left:
             try:
                 await beside(sender.send_all(), self._keep_series())
             except OutageTooLong as error:
-                self._limit = str(error)
+                limit = str(error)
             finally:
                 if self._recorder is not None:
                     await self._store.save_series(self._recorder.series.to_json())
             self._check_recorder()
             resumed = False
-        return await self._finished(sender, resumed)
+        return await self._finished(sender, limit, nothing_sent=resumed)
 
     # The rows into the store
 
@@ -253,7 +253,7 @@ class _Run:
         """
         source = self._source
         if source is None:
-            joined = await self._store.join(self._client.sdk_app_id, self._client.base_url)
+            joined = await cast("RedisStore", self._store).join(self._client.sdk_app_id, self._client.base_url)
             if joined is None:
                 raise Stopped
             return joined, True
@@ -273,63 +273,20 @@ class _Run:
         rows = await self._reader.read(lambda: list(mended.read()))
         total = await self._store.mend(rows)
         self.events.emit(MendedRows(total.taken, total.superseded, total.rejected, total.skipped))
-        waited = 0.0
+        wait = Wait(self.events.emit)
         while total.busy:
             if self._stop.is_set():
                 raise Stopped
             reason = f"{len(total.busy):,} corrected rows follow rows that other workers are sending"
-            self.events.emit(Waiting(reason, waited, "those are sent"))
+            wait.report(reason, "those are sent")
             await asyncio.sleep(_MEND_AGAIN)
-            waited += _MEND_AGAIN
             total = await self._store.mend([row for row in rows if row.line in total.busy])
-        if waited:
-            self.events.emit(Resumed(waited))
+        wait.end()
 
-    # The rows to the service
-
-    def _make_sender(self, about: About, counts: Counts) -> Sender:
-        if about.kind not in KINDS:
-            raise MigrateError(f"{self._store.name} holds rows of an unknown kind, {about.kind!r}")
-        kind = KINDS[about.kind]
-        return Sender(
-            self._client,
-            kind,
-            self._store,
-            self._options,
-            counts=counts,
-            groups=Groups(self._client, self._breaker) if self._options.group_check and kind.groups else None,
-            breaker=self._breaker,
-            recorder=self._recorder,
-            stop=self._stop,
-            tell=self.events.row,
-            waiting=self._wait_for_others,
-            set_pace=lambda pace: self._set_pace(kind.endpoint.name, pace),
-        )
-
-    def _wait_for_others(self, reason: str, until: str) -> None:
-        """Report a wait for rows that other workers hold; with an empty reason, its end."""
-        now = asyncio.get_running_loop().time()
-        if not reason:
-            if self._waiting_since is not None:
-                self.events.emit(Resumed(now - self._waiting_since))
-            self._waiting_since = None
-            return
-        if self._waiting_since is None:
-            self._waiting_since = now
-        self.events.emit(Waiting(reason, now - self._waiting_since, until))
-
-    def _set_pace(self, endpoint: str, pace: Pace) -> None:
-        """Apply a pace set during the run."""
-        rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
-        if self._options.shared_quota:
-            self._client.set_rate(endpoint, rate, bulk_share=share)
-        else:
-            self._client.set_rate(endpoint, rate * share)
-        self.events.emit(PaceChanged(rate, share))
-
-    async def _finished(self, sender: Sender, nothing_sent: bool) -> Finished:
-        counts = await self._store.counts()
-        limit = self._limit or sender.too_many_errors
+    async def _finished(self, sender: Sender, limit: str, *, nothing_sent: bool) -> Finished:
+        status = await self._store.status()
+        counts = status.counts
+        limit = limit or sender.too_many_errors
         if limit:
             ended = Ended.LIMIT
         elif counts.left:
@@ -337,7 +294,7 @@ class _Run:
         else:
             ended = Ended.NOTHING_TO_DO if nothing_sent else Ended.DONE
         failures: Counter[int | None] = Counter()
-        for failure in await self._store.failures():
+        for failure in status.failures:
             failures[failure.code] += failure.rows
         return Finished(counts, ended, dict(failures), limit)
 

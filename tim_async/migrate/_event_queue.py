@@ -1,4 +1,4 @@
-"""The queue between a run and the caller that iterates over its events."""
+"""The queue between a run and the caller that iterates over its events; the events of a wait."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from tim_async.errors import brief
-
-from ._store import shortened
 from ._supervision import outlast, result_of
 from .events import Counts, Progress, Resumed, RowFailed, RowLowered, Waiting
 
@@ -24,12 +21,12 @@ _ENDED = Progress(Counts())
 class EventQueue:
     """The unread events, with a `Progress` at regular intervals.
 
-    Args:
-        counts: returns the rows by state; None while unknown.
+    Attributes:
+        counts: the rows by state; None while unknown.
     """
 
-    def __init__(self, counts: Callable[[], Counts | None] = lambda: None) -> None:
-        self._counts = counts
+    def __init__(self) -> None:
+        self.counts: Counts | None = None
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._room = asyncio.Semaphore(_UNREAD_EVENTS)
@@ -46,9 +43,8 @@ class EventQueue:
             # Before the next event: thousands of failures must not delay the progress.
             if self._loop.time() >= due:
                 due = self._loop.time() + interval
-                counts = self._counts()
-                if counts is not None:
-                    yield Progress(counts)
+                if self.counts is not None:
+                    yield Progress(self.counts)
             try:
                 async with asyncio.timeout_at(due):
                     event = await self._events.get()
@@ -64,18 +60,48 @@ class EventQueue:
         """Add an event."""
         self._events.put_nowait(event)
 
-    def outage(self, error: Exception | None, seconds: float) -> None:
-        """Add an outage of the service, or its end."""
-        self.emit(Resumed(seconds) if error is None else Waiting(shortened(brief(error)), seconds))
-
-    def store_outage(self, reason: str | None, seconds: float, until: str = "the store is back") -> None:
-        """Add a wait for the store, or its end."""
-        self.emit(Resumed(seconds) if reason is None else Waiting(reason, seconds, until))
-
     async def row(self, event: RowFailed | RowLowered) -> None:
         """Add an event of a row; wait while too many are unread."""
         await self._room.acquire()
         self.emit(event)
+
+
+class Wait:
+    """A wait of a run, for which it emits events.
+
+    Args:
+        emit: called with a `Waiting` at each report, and with a `Resumed` at the end.
+
+    Attributes:
+        since: when the wait began, by the event loop's clock; None when there is none.
+    """
+
+    def __init__(self, emit: Callable[[Waiting | Resumed], None]) -> None:
+        self._emit = emit
+        self.since: float | None = None
+
+    def report(self, reason: str, until: str, since: float | None = None) -> float:
+        """Report that the run waits; the first report begins the wait.
+
+        Args:
+            reason: the latest error, or the rows that are waited for.
+            until: the event that ends the wait.
+            since: when the wait began, if that was before its first report.
+
+        Returns:
+            The seconds so far.
+        """
+        now = asyncio.get_running_loop().time()
+        if self.since is None:
+            self.since = now if since is None else since
+        self._emit(Waiting(reason, now - self.since, until))
+        return now - self.since
+
+    def end(self) -> None:
+        """Report the end of the wait, if there is one."""
+        if self.since is not None:
+            seconds, self.since = asyncio.get_running_loop().time() - self.since, None
+            self._emit(Resumed(seconds))
 
 
 @contextlib.asynccontextmanager

@@ -18,21 +18,17 @@ GRACE = 3.0
 
 
 class SerialExecutor:
-    """Runs blocking functions one after the other, in its own thread.
+    """Runs blocking functions one after the other, in its own thread, from the first call to `close`.
 
     The thread is a daemon, so that an unresponsive file system does not keep the process from ending.
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_QueuedCall | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._jobs: SimpleQueue[_QueuedCall | None]
         self._waiting: set[asyncio.Future[Any]] = set()
         self._timeout: float | None = None
         self._given_up: JournalError | None = None
-        self._thread = threading.Thread(
-            target=_run_jobs, args=(self._jobs, self._loop), name="tim-async-migrate", daemon=True
-        )
-        self._thread.start()
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Call a function in the thread.  If the caller is cancelled, the function is still called.
@@ -42,7 +38,13 @@ class SerialExecutor:
         """
         if self._given_up is not None:
             raise self._given_up
-        future: asyncio.Future[T] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._jobs = SimpleQueue()
+            thread = threading.Thread(target=_run_jobs, args=(self._jobs, loop), name="tim-async-migrate", daemon=True)
+            thread.start()
+            self._thread = thread
+        future: asyncio.Future[T] = loop.create_future()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
         if self._timeout is not None:
@@ -58,7 +60,7 @@ class SerialExecutor:
                 self._time_out(future, seconds)
 
     def _time_out(self, future: asyncio.Future[Any], seconds: float) -> None:
-        timer = self._loop.call_later(seconds, self._give_up, future, seconds)
+        timer = future.get_loop().call_later(seconds, self._give_up, future, seconds)
         future.add_done_callback(lambda _: timer.cancel())
 
     def _give_up(self, late: asyncio.Future[Any], seconds: float) -> None:
@@ -68,15 +70,18 @@ class SerialExecutor:
                 _settle(future, None, self._given_up)
 
     async def close(self) -> None:
-        """Wait for all calls, and end the thread; leave it behind if it was given up."""
+        """Wait for all calls, and end the thread; leave it behind if it was given up.  A later call starts another."""
         try:
-            if self._given_up is None:
+            if self._thread is not None and self._given_up is None:
                 with contextlib.suppress(JournalError):
                     await self.run(lambda: None)
         finally:
-            self._jobs.put(None)
-        if self._given_up is None:
-            self._thread.join()  # it has nothing left to do
+            thread, left_behind = self._thread, self._given_up is not None
+            self._thread = self._timeout = self._given_up = None
+            if thread is not None:
+                self._jobs.put(None)
+        if thread is not None and not left_behind:
+            thread.join()  # it has nothing left to do
 
 
 class _QueuedCall(NamedTuple):

@@ -36,16 +36,18 @@ def put(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> None:
     )
 
 
-def supersede_planned(db: sqlite3.Connection) -> None:
-    """Mark all pending rows of each member but the last as superseded."""
+def supersede(db: sqlite3.Connection) -> None:
+    """Of the rows of each member, make the last pending, unless it is settled, and supersede the others."""
     # SQLite sorts in temporary files, so that memory stays bounded for any number of rows.
     db.execute(
         """
-        UPDATE row SET state = ? WHERE line IN (SELECT line FROM (
-            SELECT line, lead(line) OVER (PARTITION BY first, second ORDER BY line) AS later FROM row
-            WHERE state = ?) WHERE later IS NOT NULL)
+        UPDATE row SET state = CASE state WHEN :superseded THEN :pending ELSE :superseded END WHERE line IN (
+            SELECT line FROM (
+                SELECT line, state, lead(line) OVER (PARTITION BY first, second ORDER BY line) AS later FROM row
+                WHERE state <> :rejected)
+            WHERE CASE WHEN later IS NULL THEN state = :superseded ELSE state IN (:pending, :failed) END)
         """,
-        (RowState.SUPERSEDED, RowState.PENDING),
+        {state.name.lower(): state for state in RowState},
     )
 
 
@@ -60,41 +62,13 @@ def mend(db: sqlite3.Connection, rows: Sequence[Row | Rejected]) -> Mended:
     )
     taken = {line for (line,) in found}
     lines = json.dumps(sorted(taken))
-    # The members of the old values and of the new ones: for each, the last row must win again.
-    db.execute("CREATE TEMP TABLE member (first, second, PRIMARY KEY (first, second)) WITHOUT ROWID")
-    members = (
-        "INSERT OR IGNORE INTO member SELECT first, second FROM row WHERE first IS NOT NULL"
-        " AND line IN (SELECT value FROM json_each(?))"
-    )
-    db.execute(members, (lines,))
     db.execute("DELETE FROM problem WHERE line IN (SELECT value FROM json_each(?))", (lines,))
     put(db, [given[line] for line in sorted(taken)])
-    db.execute(members, (lines,))
-    _supersede(db)
-    db.execute("DROP TABLE member")
+    supersede(db)
+    db.execute("DELETE FROM problem WHERE line IN (SELECT line FROM row WHERE state = ?)", (RowState.SUPERSEDED,))
     db.execute("DELETE FROM claim WHERE line NOT IN (SELECT line FROM row WHERE state = ?)", (RowState.PENDING,))
     states = Counter(
         state for (state,) in fetch(db, "SELECT state FROM row WHERE line IN (SELECT value FROM json_each(?))", lines)
     )
     skipped = tuple(sorted(given.keys() - taken))
     return Mended(states[RowState.PENDING], states[RowState.SUPERSEDED], states[RowState.REJECTED], skipped)
-
-
-def _supersede(db: sqlite3.Connection) -> None:
-    """Make the last row of each of the members pending, unless it is settled, and supersede the others."""
-    of_members = "FROM row JOIN member USING (first, second) WHERE state <> ?"
-    db.execute(
-        f"CREATE TEMP TABLE last AS SELECT max(line) AS line {of_members} GROUP BY first, second", (RowState.REJECTED,)
-    )
-    last = "(SELECT line FROM last)"
-    db.execute(
-        f"UPDATE row SET state = ? WHERE state = ? AND line IN {last}",  # noqa: S608
-        (RowState.PENDING, RowState.SUPERSEDED),
-    )
-    db.execute(
-        f"UPDATE row SET state = ? WHERE state IN (?, ?) AND line NOT IN {last}"  # noqa: S608
-        f" AND line IN (SELECT line {of_members})",
-        (RowState.SUPERSEDED, RowState.PENDING, RowState.FAILED, RowState.REJECTED),
-    )
-    db.execute("DELETE FROM problem WHERE line IN (SELECT line FROM row WHERE state = ?)", (RowState.SUPERSEDED,))
-    db.execute("DROP TABLE last")

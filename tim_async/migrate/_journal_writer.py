@@ -25,7 +25,6 @@ from ._store import (
     Calls,
     Claim,
     Exchange,
-    FailureCount,
     Mended,
     Outcome,
     Pace,
@@ -227,7 +226,7 @@ class Writer:
     def finish_plan(self, fingerprint: str) -> None:
         """See `Store.planned`."""
         with self._transaction() as db, self._sorting():
-            _journal_rows.supersede_planned(db)
+            _journal_rows.supersede(db)
             about, _ = _journal.read_about(db)
             _journal.write_about(db, replace(about, fingerprint=fingerprint), planned=True)
         self._planned = True
@@ -236,7 +235,7 @@ class Writer:
 
     def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
-        with self._transaction() as db:
+        with self._transaction() as db, self._sorting():
             mended = _journal_rows.mend(db, rows)
         with explained(self._path):
             self._load()
@@ -315,11 +314,6 @@ class Writer:
             )
         self._counts["sending"] -= len(given)
         self._counts["pending"] += len(given)
-
-    def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        with explained(self._path):
-            return _journal.read_failures(self._connection)
 
     def save_session(self, assignments: str, *values: object) -> None:
         """Save columns of this run's session."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ._recorder import Series
 from ._rows import KINDS, Rejected, Row
@@ -51,7 +52,7 @@ class MemoryStore:
 
     def _forget(self) -> None:
         self._planned = False
-        self._rows: dict[int, Row | Rejected] = {}
+        self._rows: dict[int, Row | Rejected] = {}  # by line, in ascending order
         self._states: dict[int, RowState] = {}
         self._failures: dict[int, tuple[int | None, str]] = {}
         self._claims: dict[int, int] = {}
@@ -75,12 +76,6 @@ class MemoryStore:
         self._pace = None
         return self._about if self._planned else None
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`."""
-        if self._about is None or not self._planned:
-            raise JournalError("the store holds no migration")
-        return await self.open(replace(self._about, sdk_app_id=sdk_app_id, base_url=base_url))
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
         for row in rows:
@@ -90,7 +85,7 @@ class MemoryStore:
         """See `Store.planned`."""
         assert self._about is not None
         self._about = replace(self._about, fingerprint=fingerprint)
-        self._supersede(row.identity for row in self._rows.values() if isinstance(row, Row))
+        self._supersede()
         self._planned = True
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
@@ -98,11 +93,9 @@ class MemoryStore:
         open_ = (RowState.PENDING, RowState.FAILED, RowState.REJECTED)
         skipped = sorted({row.line for row in rows if self._states.get(row.line) not in open_})
         mended = [row for row in rows if row.line not in skipped]
-        touched: set[bytes] = set()
         for row in mended:
-            touched |= {one.identity for one in (self._rows[row.line], row) if isinstance(one, Row)}
             self._put(row)
-        self._supersede(touched)
+        self._supersede()
         states = Counter(self._states[line] for line in {row.line for row in mended})
         return Mended(states[RowState.PENDING], states[RowState.SUPERSEDED], states[RowState.REJECTED], tuple(skipped))
 
@@ -113,14 +106,13 @@ class MemoryStore:
         if isinstance(row, Rejected):
             self._claims.pop(row.line, None)
 
-    def _supersede(self, identities: Iterable[bytes]) -> None:
-        """Make the last row of each of these members pending, unless it is settled, and supersede the others."""
-        members: dict[bytes, list[int]] = {identity: [] for identity in identities}
-        for line in sorted(self._rows):
-            row = self._rows[line]
-            if isinstance(row, Row) and row.identity in members:
+    def _supersede(self) -> None:
+        """Of the rows of each member, make the last pending, unless it is settled, and supersede the others."""
+        members: defaultdict[bytes, list[int]] = defaultdict(list)
+        for line, row in self._rows.items():
+            if isinstance(row, Row):
                 members[row.identity].append(line)
-        for *earlier, last in filter(None, members.values()):
+        for *earlier, last in members.values():
             if self._states[last] is RowState.SUPERSEDED:
                 self._states[last] = RowState.PENDING
             for line in earlier:
@@ -140,9 +132,7 @@ class MemoryStore:
             self._states[outcome.line] = outcome.state
             if outcome.state is RowState.FAILED:
                 self._failures[outcome.line] = (outcome.code, outcome.reason)
-        free = sorted(
-            line for line, state in self._states.items() if state is RowState.PENDING and line not in self._mine
-        )
+        free = [line for line, state in self._states.items() if state is RowState.PENDING and line not in self._mine]
         claims = []
         for line in free[:room]:
             row = self._rows[line]
@@ -159,8 +149,7 @@ class MemoryStore:
         found["pending"] -= len(self._claims)
         return Counts(sending=len(self._claims), **found)
 
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
+    async def _failure_counts(self) -> list[FailureCount]:
         causes: dict[object, list[Problem]] = {}
         async for problem in self.problems():
             row = self._rows[problem.line]
@@ -203,7 +192,7 @@ class MemoryStore:
             planned=self._planned,
             running=self._in_use,
             counts=await self.counts(),
-            failures=await self.failures(),
+            failures=await self._failure_counts(),
             sessions=[*self._sessions],
         )
 
@@ -211,8 +200,7 @@ class MemoryStore:
         """See `Store.problems`."""
         assert self._about is not None
         names = [column.name for column in KINDS[self._about.kind].columns]
-        for line in sorted(self._rows):
-            row = self._rows[line]
+        for line, row in self._rows.items():
             if isinstance(row, Rejected):
                 yield Problem(line, None, with_field(row.field, row.reason), row.found)
             elif self._states[line] is RowState.FAILED:
@@ -221,10 +209,8 @@ class MemoryStore:
 
     async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
         """See `Store.accepted`."""
-        for line in sorted(line for line, state in self._states.items() if line > after and state is RowState.DONE)[
-            :most
-        ]:
-            row = self._rows[line]
+        done = (row for line, row in self._rows.items() if line > after and self._states[line] is RowState.DONE)
+        for row in islice(done, most):
             assert isinstance(row, Row)
             yield row
 

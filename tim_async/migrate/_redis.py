@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 from tim_async._redis_clients import Client
 
 from . import _redis_replies as replies
+from ._event_queue import Wait
 from ._redis_link import Tell
 from ._redis_reader import BATCH, DEFAULT_NAME, RedisReader, checked_name, key_of
 from ._rows import Rejected, Row
@@ -61,6 +62,7 @@ from ._store import (
     differing,
     mismatch,
 )
+from ._supervision import set_within
 from .errors import JournalError
 
 __all__ = ["DEFAULT_LEASE", "DEFAULT_NAME", "RedisStore", "checked_name", "key_of"]
@@ -69,8 +71,6 @@ DEFAULT_LEASE = 10.0
 """Seconds of silence after which a worker counts as dead."""
 _LONGEST_SILENCE = 3.0
 """Seconds between two signs of life, at most: in time also for workers with other leases."""
-_FORGET_AFTER = 3600
-"""Seconds of silence after which a worker is not expected to return."""
 _SOON, _LATER = 0.1, 1.0
 """Seconds between two polls for a migration that does not exist yet, at first and at most."""
 
@@ -95,7 +95,7 @@ class RedisStore(RedisReader):
         stream: the migration's name; several can be in one database.
         lease: seconds of silence after which other workers take over a worker's rows; the same for all.
         stop: set when the run is to end; bounds the wait for an unreachable store.
-        tell: called during a wait, with its reason and the seconds so far, and with None at its end.
+        tell: called with a `Waiting` during a wait, and with a `Resumed` at its end.
 
     Attributes:
         name: the store's URL without its password.
@@ -116,7 +116,7 @@ class RedisStore(RedisReader):
     ) -> None:
         if not 0 < lease < math.inf:
             raise ValueError(f"lease must be above 0, not {lease}")
-        super().__init__(store, stream, stop or asyncio.Event(), tell or _silent)
+        super().__init__(store, stream, stop or asyncio.Event(), tell or (lambda _: None))
         self._lease = lease
         self._position = 0
         self._worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -139,26 +139,28 @@ class RedisStore(RedisReader):
         return None
 
     async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`.  Waits for a migration that does not exist yet, or whose rows are not all loaded."""
+        """Join a migration, for an app, once it exists and all its rows are loaded.
+
+        Returns:
+            Its identity; None when the run is to end before that.
+
+        Raises:
+            JournalMismatch: it is for another app.
+        """
         self._link.waits = True
-        began = asyncio.get_running_loop().time()
-        polls, waited = 0, 0.0
+        began, polls, wait = asyncio.get_running_loop().time(), 0, Wait(self._tell)
         while not self._stop.is_set():
             found = await self._call("look", tolerated="none")
             if "about" in found and found["about"].get("complete") == "1":
-                if polls > 1:
-                    self._tell(None, waited)
+                wait.end()
                 wanted = replace(self._read_about(found), sdk_app_id=sdk_app_id, base_url=base_url)
                 return await self._enter(found, wanted)
-            waited = asyncio.get_running_loop().time() - began
             if polls:  # the first wait is too short to report
                 exists = "about" in found
                 reason = f"not all rows of {self._shown} are loaded yet" if exists else f"there is no {self._shown} yet"
-                self._tell(reason, waited, "all are loaded; a load that was cut short needs the same command again")
+                wait.report(reason, "all are loaded; a load that was cut short needs the same command again", began)
             polls += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_LATER, _SOON * polls)):
-                    await self._stop.wait()
+            await set_within(self._stop, min(_LATER, _SOON * polls))
         return None
 
     async def _enter(self, found: Mapping[str, Any], wanted: About) -> About:
@@ -257,7 +259,6 @@ class RedisStore(RedisReader):
             counts=progress.counts,
             # Entries claimed by a request whose reply was lost are this worker's, but not in `_held`.
             exhausted=progress.left == 0 or progress.left == progress.mine == len(self._held),
-            held_by_others=max(0, progress.sending - min(progress.mine, len(self._held))),
             rejected=[row for _, row in rejected],
             pace=self._new_pace(reply),
         )
@@ -273,7 +274,6 @@ class RedisStore(RedisReader):
             room=room,
             lease=self._lease_ms,
             left_first=left_first,
-            forget_after=_FORGET_AFTER,
             worker=self._worker,
             info=self._info(),
         )
@@ -330,7 +330,3 @@ def _addressed(entry: replies.Entry, state: RowState) -> dict[str, Any]:
     """Return the id, the line and the new state of an entry, as a request has them."""
     line = {} if entry.line is None else {"line": entry.line}
     return {"id": entry.id, "state": state + 1, **line}
-
-
-def _silent(_reason: str | None, _seconds: float, _until: str = "") -> None:
-    """Ignore a wait."""

@@ -26,7 +26,9 @@ from redis.asyncio import RedisCluster
 from tim_async._redis_clients import Client, Script, connect, execute
 from tim_async._store_faults import in_words, is_of_the_keys, remedy, said
 
+from ._event_queue import Wait
 from .errors import JournalError, StoreAway, StoreMisconfigured
+from .events import Resumed, Waiting
 
 TIMEOUT = 5.0
 """Seconds within which the store must reply."""
@@ -38,7 +40,7 @@ _CLOSING = 1.0
 """Seconds for cancelled commands to end, and for connections to close."""
 _PARTS = ("keys", "rows", "members", "workers", "whole")
 """The files of the script, in ``_lua``."""
-_READS = frozenset({"look", "status", "counts", "failures", "problems", "accepted", "scan", "info"})
+_READS = frozenset({"look", "status", "counts", "problems", "accepted", "scan", "info"})
 """Operations that a replica executes, too; so it does those that only return the identity of the migration."""
 _UNREACHABLE = (
     exceptions.ConnectionError,  # also LOADING, a pool without a free connection, and Sentinels without a primary
@@ -54,8 +56,8 @@ _UNREACHABLE = (
 _TRANSIENT = ("BUSY", "MISCONF", "NOREPLICAS")
 """Prefixes of transient errors without a class in redis-py: a running script, a full disk, too few replicas."""
 
-Tell = Callable[..., None]
-"""Called during a wait with its reason, the seconds so far and optionally the event that ends it; None at its end."""
+Tell = Callable[[Waiting | Resumed], None]
+"""Called with a `Waiting` during a wait, and with a `Resumed` at its end."""
 Command = Callable[[], Awaitable[Any]]
 
 
@@ -66,7 +68,7 @@ class RedisLink:
         store: its URL, or a client, which is never closed.
         keys: the keys of ``_lua``.
         stop: set when the run is to end; bounds the wait for an unreachable store.
-        tell: called while the store is unreachable, with the reason and the seconds so far, and with None at its end.
+        tell: called while the store is unreachable.
 
     Attributes:
         waits: whether to wait for an unreachable store.
@@ -87,9 +89,8 @@ class RedisLink:
         self._about_key = keys[0]
         self._keys = keys
         self._stop = stop
-        self._tell = tell
+        self._outage = Wait(tell)
         self._ending: asyncio.Future[Any] | None = None
-        self._since: float | None = None
         self._written = False
         self._given_up = ""
         self._commands: set[asyncio.Task[Any]] = set()
@@ -176,7 +177,7 @@ class RedisLink:
                 else:
                     raise self._unreadable(error) from error
             else:
-                self._answered()
+                self._outage.end()
                 return value
 
     async def _explained(self, failure: Exception) -> Exception:
@@ -212,7 +213,7 @@ class RedisLink:
     def _end(self) -> asyncio.Future[Any]:
         """Done once the run is to end."""
         if self._ending is None:
-            self._ending = asyncio.get_running_loop().create_task(_set(self._stop))
+            self._ending = asyncio.ensure_future(self._stop.wait())
         return self._ending
 
     def _begin(self, command: Command) -> asyncio.Task[Any]:
@@ -246,11 +247,6 @@ class RedisLink:
             raise exceptions.ConnectionError("the command was cancelled")
         return task.result()
 
-    def _answered(self) -> None:
-        if self._since is not None:
-            seconds, self._since = asyncio.get_running_loop().time() - self._since, None
-            self._tell(None, seconds)
-
     async def _back_off(self, error: Exception, rounds: int, began: float) -> None:
         """Report a failed attempt, and wait before the next.
 
@@ -260,17 +256,15 @@ class RedisLink:
         # Connections to a store that is gone, or no longer the primary, are useless.
         with contextlib.suppress(*_UNREACHABLE, exceptions.RedisError):
             await self._attempt(self._connected.give_up)
-        if rounds == 0 and self._since is None and not isinstance(error, exceptions.TimeoutError):
+        if rounds == 0 and self._outage.since is None and not isinstance(error, exceptions.TimeoutError):
             return  # perhaps only the connection has ended; the next attempt makes another one
-        now = asyncio.get_running_loop().time()
-        if self._since is None:
-            self._since = began
+        since = began if self._outage.since is None else self._outage.since
         reason = f"cannot reach the store at {self.shown}: {said(error) or type(error).__name__}"
         ending = self._end.done()
-        if not self.waits or (ending and now - self._since >= _GRACE):
+        if not self.waits or (ending and asyncio.get_running_loop().time() - since >= _GRACE):
             self._given_up = reason
             raise StoreAway(reason) from None
-        self._tell(reason, now - self._since)
+        self._outage.report(reason, "the store is back", since)
         pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(rounds, 10)) * random.uniform(0.5, 1.0)
         if ending:
             await asyncio.sleep(min(pause, 0.5))
@@ -316,7 +310,3 @@ def _timeout_of(client: Client) -> float:
     else:
         options = client.connection_pool.connection_kwargs
     return sum(float(options.get(name) or TIMEOUT) for name in ("socket_connect_timeout", "socket_timeout"))
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

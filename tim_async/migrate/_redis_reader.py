@@ -12,10 +12,11 @@ from typing import Any
 from tim_async._redis_clients import Client
 
 from . import _redis_replies as replies
+from ._event_queue import Wait
 from ._redis_link import TIMEOUT, RedisLink, Tell
-from ._redis_status import failures_of, status_of
+from ._redis_status import status_of
 from ._rows import KINDS, BadField, Kind, Row
-from ._store import About, FailureCount, Pace, Problem, Status
+from ._store import About, Pace, Problem, Status
 from .errors import JournalError
 from .events import Counts
 
@@ -90,7 +91,7 @@ class RedisReader:
         store: its URL, as `tim_async._stores` reads it; or a client of ``redis.asyncio``, which is never closed.
         stream: the migration's name; several can be in one database.
         stop: set when the run is to end; bounds the wait for an unreachable store.
-        tell: called during a wait, with its reason and the seconds so far, and with None at its end.
+        tell: called with a `Waiting` during a wait, and with a `Resumed` at its end.
 
     Attributes:
         name: the store's URL without its password.
@@ -118,12 +119,6 @@ class RedisReader:
         reply = await self._call("counts")
         with self._reading():
             return replies.progress_of(reply).counts
-
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        reply = await self._call("failures")
-        with self._reading():
-            return failures_of(reply)
 
     async def status(self) -> Status:
         """See `Store.status`."""
@@ -235,7 +230,7 @@ class RedisReader:
         The command WAIT would not do: it is for the writes of its own connection, and a client may use another one.
         """
         loop = asyncio.get_running_loop()
-        began, wanted, reported = loop.time(), -1, False
+        began, wanted, wait = loop.time(), -1, Wait(self._tell)
         while True:
             info = await self._info_of("replication")
             if wanted < 0:
@@ -243,12 +238,10 @@ class RedisReader:
             behind = [one for one in info.values() if (offset := _offset(one)) is not None and offset < wanted]
             waited = loop.time() - began
             if not behind or waited >= _REPLICAS or self._stop.is_set():
-                if reported:
-                    self._tell(None, waited)
+                wait.end()
                 return not behind
             if waited >= _SILENT:
-                self._tell(f"a replica of the store at {self.name} lags", waited, "it has all rows")
-                reported = True
+                wait.report(f"a replica of the store at {self.name} lags", "it has all rows", began)
             await asyncio.sleep(_POLL)
 
     async def _info_of(self, *sections: str) -> dict[str, str]:

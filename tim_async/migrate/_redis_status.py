@@ -38,9 +38,6 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         workers.append(worker)
         if worker.rows or session.calls != Calls() or session.series is not None:  # it has sent something
             sessions.append(session)
-    with contextlib.suppress(*UNREADABLE):
-        forgotten = json.loads(reply["about"]["forgotten"])
-        sessions.append(_session(forgotten, forgotten, None))
     return Status(
         journal=journal,
         kind=about.kind,
@@ -51,7 +48,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         planned=reply["about"].get("complete") == "1",
         running=any(worker.working for worker in workers),
         counts=progress.counts,
-        failures=failures_of(reply),
+        failures=_failures(reply),
         sessions=merged(sessions),
         workers=sorted(workers, key=lambda worker: (worker.seen, worker.name)),
         name=name,
@@ -60,7 +57,7 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
     )
 
 
-def failures_of(reply: Mapping[str, Any]) -> list[FailureCount]:
+def _failures(reply: Mapping[str, Any]) -> list[FailureCount]:
     """Read the failed and rejected rows by cause, the most frequent first."""
     failures = [_failure(cause) for cause in as_list(reply["causes"])]
     return sorted(failures, key=lambda failure: (-failure.rows, failure.first_line))
@@ -80,7 +77,7 @@ def _workers(found: Mapping[str, str], series: Mapping[str, str], now: int) -> I
             info = json.loads(document)
             silence = max(0.0, now - as_time(seen))
             working = not info["how"] and silence <= max(float(info["lease"]), _SHORTEST_LEASE)
-            session = _session(info, info["calls"], _series(series.get(name)))
+            session = _session(info, _series(series.get(name)))
             yield Worker(name, int(rows), silence, session.started, session.how, working), session
 
 
@@ -91,15 +88,14 @@ def _series(series: str | None) -> Series | None:
         return None
 
 
-def _session(info: Mapping[str, Any], calls: Mapping[str, Any], series: Series | None) -> Session:
-    counted = Calls(**{field.name: as_number(calls.get(field.name, 0)) for field in fields(Calls)})
-    ended = info.get("ended")
+def _session(info: Mapping[str, Any], series: Series | None) -> Session:
+    ended = info["ended"]
     return Session(
         as_time(info["started"]),
         None if ended is None else as_time(ended),
-        str(info.get("how", "")),
+        str(info["how"]),
         series,
-        counted,
+        Calls(**{field.name: as_number(info["calls"].get(field.name, 0)) for field in fields(Calls)}),
     )
 
 

@@ -12,20 +12,20 @@ unknown after a kill.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tim_async.errors import APIError, AuthError, ClientClosed, TIMError, brief
 
 from ._breaker import CircuitBreaker, Stopped
+from ._event_queue import EventQueue, Wait
 from ._groups import GroupFound, Groups
 from ._options import MigrateOptions
 from ._recorder import Recorder
 from ._rows import Kind
 from ._store import Calls, Claim, Exchange, Outcome, Pace, RowState, Store, shortened, with_field
-from ._supervision import beside, outlast, result_of
-from .events import Counts, RowFailed, RowLowered
+from ._supervision import beside, outlast, result_of, set_within
+from .events import Counts, PaceChanged, RowFailed, RowLowered
 
 if TYPE_CHECKING:
     from tim_async.client import TIMClient
@@ -50,16 +50,12 @@ class Sender:
         store: gives the rows and takes their outcomes.
         options: the options for sending.
         counts: the rows by state.
-        groups: looks up the rows' groups; None for no look-ups.
         breaker: waits out the service's outages.
         recorder: counts the attempts; None when they are not counted.
         stop: set when the run is to end; set here, too, when there are too many errors.
-        tell: reports a failed or lowered row; it may wait.
-        waiting: reports a wait for rows of other workers: its reason and the event that ends it; its end with "".
-        set_pace: applies a pace set during the run.
+        events: the queue of the run's events.
 
     Attributes:
-        counts: the rows by state, as of the last exchange.
         too_many_errors: the error message when errors exceed ``max_errors``, else "".
     """
 
@@ -71,31 +67,28 @@ class Sender:
         options: MigrateOptions,
         *,
         counts: Counts,
-        groups: Groups | None,
         breaker: CircuitBreaker,
         recorder: Recorder | None,
         stop: asyncio.Event,
-        tell: Callable[[RowFailed | RowLowered], Awaitable[None]],
-        waiting: Callable[[str, str], None],
-        set_pace: Callable[[Pace], None],
+        events: EventQueue,
     ) -> None:
         self._client = client
         self._kind = kind
         self._store = store
-        self._groups = groups
+        self._groups = Groups(client, breaker) if options.group_check and kind.groups else None
         self._breaker = breaker
         self._recorder = recorder
         self._stop = stop
-        self._tell = tell
-        self._waiting = waiting
-        self._set_pace = set_pace
-        self._most_errors = options.most_errors
+        self._events = events
+        self._wait = Wait(events.emit)
+        self._options = options
+        self._pace = (options.rate, options.share)
         self._rows_left = options.limit
         # At least two, so that at concurrency 1, too, another row shows whether a failure is an outage.
         self._capacity = max(2, options.concurrency)
         self._enough = self._capacity // 2
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._in_flight: dict[int, Claim] = {}
+        self._in_flight: set[int] = set()
         self._claimed: asyncio.Queue[list[Claim]] = asyncio.Queue()
         self._queue: asyncio.Queue[Claim] = asyncio.Queue()
         self._outcomes: list[tuple[Outcome, RowFailed | RowLowered | None]] = []
@@ -104,7 +97,7 @@ class Sender:
         self._again = 0
         self._some = asyncio.Event()
         self._many = asyncio.Event()
-        self.counts: Counts = counts
+        self._counts = events.counts = counts
         self.too_many_errors: str = ""
         self._check_errors()
 
@@ -131,7 +124,7 @@ class Sender:
                 await self._exchange(0)
             if self._unsent:
                 await self._store.release(sorted(self._unsent))
-                self.counts = await self._store.counts()
+                self._counts = self._events.counts = await self._store.counts()
 
     # Between the store and the workers
 
@@ -145,13 +138,13 @@ class Sender:
                 self._exhausted = reply.exhausted
             self._breaker.last_calls = self._exhausted or self._rows_left == 0
             if not self._in_flight and not self._free():
-                self._waiting("", "")
+                self._wait.end()
                 return
             if reply is not None and reply.rejected and not reply.claims:
                 continue
             if reply is None or reply.claims or not self._free():
                 polls = 0
-                self._waiting("", "")
+                self._wait.end()
                 await self._gather()
             else:
                 polls += 1
@@ -167,11 +160,11 @@ class Sender:
     async def _exchange(self, room: int) -> Exchange:
         finished, self._outcomes = self._outcomes, []
         reply = await self._exchange_shielded([outcome for outcome, _ in finished], room)
-        self.counts = reply.counts
+        self._counts = self._events.counts = reply.counts
         for outcome, _ in finished:
-            del self._in_flight[outcome.line]
+            self._in_flight.remove(outcome.line)
         for claim in reply.claims:
-            self._in_flight[claim.row.line] = claim
+            self._in_flight.add(claim.row.line)
             self._again += claim.again
         if self._rows_left is not None:
             self._rows_left -= len(reply.claims)
@@ -182,9 +175,9 @@ class Sender:
         self._check_errors()
         for _, event in finished:
             if event is not None:
-                await self._tell(event)
+                await self._events.row(event)
         for row in reply.rejected:
-            await self._tell(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
+            await self._events.row(RowFailed(row.line, (), None, with_field(row.field, row.reason)))
         return reply
 
     async def _exchange_shielded(self, outcomes: list[Outcome], room: int) -> Exchange:
@@ -204,29 +197,37 @@ class Sender:
             return Calls(again=self._again)
         return Calls(total.sent, total.done, total.refused, total.faults, total.retried, self._again)
 
+    def _set_pace(self, pace: Pace) -> None:
+        """Apply a pace set during the run."""
+        rate, share = self._pace = (pace.rate or self._pace[0], pace.share or self._pace[1])
+        endpoint = self._kind.endpoint.name
+        if self._options.shared_quota:
+            self._client.set_rate(endpoint, rate, bulk_share=share)
+        else:
+            self._client.set_rate(endpoint, rate * share)
+        self._events.emit(PaceChanged(rate, share))
+
     def _check_errors(self) -> None:
-        errors = self.counts.errors + sum(outcome.state is RowState.FAILED for outcome, _ in self._outcomes)
-        if errors > self._most_errors and not self.too_many_errors:
-            self.too_many_errors = f"{errors:,} failed or rejected rows exceed --max-errors {self._most_errors:,.0f}"
+        errors = self._counts.errors + sum(outcome.state is RowState.FAILED for outcome, _ in self._outcomes)
+        if errors > self._options.most_errors and not self.too_many_errors:
+            self.too_many_errors = (
+                f"{errors:,} failed or rejected rows exceed --max-errors {self._options.most_errors:,.0f}"
+            )
             self._stop.set()
 
     async def _gather(self) -> None:
         """Wait for the first outcome, and then briefly for more."""
         await self._some.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GATHER):
-                await self._many.wait()
+        await set_within(self._many, _GATHER)
         self._some.clear()
         self._many.clear()
 
     async def _wait_for_others(self, reply: Exchange, polls: int) -> None:
         """Wait briefly for rows that other workers have claimed."""
         if not self._in_flight and polls > _SILENT_POLLS:
-            reason = f"{reply.held_by_others:,} rows are leased to other workers"
-            self._waiting(reason, "they have sent them, or their leases end")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_LATER, _SOON * polls)):
-                await self._some.wait()
+            reason = f"{reply.counts.sending:,} rows are leased to other workers"
+            self._wait.report(reason, "they have sent them, or their leases end")
+        await set_within(self._some, min(_LATER, _SOON * polls))
         self._some.clear()  # or the next wait would end at once: the exchange that follows takes all outcomes
 
     async def _admit_all(self) -> None:
@@ -267,7 +268,7 @@ class Sender:
 
     def _drop(self, claim: Claim) -> None:
         """Give back a row that was not sent."""
-        del self._in_flight[claim.row.line]
+        self._in_flight.remove(claim.row.line)
         self._unsent.append(claim.row.line)
         self._wake()
 
@@ -296,7 +297,7 @@ class Sender:
                 if not begun:
                     self._drop(claim)
                 else:  # its outcome is unknown: it stays claimed
-                    del self._in_flight[claim.row.line]
+                    self._in_flight.remove(claim.row.line)
                     self._wake()
             except (AuthError, ClientClosed):
                 raise

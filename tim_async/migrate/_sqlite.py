@@ -13,8 +13,8 @@ from . import _journal
 from ._executor import SerialExecutor
 from ._journal_writer import Writer
 from ._rows import Rejected, Row
-from ._store import About, Calls, Exchange, FailureCount, Mended, Outcome, Pace, Problem, Status
-from .errors import JournalError, JournalInUse
+from ._store import About, Calls, Exchange, Mended, Outcome, Pace, Problem, Status
+from .errors import JournalInUse
 from .events import Counts
 
 _WINDOW = 1000
@@ -34,62 +34,50 @@ class SqliteStore:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self.name: str = str(path)
-        self._executor: SerialExecutor | None = None
+        self._executor = SerialExecutor()
         self._writer = Writer(self._path)
 
     def hurry(self) -> None:
         """See `Store.hurry`."""
-        if self._executor is not None:
-            self._executor.hurry()
+        self._executor.hurry()
 
     async def open(self, about: About, *, restart: bool = False) -> About | None:
         """See `Store.open`."""
         if self._writer.is_open:
             raise JournalInUse(f"another run uses this store of {self.name}")
         try:
-            return await self._thread.run(self._writer.open, about, restart)
+            return await self._executor.run(self._writer.open, about, restart)
         except Exception:
             await self.close()
             raise
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """See `Store.join`."""
-        status = await self.status()
-        if not status.planned:
-            raise JournalError(f"not all rows of {self.name} are planned; run the command with the file again")
-        return await self.open(About(status.kind, status.source, "", status.arguments, sdk_app_id, base_url))
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """See `Store.plan`."""
-        await self._thread.run(self._writer.plan, rows)
+        await self._executor.run(self._writer.plan, rows)
 
     async def planned(self, fingerprint: str) -> None:
         """See `Store.planned`."""
-        await self._thread.run(self._writer.finish_plan, fingerprint)
+        await self._executor.run(self._writer.finish_plan, fingerprint)
 
     async def mend(self, rows: Sequence[Row | Rejected]) -> Mended:
         """See `Store.mend`."""
-        return await self._thread.run(self._writer.mend, rows)
+        return await self._executor.run(self._writer.mend, rows)
 
     async def exchange(self, outcomes: Sequence[Outcome], room: int, calls: Calls) -> Exchange:
         """See `Store.exchange`."""
-        return await self._thread.run(self._writer.exchange, outcomes, room, calls)
+        return await self._executor.run(self._writer.exchange, outcomes, room, calls)
 
     async def counts(self) -> Counts:
         """See `Store.counts`."""
         return self._writer.counts
 
-    async def failures(self) -> list[FailureCount]:
-        """See `Store.failures`."""
-        return await self._thread.run(self._writer.failures)
-
     async def release(self, lines: Sequence[int]) -> None:
         """See `Store.release`."""
-        await self._thread.run(self._writer.release, lines)
+        await self._executor.run(self._writer.release, lines)
 
     async def save_series(self, series: str) -> None:
         """See `Store.save_series`."""
-        await self._thread.run(self._writer.save_session, "series = ?", series)
+        await self._executor.run(self._writer.save_session, "series = ?", series)
 
     async def keep(self) -> None:
         """See `Store.keep`: the lock needs no renewal."""
@@ -97,41 +85,32 @@ class SqliteStore:
 
     async def status(self) -> Status:
         """See `Store.status`."""
-        return await self._thread.run(_journal.read_status, self._path)
+        return await self._executor.run(_journal.read_status, self._path)
 
     async def problems(self) -> AsyncIterator[Problem]:
         """See `Store.problems`."""
         after = 0
-        while found := await self._thread.run(_journal.read_problems, self._path, after, _WINDOW):
+        while found := await self._executor.run(_journal.read_problems, self._path, after, _WINDOW):
             for problem in found:
                 yield problem
             after = found[-1].line
 
     async def accepted(self, after: int, most: int) -> AsyncIterator[Row]:
         """See `Store.accepted`."""
-        for row in await self._thread.run(_journal.read_accepted, self._path, after, most):
+        for row in await self._executor.run(_journal.read_accepted, self._path, after, most):
             yield row
 
     async def set_pace(self, pace: Pace) -> None:
         """See `Store.set_pace`."""
-        await self._thread.run(_journal.keep_pace, self._path, pace)
+        await self._executor.run(_journal.keep_pace, self._path, pace)
 
     async def note(self, name: str, value: str | None = None) -> str:
         """See `Store.note`."""
-        return await self._thread.run(_journal.keep_note, self._path, name, value)
+        return await self._executor.run(_journal.keep_note, self._path, name, value)
 
     async def close(self, how: str = "") -> None:
         """See `Store.close`.  A journal whose rows were never planned is removed."""
-        if self._executor is None:
-            return
         try:
-            await self._thread.run(self._writer.close, how)
+            await self._executor.run(self._writer.close, how)
         finally:
-            await self._thread.close()
-            self._executor = None
-
-    @property
-    def _thread(self) -> SerialExecutor:
-        if self._executor is None:
-            self._executor = SerialExecutor()
-        return self._executor
+            await self._executor.close()

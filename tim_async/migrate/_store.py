@@ -153,7 +153,6 @@ class Exchange:
         counts: all rows by state.
         exhausted: whether no more rows will come: each is settled, or claimed by this run.  If False and without
             claims, other workers have claimed rows, and may give them back.
-        held_by_others: rows that other workers have claimed.
         rejected: rows found to be invalid in this exchange; the store has counted them.
         pace: the pace that was set since the last exchange; None for none.
     """
@@ -161,7 +160,6 @@ class Exchange:
     claims: list[Claim]
     counts: Counts
     exhausted: bool
-    held_by_others: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     pace: Pace | None = None
 
@@ -347,16 +345,6 @@ class Store(Protocol):
             JournalInUse: another run uses it.
         """
 
-    async def join(self, sdk_app_id: int, base_url: str) -> About | None:
-        """Join a migration that another process planned, for an app.
-
-        Returns:
-            The identity of the migration; None when the run is to end before the rows are planned.
-
-        Raises:
-            JournalMismatch: the store holds the migration of another app.
-        """
-
     async def plan(self, rows: Sequence[Row | Rejected]) -> None:
         """Add rows in ascending order of line, some thousands at a time."""
 
@@ -380,9 +368,6 @@ class Store(Protocol):
 
     async def counts(self) -> Counts:
         """Return the number of rows in each state."""
-
-    async def failures(self) -> list[FailureCount]:
-        """Return the failed and rejected rows by code or field, the most frequent first."""
 
     async def release(self, lines: Sequence[int]) -> None:
         """Give back claimed rows that were not sent; this run does not claim them again."""

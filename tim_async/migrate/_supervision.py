@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -59,6 +60,14 @@ def result_of(task: asyncio.Task[T]) -> T:
     if task.cancelled():
         raise MigrateError(f"a task of the run was cancelled: {task.get_name()}")
     return task.result()
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, for some seconds at most; return whether it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -99,11 +99,11 @@ async def test_a_cluster_client_without_a_time_out_is_refused() -> None:
 async def test_an_exhausted_pool_is_waited_for(store: Valkey) -> None:
     """As in an outage, because the program's other users release their connections."""
     await planned(store.url, [row(2, "a")])
-    reasons: list[str | None] = []
+    events: list[Waiting | Resumed] = []
     waits = asyncio.Event()
 
-    def tell(reason: str | None, _: float) -> None:
-        reasons.append(reason)
+    def tell(event: Waiting | Resumed) -> None:
+        events.append(event)
         waits.set()
 
     client: Any
@@ -113,8 +113,8 @@ async def test_an_exhausted_pool_is_waited_for(store: Valkey) -> None:
         await waits.wait()
         await client.connection_pool.release(taken)
         assert lines(await claiming) == [2]
-    assert "onnection" in str(reasons[0])
-    assert reasons[-1] is None
+    assert "onnection" in str(events[0])
+    assert isinstance(events[-1], Resumed)
 
 
 async def test_errors_that_waiting_does_not_cure(store: Valkey) -> None:
@@ -176,13 +176,13 @@ async def test_a_slot_that_moves_to_another_node(cluster: Clustered) -> None:
     raised = await failure_of(read_fleet(target.url))
     assert isinstance(raised, StoreMisconfigured)
     assert "begins with redis+cluster://" in str(raised)
-    reasons: list[str | None] = []
+    events: list[Waiting | Resumed] = []
     source: Any
     sink: Any
     with cluster.owner.client() as source, target.client() as sink:
         slot = source.cluster("KEYSLOT", key("about"))
         from_id, to_id = source.cluster("MYID"), sink.cluster("MYID")
-        async with opened(cluster.url, tell=lambda reason, _: reasons.append(reason)) as one:
+        async with opened(cluster.url, tell=events.append) as one:
             assert lines(await claim(one, 3)) == [2, 3, 4]
             sink.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", from_id)
             source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to_id)
@@ -190,13 +190,13 @@ async def test_a_slot_that_moves_to_another_node(cluster: Clustered) -> None:
             for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
                 source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
                 await asyncio.sleep(0.01)
-            while not reasons and not settling.done():  # noqa: ASYNC110 - until all keys were missing
+            while not events and not settling.done():  # noqa: ASYNC110 - until all keys were missing
                 await asyncio.sleep(0.01)
             assert not settling.done()
             for node in (sink, source):
                 node.execute_command("CLUSTER SETSLOT", slot, "NODE", to_id)
             assert (await settling).counts == Counts(done=1, failed=1, sending=1, pending=7)
-            assert reasons[-1] is None
+            assert isinstance(events[-1], Resumed)
             assert await one.mend([row(3, "m3", 9)]) == Mended(taken=1)
             assert lines(await claim(one)) == [3, *range(5, 12)]
 

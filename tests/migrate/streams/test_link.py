@@ -16,7 +16,7 @@ from tests.stand_in import failure_of
 from tests.store import Store as Valkey
 from tests.store import free_port
 from tests.topologies import Address
-from tim_async.migrate import JournalError
+from tim_async.migrate import JournalError, Resumed, Waiting
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
 
@@ -80,11 +80,11 @@ async def test_a_refusal_of_the_store_is_one_clear_error(store: Valkey, how: str
 async def test_a_failover_is_waited_out(store: Valkey) -> None:
     """A read-only replica may become the primary."""
     await planned(store.url, ROWS)
-    reasons: list[str | None] = []
+    events: list[Waiting | Resumed] = []
     waits = asyncio.Event()
 
-    def tell(reason: str | None, _: float) -> None:
-        reasons.append(reason)
+    def tell(event: Waiting | Resumed) -> None:
+        events.append(event)
         waits.set()
 
     async with opened(store.url, tell=tell) as one, looking(store.url) as redis:
@@ -94,8 +94,8 @@ async def test_a_failover_is_waited_out(store: Valkey) -> None:
         await waits.wait()
         await redis.execute_command("REPLICAOF", "NO", "ONE")
         assert len(await claiming) == len(ROWS) - 1
-    assert "read only replica" in str(reasons[0])
-    assert reasons[-1] is None
+    assert "read only replica" in str(events[0])
+    assert isinstance(events[-1], Resumed)
 
 
 async def test_a_replica_that_was_the_primary_until_now(store: Valkey, tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ async def test_a_very_long_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch,
     assert isinstance(await failure_of(status_at(store.url)), StoreAway)
     assert isinstance(await failure_of(RedisStore(store.url).open(ABOUT)), StoreAway)
 
-    def tell(reason: str | None, _seconds: float, until: str = "") -> None:
-        reasons.append(reason)
+    def tell(event: Waiting | Resumed) -> None:
+        reasons.append(event.reason if isinstance(event, Waiting) else None)
         if len(reasons) == 1500:
             store.start()
-        if until:
+        if isinstance(event, Waiting) and event.until != "the store is back":
             stop.set()
 
     one = RedisStore(store.url, "s", stop=stop, tell=tell)

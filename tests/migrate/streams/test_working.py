@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -447,7 +448,7 @@ BROKEN = [
     ("tim_async.migrate._redis", "RedisStore.join", 0),
     ("tim_async.migrate._redis", "RedisStore.exchange", 1),
     ("tim_async.migrate._redis", "RedisStore.keep", 0),
-    ("tim_async.migrate._redis_reader", "RedisReader.failures", 0),
+    ("tim_async.migrate._redis_reader", "RedisReader.status", 0),
     ("tim_async.migrate._redis_replies", "entry_of", 12),
     ("tim_async.migrate._redis_link", "RedisLink.run", 4),
     ("tim_async.migrate._redis_link", "RedisLink._attempt", 5),
@@ -515,6 +516,7 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
         await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
+    assert not [thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"]
     assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
 
 

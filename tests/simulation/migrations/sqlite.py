@@ -9,7 +9,7 @@ import contextlib
 import errno
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -108,10 +108,10 @@ class Connection:
         with _translated():
             self._db = apsw.Connection(path, flags, system.name)
 
-    def execute(self, statement: str, args: Iterable[Any] = ()) -> Cursor:
+    def execute(self, statement: str, args: Sequence[Any] | dict[str, Any] = ()) -> Cursor:
         """Run one statement."""
         with _translated():
-            return Cursor(self._db, self._db.cursor().execute(statement, tuple(args)))
+            return Cursor(self._db, self._db.cursor().execute(statement, args))
 
     def executemany(self, statement: str, many: Iterable[Iterable[Any]]) -> None:
         """Run one statement several times."""

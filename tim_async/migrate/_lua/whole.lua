@@ -47,7 +47,7 @@ end
 
 function ops.look() return { about = hash(about) } end
 
-function ops.failures()
+function ops.status()
     local found = {}
     for _, cause in ipairs(redis.call('SMEMBERS', causes)) do
         local first = redis.call('ZRANGE', key('cause:' .. cause), 0, 0)[1]
@@ -57,13 +57,9 @@ function ops.failures()
             found[#found + 1] = { cause = cause, rows = many, first = first, document = document }
         end
     end
-    return { causes = found }
-end
-
-function ops.status()
-    local reply = ops.failures()
-    reply.about, reply.now, reply.workers, reply.recent = hash(about), clock, hash(workers), hash(recent)
-    return add_progress(reply)
+    return add_progress({
+        about = hash(about), now = clock, workers = hash(workers), recent = hash(recent), causes = found,
+    })
 end
 
 function ops.set_pace()

@@ -70,27 +70,20 @@ async def load(
     """
     stop = asyncio.Event() if stop is None else stop
     events = EventQueue()
-    shared = RedisStore(store, name, stop=stop, tell=events.store_outage)
-    app = (sdk_app_id or 0, base_url or "")
-    async with running(_load(source, shared, app, stop, events, restart=restart)) as task:
+    shared = RedisStore(store, name, stop=stop, tell=events.emit)
+    planning = {"sdk_app_id": sdk_app_id or 0, "base_url": base_url or "", "restart": restart}
+    async with running(_load(source, shared, stop, events, **planning)) as task:
         async for event in events.all(task):
             yield event
 
 
-async def _load(
-    source: Source, store: RedisStore, app: tuple[int, str], stop: asyncio.Event, events: EventQueue, *, restart: bool
-) -> Loaded:
+async def _load(source: Source, store: RedisStore, stop: asyncio.Event, events: EventQueue, **planning: Any) -> Loaded:
     reader = Reader(stop)
-    sdk_app_id, base_url = app
     try:
-        _, before = await plan(
-            source, store, reader, stop, events.emit, sdk_app_id=sdk_app_id, base_url=base_url, restart=restart
-        )
+        _, before = await plan(source, store, reader, stop, events.emit, **planning)
         status = await store.status()
         return Loaded(True, before, status.counts, status.failures, "" if before else await store.make_durable())
-    except Stopped:
-        return Loaded(False, False, Counts())
-    except StoreAway:
+    except (Stopped, StoreAway):
         if not stop.is_set():
             raise
         return Loaded(False, False, Counts())
