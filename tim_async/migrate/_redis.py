@@ -71,6 +71,8 @@ DEFAULT_LEASE = 10.0
 """Seconds of silence after which a worker counts as dead."""
 _LONGEST_SILENCE = 3.0
 """Seconds between two signs of life, at most: in time also for workers with other leases."""
+_FORGET_AFTER = 3600
+"""Seconds of silence after which a worker is not expected to return."""
 _SOON, _LATER = 0.1, 1.0
 """Seconds between two polls for a migration that does not exist yet, at first and at most."""
 
@@ -274,6 +276,7 @@ class RedisStore(RedisReader):
             room=room,
             lease=self._lease_ms,
             left_first=left_first,
+            forget_after=_FORGET_AFTER,
             worker=self._worker,
             info=self._info(),
         )

@@ -38,6 +38,9 @@ def status_of(journal: str, name: str, reply: Mapping[str, Any], series: Mapping
         workers.append(worker)
         if worker.rows or session.calls != Calls() or session.series is not None:  # it has sent something
             sessions.append(session)
+    with contextlib.suppress(*UNREADABLE):
+        forgotten = json.loads(reply["about"]["forgotten"])
+        sessions.append(_session(forgotten, forgotten, None))
     return Status(
         journal=journal,
         kind=about.kind,
@@ -77,7 +80,7 @@ def _workers(found: Mapping[str, str], series: Mapping[str, str], now: int) -> I
             info = json.loads(document)
             silence = max(0.0, now - as_time(seen))
             working = not info["how"] and silence <= max(float(info["lease"]), _SHORTEST_LEASE)
-            session = _session(info, _series(series.get(name)))
+            session = _session(info, info["calls"], _series(series.get(name)))
             yield Worker(name, int(rows), silence, session.started, session.how, working), session
 
 
@@ -88,14 +91,15 @@ def _series(series: str | None) -> Series | None:
         return None
 
 
-def _session(info: Mapping[str, Any], series: Series | None) -> Session:
-    ended = info["ended"]
+def _session(info: Mapping[str, Any], calls: Mapping[str, Any], series: Series | None) -> Session:
+    counted = Calls(**{field.name: as_number(calls.get(field.name, 0)) for field in fields(Calls)})
+    ended = info.get("ended")
     return Session(
         as_time(info["started"]),
         None if ended is None else as_time(ended),
-        str(info["how"]),
+        str(info.get("how", "")),
         series,
-        Calls(**{field.name: as_number(info["calls"].get(field.name, 0)) for field in fields(Calls)}),
+        counted,
     )
 
 

@@ -579,21 +579,29 @@ async def test_the_pace_and_notes(store: Valkey, make: Make) -> None:
     await setter.close()
 
 
-async def test_consumers_without_claims_are_removed(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the next worker starts or ends."""
+async def test_old_workers_are_removed(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their calls stay in the totals."""
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 9)])
+    info = {"started": 1000.0, "ended": None, "how": "", "lease": 10.0, "calls": {"sent": 2, "done": 1}}
     async with looking(store.url) as redis:
 
         async def names() -> set[str]:
             return {found["name"] for found in await redis.xinfo_consumers(key("rows"), "workers")}
 
+        found = {f"old{number}": f"{1000 + number} 2 {json.dumps(info)}" for number in range(1003)}
+        await redis.hset(key("workers"), mapping={**found, "odd": "nonsense"})
+        await redis.hset(key("series"), mapping={"old0": "x", "old1002": "y"})
         for name in ("idle", "killed"):
             await redis.xgroup_createconsumer(key("rows"), "workers", name)
         await redis.xreadgroup("workers", "killed", {key("rows"): ">"}, count=1)
+        monkeypatch.setattr("tim_async.migrate._redis._FORGET_AFTER", 0)
         async with opened(store.url) as one:
             await claim(one, 1)
             assert await names() == {"idle", "killed", one._worker}
+            assert await redis.hlen(key("workers")) == 1000
+            assert await redis.hkeys(key("series")) == ["old1002"]
             await settle(one, {3: RowState.DONE})
+        # Consumers without claims are removed when the next worker starts or ends.
         assert await names() == {"idle", "killed"}
         await expire_leases(store.url)
         monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
@@ -601,6 +609,10 @@ async def test_consumers_without_claims_are_removed(store: Valkey, monkeypatch: 
             taken = lines(await claim(one, 9))
             await settle(one, dict.fromkeys(taken, RowState.DONE))
         assert await names() == set()
+    fleet = await status_of(store.url)
+    assert (len(fleet.workers), fleet.workers[0].how) == (1000, "done")
+    assert sum(session.calls.sent for session in fleet.sessions) == 2 * 1003 + 7
+    assert sum(session.calls.done for session in fleet.sessions) == 1003
 
 
 async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> None:

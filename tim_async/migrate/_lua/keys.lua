@@ -18,7 +18,7 @@ local GROUP, RETURNED = 'workers', 'returned'
 local PENDING, DONE, LOWERED, FAILED, REJECTED, SUPERSEDED = 1, 2, 3, 4, 5, 6  -- State + 1; 0 means no row
 local NAMES = { 'left', 'done', 'lowered', 'failed', 'rejected', 'superseded' }
 local BUCKETS = 16384  -- hashes of the index: small enough for the store's compact encoding
-local MOST_CAUSES = 1000
+local MOST_CAUSES, MOST_WORKERS = 1000, 1000
 local YEARS, WHOLE = 100000000000, 2 ^ 53
 
 local request = cjson.decode(ARGV[1])

@@ -34,6 +34,34 @@ local function remove_consumers()
     end
 end
 
+-- Remove workers that ended or were killed, except the most recently seen; add their numbers to the sum in `about`.
+local function forget_workers()
+    local many = redis.call('HLEN', workers) - MOST_WORKERS
+    if many <= 0 then return end
+    local found = {}
+    for name, text in pairs(hash(workers)) do
+        local seen, settled, document = string.match(text, '^(%d+) (%d+) (.*)$')
+        local read, info = pcall(cjson.decode, document or '')
+        if not read or type(info) ~= 'table' then seen, info = 0, {} end
+        seen = tonumber(seen) or 0
+        if info.how ~= '' or clock - seen >= request.forget_after then found[#found + 1] = { seen, name, info } end
+    end
+    table.sort(found, function(one, other) return one[1] < other[1] end)
+    local read, total = pcall(cjson.decode, redis.call('HGET', about, 'forgotten') or '{}')
+    if not read or type(total) ~= 'table' then total = {} end
+    for at = 1, math.min(many, #found) do
+        local seen, name, info = unpack(found[at])
+        total.started = math.min(tonumber(total.started) or seen, seen)
+        total.ended = math.max(tonumber(total.ended) or seen, seen)
+        for call, number in pairs(type(info.calls) == 'table' and info.calls or {}) do
+            if type(number) == 'number' then total[call] = (tonumber(total[call]) or 0) + number end
+        end
+        redis.call('HDEL', workers, name)
+        redis.call('HDEL', series, name)
+    end
+    redis.call('HSET', about, 'forgotten', cjson.encode(total))
+end
+
 -- Add the progress to a reply.  `sending` counts the rows of all workers, `mine` those of the requesting one.
 local function add_progress(reply)
     local found = redis.call('HMGET', counts, 'entries', unpack(NAMES))
@@ -127,7 +155,10 @@ function ops.exchange()
         claim_new(found)
         if #found < request.room and not request.left_first then claim_abandoned(found) end
     end
-    if not record_worker(new) then remove_consumers() end
+    if not record_worker(new) then
+        remove_consumers()
+        forget_workers()
+    end
     return add_progress({ claims = found, pace = hash(pace) })
 end
 loaded.exchange = true
@@ -166,7 +197,7 @@ function ops.close()
     claim(held_by(request.worker), RETURNED, YEARS)
     redis.call('XGROUP', 'DELCONSUMER', rows, GROUP, request.worker)
     remove_consumers()
-    record_worker(0)
+    if request.info then record_worker(0) end
     return {}
 end
 
