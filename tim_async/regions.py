@@ -92,8 +92,11 @@ class Hosts:
 def _checked(base_url: str, allow_http: bool) -> str:
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
-    parts = urlsplit(base_url)
-    _ = parts.port  # raises ValueError for an invalid port
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port  # raises for an invalid port
+    except ValueError:
+        raise ValueError("base_url has an invalid host or port; it must look like http://127.0.0.1:8099") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
