@@ -336,6 +336,8 @@ def test_an_implausible_key_is_rejected() -> None:
         ("short", "too short"),
         (KEY[:31], "too short"),
         (KEY + "\n", "blanks"),
+        (f'"{KEY}"', "quotation marks"),
+        (f"'{KEY}'", "quotation marks"),
         (" " + KEY, "blanks"),
         (KEY[:30] + " " + KEY[30:], "blanks"),
         (KEY[:-1] + "é", "characters"),
