@@ -289,6 +289,9 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"proxy": 5}, "proxy must be a str, not int"),
     ({"proxy": b"http://127.0.0.1:3128"}, "proxy must be a str, not bytes"),
     ({"retry": 3}, ""),
+    ({"strict": "0"}, "strict must be a bool, not str"),
+    ({"trust_env": "0"}, "trust_env must be a bool, not str"),
+    ({"allow_http": "0"}, "allow_http must be a bool, not str"),
     ({"on_attempt": "print"}, ""),
 ]
 
@@ -309,6 +312,7 @@ BAD_QUOTAS: list[tuple[str, Any]] = [
     *((name, bad) for name in ("bulk_share", "fallback_share") for bad in BAD_SHARES),
     ("bulk_share", None),
     *(("timeout", bad) for bad in (0, -1, float("nan"), float("inf"), True, "1")),
+    *((name, "0") for name in ("fail_closed", "fail_fast", "own_rates", "cluster")),
     *(("namespace", bad) for bad in ("", "{", "a}b", "\ud800", 5, None)),
 ]
 

@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from . import _arguments
+
 REGIONS: dict[str, tuple[str, str]] = {
     "china": ("console.tim.qq.com", "adminapi.my-imcloud.com"),
     "singapore": ("adminapisgp.im.qcloud.com", "adminapisgp.my-imcloud.com"),
@@ -59,8 +61,9 @@ class Hosts:
         Raises:
             ValueError: none or both are given, the region is unknown, or the base URL is invalid or ``http://`` where
                 that is not allowed.
-            TypeError: the base URL is not a str.
+            TypeError: the base URL is not a str, or ``allow_http`` not a bool.
         """
+        _arguments.kind("allow_http", allow_http, bool)
         if (region is None) == (base_url is None):
             raise ValueError("give either region=… or base_url=…, one of the two")
         if base_url is not None:
@@ -90,8 +93,7 @@ class Hosts:
 
 
 def _checked(base_url: str, allow_http: bool) -> str:
-    if not isinstance(base_url, str):
-        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
+    _arguments.kind("base_url", base_url, str)
     try:
         parts = urlsplit(base_url)
         _ = parts.port  # raises for an invalid port
