@@ -220,6 +220,15 @@ async def test_a_page_that_the_service_cannot_have_returned_is_rejected(service:
     assert service.seen == []
 
 
+async def test_repeatable_that_is_not_a_bool_is_rejected(service: StandIn) -> None:
+    """Such as "0" from a file, with which the call would be repeated."""
+    value: Any = "0"
+    async with client_of(service) as tim:
+        with pytest.raises(TypeError, match="repeatable must be a bool, not str"):
+            await tim.call("v4/openim/x", {}, repeatable=value)
+    assert service.seen == []
+
+
 async def test_a_body_that_json_cannot_represent_raises_and_nothing_is_sent(service: StandIn) -> None:
     """A very deep nesting or a cycle is a ValueError or TypeError."""
     async with client_of(service) as tim:
