@@ -389,6 +389,9 @@ async def test_bad_rows_and_a_bad_concurrency_are_rejected(service: StandIn) -> 
         concurrencies: list[Any] = [0, -1, True, 1.5, "3", None, 10**9]
         for value in concurrencies:
             assert "concurrency" in refusal(tim.batch.map, tim.set_unread_msg_num, [], concurrency=value)
+        methods: list[Any] = [None, "set_unread_msg_num", 3]
+        for value in methods:
+            assert "method must be callable" in refusal(tim.batch.map, value, [("g", "alice", 1)])
         rows: list[Any] = ["rows", b"rows", None, 3, {"a": 1}]
         for value in rows:
             assert "rows" in refusal(tim.batch.map, tim.set_unread_msg_num, value)
