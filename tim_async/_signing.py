@@ -74,10 +74,9 @@ class PoolHealth:
 
     def is_suspect(self, connection: ResponseHandler) -> bool:
         """Whether the last answer on a connection came before another one failed to answer, or was not its last."""
-        record = self._answered_at.get(connection)
-        if record is None:
-            return False
-        return connection.should_close or (self._suspect_before > 0.0 and record[0] <= self._suspect_before)
+        received = connection.should_close
+        record = self._answered_at.get(connection) if received or self._suspect_before else None
+        return record is not None and (received or record[0] <= self._suspect_before)
 
 
 class Signing:

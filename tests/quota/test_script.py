@@ -155,7 +155,7 @@ def test_a_store_with_full_memory_grants_as_before(tmp_path: Path, server: str) 
         with pytest.raises(ResponseError, match="maxmemory"):
             redis.set("a", "b")
         script = Script(redis)
-        granted = []
+        granted: list[tuple[float, int]] = []
         for pause in (0.05, 65.0):  # after the second, the silent members are removed
             members = [Member(script, limit) for limit in (9, 7)]
             for step in range(60):
