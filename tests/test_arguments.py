@@ -220,6 +220,15 @@ async def test_a_page_that_the_service_cannot_have_returned_is_rejected(service:
     assert service.seen == []
 
 
+async def test_repeatable_that_is_not_a_bool_is_rejected(service: StandIn) -> None:
+    """Such as "0" from a file, with which the call would be repeated."""
+    value: Any = "0"
+    async with client_of(service) as tim:
+        with pytest.raises(TypeError, match="repeatable must be a bool, not str"):
+            await tim.call("v4/openim/x", {}, repeatable=value)
+    assert service.seen == []
+
+
 async def test_a_body_that_json_cannot_represent_raises_and_nothing_is_sent(service: StandIn) -> None:
     """A very deep nesting or a cycle is a ValueError or TypeError."""
     async with client_of(service) as tim:
@@ -260,8 +269,9 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"region": None, "base_url": "https://host?a=b"}, "base_url"),
     ({"region": None, "base_url": "https://host#a"}, "base_url"),
     ({"region": None, "base_url": "https://user:password@host"}, "base_url"),
-    ({"region": None, "base_url": "https://host:99999"}, ""),
-    ({"region": None, "base_url": "https://host:abc"}, ""),
+    ({"region": None, "base_url": "https://host:99999"}, "base_url"),
+    ({"region": None, "base_url": "https://host:abc"}, "base_url"),
+    ({"region": None, "base_url": "https://[::1"}, "base_url"),
     ({"timeout": 0}, "timeout"),
     ({"timeout": -1.0}, "timeout"),
     ({"timeout": float("inf")}, "timeout"),
@@ -288,6 +298,9 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"proxy": 5}, "proxy must be a str, not int"),
     ({"proxy": b"http://127.0.0.1:3128"}, "proxy must be a str, not bytes"),
     ({"retry": 3}, ""),
+    ({"strict": "0"}, "strict must be a bool, not str"),
+    ({"trust_env": "0"}, "trust_env must be a bool, not str"),
+    ({"allow_http": "0"}, "allow_http must be a bool, not str"),
     ({"on_attempt": "print"}, ""),
 ]
 
@@ -308,6 +321,7 @@ BAD_QUOTAS: list[tuple[str, Any]] = [
     *((name, bad) for name in ("bulk_share", "fallback_share") for bad in BAD_SHARES),
     ("bulk_share", None),
     *(("timeout", bad) for bad in (0, -1, float("nan"), float("inf"), True, "1")),
+    *((name, "0") for name in ("fail_closed", "fail_fast", "own_rates", "cluster")),
     *(("namespace", bad) for bad in ("", "{", "a}b", "\ud800", 5, None)),
 ]
 
@@ -335,6 +349,8 @@ def test_an_implausible_key_is_rejected() -> None:
         ("short", "too short"),
         (KEY[:31], "too short"),
         (KEY + "\n", "blanks"),
+        (f'"{KEY}"', "quotation marks"),
+        (f"'{KEY}'", "quotation marks"),
         (" " + KEY, "blanks"),
         (KEY[:30] + " " + KEY[30:], "blanks"),
         (KEY[:-1] + "é", "characters"),
@@ -373,6 +389,9 @@ async def test_bad_rows_and_a_bad_concurrency_are_rejected(service: StandIn) -> 
         concurrencies: list[Any] = [0, -1, True, 1.5, "3", None, 10**9]
         for value in concurrencies:
             assert "concurrency" in refusal(tim.batch.map, tim.set_unread_msg_num, [], concurrency=value)
+        methods: list[Any] = [None, "set_unread_msg_num", 3]
+        for value in methods:
+            assert "method must be callable" in refusal(tim.batch.map, value, [("g", "alice", 1)])
         rows: list[Any] = ["rows", b"rows", None, 3, {"a": 1}]
         for value in rows:
             assert "rows" in refusal(tim.batch.map, tim.set_unread_msg_num, value)

@@ -446,6 +446,26 @@ def test_arguments_take_precedence_over_the_environment(environment: pytest.Monk
     assert "adminapikr" in repr(TIMClient.from_env(region="seoul"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"TIM_SDK_APP_ID": "one"}, {"sdk_app_id": 1400000000}),
+        ({"TIM_SECRET_KEY": None, "TIM_SECRET_KEY_FILE": "/nowhere"}, {"secret_key": KEY}),
+        ({"TIM_IDENTIFIER": "\udcff"}, {"identifier": "bob"}),
+        ({"TIM_REGION": "\udcff"}, {"base_url": "http://127.0.0.1:8099"}),
+        ({"TIM_BASE_URL": "\udcff"}, {"region": "seoul"}),
+        ({"TIM_ALLOW_HTTP": "true"}, {"allow_http": True}),
+    ],
+    ids=["app", "key", "identifier", "region", "base URL", "http"],
+)
+def test_a_variable_that_an_argument_replaces_is_not_read(
+    environment: pytest.MonkeyPatch, changes: dict[str, str | None], options: dict[str, Any]
+) -> None:
+    """So an invalid one does no harm."""
+    set_all(environment, **changes)
+    assert "1400000000" in repr(TIMClient.from_env(**options))
+
+
 def test_from_env_of_a_subclass_returns_an_instance_of_it(environment: pytest.MonkeyPatch) -> None:
 
     class Mine(TIMClient):

@@ -94,8 +94,7 @@ _HOME = {
 }
 
 __version__ = "1.0.0"
-__all__ = list(_HOME)
-
 
 if not TYPE_CHECKING:  # with a __getattr__, a type checker would accept any name
+    __all__ = list(_HOME)  # mypy would read any but a literal list as empty
     __getattr__, __dir__ = _attach(__name__, _HOME)

@@ -87,6 +87,8 @@ class ClientSettings:
         _arguments.positive("sdk_app_id", _arguments.number("sdk_app_id", self.sdk_app_id))
         _arguments.text("identifier", self.identifier)
         _arguments.positive("usersig_expire", _arguments.number("usersig_expire", self.usersig_expire))
+        _arguments.kind("trust_env", self.trust_env, bool)
+        _arguments.kind("strict", self.strict, bool)
         if self.quota is not None and not callable(getattr(self.quota, "share", None)):
             raise TypeError(
                 f"quota must be one of tim_async.quota, e.g. RedisQuota(…), not {type(self.quota).__name__}"

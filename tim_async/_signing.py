@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from aiohttp import ClientRequest, ClientResponse, StreamReader
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -28,7 +29,7 @@ Send = Callable[[Connection], Awaitable[ClientResponse]]
 
 
 class StaleConnection(Exception):
-    """The pool returned a connection that is suspected dead; nothing was written, and another one is used."""
+    """The pool returned a connection that must not be used; nothing was written, and another one is used."""
 
 
 MAX_ANSWER = 4 * 1024 * 1024
@@ -46,6 +47,9 @@ class PoolHealth:
     a whole time-out.  So when a request on a used connection gets no answer, the pooled connections whose last answer
     came before it was sent are closed instead of used.  A connection that is reset fails at once, and is no reason to
     distrust those that answered just before.
+
+    A connection that has received something since its last answer is closed, too: aiohttp would take it for the answer
+    to the next request.
     """
 
     def __init__(self) -> None:
@@ -66,10 +70,11 @@ class PoolHealth:
         if connection in self._answered_at:
             self._suspect_before = max(self._suspect_before, sent if timed_out else sent - IDLE)
 
-    def is_suspect(self, connection: object) -> bool:
-        """Whether the last answer on a connection came before another one failed to answer."""
-        record = self._answered_at.get(connection) if self._suspect_before else None
-        return record is not None and record[0] <= self._suspect_before
+    def is_suspect(self, connection: ResponseHandler) -> bool:
+        """Whether the last answer on a connection came before another one failed to answer, or was not its last."""
+        received = connection.should_close
+        record = self._answered_at.get(connection) if received or self._suspect_before else None
+        return record is not None and (received or record[0] <= self._suspect_before)
 
 
 class Signing:

@@ -39,12 +39,12 @@ def http_status(error: BaseException) -> int:
     """Return the HTTP status for the user of a web app in which a call has failed.
 
     Args:
-        error: a `TIMError`, or the ``ValueError`` of an argument.
+        error: a `TIMError`, or the ``ValueError`` of an argument; other ValueErrors are not told apart.
 
     Returns:
         429 over the rate; 404, 403 or 422 if the object of the request does not exist, is not permitted or is invalid;
         503 or 504 for an outage; 502 for any other `TIMError`, such as refused credentials; 400 for a webhook that is
-        not authentic; 500 for an error of another library.
+        not authentic; 500 for any other exception.
     """
     return next((_STATUS[kind] for kind in type(_cause(error)).__mro__ if kind in _STATUS), 500)
 

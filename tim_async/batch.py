@@ -234,8 +234,11 @@ class Batch:
             An async context manager; it yields an async iterator of `Done` and `Failed`, in order of completion.
 
         Raises:
-            ValueError, TypeError: an invalid ``concurrency``, or ``rows`` that are not iterable.
+            ValueError, TypeError: an invalid ``concurrency``, a ``method`` that is not callable, or ``rows`` that are
+                not iterable.
         """
+        if not callable(method):  # such as a coroutine; every row would fail
+            raise TypeError(f"method must be callable, such as tim.set_unread_msg_num, not a {type(method).__name__}")
         _arguments.concurrency(concurrency)
         return Outcomes(method, rows, concurrency, Lane.BULK)
 

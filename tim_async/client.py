@@ -111,7 +111,7 @@ class TIMClient:
         usersig_expire: int = 7 * DAY,
         on_attempt: Hook | Iterable[Hook] | None = None,
     ) -> None:
-        key, via = Secret.of(secret_key), None if proxy is None else Secret(proxy)
+        key, via = Secret.of(secret_key), None if proxy is None else Secret.of(proxy)
         del secret_key, proxy  # an error in another argument must not expose them in its traceback's frame
         self._options = Options(timeout, RetryPolicy() if retry is None else retry)
         self._caller = Caller(
@@ -144,17 +144,19 @@ class TIMClient:
         ``TIM_LOG`` (debug, info, warning or error) shows the logger ``tim_async`` on standard error.
 
         Args:
-            options: any arguments of the constructor; they take precedence over the environment.
+            options: any arguments of the constructor; the variables that they replace are not read.
 
         Raises:
             ValueError: a variable is missing or invalid.
             OSError: the key's file cannot be read.
         """
+        given: dict[str, Any] = dict(options)
+        for name in ("secret_key", "proxy"):
+            if given.get(name) is not None:
+                given[name] = Secret.of(given[name])
+        del options  # an error in a variable or an argument must not expose them in its traceback's frame
         config.set_up_logging(os.environ)
-        found = config.options(os.environ)
-        if {"region", "base_url"} & options.keys():
-            found = {name: value for name, value in found.items() if name not in ("region", "base_url")}
-        found.update(options)
+        found = {**config.options(os.environ, given=given), **given}
         config.require(found)
         config.require_place(found)
         return cls(**found)

@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -44,15 +44,17 @@ class ClientOptions(TypedDict, total=False):
     on_attempt: Hook | Iterable[Hook] | None
 
 
-VARIABLES = (
-    "TIM_SDK_APP_ID",
-    "TIM_SECRET_KEY",
-    "TIM_SECRET_KEY_FILE",
-    "TIM_IDENTIFIER",
-    "TIM_REGION",
-    "TIM_BASE_URL",
-    "TIM_ALLOW_HTTP",
-)
+_SETS = {
+    "TIM_SDK_APP_ID": {"sdk_app_id"},
+    "TIM_SECRET_KEY": {"secret_key"},
+    "TIM_SECRET_KEY_FILE": {"secret_key"},
+    "TIM_IDENTIFIER": {"identifier"},
+    "TIM_REGION": {"region", "base_url"},
+    "TIM_BASE_URL": {"region", "base_url"},
+    "TIM_ALLOW_HTTP": {"allow_http"},
+}
+"""The arguments that replace each variable: of region and base URL, one replaces both."""
+VARIABLES = tuple(_SETS)
 LEVELS = ("debug", "info", "warning", "error")
 """The values of ``TIM_LOG``."""
 
@@ -62,11 +64,18 @@ _COMMENT = re.compile(r"\s#.*")
 _QUOTED = re.compile(r"""\s*(["'])(.*?)\1\s*(?:\s#.*)?""")
 
 
-def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> dict[str, Any]:
+def options(
+    values: Mapping[str, str],
+    *,
+    given: Collection[str] = (),
+    folder: Path = Path(),
+    source: str = "the environment",
+) -> dict[str, Any]:
     """Read the arguments of a `TIMClient` from variables; an empty variable counts as not set.
 
     Args:
         values: the variables, by name.
+        given: the names of arguments that are given otherwise, so that their variables are not read.
         folder: the folder that a relative ``TIM_SECRET_KEY_FILE`` starts from.
         source: the name of ``values`` in errors.
 
@@ -77,25 +86,26 @@ def options(values: Mapping[str, str], *, folder: Path = Path(), source: str = "
         ValueError: a value is invalid, or the key's file is not UTF-8 text.
         OSError: the key's file cannot be read.
     """
-    given = {name: value for name in VARIABLES if (value := values.get(name)) and name != "TIM_SECRET_KEY"}
-    key = Secret(values.get("TIM_SECRET_KEY") or "")
+    wanted = [name for name in VARIABLES if _SETS[name].isdisjoint(given)]
+    key = Secret((values.get("TIM_SECRET_KEY") if "TIM_SECRET_KEY" in wanted else "") or "")
+    texts = {name: value for name in wanted if (value := values.get(name)) and name != "TIM_SECRET_KEY"}
     del values  # it holds the key as plain text, and this frame may raise
     found: dict[str, Any] = {}
-    if app := given.get("TIM_SDK_APP_ID"):
+    if app := texts.get("TIM_SDK_APP_ID"):
         found["sdk_app_id"] = _app(app, source)
     for name in ("identifier", "region", "base_url"):
-        if value := given.get(f"TIM_{name.upper()}"):
+        if value := texts.get(f"TIM_{name.upper()}"):
             if not is_text(value):
                 raise ValueError(f"TIM_{name.upper()} in {source} is not UTF-8 text")
             found[name] = value
-    if allowed := given.get("TIM_ALLOW_HTTP"):
+    if allowed := texts.get("TIM_ALLOW_HTTP"):
         if allowed not in ("0", "1"):
             raise ValueError(f"TIM_ALLOW_HTTP in {source} must be 1 or 0")
         found["allow_http"] = allowed == "1"
     # Last, so that no frame of another error's traceback holds the key.
     if key.reveal():
         found["secret_key"] = key
-    elif key_file := given.get("TIM_SECRET_KEY_FILE"):
+    elif key_file := texts.get("TIM_SECRET_KEY_FILE"):
         found["secret_key"] = Secret(_text(folder / key_file).strip())
     return found
 
@@ -173,6 +183,7 @@ def set_up_logging(values: Mapping[str, str], *, source: str = "the environment"
         ValueError: the level is unknown.
     """
     level = values.get("TIM_LOG")
+    del values  # the environment may hold the key as plain text, and this frame may raise
     if not level:
         return
     if level.lower() not in LEVELS:

@@ -297,13 +297,14 @@ def endpoint_of(command: str, repeatable: bool) -> Endpoint[[Body], dict[str, An
         repeatable: whether a call with an unknown outcome may be repeated; ignored for a command in `ENDPOINTS`.
 
     Raises:
-        TypeError, ValueError: ``command`` is not a path like ``v4/openim/…``.
+        TypeError, ValueError: ``command`` is not a path like ``v4/openim/…``, or ``repeatable`` not a bool.
     """
     if not isinstance(command, str):
         raise TypeError(f"command must be a str, not {type(command).__name__}")
     command = command.strip("/")
     if not _COMMAND.fullmatch(command):
         raise ValueError(f"command must be a path like 'v4/openim/sendmsg', not {command!r}")
+    _arguments.kind("repeatable", repeatable, bool)
     for known in ENDPOINTS:
         if known.command == command:
             return replace(known, build=_any, read=_whole)

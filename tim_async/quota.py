@@ -134,6 +134,13 @@ class RedisQuota:
         cluster: bool = False,
         **connection: Any,
     ) -> None:
+        for name, flag in {
+            "fail_closed": fail_closed,
+            "fail_fast": fail_fast,
+            "own_rates": own_rates,
+            "cluster": cluster,
+        }.items():
+            _arguments.kind(name, flag, bool)
         bulk = _arguments.share("bulk_share", bulk_share)
         fallback = None if fallback_share is None else _arguments.share("fallback_share", fallback_share)
         if {"{", "}"} & {*_arguments.text("namespace", namespace)}:

@@ -59,8 +59,9 @@ class Hosts:
         Raises:
             ValueError: none or both are given, the region is unknown, or the base URL is invalid or ``http://`` where
                 that is not allowed.
-            TypeError: the base URL is not a str.
+            TypeError: the base URL is not a str, or ``allow_http`` not a bool.
         """
+        _arguments.kind("allow_http", allow_http, bool)
         if (region is None) == (base_url is None):
             raise ValueError("give either region=… or base_url=…, one of the two")
         if base_url is not None:
@@ -91,8 +92,11 @@ class Hosts:
 
 def _checked(base_url: str, allow_http: bool) -> str:
     _arguments.kind("base_url", base_url, str)
-    parts = urlsplit(base_url)
-    _ = parts.port  # raises ValueError for an invalid port
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port  # raises for an invalid port
+    except ValueError:
+        raise ValueError("base_url has an invalid host or port; it must look like http://127.0.0.1:8099") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("base_url must look like https://host or http://127.0.0.1:8099, without user or query")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):

@@ -43,12 +43,17 @@ class RetryPolicy:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
             raise ValueError(f"attempts must be an int of at least 1, not {self.attempts!r}")
         for name in ("wait", "wait_rate_limited"):
-            first, most = getattr(self, name)
-            if not (0 <= first < math.inf and 0 <= most < math.inf):
-                raise ValueError(f"{name} must be two finite numbers of seconds, 0 or more, not {(first, most)}")
-            object.__setattr__(self, name, (first, most))  # a tuple even if given a list, so that a policy is hashable
-        if not (self.total >= 0 and self.budget >= 0):
-            raise ValueError(f"total and budget must be 0 or more, not {self.total} and {self.budget}")
+            waits = getattr(self, name)
+            pair = tuple(waits) if isinstance(waits, list | tuple) else ()
+            if len(pair) != 2 or not all(_not_negative(wait) and wait < math.inf for wait in pair):
+                raise ValueError(f"{name} must be two finite numbers of seconds, 0 or more, not {waits!r}")
+            object.__setattr__(self, name, pair)  # a tuple even if given a list, so that a policy is hashable
+        if not (_not_negative(self.total) and _not_negative(self.budget)):
+            raise ValueError(f"total and budget must be 0 or more, not {self.total!r} and {self.budget!r}")
+
+
+def _not_negative(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 class RetryBudget:

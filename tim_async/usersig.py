@@ -156,7 +156,8 @@ def check_key(secret_key: str | Secret) -> None:
 
     Raises:
         TypeError: not a str.
-        ValueError: empty, with blanks or other characters that no key has, too short, or of another kind.
+        ValueError: empty, with quotation marks, blanks or other characters that no key has, too short, or of another
+            kind.
     """
     key = Secret.of(secret_key)
     del secret_key
@@ -168,8 +169,11 @@ def _problem(key: Secret) -> str:
     """Return the problem of a key; "" if there is none."""
     prepared = _key_bytes(key)
     text = str(key.reveal())
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        return "the secret key holds blanks, line ends or characters that no key has; was it copied whole?"
+    if not (text.isascii() and text.isprintable()) or any(sign in text for sign in " '\"`"):
+        return (
+            "the secret key holds quotation marks, blanks, line ends or other characters that no key has;"
+            " was it copied whole?"
+        )
     if _hmac().check_key_length(prepared) is not None:
         return f"the secret key is too short: {len(prepared)} characters, at least 32 expected; was it copied whole?"
     return ""

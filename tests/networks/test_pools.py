@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import email.utils
 import gc
+import socket
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.peer import Peer, Talk
 from tests.stand_in import (
     APP,
     KEY,
@@ -85,6 +87,44 @@ async def test_a_retry_after_a_time_out_uses_a_new_connection(service: StandIn, 
             assert await quick.get_all_c2c_unread_msg_num("alice") == 7
         assert [seen.connection for seen in service.seen[sent + 1 :] if seen.connection in dead] == []
         service.let_go.set()
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_an_unrequested_answer_is_not_taken_for_that_of_the_next_call(
+    service: StandIn, own_session: bool
+) -> None:
+    """Its connection is closed instead of used; so is one with an HTTP 408 for idleness."""
+    extra, sent = asyncio.Event(), asyncio.Event()
+
+    async def behave(talk: Talk) -> None:
+        await talk.request()
+        await talk.answer(b'{"ErrorCode": 0, "AllC2CUnreadMsgNum": %d}' % talk.number)
+        await extra.wait()
+        await talk.answer(b'{"ErrorCode": 0, "AllC2CUnreadMsgNum": 999}')
+        sent.set()
+        await talk.hold()
+
+    async with (
+        Peer(behave) as peer,
+        aiohttp.ClientSession() as session,
+        client_of(service, base_url=peer.url, session=None if own_session else session) as tim,
+    ):
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 1
+        extra.set()
+        await sent.wait()
+        await everything_received()
+        assert await tim.get_all_c2c_unread_msg_num("alice") == 2
+
+
+async def everything_received() -> None:
+    """Wait until the event loop has read what was sent to its sockets: it reads all readable ones in one iteration."""
+    one, other = socket.socketpair()
+    with other:
+        reader, writer = await asyncio.open_connection(sock=one)
+        other.send(b"x")
+        await reader.readexactly(1)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_concurrent_calls_lose_at_most_one_attempt_each_to_dead_connections(service: StandIn) -> None:

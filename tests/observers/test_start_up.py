@@ -139,8 +139,19 @@ def test_an_invalid_environment_shows_no_key(environment: pytest.MonkeyPatch, ch
 @pytest.mark.parametrize(
     "options", [{"timeout": 0}, {"rates": {"x": 1}}, {"region": "atlantis"}, {"sdk_app_id": "abc"}], ids=str
 )
-def test_an_invalid_option_of_from_env_shows_no_key(environment: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    assert_no_secret(failure_of(lambda: TIMClient.from_env(**options)))
+@pytest.mark.parametrize("given", [{}, {"secret_key": KEY}, {"proxy": f"http://user:{KEY}@proxy:3128"}], ids=[*"ekp"])
+def test_an_invalid_option_of_from_env_shows_no_key(
+    environment: pytest.MonkeyPatch, options: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Neither that of the environment nor one that is given, such as from a vault."""
+    assert_no_secret(failure_of(lambda: TIMClient.from_env(**options, **given)))
+
+
+def test_an_invalid_level_shows_no_key(environment: pytest.MonkeyPatch) -> None:
+    """Neither that of the environment nor one that is given."""
+    environment.setenv("TIM_LOG", "loud")
+    assert_no_secret(failure_of(TIMClient.from_env))
+    assert_no_secret(failure_of(lambda: TIMClient.from_env(secret_key=KEY)))
 
 
 def test_a_missing_key_file_shows_no_key(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from redis import Redis, ResponseError
 
 from tests.hypotheses import at_most
-from tests.store import Store
+from tests.store import SERVERS, Store
 from tim_async._limiter.learning import Rate
 from tim_async._limiter.local import SECOND
 from tim_async._limiter.request import micro
@@ -144,6 +144,29 @@ def test_no_second_holds_more_than_the_limit_after_a_loss_of_data(
 
 
 # Single messages.
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_store_with_full_memory_grants_as_before(tmp_path: Path, server: str) -> None:
+    """It refuses only writes that need memory, and those not after one that needs none."""
+    with Store(tmp_path / "v", server=server) as store, store.client() as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", "1")
+        with pytest.raises(ResponseError, match="maxmemory"):
+            redis.set("a", "b")
+        script = Script(redis)
+        granted: list[tuple[float, int]] = []
+        for pause in (0.05, 65.0):  # after the second, the silent members are removed
+            members = [Member(script, limit) for limit in (9, 7)]
+            for step in range(60):
+                member = members[step % 2]
+                granted += member.ask(1, ("interactive", "bulk")[step // 2 % 2]).permits
+                while member.unused:
+                    member.send()
+                    member.end()
+                script.now += 0.05
+            script.now += pause
+        assert len(granted) >= 2 * 3 * 7
 
 
 def test_a_repeated_report_counts_once(redis: Redis) -> None:

@@ -201,6 +201,8 @@ end
 
 -- Agree on the limit: the smallest that binds, or the largest where none does.
 local function agree()
+    -- First, since a store with full memory refuses a write that needs some, but not after one that needs none.
+    redis.call('ZREMRANGEBYSCORE', limits_key, '-inf', '(' .. digits(now))
     local named = (request.binding and 'f:' or 'w:') .. digits(request.limit)
     local before = member and (member.binding == 1 and 'f:' or 'w:') .. digits(member.limit)
     if before and before ~= named and redis.call('ZSCORE', limits_key, before) then
@@ -219,7 +221,6 @@ local function agree()
             largest = math.max(largest or limit, limit)
         end
     end
-    redis.call('ZREMRANGEBYSCORE', limits_key, '-inf', '(' .. digits(now))
     state.limit = smallest or largest or (state.limit > 0 and state.limit or request.limit)
 end
 

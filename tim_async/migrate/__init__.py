@@ -126,8 +126,6 @@ _HOME = {
     "write_rejects": "_rejects",
 }
 
-__all__ = list(_HOME)
-
-
 if not TYPE_CHECKING:  # a type checker reads the imports above, and reports any other name
+    __all__ = list(_HOME)  # mypy would read any but a literal list as empty
     __getattr__, __dir__ = _attach(__name__, _HOME)
