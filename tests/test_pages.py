@@ -295,6 +295,13 @@ def test_a_page_of_conversations_is_parsed(page: RecentContactPage, kinds: list[
     assert found == RecentContactList(tuple(known[kind] for kind in kinds if kind in known), page)
 
 
+@pytest.mark.parametrize("empty", [{}, {"ReadList": None, "SessionItem": None}, {"ReadList": [], "SessionItem": []}])
+def test_an_empty_list_may_be_absent_or_null(empty: dict[str, Any]) -> None:
+    """An account without conversations is no broken answer."""
+    assert GroupMsgReceiptDetail.from_wire({"IsFinish": 1, **empty}, read=True) == GroupMsgReceiptDetail((), "", True)
+    assert RecentContactList.from_wire({"CompleteFlag": 1, **empty}) == RecentContactList((), None)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

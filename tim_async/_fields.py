@@ -20,21 +20,26 @@ def malformed(message: str) -> BadResponse:
 
 
 def rows(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a list, which may be absent; items of other types are skipped."""
+    """Yield the objects of a list; items of other types are skipped."""
+    return (item for item in _list(answer, name) if isinstance(item, dict))
+
+
+def objects(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the objects of a list; an item of another type is an error."""
+    items = _list(answer, name)
+    if not all(isinstance(item, dict) for item in items):
+        raise _undocumented(name)
+    return items
+
+
+def _list(answer: Mapping[str, Any], name: str) -> list[Any]:
+    """Return a list, which is absent or null when it is empty."""
     items = answer.get(name)
     if items is None:
-        return
+        return []
     if not isinstance(items, list):
         raise _undocumented(name)
-    yield from (item for item in items if isinstance(item, dict))
-
-
-def objects(answer: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a list, which may be absent; an item of another type is an error."""
-    items = answer.get(name, [])
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise _undocumented(name)
-    yield from items
+    return items
 
 
 def key(row: Mapping[str, Any], name: str) -> object:
