@@ -640,6 +640,11 @@ def test_invalid_options(
         ("--report", "counts.csv.journal"),
         ("--rejected", "x/../counts.csv.journal"),
         ("--report", "counts.csv.rejected.jsonl"),
+        ("--report", "counts.csv.journal-wal"),
+        ("--rejected", "counts.csv.journal.lock"),
+        ("--report", "counts"),  # first written as counts.part, which is a link to the rows here
+        ("--rejected", "counts"),
+        ("--journal", "journal"),  # whose lock is another link to them
     ],
 )
 def test_no_file_is_written_over_another(
@@ -648,7 +653,8 @@ def test_no_file_is_written_over_another(
     """Especially not over the rows; a hard link is the same file."""
     (tmp_path / "x").mkdir()
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
-    (tmp_path / "link.csv").hardlink_to(file)
+    for link in ("link.csv", "counts.part", "journal.lock"):
+        (tmp_path / link).hardlink_to(file)
     before = Path(file).read_bytes()
     result = run("migrate", "unread", file, option, str(tmp_path / name), env=reach)
     assert result.exit_code == 2

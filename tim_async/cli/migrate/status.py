@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import asdict
@@ -42,6 +43,7 @@ def show_status(settings: Settings) -> None:
         Misuse, Failure: there is no journal, or it is not readable, or a file is not writable.
     """
     status, notes = read_journal(settings)
+    dataclasses.replace(settings, file=status.source).check_paths(writes_journal=False)
     if settings.as_json:
         show_json(_as_dict(status) | {"notes": notes_dict(notes)})
     else:
