@@ -671,6 +671,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(f"{UNREAD}\n".encode() * 5000)[:-20])
     for name, said in {
         "none.csv": "No such file",
+        "nowhere/none.csv": "cannot read",
         "empty.csv": "is empty",
         "binary.csv": "binary",
         "header.csv": "UnreadMsgNum",

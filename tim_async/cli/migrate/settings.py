@@ -125,6 +125,9 @@ class Settings:
         """
         taken = {} if self.file in ("", STDIN) else {file_identity(Path(self.file)): "FILE"}
         journal = None if self.in_store else Path(self.journal)
+        begun = not writes_journal or journal is None or journal.exists()
+        if not begun and self.file != STDIN and not os.path.lexists(self.file):  # leave no journal behind
+            raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
         written = {"--journal": journal, "--rejected": self.rejected, "--report": self.report}
         for option, path in written.items():
             if path is None:
@@ -135,9 +138,6 @@ class Settings:
                     raise Misuse(f"{option} and {other} are the same file: {plain(str(name))}")
             if option != "--journal" or writes_journal:
                 check_writable(option, path)
-        begun = not writes_journal or journal is None or journal.exists()
-        if not begun and self.file != STDIN and not os.path.lexists(self.file):  # leave no journal behind
-            raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
         if self.mended is not None and taken.get(file_identity(self.mended), "--rejected") != "--rejected":
             raise Misuse(f"--mended and {taken[file_identity(self.mended)]} are the same file: {self.mended}")
 
