@@ -13,14 +13,14 @@ from .conftest import Run
 COMMANDS = sorted(cli.commands)
 
 
-def numbers(command: click.Command = cli, *words: str) -> Iterator[tuple[str, ...]]:
-    """Yield each float option of all commands, as a command line without the number."""
+def options_of(kind: type[object], command: click.Command = cli, *words: str) -> Iterator[tuple[str, ...]]:
+    """Yield each option of a type in all commands, as a command line without the value."""
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         assert inner.name is not None
-        yield from numbers(inner, *words, inner.name)
+        yield from options_of(kind, inner, *words, inner.name)
     for parameter in command.params:
-        if isinstance(parameter.type, click.types.FloatParamType):
-            yield *words, parameter.opts[0]
+        if isinstance(parameter.type, kind):
+            yield *words, *([parameter.opts[0]] if isinstance(parameter, click.Option) else [])
 
 
 @pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS), ["migrate", "unread"]], ids=" ".join)
@@ -71,8 +71,16 @@ def test_every_option_has_a_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-@pytest.mark.parametrize("words", [*numbers()], ids=" ".join)
+@pytest.mark.parametrize("words", [*options_of(click.types.FloatParamType)], ids=" ".join)
 def test_a_number_that_is_not_finite_is_a_usage_error(run: Run, words: tuple[str, ...], number: str) -> None:
     result = run(*words, number)
     assert result.exit_code == 2
     assert "Invalid value for" in result.stderr
+
+
+@pytest.mark.parametrize("words", [*options_of(click.Path)], ids=" ".join)
+def test_an_empty_path_is_a_usage_error(run: Run, words: tuple[str, ...]) -> None:
+    """Such as the value of an unset variable, for which pathlib would take the current folder."""
+    result = run(*words, "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(": it is empty.\n")

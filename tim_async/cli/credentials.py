@@ -14,6 +14,7 @@ from tim_async import config
 from tim_async._secret import Secret
 
 from .failures import Misuse, click_errors
+from .ranges import Place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,7 +59,7 @@ def option(command: Command) -> Command:
         "credentials_file",
         metavar="FILE",
         envvar="TIM_CREDENTIALS",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=Place(dir_okay=False, path_type=Path),
         help="File of TIM_…=VALUE lines to read instead of the environment.  [env: TIM_CREDENTIALS]",
     )(command)
 

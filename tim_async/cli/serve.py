@@ -18,7 +18,7 @@ from .emulator_report import report_table
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
 from .output import examples, json_option, number_of, plain, say, show, show_json
-from .ranges import FiniteRange
+from .ranges import FiniteRange, Place
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tim_async.emulator import Emulator, Report
 
 _PORT = 8099
-_READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+_READABLE = Place(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 @click.command(
@@ -64,7 +64,7 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 )
 @click.option(
     "--env-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Place(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write the URL and the credentials to FILE once the emulator runs, for --credentials, a shell or a container.",
 )
