@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,23 @@ def test_standard_input(
     mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
     assert mended.exit_code == 0, mended.stderr
     assert service.state.unread_in_group(GROUP, "carol") == 9
+
+
+def test_another_descriptor(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell's ``<(…)`` has its journal where standard input has it: its own folder can hold none."""
+    monkeypatch.chdir(tmp_path)
+    reading, writing = os.pipe()
+    os.write(writing, f"{UNREAD}\n{GROUP},alice,9\n{GROUP},nobody,9\n".encode())
+    os.close(writing)
+    file = f"/dev/fd/{reading}"
+    first = run("migrate", "unread", file, env=reach)
+    os.close(reading)
+    assert first.exit_code == 3, first.stderr
+    assert service.state.unread_in_group(GROUP, "alice") == 9
+    assert names(tmp_path) == ["stdin.journal", "stdin.journal.lock", "stdin.rejected.jsonl"]
+    assert table(run("migrate", "status", file).stdout)["accepted"] == 1
 
 
 MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
