@@ -76,7 +76,7 @@ def _is_on_several_lines(head: str, *, is_cut: bool) -> bool:
 
 
 def _read(line: str) -> dict[str, Any] | BadField:
-    if _is_deep(line):
+    if is_deep(line):
         return BadField("", _TOO_DEEP)
     try:
         value, end = _decoded(line, 0 if line[0] == "{" else _after_space(line, 0))
@@ -97,7 +97,7 @@ def _stream(read: Callable[[int], str], name: str) -> Iterator[Document]:
     while array or stream.next():
         line, value, text = stream.document()
         last = max(line, last + 1)
-        if _is_deep(text):
+        if is_deep(text):
             yield last, BadField("", _TOO_DEEP), text
         else:
             yield last, value if isinstance(value, dict) else BadField("", _NO_OBJECT), text
@@ -190,7 +190,7 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
         return _JSON_WITHOUT_INTEGERS.raw_decode(text, at)
 
 
-def _is_deep(text: str) -> bool:
+def is_deep(text: str) -> bool:
     """Whether a document is nested deeper than any row; checked before it could exhaust the stack."""
     if text.count("{") + text.count("[") <= _DEEPEST:
         return False
