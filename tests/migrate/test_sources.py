@@ -945,6 +945,19 @@ def test_invalid_arguments(tmp_path: Path, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (["GroupId", "Member_Account"], "has no column UnreadMsgNum"),
+        (["GroupId", "Member_Account", "UnreadMsgNum", "GroupId"], "has two columns GroupId"),
+    ],
+)
+def test_a_given_header_that_lacks_a_column(tmp_path: Path, header: list[str], reason: str) -> None:
+    """The error names it, because the file has none."""
+    with pytest.raises(ValueError, match=f"^the given header {reason}"):
+        FileSource(tmp_path / "none", UNREAD, header=header)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"path": None},

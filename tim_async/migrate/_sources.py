@@ -193,7 +193,10 @@ class FileSource(_TextSource):
             raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; use the format csv for another one")
         self._dialect = Dialect.of(delimiter, quote, header)
         if self._dialect.header is not None:
-            self._columns.field_reader(self._dialect.header)
+            try:
+                self._columns.field_reader(self._dialect.header)
+            except ValueError as error:
+                raise ValueError(f"the given header {error}") from None
         self._arguments = {
             "format": format,
             "columns": dict(sorted(self._columns.paths.items())),
