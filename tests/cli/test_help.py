@@ -21,13 +21,16 @@ def commands_of(group: click.Group, *words: str) -> Iterator[tuple[tuple[str, ..
 
 
 COMMANDS = dict(commands_of(cli))
-NUMBERS = [
-    (*words, parameter.opts[0])
-    for words, command in COMMANDS.items()
-    for parameter in command.params
-    if isinstance(parameter.type, click.types.FloatParamType)
-]
-"""Each float option of all commands, as a command line without the number."""
+
+
+def parameters_of(kind: type[object]) -> list[tuple[str, ...]]:
+    """Return each parameter of a type in all commands, as a command line without the value."""
+    return [
+        (*words, parameter.opts[0]) if isinstance(parameter, click.Option) else words
+        for words, command in COMMANDS.items()
+        for parameter in command.params
+        if isinstance(parameter.type, kind)
+    ]
 
 
 @pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
@@ -85,8 +88,16 @@ def test_every_option_has_a_help(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-@pytest.mark.parametrize("words", NUMBERS, ids=" ".join)
+@pytest.mark.parametrize("words", parameters_of(click.types.FloatParamType), ids=" ".join)
 def test_a_number_that_is_not_finite_is_a_usage_error(run: Run, words: tuple[str, ...], number: str) -> None:
     result = run(*words, number)
     assert result.exit_code == 2
     assert "Invalid value for" in result.stderr
+
+
+@pytest.mark.parametrize("words", parameters_of(click.Path), ids=" ".join)
+def test_an_empty_path_is_a_usage_error(run: Run, words: tuple[str, ...]) -> None:
+    """Such as the value of an unset variable, for which pathlib would take the current folder."""
+    result = run(*words, "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(": it is empty.\n")

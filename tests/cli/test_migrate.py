@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,23 @@ def test_standard_input(
     mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
     assert mended.exit_code == 0, mended.stderr
     assert service.state.unread_in_group(GROUP, "carol") == 9
+
+
+def test_another_descriptor(
+    run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell's ``<(…)`` has its journal where standard input has it: its own folder can hold none."""
+    monkeypatch.chdir(tmp_path)
+    reading, writing = os.pipe()
+    os.write(writing, f"{UNREAD}\n{GROUP},alice,9\n{GROUP},nobody,9\n".encode())
+    os.close(writing)
+    file = f"/dev/fd/{reading}"
+    first = run("migrate", "unread", file, env=reach)
+    os.close(reading)
+    assert first.exit_code == 3, first.stderr
+    assert service.state.unread_in_group(GROUP, "alice") == 9
+    assert names(tmp_path) == ["stdin.journal", "stdin.journal.lock", "stdin.rejected.jsonl"]
+    assert table(run("migrate", "status", file).stdout)["accepted"] == 1
 
 
 MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
@@ -640,6 +658,11 @@ def test_invalid_options(
         ("--report", "counts.csv.journal"),
         ("--rejected", "x/../counts.csv.journal"),
         ("--report", "counts.csv.rejected.jsonl"),
+        ("--report", "counts.csv.journal-wal"),
+        ("--rejected", "counts.csv.journal.lock"),
+        ("--report", "counts"),  # first written as counts.part, which is a link to the rows here
+        ("--rejected", "counts"),
+        ("--journal", "journal"),  # whose lock is another link to them
     ],
 )
 def test_no_file_is_written_over_another(
@@ -648,7 +671,8 @@ def test_no_file_is_written_over_another(
     """Especially not over the rows; a hard link is the same file."""
     (tmp_path / "x").mkdir()
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
-    (tmp_path / "link.csv").hardlink_to(file)
+    for link in ("link.csv", "counts.part", "journal.lock"):
+        (tmp_path / link).hardlink_to(file)
     before = Path(file).read_bytes()
     result = run("migrate", "unread", file, option, str(tmp_path / name), env=reach)
     assert result.exit_code == 2
@@ -665,6 +689,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(f"{UNREAD}\n".encode() * 5000)[:-20])
     for name, said in {
         "none.csv": "No such file",
+        "nowhere/none.csv": "cannot read",
         "empty.csv": "is empty",
         "binary.csv": "binary",
         "header.csv": "UnreadMsgNum",

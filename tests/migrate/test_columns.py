@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -161,6 +162,17 @@ def test_each_column_is_proposed_for_one_field() -> None:
     problem = problem_with(unread(), ["room", "user", "unread"])
     for name, column in zip(NAMES, ("room", "user", "unread"), strict=True):
         assert f"; try --map {name}={column}" in problem
+
+
+@pytest.mark.parametrize("column", ["Group Id", "group;id", "group$id", "group'id", 'group"id'])
+def test_a_proposed_option_can_be_pasted_into_a_shell(column: str) -> None:
+    proposed = problem_with(unread(), [column, *NAMES[1:]]).partition("; try ")[2]
+    assert shlex.split(proposed) == ["--map", f"GroupId={column}"]
+
+
+def test_a_column_that_cannot_be_typed_is_not_proposed() -> None:
+    problem = problem_with(unread(), ["Group\nId", *NAMES[1:]])
+    assert problem.endswith(r"found 'Group\nId', 'Member_Account', 'UnreadMsgNum'; name it with --map GroupId=NAME")
 
 
 def test_a_long_header_is_shortened_in_the_error() -> None:

@@ -594,3 +594,37 @@ def test_an_unreadable_file_leaves_no_journal(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").unlink()
     asyncio.run(main(lambda: tmp_path / "rows.csv"))
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"client": None},
+        {"source": "counts.csv"},
+        {"mended": "counts.csv.rejected.jsonl"},
+        {"restart": "false"},
+        {"stop": threading.Event()},
+        {"recorder": 5},
+        {"group_check": "false"},
+        {"shared_quota": 0},
+    ],
+)
+async def test_arguments_of_wrong_types(service: StandIn, tmp_path: Path, given: dict[str, Any]) -> None:
+    """Nothing is sent or discarded: "false" would be true."""
+    file = write(tmp_path, [("g", "m", 1)])
+    journal = file.with_suffix(".journal")
+    async with client_of(service) as tim:
+        await collect(tim, file)
+        before = journal.read_bytes()
+        arguments = {"client": tim, "source": FileSource(file, UNREAD), "journal": journal, **given}
+        with pytest.raises(TypeError, match=next(iter(given))):
+            await anext(run(**arguments))
+    assert journal.read_bytes() == before
+    assert len(service.seen) == 1
+
+
+async def test_a_share_above_1(service: StandIn, tmp_path: Path) -> None:
+    async with client_of(service) as tim:
+        with pytest.raises(ValueError, match="share must be at most 1"):
+            await collect(tim, write(tmp_path, [("g", "m", 1)]), share=2)
+    assert not service.seen

@@ -76,7 +76,9 @@ COLUMNS = [
     # An invisible byte-order mark became part of the first column's name.
     Case(f"{CSVKIT}/662", f"\ufeffMsgReadTime,Report_Account,Peer_Account\n{TIME},alice,bob\n", [ALICE]),
     Case(
-        f"{CSVKIT}/794", "ï»¿MsgReadTime,Report_Account,Peer_Account\n1,alice,bob\n", "--map MsgReadTime=ï»¿MsgReadTime"
+        f"{CSVKIT}/794",
+        "ï»¿MsgReadTime,Report_Account,Peer_Account\n1,alice,bob\n",
+        "--map 'MsgReadTime=ï»¿MsgReadTime'",
     ),
     Case(f"{SQLITE_UTILS}/250", f"\ufeff\ufeff{TIMES}alice,bob,{TIME}\n", [ALICE]),
     Case(f"{DUCKDB}/673", f"{TIMES.lower()}alice,bob,{TIME}\n", [ALICE]),

@@ -121,7 +121,9 @@ def test_the_rejected_file(journal: Path, to: Path, file: Path) -> None:
 ids = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=12)
 numbers = st.one_of(st.integers(0, 2**63 - 1), st.integers(-5, 5), st.floats(), st.sampled_from(["", "many", "5.0"]))
 times = st.one_of(st.none(), st.integers(0, 2 * 10**9), st.sampled_from(["2025-08-31T09:00:00+08:00", "2025-08-31"]))
-odd = st.sampled_from(["[" * 50 + "]" * 50, "NaN", "-Infinity", "1e999", '{"a": [NaN]}', "1" * 400, '"\\ud800"'])
+odd = st.sampled_from(
+    ["[" * 50 + "]" * 50, "NaN", "-Infinity", "1e999", '{"a": [NaN]}', "1" * 400, '"\\ud800"', f'"{"[" * 600}"']
+)
 rows_of_counts = st.tuples(ids, ids, numbers.map(json.dumps) | odd)
 rows_of_times = st.tuples(ids, ids, times.map(json.dumps) | odd, numbers.map(json.dumps) | odd)
 

@@ -99,7 +99,18 @@ def test_counts_as_numbers_and_text(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "number"), [("007", 7), ("-0", 0), ("0" * 19 + "5", 5), (5.0, 5), ("5.0", 5), (" 5.00 ", 5)]
+    ("value", "number"),
+    [
+        ("007", 7),
+        ("-0", 0),
+        ("0" * 19 + "5", 5),
+        (5.0, 5),
+        ("5.0", 5),
+        (" 5.00 ", 5),
+        ("5.0000", 5),
+        ("0.000", 0),
+        ("1234.000", 1234),
+    ],
 )
 def test_unusual_counts(value: str, number: int) -> None:
     assert read_count(value) == number
@@ -125,6 +136,10 @@ def test_unusual_counts(value: str, number: int) -> None:
         ("1e3", "not a whole number"),
         ("1_000", "not a whole number"),
         ("1,000", "not a whole number"),
+        ("1.000", r"may be 1 or 1,000: '1\.000'; write it without a point"),
+        (" 12.000\n", "may be 12 or 12,000"),
+        ("-1.000", "may be -1 or -1,000"),
+        ("1.000.000", "not a whole number"),
         ("0x10", "not a whole number"),
         ("+5", "not a whole number"),
         ("--5", "not a whole number"),

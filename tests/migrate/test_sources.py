@@ -933,6 +933,42 @@ def test_invalid_arguments(tmp_path: Path, options: dict[str, Any]) -> None:
         FileSource(tmp_path / "none", UNREAD, **options)
 
 
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (["GroupId", "Member_Account"], "has no column UnreadMsgNum"),
+        (["GroupId", "Member_Account", "UnreadMsgNum", "GroupId"], "has two columns GroupId"),
+    ],
+)
+def test_a_given_header_that_lacks_a_column(tmp_path: Path, header: list[str], reason: str) -> None:
+    """The error names it, because the file has none."""
+    with pytest.raises(ValueError, match=f"^the given header {reason}"):
+        FileSource(tmp_path / "none", UNREAD, header=header)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": None},
+        {"path": b"counts.csv"},
+        {"kind": "unread"},
+        {"until_now": "false"},
+        {"strict_ids": "no"},
+        {"columns": "GroupId"},
+        {"id_formats": ["GroupId"]},
+        {"delimiter": 9},
+        {"quote": b"'"},
+        {"encoding": 8},
+        {"null": 0},
+    ],
+)
+def test_arguments_of_wrong_types(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Text would be true: until_now would mark conversations read up to now."""
+    given: dict[str, Any] = {"path": tmp_path / "none", "kind": UNREAD, **options}
+    with pytest.raises(TypeError):
+        FileSource(**given)
+
+
 def test_the_attributes_of_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     columns = {"UnreadMsgNum": "n", "GroupId": "g"}

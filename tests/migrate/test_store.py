@@ -540,6 +540,17 @@ async def test_sessions(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> Non
     assert second.calls == Calls()
 
 
+async def test_a_clock_that_is_set_back(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session ends before its start, which would last less than no time."""
+    monkeypatch.setattr(time, "time", lambda: 2000.5)
+    store = await plan(new_store(), list(rows(1)))
+    await claim(store, 1)
+    monkeypatch.setattr(time, "time", lambda: 1000.5)
+    await store.close("done")
+    [session] = (await status_of(new_store)).sessions
+    assert (session.started, session.ended) == (2000.5, 2000.5)
+
+
 async def test_notes_and_the_pace_are_kept(new_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """With or without a run; a run receives each pace that is set after its start."""
     store = await plan(new_store(), list(rows(3)))

@@ -16,7 +16,7 @@ from tim_async import TIMClient
 from .places import (
     Dying,
     Full,
-    Place,
+    NonEmptyPath,
     Refusing,
     Unknown,
     escaped,
@@ -36,7 +36,7 @@ class Interrupt(enum.Enum):
     BEFORE = "task.cancel() before the call's first step"
 
 
-Maker = Callable[[ssl.SSLContext | None], Place]
+Maker = Callable[[ssl.SSLContext | None], NonEmptyPath]
 
 
 def unread(tim: TIMClient) -> Awaitable[Any]:
@@ -264,7 +264,7 @@ ENDINGS: tuple[Ending, ...] = (
 )
 
 
-async def interrupted(ending: Ending, tim: TIMClient, place: Place, meanwhile: Callable[[], None]) -> Any:
+async def interrupted(ending: Ending, tim: TIMClient, place: NonEmptyPath, meanwhile: Callable[[], None]) -> Any:
     """Make a call, and end it as the ending says."""
     if isinstance(place, Dying):
         await ending.call(tim)

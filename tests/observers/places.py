@@ -92,7 +92,7 @@ class Dying(Refusing):
         self._listening.close()
 
 
-Place = Peer | Refusing
+NonEmptyPath = Peer | Refusing
 
 
 def escaped(text: str) -> str:

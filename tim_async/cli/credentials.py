@@ -11,13 +11,14 @@ import click
 from tim_async import config
 
 from .failures import Misuse, argument_errors
+from .ranges import NonEmptyPath
 
 option = click.option(
     "--credentials",
     "credentials_file",
     metavar="FILE",
     envvar="TIM_CREDENTIALS",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NonEmptyPath(dir_okay=False, path_type=Path),
     help="File of TIM_…=VALUE lines to read instead of the environment.  [env: TIM_CREDENTIALS]",
 )
 """Adds the option ``--credentials`` to a command; `load` and `client_options` take its value."""

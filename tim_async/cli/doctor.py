@@ -15,7 +15,7 @@ import click
 from . import credentials
 from .failures import FAILED
 from .output import examples, json_option, plain, say, show, show_json
-from .ranges import FiniteRange
+from .ranges import FiniteRange, NonEmptyPath
 
 if TYPE_CHECKING:
     from tim_async._doctor import Finding
@@ -39,6 +39,7 @@ _DETAILS = (("meaning", "means"), ("remedy", "do"), ("page", "see"))
 @click.option(
     "--quota",
     "quota_url",
+    type=NonEmptyPath(readable=False),
     metavar="URL",
     envvar="TIM_QUOTA_URL",
     help="Store of a shared quota; pass a URL with a password in TIM_QUOTA_URL.  [env: TIM_QUOTA_URL]",

@@ -1,4 +1,4 @@
-"""The syntax of numbers and times on the command line: ``1-500,720`` and ``2025-08-31T09:00:00+08:00``."""
+"""The syntax of numbers, times and paths on the command line: ``1-500,720`` and ``2025-08-31T09:00:00+08:00``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not finite.", param, ctx)
         return number
+
+
+class NonEmptyPath(click.Path):
+    """A path or URL, not empty: pathlib takes the value of an unset variable, "", for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check a path or URL."""
+        if not value:
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def parse_seqs(texts: Iterable[str]) -> list[int]:

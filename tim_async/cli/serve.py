@@ -15,7 +15,7 @@ from ._page import page_port, ui_option, ui_port_option
 from .failures import INTERRUPTED, Failure, Misuse
 from .faultspec import FORMS, parse_fault
 from .output import examples, json_option, make_table, number_of, plain, say, show, show_json
-from .ranges import FiniteRange
+from .ranges import FiniteRange, NonEmptyPath
 
 if TYPE_CHECKING:
     import ssl
@@ -35,7 +35,7 @@ _COLUMNS = {
     "faults": "count",
     "retried": "count",
 }
-_READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+_READABLE = NonEmptyPath(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 @click.command(
@@ -73,7 +73,7 @@ _READABLE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Pat
 )
 @click.option(
     "--env-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NonEmptyPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write the URL and the credentials to FILE once the emulator runs, for --credentials, a shell or a container.",
 )

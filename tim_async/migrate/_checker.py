@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tim_async import _arguments
+
 from ._notes import Notes, suspicion
 from ._rows import BadField, Kind, Rejected, Row, shown
 
@@ -25,6 +27,9 @@ class Checker:
     """
 
     def __init__(self, kind: Kind, *, until_now: bool, strict_ids: bool) -> None:
+        _arguments.kind("kind", kind, Kind)
+        _arguments.kind("until_now", until_now, bool)
+        _arguments.kind("strict_ids", strict_ids, bool)
         self.notes: Notes = Notes()
         self._kind = kind
         self._until_now = until_now

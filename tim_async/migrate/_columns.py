@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
@@ -145,10 +146,11 @@ class Columns:
         text = f"{', '.join(self._path_of[name] for name in lacking)}; found {listed(names) or 'none'}"
         columns = [column for column in self.kind.columns if column.name in lacking]
         taken = {name for path in self._path_of.values() for name in _matches(names, path)}
-        left = [name for name in names if name.strip() and name not in taken]
+        left = [name for name in names if name.strip() and name.isprintable() and name not in taken]
         for column in columns:
             guess = _best_guess(column, left)
-            text += f"; try --map {column.name}={guess}" if guess else f"; name it with --map {column.name}=NAME"
+            named = shlex.quote(f"{column.name}={guess}")
+            text += f"; try --map {named}" if guess else f"; name it with --map {column.name}=NAME"
             left = [name for name in left if name != guess]
         if any(column.until_now and column.name not in self.paths for column in columns):
             text += f"; {UNTIL_NOW}"

@@ -85,7 +85,7 @@ def _is_on_several_lines(text: Text) -> bool:
 
 
 def _read(line: str) -> dict[str, Any] | BadField:
-    if _is_deep(line):
+    if is_deep(line):
         return BadField("", _TOO_DEEP)
     try:
         value, end = _decoded(line, _after_space(line, 0))
@@ -106,7 +106,7 @@ def _stream(read: Callable[[int], str], name: str) -> Iterator[Document]:
     while array or stream.next():
         line, value, text = stream.document()
         last = max(line, last + 1)
-        if _is_deep(text):
+        if is_deep(text):
             yield last, BadField("", _TOO_DEEP), text
         else:
             yield last, value if isinstance(value, dict) else BadField("", _NO_OBJECT), text
@@ -190,7 +190,7 @@ def _after_space(text: str, at: int) -> int:
     return at if match is None else match.end()
 
 
-def _is_deep(text: str) -> bool:
+def is_deep(text: str) -> bool:
     """Whether a document is nested deeper than any row; checked before it could exhaust the stack."""
     if text.count("{") + text.count("[") <= _DEEPEST:
         return False

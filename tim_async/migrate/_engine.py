@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tim_async import _arguments
 from tim_async._lanes import LANE, Lane
 from tim_async._stores import is_url
 
@@ -145,6 +146,22 @@ async def drive(
             this.hurry()
 
 
+_TYPES: dict[str, type] = {
+    "source": Source,
+    "mended": Source,
+    "restart": bool,
+    "stop": asyncio.Event,
+    "recorder": Recorder,
+}
+
+
+def check_arguments(**given: object) -> None:
+    """Check the types of arguments, by name; None is absent.  As a truth value, "false" would discard a journal."""
+    for name, value in given.items():
+        if value is not None:
+            _arguments.kind(name, value, _TYPES[name])
+
+
 class _Run:
     def __init__(
         self,
@@ -157,6 +174,10 @@ class _Run:
         recorder: Recorder | None,
         options: MigrateOptions,
     ) -> None:
+        from tim_async.client import TIMClient
+
+        _arguments.kind("client", client, TIMClient)
+        check_arguments(source=source, mended=mended, restart=restart, stop=stop, recorder=recorder)
         self._client = client
         self._source = source
         self._mended = mended

@@ -40,7 +40,7 @@ def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Itera
         with _open_text(os.open(path, os.O_WRONLY)) as file:
             yield file
         return
-    part = target.with_name(target.name + ".part")
+    part = part_of(target)
     # The remains of a killed run, or a planted link: this removes the name, never its target.
     part.unlink(missing_ok=True)
     try:
@@ -59,6 +59,11 @@ def replacing(path: Path, choose: Callable[[Path], Path] | None = None) -> Itera
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name under which `replacing` first writes a file; another file of that name is lost."""
+    return Path(f"{os.path.realpath(path)}.part")
 
 
 def followed(path: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from ._documents import is_deep
 from ._journal_file import fetch, is_held, reading, require
 from ._recorder import Series
 from ._rows import KINDS, Row
@@ -28,8 +29,6 @@ from ._store import (
 )
 from .events import Counts
 
-_MOST_NESTED = 500
-"""Arrays and objects in a JSON value of a journal, at most."""
 _LONGEST_REASON = 1000
 """Characters of a reason and its field that are read; a run writes fewer."""
 
@@ -75,7 +74,7 @@ def write_about(db: sqlite3.Connection, about: About, *, planned: bool) -> None:
 
 def _loaded(text: str) -> Any:
     # Deeper nesting could exhaust the stack of any code that walks through the value.
-    if text.count("[") + text.count("{") > _MOST_NESTED:
+    if is_deep(text):
         raise ValueError("nested too deep")
     return json.loads(text)
 

@@ -25,6 +25,12 @@ from .errors import JournalError
 APPLICATION = 0x54494D4A  # "TIMJ", which `file` and SQLite show
 VERSION = 2
 
+
+def journal_files(path: Path) -> list[Path]:
+    """Return all files of a journal, which exist at times: its own, SQLite's and its lock."""
+    return [Path(f"{os.path.realpath(path)}{suffix}") for suffix in ("", "-wal", "-shm", "-journal", ".lock")]
+
+
 # The lock
 
 

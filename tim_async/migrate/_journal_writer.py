@@ -194,7 +194,7 @@ class Writer:
             return
         try:
             if self._session and how:
-                self.save_session("ended = ?, how = ?", time.time(), how)
+                self.save_session("ended = max(started, ?), how = ?", time.time(), how)
         finally:
             self._close()
 

@@ -231,4 +231,5 @@ class MemoryStore:
         """See `Store.close`."""
         self._in_use = False
         if how and self._session:
-            self._sessions[-1] = replace(self._sessions[-1], ended=self._clock(), how=how)
+            last = self._sessions[-1]
+            self._sessions[-1] = replace(last, ended=max(last.started, self._clock()), how=how)

@@ -45,7 +45,9 @@ class MigrateOptions:
         _arguments.concurrency(self.concurrency)
         _arguments.positive("interval", self.interval)
         _arguments.positive("rate", self.rate)
-        _arguments.positive("share", self.share)
+        _arguments.share("share", self.share)
+        _arguments.kind("group_check", self.group_check, bool)
+        _arguments.kind("shared_quota", self.shared_quota, bool)
         if self.max_errors is not None:
             _arguments.number("max_errors", self.max_errors)
         if self.max_outage is not None:

@@ -324,7 +324,7 @@ class RedisStore(RedisReader):
 
     def _info(self, how: str = "") -> str:
         """Return this worker's state as JSON, for the status."""
-        now = time.time()
+        now = max(self._began or 0.0, time.time())  # the clock may have been set back
         info = {"started": self._began or now, "ended": now if how else None, "how": how, "lease": self._lease}
         return json.dumps(info | {"calls": asdict(self._calls)})
 

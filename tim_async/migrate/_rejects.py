@@ -13,13 +13,12 @@ from typing import NamedTuple
 from tim_async._plaintext import plain_json
 
 from . import _journal
-from ._files import followed, replacing
+from ._files import followed, part_of, replacing
+from ._journal_file import journal_files
 from ._store import Problem
 from .errors import JournalError
 
 _WINDOW = 1000
-_JOURNAL_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
-"""The suffixes of a journal's files."""
 
 
 class Written(NamedTuple):
@@ -52,7 +51,7 @@ def write_rejects(journal: str | Path, to: str | Path) -> Written:
         OSError: the file cannot be written.
     """
     journal, to = Path(journal), Path(to)
-    protected = {Path(os.path.realpath(journal) + suffix): "the journal" for suffix in _JOURNAL_SUFFIXES}
+    protected = dict.fromkeys(journal_files(journal), "the journal")
     refuse_to_overwrite(to, {Path(_journal.read_source(journal)): "the file of the rows", **protected})
 
     def note(name: str, value: str | None) -> str:
@@ -77,7 +76,7 @@ def refuse_to_overwrite(to: Path, protected: Mapping[Path, str]) -> None:
         ValueError: the file, or its ``.part``, is a protected one.
     """
     for path, description in protected.items():
-        if _is_same(to, path) or _is_same(to.with_name(f"{to.name}.part"), path):
+        if _is_same(to, path) or _is_same(part_of(to), path):
             raise ValueError(
                 f"the rejected rows cannot be written to {to}: that is {description}, or would overwrite it"
             )

@@ -208,10 +208,14 @@ def read_time(value: Any) -> int:
 
 _WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0+)?")
 """Stricter than int(): "1_000" and the digits of other scripts are signs of another mistake."""
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}\.000")
+"""A decimal fraction of zeros, or thousands as half of Europe writes them."""
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, str) and (match := _WHOLE.fullmatch(value.strip())):
+        if _THOUSANDS.fullmatch(match[0]):
+            raise ValueError(f"may be {match[1]} or {match[1]},000: {shown(value)}; write it without a point")
         return int(match[1])
     # A spreadsheet, or a data frame with a gap in the column, turns 5 into 5.0.
     if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+from tim_async import _arguments
 
 from ._checker import Checker
 from ._columns import Columns, list_in, paths_in
@@ -31,6 +34,7 @@ _DOCUMENTS_SAMPLED = 20
 """Documents whose paths an error lists when no document has a field."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Rows that are read once, and a fingerprint of their origin.
 
@@ -64,8 +68,9 @@ class _TextSource:
     """The base of sources that read a text file."""
 
     def __init__(self, path: str | Path, encoding: str, checker: Checker, columns: Columns) -> None:
+        _arguments.kind("path", os.fspath(path), str)
         self.kind: Kind = columns.kind
-        self._file = TextFile(str(path), encoding)
+        self._file = TextFile(os.fspath(path), encoding)
         self._checker = checker
         self._columns = columns
         self._arguments: dict[str, Any] = {}
@@ -148,7 +153,7 @@ class FileSource(_TextSource):
         kind: the kind of its rows.
 
     Raises:
-        ValueError: an unknown field, format or encoding, an invalid template, or contradictory arguments.
+        ValueError, TypeError: an unknown field, format or encoding, an invalid template, or contradictory arguments.
     """
 
     def __init__(
@@ -169,6 +174,10 @@ class FileSource(_TextSource):
     ) -> None:
         if format is not None and format not in FORMATS:
             raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
+        for name, value in {"delimiter": delimiter, "quote": quote, "encoding": encoding, "null": null}.items():
+            _arguments.kind(name, "" if value is None else value, str)
+        for name, mapping in {"columns": columns, "id_formats": id_formats}.items():
+            _arguments.kind(name, mapping or {}, Mapping)
         csv_only = {"delimiter": delimiter, "quote": quote, "header": header}
         given = [name for name, value in csv_only.items() if value is not None]
         if given and format == "jsonl":
@@ -184,7 +193,10 @@ class FileSource(_TextSource):
         if format == "tsv" and self._dialect.delimiters != ("\t",):
             raise ValueError(f"the delimiter of TSV is a tab, not {delimiter!r}; use the format csv for another one")
         if self._dialect.header is not None:
-            self._columns.field_reader(self._dialect.header)
+            try:
+                self._columns.field_reader(self._dialect.header)
+            except ValueError as error:
+                raise ValueError(f"the given header {error}") from None
         self._arguments = {
             "format": format,
             "columns": dict(sorted(self._columns.paths.items())),

@@ -97,6 +97,9 @@ async def verify(
         ClientClosed, RuntimeError: the client was closed meanwhile.
         MigrateError: a task of the verification was cancelled from outside.
     """
+    from tim_async.client import TIMClient
+
+    _arguments.kind("client", client, TIMClient)
     _arguments.concurrency(concurrency)
     store = store_factory(journal, name)(asyncio.Event(), lambda *_: None)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -631,6 +632,20 @@ async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> Non
     assert session.series is not None
     assert sum(slot.done for slot in session.series.slots) == 4
     assert fleet.seconds_left == pytest.approx(2 / fleet.rate)
+
+
+async def test_a_worker_whose_clock_is_set_back(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its session does not end before its start."""
+    await planned(store.url, [row(2, "a")])
+    async with opened(store.url) as one:
+        began = time.time()
+        await claim(one, 1)
+        monkeypatch.setattr(time, "time", lambda: began - 3600)
+        await settle(one, {2: RowState.DONE})
+    monkeypatch.undo()
+    (session,) = (await status_of(store.url)).sessions
+    assert session.ended is not None
+    assert session.ended >= session.started >= began
 
 
 async def test_a_store_without_memory(store: Valkey, make: Make) -> None:

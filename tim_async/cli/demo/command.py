@@ -16,6 +16,7 @@ import click
 
 from tim_async.cli.failures import PARTIAL, Misuse
 from tim_async.cli.output import examples, plain, say, show
+from tim_async.cli.ranges import NonEmptyPath
 
 if TYPE_CHECKING:
     from tim_async.emulator import Emulator
@@ -53,7 +54,7 @@ _MAX_LISTED = 1_000
 )
 @click.option(
     "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NonEmptyPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Keep the files, journals, rejected rows and reports in FOLDER.",
 )

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tim_async.cli.failures import FAILED, INTERRUPTED, LIMIT, PARTIAL, USAGE, Failure, describe
+from tim_async.cli.failures import (
+    FAILED,
+    INTERRUPTED,
+    LIMIT,
+    PARTIAL,
+    USAGE,
+    Failure,
+    Misuse,
+    argument_errors,
+    describe,
+)
 from tim_async.cli.output import number_of, plain, print_error, say, show
 from tim_async.cli.stdio import OutputLost
 from tim_async.errors import AuthError, InvalidRequest, PermissionDenied, TIMError
@@ -111,7 +121,7 @@ def write_files(settings: Settings, status: Status, notes: Notes) -> tuple[dict[
         except KeyboardInterrupt:
             code = INTERRUPTED
             problems.append(f"interrupted before {path} was written")
-        except (OSError, MigrateError) as error:
+        except (OSError, MigrateError, Misuse) as error:
             code = code or FAILED
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             problems.append(f"cannot write {path}: {reason}")
@@ -120,11 +130,12 @@ def write_files(settings: Settings, status: Status, notes: Notes) -> tuple[dict[
 
 def _write_rejects(settings: Settings, to: Path) -> Path | None:
     """Write the failed and rejected rows of a journal; return the file, or None if there are none."""
-    if not settings.in_store:
-        return write_rejects(settings.journal, to).path
-    from tim_async.migrate.streams import write_fleet_rejects
+    with argument_errors():
+        if not settings.in_store:
+            return write_rejects(settings.journal, to).path
+        from tim_async.migrate.streams import write_fleet_rejects
 
-    return asyncio.run(write_fleet_rejects(settings.journal, to, name=settings.name)).path
+        return asyncio.run(write_fleet_rejects(settings.journal, to, name=settings.name)).path
 
 
 # The exit code, the text and the JSON

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STDIN = "-"
+_DESCRIPTORS = ("/dev", "/dev/fd", "/proc/self/fd")
+"""Folders of names such as /dev/stdin and a shell's <(…), which hold no other files, or lose them at the next start."""
 _MAGIC = b"SQLite format 3\x00"
 
 
 def sibling_path(file: str, suffix: str) -> str:
-    """Return a path beside a file of rows; for standard input, one in the current folder."""
-    return f"{'stdin' if file == STDIN else file}.{suffix}"
+    """Return a path beside a file of rows; for standard input and other descriptors, one in the current folder."""
+    return f"{'stdin' if file == STDIN or str(Path(file).parent) in _DESCRIPTORS else file}.{suffix}"
 
 
 def find_journal(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tim_async.cli.failures import Misuse
-from tim_async.cli.ranges import FiniteRange
+from tim_async.cli.ranges import FiniteRange, NonEmptyPath
 
 DEFAULT_NAME = "migration"  # the library's DEFAULT_NAME, without importing it for help
 MAX_CONCURRENCY = 100_000  # as the library's
@@ -30,7 +30,7 @@ def _flag(names: str, text: str, **more: Any) -> click.Option:
 
 
 def _path(names: str, text: str, *, exists: bool = False) -> click.Option:
-    return _option(names, text, "PATH", type=click.Path(exists=exists, dir_okay=False, path_type=Path))
+    return _option(names, text, "PATH", type=NonEmptyPath(exists=exists, dir_okay=False, path_type=Path))
 
 
 def _pairs(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -50,8 +50,9 @@ def _names(_ctx: click.Context, _option: click.Parameter, text: str | None) -> l
     return None if text is None else text.split(",")
 
 
-FILE = click.Argument(["file"])
-JOURNAL = click.Argument(["journal"])
+_PATH_OR_URL = NonEmptyPath(readable=False)
+FILE = click.Argument(["file"], type=_PATH_OR_URL)
+JOURNAL = click.Argument(["journal"], type=_PATH_OR_URL)
 URL = click.Argument(["journal"], metavar="URL")
 
 _OF_FIELDS: dict[str, Any] = {"multiple": True, "callback": _pairs}
@@ -90,7 +91,7 @@ YES = _flag("--yes", "Do not ask for confirmation.")
 RESTART = (_flag("--restart", _RESTART), YES)
 REPLACE = _flag("--replace", "Replace a stream of this name that has other rows.")
 _JOURNAL = f"Journal of the migration: a file, FILE.journal by default, or a Redis or Valkey: {_STORE}."
-FILES = (_option("--journal", _JOURNAL, "PATH|URL"), NAME, REJECTED, REPORT, MENDED, *RESTART)
+FILES = (_option("--journal", _JOURNAL, "PATH|URL", type=_PATH_OR_URL), NAME, REJECTED, REPORT, MENDED, *RESTART)
 _STREAM = (
     f"Redis or Valkey with the stream: {_STORE}.  Pass one with a password in TIM_REDIS_URL.  [env: TIM_REDIS_URL]"
 )
@@ -111,7 +112,7 @@ _QUOTA = (
 PACE = (
     _option("--rate", _RATE, "CALLS/S", type=_CALLS, default=RATE),
     _option("--share", _SHARE, "PART", type=_PART, default=1.0),
-    _option("--quota", _QUOTA, "URL", envvar="TIM_QUOTA_URL"),
+    _option("--quota", _QUOTA, "URL", type=_PATH_OR_URL, envvar="TIM_QUOTA_URL"),
     _flag("--no-quota", "Share no quota: --rate is for this process alone."),
 )
 NEW_PACE = (

@@ -17,6 +17,8 @@ from tim_async.cli import credentials
 from tim_async.cli.failures import Misuse, argument_errors
 from tim_async.cli.output import plain
 from tim_async.migrate import KINDS, MigrateOptions, Notes
+from tim_async.migrate._files import part_of
+from tim_async.migrate._journal_file import journal_files
 from tim_async.migrate._sqlite import SqliteStore
 from tim_async.regions import Hosts
 
@@ -122,17 +124,20 @@ class Settings:
             writes_journal: whether the command writes the journal, too.
         """
         taken = {} if self.file in ("", STDIN) else {file_identity(Path(self.file)): "FILE"}
-        written = {"--rejected": self.rejected, "--report": self.report}
         journal = None if self.in_store else Path(self.journal)
-        for option, path in {"--journal": journal, **written}.items():
-            other = option if path is None else taken.setdefault(file_identity(path), option)
-            if other != option:
-                raise Misuse(f"{option} and {other} are the same file: {path}")
-            if path is not None and (option != "--journal" or writes_journal):
-                check_writable(option, path)
         begun = not writes_journal or journal is None or journal.exists()
         if not begun and self.file != STDIN and not os.path.lexists(self.file):  # leave no journal behind
             raise Misuse(f"cannot read {plain(self.file)}: No such file or directory")
+        written = {"--journal": journal, "--rejected": self.rejected, "--report": self.report}
+        for option, path in written.items():
+            if path is None:
+                continue
+            for name in [path, *(journal_files(path) if path is journal else [part_of(path)])]:
+                other = taken.setdefault(file_identity(name), option)
+                if other != option:
+                    raise Misuse(f"{option} and {other} are the same file: {plain(str(name))}")
+            if option != "--journal" or writes_journal:
+                check_writable(option, path)
         if self.mended is not None and taken.get(file_identity(self.mended), "--rejected") != "--rejected":
             raise Misuse(f"--mended and {taken[file_identity(self.mended)]} are the same file: {self.mended}")
 

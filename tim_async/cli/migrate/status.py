@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +35,7 @@ def show_status(settings: Settings) -> int:
         Misuse, MigrateError: there is no journal, or it is not readable.
     """
     status, notes = read_journal(settings)
+    dataclasses.replace(settings, file=status.source).check_paths(writes_journal=False)
     if settings.as_json:
         show_json(_as_dict(status, notes))
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tim_async.migrate._breaker import Stopped
-from tim_async.migrate._engine import drive
+from tim_async.migrate._engine import check_arguments, drive
 from tim_async.migrate._event_queue import EventQueue, running
 from tim_async.migrate._options import MigrateOptions
 from tim_async.migrate._planning import Reader, plan
@@ -68,6 +68,7 @@ async def load(
         StreamMismatch: the store holds another migration of this name; nothing was changed.
         StoreError: the store refuses, is unreachable at the start, or loses rows.
     """
+    check_arguments(source=source, restart=restart, stop=stop)
     stop = asyncio.Event() if stop is None else stop
     events = EventQueue()
     shared = RedisStore(store, name, stop=stop, tell=events.emit)
