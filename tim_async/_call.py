@@ -113,7 +113,7 @@ class Call(Generic[T]):
             pinned = self.endpoint.pinned_time
             if pinned is not None and pinned not in self.body:
                 self.body = {**self.body, pinned: str(int(self.sent_at))}
-        elif self.attempts == 2 and self.endpoint.pinned_time is not None:  # from now on with it
+        elif self.attempts == 2 and self.endpoint.pinned_time is not None:  # encoded again, with that time
             self.payload = _wire.encode(self.body)
 
 

@@ -140,7 +140,7 @@ CODES: dict[int, Code] = {
         ("70014", "The UserSig was made for another app.", _CREDENTIALS),
         ("70016", "The service has no key of this app, and so cannot verify the UserSig.", _REGION),
         ("70020", "The service does not know this SDKAppID.", _REGION),
-        # Repeating calls that fail with one of the others causes it.
+        # The result of repeating calls with refused UserSigs.
         (
             "70050",
             "This account is temporarily blocked, because it sent too many invalid UserSigs.",

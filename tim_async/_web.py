@@ -39,12 +39,12 @@ def http_status(error: BaseException) -> int:
     """Return the HTTP status for the user of a web app in which a call has failed.
 
     Args:
-        error: a `TIMError`, or the ``ValueError`` of an argument; other ValueErrors are not told apart.
+        error: a `TIMError`, or the ``ValueError`` of an argument, from which no other ``ValueError`` is distinguished.
 
     Returns:
         429 over the rate; 404, 403 or 422 if the object of the request does not exist, is not permitted or is invalid;
         503 or 504 for an outage; 502 for any other `TIMError`, such as refused credentials; 400 for a webhook that is
-        not authentic; 500 for any other exception.
+        not authentic or malformed; 422 for a ``ValueError``; 500 for any other exception.
     """
     return next((_STATUS[kind] for kind in type(_cause(error)).__mro__ if kind in _STATUS), 500)
 

@@ -1,4 +1,4 @@
-"""Requests and answers as bytes: pure functions that decide nothing about retries."""
+"""Requests and answers as bytes, encoded and decoded without I/O."""
 
 from __future__ import annotations
 

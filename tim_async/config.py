@@ -53,7 +53,7 @@ _SETS = {
     "TIM_BASE_URL": {"region", "base_url"},
     "TIM_ALLOW_HTTP": {"allow_http"},
 }
-"""The arguments that replace each variable: of region and base URL, one replaces both."""
+"""The arguments that replace each variable; a region or a base URL replaces the variables of both."""
 VARIABLES = tuple(_SETS)
 LEVELS = ("debug", "info", "warning", "error")
 """The values of ``TIM_LOG``."""

@@ -21,6 +21,8 @@
     ├── QuotaExhausted            no permit within ``max_wait``; nothing was sent;  .retry_after
     └── PartialFailure            from ``raise_for_errors()``;  .result
 
+Two more classes derive from `TIMError`: `tim_async.quota.QuotaMisconfigured` and `tim_async.webhooks.WebhookError`.
+
 An unknown code becomes a plain `APIError` with the exact code.  Invalid arguments raise `ValueError` or `TypeError`
 before anything is sent.
 

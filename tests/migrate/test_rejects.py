@@ -114,8 +114,26 @@ def test_the_rejected_file(journal: Path, to: Path, file: Path) -> None:
     assert [(row.line, row.field) for row in again if isinstance(row, Rejected)] == [
         (4, "Member_Account"),
         (6, "UnreadMsgNum"),
-        (8, "GroupId"),
+        (8, ""),
     ]
+
+
+async def test_a_row_that_could_not_be_parsed_keeps_its_text_until_it_is_filled_in(
+    source: FileSource, journal: Path, to: Path
+) -> None:
+    """Also if other rows of the file have been corrected; its reason stays, too."""
+    write_rejects(journal, to)
+    text, fields = to.read_text(encoding="utf-8"), '"UnreadMsgNum": null, "Text"'
+    (before,) = (row for row in written(to) if row["Line"] == 8)
+    to.write_text(text.replace('"five"', "5"), encoding="utf-8")
+    await mend(journal, MendedSource(to, UNREAD).read(), source)
+    write_rejects(journal, to)
+    (after,) = (row for row in written(to.with_name("rejected-2.jsonl")) if row["Line"] == 8)
+    assert after == before
+    to.write_text(text.replace(fields, fields.replace("null", "3")), encoding="utf-8")
+    (partly,) = (row for row in MendedSource(to, UNREAD).read() if row.line == 8)
+    assert isinstance(partly, Rejected)
+    assert partly.field == "GroupId"
 
 
 ids = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=12)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import tempfile
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +159,8 @@ def test_a_dry_run_can_be_interrupted(tmp_path: Path, temporary: Path) -> None:
     def write() -> None:
         with pipe.open("wb", 0) as stream:
             stream.write(HEADER.encode())
+            while any(fcntl.ioctl(stream, termios.FIONREAD, bytes(4))):  # until it is read
+                os.sched_yield()
             os.kill(os.getpid(), signal.SIGINT)
             over.wait()
 

@@ -28,7 +28,7 @@ _COPY = "Copy the SDKSecretKey from the console again, without quotes, blanks or
 
 
 Checked = tuple[list[Finding], dict[str, Any]]
-"""The findings about a configuration, and the keyword arguments of a `TIMClient`, which it refuses after a failure."""
+"""The findings about a configuration, and the keyword arguments of a `TIMClient`; not valid after a failure."""
 
 
 def read(values: Mapping[str, str], *, folder: Path = Path(), source: str = "the environment") -> Checked:

@@ -272,7 +272,7 @@ async def _resolved(host: str, port: int) -> list[dict[str, Any]]:
     answer: Future[list[Any]] = Future()
 
     def work() -> None:
-        with contextlib.suppress(InvalidStateError):  # it came too late
+        with contextlib.suppress(InvalidStateError):  # the caller has given up
             try:
                 answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
             except OSError as error:

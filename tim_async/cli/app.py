@@ -35,7 +35,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.exceptions.Exit:
-            raise  # the regular end of --help and others, which need no error of the library
+            raise  # the regular end of --help and others, without an import of the error classes
         except Exception as error:
             expected = library_error(error)
             if expected is None:

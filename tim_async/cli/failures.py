@@ -55,7 +55,7 @@ def library_error(error: BaseException) -> click.ClickException | None:
         return Misuse(plain(str(error)))
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "redis":
         return Failure("Redis and Valkey need the package redis: pip install 'tim-async[redis]'")
-    # An ImportError of the library has the remedy, and no module's name.
+    # An ImportError that the library raises itself names no module, and states the remedy.
     if isinstance(error, MigrateError) or (isinstance(error, ImportError) and error.name is None):
         return Failure(plain(str(error)))
     return None

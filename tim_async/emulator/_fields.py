@@ -84,7 +84,7 @@ def _is_seconds(value: Any) -> bool:
     # Ten digits hold seconds for 250 years; a longer number is milliseconds, sent by mistake.
     if isinstance(value, str):
         return value.isascii() and value.isdigit() and len(value) <= _MAX_TIME_DIGITS
-    # The command refuses an Integer, unless an option allows it.
+    # An Integer passes here: the command refuses it, unless an option allows it.
     return integer(0, 10**_MAX_TIME_DIGITS - 1).matches(value)
 
 

@@ -81,7 +81,7 @@ class SerialExecutor:
             if thread is not None:
                 self._jobs.put(None)
         if thread is not None and not left_behind:
-            thread.join()  # it has nothing left to do
+            thread.join()  # it ends at once: its queue is empty
 
 
 class _QueuedCall(NamedTuple):

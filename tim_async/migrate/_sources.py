@@ -296,7 +296,8 @@ class MendedSource(_TextSource):
 
     Args:
         path: a file that `write_rejects` wrote: JSON Lines with the fields by the vendor's names, ids as they are sent,
-            and ``Line``.  ``Code``, ``Reason`` and ``Text`` are ignored.  "-" for standard input.
+            and ``Line``.  ``Code``, ``Reason`` and ``Text`` are ignored, but a row with a ``Text`` whose fields are all
+            empty is rejected again with both.  "-" for standard input.
         kind: the kind of its rows.
         until_now: as for `FileSource`.
         strict_ids: as for `FileSource`.
@@ -319,7 +320,11 @@ class MendedSource(_TextSource):
                 raise SourceError(
                     f"{self._file.name}, line {number}: {error}; each row needs the Line that it had when rejected"
                 ) from None
-            yield self._checker.row(line, found)
+            unparsed = document.get("Text")
+            if isinstance(unparsed, str) and not any(found.values()):  # not filled in
+                yield self._checker.rejected(line, BadField("", str(document.get("Reason") or "is empty")), unparsed)
+            else:
+                yield self._checker.row(line, found)
 
 
 def _hinted(row: Rejected, text: Text) -> Rejected:

@@ -59,7 +59,7 @@ class Survey:
 def survey(source: Source, rate: float = 200.0, *, rejected: str | Path | None = None) -> Survey:
     """Read and check all rows, without credentials and without the service.
 
-    Blocks: in a program with an event loop, call it by ``asyncio.to_thread``.
+    Blocks: in a program with an event loop, call it through ``asyncio.to_thread``.
 
     Args:
         source: the rows.

@@ -108,7 +108,7 @@ def member_rows(one: EndpointUsage, most: int | None) -> list[list[Any]]:
 
     Args:
         one: the endpoint.
-        most: maximum number of members shown, one more row sums up the others; None for all.
+        most: the maximum number of members shown, above a row that sums up the others; None for all.
     """
     shown, rest = one.members[:most], one.members[len(one.members[:most]) :]
     rows: list[list[Any]] = [

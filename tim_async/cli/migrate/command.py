@@ -52,7 +52,7 @@ _CODES = (
     "  3    finished, but some rows failed or were rejected; verify: differences\n"
     "  4    stopped by --max-errors or --max-outage\n"
     "  130  interrupted\n\n"
-    "In each case, the same command resumes."
+    "After 1, 4 and 130, the same command resumes a migration."
 )
 
 

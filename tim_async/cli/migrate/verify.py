@@ -43,7 +43,7 @@ def verify_journal(settings: Settings) -> int:
         return _report(settings, status, Verified(0, 0, status.counts.taken))
     progress = _Progress()
     client = settings.client([_READS_BACK], progress.attempt)
-    # It has nothing to finish.
+    # No grace: a verification has no outcome to save.
     verified = run_interruptibly(lambda _: _read_back(settings, client, progress), grace=lambda: 0.0)
     if verified is None:
         raise KeyboardInterrupt
