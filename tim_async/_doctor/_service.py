@@ -7,7 +7,7 @@ of no stage needs a second call, of another endpoint, to tell a refusal of all c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -135,7 +135,7 @@ async def clock(visit: Visit) -> list[Finding]:
     return [failure("clock.wrong", found, meaning, remedy, USERSIG)]
 
 
-def stage(name: str) -> Callable[[Visit], Any]:
+def stage(name: str) -> Callable[[Visit], Awaitable[list[Finding]]]:
     """Make the check of one stage, by the code of the first call."""
 
     async def check(visit: Visit) -> list[Finding]:
