@@ -423,8 +423,17 @@ async def test_an_unreachable_backup_host_is_a_warning() -> None:
     assert level(found, "backup.unreachable") == "warning"
 
 
-async def test_both_hosts_unreachable_are_failures() -> None:
-    async with regions(seoul=sensible) as (session, _):
+async def test_both_hosts_unreachable_for_different_reasons_are_failures() -> None:
+    async with session_of(Authority(), {REGIONS["singapore"][1]: None}) as session:
         found = await in_region(session)
     assert problems(found) == {"dns.failed", "backup.unreachable"}
     assert {level(found, name) for name in problems(found)} == {"failure"}
+
+
+async def test_both_hosts_unreachable_for_one_reason_are_one_failure(closed: int) -> None:
+    async with session_of(Authority(), {}) as session:
+        found = await in_region(session)
+    assert problems(found) == {"dns.failed"}
+    assert level(found, "dns.failed") == "failure"
+    assert next(one.found for one in found if one.name == "backup").endswith("for the same reason: dns.failed")
+    assert problems(await examined(region="singapore", proxy=f"http://127.0.0.1:{closed}")) == {"tcp.refused"}

@@ -158,6 +158,25 @@ async def test_an_error_of_one_endpoint_is_a_finding_of_that_endpoint(emulator: 
     assert {*emulator.report().endpoints} == READS
 
 
+@pytest.mark.parametrize("code", [60009, 60002, 60013, 10026, 77777])
+async def test_a_code_that_refuses_all_calls_is_one_failure(emulator: Emulator, code: int) -> None:
+    """The first two endpoints are called; the other checks are skipped."""
+    emulator.fault(code=code)
+    found = await examined(emulator)
+    assert problems(found) == {"access.refused"}
+    assert level(found, "access.refused") == "failure"
+    assert {one.found for one in found if one.name in READS} == {"not run, because of access.refused"}
+    assert emulator.report().total.calls == 2
+
+
+async def test_a_code_of_the_first_endpoint_alone_is_a_finding_of_that_endpoint(emulator: Emulator) -> None:
+    """The others are examined nevertheless, each with one call."""
+    emulator.fault(code=10026, endpoint=ALICE)
+    assert problems(await examined(emulator)) == {f"{ALICE}.disabled"}
+    report = emulator.report()
+    assert ({*report.endpoints}, report.total.calls) == (READS, 5)
+
+
 async def test_a_group_that_does_not_exist_is_found(emulator: Emulator) -> None:
     found = await examined(emulator, group="@TGS#gone")
     assert problems(found) == {f"{RECEIPT}.group", f"{RECEIPT}_detail.group"}

@@ -65,6 +65,19 @@ async def test_a_body_that_is_no_json_object_is_refused(call: Caller) -> None:
         assert (data, status, json.loads(body)["ErrorCode"]) == (data, 200, 60003)
 
 
+async def test_a_body_that_only_some_parsers_accept_is_refused(call: Caller) -> None:
+    """NaN and Infinity are no JSON, and JSON is UTF-8 without a byte order mark."""
+    text = '{"To_Account": "a"%s}'
+    for more, encoding in (
+        (', "more": NaN', "utf-8"),
+        (', "more": [-Infinity]', "utf-8"),
+        ("", "utf-16"),
+        ("", "utf-8-sig"),
+    ):
+        _, body = await call.raw(C2C_UNREAD, (text % more).encode(encoding))
+        assert (more, encoding, json.loads(body)["ErrorCode"]) == (more, encoding, 60003)
+
+
 async def test_each_administrator_may_call_and_the_first_is_the_default(call: Caller, clock: Clock) -> None:
     async with Emulator(admins=("first", "second"), clock=clock) as service:
         assert service.identifier == "first"

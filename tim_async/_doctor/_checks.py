@@ -51,7 +51,7 @@ CHECKS = (
     Check("network", (), _network.network, 4),
     Check("answer", ("network",), _service.answer),
     Check("clock", ("answer",), _service.clock),
-    Check("access", ("answer",), _service.stage("access")),
+    Check("access", ("answer",), _service.access),
     Check("region", ("access",), region, 3),
     Check("app", ("region",), _service.stage("app")),
     Check("signature", ("app",), _service.stage("signature")),

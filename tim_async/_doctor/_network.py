@@ -26,19 +26,20 @@ async def network(visit: Visit) -> list[Finding]:
     findings, *others = ways
     if not others:
         return findings
-    works = [all(one.level != "failure" for one in way) for way in ways]
-    if works[1] and not works[0]:
-        findings = [
-            replace(one, level="warning", meaning=_BACKUP) if one.level == "failure" else one for one in findings
-        ]
-    return [*findings, _backup(urlsplit(backups[0]).hostname or "", others[0], alone=not works[0])]
+    failed, other = (next((one for one in way if one.level == "failure"), None) for way in ways)
+    if failed and not other:
+        findings = [replace(one, level="warning", meaning=_BACKUP) if one is failed else one for one in findings]
+    host, backup = (urlsplit(url).hostname or "" for url in (first, backups[0]))
+    if failed and other and failed.found.replace(host, "") == other.found.replace(backup, ""):
+        # One fault, e.g. of the proxy or of the name server.
+        return [*findings, skipped("backup", f"{backup} is unreachable for the same reason: {failed.name}")]
+    return [*findings, _backup(backup, other, alone=failed is not None)]
 
 
-def _backup(host: str, way: list[Finding], *, alone: bool) -> Finding:
-    failed = [one for one in way if one.level == "failure"]
-    if not failed:
+def _backup(host: str, failed: Finding | None, *, alone: bool) -> Finding:
+    if failed is None:
         return ok("backup", f"{host} is reachable")
-    found, remedy = f"{host}: {failed[0].found}", failed[0].remedy
+    found, remedy = f"{host}: {failed.found}", failed.remedy
     if alone:
         return failure("backup.unreachable", found, UNREACHABLE, remedy, CALLS)
     meaning = "Calls will fail if the first host becomes unreachable."

@@ -1,16 +1,17 @@
 """The checks that call the service: the app, the signature, the identifier and each endpoint.
 
 One reading call answers most of them: the service returns the code of the first fault that it finds.  The order in
-which it looks for faults is not documented; the stages before the refused one in `STAGES` are taken as passed.
+which it looks for faults is not documented; the stages before the refused one in `STAGES` are taken as passed.  A code
+of no stage needs a second call, of another endpoint, to tell a refusal of all calls from that of one command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-from tim_async._codes import DOCUMENT
+from tim_async._codes import DOCUMENT, WRONG_REGION
 from tim_async._wire import unix_time
 from tim_async.endpoints import (
     ADMIN_SET_MSG_READ,
@@ -134,7 +135,7 @@ async def clock(visit: Visit) -> list[Finding]:
     return [failure("clock.wrong", found, meaning, remedy, USERSIG)]
 
 
-def stage(name: str) -> Callable[[Visit], Any]:
+def stage(name: str) -> Callable[[Visit], Awaitable[list[Finding]]]:
     """Make the check of one stage, by the code of the first call."""
 
     async def check(visit: Visit) -> list[Finding]:
@@ -144,6 +145,23 @@ def stage(name: str) -> Callable[[Visit], Any]:
         return [ok(name, _ACCEPTED[name].format(visit.caller.settings.identifier))]
 
     return check
+
+
+async def access(visit: Visit) -> list[Finding]:
+    """Check whether the service accepts calls at all: not if a second endpoint returns the same code as the first."""
+    name, (first, second) = "access", READING[:2]
+    outcome = visit.outcomes["answer"]
+    error = outcome.error
+    if (
+        isinstance(error, APIError)
+        and error.code not in WRONG_REGION.union(*STAGES.values())
+        and _endpoint(first, outcome, given=False).level != "ok"
+    ):
+        other = visit.outcomes[second.endpoint.name] = await visit.ask(second.endpoint, *second.arguments(visit))
+        if other.code == error.code:
+            meaning = error.meaning or "The service refuses all calls."
+            return [failure(f"{name}.refused", summary(error), meaning, error.remedy or UNKNOWN_CODE, DOCUMENT)]
+    return await stage(name)(visit)
 
 
 _ACCEPTED = {
@@ -217,13 +235,13 @@ def endpoint(reading: ReadCheck) -> Callable[[Visit], Any]:
     async def check(visit: Visit) -> list[Finding]:
         if name not in visit.outcomes:
             visit.outcomes[name] = await visit.ask(reading.endpoint, *reading.arguments(visit))
-        return [_endpoint(name, visit.outcomes[name], reading.page, given=bool(visit.group))]
+        return [_endpoint(reading, visit.outcomes[name], given=bool(visit.group))]
 
     return check
 
 
-def _endpoint(name: str, outcome: CallOutcome, page: str, *, given: bool) -> Finding:
-    error = outcome.error
+def _endpoint(reading: ReadCheck, outcome: CallOutcome, *, given: bool) -> Finding:
+    name, page, error = reading.endpoint.name, reading.page, outcome.error
     if error is None:
         return ok(name, "permitted")
     if not isinstance(error, APIError) or isinstance(error, RateLimited | ServerBusy):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import hdrs
 
@@ -126,12 +126,17 @@ class Service:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw)
+        # json.loads also accepts UTF-16, UTF-32, NaN and Infinity, none of which is JSON.
+        body = json.loads(raw.decode(), parse_constant=_not_json)
     except (ValueError, RecursionError):
         raise Refusal(60003, "the body is not JSON") from None
     if not isinstance(body, dict):
         raise Refusal(60003, "the body is not a JSON object")
     return body
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(constant)
 
 
 def _faulty_answer(fault: Fault) -> Answer:
