@@ -134,7 +134,7 @@ CONTACTS: dict[str, Any] = {
 NUMBERS = ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
 BAD_COUNTS: tuple[object, ...] = (-1, 2**63, True, 1.0, "1", None)
 BAD_FLAGS: tuple[object, ...] = (-1, 2, 1.0, "1", None, [])
-BAD_LISTS: tuple[object, ...] = ("x", {}, ["x"], None)
+BAD_LISTS: tuple[object, ...] = ("x", {}, ["x"])
 BAD_TEXTS: tuple[object, ...] = ("", 7, None, ["x"])
 
 
