@@ -200,7 +200,7 @@ def test_each_region_has_its_documented_hosts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("short", "host"),
+    ("region", "host"),
     [
         ("cn", "console.tim.qq.com"),
         ("sgp", "adminapisgp.im.qcloud.com"),
@@ -211,11 +211,15 @@ def test_each_region_has_its_documented_hosts() -> None:
         ("idn", "adminapiidn.im.qcloud.com"),
         ("ksa", "adminapiksa.im.qcloud.com"),
         (" SGP ", "adminapisgp.im.qcloud.com"),
+        ("SINGAPORE", "adminapisgp.im.qcloud.com"),
+        (" tokyo ", "adminapijpn.im.qcloud.com"),
+        ("Silicon Valley", "adminapiusa.im.qcloud.com"),
+        ("silicon-valley", "adminapiusa.im.qcloud.com"),
     ],
 )
-def test_a_region_has_a_short_name(short: str, host: str) -> None:
-    """Scripts in the vendor's style use it."""
-    assert TIMClient(sdk_app_id=APP, secret_key=KEY, region=short).base_url == f"https://{host}"
+def test_a_region_has_a_short_name_and_any_common_spelling(region: str, host: str) -> None:
+    """Case, blanks and hyphens do not matter; scripts in the vendor's style use the short names."""
+    assert TIMClient(sdk_app_id=APP, secret_key=KEY, region=region).base_url == f"https://{host}"
 
 
 @pytest.mark.parametrize(
