@@ -373,6 +373,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"trust_env": "0"}, "trust_env must be a bool, not str"),
     ({"allow_http": "0"}, "allow_http must be a bool, not str"),
     ({"on_attempt": "print"}, ""),
+    ({"quota": "redis://127.0.0.1"}, "RedisQuota"),
 ]
 
 

@@ -27,7 +27,20 @@ from tim_async import (
 )
 
 from .loops import others, steps
-from .stand_in import TRUNCATED, Action, Fate, Seen, StandIn, client_of, count_of, error, failure_of, ok, sensible
+from .stand_in import (
+    TRUNCATED,
+    Action,
+    Fate,
+    Seen,
+    StandIn,
+    client_of,
+    count_of,
+    error,
+    failure_of,
+    ok,
+    outcome_of,
+    sensible,
+)
 
 
 def table(number: int) -> list[tuple[str, str, int]]:
@@ -524,7 +537,7 @@ async def test_closing_ends_batches_and_maps(service: StandIn) -> None:
             return [outcome async for outcome in outcomes]
 
     reading = asyncio.create_task(read())
-    merging = asyncio.create_task(failure_or_result(tim.batch.get_c2c_unread_msg_num("alice", ["bob"])))
+    merging = asyncio.create_task(outcome_of(tim.batch.get_c2c_unread_msg_num("alice", ["bob"])))
     await service.until(4)
     await tim.aclose()
     _, waiting = await asyncio.wait([reading, merging], timeout=10.0)
@@ -537,10 +550,3 @@ async def test_closing_ends_batches_and_maps(service: StandIn) -> None:
     assert len(found) == 40
     assert all(isinstance(outcome, Failed) and isinstance(outcome.error, TIMError | RuntimeError) for outcome in found)
     assert isinstance(merging.result(), C2CUnread | ConnectFailed | TIMError)
-
-
-async def failure_or_result(awaitable: Any) -> Any:
-    try:
-        return await awaitable
-    except TIMError as failure:
-        return failure

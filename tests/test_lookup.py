@@ -675,13 +675,6 @@ def call_tasks() -> set[asyncio.Task[Any]]:
     return {task for task in others() if "Caller." in repr(task)}
 
 
-async def test_a_look_up_from_another_event_loop_raises_runtime_error(service: StandIn) -> None:
-    async with client_of(service) as tim:
-        found = await asyncio.to_thread(lambda: asyncio.run(failure_of(tim.lookup.c2c_unread_msg_num("alice", "bob"))))
-        assert isinstance(found, RuntimeError)
-        assert nothing_leaked(tim)
-
-
 async def test_the_call_runs_in_the_context_of_its_first_caller(service: StandIn) -> None:
     """Not in that of the caller whose look-up fills it."""
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")

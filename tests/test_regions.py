@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from typing import Any
 
 import aiohttp
 import pytest
-import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tim_async import APIError, Attempt, ConnectFailed, RetryPolicy, TIMClient, TIMError
 from tim_async.regions import REGIONS, Hosts
 
-from .stand_in import APP, KEY, Fate, Reply, StandIn, client_of, error, failure_of, page
+from .networks.support import Authority
+from .stand_in import APP, KEY, Fate, Reply, StandIn, chain, client_of, error, failure_of, page
 
 FIRST, BACKUP = "first.example", "backup.example"
 
@@ -101,12 +100,7 @@ async def test_two_unreachable_hosts_are_connect_failed_without_a_foreign_except
     assert failure.attempts == 3
     assert "example" in str(failure)
     assert names.asked.count(FIRST) == names.asked.count(BACKUP) == 3
-    todo: list[BaseException | None] = [failure]
-    while todo:
-        link = todo.pop()
-        if link is not None:
-            assert isinstance(link, TIMError)
-            todo += [link.__cause__, link.__context__]
+    assert [type(link) for link in chain(failure) if not isinstance(link, TIMError)] == []
 
 
 async def test_the_first_host_is_used_again_when_the_backup_fails(service: StandIn) -> None:
@@ -256,34 +250,17 @@ async def test_a_base_url_has_no_backup(service: StandIn) -> None:
     assert {seen.path for seen in service.seen} == {"/v4/openim/get_c2c_unread_msg_num"}
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A certificate authority for this run."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def served(authority: trustme.CA) -> ssl.SSLContext:
-    """A server's TLS context with a certificate for the backup's name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(REGIONS["singapore"][1]).configure_cert(context)
-    return context
-
-
-async def test_a_host_with_a_certificate_of_another_name_is_replaced_by_its_backup(
-    authority: trustme.CA, served: ssl.SSLContext
-) -> None:
+async def test_a_host_with_a_certificate_of_another_name_is_replaced_by_its_backup() -> None:
     """Over TLS; nothing is sent to the first host, whose name may be hijacked."""
-    async with StandIn(tls=served) as service:
+    authority = Authority()
+    async with StandIn(tls=authority.server(REGIONS["singapore"][1])) as service:
 
         class AllHere(Names):
             async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[ResolveResult]:
                 return await super().resolve(host, service.port, family)
 
-        trusted = ssl.create_default_context()
-        authority.configure_trust(trusted)
         async with (
-            session_with(AllHere(), ssl=trusted) as session,
+            session_with(AllHere(), ssl=authority.client()) as session,
             TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim,
         ):
             assert await tim.get_all_c2c_unread_msg_num("alice") == 7

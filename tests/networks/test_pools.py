@@ -17,6 +17,7 @@ import pytest
 from tests.peer import Peer, Talk
 from tests.stand_in import (
     APP,
+    AT_ONCE,
     KEY,
     METHODS,
     Action,
@@ -31,6 +32,7 @@ from tests.stand_in import (
 )
 from tim_async import (
     Attempt,
+    BadResponse,
     ClientClosed,
     ConnectFailed,
     RateLimited,
@@ -280,12 +282,14 @@ async def test_a_malformed_or_past_retry_after_is_ignored(service: StandIn, head
         assert await tim.with_options(max_wait=5).get_all_c2c_unread_msg_num("alice") == 7
 
 
-async def test_a_429_with_a_long_retry_after_is_rate_limited_at_once(service: StandIn) -> None:
-    """The wait would exceed the call's total."""
-    service.answer = lambda _: Reply(b"", 429, (("Retry-After", "3600"),))
-    async with client_of(service, retry=RetryPolicy(attempts=3, wait_rate_limited=(0, 0))) as tim:
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, BadResponse)])
+async def test_a_retry_after_beyond_the_calls_total_is_an_error_at_once(
+    service: StandIn, status: int, kind: type[TIMError]
+) -> None:
+    service.answer = lambda _: Reply(b"", status, (("Retry-After", "3600"),))
+    async with client_of(service, retry=AT_ONCE) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, RateLimited)
+    assert isinstance(failure, kind)
     assert failure.attempts == 1
 
 
