@@ -121,7 +121,10 @@ async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
 
 
 async def test_a_view_keeps_the_options_that_it_does_not_change(service: StandIn) -> None:
-    """Options of a view of a view add up, and the client itself does not change."""
+    """Options of a view of a view add up, and the client itself does not change.
+
+    Private names show all of them at once; other tests show each by its effect.
+    """
     async with client_of(service, timeout=7) as tim:
         view = tim.with_options(max_wait=0.5).with_options(lane=Lane.BULK).with_options(retry=RetryPolicy(attempts=1))
         options = view._options

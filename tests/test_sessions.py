@@ -54,18 +54,10 @@ async def test_the_clients_session_is_closed_with_its_connections() -> None:
     async with StandIn() as service:
         async with client_of(service) as tim:
             await tim.set_unread_msg_num("g", "alice", 1)
-            connected = service.serving
-        for _ in range(100):
-            if service.serving < connected:
-                break
-            await asyncio.sleep(0.01)
-        assert (connected, service.serving) == (1, 0)
-
-
-def test_a_client_can_be_constructed_without_an_event_loop() -> None:
-    """It can also be shown and dropped there."""
-    tim = TIMClient(sdk_app_id=1400000000, secret_key=KEY, region="singapore")
-    assert repr(tim) == "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
+            assert service.serving == 1
+        async with asyncio.timeout(60):
+            while service.serving:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.001)
 
 
 def test_two_successive_event_loops_can_each_have_a_client() -> None:
@@ -145,17 +137,13 @@ async def test_a_sessions_time_out_has_no_effect(service: StandIn) -> None:
     assert len(service.seen) == 1
 
 
-async def test_a_closed_session_is_client_closed_without_a_retry_or_the_backup_host(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Neither at the backup host: the session is at fault, not the host."""
+async def test_a_closed_session_is_client_closed_without_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is the backup host tried: the session is at fault, not the host."""
     caplog.set_level(logging.INFO)
     session = aiohttp.ClientSession()
     await session.close()
     async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
-        first = tim.base_url
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-        assert tim.base_url == first
     assert type(failure) is ClientClosed
     assert "closed" in str(failure)
     assert failure.attempts == 1
@@ -294,7 +282,7 @@ def set_all(environment: pytest.MonkeyPatch, **changes: str | None) -> None:
 
 
 def test_from_env_reads_the_documented_variables(environment: pytest.MonkeyPatch) -> None:
-    """The default identifier is administrator."""
+    """The default identifier is administrator; no event loop is needed."""
     set_all(environment)
     assert repr(TIMClient.from_env()) == (
         "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"

@@ -247,6 +247,7 @@ async def test_set_rate_changes_the_rate_of_one_endpoint(service: StandIn) -> No
         tim.set_rate("get_group_info", 20)
         rates = {name: figures.rate for name, figures in tim.stats().items()}
         assert (rates.pop(SET), rates.pop(GET_GROUP_INFO.command), set(rates.values())) == (4.5, 20, {200})
+        # No public name shows the budget, of which a tenth of the rate is refilled each second.
         assert tim._caller.channel(SET_UNREAD_MSG_NUM).budget.per_second == 0.45
     with pytest.raises(ClientClosed):
         tim.set_rate(SET, 100)
