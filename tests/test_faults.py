@@ -69,12 +69,8 @@ TRANSIENT: dict[str, list[Action]] = {
     "a bad length": [Raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}")],
     "a header without end": [Raw(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000 + b"\r\n\r\n")],
     "60007": [error(60007)],
-    "60011": [error(60011, "too fast")],
     "429": [Reply(b"slow down", 429, (("Content-Type", "text/plain"),))],
     "70001": [error(70001, "UserSig expired")],
-    "70052": [error(70052)],
-    "60004": [error(60004)],
-    "91000": [error(91000)],
     "each in turn": [error(91000), page(502), Fate.DROP, error(60008), error(70001), EMPTY],
 }
 
