@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.networks.support import PASSWORD, Authority, answering, http, self_signed
+from tests.networks.support import PASSWORD, Authority, Resolver, answering, http, self_signed
 from tests.observers.places import Full
 from tests.peer import Peer, Talk
 from tests.stand_in import APP, KEY, Seen, StandIn, client_of, error, sensible
@@ -23,7 +23,7 @@ from tests.store import free_port
 from tim_async import ConnectFailed, TIMClient
 from tim_async.regions import REGIONS
 
-from .support import Resolver, examine, level, problems
+from .support import examine, level, problems
 
 QUICK = 0.4
 
@@ -79,7 +79,7 @@ async def test_a_silent_name_server_is_dns_late(monkeypatch: pytest.MonkeyPatch)
 
 @asynccontextmanager
 async def session_of(authority: Authority, ports: Mapping[str, int | None]) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(ssl=authority.client(), resolver=Resolver(dict(ports)))
+    connector = aiohttp.TCPConnector(ssl=authority.client(), resolver=Resolver(ports))
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
 
