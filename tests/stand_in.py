@@ -28,6 +28,7 @@ from tim_async import (
     RecentContactPage,
     RetryPolicy,
     TIMClient,
+    TIMError,
 )
 
 APP = 1400000000
@@ -386,3 +387,23 @@ async def failure_of(awaitable: Awaitable[Any]) -> BaseException:
     except Exception as raised:  # noqa: BLE001 - the caller asserts its type
         return raised
     raise AssertionError(f"nothing was raised; the result was {result!r}")
+
+
+async def outcome_of(awaitable: Awaitable[Any]) -> Any:
+    """Return the result or the `TIMError` of an awaitable; any other exception is raised."""
+    try:
+        return await awaitable
+    except TIMError as failure:
+        return failure
+
+
+def chain(failure: BaseException) -> list[BaseException]:
+    """Return an exception with all its causes and contexts."""
+    links: list[BaseException] = []
+    todo: list[BaseException | None] = [failure]
+    while todo:
+        link = todo.pop()
+        if link is not None and link not in links:
+            links.append(link)
+            todo += [link.__cause__, link.__context__]
+    return links

@@ -14,7 +14,7 @@ from tim_async._limiter.local import Permit
 from tim_async._limiter.queue import RequestQueue
 from tim_async.errors import CODES, brief
 
-from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, count_of, error, failure_of, page
+from .stand_in import APP, AT_ONCE, JSON, KEY, OTHER, Fate, Reply, StandIn, client_of, error, failure_of, page
 
 NAME = "get_c2c_unread_msg_num"
 SET = "set_unread_msg_num"
@@ -155,17 +155,6 @@ async def test_retry_after_of_a_transient_error_pauses_the_endpoint(service: Sta
         assert tim.stats()[NAME].rate == 200
 
 
-async def test_attempts_of_a_bulk_view_are_recorded_as_bulk(service: StandIn) -> None:
-    seen: list[Attempt] = []
-    service.script.append(Fate.DROP)
-    async with client_of(service, on_attempt=seen.append) as tim:
-        await tim.with_options(lane=Lane.BULK).get_all_c2c_unread_msg_num("alice")
-    assert [(attempt.lane, attempt.number, attempt.error) for attempt in seen] == [
-        (Lane.BULK, 1, "ConnectionLost"),
-        (Lane.BULK, 2, None),
-    ]
-
-
 async def test_a_retry_precedes_waiting_first_attempts(service: StandIn) -> None:
     service.script.append(error(10002))
     async with client_of(service, rates={SET: 1}) as tim:
@@ -175,11 +164,3 @@ async def test_a_retry_precedes_waiting_first_attempts(service: StandIn) -> None
             call.cancel()
         await asyncio.wait(calls)
     assert [body["UnreadMsgNum"] for body in service.bodies] == [0, 0]
-
-
-async def test_a_retry_of_a_look_up_asks_for_the_same_peers(service: StandIn) -> None:
-    service.script.append(error(10002))
-    async with client_of(service) as tim:
-        unread = await asyncio.gather(*(tim.lookup.c2c_unread_msg_num("alice", peer) for peer in ("bob", "carol")))
-    assert unread == [count_of("bob"), count_of("carol")]
-    assert service.bodies == [{"To_Account": "alice", "Peer_Account": ["bob", "carol"]}] * 2

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -282,12 +282,6 @@ async def test_a_cancelled_aclose_still_leaves_the_quota(monkeypatch: pytest.Mon
     assert left.is_set()
 
 
-async def test_an_unused_client_can_be_closed_twice() -> None:
-    tim = TIMClient(sdk_app_id=1, secret_key=KEY, region="singapore")
-    await tim.aclose()
-    await tim.aclose()
-
-
 async def test_an_exception_of_the_block_closes_the_client_and_is_raised_unchanged(service: StandIn) -> None:
     tim = client_of(service)
 
@@ -300,28 +294,3 @@ async def test_an_exception_of_the_block_closes_the_client_and_is_raised_unchang
         await use()
     with pytest.raises(ClientClosed, match="closed"):
         await tim.get_all_c2c_unread_msg_num("alice")
-
-
-async def test_calls_cancelled_by_a_task_group_end_with_it(service: StandIn) -> None:
-    """In any state, none swallows the cancellation."""
-    service.answer = lambda _: Fate.HOLD
-
-    async def fail() -> None:
-        await service.until(3)
-        raise KeyError("mine")
-
-    async def together(tim: TIMClient) -> None:
-        async with asyncio.TaskGroup() as group:
-            for method in METHODS[:3]:
-                group.create_task(ignored(method.run(tim)))
-                group.create_task(ignored(method.run(tim)))
-            group.create_task(fail())
-
-    async with client_of(service, rates={"set_unread_msg_num": 1}) as tim:
-        with pytest.raises(ExceptionGroup) as caught:
-            await together(tim)
-        assert [type(failure) for failure in caught.value.exceptions] == [KeyError]
-
-
-async def ignored(awaitable: Awaitable[Any]) -> None:
-    await awaitable

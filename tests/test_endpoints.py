@@ -9,7 +9,7 @@ from tim_async.emulator._commands import COMMANDS  # its order is that of tables
 from tim_async.endpoints import ENDPOINTS, GET_GROUP_INFO
 
 from .stand_in import FIELDS, METHODS
-from .test_wording import NAMES
+from .test_arguments import NAMES
 
 PATHS = [endpoint.command for endpoint in ENDPOINTS]
 

@@ -251,21 +251,46 @@ def test_an_error_that_no_call_raised_has_no_endpoint_no_attempts_and_no_text() 
     for failure in (TIMError(), BadResponse(), APIError(), QuotaExhausted(), PartialFailure()):
         assert (failure.endpoint, failure.attempts) == ("", 0)
     assert str(TIMError()) == str(BadResponse()) == str(PartialFailure()) == ""
+    assert (str(QuotaExhausted()), QuotaExhausted().retry_after) == ("no permit; try again in 1 s", 1.0)
+    assert PartialFailure().result is None
     assert BadResponse().status == 200
     assert (APIError().code, APIError().info) == (0, "")
 
 
-def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result() -> None:
-    """Without a failed item, it does nothing."""
+ITEM_ERRORS = {
+    "carol": ItemError(70107, "none"),
+    "dave": ItemError(None, "why"),
+    "erin": ItemError(1),
+    "frank": ItemError(2),
+}
+
+
+@pytest.mark.parametrize(
+    ("failed", "says"),
+    [
+        (1, "1 peers failed: carol (70107)"),
+        (2, "2 peers failed: carol (70107), dave (why)"),
+        (3, "3 peers failed: carol (70107), dave (why), erin (1)"),
+        (4, "4 peers failed: carol (70107), dave (why), erin (1), …"),
+    ],
+)
+def test_raise_for_errors_raises_a_partial_failure_with_the_whole_result(failed: int, says: str) -> None:
+    """Its text has the first three failed items."""
+    result = C2CUnread({"bob": 1}, dict([*ITEM_ERRORS.items()][:failed]))
+    with pytest.raises(PartialFailure) as caught:
+        result.raise_for_errors()
+    assert str(caught.value) == says
+    assert caught.value.result is result
+
+
+def test_the_failed_items_of_receipts_are_messages() -> None:
+    with pytest.raises(PartialFailure, match=r"^1 messages failed: 7 \(not in the answer\)$"):
+        GroupMsgReceipts({}, {7: ItemError(None, "not in the answer")}).raise_for_errors()
+
+
+def test_raise_for_errors_of_a_result_without_errors_does_nothing() -> None:
     C2CUnread({"bob": 1}).raise_for_errors()
     GroupMsgReceipts().raise_for_errors()
-    with pytest.raises(PartialFailure, match=r"^1 peers failed: carol \(70107\)$") as caught:
-        UNREAD.raise_for_errors()
-    assert caught.value.result is UNREAD
-    receipts = GroupMsgReceipts({}, {seq: ItemError(None, "not in the answer") for seq in range(5)})
-    with pytest.raises(PartialFailure, match=r"^5 messages failed: 0 \(not in the answer\).*, …$") as caught:
-        receipts.raise_for_errors()
-    assert caught.value.result is receipts
 
 
 @pytest.mark.parametrize(

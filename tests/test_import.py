@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+HTTP = {"aiohttp", "tenacity", "jwt", "aiolimiter"}
+COMMANDS = {"click", "rich"}
+CLIENT = {"tim_async.client", "tim_async.usersig", "tim_async.models"}
+
 
 def loaded_by(statement: str) -> set[str]:
     """Return the modules of a fresh interpreter after a statement."""
@@ -16,13 +20,28 @@ def loaded_by(statement: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("statement", ["import tim_async", "import tim_async.emulator.pytest_plugin"])
-def test_the_package_and_the_plugin_load_no_http_library(statement: str) -> None:
-    """So an installed but unused plugin costs little."""
-    assert not loaded_by(statement) & {"aiohttp", "tenacity", "jwt", "aiolimiter", "click", "rich"}
+@pytest.mark.parametrize(
+    ("statement", "needless"),
+    [
+        ("import tim_async", HTTP | COMMANDS),
+        ("import tim_async.emulator.pytest_plugin", HTTP | COMMANDS),
+        ("from tim_async.emulator import *", CLIENT),
+        ("import tim_async.webhooks", HTTP | COMMANDS | {"multidict", "redis"}),
+        (
+            "from tim_async import TIMClient; from tim_async.blocking import Portal",
+            {"tenacity", "jwt", "tim_async.emulator"} | COMMANDS,
+        ),
+    ],
+    ids=["the package", "the pytest plugin", "the emulator", "webhooks", "the client"],
+)
+def test_importing_loads_only_what_is_needed(statement: str, needless: set[str]) -> None:
+    """An installed but unused plugin costs little, an app can receive webhooks without a client's libraries, the
+    emulator shares no code with the client, and the client loads the libraries of retries and signing at first use.
+    """
+    assert not loaded_by(statement) & needless
 
 
-def test_the_client_does_not_load_what_it_may_never_need() -> None:
-    """Retrying and signing load their libraries at their first use."""
-    loaded = loaded_by("from tim_async import TIMClient; from tim_async.blocking import Portal")
-    assert not loaded & {"tenacity", "jwt", "click", "rich", "tim_async.emulator"}
+def test_webhooks_need_of_this_package_only_the_errors() -> None:
+    ours = {name for name in loaded_by("import tim_async.webhooks") if name.startswith("tim_async")}
+    needed = {"tim_async", "tim_async.errors", "tim_async._codes", "tim_async._lazy"}
+    assert {name for name in ours if not name.startswith("tim_async.webhooks")} == needed

@@ -1,4 +1,7 @@
-"""The limiter's learning in exact numbers, and its permits; `test_pacing` has the effects against servers."""
+"""The limiter's learning in exact numbers, and its permits; `test_pacing` has the effects against servers.
+
+These tests use private modules: against a server, all numbers act together.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tim_async import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
@@ -18,6 +23,27 @@ from . import virtual_time
 
 class TestRate:
     """The rate that the server accepts."""
+
+    def test_falls_a_little_below_the_answers_of_the_last_second(self) -> None:
+        """The server had room for that many calls of this client."""
+        rate = Rate(200, 20)
+        rate.refused(10.0, 9.9, 199.0, 1000.0)
+        assert rate.value(10) == pytest.approx(0.99 * 199)
+        rate.refused(12.0, 11.9, 180.0, 1000.0)
+        assert rate.value(12) == pytest.approx(0.99 * 180)
+
+    def test_few_answers_are_not_used_as_a_measure(self) -> None:
+        """A client that has just started has few answers."""
+        rate = Rate(200, 20)
+        rate.refused(10.0, 9.9, 5.0, 1000.0)
+        assert rate.value(10) == pytest.approx(0.99 * 0.9 * 200)
+
+    def test_returns_to_the_plateau_after_a_small_cut(self) -> None:
+        """After `HOLD`; a larger cut lowers the plateau, too."""
+        rate = Rate(200, 20)
+        rate.refused(10.0, 9.9, 200.0, 1000.0)
+        rate.refused(11.5, 11.4, 190.0, 1000.0)
+        assert rate.value(11.5 + Rate.HOLD) == pytest.approx(rate.value(11.5) / Rate.CUT)
 
     def test_rises_to_the_plateau_stays_near_and_then_climbs(self) -> None:
         """A cubic on both sides of the plateau, and then a straight line."""
@@ -63,6 +89,12 @@ class TestRate:
         rate.lower(10.0 + later, 0.5)
         assert rate.value(10.0 + later) == pytest.approx(0.485 * before if begins else before)
 
+    def test_lower_keeps_from_40_to_95_percent(self) -> None:
+        for taken, kept in ((0.99, 0.95), (0.6, 0.97 * 0.6), (0.1, 0.4)):
+            rate = Rate(200, 20)
+            rate.lower(10, taken)
+            assert rate.value(10) == pytest.approx(kept * 200)
+
     @pytest.mark.parametrize(("sent", "begins"), [(10.0, False), (10.001, True)])
     def test_a_call_sent_when_the_event_began_begins_no_other(self, sent: float, begins: bool) -> None:
         rate = Rate(200, 20)
@@ -74,6 +106,27 @@ class TestRate:
         rate = Rate(200, 20)
         rate.lower(10.0, 0.5)
         assert rate.refused(12.0, 11.9, 100.0, refusals) is cuts
+
+
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2), st.floats(0, 1000), st.floats(0, 1)), max_size=60),
+    limit=st.floats(1, 5000),
+)
+def test_a_rate_stays_within_its_bounds_and_begins_one_event_a_second(
+    steps: list[tuple[float, float, float, float]], limit: float
+) -> None:
+    """For any refusals; without one it never falls."""
+    rate, now, begun = Rate(limit, limit / 10), 1000.0, -math.inf
+    value = limit
+    for pause, age, answered, share in steps:
+        now += pause
+        assert value - 1e-6 <= rate.value(now) <= limit
+        if rate.refused(now, now - age, answered, max(1.0, share * answered)):
+            assert now - begun >= 1.0
+            assert now - age > begun
+            begun = now
+        value = rate.value(now)
+        assert limit / 10 <= value <= limit
 
 
 class TestBurst:
@@ -88,6 +141,14 @@ class TestBurst:
         burst.refused(115.0)
         assert burst.value(115.0) == pytest.approx(2.5 * math.sqrt(2))
         assert burst.value(145.0) == pytest.approx(5 * math.sqrt(2))
+
+    def test_stays_between_the_least_and_its_first_value(self) -> None:
+        burst = Burst(10)
+        for _ in range(10):
+            burst.refused(100.0)
+        assert burst.value(100.0) == Burst.LEAST
+        assert burst.value(1000.0) == 10
+        assert burst.full
 
     def test_a_size_below_the_least_is_kept(self) -> None:
         burst = Burst(1.0)
@@ -106,6 +167,33 @@ class TestCredit:
             for rtt in rtts:
                 credit.answered(rtt, 200, saturated=False)
         return credit
+
+    def test_is_0_before_there_are_enough_round_trips(self) -> None:
+        """The first ones are longer because they open connections."""
+        assert self.of((0.05,), Credit.MIN_SAMPLES - 1).value == 0.0
+        assert self.of((0.05,), Credit.MIN_SAMPLES).value > 0.0
+
+    def test_is_0_for_very_short_round_trips(self) -> None:
+        """Below the resolution of timers there is nothing to gain."""
+        assert self.of((0.002,), Credit.MIN_SAMPLES).value == 0.0
+
+    def test_a_stall_changes_it_little(self) -> None:
+        """Two hundred answers that are a second late say nothing about the times of arrival."""
+        credit = Credit()
+        for _ in range(2000):
+            credit.answered(0.005, 200, saturated=True)
+        before = credit.value
+        for _ in range(200):
+            credit.answered(1.0, 200, saturated=True)
+        assert credit.value - before < 0.001
+
+    def test_a_round_trip_measured_as_0_does_not_make_the_typical_one_0(self) -> None:
+        """No factor could raise a typical round trip of 0 again; it shows in no public value."""
+        credit = Credit()
+        credit.answered(0.0, 200, saturated=True)
+        for _ in range(3000):
+            credit.answered(0.05, 200, saturated=True)
+        assert credit._typical == pytest.approx(0.05, rel=0.01)
 
     def test_the_spread_is_a_typical_round_trip_less_the_credit(self) -> None:
         """It is 0 before there are enough of them, and where the credit exceeds a second."""
@@ -186,12 +274,55 @@ class TestCredit:
         assert credit.value == pytest.approx(0.9 * 0.1 - 0.002)
 
 
-def test_answers_of_free_slots_are_not_counted() -> None:
-    slots = Slots()
-    slots.take()
-    slots.give_back(10.0)
-    assert slots.answered(11.0, 0.0) == pytest.approx(1 / SECOND)
-    assert slots.answered(10.0 + SECOND, 0.0) == 0.0
+class TestSlots:
+    """Slots, each of which is taken until a second after its response."""
+
+    def test_a_slot_is_free_a_second_after_its_response_less_the_credit(self) -> None:
+        slots = Slots()
+        slots.take()
+        slots.give_back(10.0)
+        assert slots.wait(10.5, 0.0, 1) == pytest.approx(SECOND - 0.5)
+        assert slots.wait(10.5, 0.2, 1) == pytest.approx(SECOND - 0.7)
+        assert slots.wait(10.5, 0.2, 2) == 0.0
+        assert slots.wait(10.0 + SECOND, 0.0, 1) == 0.0
+
+    def test_after_a_cut_of_the_slots_the_excess_must_become_free_first(self) -> None:
+        """With five taken of three, the third to become free is the one that leaves two."""
+        slots = Slots()
+        for _ in range(5):
+            slots.take()
+        for answered in (10.0, 10.1, 10.2, 10.3, 10.4):
+            slots.give_back(answered)
+        assert slots.wait(10.5, 0.0, 3) == pytest.approx(10.2 + SECOND - 10.5)
+
+    def test_the_wait_is_infinite_while_all_slots_are_in_flight(self) -> None:
+        """Only an answer can end it."""
+        slots = Slots()
+        slots.take()
+        assert slots.wait(10.0, 0.0, 1) == math.inf
+
+    def test_an_unused_slot_is_free_at_once(self) -> None:
+        """Its call was never sent."""
+        slots = Slots()
+        slots.take()
+        slots.unused()
+        assert slots.wait(10.0, 0.0, 1) == 0.0
+
+    def test_the_answers_of_the_last_second_are_counted(self) -> None:
+        """Also when a credit frees the slots sooner."""
+        slots = Slots()
+        for number in range(200):
+            slots.take()
+            slots.give_back(10.0 + number / 100)
+        assert slots.answered(12.0, 0.0) == pytest.approx(100, abs=1)
+        assert slots.answered(12.0, 0.2) == pytest.approx(100, abs=1)
+
+    def test_answers_of_free_slots_are_not_counted(self) -> None:
+        slots = Slots()
+        slots.take()
+        slots.give_back(10.0)
+        assert slots.answered(11.0, 0.0) == pytest.approx(1 / SECOND)
+        assert slots.answered(10.0 + SECOND, 0.0) == 0.0
 
 
 def test_refusals_count_for_a_second() -> None:
@@ -270,14 +401,17 @@ def test_a_permit_taken_before_its_time_is_a_runtime_error() -> None:
     in_virtual_time(check)
 
 
-def test_a_drained_bucket_has_no_burst() -> None:
+@pytest.mark.parametrize("limit", [1.0, 1.5, 10, 200, 201, 333.3, 5000, 20_000])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_drained_bucket_has_no_burst(limit: float, taken: int) -> None:
+    """Nor has the rest of a block, from which permits were taken."""
+
     def check(loop: virtual_time.VirtualTimeLoop) -> None:
-        for limit in (200, 5000):
-            limiter = LocalLimiter(limit)
-            if limit == 5000:
-                limiter.take(loop.now)  # of a block, whose rest must be gone, too
-            limiter.drain()
-            assert at_once(limiter, loop.now) == 0
+        limiter = LocalLimiter(limit)
+        for _ in range(min(taken, int(limit))):
+            limiter.take(loop.now)
+        limiter.drain()
+        assert at_once(limiter, loop.now) == 0
 
     in_virtual_time(check)
 

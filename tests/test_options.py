@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import pickle
 from typing import Any
 
 import pytest
@@ -20,14 +19,10 @@ from tim_async import (
     RetryPolicy,
     ServerBusy,
     TIMClient,
-    TIMError,
 )
-from tim_async._limiter.local import Permit
-from tim_async._limiter.queue import RequestQueue
 from tim_async.endpoints import ENDPOINTS
 from tim_async.webhooks import MsgReport, RequestOverLimit
 
-from . import virtual_time
 from .stand_in import APP, AT_ONCE, KEY, Fate, StandIn, client_of, error, failure_of
 
 SET = "set_unread_msg_num"
@@ -40,116 +35,6 @@ def alert(command: str, request: int, limit: int = 200, **changes: Any) -> Reque
 
 
 # max_wait
-
-
-async def busy(
-    limit: int = 200, waiting: int = 0, lane: Lane = Lane.BULK
-) -> tuple[RequestQueue, list[asyncio.Task[Permit]]]:
-    """Return a queue without a permit left in this second, and its waiting callers."""
-    queue = RequestQueue(limit)
-    while queue.waiting == 0:
-        tasks = [asyncio.create_task(queue.enter(lane)) for _ in range(limit)]
-        await asyncio.sleep(1.0)
-        tasks = [task for task in tasks if not task.done()] + [
-            asyncio.create_task(queue.enter(lane)) for _ in range(max(1, waiting))
-        ]
-        await asyncio.sleep(0)
-    return queue, tasks
-
-
-async def cancel_all(tasks: list[asyncio.Task[Permit]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.mark.parametrize("ahead", [1, 10, 1000])
-def test_an_expected_wait_beyond_max_wait_is_refused_at_once(ahead: int) -> None:
-    """In the bulk lane all earlier callers are ahead; no time passes before the refusal."""
-
-    async def run() -> tuple[float, float, int]:
-        loop = asyncio.get_running_loop()
-        queue = RequestQueue(200)
-        queue.pause(10)
-        tasks = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(ahead)]
-        await asyncio.sleep(0)
-        start = loop.time()
-        with pytest.raises(QuotaExhausted) as caught:
-            await queue.enter(Lane.BULK, max_wait=5)
-        waited, waiting = loop.time() - start, queue.waiting
-        await cancel_all(tasks)
-        return waited, caught.value.retry_after, waiting
-
-    waited, retry_after, waiting = virtual_time.run(run())
-    assert waited == 0.0
-    assert retry_after == pytest.approx(10 - 5 + ahead / 200, abs=0.01)
-    assert waiting == ahead
-
-
-@pytest.mark.parametrize("max_wait", [0.0, 0.05, 0.2, 3.0])
-def test_no_caller_waits_longer_than_max_wait(max_wait: float) -> None:
-    """Not even if the wait cannot be computed: all slots are in flight, and no answer comes."""
-
-    async def run() -> tuple[float, int]:
-        queue, tasks = await busy()
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        with pytest.raises(QuotaExhausted) as caught:
-            await queue.enter(max_wait=max_wait)
-        assert caught.value.retry_after > 0
-        waited, waiting = loop.time() - start, queue.waiting - len(tasks)
-        await cancel_all(tasks)
-        return waited, waiting
-
-    waited, left_behind = virtual_time.run(run())
-    assert waited <= max_wait + 1e-6
-    assert left_behind == 0
-
-
-def test_callers_refused_for_max_wait_waste_no_permits() -> None:
-    """Of a thousand callers with a short max_wait, nearly as many succeed as the rate permits."""
-
-    async def run() -> tuple[int, int, float]:
-        loop = asyncio.get_running_loop()
-        queue, start, permits, refused = RequestQueue(200), loop.time(), list[float](), 0
-
-        async def caller() -> None:
-            nonlocal refused
-            try:
-                permit = await queue.enter(max_wait=0.2)
-            except QuotaExhausted:
-                refused += 1
-                return
-            permits.append(loop.time() - start)
-            queue.leave(permit, answered=True)
-
-        for _ in range(50):
-            async with asyncio.TaskGroup() as group:
-                for _ in range(20):
-                    group.create_task(caller())
-                await asyncio.sleep(0.02)
-        return len(permits), refused, max(permits)
-
-    permits, refused, last = virtual_time.run(run())
-    assert permits + refused == 1000
-    assert permits >= 190 * last
-    assert refused > 0
-
-
-def test_interactive_callers_are_not_refused_for_waiting_bulk_ones() -> None:
-    """Ten thousand bulk calls wait; interactive ones precede them all."""
-
-    async def run() -> int:
-        queue = RequestQueue(200)
-        tasks = [asyncio.create_task(queue.enter(Lane.BULK)) for _ in range(10_000)]
-        await asyncio.sleep(0.02)
-        for _ in range(5):
-            queue.leave(await queue.enter(max_wait=0.2), answered=True)
-        waiting = queue.waiting
-        await cancel_all(tasks)
-        return waiting
-
-    assert virtual_time.run(run()) > 9_900
 
 
 async def test_a_call_refused_for_max_wait_is_not_sent(service: StandIn) -> None:
@@ -211,19 +96,6 @@ async def test_max_wait_counts_over_all_attempts_of_a_call(service: StandIn) -> 
     assert sum(attempt.waited for attempt in seen) <= 1.5
 
 
-def test_quota_exhausted_is_a_tim_error_and_pickles() -> None:
-    refusal = QuotaExhausted("no permit within max_wait", retry_after=2.5)
-    refusal.endpoint = SET
-    copy: object = pickle.loads(pickle.dumps(refusal))
-    assert isinstance(copy, QuotaExhausted)
-    assert isinstance(copy, TIMError)
-    assert (copy.retry_after, copy.endpoint, str(copy)) == (
-        2.5,
-        SET,
-        f"{SET}: no permit within max_wait; try again in 2.5 s",
-    )
-
-
 # Views
 
 
@@ -249,7 +121,10 @@ async def test_closing_a_view_closes_the_client(service: StandIn) -> None:
 
 
 async def test_a_view_keeps_the_options_that_it_does_not_change(service: StandIn) -> None:
-    """Options of a view of a view add up, and the client itself does not change."""
+    """Options of a view of a view add up, and the client itself does not change.
+
+    Private names show all of them at once; other tests show each by its effect.
+    """
     async with client_of(service, timeout=7) as tim:
         view = tim.with_options(max_wait=0.5).with_options(lane=Lane.BULK).with_options(retry=RetryPolicy(attempts=1))
         options = view._options

@@ -22,7 +22,6 @@ from tim_async import (
     RequestTimeout,
     RetryPolicy,
     TIMClient,
-    TIMError,
 )
 from tim_async.emulator import Emulator
 
@@ -232,25 +231,6 @@ async def test_a_bad_argument_raises_before_the_loop(service: StandIn, mistake: 
     assert service.seen == []
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        {"count": True},
-        {"cursor": None},
-        {"read": None},
-        {"msg_seq": "7"},
-    ],
-    ids=str,
-)
-async def test_a_bad_page_is_rejected(service: StandIn, mistake: dict[str, Any]) -> None:
-    async with client_of(service) as tim:
-        with pytest.raises((ValueError, TypeError)):
-            await tim.get_group_msg_receipt_detail(**{"group_id": "g", "msg_seq": 7, **mistake})
-        with pytest.raises(TypeError):
-            await tim.get_recent_contact_list("alice", page=mistake)  # type: ignore[arg-type]
-    assert service.seen == []
-
-
 async def test_a_failed_page_raises_after_the_items_of_earlier_ones(service: StandIn) -> None:
     """A failure is never taken for the last page."""
     service.script.extend([members(300)(Seen(body=b'{"Filter": 0, "Cursor": "", "Count": 200}')), Fate.HOLD])
@@ -286,13 +266,18 @@ def test_a_page_of_members_is_parsed(finished: Any, name: str, accounts: list[st
     assert GroupMsgReceiptDetail.from_wire(answer, read=read) == expected
 
 
-@given(page=st.builds(RecentContactPage, COUNTS, COUNTS, COUNTS, COUNTS), kinds=st.lists(st.integers(0, 4)))
-def test_a_page_of_conversations_is_parsed(page: RecentContactPage, kinds: list[int]) -> None:
+@given(
+    finished=st.sampled_from([0, 1, True, False]),
+    page=st.builds(RecentContactPage, COUNTS, COUNTS, COUNTS, COUNTS),
+    kinds=st.lists(st.integers(0, 4)),
+)
+def test_a_page_of_conversations_is_parsed(finished: Any, page: RecentContactPage, kinds: list[int]) -> None:
     """Conversations of undocumented kinds are left out; the position of the next page is sent back unchanged."""
     rows = [{"Type": kind, "To_Account": "p", "GroupId": "g", "MsgTime": 5} for kind in kinds]
     known = {1: Contact("c2c", "p", 5, pinned=False), 2: Contact("group", "g", 5, pinned=False)}
-    found = RecentContactList.from_wire({"SessionItem": rows, "CompleteFlag": 0, **page.to_wire()})
-    assert found == RecentContactList(tuple(known[kind] for kind in kinds if kind in known), page)
+    found = RecentContactList.from_wire({"SessionItem": rows, "CompleteFlag": finished, **page.to_wire()})
+    contacts = tuple(known[kind] for kind in kinds if kind in known)
+    assert found == RecentContactList(contacts, None if finished else page)
 
 
 @pytest.mark.parametrize("empty", [{}, {"ReadList": None, "SessionItem": None}, {"ReadList": [], "SessionItem": []}])
@@ -302,52 +287,72 @@ def test_an_empty_list_may_be_absent_or_null(empty: dict[str, Any]) -> None:
     assert RecentContactList.from_wire({"CompleteFlag": 1, **empty}) == RecentContactList((), None)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {},
-        {"IsFinish": 2, "Cursor": "x"},
-        {"IsFinish": "1", "Cursor": "x"},
-        {"IsFinish": 0},
-        {"IsFinish": 0, "Cursor": ""},
-        {"IsFinish": 0, "Cursor": 7},
-        {"IsFinish": 1, "ReadList": {}},
-        {"IsFinish": 1, "ReadList": [{}]},
-        {"IsFinish": 1, "ReadList": [7]},
-        {"IsFinish": 1, "ReadList": [{"Read_Account": ""}]},
-        {"IsFinish": 1, "ReadList": [{"Read_Account": "\ud800"}]},
-        {"IsFinish": 0, "Cursor": "\ud800"},
-    ],
-    ids=lambda answer: ascii(answer).replace("\\", ""),  # pytest finds no test by an id with a backslash
-)
-def test_a_malformed_page_of_members_is_an_error(answer: dict[str, Any]) -> None:
-    """Also with one malformed member, without which the list would seem complete."""
-    with pytest.raises(TIMError):
-        GroupMsgReceiptDetail.from_wire(answer, read=True)
+DETAIL_PAGE: dict[str, Any] = {"ReadList": [{"Read_Account": "bob"}], "Cursor": "next", "IsFinish": 0}
+RECENT_PAGE: dict[str, Any] = {
+    "SessionItem": [{"Type": 1, "To_Account": "bob", "MsgTime": 5, "TopFlag": 0}],
+    "CompleteFlag": 0,
+    "TimeStamp": 1,
+    "StartIndex": 2,
+    "TopTimeStamp": 3,
+    "TopStartIndex": 4,
+}
+POSITION = ("TimeStamp", "StartIndex", "TopTimeStamp", "TopStartIndex")
+# None stands for an absent field, too.
+BAD_NUMBERS: tuple[object, ...] = (-1, 2**63, True, 1.0, "1", [], None)
+BAD_FLAGS: tuple[object, ...] = (-1, 2, 1.0, "1", None, [])
+BAD_LISTS: tuple[object, ...] = ("x", {}, ["x"], [7])
+BAD_TEXTS: tuple[object, ...] = ("", 7, None, ["x"], "\ud800")
+
+
+def shown(value: object) -> str:
+    """Return an id of a value; pytest finds no test by an id with a backslash."""
+    return ascii(value).replace("\\", "")
+
+
+@pytest.mark.parametrize("number", [0, 2**63 - 1])
+@pytest.mark.parametrize("name", POSITION)
+def test_the_smallest_and_the_largest_number_of_a_page_are_accepted(name: str, number: int) -> None:
+    page = RecentContactList.from_wire({**RECENT_PAGE, name: number}).next_page
+    assert page is not None
+    assert page.to_wire()[name] == number
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("field", "value"),
     [
-        {},
-        {"CompleteFlag": 0},
-        {"CompleteFlag": 0, "TimeStamp": 1, "StartIndex": 1, "TopTimeStamp": 1},
-        {"CompleteFlag": 0, "TimeStamp": "1", "StartIndex": 1, "TopTimeStamp": 1, "TopStartIndex": 1},
-        {"CompleteFlag": 0, "TimeStamp": -1, "StartIndex": 1, "TopTimeStamp": 1, "TopStartIndex": 1},
-        {"CompleteFlag": 1, "SessionItem": "x"},
-        {"CompleteFlag": 1, "SessionItem": [7]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "MsgTime": 1}]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "\ud800", "MsgTime": 1}]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": 2, "To_Account": "p", "MsgTime": 1}]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p"}]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": 1, "To_Account": "p", "MsgTime": 1, "TopFlag": "no"}]},
-        {"CompleteFlag": 1, "SessionItem": [{"Type": [], "To_Account": "p", "MsgTime": 1}]},
+        *(("ReadList", value) for value in BAD_LISTS),
+        *(("IsFinish", value) for value in BAD_FLAGS),
+        *(("Cursor", value) for value in BAD_TEXTS),
+        *(("Read_Account", value) for value in BAD_TEXTS),
     ],
-    ids=lambda answer: ascii(answer).replace("\\", ""),  # pytest finds no test by an id with a backslash
+    ids=shown,
 )
-def test_a_malformed_page_of_conversations_is_an_error(answer: dict[str, Any]) -> None:
-    with pytest.raises(TIMError):
-        RecentContactList.from_wire(answer)
+def test_a_bad_field_of_a_page_of_members_is_named(field: str, value: object) -> None:
+    """Also that of a single member, without which the list would seem complete."""
+    malformed = {**DETAIL_PAGE, field: value}
+    if field == "Read_Account":
+        malformed = {**DETAIL_PAGE, "ReadList": [*DETAIL_PAGE["ReadList"], {field: value}]}
+    with pytest.raises(BadResponse, match=f"^{field} is missing from the answer or not as documented$"):
+        GroupMsgReceiptDetail.from_wire(malformed, read=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("SessionItem", value) for value in BAD_LISTS),
+        *((field, value) for field in (*POSITION, "Type", "MsgTime") for value in BAD_NUMBERS),
+        *((field, value) for field in ("CompleteFlag", "TopFlag") for value in BAD_FLAGS),
+        *((field, value) for field in ("To_Account", "GroupId") for value in BAD_TEXTS),
+    ],
+    ids=shown,
+)
+def test_a_bad_field_of_a_page_of_conversations_is_named(field: str, value: object) -> None:
+    malformed = {**RECENT_PAGE, field: value}
+    if field not in RECENT_PAGE:
+        item = {**RECENT_PAGE["SessionItem"][0], "Type": 2 if field == "GroupId" else 1, field: value}
+        malformed = {**RECENT_PAGE, "SessionItem": [item]}
+    with pytest.raises(BadResponse, match=f"^{field} is missing from the answer or not as documented$"):
+        RecentContactList.from_wire(malformed)
 
 
 async def test_pages_of_the_emulator() -> None:

@@ -1,3 +1,5 @@
+"""Texts and JSON for terminals: unsafe characters are shown as escapes, and all others stay."""
+
 from __future__ import annotations
 
 import json

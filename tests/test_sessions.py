@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tim_async import Attempt, ClientClosed, RetryPolicy, TIMClient, TIMError
+from tim_async import ClientClosed, RetryPolicy, TIMClient, TIMError
 from tim_async.config import VARIABLES
 
 from .stand_in import (
@@ -54,18 +54,10 @@ async def test_the_clients_session_is_closed_with_its_connections() -> None:
     async with StandIn() as service:
         async with client_of(service) as tim:
             await tim.set_unread_msg_num("g", "alice", 1)
-            connected = service.serving
-        for _ in range(100):
-            if service.serving < connected:
-                break
-            await asyncio.sleep(0.01)
-        assert (connected, service.serving) == (1, 0)
-
-
-def test_a_client_can_be_constructed_without_an_event_loop() -> None:
-    """It can also be shown and dropped there."""
-    tim = TIMClient(sdk_app_id=1400000000, secret_key=KEY, region="singapore")
-    assert repr(tim) == "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
+            assert service.serving == 1
+        async with asyncio.timeout(60):
+            while service.serving:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.001)
 
 
 def test_two_successive_event_loops_can_each_have_a_client() -> None:
@@ -145,26 +137,15 @@ async def test_a_sessions_time_out_has_no_effect(service: StandIn) -> None:
     assert len(service.seen) == 1
 
 
-async def test_a_closed_session_is_client_closed_without_a_retry(service: StandIn) -> None:
-    session = aiohttp.ClientSession()
-    await session.close()
-    async with client_of(service, session=session) as tim:
-        failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, ClientClosed)
-    assert "closed" in str(failure)
-    assert failure.attempts <= 1
-
-
-async def test_a_closed_session_is_not_tried_with_the_backup_host(caplog: pytest.LogCaptureFixture) -> None:
-    """The session is at fault, not the host."""
+async def test_a_closed_session_is_client_closed_without_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is the backup host tried: the session is at fault, not the host."""
     caplog.set_level(logging.INFO)
     session = aiohttp.ClientSession()
     await session.close()
     async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
-        first = tim.base_url
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-        assert tim.base_url == first
     assert type(failure) is ClientClosed
+    assert "closed" in str(failure)
     assert failure.attempts == 1
     assert "backup" not in caplog.text
 
@@ -197,63 +178,6 @@ async def test_a_sessions_connector_limits_the_calls_in_flight(service: StandIn,
         assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == [m.result for m in METHODS for _ in range(10)]
     assert service.most_in_flight <= limit
     assert service.connections == limit
-
-
-def test_a_freed_connection_skips_an_endpoint_whose_caller_was_cancelled() -> None:
-    """With one connection: the first waiting call is cancelled, so the one behind it gets the connection."""
-
-    async def main() -> None:
-        async with (
-            StandIn() as service,
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
-            client_of(service, session=session) as tim,
-        ):
-            service.script.append(Fate.HOLD)
-            first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
-            await service.until(1)
-            cancelled = asyncio.ensure_future(tim.admin_set_msg_read("alice", "bob"))
-            waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
-            for _ in range(10):
-                await asyncio.sleep(0)
-            cancelled.cancel()
-            await asyncio.wait([cancelled])
-            service.let_go.set()
-            await first
-            done, _ = await asyncio.wait([waits], timeout=10.0)
-            waits.cancel()
-            await asyncio.wait([waits])
-            assert done, "the freed connection went to the endpoint whose only caller was cancelled"
-
-    run(main)
-
-
-def test_a_freed_connection_skips_a_paused_endpoint() -> None:
-    """With one connection: the first waiting endpoint is paused, so the one behind it gets the connection."""
-
-    async def main() -> None:
-        async with (
-            StandIn() as service,
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
-            client_of(service, session=session, rates={"admin_set_msg_read": 1}, timeout=1e6) as tim,
-        ):
-            await tim.admin_set_msg_read("alice", "bob")  # its one slot is taken for the next second
-            service.script.append(Fate.HOLD)
-            first = asyncio.ensure_future(tim.set_unread_msg_num("g", "alice", 1))
-            await service.until(2)
-            tim._caller.channels._by_command["v4/openim/admin_set_msg_read"].queue.pause(60)
-            slow = asyncio.ensure_future(tim.admin_set_msg_read("alice", "carol"))
-            waits = asyncio.ensure_future(tim.get_all_c2c_unread_msg_num("alice"))
-            for _ in range(10):
-                await asyncio.sleep(0)
-            service.let_go.set()
-            await first
-            done, _ = await asyncio.wait([waits], timeout=10.0)
-            for task in (slow, waits):
-                task.cancel()
-            await asyncio.wait([slow, waits])
-            assert done
-
-    run(main)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -358,7 +282,7 @@ def set_all(environment: pytest.MonkeyPatch, **changes: str | None) -> None:
 
 
 def test_from_env_reads_the_documented_variables(environment: pytest.MonkeyPatch) -> None:
-    """The default identifier is administrator."""
+    """The default identifier is administrator; no event loop is needed."""
     set_all(environment)
     assert repr(TIMClient.from_env()) == (
         "<TIMClient 1400000000 as 'administrator' at https://adminapisgp.im.qcloud.com>"
@@ -381,12 +305,6 @@ def test_the_key_may_be_in_a_file_with_line_ends(environment: pytest.MonkeyPatch
     file.write_bytes(f"{KEY}{end}".encode())
     set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(file))
     assert "1400000000" in repr(TIMClient.from_env())
-
-
-def test_a_missing_key_file_is_an_os_error_that_names_it(environment: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    set_all(environment, TIM_SECRET_KEY=None, TIM_SECRET_KEY_FILE=str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        TIMClient.from_env()
 
 
 @pytest.mark.parametrize(
@@ -480,23 +398,6 @@ def test_a_client_cannot_be_pickled() -> None:
     tim = TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore")
     with pytest.raises(TypeError, match="secret key"):
         pickle.dumps(tim)
-
-
-def test_an_async_on_attempt_is_rejected() -> None:
-    """Its coroutine would never be awaited."""
-
-    async def hook(attempt: Attempt) -> None:
-        """Never runs."""
-
-    with pytest.raises(TypeError, match="not awaited"):
-        TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", on_attempt=hook)
-
-
-def test_a_quota_of_another_type_is_rejected() -> None:
-    options: dict[str, Any] = {"quota": "redis://127.0.0.1"}
-    with pytest.raises(TypeError, match="RedisQuota"):
-        TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", **options)
-    TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", quota=None)
 
 
 async def test_a_client_whose_quota_cannot_be_joined_sends_nothing(service: StandIn) -> None:

@@ -237,19 +237,6 @@ async def test_a_very_high_rate_takes_few_steps(service: StandIn, monkeypatch: p
         assert tim.stats()[SET].limit == rate
 
 
-@pytest.mark.parametrize("limit", [1.0, 1.5, 10, 200, 201, 333.3, 20_000])
-@pytest.mark.parametrize("taken", [0, 1, 3])
-def test_a_drained_bucket_has_no_whole_permit(limit: float, taken: int) -> None:
-    async def run() -> None:
-        limiter = LocalLimiter(limit)
-        for _ in range(taken):
-            limiter.take(asyncio.get_running_loop().time())
-        limiter.drain()
-        assert not limiter._bucket.has_capacity(1.0)  # the public wait depends on the slots, too
-
-    virtual_time.run(run())
-
-
 async def test_set_rate_changes_the_rate_of_one_endpoint(service: StandIn) -> None:
     """By its name or command, before or after its first call, from the client or a view."""
     async with client_of(service, rates={SET: 50}) as tim:
@@ -260,6 +247,7 @@ async def test_set_rate_changes_the_rate_of_one_endpoint(service: StandIn) -> No
         tim.set_rate("get_group_info", 20)
         rates = {name: figures.rate for name, figures in tim.stats().items()}
         assert (rates.pop(SET), rates.pop(GET_GROUP_INFO.command), set(rates.values())) == (4.5, 20, {200})
+        # No public name shows the budget, of which a tenth of the rate is refilled each second.
         assert tim._caller.channel(SET_UNREAD_MSG_NUM).budget.per_second == 0.45
     with pytest.raises(ClientClosed):
         tim.set_rate(SET, 100)

@@ -16,6 +16,7 @@ from tim_async._secret import Secret
 from tim_async._usersigs import UserSigCache
 from tim_async.usersig import Claims, sign, verify
 
+from .emulator.support import pack
 from .stand_in import KEY
 
 NOW = 1700000000
@@ -33,11 +34,6 @@ def unpack(usersig: str) -> dict[str, Any]:
     document = json.loads(zlib.decompress(packed))
     assert isinstance(document, dict)
     return document
-
-
-def pack(document: object) -> str:
-    packed = base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
-    return packed.replace("+", "*").replace("/", "-").replace("=", "_")
 
 
 def test_known_vectors_are_signed_alike() -> None:

@@ -1,12 +1,9 @@
-"""Helpers for tests of the doctor: the endpoints that it may call, names and levels of findings, a resolver."""
+"""Helpers for tests of the doctor: the endpoints that it may call, names and levels of findings."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from typing import Any
-
-import aiohttp
 
 from tim_async import Finding, TIMClient, doctor
 
@@ -42,30 +39,3 @@ async def examine(tim: TIMClient, **options: Any) -> tuple[Finding, ...]:
             assert one.remedy.endswith("."), one
         assert one.page == "" or one.page.startswith("https://www.tencentcloud.com/document/product/"), one
     return found
-
-
-class Resolver(aiohttp.abc.AbstractResolver):
-    """Resolves names to ports of this machine; None for a name without an address."""
-
-    def __init__(self, ports: dict[str, int | None]) -> None:
-        self.ports = ports
-
-    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
-        if host not in self.ports:
-            raise OSError(None, "no such name")
-        given = self.ports[host]
-        if given is None:
-            return []
-        return [
-            {
-                "hostname": host,
-                "host": "127.0.0.1",
-                "port": given,
-                "family": socket.AF_INET,
-                "proto": 6,
-                "flags": 0,
-            }
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""

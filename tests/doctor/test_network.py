@@ -7,42 +7,25 @@ import base64
 import datetime as dt
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from tests.networks.support import PASSWORD, Authority, answering, http, self_signed
+from tests.networks.support import PASSWORD, Authority, Resolver, answering, http, self_signed
+from tests.observers.places import Full
 from tests.peer import Peer, Talk
 from tests.stand_in import APP, KEY, Seen, StandIn, client_of, error, sensible
+from tests.store import free_port
 from tim_async import ConnectFailed, TIMClient
 from tim_async.regions import REGIONS
 
-from .support import Resolver, examine, level, problems
+from .support import examine, level, problems
 
 QUICK = 0.4
-
-
-@pytest.fixture
-def closed() -> Iterator[int]:
-    """A port on which no server listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@pytest.fixture
-def black_hole() -> Iterator[int]:
-    """A port that neither accepts nor refuses connections: its listen queue is full."""
-    with socket.socket() as full, socket.socket() as one, socket.socket() as two:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for each in (one, two):
-            each.setblocking(False)
-            each.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
 
 
 async def examined(**options: Any) -> Any:
@@ -50,15 +33,16 @@ async def examined(**options: Any) -> Any:
         return await examine(tim, timeout=QUICK)
 
 
-async def test_a_refused_connection_is_tcp_refused(closed: int) -> None:
-    found = await examined(base_url=f"http://127.0.0.1:{closed}")
+async def test_a_refused_connection_is_tcp_refused() -> None:
+    found = await examined(base_url=f"http://127.0.0.1:{free_port()}")
     assert problems(found) == {"tcp.refused"}
     assert level(found, "answer") == "skipped"
 
 
-async def test_a_connection_timeout_is_tcp_late(black_hole: int) -> None:
+async def test_a_connection_timeout_is_tcp_late() -> None:
     """The examination ends after the timeout of one step."""
-    assert problems(await examined(base_url=f"http://127.0.0.1:{black_hole}")) == {"tcp.late"}
+    async with Full() as black_hole:
+        assert problems(await examined(base_url=black_hole.url)) == {"tcp.late"}
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "a..b"])
@@ -95,7 +79,7 @@ async def test_a_silent_name_server_is_dns_late(monkeypatch: pytest.MonkeyPatch)
 
 @asynccontextmanager
 async def session_of(authority: Authority, ports: Mapping[str, int | None]) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(ssl=authority.client(), resolver=Resolver(dict(ports)))
+    connector = aiohttp.TCPConnector(ssl=authority.client(), resolver=Resolver(ports))
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
 
@@ -279,8 +263,8 @@ async def test_a_proxy_gets_the_same_request_as_from_calls(host: str, user: str)
     assert asked[2] == (f"Basic {base64.b64encode(user.encode()).decode()}" if user else None)
 
 
-async def test_an_unreachable_proxy_is_named(closed: int) -> None:
-    found = await examined(base_url="https://adminapi.test", proxy=f"http://tim:{PASSWORD}@127.0.0.1:{closed}")
+async def test_an_unreachable_proxy_is_named() -> None:
+    found = await examined(base_url="https://adminapi.test", proxy=f"http://tim:{PASSWORD}@127.0.0.1:{free_port()}")
     assert problems(found) == {"tcp.refused"}
     assert "the proxy" in next(one.found for one in found if one.name == "tcp.refused")
     assert PASSWORD not in str(found)
@@ -385,13 +369,13 @@ async def test_other_regions_are_tried_on_request(answer: Callable[[Seen], Any],
         assert len(services["seoul"].seen) == len(services["tokyo"].seen) == 1
 
 
-async def test_regions_that_time_out_do_not_hide_the_right_one(black_hole: int) -> None:
+async def test_regions_that_time_out_do_not_hide_the_right_one() -> None:
     """Each of them takes its whole timeout, twice."""
-    async with regions(singapore=wrong_region, seoul=sensible) as (session, _):
+    async with Full() as black_hole, regions(singapore=wrong_region, seoul=sensible) as (session, _):
         resolver = session.connector._resolver  # type: ignore[union-attr]
         assert isinstance(resolver, Resolver)
         resolver.ports |= {
-            host: black_hole for hosts in REGIONS.values() for host in hosts if host not in resolver.ports
+            host: URL(black_hole.url).port for hosts in REGIONS.values() for host in hosts if host not in resolver.ports
         }
         async with TIMClient(sdk_app_id=APP, secret_key=KEY, region="singapore", session=session) as tim:
             found = await examine(tim, timeout=1.5, try_regions=True)

@@ -39,7 +39,7 @@ class Clock:
         return self.now
 
 
-def pack(document: dict[str, Any]) -> str:
+def pack(document: object) -> str:
     """Encode any document as a UserSig."""
     packed = base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
     return packed.replace("+", "*").replace("/", "-").replace("=", "_")
@@ -160,3 +160,9 @@ async def request_in_flight(service: Emulator, length: int) -> tuple[asyncio.Str
     writer.write(head.encode())
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     return reader, writer
+
+
+async def arrived(service: Emulator, calls: int = 1) -> None:
+    """Wait until so many calls have reached the emulator, which may be stalled."""
+    while service.report().total.calls < calls:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.001)

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-import trustme
 
-from tim_async import APIError, AuthError, TIMClient
+from tests.networks.support import Authority
+from tim_async import AuthError, TIMClient
 from tim_async.emulator import App, Emulator
 
 from .support import C2C_UNREAD, Caller, Clock, query, usersig
@@ -113,11 +113,8 @@ class TestTLS:
     @pytest.fixture
     def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         """The contexts of a server on loopback and of a client that trusts its certificate."""
-        authority = trustme.CA()
-        server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-        authority.issue_cert("127.0.0.1", "console.tim.qq.com").configure_cert(server)
-        authority.configure_trust(client)
-        return server, client
+        authority = Authority()
+        return authority.server("127.0.0.1"), authority.client()
 
     async def test_serves_https_to_a_client_that_trusts_its_certificate(
         self, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
@@ -148,12 +145,3 @@ class TestTLS:
                 secure.request("POST", f"/{C2C_UNREAD}", b"{}")
                 assert b"60012" in secure.getresponse().read()
                 secure.close()
-
-
-async def test_errors_of_unknown_commands_name_the_cause() -> None:
-    """The client retries 60008, and then says that the command may not exist."""
-    async with Emulator() as service, TIMClient(**service.client_options()) as tim:
-        with pytest.raises(APIError) as failed:
-            await tim.call("v4/openim/senndmsg", {}, repeatable=False)
-        assert failed.value.code == 60008
-    assert list(service.report().endpoints) == ["v4/openim/senndmsg"]

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tim_async.emulator import Emulator
+from tim_async.emulator import Emulator, Fault
 
-from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, emulator, query, request_in_flight
+from .support import C2C_UNREAD, NOW, SET_UNREAD, Caller, arrived, emulator, query, request_in_flight
 
 BODY = {"GroupId": "g", "Member_Account": "a", "UnreadMsgNum": 5}
 
@@ -81,8 +81,7 @@ async def test_a_caller_that_has_disconnected_is_not_cut_off(caplog: pytest.LogC
         service.stall(3600.0)
         _, writer = await request_in_flight(service, 2)
         writer.write(b"{}")
-        while not service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0)
+        await arrived(service)
         writer.close()
         await writer.wait_closed()
         service.resume()
@@ -108,17 +107,10 @@ async def test_a_fault_of_one_endpoint_leaves_the_others_alone(call: Caller) -> 
     assert await call.code(C2C_UNREAD, {"To_Account": "a"}) == 0
 
 
-async def test_faults_can_be_cleared(call: Caller) -> None:
-    call.service.fault(code=10002)
-    call.service.clear_faults()
-    assert await call.code(SET_UNREAD, BODY) == 0
-
-
 async def test_during_a_stall_calls_arrive_and_are_executed_but_not_answered(call: Caller) -> None:
     call.service.stall(3600.0)
     waiting = asyncio.create_task(call.code(SET_UNREAD, BODY))
-    while not call.service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(0)
+    await arrived(call.service)
     assert not waiting.done()
     assert kept(call) == 5
     call.service.resume()
@@ -172,3 +164,17 @@ async def test_a_fault_that_contradicts_itself_is_refused(service: Emulator) -> 
     for fault in wrong:
         with pytest.raises(ValueError):
             service.fault(**fault)
+
+
+def test_the_faults_of_an_emulator_can_be_read_and_removed_one_by_one() -> None:
+    """Clearing removes the first of equal faults; a fault with a number of times is gone after them."""
+    service = Emulator()
+    first, second = service.fault(code=10002, times=1), service.fault(status=502)
+    service.fault(code=10002, times=1)
+    assert [*service.faults] == [first, second, first]
+    service.clear_faults(first)
+    assert [*service.faults] == [second, first]
+    service.clear_faults(Fault(code=60007))
+    assert [*service.faults] == [second, first]
+    service.clear_faults()
+    assert [*service.faults] == []

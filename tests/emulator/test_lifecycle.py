@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import re
 import socket
 import threading
 import traceback
@@ -16,7 +17,7 @@ import pytest
 
 from tim_async.emulator import Emulator
 
-from .support import C2C_UNREAD, Caller, Clock, request_in_flight
+from .support import C2C_UNREAD, Caller, Clock, arrived, request_in_flight
 
 BODY = {"To_Account": "administrator"}
 
@@ -47,8 +48,7 @@ async def test_does_not_wait_for_calls_that_are_being_held(clock: Clock, hold: s
             else:
                 service.fault(delay=3600.0)
             waiting = asyncio.create_task(Caller(service, session).code(C2C_UNREAD, BODY))
-            while not service.report().total.calls:  # noqa: ASYNC110 - there is no event for it
-                await asyncio.sleep(0)
+            await arrived(service)
         with pytest.raises(aiohttp.ClientError):
             await waiting
         assert asyncio.all_tasks() == before
@@ -120,15 +120,16 @@ async def test_is_not_entered_twice() -> None:
         assert accepts_connections(service.url)
 
 
-async def test_a_port_that_is_taken_is_an_os_error_and_leaves_nothing() -> None:
+async def test_a_port_that_is_taken_is_an_os_error_that_names_it_and_leaves_nothing() -> None:
     before = asyncio.all_tasks()
     async with Emulator() as service:
         taken = urlsplit(service.url).port
         assert taken is not None
         other = Emulator(port=taken)
-        with pytest.raises(OSError):
+        named = re.escape(f"('127.0.0.1', {taken})")
+        with pytest.raises(OSError, match=named):
             await other.__aenter__()
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=named):
             other.__enter__()
     assert asyncio.all_tasks() == before
     async with other:

@@ -9,16 +9,10 @@ from typing import Any
 
 import pytest
 
-from .support import C2C_UNREAD, NOW, BlockingCaller, Clock, emulator, pack, query, usersig
+from tests.stand_in import APP, KEY
+from tests.test_usersig import VECTORS
 
-KEY = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
-APP = 1400000000
-VECTORS = [
-    (APP, KEY, "xiaojun", 15552000, None, "LvA7d/Iw7gSsnskvVzBDPOCCDbuNCw4GHwTC0bip+B4="),
-    (APP, KEY, "xiaojun", 15552000, b"abc", "QjT201xPkXk/aM1e+y0vakZb0K2iPrFue++0s5y6bFM="),
-    (APP, KEY, "管理员", 86400, None, "pbrM5gj3jEaLcveZ2CyjpTNJES7Up4k7XBCC+iPigpA="),
-    (1, "2", "3", 4, None, "f5gSvBYdWRemW5KQRjxvTzWiOlJwFEuyR7UEE4EjP6o="),
-]
+from .support import C2C_UNREAD, NOW, BlockingCaller, Clock, emulator, pack, query, usersig
 
 
 def document(vector: tuple[int, str, str, int, bytes | None, str]) -> dict[str, Any]:

@@ -152,25 +152,6 @@ async def test_where_sockets_are_blocked_it_names_the_remedy_with_and_without_a_
     gc.collect()  # anything left open warns, and warnings are errors
 
 
-@pytest.mark.processes
-def test_a_port_that_is_taken_is_an_error_of_the_test(tmp_path: Path) -> None:
-    """The fixture fails at once, and names the address."""
-    with Emulator() as service:
-        port = service.url.rpartition(":")[2]
-        options = f"""
-import pytest
-
-@pytest.fixture
-def tim_emulator_options():
-    return {{"port": {port}}}
-"""
-        ended = run_pytest(tmp_path, test=options + USES_THE_FIXTURE)
-    assert ended.returncode == 1
-    assert "1 error" in ended.stdout
-    assert f"('127.0.0.1', {port})" in ended.stdout
-    assert "ResourceWarning" not in ended.stdout + ended.stderr
-
-
 def test_a_loop_that_has_ended_is_an_error_at_once() -> None:
     """Here by an exit within a call; afterwards the port is free and the emulator can run again."""
     exits = True

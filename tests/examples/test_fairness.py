@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from tests.emulator.support import arrived
 from tim_async.emulator import Emulator
 
 from . import test_aiohttp, test_fastapi
@@ -90,13 +91,6 @@ def marks() -> Iterator[str]:
     return itertools.repeat("/users/greedy/read/bob")
 
 
-async def arrived(service: Emulator, calls: int) -> None:
-    """Wait until so many calls have reached the service, which is stalled."""
-    async with asyncio.timeout(PATIENCE):
-        while service.report().total.calls < calls:  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.01)
-
-
 async def test_lists_of_one_user_are_limited(app: Program, service: Emulator) -> None:
     """While the calls of one long list are in flight, its user's next list is a 429 at once; other users' are not."""
 
@@ -107,11 +101,12 @@ async def test_lists_of_one_user_are_limited(app: Program, service: Emulator) ->
         visitor = Visitor(session)
         service.stall(3600.0)
         before = service.report().total.calls
-        first = asyncio.create_task(visitor.ask_once(long("greedy")))
-        await arrived(service, before + 10)
-        second = await visitor.ask_once(long("greedy"))
-        other = asyncio.create_task(visitor.ask_once(long("alice")))
-        await arrived(service, before + 20)
+        async with asyncio.timeout(PATIENCE):
+            first = asyncio.create_task(visitor.ask_once(long("greedy")))
+            await arrived(service, before + 10)
+            second = await visitor.ask_once(long("greedy"))
+            other = asyncio.create_task(visitor.ask_once(long("alice")))
+            await arrived(service, before + 20)
         service.resume()
         assert (second.status, second.body) == (429, {"error": "QuotaExhausted", "code": None})
         assert second.retry_after == "1"

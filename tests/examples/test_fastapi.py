@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 from fastapi import Request
 
@@ -17,8 +14,8 @@ from tim_async.emulator import Emulator
 from tim_async.examples.fastapi_app import app as fastapi_app
 from tim_async.examples.fastapi_app import failed, lifespan
 
-from .routes import Routes, Visitor, fill
-from .serving import PATIENCE, TOKEN, Program, environment
+from .routes import Routes, Visitor, fill, press
+from .serving import TOKEN, Program, environment
 
 pytestmark = pytest.mark.processes
 
@@ -101,22 +98,6 @@ async def test_the_client_ends_with_the_app(service: Emulator, monkeypatch: pyte
 
 async def test_above_the_quota_on_uvloop(service: Emulator, tmp_path: Path) -> None:
     """On the loop of ``uvicorn[standard]``: results, and 429s with ``Retry-After``."""
-    seen: Counter[int] = Counter()
-
-    async def ask(user: str) -> None:
-        while seen[200] < 300 or seen[429] < 60:
-            answer = await visitor.ask_once(f"/users/{user}/unread")
-            seen[answer.status] += 1
-            assert answer.status == 200 or (answer.status == 429 and int(answer.retry_after or 0) >= 1), answer
-
-    users = [f"user{number}" for number in range(60)]
-    service.state.add_account(*users)
-    # A pause of a second, so that requests are answered 429 even if the machine is too slow to exhaust the quota.
-    service.fault(status=503, retry_after=1, times=1)
     with program(tmp_path, service, 1, "", loop="uvloop") as running:
-        async with aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session:
-            visitor = Visitor(session)
-            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-                for user in users:
-                    group.create_task(ask(user))
+        await press(running.url, service, 60, results=300, refusals=60)
         assert running.end() == ["exit code -15"]  # without --workers, uvicorn ends by the signal itself

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +12,8 @@ from redis import Redis
 from tests.store import Store, free_port
 from tim_async.emulator import Emulator
 
-from .routes import Visitor, fill
-from .serving import PATIENCE, Program, environment
+from .routes import Visitor, fill, press
+from .serving import Program, environment
 
 pytestmark = pytest.mark.processes
 
@@ -44,27 +43,9 @@ def gunicorn(app: str, *options: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("app", APPS)
 async def test_two_processes_of_threads_share_one_quota(app: str, store: Store, tmp_path: Path) -> None:
     """At the quota, and in a pause: results, and 429s with ``Retry-After``; the service refuses next to nothing."""
-    seen: Counter[int] = Counter()
-
-    async def ask(visitor: Visitor, user: str) -> None:
-        while seen[200] < 250:
-            answer = await visitor.ask_once(f"/users/{user}/unread")
-            seen[answer.status] += 1
-            assert answer.status == 200 or (answer.status == 429 and int(answer.retry_after or 0) >= 1), answer
-
-    users = [f"user{number}" for number in range(24)]
     with Emulator() as service:
-        service.state.add_account(*users)
-        # A pause of a second, so that requests are answered 429 even if the machine is too slow to exhaust the quota.
-        service.fault(status=503, retry_after=1, times=1)
         with program(tmp_path, service, store.url, *gunicorn(app, "--workers", "2")) as running:
-            async with (
-                aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as session,
-                asyncio.timeout(PATIENCE),
-                asyncio.TaskGroup() as group,
-            ):
-                for user in users:
-                    group.create_task(ask(Visitor(session), user))
+            seen = await press(running.url, service, 24, results=250, refusals=1)
             assert running.end() == []
         figures = service.report().endpoints["get_c2c_unread_msg_num"]
     assert figures.calls >= 250

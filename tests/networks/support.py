@@ -1,4 +1,4 @@
-"""A real forward proxy in a process, a scripted one, and certificates."""
+"""A real forward proxy in a process, a scripted one, certificates, and a resolver."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import datetime as dt
 import ipaddress
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import trustme
+from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -128,3 +131,30 @@ def self_signed() -> ssl.SSLContext:
         file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
         context.load_cert_chain(file)
     return context
+
+
+class Resolver(AbstractResolver):
+    """Resolves names to ports of this machine.
+
+    Attributes:
+        ports: the port of each name, None for a name without an address; other names do not exist.
+        asked: the names that were resolved.
+    """
+
+    def __init__(self, ports: Mapping[str, int | None]) -> None:
+        self.ports = dict(ports)
+        self.asked: list[str] = []
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.asked.append(host)
+        if host not in self.ports:
+            raise OSError(None, "no such name")
+        given = self.ports[host]
+        if given is None:
+            return []
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=given, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -17,11 +17,11 @@ import pytest
 from tests.peer import Peer, Talk
 from tests.stand_in import (
     APP,
+    AT_ONCE,
     KEY,
     METHODS,
     Action,
     Fate,
-    Method,
     Reply,
     Seen,
     StandIn,
@@ -31,6 +31,7 @@ from tests.stand_in import (
 )
 from tim_async import (
     Attempt,
+    BadResponse,
     ClientClosed,
     ConnectFailed,
     RateLimited,
@@ -168,18 +169,11 @@ async def test_live_connections_of_the_pool_are_reused(service: StandIn) -> None
 # `timeout` limits an attempt, including the backup host
 
 
-@pytest.fixture
-def two_hosts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    def use(first: str, backup: str) -> None:
-        monkeypatch.setitem(regions.REGIONS, "singapore", (first, backup))
-
-    return use
-
-
-async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
+async def test_the_time_out_covers_the_backup_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both hosts accept and send nothing, not even TLS: the attempt has one time-out, not one for each host."""
     async with answering(None) as first, answering(None) as backup:
-        two_hosts(f"127.0.0.1:{first.port}", f"127.0.0.1:{backup.port}")
+        hosts = (f"127.0.0.1:{first.port}", f"127.0.0.1:{backup.port}")
+        monkeypatch.setitem(regions.REGIONS, "singapore", hosts)
         records: list[Attempt] = []
         async with TIMClient(
             sdk_app_id=APP,
@@ -195,19 +189,6 @@ async def test_the_time_out_covers_the_backup_host(two_hosts: Callable[[str, str
         assert (first.connections, backup.connections) == (1, 1)
         (record,) = records
         assert record.took < 2 * 1.5, "two time-outs, one for each host"
-
-
-async def test_a_refused_connection_is_followed_by_the_backup_host(two_hosts: Callable[[str, str], None]) -> None:
-    async with answering(None) as gone:
-        pass
-    async with answering(None) as backup:
-        two_hosts(f"127.0.0.1:{gone.port}", f"127.0.0.1:{backup.port}")
-        async with TIMClient(
-            sdk_app_id=APP, secret_key=KEY, region="singapore", timeout=0.3, retry=RetryPolicy(attempts=1)
-        ) as tim:
-            failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-        assert isinstance(failure, ConnectFailed)
-        assert backup.connections == 1
 
 
 # A caller's full pool
@@ -280,12 +261,14 @@ async def test_a_malformed_or_past_retry_after_is_ignored(service: StandIn, head
         assert await tim.with_options(max_wait=5).get_all_c2c_unread_msg_num("alice") == 7
 
 
-async def test_a_429_with_a_long_retry_after_is_rate_limited_at_once(service: StandIn) -> None:
-    """The wait would exceed the call's total."""
-    service.answer = lambda _: Reply(b"", 429, (("Retry-After", "3600"),))
-    async with client_of(service, retry=RetryPolicy(attempts=3, wait_rate_limited=(0, 0))) as tim:
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, BadResponse)])
+async def test_a_retry_after_beyond_the_calls_total_is_an_error_at_once(
+    service: StandIn, status: int, kind: type[TIMError]
+) -> None:
+    service.answer = lambda _: Reply(b"", status, (("Retry-After", "3600"),))
+    async with client_of(service, retry=AT_ONCE) as tim:
         failure = await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    assert isinstance(failure, RateLimited)
+    assert isinstance(failure, kind)
     assert failure.attempts == 1
 
 
@@ -344,24 +327,6 @@ async def test_a_closed_client_cannot_be_entered(service: StandIn) -> None:
     with pytest.raises(ClientClosed):
         async with tim:
             pass
-
-
-@pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_an_unclosed_client_warns_by_name(service: StandIn, method: Method) -> None:
-    """A ResourceWarning with the app, the identifier and the host, and without a secret."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        tim = client_of(service)
-        await method.run(tim)
-        shown = repr(tim)
-        del tim
-        gc.collect()
-    messages = [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
-    named = [message for message in messages if shown.removeprefix("<TIMClient ").removesuffix(">") in message]
-    assert len(named) == 1, messages
-    assert "aclose" in named[0]
-    assert KEY not in "".join(messages)
-    assert not any(usersig in "".join(messages) for usersig in service.usersigs)
 
 
 async def test_a_closed_or_unused_client_does_not_warn(service: StandIn) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
-import trustme
+
+from tests.networks.support import Authority
 
 from .clients import client_of
 from .endings import ENDINGS, Ending, interrupted
@@ -29,11 +30,8 @@ class Network:
         self.server: ssl.SSLContext | None = None
         self.client: ssl.SSLContext | None = None
         if name == "tls":
-            authority = trustme.CA()
-            self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1").configure_cert(self.server)
-            self.client = ssl.create_default_context()
-            authority.configure_trust(self.client)
+            authority = Authority()
+            self.server, self.client = authority.server("127.0.0.1"), authority.client()
 
     @contextlib.asynccontextmanager
     async def session(self, observer: Observer) -> Any:

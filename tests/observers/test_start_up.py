@@ -160,6 +160,7 @@ def test_a_missing_key_file_shows_no_key(environment: pytest.MonkeyPatch, tmp_pa
     environment.setenv("TIM_OLD_KEY", KEY)
     environment.setenv("TIM_SECRET_KEY_FILE", str(tmp_path / "nowhere"))
     failure = failure_of(TIMClient.from_env)
+    assert isinstance(failure, FileNotFoundError)
     assert "nowhere" in str(failure)
     assert_no_secret(failure)
 

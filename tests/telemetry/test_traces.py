@@ -11,7 +11,6 @@ from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrument
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.observers.places import Refusing
-from tests.observers.secrets import Secrets
 from tests.stand_in import APP, OTHER, Fate, StandIn, client_of, error, failure_of, page
 
 from .exporting import Exporting
@@ -120,19 +119,3 @@ async def test_metrics_alone_leave_the_instrumentation_of_aiohttp_on(service: St
         await tim.get_all_c2c_unread_msg_num("alice")
     assert (metrics.spans(), len(instrumented.spans(THEIRS))) == ([], 1)
     assert metrics.total("tim.attempt.duration", code=0) == 1
-
-
-async def test_no_exported_data_has_a_secret(service: StandIn) -> None:
-    """Nor the query or the service's text, which may echo the UserSig."""
-    exporting, secrets = Exporting(), Secrets()
-    service.answer = lambda seen: error(10003, f"bad usersig {seen.usersig} of ?usersig={seen.usersig}")
-    async with client_of(service, on_attempt=exporting.hooks) as tim:
-        await failure_of(tim.get_all_c2c_unread_msg_num("alice"))
-    for seen in service.seen:
-        secrets.learn_one(seen.usersig)
-    points = str([point for _, point in exporting.points()])
-    for text in (exporting.text, points, repr(exporting.attempts), *(span.to_json() for span in exporting.spans())):
-        assert COUNT in text
-        assert "usersig" not in text
-        assert "?" not in text
-        assert secrets.found_in(text) == []

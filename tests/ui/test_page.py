@@ -30,7 +30,7 @@ from tim_async.cli._page.server import serve_page
 from tim_async.cli._page.subject import Snapshot
 from tim_async.cli.failures import Failure
 from tim_async.cli.faultspec import fault_text, parse_fault
-from tim_async.emulator import Emulator, Fault
+from tim_async.emulator import Emulator
 
 from .conftest import Served
 
@@ -445,17 +445,3 @@ async def test_a_command_serves_its_page_and_ends_with_ctrl_c(
             assert (command.returncode, out) == (130, "")
             assert "Traceback" not in said
             assert environment.get("TIM_SECRET_KEY", "0123456789abcdef" * 4) not in line
-
-
-def test_the_faults_of_an_emulator_can_be_read_and_removed_one_by_one() -> None:
-    """Clearing removes the first of equal faults; a fault with a number of times is gone after them."""
-    service = Emulator()
-    first, second = service.fault(code=10002, times=1), service.fault(status=502)
-    service.fault(code=10002, times=1)
-    assert [*service.faults] == [first, second, first]
-    service.clear_faults(first)
-    assert [*service.faults] == [second, first]
-    service.clear_faults(Fault(code=60007))
-    assert [*service.faults] == [second, first]
-    service.clear_faults()
-    assert [*service.faults] == []
