@@ -178,7 +178,7 @@ class Fallback:
         if self._limiter is None:
             raise RuntimeError("there is no permit to take: no call is sent without the store")
         permit = self._limiter.take(now)
-        permit.source = self._limiter  # the next outage has another one
+        permit.release_inner = self._limiter.release  # the next outage has another one
         return permit
 
     def _timetable_rate(self, rate: float) -> float:
