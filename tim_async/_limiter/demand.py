@@ -21,8 +21,6 @@ class Demand:
         store: the view of the quota.
     """
 
-    __slots__ = ("_granted", "_queue", "_store", "_wanted")
-
     MARGIN = 0.008
     """Seconds beyond the round trips to the store for which permits may be granted in advance."""
     NEAR = 0.004

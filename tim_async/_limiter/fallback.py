@@ -50,8 +50,6 @@ class Timetable:
         clock: converts a loop time to the fleet's clock.
     """
 
-    __slots__ = ("_clock", "_period", "_phase", "_stretch", "_used")
-
     TOLERANCE = 0.02
     """Seconds after its time within which a call may still be sent."""
     MAX_STRETCH = 8
@@ -116,8 +114,6 @@ class Fallback:
         store: the view of the quota.
         strict: as for `LocalLimiter`.
     """
-
-    __slots__ = ("_limit", "_limiter", "_settles_at", "_share", "_shares", "_silent_until", "_store", "_strict")
 
     TIMETABLE_BELOW = 10.0
     """Calls/s below which a timetable replaces slots, which are whole numbers."""

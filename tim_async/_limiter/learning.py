@@ -146,8 +146,6 @@ class Rate:
         full: whether the rate is the limit; `value` sets it when the rate has risen to the limit again.
     """
 
-    __slots__ = ("_changed_at", "_event_at", "_floor", "_limit", "_low", "_measured", "_plateau", "full")
-
     HOLD = 2.0
     """Seconds after the last refusal in which the rate returns to the plateau."""
     GENTLE = 2.5
@@ -242,8 +240,6 @@ class Burst:
     Args:
         most: the number without refusals.
     """
-
-    __slots__ = ("_changed_at", "_left", "_most", "full")
 
     LEAST = 1.15
     """A little more than one call: the rest makes up for timers that fire late."""
