@@ -34,7 +34,7 @@ from ._store_faults import (
     remedy,
     said,
 )
-from ._stores import CLUSTER, SENTINEL, StoreURL, check_arguments, read_url, redis_url, shown_url
+from ._stores import CLUSTER, SENTINEL, StoreURL, check_arguments, read_url, shown_url
 
 Client = Redis | RedisCluster
 """A client for a store; that of ``Sentinel.master_for`` is a `Redis`."""
@@ -170,7 +170,7 @@ def connect(store: str | Client, *, cluster: bool = False, **options: Any) -> Co
         if cluster and not url.kind:
             url = url._replace(kind=CLUSTER)
         try:
-            return Connected(_make(url, options), ours=True, shown=shown_url(redis_url(store)))
+            return Connected(_make(url, options), ours=True, shown=shown_url(url.text))
         except exceptions.RedisClusterException as error:  # such as a database, which a cluster does not have
             raise ValueError(f"the store's URL is not one of a cluster: {error}") from None
         except exceptions.RedisError as error:  # such as a credential provider besides a password
