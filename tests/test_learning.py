@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tim_async import Lane
 from tim_async._limiter.learning import Burst, Credit, Rate
@@ -34,6 +36,14 @@ class TestRate:
         assert not rate.full
         assert rate.value(17.5) == 200
         assert rate.full
+
+    def test_falls_a_little_below_the_answers_of_the_last_second(self) -> None:
+        """The server had room for that many calls of this client: the plateau, to which the rate returns."""
+        rate = Rate(200, 20)
+        for now, answered in ((10.0, 199.0), (12.0, 190.0)):
+            assert rate.refused(now, now - 0.01, answered, 1000.0)
+            assert rate.value(now) == pytest.approx(0.99 * answered)
+        assert rate.value(12.0 + Rate.HOLD) == pytest.approx(190.0)
 
     def test_probes_above_the_plateau_only(self) -> None:
         rate = Rate(200, 20)
@@ -65,15 +75,45 @@ class TestRate:
 
     @pytest.mark.parametrize(("sent", "begins"), [(10.0, False), (10.001, True)])
     def test_a_call_sent_when_the_event_began_begins_no_other(self, sent: float, begins: bool) -> None:
+        """It was sent at the old rate and says nothing about the new one."""
         rate = Rate(200, 20)
         rate.refused(10.0, 9.9, 200.0, 1.0)
+        before = rate.value(15.0)
         assert rate.refused(15.0, sent, 200.0, 100.0) is begins
+        assert (rate.value(15.0) < before) is begins
 
     @pytest.mark.parametrize(("refusals", "cuts"), [(2.9, False), (3.0, True)])
     def test_three_in_a_hundred_refused_are_tolerated_below_the_limit(self, refusals: float, cuts: bool) -> None:
         rate = Rate(200, 20)
         rate.lower(10.0, 0.5)
         assert rate.refused(12.0, 11.9, 100.0, refusals) is cuts
+
+    @pytest.mark.parametrize(("accepted", "kept"), [(0.99, 0.95), (0.6, 0.97 * 0.6), (0.1, 0.4)])
+    def test_an_alert_lowers_it_by_5_to_60_percent(self, accepted: float, kept: float) -> None:
+        rate = Rate(200, 20)
+        rate.lower(10.0, accepted)
+        assert rate.value(10.0) == pytest.approx(kept * 200)
+
+
+@given(
+    steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2), st.floats(0, 1000), st.floats(0, 1)), max_size=60),
+    limit=st.floats(1, 5000),
+)
+def test_a_rate_stays_within_its_bounds_and_begins_one_event_a_second(
+    steps: list[tuple[float, float, float, float]], limit: float
+) -> None:
+    """For any refusals; without one it never falls."""
+    rate, now, begun = Rate(limit, limit / 10), 1000.0, -math.inf
+    value = limit
+    for pause, age, answered, share in steps:
+        now += pause
+        assert value - 1e-6 <= rate.value(now) <= limit
+        if rate.refused(now, now - age, answered, max(1.0, share * answered)):
+            assert now - begun >= 1.0
+            assert now - age > begun
+            begun = now
+        value = rate.value(now)
+        assert limit / 10 <= value <= limit
 
 
 class TestBurst:
@@ -88,6 +128,13 @@ class TestBurst:
         burst.refused(115.0)
         assert burst.value(115.0) == pytest.approx(2.5 * math.sqrt(2))
         assert burst.value(145.0) == pytest.approx(5 * math.sqrt(2))
+        assert (burst.value(1000.0), burst.full) == (10, True)
+
+    def test_is_at_least_a_little_more_than_one_call(self) -> None:
+        burst = Burst(10)
+        for _ in range(9):
+            burst.refused(100.0)
+        assert burst.value(100.0) == Burst.LEAST
 
     def test_a_size_below_the_least_is_kept(self) -> None:
         burst = Burst(1.0)
@@ -185,13 +232,90 @@ class TestCredit:
         credit.answered(0.1, 200, saturated=False)
         assert credit.value == pytest.approx(0.9 * 0.1 - 0.002)
 
+    def test_is_0_before_there_are_enough_round_trips(self) -> None:
+        """The first ones are longer because they open connections."""
+        credit = Credit()
+        for _ in range(Credit.MIN_SAMPLES - 1):
+            credit.answered(0.05, 200, saturated=True)
+        assert credit.value == 0.0
+        credit.answered(0.05, 200, saturated=True)
+        assert credit.value > 0.0
 
-def test_answers_of_free_slots_are_not_counted() -> None:
-    slots = Slots()
-    slots.take()
-    slots.give_back(10.0)
-    assert slots.answered(11.0, 0.0) == pytest.approx(1 / SECOND)
-    assert slots.answered(10.0 + SECOND, 0.0) == 0.0
+    def test_is_0_for_very_short_round_trips(self) -> None:
+        """Below the resolution of timers there is nothing to gain."""
+        credit = Credit()
+        for _ in range(Credit.MIN_SAMPLES):
+            credit.answered(0.002, 200, saturated=False)
+        assert credit.value == 0.0
+
+    def test_a_stall_changes_it_little(self) -> None:
+        """Two hundred answers that are a second late say nothing about the times of arrival."""
+        credit = Credit()
+        for _ in range(2000):
+            credit.answered(0.005, 200, saturated=True)
+        before = credit.value
+        for _ in range(200):
+            credit.answered(1.0, 200, saturated=True)
+        assert credit.value - before < 0.001
+
+    def test_a_round_trip_measured_as_0_does_not_make_the_typical_one_0(self) -> None:
+        """No factor could raise a typical round trip of 0 again."""
+        credit = Credit()
+        credit.answered(0.0, 200, saturated=False)
+        for _ in range(3000):
+            credit.answered(0.05, 200, saturated=False)
+        assert credit.spread + credit.value == pytest.approx(0.05, rel=0.01)
+
+
+class TestSlots:
+    """Slots, each of which is taken until a second after its response."""
+
+    def test_a_slot_is_free_a_second_after_its_response_less_the_credit(self) -> None:
+        slots = Slots()
+        slots.take()
+        slots.give_back(10.0)
+        assert slots.wait(10.5, 0.0, 1) == pytest.approx(SECOND - 0.5)
+        assert slots.wait(10.5, 0.2, 1) == pytest.approx(SECOND - 0.7)
+        assert slots.wait(10.5, 0.2, 2) == 0.0
+        assert slots.wait(10.0 + SECOND, 0.0, 1) == 0.0
+
+    def test_after_a_cut_of_the_slots_the_excess_must_become_free_first(self) -> None:
+        """With five taken of three, the third to become free is the one that leaves two."""
+        slots = Slots()
+        for _ in range(5):
+            slots.take()
+        for answered in (10.0, 10.1, 10.2, 10.3, 10.4):
+            slots.give_back(answered)
+        assert slots.wait(10.5, 0.0, 3) == pytest.approx(10.2 + SECOND - 10.5)
+
+    def test_the_wait_is_infinite_while_all_slots_are_in_flight(self) -> None:
+        """Only an answer can end it."""
+        slots = Slots()
+        slots.take()
+        assert slots.wait(10.0, 0.0, 1) == math.inf
+
+    def test_an_unused_slot_is_free_at_once(self) -> None:
+        """Its call was never sent."""
+        slots = Slots()
+        slots.take()
+        slots.unused()
+        assert slots.wait(10.0, 0.0, 1) == 0.0
+
+    def test_the_answers_of_the_last_second_are_counted(self) -> None:
+        """Also when a credit frees the slots sooner."""
+        slots = Slots()
+        for number in range(200):
+            slots.take()
+            slots.give_back(10.0 + number / 100)
+        assert slots.answered(12.0, 0.0) == pytest.approx(100, abs=1)
+        assert slots.answered(12.0, 0.2) == pytest.approx(100, abs=1)
+
+    def test_the_answers_of_free_slots_are_not_counted(self) -> None:
+        slots = Slots()
+        slots.take()
+        slots.give_back(10.0)
+        assert slots.answered(11.0, 0.0) == pytest.approx(1 / SECOND)
+        assert slots.answered(10.0 + SECOND, 0.0) == 0.0
 
 
 # Limiters, which need a running event loop

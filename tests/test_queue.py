@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tim_async._lanes import Lane
-from tim_async._limiter.learning import Credit
 from tim_async._limiter.local import LocalLimiter, Permit
 from tim_async._limiter.queue import Connections, RequestQueue
 from tim_async.errors import ClientClosed, ConnectFailed, QuotaExhausted
@@ -423,15 +422,6 @@ def test_the_queue_works_on_a_loop_with_a_coarse_clock_and_plain_handles() -> No
     assert ends == {None, QuotaExhausted}
     assert len(sent) >= 55
     assert all(later - earlier >= 1.0 for earlier, later in zip(sent, sent[20:], strict=False))
-
-
-def test_a_round_trip_measured_as_0_does_not_make_the_typical_one_0() -> None:
-    """No factor could raise a typical round trip of 0 again."""
-    credit = Credit()
-    credit.answered(0.0, 200, saturated=True)
-    for _ in range(3000):
-        credit.answered(0.05, 200, saturated=True)
-    assert credit._typical == pytest.approx(0.05, rel=0.01)
 
 
 # Times and errors that callers get
