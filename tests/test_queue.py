@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -294,15 +293,13 @@ def test_a_free_connection_goes_to_the_endpoint_that_has_waited_longest() -> Non
     assert virtual_time.run(run()) == ([0, 1, 2], 3)
 
 
-@pytest.mark.parametrize("then", [lambda queue: queue.enter(), lambda queue: queue.enter(Lane.BULK)])
-def test_closing_raises_a_separate_error_in_each_waiting_caller(
-    then: Callable[[RequestQueue], Awaitable[Permit]],
-) -> None:
+@pytest.mark.parametrize("lane", Lane)
+def test_closing_raises_a_separate_error_in_each_waiting_caller(lane: Lane) -> None:
     """It is a ConnectFailed: nothing was sent."""
 
     async def run() -> list[object]:
         queue = await filled()
-        tasks = [asyncio.ensure_future(then(queue)) for _ in range(3)]
+        tasks = [asyncio.create_task(queue.enter(lane)) for _ in range(3)]
         await asyncio.sleep(0)
         queue.close()
         return list(await asyncio.gather(*tasks, return_exceptions=True))
