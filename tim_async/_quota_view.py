@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from redis.asyncio import RedisCluster
+from redis.client import NEVER_DECODE
 
+from ._limiter.learning import Rate
 from ._redis_clients import Connected, execute
 from .quota import LAYOUT
 
@@ -193,7 +194,10 @@ async def look(connected: Connected, namespace: str) -> QuotaView:
         FAILURES: the store cannot be read.
     """
     begin, end = f"{namespace}:{{", f"}}:{LAYOUT}:state"
-    names = await _names(connected, f"{_escaped(begin)}*{_escaped(end)}")
+    pattern = f"{_escaped(begin)}*{_escaped(end)}"
+    as_bytes: dict[str, Any] = {NEVER_DECODE: True}  # also from a client that decodes replies
+    found = connected.client.scan_iter(match=pattern, count=1000, **as_bytes)
+    names = {name.decode(errors="replace") async for name in found}
     endpoints = []
     for name in sorted(names):
         app, colon, command = name.removeprefix(begin).removesuffix(end).partition(":")
@@ -204,28 +208,6 @@ async def look(connected: Connected, namespace: str) -> QuotaView:
 
 
 # Reading
-
-
-async def _names(connected: Connected, pattern: str) -> set[str]:
-    """Return the keys that match a pattern; in a cluster, those of all primaries."""
-    client = connected.client
-    if not isinstance(client, RedisCluster):
-        return await _scanned(client, pattern)
-    await client.initialize()
-    found: set[str] = set()
-    for node in client.get_primaries():
-        found |= await _scanned(node, pattern)
-    return found
-
-
-async def _scanned(client: Any, pattern: str) -> set[str]:
-    found: set[str] = set()
-    cursor = 0
-    while True:
-        cursor, names = await execute(client, "SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        found |= {name.decode(errors="replace") for name in names}
-        if not cursor:
-            return found
 
 
 def _escaped(text: str) -> str:
@@ -246,7 +228,8 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
     about: Mapping[bytes, bytes] = await read("about", "HGETALL")
     queue: Iterable[Any] = await read("waiting", "ZRANGE", 0, -1, "WITHSCORES")
     waiting = {member: "bulk" if place >= _BULK else "interactive" for member, place in _pairs(queue)}
-    real = await _time(connected, prefix)
+    seconds, microseconds = await connected.execute_at(f"{prefix}state", "TIME")
+    real = 1e6 * int(seconds) + int(microseconds)
     now = state["at"] + max(0.0, real - state["real"])
     members, unreadable = [], 0
     for name, record in about.items():
@@ -275,16 +258,6 @@ async def _endpoint(connected: Connected, prefix: str, app: str, command: str) -
     return _with_rates(endpoint, {one.id: one.taken / max(one.age, 1.0) for one in members})
 
 
-async def _time(connected: Connected, prefix: str) -> float:
-    """Return the clock of the server with these keys, microseconds."""
-    client = connected.client
-    command: dict[str, Any] = {}
-    if isinstance(client, RedisCluster):
-        command["target_nodes"] = client.get_node_from_key(f"{prefix}state")
-    seconds, microseconds = await client.execute_command("TIME", **command)
-    return 1e6 * int(seconds) + int(microseconds)
-
-
 def _member(id_: str, record: bytes, waiting: str, now: float) -> Member | None:
     """Read a member's record; return None when it is damaged."""
     words = [_number(word) for word in record.split()]
@@ -310,15 +283,12 @@ def _pairs(found: Iterable[Any]) -> list[tuple[str, float]]:
 
 
 def _rate(state: Mapping[str, float], now: float) -> float:
-    """Return the adaptive rate, by the rule of ``quota.lua`` and `learning.Rate`."""
+    """Return the adaptive rate, as ``quota.lua`` computes it."""
     limit = state["limit"]
     if not state["lowered"]:
         return limit
-    beyond = (now - state["changed_at"]) / 1e6 - 2.0
-    if beyond < 0:
-        return min(limit, state["plateau"] - (state["plateau"] - state["low"]) * (-beyond / 2.0) ** 3)
-    gentle = min(beyond, 2.5)
-    return min(limit, state["plateau"] + limit * (gentle**3 / 150 + (beyond - gentle) / 8))
+    since_fall = (now - state["changed_at"]) / 1e6
+    return min(limit, Rate.recovered(since_fall, limit, state["low"], state["plateau"]))
 
 
 # Rates

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import re
 import ssl
@@ -35,7 +34,7 @@ from ._store_faults import (
     remedy,
     said,
 )
-from ._stores import CLUSTER, SENTINEL, StoreURL, check_arguments, read_url, redis_url, shown_url
+from ._stores import CLUSTER, SENTINEL, StoreURL, check_arguments, read_url, shown_url
 
 Client = Redis | RedisCluster
 """A client for a store; that of ``Sentinel.master_for`` is a `Redis`."""
@@ -105,6 +104,13 @@ class Connected(NamedTuple):
             if "path" not in options
         ]
 
+    async def execute_at(self, key: str, *command: Any) -> Any:
+        """Run a command on the server that holds a key; text in the reply is bytes, but INFO is a dict."""
+        if not isinstance(self.client, RedisCluster):
+            return await execute(self.client, *command)
+        node = self.client.get_node_from_key(key)
+        return await execute(self.client, *command, target_nodes=node)
+
     async def give_up(self) -> None:
         """Close the idle connections, so that the next command finds the primary and connects again.
 
@@ -164,7 +170,7 @@ def connect(store: str | Client, *, cluster: bool = False, **options: Any) -> Co
         if cluster and not url.kind:
             url = url._replace(kind=CLUSTER)
         try:
-            return Connected(_make(url, options), ours=True, shown=shown_url(redis_url(store)))
+            return Connected(_make(url, options), ours=True, shown=shown_url(url.text))
         except exceptions.RedisClusterException as error:  # such as a database, which a cluster does not have
             raise ValueError(f"the store's URL is not one of a cluster: {error}") from None
         except exceptions.RedisError as error:  # such as a credential provider besides a password
@@ -189,23 +195,19 @@ class Script:
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, client: Client, keys: list[str], *arguments: str | bytes) -> Any:
-        """Run the script; text in the reply is bytes, even if the client decodes replies."""
-        return await self.by(functools.partial(execute, client), keys, *arguments)
-
-    async def by(self, command: Callable[..., Awaitable[Any]], keys: list[str], *arguments: str | bytes) -> Any:
-        """Run the script with a function that runs commands."""
-        rest = (len(keys), *keys, *arguments)
+    async def run(self, execute: Callable[..., Awaitable[Any]], keys: list[str], argument: str | bytes) -> Any:
+        """Run the script with a function that executes a command."""
+        rest = (len(keys), *keys, argument)
         try:
-            return await command("EVALSHA", self._sha, *rest)
+            return await execute("EVALSHA", self._sha, *rest)
         except exceptions.NoScriptError:
-            return await command("EVAL", self._source, *rest)
+            return await execute("EVAL", self._source, *rest)
 
 
-async def execute(client: Client, *command: Any) -> Any:
-    """Run a command; text in the reply is bytes, even if the client decodes replies."""
+async def execute(client: Client, *command: Any, **options: Any) -> Any:
+    """Run a command with redis-py's options; text in the reply is bytes, even if the client decodes replies."""
     try:
-        return await client.execute_command(*command, **{NEVER_DECODE: True})
+        return await client.execute_command(*command, **{NEVER_DECODE: True, **options})
     except AttributeError as error:
         # After a failure, redis-py's cluster client also closes the connections of all other commands.
         if isinstance(client, RedisCluster) and "NoneType" in str(error):

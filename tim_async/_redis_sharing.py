@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ._background import Background
+from ._limiter.queue import RequestQueue
 from ._limiter.reply import Reply, read_reply
 from ._limiter.request import Request
 from ._limiter.shared import SharedLimiter
-from ._limiter.sharing import QueueView, Shares, StoreUnavailable
+from ._limiter.sharing import Shares, StoreUnavailable
 
 if TYPE_CHECKING:
     from ._redis_clients import Script
@@ -68,7 +69,7 @@ class RedisSharing:
         self._worked: set[str] = set()
         self._retry_at: dict[str, float] = {}
 
-    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> SharedLimiter:
+    def limiter(self, command: str, limit: float, strict: bool, queue: RequestQueue) -> SharedLimiter:
         """Return the limiter of one endpoint; ``limit`` is the calls/s of all processes together."""
         limiter = SharedLimiter(
             functools.partial(self._exchange, self._keys(command), queue),
@@ -93,7 +94,7 @@ class RedisSharing:
         finally:
             await leave_link(self._link, self._where)
 
-    async def _exchange(self, keys: list[str], queue: QueueView, request: Request) -> Reply:
+    async def _exchange(self, keys: list[str], queue: RequestQueue, request: Request) -> Reply:
         """Run ``quota.lua`` on an endpoint's keys.
 
         Raises:
@@ -119,7 +120,7 @@ class RedisSharing:
                 _log.warning("the shared quota at %s is reachable again", self._where)
         return reply
 
-    def _handle_failure(self, key: str, queue: QueueView, error: Exception) -> None:
+    def _handle_failure(self, key: str, queue: RequestQueue, error: Exception) -> None:
         """Raise a misconfiguration from calls, or log an outage."""
         from ._store_faults import in_words, is_of_the_keys, remedy
         from .quota import QuotaMisconfigured

@@ -28,7 +28,6 @@ from redis import exceptions
 from redis.asyncio import RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.client import NEVER_DECODE
 from redis.utils import str_if_bytes
 
 from ._limiter.request import SETTLE
@@ -147,18 +146,13 @@ class StoreLink:
             return reply
 
     async def ask(self, key: str, *command: str) -> Any:
-        """Run a command on the server that holds a key; text in the reply is bytes, but INFO is a dict.
+        """Run a command as `Connected.execute_at` does, with a time-out.
 
         Raises:
             FAILURES: the command could not be run.
         """
-        client = self._connected.client
         async with asyncio.timeout(self.times.most):
-            if isinstance(client, RedisCluster):
-                node = client.get_node_from_key(key)
-                assert node is not None  # it has just answered
-                return await node.execute_command(*command, **{NEVER_DECODE: True})
-            return await execute(client, *command)
+            return await self._connected.execute_at(key, *command)
 
     async def _run_hedged(self, script: Script, keys: list[str], document: str) -> Any:
         """Run a script; if the reply is late, run it on a new connection in parallel, and return the first reply.
@@ -215,7 +209,7 @@ class StoreLink:
                 return await self._in_cluster(client, script, keys, document)
             async with self._connection(client.connection_pool, self.times.connecting) as connection:
                 connected()
-                return await script.by(functools.partial(self._execute, connection), keys, document)
+                return await script.run(functools.partial(self._execute, connection), keys, document)
         except (AttributeError, IndexError, TypeError) as error:  # redis-py does not validate replies
             raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
 
@@ -224,7 +218,7 @@ class StoreLink:
         connected, began = self._last_reply is not None, self.now()
         # The client's own time-outs must come first: they make it skip an unreachable node and ask another for the map.
         async with asyncio.timeout(max(self.times.connecting, 3 * STEP)):
-            reply = await script.run(client, keys, document)
+            reply = await script.run(functools.partial(execute, client), keys, document)
         if connected:
             self.times.heard(self.now() - began)
         return reply

@@ -140,6 +140,7 @@ class StoreURL(NamedTuple):
     """A checked URL.
 
     Attributes:
+        text: the whole URL, with a normalized scheme.
         url: the URL of the single server, or of the first node, in redis-py's form.
         kind: ``SENTINEL``, ``CLUSTER``, or "" for a single server.
         nodes: host and port of each Sentinel, or of each node of the cluster.
@@ -147,6 +148,7 @@ class StoreURL(NamedTuple):
         sentinels: the options for connections to the Sentinels.
     """
 
+    text: str
     url: str
     kind: str = ""
     nodes: tuple[tuple[str, int], ...] = ()
@@ -154,8 +156,8 @@ class StoreURL(NamedTuple):
     sentinels: tuple[tuple[str, str], ...] = ()
 
 
-def redis_url(url: str) -> str:
-    """Check a store's URL and return it with a normalized scheme.
+def read_url(url: str) -> StoreURL:
+    """Check a store's URL and split it into its parts.
 
     Raises:
         ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
@@ -166,35 +168,22 @@ def redis_url(url: str) -> str:
         )
     scheme, _, rest = url.partition("://")
     name, plus, kind = scheme.lower().partition("+")
-    url = f"{_REDIS_SCHEMES.get(name, name)}{plus}{kind}://{rest}"
+    scheme, kind = _REDIS_SCHEMES.get(name, name), plus + kind
+    url = f"{scheme}{kind}://{rest}"
     _check_characters(url)
     parts = _split(url)
-    if parts.scheme == "unix":
-        _check_path(parts)
-    elif plus:
-        _nodes(parts, plus + kind)
-        _check_service(parts, plus + kind)
-    else:
-        _check_host(parts)
-        _check_database(parts.path)
-    _check_options(parts, _OPTIONS[parts.scheme])
-    return url
-
-
-def read_url(url: str) -> StoreURL:
-    """Check a store's URL and split it into its parts.
-
-    Raises:
-        ValueError: the URL is invalid; the message names the part and the remedy, and quotes no value.
-    """
-    url = redis_url(url)
-    parts = _split(url)
-    scheme, plus, kind = parts.scheme.partition("+")
-    if not plus:
-        return StoreURL(url)
-    kind = plus + kind
+    if not kind:
+        if scheme == "unix":
+            _check_path(parts)
+        else:
+            _check_host(parts)
+            _check_database(parts.path)
+        _check_options(parts)
+        return StoreURL(url, url)
     nodes = _nodes(parts, kind)
     service, _, database = parts.path.strip("/").partition("/")
+    _check_service(service, database, kind)
+    _check_options(parts)
     options = dict(option.split("=", 1) for option in parts.query.split("&") if option)
     sentinels = {
         name.removeprefix("sentinel_"): unquote_plus(options.pop(name)) for name in _OF_SENTINELS if name in options
@@ -203,7 +192,7 @@ def read_url(url: str) -> StoreURL:
     first = parts.netloc.rpartition("@")[2].partition(",")[0]
     query = "&".join(f"{name}={value}" for name, value in options.items())
     single = urlunsplit((scheme, f"{credentials}{first}", database, query, ""))
-    return StoreURL(single, kind, nodes, unquote(service), tuple(sentinels.items()))
+    return StoreURL(url, single, kind, nodes, unquote(service), tuple(sentinels.items()))
 
 
 def check_arguments(options: Mapping[str, object]) -> None:
@@ -294,16 +283,14 @@ def _nodes(parts: SplitResult, kind: str) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def _check_service(parts: SplitResult, kind: str) -> None:
-    service, slash, database = parts.path.strip("/").partition("/")
+def _check_service(service: str, database: str, kind: str) -> None:
     if kind == SENTINEL:
         if not service:
             raise ValueError(
                 "the store's URL does not name the primary; write redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB"
             )
-        if slash:
-            _check_database(database)
-    elif parts.path.strip("/") not in ("", "0"):
+        _check_database(database)
+    elif database or service not in ("", "0"):
         raise ValueError(
             "the store's URL has a database, but a cluster has none; write redis+cluster://HOST:PORT,HOST:PORT"
         )
@@ -315,7 +302,8 @@ def _check_database(path: str) -> None:
         raise ValueError("the store's URL has a database that is not a number; write redis://HOST:PORT/0")
 
 
-def _check_options(parts: SplitResult, known: Mapping[str, Check]) -> None:
+def _check_options(parts: SplitResult) -> None:
+    known = _OPTIONS[parts.scheme]
     found: set[str] = set()
     for option in filter(None, parts.query.split("&")):
         name, equals, value = option.partition("=")

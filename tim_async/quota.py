@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from . import _arguments
 from ._limiter.sharing import Shares
 from ._redis_sharing import OVERDUE, RedisSharing, leave_link
-from ._stores import CLUSTER, read_url, redis_url
+from ._stores import CLUSTER, read_url
 from .errors import TIMError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class RedisQuota:
         if {"{", "}"} & {*_arguments.text("namespace", namespace)}:
             raise ValueError(f"namespace must not contain braces, which select a cluster's slot: {namespace!r}")
         self._timeout = None if timeout is None else _arguments.positive("timeout", timeout)
-        self._store = url if not isinstance(url, str) else redis_url(_arguments.text("url", url))
+        self._store = url if not isinstance(url, str) else read_url(_arguments.text("url", url)).text
         self._shares = Shares(bulk, fallback, fail_closed=fail_closed, own_rates=own_rates)
         self._fail_fast = fail_fast
         self._namespace = namespace

@@ -112,6 +112,16 @@ async def call(queue: RequestQueue) -> None:
     queue.leave(permit, answered=True)
 
 
+async def end(store: FakeStore, queue: RequestQueue, limiter: SharedLimiter) -> None:
+    """Close; assert that no task is left once the store lets go of its exchange."""
+    queue.close()
+    await limiter.finish()
+    store.released.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert other_tasks() == set()
+
+
 @given(
     failures=st.lists(
         st.tuples(st.sampled_from(MANNERS), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=5
@@ -125,8 +135,7 @@ def test_after_all_tasks_are_cancelled_at_any_step_the_next_call_gets_its_permit
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        if factory is not None:
-            loop.set_task_factory(factory)
+        loop.set_task_factory(factory)
         store = FakeStore()
         queue, limiter = make_limiter(store, fallback)
         calls: list[asyncio.Task[None]] = []
@@ -144,12 +153,7 @@ def test_after_all_tasks_are_cancelled_at_any_step_the_next_call_gets_its_permit
                 await call(queue)
         async with asyncio.timeout(OVERDUE + 1.0):
             await settled(limiter)
-        queue.close()
-        await limiter.finish()
-        store.released.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert other_tasks() == set()
+        await end(store, queue, limiter)
 
     virtual_time.run(main())
 
@@ -174,12 +178,7 @@ def test_a_waiting_call_survives_a_failing_or_hanging_exchange(
             await waiting
             await settled(limiter)
             await call(queue)
-        queue.close()
-        await limiter.finish()
-        store.released.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert other_tasks() == set()
+        await end(store, queue, limiter)
 
     virtual_time.run(main())
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -208,8 +207,7 @@ def test_ended_calls_are_reported_once_and_then_nothing_is_sent() -> None:
         freed = [calls for request in store.requests for _, _, calls in request.get("freed", ())]
         assert sum(freed) == 81
         assert store.requests[-1]["out"] == 0
-        queue.close()
-        await limiter.finish()
+        await end(store, queue, limiter)
 
     virtual_time.run(main())
 
@@ -226,8 +224,7 @@ def test_max_wait_0_is_served_when_no_other_call_waits(delay: float) -> None:
             await call(queue)  # the round trip is learned
             await asyncio.sleep(1.0)
         queue.leave(await queue.enter(max_wait=0), answered=True)
-        queue.close()
-        await limiter.finish()
+        await end(store, queue, limiter)
 
     virtual_time.run(main())
 
@@ -241,12 +238,7 @@ def test_close_does_not_wait_for_a_hanging_exchange(manner: str) -> None:
         await call(queue)  # its end is to be reported
         store.manner = manner
         begin = loop.time()
-        queue.close()
-        await limiter.finish()
-        store.released.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert other_tasks() == set()
+        await end(store, queue, limiter)
         return loop.time() - begin
 
     assert virtual_time.run(main()) <= OVERDUE + 0.001
@@ -264,13 +256,8 @@ def test_close_abandons_an_exchange_that_hangs_already() -> None:
         limiter.refused(loop.time(), loop.time())  # is reported at once
         await asyncio.sleep(0)
         begin = loop.time()
-        queue.close()
-        await limiter.finish()
+        await end(store, queue, limiter)
         assert len(store.requests) == 2
-        store.released.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert other_tasks() == set()
         return loop.time() - begin
 
     assert virtual_time.run(main()) == pytest.approx(OVERDUE)
@@ -298,9 +285,7 @@ def test_a_cancelled_close_leaves_no_task() -> None:
 
 @pytest.mark.parametrize("factory", FACTORIES)
 async def test_a_lost_connection_is_replaced_within_a_second(service: StandIn, store: Store, factory: Any) -> None:
-    loop = asyncio.get_running_loop()
-    if factory is not None:
-        loop.set_task_factory(factory)
+    asyncio.get_running_loop().set_task_factory(factory)
     quota = quota_on(store)
     with redis.Redis.from_url(store.url) as operator:
         async with client(service, quota, LIMIT) as tim, calling((tim, "alice")):
@@ -315,9 +300,7 @@ async def test_a_lost_connection_is_replaced_within_a_second(service: StandIn, s
 async def test_after_all_tasks_are_cancelled_at_each_step_of_a_real_exchange_the_next_call_succeeds(
     service: StandIn, lasting: Store, factory: Any
 ) -> None:
-    loop = asyncio.get_running_loop()
-    if factory is not None:
-        loop.set_task_factory(factory)
+    asyncio.get_running_loop().set_task_factory(factory)
     quota = quota_on(lasting, fail_closed=True)
     async with client(service, quota, 500) as tim:
         for steps in range(40):

@@ -235,9 +235,9 @@ def test_a_permit_is_released_to_the_limiter_that_granted_it() -> None:
         permit = fallback.take(now)
         assert permit.sent == now
         fallback.begin(now - 1.0, now - 1.0)
-        assert permit.source is not None
-        permit.source.release(permit, now, Use.ANSWERED)
-        assert fallback.take(now).source is not permit.source
+        assert permit.release_inner is not None
+        permit.release_inner(permit, now, Use.ANSWERED)
+        assert fallback.take(now).release_inner != permit.release_inner
 
     in_virtual_time(check)
 

@@ -83,20 +83,3 @@ async def test_the_others_take_the_part_of_stopped_and_killed_processes(
     stops = 2
     assert counting.refused <= stops
     assert counting.max_per_second() <= LIMIT + stops
-
-
-async def test_the_limit_holds_before_during_and_after_an_outage(service: StandIn, store: Store) -> None:
-    """No call fails."""
-    counting = service.answer = Counting(LIMIT)
-    quota = RedisQuota(store.url, fallback_share=0.25)
-    workers = [{"quota": {"fallback_share": 0.25}} for _ in range(4)]
-    async with fleet(service, quota, *workers):
-        await until(lambda: answers(counting) >= LIMIT + 20)
-        store.kill()
-        before = answers(counting)
-        await until(lambda: answers(counting) >= before + LIMIT)
-        store.start()
-        before = answers(counting)
-        await until(lambda: answers(counting) >= before + LIMIT + 20)
-    assert counting.refused == 0
-    assert counting.max_per_second() <= LIMIT

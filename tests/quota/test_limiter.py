@@ -359,20 +359,6 @@ def test_close_returns_unused_permits_and_leaves() -> None:
     run(main)
 
 
-def test_closing_waits_for_an_exchange_no_longer_than_until_it_is_overdue() -> None:
-    async def main(client: Client) -> None:
-        client.store.takes = 1e6
-        caller = asyncio.create_task(client.queue.enter())
-        await client.asked()
-        begin = client.now
-        client.queue.close()
-        await client.limiter.finish()
-        assert client.now - begin == pytest.approx(2.5)
-        await asyncio.gather(caller, return_exceptions=True)
-
-    run(main)
-
-
 def test_a_late_reply_grants_nothing() -> None:
     """Its permits may have expired in the store; those not due yet keep their slots until then."""
 
@@ -752,19 +738,6 @@ def test_calls_made_without_the_store_are_reported_as_such() -> None:
         assert (first["alone"], first["called_lately"], first["out"]) == (True, True, 0)
         assert sum(calls for _, _, calls in first["freed"]) == 3
         assert not any("alone" in request for request in others)
-        assert client.queue.shared
-
-    run(main)
-
-
-def test_an_overdue_exchange_is_abandoned() -> None:
-    async def main(client: Client) -> None:
-        client.store.takes = 1e6
-        begin = client.now
-        assert await client.call() == pytest.approx(begin + 2.5, abs=0.45)
-        assert not client.queue.shared
-        client.store.takes = 0.0
-        await asyncio.sleep(3.2)
         assert client.queue.shared
 
     run(main)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tim_async import Lane
 from tim_async._limiter.demand import Demand
 from tim_async._limiter.permits import GrantedPermits, Ledger
+from tim_async._limiter.queue import RequestQueue
 from tim_async._limiter.reply import Reply, StoreView
 from tim_async._limiter.request import PendingEvents, Request
 
@@ -240,8 +241,8 @@ def test_calls_that_end_within_a_millisecond_are_told_as_one() -> None:
 # Demand.
 
 
-class Callers:
-    """A queue as a limiter sees it."""
+class Callers(RequestQueue):
+    """A queue with these callers, as a `Demand` sees it: without an event loop."""
 
     def __init__(self, *, interactive: int = 0, bulk: int = 0, deadline: float = math.inf) -> None:
         self._queued = {Lane.INTERACTIVE: interactive, Lane.BULK: bulk}
@@ -252,15 +253,6 @@ class Callers:
 
     def head_deadline(self) -> float:
         return self._deadline
-
-    def advance(self) -> None:
-        raise AssertionError
-
-    def pause_until(self, moment: float) -> None:
-        raise AssertionError
-
-    def refuse(self, why: Callable[[], Exception] | None) -> None:
-        raise AssertionError
 
 
 def said(**fields: Any) -> Reply:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from redis import Redis, ResponseError
 
 from tests.hypotheses import at_most
+from tests.simulation.releases import later
 from tests.store import SERVERS, Store
 from tim_async._limiter.learning import Rate
 from tim_async._limiter.local import SECOND
@@ -216,6 +217,21 @@ def test_the_calls_of_a_silent_process_count_until_they_must_have_ended(redis: R
     script.check()
 
 
+def test_a_delayed_request_frees_nothing_early(redis: Redis) -> None:
+    """The simulation found that: the delay looks to the store like a jump of its clock."""
+    script = Script(redis)
+    first, second = (Member(script, 1, strict=True, settle=0, round_trip=1000, horizon=10_000) for _ in range(2))
+    for script.now in (0.0, 10.0):
+        first.ask()
+        second.ask()
+    script.now = 10.2
+    first.ask(heard_ago=50_000, freed=[(3, 1_000_500, 1)])  # sent at 10.05
+    for script.now in (10.21, 11.19):  # the other member's request shows that it was none
+        assert second.ask(1).permits == ()
+    script.now = 11.6
+    assert second.ask(1).permits
+
+
 # The queue.
 
 
@@ -285,6 +301,27 @@ def test_the_queue_is_first_come_first_served_and_uses_the_whole_limit(redis: Re
     assert max(later - sooner for sooner, later in itertools.pairwise(after)) < 0.3
     script.check()
     assert redis.zcard(script.keys["waiting"]) <= 21
+
+
+def test_a_member_behind_others_does_not_take_their_permits(redis: Redis) -> None:
+    """The simulation found that: it asks when a permit is due for another, before that one asks again."""
+    script = Script(redis)
+    busy, first, second = (Member(script, 20, strict=True, settle=0, round_trip=1000, horizon=10_000) for _ in range(3))
+    for member in (busy, first, second):
+        member.ask()
+    script.now = 10.0
+    while busy.ask(1).permits:
+        pass
+    assert busy.out < 10, "there are free slots; only the pace delays"
+    script.now += 0.001
+    wait = first.ask(1).again
+    script.now += 0.001
+    second.ask(1)
+    script.now += wait
+    script.now += first.ask(1).again - 0.0005
+    assert second.ask(1).permits == ()
+    script.now += 0.001
+    assert first.ask(1).permits
 
 
 def test_interactive_members_go_before_bulk(redis: Redis) -> None:
@@ -649,24 +686,32 @@ def test_the_stored_data_are_those_of_this_layout(redis: Redis) -> None:
     assert redis.zrange(script.keys["waiting"], 0, -1) == [member.id.encode()]
 
 
-NEXT_RELEASE = SOURCE.replace("    'opens',", "    'opens', 'calls',").replace(
-    "local rate = learn_rate()", "state.calls = state.calls + (request.calls or 0)\nlocal rate = learn_rate()"
-)
-"""A script with one more field in the request and in the state, in the same layout."""
-
-
 def test_two_releases_with_one_layout_share_one_quota(redis: Redis) -> None:
-    """Each with its own script; neither loses the other's fields."""
-    old, new = Script(redis), Script(redis, source=NEXT_RELEASE)
-    one, two = Member(old, 5), Member(new, 5)
-    for _ in range(3):
-        one.ask(2)
-        two.ask(2, calls=1)
-        old.now += 0.1
-        new.now += 0.1
-    assert (one.out, two.out) == (3, 2)
-    assert new.state()["calls"] == 3
-    new.check()
+    """Each with its own script; neither loses the other's fields, and each removes the other's silent members."""
+    script = Script(redis)
+    newer = Script(redis, source=later(SOURCE))
+    this, next_ = Member(script, 4), Member(newer, 4, later=1)
+
+    def passes(seconds: float) -> None:
+        script.now += seconds
+        newer.now += seconds
+
+    passes(10.0)
+    for _ in range(2):  # each reads the other's writes, and its own earlier ones
+        this.ask()
+        next_.ask()
+    assert this.ask(2).permits == ((0.0, 2),)
+    assert next_.ask(2).permits == ((0.0, 2),)
+    assert newer.state()["later"] == 3
+    for member in (this, next_):
+        assert member.ask(2).permits == ()
+    newer.check()
+    # First the permits of a silent member are removed, then the member.
+    for member in (this, next_, this):
+        passes(70.0)
+        member.unused.clear()
+        member.ask()
+        assert member.ask().members == 1
 
 
 def test_every_key_expires_after_a_day(redis: Redis) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
-import time
 import warnings
 from collections.abc import Awaitable
 from typing import Any
@@ -21,7 +20,7 @@ from tim_async import ClientClosed, Lane, QuotaExhausted, TIMClient, TIMError
 from tim_async.quota import LAYOUT, RedisQuota
 from tim_async.webhooks import RequestOverLimit
 
-from .support import COMMAND, NAME, PATIENT, Counting, answers, calling, client, in_use, keys_of, quota_on, until
+from .support import NAME, PATIENT, Counting, answers, calling, client, in_use, keys_of, quota_on, until
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -154,20 +153,6 @@ async def test_releases_with_different_layouts_leave_each_other_alone(
         }
 
 
-async def test_two_quota_objects_of_one_store_are_one_quota(service: StandIn, lasting: Store) -> None:
-    counting = service.answer = Counting(20)
-    quota = quota_on(lasting, timeout=PATIENT)
-    other = RedisQuota(lasting.url, namespace=quota._namespace)
-    async with (
-        client(service, quota, 20) as one,
-        client(service, other, 20) as two,
-        calling((one, "one"), (two, "two")),
-    ):
-        await until(lambda: answers(counting) >= 30)
-    assert counting.refused == 0
-    assert min(counting.accepted.values()) >= 7
-
-
 def test_one_quota_object_works_in_two_loops_one_after_the_other(lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
 
@@ -249,20 +234,6 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(
     assert caplog.records == []
 
 
-async def test_permits_of_cancelled_calls_are_returned(service: StandIn, lasting: Store) -> None:
-    """Long before the store would take the process to be dead."""
-    quota = quota_on(lasting, timeout=PATIENT)
-    async with client(service, quota, 2) as tim:
-        waiting = [asyncio.create_task(tim.get_all_c2c_unread_msg_num("a")) for _ in range(2)]
-        await asyncio.sleep(0)  # they are queued, and permits are requested
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting)
-        await until(lambda: in_use(lasting, quota)[0] > 0)
-        await until(lambda: in_use(lasting, quota) == (0, 0), 1.5)
-        assert service.seen == []
-
-
 async def test_close_fails_waiting_calls_and_leaves_no_task(service: StandIn, lasting: Store) -> None:
     quota = quota_on(lasting, timeout=PATIENT)
     service.answer = lambda _: Fate.HOLD
@@ -298,26 +269,6 @@ def test_a_client_connects_at_its_first_call() -> None:
         gc.collect()
 
 
-@pytest.mark.parametrize(
-    ("url", "options", "kind"),
-    [
-        ("http://127.0.0.1", {}, ValueError),
-        ("", {}, ValueError),
-        (6379, {}, TypeError),
-        ("redis://h", {"fallback_share": 0}, ValueError),
-        ("redis://h", {"fallback_share": 1.1}, ValueError),
-        ("redis://h", {"timeout": "1"}, TypeError),
-        ("redis://h", {"namespace": ""}, ValueError),
-        ("redis://h", {"bulk_share": 2}, ValueError),
-        ("redis://h", {"timeout": 0}, ValueError),
-        ("redis://h", {"namespace": "a{b}"}, ValueError),
-    ],
-)
-def test_wrong_options_are_rejected(url: Any, options: dict[str, Any], kind: type[Exception]) -> None:
-    with pytest.raises(kind):
-        RedisQuota(url, **options)
-
-
 def test_a_rejected_quota_shows_no_secret() -> None:
     """Crash reporters show the variables of each frame, also of the constructor's."""
     for url, options in ((5, {}), ("http://:secret@h", {}), ("redis://:secret@h", {"timeout": 0})):
@@ -338,55 +289,6 @@ def test_a_quota_shows_no_password_and_can_be_pickled() -> None:
         assert "secret" not in f"{quota!r}{quota}"
         assert repr(pickle.loads(pickle.dumps(quota))) == repr(quota)
     assert repr(RedisQuota("valkeys://user:secret@store:6380/2")) == "RedisQuota('rediss://store:6380/2')"
-
-
-async def test_a_permit_that_expires_before_its_use_is_returned(service: StandIn, store: Store) -> None:
-    """The loop is blocked after the grant, for longer than the slot is kept: another permit is requested.
-
-    It uses the private limiter, which alone can block the loop between the grant and the caller's next step.
-    """
-    quota = quota_on(store)
-    loop = asyncio.get_running_loop()
-    async with client(service, quota, 50) as tim:
-        await tim.get_all_c2c_unread_msg_num("alice")
-        limiter: Any = tim._caller.channels._by_command[COMMAND].queue._limiter
-        take, taken = limiter.take, list[Any]()
-
-        def take_and_block(now: float) -> Any:
-            permit = take(now)
-            taken.append(permit)
-            if len(taken) == 1:
-                loop.call_soon(time.sleep, 0.15)
-            return permit
-
-        limiter.take = take_and_block
-        await tim.get_all_c2c_unread_msg_num("bob")
-    assert len(taken) == 2
-    assert taken[0] is not taken[1]
-    assert [body["To_Account"] for body in service.bodies] == ["alice", "bob"]
-
-
-async def test_a_permit_that_expires_in_a_closed_client_raises_client_closed(service: StandIn, store: Store) -> None:
-    """The loop is blocked during close: no other permit would ever be granted.
-
-    It uses the private limiter for the same reason.
-    """
-    quota = quota_on(store)
-    async with client(service, quota, 50) as tim:
-        await tim.get_all_c2c_unread_msg_num("alice")
-        queue: Any = tim._caller.channels._by_command[COMMAND].queue
-        take = queue._limiter.take
-
-        def take_and_block(now: float) -> Any:
-            permit = take(now)
-            queue.close()
-            time.sleep(0.15)
-            return permit
-
-        queue._limiter.take = take_and_block
-        failure = await asyncio.wait_for(failure_of(tim.get_all_c2c_unread_msg_num("bob")), 5)
-    assert isinstance(failure, ClientClosed)
-    assert [body["To_Account"] for body in service.bodies] == ["alice"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(40, 80), (80, 40)])

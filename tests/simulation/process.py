@@ -18,7 +18,6 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from tim_async import Attempt, TIMClient
-from tim_async._lanes import Lane
 from tim_async._redis_clients import Connected
 from tim_async.errors import TIMError
 from tim_async.quota import RedisQuota
@@ -358,8 +357,3 @@ class Process:
 def _soon(dice: random.Random) -> float:
     """Draw the seconds until a call is cancelled: in the iteration of its start, in flight, or later."""
     return dice.choice((0.0, 0.001, dice.expovariate(1 / 0.05), dice.expovariate(1 / 0.5)))
-
-
-def is_bulk(attempt: Attempt) -> bool:
-    """Whether an attempt was in the bulk lane."""
-    return attempt.lane is Lane.BULK

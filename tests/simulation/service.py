@@ -43,13 +43,6 @@ class Weather:
     more: float = 0.0
 
 
-class Watcher(Protocol):
-    """An observer of every arrival."""
-
-    def arrived(self, flight: Flight, taken: bool) -> None:
-        """Note that a call of the fleet has reached the service, which accepted or refused it."""
-
-
 class Host(Protocol):
     """A process, from the side of the service and the network."""
 
@@ -99,7 +92,7 @@ class Service:
     Args:
         world: its world.
         window: its rate window.
-        watcher: the observer of every arrival.
+        watcher: the observer of every arrival: a `Watch`, of a fleet or of a migration.
     """
 
     def __init__(self, world: World, window: Window, watcher: Any) -> None:

@@ -7,9 +7,9 @@ import math
 from tim_async._lanes import Lane
 
 from .permits import GrantedPermits
+from .queue import RequestQueue
 from .reply import StoreView
 from .request import Request, micro
-from .sharing import QueueView
 
 
 class Demand:
@@ -21,14 +21,12 @@ class Demand:
         store: the view of the quota.
     """
 
-    __slots__ = ("_granted", "_queue", "_store", "_wanted")
-
     MARGIN = 0.008
     """Seconds beyond the round trips to the store for which permits may be granted in advance."""
     NEAR = 0.004
     """Seconds of a round trip up to which no permit is requested before the granted ones are due."""
 
-    def __init__(self, queue: QueueView, granted: GrantedPermits, store: StoreView) -> None:
+    def __init__(self, queue: RequestQueue, granted: GrantedPermits, store: StoreView) -> None:
         self._queue = queue
         self._granted = granted
         self._store = store

@@ -50,8 +50,6 @@ class Timetable:
         clock: converts a loop time to the fleet's clock.
     """
 
-    __slots__ = ("_clock", "_period", "_phase", "_stretch", "_used")
-
     TOLERANCE = 0.02
     """Seconds after its time within which a call may still be sent."""
     MAX_STRETCH = 8
@@ -117,8 +115,6 @@ class Fallback:
         strict: as for `LocalLimiter`.
     """
 
-    __slots__ = ("_limit", "_limiter", "_settles_at", "_share", "_shares", "_silent_until", "_store", "_strict")
-
     TIMETABLE_BELOW = 10.0
     """Calls/s below which a timetable replaces slots, which are whole numbers."""
     MARGIN = 0.94
@@ -178,7 +174,7 @@ class Fallback:
         if self._limiter is None:
             raise RuntimeError("there is no permit to take: no call is sent without the store")
         permit = self._limiter.take(now)
-        permit.source = self._limiter  # the next outage has another one
+        permit.release_inner = self._limiter.release  # the next outage has another one
         return permit
 
     def _timetable_rate(self, rate: float) -> float:

@@ -146,8 +146,6 @@ class Rate:
         full: whether the rate is the limit; `value` sets it when the rate has risen to the limit again.
     """
 
-    __slots__ = ("_changed_at", "_event_at", "_floor", "_limit", "_low", "_measured", "_plateau", "full")
-
     HOLD = 2.0
     """Seconds after the last refusal in which the rate returns to the plateau."""
     GENTLE = 2.5
@@ -181,15 +179,21 @@ class Rate:
         """Return the current rate, calls/s, between ``floor`` and the limit."""
         if self.full:
             return self._limit
-        beyond = now - self._changed_at - self.HOLD
-        if beyond < 0.0:
-            return self._plateau - (self._plateau - self._low) * (-beyond / self.HOLD) ** 3
-        gentle = min(beyond, self.GENTLE)
-        value = self._plateau + self._limit * (gentle**3 / 150.0 + (beyond - gentle) * self.STEADY)
-        if value >= self._limit:
+        since_fall = now - self._changed_at
+        value = self.recovered(since_fall, self._limit, self._low, self._plateau)
+        if value >= self._limit and since_fall >= self.HOLD:
             self.full = True
             return self._limit
         return value
+
+    @staticmethod
+    def recovered(seconds: float, limit: float, low: float, plateau: float) -> float:
+        """Return the rate some seconds after a fall to ``low``, calls/s; it may exceed the limit."""
+        beyond = seconds - Rate.HOLD
+        if beyond < 0.0:
+            return plateau - (plateau - low) * (-beyond / Rate.HOLD) ** 3
+        gentle = min(beyond, Rate.GENTLE)
+        return plateau + limit * (gentle**3 / 150.0 + (beyond - gentle) * Rate.STEADY)
 
     def probing(self, now: float) -> bool:
         """Whether the rate is above its plateau."""
@@ -242,8 +246,6 @@ class Burst:
     Args:
         most: the number without refusals.
     """
-
-    __slots__ = ("_changed_at", "_left", "_most", "full")
 
     LEAST = 1.15
     """A little more than one call: the rest makes up for timers that fire late."""

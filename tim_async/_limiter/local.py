@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from tim_async._lanes import Lane
@@ -35,21 +36,14 @@ class Permit:
 
     Attributes:
         sent: the loop time at which the attempt may be sent, or was.
-        source: the inner limiter that granted it, to which it is returned, too.
+        release_inner: returns it to the inner limiter that granted it, too; None without one.
     """
 
-    __slots__ = ("sent", "source")
+    __slots__ = ("release_inner", "sent")
 
     def __init__(self, sent: float) -> None:
         self.sent: float = sent
-        self.source: PermitSource | None = None
-
-
-class PermitSource(Protocol):
-    """An inner limiter."""
-
-    def release(self, permit: Permit, now: float, use: Use) -> None:
-        """Return a permit."""
+        self.release_inner: Callable[[Permit, float, Use], None] | None = None
 
 
 class Limiter(Protocol):
@@ -150,22 +144,6 @@ class Slots:
         return len(self._answered) / max(0.1, SECOND - credit)
 
 
-class Refusals:
-    """The refusals of the last second."""
-
-    __slots__ = ("_times",)
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-
-    def add(self, now: float) -> int:
-        """Add a refusal; return their number."""
-        self._times.append(now)
-        while self._times[0] <= now - 1.0:
-            self._times.popleft()
-        return len(self._times)
-
-
 class LocalLimiter:
     """Slots, a bucket and an adaptive rate, for a client that has the endpoint for itself.
 
@@ -191,7 +169,7 @@ class LocalLimiter:
         self._min_burst = burst
         self._slots = Slots()
         self._credit = Credit()
-        self._refusals = Refusals()
+        self._refusals: deque[float] = deque()
         self._saturated = False
         self._permits = 0
         self._resize(limit)
@@ -294,7 +272,10 @@ class LocalLimiter:
         """Lower the rate, the credit or the burst after a refusal."""
         at_limit, probing = self._rate.full, self._rate.probing(now)
         answered = self._slots.answered(now, self._credit.value)
-        if self._rate.refused(now, sent, answered, self._refusals.add(now)):
+        self._refusals.append(now)
+        while self._refusals[0] <= now - 1.0:
+            self._refusals.popleft()
+        if self._rate.refused(now, sent, answered, len(self._refusals)):
             if at_limit:
                 self._credit.refused()
             if not probing:

@@ -20,8 +20,6 @@ FAR_OFF = 0.01
 class GrantedPermits:
     """The permits that were granted and not used yet, the next one first.  Times are the event loop's."""
 
-    __slots__ = ("_heap", "_latest")
-
     def __init__(self) -> None:
         self._heap: list[tuple[float, Lane]] = []
         self._latest = -math.inf
@@ -81,8 +79,6 @@ class Ledger:
     Attributes:
         in_flight: calls under way, permitted by the store or by the fallback share.
     """
-
-    __slots__ = ("_cooling", "in_flight")
 
     MERGED_WITHIN = 0.001
     """Seconds within which the ends of calls are reported as one."""

@@ -49,8 +49,6 @@ from .local import Limiter, LocalLimiter, Permit, Use
 class Connections:
     """The connections of a caller's session, shared by the endpoints of one client."""
 
-    __slots__ = ("_blocked", "_free")
-
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._blocked: OrderedDict[RequestQueue, None] = OrderedDict()

@@ -103,29 +103,6 @@ class StoreView:
         saturated: whether the last permits had to wait for a slot.
     """
 
-    __slots__ = (
-        "_asked_lane",
-        "_asking_since",
-        "_compared_at",
-        "_cuts",
-        "_exchanges",
-        "_interval",
-        "_members_at",
-        "_min_round_trip",
-        "_not_before",
-        "_over_budget",
-        "_updated_at",
-        "_waiting",
-        "clock_known",
-        "clock_offset",
-        "limit",
-        "members",
-        "phase",
-        "rate",
-        "round_trip",
-        "saturated",
-    )
-
     MAX_CLOCK_ERROR = 0.002
     """The largest `clock_error`, seconds."""
     WINDOW = 60.0

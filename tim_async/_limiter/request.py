@@ -87,8 +87,6 @@ class Request(TypedDict, total=False):
 class PendingEvents:
     """The refusals, alerts and pauses that the other processes must learn of, until the store has them."""
 
-    __slots__ = ("_accepted", "_pause_until", "_refusals", "_refused_at")
-
     def __init__(self) -> None:
         self._refusals = 0
         self._refused_at = -math.inf

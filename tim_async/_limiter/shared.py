@@ -21,9 +21,10 @@ from .fallback import RETURN_SILENCE, Fallback
 from .learning import Credit
 from .local import SECOND, LocalLimiter, Permit, Use
 from .permits import GRACE, GrantedPermits, Ledger
+from .queue import RequestQueue
 from .reply import Reply, StoreView
 from .request import SETTLE, Acknowledge, PendingEvents, Request, micro
-from .sharing import Exchange, QueueView, Shares, StoreUnavailable
+from .sharing import Exchange, Shares, StoreUnavailable
 from .states import TRANSITIONS, Action, LimiterEvent, LimiterState
 
 TICK = 0.1
@@ -68,7 +69,7 @@ class SharedLimiter:
     def __init__(
         self,
         exchange: Exchange,
-        queue: QueueView,
+        queue: RequestQueue,
         limit: float,
         *,
         name: str,
@@ -171,8 +172,8 @@ class SharedLimiter:
             self._ledger.cool(now + SECOND - (self._credit.value / 2 if answered else 0.0))
         if self._own_limiter is not None:
             self._own_limiter.release(permit, now, use)
-        if permit.source is not None:
-            permit.source.release(permit, now, use)
+        if permit.release_inner is not None:
+            permit.release_inner(permit, now, use)
         elif answered and not self._strict:
             self._credit.answered(now - permit.sent, self._store.limit, self._store.saturated)
         self._schedule_tick()

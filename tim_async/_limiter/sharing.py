@@ -47,9 +47,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from tim_async._lanes import Lane
-
 from .local import Limiter
+from .queue import RequestQueue
 from .reply import Reply
 from .request import Request
 
@@ -58,29 +57,10 @@ class StoreUnavailable(Exception):
     """The store is unreachable, or its reply is not that of ``quota.lua``."""
 
 
-class QueueView(Protocol):
-    """The queue before a limiter, as the limiter sees it."""
-
-    def queued(self, lane: Lane) -> int:
-        """Return the number of calls that wait in one lane."""
-
-    def head_deadline(self) -> float:
-        """Return the deadline of the head of the queue, loop time; infinity without one."""
-
-    def advance(self) -> None:
-        """Grant the permits that are free now."""
-
-    def pause_until(self, moment: float) -> None:
-        """Send nothing before a loop time."""
-
-    def refuse(self, why: Callable[[], Exception] | None) -> None:
-        """Raise an error in every caller, waiting or new, until this is called with None."""
-
-
 class Sharing(Protocol):
     """One client's membership in a shared quota."""
 
-    def limiter(self, command: str, limit: float, strict: bool, queue: QueueView) -> Limiter:
+    def limiter(self, command: str, limit: float, strict: bool, queue: RequestQueue) -> Limiter:
         """Return the limiter of one endpoint; ``limit`` is the calls/s of all processes together."""
 
     async def aclose(self) -> None:

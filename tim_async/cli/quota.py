@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tim_async._plaintext import plain_json
-from tim_async._stores import redis_url
+from tim_async._stores import read_url
 
 from ._page import page_port, ui_option, ui_port_option
 from ._page.quota import ENDPOINT_CELLS, MEMBER_CELLS, endpoint_cells, member_rows
@@ -62,7 +62,7 @@ def quota(url: str, watch: bool, namespace: str, as_json: bool, ui: bool, ui_por
     --watch, calls/s are averages since each member joined.
     """
     with argument_errors():
-        url = redis_url(url)
+        url = read_url(url).text
     if {"{", "}"} & {*namespace} or not namespace:
         raise Misuse("--namespace must not be empty and must not contain braces")
     page = page_port(ui, ui_port)

@@ -129,7 +129,9 @@ class RedisLink:
         text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
         # Bytes that are not UTF-8 become lone surrogates, as in a file, and affect only their own row.
         document = text.encode(errors="surrogateescape")
-        reply = await self._retried(lambda: _script().run(self._client, self._keys, document))
+        reply = await self._retried(
+            lambda: _script().run(functools.partial(execute, self._client), self._keys, document)
+        )
         try:
             found = json.loads(reply.decode(errors="surrogateescape"))
             if not isinstance(found, dict):
@@ -143,14 +145,9 @@ class RedisLink:
         """Wait until all writes are in the append-only file on the store's disk, or for this many seconds."""
         # Older servers have no WAITAOF, and a slow disk is not an error here.
         with contextlib.suppress(*_UNREACHABLE, exceptions.RedisError):
-            await self._attempt(lambda: self._execute_on_node("WAITAOF", 1, 0, int(1000 * seconds)))
-
-    async def _execute_on_node(self, *command: Any) -> Any:
-        """Execute a command on the node that has the keys."""
-        if not isinstance(self._client, RedisCluster):
-            return await execute(self._client, *command)
-        node = self._client.get_node_from_key(self._about_key)
-        return await self._client.execute_command(*command, target_nodes=node)
+            await self._attempt(
+                lambda: self._connected.execute_at(self._about_key, "WAITAOF", 1, 0, int(1000 * seconds))
+            )
 
     async def _retried(self, command: Command) -> Any:
         """Execute a command, however long the store is unreachable."""

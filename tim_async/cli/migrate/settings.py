@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tim_async import config
-from tim_async._stores import is_url, redis_url
+from tim_async._stores import is_url, read_url
 from tim_async.cli import credentials
 from tim_async.cli.failures import Misuse, argument_errors
 from tim_async.cli.output import plain
@@ -111,7 +111,7 @@ class Settings:
                 raise Misuse(f"--name is for a journal in Redis or Valkey; {plain(self.journal)} is a file")
             return
         with argument_errors():
-            redis_url(self.journal)
+            read_url(self.journal)
         from tim_async.migrate._redis import checked_name
 
         with argument_errors():
