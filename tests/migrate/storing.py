@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,11 @@ def journal_files(path: Path) -> list[str]:
 def contents(path: Path) -> dict[str, bytes]:
     """Return the same files with their contents."""
     return {name: (path.parent / name).read_bytes() for name in journal_files(path)}
+
+
+def executor_threads() -> set[threading.Thread]:
+    """Return the threads of all journals and sources; compare them with those before, which may be of other tests."""
+    return {thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"}
 
 
 @contextlib.contextmanager

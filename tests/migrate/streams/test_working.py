@@ -12,12 +12,12 @@ import random
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.migrate.storing import executor_threads
 from tests.stand_in import APP, Fate, Seen, StandIn, client_of, error, failure_of, ok
 from tests.store import Store as Valkey
 from tim_async import AuthError
@@ -503,6 +503,7 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
 ) -> None:
     """At any step; another worker sends the rows."""
     await loaded(simple_file(tmp_path, 40), store.url)
+    threads = executor_threads()
     task = asyncio.create_task(working(service, store.url, concurrency=4, lease=1.0))
     for _ in range(3**step % 200):
         await asyncio.sleep(0)
@@ -516,7 +517,7 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
         await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
-    assert not [thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"]
+    assert executor_threads() <= threads
     assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
 
 
