@@ -314,6 +314,7 @@ def test_standard_input(
     assert "--restart" in other.stderr
     Path("stdin.rejected.jsonl").write_text(json.dumps({"GroupId": GROUP, "Line": 3} | MENDED))
     assert command_in(first.stderr)[-2:] == ["<", "/dev/null"]
+    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
     mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
     assert mended.exit_code == 0, mended.stderr
     assert service.state.unread_in_group(GROUP, "carol") == 9
@@ -681,7 +682,7 @@ def test_no_file_is_written_over_another(
 
 
 def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Exit code 2, one line; the same with --dry-run."""
+    """Exit code 2, one line, and no journal; the same with --dry-run."""
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "binary.csv").write_bytes(b"a\x00b" * 100)
     (tmp_path / "header.csv").write_text("GroupId,Member_Account\n")
@@ -703,7 +704,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
             assert said in result.stderr
             assert result.stderr.count("\n") == 1
     assert service.report().total.calls == 0
-    assert "none.csv.journal.lock" not in names(tmp_path)
+    assert names(tmp_path) == ["binary.csv", "cut.csv.gz", "empty.csv", "header.csv", "rowless.csv"]
 
 
 def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:

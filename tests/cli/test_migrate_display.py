@@ -45,7 +45,7 @@ from tim_async.migrate import (
 )
 
 from .conftest import Run
-from .migrating import GROUP, UNREAD, events, one, write
+from .migrating import GROUP, UNREAD, events, names, one, write
 from .test_output import Terminal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -422,7 +422,7 @@ def test_terminated_outside_a_loop(number: signal.Signals) -> None:
 def test_ctrl_c_in_the_middle_of_reading(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: int
 ) -> None:
-    """Reading an endless file stops; one signal is enough, and a second does no harm."""
+    """Reading an endless file stops, and leaves no journal; one signal is enough, and a second does no harm."""
     pressed = 0
 
     def endless(_: FileSource) -> Iterator[Row]:
@@ -445,6 +445,7 @@ def test_ctrl_c_in_the_middle_of_reading(
     result = run("migrate", "unread", file, "--json", env=reach)
     assert result.exit_code == 130
     assert one(result.stdout, "finished")["ended"] == "interrupted"
+    assert names(tmp_path) == ["counts.csv"]
 
 
 def test_an_interrupt_while_the_rows_are_written(

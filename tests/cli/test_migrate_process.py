@@ -390,25 +390,6 @@ def test_a_restart_needs_confirmation(crowded: tuple[Emulator, str]) -> None:
         assert len(status_of(file).sessions) == 1
 
 
-def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """It stops there, nothing was sent, and no journal is left."""
-    service, _ = crowded
-    file = tmp_path / "large.csv"
-    with file.open("w") as rows:
-        rows.write(UNREAD + "\n")
-        rows.writelines(f"crowd,m{number},1\n" for number in range(600_000))
-    with terminal() as (ours, theirs):
-        env = {**env_of(service), **TTY}
-        with started(["unread", str(file)], env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-            screen = Screen(ours, process)
-            screen.until("reading: ")
-            process.send_signal(signal.SIGINT)
-            text = screen.rest()
-            assert process.returncode == 130
-    assert "Interrupted before the first row; nothing was sent" in text
-    assert service.report().total.calls == 0
-
-
 def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
     """Events go to the file, and the terminal still has its bar."""
     service, file = crowded

@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from tim_async.cli.app import cli
 from tim_async.emulator import Emulator
 from tim_async.errors import CODES
 
@@ -110,13 +108,6 @@ def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
             assert (result.exit_code, result.stdout) == (code, ""), (name, result.stderr)
             assert said in result.stderr
             assert result.stderr.count("\n") == 1
-
-
-def test_status_of_standard_input(reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=f"{UNREAD}\n{GROUP},alice,9\n", env=reach)
-    assert done.exit_code == 0, done.stderr
-    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
 
 
 # verify

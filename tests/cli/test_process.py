@@ -94,12 +94,6 @@ def exports(said: str) -> dict[str, str]:
     return dict(re.findall(r"^  export (\w+)=(\S+)$", said, re.MULTILINE))
 
 
-def test_version(environment: dict[str, str]) -> None:
-    done = real(environment, "--version")
-    assert done.stdout.startswith("tim-async ")
-    assert (done.stderr, done.returncode) == ("", 0)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_the_emulator_by_hand(start: Start, number: signal.Signals, code: int) -> None:
     """It prints its URL and credentials, serves them, and prints a report of the calls when it ends."""
@@ -289,11 +283,6 @@ def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
 def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:
     code = "import sys; sys.modules['tim_async.cli.calls'] = None\nfrom tim_async.cli import main\nsys.exit(main())"
     assert "ModuleNotFoundError" in real(environment, code=code).stderr
-
-
-def test_help_loads_no_http_client(environment: dict[str, str]) -> None:
-    code = "import sys; from tim_async.cli import main; main(); sys.stderr.write(str('aiohttp' in sys.modules))"
-    assert real(environment, "--help", code=code).stderr == "False"
 
 
 def test_a_stream_without_utf8(environment: dict[str, str]) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tim_async.migrate import (
-    READ,
     UNREAD,
     Counts,
     FailureCount,
@@ -120,12 +119,6 @@ def test_a_dry_run_counts_many_rows_as_a_run_does(tmp_path: Path, temporary: Pat
     assert (found.counts, found.failures) == (status.counts, status.failures)
     assert found.seconds == found.counts.pending / 200
     assert len(found.problems) == 1000
-
-
-def test_a_dry_run_of_read_times(tmp_path: Path, temporary: Path) -> None:
-    file = write(tmp_path, "Report_Account,Peer_Account,MsgReadTime\na,b,\na,c,1700000000\na,d,1700000000000\n")
-    assert survey(FileSource(file, READ)).counts == Counts(pending=1, rejected=2)
-    assert survey(FileSource(file, READ, until_now=True)).counts == Counts(pending=2, rejected=1)
 
 
 async def test_a_dry_run_in_a_thread_of_an_async_program(temporary: Path) -> None:
