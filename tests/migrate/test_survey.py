@@ -142,14 +142,16 @@ def test_an_unreadable_source(tmp_path: Path, temporary: Path) -> None:
 
 
 def test_a_dry_run_can_be_interrupted(tmp_path: Path, temporary: Path) -> None:
-    """Also while it waits for a silent pipe."""
+    """Also while it waits for a pipe that has become silent."""
     pipe = tmp_path / "fifo"
+    rows = (HEADER + "g,a,1\n" * 40_000).encode()
+    assert len(rows) > 3 * 65536, "more than a pipe holds, so that reading has begun when all is written"
     os.mkfifo(pipe)
     over = threading.Event()
 
     def write() -> None:
         with pipe.open("wb", 0) as stream:
-            stream.write(HEADER.encode())
+            stream.write(rows)
             os.kill(os.getpid(), signal.SIGINT)
             over.wait()
 
