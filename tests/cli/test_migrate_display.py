@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.emulator.support import Clock
 from tim_async._hooks import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
@@ -49,14 +50,6 @@ from .migrating import GROUP, UNREAD, events, names, one, write
 from .test_output import Terminal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.programs import ROOT
 from tests.store import Store
 from tim_async.cli.migrate import options
 from tim_async.cli.migrate.settings import pace
 from tim_async.emulator import Emulator
 from tim_async.migrate._redis import DEFAULT_NAME, key_of
 
-from .conftest import ROOT, Run
+from .conftest import Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
 
 pytestmark = pytest.mark.processes

@@ -8,9 +8,9 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -45,7 +45,8 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import Pace
 
-E = TypeVar("E")
+from .storing import all_of, finished, of
+
 Rows = Sequence[tuple[object, ...]]
 
 
@@ -63,29 +64,12 @@ async def collect(tim: TIMClient, file: Path, kind: Kind = UNREAD, **options: An
     """Run a migration, and return its events."""
     options = {"group_check": False, "interval": 0.05, **options}
     source = FileSource(file, kind, until_now=kind is READ)
-    async with contextlib.aclosing(run(tim, source, file.with_suffix(".journal"), **options)) as events:
-        return [event async for event in events]
-
-
-def of(kind: type[E], events: Sequence[Event]) -> list[E]:
-    return [event for event in events if isinstance(event, kind)]
+    return await all_of(run(tim, source, file.with_suffix(".journal"), **options))
 
 
 def names(folder: Path) -> list[str]:
     """Return the names of the files in a folder, without locks."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
-
-
-async def drain(events: AsyncGenerator[Event, None]) -> None:
-    """Read all events, and ignore them."""
-    async with contextlib.aclosing(events):
-        async for _ in events:
-            pass
-
-
-def finished(events: Sequence[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
-    return events[-1]
 
 
 def quick(service: Emulator, **options: Any) -> TIMClient:
@@ -337,9 +321,9 @@ async def test_the_file_is_read_once(service: StandIn, tmp_path: Path) -> None:
                 file.write_text(f"{HEADER}\ng,m0,99\n")
         assert event == Finished(Counts(done=20, pending=40), Ended.ROW_LIMIT)
         with pytest.raises(JournalMismatch, match=r"of an earlier content of .*--restart.*--mended"):
-            await drain(run(tim, FileSource(file, UNREAD), journal))
+            await all_of(run(tim, FileSource(file, UNREAD), journal))
         file.unlink()
-        await drain(run(tim, FileSource(file, UNREAD), journal, group_check=False))
+        await all_of(run(tim, FileSource(file, UNREAD), journal, group_check=False))
     assert sorted(map(count, service.seen)) == sorted(("g", f"m{row}", row) for row in range(60))
 
 
@@ -438,7 +422,7 @@ async def test_a_store_in_use_refuses_a_second_run(service: StandIn, tmp_path: P
         async for event in run(tim, FileSource(file, UNREAD), store, group_check=False):
             if isinstance(event, Started):
                 with pytest.raises(JournalInUse):
-                    await drain(run(tim, FileSource(file, UNREAD), store, group_check=False))
+                    await all_of(run(tim, FileSource(file, UNREAD), store, group_check=False))
     assert finished([event]).counts == Counts(done=40)
 
 
@@ -457,7 +441,7 @@ async def test_a_source_is_read_outside_the_event_loop(service: StandIn, tmp_pat
                 yield row
 
     async with client_of(service) as tim:
-        await drain(run(tim, Watched(write(tmp_path, [("g", "m", 1)]), UNREAD), MemoryStore(), group_check=False))
+        await all_of(run(tim, Watched(write(tmp_path, [("g", "m", 1)]), UNREAD), MemoryStore(), group_check=False))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
 

@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,6 @@ from tim_async.migrate import (
     FailureCount,
     FileSource,
     JournalError,
-    Kind,
-    Notes,
     Rejected,
     Row,
     SourceError,
@@ -28,24 +26,9 @@ from tim_async.migrate import (
     survey,
 )
 
-from .storing import mixed, planned, rows
+from .storing import Rows, mixed, planned, rows
 
 HEADER = "GroupId,Member_Account,UnreadMsgNum\n"
-
-
-class Rows:
-    """A custom source."""
-
-    kind: Kind = UNREAD
-    name = "rows"
-
-    def __init__(self, make: Callable[[], Iterator[Row | Rejected]]) -> None:
-        self.arguments: dict[str, object] = {}
-        self.notes = Notes()
-        self.read = make
-
-    def fingerprint(self) -> str:
-        return "1"
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import NoPermissionError
 
 import tim_async
+from tests.migrate.storing import claim, row, settle_as
 from tests.stand_in import APP, StandIn, client_of, failure_of
 from tests.store import Store as Valkey
 from tests.topologies import PRIMARY, Clustered, Switched, Watched, wait
@@ -32,7 +33,6 @@ from .deployments import Failing
 from .fleet import (
     ABOUT,
     Service,
-    claim,
     key,
     last_of,
     lines,
@@ -41,10 +41,8 @@ from .fleet import (
     opened,
     planned,
     rejected,
-    row,
     rows_of,
     served,
-    settle,
     simple_file,
     working,
     write,
@@ -148,7 +146,7 @@ async def test_the_documented_rights_are_enough(tmp_path: Path, store: Valkey, s
     async with opened(url, replace(ABOUT, source=str(file), arguments={}, sdk_app_id=APP, base_url=service.url)) as one:
         assert await one.mend([row(22, "x")]) == Mended(taken=1)
         assert lines(await claim(one)) == [22]
-        await settle(one, {22: RowState.FAILED})
+        await settle_as(one, {22: RowState.FAILED})
         assert [problem.line async for problem in one.problems()] == [22]
         assert len([each async for each in one.accepted(0, 100)]) == 15
         await one.set_pace(Pace(rate=5.0))
@@ -186,7 +184,7 @@ async def test_a_slot_that_moves_to_another_node(cluster: Clustered) -> None:
             assert lines(await claim(one, 3)) == [2, 3, 4]
             sink.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", from_id)
             source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to_id)
-            settling = asyncio.create_task(settle(one, {2: RowState.DONE, 3: RowState.FAILED}))
+            settling = asyncio.create_task(settle_as(one, {2: RowState.DONE, 3: RowState.FAILED}))
             for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
                 source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
                 await asyncio.sleep(0.01)
@@ -299,10 +297,10 @@ async def test_entry_ids_are_not_reused_after_lost_writes(pair: Failing) -> None
         async with opened(pair.url) as other:
             await other.mend([row(3, "b", 7)])  # at the position of the correction that was lost
             assert [claim.row for claim in await claim(other)] == [row(4, "c"), row(3, "b", 7)]
-            reply = await settle(one, {2: RowState.DONE, 3: RowState.DONE})
+            reply = await settle_as(one, {2: RowState.DONE, 3: RowState.DONE})
             assert reply.counts == Counts(rejected=1, sending=2)
             # Its other claim is valid, since nobody else has taken it.
-            assert (await settle(one, {4: RowState.DONE})).counts == Counts(rejected=1, done=1, sending=1)
+            assert (await settle_as(one, {4: RowState.DONE})).counts == Counts(rejected=1, done=1, sending=1)
 
 
 async def test_a_load_waits_for_the_replicas(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.migrate.storing import claim, row
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
 from tests.store import free_port
@@ -20,7 +21,7 @@ from tim_async.migrate import JournalError, Resumed, Waiting
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
 
-from .fleet import ABOUT, claim, key, looking, opened, planned, row
+from .fleet import ABOUT, key, looking, opened, planned
 
 ROWS = [row(line, f"m{line}") for line in range(2, 12)]
 LINK = "tim_async.migrate._redis_link"

@@ -6,17 +6,14 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-import pkgutil
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.migrate.storing import executor_threads
+from tests.migrate.storing import executor_threads, finished, of, row
 from tests.stand_in import APP, Fate, StandIn, client_of, error, failure_of, ok
 from tests.store import Store as Valkey
 from tim_async.migrate import (
@@ -31,7 +28,6 @@ from tim_async.migrate import (
     SourceError,
     Started,
     Waiting,
-    streams,
 )
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._store import About
@@ -46,15 +42,10 @@ from tim_async.migrate.streams import (
     write_fleet_rejects,
 )
 
-from .fleet import FAST, key, last_of, loaded, looking, of, row, rows_of, simple_file, working, write
+from .fleet import FAST, key, last_of, loaded, looking, rows_of, simple_file, working, write
 
 ENDS_WITHIN = 20.0
 """Seconds; 2 to 7 on an idle machine."""
-
-
-def finished(events: list[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
-    return events[-1]
 
 
 # Loads
@@ -362,18 +353,3 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
         task.exception()
     assert executor_threads() <= threads
     assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
-
-
-# Names
-
-
-def test_the_public_names() -> None:
-    """They exist, are documented and are no module's; importing them does not load redis."""
-    public = vars(streams)["__all__"]
-    for name in public:
-        assert getattr(streams, name).__doc__
-        assert name in dir(streams)
-    assert {module.name for module in pkgutil.iter_modules(streams.__path__)}.isdisjoint(public)
-    program = "import sys; from tim_async.migrate.streams import StoreError; print('redis' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "False"
