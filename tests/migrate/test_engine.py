@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 from collections import Counter, defaultdict
@@ -111,30 +110,6 @@ async def test_the_calls_are_bulk(service: StandIn, tmp_path: Path) -> None:
         await collect(tim, write(tmp_path, [("g", "m", 1)]), group_check=True)
         await tim.set_unread_msg_num("g", "m", 1)
     assert [attempt.lane for attempt in lanes] == [Lane.BULK, Lane.BULK, Lane.INTERACTIVE]
-
-
-async def test_the_last_row_of_a_member_wins(service: StandIn, tmp_path: Path) -> None:
-    """With 10,000 random rows for 300 members, with faults and in any order of completion."""
-    dice = random.Random(3)
-    rows = [(f"g{member % 9}", f"m{member}", dice.randrange(1000)) for member in dice.choices(range(300), k=10_000)]
-    counts: dict[tuple[str, str], int] = {}
-
-    def answer(seen: Seen) -> Action:
-        group, member, number = count(seen)
-        fate = dice.random()
-        if fate < 0.02:
-            return error(10002)
-        if fate < 0.03:
-            return page(502)
-        counts[group, member] = number
-        return Fate.DROP if fate < 0.05 else ok()
-
-    service.answer = answer
-    async with client_of(service, rates={"set_unread_msg_num": 5000}) as tim:
-        end = finished(await collect(tim, write(tmp_path, rows), concurrency=64))
-    last = {(group, member): number for group, member, number in rows}
-    assert counts == last
-    assert end.counts == Counts(done=len(last), superseded=len(rows) - len(last))
 
 
 async def test_rows_of_groups_that_ignore_them_fail_unsent(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ from tim_async.migrate._store import Mended, Pace, RowState
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
 from tim_async.migrate.streams import load, read_fleet, write_fleet_rejects
 
-from .deployments import Failing
 from .fleet import (
     ABOUT,
     Service,
@@ -253,6 +252,20 @@ async def test_a_cluster_that_is_down_is_an_outage() -> None:
 
 
 # A failover that loses the last writes
+
+
+class Failing(Switched):
+    """A primary and its replica, behind an address that leads to the writable one."""
+
+    def detach(self) -> None:
+        """Stop the replication: `fail_over` will lose later writes."""
+        with self.two.client() as replica:
+            replica.replicaof("NO", "ONE")
+
+    def fail_over(self) -> None:
+        """Kill the primary, and direct the address to the replica."""
+        self.one.kill()
+        self._address.target = self.two.port
 
 
 @pytest.fixture
