@@ -312,7 +312,8 @@ def test_standard_input(
     other = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows.replace("9", "8"), env=reach)
     assert other.exit_code == 2
     assert "--restart" in other.stderr
-    Path("stdin.rejected.jsonl").write_text(json.dumps({"GroupId": GROUP, "Line": 3} | MENDED))
+    mended_row = {"GroupId": GROUP, "Member_Account": "carol", "UnreadMsgNum": 9, "Line": 3}
+    Path("stdin.rejected.jsonl").write_text(json.dumps(mended_row))
     assert command_in(first.stderr)[-2:] == ["<", "/dev/null"]
     assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
     mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
@@ -335,9 +336,6 @@ def test_another_descriptor(
     assert service.state.unread_in_group(GROUP, "alice") == 9
     assert names(tmp_path) == ["stdin.journal", "stdin.journal.lock", "stdin.rejected.jsonl"]
     assert table(run("migrate", "status", file).stdout)["accepted"] == 1
-
-
-MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
 
 
 def test_no_group_check(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:

@@ -20,19 +20,12 @@ from tests.topologies import Address
 from tim_async.migrate import JournalError, Resumed, Waiting
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
+from tim_async.migrate.streams import read_fleet
 
 from .fleet import ABOUT, key, looking, opened, planned
 
 ROWS = [row(line, f"m{line}") for line in range(2, 12)]
 LINK = "tim_async.migrate._redis_link"
-
-
-async def status_at(url: str) -> Any:
-    store = RedisStore(url)
-    try:
-        return await store.status()
-    finally:
-        await store.close()
 
 
 async def broken(redis: Any, how: str) -> None:
@@ -115,7 +108,7 @@ async def test_a_very_long_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch,
     reasons: list[str | None] = []
     stop = asyncio.Event()
     store.kill()
-    assert isinstance(await failure_of(status_at(store.url)), StoreAway)
+    assert isinstance(await failure_of(read_fleet(store.url)), StoreAway)
     assert isinstance(await failure_of(RedisStore(store.url).open(ABOUT)), StoreAway)
 
     def tell(event: Waiting | Resumed) -> None:
@@ -141,7 +134,7 @@ async def test_errors_hide_the_password(store: Valkey) -> None:
         await redis.execute_command("AUTH", "s3cret")
         await redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
         raised = [
-            await failure_of(status_at(store.url.replace("//", f"//{user}")))
+            await failure_of(read_fleet(store.url.replace("//", f"//{user}")))
             for user in ("", ":wr0ng@", "reader:pw@", ":s3cret@")
         ]
     for one in raised:
@@ -155,12 +148,12 @@ async def test_errors_hide_the_password(store: Valkey) -> None:
 async def test_errors_hide_the_password_of_sentinels(tmp_path: Path) -> None:
     """Some versions of redis-py name it in their own error."""
     away = f"redis+sentinel://127.0.0.1:{free_port()}/m"
-    raised = await failure_of(status_at(f"{away}?sentinel_password=s3cret"))
+    raised = await failure_of(read_fleet(f"{away}?sentinel_password=s3cret"))
     assert isinstance(raised, StoreAway)
     assert str(raised) == f"cannot reach the store at {away}: No master found for 'm'"
     assert "s3cret" not in "".join(traceback.format_exception(raised))
     with Valkey(tmp_path, sentinel=True) as sentinel:
-        raised = await failure_of(status_at(f"redis+sentinel://127.0.0.1:{sentinel.port}/m"))
+        raised = await failure_of(read_fleet(f"redis+sentinel://127.0.0.1:{sentinel.port}/m"))
     assert isinstance(raised, StoreMisconfigured)
     assert "check the primary's name in the URL" in str(raised)
 
@@ -218,7 +211,7 @@ async def test_a_server_that_is_not_a_store(monkeypatch: pytest.MonkeyPatch, rep
     monkeypatch.setattr(f"{LINK}.TIMEOUT", 0.1)
     monkeypatch.setattr(f"{LINK}._GRACE", 0.1)
     async with asyncio.timeout(30), answering(reply) as url:
-        raised = await failure_of(status_at(url))
+        raised = await failure_of(read_fleet(url))
         assert isinstance(raised, JournalError), raised
         assert "\n" not in str(raised)
         stop = asyncio.Event()
@@ -279,5 +272,5 @@ async def test_a_command_that_was_cancelled_from_elsewhere_is_repeated(
         return await real(*args, **options)
 
     monkeypatch.setattr(Redis, "execute_command", once)
-    assert (await status_at(store.url)).counts.pending == len(ROWS)
+    assert (await read_fleet(store.url)).counts.pending == len(ROWS)
     assert cancelled

@@ -27,7 +27,8 @@ from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate._redis import DEFAULT_NAME, RedisStore
 from tim_async.migrate._redis_link import RedisLink
 from tim_async.migrate._redis_reader import LAYOUT
-from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, RowState, Status
+from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, RowState
+from tim_async.migrate.streams import read_fleet
 
 from .fleet import ABOUT, expire_leases, key, lines, looking, opened, planned, rejected
 
@@ -56,14 +57,6 @@ async def make(store: Valkey) -> AsyncIterator[Make]:
     yield make
     for one in made:
         await one.close()
-
-
-async def status_of(url: str, name: str = "migration") -> Status:
-    store = RedisStore(url, name)
-    try:
-        return await store.status()
-    finally:
-        await store.close()
 
 
 # Compared with the store in memory
@@ -204,7 +197,7 @@ async def test_claims_of_several_workers(store: Valkey) -> None:
         # Rows that it still holds itself are not claimed again.
         await expire_leases(store.url)
         assert await claim(other) == []
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert sorted(worker.rows for worker in fleet.workers) == [1, 2]
     assert fleet.counts == Counts(done=2, failed=1, pending=3)
     async with opened(store.url) as third:  # a worker that ended may have sent its rows
@@ -274,7 +267,7 @@ async def test_lost_replies(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> N
         await expire_leases(store.url)
         monkeypatch.undo()
         assert lines(await claim(one)) == [3, 4, 6, 7]
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert (fleet.workers[0].rows, fleet.sdk_app_id) == (1, ABOUT.sdk_app_id)
 
 
@@ -548,7 +541,7 @@ async def test_accepted_rows_and_problems_are_read_in_pages(store: Valkey, monke
 async def test_many_different_reasons(store: Valkey) -> None:
     """Beyond 1,000 they are counted together."""
     await planned(store.url, [rejected(line, f"is {line}", "") for line in range(2, 1202)])
-    failures = (await status_of(store.url)).failures
+    failures = (await read_fleet(store.url)).failures
     assert len(failures) == 1001
     assert (failures[0].rows, failures[0].reason, failures[0].first_line) == (200, "is 1002", 1002)
     assert sum(failure.rows for failure in failures) == 1200
@@ -611,7 +604,7 @@ async def test_old_workers_are_removed(store: Valkey, monkeypatch: pytest.Monkey
             taken = lines(await claim(one, 9))
             await settle_as(one, dict.fromkeys(taken, RowState.DONE))
         assert await names() == set()
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert (len(fleet.workers), fleet.workers[0].how) == (1000, "done")
     assert sum(session.calls.sent for session in fleet.sessions) == 2 * 1003 + 7
     assert sum(session.calls.done for session in fleet.sessions) == 1003
@@ -625,9 +618,9 @@ async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> Non
             await claim(worker, 1)
             await settle_as(worker, {line: RowState.DONE})
             await worker.save_series(Series(1e9, 1.0, 200.0, [Slot(sent=3, done=2)], 1e9 + 1).to_json())
-        running = await status_of(store.url)
+        running = await read_fleet(store.url)
         assert (running.running, len(running.workers), running.rate > 0) == (True, 2, True)
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     (session,) = fleet.sessions
     assert (session.how, session.calls, fleet.running) == ("done", Calls(sent=2), False)
     assert session.series is not None
@@ -644,7 +637,7 @@ async def test_a_worker_whose_clock_is_set_back(store: Valkey, monkeypatch: pyte
         monkeypatch.setattr(time, "time", lambda: began - 3600)
         await settle_as(one, {2: RowState.DONE})
     monkeypatch.undo()
-    (session,) = (await status_of(store.url)).sessions
+    (session,) = (await read_fleet(store.url)).sessions
     assert session.ended is not None
     assert session.ended >= session.started >= began
 
