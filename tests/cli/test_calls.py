@@ -228,7 +228,7 @@ def test_wrong_usage(run: Run, reach: dict[str, str], service: Emulator, args: t
     assert service.report().total.calls == 0
 
 
-def test_wrong_key(run: Run, reach: dict[str, str]) -> None:
+def test_a_wrong_key_is_not_shown(run: Run, reach: dict[str, str]) -> None:
     """A refused signature fails the command and shows neither the key nor the signature."""
     key = "another-key-that-is-long-enough-for-one"
     result = run("unread", "alice", env={**reach, "TIM_SECRET_KEY": key})
@@ -237,7 +237,7 @@ def test_wrong_key(run: Run, reach: dict[str, str]) -> None:
     assert "eJ" not in result.output
 
 
-def test_faults_are_survived(run: Run, reach: dict[str, str], service: Emulator) -> None:
+def test_a_transient_error_is_retried(run: Run, reach: dict[str, str], service: Emulator) -> None:
     """A command retries as the client does."""
     service.fault(code=10002, times=1)
     assert run("unread", "alice", env=reach).exit_code == 0

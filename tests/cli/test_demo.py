@@ -87,7 +87,7 @@ def test_the_demo_survives_its_faults(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert run("demo", *QUICK).exit_code == 0
 
 
-def test_keeping_what_it_writes(run: Run, tmp_path: Path) -> None:
+def test_keep_writes_every_file_to_an_empty_folder(run: Run, tmp_path: Path) -> None:
     """It keeps files, journals, rejected rows and reports in an empty folder, and overwrites nothing."""
     folder = tmp_path / "some" / "demo"
     assert run("demo", *QUICK, "--keep", str(folder)).exit_code == 0

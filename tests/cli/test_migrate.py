@@ -73,7 +73,7 @@ def test_a_time_is_never_guessed(
     assert service.state.read_time("alice", "bob") is None
 
 
-def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_lowered_rows_are_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     """The service lowers counts silently, so the summary reports it; it is no failure."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,500", f"{GROUP},bob,121", f"{GROUP},carol,120")
     result = run("migrate", "unread", file, env=reach)
@@ -202,7 +202,7 @@ def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: P
     assert status_of(file).counts.taken == 1
 
 
-def test_a_canary(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+def test_limit_sends_the_first_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """--limit sends the first rows, which is no failure, and prints the command for the rest."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,3")
     result = run("migrate", "unread", file, "--limit", "2", "--share", "0.9", env=reach)
@@ -679,7 +679,7 @@ def test_no_file_is_written_over_another(
     assert Path(file).read_bytes() == before
 
 
-def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_without_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """Exit code 2, one line, and no journal; the same with --dry-run."""
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "binary.csv").write_bytes(b"a\x00b" * 100)

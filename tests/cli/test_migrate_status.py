@@ -81,13 +81,13 @@ def test_status_writes_files(run: Run, counts: str, tmp_path: Path) -> None:
             assert Path(place).read_bytes() == before
 
 
-def test_status_of_what_was_stopped(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_the_status_of_a_stopped_run(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,", f"{GROUP},bob,5")
     assert run("migrate", "unread", file, "--max-errors", "0", env=reach).exit_code == 4
     assert "stopped; the same command resumes" in run("migrate", "status", file).stdout
 
 
-def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_without_a_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2 without a journal, 1 with an unreadable one; one line each."""
     monkeypatch.chdir(tmp_path)
     rows = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
