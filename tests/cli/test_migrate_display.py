@@ -70,7 +70,11 @@ def told(tally: Tally, event: Event) -> str:
 
 def test_a_line_while_reading() -> None:
     assert tally_of().line() == "reading: 0 rows so far"
-    assert tally_of(Reading(120_000)).line() == "reading: 120,000 rows so far"
+    seen = tally_of(Reading(120_000))
+    assert seen.line() == "reading: 120,000 rows so far"
+    # On a terminal there is no bar beside it, because the total is unknown.
+    console_for(terminal := Terminal()).print(bar(seen))
+    assert terminal.getvalue().strip() == seen.line()
 
 
 def test_a_line_on_the_way() -> None:

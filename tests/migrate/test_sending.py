@@ -248,11 +248,13 @@ async def test_a_cancelled_task_of_a_run_ends_the_run(service: StandIn) -> None:
         assert finished(events).counts.done == 100
 
 
-async def test_a_run_that_reads_a_silent_pipe_can_be_cancelled(service: StandIn, tmp_path: Path) -> None:
-    """No journal is left.  `tests/cli` stops such a run by a signal."""
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_a_run_that_reads_a_silent_pipe_can_be_ended(service: StandIn, tmp_path: Path, how: str) -> None:
+    """By a stop or a cancellation; no journal is left."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     reader: asyncio.Future[threading.Thread] = loop.create_future()
 
@@ -262,13 +264,17 @@ async def test_a_run_that_reads_a_silent_pipe_can_be_cancelled(service: StandIn,
             return super().read()
 
     async with client_of(service) as tim:
-        events = run(tim, Pipe(pipe, UNREAD, format="csv"), tmp_path / "journal", interval=0.01)
+        events = run(tim, Pipe(pipe, UNREAD, format="csv"), tmp_path / "journal", stop=stop, interval=0.01)
         waiting = asyncio.ensure_future(anext(events))
         thread = await reader
-        waiting.cancel()
         async with asyncio.timeout(60):
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
+            if how == "stop":
+                stop.set()
+                assert finished([await waiting]).ended is Ended.INTERRUPTED
+            else:
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
             await events.aclose()
     os.close(writer)
     while thread.is_alive():  # the run has left it behind
