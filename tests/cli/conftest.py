@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.programs import ROOT
 from tim_async.cli.app import cli
 from tim_async.emulator import Emulator, fill_example
 
-ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ("SDK_APP_ID", "SECRET_KEY", "SECRET_KEY_FILE", "IDENTIFIER", "REGION", "BASE_URL", "CREDENTIALS")
 
 Run = Callable[..., Result]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.programs import PIPE, ROOT, ForkedProgram
+from tests.programs import PIPE, ForkedProgram
 from tim_async.cli.output import plain
 from tim_async.emulator import Emulator
 from tim_async.migrate import Status, read_status
@@ -90,7 +90,7 @@ def with_fault(fault: str, args: Sequence[str], env: dict[str, str], **options: 
 
 def _program(*arguments: str, env: dict[str, str], **options: Any) -> ForkedProgram:
     streams = {"stdout": PIPE, "stderr": PIPE, **options}
-    return ForkedProgram(*arguments, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, **streams)
+    return ForkedProgram(*arguments, env={**os.environ, **env}, **streams)
 
 
 def read_until(process: ForkedProgram, wanted: str, stream: str = "stderr") -> str:

@@ -214,14 +214,9 @@ def test_calls_that_the_service_refuses(run: Run, reach: dict[str, str], args: t
         ("mark-read", "alice"),
         ("mark-read", "alice", "bob", "--time", "2025-08-31T09:00"),
         ("mark-read", "alice", "bob", "--time", "yesterday"),
-        ("mark-read", "alice", "bob", "--time", "1756602000000"),
-        ("mark-read", "alice", "bob", "--time", "20250831010000Z"),
-        ("mark-read", "alice", "bob", "--time", "20250831"),
         ("set-unread", GROUP, "alice", "many"),
         ("set-unread", GROUP, "alice", "--", "-1"),
         ("receipts", GROUP),
-        ("receipts", GROUP, "1-"),
-        ("receipts", GROUP, "9-1"),
         ("receipts", GROUP, "1-2000000"),
     ],
 )
@@ -233,7 +228,7 @@ def test_wrong_usage(run: Run, reach: dict[str, str], service: Emulator, args: t
     assert service.report().total.calls == 0
 
 
-def test_wrong_key(run: Run, reach: dict[str, str]) -> None:
+def test_a_wrong_key_is_not_shown(run: Run, reach: dict[str, str]) -> None:
     """A refused signature fails the command and shows neither the key nor the signature."""
     key = "another-key-that-is-long-enough-for-one"
     result = run("unread", "alice", env={**reach, "TIM_SECRET_KEY": key})
@@ -242,7 +237,7 @@ def test_wrong_key(run: Run, reach: dict[str, str]) -> None:
     assert "eJ" not in result.output
 
 
-def test_faults_are_survived(run: Run, reach: dict[str, str], service: Emulator) -> None:
+def test_a_transient_error_is_retried(run: Run, reach: dict[str, str], service: Emulator) -> None:
     """A command retries as the client does."""
     service.fault(code=10002, times=1)
     assert run("unread", "alice", env=reach).exit_code == 0

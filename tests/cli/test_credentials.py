@@ -92,7 +92,7 @@ def test_missing_and_invalid_values_are_reported(run: Run, env: dict[str, str], 
 
 
 @pytest.mark.parametrize("line", [KEY, f"TIM_SECRETKEY={KEY}"])
-def test_a_line_that_is_wrong_is_not_shown(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_not_shown(tmp_path: Path, line: str) -> None:
     """It may be the key itself."""
     (tmp_path / "credentials").write_text(f"TIM_SDK_APP_ID=1\n{line}\n")
     with pytest.raises(Misuse, match="line 2") as caught:
@@ -100,7 +100,7 @@ def test_a_line_that_is_wrong_is_not_shown(tmp_path: Path, line: str) -> None:
     assert KEY not in caught.value.message
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "credentials").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Misuse, match="not UTF-8"):
         load(tmp_path / "credentials")
@@ -118,7 +118,7 @@ def test_usersig(run: Run) -> None:
     assert (claims.identifier, claims.expire) == ("administrator", 86400)
 
 
-def test_usersig_of_another(run: Run) -> None:
+def test_the_usersig_of_a_given_identifier(run: Run) -> None:
     env = {"TIM_SDK_APP_ID": "1400000000", "TIM_SECRET_KEY": KEY, "TIM_IDENTIFIER": "admin2"}
     document = json.loads(run("usersig", "--identifier", "陈大文", "--expire", "60", "--json", env=env).stdout)
     claims = verify(document["usersig"], 1400000000, KEY, now=0)
@@ -127,12 +127,12 @@ def test_usersig_of_another(run: Run) -> None:
 
 
 @pytest.mark.parametrize("args", [("--identifier", ""), ("--expire", "0"), ("--expire", "soon")])
-def test_usersig_of_nothing(run: Run, args: tuple[str, ...]) -> None:
+def test_invalid_options_of_usersig(run: Run, args: tuple[str, ...]) -> None:
     result = run("usersig", *args, env={"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": KEY})
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-def test_usersig_for_ages(run: Run) -> None:
+def test_an_expiry_beyond_the_calendar(run: Run) -> None:
     """An expiry beyond the calendar is printed as a number."""
     env = {"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": KEY}
     result = run("usersig", "--expire", str(10**14), env=env)

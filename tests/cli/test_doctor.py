@@ -33,7 +33,7 @@ def troubles(result: Result) -> set[str]:
     return {one["name"] for one in shown["findings"] if one["level"] in ("warning", "failure")}
 
 
-def test_all_is_well(run: Run, service: Emulator, reach: dict[str, str]) -> None:
+def test_a_working_configuration_has_no_problems(run: Run, service: Emulator, reach: dict[str, str]) -> None:
     """A line for each finding; the service was only read."""
     result = run("doctor", "--group", "@TGS#public", env=reach)
     assert result.exit_code == 0
@@ -44,7 +44,7 @@ def test_all_is_well(run: Run, service: Emulator, reach: dict[str, str]) -> None
     assert {*service.report().endpoints} == READS
 
 
-def test_a_failure_says_what_to_do(run: Run, reach: dict[str, str]) -> None:
+def test_a_failure_has_a_remedy(run: Run, reach: dict[str, str]) -> None:
     """It has a remedy, and the checks that were skipped because of it are on one line."""
     result = run("doctor", env={**reach, "TIM_IDENTIFIER": "alice"})
     assert result.exit_code == 1
@@ -61,10 +61,10 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
     "an app of letters": ({"TIM_SDK_APP_ID": "mine"}, "configuration.invalid"),
     "app 0": ({"TIM_SDK_APP_ID": "0"}, "configuration.invalid"),
     "an app too large for any": ({"TIM_SDK_APP_ID": "9" * 19}, "configuration.invalid"),
-    "an identifier that is no text": ({"TIM_IDENTIFIER": "\udcff"}, "configuration.invalid"),
-    "a host that is no text": ({"TIM_BASE_URL": "http://\udcff"}, "configuration.invalid"),
-    "a switch that is none": ({"TIM_ALLOW_HTTP": "yes"}, "configuration.invalid"),
-    "a key file that is not there": (
+    "an identifier that is not text": ({"TIM_IDENTIFIER": "\udcff"}, "configuration.invalid"),
+    "a host that is not text": ({"TIM_BASE_URL": "http://\udcff"}, "configuration.invalid"),
+    "an invalid switch": ({"TIM_ALLOW_HTTP": "yes"}, "configuration.invalid"),
+    "a missing key file": (
         {"TIM_SECRET_KEY": None, "TIM_SECRET_KEY_FILE": "/no/such/file"},
         "configuration.unreadable",
     ),
@@ -82,27 +82,25 @@ SETTINGS: dict[str, tuple[dict[str, str | None], str]] = {
     "an unknown region": ({"TIM_BASE_URL": None, "TIM_REGION": "atlantis"}, "place.unknown_region"),
     "the key for a region": ({"TIM_BASE_URL": None, "TIM_REGION": KEY}, "place.unknown_region"),
     "http to a host": ({"TIM_BASE_URL": "http://chat.example"}, "place.unencrypted"),
-    "no URL": ({"TIM_BASE_URL": "chat.example"}, "place.invalid"),
+    "an invalid URL": ({"TIM_BASE_URL": "chat.example"}, "place.invalid"),
     "a URL with a password": ({"TIM_BASE_URL": f"https://me:{KEY}@chat.example"}, "place.invalid"),
 }
 
 
 @pytest.mark.parametrize(("changed", "name"), SETTINGS.values(), ids=SETTINGS)
-def test_a_setting_that_is_wrong(
+def test_an_invalid_setting_is_named_and_secrets_are_not_shown(
     run: Run, service: Emulator, reach: dict[str, str], changed: dict[str, str | None], name: str
 ) -> None:
     """The finding names it, a value that may be a secret is never shown, and nothing is sent if it is surely wrong."""
     env = {key: value for key, value in {**reach, **changed}.items() if value is not None}
-    for arguments in (["--json"], []):
-        result = run("doctor", *arguments, env=env)
-        for secret in (KEY[:16], USERSIG[:16], "é"):
-            assert secret not in result.output
-    result = run("doctor", "--json", env=env)
+    as_text, result = run("doctor", env=env), run("doctor", "--json", env=env)
+    for secret in (KEY[:16], USERSIG[:16], "é"):
+        assert secret not in as_text.output + result.output
     assert troubles(result) == {name}
     assert (service.report().total.calls > 0) == (result.exit_code == 0)
 
 
-def test_a_key_that_is_unusual(run: Run, service: Emulator, reach: dict[str, str]) -> None:
+def test_an_unusual_key(run: Run, service: Emulator, reach: dict[str, str]) -> None:
     """It may be right, so that the other checks run; here it is not."""
     result = run("doctor", "--json", env={**reach, "TIM_SECRET_KEY": "Z" * 64})
     assert troubles(result) == {"key.unusual", "signature.wrong_key"}
@@ -114,7 +112,7 @@ def test_a_path_in_the_url(run: Run, reach: dict[str, str]) -> None:
     assert "place.path" in troubles(result)
 
 
-def test_a_name_that_is_mistyped(run: Run, reach: dict[str, str]) -> None:
+def test_a_mistyped_variable(run: Run, reach: dict[str, str]) -> None:
     """The finding names an unused variable along with the missing one."""
     reach["TIM_SDKAPPID"] = reach.pop("TIM_SDK_APP_ID")
     result = run("doctor", "--json", env=reach)
@@ -130,25 +128,25 @@ def written(folder: Path, lines: list[str]) -> str:
 
 FILES: dict[str, tuple[list[str], str]] = {
     "a line without a name": ([KEY], "configuration.invalid"),
-    "a setting that there is not": ([f"TIM_SECRETKEY={KEY}"], "configuration.invalid"),
+    "an unknown setting": ([f"TIM_SECRETKEY={KEY}"], "configuration.invalid"),
     "half of it": ([f"TIM_SECRET_KEY={KEY}"], "configuration.incomplete"),
 }
 
 
 @pytest.mark.parametrize(("lines", "name"), FILES.values(), ids=FILES)
-def test_a_file_that_is_wrong(run: Run, reach: dict[str, str], tmp_path: Path, lines: list[str], name: str) -> None:
+def test_an_invalid_file(run: Run, reach: dict[str, str], tmp_path: Path, lines: list[str], name: str) -> None:
     """The environment is ignored then."""
     result = run("doctor", "--json", "--credentials", written(tmp_path, lines), env=reach)
     assert document(result)["findings"][0]["name"] == name
     assert KEY not in result.output
 
 
-def test_a_file_that_is_not_there(run: Run, reach: dict[str, str]) -> None:
+def test_a_missing_file(run: Run, reach: dict[str, str]) -> None:
     result = run("doctor", "--json", env={**reach, "TIM_CREDENTIALS": "/no/such/file"})
     assert troubles(result) == {"configuration.unreadable"}
 
 
-def test_a_file_that_is_right(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_a_valid_file(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     """It is named as the source."""
     file = written(tmp_path, [f"{name}={value}" for name, value in reach.items()])
     result = run("doctor", "--credentials", file)
@@ -159,7 +157,7 @@ def test_a_file_that_is_right(run: Run, reach: dict[str, str], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("url", "name"), [("redis://:sesame-81@127.0.0.1:port", "quota.invalid"), ("mysql://store", "quota.invalid")]
 )
-def test_a_quota_that_is_no_store(run: Run, reach: dict[str, str], url: str, name: str) -> None:
+def test_an_invalid_quota(run: Run, reach: dict[str, str], url: str, name: str) -> None:
     """The other checks run."""
     result = run("doctor", "--json", env={**reach, "TIM_QUOTA_URL": url})
     assert troubles(result) == {name}

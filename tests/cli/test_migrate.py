@@ -73,7 +73,7 @@ def test_a_time_is_never_guessed(
     assert service.state.read_time("alice", "bob") is None
 
 
-def test_what_is_lowered_is_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_lowered_rows_are_explained(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     """The service lowers counts silently, so the summary reports it; it is no failure."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,500", f"{GROUP},bob,121", f"{GROUP},carol,120")
     result = run("migrate", "unread", file, env=reach)
@@ -202,7 +202,7 @@ def test_restart(run: Run, service: Emulator, reach: dict[str, str], tmp_path: P
     assert status_of(file).counts.taken == 1
 
 
-def test_a_canary(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+def test_limit_sends_the_first_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
     """--limit sends the first rows, which is no failure, and prints the command for the rest."""
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7", f"{GROUP},bob,5", f"{GROUP},carol,3")
     result = run("migrate", "unread", file, "--limit", "2", "--share", "0.9", env=reach)
@@ -312,8 +312,10 @@ def test_standard_input(
     other = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=rows.replace("9", "8"), env=reach)
     assert other.exit_code == 2
     assert "--restart" in other.stderr
-    Path("stdin.rejected.jsonl").write_text(json.dumps({"GroupId": GROUP, "Line": 3} | MENDED))
+    mended_row = {"GroupId": GROUP, "Member_Account": "carol", "UnreadMsgNum": 9, "Line": 3}
+    Path("stdin.rejected.jsonl").write_text(json.dumps(mended_row))
     assert command_in(first.stderr)[-2:] == ["<", "/dev/null"]
+    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
     mended = CliRunner().invoke(cli, command_in(first.stderr)[:-2], input="", env=reach)
     assert mended.exit_code == 0, mended.stderr
     assert service.state.unread_in_group(GROUP, "carol") == 9
@@ -334,9 +336,6 @@ def test_another_descriptor(
     assert service.state.unread_in_group(GROUP, "alice") == 9
     assert names(tmp_path) == ["stdin.journal", "stdin.journal.lock", "stdin.rejected.jsonl"]
     assert table(run("migrate", "status", file).stdout)["accepted"] == 1
-
-
-MENDED = {"Member_Account": "carol", "UnreadMsgNum": 9}
 
 
 def test_no_group_check(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
@@ -680,8 +679,8 @@ def test_no_file_is_written_over_another(
     assert Path(file).read_bytes() == before
 
 
-def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
-    """Exit code 2, one line; the same with --dry-run."""
+def test_a_file_without_rows(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:
+    """Exit code 2, one line, and no journal; the same with --dry-run."""
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "binary.csv").write_bytes(b"a\x00b" * 100)
     (tmp_path / "header.csv").write_text("GroupId,Member_Account\n")
@@ -703,7 +702,7 @@ def test_a_file_that_holds_no_rows(run: Run, service: Emulator, reach: dict[str,
             assert said in result.stderr
             assert result.stderr.count("\n") == 1
     assert service.report().total.calls == 0
-    assert "none.csv.journal.lock" not in names(tmp_path)
+    assert names(tmp_path) == ["binary.csv", "cut.csv.gz", "empty.csv", "header.csv", "rowless.csv"]
 
 
 def test_a_journal_of_something_else(run: Run, service: Emulator, reach: dict[str, str], tmp_path: Path) -> None:

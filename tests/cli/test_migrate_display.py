@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.emulator.support import Clock
 from tim_async._hooks import Attempt
 from tim_async._lanes import Lane
 from tim_async.cli.migrate import ending, signals
@@ -45,18 +46,10 @@ from tim_async.migrate import (
 )
 
 from .conftest import Run
-from .migrating import GROUP, UNREAD, events, one, write
+from .migrating import GROUP, UNREAD, events, names, one, write
 from .test_output import Terminal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def tally_of(*happened: Event, clock: Clock | None = None) -> Tally:
@@ -77,7 +70,11 @@ def told(tally: Tally, event: Event) -> str:
 
 def test_a_line_while_reading() -> None:
     assert tally_of().line() == "reading: 0 rows so far"
-    assert tally_of(Reading(120_000)).line() == "reading: 120,000 rows so far"
+    seen = tally_of(Reading(120_000))
+    assert seen.line() == "reading: 120,000 rows so far"
+    # On a terminal there is no bar beside it, because the total is unknown.
+    console_for(terminal := Terminal()).print(bar(seen))
+    assert terminal.getvalue().strip() == seen.line()
 
 
 def test_a_line_on_the_way() -> None:
@@ -166,7 +163,7 @@ def test_the_time_left() -> None:
     assert left() == 0.0
 
 
-def test_a_hundred_percent_is_all() -> None:
+def test_100_percent_means_every_row() -> None:
     assert percent(Counts(pending=1, done=10**9)) == 99.9
     assert percent(Counts(done=3)) == 100.0
     assert percent(Counts()) == 100.0
@@ -213,7 +210,9 @@ def test_durations(seconds: float) -> None:
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(("out", "err"), [(False, False), (True, False), (False, True), (True, True)])
-async def test_which_display(monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str) -> None:
+async def test_the_display_depends_on_the_streams(
+    monkeypatch: pytest.MonkeyPatch, out: bool, err: bool, as_json: bool, term: str
+) -> None:
     """A bar on a capable terminal; with JSON, only if that goes elsewhere, and otherwise no text."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", stdout := Terminal() if out else io.StringIO())
@@ -300,7 +299,7 @@ def test_a_bar_without_utf8() -> None:
     assert "4 of 8 rows" in raw.getvalue().decode("ascii")
 
 
-async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bar_is_removed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after an error; messages stay, and are not markup."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -318,7 +317,7 @@ async def test_a_bar_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
 
-async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_the_display_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """For example on a closed terminal: the coroutine ends with it."""
 
     def broken() -> Any:
@@ -331,7 +330,7 @@ async def test_a_display_that_breaks_is_not_kept_secret(monkeypatch: pytest.Monk
         await Display(seen, as_json=False).run(asyncio.Event().wait())
 
 
-async def test_a_display_that_nobody_can_see(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_output_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each attempt to write calls `on_output_lost`, and does not raise."""
 
     def lost(*_: Any, **__: Any) -> Any:
@@ -371,7 +370,7 @@ def test_two_signals(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
-def test_no_second_signal_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_signal_ends_a_coroutine_that_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine that does not stop on request is cancelled some time later."""
     monkeypatch.setattr(signals, "GRACE", 0.0)
 
@@ -394,8 +393,8 @@ def test_a_coroutine_that_stops_in_time_has_its_result() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_nohup() -> None:
-    """A SIGHUP that is ignored stays ignored."""
+def test_an_ignored_sighup_stays_ignored() -> None:
+    """As under ``nohup``."""
 
     async def look(_: asyncio.Event) -> tuple[Any, Any]:
         return signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
@@ -411,7 +410,7 @@ def test_nohup() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_terminated_outside_a_loop(number: signal.Signals) -> None:
+def test_a_signal_outside_a_loop_is_a_keyboard_interrupt(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         os.kill(os.getpid(), number)
@@ -422,7 +421,7 @@ def test_terminated_outside_a_loop(number: signal.Signals) -> None:
 def test_ctrl_c_in_the_middle_of_reading(
     run: Run, reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: int
 ) -> None:
-    """Reading an endless file stops; one signal is enough, and a second does no harm."""
+    """Reading an endless file stops, and leaves no journal; one signal is enough, and a second does no harm."""
     pressed = 0
 
     def endless(_: FileSource) -> Iterator[Row]:
@@ -445,6 +444,7 @@ def test_ctrl_c_in_the_middle_of_reading(
     result = run("migrate", "unread", file, "--json", env=reach)
     assert result.exit_code == 130
     assert one(result.stdout, "finished")["ended"] == "interrupted"
+    assert names(tmp_path) == ["counts.csv"]
 
 
 def test_an_interrupt_while_the_rows_are_written(

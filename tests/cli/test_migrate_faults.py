@@ -42,7 +42,9 @@ def resumed(run: Run, service: Emulator, file: str) -> None:
     ("fault", "options"),
     [*((fault, ()) for fault in FAULTS | TEXT_FAULTS), *((fault, ("--json",)) for fault in list(FAULTS)[::12])],
 )
-def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]) -> None:
+def test_a_fault_ends_the_run_with_one_error(
+    run: Run, crowded: tuple[Emulator, str], fault: str, options: tuple[str, ...]
+) -> None:
     """The run ends, reports the reason in one line, and the same command resumes."""
     service, file = crowded
     with with_fault(fault, ["unread", file, "--rate", "20", *options], env_of(service)) as process:
@@ -61,7 +63,9 @@ def test_it_fails(run: Run, crowded: tuple[Emulator, str], fault: str, options: 
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_nobody_reads_what_it_says(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
+def test_a_signal_ends_a_run_that_a_full_pipe_blocks(
+    run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]
+) -> None:
     """A full pipe blocks the whole run, and one signal still ends it."""
     service, _ = crowded
     folder = Path(crowded[1]).parent
@@ -86,7 +90,7 @@ def test_nobody_reads_what_it_says(run: Run, crowded: tuple[Emulator, str], opti
 
 
 @pytest.mark.parametrize("fault", list(FAULTS)[::5])
-def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> None:
+def test_a_signal_after_a_fault(crowded: tuple[Emulator, str], fault: str) -> None:
     """A signal in that state does no harm."""
     service, file = crowded
     with with_fault(fault, ["unread", file, "--rate", "20", "--json"], env_of(service)) as process:
@@ -101,7 +105,9 @@ def test_it_fails_and_is_stopped(crowded: tuple[Emulator, str], fault: str) -> N
 @pytest.mark.parametrize(
     ("fault", "number"), [*((fault, signal.SIGTERM) for fault in HANGS), ("closing", signal.SIGINT)]
 )
-def test_it_hangs(run: Run, crowded: tuple[Emulator, str], fault: str, number: signal.Signals) -> None:
+def test_one_signal_ends_a_hanging_run(
+    run: Run, crowded: tuple[Emulator, str], fault: str, number: signal.Signals
+) -> None:
     """One signal is enough, wherever the run hangs."""
     service, file = crowded
     with with_fault(fault, ["unread", file], env_of(service), stdin=DEVNULL) as process:

@@ -149,7 +149,7 @@ def test_a_named_pipe(run: Run, crowded: tuple[Emulator, str], tmp_path: Path) -
     assert table(out)["accepted"] == ROWS
 
 
-def test_status_of_what_runs(run: Run, crowded: tuple[Emulator, str]) -> None:
+def test_the_status_of_an_active_run(run: Run, crowded: tuple[Emulator, str]) -> None:
     """The status can be read at any time, and a second run is refused."""
     service, file = crowded
     service.stall(600)
@@ -187,7 +187,7 @@ def test_the_pace_is_changed(run: Run, crowded: tuple[Emulator, str], store: Sto
     assert arrived(service, ROWS) == ROWS - 1
 
 
-def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
+def test_a_killed_run_is_shown_as_stopped(run: Run, crowded: tuple[Emulator, str]) -> None:
     """A killed run is shown as stopped."""
     service, file = crowded
     header, *rows = Path(file).read_text().splitlines()
@@ -204,7 +204,7 @@ def test_killed(run: Run, crowded: tuple[Emulator, str]) -> None:
     assert arrived(service, ROWS) == ROWS - 1
 
 
-def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
+def test_a_run_waits_for_the_service_to_start(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
     """The run waits, reports it, and resumes by itself."""
     port = free_port()
     service = Emulator(port=port)
@@ -222,7 +222,7 @@ def test_a_service_that_is_not_there_yet(crowded: tuple[Emulator, str], tmp_path
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_nobody_reads(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_the_run(run: Run, crowded: tuple[Emulator, str], options: tuple[str, ...]) -> None:
     """A pipe that was closed, as by ``head``, ends a run without a traceback and without a loss."""
     service, file = crowded
     with Path(file).open("a") as rows:
@@ -390,26 +390,7 @@ def test_a_restart_needs_confirmation(crowded: tuple[Emulator, str]) -> None:
         assert len(status_of(file).sessions) == 1
 
 
-def test_ctrl_c_while_the_file_is_read(crowded: tuple[Emulator, str], tmp_path: Path) -> None:
-    """It stops there, nothing was sent, and no journal is left."""
-    service, _ = crowded
-    file = tmp_path / "large.csv"
-    with file.open("w") as rows:
-        rows.write(UNREAD + "\n")
-        rows.writelines(f"crowd,m{number},1\n" for number in range(600_000))
-    with terminal() as (ours, theirs):
-        env = {**env_of(service), **TTY}
-        with started(["unread", str(file)], env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-            screen = Screen(ours, process)
-            screen.until("reading: ")
-            process.send_signal(signal.SIGINT)
-            text = screen.rest()
-            assert process.returncode == 130
-    assert "Interrupted before the first row; nothing was sent" in text
-    assert service.report().total.calls == 0
-
-
-def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
+def test_json_with_a_bar_on_the_terminal(crowded: tuple[Emulator, str]) -> None:
     """Events go to the file, and the terminal still has its bar."""
     service, file = crowded
     with terminal() as (ours, theirs):
@@ -425,7 +406,7 @@ def test_json_with_a_person_watching(crowded: tuple[Emulator, str]) -> None:
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
-def test_help_loads_nothing_of_it(environment: dict[str, str]) -> None:
+def test_help_imports_no_library_of_a_migration(environment: dict[str, str]) -> None:
     """Neither an HTTP client nor a database."""
     heavy = "{'aiohttp', 'sqlite3', 'tim_async.migrate', 'rich.live'}"
     code = f"import sys; from tim_async.cli import main; main(); sys.stderr.write(str({heavy} & set(sys.modules)))"

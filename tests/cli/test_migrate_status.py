@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from tim_async.cli.app import cli
 from tim_async.emulator import Emulator
 from tim_async.errors import CODES
 
@@ -83,13 +81,13 @@ def test_status_writes_files(run: Run, counts: str, tmp_path: Path) -> None:
             assert Path(place).read_bytes() == before
 
 
-def test_status_of_what_was_stopped(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
+def test_the_status_of_a_stopped_run(run: Run, reach: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,", f"{GROUP},bob,5")
     assert run("migrate", "unread", file, "--max-errors", "0", env=reach).exit_code == 4
     assert "stopped; the same command resumes" in run("migrate", "status", file).stdout
 
 
-def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_without_a_journal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2 without a journal, 1 with an unreadable one; one line each."""
     monkeypatch.chdir(tmp_path)
     rows = write(tmp_path / "counts.csv", UNREAD, f"{GROUP},alice,7")
@@ -110,13 +108,6 @@ def test_status_of_no_journal(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
             assert (result.exit_code, result.stdout) == (code, ""), (name, result.stderr)
             assert said in result.stderr
             assert result.stderr.count("\n") == 1
-
-
-def test_status_of_standard_input(reach: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli, ["migrate", "unread", "-"], input=f"{UNREAD}\n{GROUP},alice,9\n", env=reach)
-    assert done.exit_code == 0, done.stderr
-    assert table(CliRunner().invoke(cli, ["migrate", "status", "-"]).stdout)["accepted"] == 1
 
 
 # verify

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.programs import ROOT
 from tests.store import Store
 from tim_async.cli.migrate import options
 from tim_async.cli.migrate.settings import pace
 from tim_async.emulator import Emulator
 from tim_async.migrate._redis import DEFAULT_NAME, key_of
 
-from .conftest import ROOT, Run
+from .conftest import Run
 from .migrating import GROUP, READ, UNREAD, arrived, crowd, env_of, one, read_until, started, table, write
 
 pytestmark = pytest.mark.processes
@@ -190,7 +191,7 @@ def test_a_file_within_the_quota_of_a_fleet(
 
 
 def test_the_rate_of_a_migration_does_not_lower_the_shared_quota() -> None:
-    """``--rate`` bounds this process only, and ``--share`` its bulk calls."""
+    """``--rate`` bounds this process only, and ``--share`` its bulk calls: a quota has no public names for them."""
     shared = pace(["set_unread_msg_num"], 200.0, 0.8, "redis://store")
     assert shared["rates"] == {"set_unread_msg_num": 200.0}
     assert shared["quota"]._shares.bulk == 0.8

@@ -22,7 +22,6 @@ import trustme
 
 from tests.emulator.support import query, usersig
 from tests.programs import PIPE, ForkedProgram
-from tim_async.emulator import DEFAULT_SECRET_KEY
 
 from .migrating import read_until
 
@@ -92,12 +91,6 @@ def test_a_level_that_does_not_exist_is_wrong_usage(start: Start) -> None:
 
 def exports(said: str) -> dict[str, str]:
     return dict(re.findall(r"^  export (\w+)=(\S+)$", said, re.MULTILINE))
-
-
-def test_version(environment: dict[str, str]) -> None:
-    done = real(environment, "--version")
-    assert done.stdout.startswith("tim-async ")
-    assert (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -262,20 +255,6 @@ def test_ctrl_c_in_the_demo(start: Start, wanted: str) -> None:
     assert "Error" not in err
 
 
-@pytest.mark.parametrize("args", [("--help",), ("usersig",), ("usersig", "--json"), ("demo", "--rows", "3")])
-def test_nobody_reads(start: Start, args: tuple[str, ...]) -> None:
-    """A pipe that was closed, as by ``head``, brings no traceback."""
-    reads, writes = os.pipe()
-    os.close(reads)
-    env = {"TIM_SDK_APP_ID": "1", "TIM_SECRET_KEY": DEFAULT_SECRET_KEY}
-    process = start(*args, env=env, stdout=writes)
-    os.close(writes)
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert "Traceback" not in err
-    assert "Exception ignored" not in err
-
-
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
     """One line names the package to install."""
@@ -289,11 +268,6 @@ def test_without_the_extra(environment: dict[str, str], missing: str) -> None:
 def test_another_missing_module_is_not_blamed_on_the_extra(environment: dict[str, str]) -> None:
     code = "import sys; sys.modules['tim_async.cli.calls'] = None\nfrom tim_async.cli import main\nsys.exit(main())"
     assert "ModuleNotFoundError" in real(environment, code=code).stderr
-
-
-def test_help_loads_no_http_client(environment: dict[str, str]) -> None:
-    code = "import sys; from tim_async.cli import main; main(); sys.stderr.write(str('aiohttp' in sys.modules))"
-    assert real(environment, "--help", code=code).stderr == "False"
 
 
 def test_a_stream_without_utf8(environment: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def redirected(args: tuple[str, ...], redirection: str, folder: Path, env: dict[
 
 
 CLOSED = ("help", "usersig", "inbox", "migration as JSON", "status", "demo")
-"""The ones of these that are also run with streams closed before the start, which all commands handle alike."""
+"""The ones of these that are also run without streams, and with a closed pipe, which all commands handle alike."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -122,6 +123,22 @@ def test_standard_output(name: str, folder: Path, environment: dict[str, str], r
         assert "Warning" not in said
         assert said.count("Error: cannot write to standard output: ") == 1
     assert {said for _, said in silent} <= {""}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_pipe_that_nobody_reads(
+    name: str, folder: Path, environment: dict[str, str], reached: dict[str, str]
+) -> None:
+    """As by ``head``: no error is reported."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    arguments = ("-m", "tim_async", *COMMANDS[name])
+    with ForkedProgram(*arguments, cwd=folder, env={**environment, **reached}, stdout=writes, stderr=PIPE) as process:
+        os.close(writes)
+        _, said = process.communicate(timeout=60)
+        assert process.wait() == 1
+    for report in ("Traceback", "Exception ignored", "Error: "):
+        assert report not in said
 
 
 @pytest.mark.parametrize("name", TALKATIVE)

@@ -414,10 +414,10 @@ async def test_both_hosts_unreachable_for_different_reasons_are_failures() -> No
     assert {level(found, name) for name in problems(found)} == {"failure"}
 
 
-async def test_both_hosts_unreachable_for_one_reason_are_one_failure(closed: int) -> None:
+async def test_both_hosts_unreachable_for_one_reason_are_one_failure() -> None:
     async with session_of(Authority(), {}) as session:
         found = await in_region(session)
     assert problems(found) == {"dns.failed"}
     assert level(found, "dns.failed") == "failure"
     assert next(one.found for one in found if one.name == "backup").endswith("for the same reason: dns.failed")
-    assert problems(await examined(region="singapore", proxy=f"http://127.0.0.1:{closed}")) == {"tcp.refused"}
+    assert problems(await examined(region="singapore", proxy=f"http://127.0.0.1:{free_port()}")) == {"tcp.refused"}

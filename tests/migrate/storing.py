@@ -13,17 +13,31 @@ import signal
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tests.programs import PIPE, ForkedProgram
+from tests.programs import PIPE, ROOT, ForkedProgram
 from tests.stand_in import APP, KEY
-from tim_async.migrate import JournalError, Rejected, Row, SqliteStore, Store, read_status
+from tim_async.migrate import (
+    UNREAD,
+    Event,
+    Finished,
+    JournalError,
+    Kind,
+    Notes,
+    Rejected,
+    Row,
+    SqliteStore,
+    Store,
+    read_status,
+)
 from tim_async.migrate._journal_file import reading
-from tim_async.migrate._store import About, Calls, Outcome, RowState
+from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, RowState
 
-ROOT = Path(__file__).resolve().parents[2]
+E = TypeVar("E")
+
 FINGERPRINT = "a1" * 32
 ABOUT = About(
     kind="unread",
@@ -48,6 +62,25 @@ def mixed(count: int) -> Iterator[Row | Rejected]:
     """Yield the same with a tenth rejected, and most members twice."""
     for row in rows(count, count * 2 // 3):
         yield Rejected(row.line, "UnreadMsgNum", LONG) if row.line % 10 == 3 else row
+
+
+def row(line: int, member: str, number: int = 0) -> Row:
+    """Return a row; its count is by default its line."""
+    return Row(line, ("g", member, number or line))
+
+
+class Rows:
+    """A source of the rows that a function yields."""
+
+    def __init__(self, read: Callable[[], Iterator[Row | Rejected]], kind: Kind = UNREAD, name: str = "rows") -> None:
+        self.read = read
+        self.kind = kind
+        self.name = name
+        self.arguments: dict[str, Any] = {}
+        self.notes = Notes()
+
+    def fingerprint(self) -> str:
+        return FINGERPRINT
 
 
 async def plan(store: Store, given: Iterable[Row | Rejected], about: About = ABOUT, batch: int = 5000) -> Store:
@@ -84,6 +117,23 @@ async def settle(store: Store, *, done: Iterable[int] = (), failed: Iterable[int
     await store.exchange(outcomes, 0, Calls())
 
 
+async def settle_as(store: Store, states: Mapping[int, RowState], code: int | None = 10007) -> Exchange:
+    """Settle rows that were claimed, each in its own way."""
+    outcomes = [
+        Outcome(line, state, code, f"no {line}") if state is RowState.FAILED else Outcome(line, state)
+        for line, state in states.items()
+    ]
+    return await store.exchange(outcomes, 0, Calls(sent=len(outcomes)))
+
+
+async def claim(store: Store, room: int = 100) -> list[Claim]:
+    return (await store.exchange([], room, Calls())).claims
+
+
+def lines(claims: Iterable[Claim]) -> list[int]:
+    return [claim.row.line for claim in claims]
+
+
 def states(path: Path) -> dict[int, str]:
     """Return the state of each line by its name, and "sending" for a claimed one."""
     with reading(path) as db:
@@ -102,6 +152,27 @@ def contents(path: Path) -> dict[str, bytes]:
     return {name: (path.parent / name).read_bytes() for name in journal_files(path)}
 
 
+async def all_of(events: AsyncGenerator[Event, None]) -> list[Event]:
+    """Return the events of a run that ends by itself."""
+    async with contextlib.aclosing(events):
+        return [event async for event in events]
+
+
+def of(kind: type[E], events: Sequence[object]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def finished(events: Sequence[Event]) -> Finished:
+    """Return the last event."""
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def executor_threads() -> set[threading.Thread]:
+    """Return the threads of all journals and sources; compare them with those before, which may be of other tests."""
+    return {thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"}
+
+
 @contextlib.contextmanager
 def ram_folder() -> Iterator[Path]:
     """Create a folder in memory, if possible, so that hypothesis does not wait for a disk."""
@@ -117,7 +188,6 @@ def command(url: str, *arguments: object, **streams: Any) -> ForkedProgram:
         "TIM_SDK_APP_ID": str(APP),
         "TIM_SECRET_KEY": KEY,
         "TIM_BASE_URL": url,
-        "PYTHONPATH": str(ROOT),
     }
     return ForkedProgram("-m", "tim_async", "migrate", *map(str, arguments), env=environment, **streams)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.stand_in import AT_ONCE, Action, Fate, Seen, StandIn, client_of, error, ok, page
-from tim_async import Attempt, AuthError, Lane, PermissionDenied, TIMClient
+from tim_async import Attempt, AuthError, Lane, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.migrate import (
     READ,
@@ -33,12 +32,10 @@ from tim_async.migrate import (
     PaceChanged,
     Progress,
     Reading,
-    Recorder,
     Rejected,
     Row,
     RowFailed,
     RowLowered,
-    SourceError,
     SqliteStore,
     Started,
     Waiting,
@@ -47,7 +44,8 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import Pace
 
-E = TypeVar("E")
+from .storing import all_of, finished, of
+
 Rows = Sequence[tuple[object, ...]]
 
 
@@ -65,29 +63,12 @@ async def collect(tim: TIMClient, file: Path, kind: Kind = UNREAD, **options: An
     """Run a migration, and return its events."""
     options = {"group_check": False, "interval": 0.05, **options}
     source = FileSource(file, kind, until_now=kind is READ)
-    async with contextlib.aclosing(run(tim, source, file.with_suffix(".journal"), **options)) as events:
-        return [event async for event in events]
-
-
-def of(kind: type[E], events: Sequence[Event]) -> list[E]:
-    return [event for event in events if isinstance(event, kind)]
+    return await all_of(run(tim, source, file.with_suffix(".journal"), **options))
 
 
 def names(folder: Path) -> list[str]:
     """Return the names of the files in a folder, without locks."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
-
-
-async def drain(events: AsyncGenerator[Event, None]) -> None:
-    """Read all events, and ignore them."""
-    async with contextlib.aclosing(events):
-        async for _ in events:
-            pass
-
-
-def finished(events: Sequence[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
-    return events[-1]
 
 
 def quick(service: Emulator, **options: Any) -> TIMClient:
@@ -129,30 +110,6 @@ async def test_the_calls_are_bulk(service: StandIn, tmp_path: Path) -> None:
         await collect(tim, write(tmp_path, [("g", "m", 1)]), group_check=True)
         await tim.set_unread_msg_num("g", "m", 1)
     assert [attempt.lane for attempt in lanes] == [Lane.BULK, Lane.BULK, Lane.INTERACTIVE]
-
-
-async def test_the_last_row_of_a_member_wins(service: StandIn, tmp_path: Path) -> None:
-    """With 10,000 random rows for 300 members, with faults and in any order of completion."""
-    dice = random.Random(3)
-    rows = [(f"g{member % 9}", f"m{member}", dice.randrange(1000)) for member in dice.choices(range(300), k=10_000)]
-    counts: dict[tuple[str, str], int] = {}
-
-    def answer(seen: Seen) -> Action:
-        group, member, number = count(seen)
-        fate = dice.random()
-        if fate < 0.02:
-            return error(10002)
-        if fate < 0.03:
-            return page(502)
-        counts[group, member] = number
-        return Fate.DROP if fate < 0.05 else ok()
-
-    service.answer = answer
-    async with client_of(service, rates={"set_unread_msg_num": 5000}) as tim:
-        end = finished(await collect(tim, write(tmp_path, rows), concurrency=64))
-    last = {(group, member): number for group, member, number in rows}
-    assert counts == last
-    assert end.counts == Counts(done=len(last), superseded=len(rows) - len(last))
 
 
 async def test_rows_of_groups_that_ignore_them_fail_unsent(tmp_path: Path) -> None:
@@ -204,16 +161,6 @@ async def test_refused_credentials_stop_the_run_and_fail_no_row(service: StandIn
     assert read_status(file.with_suffix(".journal")).sessions[0].how == "failed"
 
 
-async def test_a_missing_permission_for_look_ups_ends_the_run(service: StandIn, tmp_path: Path) -> None:
-    """No row fails."""
-    service.answer = lambda seen: error(10007, "not you")
-    file = write(tmp_path, [("g", "m", 1)])
-    async with client_of(service) as tim:
-        with pytest.raises(PermissionDenied):
-            await collect(tim, file, group_check=True)
-    assert read_status(file.with_suffix(".journal")).counts.failed == 0
-
-
 async def test_an_outage_is_waited_out(service: StandIn, tmp_path: Path) -> None:
     """Rows whose fate is unknown are sent again; events report its start and end."""
     down = asyncio.Event()
@@ -240,19 +187,6 @@ async def test_an_outage_is_waited_out(service: StandIn, tmp_path: Path) -> None
     assert finished(events) == Finished(Counts(done=100), Ended.DONE)
 
 
-async def test_max_outage_ends_the_run(service: StandIn, tmp_path: Path) -> None:
-    """The next run sends the remaining rows."""
-    service.answer = lambda seen: page(503)
-    file = write(tmp_path, [("g", "m", 1)])
-    async with client_of(service) as tim:
-        end = finished(await collect(tim, file, max_outage=0.01))
-        assert end.ended is Ended.LIMIT
-        assert "has accepted nothing" in end.reason
-        assert end.counts.left == 1
-        service.answer = lambda seen: ok()
-        assert finished(await collect(tim, file)).ended is Ended.DONE
-
-
 @pytest.mark.parametrize(("most", "sent"), [(0, 1), (3, 4)])
 async def test_max_errors_ends_the_run(service: StandIn, tmp_path: Path, most: int, sent: int) -> None:
     """Requests under way are finished, and no others are sent."""
@@ -267,15 +201,6 @@ async def test_max_errors_ends_the_run(service: StandIn, tmp_path: Path, most: i
         assert finished(await collect(tim, file, max_errors=most)).ended is Ended.LIMIT
         assert len(service.seen) == sent
         assert finished(await collect(tim, file)).counts == Counts(failed=100)
-
-
-async def test_rejected_rows_count_before_anything_is_sent(service: StandIn, tmp_path: Path) -> None:
-    """With ``max_errors=0`` a file with an invalid row is not sent at all."""
-    file = write(tmp_path, [("g", "m", 1), ("g", "", 1)])
-    async with client_of(service) as tim:
-        end = finished(await collect(tim, file, max_errors=0))
-    assert (end.ended, end.counts) == (Ended.LIMIT, Counts(pending=1, rejected=1))
-    assert service.seen == []
 
 
 async def test_a_stop_finishes_the_requests_under_way(service: StandIn, tmp_path: Path) -> None:
@@ -315,15 +240,6 @@ async def test_a_stop_in_an_outage_does_not_wait_for_its_end(service: StandIn, t
                         stop.set()
     assert finished(seen).ended is Ended.INTERRUPTED
     assert finished(seen).counts.left == 50
-
-
-async def test_a_stop_while_the_file_is_read_leaves_no_journal(service: StandIn, tmp_path: Path) -> None:
-    file = write(tmp_path, [("g", f"m{row}", row) for row in range(40_000)])
-    stop = asyncio.Event()
-    stop.set()
-    async with client_of(service) as tim:
-        assert finished(await collect(tim, file, stop=stop)).ended is Ended.INTERRUPTED
-    assert names(tmp_path) == ["rows.csv"]
 
 
 @pytest.mark.parametrize("number", range(0, 60, 3))
@@ -369,21 +285,6 @@ async def test_a_run_cancelled_at_any_moment_leaves_nothing_behind(
         assert finished(await collect(tim, file)).counts == Counts(done=60)
 
 
-async def test_a_second_run_on_a_journal_is_refused(service: StandIn, tmp_path: Path) -> None:
-    """The first is not disturbed."""
-    service.answer = lambda seen: Fate.HOLD
-    file = write(tmp_path, [("g", "m", 1)])
-    async with client_of(service) as tim:
-        first = asyncio.create_task(collect(tim, file))
-        await service.until(1)
-        with pytest.raises(JournalInUse):
-            await collect(tim, file)
-        assert read_status(file.with_suffix(".journal")).running
-        service.answer = lambda seen: ok()
-        service.let_go.set()
-        assert finished(await first).ended is Ended.DONE
-
-
 async def test_the_file_is_read_once(service: StandIn, tmp_path: Path) -> None:
     """The journal has the values: the file may be removed, and a changed one is refused when the run resumes."""
     file = write(tmp_path, [("g", f"m{row}", row) for row in range(60)])
@@ -395,25 +296,10 @@ async def test_the_file_is_read_once(service: StandIn, tmp_path: Path) -> None:
                 file.write_text(f"{HEADER}\ng,m0,99\n")
         assert event == Finished(Counts(done=20, pending=40), Ended.ROW_LIMIT)
         with pytest.raises(JournalMismatch, match=r"of an earlier content of .*--restart.*--mended"):
-            await drain(run(tim, FileSource(file, UNREAD), journal))
+            await all_of(run(tim, FileSource(file, UNREAD), journal))
         file.unlink()
-        await drain(run(tim, FileSource(file, UNREAD), journal, group_check=False))
+        await all_of(run(tim, FileSource(file, UNREAD), journal, group_check=False))
     assert sorted(map(count, service.seen)) == sorted(("g", f"m{row}", row) for row in range(60))
-
-
-async def test_restart_replaces_the_journal(service: StandIn, tmp_path: Path) -> None:
-    """After the new file has been read: an unreadable one changes nothing."""
-    file = write(tmp_path, [("g", "old", 1)])
-    journal = file.with_suffix(".journal")
-    async with client_of(service) as tim:
-        await collect(tim, file)
-        file.write_text("nothing of the kind\n")
-        with pytest.raises(SourceError):
-            await collect(tim, file, restart=True)
-        assert read_status(journal).counts == Counts(done=1)
-        write(tmp_path, [("g", "new", 2), ("g", "newer", 3)])
-        assert finished(await collect(tim, file, restart=True)).counts == Counts(done=2)
-    assert [count(seen)[1] for seen in service.seen] == ["old", "new", "newer"]
 
 
 async def test_a_row_without_a_time_is_read_up_to_its_first_claim(service: StandIn, tmp_path: Path) -> None:
@@ -511,22 +397,8 @@ async def test_a_store_in_use_refuses_a_second_run(service: StandIn, tmp_path: P
         async for event in run(tim, FileSource(file, UNREAD), store, group_check=False):
             if isinstance(event, Started):
                 with pytest.raises(JournalInUse):
-                    await drain(run(tim, FileSource(file, UNREAD), store, group_check=False))
+                    await all_of(run(tim, FileSource(file, UNREAD), store, group_check=False))
     assert finished([event]).counts == Counts(done=40)
-
-
-async def test_a_new_run_can_start_as_soon_as_one_was_left(service: StandIn, tmp_path: Path) -> None:
-    """`aclosing` waits for the run to end, so that its store is free."""
-    file = write(tmp_path, [("g", f"m{row}", row) for row in range(40)])
-    store = MemoryStore()
-    async with client_of(service) as tim:
-        async with contextlib.aclosing(run(tim, FileSource(file, UNREAD), store, group_check=False)) as events:
-            async for event in events:
-                if isinstance(event, Started):
-                    break
-        async with contextlib.aclosing(run(tim, FileSource(file, UNREAD), store, group_check=False)) as events:
-            last = [event async for event in events][-1]
-    assert finished([last]).counts == Counts(done=40)
 
 
 async def test_a_source_is_read_outside_the_event_loop(service: StandIn, tmp_path: Path) -> None:
@@ -544,21 +416,9 @@ async def test_a_source_is_read_outside_the_event_loop(service: StandIn, tmp_pat
                 yield row
 
     async with client_of(service) as tim:
-        await drain(run(tim, Watched(write(tmp_path, [("g", "m", 1)]), UNREAD), MemoryStore(), group_check=False))
+        await all_of(run(tim, Watched(write(tmp_path, [("g", "m", 1)]), UNREAD), MemoryStore(), group_check=False))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
-
-
-async def test_the_recorders_series_is_saved(service: StandIn, tmp_path: Path) -> None:
-    """The report needs it."""
-    recorder = Recorder("set_unread_msg_num", 200)
-    file = write(tmp_path, [("g", f"m{row}", row) for row in range(20)])
-    async with client_of(service, on_attempt=recorder.attempt) as tim:
-        await collect(tim, file, recorder=recorder)
-    (session,) = read_status(file.with_suffix(".journal")).sessions
-    assert session.series is not None
-    assert sum(slot.done for slot in session.series.slots) == 20
-    assert session.ended is not None
 
 
 @pytest.mark.parametrize(
@@ -569,6 +429,7 @@ async def test_the_recorders_series_is_saved(service: StandIn, tmp_path: Path) -
         ({"max_errors": -1}, ValueError),
         ({"max_outage": 0}, ValueError),
         ({"interval": 0}, ValueError),
+        ({"share": 2}, ValueError),
     ],
 )
 async def test_invalid_arguments(
@@ -579,21 +440,6 @@ async def test_invalid_arguments(
         with pytest.raises(kind):
             await collect(tim, file, **options)
     assert names(tmp_path) == ["rows.csv"]
-
-
-def test_an_unreadable_file_leaves_no_journal(tmp_path: Path) -> None:
-    """Nor does a file without the columns."""
-
-    async def main(make: Callable[[], Path]) -> None:
-        async with TIMClient(sdk_app_id=1, secret_key="0" * 64, base_url="http://127.0.0.1:9") as tim:
-            with pytest.raises(SourceError):
-                await collect(tim, make())
-
-    asyncio.run(main(lambda: write(tmp_path, [("g", "m", 1)], "a,b,c")))
-    assert names(tmp_path) == ["rows.csv"]
-    (tmp_path / "rows.csv").unlink()
-    asyncio.run(main(lambda: tmp_path / "rows.csv"))
-    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -621,10 +467,3 @@ async def test_arguments_of_wrong_types(service: StandIn, tmp_path: Path, given:
             await anext(run(**arguments))
     assert journal.read_bytes() == before
     assert len(service.seen) == 1
-
-
-async def test_a_share_above_1(service: StandIn, tmp_path: Path) -> None:
-    async with client_of(service) as tim:
-        with pytest.raises(ValueError, match="share must be at most 1"):
-            await collect(tim, write(tmp_path, [("g", "m", 1)]), share=2)
-    assert not service.seen

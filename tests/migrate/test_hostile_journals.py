@@ -19,7 +19,6 @@ from tim_async._plaintext import is_unsafe
 from tim_async.migrate import (
     READ,
     JournalError,
-    Notes,
     Row,
     SqliteStore,
     Store,
@@ -32,7 +31,7 @@ from tim_async.migrate import (
 from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate._store import About, Calls, Outcome, Pace, RowState
 
-from .storing import FINGERPRINT, ram_folder
+from .storing import FINGERPRINT, Rows, ram_folder
 
 NASTY = "<script>\x1b]0;x\x07\x9b2J\u202e\r\n"
 LONG = {"a long number": "1" + "0" * 5000, "a deep list": "[" * 5000, "a long text": "x" * 100_000}
@@ -57,21 +56,11 @@ PLACES = [
 ]
 
 
-class Rows:
-    """A source whose rows are already planned."""
+SOURCE = "/data/reads.csv"
 
-    kind = READ
-    name = "/data/reads.csv"
 
-    def __init__(self) -> None:
-        self.arguments: dict[str, object] = {}
-        self.notes = Notes()
-
-    def fingerprint(self) -> str:
-        return FINGERPRINT
-
-    def read(self) -> Iterator[Row]:
-        raise AssertionError("the rows are planned")
+def read() -> Iterator[Row]:
+    raise AssertionError("the rows are planned")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +70,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
     async def main() -> None:
         store: Store = SqliteStore(path)
-        await store.open(About("read", Rows.name, "", {}, 1400000000, "http://127.0.0.1"))
+        await store.open(About("read", SOURCE, "", {}, 1400000000, "http://127.0.0.1"))
         await store.plan([Row(line, ("a", f"p{line}", 1700000000, 0)) for line in range(2, 8)])
         await store.planned(FINGERPRINT)
         await store.exchange([], 4, Calls(sent=3))
@@ -132,7 +121,7 @@ async def use(path: Path, service: StandIn) -> None:
         for line in to.read_text(encoding="utf-8").splitlines():
             assert {"Line", "Code", "Reason"} <= json.loads(line, parse_constant=pytest.fail).keys()
     async with client_of(service) as tim:
-        for events in (verify(tim, path), run(tim, Rows(), path, group_check=False, max_outage=1)):
+        for events in (verify(tim, path), run(tim, Rows(read, READ, SOURCE), path, group_check=False, max_outage=1)):
             with contextlib.suppress(JournalError):
                 async with contextlib.aclosing(events):
                     async for _ in events:

@@ -124,7 +124,10 @@ async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
 
 
 async def test_the_file_header_and_settings(path: Path) -> None:
-    """Its header has the application id from the start, and its description is JSON."""
+    """Its header has the application id from the start, and its description is JSON.
+
+    SQLite tells whether a connection syncs each exchange only by that connection, which is private.
+    """
     async with planned(path, rows(1)) as store:
         assert path.read_bytes()[68:72] == APPLICATION.to_bytes(4, "big") == b"TIMJ"
         db = store._writer._db
@@ -212,6 +215,14 @@ def test_damage_is_a_journal_error(good: bytes, dice: random.Random, how: str) -
             message = str(error)
         assert str(path) in message
         assert path.stat().st_size
+
+
+@pytest.mark.parametrize("application", [b"TIMJ", bytes(4)])
+async def test_a_damaged_table_that_is_no_text(path: Path, good: bytes, application: bytes) -> None:
+    """SQLite's message quotes its bytes, which Python cannot decode; the application's number may be damaged, too."""
+    damaged = good.replace(b"CREATE TABLE", b"CREATE \x80ABLE")
+    path.write_bytes(damaged[:68] + application + damaged[72:])
+    await refused(path, "is damaged")
 
 
 @pytest.mark.parametrize("page", [0, 1, 2, 5])

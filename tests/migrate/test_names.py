@@ -1,35 +1,35 @@
-"""The public names of ``tim_async.migrate``."""
+"""The public names of ``tim_async.migrate`` and ``tim_async.migrate.streams``."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
 
 import pytest
 
-from tim_async import migrate
+PACKAGES = ["tim_async.migrate", "tim_async.migrate.streams"]
 
 
-@pytest.mark.parametrize("name", vars(migrate)["__all__"])
-def test_every_public_name_exists(name: str) -> None:
-    """And is listed by dir()."""
-    assert getattr(migrate, name) is not None
-    assert name in dir(migrate)
-
-
-def test_no_public_name_is_that_of_a_module() -> None:
-    """Importing the module would replace it."""
-    modules = {module.name for module in pkgutil.iter_modules(migrate.__path__)}
-    assert modules.isdisjoint(vars(migrate)["__all__"])
-
-
-def test_other_names_do_not_exist() -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_public_names(package: str) -> None:
+    """Each exists, is listed by dir(), and is no module's name: importing the module would replace it."""
+    found = importlib.import_module(package)
+    public = vars(found)["__all__"]
+    for name in public:
+        assert getattr(found, name) is not None
+        assert name in dir(found)
+        assert inspect.getdoc(getattr(found, name)) or name.isupper(), name
+    assert {module.name for module in pkgutil.iter_modules(found.__path__)}.isdisjoint(public)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = migrate.nothing  # type: ignore[attr-defined]
+        _ = found.nothing
 
 
-def test_importing_it_does_not_load_aiohttp_and_sqlite3() -> None:
-    program = "import sys, tim_async.migrate; print([name for name in ('aiohttp', 'sqlite3') if name in sys.modules])"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_loads_no_other(package: str) -> None:
+    """Neither the client's HTTP library nor the databases."""
+    program = f"import sys, {package}; print({{'aiohttp', 'redis', 'sqlite3'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"

@@ -6,25 +6,16 @@ import string
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.emulator.support import Clock
 from tim_async import Attempt, Lane, TIMClient
 from tim_async.emulator import Emulator
 from tim_async.migrate import Recorder, Series, Slot, quantile
 from tim_async.migrate._recorder import BINS, SLOTS, bin_of, edge
 
 START = 1_763_676_612.0
-
-
-class Clock:
-    """A clock of Unix time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def attempt(error: str | None = None, *, number: int = 1, took: float = 0.03, endpoint: str = "here") -> Attempt:
@@ -55,7 +46,7 @@ series = st.builds(Series, times, st.integers(0, 20).map(lambda n: 2.0**n), limi
 
 def test_attempts_are_counted_by_their_outcome() -> None:
     """A cancelled attempt counts as sent, but neither as a success nor as a fault."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for one in (
         attempt(),
@@ -76,7 +67,7 @@ def test_attempts_are_counted_by_their_outcome() -> None:
 
 def test_the_series_begins_with_the_first_request() -> None:
     """Not with the recorder, because reading a large file takes minutes."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     assert watching.series.slots == []
     clock.now += 300
@@ -88,7 +79,7 @@ def test_the_series_begins_with_the_first_request() -> None:
 
 
 def test_slots_are_seconds() -> None:
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for moment in (0.0, 0.9, 1.1, 4.5):
         clock.now = START + 0.03 + moment
@@ -99,7 +90,7 @@ def test_slots_are_seconds() -> None:
 
 def test_a_long_run_needs_no_more_slots() -> None:
     """In 14 hours slots are merged in pairs; nothing is lost, and the shape stays."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for second in range(14 * 3600):
         clock.now = START + second + 0.5
@@ -115,7 +106,7 @@ def test_a_long_run_needs_no_more_slots() -> None:
 
 def test_a_jump_of_the_clock_beyond_all_slots() -> None:
     """After a day of sleep, or a correction by a year."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for jump in (0, 86_400, 365 * 86_400):
         clock.now += jump
@@ -127,7 +118,7 @@ def test_a_jump_of_the_clock_beyond_all_slots() -> None:
 
 def test_a_clock_that_is_set_back() -> None:
     """No attempt is lost, and the rates are right again within seconds."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for change in (0, -3600, 1800, -7200):
         clock.now += change
@@ -142,7 +133,7 @@ def test_a_clock_that_is_set_back() -> None:
 
 def test_the_recent_rate() -> None:
     """The mean of the last ten seconds, or of the run so far; zero ten seconds after the last success."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     assert watching.recent_rate(START) == 0.0
     for at in range(3000):
@@ -159,7 +150,7 @@ def test_the_recent_rate() -> None:
 
 def test_the_rate_never_exceeds_the_limit() -> None:
     """Only whole seconds count: each may have 200 calls, and so may a part of one."""
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for second in range(4):
         for at in range(200):
@@ -177,7 +168,7 @@ def test_json_restores_the_series(found: Series) -> None:
 def test_json_is_small() -> None:
     """Worst case: ten hours at full rate in 600 slots, with latencies over two orders of magnitude."""
     random_ = random.Random(5)
-    clock = Clock()
+    clock = Clock(START)
     rates = []
     for _ in range(SLOTS):
         took: dict[int, int] = {}
@@ -193,7 +184,7 @@ def test_json_is_small() -> None:
 
 
 def test_json_of_a_quiet_run_is_small() -> None:
-    clock = Clock()
+    clock = Clock(START)
     watching = recorder(clock)
     for second in range(SLOTS):
         clock.now = START + second + 0.5
@@ -201,8 +192,14 @@ def test_json_of_a_quiet_run_is_small() -> None:
     assert len(watching.series.to_json()) < 15_000
 
 
-@given(st.one_of(st.text(), st.text(string.printable), st.binary().map(lambda data: data.decode("latin-1"))))
-def test_arbitrary_text_is_refused(text: str) -> None:
+@given(st.text() | st.text(string.printable))
+@example("")
+@example("{}")
+@example("null")
+@example("[" * 100_000)
+@example('{"version":1')
+@example('{"started":' + "9" * 5000)
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Series.from_json(text)
 
@@ -270,14 +267,6 @@ def test_an_invalid_value_is_refused(change: dict[str, object]) -> None:
     assert Series.from_json(json.dumps(document)).slots == [Slot(1, 1), Slot()]
     with pytest.raises(ValueError, match="not a series"):
         Series.from_json(json.dumps({**document, **change}))
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", "1", "[" * 100_000, '{"version":1', '{"started":' + "9" * 5000]
-)
-def test_other_json_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
-        Series.from_json(text)
 
 
 def test_bins() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok
 from tim_async import Attempt
 from tim_async.migrate import (
     UNREAD,
+    Counts,
     Ended,
     Event,
     FileSource,
@@ -24,12 +25,10 @@ from tim_async.migrate import (
     JournalError,
     MemoryStore,
     MigrateError,
-    Notes,
     Rejected,
     Resumed,
     Row,
     RowFailed,
-    Source,
     Store,
     Waiting,
     _engine,
@@ -38,27 +37,13 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import Calls, Exchange, Mended, Outcome
 
-from .storing import FINGERPRINT, rows
+from .storing import Rows, all_of, finished, of, rows
 
 RATES = {"set_unread_msg_num": 5000}
 
 
-class Rows:
-    """A source of generated rows."""
-
-    kind = UNREAD
-    name = "rows"
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.arguments: dict[str, Any] = {}
-        self.notes = Notes()
-
-    def fingerprint(self) -> str:
-        return FINGERPRINT
-
-    def read(self) -> Iterator[Row]:
-        return rows(self.count)
+def source(count: int) -> Rows:
+    return Rows(lambda: rows(count))
 
 
 class RecordingStore(MemoryStore):
@@ -81,14 +66,9 @@ class RecordingStore(MemoryStore):
         return reply
 
 
-async def migrate(service: StandIn, store: Store, source: Source, **options: Any) -> list[Event]:
+async def migrate(service: StandIn, store: Store, rows: Rows, **options: Any) -> list[Event]:
     async with client_of(service, rates=RATES) as tim:
-        return await all_of(run(tim, source, store, group_check=False, **options))
-
-
-async def all_of(events: AsyncGenerator[Event, None]) -> list[Event]:
-    async with contextlib.aclosing(events):
-        return [event async for event in events]
+        return await all_of(run(tim, rows, store, group_check=False, **options))
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 64])
@@ -98,9 +78,8 @@ async def test_outcomes_are_saved_in_batches(
     """A row counts as under way until its outcome is saved, so that no more rows are claimed at once."""
     monkeypatch.setattr(_sending, "_GATHER", 0.5)  # long enough for a batch on a slow machine
     store = RecordingStore()
-    events = await migrate(service, store, Rows(500), concurrency=concurrency)
-    assert isinstance(events[-1], Finished)
-    assert events[-1].counts.done == 500
+    events = await migrate(service, store, source(500), concurrency=concurrency)
+    assert finished(events).counts.done == 500
     saved = [outcome.line for outcomes in store.exchanges for outcome in outcomes]
     assert sorted(saved) == list(range(2, 502))
     assert store.most <= max(2, concurrency)
@@ -113,7 +92,7 @@ async def test_events_are_emitted_after_the_outcome_is_saved(service: StandIn) -
     store = RecordingStore()
     failed = 0
     async with client_of(service, rates=RATES) as tim:
-        async for event in run(tim, Rows(100), store, group_check=False, concurrency=8):
+        async for event in run(tim, source(100), store, group_check=False, concurrency=8):
             failed += isinstance(event, RowFailed)
             assert failed <= (await store.counts()).failed
     assert failed == 100
@@ -139,7 +118,7 @@ class SlowStore(RecordingStore):
 async def test_leaving_a_run_waits_for_the_outcome_that_is_being_saved(service: StandIn) -> None:
     store = SlowStore()
     async with client_of(service, rates=RATES) as tim:
-        events = run(tim, Rows(1), store, group_check=False, interval=0.01)
+        events = run(tim, source(1), store, group_check=False, interval=0.01)
         async with contextlib.aclosing(events):
             async for _ in events:
                 if store.asked.is_set():
@@ -184,12 +163,12 @@ async def test_a_run_that_waits_for_other_workers_polls_with_pauses(
     service.script.extend([ok(), Fate.HOLD])
     store, stop = LeasingStore(service), asyncio.Event()
     async with client_of(service, rates=RATES, on_attempt=store.attempted) as tim:
-        running = asyncio.ensure_future(all_of(run(tim, Rows(2), store, group_check=False, concurrency=2, stop=stop)))
+        running = asyncio.ensure_future(all_of(run(tim, source(2), store, group_check=False, concurrency=2, stop=stop)))
         await store.both.wait()
         await run_loop(500)
         assert [len(outcomes) for outcomes in store.exchanges] == [0, 1, 1]
         stop.set()
-        assert isinstance((await running)[-1], Finished)
+        assert finished(await running).ended is Ended.DONE
 
 
 class EndingLeases(RecordingStore):
@@ -204,12 +183,10 @@ class EndingLeases(RecordingStore):
 
 async def test_a_wait_for_others_ends_with_the_last_rows(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sending, "_SOON", 0.0)
-    events = await migrate(service, EndingLeases(), Rows(2), concurrency=2)
-    waits = [event for event in events if isinstance(event, Waiting | Resumed)]
-    assert isinstance(waits[0], Waiting)
-    assert waits[0].reason == "3 rows are leased to other workers"
-    assert [type(event) for event in waits].count(Resumed) == 1
-    assert isinstance(waits[-1], Resumed)
+    events = await migrate(service, EndingLeases(), source(2), concurrency=2)
+    assert of(Waiting, events)[0].reason == "3 rows are leased to other workers"
+    waits = [type(event) for event in events if isinstance(event, Waiting | Resumed)]
+    assert (waits[0], waits[-1], waits.count(Resumed)) == (Waiting, Resumed, 1)
 
 
 class BusyStore(RecordingStore):
@@ -228,8 +205,8 @@ async def test_a_wait_for_the_rows_before_corrected_ones_ends(
 ) -> None:
     monkeypatch.setattr(_engine, "_MEND_AGAIN", 1e-9)
     store = BusyStore()
-    await migrate(service, store, Rows(2))
-    events = await migrate(service, store, Rows(2), mended=Rows(1))
+    await migrate(service, store, source(2))
+    events = await migrate(service, store, source(2), mended=source(1))
     waits = [event for event in events if isinstance(event, Waiting | Resumed)]
     assert [type(event) for event in waits] == [Waiting, Resumed]
 
@@ -241,11 +218,10 @@ async def test_a_store_that_fails_ends_the_run(service: StandIn, at: int, kind: 
     store = RecordingStore()
     store.error_at, store.error = at, kind("no room")
     with pytest.raises(kind, match="no room"):
-        await migrate(service, store, Rows(200), concurrency=4)
+        await migrate(service, store, source(200), concurrency=4)
     store.error_at = -1
-    events = await migrate(service, store, Rows(200), concurrency=4)
-    assert isinstance(events[-1], Finished)
-    assert (events[-1].ended, events[-1].counts.done) == (Ended.DONE, 200)
+    events = await migrate(service, store, source(200), concurrency=4)
+    assert finished(events) == Finished(Counts(done=200), Ended.DONE)
     assert {body["Member_Account"] for body in service.bodies} == {f"member{number}" for number in range(200)}
     assert len(service.seen) <= 200 + 4
 
@@ -266,45 +242,42 @@ async def test_a_cancelled_task_of_a_run_ends_the_run(service: StandIn) -> None:
         service.seen.clear()
         with contextlib.suppress(MigrateError):
             async with asyncio.timeout(60):
-                await migrate(service, store, Rows(100), concurrency=4)
+                await migrate(service, store, source(100), concurrency=4)
         service.answer = lambda _: ok()
-        events = await migrate(service, store, Rows(100), concurrency=4)
-        assert isinstance(events[-1], Finished)
-        assert events[-1].counts.done == 100
+        events = await migrate(service, store, source(100), concurrency=4)
+        assert finished(events).counts.done == 100
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 async def test_a_run_that_reads_a_silent_pipe_can_be_ended(service: StandIn, tmp_path: Path, how: str) -> None:
     """By a stop or a cancellation; no journal is left."""
-    os.mkfifo(tmp_path / "pipe")
-    writer = os.open(tmp_path / "pipe", os.O_RDWR)
-    stop, opened = asyncio.Event(), asyncio.Event()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    reader: asyncio.Future[threading.Thread] = loop.create_future()
 
     class Pipe(FileSource):
         def read(self) -> Iterator[Row | Rejected]:
-            loop.call_soon_threadsafe(opened.set)
+            loop.call_soon_threadsafe(reader.set_result, threading.current_thread())
             return super().read()
 
-    source = Pipe(tmp_path / "pipe", UNREAD, format="csv")
     async with client_of(service) as tim:
-        events = run(tim, source, tmp_path / "journal", stop=stop, interval=0.01)
+        events = run(tim, Pipe(pipe, UNREAD, format="csv"), tmp_path / "journal", stop=stop, interval=0.01)
         waiting = asyncio.ensure_future(anext(events))
-        await opened.wait()
+        thread = await reader
         async with asyncio.timeout(60):
             if how == "stop":
                 stop.set()
-                event = await waiting
-                assert isinstance(event, Finished)
-                assert event.ended is Ended.INTERRUPTED
+                assert finished([await waiting]).ended is Ended.INTERRUPTED
             else:
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
             await events.aclose()
     os.close(writer)
-    for thread in threading.enumerate():
-        while thread.name == "tim-async-migrate" and thread.is_alive():
-            os.close(os.open(tmp_path / "pipe", os.O_RDWR))  # it reads the end of the pipe, if it has opened it
-            thread.join(0.01)
+    while thread.is_alive():  # the run has left it behind
+        os.close(os.open(pipe, os.O_RDWR))  # so that it reads the end of the pipe, even if it opens it only now
+        thread.join(0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import json
-import os
 import re
-import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -588,20 +585,15 @@ def test_documents_may_have_any_other_content(file: File, line: str | bytes) -> 
         ('{"x": "' + "x" * LONGEST + '"}', "", "is longer than 1,048,576 characters, which no row is"),
         ("x" * 10 * MIB, "", "is longer than 1,048,576 characters, which no row is"),
         ({**GOOD, "GroupId": 1.5}, "GroupId", "must be text, not 1.5"),
-        ({**GOOD, "GroupId": False}, "GroupId", "must be text, not False"),
         ({**GOOD, "GroupId": {"$oid": "x"}}, "GroupId", "must be text, not {'$oid'"),
         ({**GOOD, "GroupId": ["x"] * 100_000}, "GroupId", "must be text, not ['x', "),
         ({**GOOD, "GroupId": "x" * 1_000_000}, "GroupId", "is longer than 1,000 characters"),
         ({**GOOD, "GroupId": "\ud83e"}, "GroupId", "is not UTF-8"),
-        ({**GOOD, "GroupId": "a\nb"}, "GroupId", "holds a control character"),
         ({**GOOD, "GroupId": None}, "GroupId", "is empty"),
         ({**GOOD, "GroupId": ""}, "GroupId", "is empty"),
         ({"Member_Account": "m", "UnreadMsgNum": 1}, "GroupId", "is missing"),
         ({**GOOD, "UnreadMsgNum": 1.5}, "UnreadMsgNum", "is not a whole number: 1.5"),
-        ({**GOOD, "UnreadMsgNum": True}, "UnreadMsgNum", "is not a whole number: True"),
         ({**GOOD, "UnreadMsgNum": -1}, "UnreadMsgNum", "is negative: -1"),
-        ({**GOOD, "UnreadMsgNum": 2**63}, "UnreadMsgNum", "is too large"),
-        ({**GOOD, "UnreadMsgNum": "\u0663"}, "UnreadMsgNum", "is not a whole number"),
         (
             {"groupid": "x", "GROUPID": "y", "Member_Account": "m"},
             "GroupId",
@@ -1064,47 +1056,6 @@ def test_a_null_text_is_a_missing_value(file: File) -> None:
     rows = "Report_Account,Peer_Account,MsgReadTime\na,b,NULL\n"
     assert plain(file(rows, READ, null="NULL"))[0][:2] == (2, "MsgReadTime")
     assert file(rows, READ, null="NULL", until_now=True) == [Row(2, ("a", "b", None, None))]
-
-
-def test_a_file_is_read_repeatedly_and_a_pipe_once(tmp_path: Path) -> None:
-    """The fingerprint is that of the bytes that were read, also for a pipe."""
-    data = f"{HEADER}\n" + "".join(f"g,m{number},{number}\n" for number in range(20_000))
-    path, pipe = tmp_path / "rows.csv.gz", tmp_path / "fifo"
-    path.write_bytes(gzip.compress(data.encode()))
-    with FileSource(path, UNREAD) as source:
-        rows = list(source.read())
-        assert [row.line for row in rows] == list(range(2, 20_002))
-        assert next(source.read()) == rows[0]
-        fingerprint = source.fingerprint()
-        assert fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert list(source.read()) == rows
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),))
-    writer.start()
-    source = FileSource(pipe, UNREAD)
-    assert list(source.read()) == rows
-    writer.join()
-    assert source.fingerprint() == fingerprint
-    with pytest.raises(SourceError, match="can be read only once"):
-        next(source.read())
-
-
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(json.dumps(GOOD).encode()))))
-    assert list(FileSource("-", UNREAD).read()) == [Row(1, ("g", "m", 1))]
-
-
-def test_a_truncated_gzip_file(file: File) -> None:
-    """The rows before the end are read, and the end is an error."""
-    data = gzip.compress(
-        f"{HEADER}\n".encode() + b"".join(os.urandom(20).hex().encode() + b",m,1\n" for _ in range(10_000))
-    )
-    path = file.folder / "rows.csv.gz"
-    path.write_bytes(data[:-1000])
-    found, error = outcome(path)
-    assert 1000 < len(found) < 10_000
-    assert all(isinstance(row, Row) for row in found)
-    assert "is a truncated or damaged gzip file" in error
 
 
 @pytest.mark.parametrize(

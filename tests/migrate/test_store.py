@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +28,10 @@ from tim_async.migrate import (
     Store,
 )
 from tim_async.migrate._recorder import Series
-from tim_async.migrate._store import About, Calls, Claim, Exchange, Mended, Outcome, Pace, Problem, RowState, shortened
+from tim_async.migrate._store import About, Calls, Mended, Outcome, Pace, Problem, RowState, shortened
 
 from . import storing
-from .storing import ABOUT, FINGERPRINT, KNOWN, ram_folder, rows
+from .storing import ABOUT, FINGERPRINT, KNOWN, claim, lines, ram_folder, row, rows, settle_as
 
 T = TypeVar("T")
 Open = Callable[[], Store]
@@ -44,10 +44,6 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         store = MemoryStore(lambda: time.time())  # noqa: PLW0108 - looked up at each call, because tests replace it
         return lambda: store
     return lambda: SqliteStore(tmp_path / "journal")
-
-
-def row(line: int, member: str, number: int = 0) -> Row:
-    return Row(line, ("g", member, number or line))
 
 
 async def plan(store: Store, given: Sequence[Row | Rejected]) -> Store:
@@ -67,28 +63,12 @@ async def status_of(new_store: Open) -> Status:
     return status
 
 
-async def claim(store: Store, room: int = 100) -> list[Claim]:
-    return (await store.exchange([], room, Calls())).claims
-
-
-async def settle(store: Store, states: Mapping[int, RowState], code: int = 10007) -> Exchange:
-    outcomes = [
-        Outcome(line, state, code, f"no {line}") if state is RowState.FAILED else Outcome(line, state)
-        for line, state in states.items()
-    ]
-    return await store.exchange(outcomes, 0, Calls())
-
-
 async def problems(store: Store) -> list[Problem]:
     return [problem async for problem in store.problems()]
 
 
 async def accepted(store: Store, after: int = 0, most: int = 1000) -> list[int]:
     return [row.line async for row in store.accepted(after, most)]
-
-
-def lines(claims: Sequence[Claim]) -> list[int]:
-    return [claim.row.line for claim in claims]
 
 
 async def test_the_states_of_rows_from_first_to_last(new_store: Open) -> None:
@@ -109,7 +89,7 @@ async def test_the_states_of_rows_from_first_to_last(new_store: Open) -> None:
     second = await store.exchange(outcomes, 9, Calls(sent=2))
     assert lines(second.claims) == [6, 7, 8]
     assert second.exhausted
-    last = await settle(store, {6: RowState.LOWERED, 8: RowState.DONE})
+    last = await settle_as(store, {6: RowState.LOWERED, 8: RowState.DONE})
     assert last.counts == Counts(sending=1, done=2, lowered=1, failed=1, rejected=1, superseded=1)
     assert last.counts == await store.counts()
     assert await problems(store) == [
@@ -168,7 +148,7 @@ async def test_rows_claimed_by_a_run_that_was_killed(new_store: Open, monkeypatc
         (3, 1000, False),
         (4, 1000, False),
     ]
-    await settle(store, {2: RowState.DONE})
+    await settle_as(store, {2: RowState.DONE})
     await store.close()
     for at in (2000.5, 3000.5):
         monkeypatch.setattr(time, "time", lambda at=at: at)
@@ -271,7 +251,7 @@ async def test_corrections(new_store: Open, case: str) -> None:
     store = await plan(new_store(), [of_member(line, member) for line, member in enumerate(planned, 2)])
     claimed = await claim(store)
     await store.release([one.row.line for one in claimed if one.row.line not in outcomes])
-    await settle(store, {line: OUTCOMES[state] for line, state in outcomes.items()})
+    await settle_as(store, {line: OUTCOMES[state] for line, state in outcomes.items()})
     await store.close("limit")
     store = await resume(new_store())
     assert await store.mend([of_member(line, member, 77) for line, member in mended.items()]) == total
@@ -290,7 +270,7 @@ async def test_a_corrected_row_is_sent_with_its_new_values(new_store: Open) -> N
     """The last correction of a line counts, and the row's earlier problem is removed."""
     store = await plan(new_store(), [row(2, "a", 1), Rejected(3, "", "is wrong")])
     await claim(store)
-    await settle(store, {2: RowState.FAILED})
+    await settle_as(store, {2: RowState.FAILED})
     await store.close("done")
     store = await resume(new_store())
     await store.mend([row(2, "x", 1), row(3, "c", 3), row(2, "b", 7)])
@@ -494,7 +474,7 @@ async def test_restart_removes_everything(new_store: Open) -> None:
     """Also if it is of another migration."""
     store = await plan(new_store(), [row(2, "a"), row(3, "b"), Rejected(4, "", "is wrong")])
     await claim(store, 1)
-    await settle(store, {2: RowState.FAILED})
+    await settle_as(store, {2: RowState.FAILED})
     await store.note("name", "value")
     await store.close("done")
     store = new_store()

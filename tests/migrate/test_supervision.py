@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -14,12 +14,15 @@ from tim_async.migrate._event_queue import running
 from tim_async.migrate._executor import SerialExecutor
 from tim_async.migrate._supervision import beside, together
 
+from .storing import executor_threads
+
 
 @pytest.fixture(autouse=True)
 async def no_task_or_thread_is_left() -> AsyncIterator[None]:
+    before = executor_threads()
     yield
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert [thread.name for thread in threading.enumerate() if thread.name == "tim-async-migrate"] == []
+    assert executor_threads() <= before
 
 
 async def forever() -> None:
@@ -159,41 +162,40 @@ async def test_a_job_runs_even_if_its_caller_is_cancelled() -> None:
     assert done == [1]
 
 
-def join_threads() -> None:
-    """Wait for the threads that were left behind."""
-    for thread in threading.enumerate():
-        if thread.name == "tim-async-migrate":
+@contextlib.contextmanager
+def hanging() -> Iterator[Callable[[], object]]:
+    """Yield a function that hangs until the end; then wait for the threads that were left behind."""
+    go, before = threading.Event(), executor_threads()
+    try:
+        yield go.wait
+    finally:
+        go.set()
+        for thread in executor_threads() - before:
             thread.join()
 
 
 async def test_a_hanging_thread_is_abandoned() -> None:
     """At the end of a run, however late it hangs: waiting and later callers get an error."""
-    executor, go = SerialExecutor(), threading.Event()
-    try:
+    executor = SerialExecutor()
+    with hanging() as hang:
         executor.hurry(0.02)
         assert await executor.run(lambda: 7) == 7
-        for job in (go.wait, lambda: None):
+        for job in (hang, lambda: None):
             waiting = [asyncio.create_task(executor.run(job)) for _ in range(2)]
             for result in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(result, JournalError)
                 assert "has not responded for 0.02 s" in str(result)
         await executor.close()
-    finally:
-        go.set()
-        join_threads()
 
 
 async def test_closing_does_not_wait_for_a_hanging_thread() -> None:
-    executor, go = SerialExecutor(), threading.Event()
-    try:
-        waiting = asyncio.create_task(executor.run(go.wait))
+    executor = SerialExecutor()
+    with hanging() as hang:
+        waiting = asyncio.create_task(executor.run(hang))
         await asyncio.sleep(0)
         waiting.cancel()
         executor.hurry(0.0)
         await executor.close()
-    finally:
-        go.set()
-        join_threads()
 
 
 async def test_a_closed_executor_can_be_used_again() -> None:

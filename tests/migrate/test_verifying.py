@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from tim_async.migrate import (
 )
 from tim_async.migrate._store import About, Calls
 
-from .storing import contents, journal_files, planned, settle
+from .storing import contents, executor_threads, journal_files, planned, settle
 
 NAME = "get_c2c_unread_msg_num"
 
@@ -80,12 +79,12 @@ async def all_of(*arguments: Any, **options: Any) -> tuple[list[Difference], Ver
 @contextlib.contextmanager
 def nothing_left(path: Path) -> Iterator[None]:
     """Check that no task, no thread and no open file is left."""
-    tasks = asyncio.all_tasks()
+    tasks, threads = asyncio.all_tasks(), executor_threads()
     yield
     # Except those of the servers, which run in the same loop.
     left = [repr(task) for task in asyncio.all_tasks() - tasks]
     assert [task for task in left if "StandIn" not in task and "RequestHandler" not in task] == []
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tim-async-migrate")] == []
+    assert executor_threads() <= threads
     if (fds := Path("/proc/self/fd")).exists():
         assert str(path) not in {str(fd.readlink()) for fd in fds.iterdir() if fd.is_symlink()}
     assert journal_files(path) == [path.name]

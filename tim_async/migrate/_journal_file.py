@@ -106,6 +106,8 @@ def is_journal(path: Path, *, any_version: bool = False) -> bool:
         if code(error) == sqlite3.SQLITE_NOTADB:
             raise JournalError(f"{path} is not a migration's journal") from None
         raise JournalError(f"cannot read the journal {path}: {error}") from None
+    except UnicodeDecodeError:  # the message about a damaged table, which quotes its bytes: the same
+        return True
     if not begun and found.st_size:  # a single byte, which SQLite takes for an empty file
         raise JournalError(f"{path} is not a migration's journal")
     return begun

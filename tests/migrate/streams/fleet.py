@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from redis.asyncio import Redis
 
+from tests.migrate.storing import all_of
 from tests.stand_in import Action, Fate, Seen, StandIn, client_of, error, ok, page
 from tim_async._redis_clients import Client
 from tim_async.migrate import UNREAD, Event, FileSource, Kind, Row
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate._redis_reader import DEFAULT_NAME, key_of
 from tim_async.migrate._rows import Rejected
-from tim_async.migrate._store import About, Calls, Claim, Exchange, Outcome, RowState
+from tim_async.migrate._store import About, Claim
 from tim_async.migrate.streams import Loaded, load, work
 
 ABOUT = About("unread", "counts.csv", "", {"delimiter": ";"}, 1400000000, "https://example.com")
@@ -25,14 +26,9 @@ HEADERS = {"unread": "GroupId,Member_Account,UnreadMsgNum", "read": "Report_Acco
 FAST = {"set_unread_msg_num": 2000, "admin_set_msg_read": 2000, "get_group_info": 2000}
 
 Pair = tuple[str, str]
-E = TypeVar("E")
 
 
 # Stores
-
-
-def row(line: int, member: str, number: int = 0) -> Row:
-    return Row(line, ("g", member, number or line))
 
 
 def rejected(line: int, reason: str = "is empty", field: str = "GroupId") -> Rejected:
@@ -57,18 +53,6 @@ async def planned(url: str, rows: Sequence[Row | Rejected], about: About = ABOUT
     await store.plan(rows)
     await store.planned("f" * 64)
     await store.close()
-
-
-async def claim(store: RedisStore, room: int = 100) -> list[Claim]:
-    return (await store.exchange([], room, Calls())).claims
-
-
-async def settle(store: RedisStore, states: Mapping[int, RowState], code: int | None = 10007) -> Exchange:
-    outcomes = [
-        Outcome(line, state, code, f"no {line}") if state is RowState.FAILED else Outcome(line, state)
-        for line, state in states.items()
-    ]
-    return await store.exchange(outcomes, 0, Calls(sent=len(outcomes)))
 
 
 def lines(claims: Sequence[Claim]) -> list[int]:
@@ -132,20 +116,11 @@ async def loaded(file: Path, store: str | Client, kind: Kind = UNREAD, **options
     return found[-1]
 
 
-async def working(
-    service: StandIn, store: str | Client, *, client: dict[str, Any] | None = None, **options: Any
-) -> list[Event]:
+async def working(service: StandIn, store: str | Client, **options: Any) -> list[Event]:
     """Run a worker, and return its events."""
     options = {"group_check": False, "interval": 0.05, **options}
-    async with (
-        client_of(service, rates=FAST, **(client or {})) as tim,
-        contextlib.aclosing(work(tim, store, **options)) as events,
-    ):
-        return [event async for event in events]
-
-
-def of(kind: type[E], events: Sequence[object]) -> list[E]:
-    return [event for event in events if isinstance(event, kind)]
+    async with client_of(service, rates=FAST) as tim:
+        return await all_of(work(tim, store, **options))
 
 
 class Service:

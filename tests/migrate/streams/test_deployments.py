@@ -20,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import NoPermissionError
 
 import tim_async
+from tests.migrate.storing import claim, row, settle_as
 from tests.stand_in import APP, StandIn, client_of, failure_of
 from tests.store import Store as Valkey
 from tests.topologies import PRIMARY, Clustered, Switched, Watched, wait
@@ -28,11 +29,9 @@ from tim_async.migrate._store import Mended, Pace, RowState
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
 from tim_async.migrate.streams import load, read_fleet, write_fleet_rejects
 
-from .deployments import Failing
 from .fleet import (
     ABOUT,
     Service,
-    claim,
     key,
     last_of,
     lines,
@@ -41,10 +40,8 @@ from .fleet import (
     opened,
     planned,
     rejected,
-    row,
     rows_of,
     served,
-    settle,
     simple_file,
     working,
     write,
@@ -99,22 +96,15 @@ async def test_a_cluster_client_without_a_time_out_is_refused() -> None:
 async def test_an_exhausted_pool_is_waited_for(store: Valkey) -> None:
     """As in an outage, because the program's other users release their connections."""
     await planned(store.url, [row(2, "a")])
-    events: list[Waiting | Resumed] = []
-    waits = asyncio.Event()
-
-    def tell(event: Waiting | Resumed) -> None:
-        events.append(event)
-        waits.set()
-
+    told: asyncio.Queue[Waiting | Resumed] = asyncio.Queue()
     client: Any
-    async with Redis.from_url(store.url, max_connections=1) as client, opened(client, tell=tell) as one:
+    async with Redis.from_url(store.url, max_connections=1) as client, opened(client, tell=told.put_nowait) as one:
         taken = await client.connection_pool.get_connection()
         claiming = asyncio.create_task(claim(one))
-        await waits.wait()
+        assert "onnection" in str(await told.get())
         await client.connection_pool.release(taken)
         assert lines(await claiming) == [2]
-    assert "onnection" in str(events[0])
-    assert isinstance(events[-1], Resumed)
+    assert isinstance([told.get_nowait() for _ in range(told.qsize())][-1], Resumed)
 
 
 async def test_errors_that_waiting_does_not_cure(store: Valkey) -> None:
@@ -148,7 +138,7 @@ async def test_the_documented_rights_are_enough(tmp_path: Path, store: Valkey, s
     async with opened(url, replace(ABOUT, source=str(file), arguments={}, sdk_app_id=APP, base_url=service.url)) as one:
         assert await one.mend([row(22, "x")]) == Mended(taken=1)
         assert lines(await claim(one)) == [22]
-        await settle(one, {22: RowState.FAILED})
+        await settle_as(one, {22: RowState.FAILED})
         assert [problem.line async for problem in one.problems()] == [22]
         assert len([each async for each in one.accepted(0, 100)]) == 15
         await one.set_pace(Pace(rate=5.0))
@@ -186,7 +176,7 @@ async def test_a_slot_that_moves_to_another_node(cluster: Clustered) -> None:
             assert lines(await claim(one, 3)) == [2, 3, 4]
             sink.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", from_id)
             source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to_id)
-            settling = asyncio.create_task(settle(one, {2: RowState.DONE, 3: RowState.FAILED}))
+            settling = asyncio.create_task(settle_as(one, {2: RowState.DONE, 3: RowState.FAILED}))
             for name in source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
                 source.execute_command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
                 await asyncio.sleep(0.01)
@@ -257,6 +247,20 @@ async def test_a_cluster_that_is_down_is_an_outage() -> None:
 # A failover that loses the last writes
 
 
+class Failing(Switched):
+    """A primary and its replica, behind an address that leads to the writable one."""
+
+    def detach(self) -> None:
+        """Stop the replication: `fail_over` will lose later writes."""
+        with self.two.client() as replica:
+            replica.replicaof("NO", "ONE")
+
+    def fail_over(self) -> None:
+        """Kill the primary, and direct the address to the replica."""
+        self.one.kill()
+        self._address.target = self.two.port
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Failing]:
     with Failing(tmp_path / "pair") as running:
@@ -299,10 +303,10 @@ async def test_entry_ids_are_not_reused_after_lost_writes(pair: Failing) -> None
         async with opened(pair.url) as other:
             await other.mend([row(3, "b", 7)])  # at the position of the correction that was lost
             assert [claim.row for claim in await claim(other)] == [row(4, "c"), row(3, "b", 7)]
-            reply = await settle(one, {2: RowState.DONE, 3: RowState.DONE})
+            reply = await settle_as(one, {2: RowState.DONE, 3: RowState.DONE})
             assert reply.counts == Counts(rejected=1, sending=2)
             # Its other claim is valid, since nobody else has taken it.
-            assert (await settle(one, {4: RowState.DONE})).counts == Counts(rejected=1, done=1, sending=1)
+            assert (await settle_as(one, {4: RowState.DONE})).counts == Counts(rejected=1, done=1, sending=1)
 
 
 async def test_a_load_waits_for_the_replicas(tmp_path: Path, pair: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

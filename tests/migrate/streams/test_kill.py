@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import time
@@ -24,7 +23,6 @@ from .fleet import Service, key, last_of, loaded, looking, rows_of, served, simp
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).resolve().parents[3]
 ROWS = 2000
 PAIRS = 1600
 CONCURRENCY = 20
@@ -44,9 +42,8 @@ class Fleet:
         if not file:
             options = {"concurrency": CONCURRENCY, **options}
         given = {"base_url": base_url, "rate": 400, "url": url, "file": file, "kind": kind, "options": options}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         arguments = ("-m", "tests.migrate.streams.program", json.dumps(given))
-        process = ForkedProgram(*arguments, env=environment, stdout=PIPE, stderr=PIPE)
+        process = ForkedProgram(*arguments, stdout=PIPE, stderr=PIPE)
         self._all.append(process)
         return process
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.migrate.storing import claim, row
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
 from tests.store import free_port
@@ -19,19 +20,12 @@ from tests.topologies import Address
 from tim_async.migrate import JournalError, Resumed, Waiting
 from tim_async.migrate._redis import RedisStore
 from tim_async.migrate.errors import StoreAway, StoreMisconfigured
+from tim_async.migrate.streams import read_fleet
 
-from .fleet import ABOUT, claim, key, looking, opened, planned, row
+from .fleet import ABOUT, key, looking, opened, planned
 
 ROWS = [row(line, f"m{line}") for line in range(2, 12)]
 LINK = "tim_async.migrate._redis_link"
-
-
-async def status_at(url: str) -> Any:
-    store = RedisStore(url)
-    try:
-        return await store.status()
-    finally:
-        await store.close()
 
 
 async def broken(redis: Any, how: str) -> None:
@@ -80,22 +74,15 @@ async def test_a_refusal_of_the_store_is_one_clear_error(store: Valkey, how: str
 async def test_a_failover_is_waited_out(store: Valkey) -> None:
     """A read-only replica may become the primary."""
     await planned(store.url, ROWS)
-    events: list[Waiting | Resumed] = []
-    waits = asyncio.Event()
-
-    def tell(event: Waiting | Resumed) -> None:
-        events.append(event)
-        waits.set()
-
-    async with opened(store.url, tell=tell) as one, looking(store.url) as redis:
+    told: asyncio.Queue[Waiting | Resumed] = asyncio.Queue()
+    async with opened(store.url, tell=told.put_nowait) as one, looking(store.url) as redis:
         await claim(one, 1)
         await broken(redis, "READONLY")
         claiming = asyncio.create_task(claim(one))
-        await waits.wait()
+        assert "read only replica" in str(await told.get())
         await redis.execute_command("REPLICAOF", "NO", "ONE")
         assert len(await claiming) == len(ROWS) - 1
-    assert "read only replica" in str(events[0])
-    assert isinstance(events[-1], Resumed)
+    assert isinstance([told.get_nowait() for _ in range(told.qsize())][-1], Resumed)
 
 
 async def test_a_replica_that_was_the_primary_until_now(store: Valkey, tmp_path: Path) -> None:
@@ -114,7 +101,7 @@ async def test_a_very_long_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch,
     reasons: list[str | None] = []
     stop = asyncio.Event()
     store.kill()
-    assert isinstance(await failure_of(status_at(store.url)), StoreAway)
+    assert isinstance(await failure_of(read_fleet(store.url)), StoreAway)
     assert isinstance(await failure_of(RedisStore(store.url).open(ABOUT)), StoreAway)
 
     def tell(event: Waiting | Resumed) -> None:
@@ -140,7 +127,7 @@ async def test_errors_hide_the_password(store: Valkey) -> None:
         await redis.execute_command("AUTH", "s3cret")
         await redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
         raised = [
-            await failure_of(status_at(store.url.replace("//", f"//{user}")))
+            await failure_of(read_fleet(store.url.replace("//", f"//{user}")))
             for user in ("", ":wr0ng@", "reader:pw@", ":s3cret@")
         ]
     for one in raised:
@@ -154,12 +141,12 @@ async def test_errors_hide_the_password(store: Valkey) -> None:
 async def test_errors_hide_the_password_of_sentinels(tmp_path: Path) -> None:
     """Some versions of redis-py name it in their own error."""
     away = f"redis+sentinel://127.0.0.1:{free_port()}/m"
-    raised = await failure_of(status_at(f"{away}?sentinel_password=s3cret"))
+    raised = await failure_of(read_fleet(f"{away}?sentinel_password=s3cret"))
     assert isinstance(raised, StoreAway)
     assert str(raised) == f"cannot reach the store at {away}: No master found for 'm'"
     assert "s3cret" not in "".join(traceback.format_exception(raised))
     with Valkey(tmp_path, sentinel=True) as sentinel:
-        raised = await failure_of(status_at(f"redis+sentinel://127.0.0.1:{sentinel.port}/m"))
+        raised = await failure_of(read_fleet(f"redis+sentinel://127.0.0.1:{sentinel.port}/m"))
     assert isinstance(raised, StoreMisconfigured)
     assert "check the primary's name in the URL" in str(raised)
 
@@ -217,7 +204,7 @@ async def test_a_server_that_is_not_a_store(monkeypatch: pytest.MonkeyPatch, rep
     monkeypatch.setattr(f"{LINK}.TIMEOUT", 0.1)
     monkeypatch.setattr(f"{LINK}._GRACE", 0.1)
     async with asyncio.timeout(30), answering(reply) as url:
-        raised = await failure_of(status_at(url))
+        raised = await failure_of(read_fleet(url))
         assert isinstance(raised, JournalError), raised
         assert "\n" not in str(raised)
         stop = asyncio.Event()
@@ -278,5 +265,5 @@ async def test_a_command_that_was_cancelled_from_elsewhere_is_repeated(
         return await real(*args, **options)
 
     monkeypatch.setattr(Redis, "execute_command", once)
-    assert (await status_at(store.url)).counts.pending == len(ROWS)
+    assert (await read_fleet(store.url)).counts.pending == len(ROWS)
     assert cancelled

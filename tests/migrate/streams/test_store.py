@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from tests.hypotheses import at_most
+from tests.migrate.storing import claim, row, settle_as
 from tests.migrate.test_store import CASES, OUTCOMES, STATES, of_member
 from tests.stand_in import failure_of
 from tests.store import Store as Valkey
@@ -26,9 +27,10 @@ from tim_async.migrate._recorder import Series, Slot
 from tim_async.migrate._redis import DEFAULT_NAME, RedisStore
 from tim_async.migrate._redis_link import RedisLink
 from tim_async.migrate._redis_reader import LAYOUT
-from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, RowState, Status
+from tim_async.migrate._store import About, Calls, Exchange, Mended, Outcome, Pace, RowState
+from tim_async.migrate.streams import read_fleet
 
-from .fleet import ABOUT, claim, expire_leases, key, lines, looking, opened, planned, rejected, row, settle
+from .fleet import ABOUT, expire_leases, key, lines, looking, opened, planned, rejected
 
 KNOWN = replace(ABOUT, fingerprint="f" * 64)
 
@@ -55,14 +57,6 @@ async def make(store: Valkey) -> AsyncIterator[Make]:
     yield make
     for one in made:
         await one.close()
-
-
-async def status_of(url: str, name: str = "migration") -> Status:
-    store = RedisStore(url, name)
-    try:
-        return await store.status()
-    finally:
-        await store.close()
 
 
 # Compared with the store in memory
@@ -161,7 +155,7 @@ async def test_corrections(shared: Valkey, monkeypatch: pytest.MonkeyPatch, case
     async with opened(shared.url) as store:
         claimed = lines(await claim(store))
         await store.release([line for line in claimed if line not in outcomes])
-        await settle(store, {line: OUTCOMES[state] for line, state in outcomes.items()})
+        await settle_as(store, {line: OUTCOMES[state] for line, state in outcomes.items()})
     async with opened(shared.url) as store:
         for _ in range(2):
             found = await store.mend([of_member(line, name, 77) for line, name in mended.items()])
@@ -197,13 +191,13 @@ async def test_claims_of_several_workers(store: Valkey) -> None:
         assert [(claim.row.line, claim.again) for claim in taken] == [(2, True), (3, True), (4, True)]
         assert taken[0].since == first.since
         # The first outcome counts; a later one is ignored.
-        await settle(other, {2: RowState.DONE, 3: RowState.FAILED})
-        reply = await settle(one, {2: RowState.FAILED, 3: RowState.DONE, 4: RowState.DONE})
+        await settle_as(other, {2: RowState.DONE, 3: RowState.FAILED})
+        reply = await settle_as(one, {2: RowState.FAILED, 3: RowState.DONE, 4: RowState.DONE})
         assert reply.counts == Counts(done=2, failed=1, sending=3)
         # Rows that it still holds itself are not claimed again.
         await expire_leases(store.url)
         assert await claim(other) == []
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert sorted(worker.rows for worker in fleet.workers) == [1, 2]
     assert fleet.counts == Counts(done=2, failed=1, pending=3)
     async with opened(store.url) as third:  # a worker that ended may have sent its rows
@@ -242,7 +236,7 @@ async def test_a_correction_waits_for_rows_that_are_being_sent(store: Valkey) ->
         await expire_leases(store.url)
         assert await other.mend([row(3, "a", 9)]) == Mended(taken=1)
         # Outcomes of superseded or corrected rows are ignored.
-        assert (await settle(one, {2: RowState.DONE})).counts == Counts(pending=3, superseded=1)
+        assert (await settle_as(one, {2: RowState.DONE})).counts == Counts(pending=3, superseded=1)
         assert [claim.row for claim in await claim(other)] == [row(5, "c"), row(4, "y"), row(3, "a", 9)]
 
 
@@ -261,7 +255,7 @@ async def test_lost_replies(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> N
         reply = await one.exchange([], 2, Calls())
         assert (lines(reply.claims), reply.exhausted) == ([6, 7], False)
         assert reply.counts == Counts(sending=4, rejected=1, superseded=1)
-        assert (await settle(one, {6: RowState.FAILED})).counts.failed == 1
+        assert (await settle_as(one, {6: RowState.FAILED})).counts.failed == 1
         await one.release([7])
         assert await one.mend([row(6, "b"), row(3, "z")]) == Mended(taken=1, busy=(6,))
         assert await one.note("a", "x") == "x"
@@ -273,7 +267,7 @@ async def test_lost_replies(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> N
         await expire_leases(store.url)
         monkeypatch.undo()
         assert lines(await claim(one)) == [3, 4, 6, 7]
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert (fleet.workers[0].rows, fleet.sdk_app_id) == (1, ABOUT.sdk_app_id)
 
 
@@ -340,7 +334,7 @@ async def test_trimmed_rows_are_reported(store: Valkey) -> None:
     await planned(store.url, [row(line, f"m{line}") for line in range(2, 12)])
     async with opened(store.url) as one, looking(store.url) as redis:
         await claim(one, 1)
-        await settle(one, {2: RowState.DONE})
+        await settle_as(one, {2: RowState.DONE})
         await redis.xtrim(key("rows"), maxlen=7, approximate=False)
         assert lines(await claim(one)) == list(range(5, 12))
         assert "has lost 2 rows without an outcome" in str(await failure_of(claim(one)))
@@ -387,7 +381,7 @@ async def test_a_damaged_store(store: Valkey, make: Make, what: str) -> None:
     await planned(store.url, [row(2, "a"), row(3, "a"), row(4, "b"), row(5, "c"), rejected(6), row(7, "d")])
     async with opened(store.url) as one:
         await claim(one, 2)
-        await settle(one, {3: RowState.FAILED})
+        await settle_as(one, {3: RowState.FAILED})
         verb, part, *arguments = DAMAGE[what]
         async with looking(store.url) as redis:
             if verb == "set":
@@ -407,7 +401,7 @@ async def test_a_damaged_store(store: Valkey, make: Make, what: str) -> None:
             lambda: one.mend([row(3, "b"), row(6, "a"), rejected(7)]),
             lambda: one.set_pace(Pace(rate=3.0)),
             lambda: one.note("x", "y"),
-            lambda: settle(one, {4: RowState.FAILED}),
+            lambda: settle_as(one, {4: RowState.FAILED}),
             lambda: one.exchange([], 9, Calls()),
             lambda: one.counts() if what == "not loaded" else make().join(ABOUT.sdk_app_id, ABOUT.base_url),
         ]
@@ -511,7 +505,7 @@ async def test_all_keys_are_in_one_slot_and_can_be_dropped(store: Valkey, make: 
         assert "2 rows of stream one" in str(await failure_of(one.drop()))
         await one.open(ABOUT)
         await claim(one)
-        await settle(one, {3: RowState.FAILED, 5: RowState.DONE})
+        await settle_as(one, {3: RowState.FAILED, 5: RowState.DONE})
         await one.mend([row(4, "c"), row(3, "d")])
         await one.drop(anyway=True)
         await one.close("done")
@@ -534,7 +528,7 @@ async def test_accepted_rows_and_problems_are_read_in_pages(store: Valkey, monke
             line: RowState.FAILED if line % 5 == 0 else RowState.LOWERED if line == 7 else RowState.DONE
             for line in done
         }
-        await settle(one, states, None)
+        await settle_as(one, states, None)
         wanted = [line for line, state in states.items() if state is RowState.DONE]
         assert [row.line async for row in one.accepted(0, 99)] == wanted
         assert [row.line async for row in one.accepted(11, 4)] == [line for line in wanted if line > 11][:4]
@@ -547,7 +541,7 @@ async def test_accepted_rows_and_problems_are_read_in_pages(store: Valkey, monke
 async def test_many_different_reasons(store: Valkey) -> None:
     """Beyond 1,000 they are counted together."""
     await planned(store.url, [rejected(line, f"is {line}", "") for line in range(2, 1202)])
-    failures = (await status_of(store.url)).failures
+    failures = (await read_fleet(store.url)).failures
     assert len(failures) == 1001
     assert (failures[0].rows, failures[0].reason, failures[0].first_line) == (200, "is 1002", 1002)
     assert sum(failure.rows for failure in failures) == 1200
@@ -601,16 +595,16 @@ async def test_old_workers_are_removed(store: Valkey, monkeypatch: pytest.Monkey
             assert await names() == {"idle", "killed", one._worker}
             assert await redis.hlen(key("workers")) == 1000
             assert await redis.hkeys(key("series")) == ["old1002"]
-            await settle(one, {3: RowState.DONE})
+            await settle_as(one, {3: RowState.DONE})
         # Consumers without claims are removed when the next worker starts or ends.
         assert await names() == {"idle", "killed"}
         await expire_leases(store.url)
         monkeypatch.setattr("tim_async.migrate._redis.RedisStore._lease_ms", 1)
         async with opened(store.url) as one:
             taken = lines(await claim(one, 9))
-            await settle(one, dict.fromkeys(taken, RowState.DONE))
+            await settle_as(one, dict.fromkeys(taken, RowState.DONE))
         assert await names() == set()
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     assert (len(fleet.workers), fleet.workers[0].how) == (1000, "done")
     assert sum(session.calls.sent for session in fleet.sessions) == 2 * 1003 + 7
     assert sum(session.calls.done for session in fleet.sessions) == 1003
@@ -622,11 +616,11 @@ async def test_sessions_of_simultaneous_workers_are_merged(store: Valkey) -> Non
     async with opened(store.url) as one, opened(store.url) as other, opened(store.url):
         for worker, line in ((one, 2), (other, 3)):
             await claim(worker, 1)
-            await settle(worker, {line: RowState.DONE})
+            await settle_as(worker, {line: RowState.DONE})
             await worker.save_series(Series(1e9, 1.0, 200.0, [Slot(sent=3, done=2)], 1e9 + 1).to_json())
-        running = await status_of(store.url)
+        running = await read_fleet(store.url)
         assert (running.running, len(running.workers), running.rate > 0) == (True, 2, True)
-    fleet = await status_of(store.url)
+    fleet = await read_fleet(store.url)
     (session,) = fleet.sessions
     assert (session.how, session.calls, fleet.running) == ("done", Calls(sent=2), False)
     assert session.series is not None
@@ -641,9 +635,9 @@ async def test_a_worker_whose_clock_is_set_back(store: Valkey, monkeypatch: pyte
         began = time.time()
         await claim(one, 1)
         monkeypatch.setattr(time, "time", lambda: began - 3600)
-        await settle(one, {2: RowState.DONE})
+        await settle_as(one, {2: RowState.DONE})
     monkeypatch.undo()
-    (session,) = (await status_of(store.url)).sessions
+    (session,) = (await read_fleet(store.url)).sessions
     assert session.ended is not None
     assert session.ended >= session.started >= began
 
@@ -654,7 +648,7 @@ async def test_a_store_without_memory(store: Valkey, make: Make) -> None:
     async with looking(store.url) as redis, opened(store.url) as one:
         await redis.config_set("maxmemory", "1")
         claimed = lines(await claim(one, 5))
-        reply = await settle(one, dict.fromkeys(claimed, RowState.FAILED))
+        reply = await settle_as(one, dict.fromkeys(claimed, RowState.FAILED))
         assert reply.counts == Counts(pending=5, failed=5)
         another = make("b")
         await another.open(ABOUT)

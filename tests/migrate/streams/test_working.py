@@ -6,45 +6,31 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-import json
-import pkgutil
 import random
 import re
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stand_in import APP, Fate, Seen, StandIn, client_of, error, failure_of, ok
+from tests.migrate.storing import executor_threads, finished, of, row
+from tests.stand_in import APP, Fate, StandIn, client_of, error, failure_of, ok
 from tests.store import Store as Valkey
-from tim_async import AuthError
 from tim_async.migrate import (
-    READ,
     UNREAD,
     Counts,
     Ended,
     Event,
     FileSource,
     Finished,
-    MendedRows,
-    MendedSource,
-    PaceChanged,
-    Recorder,
     Resumed,
     RowFailed,
-    RowLowered,
     SourceError,
     Started,
     Waiting,
-    run,
-    streams,
-    verify,
 )
 from tim_async.migrate._redis import RedisStore
-from tim_async.migrate._store import About, Pace
+from tim_async.migrate._store import About
 from tim_async.migrate.streams import (
     Loaded,
     Loading,
@@ -56,15 +42,10 @@ from tim_async.migrate.streams import (
     write_fleet_rejects,
 )
 
-from .fleet import FAST, key, last_of, loaded, looking, of, row, rows_of, simple_file, working, write
+from .fleet import FAST, key, last_of, loaded, looking, rows_of, simple_file, working, write
 
 ENDS_WITHIN = 20.0
 """Seconds; 2 to 7 on an idle machine."""
-
-
-def finished(events: list[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
-    return events[-1]
 
 
 # Loads
@@ -85,17 +66,6 @@ async def test_a_load_and_a_worker(tmp_path: Path, store: Valkey, service: Stand
     assert finished(await working(service, store.url)) == Finished(wanted, Ended.NOTHING_TO_DO)
     assert len(service.bodies) == 200
     assert (await loaded(tmp_path / "counts.csv", store.url)).before
-
-
-async def test_a_run_with_the_url_of_a_store_loads_and_works(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """A second one joins the migration that the first has loaded."""
-    file = simple_file(tmp_path, 30)
-    async with client_of(service, rates=FAST) as tim:
-        for ended in (Ended.DONE, Ended.NOTHING_TO_DO):
-            with FileSource(file, UNREAD) as source:
-                async with contextlib.aclosing(run(tim, source, store.url, group_check=False)) as events:
-                    assert finished([event async for event in events]) == Finished(Counts(done=30), ended)
-    assert len(service.bodies) == 30
 
 
 async def test_simultaneous_loads(tmp_path: Path, store: Valkey) -> None:
@@ -121,46 +91,16 @@ async def test_a_stopped_load_is_repeated(tmp_path: Path, store: Valkey) -> None
     assert (await loaded(file, store.url)).counts == Counts(pending=11_000)
 
 
-async def test_another_file_is_refused(tmp_path: Path, store: Valkey) -> None:
-    """The error has the difference; an unreadable source does not remove a loaded one."""
-    file = simple_file(tmp_path, 3)
+async def test_another_file_needs_another_name_or_a_restart(tmp_path: Path, store: Valkey) -> None:
+    """With a restart, an unreadable source does not remove a loaded one."""
     other = write(tmp_path / "other.csv", [("g", "m", "1")])
-    app: dict[str, Any] = {"sdk_app_id": 1400000000, "base_url": "https://a.example"}
-    await loaded(file, store.url, **app)
-    for options, says in (
-        ({"file": other}, "of another file"),
-        ({"file": file, **app, "sdk_app_id": 7}, "of app 1400000000, and this is app 7"),
-    ):
-        raised = await failure_of(loaded(**{"store": store.url, **options}))
-        assert isinstance(raised, StreamMismatch)
-        assert says in str(raised)
-        assert "--restart" in str(raised)
+    await loaded(simple_file(tmp_path, 3), store.url)
+    assert isinstance(await failure_of(loaded(other, store.url)), StreamMismatch)
     for path in (tmp_path / "none.csv", write(tmp_path / "empty.csv", [])):
         assert isinstance(await failure_of(loaded(path, store.url, restart=True)), SourceError)
+    assert (await read_fleet(store.url)).counts == Counts(pending=3)
     assert (await loaded(other, store.url, name="other")).counts == Counts(pending=1)
     assert (await loaded(other, store.url, restart=True)).counts == Counts(pending=1)
-
-
-async def test_rejected_rows_are_corrected(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """From the load over the rejected file and a worker that reads it to the verification."""
-    file = write(tmp_path / "reads.csv", [("a", "b", "1700000000"), ("a", "", "5"), ("a", "c", "x")], "read")
-    assert (await loaded(file, store.url, READ)).counts == Counts(pending=1, rejected=2)
-    to = tmp_path / "rejected.jsonl"
-    written = await write_fleet_rejects(store.url, to)
-    assert (written.path, written.rows) == (to, 2)
-    documents = [json.loads(line) for line in to.read_text().splitlines()]
-    assert [document["Line"] for document in documents] == [3, 4]
-    documents[1]["MsgReadTime"] = 1700000007
-    to.write_text("\n".join(map(json.dumps, documents)))
-    with MendedSource(to, READ) as mended:
-        events = await working(service, store.url, mended=mended)
-    assert of(MendedRows, events) == [MendedRows(taken=1, superseded=0, rejected=1)]
-    assert finished(events).counts == Counts(done=2, rejected=1)
-    # The edited file is kept.
-    written = await write_fleet_rejects(store.url, to)
-    assert (written.path, written.rows) == (tmp_path / "rejected-2.jsonl", 1)
-    async with client_of(service) as tim, contextlib.aclosing(verify(tim, store.url)) as results:
-        assert [one async for one in results][-1].checked == 2  # type: ignore[union-attr]
 
 
 async def test_the_rejected_file_does_not_overwrite_the_source(tmp_path: Path, store: Valkey) -> None:
@@ -200,48 +140,6 @@ async def test_a_worker_waits_for_the_load(store: Valkey, service: StandIn) -> N
     assert of(Waiting, found)[0].reason == f"there is no stream migration at {store.url} yet"
     assert of(Resumed, found)
     assert finished(found).counts == Counts(done=50)
-
-
-async def test_the_outcomes_of_rows(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """Refused rows fail with their code, rows of groups that ignore counts fail unsent, and some rows are lowered."""
-
-    def answer(seen: Seen) -> Any:
-        body = seen.json
-        if not seen.path.endswith("/get_group_info"):
-            return error(10007, "no") if body["Member_Account"] in ("m3", "m9") else ok()
-        kinds = {"g0": "Public", "g1": "Meeting", "g2": "Private"}
-        groups = [
-            {"GroupId": name, "ErrorCode": 0, "Type": kinds[name], "NextMsgSeq": 1 if name == "g2" else 9}
-            for name in body["GroupIdList"]
-        ]
-        return ok(GroupInfo=groups)
-
-    service.answer = answer
-    await loaded(simple_file(tmp_path, 30), store.url)
-    events = await working(service, store.url, group_check=True, concurrency=8)
-    assert finished(events) == Finished(Counts(done=8, lowered=10, failed=12), Ended.DONE, {10007: 2, None: 10})
-    assert (len(of(RowLowered, events)), len(of(RowFailed, events))) == (10, 12)
-    first, second = (await read_fleet(store.url)).failures
-    assert (first.code, "Meeting" in first.reason, first.rows, first.first_line) == (None, True, 10, 3)
-    assert (second.code, second.rows, second.first_line, second.rejected) == (10007, 2, 5, False)
-    assert {body["GroupId"] for body in service.bodies if "Member_Account" in body} == {"g0", "g2"}
-
-
-async def test_rows_without_a_time_are_sent_with_the_stores_time(
-    tmp_path: Path, store: Valkey, service: StandIn
-) -> None:
-    file = write(tmp_path / "reads.csv", [("a", "b", ""), ("c", "d", "1700000000")], "read")
-    with FileSource(file, READ, until_now=True) as source:
-        async with contextlib.aclosing(load(source, store.url)) as events:
-            assert [event async for event in events]
-    async with looking(store.url) as redis:
-        before, _ = await redis.time()
-        await working(service, store.url)
-        after, _ = await redis.time()
-        assert await redis.exists(key("claims")) == 0
-    times = {body["Report_Account"]: int(body["MsgReadTime"]) for body in service.bodies}
-    assert times["c"] == 1700000000
-    assert before <= times["a"] <= after
 
 
 @pytest.mark.parametrize("how", ["stop", "leave"])
@@ -290,19 +188,6 @@ async def test_a_dead_workers_rows_are_claimed_after_the_lease(tmp_path: Path, s
     assert len(service.bodies) == 20
 
 
-async def test_refused_credentials_end_a_worker(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    """At once; no row fails, and another worker sends them."""
-    await loaded(simple_file(tmp_path, 20), store.url)
-    service.answer = lambda _: error(70003, "bad signature")
-    assert isinstance(await failure_of(working(service, store.url, lease=1000.0)), AuthError)
-    fleet = await read_fleet(store.url)
-    assert (fleet.counts.failed, [worker.how for worker in fleet.workers]) == (0, ["failed"])
-    service.answer = lambda _: ok()
-    assert finished(await working(service, store.url, lease=1000.0)).counts == Counts(done=20)
-    raised = await failure_of(working(service, store.url, client={"sdk_app_id": 1400000001}))
-    assert isinstance(raised, StreamMismatch)
-
-
 async def test_max_errors_counts_the_errors_of_all_workers(tmp_path: Path, store: Valkey, service: StandIn) -> None:
     await loaded(simple_file(tmp_path, 40), store.url)
     service.answer = lambda _: error(10007, "no")
@@ -325,57 +210,6 @@ async def test_foreign_entries_are_reported(tmp_path: Path, store: Valkey, servi
     assert finished(events) == Finished(Counts(done=6, rejected=6), Ended.DONE, {None: 6})
     assert len(of(RowFailed, events)) == 6
     assert [body["UnreadMsgNum"] for body in service.bodies] == [1] * 6
-
-
-async def test_the_pace_can_be_changed_while_workers_send(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    await loaded(simple_file(tmp_path, 200), store.url)
-
-    def answer(_: Seen) -> Any:
-        if len(service.bodies) == 20:
-            tasks.append(asyncio.ensure_future(tell()))
-        return ok()
-
-    async def tell() -> None:
-        setter = RedisStore(store.url)
-        await setter.set_pace(Pace(rate=1999.0))
-        await setter.close()
-
-    tasks: list[asyncio.Future[None]] = []
-    service.answer = answer
-    events = await working(service, store.url, concurrency=5, rate=2000.0)
-    assert of(PaceChanged, events) == [PaceChanged(1999.0, 1.0)]
-    await asyncio.gather(*tasks)
-
-
-async def test_the_series_of_two_workers_are_merged(tmp_path: Path, store: Valkey, service: StandIn) -> None:
-    await loaded(simple_file(tmp_path, 60), store.url)
-    recorders = [Recorder("set_unread_msg_num", 200.0) for _ in range(2)]
-    async with asyncio.TaskGroup() as group:
-        for recorder in recorders:
-            group.create_task(
-                working(service, store.url, concurrency=5, recorder=recorder, client={"on_attempt": recorder.attempt})
-            )
-    (session,) = (await read_fleet(store.url)).sessions
-    assert session.series is not None
-    assert (session.how, session.series.limit) == ("done", 200.0)
-    assert sum(slot.done for slot in session.series.slots) == 60 == session.calls.done
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"concurrency": 0}, "concurrency"),
-        ({"lease": 0.0}, "lease"),
-        ({"max_outage": 0}, "max_outage"),
-        ({"name": "a b"}, "name"),
-        ({"url": "http://localhost"}, "redis://"),
-    ],
-)
-async def test_invalid_arguments(service: StandIn, options: dict[str, Any], problem: str) -> None:
-    given = {"url": "redis://127.0.0.1:1", **options}
-    raised = await failure_of(working(service, given.pop("url"), **given))
-    assert isinstance(raised, ValueError)
-    assert problem in str(raised)
 
 
 # Failures
@@ -503,6 +337,7 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
 ) -> None:
     """At any step; another worker sends the rows."""
     await loaded(simple_file(tmp_path, 40), store.url)
+    threads = executor_threads()
     task = asyncio.create_task(working(service, store.url, concurrency=4, lease=1.0))
     for _ in range(3**step % 200):
         await asyncio.sleep(0)
@@ -516,20 +351,5 @@ async def test_the_cancellation_of_every_task_ends_the_worker(
         await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
-    assert not [thread for thread in threading.enumerate() if thread.name == "tim-async-migrate"]
+    assert executor_threads() <= threads
     assert finished(await working(service, store.url, lease=0.5)).counts == Counts(done=40)
-
-
-# Names
-
-
-def test_the_public_names() -> None:
-    """They exist, are documented and are no module's; importing them does not load redis."""
-    public = vars(streams)["__all__"]
-    for name in public:
-        assert getattr(streams, name).__doc__
-        assert name in dir(streams)
-    assert {module.name for module in pkgutil.iter_modules(streams.__path__)}.isdisjoint(public)
-    program = "import sys; from tim_async.migrate.streams import StoreError; print('redis' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "False"
