@@ -204,19 +204,11 @@ VALID: dict[str, Any] = {
     "from_account": "alice",
     "page": RecentContactPage(),
 }
-NAMES = (
-    "set_unread_msg_num",
-    "admin_set_msg_read",
-    "get_all_c2c_unread_msg_num",
-    "get_c2c_unread_msg_num",
-    "get_group_msg_receipt",
-    "get_group_msg_receipt_detail",
-    "get_recent_contact_list",
-)
 ARGUMENTS = [
-    (method, name)
-    for method in NAMES
-    for name in inspect.signature(getattr(TIMClient, method)).parameters
+    (method.name, name)
+    for method in METHODS
+    if method.name != "call"
+    for name in inspect.signature(getattr(TIMClient, method.name)).parameters
     if name != "self"
 ]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tim_async import Finding, TIMClient, doctor
+from tim_async.endpoints import ENDPOINTS
 
 READS = {
     "get_c2c_unread_msg_num",
@@ -14,6 +15,7 @@ READS = {
     "get_group_msg_receipt_detail",
     "get_group_info",
 }
+WRITES = {one.name for one in ENDPOINTS} - READS
 
 
 def problems(found: Iterable[Finding]) -> set[str]:

@@ -12,7 +12,7 @@ from tests.stand_in import Fate, StandIn, client_of, error, failure_of, ok
 from tim_async import ClientClosed, Finding, RetryPolicy, TIMClient, doctor
 from tim_async.emulator import Emulator, fill_example
 
-from .support import READS, examine, level, problems
+from .support import READS, WRITES, examine, level, problems
 
 ALICE = "get_c2c_unread_msg_num"
 RECEIPT = "get_group_msg_receipt"
@@ -44,8 +44,7 @@ async def test_a_working_client_has_no_problems(emulator: Emulator) -> None:
         "quota",
         "region",
         "receipts",
-        "set_unread_msg_num",
-        "admin_set_msg_read",
+        *WRITES,
     }
     report = emulator.report()
     assert {*report.endpoints} == READS

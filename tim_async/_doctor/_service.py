@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 from tim_async._codes import DOCUMENT, WRONG_REGION
 from tim_async._wire import unix_time
 from tim_async.endpoints import (
-    ADMIN_SET_MSG_READ,
+    ENDPOINTS,
     GET_ALL_C2C_UNREAD_MSG_NUM,
     GET_GROUP_INFO,
     GET_GROUP_MSG_RECEIPT,
     GET_GROUP_MSG_RECEIPT_DETAIL,
     GET_RECENT_CONTACT_LIST,
-    SET_UNREAD_MSG_NUM,
     Endpoint,
 )
 from tim_async.errors import (
@@ -224,7 +223,8 @@ READING = (
     ),
 )
 """The endpoints that read."""
-WRITING = (SET_UNREAD_MSG_NUM, ADMIN_SET_MSG_READ)
+_READ = {reading.endpoint.command for reading in READING}
+WRITING = tuple(one for one in ENDPOINTS if one.command not in _READ)
 """The endpoints that write, which are not called."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tim_async import config
 from .failures import Misuse, argument_errors
 from .ranges import NonEmptyPath
 
-option = click.option(
+option: Callable[[Any], Any] = click.option(
     "--credentials",
     "credentials_file",
     metavar="FILE",

@@ -47,7 +47,9 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
 """The format of the cells of each kind.  Texts are untrusted."""
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+json_option: Callable[[Any], Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of a table."
+)
 """Adds the flag ``--json`` to a command."""
 
 
