@@ -258,7 +258,8 @@ class RedisLink:
         since = began if self._outage.since is None else self._outage.since
         reason = f"cannot reach the store at {self.shown}: {said(error) or type(error).__name__}"
         ending = self._end.done()
-        if not self.waits or (ending and asyncio.get_running_loop().time() - since >= _GRACE):
+        # A little less than the grace that an attempt has: clocks of event loops round.
+        if not self.waits or (ending and asyncio.get_running_loop().time() - since >= 0.9 * _GRACE):
             self._given_up = reason
             raise StoreAway(reason) from None
         self._outage.report(reason, "the store is back", since)
